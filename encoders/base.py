@@ -1,0 +1,73 @@
+"""The two seams of this package: what a film is, and what an encoder does.
+
+Owns the types that readers, encoders and their callers share. Imports numpy only, so that
+`cxr-rag --help` and the type checker never wait for torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class View(StrEnum):
+    """The projection of a chest film, as far as the file says it."""
+
+    PA = "PA"
+    AP = "AP"
+    LATERAL = "LATERAL"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CxrImage:
+    """One film, ready to look at or to embed. Holds no patient data.
+
+    Attributes:
+        pixels: float32 [H, W] in [0, 1]; 1 is white, and white is dense (bone), whatever the
+            file's photometric interpretation was.
+        source_sha256: hash of the bytes that were read.
+        view: projection, UNKNOWN where the file does not say.
+        spacing_mm: (row, column) distance of two pixel centres in millimetres, or None where the
+            file does not say or says nonsense (0).
+        modality: DICOM Modality (0008,0060), empty for PNG and JPEG.
+        body_part: DICOM BodyPartExamined (0018,0015) in capitals, empty if absent.
+        warnings: sentences a reader of the film should see ("no window in the file: ...").
+    """
+
+    pixels: NDArray[np.float32]
+    source_sha256: str
+    view: View = View.UNKNOWN
+    spacing_mm: tuple[float, float] | None = None
+    modality: str = ""
+    body_part: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+
+class ImageTextEncoder(Protocol):
+    """Embeds films and texts into one space.
+
+    The same list of inputs gives the same bits; an input alone and in a batch gives vectors that
+    agree within 1e-5.
+    """
+
+    @property
+    def encoder_id(self) -> str:
+        """Name and content hash of the weights, as stored in an index, e.g. ``eclip-s@3fa9c1``."""
+
+    @property
+    def preprocess_hash(self) -> str:
+        """Hash of the evaluation transform's settings."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
+        """Films to vectors: float32 [N, dim], rows of norm 1."""
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts to vectors: float32 [N, dim], rows of norm 1. An empty text is a ValueError."""

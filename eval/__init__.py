@@ -1,0 +1,1 @@
+"""Scoring: files in, numbers out. Always ``from eval.x import y``: eval is a builtin too."""

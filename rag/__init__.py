@@ -1,0 +1,1 @@
+"""The product: retrieve evidence, ask the language model, check the draft, record what was done."""

@@ -1,0 +1,71 @@
+"""The exceptions of the product, drawn as a tree.
+
+    CxrRagError                  anything we can explain to a user
+    ├── SettingsError            a setting is unknown or out of range
+    ├── CorpusError              a report collection cannot be read at all
+    ├── StoreError               the vector store
+    │   ├── StoreMissingError    nothing has been indexed yet
+    │   ├── StoreInUseError      another process owns the directory
+    │   └── StoreMismatchError   made by another encoder, preprocessing or format
+    ├── PromptError              a template or one of its variables is missing
+    ├── LlmError                 the language model
+    │   ├── LlmUnavailableError  nothing answers at the URL, or it stopped answering
+    │   ├── LlmRejectedError     it answered with an error (unknown model, prompt too long)
+    │   └── LlmOutputError       it answered with something that is not a draft
+    └── ServerError              the demo's own servers would not start
+
+Every message says what was wrong, with the value, and what to do about it. Films that cannot be
+read raise `encoders.image_io.ImageReadError`, which belongs to the encoders.
+"""
+
+
+class CxrRagError(Exception):
+    """Anything we can explain to a user in one sentence, with its cure."""
+
+
+class SettingsError(CxrRagError):
+    """A setting is unknown or out of range."""
+
+
+class CorpusError(CxrRagError):
+    """A report collection cannot be read at all."""
+
+
+class StoreError(CxrRagError):
+    """The vector store."""
+
+
+class StoreMissingError(StoreError):
+    """Nothing has been indexed yet."""
+
+
+class StoreInUseError(StoreError):
+    """Another process owns the store's directory."""
+
+
+class StoreMismatchError(StoreError):
+    """The store was made by another encoder, preprocessing or format."""
+
+
+class PromptError(CxrRagError):
+    """A template, or a variable it needs, is missing."""
+
+
+class LlmError(CxrRagError):
+    """The language model."""
+
+
+class LlmUnavailableError(LlmError):
+    """Nothing answers at the URL, or it stopped answering."""
+
+
+class LlmRejectedError(LlmError):
+    """The server answered with an error."""
+
+
+class LlmOutputError(LlmError):
+    """The model answered with something that is not a draft."""
+
+
+class ServerError(CxrRagError):
+    """One of the demo's own servers would not start."""

@@ -1,0 +1,169 @@
+"""Records that cross a border or reach the disk. Standard library only, all frozen.
+
+Owns the JSON form of a prediction, the only thing that generation and evaluation share.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Section(StrEnum):
+    """The two sections of a report that a draft has."""
+
+    FINDINGS = "findings"
+    IMPRESSION = "impression"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One sentence of a section: ``text[start:end]`` of that section, verbatim."""
+
+    section: Section
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRecord:
+    """One report of a collection, verbatim.
+
+    Attributes:
+        report_id: unique in its collection; what a citation names.
+        study_id: the study it describes; never retrieved for the same study.
+        patient_id: the patient; never retrieved for the same patient.
+        findings, impression, indication, comparison: section texts, empty if absent.
+        labels: finding labels that came with the report (MeSH headings for Open-I).
+        sentences: spans of the sentences of findings and impression, in reading order.
+        date: study date as ISO 8601 where the collection has one, else empty.
+    """
+
+    report_id: str
+    study_id: str
+    patient_id: str
+    findings: str = ""
+    impression: str = ""
+    indication: str = ""
+    comparison: str = ""
+    labels: tuple[str, ...] = ()
+    sentences: tuple[Span, ...] = ()
+    date: str = ""
+
+    def section(self, name: Section) -> str:
+        """Text of one section."""
+        return self.findings if name is Section.FINDINGS else self.impression
+
+    def sentence(self, span: Span) -> str:
+        """Text of one sentence."""
+        return self.section(span.section)[span.start : span.end]
+
+    @property
+    def text(self) -> str:
+        """Findings and impression as one text: what is embedded and what is shown."""
+        return "\n".join(part for part in (self.findings, self.impression) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One retrieved report. ``similarity`` is the cosine in [-1, 1], higher is nearer."""
+
+    record: ReportRecord
+    similarity: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What a query brought, and what was kept out of it and why."""
+
+    hits: tuple[Hit, ...]
+    excluded: tuple[tuple[str, str], ...] = ()
+    """(report_id, reason) of reports that were near enough but left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSentence:
+    """One sentence of a draft and the reports it rests on."""
+
+    text: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft: not for clinical use, and nothing in it without a source."""
+
+    findings: tuple[DraftSentence, ...] = ()
+    impression: tuple[DraftSentence, ...] = ()
+
+    def section(self, name: Section) -> tuple[DraftSentence, ...]:
+        """Sentences of one section."""
+        return self.findings if name is Section.FINDINGS else self.impression
+
+
+class Status(StrEnum):
+    """How the work on one study ended."""
+
+    OK = "ok"
+    ABSTAINED = "abstained"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Everything that is kept of one study: one line of ``predictions.jsonl``.
+
+    A failure is a prediction too: it has no draft, but a status, an error class and a reason, and
+    still the evidence if retrieval had come so far.
+    """
+
+    file: str
+    status: Status
+    study_id: str = ""
+    reason: str = ""
+    error: str = ""
+    draft: Draft = field(default_factory=Draft)
+    hits: tuple[Hit, ...] = ()
+    encoder_id: str = ""
+    index_id: str = ""
+    llm: str = ""
+    prompt: str = ""
+    prompt_hash: str = ""
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The public JSON object; documented in docs/predictions.md."""
+        return {
+            "file": self.file,
+            "study_id": self.study_id,
+            "status": self.status.value,
+            "error": self.error,
+            "reason": self.reason,
+            "notice": NOTICE,
+            "findings": [_sentence_json(sentence) for sentence in self.draft.findings],
+            "impression": [_sentence_json(sentence) for sentence in self.draft.impression],
+            "evidence": [
+                {
+                    "report_id": hit.record.report_id,
+                    "similarity": round(hit.similarity, 6),
+                    "text": hit.record.text,
+                }
+                for hit in self.hits
+            ],
+            "encoder_id": self.encoder_id,
+            "index_id": self.index_id,
+            "llm": self.llm,
+            "prompt": self.prompt,
+            "prompt_hash": self.prompt_hash,
+            "warnings": list(self.warnings),
+            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+        }
+
+
+NOTICE = "AI draft, not for clinical use"
+"""Stands on every screen and in every export."""
+
+
+def _sentence_json(sentence: DraftSentence) -> dict[str, Any]:
+    return {"text": sentence.text, "sources": list(sentence.sources)}
