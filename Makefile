@@ -1,0 +1,30 @@
+# Two commands: `make demo` and `make test`. Both make what they need and reuse what is there.
+PYTHON ?= python3.11
+PRESET ?= cpu
+ARGS ?=
+CXR = .venv/bin/cxr-rag
+
+.PHONY: demo test check setup llm clean
+
+demo: setup llm
+	@$(CXR) demo --config $(PRESET) $(ARGS)
+
+test: setup llm
+	@$(PYTHON) bootstrap.py dev chromium
+	@.venv/bin/python -m pytest $(ARGS)
+
+check:
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/python -m pytest -q -x -m "not slow and not e2e"
+
+setup:
+	@$(PYTHON) bootstrap.py app data
+
+llm:
+	@$(PYTHON) bootstrap.py llm
+
+clean:
+	rm -rf .venv .venv-llm build *.egg-info

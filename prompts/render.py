@@ -1,0 +1,108 @@
+"""Templates as files -> chat messages. Knows nothing of where the variables come from.
+
+A template is a folder ``templates/<name>_v<N>/``: ``template.toml`` says how the model drafts
+(``mode``) and which variables it needs; ``system.md`` holds what never changes, so that a server's
+prefix cache pays; ``user.md`` is Jinja and ends with the evidence. A change of wording is a new
+version, since predictions record the name and the hash of what was sent.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class PromptTemplateError(ValueError):
+    """A template is missing or broken, or a variable it needs was not given."""
+
+
+class Mode(StrEnum):
+    """How the model drafts."""
+
+    SELECT = "select"
+    """It chooses numbered sentences; text is never invented."""
+    WRITE = "write"
+    """It writes sentences and names their sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """One version of a prompt, as it lies on disk."""
+
+    name: str
+    description: str
+    mode: Mode
+    variables: tuple[str, ...]
+    system: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent: (role, content) messages, the template's name and a hash of the messages."""
+
+    messages: tuple[tuple[str, str], ...]
+    template: str
+    sha256: str
+
+
+def template_names() -> list[str]:
+    """Names of all templates, sorted."""
+    return sorted(path.parent.name for path in TEMPLATES.glob("*/template.toml"))
+
+
+def load_template(name: str) -> PromptTemplate:
+    """Read a template by its name.
+
+    Raises:
+        PromptTemplateError: there is no such template, or a file of it is broken.
+    """
+    folder = TEMPLATES / name
+    try:
+        about = tomllib.loads((folder / "template.toml").read_text(encoding="utf-8"))
+        return PromptTemplate(
+            name=name,
+            description=about["description"],
+            mode=Mode(about["mode"]),
+            variables=tuple(about["variables"]),
+            system=(folder / "system.md").read_text(encoding="utf-8").strip(),
+            user=(folder / "user.md").read_text(encoding="utf-8"),
+        )
+    except FileNotFoundError as error:
+        known = ", ".join(template_names())
+        raise PromptTemplateError(f"no prompt template {name!r}; there are: {known}") from error
+    except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
+        raise PromptTemplateError(f"prompts/templates/{name}/template.toml: {error!r}") from error
+
+
+def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
+    """Fill a template.
+
+    Raises:
+        PromptTemplateError: a variable is missing or not one of the template's; it is named.
+    """
+    if set(variables) != set(template.variables):
+        missing = sorted(set(template.variables) - set(variables))
+        unknown = sorted(set(variables) - set(template.variables))
+        raise PromptTemplateError(f"{template.name}: missing {missing}, unknown {unknown}")
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    try:
+        user = environment.from_string(template.user).render(variables).strip()
+    except UndefinedError as error:
+        raise PromptTemplateError(f"{template.name}/user.md: {error.message}") from error
+    except TemplateError as error:
+        raise PromptTemplateError(f"{template.name}/user.md is broken: {error}") from error
+    messages = (("system", template.system), ("user", user))
+    digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
+    return Prompt(messages=messages, template=template.name, sha256=digest)

@@ -1,0 +1,73 @@
+"""Child processes that end with us: started in a group of their own, stopped as a group.
+
+Used for the servers that `cxr-rag` starts itself. Ctrl-C reaches only us (the child is in another
+group), we then stop what we started, and only that. If we are killed without a chance to do so,
+the kernel ends the child (Linux; elsewhere it would be left running).
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def start_child(
+    command: Sequence[str], *, log: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a command whose output goes to ``log`` (emptied first) and that dies with us.
+
+    Call it from the main thread: the kernel ties the child to the thread that started it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - the command is ours, no shell
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            process_group=0,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+        )
+
+
+def stop_child(process: subprocess.Popen[bytes], *, grace_seconds: float = 10) -> None:
+    """End a child and all that it started: first asked, then killed. Safe to call twice."""
+    _signal_group(process, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace_seconds)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether we could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def log_tail(log: Path, *, lines: int = 3) -> str:
+    """The last non-empty lines of a log, for an error message."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

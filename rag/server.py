@@ -1,0 +1,120 @@
+"""Starts, waits for and stops the language-model server of the demo. Knows nothing of prompts.
+
+A server that already answers with the right model is used and left alone. vLLM runs in an
+environment of its own and is only ever reached by URL; nothing here imports it.
+"""
+
+import json
+import logging
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rag.errors import LlmUnavailableError, ServerError
+from rag.processes import log_tail, port_is_free, start_child, stop_child
+from rag.settings import LlmSettings, Settings
+from rag.small_llm import prepare_smollm2
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+def served_models(url: str, *, timeout: float = 2) -> list[str] | None:
+    """Names of the models an OpenAI-compatible server offers; None if nothing answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/models", timeout=timeout) as answer:  # noqa: S310
+            return [str(model["id"]) for model in json.load(answer)["data"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def running_llm(settings: Settings, *, say: Say) -> Iterator[None]:
+    """Make sure the configured model answers for as long as the block runs.
+
+    Args:
+        settings: which model, where, and how to start it if nothing answers.
+        say: told what happens, a line at a time.
+
+    Raises:
+        ServerError: the port is taken by something else, or the server ended or stayed silent.
+        LlmUnavailableError: nothing answers and the server is not ours to start.
+    """
+    llm = settings.llm
+    models = served_models(llm.url)
+    if models is not None:
+        _refuse_other_model(llm, models)
+        say(f"language model {llm.model} already answers at {llm.url}")
+        yield
+        return
+    if not llm.server.enabled:
+        raise LlmUnavailableError(f"nothing answers at {llm.url}, and llm.server.enabled is false")
+    process = _start(settings, say=say)
+    try:
+        _wait_until_healthy(process, settings, say=say)
+        yield
+    finally:
+        stop_child(process)
+
+
+def _refuse_other_model(llm: LlmSettings, models: list[str]) -> None:
+    if llm.model not in models:
+        raise ServerError(
+            f"{llm.url} serves {models}, not {llm.model!r}; stop it, or set llm.url or llm.model"
+        )
+
+
+def _start(settings: Settings, *, say: Say) -> "subprocess.Popen[bytes]":
+    llm, server = settings.llm, settings.llm.server
+    address = urlsplit(llm.url)
+    host, port = address.hostname or "127.0.0.1", address.port or 80
+    if not port_is_free(host, port):
+        raise ServerError(
+            f"port {port} is in use by something that is not a language model; free it, or set "
+            f"CXR_RAG_LLM__URL=http://127.0.0.1:{port + 1}/v1"
+        )
+    if not server.python.exists():
+        raise ServerError(f"no vLLM environment at {server.python}; `make llm` installs it")
+    weights: str | Path = server.weights
+    if weights == "smollm2":
+        weights = prepare_smollm2(settings.llm_dir, say=say)
+    command = [str(server.python), "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(weights), "--served-model-name", llm.model]
+    command += ["--host", host, "--port", str(port), "--generation-config", "vllm"]
+    command += ["--max-model-len", str(server.max_model_len), *server.args]
+    environment = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(server.kv_cache_gib),
+    }
+    if Path(weights).is_dir():
+        environment["HF_HUB_OFFLINE"] = "1"
+    log = settings.log_dir / "llm-server.log"
+    say(f"starting vLLM with {llm.model} on port {port}; its log is {log}")
+    return start_child(command, log=log, environment=environment)
+
+
+def _wait_until_healthy(
+    process: "subprocess.Popen[bytes]", settings: Settings, *, say: Say
+) -> None:
+    started = time.monotonic()
+    log = settings.log_dir / "llm-server.log"
+    limit = settings.llm.server.start_seconds
+    while served_models(settings.llm.url) is None:
+        waited = time.monotonic() - started
+        if process.poll() is not None:
+            raise ServerError(
+                f"vLLM ended with code {process.returncode} before it was ready: {log_tail(log)} "
+                f"(whole log: {log})"
+            )
+        if waited > limit:
+            raise ServerError(f"vLLM was not ready after {limit:g} s; see {log}")
+        say(f"waiting for vLLM, {waited:.0f} s (30 to 90 s is usual on two cores)")
+        time.sleep(0.5)
+    say(f"vLLM is ready after {time.monotonic() - started:.0f} s")

@@ -1,0 +1,156 @@
+"""All settings of the product, frozen. Read once, in app.py and the command lines.
+
+A preset is a TOML file in configs/; values come from, in this order: the environment
+(``CXR_RAG_LLM__URL=...``), the file named by ``--config`` or the preset, the defaults below. An
+unknown key is an error, so that a typing mistake cannot go unnoticed.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from rag.errors import SettingsError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PRESETS = REPOSITORY / "configs"
+
+
+def default_home() -> Path:
+    """Where indexes and the prepared LLM live: ``CXR_RAG_HOME`` or the user's data folder."""
+    return Path(os.environ.get("CXR_RAG_HOME") or platformdirs.user_data_dir("cxr-rag"))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LlmServerSettings(_Section):
+    """The server that `cxr-rag` starts itself when nothing answers at ``llm.url``.
+
+    Attributes:
+        enabled: false when the URL belongs to a server that is run by somebody else.
+        python: interpreter of the environment that holds vLLM.
+        weights: "smollm2" (prepared from its package), or a folder or hub name vLLM can load.
+        max_model_len: context length in tokens.
+        kv_cache_gib: memory for the KV cache on a CPU.
+        args: further arguments, as vLLM spells them.
+        start_seconds: how long to wait until it is healthy.
+    """
+
+    enabled: bool = True
+    python: Path = REPOSITORY / ".venv-llm" / "bin" / "python"
+    weights: str = "smollm2"
+    max_model_len: int = Field(default=4096, ge=512)
+    kv_cache_gib: int = Field(default=1, ge=1)
+    args: tuple[str, ...] = ()
+    start_seconds: float = Field(default=600, gt=0)
+
+
+class LlmSettings(_Section):
+    """The language model: any OpenAI-compatible server.
+
+    Attributes:
+        url: base URL up to and including /v1.
+        model: name the server knows the model by.
+        api_key: sent as a bearer token; local servers ignore it.
+        template: folder in prompts/templates; it says how the model drafts.
+        max_tokens: longest answer.
+        timeout_seconds: longest wait for one answer.
+        retries: further attempts when the server is busy or breaks off.
+    """
+
+    url: str = "http://127.0.0.1:8100/v1"
+    model: str = "smollm2-135m-instruct"
+    api_key: str = "not-needed"
+    template: str = "select_v1"
+    max_tokens: int = Field(default=512, ge=16)
+    timeout_seconds: float = Field(default=120, gt=0)
+    retries: int = Field(default=2, ge=0)
+    server: LlmServerSettings = LlmServerSettings()
+
+
+class RetrievalSettings(_Section):
+    """How many reports are shown to the model and to the reader."""
+
+    k: int = Field(default=5, ge=1, le=50)
+
+
+class PageSettings(_Section):
+    """The reading room."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7860, ge=0, le=65535)
+    max_upload_mb: int = Field(default=100, ge=1)
+    delete_uploads_after_seconds: int = Field(default=3600, ge=60)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="CXR_RAG_", env_nested_delimiter="__"
+    )
+
+    home: Path = Field(default_factory=default_home)
+    encoder: Path | None = None
+    llm: LlmSettings = LlmSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    page: PageSettings = PageSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which arrives as constructor arguments."""
+        return env_settings, init_settings
+
+    @property
+    def index_dir(self) -> Path:
+        """The report store."""
+        return self.home / "index"
+
+    @property
+    def llm_dir(self) -> Path:
+        """The small LLM in the form that vLLM serves."""
+        return self.home / "llm" / "smollm2-135m-instruct"
+
+    @property
+    def log_dir(self) -> Path:
+        """Output of the servers that we start."""
+        return self.home / "logs"
+
+
+def load_settings(config: str | Path = "cpu") -> Settings:
+    """Read a preset's name (``cpu``, ``gpu``) or a TOML file; the environment wins over it.
+
+    Raises:
+        SettingsError: no such file, not TOML, an unknown key or a value out of range.
+    """
+    path = Path(config)
+    if path.suffix != ".toml":
+        path = PRESETS / f"{config}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        raise SettingsError(f"no settings file {path}; presets are: {known}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Settings(**values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise SettingsError(f"{path} or the environment: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']} (value: {problem.get('input')!r})"
