@@ -10,7 +10,7 @@ demo: setup llm
 	@$(CXR) demo --config $(PRESET) $(ARGS)
 
 test: setup llm
-	@$(PYTHON) bootstrap.py dev chromium
+	@$(PYTHON) bootstrap.py dev system
 	@.venv/bin/python -m pytest $(ARGS)
 
 check:

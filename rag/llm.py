@@ -144,7 +144,7 @@ class ChatClient:
             ) from error
         except openai.NotFoundError as error:
             raise LlmRejectedError(
-                f"{url} does not know the model {model!r}; set llm.model"
+                f"{url} has no model {model!r}; set llm.model"
             ) from error
         except openai.APIStatusError as error:
             raise LlmRejectedError(

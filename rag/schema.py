@@ -102,8 +102,9 @@ class Draft:
 
 
 class Status(StrEnum):
-    """How the work on one study ended."""
+    """How the work on one study stands or ended."""
 
+    RUNNING = "running"
     OK = "ok"
     ABSTAINED = "abstained"
     FAILED = "failed"
@@ -114,7 +115,8 @@ class Prediction:
     """Everything that is kept of one study: one line of ``predictions.jsonl``.
 
     A failure is a prediction too: it has no draft, but a status, an error class and a reason, and
-    still the evidence if retrieval had come so far.
+    still the evidence if retrieval had come so far. ``messages``, the prompt that was sent, is for
+    showing; its hash is what is kept on disk.
     """
 
     file: str
@@ -129,6 +131,7 @@ class Prediction:
     llm: str = ""
     prompt: str = ""
     prompt_hash: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 

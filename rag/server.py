@@ -8,10 +8,8 @@ import json
 import logging
 import subprocess
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,33 +32,54 @@ def served_models(url: str, *, timeout: float = 2) -> list[str] | None:
         return None
 
 
-@contextmanager
-def running_llm(settings: Settings, *, say: Say) -> Iterator[None]:
-    """Make sure the configured model answers for as long as the block runs.
+class LlmServer:
+    """The configured model's server for as long as the ``with`` block runs.
+
+    Entering starts vLLM if nothing answers yet and returns at once, so that other work can go on
+    while it loads; `wait` blocks until it answers. Leaving stops what was started, and only that.
 
     Args:
         settings: which model, where, and how to start it if nothing answers.
         say: told what happens, a line at a time.
-
-    Raises:
-        ServerError: the port is taken by something else, or the server ended or stayed silent.
-        LlmUnavailableError: nothing answers and the server is not ours to start.
     """
-    llm = settings.llm
-    models = served_models(llm.url)
-    if models is not None:
-        _refuse_other_model(llm, models)
-        say(f"language model {llm.model} already answers at {llm.url}")
-        yield
-        return
-    if not llm.server.enabled:
-        raise LlmUnavailableError(f"nothing answers at {llm.url}, and llm.server.enabled is false")
-    process = _start(settings, say=say)
-    try:
-        _wait_until_healthy(process, settings, say=say)
-        yield
-    finally:
-        stop_child(process)
+
+    def __init__(self, settings: Settings, *, say: Say) -> None:
+        self._settings = settings
+        self._say = say
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "LlmServer":
+        """Start the server if it is needed.
+
+        Raises:
+            ServerError: the port is taken by something else, or there is no vLLM to start.
+            LlmUnavailableError: nothing answers and the server is not ours to start.
+        """
+        llm = self._settings.llm
+        models = served_models(llm.url)
+        if models is not None:
+            _refuse_other_model(llm, models)
+            self._say(f"language model {llm.model} already answers at {llm.url}")
+        elif not llm.server.enabled:
+            raise LlmUnavailableError(
+                f"nothing answers at {llm.url}, and llm.server.enabled is false"
+            )
+        else:
+            self._process = _start(self._settings, say=self._say)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            stop_child(self._process)
+
+    def wait(self) -> None:
+        """Block until the model answers.
+
+        Raises:
+            ServerError: the server ended or stayed silent; the end of its log is quoted.
+        """
+        if self._process is not None:
+            _wait_until_healthy(self._process, self._settings, say=self._say)
 
 
 def _refuse_other_model(llm: LlmSettings, models: list[str]) -> None:
@@ -70,7 +89,7 @@ def _refuse_other_model(llm: LlmSettings, models: list[str]) -> None:
         )
 
 
-def _start(settings: Settings, *, say: Say) -> "subprocess.Popen[bytes]":
+def _start(settings: Settings, *, say: Say) -> subprocess.Popen[bytes]:
     llm, server = settings.llm, settings.llm.server
     address = urlsplit(llm.url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
@@ -100,9 +119,8 @@ def _start(settings: Settings, *, say: Say) -> "subprocess.Popen[bytes]":
     return start_child(command, log=log, environment=environment)
 
 
-def _wait_until_healthy(
-    process: "subprocess.Popen[bytes]", settings: Settings, *, say: Say
-) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], settings: Settings, *, say: Say) -> None:
+    say(f"waiting for {settings.llm.model} (30 to 90 s is usual on two cores)")
     started = time.monotonic()
     log = settings.log_dir / "llm-server.log"
     limit = settings.llm.server.start_seconds
@@ -115,6 +133,5 @@ def _wait_until_healthy(
             )
         if waited > limit:
             raise ServerError(f"vLLM was not ready after {limit:g} s; see {log}")
-        say(f"waiting for vLLM, {waited:.0f} s (30 to 90 s is usual on two cores)")
         time.sleep(0.5)
-    say(f"vLLM is ready after {time.monotonic() - started:.0f} s")
+    say(f"{settings.llm.model} is ready")

@@ -49,7 +49,6 @@ def _gguf_file() -> Path:
 
 
 def _dequantise(source: Path, target: Path) -> None:
-    import torch  # noqa: PLC0415 - heavy
     from transformers import (  # noqa: PLC0415 - heavy
         AutoModelForCausalLM,
         AutoTokenizer,
@@ -57,12 +56,11 @@ def _dequantise(source: Path, target: Path) -> None:
         LlamaForCausalLM,
     )
 
-    loaded = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16
-    )
+    loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
     # vLLM would take the file for a quantised model as long as the config says it was one
     config = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
-    plain = LlamaForCausalLM._from_config(LlamaConfig(**config), dtype=torch.bfloat16)
+    plain = LlamaForCausalLM(LlamaConfig(**config))
     plain.load_state_dict(loaded.state_dict(), strict=True)
+    plain.bfloat16()
     plain.save_pretrained(target)
     AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)

@@ -1,0 +1,1 @@
+"""The parts of the page, one file a panel. `app.py` puts them together."""

@@ -1,0 +1,66 @@
+"""The chat client against a fake server over real HTTP: streams grow, failures are typed."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import fake_llm
+import pytest
+from fake_llm import FakeLlm
+
+from rag.errors import LlmOutputError, LlmRejectedError, LlmUnavailableError
+from rag.llm import ChatClient
+from rag.settings import LlmSettings
+
+SCHEMA = {"type": "object"}
+MESSAGES = [("system", "be brief"), ("user", "hello")]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeLlm]:
+    with fake_llm.serve() as server:
+        yield server
+
+
+def client(fake: FakeLlm) -> ChatClient:
+    return ChatClient(LlmSettings(url=fake.url, model=fake_llm.MODEL, retries=0))
+
+
+def test_stream_grows_and_ends_with_the_completion(fake: FakeLlm) -> None:
+    fake.answers = ['{"heart": "H1"}']
+    texts = [text for text, _ in client(fake).stream(MESSAGES, schema=SCHEMA)]
+    assert texts[0] == '{"heart": '
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+    completion = client(fake).ask(MESSAGES, schema=SCHEMA)
+    assert completion.text.strip() == '{"heart": "H1"}'
+    assert completion.seconds > 0
+
+
+def test_request_is_deterministic_and_carries_the_schema(fake: FakeLlm) -> None:
+    client(fake).ask(MESSAGES, schema={"type": "object", "title": "T"})
+    request = fake.requests[0]
+    assert request["temperature"] == 0
+    assert request["seed"] == 0
+    assert request["response_format"]["json_schema"]["schema"]["title"] == "T"
+    assert [message["role"] for message in request["messages"]] == ["system", "user"]
+
+
+def test_cut_off_and_empty_answers_are_output_errors(fake: FakeLlm) -> None:
+    fake.finish_reason = "length"
+    with pytest.raises(LlmOutputError, match="cut off"):
+        client(fake).ask(MESSAGES, schema=SCHEMA)
+    fake.finish_reason, fake.answers = "stop", [""]
+    with pytest.raises(LlmOutputError, match="nothing"):
+        client(fake).ask(MESSAGES, schema=SCHEMA)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_error_statuses_are_rejections_that_name_the_status(fake: FakeLlm, status: int) -> None:
+    fake.status = status
+    with pytest.raises(LlmRejectedError, match=r"no model|answered"):
+        client(fake).ask(MESSAGES, schema=SCHEMA)
+
+
+def test_nothing_at_the_url_names_the_url_and_the_cure() -> None:
+    nowhere = ChatClient(LlmSettings(url="http://127.0.0.1:9/v1", retries=0))
+    with pytest.raises(LlmUnavailableError, match=r"127\.0\.0\.1:9/v1.*cxr-rag demo"):
+        nowhere.ask(MESSAGES, schema=SCHEMA)
