@@ -1,0 +1,91 @@
+"""A DICOM file to a film: the order of the steps, and what the header says about the film.
+
+Owns the sequence parse, check, decode, grey scale, and the descriptive facts (view, spacing,
+modality, body part). The steps themselves are in `encoders.dicom_header`, `dicom_pixels`,
+`dicom_codecs` and `dicom_grey`; together these modules are the only ones that import pydicom.
+"""
+
+from dataclasses import replace
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from encoders.base import View
+from encoders.dicom_grey import grey_film
+from encoders.dicom_header import code, items, numbers, overlays, parse, word
+from encoders.dicom_layout import read_layout, tag
+from encoders.dicom_pixels import stored_values
+from encoders.film import ImageReadError, RawFilm, Reason
+
+_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXEL_TAG = b"\xe0\x7f\x10\x00"
+_LATERAL = {"LATERAL", "LAT", "LL", "RL"}
+_VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
+    **dict.fromkeys(("R-10206", "399348003"), View.AP),
+    **dict.fromkeys(("R-10214", "399372009"), View.PA),
+    **dict.fromkeys(("R-10232", "399198007", "R-10236", "399173006"), View.LATERAL),
+}
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
+
+def read_dicom(data: bytes) -> RawFilm:
+    """Read the first frame of a DICOM file at its full depth.
+
+    Raises:
+        ImageReadError: nothing to show; the message names the tag, its value and the cure.
+    """
+    dataset = parse(data)
+    if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
+        raise _no_pixels(dataset, data)
+    layout = read_layout(dataset)
+    film = grey_film(dataset, stored_values(dataset, layout), layout)
+    warnings = [*layout.warnings, *film.warnings]
+    if overlays(dataset):
+        warnings.append("an overlay (drawn annotation) in the file is not shown")
+    return replace(
+        film,
+        view=_view(dataset),
+        spacing_mm=_spacing(dataset),
+        modality=code(dataset, "Modality"),
+        body_part=code(dataset, "BodyPartExamined"),
+        warnings=tuple(warnings),
+    )
+
+
+def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
+    if _PIXEL_TAG in data[-max(len(data) - 132, 0) :]:
+        return ImageReadError(
+            Reason.TRUNCATED,
+            f"{tag('PixelData')} is cut short: the file ends inside it. Transfer the file again.",
+        )
+    uid = word(dataset, "SOPClassUID", limit=64)
+    name = UID(uid).name if uid else ""
+    kind = f" (it is a {name})" if name and name != uid else ""
+    return ImageReadError(
+        Reason.NO_PIXELS,
+        f"{tag('PixelData')} is missing{kind}: there is no image in this file. Choose the film "
+        "itself, not its report, presentation state or directory.",
+    )
+
+
+def _view(dataset: Dataset) -> View:
+    """ViewPosition (0018,5101), else ViewCodeSequence (0054,0220)."""
+    position = code(dataset, "ViewPosition")
+    if position in (View.PA, View.AP):
+        return View(position)
+    if position in _LATERAL:
+        return View.LATERAL
+    for item in items(dataset, "ViewCodeSequence"):
+        view = _VIEW_CODES.get(word(item, "CodeValue"))
+        if view is not None:
+            return view
+    return View.UNKNOWN
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Row and column spacing in mm: in the patient, else at the detector, else of the scanner."""
+    for keyword in _SPACINGS:
+        values = numbers(dataset, keyword)
+        if len(values) == 2 and all(0.01 <= value <= 10 for value in values):
+            return values[0], values[1]
+    return None

@@ -1,0 +1,167 @@
+"""Decompresses frames in child processes, so that no stream can take this one with it.
+
+Owns the pool of `encoders.dicom_worker` processes: started when the first compressed film comes,
+kept for the next, killed when they exceed their time. Knows nothing of DICOM tags.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.dicom_codestream import CodecError, Codestream
+
+Pixels = NDArray[Any]
+
+
+class _Worker:
+    """One child process and its two pipes."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("dicom_worker.py")
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
+            [sys.executable, "-P", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # decoders print to it; nobody would know which film
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            close_fds=True,
+        )
+
+    def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
+        """One frame. Any exception but `CodecError` means that this worker is no more."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None  # noqa: S101 - PIPE was asked for
+        clock = threading.Timer(seconds, self._process.kill)
+        clock.start()
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.write(frame)
+            stdin.flush()
+            head = json.loads(stdout.readline())
+            if "error" in head:
+                raise CodecError(head["error"])
+            pixels: Pixels = np.empty(head["shape"], dtype=head["dtype"])
+            if stdout.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+                raise EOFError
+            return pixels
+        finally:
+            clock.cancel()
+
+    @property
+    def alive(self) -> bool:
+        """False where something ended the idle child."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the child and free its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # unsent bytes of a dead child
+                    pipe.close()
+
+
+class _Pool:
+    """Idle workers, for the threads of one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._owner = os.getpid()
+        self._registered = False
+
+    def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
+        worker = self._take()
+        try:
+            pixels = worker.decode(request, frame, seconds=seconds)
+        except CodecError:
+            self._give(worker)
+            raise
+        except (OSError, EOFError, ValueError):
+            worker.close()
+            raise CodecError(
+                f"the decoder crashed on it, or needed more than {seconds:.0f} seconds or too "
+                "much memory"
+            ) from None
+        except BaseException:
+            worker.close()  # interrupted between request and answer
+            raise
+        self._give(worker)
+        return pixels
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._owner != os.getpid():  # forked: these pipes are the parent's
+                self._idle, self._owner = [], os.getpid()
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive:
+                    return worker
+                worker.close()
+            if not self._registered:
+                atexit.register(self.close)
+                self._registered = True
+        return _Worker()
+
+    def _give(self, worker: _Worker) -> None:
+        with self._lock:
+            if len(self._idle) < (os.cpu_count() or 1):
+                self._idle.append(worker)
+                return
+        worker.close()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._owner == os.getpid():
+                while self._idle:
+                    self._idle.pop().close()
+
+
+_pool = _Pool()
+
+
+def decode(
+    frame: bytes, codestream: Codestream, *, allocated: int = 16, colour: str = ""
+) -> Pixels:
+    """Decompress one frame in a worker process.
+
+    Args:
+        frame: the whole codestream.
+        codestream: what `inspect` found, or for RLE what the DICOM header says.
+        allocated: bits of a sample in memory, 8, 16 or 32; RLE needs it.
+        colour: photometric interpretation, for JPEG streams that carry no colour marker.
+
+    Returns:
+        Samples as decoded: [rows, columns] or [rows, columns, samples]. JPEG in colour may come
+        as luminance.
+
+    Raises:
+        CodecError: the decoder refused, crashed, or took too long.
+    """
+    request = {
+        "kind": codestream.codec.value,
+        "rows": codestream.rows,
+        "columns": codestream.columns,
+        "samples": codestream.samples,
+        "bits": codestream.bits,
+        "allocated": allocated,
+        "colour": colour,
+        "length": len(frame),
+    }
+    # Two cores decode 5 to 30 million pixels a second; a second a million leaves room for a
+    # machine that is busy.
+    seconds = 5.0 + codestream.rows * codestream.columns / 1e6
+    pixels = _pool.decode(request, frame, seconds=seconds)
+    if pixels.shape[:2] != (codestream.rows, codestream.columns):
+        raise CodecError(f"it decodes to {pixels.shape[0]} x {pixels.shape[1]} pixels")
+    return pixels

@@ -1,0 +1,182 @@
+"""The pixel data of a DICOM film: the stored values of its first frame.
+
+Owns the way from bytes, compressed or not, to stored values (PS3.5 8.1, PS3.3 C.7.6.3). Knows
+nothing of what the values mean: that is `encoders.dicom_grey`.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.uid import UID
+
+from encoders.dicom_codecs import decode
+from encoders.dicom_codestream import Codec, CodecError, Codestream, TruncatedError, inspect
+from encoders.dicom_layout import COLOURS, Layout, tag
+from encoders.film import ImageReadError, Reason
+
+Pixels = NDArray[Any]
+
+_RLE = "1.2.840.10008.1.2.5"
+_LOSSLESS = {  # besides those whose stream says so itself
+    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),
+    *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"),
+}
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2)
+
+
+def stored_values(dataset: Dataset, layout: Layout) -> Pixels:
+    """The first frame: [rows, columns] integers or floats as stored, colour as luminance.
+
+    Raises:
+        ImageReadError: no pixel data, too little of it, or a stream that cannot be decoded.
+    """
+    for keyword, dtype in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
+        if keyword in dataset:
+            order = "<" if _little_endian(dataset) else ">"
+            return _native(bytes(dataset[keyword].value or b""), layout, np.dtype(order + dtype))
+    element = dataset.get_item("PixelData")  # raw: converting it needs elements that may be absent
+    data = bytes(element.value or b"")
+    size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
+    items = data.startswith(b"\xfe\xff\x00\xe0") and len(data) < size
+    if getattr(element, "length", 0) == 0xFFFFFFFF or items:
+        return _luminance(_compressed(dataset, data, layout), layout)
+    pixels = _uncompressed(dataset, data, element.VR, layout)
+    if layout.photometric not in COLOURS:
+        pixels = _significant_bits(pixels, layout)
+    return _luminance(pixels, layout)
+
+
+def _little_endian(dataset: Dataset) -> bool:
+    return dataset.original_encoding[1] is not False
+
+
+def _uncompressed(dataset: Dataset, data: bytes, vr: str | None, layout: Layout) -> Pixels:
+    little = _little_endian(dataset)
+    if layout.allocated == 1:
+        count = layout.rows * layout.columns
+        packed = np.frombuffer(_filled(data, -(-count // 8), layout), np.uint8)
+        bits = np.unpackbits(packed, bitorder="little", count=count)
+        return bits.reshape(layout.rows, layout.columns)
+    if layout.allocated == 8 and not little and vr == "OW":
+        # 8-bit samples in 16-bit words: the pairs are swapped
+        data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
+    dtype = np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}")
+    return _native(data, layout, dtype)
+
+
+def _native(data: bytes, layout: Layout, dtype: np.dtype[Any]) -> Pixels:
+    rows, columns, samples = layout.rows, layout.columns, layout.samples
+    if layout.photometric == "YBR_FULL_422":  # Y1 Y2 CB CR for two pixels
+        pairs = rows * columns // 2
+        values = np.frombuffer(_filled(data, pairs * 4 * dtype.itemsize, layout), dtype)
+        return values.reshape(pairs, 4)[:, :2].reshape(rows, columns)
+    size = rows * columns * samples * dtype.itemsize
+    values = np.frombuffer(_filled(data, size, layout), dtype)
+    if samples == 1:
+        return values.reshape(rows, columns)
+    if layout.planar:
+        return values.reshape(samples, rows, columns).transpose(1, 2, 0)
+    return values.reshape(rows, columns, samples)
+
+
+def _filled(data: bytes, size: int, layout: Layout) -> bytes:
+    """The first ``size`` bytes; a last row that lacks some is filled with zeros."""
+    missing = size - len(data)
+    if missing <= 0:
+        return data[:size]
+    if missing > size // layout.rows:
+        raise ImageReadError(
+            Reason.TRUNCATED,
+            f"the pixel data has {len(data)} bytes where {tag('Rows')} = {layout.rows}, "
+            f"{tag('Columns')} = {layout.columns} and {tag('BitsAllocated')} = "
+            f"{layout.allocated} need {size}: the file is cut short or its header wrong. "
+            "Export it again.",
+        )
+    return data.ljust(size, b"\0")
+
+
+def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
+    """Decode the first frame by what its stream says it is; the header may be wrong."""
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    try:
+        frame = bytes(get_frame(data, 0, number_of_frames=layout.frames))
+        if syntax == _RLE and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
+            stream = Codestream(
+                Codec.RLE, layout.rows, layout.columns, layout.samples, layout.allocated, True
+            )
+        else:
+            stream = inspect(frame)
+            _agree(stream, layout)
+        pixels = decode(frame, stream, allocated=layout.allocated, colour=layout.photometric)
+    except ImageReadError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged items fail in many ways
+        reason = Reason.TRUNCATED if isinstance(error, TruncatedError) else Reason.UNDECODABLE
+        words = str(error) if isinstance(error, CodecError) else "its items are damaged"
+        raise ImageReadError(
+            reason,
+            f"{tag('PixelData')} cannot be decoded ({_syntax_name(syntax)}): {words}. Export the "
+            "film again, uncompressed if the sender can.",
+        ) from None
+    if layout.photometric in COLOURS:
+        return pixels
+    # Behind a lossy process there is nothing but image in the bits that the stream has.
+    exact = stream.lossless or syntax in _LOSSLESS
+    stored = min(layout.stored, stream.bits) if exact else stream.bits
+    high_bit = layout.high_bit if exact and layout.high_bit < stream.bits else stored - 1
+    return _significant_bits(pixels, replace(layout, stored=stored, high_bit=high_bit))
+
+
+def _agree(stream: Codestream, layout: Layout) -> None:
+    """Refuse a stream of another size than the header's, before it is decoded."""
+    found = (stream.rows, stream.columns)
+    if found != (layout.rows, layout.columns):
+        raise ImageReadError(
+            Reason.BAD_HEADER,
+            f"{tag('Rows')} = {layout.rows} and {tag('Columns')} = {layout.columns}, but the "
+            f"compressed image has {found[0]} rows and {found[1]} columns: one of them is wrong. "
+            "Export the film again from its source.",
+        )
+    if stream.samples not in (1, 3):
+        raise CodecError(f"it has {stream.samples} components")
+
+
+def _syntax_name(syntax: str) -> str:
+    name = UID(syntax).name
+    return name if name != syntax else "unknown transfer syntax"
+
+
+def _significant_bits(pixels: Pixels, layout: Layout) -> Pixels:
+    """Keep BitsStored bits below HighBit and restore the sign (PS3.5 8.1.1).
+
+    What stands in the other bits is not image: old writers kept overlays there.
+    """
+    width = pixels.dtype.itemsize * 8
+    stored, shift = min(layout.stored, width), max(layout.high_bit + 1 - layout.stored, 0)
+    unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
+    if shift:
+        unsigned = unsigned >> shift
+    if stored < width:
+        unsigned = unsigned & unsigned.dtype.type((1 << stored) - 1)
+    if not layout.signed:
+        return unsigned
+    signed: Pixels = unsigned.astype(f"i{pixels.dtype.itemsize}")
+    if stored < width:
+        sign = signed.dtype.type(1 << (stored - 1))
+        signed = (signed ^ sign) - sign
+    return signed
+
+
+def _luminance(pixels: Pixels, layout: Layout) -> Pixels:
+    """Grey of colour samples, in their own type."""
+    if pixels.ndim == 2:
+        return pixels
+    if layout.photometric in ("YBR_FULL", "YBR_FULL_422"):
+        return pixels[..., 0]
+    red, green, blue = (pixels[..., i].astype(np.float32) for i in range(3))
+    grey: Pixels = np.rint(red * _RED + green * _GREEN + blue * _BLUE).astype(pixels.dtype)
+    return grey

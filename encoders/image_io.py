@@ -1,0 +1,216 @@
+"""Reads a film: DICOM, PNG or JPEG, from a file or from memory.
+
+Owns the public face of reading and the recognition of formats by content. `read_image` gives the
+film to look at or to embed, `read_raw` the same film at its full depth for a viewer,
+`read_header_identity` whose film it is. Knows nothing of encoders, and does not judge what is on
+a film: that it is no chest is for others to say.
+
+Every failure is one `ImageReadError`, whatever the bytes are.
+"""
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from encoders.base import CxrImage
+from encoders.film import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    MIN_SIDE,
+    HeaderIdentity,
+    ImageReadError,
+    RawFilm,
+    Reason,
+)
+
+__all__ = [
+    "BLANK",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "HeaderIdentity",
+    "ImageReadError",
+    "RawFilm",
+    "Reason",
+    "read_header_identity",
+    "read_image",
+    "read_raw",
+]
+
+BLANK = "every pixel has the same value: there is nothing to see"
+"""The warning of a constant film. It is read, not refused: its pixels are defined (its window's
+formula, black without one). Who drafts from a film must look for this warning and not draft."""
+
+_log = logging.getLogger(__name__)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"GIF8": "a GIF picture",
+    b"BM": "a BMP picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"RIFF": "a WebP picture or a recording",
+    b"\0\0\0\x0cjP": "a bare JPEG 2000 file",
+    b"\xffO\xffQ": "a bare JPEG 2000 stream",
+    b"<": "a web page or XML",
+    b"{": "JSON",
+}
+_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08", b"\0\0")
+"""First bytes of a DICOM data set without preamble: group 2, group 8 in either order, group 0."""
+
+
+def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
+    """Read a film as it is to be looked at.
+
+    Args:
+        source: a file, or its bytes.
+        name: what messages call the film; the file's own name is left out of them, because it
+            may be a person's.
+
+    Returns:
+        Pixels float32 [H, W] in [0, 1], white is dense; the same bytes give the same bits.
+
+    Raises:
+        ImageReadError: for any reason, whatever the bytes were.
+    """
+    raw = read_raw(source, name=name)
+    pixels = raw.render()
+    warnings = raw.warnings
+    if pixels.min() == pixels.max():
+        warnings = (*warnings, BLANK)
+    return CxrImage(
+        pixels=pixels,
+        source_sha256=raw.source_sha256,
+        view=raw.view,
+        spacing_mm=raw.spacing_mm,
+        modality=raw.modality,
+        body_part=raw.body_part,
+        warnings=warnings,
+    )
+
+
+def read_raw(source: Path | bytes, *, name: str = "") -> RawFilm:
+    """Read a film at its full depth, with its default window: for a viewer.
+
+    Args and errors as for `read_image`.
+    """
+    try:
+        data = _load(source)
+        film = _read(data)
+        return replace(film, source_sha256=hashlib.sha256(data).hexdigest())
+    except ImageReadError as error:
+        raise _named(error, name) from None
+    except Exception as error:  # noqa: BLE001 - the promise: one exception, whatever the bytes
+        raise _named(_unexpected(error), name) from None
+
+
+def read_header_identity(source: Path | bytes, *, name: str = "") -> HeaderIdentity:
+    """Study and patient identifiers, to keep the same study and patient out of retrieval.
+
+    Returns:
+        What a DICOM header says; nothing for PNG and JPEG. Never log it, never store it.
+
+    Raises:
+        ImageReadError: as for `read_image`, except that pixels are not looked at.
+    """
+    from encoders.dicom_header import read_identity  # noqa: PLC0415 - heavy
+
+    try:
+        data = _load(source)
+        return read_identity(data) if _format(data) == "DICOM" else HeaderIdentity()
+    except ImageReadError as error:
+        raise _named(error, name) from None
+    except Exception as error:  # noqa: BLE001 - as above
+        raise _named(_unexpected(error), name) from None
+
+
+def _load(source: Path | bytes) -> bytes:
+    """The file's bytes, if they are not too many."""
+    size = len(source) if isinstance(source, bytes) else _size(source)
+    if size > MAX_BYTES:
+        raise ImageReadError(
+            Reason.TOO_LARGE,
+            f"the file has {size / 2**20:.0f} MB, more than the {MAX_BYTES >> 20} MB of the "
+            "largest film. Choose one film, not an archive or a recording.",
+        )
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise _cannot_open(error) from None
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise _cannot_open(error) from None
+    if not path.is_file():  # a pipe or device would be read without end
+        raise ImageReadError(Reason.FILE, "this is no regular file: choose a DICOM, PNG or JPEG.")
+    return found.st_size
+
+
+def _cannot_open(error: Exception) -> ImageReadError:
+    words = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return ImageReadError(
+        Reason.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
+    )
+
+
+def _read(data: bytes) -> RawFilm:
+    if _format(data) == "DICOM":
+        from encoders.dicom import read_dicom  # noqa: PLC0415 - heavy
+
+        return read_dicom(data)
+    from encoders.raster import read_raster  # noqa: PLC0415 - heavy
+
+    return read_raster(data)
+
+
+def _format(data: bytes) -> str:
+    """DICOM or RASTER, by content alone; anything else is refused by name."""
+    if data[128:132] == b"DICM":  # first: the preamble may hold another format's header
+        return "DICOM"
+    if data.startswith((_PNG, _JPEG)):
+        return "RASTER"
+    if data[:2] in _GROUPS and any(data[:8]):
+        return "DICOM"
+    known = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
+    raise ImageReadError(
+        Reason.NOT_A_FILM,
+        f"this is no film: the file is {known or _describe(data)}. Choose a DICOM, PNG or JPEG.",
+    )
+
+
+def _describe(data: bytes) -> str:
+    if not data:
+        return "empty"
+    head = data[:512]
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "text"
+    return "of a kind that is not known (no DICOM prefix, no PNG or JPEG signature)"
+
+
+def _named(error: ImageReadError, name: str) -> ImageReadError:
+    """Put the film's name before the message, once."""
+    return ImageReadError(error.reason, f"{name}: {error}") if name else error
+
+
+def _unexpected(error: Exception) -> ImageReadError:
+    """What no reader foresaw. The cause may quote header values: it goes to DEBUG alone."""
+    _log.debug("unexpected failure while reading a film", exc_info=error)
+    if isinstance(error, MemoryError):
+        return ImageReadError(
+            Reason.TOO_LARGE, "not enough memory to read this film. Close other programs."
+        )
+    return ImageReadError(
+        Reason.UNDECODABLE,
+        f"the film cannot be read ({type(error).__name__}): the file is damaged in a way that was "
+        "not foreseen. Export it again, and please report it.",
+    )

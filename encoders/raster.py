@@ -1,0 +1,97 @@
+"""PNG and JPEG files to films.
+
+Owns what Pillow is asked to do: the declared size before decoding, depth, alpha, palette,
+colour, EXIF orientation. A picture is taken to be rendered for looking at: white is dense.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from encoders.exposure import Histogram, Window, WindowFunction, percentile_window
+from encoders.film import ImageReadError, RawFilm, Reason, check_size
+
+_DARK = 0.5
+"""16-bit PNGs whose brightest pixel is below this share of white were not rendered: they carry a
+detector's 10 to 15 bits as they were (PadChest does), and would be nearly black."""
+
+
+def read_raster(data: bytes) -> RawFilm:
+    """Read a PNG or JPEG file.
+
+    Raises:
+        ImageReadError: damaged, truncated, too small or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            check_size(image.height, image.width, rows_name="height", columns_name="width")
+            kind = image.format
+            warnings: list[str] = []
+            if getattr(image, "n_frames", 1) > 1:
+                warnings.append("several pictures in the file: the first is shown")
+            image.load()
+            codes, top = _grey(_upright(image, warnings), warnings)
+    except ImageReadError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Pillow raises a dozen kinds
+        truncated = "truncated" in str(error).lower()
+        reason = Reason.TRUNCATED if truncated else Reason.UNDECODABLE
+        raise ImageReadError(
+            reason,
+            f"the {'PNG' if data[:1] == bytes([0x89]) else 'JPEG'} file "
+            f"{'is cut short' if truncated else 'is damaged'} ({type(error).__name__}). Transfer "
+            "or export it again.",
+        ) from None
+    window = Window(top / 2, top, WindowFunction.LINEAR_EXACT)
+    if top > 255:
+        histogram = Histogram.of(codes, slope=1.0, intercept=0.0)
+        if histogram.values[-1] < _DARK * top and not histogram.constant:
+            window = percentile_window(histogram, invert=False)
+            warnings.append(
+                f"the brightest value of this 16-bit {kind} is {histogram.values[-1]:.0f} of "
+                f"{top}: shown from percentile to percentile of its own values"
+            )
+    return RawFilm(codes, 1.0, 0.0, window, warnings=tuple(warnings))
+
+
+def _upright(image: Image.Image, warnings: list[str]) -> Image.Image:
+    """Turn a picture as its EXIF orientation says; malformed EXIF turns nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - EXIF is parsed by hand; it fails in many ways
+        warnings.append("the EXIF data is damaged: the orientation is taken as it is")
+        return image
+
+
+def _grey(image: Image.Image, warnings: list[str]) -> tuple[NDArray[np.uint16], int]:
+    """Luminance as uint16 [H, W], and the value of white."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow has 32-bit containers for some
+        return np.clip(np.asarray(image), 0, 65535).astype(np.uint16), 65535
+    if "transparency" in image.info or image.mode in ("LA", "RGBA", "PA", "La", "RGBa"):
+        image = _on_black(image, warnings)
+    if image.mode == "P":
+        image = image.convert("RGB")
+    if image.mode == "CMYK":
+        image = image.convert("RGB")
+    if image.mode not in ("1", "L"):
+        if _coloured(image):
+            warnings.append("a colour image: its luminance is used")
+        image = image.convert("L")
+    return np.asarray(image.convert("L")).astype(np.uint16), 255
+
+
+def _on_black(image: Image.Image, warnings: list[str]) -> Image.Image:
+    """Transparent is not image: black, as outside a shutter."""
+    layered = image.convert("RGBA")
+    if layered.getchannel("A").getextrema() != (255, 255):
+        warnings.append("transparent pixels are shown black")
+    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, layered).convert("RGB")
+
+
+def _coloured(image: Image.Image) -> bool:
+    """True where a thumbnail has colour: compression alone shifts hues by a few steps."""
+    small = np.asarray(image.convert("RGB").resize((64, 64)), dtype=np.int16)
+    return bool((small.max(axis=2) - small.min(axis=2)).mean() > 8)
