@@ -36,6 +36,7 @@ class ReportRecord:
         labels: finding labels that came with the report (MeSH headings for Open-I).
         sentences: spans of the sentences of findings and impression, in reading order.
         date: study date as ISO 8601 where the collection has one, else empty.
+        collection: name of the collection it came from, whose licence holds for it.
     """
 
     report_id: str
@@ -48,6 +49,7 @@ class ReportRecord:
     labels: tuple[str, ...] = ()
     sentences: tuple[Span, ...] = ()
     date: str = ""
+    collection: str = ""
 
     def section(self, name: Section) -> str:
         """Text of one section."""
@@ -65,11 +67,19 @@ class ReportRecord:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One retrieved report. ``similarity`` is the cosine in [-1, 1], higher is nearer."""
+    """One retrieved report.
+
+    Attributes:
+        record: the report.
+        similarity: cosine in [-1, 1], higher is nearer.
+        rank: place in the answer, 1 is nearest.
+        copies: how many reports of the store have word for word this text ("seen 302 times").
+    """
 
     record: ReportRecord
     similarity: float
     rank: int
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)

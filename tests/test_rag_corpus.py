@@ -1,0 +1,102 @@
+"""What all collections share: ids, hashes, fingerprints, and which study a film's path names."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.corpus import (
+    Problem,
+    fingerprint,
+    ids_in_path,
+    make_corpus,
+    record_from_json,
+    record_hash,
+    record_to_json,
+    study_of_path,
+    text_hash,
+)
+from rag.schema import ReportRecord
+from rag.sentences import with_sentences
+
+KNOWN = frozenset({"CXR33", "CXR330", "CXR330_IM", "s50414267", "50414267", "p10000032"})
+
+
+@pytest.mark.parametrize(
+    ("path", "study"),
+    [
+        ("CXR330_IM-1577-0001.jpg", "CXR330_IM"),
+        ("CXR330-1577.jpg", "CXR330"),
+        ("CXR330.dcm", "CXR330"),
+        ("CXR330", "CXR330"),
+        ("CXR3301_IM-1577.jpg", None),  # another study whose number begins alike
+        ("CXR33x.png", None),
+        ("xCXR330.png", None),
+        ("/films/CXR33/0001.dcm", "CXR33"),
+        ("C:\\films\\CXR33\\0001.dcm", "CXR33"),
+        ("files/p10/p10000032/s50414267/02aa.dcm", "s50414267"),
+        ("", None),
+        ("/", None),
+        ("cxr330.png", None),
+    ],
+)
+def test_study_of_path(path: str, study: str | None) -> None:
+    assert study_of_path(path, KNOWN) == study
+
+
+def test_ids_in_path_names_every_level() -> None:
+    path = "files/p10/p10000032/s50414267/02aa.dcm"
+    assert ids_in_path(path, KNOWN) == {"p10000032", "s50414267"}
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="/\\"), min_size=1),
+    st.sampled_from(["", ".dcm", "_1.png", "-a b.jpg"]),
+)
+def test_a_film_named_after_its_study_is_always_recognised(study: str, rest: str) -> None:
+    assert study_of_path(f"folder/{study}{rest}", {study}) == study
+
+
+RECORDS = st.builds(
+    ReportRecord,
+    report_id=st.text(min_size=1, max_size=8),
+    study_id=st.text(max_size=8),
+    patient_id=st.text(max_size=8),
+    findings=st.text(max_size=60),
+    impression=st.text(max_size=60),
+    indication=st.text(max_size=8),
+    labels=st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    date=st.sampled_from(["", "2026-11-24"]),
+    collection=st.text(max_size=8),
+)
+
+
+@given(RECORDS)
+def test_a_record_survives_json(record: ReportRecord) -> None:
+    whole = with_sentences(record)
+    assert record_from_json(record_to_json(whole)) == whole
+
+
+@given(RECORDS, RECORDS)
+def test_hashes_tell_records_apart(one: ReportRecord, other: ReportRecord) -> None:
+    assert (record_hash(one) == record_hash(other)) == (one == other)
+    assert (text_hash(one.text) == text_hash(other.text)) == (one.text == other.text)
+
+
+def test_corpus_is_sorted_stamped_and_its_fingerprint_does_not_depend_on_order() -> None:
+    one = ReportRecord("b", "b", "b", findings="Lungs clear.")
+    other = ReportRecord("a", "a", "a", findings="Lungs clear.")
+    corpus = make_corpus("mine", records=[one, other])
+    assert [record.report_id for record in corpus.records] == ["a", "b"]
+    assert {record.collection for record in corpus.records} == {"mine"}
+    assert corpus.fingerprint == make_corpus("mine", records=[other, one]).fingerprint
+    assert corpus.fingerprint == fingerprint(corpus.records)
+    changed = replace(one, labels=("normal",))
+    assert corpus.fingerprint != make_corpus("mine", records=[changed, other]).fingerprint
+
+
+def test_a_problem_is_one_printable_line() -> None:
+    assert str(Problem("line 3", "has no report_id")) == "line 3: has no report_id"
+    hostile = Problem("a\x1b[2J\n.txt", "not UTF-8", "r\u202e1")
+    assert str(hostile) == "a?[2J?.txt (r?1): not UTF-8"
