@@ -211,24 +211,28 @@ class _Reading:
                     self.verdict[at] = verdict
 
     def _judge(self, at: int, start: int, end: int) -> str:
+        """Verdict on the neutral mention at ``at``, empty where nothing is said of it."""
         finding = self.matches[at].findings[0]
+        if not finding.label and self.roles[at + 1 : at + 2] in ("f", "d"):
+            return ""  # "large lung nodule": the adjective is the nodule's
         judge = _adjective(self.roles, at, start, end)
-        doubted = self.verdict.get(at) == _DOUBTED
-        if judge is None:
-            if finding.default:
-                return _VERDICT.get(self.scope[at], "")
-            if doubted or re.search("[SOj]", self.roles[start:end]):
-                return _DOUBTED
-            return ""
+        if judge is not None:
+            return self._judged_by(judge, at, start)
+        if finding.default:
+            return _VERDICT.get(self.scope[at], "")
+        unclear = self.verdict.get(at) == _DOUBTED or re.search("[SOj]", self.roles[start:end])
+        return _DOUBTED if finding.label and unclear else ""
+
+    def _judged_by(self, judge: int, at: int, start: int) -> str:
         role, scope = self.roles[judge], self.scope[judge] or self.scope[at]
+        denied = bool(re.search(r"t[._zpsW]{0,3}$", self.roles[start:judge]))
         if role == "B" or scope in ("u", "l"):
             return _DOUBTED
-        denied = bool(re.search(r"t[._zpsW]{0,3}$", self.roles[start:judge]))
         if role == "N":
             return _AFFIRMED if denied else _DENIED
         if scope == "H":
             return _UNSAID
-        return _DENIED if denied or scope in ("n", "Z") else _AFFIRMED
+        return _DENIED if denied or scope == "n" else _AFFIRMED
 
 
 def _letter(found: Match) -> str:

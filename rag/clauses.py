@@ -151,7 +151,7 @@ def clauses(roles: str) -> list[tuple[int, int]]:
 
 
 def _begins_clause(left: str, separator: str, rest: str) -> bool:
-    """Whether a comma or "and" between ``left`` and ``rest`` begins a clause or goes on with a list."""
+    """Whether a comma or "and" after ``left`` begins a clause; otherwise it goes on with a list."""
     part = rest.partition(",")[0]
     denies = bool(re.search(r"[ntZul]", left))
     if _SUBJECT_VERB.match(part):

@@ -1,0 +1,222 @@
+"""What a sentence of a report states, piece by piece.
+
+Owns the record of a statement (finding, polarity, side, severity, zone), the topics of a sentence,
+and small questions about it: does it speak of a prior, hide a word, give a number, recommend or
+report a phone call? Works on report text alone; knows no store, no draft and no image.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rag.asides import has_placeholder, mentions_prior, recommends_or_communicates
+from rag.assertion import Mention, Polarity, sentence_mentions
+from rag.numbers import Number, numbers_in
+from rag.phrases import Kind, Match, match_attributes
+from rag.words import Token, tokens
+
+__all__ = [
+    "Reading",
+    "Severity",
+    "Side",
+    "Statement",
+    "Topic",
+    "has_placeholder",
+    "mentions_prior",
+    "numbers_in",
+    "read_sentence",
+    "recommends_or_communicates",
+    "topic_of",
+]
+
+
+class Topic(StrEnum):
+    """The part of the chest, or of the reading, that a sentence is about."""
+
+    HEART = "heart"
+    MEDIASTINUM = "mediastinum"
+    LUNGS = "lungs"
+    PLEURA = "pleura"
+    BONES = "bones"
+    SOFT_TISSUES = "soft_tissues"
+    ABDOMEN = "abdomen"
+    DEVICES = "devices"
+    TECHNIQUE = "technique"
+    OVERALL = "overall"
+    """The chest as a whole: "no acute cardiopulmonary abnormality"."""
+    ADVICE = "advice"
+    """A recommendation or a communication."""
+    OTHER = "other"
+
+
+class Side(StrEnum):
+    """Side of the patient's body."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    BILATERAL = "bilateral"
+
+
+class Severity(StrEnum):
+    """Extent or degree in three steps: "trace" and "small" are the same one."""
+
+    SLIGHT = "slight"
+    MODERATE = "moderate"
+    SEVERE = "severe"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One finding as a sentence states it, at ``sentence[start:end]``.
+
+    Attributes:
+        finding: id in rag/lexicon/findings.toml.
+        label: CheXpert-14 name, empty where CheXpert has none.
+        polarity: None where nothing is said of the film (indication, history, "heart size" alone).
+        sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
+            "middle" and "lower".
+    """
+
+    finding: str
+    label: str
+    polarity: Polarity | None
+    start: int
+    end: int
+    sides: frozenset[Side] = frozenset()
+    severities: frozenset[Severity] = frozenset()
+    zones: frozenset[str] = frozenset()
+    device: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is read from one sentence. Spans are offsets in that sentence."""
+
+    text: str
+    statements: tuple[Statement, ...]
+    topics: frozenset[Topic]
+    numbers: tuple[Number, ...]
+    priors: tuple[tuple[int, int], ...]
+    placeholder: bool
+    advice: bool
+
+
+def read_sentence(sentence: str) -> Reading:
+    """Everything this module knows about one sentence."""
+    words = tokens(sentence)
+    attributes = match_attributes(words)
+    mentions = sentence_mentions(sentence)
+    advice = recommends_or_communicates(sentence)
+    return Reading(
+        text=sentence,
+        statements=tuple(_statements(mentions, words, attributes)),
+        topics=_topics(mentions, attributes, advice=advice),
+        numbers=numbers_in(sentence),
+        priors=tuple(mentions_prior(sentence)),
+        placeholder=has_placeholder(sentence),
+        advice=advice,
+    )
+
+
+def topic_of(sentence: str) -> frozenset[Topic]:
+    """Topics of a sentence; often several, and never none.
+
+    >>> sorted(topic_of("The heart, lungs and mediastinum are normal."))
+    [<Topic.HEART: 'heart'>, <Topic.LUNGS: 'lungs'>, <Topic.MEDIASTINUM: 'mediastinum'>]
+    """
+    attributes = match_attributes(tokens(sentence))
+    advice = recommends_or_communicates(sentence)
+    return _topics(sentence_mentions(sentence), attributes, advice=advice)
+
+
+def _topics(
+    mentions: Iterable[Mention], attributes: Iterable[Match], *, advice: bool
+) -> frozenset[Topic]:
+    named = {Topic(mention.finding.topic) for mention in mentions}
+    words = {
+        Topic(role.removeprefix("topic."))
+        for found in attributes
+        for role in found.roles
+        if role.startswith("topic.")
+    }
+    topics = named | words
+    specific = topics - {Topic.OVERALL, Topic.TECHNIQUE, Topic.OTHER}
+    if specific:
+        # "within normal limits" and "on the lateral view" do not change what a sentence is about.
+        topics = specific | (named - {Topic.OVERALL, Topic.OTHER})
+    if advice:
+        topics = topics | {Topic.ADVICE}
+    return frozenset(topics or {Topic.OTHER})
+
+
+_SIDED = frozenset({"lungs", "pleura", "bones", "devices", "soft_tissues"})
+_Span = tuple[int, int]
+
+
+def _statements(
+    mentions: list[Mention], words: list[Token], attributes: list[Match]
+) -> Iterable[Statement]:
+    """One statement a mention, each with the sides, severities and zones that belong to it."""
+    given: dict[_Span, set[str]] = {(m.start, m.end): set() for m in mentions}
+    in_clause: dict[_Span, set[str]] = {m.clause: set() for m in mentions}
+    for found in attributes:
+        start = words[found.first].start
+        clause = next((c for c in in_clause if c[0] <= start < c[1]), None)
+        roles = {role for role in found.roles if not role.startswith("topic.")}
+        if clause is None or not roles:
+            continue
+        spans = [span for span in given if clause[0] <= span[0] < clause[1]]
+        given[_owner(spans, words, found)] |= roles
+        in_clause[clause] |= roles
+    for mention in mentions:
+        roles = given[mention.start, mention.end]
+        sides = _sides(roles)
+        if not sides and mention.finding.topic in _SIDED:
+            # "Left effusion with atelectasis": one side for the whole clause is everyone's side.
+            sides = _sides(in_clause[mention.clause])
+        yield Statement(
+            finding=mention.finding.name,
+            label=mention.finding.label,
+            polarity=mention.polarity,
+            start=mention.start,
+            end=mention.end,
+            sides=sides,
+            severities=frozenset(
+                Severity(step) for value in _values("severity.", roles) for step in value.split("-")
+            ),
+            zones=frozenset(_values("zone.", roles)),
+            device=mention.finding.kind is Kind.DEVICE,
+        )
+
+
+# Between an adjective and its noun none of these can stand.
+_APART = frozenset(
+    [*",;:()", "and", "or", "in", "at", "on", "of", "with", "is", "are", "was", "were"]
+)
+
+
+def _owner(spans: list[_Span], words: list[Token], found: Match) -> _Span:
+    """Which mention of a clause an attribute describes.
+
+    An adjective stands before its noun ("small left effusion"), a place after it ("opacity in the
+    left base").
+    """
+    start = words[found.first].start
+    following = min((span for span in spans if span[1] > start), default=None)
+    before = max((span for span in spans if span[1] <= start), default=None)
+    if following is None or before is None:
+        return following or before or spans[0]
+    between = (w for w in words[found.last :] if w.start < following[0])
+    apart = any(key in _APART for word in between for key in word.keys)
+    return before if apart else following
+
+
+def _values(prefix: str, roles: Iterable[str]) -> set[str]:
+    return {role.removeprefix(prefix) for role in roles if role.startswith(prefix)}
+
+
+def _sides(roles: Iterable[str]) -> frozenset[Side]:
+    sides = {Side(value) for value in _values("side.", roles) if value != "neither"}
+    if {Side.LEFT, Side.RIGHT} <= sides:
+        return frozenset({Side.BILATERAL})
+    return frozenset(sides)
