@@ -1,6 +1,5 @@
 """Settings -> the parts of the product, wired together. The one place that knows them all."""
 
-
 from encoders.base import ImageTextEncoder
 from rag.settings import Settings
 

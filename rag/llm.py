@@ -143,9 +143,7 @@ class ChatClient:
                 f"nothing answers at {url}; start the server with `cxr-rag demo`, or set llm.url"
             ) from error
         except openai.NotFoundError as error:
-            raise LlmRejectedError(
-                f"{url} has no model {model!r}; set llm.model"
-            ) from error
+            raise LlmRejectedError(f"{url} has no model {model!r}; set llm.model") from error
         except openai.APIStatusError as error:
             raise LlmRejectedError(
                 f"{url} answered {error.status_code}: {error.message}"

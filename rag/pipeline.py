@@ -7,6 +7,7 @@ status "failed", the error's class and a sentence that says what to do; evidence
 found stays in it.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from encoders.image_io import ImageReadError, read_header_identity, read_image
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.utils.json import parse_partial_json
 
 from encoders.base import ImageTextEncoder
+from encoders.image_io import ImageReadError, read_header_identity, read_image
 from prompts.render import PromptTemplate, render
-from rag.drafting import Question, question_for
+from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
 from rag.llm import ChatClient, Messages
 from rag.retriever import FilmQuery, ReportRetriever
@@ -82,7 +84,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     def invoke(
         self,
-        input: Study,
+        input: Study,  # noqa: A002 - LangChain's name
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Prediction:
@@ -92,7 +94,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     def stream(
         self,
-        input: Study,
+        input: Study,  # noqa: A002 - LangChain's name
         config: RunnableConfig | None = None,
         **kwargs: Any | None,
     ) -> Iterator[Prediction]:
@@ -108,7 +110,8 @@ class ReportPipeline(Runnable[Study, Prediction]):
         )
         started = time.perf_counter()
         try:
-            for latest in self._steps(input, latest, clock):
+            for snapshot in self._steps(input, latest, clock):
+                latest = snapshot
                 yield latest
         except (CxrRagError, ImageReadError) as error:
             logger.warning("study failed: %s", type(error).__name__)
@@ -143,20 +146,32 @@ class ReportPipeline(Runnable[Study, Prediction]):
         question = question_for(self.template.mode, hits, indication=study.indication)
         prompt = render(self.template, question.variables)
         latest = replace(latest, prompt_hash=prompt.sha256, messages=prompt.messages)
-        for draft in self._drafts(question, prompt.messages, clock):
-            latest = replace(latest, draft=draft)
+        for draft, notes in self._drafts(question, prompt.messages, clock):
+            latest = replace(latest, draft=draft, warnings=image.warnings + notes)
             yield latest
         yield replace(latest, status=Status.OK)
 
-    def _drafts(self, question: Question, messages: Messages, clock: _Clock) -> Iterator[Draft]:
-        """The draft each time it grows, last the whole one; one repair if it is not valid."""
+    def _drafts(
+        self, question: Question, messages: Messages, clock: _Clock
+    ) -> Iterator[tuple[Draft, tuple[str, ...]]]:
+        """Draft and notes each time the answer grows, last the whole one; one repair if need be."""
         with clock.stage("generate"):
             text = ""
             for text, _ in self.llm.stream(messages, schema=question.schema):
-                yield question.draft(_partial(text))
+                yield question.draft(_as_far_as_it_goes(text)), ()
             try:
-                yield question.checked_draft(text)
+                yield read_answer(question, text)
             except LlmOutputError as error:
                 logger.info("answer was not valid, asking once more")
-                repair = [*messages, ("assistant", text), ("user", f"{error} Answer again.")]
-                yield question.checked_draft(self.llm.ask(repair, schema=question.schema).text)
+                repair = [*messages, ("assistant", text), ("user", f"{error}. Answer again.")]
+                again = self.llm.ask(repair, schema=question.schema)
+                yield read_answer(question, again.text)
+
+
+def _as_far_as_it_goes(text: str) -> dict[str, Any]:
+    """The object that the beginning of an answer stands for; empty while there is none."""
+    try:
+        answer = parse_partial_json(text)
+    except json.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,171 @@
+"""Evidence -> a question for the model, and the model's answer -> a draft.
+
+Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`Selection`),
+or writes sentences with their sources (`Writing`). Both are a `Question`: variables for the
+template, a schema for the server, and how to read the answer, whole or as far as it has come.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jsonschema
+
+from prompts.render import Mode
+from prompts.schemas import NOTHING, selection_schema, written_schema
+from rag.candidates import IMPRESSION, Candidate, candidates_by_heading
+from rag.errors import LlmOutputError
+from rag.schema import Draft, DraftSentence, Hit, Section
+from rag.statements import read_sentence
+
+
+class Question(Protocol):
+    """What is asked of the model about one study."""
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Variables of the prompt template."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the answer."""
+
+    def draft(self, answer: Mapping[str, Any]) -> Draft:
+        """The draft that an answer stands for; what is not yet complete is left out."""
+
+
+def question_for(mode: Mode, hits: Sequence[Hit], *, indication: str = "") -> Question:
+    """The question that a template of this mode asks about these reports."""
+    kinds: dict[Mode, type[Selection] | type[Writing]] = {
+        Mode.SELECT: Selection,
+        Mode.WRITE: Writing,
+    }
+    return kinds[mode](hits, indication=indication)
+
+
+def read_answer(question: Question, text: str) -> tuple[Draft, tuple[str, ...]]:
+    """The draft of a whole answer, and a note for each sentence that was taken out of it.
+
+    Raises:
+        LlmOutputError: not JSON, not what the schema asks for, or nothing that can be used.
+    """
+    try:
+        answer = json.loads(text)
+        jsonschema.validate(answer, question.schema)
+    except json.JSONDecodeError as error:
+        raise LlmOutputError(f"the answer is not JSON: {error}") from error
+    except jsonschema.ValidationError as error:
+        where = "/".join(str(part) for part in error.absolute_path) or "the answer"
+        raise LlmOutputError(f"{where}: {error.message[:200]}") from error
+    draft, notes = _without_what_cannot_be_known(question.draft(answer))
+    if not draft.findings and not draft.impression:
+        raise LlmOutputError("no sentence of the answer can be used; the evidence is shown instead")
+    return draft, notes
+
+
+class Selection:
+    """The model chooses one numbered sentence a heading; text and sources are the evidence's."""
+
+    def __init__(self, hits: Sequence[Hit], *, indication: str) -> None:
+        self._options: dict[str, dict[str, Candidate]] = {
+            heading: {f"{heading[0].upper()}{n}": option for n, option in enumerate(options, 1)}
+            for heading, options in candidates_by_heading(hits).items()
+        }
+        self._reports = len(hits)
+        self._indication = indication
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Headings with their numbered sentences."""
+        slots = [
+            {
+                "name": heading,
+                "options": [
+                    {"id": number, "votes": option.votes, "text": option.text}
+                    for number, option in options.items()
+                ],
+            }
+            for heading, options in self._options.items()
+        ]
+        return {"slots": slots, "reports": self._reports, "indication": self._indication}
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """One closed choice a heading."""
+        return selection_schema({name: list(options) for name, options in self._options.items()})
+
+    def draft(self, answer: Mapping[str, Any]) -> Draft:
+        """The chosen sentences, in the order of a report."""
+        sections: dict[Section, list[DraftSentence]] = {section: [] for section in Section}
+        for heading, options in self._options.items():
+            chosen = options.get(answer.get(heading, NOTHING))
+            if chosen is not None:
+                section = Section.IMPRESSION if heading == IMPRESSION else Section.FINDINGS
+                sections[section].append(DraftSentence(chosen.text, chosen.sources))
+        return Draft(tuple(sections[Section.FINDINGS]), tuple(sections[Section.IMPRESSION]))
+
+
+class Writing:
+    """The model writes sentences and names the reports that each of them rests on."""
+
+    def __init__(self, hits: Sequence[Hit], *, indication: str) -> None:
+        self._hits = tuple(hits)
+        self._indication = indication
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Reports, nearest first."""
+        reports = [
+            {
+                "id": hit.record.report_id,
+                "similarity": round(hit.similarity, 3),
+                "findings": hit.record.findings,
+                "impression": hit.record.impression,
+            }
+            for hit in self._hits
+        ]
+        return {"reports": reports, "indication": self._indication}
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Sentences whose sources are an enum of the shown reports."""
+        return written_schema([hit.record.report_id for hit in self._hits])
+
+    def draft(self, answer: Mapping[str, Any]) -> Draft:
+        """Sentences that have text and known sources; a source is named once."""
+        known = {hit.record.report_id for hit in self._hits}
+
+        def sentences(section: Section) -> tuple[DraftSentence, ...]:
+            found = []
+            for item in answer.get(section.value) or ():
+                text = str(item.get("text", "")).strip() if isinstance(item, Mapping) else ""
+                sources = item.get("sources") or () if text else ()
+                cited = tuple(dict.fromkeys(source for source in sources if source in known))
+                if cited:
+                    found.append(DraftSentence(text, cited))
+            return tuple(found)
+
+        return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
+
+
+def _without_what_cannot_be_known(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
+    """Take out sentences that speak of earlier films, measures or hidden words, and say so."""
+    notes: list[str] = []
+
+    def kept(section: Section) -> tuple[DraftSentence, ...]:
+        sentences = []
+        for sentence in draft.section(section):
+            reading = read_sentence(sentence.text)
+            reasons = {
+                "speaks of an earlier film": reading.priors,
+                "gives a measure": reading.numbers,
+                "holds a removed identifier": reading.placeholder,
+            }
+            wrong = [reason for reason, found in reasons.items() if found]
+            if wrong:
+                notes.append(f"a sentence was taken out of the {section}: it {wrong[0]}")
+            else:
+                sentences.append(sentence)
+        return tuple(sentences)
+
+    return Draft(kept(Section.FINDINGS), kept(Section.IMPRESSION)), tuple(notes)
