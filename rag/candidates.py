@@ -6,11 +6,11 @@ heading stand in the order of how many of the reports agree with them, nearest r
 a small model leans towards the first one it is shown.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rag.schema import Hit, ReportRecord, Section
+from rag.sentences import without_list_number
 from rag.statements import Reading, Topic, read_sentence
 
 # heading -> topics of the sentences under it, in the order of a report
@@ -23,8 +23,6 @@ HEADINGS: dict[str, tuple[Topic, ...]] = {
     "devices": (Topic.DEVICES,),
 }
 IMPRESSION = "impression"
-
-_LIST_NUMBER = re.compile(r"^\(?\d{1,2}[.):]\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def _usable(record: ReportRecord) -> list[tuple[Section, str, Reading]]:
     """Sentences that could be said of another film; an impression alone lends its sentences."""
     usable = []
     for span in record.sentences:
-        text = _LIST_NUMBER.sub("", record.sentence(span)).strip()
+        text = without_list_number(record.sentence(span))
         reading = read_sentence(text)
         if reading.placeholder or reading.priors or reading.advice or reading.numbers:
             continue

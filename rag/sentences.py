@@ -59,6 +59,12 @@ def with_sentences(record: ReportRecord) -> ReportRecord:
     return replace(record, sentences=spans)
 
 
+def without_list_number(sentence: str) -> str:
+    """A sentence as it can stand alone: "2. No effusion." without its number."""
+    marker = _LIST_MARKER.match(sentence)
+    return sentence[marker.end() if marker else 0 :].strip()
+
+
 def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for gap in _PARAGRAPH.finditer(text):

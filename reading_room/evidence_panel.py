@@ -3,6 +3,7 @@
 from html import escape
 
 from rag.schema import Hit, Prediction, ReportRecord, Section
+from rag.sentences import without_list_number
 from reading_room import strings
 from reading_room.draft_panel import anchor
 
@@ -67,4 +68,4 @@ def _section(record: ReportRecord, section: Section, quoted: set[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    return " ".join(without_list_number(text).split()).casefold()

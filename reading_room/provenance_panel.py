@@ -16,7 +16,9 @@ def provenance_html(prediction: Prediction | None) -> str:
         "index": prediction.index_id,
         "seconds": ", ".join(f"{stage} {took:.2f}" for stage, took in prediction.seconds.items()),
     }
-    table = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+    table = "".join(
+        f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items()
+    )
     messages = "".join(
         f"<h4>{escape(role)}</h4><pre>{escape(content)}</pre>"
         for role, content in prediction.messages

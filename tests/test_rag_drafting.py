@@ -1,0 +1,94 @@
+"""Questions to the model and how its answers are read, whole, partial and wrong."""
+
+import json
+
+import pytest
+from made_up_reports import made_up_hits
+
+from prompts.render import Mode, load_template, render
+from rag.drafting import question_for, read_answer
+from rag.errors import LlmOutputError
+from rag.schema import DraftSentence
+
+HITS = made_up_hits()
+
+
+def test_variables_fit_the_shipped_templates() -> None:
+    for name in ("select_v1", "write_v1"):
+        template = load_template(name)
+        question = question_for(template.mode, HITS, indication="cough")
+        assert render(template, question.variables).sha256
+
+
+def test_selection_gives_the_evidence_sentence_verbatim_with_its_sources() -> None:
+    question = question_for(Mode.SELECT, HITS)
+    slots = {slot["name"]: slot["options"] for slot in question.variables["slots"]}
+    lungs = next(option for option in slots["lungs"] if option["text"] == "The lungs are clear.")
+    answer = dict.fromkeys(slots, "none") | {"lungs": lungs["id"]}
+    draft, notes = read_answer(question, json.dumps(answer))
+    assert draft.findings == (DraftSentence("The lungs are clear.", ("R1", "R3")),)
+    assert draft.impression == ()
+    assert notes == ()
+
+
+def test_selection_schema_admits_only_shown_numbers() -> None:
+    question = question_for(Mode.SELECT, HITS)
+    answer = dict.fromkeys(question.schema["properties"], "none") | {"lungs": "L99"}
+    with pytest.raises(LlmOutputError, match=r"lungs.*L99"):
+        read_answer(question, json.dumps(answer))
+
+
+def test_nothing_chosen_is_not_a_draft() -> None:
+    question = question_for(Mode.SELECT, HITS)
+    with pytest.raises(LlmOutputError, match="no sentence"):
+        read_answer(question, json.dumps(dict.fromkeys(question.schema["properties"], "none")))
+
+
+def test_a_partial_answer_is_a_partial_draft() -> None:
+    select = question_for(Mode.SELECT, HITS)
+    assert [s.text for s in select.draft({"heart": "H1", "lungs": "L"}).findings] == [
+        "The heart is enlarged."
+    ]
+    write = question_for(Mode.WRITE, HITS)
+    half = {"findings": [{"text": "The heart is enlarged.", "sources": ["R1"]}, {"text": "The lu"}]}
+    assert len(write.draft(half).findings) == 1
+    assert write.draft({}).findings == ()
+
+
+def written(text: str, sources: list[str]) -> str:
+    sentence = {"text": text, "sources": sources}
+    good = {"text": "The heart is enlarged.", "sources": ["R2", "R1", "R2"]}
+    return json.dumps({"findings": [good, sentence], "impression": [good]})
+
+
+def test_written_sentences_keep_their_sources_once_each() -> None:
+    question = question_for(Mode.WRITE, HITS)
+    draft, _ = read_answer(question, written("The lungs are clear.", ["R3"]))
+    assert [sentence.sources for sentence in draft.findings] == [("R2", "R1"), ("R3",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Effusion is unchanged since the prior study.", "earlier film"),
+        ("There is a 12 mm nodule.", "measure"),
+        ("Seen by Dr. XXXX.", "identifier"),
+    ],
+)
+def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> None:
+    draft, notes = read_answer(question_for(Mode.WRITE, HITS), written(text, ["R1"]))
+    assert [sentence.text for sentence in draft.findings] == ["The heart is enlarged."]
+    assert len(notes) == 1
+    assert reason in notes[0]
+
+
+@pytest.mark.parametrize("answer", ["", "not json", "[]", '{"findings": []}', "null"])
+def test_rubbish_is_an_output_error(answer: str) -> None:
+    for mode in Mode:
+        with pytest.raises(LlmOutputError):
+            read_answer(question_for(mode, HITS), answer)
+
+
+def test_an_invented_source_is_refused() -> None:
+    with pytest.raises(LlmOutputError, match="R99"):
+        read_answer(question_for(Mode.WRITE, HITS), written("The lungs are clear.", ["R99"]))
