@@ -38,8 +38,9 @@ def read_dicom(data: bytes) -> RawFilm:
     if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
         raise _no_pixels(dataset, data)
     layout = read_layout(dataset)
-    film = grey_film(dataset, stored_values(dataset, layout), layout)
-    warnings = [*layout.warnings, *film.warnings]
+    warnings = list(layout.warnings)
+    film = grey_film(dataset, stored_values(dataset, layout, warnings), layout)
+    warnings.extend(film.warnings)
     if overlays(dataset):
         warnings.append("an overlay (drawn annotation) in the file is not shown")
     return replace(
@@ -60,7 +61,7 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
         )
     uid = word(dataset, "SOPClassUID", limit=64)
     name = UID(uid).name if uid else ""
-    kind = f" (it is a {name})" if name and name != uid else ""
+    kind = f" (SOP class {name})" if name and name != uid else ""
     return ImageReadError(
         Reason.NO_PIXELS,
         f"{tag('PixelData')} is missing{kind}: there is no image in this file. Choose the film "

@@ -28,8 +28,13 @@ _LOSSLESS = {  # besides those whose stream says so itself
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2)
 
 
-def stored_values(dataset: Dataset, layout: Layout) -> Pixels:
+def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixels:
     """The first frame: [rows, columns] integers or floats as stored, colour as luminance.
+
+    Args:
+        dataset: with one of the pixel data elements.
+        layout: what `read_layout` said of it.
+        warnings: gets a sentence where something was mended.
 
     Raises:
         ImageReadError: no pixel data, too little of it, or a stream that cannot be decoded.
@@ -37,14 +42,15 @@ def stored_values(dataset: Dataset, layout: Layout) -> Pixels:
     for keyword, dtype in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
         if keyword in dataset:
             order = "<" if _little_endian(dataset) else ">"
-            return _native(bytes(dataset[keyword].value or b""), layout, np.dtype(order + dtype))
+            data = bytes(dataset[keyword].value or b"")
+            return _native(data, layout, np.dtype(order + dtype), warnings)
     element = dataset.get_item("PixelData")  # raw: converting it needs elements that may be absent
     data = bytes(element.value or b"")
     size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
     items = data.startswith(b"\xfe\xff\x00\xe0") and len(data) < size
     if getattr(element, "length", 0) == 0xFFFFFFFF or items:
         return _luminance(_compressed(dataset, data, layout), layout)
-    pixels = _uncompressed(dataset, data, element.VR, layout)
+    pixels = _uncompressed(dataset, data, layout, warnings)
     if layout.photometric not in COLOURS:
         pixels = _significant_bits(pixels, layout)
     return _luminance(pixels, layout)
@@ -54,28 +60,28 @@ def _little_endian(dataset: Dataset) -> bool:
     return dataset.original_encoding[1] is not False
 
 
-def _uncompressed(dataset: Dataset, data: bytes, vr: str | None, layout: Layout) -> Pixels:
+def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[str]) -> Pixels:
     little = _little_endian(dataset)
     if layout.allocated == 1:
         count = layout.rows * layout.columns
-        packed = np.frombuffer(_filled(data, -(-count // 8), layout), np.uint8)
+        packed = np.frombuffer(_filled(data, -(-count // 8), layout, warnings), np.uint8)
         bits = np.unpackbits(packed, bitorder="little", count=count)
         return bits.reshape(layout.rows, layout.columns)
-    if layout.allocated == 8 and not little and vr == "OW":
+    if layout.allocated == 8 and not little and dataset.get_item("PixelData").VR == "OW":
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
     dtype = np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}")
-    return _native(data, layout, dtype)
+    return _native(data, layout, dtype, warnings)
 
 
-def _native(data: bytes, layout: Layout, dtype: np.dtype[Any]) -> Pixels:
+def _native(data: bytes, layout: Layout, dtype: np.dtype[Any], warnings: list[str]) -> Pixels:
     rows, columns, samples = layout.rows, layout.columns, layout.samples
     if layout.photometric == "YBR_FULL_422":  # Y1 Y2 CB CR for two pixels
         pairs = rows * columns // 2
-        values = np.frombuffer(_filled(data, pairs * 4 * dtype.itemsize, layout), dtype)
+        values = np.frombuffer(_filled(data, pairs * 4 * dtype.itemsize, layout, warnings), dtype)
         return values.reshape(pairs, 4)[:, :2].reshape(rows, columns)
     size = rows * columns * samples * dtype.itemsize
-    values = np.frombuffer(_filled(data, size, layout), dtype)
+    values = np.frombuffer(_filled(data, size, layout, warnings), dtype)
     if samples == 1:
         return values.reshape(rows, columns)
     if layout.planar:
@@ -83,8 +89,8 @@ def _native(data: bytes, layout: Layout, dtype: np.dtype[Any]) -> Pixels:
     return values.reshape(rows, columns, samples)
 
 
-def _filled(data: bytes, size: int, layout: Layout) -> bytes:
-    """The first ``size`` bytes; a last row that lacks some is filled with zeros."""
+def _filled(data: bytes, size: int, layout: Layout, warnings: list[str]) -> bytes:
+    """The first ``size`` bytes; a last row that lacks some is filled up, anything more refused."""
     missing = size - len(data)
     if missing <= 0:
         return data[:size]
@@ -96,7 +102,10 @@ def _filled(data: bytes, size: int, layout: Layout) -> bytes:
             f"{layout.allocated} need {size}: the file is cut short or its header wrong. "
             "Export it again.",
         )
-    return data.ljust(size, b"\0")
+    warnings.append(f"{tag('PixelData')} lacks {missing} bytes at its end: the last row is filled")
+    step = max(layout.allocated // 8, 1)
+    whole = len(data) // step * step
+    return (data[:whole] + data[whole - step : whole] * (missing // step + 1))[:size]
 
 
 def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:

@@ -38,8 +38,9 @@ def jpeg(frame: bytes, request: Request) -> Pixels:
         # libjpeg takes unmarked colour for YCbCr; the header knows better. Asking for YCbCr is
         # asking for the components as they are.
         image.draft("YCbCr", image.size)
-        return np.asarray(image)
-    return np.asarray(image if image.mode == "L" else image.convert("RGB").convert("L"))
+    elif image.mode == "RGB":
+        image.draft("L", image.size)  # the Y that is stored, not made again from RGB
+    return np.asarray(image.convert("RGB").convert("L") if image.mode == "CMYK" else image)
 
 
 def gdcm_jpeg(frame: bytes, request: Request) -> Pixels:
@@ -102,6 +103,7 @@ def rle(frame: bytes, request: Request) -> Pixels:
         "bits_allocated": request["allocated"],
         "bits_stored": request["allocated"],
         "pixel_representation": 0,
+        "planar_configuration": 1,
         "number_of_frames": 1,
         "photometric_interpretation": "MONOCHROME2" if request["samples"] == 1 else "RGB",
     }

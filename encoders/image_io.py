@@ -60,8 +60,8 @@ _OTHERS = {
     b"<": "a web page or XML",
     b"{": "JSON",
 }
-_GROUPS = (b"\x02\0", b"\x08\0", b"\0\x08", b"\0\0")
-"""First bytes of a DICOM data set without preamble: group 2, group 8 in either order, group 0."""
+_BARE = (b"\x02\0", b"\x08\0", b"\0\x08", b"\0\0\0\0\x04\0\0\0")
+"""First bytes of a DICOM file without preamble: group 2, group 8 in either order, a command."""
 
 
 def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
@@ -179,7 +179,7 @@ def _format(data: bytes) -> str:
         return "DICOM"
     if data.startswith((_PNG, _JPEG)):
         return "RASTER"
-    if data[:2] in _GROUPS and any(data[:8]):
+    if data.startswith(_BARE):
         return "DICOM"
     known = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
     raise ImageReadError(
