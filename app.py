@@ -7,7 +7,8 @@ uploads after a while.
 
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
-from encoders.image_io import ImageReadError, read_image
 from encoders.phantom import write_phantom_dicom
 
+from encoders.image_io import ImageReadError, read_image
 from rag.export import as_text
 from rag.pipeline import ReportPipeline, Study
 from rag.schema import Prediction, Status
@@ -32,7 +33,7 @@ STATIC = Path(__file__).parent / "reading_room" / "static"
 
 
 def build_app(pipeline: ReportPipeline, settings: PageSettings) -> gr.Blocks:
-    """The page around one pipeline. Call `launch` to serve it."""
+    """The page around one pipeline."""
     attribution = pipeline.retriever.store.attribution
     seconds = settings.delete_uploads_after_seconds
 
@@ -80,8 +81,9 @@ def build_app(pipeline: ReportPipeline, settings: PageSettings) -> gr.Blocks:
     return page
 
 
-def launch(page: gr.Blocks, settings: PageSettings, *, block: bool = True) -> str:
-    """Serve the page; returns its address. With ``block`` it returns when the server ends."""
+def serve(pipeline: ReportPipeline, settings: PageSettings, *, say: Callable[[str], None]) -> None:
+    """Serve the page until it is interrupted."""
+    page = build_app(pipeline, settings)
     _, address, _ = page.queue(max_size=32).launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -96,9 +98,13 @@ def launch(page: gr.Blocks, settings: PageSettings, *, block: bool = True) -> st
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         css_paths=[STATIC / "page.css"],
         js="() => document.body.classList.add('dark')",
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
     )
-    return address
+    say(f"the reading room is open at {address} (Ctrl-C ends it)")
+    try:
+        threading.Event().wait()
+    finally:
+        page.close(verbose=False)
 
 
 def _read(upload: str) -> Any:

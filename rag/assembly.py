@@ -1,11 +1,53 @@
 """Settings -> the parts of the product, wired together. The one place that knows them all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from encoders.base import ImageTextEncoder
+from prompts.render import PromptTemplateError, load_template
+from rag.errors import EncoderUnavailableError, PromptError
+from rag.llm import ChatClient
+from rag.pipeline import ReportPipeline
+from rag.retriever import ReportRetriever
 from rag.settings import Settings
+from rag.store import open_store
 
 
 def load_encoder(settings: Settings) -> ImageTextEncoder:
-    """The encoder that ships with the project, or the one in ``settings.encoder``."""
-    from encoders.eclip import load_encoder as load  # noqa: PLC0415 - torch takes seconds
+    """The encoder that ships with the project, or the one in the folder ``settings.encoder``.
 
-    return load(settings.encoder)
+    Raises:
+        EncoderUnavailableError: weights are missing, damaged, or need a package.
+    """
+    from encoders.eclip import load_encoder as load  # noqa: PLC0415 - torch takes seconds
+    from encoders.parts import EncoderError  # noqa: PLC0415 - torch takes seconds
+
+    try:
+        return load(settings.encoder)
+    except EncoderError as error:
+        raise EncoderUnavailableError(str(error)) from error
+
+
+@contextmanager
+def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportRetriever]:
+    """Encoder and store, ready for queries; the store is closed at the end."""
+    with open_store(settings.index_dir, encoder=encoder) as store:
+        yield ReportRetriever(store=store, encoder=encoder, k=settings.retrieval.k)
+
+
+@contextmanager
+def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportPipeline]:
+    """The whole line from film to draft; the language model is only asked when a study comes.
+
+    Raises:
+        PromptError: ``llm.template`` names no template.
+        StoreError: no store, or one of another encoder.
+    """
+    try:
+        template = load_template(settings.llm.template)
+    except PromptTemplateError as error:
+        raise PromptError(str(error)) from error
+    with open_retriever(settings, encoder) as retriever:
+        yield ReportPipeline(
+            encoder=encoder, retriever=retriever, template=template, llm=ChatClient(settings.llm)
+        )

@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rag.errors import CxrRagError, SettingsError
 from rag.schema import NOTICE
+
+if TYPE_CHECKING:
+    from rag.settings import Settings
 
 EXIT_USAGE, EXIT_FAILED = 2, 3
 
@@ -28,14 +31,12 @@ app = typer.Typer(
 )
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
-Films = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="Films: DICOM, PNG or JPEG.", exists=True)
-]
+Films = Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-StudyId = Annotated[
+StudyIds = Annotated[
     list[str] | None, typer.Option("--study-id", help="Never retrieve this study's reports.")
 ]
-PatientId = Annotated[
+PatientIds = Annotated[
     list[str] | None, typer.Option("--patient-id", help="Never retrieve this patient's reports.")
 ]
 
@@ -64,37 +65,77 @@ def demo(
     port: Annotated[int | None, typer.Option(help="Port of the page.")] = None,
 ) -> None:
     """Build what is missing, start the language model, and open the reading room."""
+    from app import serve  # noqa: PLC0415
     from rag.demo import run_demo  # noqa: PLC0415
-    from rag.settings import load_settings  # noqa: PLC0415
 
-    run_demo(load_settings(config), port=port, say=_say)
+    settings = _settings(config)
+    if port is not None:
+        page = settings.page.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"page": page})
+    run_demo(settings, open_page=serve, say=_say)
 
 
 @app.command()
 def query(
-    text: Annotated[str, typer.Argument(help="A film (DICOM, PNG, JPEG), or words.")],
+    what: Annotated[str, typer.Argument(metavar="FILE|TEXT", help="A film, or words.")],
     config: Config = "cpu",
     k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many reports.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Show the reports nearest to a film or to words; no language model is used."""
+    """Show the reports nearest to a film or to words; no language model is asked."""
+    from rag.commands import run_query  # noqa: PLC0415
+
+    for line in run_query(_settings(config), what, k=k, as_json=as_json):
+        typer.echo(line)
 
 
 @app.command()
 def generate(
     films: Films,
+    *,
     config: Config = "cpu",
     as_json: Json = False,
     indication: Annotated[str, typer.Option(help="Why the film was taken.")] = "",
-    study_id: StudyId = None,
-    patient_id: PatientId = None,
+    study_ids: StudyIds = None,
+    patient_ids: PatientIds = None,
 ) -> None:
     """Draft a report for each film; every sentence names the reports it rests on."""
+    from rag.commands import run_generate  # noqa: PLC0415
+
+    failed = run_generate(
+        _settings(config),
+        films,
+        as_json=as_json,
+        indication=indication,
+        study_ids=frozenset(study_ids or ()),
+        patient_ids=frozenset(patient_ids or ()),
+        say=_say,
+        write=typer.echo,
+    )
+    if failed:
+        sys.exit(EXIT_FAILED)
 
 
 @app.command()
 def doctor(config: Config = "cpu") -> None:
     """Check versions, weights, store, language model and disk, and say what to fix."""
+    from rag.doctor import examine  # noqa: PLC0415
+
+    ill = False
+    for check in examine(_settings(config)):
+        mark = typer.style("fix ", fg="red") if check.cure else typer.style("ok  ", fg="green")
+        typer.echo(f"{mark} {check.name}: {check.found}")
+        if check.cure:
+            ill = True
+            typer.echo(f"     {check.cure}")
+    if ill:
+        sys.exit(EXIT_FAILED)
+
+
+def _settings(config: str) -> "Settings":
+    from rag.settings import load_settings  # noqa: PLC0415 - pydantic takes a fifth of a second
+
+    return load_settings(config)
 
 
 def _say(line: str) -> None:

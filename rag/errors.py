@@ -2,6 +2,7 @@
 
     CxrRagError                  anything we can explain to a user
     ├── SettingsError            a setting is unknown or out of range
+    ├── EncoderUnavailableError the weights are missing, damaged or do not fit
     ├── CorpusError              a report collection cannot be read at all
     ├── StoreError               the vector store
     │   ├── StoreMissingError    nothing has been indexed yet
@@ -25,6 +26,10 @@ class CxrRagError(Exception):
 
 class SettingsError(CxrRagError):
     """A setting is unknown or out of range."""
+
+
+class EncoderUnavailableError(CxrRagError):
+    """The encoder's weights are missing, damaged or do not fit."""
 
 
 class CorpusError(CxrRagError):

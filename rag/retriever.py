@@ -4,7 +4,6 @@
 vector, which LangChain's interface has no word for. Knows nothing of prompts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,26 +46,14 @@ class ReportRetriever(BaseRetriever):
 
     def retrieve(self, query: FilmQuery, *, k: int | None = None) -> Retrieval:
         """The nearest reports to a film, with the same study and patient left out."""
-        return self.retrieve_batch([query], k=k)[0]
-
-    def retrieve_batch(
-        self, queries: Sequence[FilmQuery], *, k: int | None = None
-    ) -> list[Retrieval]:
-        """`retrieve` for several films."""
-        return [
-            Retrieval(
-                hits=tuple(
-                    self.store.query(
-                        query.vector[np.newaxis],
-                        k or self.k,
-                        exclude_studies=query.studies,
-                        exclude_patients=query.patients,
-                        exclude_reports=query.reports,
-                    )[0]
-                )
-            )
-            for query in queries
-        ]
+        (found,) = self.store.retrieve(
+            query.vector[np.newaxis],
+            k or self.k,
+            exclude_studies=query.studies,
+            exclude_patients=query.patients,
+            exclude_reports=query.reports,
+        )
+        return found
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
