@@ -22,13 +22,16 @@ as uncertain follows CheXpert's labeller (Irvin 2019) except where docs/groundin
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from rag.clauses import ROLE_LETTERS, clauses, rewrite
+from rag.neutrals import is_place, is_unchanged, is_unclear, judge
 from rag.phrases import Finding, Kind, Match, match
+from rag.scopes import Scopes, Verdict
 from rag.sentences import sentence_spans
-from rag.words import tokens
+from rag.words import Token, tokens
 
 
 class Polarity(StrEnum):
@@ -45,6 +48,8 @@ class Mention:
 
     Attributes:
         clause: offsets of the clause it stands in.
+        stable: the only thing said is that it has not changed ("heart size is stable"), which is
+            all that makes it uncertain.
         polarity: None where the text names the finding without saying anything of the film: in
             the indication, in the patient's history, or as a neutral "heart size".
     """
@@ -54,9 +59,10 @@ class Mention:
     end: int
     polarity: Polarity | None
     clause: tuple[int, int]
+    stable: bool = False
 
 
-_LINE = re.compile(r"\n(?=\s*[A-Z])")
+_LINE = re.compile(r"\n(?=\s*(?:[-*\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
 
 
 def mentions(text: str) -> list[Mention]:
@@ -80,199 +86,70 @@ def sentence_mentions(text: str, start: int = 0, end: int | None = None) -> list
     matches = match(words)
     if not any(found.findings for found in matches):
         return []
-    reading = _Reading(matches)
-    reading.read()
+    roles = rewrite("".join(_letter(found) for found in matches))
+    parts = clauses(roles)
+    scopes = Scopes(roles, parts)
     found = []
-    for first, last in reading.clauses:
-        clause = (words[matches[first].first].start, words[matches[last - 1].last - 1].end)
-        for i in range(first, last):
-            span = (words[matches[i].first].start, words[matches[i].last - 1].end)
-            found += [
-                Mention(finding, *span, reading.polarity(i, finding), clause)
-                for finding in matches[i].findings
-                if finding.kind is not Kind.IGNORE
-            ]
+    for part in parts:
+        clause = _span(words, matches[part[0]].first, matches[part[1] - 1].last)
+        for at in range(*part):
+            span = _span(words, matches[at].first, matches[at].last)
+            for finding in matches[at].findings:
+                if finding.kind is not Kind.IGNORE:
+                    polarity, stable = _polarity(finding, scopes, at, part)
+                    found.append(Mention(finding, *span, polarity, clause, stable))
     return found
 
 
+def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:
+    return words[first].start, words[last - 1].end
+
+
 _KIND_LETTERS = {Kind.FINDING: "f", Kind.NEUTRAL: "h", Kind.DEVICE: "d", Kind.IGNORE: "."}
-_TARGETS = "fdh"
-_AFFIRMED, _DENIED, _DOUBTED, _UNSAID = "+-?0"
-_POLARITY = {
-    _AFFIRMED: Polarity.POSITIVE,
-    _DENIED: Polarity.NEGATIVE,
-    _DOUBTED: Polarity.UNCERTAIN,
-    _UNSAID: None,
-}
-
-
-class _Reading:
-    """The roles of one sentence and, as they are found, the verdicts on its findings."""
-
-    def __init__(self, matches: list[Match]) -> None:
-        self.matches = matches
-        self.roles = rewrite("".join(_letter(found) for found in matches))
-        self.clauses = clauses(self.roles)
-        self.verdict: dict[int, str] = {}
-        self.scope: list[str] = [""] * len(self.roles)
-
-    def polarity(self, at: int, finding: Finding) -> Polarity | None:
-        verdict = self.verdict.get(at, "")
-        if not verdict:
-            if finding.kind is Kind.NEUTRAL and not finding.default:
-                return None
-            return Polarity(finding.default or "positive")
-        if verdict == _AFFIRMED and finding.default and finding.kind is Kind.FINDING:
-            return Polarity(finding.default)
-        return _POLARITY[verdict]
-
-    def read(self) -> None:
-        for start, end in self.clauses:
-            self._look_ahead(start, end)
-        for start, end in self.clauses:
-            self._alternatives(start, end)
-            self._look_back(start, end)
-        for start, end in self.clauses:
-            self._judge_neutrals(start, end)
-
-    def _look_ahead(self, start: int, end: int) -> None:
-        """Carry negation, doubt, history and questions rightwards until something stops them."""
-        state, since, suspended = "", -1, False
-        for at in range(start, end):
-            role = self.roles[at]
-            new = _AHEAD.get(role)
-            if new == "n" and state in ("u", "l") and not _has_target(self.roles[since:at]):
-                new = None  # "probably no effusion" stays doubtful
-            elif new in ("u", "l") and state == "n" and not _has_target(self.roles[since:at]):
-                new = None  # "nothing suspicious for pneumonia" stays denied
-            if new:
-                state, since, suspended = new, at, False
-            elif (
-                role in "wy;b"
-                or (state == "l" and role in ",a" and not _OR_LIST.match(self.roles, at, end))
-                or (state in ("H", "Q") and role in "im")
-                or (state == "H" and role == ",")
-                or (state == "n" and role in ",a" and _PRESENT.match(self.roles, at + 1, end))
-            ):
-                state = ""
-            elif role == "P" and state == "n":
-                suspended = True  # "no cavity within the mass": the mass is there
-            elif role in ",ao":
-                suspended = False
-            self.scope[at] = "" if suspended else state
-            if role in "fd" and self.scope[at]:
-                if state == "M" and role != "d":
-                    continue
-                self.verdict[at] = _VERDICT[state]
-
-    def _alternatives(self, start: int, end: int) -> None:
-        """Doubt both of "atelectasis or pneumonia" and of "atelectasis versus pneumonia"."""
-        for pattern in (_EITHER, _VERSUS):
-            for found in pattern.finditer(self.roles, start, end):
-                for at in range(*found.span()):
-                    if self.roles[at] == "f" and self.verdict.get(at, "") == "":
-                        self.verdict[at] = _DOUBTED
-
-    def _look_back(self, start: int, end: int) -> None:
-        for at in range(start, end):
-            role = self.roles[at]
-            if role not in "rRqOlX" or (role == "l" and _has_target(self.roles[at + 1 : end])):
-                continue
-            if role == "l" and not self.scope[at]:
-                continue
-            kinds = {"R": "d", "O": "fh"}.get(role, "fd")
-            found = self._before(at, kinds) or (role in "rq" and self._after(at, end, kinds)) or []
-            for target in found:
-                old = self.verdict.get(target, "")
-                if role in "rRX":
-                    self.verdict[target] = _DENIED
-                elif old != _DENIED:
-                    self.verdict[target] = _DOUBTED
-
-    def _before(self, at: int, kinds: str) -> list[int]:
-        """Targets left of a predicate that it is said of, back to where another clause begins."""
-        found: list[int] = []
-        for i in range(at - 1, -1, -1):
-            role = self.roles[i]
-            if role in kinds:
-                found.append(i)
-            elif role == ";" or (found and role in "ibwyu") or role in "ntZ":
-                break
-        return found
-
-    def _after(self, at: int, end: int, kinds: str) -> list[int]:
-        return [i for i in range(at, end) if self.roles[i] in kinds and i not in self.verdict]
-
-    def _judge_neutrals(self, start: int, end: int) -> None:
-        for at in range(start, end):
-            if self.roles[at] == "h":
-                verdict = self._judge(at, start, end)
-                if verdict:
-                    self.verdict[at] = verdict
-
-    def _judge(self, at: int, start: int, end: int) -> str:
-        """Verdict on the neutral mention at ``at``, empty where nothing is said of it."""
-        finding = self.matches[at].findings[0]
-        if not finding.label and self.roles[at + 1 : at + 2] in ("f", "d"):
-            return ""  # "large lung nodule": the adjective is the nodule's
-        judge = _adjective(self.roles, at, start, end)
-        if judge is not None:
-            return self._judged_by(judge, at, start)
-        if finding.default:
-            return _VERDICT.get(self.scope[at], "")
-        unclear = self.verdict.get(at) == _DOUBTED or re.search("[SOj]", self.roles[start:end])
-        return _DOUBTED if finding.label and unclear else ""
-
-    def _judged_by(self, judge: int, at: int, start: int) -> str:
-        role, scope = self.roles[judge], self.scope[judge] or self.scope[at]
-        denied = bool(re.search(r"t[._zpsW]{0,3}$", self.roles[start:judge]))
-        if role == "B" or scope in ("u", "l"):
-            return _DOUBTED
-        if role == "N":
-            return _AFFIRMED if denied else _DENIED
-        if scope == "H":
-            return _UNSAID
-        return _DENIED if denied or scope == "n" else _AFFIRMED
 
 
 def _letter(found: Match) -> str:
-    if found.findings:
-        return _KIND_LETTERS[found.findings[0].kind]
-    return ROLE_LETTERS.get(found.roles[0], ".") if found.roles else "."
+    if not found.findings:
+        return ROLE_LETTERS.get(found.roles[0], ".") if found.roles else "."
+    finding = found.findings[0]
+    if finding.kind is Kind.NEUTRAL and not finding.label:
+        return "."  # "lung" and "chest" are mostly places; see _polarity for "lungs are clear"
+    return _KIND_LETTERS[finding.kind]
 
 
-def _has_target(roles: str) -> bool:
-    return any(target in roles for target in _TARGETS)
-
-
-# Cues that look ahead -> the state they set.
-_AHEAD = {
-    "n": "n",
-    "t": "n",
-    "T": "n",
-    "Z": "n",
-    "M": "M",
-    "u": "u",
-    "I": "u",
-    "l": "l",
-    "v": "l",
-    "H": "H",
-    "Q": "Q",
+_POLARITY = {
+    Verdict.AFFIRMED: Polarity.POSITIVE,
+    Verdict.DENIED: Polarity.NEGATIVE,
+    Verdict.DOUBTED: Polarity.UNCERTAIN,
+    Verdict.UNSAID: None,
 }
-_VERDICT = {"n": _DENIED, "M": _DENIED, "u": _DOUBTED, "l": _DOUBTED, "H": _UNSAID, "Q": _UNSAID}
-_OR_LIST = re.compile(r"[,a][.ezgkL,f]*o")
-_PRESENT = re.compile(r"[a,]?[.]?[ezkSLAm]")
-_EITHER = re.compile(r"f[.ezgkL]*(?:,[.ezgkL]*f[.ezgkL]*)*,?o[.ezgkLA]*f")
-_VERSUS = re.compile(r"f(?:[.ezgkL]*[ao][.ezgkL]*f)?[.ezgkLi]*,?v")
 
 
-def _adjective(roles: str, at: int, start: int, end: int) -> int | None:
-    """Where the adjective stands that judges the neutral mention at ``at``."""
-    direct = re.search(r"[ANBJL](?=[.ezgkSP]*$)", roles[start:at])
-    if direct:
-        return start + direct.start()
-    following = re.search(r"[ANBJL]", roles[at:end])
-    if following and "w" not in roles[at : at + following.start()]:
-        return at + following.start()
-    listed = re.search(r"[ANBJL](?=[.ezgkSPhfao,]*$)", roles[start:at])
-    return start + listed.start() if listed else None
+def _polarity(
+    finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
+) -> tuple[Polarity | None, bool]:
+    """Polarity of a mention, and whether "stable" is all that is said of it."""
+    if finding.kind is Kind.NEUTRAL:
+        return _neutral_polarity(finding, scopes, at, clause)
+    verdict = scopes.verdict.get(at, Verdict.AFFIRMED)
+    if verdict is Verdict.AFFIRMED and finding.default:
+        return Polarity(finding.default), False
+    return _POLARITY[verdict], False
+
+
+def _neutral_polarity(
+    finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
+) -> tuple[Polarity | None, bool]:
+    if not finding.label and scopes.roles[at + 1 : at + 2] in ("f", "d"):
+        return None, False  # "large lung nodule": the adjective is the nodule's
+    judged = judge(scopes, at, clause)
+    if judged is None and finding.default:
+        judged = scopes.reached(at) or Verdict.AFFIRMED
+    if judged is not None:
+        return _POLARITY[judged], False
+    if not finding.label or is_place(scopes, at, clause):
+        return None, False
+    if is_unclear(scopes, at, clause):
+        return Polarity.UNCERTAIN, False
+    unchanged = is_unchanged(scopes, clause)
+    return (Polarity.UNCERTAIN if unchanged else None), unchanged

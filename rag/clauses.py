@@ -16,6 +16,8 @@ ROLE_LETTERS = {
     "well": "W",
     "assess": "V",
     "obscured": "O",
+    "obscuring": "F",
+    "limited": "Y",
     "exclude": "x",
     "excluded": "X",
     "resolved": "r",
@@ -29,6 +31,8 @@ ROLE_LETTERS = {
     "increased": "J",
     "enlargement": "E",
     "uncertain": "u",
+    "suggesting": "G",
+    "suspicious": "U",
     "likely": "l",
     "doubted": "q",
     "versus": "v",
@@ -76,6 +80,8 @@ def _becomes(letter: str, *, last: bool = False, keep: str = "") -> Callable[[re
 _spent = _becomes("_")
 
 _RULES: tuple[_Rule, ...] = (
+    # not obscuring -> says nothing
+    (re.compile(r"t[._]{0,2}O"), _spent),
     # no longer (seen) -> resolved
     (re.compile(r"K[._]{0,2}[sV]?"), _becomes("r")),
     # not clearly seen, cannot be assessed -> obscured
@@ -93,18 +99,20 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(r"[tn][.pWz]{0,3}[jJ](?:[oan]?[.]?[cjJ])*"), _becomes("S")),
     # partial resolution, nearly resolved, has not resolved, not without -> still there
     (re.compile(r"p[._]{0,2}[rZ]"), _spent),
-    (re.compile(r"[tn][.pSWk_iz]{0,3}[rRZMX]"), _spent),
+    (re.compile(r"[tnT][.pSWk_iz]{0,3}[rRZMX]"), _spent),
     (re.compile(r"t[._]{0,2}n"), _spent),
     (re.compile(r"[DC][._pki]{0,3}[Zr]"), _spent),
     # effusion: no
     (re.compile(r"(?<=[fd])[,.]n(?=[,.]*$)"), _becomes("r", last=True)),
+    # evaluation for pneumothorax is limited
+    (re.compile(r"Q(?=[^;b]*iY)"), _becomes("u")),
     # may have resolved
-    (re.compile(r"[ul][._ip]{0,2}[rX]"), _becomes("q", last=True)),
+    (re.compile(r"[uGl][._ip]{0,2}[rX]"), _becomes("q", last=True)),
     # may be due to, likely secondary to
-    (re.compile(r"[ul][._p]{0,2}y"), _becomes("u")),
+    (re.compile(r"[uGl][._p]{0,2}y"), _becomes("u")),
 )
 
-_NOT_SEEN = re.compile(r"[tn][._izWp]{0,3}s|n[.]?o[.]?s")
+_NOT_SEEN = re.compile(r"t[._izWp]{0,3}s")
 _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
 
 
@@ -128,10 +136,10 @@ def rewrite(roles: str) -> str:
     return roles
 
 
-_SUBJECT_VERB = re.compile(r"[^im]*[fhd.][^im]*i|[^i]*m")
+_SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")
 _PREDICATE = re.compile(r"[qrOXR]")
 _EXISTENTIAL = re.compile(r"[.f,aohd]*i[._]?s")
-_MARKED = {",": re.compile(r"[.]?[ezkgASLulm]"), "a": re.compile(r"[.]?[ezkASLm]")}
+_MARKED = {",": re.compile(r"[.]?[ezkgASLulGUm]"), "a": re.compile(r"[.]?[ezkASLmlu]")}
 
 
 def clauses(roles: str) -> list[tuple[int, int]]:
@@ -152,8 +160,10 @@ def clauses(roles: str) -> list[tuple[int, int]]:
 
 def _begins_clause(left: str, separator: str, rest: str) -> bool:
     """Whether a comma or "and" after ``left`` begins a clause; otherwise it goes on with a list."""
+    if re.search(r"[ntulGUZ][^fdhims]*$", left):
+        return False  # "no acute, displaced fracture": the cue has not reached its noun yet
     part = rest.partition(",")[0]
-    denies = bool(re.search(r"[ntZul]", left))
+    denies = bool(re.search(r"[ntZulGU]", left))
     if _SUBJECT_VERB.match(part):
         return _sentence_follows(left, separator, part, denies=denies)
     if re.search(r"[nt]", part):
@@ -161,7 +171,10 @@ def _begins_clause(left: str, separator: str, rest: str) -> bool:
     has_target = bool(re.search(r"[fhd]", part))
     if has_target and _PREDICATE.search(part) and "a" not in separator:
         return True
-    if denies and _MARKED[separator[-1]].match(part) and "o" not in rest.partition("i")[0]:
+    if denies and re.match("[.]?[lu]", part):
+        return True
+    listed = "o" in re.split("[iu]", rest, maxsplit=1)[0] or ("a" in separator and "u" in left)
+    if denies and not listed and _MARKED[separator[-1]].match(part):
         return True
     return bool(
         re.search(r"h.*[ANBSOL]", left) and re.search(r"h", part) and re.search(r"[ANBSO]", part)
@@ -169,7 +182,7 @@ def _begins_clause(left: str, separator: str, rest: str) -> bool:
 
 
 def _sentence_follows(left: str, separator: str, part: str, *, denies: bool) -> bool:
-    subject = part.partition("i")[0]
+    subject = re.split("[iu]", part, maxsplit=1)[0]
     if denies and "o" in subject:
         return False  # no effusion, pneumothorax or edema is seen
     if "a" in separator:

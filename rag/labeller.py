@@ -64,9 +64,10 @@ def labels_of(found: list[Mention]) -> dict[str, Polarity]:
     """Labels of mentions that were read already."""
     labels: dict[str, Polarity] = {}
     normal = True
-    for mention in found:
+    # "Stable" says least, so what else is said of the heart counts first.
+    for mention in sorted(found, key=lambda mention: mention.stable):
         label, polarity = mention.finding.label, mention.polarity
-        if polarity is None:
+        if polarity is None or (mention.stable and label in labels):
             continue
         if label and (label not in labels or _RANK[polarity] > _RANK[labels[label]]):
             labels[label] = polarity
