@@ -5,6 +5,7 @@ polarity, shutter (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3, C.7.6.11). Knows 
 the values were encoded.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,11 @@ Mask = NDArray[np.bool_]
 
 _MOST_PADDING = 0.98
 """More padding than this share of a film means that the padding value is wrong."""
+
+
+_WIDE_RANGE = (0.01, 99.99)
+"""Percentiles that 65536 codes are spread over where values have more than 16 bits: one wild value
+must not leave the rest of the film with a handful of greys."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,13 +169,14 @@ def _encode(stored: Pixels, hidden: Mask | None) -> _Coded:
         wide = stored.astype(np.int16).view(np.uint16) ^ np.uint16(0x8000)
         return _Coded(wide, intercept=-32768.0)
     visible = stored if hidden is None else stored[~hidden]
-    low, high = (float(visible.min()), float(visible.max())) if visible.size else (0.0, 0.0)
+    ends = np.percentile(visible, _WIDE_RANGE).tolist() if visible.size else [0.0, 0.0]
+    low, high = (math.floor(ends[0]), math.ceil(ends[1])) if kind in "ui" else ends
     exact = kind in "ui" and high - low <= 65535
     slope = 1.0 if exact or high <= low else (high - low) / 65535.0
     codes = np.empty(stored.shape, np.uint16)
     for row in range(0, len(stored), 256):  # float64 of a block, not of the film
-        part = (stored[row : row + 256].astype(np.float64) - low) / slope
-        codes[row : row + 256] = np.clip(np.rint(np.nan_to_num(part)), 0, 65535)
+        block = np.nan_to_num(stored[row : row + 256].astype(np.float64), nan=low)
+        codes[row : row + 256] = np.clip(np.rint((block - low) / slope), 0, 65535)
     return _Coded(codes, slope, low)
 
 

@@ -17,6 +17,7 @@ import zlib
 from typing import Any
 
 from pydicom import config, dcmread
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from encoders.film import MAX_BYTES, HeaderIdentity, ImageReadError, Reason
@@ -169,6 +170,17 @@ def codes(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     return tuple(value for value in found if _CODE.fullmatch(value))
 
 
+def content(dataset: Dataset, keyword: str) -> bytes:
+    """An element's bytes as they stand in the file: converting them may need other elements."""
+    value = getattr(raw(dataset, keyword), "value", None)
+    return value if isinstance(value, bytes) else b""
+
+
+def raw(dataset: Dataset, keyword: str) -> RawDataElement | DataElement | None:
+    """An element as it was parsed, not converted: conversion raises for malformed ones."""
+    return dataset.get_item(keyword, keep_deferred=True) if keyword in dataset else None
+
+
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     """Items of a sequence; none if it is absent or cannot be parsed."""
     return [item for item in _values(dataset, keyword) if isinstance(item, Dataset)]
@@ -186,8 +198,7 @@ def _values(dataset: Dataset, keyword: str) -> list[Any]:
     try:
         value = dataset[keyword].value
     except Exception:  # noqa: BLE001 - pydicom raises a dozen kinds for malformed values
-        raw = getattr(dataset.get_item(keyword), "value", b"")
-        value = raw.decode("latin-1").split("\\") if isinstance(raw, bytes) else []
+        value = content(dataset, keyword).decode("latin-1").split("\\")
     if value is None or value == "":
         return []
     if isinstance(value, str | bytes | int | float):

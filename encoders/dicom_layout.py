@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from encoders.dicom_header import code, integer
+from encoders.dicom_header import code, content, integer
 from encoders.film import ImageReadError, Reason, check_size
 
 COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -119,7 +119,7 @@ def _allocated(dataset: Dataset, count: int) -> int:
         return 64
     value = integer(dataset, "BitsAllocated")
     if value is None:  # tell it from the length, which only fits one
-        length = len(dataset.get("PixelData") or b"")
+        length = len(content(dataset, "PixelData"))
         value = 16 if length >= 2 * count else 8
     if value not in (1, 8, 16, 32):
         raise ImageReadError(

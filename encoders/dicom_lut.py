@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
+from encoders.dicom_header import raw
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lut:
@@ -73,8 +75,8 @@ def _words(
     item: Dataset, keyword: str, *, bytes_if: Callable[[int], bool] = lambda _: False
 ) -> NDArray[np.uint16]:
     """An element's 16-bit words, or bytes, whatever VR (US, SS, OW, OB) they were written with."""
-    element = item.get_item(keyword) if keyword in item else None
-    value = None if element is None else element.value
+    element = raw(item, keyword)
+    value = getattr(element, "value", None)
     if value is None:
         return np.empty(0, np.uint16)
     if isinstance(value, bytes):

@@ -15,6 +15,7 @@ from pydicom.uid import UID
 
 from encoders.dicom_codecs import decode
 from encoders.dicom_codestream import Codec, CodecError, Codestream, TruncatedError, inspect
+from encoders.dicom_header import content, raw
 from encoders.dicom_layout import COLOURS, Layout, tag
 from encoders.film import ImageReadError, Reason
 
@@ -42,13 +43,12 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
     for keyword, dtype in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
         if keyword in dataset:
             order = "<" if _little_endian(dataset) else ">"
-            data = bytes(dataset[keyword].value or b"")
+            data = content(dataset, keyword)
             return _native(data, layout, np.dtype(order + dtype), warnings)
-    element = dataset.get_item("PixelData")  # raw: converting it needs elements that may be absent
-    data = bytes(element.value or b"")
+    data = content(dataset, "PixelData")
     size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
     items = data.startswith(b"\xfe\xff\x00\xe0") and len(data) < size
-    if getattr(element, "length", 0) == 0xFFFFFFFF or items:
+    if getattr(raw(dataset, "PixelData"), "length", 0) == 0xFFFFFFFF or items:
         return _luminance(_compressed(dataset, data, layout), layout)
     pixels = _uncompressed(dataset, data, layout, warnings)
     if layout.photometric not in COLOURS:
@@ -67,7 +67,11 @@ def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[
         packed = np.frombuffer(_filled(data, -(-count // 8), layout, warnings), np.uint8)
         bits = np.unpackbits(packed, bitorder="little", count=count)
         return bits.reshape(layout.rows, layout.columns)
-    if layout.allocated == 8 and not little and dataset.get_item("PixelData").VR == "OW":
+    if (
+        layout.allocated == 8
+        and not little
+        and getattr(raw(dataset, "PixelData"), "VR", "") == "OW"
+    ):
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
     dtype = np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}")
