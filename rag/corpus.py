@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
@@ -66,10 +67,17 @@ def make_corpus(
     problems: Iterable[Problem] = (),
     warnings: Iterable[str] = (),
 ) -> Corpus:
-    """Sort the records, stamp the collection's name on them and take the fingerprint."""
+    """Sort the records, stamp the collection's name on them and take the fingerprint.
+
+    Raises:
+        ValueError: two records have one id; readers list the second as a problem.
+    """
     stamped = sorted(
         (replace(record, collection=name) for record in records), key=lambda r: r.report_id
     )
+    for one, other in pairwise(stamped):
+        if one.report_id == other.report_id:
+            raise ValueError(f"two records have the id {one.report_id!r}")
     return Corpus(
         name=name,
         licence=licence,

@@ -1,0 +1,41 @@
+"""Nearest neighbours through Chroma's graph, made complete where the graph alone would not be."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import StoreError
+from rag.exact import Rows, Search
+from rag.store_catalogue import Catalogue
+from rag.store_chroma import REBUILD, ChromaIndex
+
+_MOST_FETCHED = 512  # neighbours to ask the graph for; exact search is as quick beyond
+
+
+class GraphSearch:
+    """`rag.exact.Search` through Chroma's graph; exact where the graph would be the wrong tool."""
+
+    def __init__(self, index: ChromaIndex, catalogue: Catalogue, exact: Search) -> None:
+        self._index = index
+        self._catalogue = catalogue
+        self._exact = exact
+
+    def nearest(self, queries: NDArray[np.float32], k: int, *, banned: Rows) -> list[Rows]:
+        """See `rag.exact.Search`.
+
+        More are fetched by as many as are banned, which keeps the graph's recall and speed; a
+        filter inside Chroma loses both. Reports whose text equals a found one's are added here,
+        since the graph returns any few of several hundred.
+        """
+        fetched = k + len(banned)
+        if fetched > _MOST_FETCHED or fetched >= len(self._catalogue):
+            return self._exact.nearest(queries, k, banned=banned)
+        row_of, texts = self._catalogue.row_of, self._catalogue.texts
+        candidates = []
+        for report_ids in self._index.nearest(queries, fetched):
+            try:
+                rows = [row_of[report_id] for report_id in report_ids]
+            except KeyError as error:
+                raise StoreError(f"Chroma holds a report that we do not: {REBUILD}") from error
+            codes = set(texts.codes[rows].tolist())
+            candidates.append(np.concatenate([texts.members(code) for code in codes]))
+        return candidates

@@ -1,0 +1,231 @@
+"""A collection and an encoder -> an index. Indexing again adds nothing and embeds nothing twice.
+
+A store may hold several collections; indexing one makes its part of the store equal to the
+collection, and leaves the others alone. What was removed on request stays out. Does not know how
+collections are read (`rag.corpus`), how an edition is written (`rag.index_writer`), nor queries.
+"""
+
+import contextlib
+import logging
+import time
+import uuid
+from dataclasses import replace as with_fields
+from pathlib import Path
+
+from encoders.base import ImageTextEncoder
+from rag.corpus import Corpus
+from rag.disk import disk_errors
+from rag.errors import StoreError, StoreMissingError
+from rag.index_plan import (
+    IndexReport,
+    Plan,
+    RemovedIds,
+    Screen,
+    collection_infos,
+    make_plan,
+)
+from rag.index_vectors import embed_missing, vectors_of
+from rag.index_writer import Content, write_edition
+from rag.self_test import forget_image_queries
+from rag.store_catalogue import Edition, open_edition
+from rag.store_chroma import ChromaIndex, Progress, chroma_facts
+from rag.store_files import CHROMA, Manifest, check_files, current_edition, read_manifest
+from rag.store_journal import remove_journal
+from rag.store_opening import check_encoder, check_facts, own_store
+
+logger = logging.getLogger(__name__)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def build_index(
+    corpus: Corpus,
+    encoder: ImageTextEncoder,
+    directory: Path,
+    *,
+    exclude: frozenset[str] = frozenset(),
+    screens: tuple[Screen, ...] = (),
+    replace: bool = False,
+    progress: Progress = _silent,
+) -> IndexReport:
+    """Make a store's part of this collection equal to the collection.
+
+    New and changed reports come in, vanished and excluded ones go, the rest is kept without being
+    embedded. Killed at any moment, the old index still counts and the texts that were embedded
+    need not be embedded again.
+
+    Args:
+        corpus: what to index.
+        encoder: embeds the texts.
+        directory: of the store; made if it is not there.
+        exclude: study ids to leave out, so that an evaluation's own studies are never in it.
+        screens: look at every report before it is indexed.
+        replace: embed everything again if the index is another encoder's or is damaged.
+        progress: told ("embed" or "index", done, total).
+
+    Raises:
+        StoreInUseError: another process owns the store.
+        StoreMismatchError: the index is another encoder's, and ``replace`` is not set.
+        StoreError: disk or Chroma failed; the message says what mends it.
+    """
+    started = time.perf_counter()
+    _prepare(directory)
+    with own_store(directory):
+        base = _base(directory, or_none=replace)
+        if base is not None and not replace:
+            check_encoder(directory, base.manifest, encoder)
+        old = base if base is not None and _same_encoder(base, encoder) else None
+        keep = base.manifest if base else _readable_manifest(directory)
+        store_id = keep.store_id if keep else uuid.uuid4().hex
+        removed = keep.removed if keep else ()
+        withheld = RemovedIds(store_id, frozenset(removed))
+        plan = make_plan(corpus, base, exclude=exclude, withheld=withheld, screens=screens)
+        embedded = 0
+        if old is not None and plan.changes_nothing(old) and _has_chroma(old):
+            index_id = old.manifest.index_id
+        else:
+            with disk_errors(directory):
+                vector_of, embedded = embed_missing(
+                    plan.records, encoder, directory, old=old, progress=progress
+                )
+            content = Content(plan.records, plan.collections, removed, store_id, encoder)
+            extended = old if old is not None and _may_extend(plan, old) else None
+            index_id = write_edition(
+                directory, content, vector_of, base=extended, progress=progress
+            ).index_id
+            remove_journal(directory)
+    report = with_fields(
+        plan.report,
+        embedded=embedded,
+        seconds=time.perf_counter() - started,
+        index_id=index_id,
+    )
+    logger.info("indexed: %d added, %d kept, index %s", report.added, report.kept, index_id)
+    return report
+
+
+def delete_from_index(
+    directory: Path,
+    *,
+    studies: frozenset[str] = frozenset(),
+    patients: frozenset[str] = frozenset(),
+    progress: Progress = _silent,
+) -> IndexReport:
+    """Remove studies or patients for good: from Chroma, vectors, records and what was kept beside.
+
+    Chroma's files are made anew, as Chroma only marks rows as deleted. The ids' hashes are kept,
+    so that indexing the same collection again does not bring the reports back.
+
+    Returns:
+        ``removed`` and ``kept`` count reports; ids of which nothing was here stand in
+        ``unknown_excludes`` (they stay out from now on, too).
+
+    Raises:
+        StoreMissingError, StoreInUseError, StoreError: as for `build_index`.
+    """
+    started = time.perf_counter()
+    base = open_edition(directory)
+    with own_store(directory):
+        base = open_edition(directory)
+        kept = [
+            record
+            for record in base.catalogue.records()
+            if record.study_id not in studies and record.patient_id not in patients
+        ]
+        known = (studies & base.catalogue.studies.keys) | (patients & base.catalogue.patients.keys)
+        before = RemovedIds(base.manifest.store_id, frozenset(base.manifest.removed))
+        content = Content(
+            records=kept,
+            collections=collection_infos(kept, base.manifest.collections),
+            removed=tuple(sorted(before.hashes | before.of(studies=studies, patients=patients))),
+            store_id=base.manifest.store_id,
+            encoder=base.manifest,
+        )
+        with disk_errors(directory):
+            remove_journal(directory)
+            forget_image_queries(directory)
+        manifest = write_edition(directory, content, vectors_of(base), base=None, progress=progress)
+    return IndexReport(
+        removed=base.manifest.count - len(kept),
+        kept=len(kept),
+        unknown_excludes=tuple(sorted((studies | patients) - known)),
+        seconds=time.perf_counter() - started,
+        index_id=manifest.index_id,
+    )
+
+
+def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexReport:
+    """Make Chroma's files again from our own vectors and records, without embedding.
+
+    Raises:
+        StoreMissingError, StoreInUseError: as for `build_index`.
+        StoreError: our own files are damaged too; only indexing again helps.
+    """
+    started = time.perf_counter()
+    open_edition(directory)
+    with own_store(directory):
+        base = open_edition(directory)
+        check_files(base.path, base.manifest)
+        content = Content(
+            records=list(base.catalogue.records()),
+            collections=base.manifest.collections,
+            removed=base.manifest.removed,
+            store_id=base.manifest.store_id,
+            encoder=base.manifest,
+        )
+        manifest = write_edition(directory, content, vectors_of(base), base=None, progress=progress)
+    return IndexReport(
+        kept=manifest.count,
+        seconds=time.perf_counter() - started,
+        index_id=manifest.index_id,
+    )
+
+
+def _prepare(directory: Path) -> None:
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        if not (directory / "store.lock").exists() and any(directory.iterdir()):
+            raise StoreError(
+                f"{directory} is not empty and not a store: choose another or an empty folder"
+            )
+
+
+def _base(directory: Path, *, or_none: bool) -> Edition | None:
+    try:
+        return open_edition(directory)
+    except StoreMissingError:
+        return None
+    except StoreError:
+        if or_none:
+            return None
+        raise
+
+
+def _readable_manifest(directory: Path) -> Manifest | None:
+    """Of a damaged edition: who was removed must stay out even if all else is lost."""
+    with contextlib.suppress(StoreError):
+        return read_manifest(current_edition(directory))
+    return None
+
+
+def _same_encoder(base: Edition, encoder: ImageTextEncoder) -> bool:
+    made = (base.manifest.encoder_id, base.manifest.preprocess_hash, base.manifest.dim)
+    return made == (encoder.encoder_id, encoder.preprocess_hash, encoder.dim)
+
+
+def _has_chroma(base: Edition) -> bool:
+    return (base.path / CHROMA / "chroma.sqlite3").is_file()
+
+
+def _may_extend(plan: Plan, base: Edition) -> bool:
+    """Whether Chroma's files may be copied and added to: nothing has left, and they are sound."""
+    if plan.report.removed or plan.report.changed or not base.manifest.count:
+        return False
+    if base.manifest.chroma != chroma_facts():
+        return False
+    with contextlib.suppress(StoreError), ChromaIndex.open(base.path) as index:
+        check_facts(index, base)
+        return True
+    return False

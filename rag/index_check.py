@@ -1,0 +1,182 @@
+"""Proves that an index is whole, or says what is wrong with it and what mends it. Changes nothing.
+
+Knows what an edition must look like; does not know encoders.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rag.corpus import fingerprint, record_from_json, text_hash
+from rag.errors import StoreError, StoreInUseError
+from rag.exact import ExactSearch
+from rag.graph_search import GraphSearch
+from rag.schema import ReportRecord
+from rag.self_test import measure_recall
+from rag.store_catalogue import Edition, open_edition
+from rag.store_chroma import REBUILD, ChromaIndex
+from rag.store_files import Manifest, check_files
+from rag.store_opening import open_chroma
+
+_SAMPLE = 100
+_PROBES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify_index` found."""
+
+    index_id: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the index is whole."""
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """An index as it is shown to users.
+
+    Attributes:
+        directory, edition: where it is, and the folder that counts.
+        manifest: what it was made with.
+        bytes_on_disk: of that folder.
+    """
+
+    directory: Path
+    edition: str
+    manifest: Manifest
+    bytes_on_disk: int
+
+
+def index_info(directory: Path) -> IndexInfo:
+    """What is in a store; may be asked while another process owns it.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreError: it is damaged.
+    """
+    edition = open_edition(directory)
+    sizes = (path.stat().st_size for path in edition.path.rglob("*") if path.is_file())
+    return IndexInfo(directory, edition.path.name, edition.manifest, sum(sizes))
+
+
+def verify_index(directory: Path) -> VerifyReport:
+    """Look at every file, every record and every vector, and ask Chroma for a sample of each.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreInUseError: another process owns the store and does not serve it.
+        StoreError: our own files are too damaged to be opened; the message says what helps.
+    """
+    edition = open_edition(directory)
+    checks = [
+        _check("files", lambda: _files(edition)),
+        _check("records", lambda: _records(edition)),
+        _check("vectors", lambda: _vectors(edition)),
+    ]
+    try:
+        _, index, lock = open_chroma(directory, None)
+    except StoreInUseError:
+        raise
+    except StoreError as error:
+        return VerifyReport(
+            edition.manifest.index_id, (*checks, Check("Chroma", False, str(error)))
+        )
+    try:
+        checks.append(_check("Chroma", lambda: _chroma_ids(edition, index)))
+        checks.append(_check("Chroma's records", lambda: _chroma_records(edition, index)))
+        checks.append(_check("neighbours", lambda: _neighbours(edition, index)))
+    finally:
+        index.close()
+        if lock is not None:
+            lock.release()
+    return VerifyReport(edition.manifest.index_id, tuple(checks))
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    """Run one look; what it returns is the detail, what it raises is the fault."""
+    try:
+        return Check(name, True, look())
+    except StoreError as error:
+        return Check(name, False, str(error))
+
+
+def _files(edition: Edition) -> str:
+    check_files(edition.path, edition.manifest)
+    return f"{len(edition.manifest.sha256)} files have their SHA-256"
+
+
+def _records(edition: Edition) -> str:
+    records = list(edition.catalogue.records())
+    if fingerprint(records) != edition.manifest.fingerprint:
+        raise StoreError(f"the records are not those of the manifest: {_AGAIN}")
+    keys = edition.catalogue.texts.keys
+    if {text_hash(record.text) for record in records} != set(keys):
+        raise StoreError(f"the records' text hashes are wrong: {_AGAIN}")
+    return f"{len(records)} reports have the fingerprint {edition.manifest.fingerprint[:12]}"
+
+
+def _vectors(edition: Edition) -> str:
+    for start in range(0, len(edition.vectors), 4096):
+        norms = np.linalg.norm(edition.vectors[start : start + 4096], axis=1)
+        if not np.isfinite(norms).all() or abs(norms - 1).max() > 1e-3:
+            raise StoreError(f"a vector is not finite or not of norm 1: {_AGAIN}")
+    return f"{len(edition.vectors)} vectors of norm 1, {edition.manifest.dim} dimensions"
+
+
+def _chroma_ids(edition: Edition, index: ChromaIndex) -> str:
+    ids = index.ids()
+    if len(ids) != len(set(ids)) or set(ids) != edition.catalogue.row_of.keys():
+        raise StoreError(f"Chroma's report ids are not ours: {REBUILD}")
+    return f"{len(ids)} reports, each once"
+
+
+def _chroma_records(edition: Edition, index: ChromaIndex) -> str:
+    count = len(edition.catalogue)
+    rows = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int).tolist()
+    held = index.metadatas([edition.catalogue.report_ids[row] for row in rows]) if rows else {}
+    for row in rows:
+        record = edition.catalogue.record(row)
+        if _from_chroma(held.get(record.report_id, {})) != record:
+            raise StoreError(f"Chroma's copy of a report differs from ours: {REBUILD}")
+    return f"{len(rows)} of {count} compared word for word"
+
+
+def _from_chroma(values: dict[str, object]) -> ReportRecord | None:
+    """A record from Chroma's metadata alone."""
+    fields = {key: value for key, value in values.items() if key != "text_hash"}
+    try:
+        lists = {key: json.loads(str(fields[key])) for key in ("labels", "sentences")}
+        return record_from_json({**fields, **lists})
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _neighbours(edition: Edition, index: ChromaIndex) -> str:
+    """Stored vectors' own neighbourhoods; how image queries fare is the store's self-test."""
+    count = len(edition.catalogue)
+    rows = np.linspace(0, count - 1, min(count, _PROBES)).astype(int)
+    exact = ExactSearch(edition.vectors)
+    search = GraphSearch(index, edition.catalogue, exact)
+    found = measure_recall(search, edition.vectors, edition.vectors[rows])
+    if not found.passed:
+        raise StoreError(f"recall@{found.k} of stored vectors is {found.recall:.3f}: {REBUILD}")
+    return f"recall@{found.k} {found.recall:.3f} against exact search, {found.queries} reports"
+
+
+_AGAIN = "delete the store's folder and index again"

@@ -1,0 +1,178 @@
+"""What indexing a collection would change in a store, before anything is done.
+
+Decides what comes in, what stays and what goes, and why. Pure: touches neither disk nor encoder.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rag.corpus import Corpus, Problem, fingerprint, record_hash
+from rag.schema import ReportRecord
+from rag.store_catalogue import Edition
+from rag.store_files import CollectionInfo
+
+
+class Screen(Protocol):
+    """Looks at every report before it is indexed: neutralise instructions, find names and dates."""
+
+    def __call__(self, record: ReportRecord) -> tuple[ReportRecord | None, tuple[str, ...]]:
+        """The record as it may be indexed (None: not at all), and what was found in it.
+
+        A changed text needs new sentence spans (`rag.sentences.with_sentences`). What was found is
+        listed among the problems; it must not quote the report.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What indexing did.
+
+    Attributes:
+        added, changed, kept, removed: reports of this collection, against what was indexed before.
+        excluded: reports left out because the caller listed their study.
+        withheld: reports left out because their study or patient was removed on request.
+        embedded: texts the encoder was asked for.
+        unknown_excludes: listed studies that the collection does not have.
+        problems: the collection's own, and what screening found.
+        seconds: wall time.
+        index_id: of the index as it is now.
+    """
+
+    added: int = 0
+    changed: int = 0
+    kept: int = 0
+    removed: int = 0
+    excluded: int = 0
+    withheld: int = 0
+    embedded: int = 0
+    unknown_excludes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    seconds: float = 0.0
+    index_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedIds:
+    """Studies and patients that were removed on request, as hashes, so that no id is kept.
+
+    Attributes:
+        store_id: of the store; the same id has another hash in another store.
+        hashes: of those removed so far.
+    """
+
+    store_id: str
+    hashes: frozenset[str] = frozenset()
+
+    def of(self, *, studies: Iterable[str] = (), patients: Iterable[str] = ()) -> frozenset[str]:
+        """Hashes of some ids."""
+        named = [f"study {study}" for study in studies]
+        named += [f"patient {patient}" for patient in patients]
+        digests = (hashlib.sha256(f"{self.store_id} {name}".encode()) for name in named)
+        return frozenset(digest.hexdigest()[:32] for digest in digests)
+
+    def has(self, record: ReportRecord) -> bool:
+        """Whether a report's study or patient was removed."""
+        hashes = self.of(studies=[record.study_id], patients=[record.patient_id])
+        return not hashes.isdisjoint(self.hashes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a store shall hold.
+
+    Attributes:
+        records: of all its collections, sorted by report id.
+        collections: where they come from.
+        report: what changes, without what only doing it can tell.
+    """
+
+    records: tuple[ReportRecord, ...]
+    collections: tuple[CollectionInfo, ...]
+    report: IndexReport
+
+    def changes_nothing(self, base: Edition) -> bool:
+        """Whether the edition holds exactly this already."""
+        return (
+            self.collections == base.manifest.collections
+            and fingerprint(self.records) == base.manifest.fingerprint
+        )
+
+
+def make_plan(
+    corpus: Corpus,
+    base: Edition | None,
+    *,
+    exclude: frozenset[str],
+    withheld: RemovedIds,
+    screens: tuple[Screen, ...],
+) -> Plan:
+    """Compare a collection with what a store holds."""
+    indexed = list(base.catalogue.records()) if base else []
+    others = {r.report_id: r for r in indexed if r.collection != corpus.name}
+    before = {r.report_id: record_hash(r) for r in indexed if r.collection == corpus.name}
+    problems = list(corpus.problems)
+    wanted = []
+    excluded = kept_out = 0
+    for record in corpus.records:
+        if record.study_id in exclude:
+            excluded += 1
+        elif withheld.hashes and withheld.has(record):
+            kept_out += 1
+        elif other := others.get(record.report_id):
+            reason = f"the collection {other.collection} has a report of this id already"
+            problems.append(Problem(corpus.name, reason, record.report_id))
+        elif (screened := _screen(record, screens, problems)) is not None:
+            wanted.append(screened)
+    hashes = {record.report_id: record_hash(record) for record in wanted}
+    info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
+    infos = [info, *(base.manifest.collections if base else ())]
+    records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
+    report = IndexReport(
+        added=len(hashes.keys() - before.keys()),
+        changed=sum(before.get(key, value) != value for key, value in hashes.items()),
+        kept=sum(before.get(key) == value for key, value in hashes.items()),
+        removed=len(before.keys() - hashes.keys()),
+        excluded=excluded,
+        withheld=kept_out,
+        unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
+        problems=tuple(problems),
+    )
+    return Plan(records, collection_infos(records, infos), report)
+
+
+def collection_infos(
+    records: Iterable[ReportRecord], infos: Iterable[CollectionInfo]
+) -> tuple[CollectionInfo, ...]:
+    """Licence and attribution from the first info of each name; count and fingerprint anew."""
+    groups: dict[str, list[ReportRecord]] = {}
+    for record in records:
+        groups.setdefault(record.collection, []).append(record)
+    first: dict[str, CollectionInfo] = {}
+    for info in infos:
+        first.setdefault(info.name, info)
+    return tuple(
+        CollectionInfo(
+            name=name,
+            licence=first[name].licence,
+            attribution=first[name].attribution,
+            fingerprint=fingerprint(members),
+            count=len(members),
+        )
+        for name, members in sorted(groups.items())
+    )
+
+
+def _screen(
+    record: ReportRecord, screens: tuple[Screen, ...], problems: list[Problem]
+) -> ReportRecord | None:
+    screened: ReportRecord | None = record
+    for screen in screens:
+        if screened is None:
+            break
+        screened, found = screen(screened)
+        problems += [Problem(record.collection, reason, record.report_id) for reason in found]
+    if screened is not None and not screened.text.strip():
+        return None
+    return screened

@@ -1,0 +1,274 @@
+"""The report store: opens a directory and answers queries with evidence.
+
+Two ways to search, one setting: ``hnsw`` (Chroma's graph) and ``exact`` (numpy over our own
+vectors). Both give the same hits with the same similarities, apart from what the graph misses, and
+in both a report of an excluded study or patient never comes back. Does not know what a film is,
+nor how an index is built (`rag.index`).
+"""
+
+import logging
+from collections.abc import KeysView
+from enum import StrEnum
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.corpus import ids_in_path
+from rag.exact import ExactSearch, Search
+from rag.graph_search import GraphSearch
+from rag.ranking import near_but_left_out, rank, rows_left_out, unit_rows
+from rag.schema import Hit, ReportRecord, Retrieval
+from rag.self_test import SelfTest, measure_recall, read_image_queries
+from rag.store_catalogue import Edition, open_edition
+from rag.store_chroma import ChromaIndex
+from rag.store_files import (
+    CollectionInfo,
+    EncoderIdentity,
+    Manifest,
+    current_mark,
+)
+from rag.store_lock import StoreLock
+from rag.store_opening import check_encoder, open_chroma
+
+logger = logging.getLogger(__name__)
+
+
+class SearchMode(StrEnum):
+    """How neighbours are found."""
+
+    HNSW = "hnsw"
+    EXACT = "exact"
+
+
+class ReportStore:
+    """An opened store; `open_store` makes it. Close it, or use it as a context manager.
+
+    Queries may come from several threads. In exact mode the files are only read, so any number of
+    processes may do so, and a newer edition is taken up at the next query.
+
+    Attributes:
+        directory: where it lives.
+        mode: "exact", "hnsw (embedded)" or "hnsw (server on port N)".
+        self_test: recall of the graph as measured when it was opened; None in exact mode.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        edition: Edition,
+        *,
+        encoder: EncoderIdentity | None = None,
+        index: ChromaIndex | None = None,
+        lock: StoreLock | None = None,
+        mode: str = SearchMode.EXACT,
+    ) -> None:
+        self.directory = directory
+        self.mode = mode
+        self.self_test: SelfTest | None = None
+        self._edition = edition
+        self._encoder = encoder
+        self._index = index
+        self._lock = lock
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index was made with."""
+        return self._edition.manifest
+
+    @property
+    def index_id(self) -> str:
+        """Short hash of the index; stands in every prediction."""
+        return self.manifest.index_id
+
+    @property
+    def collections(self) -> tuple[CollectionInfo, ...]:
+        """What was indexed, with licence and attribution."""
+        return self.manifest.collections
+
+    @property
+    def attribution(self) -> str:
+        """Where the reports come from, to be shown wherever they are."""
+        return " ".join(
+            info.attribution or f"{info.name} (licence: {info.licence})."
+            for info in self.collections
+        )
+
+    @property
+    def study_ids(self) -> KeysView[str]:
+        """Studies that have a report here; ``in`` is quick."""
+        return self._edition.catalogue.studies.keys
+
+    def __len__(self) -> int:
+        return len(self._edition.catalogue)
+
+    def get(self, report_id: str) -> ReportRecord | None:
+        """A report by its id; None if it is not here."""
+        catalogue = self._edition.catalogue
+        row = catalogue.row_of.get(report_id)
+        return None if row is None else catalogue.record(row)
+
+    def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
+        """Studies that a film's path names, by their own id or by their patient's."""
+        catalogue = self._edition.catalogue
+        patients = ids_in_path(path, catalogue.patients.keys)
+        of_patients = (
+            catalogue.record(int(row)).study_id
+            for patient in patients
+            for row in catalogue.patients.rows(patient)
+        )
+        return ids_in_path(path, catalogue.studies.keys) | frozenset(of_patients)
+
+    def query(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        exclude_studies: frozenset[str] = frozenset(),
+        exclude_patients: frozenset[str] = frozenset(),
+        exclude_reports: frozenset[str] = frozenset(),
+        distinct: bool = False,
+    ) -> list[list[Hit]]:
+        """The hits of `retrieve`, without what was left out."""
+        found = self.retrieve(
+            vectors,
+            k,
+            exclude_studies=exclude_studies,
+            exclude_patients=exclude_patients,
+            exclude_reports=exclude_reports,
+            distinct=distinct,
+        )
+        return [list(retrieval.hits) for retrieval in found]
+
+    def retrieve(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        exclude_studies: frozenset[str] = frozenset(),
+        exclude_patients: frozenset[str] = frozenset(),
+        exclude_reports: frozenset[str] = frozenset(),
+        distinct: bool = False,
+    ) -> list[Retrieval]:
+        """The ``k`` nearest reports to each vector, nearest first, ties by report id.
+
+        Args:
+            vectors: float32 [N, dim]; scaled to norm 1 here.
+            k: how many; fewer come back only if fewer are there.
+            exclude_studies: studies whose reports, and those of their patients, stay out.
+            exclude_patients: patients whose reports stay out.
+            exclude_reports: single reports that stay out.
+            distinct: one report a text, the first by id; its ``copies`` says how many have it.
+
+        Raises:
+            ValueError: the vectors have another shape, or are not finite, or zero.
+            StoreError: the store has become unusable, or its server has stopped.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; ask for one report or more")
+        edition = self._refresh()
+        queries = unit_rows(vectors, edition.manifest.dim)
+        left_out = rows_left_out(
+            edition.catalogue,
+            studies=exclude_studies,
+            patients=exclude_patients,
+            reports=exclude_reports,
+        )
+        rows = np.fromiter(left_out, np.intp, len(left_out))
+        search = self._search(edition)
+        answers = []
+        for query, near in zip(queries, search.nearest(queries, k, banned=rows), strict=True):
+            hits = rank(edition, query, np.setdiff1d(near, rows), k, distinct=distinct)
+            wanted = k
+            while len(hits) < k and wanted < len(edition.catalogue):
+                wanted *= 4  # equal texts fill the answer, or the graph found too few
+                (more,) = search.nearest(query[np.newaxis], wanted, banned=rows)
+                hits = rank(edition, query, np.setdiff1d(more, rows), k, distinct=distinct)
+            floor = hits[-1].similarity if len(hits) == k else -1.0
+            answers.append(
+                Retrieval(hits, near_but_left_out(edition, query, left_out, floor=floor))
+            )
+        return answers
+
+    def check_recall(self, queries: NDArray[np.float32] | None = None, *, k: int = 10) -> SelfTest:
+        """Recall@k of this store's search against exact search.
+
+        Args:
+            queries: image vectors, float32 [N, dim]; by default the store's own sample of them
+                (`rag.self_test.write_image_queries`), else texts moved far away.
+            k: how many neighbours are compared.
+        """
+        edition = self._refresh()
+        if queries is None:
+            queries = read_image_queries(self.directory, edition.manifest.encoder_id)
+        return measure_recall(self._search(edition), edition.vectors, queries, k=k)
+
+    def close(self) -> None:
+        """Let go of the files and of the directory. Safe to call twice."""
+        if self._index is not None:
+            self._index.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> "ReportStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _search(self, edition: Edition) -> Search:
+        exact = ExactSearch(edition.vectors)
+        if self._index is None:
+            return exact
+        return GraphSearch(self._index, edition.catalogue, exact)
+
+    def _refresh(self) -> Edition:
+        """The edition that counts; while Chroma is open, nobody can change it."""
+        if self._index is None and current_mark(self.directory) != self._edition.mark:
+            edition = open_edition(self.directory)
+            check_encoder(self.directory, edition.manifest, self._encoder)
+            self._edition = edition
+        return self._edition
+
+
+def open_store(
+    directory: Path,
+    *,
+    encoder: EncoderIdentity | None = None,
+    search: SearchMode = SearchMode.HNSW,
+    self_test: bool = True,
+) -> ReportStore:
+    """Open an indexed directory.
+
+    With ``hnsw``, a free directory is opened embedded and belongs to this process until `close`;
+    a directory whose owner serves it (`rag.store_server`) is reached by HTTP. With ``exact`` the
+    files are only read, whoever owns the directory.
+
+    Args:
+        directory: where `rag.index.build_index` made the index.
+        encoder: who will ask; an index made by another encoder is refused. None: do not check.
+        search: how neighbours are found.
+        self_test: measure the graph's recall, and warn if it is below .99.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreInUseError: another process owns the directory and does not serve it.
+        StoreMismatchError: made by another encoder, preprocessing or format.
+        StoreError: the files are damaged; the message says what mends them.
+    """
+    if search is SearchMode.EXACT:
+        edition = open_edition(directory)
+        check_encoder(directory, edition.manifest, encoder)
+        return ReportStore(directory, edition, encoder=encoder)
+    edition, index, lock = open_chroma(directory, encoder)
+    mode = "hnsw (embedded)" if lock else f"hnsw (server on port {index.port})"
+    store = ReportStore(directory, edition, encoder=encoder, index=index, lock=lock, mode=mode)
+    if self_test:
+        try:
+            store.self_test = store.check_recall()
+        except BaseException:
+            store.close()
+            raise
+        if not store.self_test.passed:
+            logger.warning("the index misses neighbours: %s; use exact search", store.self_test)
+    return store
