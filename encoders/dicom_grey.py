@@ -24,6 +24,7 @@ from encoders.exposure import (
     VoiLut,
     Window,
     WindowFunction,
+    by_table,
     choose,
 )
 from encoders.film import ImageReadError, RawFilm, Reason
@@ -38,6 +39,12 @@ _MOST_PADDING = 0.98
 _WIDE_RANGE = (0.01, 99.99)
 """Percentiles that 65536 codes are spread over where values have more than 16 bits: one wild value
 must not leave the rest of the film with a handful of greys."""
+
+
+_LARGEST = 1e15
+"""Pixel values beyond it (and NaN) are no measurement; they overflow what is computed from them."""
+
+_LEAST_WIDTH = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +109,7 @@ def _colour_film(dataset: Dataset, stored: Pixels, layout: Layout) -> RawFilm:
                 f"{tag('PhotometricInterpretation')} = 'PALETTE COLOR', but the palette is "
                 "missing or damaged. Export the film as MONOCHROME2.",
             ) from None
-        codes = np.take(np.rint(brightness * 65535).astype(np.uint16), codes, mode="clip")
+        codes = by_table(np.rint(brightness * 65535).astype(np.uint16), codes)
         top = 65535
     window = Window(top / 2, top, WindowFunction.LINEAR_EXACT)
     return RawFilm(codes, 1.0, 0.0, window, warnings=("a colour image: its luminance is used",))
@@ -112,8 +119,8 @@ def _padding(dataset: Dataset, stored: Pixels, layout: Layout, warnings: list[st
     """True where a pixel is padding (PS3.3 C.7.5.1.1.2): bool [rows, columns] or None."""
     kind = {"f4": "FloatPixel", "f8": "DoubleFloatPixel"}.get(stored.dtype.str[1:], "Pixel")
     mask: Mask | None = None
-    if kind != "Pixel" and not np.isfinite(stored).all():
-        mask = ~np.isfinite(stored)
+    if kind != "Pixel" and not (usable := np.abs(stored) < _LARGEST).all():
+        mask = ~usable
         warnings.append("some pixel values are no numbers: shown black")
     value = number(dataset, f"{kind}PaddingValue")
     if value is None:
@@ -175,7 +182,8 @@ def _encode(stored: Pixels, hidden: Mask | None) -> _Coded:
     slope = 1.0 if exact or high <= low else (high - low) / 65535.0
     codes = np.empty(stored.shape, np.uint16)
     for row in range(0, len(stored), 256):  # float64 of a block, not of the film
-        block = np.nan_to_num(stored[row : row + 256].astype(np.float64), nan=low)
+        with np.errstate(invalid="ignore"):  # signalling NaNs complain about the cast
+            block = np.nan_to_num(stored[row : row + 256].astype(np.float64), nan=low)
         codes[row : row + 256] = np.clip(np.rint((block - low) / slope), 0, 65535)
     return _Coded(codes, slope, low)
 
@@ -186,7 +194,7 @@ def _modality(dataset: Dataset, coded: _Coded, warnings: list[str]) -> _Coded:
     for item in items(dataset, "ModalityLUTSequence")[:1]:
         lut = read_lut(item, lowest=float(values[0]), highest=float(values[-1]))
         if lut is not None:
-            return _Coded(np.take(lut.lookup(values), coded.codes))
+            return _Coded(by_table(lut.lookup(values), coded.codes))
         warnings.append(f"{tag('ModalityLUTSequence')} is empty or damaged: not used")
     macro = _macro(dataset, "RescaleSlope", "PixelValueTransformationSequence")
     slope, intercept = number(macro, "RescaleSlope"), number(macro, "RescaleIntercept") or 0.0
@@ -240,7 +248,7 @@ def _window(dataset: Dataset, warnings: list[str]) -> Window | None:
         function = WindowFunction[name]
     else:
         warnings.append(f"{tag('VOILUTFunction')} is unknown: LINEAR assumed")
-    if widths[0] <= 0:
+    if widths[0] < _LEAST_WIDTH:
         warnings.append(f"{tag('WindowWidth')} = {widths[0]:g} is no width: not used")
         return None
     if function is WindowFunction.LINEAR and widths[0] < 1:

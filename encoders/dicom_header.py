@@ -10,7 +10,6 @@ alone, and its result lives in memory only.
 
 import io
 import logging
-import math
 import re
 import warnings
 import zlib
@@ -24,6 +23,8 @@ from encoders.film import MAX_BYTES, HeaderIdentity, ImageReadError, Reason
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1"
+_LARGEST = 1e15
+"""No number that films carry comes near; larger ones overflow what is computed from them."""
 _CODE = re.compile(r"[A-Z0-9_ \-/.]{1,16}")
 _PYDICOM = re.compile(r"pydicom\b")
 
@@ -145,7 +146,7 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
             parsed = float(str(value).strip(" \0").replace(",", "."))
         except ValueError:
             continue
-        if math.isfinite(parsed):
+        if abs(parsed) <= _LARGEST:  # False for NaN
             found.append(parsed)
     return tuple(found)
 

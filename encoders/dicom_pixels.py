@@ -67,11 +67,8 @@ def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[
         packed = np.frombuffer(_filled(data, -(-count // 8), layout, warnings), np.uint8)
         bits = np.unpackbits(packed, bitorder="little", count=count)
         return bits.reshape(layout.rows, layout.columns)
-    if (
-        layout.allocated == 8
-        and not little
-        and getattr(raw(dataset, "PixelData"), "VR", "") == "OW"
-    ):
+    words = getattr(raw(dataset, "PixelData"), "VR", "") == "OW"
+    if layout.allocated == 8 and words and not little:
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
     dtype = np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import View
-from encoders.exposure import CODES, Voi, Window
+from encoders.exposure import CODES, Voi, Window, by_table
 
 MIN_SIDE = 32
 """Fewest rows or columns of a film. A 43 cm film of 32 pixels has pixels of 13 mm: wider than a
@@ -116,7 +116,7 @@ class RawFilm:
 
     def render(self) -> NDArray[np.float32]:
         """The film as it is to be looked at: float32 [H, W] in [0, 1], white is dense."""
-        pixels = np.take(self.display_table(), self.codes)
+        pixels = by_table(self.display_table(), self.codes)
         if self.hidden is not None:
             pixels[self.hidden] = 0.0
         return pixels
