@@ -126,7 +126,8 @@ class Prediction:
 
     A failure is a prediction too: it has no draft, but a status, an error class and a reason, and
     still the evidence if retrieval had come so far. ``messages``, the prompt that was sent, is for
-    showing; its hash is what is kept on disk.
+    showing; its hash is what is kept on disk. ``confidence`` is what abstention weighs: any finite
+    number, higher is surer, comparable between studies of one run; None where nothing measures it.
     """
 
     file: str
@@ -142,6 +143,7 @@ class Prediction:
     prompt: str = ""
     prompt_hash: str = ""
     messages: tuple[tuple[str, str], ...] = ()
+    confidence: float | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -169,6 +171,7 @@ class Prediction:
             "llm": self.llm,
             "prompt": self.prompt,
             "prompt_hash": self.prompt_hash,
+            "confidence": self.confidence,
             "warnings": list(self.warnings),
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
         }

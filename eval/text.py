@@ -1,0 +1,104 @@
+"""Cleaning: how a report becomes words before it is scored. One name a convention.
+
+Cleaning moves BLEU-4 more than the choice of library does, so every score is printed with the name
+of its cleaning. Knows nothing of measures.
+"""
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """A convention that turns text into words.
+
+    Attributes:
+        name: printed beside every score that used it.
+        what: one sentence for the metric card.
+        words: the function itself; an empty text has no words.
+    """
+
+    name: str
+    what: str
+    words: Callable[[str], list[str]]
+
+    def joined(self, text: str) -> str:
+        """Words with one blank between them, never a newline."""
+        return " ".join(self.words(text))
+
+
+_PLAIN = str.maketrans(
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2013": " - ",
+        "\u2014": " - ",
+        "\u2026": " ... ",
+    }
+)
+_PTB_WORD = re.compile(
+    r"""
+    (?:[a-z]\.){2,}(?![a-z])                       # e.g.  a.m.
+  | \b(?:dr|mr|mrs|ms|vs|etc|st|ct|prof|jr|sr)\.(?=\s|$)
+  | \bno\.(?=[\s:]*\d)                             # number, not the word no
+  | \d+(?:[.,]\d+)+(?=[a-z])                       # 3.1cm: a number, then its unit
+  | \d+(?:[.,]\d+)+(?![^\W_]|[:-]\d)               # 1.5  10,000
+  | \d+(?:[.,:/-]\d+)*(?![^\W_]|[-/][^\W_])        # 10:15  3-4  12/05/2019
+  | (?<![\w.])\.\d+
+  | \b(?:can(?=not\b)|gon(?=na\b)) | (?<=can)not\b | (?<=gon)na\b
+  | [^\W\d_]+(?=n't\b) | n't\b                     # isn't: is + n't
+  | (?<=\w)'(?:s|m|d|ll|re|ve)\b                   # patient's: patient + 's
+  | _{2,}
+  | <[a-z]+>
+  | [^\W_]+(?:[-/.&][^\W\d_][^\W_]*|[-/&]\d[^\W_]*)* # left-sided  and/or  t9/t10  clear.heart
+  | [()\[\]{}]
+  | [%&\#$@\u00b0\u00b1+=*/\\|~^<>]
+    """,
+    re.VERBOSE,
+)
+_BRACKETS = {
+    "(": "-lrb-",
+    ")": "-rrb-",
+    "[": "-lsb-",
+    "]": "-rsb-",
+    "{": "-lcb-",
+    "}": "-rcb-",
+}
+
+
+def _coco_ptb(text: str) -> list[str]:
+    """Penn Treebank words in lower case without punctuation, as COCO caption scoring has them."""
+    plain = html.unescape(text).lower().translate(_PLAIN)
+    return [_BRACKETS.get(word, word) for word in _PTB_WORD.findall(plain)]
+
+
+def _r2gen(text: str) -> list[str]:
+    """Sentences without any punctuation, each closed by " .", as R2Gen cleans Open-I (2020)."""
+    lower = re.sub(r"(?:^|(?<=\s))\d\. ", "", " ".join(text.lower().split()))
+    sentences = (_NOT_R2GEN.sub("", part).strip() for part in re.split(r"\.+(?=\s|$)", lower))
+    return [word for sentence in sentences if sentence for word in [*sentence.split(), "."]]
+
+
+_NOT_R2GEN = re.compile(r"""[.,?;*!%^&_+():\[\]{}"'\\/]""")
+
+
+def _cxr_report_metric(text: str) -> list[str]:
+    """Split at blanks, full stops apart, as CXR-Report-Metric does before its BLEU-2."""
+    return text.lower().replace(".", " .").split()
+
+
+COCO_PTB = Cleaning(
+    "coco-ptb",
+    "lower case, Penn Treebank words, punctuation dropped, as in COCO caption scoring",
+    _coco_ptb,
+)
+R2GEN = Cleaning("r2gen", "lower case, all punctuation dropped but ' . ' after a sentence", _r2gen)
+CXR_REPORT_METRIC = Cleaning(
+    "cxr-report-metric", "lower case, split at blanks, full stops apart", _cxr_report_metric
+)
+CLEANINGS = {cleaning.name: cleaning for cleaning in (COCO_PTB, R2GEN, CXR_REPORT_METRIC)}
+"""What `--cleaning` knows; the first is the default."""

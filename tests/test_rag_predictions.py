@@ -1,0 +1,89 @@
+"""The file that generation and evaluation share: whole lines, and problems that name themselves."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.predictions import PredictionLog, prediction_line, read_lines
+from rag.schema import Draft, DraftSentence, Prediction, Status
+
+PREDICTION = Prediction(
+    file="film.png",
+    status=Status.OK,
+    study_id="S1",
+    draft=Draft(findings=(DraftSentence("The lungs are clear.", ("R1",)),)),
+    confidence=0.25,
+)
+
+
+def test_a_line_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    with PredictionLog(path) as log:
+        log.append(PREDICTION)
+        log.append(Prediction(file="b.png", status=Status.FAILED, study_id="S2", reason="no film"))
+    first, second = read_lines(path)
+    assert first.values == PREDICTION.to_json()
+    assert first.values["confidence"] == 0.25
+    assert (second.number, second.values["status"], second.problem) == (2, "failed", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"study_id": "a"', "not JSON"),
+        (b"[1, 2]", "is a list"),
+        (b"null", "is a NoneType"),
+        (b'{"a": NaN}', "holds NaN"),
+        (b'{"a": -Infinity}', "holds -Infinity"),
+        (b'{"a": 1, "a": 2}', "the key 'a' twice"),
+        (b'{"a": "caf\xe9"}', "not UTF-8 (byte 0xe9 at position 11)"),
+        ('{"a": 1}'.encode("utf-16-le"), "UTF-16"),
+        (b'{"a": "\\ud800"}', "surrogate"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_bad_line_says_what_is_wrong(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"fine": true}\n\n' + line + b"\n" + b'{"fine": true}\n')
+    good, bad, *_ = read_lines(path)
+    assert not good.problem
+    assert bad.number == 3
+    assert reason in bad.problem
+
+
+def test_a_byte_order_mark_is_let_pass(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    assert [line.values for line in read_lines(path)] == [{"a": 1}]
+
+
+@given(cut=st.integers(min_value=0, max_value=len(prediction_line(PREDICTION).encode())))
+def test_the_plug_is_pulled_while_a_line_is_written(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "predictions.jsonl"
+    line = prediction_line(PREDICTION).encode()
+    path.write_bytes(line + line[:cut])
+    with PredictionLog(path) as log:
+        log.append(PREDICTION)
+    lines = list(read_lines(path))
+    assert [line.problem for line in lines] == [""] * len(lines)
+    whole = cut >= len(line) - 1
+    assert len(lines) == (3 if whole else 2)
+
+
+def test_no_number_that_json_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        prediction_line(Prediction(file="f", status=Status.OK, confidence=float("nan")))
+
+
+def test_a_line_is_one_line_whatever_the_text_holds() -> None:
+    text = "first\nsecond\u2028third\x0b"
+    line = prediction_line(
+        Prediction(file=text, status=Status.FAILED, reason=text, warnings=(text,))
+    )
+    assert line.count("\n") == 1
+    assert json.loads(line)["file"] == text
