@@ -80,6 +80,11 @@ class _Pool:
         self._owner = os.getpid()
         self._registered = False
 
+    @property
+    def idle(self) -> int:
+        """Workers that wait."""
+        return len(self._idle)
+
     def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
         worker = self._take()
         try:

@@ -98,9 +98,9 @@ def _jpeg_codestream(
         raise CodecError("its JPEG scan header is invalid for a sequential process (T.81 B.2.3)")
     if b"\xff\xd9" not in frame[-64:]:  # some writers pad behind it
         raise TruncatedError("its JPEG stream has no end marker")
-    if process == 0xF7:
+    if process == 0xF7 and bits <= 16:
         return Codestream(Codec.JPEG_LS, rows, columns, samples, bits)
-    if process == 0xC3:
+    if process == 0xC3 and bits <= 16:
         return Codestream(Codec.GDCM, rows, columns, samples, bits, lossless=True)
     if process in (0xC0, 0xC1, 0xC2) and bits == 8:
         return Codestream(Codec.JPEG, rows, columns, samples, bits)

@@ -98,7 +98,7 @@ def _filled(data: bytes, size: int, layout: Layout, warnings: list[str]) -> byte
     if missing > size // layout.rows:
         raise ImageReadError(
             Reason.TRUNCATED,
-            f"the pixel data has {len(data)} bytes where {tag('Rows')} = {layout.rows}, "
+            f"{tag('PixelData')} has {len(data)} bytes where {tag('Rows')} = {layout.rows}, "
             f"{tag('Columns')} = {layout.columns} and {tag('BitsAllocated')} = "
             f"{layout.allocated} need {size}: the file is cut short or its header wrong. "
             "Export it again.",

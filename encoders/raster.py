@@ -9,9 +9,13 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from encoders.exposure import Histogram, Window, WindowFunction, percentile_window
 from encoders.film import ImageReadError, RawFilm, Reason, check_size
+
+_OPENERS = {"PNG": PngImageFile, "JPEG": JpegImageFile}
 
 _DARK = 0.5
 """16-bit PNGs whose brightest pixel is below this share of white were not rendered: they carry a
@@ -24,10 +28,11 @@ def read_raster(data: bytes) -> RawFilm:
     Raises:
         ImageReadError: damaged, truncated, too small or too large.
     """
+    kind = "PNG" if data.startswith(b"\x89") else "JPEG"
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        # Not Image.open: it has a size limit of its own, which warns before it refuses.
+        with _OPENERS[kind](io.BytesIO(data)) as image:
             check_size(image.height, image.width, rows_name="height", columns_name="width")
-            kind = image.format
             warnings: list[str] = []
             if getattr(image, "n_frames", 1) > 1:
                 warnings.append("several pictures in the file: the first is shown")
@@ -40,7 +45,7 @@ def read_raster(data: bytes) -> RawFilm:
         reason = Reason.TRUNCATED if truncated else Reason.UNDECODABLE
         raise ImageReadError(
             reason,
-            f"the {'PNG' if data[:1] == bytes([0x89]) else 'JPEG'} file "
+            f"the {kind} file "
             f"{'is cut short' if truncated else 'is damaged'} ({type(error).__name__}). Transfer "
             "or export it again.",
         ) from None

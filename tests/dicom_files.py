@@ -186,7 +186,7 @@ def compress(frame: Pixels, syntax: str, dataset: Dataset) -> bytes:
         return _jpeg(frame)
     if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
         predictor = 1 if syntax == JPEG_LOSSLESS_SV1 else 4
-        return _lossless_jpeg(frame, bits=bits, predictor=predictor)
+        return lossless_jpeg(frame, bits=bits, predictor=predictor)
     raise NotImplementedError(syntax)
 
 
@@ -213,7 +213,7 @@ def _jpeg(frame: Pixels) -> bytes:
     return out.getvalue()
 
 
-def _lossless_jpeg(frame: Pixels, *, bits: int, predictor: int) -> bytes:
+def lossless_jpeg(frame: Pixels, *, bits: int, predictor: int) -> bytes:
     """ITU T.81 process 14, written from its annex H: none of the packages encodes it safely.
 
     One Huffman table of seventeen codes of 5 bits: simple rather than small.

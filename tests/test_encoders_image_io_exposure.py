@@ -1,0 +1,111 @@
+"""Windows, percentiles and the judgement whether a window fits: properties that hold for all."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from encoders.exposure import (
+    CODES,
+    Histogram,
+    VoiLut,
+    Window,
+    WindowFunction,
+    by_table,
+    choose,
+    fits,
+    percentile_window,
+)
+
+WINDOWS = st.builds(
+    Window,
+    st.floats(-1e6, 1e6),
+    st.floats(1e-6, 1e6),
+    st.sampled_from(WindowFunction),
+)
+FILMS = arrays(np.uint16, st.tuples(st.integers(1, 20), st.integers(1, 20)))
+
+
+def histogram(codes: np.ndarray) -> Histogram:
+    return Histogram.of(codes, slope=1.0, intercept=0.0)
+
+
+@given(WINDOWS)
+def test_brightness_rises_from_0_to_1(window: Window) -> None:
+    brightness = window.apply(CODES - 32768)
+    assert brightness.min() >= 0
+    assert brightness.max() <= 1
+    assert (np.diff(brightness) >= 0).all()
+
+
+@given(FILMS)
+def test_histogram_counts_every_pixel_and_ranks_as_numpy_does(codes: np.ndarray) -> None:
+    found = histogram(codes)
+    assert found.counts.sum() == codes.size
+    for percent in (0.5, 50, 99.5):
+        expected = np.percentile(codes, percent, method="inverted_cdf")
+        assert found.percentile(percent) == expected
+
+
+@given(FILMS, st.floats(-4, 4).filter(lambda slope: abs(slope) > 1e-3))
+def test_histogram_values_ascend_whatever_the_slope(codes: np.ndarray, slope: float) -> None:
+    assert (np.diff(Histogram.of(codes, slope=slope, intercept=7.0).values) > 0).all()
+
+
+@given(FILMS, st.booleans())
+def test_a_film_without_a_window_uses_the_whole_grey_scale(codes: np.ndarray, invert: bool) -> None:
+    found = histogram(codes)
+    window = percentile_window(found, invert=invert)
+    brightness = window.apply(codes.astype(np.float64))
+    if found.constant:
+        assert (brightness == (1.0 if invert else 0.0)).all()  # black, after inversion
+    else:
+        assert (brightness.min(), brightness.max()) == (0, 1)
+
+
+def test_one_hot_pixel_does_not_decide_the_exposure() -> None:
+    codes = np.tile(np.arange(1000, dtype=np.uint16), (30, 1))
+    codes[0, 0] = 65535
+    assert percentile_window(histogram(codes), invert=False).width < 1000
+
+
+def test_a_border_does_not_make_a_window_fit() -> None:
+    """Collimated black is black under any window: an 8-bit window on a 12-bit film is no good."""
+    codes = np.tile(np.linspace(700, 4000, 640).astype(np.uint16), (480, 1))
+    codes[:60] = 0
+    assert not fits(Window(128, 256), histogram(codes))
+    assert fits(Window(2048, 4096), histogram(codes))
+
+
+def test_two_values_fit_a_window_that_shows_both() -> None:
+    codes = np.array([[0, 4095]], np.uint16)
+    assert fits(Window(2048, 4096), histogram(codes))
+    assert not fits(Window(30000, 4096), histogram(codes))
+
+
+def test_the_first_fitting_candidate_is_taken_and_the_others_are_named() -> None:
+    codes = np.arange(4096, dtype=np.uint16)[None]
+    lut = VoiLut(60000, np.linspace(0, 1, 256))
+    good = Window(2000, 3000)
+    voi, warnings = choose([lut, good], histogram(codes), invert=False)
+    assert voi is good
+    assert len(warnings) == 1
+    assert "VOI LUT (0028,3010)" in warnings[0]
+
+
+def test_voi_lut_spans_a_window() -> None:
+    flat = np.concatenate([np.zeros(100), np.linspace(0, 1, 101), np.ones(55)])
+    assert VoiLut(1000, flat).as_window() == Window(1150, 100, WindowFunction.LINEAR_EXACT)
+    assert VoiLut(0, np.ones(4)).as_window().width == 1
+
+
+@given(arrays(np.uint16, st.tuples(st.integers(1, 300), st.integers(1, 3))))
+def test_by_table_is_indexing(codes: np.ndarray) -> None:
+    table = np.sqrt(CODES).astype(np.float32)
+    assert np.array_equal(by_table(table, codes), table[codes])
+
+
+def test_sigmoid_is_half_at_its_centre() -> None:
+    window = Window(100, 1e-6, WindowFunction.SIGMOID)  # steepest: no overflow
+    assert window.apply(np.array([0.0, 100.0, 200.0])) == pytest.approx([0, 0.5, 1])
