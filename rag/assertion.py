@@ -29,7 +29,7 @@ from enum import StrEnum
 from rag.clauses import ROLE_LETTERS, clauses, rewrite
 from rag.neutrals import is_place, is_unchanged, is_unclear, judge
 from rag.phrases import Finding, Kind, Match, match
-from rag.scopes import Scopes, Verdict
+from rag.scopes import Scopes, Said
 from rag.sentences import sentence_spans
 from rag.words import Token, tokens
 
@@ -118,10 +118,10 @@ def _letter(found: Match) -> str:
 
 
 _POLARITY = {
-    Verdict.AFFIRMED: Polarity.POSITIVE,
-    Verdict.DENIED: Polarity.NEGATIVE,
-    Verdict.DOUBTED: Polarity.UNCERTAIN,
-    Verdict.UNSAID: None,
+    Said.AFFIRMED: Polarity.POSITIVE,
+    Said.DENIED: Polarity.NEGATIVE,
+    Said.DOUBTED: Polarity.UNCERTAIN,
+    Said.UNSAID: None,
 }
 
 
@@ -131,8 +131,8 @@ def _polarity(
     """Polarity of a mention, and whether "stable" is all that is said of it."""
     if finding.kind is Kind.NEUTRAL:
         return _neutral_polarity(finding, scopes, at, clause)
-    verdict = scopes.verdict.get(at, Verdict.AFFIRMED)
-    if verdict is Verdict.AFFIRMED and finding.default:
+    verdict = scopes.verdict.get(at, Said.AFFIRMED)
+    if verdict is Said.AFFIRMED and finding.default:
         return Polarity(finding.default), False
     return _POLARITY[verdict], False
 
@@ -144,7 +144,7 @@ def _neutral_polarity(
         return None, False  # "large lung nodule": the adjective is the nodule's
     judged = judge(scopes, at, clause)
     if judged is None and finding.default:
-        judged = scopes.reached(at) or Verdict.AFFIRMED
+        judged = scopes.reached(at) or Said.AFFIRMED
     if judged is not None:
         return _POLARITY[judged], False
     if not finding.label or is_place(scopes, at, clause):

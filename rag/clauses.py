@@ -96,7 +96,7 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(r"E(?=[.ezgkP]{0,3}f)"), _becomes("c")),
     # no change in, has not increased -> stable
     (re.compile(r"[tn][.pzkgWNeA]{0,4}c(?:[oa]?[.]?[cjJ])*"), _becomes("S")),
-    (re.compile(r"[tn][.pWz]{0,3}[jJ](?:[oan]?[.]?[cjJ])*"), _becomes("S")),
+    (re.compile(r"t[.pWz]{0,3}[jJ](?:[oan]?[.]?[cjJ])*"), _becomes("S")),
     # partial resolution, nearly resolved, has not resolved, not without -> still there
     (re.compile(r"p[._]{0,2}[rZ]"), _spent),
     (re.compile(r"[tnT][.pSWk_iz]{0,3}[rRZMX]"), _spent),

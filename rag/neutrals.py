@@ -6,7 +6,7 @@ clause judges it, and a negation turns the adjective round.
 
 import re
 
-from rag.scopes import Scopes, Verdict
+from rag.scopes import Scopes, Said
 
 _ADJECTIVES = "ANBJL"
 _DIRECT = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSP]*$)")
@@ -16,8 +16,8 @@ _PLACE = re.compile(r"(?<![S_])P[.ezgk]{0,2}$")
 _NOT = re.compile(r"t[._zpsW]{0,3}$")
 
 
-def judge(scopes: Scopes, at: int, clause: tuple[int, int]) -> Verdict | None:
-    """Verdict on the neutral mention at ``at``; None where no adjective judges it."""
+def judge(scopes: Scopes, at: int, clause: tuple[int, int]) -> Said | None:
+    """Said on the neutral mention at ``at``; None where no adjective judges it."""
     roles, (start, end) = scopes.roles, clause
     if is_place(scopes, at, clause):
         return None
@@ -26,14 +26,14 @@ def judge(scopes: Scopes, at: int, clause: tuple[int, int]) -> Verdict | None:
         return None
     role, said = roles[found], scopes.reached(found) or scopes.reached(at)
     denied = bool(_NOT.search(roles[start:found]))
-    doubted = role in "AL" and scopes.verdict.get(at) is Verdict.DOUBTED
-    if role == "B" or said is Verdict.DOUBTED or doubted:
-        return Verdict.DOUBTED
+    doubted = role in "AL" and scopes.verdict.get(at) is Said.DOUBTED
+    if role == "B" or said is Said.DOUBTED or doubted:
+        return Said.DOUBTED
     if role == "N":
-        return Verdict.AFFIRMED if denied else Verdict.DENIED
-    if said is Verdict.UNSAID:
+        return Said.AFFIRMED if denied else Said.DENIED
+    if said is Said.UNSAID:
         return said
-    return Verdict.DENIED if denied or said is Verdict.DENIED else Verdict.AFFIRMED
+    return Said.DENIED if denied or said is Said.DENIED else Said.AFFIRMED
 
 
 def is_place(scopes: Scopes, at: int, clause: tuple[int, int]) -> bool:
@@ -43,7 +43,7 @@ def is_place(scopes: Scopes, at: int, clause: tuple[int, int]) -> bool:
 
 def is_unclear(scopes: Scopes, at: int, clause: tuple[int, int]) -> bool:
     """Whether the mention is hidden or hedged without any adjective ("heart size is obscured")."""
-    hedged = scopes.verdict.get(at) is Verdict.DOUBTED or scopes.scope[at] == "u"
+    hedged = scopes.verdict.get(at) is Said.DOUBTED or scopes.scope[at] == "u"
     return hedged or "O" in scopes.roles[slice(*clause)]
 
 

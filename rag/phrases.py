@@ -33,6 +33,8 @@ class Finding:
     kind: Kind = Kind.FINDING
     default: str = ""
     normal: bool = False
+    concept: str = ""
+    terms: str = ""
 
 
 @dataclass(frozen=True, slots=True)

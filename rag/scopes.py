@@ -8,7 +8,7 @@ import re
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class Said(StrEnum):
     """What the cues of a sentence say of one mention."""
 
     AFFIRMED = "affirmed"
@@ -27,25 +27,25 @@ _STATE |= {"l": "l", "U": "l", "v": "l", "H": "H", "Q": "Q"}
 strongly (u: to the end of the clause) or weakly (l: to the next "and"), history, question."""
 
 _VERDICT = {
-    "n": Verdict.DENIED,
-    "M": Verdict.DENIED,
-    "u": Verdict.DOUBTED,
-    "l": Verdict.DOUBTED,
-    "H": Verdict.UNSAID,
-    "Q": Verdict.UNSAID,
+    "n": Said.DENIED,
+    "M": Said.DENIED,
+    "u": Said.DOUBTED,
+    "l": Said.DOUBTED,
+    "H": Said.UNSAID,
+    "Q": Said.UNSAID,
 }
 _OR_FOLLOWS = re.compile(r"[,a][.ezgkL,f]*o")
 _SIDE_FOLLOWS = re.compile(r"[.P]{0,2}g")
 _EITHER = re.compile(r"f[.ezgkL]*(?:,[.ezgkL]*f[.ezgkL]*)*,?o[.ezgkLA]*f")
 _VERSUS = re.compile(r"f(?:[.ezgkL]*[ao][.ezgkL]*f)?[.ezgkLi]*,?v")
 _LOOK_BACK = {
-    "r": (Verdict.DENIED, "fd"),
-    "R": (Verdict.DENIED, "d"),
-    "X": (Verdict.DENIED, "fd"),
-    "q": (Verdict.DOUBTED, "fdh"),
-    "O": (Verdict.DOUBTED, "fh"),
-    "l": (Verdict.DOUBTED, "fd"),
-    "U": (Verdict.DOUBTED, "fd"),
+    "r": (Said.DENIED, "fd"),
+    "R": (Said.DENIED, "d"),
+    "X": (Said.DENIED, "fd"),
+    "q": (Said.DOUBTED, "fdh"),
+    "O": (Said.DOUBTED, "fh"),
+    "l": (Said.DOUBTED, "fd"),
+    "U": (Said.DOUBTED, "fd"),
 }
 """Role of a cue that looks back -> what it says, and of which roles."""
 
@@ -60,7 +60,7 @@ class Scopes:
 
     def __init__(self, roles: str, clauses: list[tuple[int, int]]) -> None:
         self.roles = roles
-        self.verdict: dict[int, Verdict] = {}
+        self.verdict: dict[int, Said] = {}
         self.scope = [""] * len(roles)
         for start, end in clauses:
             self._look_ahead(start, end)
@@ -69,7 +69,7 @@ class Scopes:
             self._look_back(start, end)
             self._remains(start, end)
 
-    def reached(self, at: int) -> Verdict | None:
+    def reached(self, at: int) -> Said | None:
         """What the cues left of ``at`` say of something that stands there."""
         return _VERDICT.get(self.scope[at])
 
@@ -95,7 +95,7 @@ class Scopes:
         new = _STATE.get(role)
         if new == "n" and state in ("u", "l") and not reached:
             return None  # "probably no effusion" stays doubtful
-        if state == "n" and (role in "GU" or (new in ("u", "l") and not reached)):
+        if state == "n" and (role in "GUv" or (new in ("u", "l") and not reached)):
             return None  # "no opacity suspicious for pneumonia" stays denied
         return new
 
@@ -114,7 +114,7 @@ class Scopes:
             for found in pattern.finditer(self.roles, start, end):
                 for at in range(*found.span()):
                     if self.roles[at] == "f":
-                        self.verdict.setdefault(at, Verdict.DOUBTED)
+                        self.verdict.setdefault(at, Said.DOUBTED)
 
     def _look_back(self, start: int, end: int) -> None:
         for at in range(start, end):
@@ -131,7 +131,7 @@ class Scopes:
                 found = [i for i in range(at, end) if self.roles[i] in kinds]
                 found = [i for i in found if i not in self.verdict]
             for target in found:
-                if verdict is Verdict.DENIED or self.verdict.get(target) is not Verdict.DENIED:
+                if verdict is Said.DENIED or self.verdict.get(target) is not Said.DENIED:
                     self.verdict[target] = verdict
 
     def _before(self, at: int, kinds: str, start: int) -> list[int]:
@@ -152,8 +152,8 @@ class Scopes:
         clause = self.roles[start:end]
         if re.match("b[.i]?k", clause) and not has_target(clause):
             for target in self._before(start, "f", start):
-                if self.verdict.get(target) is Verdict.DENIED:
-                    self.verdict[target] = Verdict.AFFIRMED
+                if self.verdict.get(target) is Said.DENIED:
+                    self.verdict[target] = Said.AFFIRMED
 
 
 def has_target(roles: str) -> bool:

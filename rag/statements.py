@@ -74,7 +74,11 @@ class Statement:
         label: CheXpert-14 name, empty where CheXpert has none.
         polarity: None where nothing is said of the film (indication, history, "heart size" alone).
         sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
-            "middle" and "lower".
+            "middle" and "lower", or a chamber of the heart.
+        device, neutral: kind of the finding.
+        concept: the same for findings that are the same thing ("cardiomegaly", "enlarged heart").
+        term: the phrase in canonical spelling; where ``terms`` is set, the finding is a mixed bag
+            and only the same term is the same thing; "near" if the others are at least alike.
     """
 
     finding: str
@@ -86,11 +90,19 @@ class Statement:
     severities: frozenset[Severity] = frozenset()
     zones: frozenset[str] = frozenset()
     device: bool = False
+    concept: str = ""
+    term: str = ""
+    terms: str = ""
+    neutral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that is read from one sentence. Spans are offsets in that sentence."""
+    """All that is read from one sentence. Spans are offsets in that sentence.
+
+    ``sides``, ``severities`` and ``zones`` are those of the whole sentence, also of things that the
+    lexicon does not know.
+    """
 
     text: str
     statements: tuple[Statement, ...]
@@ -99,6 +111,9 @@ class Reading:
     priors: tuple[tuple[int, int], ...]
     placeholder: bool
     advice: bool
+    sides: frozenset[Side] = frozenset()
+    severities: frozenset[Severity] = frozenset()
+    zones: frozenset[str] = frozenset()
 
 
 def read_sentence(sentence: str) -> Reading:
@@ -107,6 +122,7 @@ def read_sentence(sentence: str) -> Reading:
     attributes = match_attributes(words)
     mentions = sentence_mentions(sentence)
     advice = recommends_or_communicates(sentence)
+    roles = {role for found in attributes for role in found.roles}
     return Reading(
         text=sentence,
         statements=tuple(_statements(mentions, words, attributes)),
@@ -115,6 +131,9 @@ def read_sentence(sentence: str) -> Reading:
         priors=tuple(mentions_prior(sentence)),
         placeholder=has_placeholder(sentence),
         advice=advice,
+        sides=frozenset(Side(v) for v in _values("side.", roles)),
+        severities=_severities(roles),
+        zones=frozenset(_values("zone.", roles)),
     )
 
 
@@ -158,6 +177,7 @@ def _statements(
 ) -> Iterable[Statement]:
     """One statement a mention, each with the sides, severities and zones that belong to it."""
     given: dict[_Span, set[str]] = {(m.start, m.end): set() for m in mentions}
+    owners = [(m.start, m.end) for m in mentions if m.polarity or m.finding.label]
     in_clause: dict[_Span, set[str]] = {m.clause: set() for m in mentions}
     for found in attributes:
         start = words[found.first].start
@@ -165,7 +185,9 @@ def _statements(
         roles = {role for role in found.roles if not role.startswith("topic.")}
         if clause is None or not roles:
             continue
-        spans = [span for span in given if clause[0] <= span[0] < clause[1]]
+        in_it = [span for span in given if clause[0] <= span[0] < clause[1]]
+        # "Large lung nodule": the nodule is large, not the lung.
+        spans = [span for span in in_it if span in owners] or in_it
         given[_owner(spans, words, found)] |= roles
         in_clause[clause] |= roles
     for mention in mentions:
@@ -181,11 +203,17 @@ def _statements(
             start=mention.start,
             end=mention.end,
             sides=sides,
-            severities=frozenset(
-                Severity(step) for value in _values("severity.", roles) for step in value.split("-")
-            ),
+            severities=_severities(roles),
             zones=frozenset(_values("zone.", roles)),
             device=mention.finding.kind is Kind.DEVICE,
+            concept=mention.finding.concept or mention.finding.name,
+            term=" ".join(
+                word.keys[0]
+                for word in words
+                if mention.start <= word.start < mention.end and word.keys
+            ),
+            terms=mention.finding.terms,
+            neutral=mention.finding.kind is Kind.NEUTRAL,
         )
 
 
@@ -215,8 +243,12 @@ def _values(prefix: str, roles: Iterable[str]) -> set[str]:
     return {role.removeprefix(prefix) for role in roles if role.startswith(prefix)}
 
 
+def _severities(roles: Iterable[str]) -> frozenset[Severity]:
+    return frozenset(Severity(v) for value in _values("severity.", roles) for v in value.split("-"))
+
+
 def _sides(roles: Iterable[str]) -> frozenset[Side]:
-    sides = {Side(value) for value in _values("side.", roles) if value != "neither"}
+    sides = {Side(value) for value in _values("side.", roles)}
     if {Side.LEFT, Side.RIGHT} <= sides:
         return frozenset({Side.BILATERAL})
     return frozenset(sides)

@@ -1,0 +1,231 @@
+"""Claims: the statements of a sentence in a form in which two of them can be compared.
+
+Owns which findings are the same thing and which statement speaks about another one
+(`rag/lexicon/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from rag.assertion import Polarity
+from rag.statements import Reading, Severity, Side, Statement
+from rag.words import load_toml
+
+
+class Difference(StrEnum):
+    """In what a claim differs from the evidence."""
+
+    FINDING = "finding"
+    POLARITY = "polarity"
+    CERTAINTY = "certainty"
+    SIDE = "side"
+    SEVERITY = "severity"
+    ZONE = "zone"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One statement about the film, with what it is about under one name."""
+
+    concept: str
+    statement: Statement
+
+    @property
+    def polarity(self) -> Polarity | None:
+        """As in the statement."""
+        return self.statement.polarity
+
+
+class Fit(StrEnum):
+    """How a claim stands to one claim of the evidence."""
+
+    SAME = "same"
+    PARTLY = "partly"
+    CONFLICT = "conflict"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two claims stand to each other, and why.
+
+    Attributes:
+        unsaid: the evidence leaves that open ("effusion" for "left effusion").
+    """
+
+    fit: Fit
+    differences: tuple[Difference, ...] = ()
+    unsaid: bool = False
+
+
+def claims_of(reading: Reading) -> list[Claim]:
+    """Claims of a sentence; what it says nothing about ("heart size" alone) is left out."""
+    claims = []
+    for statement in reading.statements:
+        if statement.polarity is None:
+            continue
+        claims.append(Claim(statement.concept, statement))
+        if statement.concept == "mediastinal_size" and statement.term.startswith("cardio"):
+            # "Cardiomediastinal silhouette" speaks of both.
+            claims.append(Claim("heart_size", statement))
+    return claims
+
+
+def compare(claim: Claim, evidence: Claim) -> Comparison:
+    """How ``evidence`` bears on ``claim``."""
+    if claim.concept != evidence.concept:
+        return _compare_related(claim, evidence)
+    if claim.statement.terms and claim.statement.term != evidence.statement.term:
+        near = claim.statement.terms == "near" and Polarity.NEGATIVE not in (
+            claim.polarity,
+            evidence.polarity,
+        )
+        return Comparison(Fit.PARTLY, (Difference.FINDING,)) if near else Comparison(Fit.SILENT)
+    if claim.polarity is Polarity.NEGATIVE or evidence.polarity is Polarity.NEGATIVE:
+        return _compare_denied(claim, evidence)
+    unsaid, narrower, conflicts = _attributes(claim.statement, evidence.statement)
+    if conflicts:
+        return Comparison(Fit.CONFLICT, tuple(conflicts))
+    if claim.polarity is not evidence.polarity:
+        narrower.insert(0, Difference.CERTAINTY)
+    if not unsaid and not narrower:
+        return Comparison(Fit.SAME)
+    return Comparison(Fit.PARTLY, (*narrower, *unsaid), unsaid=not narrower)
+
+
+def _compare_denied(claim: Claim, evidence: Claim) -> Comparison:
+    """One of the two says that the thing is not there."""
+    mine, theirs = claim.statement, evidence.statement
+    if not _sides_meet(mine, theirs) or not _zones_meet(mine, theirs):
+        return Comparison(Fit.SILENT)
+    if claim.polarity is evidence.polarity:
+        narrower = []
+        if theirs.sides and mine.sides != theirs.sides:
+            narrower.append(Difference.SIDE)
+        if theirs.zones and not mine.zones:
+            narrower.append(Difference.ZONE)
+        if theirs.severities - {Severity.SLIGHT} and not mine.severities:
+            narrower.append(Difference.SEVERITY)  # "no large effusion" is less than "no effusion"
+        return Comparison(Fit.PARTLY if narrower else Fit.SAME, tuple(narrower))
+    denied, stated = (mine, theirs) if claim.polarity is Polarity.NEGATIVE else (theirs, mine)
+    if denied.severities - {Severity.SLIGHT} and denied.severities.isdisjoint(stated.severities):
+        return Comparison(Fit.SILENT)  # "no large effusion" leaves room for a small one
+    if stated.neutral and Polarity.UNCERTAIN in (claim.polarity, evidence.polarity):
+        return Comparison(Fit.PARTLY, (Difference.CERTAINTY,))  # "normal" for "borderline"
+    return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+
+
+def _compare_related(claim: Claim, evidence: Claim) -> Comparison:
+    """Different things, one of which may speak for the other."""
+    denies, excludes = _relations()
+    if evidence.polarity is Polarity.NEGATIVE and _sides_meet(claim.statement, evidence.statement):
+        if claim.concept in denies.get(evidence.concept, ()):
+            if claim.polarity is not Polarity.NEGATIVE:
+                return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+            narrower = (
+                evidence.statement.sides and evidence.statement.sides != claim.statement.sides
+            )
+            return Comparison(Fit.PARTLY if narrower else Fit.SAME)
+        if (
+            claim.concept in excludes.get(evidence.concept, ())
+            and claim.polarity is not Polarity.NEGATIVE
+        ):
+            return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+    if claim.polarity is Polarity.NEGATIVE and evidence.polarity is Polarity.POSITIVE:
+        spoken_of = (*denies.get(claim.concept, ()), *excludes.get(claim.concept, ()))
+        if evidence.concept in spoken_of and _sides_meet(claim.statement, evidence.statement):
+            return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+    return Comparison(Fit.SILENT)
+
+
+def _attributes(
+    mine: Statement, theirs: Statement
+) -> tuple[list[Difference], list[Difference], list[Difference]]:
+    """What the evidence leaves open, where it says less or more, and where it says otherwise."""
+    unsaid: list[Difference] = []
+    narrower: list[Difference] = []
+    conflicts: list[Difference] = []
+    for difference, my, their in (
+        (Difference.SIDE, mine.sides, theirs.sides),
+        (Difference.ZONE, mine.zones, theirs.zones),
+        (Difference.SEVERITY, mine.severities, theirs.severities),
+    ):
+        if my <= their:
+            continue
+        if not their:
+            unsaid.append(difference)
+        elif my.isdisjoint(their) and Side.BILATERAL not in my | their:
+            conflicts.append(difference)
+        else:
+            narrower.append(difference)
+    return unsaid, narrower, conflicts
+
+
+def _sides_meet(a: Statement, b: Statement) -> bool:
+    both = a.sides | b.sides
+    return not (a.sides and b.sides) or a.sides == b.sides or Side.BILATERAL in both
+
+
+def _zones_meet(a: Statement, b: Statement) -> bool:
+    return not (a.zones and b.zones) or not a.zones.isdisjoint(b.zones)
+
+
+@lru_cache(maxsize=1)
+def _relations() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    data = load_toml("relations.toml")
+    return data["denies"], data["excludes"]
+
+
+@lru_cache(maxsize=1)
+def harmless_words() -> frozenset[str]:
+    """Words that add nothing to a statement."""
+    return frozenset(load_toml("relations.toml")["words"]["harmless"].split())
+
+
+def decide(claim: Claim, evidence: Iterable[Claim]) -> tuple[Comparison, Claim | None]:
+    """What a whole report says of ``claim``, and the one claim of it that decides.
+
+    Support comes first, then denial, then partial support. A report that names the thing itself is
+    not overruled by its own "lungs are otherwise clear".
+    """
+    compared = [(compare(claim, other), other) for other in evidence]
+    direct = [
+        pair
+        for pair in compared
+        if pair[1].concept == claim.concept and pair[0].fit is not Fit.SILENT
+    ]
+    if direct and claim.polarity is not Polarity.NEGATIVE:
+        compared = direct
+    nothing: tuple[Comparison, Claim | None] = (Comparison(Fit.SILENT), None)
+    chosen = min(compared, key=lambda pair: _rank(pair[0]), default=nothing)
+    denial = next((pair for pair in direct if _outweighs(pair, claim, chosen[1])), None)
+    chosen = denial or chosen
+    return chosen if chosen[0].fit is not Fit.SILENT else nothing
+
+
+def _outweighs(pair: tuple[Comparison, Claim], claim: Claim, chosen: Claim | None) -> bool:
+    """Whether an opposite statement counts for more than one that agrees.
+
+    "No opacity" is not carried by a report that sees another opacity, nor "infiltrate" by a report
+    that has an opacity but denies an infiltrate in so many words.
+    """
+    comparison, other = pair
+    if Difference.POLARITY not in comparison.differences or chosen is None:
+        return False
+    term = claim.statement.term
+    closer = (other.statement.term == term) - (chosen.statement.term == term)
+    if claim.polarity is Polarity.NEGATIVE:
+        return other.polarity is Polarity.POSITIVE and closer >= 0
+    return closer > 0
+
+
+def _rank(comparison: Comparison) -> int:
+    """Order in which claims of one report decide, the first first."""
+    if comparison.fit is Fit.CONFLICT:
+        return 1 if Difference.POLARITY in comparison.differences else 3
+    if comparison.fit is Fit.PARTLY:
+        return 4 if comparison.unsaid else 2
+    return 0 if comparison.fit is Fit.SAME else 5

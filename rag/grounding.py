@@ -1,0 +1,196 @@
+"""Does the evidence carry the draft? Checks every sentence of a draft against what it cites.
+
+Owns how verdicts come about; `rag.verdicts` says what they mean, `rag.claims` when two statements
+agree. Judges text only: knows no prompt, no model and no store. Reports that disagree with one
+another are no fault of a sentence that cites one of them; they are counted in the votes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rag.assertion import Polarity
+from rag.claims import Claim, Fit, claims_of, decide
+from rag.details import attribute_issues, denial_issues, loose_words, number_issues, only_words
+from rag.evidence import EvidenceSentence, read_evidence, same_text
+from rag.schema import Draft, DraftSentence, Hit, Section
+from rag.sentences import sentence_spans, without_list_number
+from rag.statements import Reading, read_sentence
+from rag.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
+
+__all__ = ["DraftCheck", "Issue", "Reason", "SentenceCheck", "Verdict", "Vote", "check_draft"]
+
+
+def check_draft(
+    draft: Draft,
+    hits: Sequence[Hit],
+    *,
+    image_labels: Mapping[str, float] | None = None,
+    prior: str = "",
+    deny_below: float = 0.01,
+    affirm_above: float = 0.9,
+) -> DraftCheck:
+    """Check every sentence of a draft.
+
+    Args:
+        draft: sentences with the ids of the reports they cite.
+        hits: the retrieved reports.
+        image_labels: probability in [0, 1] of CheXpert-14 labels of the film, where known.
+        prior: text of the patient's own earlier report; without it all talk of change is invented.
+        deny_below: a label less probable than this contradicts that its finding is there.
+        affirm_above: a label more probable than this contradicts that its finding is not there.
+    """
+    checker = _Checker(
+        evidence=read_evidence(hits),
+        image_labels=image_labels or {},
+        prior_concepts=_concepts(prior),
+        deny_below=deny_below,
+        affirm_above=affirm_above,
+    )
+    checks = tuple(
+        checker.check(section, sentence)
+        for section in Section
+        for sentence in draft.section(section)
+    )
+    claims = [c for check in checks for c in claims_of(read_sentence(check.sentence.text))]
+    return DraftCheck(checks, tuple(checker.votes(claims)))
+
+
+def _concepts(text: str) -> frozenset[str]:
+    spans = sentence_spans(text)
+    return frozenset(c.concept for a, b in spans for c in claims_of(read_sentence(text[a:b])))
+
+
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    evidence: Mapping[str, list[EvidenceSentence]]
+    image_labels: Mapping[str, float]
+    prior_concepts: frozenset[str]
+    deny_below: float
+    affirm_above: float
+
+    def check(self, section: Section, sentence: DraftSentence) -> SentenceCheck:
+        text = without_list_number(sentence.text)
+        reading = read_sentence(text)
+        claims = claims_of(reading)
+        cited = {s: self.evidence[s] for s in sentence.sources if s in self.evidence}
+        issues = [*self._source_issues(sentence), *self._own_issues(reading, claims)]
+        issues += self._image_issues(claims)
+        copied = [e for es in cited.values() for e in es if same_text(e.reading.text, text)]
+        if copied:
+            support = [Support(e.report_id, e.span, verbatim=True) for e in copied]
+        else:
+            support, found = self._weigh(reading, claims, cited)
+            issues += found
+        verdict = _verdict(issues, supported=bool(support))
+        # One report may carry several claims with one sentence.
+        return SentenceCheck(
+            section, sentence, verdict, tuple(issues), tuple(dict.fromkeys(support))
+        )
+
+    def _weigh(
+        self, reading: Reading, claims: list[Claim], cited: Mapping[str, list[EvidenceSentence]]
+    ) -> tuple[list[Support], list[Issue]]:
+        sentences = [sentence for report in cited.values() for sentence in report]
+        if not claims:
+            return only_words(reading, sentences)
+        support: list[Support] = []
+        issues: list[Issue] = []
+        for claim in claims:
+            fits = [self._in_report(claim, report) for report in cited.values()]
+            carried = [s for fit, s, _ in fits if fit in (Fit.SAME, Fit.PARTLY) and s]
+            support += carried
+            conflicts = [i for fit, _, found in fits if fit is Fit.CONFLICT for i in found]
+            if conflicts or any(fit is Fit.SAME for fit, _, _ in fits):
+                issues += conflicts
+            elif carried:
+                issues += next(found for fit, _, found in fits if fit is Fit.PARTLY)
+            else:
+                reason = Reason.DEVICE if claim.statement.device else Reason.FINDING
+                issues.append(_issue(reason, claim))
+        if support:
+            issues += number_issues(reading, claims, sentences)
+            issues += loose_words(reading, claims, sentences)
+            carrying = {(s.report_id, s.span) for s in support}
+            rests_on = [s for s in sentences if (s.report_id, s.span) in carrying]
+            issues += denial_issues(reading, claims, rests_on)
+            told = {issue.reason for issue in issues}
+            issues += [i for i in attribute_issues(reading, rests_on) if i.reason not in told]
+        return support, issues
+
+    def _in_report(
+        self, claim: Claim, report: list[EvidenceSentence]
+    ) -> tuple[Fit, Support | None, list[Issue]]:
+        owner = {id(other): sentence for sentence in report for other in sentence.claims}
+        compared, decisive = decide(claim, [c for sentence in report for c in sentence.claims])
+        if decisive is None:
+            return Fit.SILENT, None, []
+        sentence = owner[id(decisive)]
+        conflict = compared.fit is Fit.CONFLICT
+        issues = [
+            _issue(Reason(difference.value), claim, sentence.report_id, conflict=conflict)
+            for difference in compared.differences
+        ]
+        support = None if conflict else Support(sentence.report_id, sentence.span)
+        return compared.fit, support, issues
+
+    def _source_issues(self, sentence: DraftSentence) -> Iterator[Issue]:
+        if not sentence.sources:
+            yield Issue(Reason.NO_SOURCE, "")
+        for source in sentence.sources:
+            if source not in self.evidence:
+                yield Issue(Reason.UNKNOWN_SOURCE, source)
+
+    def _own_issues(self, reading: Reading, claims: list[Claim]) -> Iterator[Issue]:
+        """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
+        told = bool(claims) and all(c.concept in self.prior_concepts for c in claims)
+        if not told:
+            for start, end in reading.priors:
+                yield Issue(Reason.PRIOR, reading.text[start:end], start=start, end=end)
+        if reading.placeholder:
+            yield Issue(Reason.PLACEHOLDER, "")
+
+    def _image_issues(self, claims: Iterable[Claim]) -> Iterator[Issue]:
+        for claim in claims:
+            probability = self.image_labels.get(claim.statement.label)
+            if probability is None:
+                continue
+            denied = claim.polarity is Polarity.POSITIVE and probability < self.deny_below
+            affirmed = claim.polarity is Polarity.NEGATIVE and probability > self.affirm_above
+            if denied or affirmed:
+                yield _issue(Reason.IMAGE, claim)
+
+    def votes(self, claims: Iterable[Claim]) -> Iterator[Vote]:
+        """One vote for each finding that the draft mentions, in its order."""
+        labels = {claim.concept: claim.statement.label for claim in claims}
+        for concept, label in labels.items():
+            said: dict[Polarity | None, list[str]] = {
+                polarity: [] for polarity in (*Polarity, None)
+            }
+            for report_id, report in self.evidence.items():
+                stated = {c.polarity for s in report for c in s.claims if c.concept == concept}
+                ranked = (Polarity.POSITIVE, Polarity.UNCERTAIN, Polarity.NEGATIVE)
+                said[next((p for p in ranked if p in stated), None)].append(report_id)
+            yield Vote(
+                concept,
+                label,
+                present=tuple(said[Polarity.POSITIVE]),
+                possible=tuple(said[Polarity.UNCERTAIN]),
+                absent=tuple(said[Polarity.NEGATIVE]),
+                reports=len(self.evidence),
+                image_probability=self.image_labels.get(label),
+            )
+
+
+def _issue(reason: Reason, claim: Claim, report_id: str = "", *, conflict: bool = False) -> Issue:
+    statement = claim.statement
+    return Issue(reason, claim.concept, report_id, statement.start, statement.end, conflict)
+
+
+def _verdict(issues: Sequence[Issue], *, supported: bool) -> Verdict:
+    if any(issue.conflict for issue in issues):
+        return Verdict.CONTRADICTED
+    if any(issue.reason is Reason.IMAGE for issue in issues):
+        return Verdict.CONTRADICTED_BY_IMAGE
+    if not supported:
+        return Verdict.UNSUPPORTED
+    return Verdict.PARTLY if issues else Verdict.SUPPORTED

@@ -1,0 +1,133 @@
+"""What a check of a draft finds: verdicts, reasons, votes. `rag.grounding` makes them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rag.schema import DraftSentence, Section, Span
+
+
+class Verdict(StrEnum):
+    """How a sentence of a draft stands to its evidence, worst last.
+
+    - supported: all it states stands in the reports that it cites;
+    - partly supported: some of it does, or all of it but a side, a size, a number, a certainty;
+    - unsupported: nothing of it does, or it cites nothing;
+    - contradicted by the image's labels: the film's own labels say the opposite;
+    - contradicted by evidence: a report that it cites says the opposite.
+    """
+
+    SUPPORTED = "supported"
+    PARTLY = "partly supported"
+    UNSUPPORTED = "unsupported"
+    CONTRADICTED_BY_IMAGE = "contradicted by the image's labels"
+    CONTRADICTED = "contradicted by evidence"
+
+
+class Reason(StrEnum):
+    """In what a sentence differs from its evidence, or what is wrong with it by itself."""
+
+    FINDING = "finding"
+    POLARITY = "polarity"
+    CERTAINTY = "certainty"
+    SIDE = "side"
+    SEVERITY = "severity"
+    ZONE = "zone"
+    DEVICE = "device"
+    NUMBER = "number"
+    WORDS = "words"
+    PRIOR = "prior"
+    PLACEHOLDER = "placeholder"
+    NO_SOURCE = "no source"
+    UNKNOWN_SOURCE = "unknown source"
+    IMAGE = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One reason why a sentence is not simply supported.
+
+    Attributes:
+        detail: a finding, a number, words of the sentence, a report id: what the reason is about.
+        report_id: the report that says otherwise, if one does.
+        start, end: where in the sentence; 0, 0 is the whole.
+        conflict: something says otherwise; not only nothing said so.
+    """
+
+    reason: Reason
+    detail: str
+    report_id: str = ""
+    start: int = 0
+    end: int = 0
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """A sentence of a cited report on which the draft's sentence, or a part of it, rests."""
+
+    report_id: str
+    span: Span
+    verbatim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceCheck:
+    """Verdict on one sentence of a draft."""
+
+    section: Section
+    sentence: DraftSentence
+    verdict: Verdict
+    issues: tuple[Issue, ...] = ()
+    support: tuple[Support, ...] = ()
+
+    @property
+    def idle_sources(self) -> tuple[str, ...]:
+        """Reports that are cited but carry nothing of the sentence."""
+        carrying = {support.report_id for support in self.support}
+        return tuple(source for source in self.sentence.sources if source not in carrying)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What the retrieved reports say of one finding that the draft mentions.
+
+    Attributes:
+        finding: concept of rag/lexicon/findings.toml.
+        label: its CheXpert-14 name, empty where it has none.
+        present, possible, absent: ids of the reports that say so; the rest are silent.
+        reports: how many reports were asked.
+        image_probability: of the label in the film, where that is known, in [0, 1].
+    """
+
+    finding: str
+    label: str
+    present: tuple[str, ...]
+    possible: tuple[str, ...]
+    absent: tuple[str, ...]
+    reports: int
+    image_probability: float | None = None
+
+    def __str__(self) -> str:
+        """As in "4 of 5 reports say pleural effusion; image probability 0.81"."""
+        name = self.label.lower() or self.finding.replace("_", " ")
+        parts = [f"{len(self.present)} of {self.reports} reports say {name}"]
+        if self.possible:
+            parts.append(f"{len(self.possible)} possibly")
+        if self.absent:
+            parts.append(f"{len(self.absent)} deny it")
+        if self.image_probability is not None:
+            parts.append(f"image probability {self.image_probability:.2f}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftCheck:
+    """Verdicts on the sentences of a draft, findings first, and the votes on what it mentions."""
+
+    sentences: tuple[SentenceCheck, ...]
+    votes: tuple[Vote, ...]
+
+    @property
+    def flagged(self) -> tuple[SentenceCheck, ...]:
+        """Sentences that are not simply supported."""
+        return tuple(check for check in self.sentences if check.verdict is not Verdict.SUPPORTED)
