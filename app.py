@@ -46,6 +46,7 @@ def build_app(pipeline: ReportPipeline, settings: PageSettings) -> gr.Blocks:
         for prediction in pipeline.stream(_study(pipeline, Path(upload), indication)):
             yield _panels(prediction, attribution)
 
+    page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, delete_cache=(seconds, seconds)) as page:
         gr.HTML(f'<h1>{strings.TITLE}</h1><div class="banner">{strings.BANNER}</div>')
         with gr.Row():

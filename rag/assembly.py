@@ -1,16 +1,19 @@
 """Settings -> the parts of the product, wired together. The one place that knows them all."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from encoders.base import ImageTextEncoder
 from prompts.render import PromptTemplateError, load_template
-from rag.errors import EncoderUnavailableError, PromptError
+from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
 from rag.llm import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.settings import Settings
-from rag.store import open_store
+from rag.store import SearchMode, open_store
+
+logger = logging.getLogger(__name__)
 
 
 def load_encoder(settings: Settings) -> ImageTextEncoder:
@@ -30,8 +33,19 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
 
 @contextmanager
 def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportRetriever]:
-    """Encoder and store, ready for queries; the store is closed at the end."""
-    with open_store(settings.index_dir, encoder=encoder) as store:
+    """Encoder and store, ready for queries; the store is closed at the end.
+
+    Where another process owns the store without serving it, our own vectors are read instead: the
+    same answers, by exact search.
+    """
+    try:
+        store = open_store(
+            settings.index_dir, encoder=encoder, search=SearchMode(settings.retrieval.search)
+        )
+    except StoreInUseError as error:
+        logger.warning("%s; reading its vectors without Chroma", error)
+        store = open_store(settings.index_dir, encoder=encoder, search=SearchMode.EXACT)
+    with store:
         yield ReportRetriever(store=store, encoder=encoder, k=settings.retrieval.k)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rag import cli_index
 from rag.errors import CxrRagError, SettingsError
 from rag.schema import NOTICE
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     epilog="Exit codes: 0 done, 1 a bug, 2 wrong usage or settings, 3 something failed.",
 )
+app.add_typer(cli_index.app, name="index")
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 Films = Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")]

@@ -7,14 +7,19 @@ both are ready. Whatever ends the demo (Ctrl-C, a signal, an error) ends what it
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from encoders.base import ImageTextEncoder
 from rag.assembly import load_encoder, open_pipeline
-from rag.errors import ServerError
-from rag.indexing import ensure_index
+from rag.errors import ServerError, StoreMissingError
+from rag.index import build_index
+from rag.index_check import index_info
+from rag.openi import NAME as OPENI
+from rag.openi import read_openi
 from rag.processes import port_is_free
+from rag.progress import progress_bars
 from rag.schema import NOTICE
 from rag.server import LlmServer
 from rag.settings import Settings
-from rag.store import serve_store
+from rag.store_server import serve_store
 
 Say = Callable[[str], None]
 
@@ -37,8 +42,29 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
     with ExitStack() as running:
         llm = running.enter_context(LlmServer(settings, say=say))
         encoder = load_encoder(settings)
-        ensure_index(settings, encoder, say=say)
+        _ensure_index(settings, encoder, say=say)
         running.enter_context(serve_store(settings.index_dir))
         pipeline = running.enter_context(open_pipeline(settings, encoder))
         llm.wait()
         open_page(pipeline, page, say=say)
+
+
+def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> None:
+    """Index Open-I where nothing is indexed; a store that is there is left as it is.
+
+    A store of Open-I alone that was made by another encoder is made again; one that holds a user's
+    own reports is not touched, and the error says what to do.
+    """
+    try:
+        info = index_info(settings.index_dir)
+    except StoreMissingError:
+        pass
+    else:
+        ours = [collection.name for collection in info.manifest.collections] == [OPENI]
+        if info.manifest.encoder_id == encoder.encoder_id or not ours:
+            return
+        say("the encoder has changed since the store was made")
+    corpus = read_openi()
+    say(f"indexing {len(corpus.records)} reports, once, two to five minutes. {corpus.attribution}")
+    with progress_bars() as progress:
+        build_index(corpus, encoder, settings.index_dir, replace=True, progress=progress)

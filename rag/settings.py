@@ -8,6 +8,7 @@ unknown key is an error, so that a typing mistake cannot go unnoticed.
 import os
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -74,9 +75,15 @@ class LlmSettings(_Section):
 
 
 class RetrievalSettings(_Section):
-    """How many reports are shown to the model and to the reader."""
+    """How reports are found.
+
+    Attributes:
+        k: how many are shown to the model and to the reader.
+        search: "hnsw" asks Chroma's graph, "exact" compares with every vector.
+    """
 
     k: int = Field(default=5, ge=1, le=50)
+    search: Literal["hnsw", "exact"] = "hnsw"
 
 
 class PageSettings(_Section):
