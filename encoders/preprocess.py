@@ -1,0 +1,113 @@
+"""From a film to the tensor that a tower reads: the evaluation transform, as data.
+
+Owns the deterministic transform and its JSON form, which travels with the weights. Training
+augments before the last step (`normalise`) and shares the rest. Knows nothing of files or models.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from encoders.base import CxrImage
+from encoders.parts import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class EvalTransform:
+    """Squash to a square, stretch the grey values, normalise, repeat the channel.
+
+    The film is squashed, not cropped: nothing of it is lost, and films that were stored squashed
+    (as Open-I's are here) look the same as films that arrive in their true shape.
+    Stretched after resizing: one hot pixel or a thin lead letter no longer sets the scale.
+
+    Attributes:
+        size: side of the square in pixels.
+        low_percentile, high_percentile: grey values that become 0 and 1, in percent of the pixels;
+            films come with every window, and this undoes any linear one.
+        mean, std: of the stretched pixels, scalars as in eCLIP.
+        channels: copies of the grey channel that the tower expects.
+    """
+
+    size: int = 224
+    low_percentile: float = 1.0
+    high_percentile: float = 99.0
+    mean: float = 0.5
+    std: float = 0.25
+    channels: int = 3
+
+    def __call__(self, image: CxrImage) -> "Tensor":
+        """One film to float32 [channels, size, size]; the same film gives the same bits."""
+        import torch  # noqa: PLC0415 - a command line that only reads settings must not wait for it
+
+        pixels = torch.from_numpy(np.ascontiguousarray(image.pixels, dtype=np.float32))
+        return self.normalise(self.stretch(self.resize(pixels)))
+
+    def stretch(self, pixels: "Tensor") -> "Tensor":
+        """Grey values [..., H, W] in [0, 1] stretched between the two percentiles of each film."""
+        return stretch(pixels, low=self.low_percentile, high=self.high_percentile)
+
+    def resize(self, pixels: "Tensor") -> "Tensor":
+        """[..., H, W] to [..., size, size]."""
+        return resize_square(pixels, self.size)
+
+    def normalise(self, pixels: "Tensor") -> "Tensor":
+        """[..., H, W] in [0, 1] to the tower's input [..., channels, H, W]."""
+        scaled = (pixels - self.mean) / self.std
+        *batch, height, width = scaled.shape
+        return scaled.unsqueeze(-3).expand(*batch, self.channels, height, width)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``preprocessor_config.json``."""
+        return {"image_processor_type": "EvalTransform", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> "EvalTransform":
+        """The transform of a ``preprocessor_config.json``; an unknown key is an EncoderError."""
+        known = {field.name for field in fields(cls)}
+        values = {key: value for key, value in settings.items() if key != "image_processor_type"}
+        if values.keys() != known:
+            raise EncoderError(
+                f"preprocessor_config.json has the keys {sorted(values)}, expected {sorted(known)}"
+            )
+        return cls(**values)
+
+    @property
+    def hash(self) -> str:
+        """First 12 digits of the sha256 of the settings: a changed transform is another one."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def stretch(pixels: "Tensor", *, low: float, high: float) -> "Tensor":
+    """Grey values between two percentiles of each film to [0, 1], clamped; flat films become 0.
+
+    Args:
+        pixels: float32 [..., H, W].
+        low: percentile that becomes 0, 0 to 100.
+        high: percentile that becomes 1, 0 to 100.
+    """
+    flat = pixels.flatten(-2)
+    count = flat.shape[-1]
+    # kthvalue, not quantile: torch.quantile refuses more than 16 million values.
+    ranks = [round(share / 100 * (count - 1)) + 1 for share in (low, high)]
+    darkest, brightest = (flat.kthvalue(rank, dim=-1).values[..., None, None] for rank in ranks)
+    return ((pixels - darkest) / (brightest - darkest).clamp(min=1e-6)).clamp(0, 1)
+
+
+def resize_square(pixels: "Tensor", side: int) -> "Tensor":
+    """[..., H, W] squashed to [..., side, side], averaging where it shrinks (no aliasing)."""
+    from torch.nn import functional  # noqa: PLC0415
+
+    *batch, height, width = pixels.shape
+    if (height, width) == (side, side):
+        return pixels
+    square = functional.interpolate(
+        pixels.reshape(-1, 1, height, width), (side, side), mode="bilinear", antialias=True
+    )
+    return square.reshape(*batch, side, side)

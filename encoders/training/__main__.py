@@ -1,0 +1,67 @@
+"""``python -m encoders.training --config configs/train/<name>.toml --out runs/<name>``."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from encoders.parts import EncoderError
+from encoders.training.config import read_settings
+from encoders.training.data import TrainingDataError, clean, read_openi
+from encoders.training.loop import Progress, train
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, or go on training; 0 when the model is written, 1 with a reason."""
+    parser = argparse.ArgumentParser(prog="python -m encoders.training", description=__doc__)
+    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
+    parser.add_argument("--config", type=Path, required=True, help="settings, TOML")
+    parser.add_argument("--out", type=Path, required=True, help="run folder; the same goes on")
+    parser.add_argument("--data", type=Path, default=data, help="Open-I folder")
+    parser.add_argument("--cache", type=Path, help="decoded films; <out>/../cache if left out")
+    parser.add_argument("--seed", type=int, help="instead of the one in the settings")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        settings = read_settings(chosen.config)
+        if chosen.seed is not None:
+            settings = settings.model_copy(update={"seed": chosen.seed})
+        folder = train(
+            settings,
+            collection=clean(read_openi(chosen.data)),
+            out=chosen.out,
+            cache=chosen.cache or chosen.out.parent / "cache",
+            on_step=_Reporter(),
+        )
+    except (TrainingDataError, EncoderError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stderr.write(f"model written to {folder}\n")
+    return 0
+
+
+class _Reporter:
+    """A line every half minute: step, loss, time left."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now < self._next and progress.step < progress.steps:
+            return
+        self._next = now + 30
+        logging.getLogger("encoders.training").info(
+            "step %d of %d, loss %.3f, %d min left",
+            progress.step,
+            progress.steps,
+            progress.loss,
+            round(progress.seconds_left / 60),
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,103 @@
+"""The training set as tensors, and which part of it a step sees.
+
+Owns the order of films and the seeds. Both are functions of the seed and the step alone: a run
+that resumes takes the steps it would have taken.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoders.eclip.model import EclipModel
+from encoders.towers import Prepared
+from encoders.training.config import TrainSettings
+from encoders.training.data import Study, TrainingDataError, film_pairs, label_names
+from encoders.training.films import load_films
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Everything a step needs, in memory; a pair is a film and the row of its study.
+
+    Attributes:
+        films: uint8 [F, side, side].
+        study: int64 [F], row of the film's study.
+        prepared: reports as the text tower reads them, one row a study.
+        texts: float32 [S, D], fixed text vectors of norm 1 for the soft targets.
+        labels: float32 [S, L], 0 or 1.
+        label_names: the L findings.
+    """
+
+    films: NDArray[np.uint8]
+    study: Tensor
+    prepared: Prepared
+    texts: Tensor
+    labels: Tensor
+    label_names: tuple[str, ...]
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Whole batches; the rest of an epoch is left out, another rest each epoch."""
+        return len(self.study) // batch_size
+
+
+def load_training_set(
+    studies: Sequence[Study], *, settings: TrainSettings, model: EclipModel, cache: Path
+) -> TrainingSet:
+    """Decode the films and prepare the reports (minutes at the first time, then from the cache).
+
+    Raises:
+        TrainingDataError: there are fewer films than one batch.
+    """
+    pairs = list(film_pairs(studies, laterals=settings.laterals))
+    if len(pairs) < settings.optim.batch_size:
+        raise TrainingDataError(
+            f"{len(pairs)} films are fewer than one batch of {settings.optim.batch_size}; lower "
+            "optim.batch_size"
+        )
+    names = label_names(studies, least=settings.least_label_count)
+    prepared = model.prepare_texts([study.text for study in studies])
+    return TrainingSet(
+        films=load_films([film for film, _ in pairs], side=settings.cache_side, cache=cache),
+        study=torch.tensor([row for _, row in pairs]),
+        prepared=prepared,
+        texts=mean_text_vectors(prepared),
+        labels=label_matrix(studies, names),
+        label_names=tuple(names),
+    )
+
+
+def label_matrix(studies: Sequence[Study], names: Sequence[str]) -> Tensor:
+    """float32 [S, L], 1 where a study has a label."""
+    rows = [[float(name in study.labels) for name in names] for study in studies]
+    return torch.tensor(rows).reshape(len(studies), len(names))
+
+
+def mean_text_vectors(prepared: Prepared) -> Tensor:
+    """float32 [S, D] of norm 1: the mean of a report's frozen sentence vectors."""
+    present = prepared["present"].unsqueeze(-1)
+    mean = (prepared["sentences"] * present).sum(1) / present.sum(1)
+    return torch.nn.functional.normalize(mean, dim=1)
+
+
+def batch_rows(step: int, *, films: int, batch_size: int, seed: int) -> Tensor:
+    """Rows of the films of a step: each epoch is another permutation."""
+    epoch, at = divmod(step, films // batch_size)
+    order = torch.randperm(films, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
+    return order[at * batch_size : (at + 1) * batch_size]
+
+
+def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
+    """Seed of everything random in a step on one rank."""
+    return _seed(seed, step, rank)
+
+
+def _seed(*parts: int) -> int:
+    """63 bits from numbers; nearby numbers give unrelated seeds."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

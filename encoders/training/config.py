@@ -1,0 +1,102 @@
+"""The settings of a training run, read from a TOML file; an unknown key is refused.
+
+Owns names, defaults and units. Every default is the shipped recipe's.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from encoders.training.data import TrainingDataError
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(_Settings):
+    """The model that is trained; see `encoders.eclip.model.EclipConfig`."""
+
+    dim: int = Field(default=256, ge=8)
+    variant: Literal["lite0", "lite1", "lite2"] = "lite0"
+    start: Literal["imagenet", "random"] = "imagenet"
+    drop_path: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    sentence_dropout: float = Field(default=0.2, ge=0, lt=1)
+    text_hidden: int = Field(default=512, ge=8)
+    temperature: float = Field(default=0.07, ge=0.01, le=2)
+
+
+class AugmentSettings(_Settings):
+    """Training augmentation; see `encoders.training.augment`. Spreads are in log units."""
+
+    smallest_crop: float = Field(default=0.75, gt=0, le=1)
+    degrees: float = Field(default=10, ge=0)
+    aspect: float = Field(default=0.1, ge=0)
+    gamma: float = Field(default=0.4, ge=0)
+    contrast: float = Field(default=0.3, ge=0)
+    brightness: float = Field(default=0.12, ge=0)
+
+
+class TargetSettings(_Settings):
+    """Soft targets of the contrastive loss; see `encoders.eclip.loss.soft_targets`."""
+
+    label_share: float = Field(default=0.5, ge=0, le=1)
+    sharpness: float = Field(default=0.1, gt=0)
+
+
+class OptimSettings(_Settings):
+    """AdamW, cosine, warm-up.
+
+    Attributes:
+        lr: of the image tower; everything that starts at random learns ``head_lr`` times as fast.
+        warm_up: share of all steps.
+        ema: decay per step of the averaged weights, which are the ones that are kept.
+        label_weight: of the label head on the image features, shared_label_weight of the one that
+            reads embeddings of either side.
+    """
+
+    epochs: int = Field(default=12, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    lr: float = Field(default=5e-4, gt=0)
+    head_lr: float = Field(default=2.0, gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(default=0.05, ge=0)
+    warm_up: float = Field(default=0.1, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    contrast_weight: float = Field(default=1.0, ge=0)
+    label_weight: float = Field(default=10.0, ge=0)
+    shared_label_weight: float = Field(default=5.0, ge=0)
+    precision: Literal["no", "bf16"] = "bf16"
+
+
+class TrainSettings(_Settings):
+    """A whole run. ``name`` becomes the first half of the encoder id."""
+
+    name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    seed: int = 0
+    size: int = Field(default=224, ge=32)
+    cache_side: int = Field(default=256, ge=32)
+    laterals: bool = True
+    least_label_count: int = Field(default=20, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)
+    validate_every: int = Field(default=2, ge=0, description="epochs; 0 is only at the end")
+    model: ModelSettings = ModelSettings()
+    augment: AugmentSettings = AugmentSettings()
+    targets: TargetSettings = TargetSettings()
+    optim: OptimSettings = OptimSettings()
+
+
+def read_settings(path: Path) -> TrainSettings:
+    """The settings of a TOML file.
+
+    Raises:
+        TrainingDataError: the file cannot be read, or a key is unknown or out of range.
+    """
+    try:
+        return TrainSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise TrainingDataError(f"cannot use {path}: {error}") from error

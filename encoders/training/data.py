@@ -1,0 +1,162 @@
+"""Studies to learn from: films, a report, finding labels, and a split that does not leak.
+
+Owns the records, the reader of the Open-I folder and the cleaning of a split. Knows nothing of
+pixels or models. Other collections are other readers of the same records.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+class TrainingDataError(Exception):
+    """A data folder cannot be used; the message says why and what to do."""
+
+
+class Split(StrEnum):
+    """What a study is used for."""
+
+    TRAIN = "train"
+    VAL = "val"
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One examination.
+
+    Attributes:
+        study_id: unique in its collection.
+        patient_id: in Open-I every study is another patient.
+        frontals: frontal films, the first is the one that is asked with in validation.
+        laterals: lateral films.
+        text: findings and impression, as in `rag.schema.ReportRecord.text`.
+        labels: finding labels that came with the report.
+        split: what it is used for.
+    """
+
+    study_id: str
+    patient_id: str
+    frontals: tuple[Path, ...]
+    laterals: tuple[Path, ...]
+    text: str
+    labels: frozenset[str]
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Studies for training and validation, and how many were left out, by reason."""
+
+    train: tuple[Study, ...]
+    val: tuple[Study, ...]
+    left_out: dict[str, int]
+
+
+ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
+"""Open-I films that lie on their side."""
+
+_OPENI_SPLITS = {"train": Split.TRAIN, "extra": Split.TRAIN, "val": Split.VAL}
+_NO_FINDING = frozenset({"No Indexing"})
+"""MeSH headings that say nothing about the film."""
+
+
+def read_openi(folder: Path) -> list[Study]:
+    """All studies of an Open-I folder: ``studies.jsonl`` and the films it names.
+
+    Raises:
+        TrainingDataError: the folder is not there or a line cannot be read.
+    """
+    table = folder / "studies.jsonl"
+    try:
+        lines = table.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise TrainingDataError(
+            f"cannot read {table}: {error.strerror}; set CXR_DATA or --data to the folder that "
+            "holds openi/studies.jsonl"
+        ) from error
+    studies = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            studies.append(_openi_study(json.loads(line), folder))
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingDataError(f"{table} line {number}: {error!r}") from error
+    return studies
+
+
+def _openi_study(row: dict[str, Any], folder: Path) -> Study:
+    frontals, laterals = (
+        tuple(folder / name for name in row[view] if not any(bad in name for bad in ROTATED))
+        for view in ("frontal", "lateral")
+    )
+    return Study(
+        study_id=row["id"],
+        patient_id=row["id"],
+        frontals=frontals,
+        laterals=laterals,
+        text="\n".join(part for part in (row["findings"], row["impression"]) if part.strip()),
+        labels=frozenset(label.strip() for label in row["labels"]["problems"]) - _NO_FINDING,
+        split=_OPENI_SPLITS[row["split"]],
+    )
+
+
+def clean(studies: Sequence[Study]) -> Collection:
+    """Refuse overlap, drop what cannot be learned from, drop training texts that are in val.
+
+    Raises:
+        TrainingDataError: a patient is in two splits.
+    """
+    patients = {
+        split: {study.patient_id for study in studies if study.split is split} for split in Split
+    }
+    if shared := patients[Split.TRAIN] & patients[Split.VAL]:
+        raise TrainingDataError(
+            f"{len(shared)} patients are in train and val, {sorted(shared)[0]} first; split by "
+            "patient"
+        )
+    asked = {_same_text(study.text) for study in studies if study.split is Split.VAL}
+    left_out = {"no text": 0, "no film": 0, "training text identical to a val text": 0}
+    kept: dict[Split, list[Study]] = {split: [] for split in Split}
+    for study in studies:
+        if not study.text:
+            left_out["no text"] += 1
+        elif not (study.frontals or (study.laterals and study.split is Split.TRAIN)):
+            left_out["no film"] += 1
+        elif study.split is Split.TRAIN and _same_text(study.text) in asked:
+            left_out["training text identical to a val text"] += 1
+        else:
+            kept[study.split].append(study)
+    collection = Collection(tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), left_out)
+    _log.info(
+        "%d train, %d val studies; left out: %s",
+        len(collection.train),
+        len(collection.val),
+        left_out,
+    )
+    return collection
+
+
+def film_pairs(studies: Sequence[Study], *, laterals: bool) -> Iterator[tuple[Path, int]]:
+    """(film, row of its study) for every film that is trained on."""
+    for row, study in enumerate(studies):
+        for film in (*study.frontals, *(study.laterals if laterals else ())):
+            yield film, row
+
+
+def label_names(studies: Sequence[Study], *, least: int) -> list[str]:
+    """Labels that at least so many studies have, most frequent first."""
+    counts: dict[str, int] = {}
+    for study in studies:
+        for label in study.labels:
+            counts[label] = counts.get(label, 0) + 1
+    frequent = [label for label, count in counts.items() if count >= least]
+    return sorted(frequent, key=lambda label: (-counts[label], label))
+
+
+def _same_text(text: str) -> str:
+    return " ".join(text.lower().split())

@@ -1,0 +1,180 @@
+"""Every number of the model card, from one command.
+
+``python -m encoders.training.validate [--model FOLDER] [--data FOLDER] [--json FILE]``
+
+Asks with the frontal film of each validation study. `R@k` and the rank: its own report among the
+validation reports. The rest: the five nearest training reports, and the findings (MeSH headings)
+they share with the film's own report, beside what trivial retrievers reach.
+"""
+
+import argparse
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.base import ImageTextEncoder
+from encoders.eclip import load_encoder
+from encoders.image_io import read_image
+from encoders.training import agreement
+from encoders.training.agreement import Interval, Votes, bootstrap, nearest, own_rank, vote
+from encoders.training.data import Collection, Study, clean, label_names, read_openi
+
+LEAST_LABEL_COUNT = 20
+"""Findings with fewer training studies are left out."""
+
+SHOWN = (
+    "Cardiomegaly",
+    "Pleural Effusion",
+    "Pulmonary Atelectasis",
+    "Opacity",
+    "Calcified Granuloma",
+    "Pulmonary Congestion",
+    "Emphysema",
+    "normal",
+)
+"""Findings with an AUC of their own in the card."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A collection as an encoder sees it: frontal films and reports, unit rows."""
+
+    val_films: Vectors
+    val_reports: Vectors
+    train_films: Vectors
+    train_reports: Vectors
+
+
+def embed(encoder: ImageTextEncoder, collection: Collection) -> Embedded:
+    """Embed what is asked with and what is found; training studies without a frontal give NaN."""
+
+    def films(studies: Sequence[Study]) -> Vectors:
+        rows = np.full((len(studies), encoder.dim), np.nan, dtype=np.float32)
+        for row, study in enumerate(studies):
+            if study.frontals:
+                rows[row] = encoder.embed_images([read_image(study.frontals[0])])[0]
+        return rows
+
+    def reports(studies: Sequence[Study]) -> Vectors:
+        return encoder.embed_texts([study.text for study in studies])
+
+    return Embedded(
+        val_films=films(collection.val),
+        val_reports=reports(collection.val),
+        train_films=films(collection.train),
+        train_reports=reports(collection.train),
+    )
+
+
+def retrievers(embedded: Embedded, collection: Collection) -> dict[str, NDArray[np.intp]]:
+    """For each way to retrieve: rows of the training studies, one line a validation film."""
+    count = agreement.NEIGHBOURS
+    asked, kept = len(collection.val), len(collection.train)
+    texts = [study.text for study in collection.train]
+    usual = texts.index(Counter(texts).most_common(1)[0][0])
+    image_similarity = np.nan_to_num(embedded.val_films @ embedded.train_films.T, nan=-np.inf)
+    return {
+        "film to report": nearest(embedded.val_films @ embedded.train_reports.T, count),
+        "film to film": nearest(image_similarity, count),
+        "most common report": np.full((asked, count), usual),
+        "random reports": np.random.default_rng(0).integers(kept, size=(asked, count)),
+    }
+
+
+def measure(embedded: Embedded, collection: Collection) -> dict[str, dict[str, Interval]]:
+    """All measures of all retrievers, with intervals over the validation studies."""
+    names = [*label_names(collection.train, least=LEAST_LABEL_COUNT)]
+    findings = [name for name in names if name != "normal"]
+    asked = len(collection.val)
+    interval = partial(bootstrap, studies=asked)
+    results: dict[str, dict[str, Interval]] = {}
+    for system, rows in retrievers(embedded, collection).items():
+        votes = _votes(rows, collection, findings)
+        values = {
+            "finding found": interval(votes.found),
+            "mention right": interval(votes.right),
+            "F1 (2 of 5)": interval(partial(votes.micro_f1, least=0.4)),
+            "macro AUC": interval(votes.macro_auc),
+        }
+        shown = [name for name in SHOWN if name in names]
+        all_votes = _votes(rows, collection, shown)
+        for number, name in enumerate(shown):
+            positive = int(all_votes.truth[:, number].sum())
+            values[f"AUC {name} (n={positive})"] = interval(partial(all_votes.auc, finding=number))
+        results[system] = values
+    ranks = own_rank(
+        embedded.val_films @ embedded.val_reports.T, [study.text for study in collection.val]
+    )
+    for k in (1, 5, 10):
+        results["film to report"][f"R@{k}"] = interval(partial(_found_within, ranks=ranks, k=k))
+    results["film to report"]["median rank"] = interval(partial(_median, ranks=ranks))
+    return results
+
+
+def _found_within(rows: NDArray[np.intp], *, ranks: NDArray[np.int64], k: int) -> float:
+    return float((ranks[rows] <= k).mean())
+
+
+def _median(rows: NDArray[np.intp], *, ranks: NDArray[np.int64]) -> float:
+    return float(np.median(ranks[rows]))
+
+
+def _votes(rows: NDArray[np.intp], collection: Collection, names: Sequence[str]) -> Votes:
+    said, truth = (
+        np.asarray([[name in study.labels for name in names] for study in studies], dtype=bool)
+        for studies in (collection.train, collection.val)
+    )
+    return Votes(vote(rows, said), truth)
+
+
+def render(results: dict[str, dict[str, Interval]]) -> str:
+    """The card's table: a line a measure, a column a retriever."""
+    measures = list(dict.fromkeys(name for values in results.values() for name in values))
+    turned = {
+        name: {system: values[name] for system, values in results.items() if name in values}
+        for name in measures
+    }
+    return agreement.table(turned)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table; with --json also write every value with its interval."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
+    parser.add_argument("--model", type=Path, help="model folder; the shipped one if left out")
+    parser.add_argument("--data", type=Path, default=data, help="Open-I folder")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    encoder = load_encoder(chosen.model)
+    collection = clean(read_openi(chosen.data))
+    results = measure(embed(encoder, collection), collection)
+    print(f"{encoder.encoder_id}, {len(collection.val)} validation studies")  # noqa: T201
+    print(render(results))  # noqa: T201
+    if chosen.json:
+        facts: dict[str, Any] = {
+            "encoder_id": encoder.encoder_id,
+            "preprocess_hash": encoder.preprocess_hash,
+            "train_studies": len(collection.train),
+            "val_studies": len(collection.val),
+            "results": {
+                system: {name: asdict(value) for name, value in values.items()}
+                for system, values in results.items()
+            },
+        }
+        chosen.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
