@@ -1,0 +1,184 @@
+"""The whole line on a small real store (Chroma), with a fake encoder and a fake language model."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_llm
+import numpy as np
+import pytest
+from fake_encoder import FakeEncoder
+from fake_llm import FakeLlm
+from PIL import Image
+from small_corpus import small_corpus
+
+from prompts.render import load_template
+from rag.index import build_index
+from rag.llm import ChatClient
+from rag.pipeline import ReportPipeline, Study
+from rag.retriever import ReportRetriever
+from rag.schema import Status
+from rag.settings import LlmSettings
+from rag.store import open_store
+
+K = 4
+
+
+@pytest.fixture(scope="module")
+def store_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("store")
+    build_index(small_corpus(), FakeEncoder(), directory)
+    return directory
+
+
+@pytest.fixture
+def llm() -> Iterator[FakeLlm]:
+    with fake_llm.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
+    yield from _pipeline(store_dir, llm.url, "select_v1")
+
+
+@pytest.fixture
+def writing_pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
+    yield from _pipeline(store_dir, llm.url, "write_v1")
+
+
+def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeline]:
+    encoder = FakeEncoder()
+    with open_store(store_dir, encoder=encoder) as store:
+        yield ReportPipeline(
+            encoder=encoder,
+            retriever=ReportRetriever(store=store, encoder=encoder, k=K),
+            template=load_template(template),
+            llm=ChatClient(LlmSettings(url=url, model=fake_llm.MODEL, retries=0)),
+        )
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.png"
+    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    Image.fromarray(ramp).save(path)
+    return path
+
+
+def first_of_each_heading(pipeline: ReportPipeline, film: Path) -> str:
+    """An answer to the question that this film would be asked: the first sentence everywhere."""
+    from rag.drafting import question_for  # noqa: PLC0415
+
+    hits = pipeline.invoke(Study(film, "film")).hits
+    schema = question_for(pipeline.template.mode, hits).schema
+    return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
+
+
+def test_draft_cites_reports_that_are_in_the_store(
+    pipeline: ReportPipeline, llm: FakeLlm, film: Path
+) -> None:
+    llm.answers = [first_of_each_heading(pipeline, film)]
+    prediction = pipeline.invoke(Study(film, "film.png"))
+    assert prediction.status is Status.OK
+    assert prediction.file == "film.png"
+    assert len(prediction.hits) == K
+    assert prediction.draft.findings
+    for sentence in prediction.draft.findings + prediction.draft.impression:
+        for source in sentence.sources:
+            record = pipeline.retriever.store.get(source)
+            assert record is not None
+            assert sentence.text in record.text, "a selected sentence is verbatim"
+    assert set(prediction.seconds) == {"read", "encode", "retrieve", "generate", "total"}
+    assert prediction.prompt_hash
+    json.dumps(prediction.to_json())
+
+
+def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, film: Path) -> None:
+    llm.answers = [first_of_each_heading(pipeline, film)]
+    snapshots = list(pipeline.stream(Study(film, "film")))
+    assert snapshots[0].hits == ()
+    assert snapshots[1].hits
+    assert snapshots[1].draft.findings == ()
+    lengths = [len(s.draft.findings) + len(s.draft.impression) for s in snapshots]
+    assert lengths == sorted(lengths)
+    assert {s.status for s in snapshots[:-2]} == {Status.RUNNING}
+
+
+def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, film: Path) -> None:
+    everything = pipeline.invoke(Study(film, "film")).hits
+    nearest = everything[0].record
+    without_study = pipeline.invoke(
+        Study(film, "film", study_ids=frozenset([nearest.study_id]))
+    ).hits
+    assert nearest.patient_id not in {hit.record.patient_id for hit in without_study}
+    without_patient = pipeline.invoke(
+        Study(film, "film", patient_ids=frozenset([nearest.patient_id]))
+    ).hits
+    assert nearest.patient_id not in {hit.record.patient_id for hit in without_patient}
+    assert len(without_patient) == K
+
+
+def test_reports_called_irrelevant_stay_out(pipeline: ReportPipeline, film: Path) -> None:
+    first = pipeline.invoke(Study(film, "film")).hits[0].record.report_id
+    again = pipeline.invoke(Study(film, "film", not_relevant=frozenset([first])))
+    assert first not in {hit.record.report_id for hit in again.hits}
+
+
+def test_an_invalid_answer_is_asked_for_once_more(
+    writing_pipeline: ReportPipeline, llm: FakeLlm, film: Path
+) -> None:
+    source = writing_pipeline.invoke(Study(film, "f")).hits[0].record.report_id
+    good = {"text": "Heart size is normal.", "sources": [source]}
+    llm.requests.clear()
+    llm.answers = ["no json", json.dumps({"findings": [good], "impression": [good]})]
+    prediction = writing_pipeline.invoke(Study(film, "film"))
+    assert prediction.status is Status.OK
+    assert prediction.draft.findings[0].sources == (source,)
+    assert len(llm.requests) == 2
+    assert llm.requests[1]["messages"][-2]["content"].strip() == "no json"
+
+
+def test_a_second_invalid_answer_is_a_failure_that_keeps_the_evidence(
+    writing_pipeline: ReportPipeline, llm: FakeLlm, film: Path
+) -> None:
+    llm.answers = ["no json"]
+    prediction = writing_pipeline.invoke(Study(film, "film"))
+    assert prediction.status is Status.FAILED
+    assert prediction.error == "LlmOutputError"
+    assert len(prediction.hits) == K
+    assert prediction.draft.findings == ()
+
+
+def test_unreadable_film_is_a_failure_with_a_reason(
+    pipeline: ReportPipeline, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a film")
+    prediction = pipeline.invoke(Study(path, "notes.txt"))
+    assert prediction.status is Status.FAILED
+    assert prediction.error == "ImageReadError"
+    assert "notes.txt" in prediction.reason
+    assert prediction.hits == ()
+
+
+def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, film: Path) -> None:
+    for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
+        prediction = pipeline.invoke(Study(film, "film"))
+        assert prediction.error == "LlmUnavailableError"
+        assert len(prediction.hits) == K
+
+
+def test_batch_gives_what_invoke_gives(pipeline: ReportPipeline, llm: FakeLlm, film: Path) -> None:
+    llm.answers = [first_of_each_heading(pipeline, film)]
+    one = pipeline.invoke(Study(film, "film"))
+    several = pipeline.batch([Study(film, "film")] * 3)
+    assert [prediction.draft for prediction in several] == [one.draft] * 3
+
+
+def test_retriever_speaks_langchain(pipeline: ReportPipeline) -> None:
+    documents = pipeline.retriever.invoke("Heart size is normal.")
+    assert len(documents) == K
+    assert documents[0].metadata["report_id"] == documents[0].id
+    similarities = [document.metadata["similarity"] for document in documents]
+    assert similarities == sorted(similarities, reverse=True)
