@@ -1,0 +1,116 @@
+"""F1 of the findings that a report names: CheXpert-14 by this project's rule-based labeller."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
+from eval.studies import Pair
+from rag.labeller import LABELS, label_text
+
+FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
+"""The five competition labels of CheXpert (Irvin et al., AAAI 2019)."""
+
+MAPPINGS = {"u=1": ("positive", "uncertain"), "u=0": ("positive",)}
+"""What counts as positive, by the name printed with the score."""
+
+LABELLER_FILES = (
+    "assertion.py",
+    "clauses.py",
+    "labeller.py",
+    "neutrals.py",
+    "phrases.py",
+    "schema.py",
+    "scopes.py",
+    "sentences.py",
+    "words.py",
+)
+"""The modules of rag that decide what a label is; a test holds this list against the imports."""
+
+_COUNTS = 3  # true positives, false positives, false negatives
+
+
+class LabelF1:
+    """See the card."""
+
+    key = "labels"
+    width = len(MAPPINGS) * len(LABELS) * _COUNTS
+    whole_run = False
+    reads_evidence = False
+
+    def __init__(self) -> None:
+        self.version = f"1-{labeller_id()}"
+        self.card = Card(
+            title="F1-14 and F1-5 of CheXpert labels",
+            formula="F1 = 2TP / (2TP + FP + FN); micro sums the counts over labels, macro is the "
+            "mean of the labels' F1",
+            words=f"none: cxr-rag's rule-based labeller ({labeller_id()}) reads both texts",
+            convention="unmentioned = negative; u=1 counts 'uncertain' as positive, u=0 as "
+            "negative; No Finding is one of the 14; a label that is nowhere has F1 0 in the macro "
+            "mean, as in scikit-learn; F1-5: " + ", ".join(FIVE),
+            source="Irvin et al., AAAI 2019; Smit et al., EMNLP 2020",
+        )
+        self.measures = tuple(
+            Measure(f"{mean} F1-{size} ({mapping})", Direction.HIGHER, 0.0, 1.0, combine)
+            for at, mapping in enumerate(MAPPINGS)
+            for size, labels in ((14, LABELS), (5, FIVE))
+            for mean, combine in (("micro", _micro(at, labels)), ("macro", _macro(at, labels)))
+        )
+
+    def score(self, pairs: Sequence[Pair]) -> Rows:
+        """One row a pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
+        rows = np.zeros((len(pairs), len(MAPPINGS), len(LABELS), _COUNTS))
+        for row, pair in zip(rows, pairs, strict=True):
+            reference, draft = label_matrix(pair.reference), label_matrix(pair.draft)
+            row[..., 0] = reference & draft
+            row[..., 1] = ~reference & draft
+            row[..., 2] = reference & ~draft
+        return rows.reshape(len(pairs), self.width)
+
+
+def family(_: Setup) -> LabelF1:
+    """F1 of labels; needs no setup."""
+    return LabelF1()
+
+
+@lru_cache(maxsize=20_000)
+def label_matrix(text: str) -> NDArray[np.bool_]:
+    """Which labels a text is positive for: bool [2 mappings, 14]."""
+    found = label_text(text)
+    return np.array(
+        [[found.get(label) in counts for label in LABELS] for counts in MAPPINGS.values()]
+    )
+
+
+@lru_cache(maxsize=1)
+def labeller_id() -> str:
+    """Name of this very labeller: a hash over its rules and words."""
+    digest = hashlib.sha256()
+    folder = files("rag")
+    lexicon = sorted(folder.joinpath("lexicon").iterdir(), key=lambda file: file.name)
+    for file in [*map(folder.joinpath, LABELLER_FILES), *lexicon]:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return f"labeller@{digest.hexdigest()[:8]}"
+
+
+def _counts(rows: Rows, mapping: int, labels: Sequence[str]) -> Rows:
+    """TP, FP, FN of some labels: float64 [..., L, 3]."""
+    shaped = rows.reshape(*rows.shape[:-1], len(MAPPINGS), len(LABELS), _COUNTS)
+    return shaped[..., mapping, [LABELS.index(label) for label in labels], :]
+
+
+def _f1(counts: Rows) -> Rows:
+    hits, false, missed = counts[..., 0], counts[..., 1], counts[..., 2]
+    return divide(2 * hits, 2 * hits + false + missed)
+
+
+def _micro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
+    return lambda rows: _f1(_counts(rows, mapping, labels).sum(axis=-2))
+
+
+def _macro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
+    return lambda rows: np.nan_to_num(_f1(_counts(rows, mapping, labels))).mean(axis=-1)

@@ -1,0 +1,61 @@
+"""ROUGE-L by rouge-score: the longest common subsequence of draft and reference."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
+from eval.studies import Pair
+from eval.text import Cleaning
+
+_BETA = 1.2
+
+
+class RougeL:
+    """See the card."""
+
+    key = "rouge"
+    version = "1"
+    width = 4
+    whole_run = False
+    reads_evidence = False
+    measures = (
+        mean_measure("ROUGE-L", Direction.HIGHER, column=0),
+        mean_measure("ROUGE-L β1.2", Direction.HIGHER, column=2),
+    )
+
+    def __init__(self, cleaning: Cleaning) -> None:
+        # imported late, because it brings nltk along
+        from rouge_score import rouge_scorer, tokenizers  # type: ignore[import-untyped] # noqa: PLC0415
+
+        class Words(tokenizers.Tokenizer):  # type: ignore[misc] # rouge-score has no types
+            def tokenize(self, text: str) -> list[str]:
+                return cleaning.words(text)
+
+        self._own: Any = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+        self._coco: Any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())
+        self.card = Card(
+            title="ROUGE-L",
+            formula="P and R = longest common subsequence / words of draft and of reference; "
+            "F = (1+β²)PR / (R+β²P), mean over studies",
+            words="ROUGE-L: rouge-score's own (lower case, letters and digits only, no stemmer); "
+            f"ROUGE-L β1.2: {cleaning.name}: {cleaning.what}",
+            convention="ROUGE-L has β = 1 as in rouge-score; ROUGE-L β1.2 is what COCO caption "
+            "scoring and most report-generation papers print",
+            source="Lin, ACL workshop 2004; rouge-score 0.1.2",
+        )
+
+    def score(self, pairs: Sequence[Pair]) -> Rows:
+        """One row a pair: float64 [N, 4]."""
+        return mean_rows([self._one(pair) for pair in pairs])
+
+    def _one(self, pair: Pair) -> tuple[float, float]:
+        own = self._own.score(pair.reference, pair.draft)["rougeL"]
+        coco = self._coco.score(pair.reference, pair.draft)["rougeL"]
+        below = coco.recall + _BETA**2 * coco.precision
+        weighted = (1 + _BETA**2) * coco.precision * coco.recall / below if below else 0.0
+        return own.fmeasure, weighted
+
+
+def family(setup: Setup) -> RougeL:
+    """ROUGE-L, twice: as rouge-score has it and as caption papers print it."""
+    return RougeL(setup.cleaning)

@@ -1,0 +1,104 @@
+"""What is scored: a study as the reference has it, and as a system has it. Knows no file format."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rag.schema import Status
+
+
+class Scope(StrEnum):
+    """The part of the report that is scored."""
+
+    REPORT = "report"
+    """Findings and impression as one text, or the report as it stands where it has no sections."""
+    FINDINGS = "findings"
+    IMPRESSION = "impression"
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The texts of one report; a section that is missing is empty, never a word for nothing."""
+
+    findings: str = ""
+    impression: str = ""
+    report: str = ""
+    """The whole report, where it was given without sections."""
+
+    def of(self, scope: Scope) -> str:
+        """The part that is scored, empty if it is missing."""
+        if scope is Scope.FINDINGS:
+            return self.findings
+        if scope is Scope.IMPRESSION:
+            return self.impression
+        return self.report or "\n".join(part for part in (self.findings, self.impression) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceStudy:
+    """One study as its radiologist reported it.
+
+    Attributes:
+        patient_id: equals the study id where the file names no patients.
+        split: "train", "val", ... where the file says so.
+    """
+
+    study_id: str
+    patient_id: str
+    texts: Texts
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CitedSentence:
+    """One sentence of a draft and the ids of the reports it cites."""
+
+    text: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One report the draft was made from."""
+
+    report_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedStudy:
+    """One study as a system reported it, or why it did not.
+
+    Attributes:
+        sentences: of the findings and of the impression, where the system cites its evidence.
+        evidence: nearest first.
+        confidence: higher is surer; None where the system does not say.
+        made_by: models, prompt and index, as far as the file names them.
+    """
+
+    study_id: str
+    status: Status
+    texts: Texts
+    findings_sentences: tuple[CitedSentence, ...] = ()
+    impression_sentences: tuple[CitedSentence, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    confidence: float | None = None
+    made_by: tuple[tuple[str, str], ...] = ()
+
+    def sentences(self, scope: Scope) -> tuple[CitedSentence, ...]:
+        """Cited sentences of the part that is scored."""
+        if scope is Scope.FINDINGS:
+            return self.findings_sentences
+        if scope is Scope.IMPRESSION:
+            return self.impression_sentences
+        return self.findings_sentences + self.impression_sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a measure sees of one study: the reference and a draft, which may be missing (empty)."""
+
+    study_id: str
+    reference: str
+    draft: str
+    sentences: tuple[CitedSentence, ...] = ()
+    evidence: tuple[Evidence, ...] = ()

@@ -1,0 +1,144 @@
+"""Measures on words, held against the reference implementations.
+
+`tests/golden/text_metrics.json` was made by `benchmarks/golden_text_metrics.py` with pycocoevalcap
+1.2 (its own tokeniser, BLEU, ROUGE, CIDEr-D and METEOR) and with sacrebleu and rouge-score alone.
+"""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval.metrics.base import Family, Rows, Setup
+from eval.metrics.registry import family
+from eval.studies import Pair
+from eval.text import CLEANINGS, COCO_PTB, R2GEN
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPECTED = json.loads((GOLDEN / "text_metrics.json").read_text(encoding="utf-8"))
+PAIRS = [
+    Pair(row["id"], row["reference"], row["draft"])
+    for row in map(json.loads, (GOLDEN / "text_pairs.jsonl").read_text("utf-8").splitlines())
+]
+SETUP = Setup(COCO_PTB, tuple(pair.reference for pair in PAIRS))
+
+needs_pycocoevalcap = pytest.mark.skipif(
+    find_spec("pycocoevalcap") is None, reason="pycocoevalcap 1.2 is not installed"
+)
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java runtime on PATH")
+
+
+def scores(built: Family, pairs: list[Pair]) -> dict[str, tuple[float, Rows]]:
+    """By measure: the score of all pairs, and of each."""
+    rows = built.score(pairs)
+    return {m.name: (float(m.combine(rows.sum(axis=0))), m.combine(rows)) for m in built.measures}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.study_id)
+def test_words_are_those_of_the_reference_tokeniser(pair: Pair) -> None:
+    words = EXPECTED["words"][pair.study_id]
+    assert COCO_PTB.joined(pair.reference) == words["reference"]
+    assert COCO_PTB.joined(pair.draft) == words["draft"]
+
+
+@pytest.mark.parametrize("key", ["bleu", "rouge", "cider"])
+def test_scores_are_those_of_the_reference_implementation(key: str) -> None:
+    for name, (whole, each) in scores(family(key, SETUP), PAIRS).items():
+        assert whole == pytest.approx(EXPECTED["all"][name], rel=1e-8), name
+        # pycocoevalcap smooths a single sentence without a match to something just above 0
+        expected = np.array(EXPECTED["each"][name])
+        assert each[each > 0] == pytest.approx(expected[each > 0], rel=1e-6), name
+        assert np.all(expected[each == 0] < 2e-3), name
+
+
+def test_bleu_is_that_of_sacrebleu() -> None:
+    whole, _ = scores(family("bleu", SETUP), PAIRS)["BLEU-4"]
+    assert whole == pytest.approx(EXPECTED["all"]["sacrebleu BLEU-4"], rel=1e-12)
+
+
+@needs_pycocoevalcap
+@needs_java
+@pytest.mark.slow
+def test_meteor_is_that_of_the_jar_one_by_one_and_summed() -> None:
+    whole, each = scores(family("meteor", SETUP), PAIRS)["METEOR"]
+    assert whole == pytest.approx(EXPECTED["all"]["METEOR"], rel=1e-9)
+    assert each == pytest.approx(np.array(EXPECTED["each"]["METEOR"]), rel=1e-9)
+
+
+VOCABULARY = ["no", "lung", "clear", "left", "right", "effusion", "small"]
+WORDS = st.lists(st.sampled_from(VOCABULARY), max_size=12)
+TEXTS = st.lists(st.tuples(WORDS.filter(bool), WORDS), min_size=2, max_size=8)
+
+
+@needs_pycocoevalcap
+@settings(max_examples=60, deadline=None)
+@given(TEXTS)
+def test_any_words_score_as_in_pycocoevalcap(texts: list[tuple[list[str], list[str]]]) -> None:
+    from pycocoevalcap.bleu.bleu import Bleu  # noqa: PLC0415
+    from pycocoevalcap.cider.cider import Cider  # noqa: PLC0415
+    from pycocoevalcap.rouge.rouge import Rouge  # noqa: PLC0415
+
+    pairs = [Pair(str(i), " ".join(ref), " ".join(draft)) for i, (ref, draft) in enumerate(texts)]
+    references = {pair.study_id: [pair.reference] for pair in pairs}
+    drafts = {pair.study_id: [pair.draft] for pair in pairs}
+    setup = Setup(COCO_PTB, tuple(pair.reference for pair in pairs))
+
+    def theirs(scorer: Any, **options: int) -> Any:
+        return scorer.compute_score(references, drafts, **options)[0]
+
+    bleu = scores(family("bleu", setup), pairs)
+    for n, expected in enumerate(theirs(Bleu(4), verbose=0), 1):
+        if (found := bleu[f"BLEU-{n}"][0]) > 0:
+            assert found == pytest.approx(expected, rel=1e-6)
+        else:
+            assert expected < 2e-3
+    if all(draft for _, draft in texts):  # pycocoevalcap's ROUGE divides by an empty draft's length
+        found = scores(family("rouge", setup), pairs)["ROUGE-L β1.2"][0]
+        assert found == pytest.approx(theirs(Rouge()), rel=1e-9)
+    found = scores(family("cider", setup), pairs)["CIDEr-D"][0]
+    assert found == pytest.approx(theirs(Cider()), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("key", ["bleu", "rouge", "cider", "labels"])
+def test_a_missing_draft_scores_the_worst_and_a_perfect_one_the_best(key: str) -> None:
+    built = family(key, SETUP)
+    missing = [Pair(pair.study_id, pair.reference, "") for pair in PAIRS]
+    perfect = [Pair(pair.study_id, pair.reference, pair.reference) for pair in PAIRS]
+    best = scores(built, perfect)
+    for measure in built.measures:
+        whole, _ = scores(built, missing)[measure.name]
+        assert whole == measure.worst, measure.name
+        if "macro" not in measure.name:  # a label that is nowhere counts 0 there
+            assert best[measure.name][0] == pytest.approx(measure.high), measure.name
+
+
+@settings(max_examples=200)
+@given(st.text())
+def test_every_cleaning_gives_words_without_blanks(text: str) -> None:
+    for cleaning in CLEANINGS.values():
+        words = cleaning.words(text)
+        assert all(word and not any(c.isspace() for c in word) for word in words)
+        assert "\n" not in cleaning.joined(text)
+
+
+def test_r2gen_cleaning() -> None:
+    words = R2GEN.words("1. No effusion.. 2. A 1.5 cm (left-sided) nodule.\nDone")
+    assert words == [
+        "no",
+        "effusion",
+        ".",
+        "a",
+        "15",
+        "cm",
+        "left-sided",
+        "nodule",
+        ".",
+        "done",
+        ".",
+    ]
