@@ -16,9 +16,9 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
-from encoders.phantom import write_phantom_dicom
 
 from encoders.image_io import ImageReadError, read_image
+from encoders.phantom import write_phantom_dicom
 from rag.export import as_text
 from rag.pipeline import ReportPipeline, Study
 from rag.schema import Prediction, Status
@@ -54,7 +54,12 @@ def build_app(pipeline: ReportPipeline, settings: PageSettings) -> gr.Blocks:
                 upload = gr.File(label=strings.UPLOAD, elem_id="upload", height=120)
                 example = gr.Button(strings.EXAMPLE, size="sm", elem_id="example")
                 film = gr.Image(
-                    label=strings.FILM, format="png", interactive=False, elem_id="film", height=560
+                    label=strings.FILM,
+                    format="png",
+                    interactive=False,
+                    elem_id="film",
+                    height=560,
+                    buttons=["fullscreen"],
                 )
                 indication = gr.Textbox(label=strings.INDICATION, max_length=500)
                 with gr.Row():

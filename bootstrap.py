@@ -37,15 +37,13 @@ def main(steps):
             install_programs()
         else:
             install(step, f"[{number}/{len(steps)}]")
-    if not (APP / "bin" / "cxr-rag").exists():
-        pip(APP, ["--no-deps", "--editable", str(HERE)])
+    install_project()
 
 
 def install(step, position):
     """One requirements file into one environment, unless that was done before."""
     environment, requirements, options, gigabytes, what = STEPS[step]
-    digest = hashlib.sha256((HERE / requirements).read_bytes()).hexdigest()
-    stamp = environment / f"installed-{step}"
+    stamp, digest = stamp_of(environment, step, requirements)
     if stamp.exists() and stamp.read_text() == digest:
         return
     free = shutil.disk_usage(HERE).free / 1e9
@@ -58,6 +56,20 @@ def install(step, position):
     pip(environment, [*options, "--requirement", str(HERE / requirements)])
     stamp.write_text(digest)
     print(f"{position} done in {time.time() - started:.0f} s", flush=True)
+
+
+def install_project():
+    """The command `cxr-rag`, as a link to this folder; again when pyproject.toml has changed."""
+    stamp, digest = stamp_of(APP, "project", "pyproject.toml")
+    if not stamp.exists() or stamp.read_text() != digest:
+        pip(APP, ["--no-deps", "--editable", str(HERE)])
+        stamp.write_text(digest)
+
+
+def stamp_of(environment, step, source):
+    """The file that says a step is done, and what it must hold for that to be true."""
+    digest = hashlib.sha256((HERE / source).read_bytes()).hexdigest()
+    return environment / f"installed-{step}", digest
 
 
 def pip(environment, arguments):

@@ -147,3 +147,7 @@ def _say(line: str) -> None:
 def _fail(error: CxrRagError, code: int) -> None:
     typer.secho(f"cxr-rag: {error}", err=True, fg="red")
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

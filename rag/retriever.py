@@ -36,7 +36,7 @@ class FilmQuery:
 
 
 class ReportRetriever(BaseRetriever):
-    """The ``k`` nearest reports of a store, nearest first."""
+    """The ``k`` nearest reports of a store, nearest first; equal texts count once."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
@@ -52,6 +52,7 @@ class ReportRetriever(BaseRetriever):
             exclude_studies=query.studies,
             exclude_patients=query.patients,
             exclude_reports=query.reports,
+            distinct=True,
         )
         return found
 
@@ -59,7 +60,7 @@ class ReportRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         encoder: ImageTextEncoder = self.encoder
-        hits = self.store.query(encoder.embed_texts([query]), k or self.k)[0]
+        (hits,) = self.store.query(encoder.embed_texts([query]), k or self.k, distinct=True)
         return [to_document(hit) for hit in hits]
 
 
@@ -73,6 +74,7 @@ def to_document(hit: Hit) -> Document:
             "report_id": record.report_id,
             "study_id": record.study_id,
             "similarity": hit.similarity,
+            "copies": hit.copies,
             "labels": list(record.labels),
         },
     )

@@ -1,0 +1,85 @@
+"""Where the tests find data that cannot be redistributed, and the demo that the slow ones share."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+START_SECONDS = 900  # indexing 3 927 reports on two busy cores, then vLLM
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Films and reports that cannot be redistributed; the test is skipped where they are absent."""
+    folder = Path(os.environ.get("CXR_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "dicom" / "manifest.jsonl").is_file():
+        pytest.skip(f"CXR_DATA: no films at {folder}")
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A running `cxr-rag demo` with real parts."""
+
+    url: str
+    environment: dict[str, str]
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo as a newcomer starts it: real store, real encoder, vLLM with a real small model."""
+    home = tmp_path_factory.mktemp("home")
+    page_port, llm_port = _free_ports(2)
+    environment = {
+        **os.environ,
+        "CXR_RAG_HOME": str(home),
+        "CXR_RAG_LLM__URL": f"http://127.0.0.1:{llm_port}/v1",
+        "CXR_RAG_PAGE__PORT": str(page_port),
+    }
+    log = home / "demo.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rag.cli", "demo"],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    try:
+        _wait_for(log, "is open at", process)
+        yield Demo(f"http://127.0.0.1:{page_port}", environment, process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for probe in sockets:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in sockets]
+    for probe in sockets:
+        probe.close()
+    return ports
+
+
+def _wait_for(log: Path, words: str, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while words not in log.read_text(errors="replace"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(
+                f"the demo did not start (code {process.returncode}): {log.read_text()[-2000:]}"
+            )
+        time.sleep(0.5)
