@@ -99,7 +99,7 @@ def grey_film(dataset: Dataset, stored: Pixels, layout: Layout) -> RawFilm:
 def _colour_film(dataset: Dataset, stored: Pixels, layout: Layout) -> RawFilm:
     """Colour is shown as it is: windows and polarity are for grey values (PS3.3 C.11.2.1.2)."""
     top = (1 << min(layout.stored, 16)) - 1
-    codes = np.clip(stored, 0, 65535).astype(np.uint16)
+    codes = np.asarray(stored >> max(layout.stored - 16, 0)).astype(np.uint16)
     if layout.photometric == "PALETTE COLOR":
         try:
             brightness = palette_luminance(dataset, entries=top + 1)

@@ -73,7 +73,7 @@ def _parse(data: bytes, tags: list[str | int], *, stop_before_pixels: bool = Fal
     quiet()
     try:
         return dcmread(
-            io.BytesIO(_inflated(data)),
+            _Bounded(_inflated(data)),
             force=True,
             specific_tags=tags,  # type: ignore[arg-type]  # keywords and numbers may be mixed
             stop_before_pixels=stop_before_pixels,
@@ -87,6 +87,26 @@ def _parse(data: bytes, tags: list[str | int], *, stop_before_pixels: bool = Fal
             f"the DICOM header cannot be parsed ({type(error).__name__}): the file is damaged or "
             "cut short. Export it again.",
         ) from None
+
+
+class _Bounded(io.BytesIO):
+    """Bytes that can be read from so many times only.
+
+    pydicom reads one to three times an element. A hostile file of 16 MB holds two million empty
+    items, and would be parsed for a minute into gigabytes of objects.
+    """
+
+    _left = 300_000  # a film's header has a few hundred elements; this is two seconds' worth
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ImageReadError(
+                Reason.TOO_LARGE,
+                "the DICOM header has more elements than any film's: the file is damaged or made "
+                "to do harm. Export it again.",
+            )
+        return super().read(size)
 
 
 def quiet() -> None:

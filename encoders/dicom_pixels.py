@@ -21,6 +21,7 @@ from encoders.film import ImageReadError, Reason
 
 Pixels = NDArray[Any]
 
+_ITEM = b"\xfe\xff\x00\xe0"
 _RLE = "1.2.840.10008.1.2.5"
 _LOSSLESS = {  # besides those whose stream says so itself
     *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),
@@ -47,7 +48,7 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
             return _native(data, layout, np.dtype(order + dtype), warnings)
     data = content(dataset, "PixelData")
     size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
-    items = data.startswith(b"\xfe\xff\x00\xe0") and len(data) < size
+    items = data.startswith(_ITEM) and len(data) < size
     if getattr(raw(dataset, "PixelData"), "length", 0) == 0xFFFFFFFF or items:
         return _luminance(_compressed(dataset, data, layout), layout)
     pixels = _uncompressed(dataset, data, layout, warnings)
@@ -187,6 +188,7 @@ def _luminance(pixels: Pixels, layout: Layout) -> Pixels:
         return pixels
     if layout.photometric in ("YBR_FULL", "YBR_FULL_422"):
         return pixels[..., 0]
-    red, green, blue = (pixels[..., i].astype(np.float32) for i in range(3))
+    wide = np.dtype("f4" if pixels.dtype.itemsize <= 2 else "f8")
+    red, green, blue = (pixels[..., i].astype(wide) for i in range(3))
     grey: Pixels = np.rint(red * _RED + green * _GREEN + blue * _BLUE).astype(pixels.dtype)
     return grey

@@ -19,6 +19,7 @@ from dicom_files import dicom, ramp, ready_made_dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from encoders.base import View
@@ -220,6 +221,31 @@ def test_wrong_transfer_syntax(written: str, claimed: str) -> None:
     assert np.array_equal(read_image(wrong).pixels, read_image(right).pixels)
 
 
+def test_window_and_rescale_of_an_enhanced_object() -> None:
+    """Enhanced objects keep them in functional groups (PS3.3 C.7.6.16)."""
+    stored = ramp(12)
+    window, rescale, shared, frame = Dataset(), Dataset(), Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = 1000, 1500
+    rescale.RescaleSlope, rescale.RescaleIntercept = 0.5, 10
+    shared.PixelValueTransformationSequence = [rescale]
+    frame.FrameVOILUTSequence = [window]
+    grouped = dicom(
+        stored,
+        BitsStored=12,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=[frame],
+    )
+    flat = dicom(
+        stored,
+        BitsStored=12,
+        WindowCenter=1000,
+        WindowWidth=1500,
+        RescaleSlope=0.5,
+        RescaleIntercept=10,
+    )
+    assert np.array_equal(read_image(grouped).pixels, read_image(flat).pixels)
+
+
 def test_pixel_data_a_little_short_or_long() -> None:
     stored = ramp(12)
     whole = stored.astype("<u2").tobytes()
@@ -273,6 +299,20 @@ def bomb_in_a_stream() -> bytes:
     return bytes(data)
 
 
+def item_bomb() -> bytes:
+    """A sequence of a million empty items, which would take half a minute and a gigabyte."""
+    start = struct.pack("<HH2sHL", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF)
+    return bytes(128) + b"DICM" + start + struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 1_000_000
+
+
+def nesting_bomb() -> bytes:
+    """Sequences in sequences, a hundred thousand deep."""
+    start = struct.pack("<HH2sHL", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF)
+    return (
+        bytes(128) + b"DICM" + (start + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 100_000
+    )
+
+
 def deflated_bomb() -> bytes:
     data = dicom(ramp(12), syntax=files.DEFLATED, **WINDOW)
     body = zlib.compressobj(9, wbits=-15)
@@ -309,6 +349,8 @@ REFUSED: list[tuple[str, Callable[[], bytes], Reason, str]] = [
     ("huge PNG", lambda: png_header(60000, 60000), Reason.TOO_LARGE, "width = 60000"),
     ("huge stream", bomb_in_a_stream, Reason.BAD_HEADER, "60000 rows"),
     ("deflated bomb", deflated_bomb, Reason.TOO_LARGE, "inflates"),
+    ("item bomb", item_bomb, Reason.TOO_LARGE, "more elements"),
+    ("nesting bomb", nesting_bomb, Reason.BAD_HEADER, "RecursionError"),
     ("4 samples", lambda: dicom(PIXELS, SamplesPerPixel=4), Reason.UNSUPPORTED, "SamplesPerPixel"),
     ("12 allocated", lambda: dicom(PIXELS, BitsAllocated=12), Reason.UNSUPPORTED, "BitsAllocated"),
     ("HSV", lambda: dicom(PIXELS, PhotometricInterpretation="HSV"), Reason.UNSUPPORTED, "HSV"),
