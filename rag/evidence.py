@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rag.claims import Claim, claims_of
+from rag.sanitise import neutralise
 from rag.schema import Hit, ReportRecord, Section, Span
-from rag.sentences import sentence_spans
+from rag.sentences import sentence_spans, without_list_number
 from rag.statements import Reading, read_sentence
 from rag.words import tokens
 
@@ -30,8 +31,12 @@ def read_evidence(hits: Sequence[Hit]) -> dict[str, list[EvidenceSentence]]:
 
 
 def _sentences(record: ReportRecord) -> Iterator[EvidenceSentence]:
+    clean = {section: neutralise(record.section(section))[0] for section in Section}
     for span in record.sentences or _spans(record):
-        reading = read_sentence(record.sentence(span))
+        text = record.sentence(span)
+        if text not in clean[span.section]:
+            continue  # an order to a language model is no evidence
+        reading = read_sentence(without_list_number(text))
         claims = tuple(claims_of(reading))
         yield EvidenceSentence(record.report_id, span, reading, claims, words_of(reading.text))
 

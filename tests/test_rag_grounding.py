@@ -1,0 +1,192 @@
+"""The checker against pairs written by hand; see docs/grounding.md for how they came to be."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.grounding import DraftCheck, Reason, SentenceCheck, Verdict, check_draft
+from rag.sanitise import is_suspect
+from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Section
+from rag.sentences import with_sentences
+
+GOLDEN = Path(__file__).parent / "golden" / "grounding_pairs.jsonl"
+PAIRS = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CONTRADICTED = Verdict.CONTRADICTED.value
+
+
+def hit(report_id: str, findings: str, impression: str = "", rank: int = 1) -> Hit:
+    record = ReportRecord(report_id, f"s{report_id}", f"p{report_id}", findings, impression)
+    return Hit(with_sentences(record), 0.5, rank)
+
+
+def draft(text: str, *sources: str) -> Draft:
+    return Draft(findings=(DraftSentence(text, sources),))
+
+
+def check(text: str, evidence: str, **options: object) -> SentenceCheck:
+    checked: DraftCheck = check_draft(draft(text, "R1"), [hit("R1", evidence)], **options)  # type: ignore[arg-type]
+    return checked.sentences[0]
+
+
+def verdicts(split: str) -> list[tuple[dict[str, str], SentenceCheck]]:
+    return [
+        (
+            pair,
+            check_draft(
+                draft(pair["sentence"], "R1"),
+                [hit("R1", pair["findings"], pair["impression"])],
+                prior=pair.get("prior", ""),
+            ).sentences[0],
+        )
+        for pair in PAIRS
+        if pair["split"] == split
+    ]
+
+
+@pytest.mark.parametrize(("split", "agreement"), [("dev", 1.0), ("held-out", 0.95)])
+def test_golden_pairs(split: str, agreement: float) -> None:
+    checked = verdicts(split)
+    assert len(checked) >= 190
+    table = Counter((pair["verdict"], found.verdict.value) for pair, found in checked)
+    agreed = sum(n for (wanted, got), n in table.items() if wanted == got)
+    assert agreed / len(checked) >= agreement, table
+
+    called_supported = sum(n for (_, got), n in table.items() if got == Verdict.SUPPORTED)
+    assert table[Verdict.SUPPORTED, Verdict.SUPPORTED] / called_supported >= 0.98
+
+    injected = sum(n for (wanted, _), n in table.items() if wanted == CONTRADICTED)
+    assert 1 - table[CONTRADICTED, Verdict.SUPPORTED] / injected >= 0.95
+    assert table[CONTRADICTED, CONTRADICTED] / injected >= 0.95
+
+
+@pytest.mark.parametrize("split", ["dev", "held-out"])
+def test_the_reason_is_named(split: str) -> None:
+    explained = [(pair, found) for pair, found in verdicts(split) if "reason" in pair]
+    named = [
+        pair["reason"] in {issue.reason.value for issue in found.issues}
+        for pair, found in explained
+    ]
+    assert sum(named) / len(named) >= 0.9
+
+
+def test_a_verbatim_copy_is_supported_with_its_place() -> None:
+    evidence = hit("R1", "No effusion.", "1. Unusual Zebra sign.  2. Heart is normal.")
+    found = check_draft(draft("unusual  zebra sign", "R1"), [evidence]).sentences[0]
+    assert found.verdict is Verdict.SUPPORTED
+    (support,) = found.support
+    assert support.verbatim
+    assert support.span.section is Section.IMPRESSION
+    assert evidence.record.sentence(support.span).startswith("1. Unusual Zebra sign.")
+
+
+def test_a_verbatim_copy_still_may_not_invent_a_prior_or_hide_a_word() -> None:
+    found = check("Effusion is unchanged.", "Effusion is unchanged.")
+    assert (found.verdict, found.issues[0].reason) == (Verdict.PARTLY, Reason.PRIOR)
+    assert found.sentence.text[found.issues[0].start : found.issues[0].end] == "unchanged"
+    found = check("XXXX effusion.", "XXXX effusion.")
+    assert (found.verdict, found.issues[0].reason) == (Verdict.PARTLY, Reason.PLACEHOLDER)
+
+
+def test_sources() -> None:
+    hits = [hit("R1", "Small left effusion."), hit("R2", "Heart is normal.", rank=2)]
+    none = check_draft(draft("Small left effusion."), hits).sentences[0]
+    assert (none.verdict, none.issues[0].reason) == (Verdict.UNSUPPORTED, Reason.NO_SOURCE)
+    unknown = check_draft(draft("Small left effusion.", "R9"), hits).sentences[0]
+    assert unknown.verdict is Verdict.UNSUPPORTED
+    assert unknown.issues[0] == unknown.issues[0].__class__(Reason.UNKNOWN_SOURCE, "R9")
+    idle = check_draft(draft("Small left effusion.", "R1", "R2"), hits).sentences[0]
+    assert idle.verdict is Verdict.SUPPORTED
+    assert idle.idle_sources == ("R2",)
+
+
+def test_two_reports_may_carry_one_sentence_together() -> None:
+    hits = [
+        hit("R1", "There is a small left effusion."),
+        hit("R2", "The heart is enlarged.", rank=2),
+    ]
+    text = "Cardiomegaly and small left effusion."
+    assert check_draft(draft(text, "R1"), hits).sentences[0].verdict is Verdict.PARTLY
+    assert check_draft(draft(text, "R1", "R2"), hits).sentences[0].verdict is Verdict.SUPPORTED
+
+
+def test_a_cited_report_that_denies_is_a_contradiction_an_uncited_one_is_a_vote() -> None:
+    hits = [hit("R1", "There is a left effusion."), hit("R2", "No effusion.", rank=2)]
+    hits.append(hit("R3", "Possible effusion.", rank=3))
+    cited = check_draft(draft("Left effusion is present.", "R1", "R2"), hits)
+    assert cited.sentences[0].verdict is Verdict.CONTRADICTED
+    assert cited.sentences[0].issues[0].report_id == "R2"
+    alone = check_draft(
+        draft("Left effusion is present.", "R1"), hits, image_labels={"Pleural Effusion": 0.81}
+    )
+    assert alone.sentences[0].verdict is Verdict.SUPPORTED
+    (vote,) = alone.votes
+    assert (vote.present, vote.possible, vote.absent) == (("R1",), ("R3",), ("R2",))
+    assert str(vote) == (
+        "1 of 3 reports say pleural effusion; 1 possibly; 1 deny it; image probability 0.81"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "evidence", "probability", "verdict"),
+    [
+        ("Effusion is seen.", "There is an effusion.", 0.001, Verdict.CONTRADICTED_BY_IMAGE),
+        ("Effusion is seen.", "There is an effusion.", 0.5, Verdict.SUPPORTED),
+        ("No effusion is seen.", "There is no effusion.", 0.95, Verdict.CONTRADICTED_BY_IMAGE),
+        ("No effusion is seen.", "There is no effusion.", 0.5, Verdict.SUPPORTED),
+        ("Possible effusion.", "There is a possible effusion.", 0.001, Verdict.SUPPORTED),
+        # what the evidence denies is a contradiction by evidence first
+        ("Effusion is seen.", "No effusion.", 0.001, Verdict.CONTRADICTED),
+    ],
+)
+def test_image_labels(text: str, evidence: str, probability: float, verdict: Verdict) -> None:
+    labels = {"Pleural Effusion": probability}
+    assert check(text, evidence, image_labels=labels).verdict is verdict
+
+
+def test_a_prior_must_speak_of_the_same_thing() -> None:
+    evidence = "Small left effusion. Heart is enlarged."
+    text = "Small left effusion, unchanged."
+    assert check(text, evidence, prior="Small left effusion.").verdict is Verdict.SUPPORTED
+    assert check(text, evidence, prior="Fracture of the left rib.").verdict is Verdict.PARTLY
+    assert check(text, evidence).verdict is Verdict.PARTLY
+
+
+def test_no_hits_and_no_draft() -> None:
+    assert check_draft(Draft(), []) == DraftCheck((), ())
+    assert check_draft(draft("No effusion.", "R1"), []).sentences[0].verdict is Verdict.UNSUPPORTED
+    assert check_draft(draft("", "R1"), [hit("R1", "No effusion.")]).flagged
+
+
+SIDES = st.sampled_from(["left", "right"])
+SIZES = st.sampled_from(["small", "moderate", "large"])
+THINGS = st.sampled_from(["effusion", "pneumothorax", "opacity", "nodule", "pleural thickening"])
+
+
+@given(SIZES, SIDES, THINGS)
+def test_turned_round_in_any_way_is_never_supported(size: str, side: str, thing: str) -> None:
+    evidence = f"There is a {size} {side} {thing}."
+    other_side = "right" if side == "left" else "left"
+    other_size = "large" if size == "small" else "small"
+    same = check(f"{size.capitalize()} {side} {thing} is noted.", evidence)
+    assert same.verdict is Verdict.SUPPORTED
+    for text in (
+        f"There is a {size} {other_side} {thing}.",
+        f"There is a {other_size} {side} {thing}.",
+        f"There is no {side} {thing}.",
+        f"No {thing}.",
+    ):
+        assert check(text, evidence).verdict is Verdict.CONTRADICTED, text
+
+
+@given(st.text(max_size=120), st.text(max_size=200))
+def test_any_text_gets_a_verdict(text: str, evidence: str) -> None:
+    found = check(text, evidence)
+    if found.verdict is Verdict.SUPPORTED:
+        assert found.support
+        assert not found.issues
+    elif not is_suspect(evidence):
+        assert found.issues
