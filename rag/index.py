@@ -18,7 +18,6 @@ from rag.disk import disk_errors
 from rag.errors import StoreError, StoreMissingError
 from rag.index_plan import (
     IndexReport,
-    Plan,
     RemovedIds,
     Screen,
     collection_infos,
@@ -28,10 +27,10 @@ from rag.index_vectors import embed_missing, vectors_of
 from rag.index_writer import Content, write_edition
 from rag.self_test import forget_image_queries
 from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import ChromaIndex, Progress, chroma_facts
+from rag.store_chroma import Progress
 from rag.store_files import CHROMA, Manifest, check_files, current_edition, read_manifest
 from rag.store_journal import remove_journal
-from rag.store_opening import check_encoder, check_facts, own_store
+from rag.store_opening import check_encoder, own_store
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +90,14 @@ def build_index(
                     plan.records, encoder, directory, old=old, progress=progress
                 )
             content = Content(plan.records, plan.collections, removed, store_id, encoder)
-            extended = old if old is not None and _may_extend(plan, old) else None
+            stays = old is not None and not plan.something_goes
             index_id = write_edition(
-                directory, content, vector_of, base=extended, progress=progress
+                directory,
+                content,
+                vector_of,
+                base=old.path if old and stays else None,
+                apart=base is not None or bool(removed) or plan.something_kept_out,
+                progress=progress,
             ).index_id
             remove_journal(directory)
     report = with_fields(
@@ -146,7 +150,9 @@ def delete_from_index(
         with disk_errors(directory):
             remove_journal(directory)
             forget_image_queries(directory)
-        manifest = write_edition(directory, content, vectors_of(base), base=None, progress=progress)
+        manifest = write_edition(
+            directory, content, vectors_of(base), base=None, apart=True, progress=progress
+        )
     return IndexReport(
         removed=base.manifest.count - len(kept),
         kept=len(kept),
@@ -175,7 +181,9 @@ def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexRepo
             store_id=base.manifest.store_id,
             encoder=base.manifest,
         )
-        manifest = write_edition(directory, content, vectors_of(base), base=None, progress=progress)
+        manifest = write_edition(
+            directory, content, vectors_of(base), base=None, apart=True, progress=progress
+        )
     return IndexReport(
         kept=manifest.count,
         seconds=time.perf_counter() - started,
@@ -217,15 +225,3 @@ def _same_encoder(base: Edition, encoder: ImageTextEncoder) -> bool:
 
 def _has_chroma(base: Edition) -> bool:
     return (base.path / CHROMA / "chroma.sqlite3").is_file()
-
-
-def _may_extend(plan: Plan, base: Edition) -> bool:
-    """Whether Chroma's files may be copied and added to: nothing has left, and they are sound."""
-    if plan.report.removed or plan.report.changed or not base.manifest.count:
-        return False
-    if base.manifest.chroma != chroma_facts():
-        return False
-    with contextlib.suppress(StoreError), ChromaIndex.open(base.path) as index:
-        check_facts(index, base)
-        return True
-    return False

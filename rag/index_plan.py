@@ -86,11 +86,18 @@ class Plan:
         records: of all its collections, sorted by report id.
         collections: where they come from.
         report: what changes, without what only doing it can tell.
+        something_kept_out: a report of the collection is not among the records.
     """
 
     records: tuple[ReportRecord, ...]
     collections: tuple[CollectionInfo, ...]
     report: IndexReport
+    something_kept_out: bool
+
+    @property
+    def something_goes(self) -> bool:
+        """Whether a report or a text leaves the index."""
+        return bool(self.report.removed or self.report.changed)
 
     def changes_nothing(self, base: Edition) -> bool:
         """Whether the edition holds exactly this already."""
@@ -139,7 +146,8 @@ def make_plan(
         unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
         problems=tuple(problems),
     )
-    return Plan(records, collection_infos(records, infos), report)
+    kept_something_out = len(wanted) < len(corpus.records)
+    return Plan(records, collection_infos(records, infos), report, kept_something_out)
 
 
 def collection_infos(

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from rag.corpus import fingerprint
 from rag.disk import disk_errors, file_sha256
 from rag.errors import StoreError
+from rag.index_graph import write_graph, write_graph_apart
 from rag.schema import ReportRecord
-from rag.store_catalogue import Edition
-from rag.store_chroma import ChromaIndex, Progress, chroma_facts, collection_facts
+from rag.store_chroma import Progress, chroma_facts
 from rag.store_files import (
-    CHROMA,
     RECORDS,
     VECTORS,
     CollectionInfo,
@@ -36,8 +35,6 @@ from rag.store_files import (
 logger = logging.getLogger(__name__)
 
 VectorOf = Callable[[ReportRecord], NDArray[np.float32]]
-
-_PROBES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,8 @@ def write_edition(
     content: Content,
     vector_of: VectorOf,
     *,
-    base: Edition | None,
+    base: Path | None,
+    apart: bool,
     progress: Progress,
 ) -> Manifest:
     """Write, prove and publish an edition.
@@ -73,8 +71,9 @@ def write_edition(
         directory: of the store; its lock is ours.
         content: what it shall hold.
         vector_of: the vector of a record, float32 [dim], norm 1.
-        base: the edition that counts, if it may be built upon: Chroma's files are then copied and
-            added to. Nothing that has left the index may be in it, as Chroma keeps deleted rows.
+        base: the edition that counts, if nothing of it goes: Chroma's files are then copied and
+            added to. They must not be if something goes, as Chroma only marks rows as deleted.
+        apart: this process may hold what must not be in the index (see `rag.index_graph`).
         progress: told as work goes on.
 
     Raises:
@@ -85,12 +84,13 @@ def write_edition(
         building = new_building(directory)
     try:
         with disk_errors(directory):
-            vectors = _write_vectors(building, content, vector_of)
+            _write_vectors(building, content, vector_of)
             write_records(building, content.records)
             manifest = _manifest(building, content)
-        _write_chroma(building, content, vectors, manifest, base=base, progress=progress)
-        with disk_errors(directory):
             write_manifest(building, manifest)
+        write = write_graph_apart if apart else write_graph
+        write(building, base, progress=progress)
+        with disk_errors(directory):
             publish(directory)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -108,18 +108,13 @@ def _refuse_small_disk(directory: Path, content: Content) -> None:
         )
 
 
-def _write_vectors(building: Path, content: Content, vector_of: VectorOf) -> NDArray[np.float32]:
+def _write_vectors(building: Path, content: Content, vector_of: VectorOf) -> None:
     shape = (len(content.records), content.encoder.dim)
-    path = building / VECTORS
-    if not shape[0]:
-        np.save(path, np.empty(shape, np.float32))
-        return np.empty(shape, np.float32)
-    with path.open("wb") as file:  # not a map: a full disk would be a bus error there
+    with (building / VECTORS).open("wb") as file:  # not a map: a full disk is a bus error there
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for record in content.records:
             file.write(vector_of(record).astype("<f4").tobytes())
-    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _manifest(building: Path, content: Content) -> Manifest:
@@ -139,51 +134,3 @@ def _manifest(building: Path, content: Content) -> Manifest:
         chroma=chroma_facts(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _write_chroma(
-    building: Path,
-    content: Content,
-    vectors: NDArray[np.float32],
-    manifest: Manifest,
-    *,
-    base: Edition | None,
-    progress: Progress,
-) -> None:
-    facts = collection_facts(
-        content.encoder, store_id=content.store_id, fingerprint=manifest.fingerprint
-    )
-    if base is None:
-        index = ChromaIndex.create(building, facts, total=manifest.count)
-        rows = list(range(manifest.count))
-    else:
-        with disk_errors(building.parent):
-            shutil.copytree(base.path / CHROMA, building / CHROMA)
-        index = ChromaIndex.open(building)
-        index.describe(facts)
-        have = base.catalogue.row_of
-        rows = [n for n, record in enumerate(content.records) if record.report_id not in have]
-    with index:
-        index.add(
-            (content.records[row] for row in rows),
-            (vectors[row] for row in rows),
-            total=len(rows),
-            progress=progress,
-        )
-    _prove(building, content, vectors)
-
-
-def _prove(building: Path, content: Content, vectors: NDArray[np.float32]) -> None:
-    """Open what was written as a reader would, and look for a few reports where they must be."""
-    count = len(content.records)
-    rows = np.linspace(0, count - 1, min(count, _PROBES)).astype(np.intp)
-    with ChromaIndex.open(building) as index:
-        held = index.count()
-        answers = index.nearest(vectors[rows], 1) if held == count and count else []
-    if held != count:
-        raise StoreError(f"Chroma holds {held} of {count} reports: run the same command again")
-    row_of = {record.report_id: row for row, record in enumerate(content.records)}
-    found = [row_of[nearest] for nearest, *_ in answers]
-    near = np.einsum("rd,rd->r", vectors[rows], vectors[found]) > 1 - 1e-3
-    if near.sum() < 0.75 * len(rows):  # a graph may miss one; a wrong file misses nearly all
-        raise StoreError("Chroma does not find what was written: run the same command again")

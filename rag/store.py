@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.corpus import ids_in_path
+from rag.errors import StoreError
 from rag.exact import ExactSearch, Search
 from rag.graph_search import GraphSearch
 from rag.ranking import near_but_left_out, rank, rows_left_out, unit_rows
 from rag.schema import Hit, ReportRecord, Retrieval
-from rag.self_test import SelfTest, measure_recall, read_image_queries
+from rag.self_test import BROKEN, SelfTest, measure_recall, read_image_queries
 from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import ChromaIndex
+from rag.store_chroma import REBUILD, ChromaIndex
 from rag.store_files import (
     CollectionInfo,
     EncoderIdentity,
@@ -168,6 +169,8 @@ class ReportStore:
             raise ValueError(f"k is {k}; ask for one report or more")
         edition = self._refresh()
         queries = unit_rows(vectors, edition.manifest.dim)
+        if not len(queries):
+            return []
         left_out = rows_left_out(
             edition.catalogue,
             studies=exclude_studies,
@@ -265,10 +268,17 @@ def open_store(
     store = ReportStore(directory, edition, encoder=encoder, index=index, lock=lock, mode=mode)
     if self_test:
         try:
-            store.self_test = store.check_recall()
+            store.self_test = _tested(store)
         except BaseException:
             store.close()
             raise
-        if not store.self_test.passed:
-            logger.warning("the index misses neighbours: %s; use exact search", store.self_test)
     return store
+
+
+def _tested(store: ReportStore) -> SelfTest:
+    found = store.check_recall()
+    if found.recall < BROKEN:
+        raise StoreError(f"Chroma's graph in {store.directory} is broken ({found}): {REBUILD}")
+    if not found.passed:
+        logger.warning("the index misses neighbours: %s; exact search would not", found)
+    return found

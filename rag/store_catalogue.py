@@ -7,7 +7,7 @@ the order of ids. Texts stay on the disk (mapped) until a hit needs them.
 import json
 import mmap
 from collections.abc import Iterable, Iterator, KeysView
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -130,7 +130,7 @@ class Edition:
     manifest: Manifest
     vectors: NDArray[np.float32]
     catalogue: Catalogue
-    mark: tuple[int, int]
+    mark: tuple[int, int] = (0, 0)
 
 
 def open_edition(directory: Path) -> Edition:
@@ -145,12 +145,16 @@ def open_edition(directory: Path) -> Edition:
         mark = current_mark(directory)
         path = current_edition(directory)
         try:
-            manifest = read_manifest(path)
-            vectors = read_vectors(path, manifest)
-            return Edition(path, manifest, vectors, Catalogue(path, manifest), mark)
+            return replace(read_edition(path), mark=mark)
         except StoreError:
             if current_mark(directory) == mark:  # else it was replaced under our hands: once more
                 raise
+
+
+def read_edition(path: Path) -> Edition:
+    """Open one edition's folder, whether it counts or is being made."""
+    manifest = read_manifest(path)
+    return Edition(path, manifest, read_vectors(path, manifest), Catalogue(path, manifest))
 
 
 def _map(path: Path) -> mmap.mmap | bytes:

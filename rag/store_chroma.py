@@ -235,9 +235,15 @@ def _plan(total: int) -> tuple[list[int], int]:
 
 def _embedded(folder: Path) -> "Client":
     import chromadb  # noqa: PLC0415
+    from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415
 
-    with chroma_errors(folder):
-        client = chromadb.PersistentClient(folder, settings=_settings())
+    try:
+        with chroma_errors(folder):
+            client = chromadb.PersistentClient(folder, settings=_settings())
+    except StoreError:
+        # Chroma remembers a client that failed to start, and would hand it out again
+        SharedSystemClient._identifier_to_system.pop(str(folder), None)
+        raise
     return cast("Client", client)  # annotated as an interface that lacks close()
 
 

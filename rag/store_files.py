@@ -151,7 +151,7 @@ def read_vectors(edition: Path, manifest: Manifest) -> NDArray[np.float32]:
     path = edition / VECTORS
     try:
         vectors = np.load(path, mmap_mode="r" if manifest.count else None, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}): delete {edition.parent} and index again"
         ) from error

@@ -30,10 +30,9 @@ class FakeEncoder:
         return self._rows(texts)
 
     def _rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        rows = np.zeros((len(texts), self.dim))
-        for row, text in zip(rows, texts, strict=True):
-            for word in text.lower().split():
-                row += self._direction(word)
+        rows = np.stack(
+            [sum(self._direction(word) for word in text.lower().split()) for text in texts]
+        )
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
     def _direction(self, word: str) -> NDArray[np.float64]:
