@@ -182,9 +182,9 @@ def _encode(stored: Pixels, hidden: Mask | None) -> _Coded:
     slope = 1.0 if exact or high <= low else (high - low) / 65535.0
     codes = np.empty(stored.shape, np.uint16)
     for row in range(0, len(stored), 256):  # float64 of a block, not of the film
-        with np.errstate(invalid="ignore"):  # signalling NaNs complain about the cast
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is hidden, not of the film
             block = np.nan_to_num(stored[row : row + 256].astype(np.float64), nan=low)
-        codes[row : row + 256] = np.clip(np.rint((block - low) / slope), 0, 65535)
+            codes[row : row + 256] = np.clip(np.rint((block - low) / slope), 0, 65535)
     return _Coded(codes, slope, low)
 
 
