@@ -54,12 +54,14 @@ ROLE_LETTERS = {
     "but": "b",
     "with": "w",
     "cause": "y",
+    "due_to": "2",
     "place": "P",
     "or": "o",
     "and": "a",
     "verb": "i",
     "comma": ",",
     "semicolon": ";",
+    "tip": "1",
 }
 """Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``_`` is
 spent, a dot is any other word."""
@@ -82,6 +84,8 @@ _spent = _becomes("_")
 _RULES: tuple[_Rule, ...] = (
     # not obscuring -> says nothing
     (re.compile(r"t[._]{0,2}O"), _spent),
+    # history of pneumothorax; none today
+    (re.compile(r";(?=r)"), _becomes(",")),
     # no longer (seen) -> resolved
     (re.compile(r"K[._]{0,2}[sV]?"), _becomes("r")),
     # not clearly seen, cannot be assessed -> obscured
@@ -109,10 +113,11 @@ _RULES: tuple[_Rule, ...] = (
     # may have resolved
     (re.compile(r"[uGl][._ip]{0,2}[rX]"), _becomes("q", last=True)),
     # may be due to, likely secondary to
-    (re.compile(r"[uGl][._p]{0,2}y"), _becomes("u")),
+    (re.compile(r"[uGl][._p]{0,2}2"), _becomes("u")),
 )
 
 _NOT_SEEN = re.compile(r"t[._izWp]{0,3}s")
+_TIP_NOT_SEEN = re.compile(r"(?:1[.]{0,3}d|1)[^;bfdh]{0,4}r")
 _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
 
 
@@ -133,7 +138,8 @@ def rewrite(roles: str) -> str:
                 roles[: found.start()] + new + "_" * (len(found.group()) - 1) + roles[found.end() :]
             )
             found = pattern.search(roles, found.end())
-    return roles
+    # a tip that is not seen says that the tube is there
+    return _TIP_NOT_SEEN.sub(lambda found: found.group()[:-1] + "_", roles)
 
 
 _SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")

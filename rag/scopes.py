@@ -101,7 +101,7 @@ class Scopes:
 
     def _stops(self, state: str, at: int, end: int, *, reached: bool) -> bool:
         role = self.roles[at]
-        if role in "wy;b":
+        if role in "wy2;b":
             return True
         if state == "l":
             listed = _OR_FOLLOWS.match(self.roles, at, end)
@@ -139,7 +139,7 @@ class Scopes:
         found: list[int] = []
         for i in range(at - 1, -1, -1):
             role = self.roles[i]
-            if found and (i < start or role in "ibwyu"):
+            if found and (i < start or role in "ibwy2u"):
                 break
             if role in kinds:
                 found.append(i)
