@@ -73,6 +73,7 @@ class PredictedStudy:
         evidence: nearest first.
         confidence: higher is surer; None where the system does not say.
         made_by: models, prompt and index, as far as the file names them.
+        where: place in its file, for messages.
     """
 
     study_id: str
@@ -83,6 +84,7 @@ class PredictedStudy:
     evidence: tuple[Evidence, ...] = ()
     confidence: float | None = None
     made_by: tuple[tuple[str, str], ...] = ()
+    where: str = ""
 
     def sentences(self, scope: Scope) -> tuple[CitedSentence, ...]:
         """Cited sentences of the part that is scored."""

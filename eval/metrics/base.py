@@ -78,6 +78,8 @@ class Family(Protocol):
     card: Card
     measures: tuple[Measure, ...]
     width: int
+    batch: int
+    """Pairs to score between two writes to the cache; large where starting costs most."""
     whole_run: bool
     """Whether a study's row depends on the other drafts of its run (such rows are not cached)."""
     reads_evidence: bool

@@ -19,6 +19,7 @@ class Bleu:
     key = "bleu"
     version = "1"
     width = 10
+    batch = 1_000
     whole_run = False
     reads_evidence = False
 

@@ -23,6 +23,7 @@ class CiderD:
 
     key = "cider"
     width = 2
+    batch = 1_000
     whole_run = False
     reads_evidence = False
     measures = (mean_measure("CIDEr-D", Direction.HIGHER, column=0, high=10.0),)

@@ -11,10 +11,12 @@ from functools import lru_cache
 
 from eval.errors import NotAvailableError
 from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
+from eval.rules import rules_id
 from eval.studies import CitedSentence, Pair
 from rag.assertion import Polarity
 from rag.statements import Side, read_sentence
 
+_BOTH = frozenset({Side.BILATERAL})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -22,8 +24,8 @@ class Grounding:
     """See the card."""
 
     key = "grounding"
-    version = "1"
     width = 6
+    batch = 1_000
     whole_run = False
     reads_evidence = True
     card = Card(
@@ -44,6 +46,9 @@ class Grounding:
         mean_measure("citation precision", Direction.HIGHER, column=2),
         mean_measure("citation recall", Direction.HIGHER, column=4),
     )
+
+    def __init__(self) -> None:
+        self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 6].
@@ -68,13 +73,23 @@ class _Claim:
     sides: frozenset[Side]
 
     def follows_from(self, stated: Iterable["_Claim"]) -> bool:
-        """Whether a report states it: same finding and polarity, and every side it names."""
+        """Whether a report states it, on every side that is meant.
+
+        "No effusion" speaks of both sides, "an effusion" of either one.
+        """
         return any(
             self.finding == other.finding
             and self.polarity == other.polarity
-            and (self.sides <= other.sides or other.sides == {Side.BILATERAL})
+            and self._sides_follow(other)
             for other in stated
         )
+
+    def _sides_follow(self, other: "_Claim") -> bool:
+        if other.sides in {_BOTH, self.sides}:
+            return True
+        if self.polarity is Polarity.NEGATIVE:
+            return not other.sides
+        return self.sides < other.sides
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,13 @@
 """F1 of the findings that a report names: CheXpert-14 by this project's rule-based labeller."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
+from eval.rules import rules_id
 from eval.studies import Pair
 from rag.labeller import LABELS, label_text
 
@@ -18,19 +17,6 @@ FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusi
 MAPPINGS = {"u=1": ("positive", "uncertain"), "u=0": ("positive",)}
 """What counts as positive, by the name printed with the score."""
 
-LABELLER_FILES = (
-    "assertion.py",
-    "clauses.py",
-    "labeller.py",
-    "neutrals.py",
-    "phrases.py",
-    "schema.py",
-    "scopes.py",
-    "sentences.py",
-    "words.py",
-)
-"""The modules of rag that decide what a label is; a test holds this list against the imports."""
-
 _COUNTS = 3  # true positives, false positives, false negatives
 
 
@@ -39,16 +25,17 @@ class LabelF1:
 
     key = "labels"
     width = len(MAPPINGS) * len(LABELS) * _COUNTS
+    batch = 1_000
     whole_run = False
     reads_evidence = False
 
     def __init__(self) -> None:
-        self.version = f"1-{labeller_id()}"
+        self.version = f"1-{rules_id()}"
         self.card = Card(
             title="F1-14 and F1-5 of CheXpert labels",
             formula="F1 = 2TP / (2TP + FP + FN); micro sums the counts over labels, macro is the "
             "mean of the labels' F1",
-            words=f"none: cxr-rag's rule-based labeller ({labeller_id()}) reads both texts",
+            words=f"none: cxr-rag's rule-based labeller ({rules_id()}) reads both texts",
             convention="unmentioned = negative; u=1 counts 'uncertain' as positive, u=0 as "
             "negative; No Finding is one of the 14; a label that is nowhere has F1 0 in the macro "
             "mean, as in scikit-learn; F1-5: " + ", ".join(FIVE),
@@ -84,17 +71,6 @@ def label_matrix(text: str) -> NDArray[np.bool_]:
     return np.array(
         [[found.get(label) in counts for label in LABELS] for counts in MAPPINGS.values()]
     )
-
-
-@lru_cache(maxsize=1)
-def labeller_id() -> str:
-    """Name of this very labeller: a hash over its rules and words."""
-    digest = hashlib.sha256()
-    folder = files("rag")
-    lexicon = sorted(folder.joinpath("lexicon").iterdir(), key=lambda file: file.name)
-    for file in [*map(folder.joinpath, LABELLER_FILES), *lexicon]:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return f"labeller@{digest.hexdigest()[:8]}"
 
 
 def _counts(rows: Rows, mapping: int, labels: Sequence[str]) -> Rows:

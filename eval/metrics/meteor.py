@@ -27,6 +27,7 @@ class Meteor:
     key = "meteor"
     version = "1"
     width = 23
+    batch = 10_000
     whole_run = False
     reads_evidence = False
 

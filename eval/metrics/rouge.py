@@ -16,6 +16,7 @@ class RougeL:
     key = "rouge"
     version = "1"
     width = 4
+    batch = 1_000
     whole_run = False
     reads_evidence = False
     measures = (

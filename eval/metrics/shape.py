@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide, mean_measure
+from eval.rules import rules_id
 from eval.studies import Pair
 from rag.statements import mentions_prior
 
@@ -17,8 +18,8 @@ class Shape:
     """See the card."""
 
     key = "shape"
-    version = "1"
     width = 9
+    batch = 1_000
     whole_run = True
     reads_evidence = False
     card = Card(
@@ -48,6 +49,9 @@ class Shape:
         mean_measure("most common report", Direction.LOWER, column=5),
         mean_measure("invented-prior rate", Direction.LOWER, column=7),
     )
+
+    def __init__(self) -> None:
+        self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair of one run: float64 [N, 9]."""

@@ -1,0 +1,120 @@
+"""The command line of the harness: `cxr-rag eval score | compare | report | label | ...`.
+
+Parses and prints. Heavy modules are imported inside the commands, so that `--help` answers at
+once. Exit codes are those of `cxr-rag`: 2 for a command that cannot be carried out, 3 for data that
+cannot be scored.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Score drafts and embeddings, of this system or any other: files in, numbers out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class ScopeName(StrEnum):
+    """Part of the report that is scored."""
+
+    REPORT = "report"
+    FINDINGS = "findings"
+    IMPRESSION = "impression"
+
+
+class CleaningName(StrEnum):
+    """How text becomes words."""
+
+    COCO_PTB = "coco-ptb"
+    R2GEN = "r2gen"
+    CXR_REPORT_METRIC = "cxr-report-metric"
+
+
+ReferencesFile = Annotated[
+    Path,
+    typer.Option(
+        "--references",
+        help="Reports to score against: Open-I studies.jsonl, CSV or JSONL with study_id and "
+        "report (or findings, impression), or ReXrank JSON.",
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for the result; an older one is replaced.")
+]
+Samples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of patients.")]
+Seed = Annotated[int, typer.Option(help="Of every random draw.")]
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="predictions.jsonl, JSONL with study_id and report, or ReXrank JSON."),
+    ],
+    *,
+    references: ReferencesFile,
+    out: Out,
+    split: Annotated[str, typer.Option(help="Score this split of the references only.")] = "",
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the system was trained on or retrieves from: leak gate, baselines."
+        ),
+    ] = None,
+    train_split: Annotated[str, typer.Option(help="This split of --train only.")] = "",
+    scope: Annotated[ScopeName, typer.Option(help="What is scored.")] = ScopeName.REPORT,
+    measures: Annotated[
+        str, typer.Option(help="Comma-separated families, 'rules' or 'all'.")
+    ] = "rules",
+    cleaning: Annotated[
+        CleaningName, typer.Option(help="How text becomes words.")
+    ] = CleaningName.COCO_PTB,
+    name: Annotated[str, typer.Option(help="Name of the run; default: the file's name.")] = "",
+    samples: Samples = 10_000,
+    seed: Seed = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Score cache; default: in the user's cache folder.")
+    ] = None,
+) -> None:
+    """Score drafts against references, with trivial baselines, intervals and a leak gate."""
+    from eval.saving import save_generation  # noqa: PLC0415
+    from eval.studies import Scope  # noqa: PLC0415
+    from eval.tables import as_terminal  # noqa: PLC0415
+    from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
+
+    task = GenerationTask(
+        predictions=predictions,
+        references=references,
+        name=name or predictions.stem,
+        measures=_families(measures),
+        split=split,
+        train=train,
+        train_split=train_split,
+        scope=Scope(scope.value),
+        cleaning=cleaning.value,
+        samples=samples,
+        seed=seed,
+        cache=cache or _cache(),
+    )
+    scored = score_generation(task)
+    save_generation(scored, out)
+    typer.echo(as_terminal(scored.result))
+    typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)
+
+
+def _families(asked: str) -> tuple[str, ...]:
+    from eval.metrics.registry import KEYS, RULE_BASED  # noqa: PLC0415
+
+    named = {"rules": RULE_BASED, "all": KEYS}
+    keys = [word.strip() for word in asked.split(",")]
+    return tuple(dict.fromkeys(key for word in keys for key in named.get(word, (word,))))
+
+
+def _cache() -> Path:
+    from platformdirs import user_cache_path  # noqa: PLC0415
+
+    return user_cache_path("cxr-rag") / "scores.sqlite"

@@ -1,0 +1,130 @@
+"""Risk and coverage: what a run would score if it kept only the studies it is surest of.
+
+Owns the curve, the area under it (AURC) and the score at a coverage. The order comes from a run's
+own confidence; how well that orders is what the area tells.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.metrics.base import Direction, Measure, Rows
+from eval.stats import Interval, intervals, resample_counts
+
+_POINTS = 101  # of a drawn curve
+_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverage:
+    """One measure's curve.
+
+    Attributes:
+        coverage: float64 [P] in (0, 1], share of studies kept, surest first.
+        score: float64 [P], the measure over the studies kept.
+        aurc: mean over all coverages of the risk, which is the distance from the measure's best
+            value as a share of its range: 0 is best.
+        aurc_random: the AURC of a confidence that knows nothing: the risk at full coverage.
+        at: the coverage asked for, and the score there.
+    """
+
+    measure: str
+    coverage: NDArray[np.float64]
+    score: NDArray[np.float64]
+    aurc: float
+    aurc_interval: Interval
+    aurc_random: float
+    at: float
+    score_at: float
+    score_at_interval: Interval
+    score_all: float
+
+
+def has_risk(measure: Measure) -> bool:
+    """Whether a measure has a good end and a range, so that a distance from its best is a risk."""
+    bounded = math.isfinite(measure.low) and math.isfinite(measure.high)
+    return bounded and measure.direction is not Direction.NONE
+
+
+def risk_coverage(
+    rows: Rows,
+    confidence: Sequence[float],
+    groups: Sequence[str],
+    measure: Measure,
+    *,
+    at: float = 0.8,
+    samples: int = 1_000,
+    seed: int = 0,
+) -> RiskCoverage:
+    """The curve of one measure.
+
+    Args:
+        rows: float64 [N, S], the measure's own statistics.
+        confidence: of each study, higher is surer; ties count as any order of theirs would on
+            average (their rows are averaged).
+        groups: patient of each study, for the intervals.
+        measure: one that `has_risk`.
+        at: coverage in (0, 1] whose score is wanted.
+        samples: resamples of patients.
+        seed: of the draws.
+    """
+    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
+    ordered = _average_ties(rows[order], np.asarray(confidence, dtype=np.float64)[order])
+    scores = measure.combine(np.cumsum(ordered, axis=0))
+    _, patients = np.unique(np.asarray(groups)[order], return_inverse=True)
+    resampled = _resample(ordered, patients, measure, at=at, samples=samples, seed=seed)
+    aurc_interval, at_interval = intervals(resampled)
+    count = len(scores)
+    shown = np.unique(np.linspace(0, count - 1, min(_POINTS, count)).round().astype(int))
+    return RiskCoverage(
+        measure=measure.name,
+        coverage=(shown + 1) / count,
+        score=scores[shown],
+        aurc=float(np.nanmean(_risk(scores, measure))),
+        aurc_interval=aurc_interval,
+        aurc_random=float(_risk(scores[-1:], measure)[0]),
+        at=at,
+        score_at=float(scores[max(int(np.ceil(at * count)) - 1, 0)]),
+        score_at_interval=at_interval,
+        score_all=float(scores[-1]),
+    )
+
+
+def _average_ties(rows: Rows, confidence: NDArray[np.float64]) -> Rows:
+    """Rows of equal confidence replaced by their mean: sums are then those of a random order."""
+    _, places, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(sums, places, rows)
+    return np.asarray((sums / counts[:, None])[places], dtype=np.float64)
+
+
+def _risk(scores: Rows, measure: Measure) -> Rows:
+    best = measure.high if measure.direction is Direction.HIGHER else measure.low
+    return np.abs(best - scores) / (measure.high - measure.low)
+
+
+def _resample(
+    ordered: Rows,
+    patients: NDArray[np.intp],
+    measure: Measure,
+    *,
+    at: float,
+    samples: int,
+    seed: int,
+) -> Rows:
+    """AURC and score at a coverage of resampled patients: float64 [samples, 2]."""
+    found = []
+    block = max(1, _CELLS // max(ordered.size, 1))
+    for counts in resample_counts(int(patients.max()) + 1, samples=samples, seed=seed):
+        for start in range(0, len(counts), block):
+            weights = counts[start : start + block, patients]
+            kept = np.cumsum(weights, axis=1)
+            scores = measure.combine(np.cumsum(weights[:, :, None] * ordered, axis=1))
+            risk = np.where(weights > 0, _risk(scores, measure), 0.0)
+            aurc = (weights * np.nan_to_num(risk)).sum(axis=1) / kept[:, -1]
+            place = (kept >= at * kept[:, -1:]).argmax(axis=1)
+            found.append(np.stack([aurc, scores[np.arange(len(scores)), place]], axis=1))
+    return np.concatenate(found)

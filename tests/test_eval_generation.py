@@ -1,0 +1,293 @@
+"""The generation task from files to numbers: who counts, what leaks, what stands beside."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_studies import NORMAL, drafts, reports, write_jsonl
+
+from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
+from eval.results import read_jsonl, read_result
+from eval.saving import save_generation
+from eval.studies import Scope
+from eval.tasks.generation import GenerationTask, Scored, score_generation
+
+RULES = ("bleu", "rouge", "cider", "labels", "shape", "grounding")
+REFERENCES = reports(24)
+TRAIN = reports(30, first="T", seed=5)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> GenerationTask:
+    return GenerationTask(
+        predictions=write_jsonl(tmp_path / "p.jsonl", drafts(REFERENCES)),
+        references=write_jsonl(tmp_path / "r.jsonl", REFERENCES),
+        train=write_jsonl(tmp_path / "t.jsonl", TRAIN),
+        name="system",
+        measures=RULES,
+        samples=200,
+        cache=tmp_path / "cache.sqlite",
+    )
+
+
+def value(scored: Scored, measure: str, *, system: str = "system", subset: str = "all") -> float:
+    number = scored.result.number(system=system, subset=subset, measure=measure)
+    assert number is not None
+    assert number.value is not None
+    return number.value
+
+
+def test_every_number_has_n_a_direction_and_an_interval_around_it(task: GenerationTask) -> None:
+    result = score_generation(task).result
+    assert result.subsets() == ["all", "normal", "abnormal", "text not in train"]
+    assert result.systems() == ["system", "constant", "random", "top-1 copied", "oracle top-1"]
+    for number in result.numbers:
+        if number.value is None:  # nobody names one of the five labels in a normal study
+            assert ("F1-5" in number.measure, number.subset) == (True, "normal")
+            continue
+        assert number.low is not None
+        assert number.high is not None
+        assert number.low <= number.value + 1e-9
+        assert "F1" in number.measure or number.value <= number.high + 1e-9
+        assert 0 < number.n <= 24
+        assert number.direction
+
+
+def test_the_same_seed_gives_the_same_numbers(task: GenerationTask) -> None:
+    first = score_generation(task)
+    again = score_generation(replace(task, cache=None))
+    assert first.result.numbers == again.result.numbers
+    other = score_generation(replace(task, seed=1))
+    assert other.result.numbers != first.result.numbers
+
+
+def test_a_study_without_a_draft_scores_the_worst_and_is_counted(task: GenerationTask) -> None:
+    rows = drafts(REFERENCES)
+    rows[1] |= {"status": "failed", "findings": [], "impression": []}
+    rows[2] |= {"status": "abstained", "findings": [], "impression": []}
+    write_jsonl(task.predictions, rows[:-1])
+    scored = score_generation(task)
+    assert scored.result.dataset["missing_predictions"] == {
+        "failed": 1,
+        "abstained": 1,
+        "not in the file": 1,
+    }
+    for key, family in scored.families.items():
+        for place in (1, 2, 23):
+            row = scored.statistics["system", key][place]
+            for measure in family.measures:
+                found = float(measure.combine(row))
+                assert np.isnan(found) or found == measure.worst, measure.name
+    assert scored.result.number(system="system", subset="all", measure="words").n == 21
+    assert scored.result.number(system="system", subset="all", measure="BLEU-4").n == 24
+
+
+def test_no_draft_for_a_third_costs_a_third_of_a_mean(task: GenerationTask) -> None:
+    whole = value(score_generation(task), "ROUGE-L")
+    rows = drafts(REFERENCES)
+    write_jsonl(task.predictions, rows[::3])
+    scored = score_generation(task)
+    each = scored.families["rouge"].measures[0].combine(scored.statistics["system", "rouge"])
+    assert value(scored, "ROUGE-L") == pytest.approx(each[::3].sum() / 24)
+    assert value(scored, "ROUGE-L") < whole / 2
+
+
+def test_the_oracle_beats_copying_and_a_perfect_system_beats_all(task: GenerationTask) -> None:
+    perfect = [
+        {"study_id": r["study_id"], "report": f"{r['findings']}\n{r['impression']}"}
+        for r in REFERENCES
+    ]
+    write_jsonl(task.predictions, perfect)
+    scored = score_generation(task)
+    assert value(scored, "BLEU-4") == pytest.approx(1)
+    assert value(scored, "micro F1-14 (u=1)") == pytest.approx(1)
+    oracle, random, constant = (
+        value(scored, "ROUGE-L", system=name) for name in ("oracle top-1", "random", "constant")
+    )
+    assert 1 > oracle > max(random, constant)
+    assert "top-1 copied" in scored.result.not_available
+    assert "grounding" in scored.result.not_available
+
+
+def test_constant_is_the_most_common_training_report(task: GenerationTask) -> None:
+    scored = score_generation(task)
+    (constant,) = {pair.draft for run in scored.runs[1:2] for pair in run.pairs}
+    assert constant == f"{NORMAL}\nNormal chest."
+    assert value(scored, "most common report", system="constant") == 1
+
+
+def test_without_training_data_baselines_come_from_other_patients(task: GenerationTask) -> None:
+    scored = score_generation(replace(task, train=None))
+    assert scored.result.dataset["baselines_from"] == "the references of the other patients"
+    assert any("not checked" in note for note in scored.result.notes)
+    texts = {s.study_id: (s.patient_id, s.texts.of(Scope.REPORT)) for s in scored.study_set.studies}
+    for run in scored.runs[1:]:
+        if run.name in {"random", "oracle top-1"}:
+            for pair in run.pairs:
+                owners = {patient for patient, text in texts.values() if text == pair.draft}
+                assert owners - {texts[pair.study_id][0]}, run.name
+
+
+def test_the_leak_gate(task: GenerationTask, tmp_path: Path) -> None:
+    def with_train(**changed: Any) -> GenerationTask:
+        rows = [TRAIN[0] | changed, *TRAIN[1:]]
+        return replace(task, train=write_jsonl(tmp_path / "leak.jsonl", rows))
+
+    with pytest.raises(
+        EvalLeakError, match=r"1 studies are scored and in the training data(.|\n)*S001"
+    ):
+        score_generation(with_train(study_id="S001"))
+    with pytest.raises(EvalLeakError, match=r"1 patients(.|\n)*Sp003"):
+        score_generation(with_train(patient_id="Sp003"))
+    rows = drafts(REFERENCES)
+    rows[4]["evidence"][0]["report_id"] = "S004"
+    write_jsonl(task.predictions, rows)
+    with pytest.raises(EvalLeakError, match="study S004 was drafted from the report of S004"):
+        score_generation(task)
+
+
+def test_equal_texts_are_counted_and_taken_out_in_a_table_of_their_own(
+    task: GenerationTask,
+) -> None:
+    scored = score_generation(task)
+    seen = scored.result.dataset["texts_in_train"]
+    assert seen >= 8  # every third reference is the normal one, which is in train too
+    number = scored.result.number(system="system", subset="text not in train", measure="BLEU-1")
+    assert number.n == 24 - seen
+
+
+def test_a_study_the_references_do_not_have_is_named_by_its_line(task: GenerationTask) -> None:
+    rows = drafts(REFERENCES)
+    rows[3]["study_id"] = "S999"
+    write_jsonl(task.predictions, rows)
+    with pytest.raises(EvalDataError, match="line 4: the study S999 is unknown"):
+        score_generation(task)
+    rows = [row | {"split": "val" if at < 20 else "train"} for at, row in enumerate(REFERENCES)]
+    write_jsonl(task.references, rows)
+    write_jsonl(task.predictions, drafts(REFERENCES))
+    with pytest.raises(EvalDataError, match="line 21: the study S020 is in split 'train'"):
+        score_generation(replace(task, split="val"))
+
+
+def test_a_missing_section_stays_missing(task: GenerationTask) -> None:
+    rows = [row | ({"impression": None} if at < 5 else {}) for at, row in enumerate(REFERENCES)]
+    write_jsonl(task.references, rows)
+    scored = score_generation(replace(task, scope=Scope.IMPRESSION))
+    assert scored.result.dataset["without_section"] == 5
+    assert len(scored.study_set) == 19
+    assert not any("none" in text.lower() for text in scored.study_set.texts)
+    assert score_generation(task).result.dataset["without_section"] == 0
+
+
+def test_sections_that_are_not_there_cannot_be_scored(task: GenerationTask) -> None:
+    write_jsonl(task.predictions, [{"study_id": "S001", "report": "The lungs are clear."}])
+    with pytest.raises(EvalUsageError, match="no prediction has its findings apart"):
+        score_generation(replace(task, scope=Scope.FINDINGS))
+    write_jsonl(task.references, [{"study_id": "S001", "report": "Clear."}])
+    with pytest.raises(EvalUsageError, match="no findings in any study"):
+        score_generation(replace(task, scope=Scope.FINDINGS))
+
+
+def test_grounding_knows_what_was_cited_and_what_was_not(task: GenerationTask) -> None:
+    evidence = [
+        {"report_id": "T001", "text": "Small left effusion. The heart is large."},
+        {"report_id": "T002", "text": "No pneumothorax."},
+    ]
+
+    def rate(*sentences: tuple[str, list[str]]) -> list[float]:
+        findings = [{"text": text, "sources": sources} for text, sources in sentences]
+        row = {"study_id": "S001", "findings": findings, "evidence": evidence}
+        write_jsonl(task.predictions, [row])
+        scored = score_generation(replace(task, measures=("grounding",)))
+        rows = scored.statistics["system", "grounding"][1]
+        return [float(m.combine(rows)) for m in scored.families["grounding"].measures]
+
+    assert rate(("The heart is large.", ["T001"])) == [0, 1, 1]
+    assert rate(("The heart is large.", ["T002"])) == [0, 0, 0]
+    assert rate(("The heart is large.", [])) == [0, 0, 0]
+    assert rate(("The heart is large.", ["T001", "T002"])) == [0, 0.5, 1]
+    assert rate(("The heart is large.", ["T001", "invented"])) == [0, 0.5, 1]
+    assert rate(("There is a left pleural effusion.", ["T001"])) == [0, 1, 1]
+    assert rate(("There is a right pleural effusion.", ["T001"])) == [1, 0, 0]
+    assert rate(("There is no pleural effusion.", ["T001"])) == [1, 0, 0]
+    assert rate(("There is pulmonary edema.", ["T001"]), ("No pneumothorax.", ["T002"])) == [
+        0.5,
+        0.5,
+        0.5,
+    ]
+    mixed = "Left pleural effusion without pneumothorax."
+    assert rate((mixed, ["T001"])) == [0, 1, 0]
+    assert rate((mixed, ["T001", "T002"])) == [0, 1, 1]
+
+
+def test_risk_falls_when_confidence_knows(task: GenerationTask) -> None:
+    curves = score_generation(task).result.curves["risk_coverage"]
+    rouge = next(curve for curve in curves if curve["measure"] == "ROUGE-L")
+    assert rouge["aurc"] < rouge["aurc_random"]
+    assert rouge["aurc_low"] <= rouge["aurc"] <= rouge["aurc_high"]
+    assert rouge["score_at"] > rouge["score_all"]
+    rows = [row | {"confidence": None} for row in drafts(REFERENCES)]
+    write_jsonl(task.predictions, rows)
+    assert score_generation(task).result.curves["risk_coverage"] == []
+
+
+def test_what_is_saved_comes_back(task: GenerationTask, tmp_path: Path) -> None:
+    scored = score_generation(task)
+    out = tmp_path / "out"
+    save_generation(scored, out)
+    assert read_result(out).numbers == scored.result.numbers
+    rows = read_jsonl(out / "scores.jsonl")
+    assert len(rows) == 24
+    assert set(rows[0]["scores"]) == set(scored.result.systems())
+    kept = (out / "scores.jsonl").read_text()
+    assert "pneumothorax" not in kept
+    assert "clear" not in kept  # scores can be published, texts lie apart
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
+    task: GenerationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored, out = score_generation(task), tmp_path / "out"
+    save_generation(scored, out)
+    before = (out / "result.json").read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(np, "savez_compressed", full)
+        with pytest.raises(EvalDataError, match="No space left"):
+            save_generation(scored, out)
+    assert (out / "result.json").read_bytes() == before
+    assert not list(tmp_path.glob(".out*"))
+    save_generation(scored, out)
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.tex").write_text("precious")
+    with pytest.raises(EvalUsageError, match="is no evaluation"):
+        save_generation(scored, other)
+    assert (other / "chapter.tex").read_text() == "precious"
+
+
+def test_a_result_of_another_schema_or_a_torn_one_is_refused(
+    task: GenerationTask, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    save_generation(score_generation(task), out)
+    path = out / "result.json"
+    text = path.read_text()
+    path.write_text(text.replace("cxr-rag-eval/1", "cxr-rag-eval/9"))
+    with pytest.raises(EvalDataError, match="schema 'cxr-rag-eval/9'"):
+        read_result(out)
+    path.write_text(text[: len(text) // 2])
+    with pytest.raises(EvalDataError, match="damaged"):
+        read_result(out)
+    path.write_text(json.dumps([]))
+    with pytest.raises(EvalDataError, match="damaged"):
+        read_result(out)
+    with pytest.raises(EvalUsageError, match="no evaluation"):
+        read_result(tmp_path)
