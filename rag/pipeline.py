@@ -20,7 +20,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.json import parse_partial_json
 
 from encoders.base import ImageTextEncoder
-from encoders.image_io import ImageReadError, read_header_identity, read_image
+from encoders.image_io import BLANK, ImageReadError, read_header_identity, read_image
 from prompts.render import PromptTemplate, render
 from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
@@ -131,6 +131,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
             identity = read_header_identity(study.source)
         latest = replace(latest, warnings=image.warnings)
         yield latest
+        if BLANK in image.warnings:
+            yield replace(latest, status=Status.ABSTAINED, error="BlankFilm", reason=BLANK)
+            return
         with clock.stage("encode"):
             vector = self.encoder.embed_images([image])[0]
         with clock.stage("retrieve"):

@@ -162,6 +162,15 @@ def test_unreadable_film_is_a_failure_with_a_reason(
     assert prediction.hits == ()
 
 
+def test_a_blank_film_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -> None:
+    path = tmp_path / "blank.png"
+    Image.new("L", (64, 64), 90).save(path)
+    prediction = pipeline.invoke(Study(path, "blank.png"))
+    assert prediction.status is Status.ABSTAINED
+    assert "same value" in prediction.reason
+    assert prediction.hits == ()
+
+
 def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, film: Path) -> None:
     for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
         prediction = pipeline.invoke(Study(film, "film"))
