@@ -9,8 +9,9 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -18,7 +19,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 
 from encoders.image_io import ImageReadError, read_image
-from encoders.phantom import write_phantom_dicom
+from encoders.phantom import Finding, write_phantom_dicom
 from rag.export import as_text
 from rag.pipeline import ReportPipeline, Study
 from rag.schema import Prediction, Status
@@ -156,6 +157,16 @@ def _cache() -> Path:
 
 
 def _example_film() -> str:
-    path = Path(mkdtemp(prefix="phantom-", dir=_cache())) / "phantom.dcm"
-    write_phantom_dicom(path, seed=1)
+    """The phantom as an upload of this reader's own; drawn once, which takes some seconds."""
+    folder = Path(mkdtemp(prefix="phantom-", dir=_cache()))
+    path = folder / "phantom.dcm"
+    path.write_bytes(_phantom())
     return str(path)
+
+
+@lru_cache(maxsize=1)
+def _phantom() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "phantom.dcm"
+        write_phantom_dicom(path, seed=1, finding=Finding.LEFT_PLEURAL_EFFUSION)
+        return path.read_bytes()

@@ -5,7 +5,7 @@ from rag.schema import NOTICE
 TITLE = "cxr-rag reading room"
 BANNER = f"{NOTICE}. A radiologist must read the film and check every sentence."
 UPLOAD = "Chest film: DICOM, PNG or JPEG"
-EXAMPLE = "No film at hand? Draw a phantom"
+EXAMPLE = "No film at hand? Use a drawn phantom"
 INDICATION = "Indication (optional)"
 DRAFT_BUTTON = "Draft report"
 STOP_BUTTON = "Stop"
