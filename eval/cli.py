@@ -118,3 +118,52 @@ def _cache() -> Path:
     from platformdirs import user_cache_path  # noqa: PLC0415
 
     return user_cache_path("cxr-rag") / "scores.sqlite"
+
+
+@app.command("compare")
+def compare_runs(
+    first: Annotated[Path, typer.Argument(help="Folder of a scored run.")],
+    second: Annotated[Path, typer.Argument(help="Another; or the same, for a baseline of it.")],
+    *,
+    first_system: Annotated[str, typer.Option(help="A baseline of the first, by name.")] = "",
+    second_system: Annotated[str, typer.Option(help="A baseline of the second.")] = "",
+    samples: Samples = 10_000,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Compare two runs on the same studies: paired intervals, randomisation test, Holm."""
+    import json  # noqa: PLC0415
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from eval.compare import as_markdown, compare  # noqa: PLC0415
+
+    comparison = compare(
+        first,
+        second,
+        first_system=first_system,
+        second_system=second_system,
+        samples=samples,
+        seed=seed,
+    )
+    typer.echo(json.dumps(asdict(comparison)) if as_json else as_markdown(comparison))
+
+
+@app.command()
+def label(
+    file: Annotated[Path, typer.Argument(help="JSONL with `text`.")],
+) -> None:
+    """Print CheXpert-14 labels of each text, one JSON object a line."""
+    from eval.labelling import label_file  # noqa: PLC0415
+
+    for line in label_file(file):
+        typer.echo(line)
+
+
+@app.command("label-accuracy")
+def label_accuracy(
+    file: Annotated[Path, typer.Argument(help="JSONL with `text` and `labels`.")],
+) -> None:
+    """Measure the labeller on texts whose labels are known, with the confusion matrix."""
+    from eval.labelling import accuracy_report, read_labelled  # noqa: PLC0415
+
+    typer.echo(accuracy_report(read_labelled(file)))

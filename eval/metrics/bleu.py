@@ -13,11 +13,29 @@ _ORDERS = 4
 _MATCHED, _TOTAL, _DRAFT, _REFERENCE = slice(0, 4), slice(4, 8), 8, 9
 
 
+def _combine(orders: int) -> Callable[[Rows], Rows]:
+    def combine(rows: Rows) -> Rows:
+        matched, total = rows[..., _MATCHED][..., :orders], rows[..., _TOTAL][..., :orders]
+        with np.errstate(divide="ignore"):
+            precision = np.log(np.nan_to_num(divide(matched, total)))
+            shortness = np.nan_to_num(divide(rows[..., _REFERENCE], rows[..., _DRAFT]), nan=np.inf)
+        brevity = np.minimum(0.0, 1.0 - shortness)
+        return np.asarray(np.exp(brevity + precision.mean(axis=-1)), dtype=np.float64)
+
+    return combine
+
+
+MEASURES = tuple(
+    Measure(f"BLEU-{n}", Direction.HIGHER, 0.0, 1.0, _combine(n)) for n in range(1, _ORDERS + 1)
+)
+
+
 class Bleu:
     """See the card."""
 
     key = "bleu"
     version = "1"
+    measures = MEASURES
     width = 10
     batch = 1_000
     whole_run = False
@@ -37,10 +55,6 @@ class Bleu:
             convention="one reference; 0 where an order has no match",
             source="Papineni et al., ACL 2002; counts from sacrebleu 2.6.0 (tokenize=none)",
         )
-        self.measures = tuple(
-            Measure(f"BLEU-{n}", Direction.HIGHER, 0.0, 1.0, _combine(n))
-            for n in range(1, _ORDERS + 1)
-        )
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 10]."""
@@ -56,15 +70,3 @@ class Bleu:
 def family(setup: Setup) -> Bleu:
     """BLEU on the words of the given cleaning."""
     return Bleu(setup.cleaning)
-
-
-def _combine(orders: int) -> Callable[[Rows], Rows]:
-    def combine(rows: Rows) -> Rows:
-        matched, total = rows[..., _MATCHED][..., :orders], rows[..., _TOTAL][..., :orders]
-        with np.errstate(divide="ignore"):
-            precision = np.log(np.nan_to_num(divide(matched, total)))
-            shortness = np.nan_to_num(divide(rows[..., _REFERENCE], rows[..., _DRAFT]), nan=np.inf)
-        brevity = np.minimum(0.0, 1.0 - shortness)
-        return np.asarray(np.exp(brevity + precision.mean(axis=-1)), dtype=np.float64)
-
-    return combine

@@ -18,6 +18,9 @@ _SIGMA = 6.0
 _Gram = tuple[str, ...]
 
 
+MEASURES = (mean_measure("CIDEr-D", Direction.HIGHER, column=0, high=10.0),)
+
+
 class CiderD:
     """See the card."""
 
@@ -26,7 +29,7 @@ class CiderD:
     batch = 1_000
     whole_run = False
     reads_evidence = False
-    measures = (mean_measure("CIDEr-D", Direction.HIGHER, column=0, high=10.0),)
+    measures = MEASURES
 
     def __init__(self, cleaning: Cleaning, references: Sequence[str]) -> None:
         self._cleaning = cleaning

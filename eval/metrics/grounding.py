@@ -20,6 +20,13 @@ _BOTH = frozenset({Side.BILATERAL})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
+MEASURES = (
+    mean_measure("unsupported-sentence rate", Direction.LOWER, column=0),
+    mean_measure("citation precision", Direction.HIGHER, column=2),
+    mean_measure("citation recall", Direction.HIGHER, column=4),
+)
+
+
 class Grounding:
     """See the card."""
 
@@ -41,11 +48,7 @@ class Grounding:
         "sentence without a finding is supported only word for word",
         source="after Gao et al., EMNLP 2023 (ALCE), with rules in place of an entailment model",
     )
-    measures = (
-        mean_measure("unsupported-sentence rate", Direction.LOWER, column=0),
-        mean_measure("citation precision", Direction.HIGHER, column=2),
-        mean_measure("citation recall", Direction.HIGHER, column=4),
-    )
+    measures = MEASURES
 
     def __init__(self) -> None:
         self.version = f"1-{rules_id()}"

@@ -20,10 +20,38 @@ MAPPINGS = {"u=1": ("positive", "uncertain"), "u=0": ("positive",)}
 _COUNTS = 3  # true positives, false positives, false negatives
 
 
+def _counts(rows: Rows, mapping: int, labels: Sequence[str]) -> Rows:
+    """TP, FP, FN of some labels: float64 [..., L, 3]."""
+    shaped = rows.reshape(*rows.shape[:-1], len(MAPPINGS), len(LABELS), _COUNTS)
+    return shaped[..., mapping, [LABELS.index(label) for label in labels], :]
+
+
+def _f1(counts: Rows) -> Rows:
+    hits, false, missed = counts[..., 0], counts[..., 1], counts[..., 2]
+    return divide(2 * hits, 2 * hits + false + missed)
+
+
+def _micro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
+    return lambda rows: _f1(_counts(rows, mapping, labels).sum(axis=-2))
+
+
+def _macro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
+    return lambda rows: np.nan_to_num(_f1(_counts(rows, mapping, labels))).mean(axis=-1)
+
+
+MEASURES = tuple(
+    Measure(f"{mean} F1-{size} ({mapping})", Direction.HIGHER, 0.0, 1.0, combine)
+    for at, mapping in enumerate(MAPPINGS)
+    for size, labels in ((14, LABELS), (5, FIVE))
+    for mean, combine in (("micro", _micro(at, labels)), ("macro", _macro(at, labels)))
+)
+
+
 class LabelF1:
     """See the card."""
 
     key = "labels"
+    measures = MEASURES
     width = len(MAPPINGS) * len(LABELS) * _COUNTS
     batch = 1_000
     whole_run = False
@@ -40,12 +68,6 @@ class LabelF1:
             "negative; No Finding is one of the 14; a label that is nowhere has F1 0 in the macro "
             "mean, as in scikit-learn; F1-5: " + ", ".join(FIVE),
             source="Irvin et al., AAAI 2019; Smit et al., EMNLP 2020",
-        )
-        self.measures = tuple(
-            Measure(f"{mean} F1-{size} ({mapping})", Direction.HIGHER, 0.0, 1.0, combine)
-            for at, mapping in enumerate(MAPPINGS)
-            for size, labels in ((14, LABELS), (5, FIVE))
-            for mean, combine in (("micro", _micro(at, labels)), ("macro", _macro(at, labels)))
         )
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
@@ -71,22 +93,3 @@ def label_matrix(text: str) -> NDArray[np.bool_]:
     return np.array(
         [[found.get(label) in counts for label in LABELS] for counts in MAPPINGS.values()]
     )
-
-
-def _counts(rows: Rows, mapping: int, labels: Sequence[str]) -> Rows:
-    """TP, FP, FN of some labels: float64 [..., L, 3]."""
-    shaped = rows.reshape(*rows.shape[:-1], len(MAPPINGS), len(LABELS), _COUNTS)
-    return shaped[..., mapping, [LABELS.index(label) for label in labels], :]
-
-
-def _f1(counts: Rows) -> Rows:
-    hits, false, missed = counts[..., 0], counts[..., 1], counts[..., 2]
-    return divide(2 * hits, 2 * hits + false + missed)
-
-
-def _micro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
-    return lambda rows: _f1(_counts(rows, mapping, labels).sum(axis=-2))
-
-
-def _macro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
-    return lambda rows: np.nan_to_num(_f1(_counts(rows, mapping, labels))).mean(axis=-1)

@@ -21,11 +21,30 @@ _STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphr
 _CHUNKS, _MATCHED_DRAFT, _MATCHED_REFERENCE = 20, 21, 22
 
 
+def combine(rows: Rows) -> Rows:
+    """METEOR of summed statistics."""
+    lengths = rows[..., :4]  # words of draft and reference, function words of both
+    stages = rows[..., 4:20].reshape(*rows.shape[:-1], 4, 4)
+    matched = _DELTA * stages[..., :2] + (1 - _DELTA) * stages[..., 2:]
+    matched = np.einsum("...sk,s->...k", matched, _STAGE_WEIGHTS)
+    length = _DELTA * (lengths[..., :2] - lengths[..., 2:]) + (1 - _DELTA) * lengths[..., 2:]
+    share = np.nan_to_num(divide(matched, length))
+    precision, recall = share[..., 0], share[..., 1]
+    mean = np.nan_to_num(divide(precision * recall, _ALPHA * precision + (1 - _ALPHA) * recall))
+    words = (rows[..., _MATCHED_DRAFT] + rows[..., _MATCHED_REFERENCE]) / 2
+    fragments = np.nan_to_num(divide(rows[..., _CHUNKS], words))
+    return np.asarray(mean * (1 - _GAMMA * fragments**_BETA), dtype=np.float64)
+
+
+MEASURES = (Measure("METEOR", Direction.HIGHER, 0.0, 1.0, combine),)
+
+
 class Meteor:
     """See the card."""
 
     key = "meteor"
     version = "1"
+    measures = MEASURES
     width = 23
     batch = 10_000
     whole_run = False
@@ -34,7 +53,6 @@ class Meteor:
     def __init__(self, cleaning: Cleaning, folder: Path) -> None:
         self._cleaning = cleaning
         self._folder = folder
-        self.measures = (Measure("METEOR", Direction.HIGHER, 0.0, 1.0, combine),)
         self.card = Card(
             title="METEOR",
             formula="(1 - .6 frag^.2) PR / (.85 P + .15 R) of aligned words (exact, stem, "
@@ -90,18 +108,3 @@ def family(setup: Setup) -> Meteor:
     if shutil.which("java") is None:
         raise NotAvailableError("a Java runtime (8 or later) on PATH, for METEOR's jar")
     return Meteor(setup.cleaning, folder)
-
-
-def combine(rows: Rows) -> Rows:
-    """METEOR of summed statistics."""
-    lengths = rows[..., :4]  # words of draft and reference, function words of both
-    stages = rows[..., 4:20].reshape(*rows.shape[:-1], 4, 4)
-    matched = _DELTA * stages[..., :2] + (1 - _DELTA) * stages[..., 2:]
-    matched = np.einsum("...sk,s->...k", matched, _STAGE_WEIGHTS)
-    length = _DELTA * (lengths[..., :2] - lengths[..., 2:]) + (1 - _DELTA) * lengths[..., 2:]
-    share = np.nan_to_num(divide(matched, length))
-    precision, recall = share[..., 0], share[..., 1]
-    mean = np.nan_to_num(divide(precision * recall, _ALPHA * precision + (1 - _ALPHA) * recall))
-    words = (rows[..., _MATCHED_DRAFT] + rows[..., _MATCHED_REFERENCE]) / 2
-    fragments = np.nan_to_num(divide(rows[..., _CHUNKS], words))
-    return np.asarray(mean * (1 - _GAMMA * fragments**_BETA), dtype=np.float64)

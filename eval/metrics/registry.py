@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from eval.errors import EvalUsageError, NotAvailableError
-from eval.metrics.base import Family, Setup
+from eval.metrics.base import Family, Measure, Setup
 
 RULE_BASED = ("bleu", "rouge", "meteor", "cider", "labels", "shape", "grounding")
 """Run unless others are asked for: no model weights."""
@@ -41,3 +41,9 @@ def family(key: str, setup: Setup) -> Family:
         raise EvalUsageError(f"unknown measure {key!r}: choose from {', '.join(KEYS)}")
     built: Family = import_module(f"eval.metrics.{key}").family(setup)
     return built
+
+
+def measures(key: str) -> tuple[Measure, ...]:
+    """Measures of a family, without what it needs to score."""
+    found: tuple[Measure, ...] = import_module(f"eval.metrics.{key}").MEASURES
+    return found

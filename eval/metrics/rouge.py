@@ -10,6 +10,12 @@ from eval.text import Cleaning
 _BETA = 1.2
 
 
+MEASURES = (
+    mean_measure("ROUGE-L", Direction.HIGHER, column=0),
+    mean_measure("ROUGE-L β1.2", Direction.HIGHER, column=2),
+)
+
+
 class RougeL:
     """See the card."""
 
@@ -19,10 +25,7 @@ class RougeL:
     batch = 1_000
     whole_run = False
     reads_evidence = False
-    measures = (
-        mean_measure("ROUGE-L", Direction.HIGHER, column=0),
-        mean_measure("ROUGE-L β1.2", Direction.HIGHER, column=2),
-    )
+    measures = MEASURES
 
     def __init__(self, cleaning: Cleaning) -> None:
         # imported late, because it brings nltk along

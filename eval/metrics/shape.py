@@ -13,6 +13,21 @@ from eval.rules import rules_id
 from eval.studies import Pair
 from rag.statements import mentions_prior
 
+MEASURES = (
+    mean_measure("words", Direction.NONE, column=0, high=float("inf")),
+    Measure(
+        "length ratio",
+        Direction.NONE,
+        0.0,
+        float("inf"),
+        lambda rows: divide(rows[..., 0], rows[..., 2]),
+        lambda rows: rows[..., 1],
+    ),
+    mean_measure("unique-report ratio", Direction.HIGHER, column=3),
+    mean_measure("most common report", Direction.LOWER, column=5),
+    mean_measure("invented-prior rate", Direction.LOWER, column=7),
+)
+
 
 class Shape:
     """See the card."""
@@ -35,20 +50,7 @@ class Shape:
         "the whole run, not of the resample",
         source="this project; priors as in Ramesh et al., ML4H 2022 (CXR-ReDonE)",
     )
-    measures = (
-        mean_measure("words", Direction.NONE, column=0, high=float("inf")),
-        Measure(
-            "length ratio",
-            Direction.NONE,
-            0.0,
-            float("inf"),
-            lambda rows: divide(rows[..., 0], rows[..., 2]),
-            lambda rows: rows[..., 1],
-        ),
-        mean_measure("unique-report ratio", Direction.HIGHER, column=3),
-        mean_measure("most common report", Direction.LOWER, column=5),
-        mean_measure("invented-prior rate", Direction.LOWER, column=7),
-    )
+    measures = MEASURES
 
     def __init__(self) -> None:
         self.version = f"1-{rules_id()}"

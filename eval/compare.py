@@ -1,0 +1,267 @@
+"""Two runs on the same studies: differences with intervals, paired tests, Holm.
+
+Works from the statistics that scoring saved, so nothing is scored again and no weights are needed.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
+from eval.metrics.base import Direction, Rows
+from eval.metrics.registry import measures
+from eval.results import STATISTICS, Result, finite, read_result
+from eval.stats import Block, bootstrap, holm, intervals, randomisation_test
+from eval.tables import markdown_table
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One measure of two runs.
+
+    Attributes:
+        first, second: the scores; difference is second minus first.
+        low, high: 95 % interval of the difference.
+        p: of paired approximate randomisation; p_holm: adjusted over all measures compared.
+        better: "first", "second" or "" where Holm's p is .05 or more, or there is no direction.
+    """
+
+    measure: str
+    direction: str
+    first: float | None
+    second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    better: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs, measure by measure.
+
+    Attributes:
+        not_compared: families that were scored by different versions, or in one run only.
+    """
+
+    first: str
+    second: str
+    studies: int
+    patients: int
+    samples: int
+    seed: int
+    differences: list[Difference]
+    not_compared: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    result: Result
+    system: str
+    patients: tuple[str, ...]
+    studies: tuple[str, ...]
+    rows: dict[str, Rows]
+
+
+def compare(
+    first: Path,
+    second: Path,
+    *,
+    first_system: str = "",
+    second_system: str = "",
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two saved results.
+
+    Args:
+        first: folder of a scored generation task.
+        second: another, or the same, to compare with one of its baselines.
+        first_system: a system of the first result; its run by default.
+        second_system: the same of the second.
+        samples: bootstrap resamples and random swaps.
+        seed: of both.
+
+    Raises:
+        EvalUsageError: no result, or no such system in it.
+        EvalMismatchError: other studies, references or cleaning.
+    """
+    ours, theirs = _load(first, first_system), _load(second, second_system)
+    _refuse_mismatch(ours, theirs)
+    keys = _comparable(ours, theirs)
+    blocks, start = [], 0
+    for key in keys:
+        width = ours.rows[key].shape[1]
+        blocks.append(Block(measures(key), slice(start, start + width)))
+        start += width
+    one = np.concatenate([ours.rows[key] for key in keys], axis=1)
+    two = np.concatenate([theirs.rows[key] for key in keys], axis=1)
+    names = (
+        (_title(ours), _title(theirs))
+        if _title(ours) != _title(theirs)
+        else (f"{_title(ours)} (1)", f"{_title(theirs)} (2)")
+    )
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        studies=len(one),
+        patients=len(set(ours.patients)),
+        samples=samples,
+        seed=seed,
+        differences=_differences(one, two, ours.patients, blocks, samples=samples, seed=seed),
+        not_compared=sorted((ours.rows.keys() | theirs.rows.keys()) - set(keys)),
+    )
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The comparison as a table with its convention."""
+    rows = [
+        [
+            f"{d.measure} {Direction(d.direction).arrow}".strip(),
+            _number(d.first),
+            _number(d.second),
+            f"{_number(d.difference, sign=True)} "
+            f"[{_number(d.low, sign=True)}, {_number(d.high, sign=True)}]",
+            _p(d.p),
+            _p(d.p_holm),
+            {"first": comparison.first, "second": comparison.second}.get(d.better, ""),
+        ]
+        for d in comparison.differences
+    ]
+    header = [
+        "measure",
+        comparison.first,
+        comparison.second,
+        "difference",
+        "p",
+        "p (Holm)",
+        "better",
+    ]
+    lines = [
+        f"n = {comparison.studies} studies of {comparison.patients} patients; 95 % percentile "
+        f"interval of the difference and two-sided paired approximate randomisation, patients "
+        f"resampled and swapped whole, {comparison.samples} draws, seed {comparison.seed}; Holm "
+        f"over the {sum(d.p_holm is not None for d in comparison.differences)} measures with a "
+        "direction.",
+        markdown_table([cell.replace("|", "\\|") for cell in header], rows),
+    ]
+    if comparison.not_compared:
+        lines.append(
+            "Not compared (another version, or in one run only): "
+            + ", ".join(comparison.not_compared)
+        )
+    return "\n\n".join(lines)
+
+
+def _load(folder: Path, system: str) -> _Saved:
+    result = read_result(folder)
+    if result.task != "generation":
+        raise EvalUsageError(f"{folder} is a {result.task} result: only generation is compared")
+    system = system or result.name
+    if system not in result.systems():
+        known = ", ".join(result.systems())
+        raise EvalUsageError(f"{folder} has no system {system!r}: choose from {known}")
+    path = folder / STATISTICS
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            rows = {
+                name.removeprefix(f"{system}/"): saved[name]
+                for name in saved.files
+                if name.startswith(f"{system}/")
+            }
+            patients, studies = (tuple(map(str, saved[n])) for n in ("patient_id", "study_id"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise EvalDataError(f"{path} is missing or damaged ({error}): score again") from error
+    return _Saved(result, system, patients, studies, rows)
+
+
+def _refuse_mismatch(ours: _Saved, theirs: _Saved) -> None:
+    first, second = ours.result, theirs.result
+    if first.dataset["fingerprint"] != second.dataset["fingerprint"]:
+        apart = len(set(ours.studies) ^ set(theirs.studies))
+        why = f"{apart} studies are in one only" if apart else "their reference texts differ"
+        raise EvalMismatchError(
+            f"{first.name} and {second.name} were scored on different studies "
+            f"({len(ours.studies)} and {len(theirs.studies)}; {why}): score both on the same "
+            "references, split and scope"
+        )
+    if first.settings["cleaning"] != second.settings["cleaning"]:
+        raise EvalMismatchError(
+            f"{first.name} was scored with cleaning {first.settings['cleaning']}, {second.name} "
+            f"with {second.settings['cleaning']}: score both with one"
+        )
+
+
+def _comparable(ours: _Saved, theirs: _Saved) -> list[str]:
+    def versions(saved: _Saved) -> dict[str, tuple[str, str]]:
+        return {card["key"]: (card["version"], card["words"]) for card in saved.result.cards}
+
+    first, second = versions(ours), versions(theirs)
+    keys = [key for key in ours.rows if key in theirs.rows and first.get(key) == second.get(key)]
+    if not keys:
+        raise EvalMismatchError("no family of measures was scored alike in both: score again")
+    return keys
+
+
+def _differences(
+    one: Rows,
+    two: Rows,
+    patients: Sequence[str],
+    blocks: Sequence[Block],
+    *,
+    samples: int,
+    seed: int,
+) -> list[Difference]:
+    drawn = [bootstrap(rows, patients, blocks, samples=samples, seed=seed) for rows in (one, two)]
+    ends = intervals(drawn[1] - drawn[0])
+    p_values = randomisation_test(one, two, patients, blocks, samples=samples, seed=seed)
+    found = [measure for block in blocks for measure in block.measures]
+    # a measure without a good end has no winner, so it is no hypothesis of the family
+    aimed = [measure.direction is not Direction.NONE for measure in found]
+    adjusted = holm([float(p) if aim else np.nan for p, aim in zip(p_values, aimed, strict=True)])
+    scores = [
+        np.concatenate([block.values(rows.sum(axis=0)) for block in blocks]) for rows in (one, two)
+    ]
+    differences = []
+    for at, measure in enumerate(found):
+        first, second = float(scores[0][at]), float(scores[1][at])
+        better = ""
+        if adjusted[at] < 0.05:
+            up = (second > first) == (measure.direction is Direction.HIGHER)
+            better = "second" if up else "first"
+        differences.append(
+            Difference(
+                measure=measure.name,
+                direction=measure.direction.value,
+                first=finite(first),
+                second=finite(second),
+                difference=finite(second - first),
+                low=finite(ends[at].low),
+                high=finite(ends[at].high),
+                p=finite(float(p_values[at])),
+                p_holm=finite(adjusted[at]),
+                better=better,
+            )
+        )
+    return differences
+
+
+def _title(saved: _Saved) -> str:
+    if saved.system == saved.result.name:
+        return saved.system
+    return f"{saved.system} of {saved.result.name}"
+
+
+def _number(value: float | None, *, sign: bool = False) -> str:
+    return "-" if value is None else f"{value:{'+' if sign else ''}.3f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

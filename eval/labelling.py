@@ -1,0 +1,169 @@
+"""Labels of a file of texts, and how well the labeller does on texts whose labels are known."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.errors import EvalDataError, Problems
+from eval.fields import FieldError
+from eval.files import read_entries
+from eval.rules import rules_id
+from eval.tables import markdown_table
+from rag.assertion import Polarity
+from rag.labeller import LABELS, label_text
+
+STATES = (*(polarity.value for polarity in Polarity), "absent")
+"""What a label can be in a text."""
+
+_Z = 1.959964  # of 95 %
+
+
+def label_file(path: Path) -> Iterator[str]:
+    """One JSON line for each line of a JSONL file with ``text``: ``{"labels": {...}}``.
+
+    The whole file is read before the first line is given, so that a bad one stops everything.
+
+    Raises:
+        EvalUsageError: no such file.
+        EvalDataError: names every line that is wrong.
+    """
+    texts = [_text(values) for _, values in _entries(path)]
+    for text in texts:
+        labels = {label: polarity.value for label, polarity in label_text(text).items()}
+        yield json.dumps({"labels": labels}, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A text, what it is about, and its labels by a person and by the labeller."""
+
+    split: str
+    category: str
+    truth: dict[str, str]
+    found: dict[str, str]
+
+
+def read_labelled(path: Path) -> list[Labelled]:
+    """Texts with their known labels: JSONL with ``text``, ``labels``, ``split``, ``category``.
+
+    Raises:
+        EvalDataError: names every line that is wrong.
+    """
+    rows = []
+    for _, values in _entries(path, labels=True):
+        found = {label: polarity.value for label, polarity in label_text(_text(values)).items()}
+        rows.append(
+            Labelled(
+                split=str(values.get("split", "")),
+                category=str(values.get("category", "")),
+                truth=values["labels"],
+                found=found,
+            )
+        )
+    return rows
+
+
+def accuracy_report(rows: Sequence[Labelled]) -> str:
+    """Accuracy and confusion of the labeller, as Markdown, a part for each split."""
+    parts = [f"Labeller {rules_id()}, {len(rows)} texts; 95 % Wilson intervals."]
+    for split in sorted({row.split for row in rows}):
+        part = [row for row in rows if row.split == split]
+        title = f"### {split or 'all'}: {len(part)} texts"
+        parts += [title, _shares(part), _confusion(part), _per_label(part), _per_category(part)]
+    return "\n\n".join(parts)
+
+
+def _shares(rows: Sequence[Labelled]) -> str:
+    """Texts that are right as a whole, and precision and recall of each state over all labels."""
+    right = sum(row.truth == row.found for row in rows)
+    table = [["texts with every label right", _share(right, len(rows))]]
+    for state in STATES[:-1]:
+        hits, false, missed = _counts(rows, LABELS, state)
+        table.append([f"precision of {state}", _share(hits, hits + false)])
+        table.append([f"recall of {state}", _share(hits, hits + missed)])
+    return markdown_table(["share ↑", "value [95 %]"], table)
+
+
+def _confusion(rows: Sequence[Labelled]) -> str:
+    """All 14 labels pooled: rows are the truth, columns what the labeller said."""
+    counts = {(truth, found): 0 for truth in STATES for found in STATES}
+    for row in rows:
+        for label in LABELS:
+            counts[row.truth.get(label, "absent"), row.found.get(label, "absent")] += 1
+    table = [[f"**{truth}**", *(str(counts[truth, found]) for found in STATES)] for truth in STATES]
+    return markdown_table(["truth, then labeller →", *STATES], table)
+
+
+def _per_label(rows: Sequence[Labelled]) -> str:
+    table = [
+        [label, *(" / ".join(map(str, _counts(rows, [label], state))) for state in STATES[:-1])]
+        for label in LABELS
+    ]
+    return markdown_table(["label: hits / false / missed", *STATES[:-1]], table)
+
+
+def _per_category(rows: Sequence[Labelled]) -> str:
+    table = []
+    for category in sorted({row.category for row in rows}):
+        part = [row.truth == row.found for row in rows if row.category == category]
+        table.append([category, str(len(part)), f"{sum(part) / len(part):.2f}"])
+    return markdown_table(["kind of sentence", "n", "every label right ↑"], table)
+
+
+def _counts(rows: Sequence[Labelled], labels: Sequence[str], state: str) -> tuple[int, int, int]:
+    """Hits, false alarms and misses of one state."""
+    pairs = [
+        (row.truth.get(label) == state, row.found.get(label) == state)
+        for row in rows
+        for label in labels
+    ]
+    return pairs.count((True, True)), pairs.count((False, True)), pairs.count((True, False))
+
+
+def _share(hits: int, count: int) -> str:
+    """A share with its Wilson interval, which stays honest where all are right (Wilson 1927)."""
+    if not count:
+        return "-"
+    share, spread = hits / count, _Z**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return f"{share:.3f} [{low:.3f}, {high:.3f}] ({hits}/{count})"
+
+
+def _entries(path: Path, *, labels: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    problems = Problems(path)
+    found = []
+    for entry in read_entries(path, problems):
+        try:
+            _text(entry.values)
+            if labels:
+                _check_labels(entry.values.get("labels"))
+        except FieldError as error:
+            problems.add(entry.where, str(error))
+        else:
+            found.append((entry.where, entry.values))
+    problems.raise_if_any()
+    if not found:
+        raise EvalDataError(f"{path} holds no text")
+    return found
+
+
+def _text(values: dict[str, Any]) -> str:
+    text = values.get("text")
+    if not isinstance(text, str):
+        raise FieldError("has no text" if text is None else f"text is a {type(text).__name__}")
+    return text
+
+
+def _check_labels(labels: Any) -> None:
+    if not isinstance(labels, dict):
+        raise FieldError("has no labels {...}")
+    for label, state in labels.items():
+        if label not in LABELS:
+            raise FieldError(f"{label!r} is no CheXpert label")
+        if state not in STATES[:-1]:
+            raise FieldError(f"{label} is {state!r}, not one of {', '.join(STATES[:-1])}")

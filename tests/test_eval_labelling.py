@@ -1,0 +1,104 @@
+"""`eval label` and the labeller's measured accuracy."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_studies import write_jsonl
+from scipy import stats as scipy_stats
+
+from eval.errors import EvalDataError
+from eval.labelling import Labelled, _share, accuracy_report, label_file, read_labelled
+from eval.metrics.labels import FIVE, MAPPINGS, label_matrix
+from eval.rules import RULE_FILES
+from rag.labeller import LABELS
+
+GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
+
+
+def test_one_line_out_for_each_line_in(tmp_path: Path) -> None:
+    texts = ["No pneumothorax. Possible pneumonia. Cardiomegaly.", "", "PA and lateral views."]
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": text, "id": 7} for text in texts])
+    first, second, third = map(json.loads, label_file(path))
+    assert first == {
+        "labels": {
+            "Cardiomegaly": "positive",
+            "Pneumonia": "uncertain",
+            "Pneumothorax": "negative",
+        }
+    }
+    assert second == {"labels": {}}
+    assert set(third) == {"labels"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"txt": "x"}', "line 2: has no text"),
+        ('{"text": 3}', "line 2: text is a int"),
+        ("x", "not JSON"),
+    ],
+)
+def test_a_bad_line_stops_everything_before_anything_is_printed(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "Clear."}\n' + line + "\n")
+    lines = label_file(path)
+    with pytest.raises(EvalDataError, match=reason):
+        next(lines)
+
+
+def test_the_labellers_accuracy_is_what_the_documentation_says() -> None:
+    rows = read_labelled(GOLDEN)
+    assert len(rows) >= 200
+    right = sum(row.truth == row.found for row in rows)
+    assert right / len(rows) > 0.97
+
+
+def test_confusion_counts_by_hand() -> None:
+    rows = [
+        Labelled("", "a", {"Edema": "positive"}, {"Edema": "uncertain"}),
+        Labelled("", "a", {"Edema": "positive"}, {"Edema": "positive", "Fracture": "negative"}),
+    ]
+    report = accuracy_report(rows)
+    assert "| **positive** | 1 | 0 | 1 | 0 |" in report
+    assert "| **absent** | 0 | 1 | 0 | 25 |" in report
+    assert "| Edema | 1 / 0 / 1 | 0 / 0 / 0 | 0 / 1 / 0 |" in report
+    assert "texts with every label right | 0.000" in report
+
+
+def test_wilson_is_scipys() -> None:
+    for hits, count in [(0, 9), (9, 9), (183, 184), (3, 7)]:
+        low, high = scipy_stats.binomtest(hits, count).proportion_ci(method="wilson")
+        assert f"[{low:.3f}, {high:.3f}]" in _share(hits, count)
+
+
+def test_labels_that_are_no_labels_are_refused(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "x", "labels": {"Flu": "positive"}}])
+    with pytest.raises(EvalDataError, match="'Flu' is no CheXpert label"):
+        read_labelled(path)
+    path = write_jsonl(tmp_path / "t.jsonl", [{"text": "x", "labels": {"Edema": "yes"}}])
+    with pytest.raises(EvalDataError, match="Edema is 'yes'"):
+        read_labelled(path)
+
+
+def test_uncertain_is_mapped_as_the_name_of_the_measure_says() -> None:
+    matrix = label_matrix("Possible pneumonia. Cardiomegaly. No edema.")
+    for mapping, row in zip(MAPPINGS, matrix, strict=True):
+        assert row[LABELS.index("Pneumonia")] == (mapping == "u=1")
+        assert row[LABELS.index("Cardiomegaly")]
+        assert not row[LABELS.index("Edema")]
+    assert set(FIVE) < set(LABELS)
+
+
+def test_the_rules_that_have_a_name_are_the_rules_that_run() -> None:
+    """A rule file that is not hashed would leave stale scores in the cache."""
+    code = (
+        "import sys, rag.labeller, rag.statements; "
+        "print(*sorted(m[4:] + '.py' for m in sys.modules if m.startswith('rag.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert tuple(done.stdout.split()) == RULE_FILES
