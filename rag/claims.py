@@ -78,15 +78,18 @@ def compare(claim: Claim, evidence: Claim) -> Comparison:
     """How ``evidence`` bears on ``claim``."""
     if claim.concept != evidence.concept:
         return _compare_related(claim, evidence)
-    if claim.statement.terms and claim.statement.term != evidence.statement.term:
-        near = claim.statement.terms == "near" and Polarity.NEGATIVE not in (
-            claim.polarity,
-            evidence.polarity,
-        )
+    denied = Polarity.NEGATIVE in (claim.polarity, evidence.polarity)
+    if claim.statement.terms and not _same_term(claim.statement.term, evidence.statement.term):
+        near = claim.statement.terms == "near" and not denied
         return Comparison(Fit.PARTLY, (Difference.FINDING,)) if near else Comparison(Fit.SILENT)
-    if claim.polarity is Polarity.NEGATIVE or evidence.polarity is Polarity.NEGATIVE:
-        return _compare_denied(claim, evidence)
+    return (_compare_denied if denied else _compare_affirmed)(claim, evidence)
+
+
+def _compare_affirmed(claim: Claim, evidence: Claim) -> Comparison:
+    """Both say that the thing is there, or may be."""
     unsaid, narrower, conflicts = _attributes(claim.statement, evidence.statement)
+    if Difference.ZONE in conflicts and claim.statement.topic == "bones":
+        return Comparison(Fit.SILENT)  # a broken clavicle says nothing of the ribs
     if conflicts:
         return Comparison(Fit.CONFLICT, tuple(conflicts))
     if claim.polarity is not evidence.polarity:
@@ -94,6 +97,11 @@ def compare(claim: Claim, evidence: Claim) -> Comparison:
     if not unsaid and not narrower:
         return Comparison(Fit.SAME)
     return Comparison(Fit.PARTLY, (*narrower, *unsaid), unsaid=not narrower)
+
+
+def _same_term(mine: str, theirs: str) -> bool:
+    """Whether one phrase is the other with an adjective ("biapical pleural thickening")."""
+    return f" {mine}".endswith(f" {theirs}") or f" {theirs}".endswith(f" {mine}")
 
 
 def _compare_denied(claim: Claim, evidence: Claim) -> Comparison:
@@ -153,7 +161,7 @@ def _attributes(
         (Difference.ZONE, mine.zones, theirs.zones),
         (Difference.SEVERITY, mine.severities, theirs.severities),
     ):
-        if my <= their:
+        if my <= their or (difference is Difference.SIDE and mine.side_shared and not their):
             continue
         if not their:
             unsaid.append(difference)
@@ -200,6 +208,7 @@ def decide(claim: Claim, evidence: Iterable[Claim]) -> tuple[Comparison, Claim |
     if direct and claim.polarity is not Polarity.NEGATIVE:
         compared = direct
     nothing: tuple[Comparison, Claim | None] = (Comparison(Fit.SILENT), None)
+    compared.sort(key=lambda pair: pair[1].concept != claim.concept)  # the thing itself first
     chosen = min(compared, key=lambda pair: _rank(pair[0]), default=nothing)
     denial = next((pair for pair in direct if _outweighs(pair, claim, chosen[1])), None)
     chosen = denial or chosen

@@ -6,7 +6,7 @@ another are no fault of a sentence that cites one of them; they are counted in t
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rag.assertion import Polarity
 from rag.claims import Claim, Fit, claims_of, decide
@@ -112,10 +112,25 @@ class _Checker:
             issues += loose_words(reading, claims, sentences)
             carrying = {(s.report_id, s.span) for s in support}
             rests_on = [s for s in sentences if (s.report_id, s.span) in carrying]
-            issues += denial_issues(reading, claims, rests_on)
-            told = {issue.reason for issue in issues}
-            issues += [i for i in attribute_issues(reading, rests_on) if i.reason not in told]
+            issues += self._leftovers(reading, claims, rests_on, issues)
         return support, issues
+
+    def _leftovers(
+        self,
+        reading: Reading,
+        claims: list[Claim],
+        rests_on: list[EvidenceSentence],
+        issues: list[Issue],
+    ) -> list[Issue]:
+        """Denials, sides and sizes of the sentence that no claim accounts for."""
+        if any(issue.conflict for issue in issues):
+            return []  # contradicted already; what is left over would only be noise
+        told = {issue.reason for issue in issues}
+        added = [i for i in attribute_issues(reading, rests_on) if i.reason not in told]
+        if told & {Reason.FINDING, Reason.DEVICE}:
+            # They may have been said of what the evidence does not speak of at all.
+            added = [replace(issue, conflict=False) for issue in added]
+        return [*denial_issues(reading, claims, rests_on), *added]
 
     def _in_report(
         self, claim: Claim, report: list[EvidenceSentence]

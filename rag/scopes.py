@@ -22,7 +22,7 @@ TARGETS = "fdh"
 """Findings, devices, neutral mentions."""
 
 _STATE = {"n": "n", "t": "n", "T": "n", "Z": "n", "M": "M", "u": "u", "F": "u", "G": "u", "I": "u"}
-_STATE |= {"l": "l", "U": "l", "v": "l", "H": "H", "Q": "Q"}
+_STATE |= {"l": "l", "B": "l", "U": "l", "v": "l", "H": "H", "Q": "Q"}
 """Role of a cue that looks ahead -> the state it sets: denied (n, or M for devices only), doubted
 strongly (u: to the end of the clause) or weakly (l: to the next "and"), history, question."""
 
@@ -36,7 +36,9 @@ _VERDICT = {
 }
 _OR_FOLLOWS = re.compile(r"[,a][.ezgkL,f]*o")
 _SIDE_FOLLOWS = re.compile(r"[.P]{0,2}g")
-_EITHER = re.compile(r"f[.ezgkL]*(?:,[.ezgkL]*f[.ezgkL]*)*,?o[.ezgkLA]*f")
+_EITHER = re.compile(
+    r"(?:f[.ezgkLp]*(?:,[.ezgkLp]*f[.ezgkLp]*)*,o|f[.ezgkLp]*o)[.ezgkLApSJ]*f"  # a, b, or c; a or b
+)
 _VERSUS = re.compile(r"f(?:[.ezgkL]*[ao][.ezgkL]*f)?[.ezgkLi]*,?v")
 _LOOK_BACK = {
     "r": (Said.DENIED, "fd"),

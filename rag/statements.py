@@ -74,7 +74,8 @@ class Statement:
         label: CheXpert-14 name, empty where CheXpert has none.
         polarity: None where nothing is said of the film (indication, history, "heart size" alone).
         sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
-            "middle" and "lower", or a chamber of the heart.
+            "middle" and "lower", "hilar", a chamber of the heart or a bone.
+        side_shared: the side was said of another finding of the clause.
         device, neutral: kind of the finding.
         concept: the same for findings that are the same thing ("cardiomegaly", "enlarged heart").
         term: the phrase in canonical spelling; where ``terms`` is set, the finding is a mixed bag
@@ -87,6 +88,7 @@ class Statement:
     start: int
     end: int
     sides: frozenset[Side] = frozenset()
+    side_shared: bool = False
     severities: frozenset[Severity] = frozenset()
     zones: frozenset[str] = frozenset()
     device: bool = False
@@ -94,6 +96,7 @@ class Statement:
     term: str = ""
     terms: str = ""
     neutral: bool = False
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +195,10 @@ def _statements(
         in_clause[clause] |= roles
     for mention in mentions:
         roles = given[mention.start, mention.end]
-        sides = _sides(roles)
+        sides, shared = _sides(roles), False
         if not sides and mention.finding.topic in _SIDED:
             # "Left effusion with atelectasis": one side for the whole clause is everyone's side.
-            sides = _sides(in_clause[mention.clause])
+            sides, shared = _sides(in_clause[mention.clause]), True
         yield Statement(
             finding=mention.finding.name,
             label=mention.finding.label,
@@ -203,18 +206,22 @@ def _statements(
             start=mention.start,
             end=mention.end,
             sides=sides,
+            side_shared=shared and bool(sides),
             severities=_severities(roles),
             zones=frozenset(_values("zone.", roles)),
             device=mention.finding.kind is Kind.DEVICE,
             concept=mention.finding.concept or mention.finding.name,
-            term=" ".join(
-                word.keys[0]
-                for word in words
-                if mention.start <= word.start < mention.end and word.keys
-            ),
+            term=_term(mention, words),
             terms=mention.finding.terms,
             neutral=mention.finding.kind is Kind.NEUTRAL,
+            topic=mention.finding.topic,
         )
+
+
+def _term(mention: Mention, words: list[Token]) -> str:
+    """The phrase of a mention in canonical spelling, without sides."""
+    inside = (w for w in words if w.keys and mention.start <= w.start < mention.end)
+    return " ".join(w.keys[0] for w in inside if w.keys[0] not in ("left", "right", "the"))
 
 
 # Between an adjective and its noun none of these can stand.
