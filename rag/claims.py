@@ -23,7 +23,6 @@ class Difference(StrEnum):
     SIDE = "side"
     SEVERITY = "severity"
     ZONE = "zone"
-    DEVICE = "device"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,12 +74,6 @@ def expand(phrases: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 @lru_cache(maxsize=1)
-def findings() -> dict[str, Finding]:
-    """Every finding of the lexicon by its name."""
-    return {name: finding for name, (finding, _) in _finding_table().items()}
-
-
-@lru_cache(maxsize=1)
 def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
     table = {}
     for name, entry in load_toml("findings.toml").items():

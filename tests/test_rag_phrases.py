@@ -1,0 +1,74 @@
+"""The lexicon itself: every entry can be reached and means one thing."""
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from rag.clauses import ROLE_LETTERS
+from rag.labeller import LABELS
+from rag.phrases import Finding, Kind, expand, match
+from rag.statements import Topic
+from rag.words import load_toml, spellings, tokens
+
+FINDINGS = load_toml("findings.toml")
+CUES = load_toml("cues.toml")
+
+
+def test_every_role_is_known_and_every_letter_stands_for_one_role() -> None:
+    assert set(CUES) == {*ROLE_LETTERS, "inert"}
+    assert max(Counter(ROLE_LETTERS.values()).values()) == 1
+    assert not set("fhd_.") & set(ROLE_LETTERS.values())
+
+
+def test_no_cue_phrase_has_two_roles() -> None:
+    roles = [(phrase, role) for role, phrases in CUES.items() for phrase in set(expand(phrases))]
+    twice = [phrase for phrase, n in Counter(phrase for phrase, _ in roles).items() if n > 1]
+    assert not twice
+
+
+def test_findings_are_well_formed() -> None:
+    for name, entry in FINDINGS.items():
+        fields = {key: value for key, value in entry.items() if key != "phrases"}
+        finding = Finding(name=name, **fields)
+        assert finding.label in ("", *LABELS)
+        assert Topic(finding.topic)
+        assert Kind(finding.kind)
+        assert finding.terms in ("", "near", "apart")
+        assert finding.default in ("", "positive", "uncertain")
+        assert all(expand(entry["phrases"])), name
+
+
+def test_relations_name_findings() -> None:
+    concepts = {entry.get("concept", name) for name, entry in FINDINGS.items()}
+    relations = load_toml("relations.toml")
+    for table in (relations["denies"], relations["excludes"]):
+        named = {*table, *itertools.chain.from_iterable(table.values())}
+        assert named <= concepts
+
+
+@pytest.mark.parametrize("name", sorted(FINDINGS))
+def test_every_phrase_finds_its_finding(name: str) -> None:
+    for phrase in set(expand(FINDINGS[name]["phrases"])):
+        text = " ".join(word.removesuffix("*") for word in phrase)
+        found = match(tokens(text))
+        assert len(found) == 1, text
+        assert name in {finding.name for finding in found[0].findings}, text
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("Oedema", "edema"),
+        ("pnuemothorax", "pneumothorax"),
+        ("effussion", "effusion"),
+        ("Cardiomegally", "cardiomegaly"),
+        ("PTX", "pneumothorax"),
+        ("lungs", "lung"),
+        ("infusion", "infusion"),
+        ("hypoinflation", "hypoinflat*"),
+        ("qwertyuiop", "qwertyuiop"),
+    ],
+)
+def test_spelling(word: str, key: str) -> None:
+    assert key in spellings(word)
