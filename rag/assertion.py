@@ -29,7 +29,7 @@ from enum import StrEnum
 from rag.clauses import ROLE_LETTERS, clauses, rewrite
 from rag.neutrals import is_place, is_unchanged, is_unclear, judge
 from rag.phrases import Finding, Kind, Match, match
-from rag.scopes import Scopes, Said
+from rag.scopes import Said, Scopes
 from rag.sentences import sentence_spans
 from rag.words import Token, tokens
 

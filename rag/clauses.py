@@ -172,18 +172,15 @@ def _begins_clause(left: str, separator: str, rest: str) -> bool:
     denies = bool(re.search(r"[ntZulGU]", left))
     if _SUBJECT_VERB.match(part):
         return _sentence_follows(left, separator, part, denies=denies)
-    if re.search(r"[nt]", part):
-        return True
     has_target = bool(re.search(r"[fhd]", part))
-    if has_target and _PREDICATE.search(part) and "a" not in separator:
-        return True
-    if denies and re.match("[.]?[lu]", part):
-        return True
     listed = "o" in re.split("[iu]", rest, maxsplit=1)[0] or ("a" in separator and "u" in left)
-    if denies and not listed and _MARKED[separator[-1]].match(part):
-        return True
     return bool(
-        re.search(r"h.*[ANBSOL]", left) and re.search(r"h", part) and re.search(r"[ANBSO]", part)
+        re.search(r"[nt]", part)
+        or (has_target and _PREDICATE.search(part) and "a" not in separator)
+        or (denies and re.match("[.]?[lu]", part))
+        or (denies and not listed and _MARKED[separator[-1]].match(part))
+        # heart normal, mediastinum widened
+        or (re.search(r"h.*[ANBSOL]", left) and "h" in part and re.search(r"[ANBSO]", part))
     )
 
 

@@ -6,7 +6,7 @@ clause judges it, and a negation turns the adjective round.
 
 import re
 
-from rag.scopes import Scopes, Said
+from rag.scopes import Said, Scopes
 
 _ADJECTIVES = "ANBJL"
 _DIRECT = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSP]*$)")

@@ -79,11 +79,14 @@ def test_attributes_go_to_the_right_finding() -> None:
         "Small left effusion and right basilar atelectasis; large nodule in the left upper lobe."
     )
     effusion = statement(sentence, "pleural_effusion")
-    assert (effusion.sides, effusion.severities) == ({Side.LEFT}, {Severity.SLIGHT})
+    assert effusion.sides == {Side.LEFT}
+    assert effusion.severities == {Severity.SLIGHT}
     atelectasis = statement(sentence, "atelectasis")
-    assert (atelectasis.sides, atelectasis.zones) == ({Side.RIGHT}, {"lower"})
+    assert atelectasis.sides == {Side.RIGHT}
+    assert atelectasis.zones == {"lower"}
     nodule = statement(sentence, "lung_lesion")
-    assert (nodule.sides, nodule.severities) == ({Side.LEFT}, {Severity.SEVERE})
+    assert nodule.sides == {Side.LEFT}
+    assert nodule.severities == {Severity.SEVERE}
 
 
 def test_one_side_of_a_clause_is_everyones_but_not_the_hearts() -> None:
