@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from rag.errors import StoreError
 from rag.exact import Rows, Search
 from rag.store_catalogue import Catalogue
-from rag.store_chroma import REBUILD, ChromaIndex
+from rag.store_chroma import ChromaIndex
+from rag.store_client import REBUILD
 
 _MOST_FETCHED = 512  # neighbours to ask the graph for; exact search is as quick beyond
 

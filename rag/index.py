@@ -18,6 +18,7 @@ from rag.disk import disk_errors
 from rag.errors import StoreError, StoreMissingError
 from rag.index_plan import (
     IndexReport,
+    Plan,
     RemovedIds,
     Screen,
     collection_infos,
@@ -75,37 +76,17 @@ def build_index(
         base = _base(directory, or_none=replace)
         if base is not None and not replace:
             check_encoder(directory, base.manifest, encoder)
-        old = base if base is not None and _same_encoder(base, encoder) else None
-        keep = base.manifest if base else _readable_manifest(directory)
-        store_id = keep.store_id if keep else uuid.uuid4().hex
-        removed = keep.removed if keep else ()
-        withheld = RemovedIds(store_id, frozenset(removed))
+        known = base.manifest if base else _readable_manifest(directory)
+        withheld = RemovedIds(
+            known.store_id if known else uuid.uuid4().hex,
+            frozenset(known.removed if known else ()),
+        )
         plan = make_plan(corpus, base, exclude=exclude, withheld=withheld, screens=screens)
-        embedded = 0
-        if old is not None and plan.changes_nothing(old) and _has_chroma(old):
-            index_id = old.manifest.index_id
-        else:
-            with disk_errors(directory):
-                vector_of, embedded = embed_missing(
-                    plan.records, encoder, directory, old=old, progress=progress
-                )
-            content = Content(plan.records, plan.collections, removed, store_id, encoder)
-            stays = old is not None and not plan.something_goes
-            index_id = write_edition(
-                directory,
-                content,
-                vector_of,
-                base=old.path if old and stays else None,
-                apart=base is not None or bool(removed) or plan.something_kept_out,
-                progress=progress,
-            ).index_id
+        index_id, embedded = _carry_out(plan, encoder, directory, base, withheld, progress=progress)
+        with disk_errors(directory):
             remove_journal(directory)
-    report = with_fields(
-        plan.report,
-        embedded=embedded,
-        seconds=time.perf_counter() - started,
-        index_id=index_id,
-    )
+    seconds = time.perf_counter() - started
+    report = with_fields(plan.report, embedded=embedded, seconds=seconds, index_id=index_id)
     logger.info("indexed: %d added, %d kept, index %s", report.added, report.kept, index_id)
     return report
 
@@ -189,6 +170,38 @@ def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexRepo
         seconds=time.perf_counter() - started,
         index_id=manifest.index_id,
     )
+
+
+def _carry_out(
+    plan: Plan,
+    encoder: ImageTextEncoder,
+    directory: Path,
+    base: Edition | None,
+    withheld: RemovedIds,
+    *,
+    progress: Progress,
+) -> tuple[str, int]:
+    """Write what the plan says, if it is not there yet; the index id, and texts embedded for it."""
+    old = base if base is not None and _same_encoder(base, encoder) else None
+    if old is not None and plan.changes_nothing(old) and _has_chroma(old):
+        return old.manifest.index_id, 0
+    vector_of, embedded = embed_missing(plan.records, encoder, directory, old, progress=progress)
+    content = Content(
+        records=plan.records,
+        collections=plan.collections,
+        removed=tuple(sorted(withheld.hashes)),
+        store_id=withheld.store_id,
+        encoder=encoder,
+    )
+    manifest = write_edition(
+        directory,
+        content,
+        vector_of,
+        base=old.path if old is not None and not plan.something_goes else None,
+        apart=base is not None or bool(withheld.hashes) or plan.something_kept_out,
+        progress=progress,
+    )
+    return manifest.index_id, embedded
 
 
 def _prepare(directory: Path) -> None:

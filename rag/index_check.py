@@ -17,7 +17,8 @@ from rag.graph_search import GraphSearch
 from rag.schema import ReportRecord
 from rag.self_test import measure_recall
 from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import REBUILD, ChromaIndex
+from rag.store_chroma import ChromaIndex
+from rag.store_client import REBUILD
 from rag.store_files import Manifest, check_files
 from rag.store_opening import open_chroma
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from encoders.base import ImageTextEncoder
 from rag.corpus import text_hash
+from rag.disk import disk_errors
 from rag.errors import StoreError
 from rag.index_writer import VectorOf
 from rag.schema import ReportRecord
@@ -25,8 +26,8 @@ def embed_missing(
     records: Iterable[ReportRecord],
     encoder: ImageTextEncoder,
     directory: Path,
-    *,
     old: Edition | None,
+    *,
     progress: Progress,
 ) -> tuple[VectorOf, int]:
     """Embed the texts that have no vector yet, and keep each batch on the disk at once.
@@ -42,7 +43,8 @@ def embed_missing(
         The vector of each record, and how many texts were embedded for it.
     """
     journal = EmbeddingJournal(directory, encoder)
-    vectors = journal.read()
+    with disk_errors(directory):
+        vectors = journal.read()
     texts = {text_hash(record.text): record.text for record in records}
     if old is not None:
         first = {
@@ -54,7 +56,8 @@ def embed_missing(
     for start in range(0, len(missing), _BATCH):
         batch = missing[start : start + _BATCH]
         rows = _checked(encoder.embed_texts([text for _, text in batch]), encoder, len(batch))
-        journal.append([key for key, _ in batch], rows)
+        with disk_errors(directory):
+            journal.append([key for key, _ in batch], rows)
         vectors.update(zip((key for key, _ in batch), rows, strict=True))
         progress("embed", start + len(batch), len(missing))
     return lambda record: vectors[text_hash(record.text)], len(missing)

@@ -22,7 +22,8 @@ from rag.ranking import near_but_left_out, rank, rows_left_out, unit_rows
 from rag.schema import Hit, ReportRecord, Retrieval
 from rag.self_test import BROKEN, SelfTest, measure_recall, read_image_queries
 from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import REBUILD, ChromaIndex
+from rag.store_chroma import ChromaIndex
+from rag.store_client import REBUILD
 from rag.store_files import (
     CollectionInfo,
     EncoderIdentity,

@@ -7,7 +7,8 @@ from pathlib import Path
 from rag.disk import disk_errors
 from rag.errors import StoreError, StoreInUseError, StoreMismatchError
 from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import REBUILD, ChromaIndex, collection_facts
+from rag.store_chroma import ChromaIndex, collection_facts
+from rag.store_client import REBUILD
 from rag.store_files import EncoderIdentity, Manifest, current_edition, sweep
 from rag.store_lock import Owner, StoreLock, read_owner
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from rag.errors import ServerError, StoreError
 from rag.processes import log_tail, start_child, stop_child
 from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import REBUILD, ChromaIndex
+from rag.store_chroma import ChromaIndex
+from rag.store_client import REBUILD
 from rag.store_files import CHROMA, current_edition
 from rag.store_opening import check_facts, own_store
 
