@@ -45,6 +45,7 @@ def index(
     from rag.index import build_index  # noqa: PLC0415
     from rag.openi import read_openi  # noqa: PLC0415
     from rag.progress import progress_bars  # noqa: PLC0415
+    from rag.sanitise import screen_report  # noqa: PLC0415
 
     settings = _settings(config)
     excluded = read_exclude_file(exclude) if exclude else frozenset()
@@ -57,6 +58,7 @@ def index(
             load_encoder(settings),
             settings.index_dir,
             exclude=excluded,
+            screens=(screen_report,),
             replace=replace,
             progress=progress,
         )

@@ -16,6 +16,7 @@ from rag.openi import NAME as OPENI
 from rag.openi import read_openi
 from rag.processes import port_is_free
 from rag.progress import progress_bars
+from rag.sanitise import screen_report
 from rag.schema import NOTICE
 from rag.server import LlmServer
 from rag.settings import Settings
@@ -67,4 +68,11 @@ def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) ->
     corpus = read_openi()
     say(f"indexing {len(corpus.records)} reports, once, two to five minutes. {corpus.attribution}")
     with progress_bars() as progress:
-        build_index(corpus, encoder, settings.index_dir, replace=True, progress=progress)
+        build_index(
+            corpus,
+            encoder,
+            settings.index_dir,
+            screens=(screen_report,),
+            replace=True,
+            progress=progress,
+        )

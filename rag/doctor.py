@@ -42,7 +42,7 @@ def _packages(_: Settings) -> Iterator[Check]:
     pins = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").split()
     wrong = []
     for pin in pins:
-        name, _, wanted = pin.partition("==")
+        name, wanted = pin.split("==")
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:

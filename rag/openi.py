@@ -14,8 +14,8 @@ import tarfile
 from importlib import metadata
 from pathlib import Path
 
-from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
-from defusedxml.ElementTree import ParseError, fromstring  # type: ignore[import-untyped]
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
 
 from rag.corpus import Corpus, Problem, make_corpus
 from rag.errors import CorpusError

@@ -23,7 +23,7 @@ _STOP = re.compile(
     re.VERBOSE,
 )
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*|\n[ \t]*(?=(?:[-*\u2022]|\(?\d{1,2}[.)])[ \t])")
-_LIST_MARKER = re.compile(r"\s*(?:(?:\(?\d{1,2}[.)]|[-*\u2022])+|[A-Z][A-Za-z]+:? 1\.)")
+_LIST_MARKER = re.compile(r"\s*(?:(?:\(?\d{1,2}[.)](?!\d)|[-*\u2022])+|[A-Z][A-Za-z]+:? 1\.(?!\d))")
 _ABBREVIATION = re.compile(
     r"(?<![A-Za-z])(?:Dr|Drs|Mr|Mrs|Ms|Prof|St|vs|approx|cf|e\.g|i\.e|M\.D|D\.O|Ph\.D)\.$"
 )

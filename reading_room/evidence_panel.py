@@ -29,16 +29,15 @@ def _card(hit: Hit, prediction: Prediction) -> str:
     quoted, citing = _citations(prediction, record.report_id)
     sections = "".join(_section(record, section, quoted) for section in Section)
     cited = f"cited by {', '.join(citing)}" if citing else strings.NOT_CITED
-    copies = (
-        f'<span class="copies">{strings.COPIES.format(hit.copies)}</span>' if hit.copies > 1 else ""
-    )
+    seen = strings.COPIES.format(hit.copies) if hit.copies > 1 else ""
     width = max(0, min(100, round(100 * hit.similarity)))
     return (
         f'<article class="card" id="{anchor(record.report_id)}" tabindex="-1">'
         f'<header><span class="rank">{hit.rank}</span> <b>{escape(record.report_id)}</b>'
         f'<span class="similarity" title="cosine similarity of film and report">'
         f'<span class="bar" style="width:{width}%"></span><span>{hit.similarity:.3f}</span></span>'
-        f'<span class="copies">{seen}</span><span class="cited">{cited}</span></header>{sections}</article>'
+        f'<span class="copies">{seen}</span><span class="cited">{cited}</span></header>'
+        f"{sections}</article>"
     )
 
 

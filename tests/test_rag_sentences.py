@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.schema import ReportRecord, Section, Span
-from rag.sentences import sentence_spans, with_sentences
+from rag.sentences import sentence_spans, with_sentences, without_list_number
 
 
 def sentences(text: str) -> list[str]:
@@ -93,3 +93,17 @@ def test_record_spans_name_their_section_in_reading_order() -> None:
         Span(Section.IMPRESSION, 0, 11),
     )
     assert [record.sentence(span) for span in record.sentences][2] == "No disease."
+
+
+@pytest.mark.parametrize(
+    ("sentence", "alone"),
+    [
+        ("2. No effusion.", "No effusion."),
+        ("(3) Normal.", "Normal."),
+        ("- Clear lungs.", "Clear lungs."),
+        ("1.7 cm nodule.", "1.7 cm nodule."),
+        ("Discrete 1.4 cm nodule.", "Discrete 1.4 cm nodule."),
+    ],
+)
+def test_a_list_number_goes_and_a_decimal_stays(sentence: str, alone: str) -> None:
+    assert without_list_number(sentence) == alone
