@@ -99,7 +99,7 @@ class Catalogue:
 
     def record(self, row: int) -> ReportRecord:
         """The report of a row, read from the disk."""
-        values = json.loads(self._data[self._ends[row] : self._ends[row + 1]])
+        values = json.loads(str(self._data[self._ends[row] : self._ends[row + 1]], "utf-8"))
         del values["text_hash"]
         return record_from_json(values)
 
