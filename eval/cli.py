@@ -167,3 +167,23 @@ def label_accuracy(
     from eval.labelling import accuracy_report, read_labelled  # noqa: PLC0415
 
     typer.echo(accuracy_report(read_labelled(file)))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of results.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page; default: report.html in the first.")
+    ] = None,
+    text: Annotated[
+        bool, typer.Option("--text/--no-text", help="With report text, or numbers only.")
+    ] = True,
+) -> None:
+    """Make one self-contained HTML page: tables, plots, a browser of single studies."""
+    from eval.page import build_page  # noqa: PLC0415
+    from eval.results import write_text  # noqa: PLC0415
+
+    page = out or folders[0] / "report.html"
+    write_text(page, build_page(folders, with_text=text))
+    typer.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB", err=True)

@@ -172,6 +172,21 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside and rename it: readers see the old one or the whole new one.
+
+    Raises:
+        EvalDataError: it cannot be written there.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 def write_result(folder: Path, result: Result) -> None:
     """Write result.json."""
     text = json.dumps(asdict(result), ensure_ascii=False, indent=1, allow_nan=False)

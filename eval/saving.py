@@ -47,6 +47,7 @@ def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
         (system, measure.name): measure.combine(rows)
         for (system, key), rows in scored.statistics.items()
         for measure in scored.families[key].measures
+        if measure.single
     }
     for at, study in enumerate(scored.study_set.studies):
         scores: dict[str, dict[str, float | None]] = {run.name: {} for run in scored.runs}

@@ -41,6 +41,7 @@ class Measure:
         low, high: range of the number; infinite where there is no bound.
         combine: float64 [..., S], rows summed over studies -> float64 [...]; NaN where undefined.
         count: float64 [..., S] -> how many studies the number rests on; None means all of them.
+        single: whether the number of one study means anything (a macro mean of one does not).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Measure:
     high: float
     combine: Callable[[Rows], Rows]
     count: Callable[[Rows], Rows] | None = None
+    single: bool = True
 
     @property
     def worst(self) -> float:

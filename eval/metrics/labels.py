@@ -40,7 +40,14 @@ def _macro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
 
 
 MEASURES = tuple(
-    Measure(f"{mean} F1-{size} ({mapping})", Direction.HIGHER, 0.0, 1.0, combine)
+    Measure(
+        f"{mean} F1-{size} ({mapping})",
+        Direction.HIGHER,
+        0.0,
+        1.0,
+        combine,
+        single=mean == "micro",
+    )
     for at, mapping in enumerate(MAPPINGS)
     for size, labels in ((14, LABELS), (5, FIVE))
     for mean, combine in (("micro", _micro(at, labels)), ("macro", _macro(at, labels)))
