@@ -85,7 +85,10 @@ class EvalTransform:
 
 
 def stretch(pixels: "Tensor", *, low: float, high: float) -> "Tensor":
-    """Grey values between two percentiles of each film to [0, 1], clamped; flat films become 0.
+    """Grey values between two percentiles of each film to [0, 1], clamped.
+
+    A film with less than one 8-bit grey level between them is flat, and becomes nearly 0: what it
+    shows is the rounding of the resize.
 
     Args:
         pixels: float32 [..., H, W].
@@ -97,7 +100,7 @@ def stretch(pixels: "Tensor", *, low: float, high: float) -> "Tensor":
     # kthvalue, not quantile: torch.quantile refuses more than 16 million values.
     ranks = [round(share / 100 * (count - 1)) + 1 for share in (low, high)]
     darkest, brightest = (flat.kthvalue(rank, dim=-1).values[..., None, None] for rank in ranks)
-    return ((pixels - darkest) / (brightest - darkest).clamp(min=1e-6)).clamp(0, 1)
+    return ((pixels - darkest) / (brightest - darkest).clamp(min=1 / 255)).clamp(0, 1)
 
 
 def resize_square(pixels: "Tensor", side: int) -> "Tensor":

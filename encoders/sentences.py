@@ -163,10 +163,11 @@ class SentenceSet(nn.Module):
 
     def forward(self, prepared: dict[str, Tensor]) -> Tensor:
         """Features [N, width]. Every row of ``present`` needs at least one True."""
-        present = prepared["present"]
+        longest = int(prepared["present"].sum(1).max())  # of this batch, not of the collection
+        present = prepared["present"][:, :longest]
         if self.training and self.sentence_dropout:
             present = drop_sentences(present, self.sentence_dropout)
-        features: Tensor = self.network(prepared["sentences"])
+        features: Tensor = self.network(prepared["sentences"][:, :longest])
         return features.masked_fill(~present.unsqueeze(-1), float("-inf")).amax(1)
 
 

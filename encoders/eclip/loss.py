@@ -1,6 +1,6 @@
-"""The contrastive loss: symmetric InfoNCE over a batch of pairs, with soft targets.
+"""The losses over a batch of pairs: InfoNCE with soft targets, and agreement of findings.
 
-Owns the loss and the targets. An expert step adds its pairs to the batch before it comes here; the
+Owns both and their targets. An expert step adds its pairs to the batch before it comes here; the
 loss is the same.
 
 Source: Radford et al., arXiv 2103.00020; the soft targets answer that a third of Open-I's report
@@ -8,7 +8,8 @@ texts repeat, so that "the other reports of the batch" are often not wrong ones.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 
 def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Tensor) -> Tensor:
@@ -25,6 +26,26 @@ def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Ten
     to_texts = -(targets * logits.log_softmax(dim=1)).sum(1).mean()
     to_images = -(targets * logits.T.log_softmax(dim=1)).sum(1).mean()
     return (to_texts + to_images) / 2
+
+
+class Agreement(nn.Module):
+    """How far a film and any report of the batch agree on findings, as a regression.
+
+    InfoNCE ranks reports by how much more likely they are for this film than for any film: a
+    slight hint of something rare beats the plain normal report that is by far the likeliest. This
+    loss asks for the expected agreement itself, which is what a retrieved report is used for.
+    Scale and offset are learned, as in SigLIP (Zhai et al., arXiv 2303.15343).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.offset = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, images: Tensor, texts: Tensor, *, overlap: Tensor) -> Tensor:
+        """Binary cross entropy of scaled similarities against overlaps in [0, 1], both [N, N]."""
+        logits = self.log_scale.exp() * images @ texts.T + self.offset
+        return functional.binary_cross_entropy_with_logits(logits, overlap)
 
 
 def soft_targets(texts: Tensor, labels: Tensor, *, label_share: float, sharpness: float) -> Tensor:

@@ -103,6 +103,21 @@ def vote(neighbours: NDArray[np.intp], labels: NDArray[np.bool_]) -> Floats:
     return np.asarray(labels[neighbours].mean(1))
 
 
+def overlap(
+    neighbours: NDArray[np.intp], said: NDArray[np.bool_], truth: NDArray[np.bool_]
+) -> Floats:
+    """Mean Jaccard index of a film's labels and each neighbour's: float64 [N].
+
+    Args:
+        neighbours: [N, K] rows of ``said``.
+        said: [reports, L], what the reports are labelled with.
+        truth: [N, L], what the films' own reports are labelled with; two empty sets agree.
+    """
+    theirs, own = said[neighbours], truth[:, None, :]
+    union = (theirs | own).sum(-1)
+    return np.asarray(np.where(union > 0, (theirs & own).sum(-1) / np.maximum(union, 1), 1).mean(1))
+
+
 def nearest(similarity: NDArray[np.floating], count: int) -> NDArray[np.intp]:
     """Columns of the ``count`` most similar, best first; ties by column, so it is repeatable."""
     return np.argsort(-similarity, axis=1, kind="stable")[:, :count]

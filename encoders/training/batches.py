@@ -17,7 +17,7 @@ from torch import Tensor
 from encoders.eclip.model import EclipModel
 from encoders.towers import Prepared
 from encoders.training.config import TrainSettings
-from encoders.training.data import Study, TrainingDataError, film_pairs, label_names
+from encoders.training.data import Study, TrainingDataError, film_pairs, frequent
 from encoders.training.films import load_films
 
 
@@ -60,22 +60,23 @@ def load_training_set(
             f"{len(pairs)} films are fewer than one batch of {settings.optim.batch_size}; lower "
             "optim.batch_size"
         )
-    names = label_names(studies, least=settings.least_label_count)
+    labels = [study.labels | study.details for study in studies]
+    names = frequent(labels, least=settings.least_label_count)
     prepared = model.prepare_texts([study.text for study in studies])
     return TrainingSet(
         films=load_films([film for film, _ in pairs], side=settings.cache_side, cache=cache),
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
         texts=mean_text_vectors(prepared),
-        labels=label_matrix(studies, names),
+        labels=label_matrix(labels, names),
         label_names=tuple(names),
     )
 
 
-def label_matrix(studies: Sequence[Study], names: Sequence[str]) -> Tensor:
+def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> Tensor:
     """float32 [S, L], 1 where a study has a label."""
-    rows = [[float(name in study.labels) for name in names] for study in studies]
-    return torch.tensor(rows).reshape(len(studies), len(names))
+    rows = [[float(name in study) for name in names] for study in labels]
+    return torch.tensor(rows).reshape(len(labels), len(names))
 
 
 def mean_text_vectors(prepared: Prepared) -> Tensor:

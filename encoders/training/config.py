@@ -54,8 +54,9 @@ class OptimSettings(_Settings):
         lr: of the image tower; everything that starts at random learns ``head_lr`` times as fast.
         warm_up: share of all steps.
         ema: decay per step of the averaged weights, which are the ones that are kept.
-        label_weight: of the label head on the image features, shared_label_weight of the one that
-            reads embeddings of either side.
+        contrast_weight: of InfoNCE.
+        agreement_weight: of `encoders.eclip.loss.Agreement`.
+        label_weight: of the label head on the image features.
     """
 
     epochs: int = Field(default=12, ge=1)
@@ -68,8 +69,8 @@ class OptimSettings(_Settings):
     clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.99, ge=0, lt=1)
     contrast_weight: float = Field(default=1.0, ge=0)
+    agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
-    shared_label_weight: float = Field(default=5.0, ge=0)
     precision: Literal["no", "bf16"] = "bf16"
 
 
@@ -83,7 +84,6 @@ class TrainSettings(_Settings):
     laterals: bool = True
     least_label_count: int = Field(default=20, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
-    validate_every: int = Field(default=2, ge=0, description="epochs; 0 is only at the end")
     model: ModelSettings = ModelSettings()
     augment: AugmentSettings = AugmentSettings()
     targets: TargetSettings = TargetSettings()

@@ -6,7 +6,8 @@ pixels or models. Other collections are other readers of the same records.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,7 +37,10 @@ class Study:
         frontals: frontal films, the first is the one that is asked with in validation.
         laterals: lateral films.
         text: findings and impression, as in `rag.schema.ReportRecord.text`.
-        labels: finding labels that came with the report.
+        labels: finding labels that came with the report; what validation compares.
+        details: finer ones, learned from beside the labels (in Open-I a MeSH heading with each of
+            its qualifiers: ``Opacity/left``; ``Lung/hypoinflation`` and ``Lung/hyperdistention``
+            are opposites under one label).
         split: what it is used for.
     """
 
@@ -47,6 +51,7 @@ class Study:
     text: str
     labels: frozenset[str]
     split: Split
+    details: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
 """Open-I films that lie on their side."""
 
 _OPENI_SPLITS = {"train": Split.TRAIN, "extra": Split.TRAIN, "val": Split.VAL}
-_NO_FINDING = frozenset({"No Indexing"})
+_NO_FINDING = frozenset({"No Indexing", "Technical Quality of Image Unsatisfactory"})
 """MeSH headings that say nothing about the film."""
 
 
@@ -102,6 +107,11 @@ def _openi_study(row: dict[str, Any], folder: Path) -> Study:
         text="\n".join(part for part in (row["findings"], row["impression"]) if part.strip()),
         labels=frozenset(label.strip() for label in row["labels"]["problems"]) - _NO_FINDING,
         split=_OPENI_SPLITS[row["split"]],
+        details=frozenset(
+            f"{heading}/{qualifier}"
+            for heading, *qualifiers in (term.split("/") for term in row["labels"]["mesh_major"])
+            for qualifier in qualifiers
+        ),
     )
 
 
@@ -148,14 +158,11 @@ def film_pairs(studies: Sequence[Study], *, laterals: bool) -> Iterator[tuple[Pa
             yield film, row
 
 
-def label_names(studies: Sequence[Study], *, least: int) -> list[str]:
+def frequent(labels: Iterable[frozenset[str]], *, least: int) -> list[str]:
     """Labels that at least so many studies have, most frequent first."""
-    counts: dict[str, int] = {}
-    for study in studies:
-        for label in study.labels:
-            counts[label] = counts.get(label, 0) + 1
-    frequent = [label for label, count in counts.items() if count >= least]
-    return sorted(frequent, key=lambda label: (-counts[label], label))
+    counts = Counter(label for study in labels for label in study)
+    kept = [label for label, count in counts.items() if count >= least]
+    return sorted(kept, key=lambda label: (-counts[label], label))
 
 
 def _same_text(text: str) -> str:

@@ -10,7 +10,6 @@ checkpoint with the same steps, draws and bits.
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
-from torch import Tensor, nn
+from torch import Tensor
 
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import save_pretrained
@@ -36,6 +35,7 @@ from encoders.training.checkpoint import load_checkpoint, save_checkpoint
 from encoders.training.config import TrainSettings
 from encoders.training.data import Collection
 from encoders.training.objective import Objective
+from encoders.training.optim import make_optimizer, schedule, update_average
 from encoders.training.run import append_metrics, fingerprint, trim_metrics, write_run
 from encoders.training.start import load_imagenet
 
@@ -230,36 +230,3 @@ class _Run:
         study = data.study[rows]
         prepared = {name: value[study].to(device) for name, value in data.prepared.items()}
         return pixels, prepared, data.texts[study].to(device), data.labels[study].to(device)
-
-
-def make_optimizer(objective: Objective, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; what starts at random learns faster, biases, norms and scalars do not decay."""
-    optim = settings.optim
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in objective.named_parameters():
-        lr = optim.lr * (1.0 if name.startswith("model.image_tower.") else optim.head_lr)
-        decay = optim.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((lr, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "lr": lr, "peak_lr": lr, "weight_decay": decay}
-            for (lr, decay), parameters in groups.items()
-        ],
-        betas=optim.betas,
-    )
-
-
-def schedule(step: int, *, steps: int, warm_up: float) -> float:
-    """Factor on the learning rate: linear warm-up, then half a cosine over the whole run."""
-    rising = (step + 1) / max(1.0, warm_up * steps)
-    return min(1.0, rising) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, current: nn.Module, *, decay: float) -> None:
-    """Exponential moving average of every float tensor, batch statistics included."""
-    for kept, new in zip(average.state_dict().values(), current.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
-        else:
-            kept.copy_(new)

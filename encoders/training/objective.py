@@ -1,20 +1,17 @@
-"""What is minimised: the contrastive loss and two label heads that exist in training only.
+"""What is minimised: contrast, agreement of findings, and a label head for training only.
 
-Owns the sum and its parts. The heads make the features, and the space both sides share, speak of
-findings; they are not saved with the model.
+Owns the sum and its parts. The label head makes the features of the image tower speak of
+findings; it is not saved with the model.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.eclip.loss import info_nce, soft_targets
+from encoders.eclip.loss import Agreement, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
 from encoders.towers import Prepared
 from encoders.training.config import OptimSettings, TargetSettings
-
-EMBEDDING_GAIN = 8.0
-"""A row of norm 1 has entries of about 1/16: scaled so that the head need not have huge weights."""
 
 
 class Objective(nn.Module):
@@ -43,7 +40,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.image_labels = nn.Linear(model.image_projection.in_features, len(label_weights))
-        self.shared_labels = nn.Linear(model.config.dim, len(label_weights))
+        self.agreement = Agreement()
         self.register_buffer("label_weights", label_weights)
         self._targets = targets
         self._optim = optim
@@ -51,7 +48,7 @@ class Objective(nn.Module):
     def forward(
         self, pixels: Tensor, prepared: Prepared, texts: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Scalars ``loss``, ``contrast``, ``labels``, ``shared_labels``.
+        """Scalars ``loss``, ``contrast``, ``agreement``, ``labels``.
 
         Args:
             pixels: normalised films float32 [N, channels, H, W].
@@ -72,21 +69,16 @@ class Objective(nn.Module):
             contrast = info_nce(
                 images, reports, temperature=self.model.temperature, targets=targets
             )
-            label_loss = _bce(self.image_labels(features), labels)
-            shared = sum(
-                _bce(self.shared_labels(side * EMBEDDING_GAIN), labels)
-                for side in (images, reports)
+            agreement = self.agreement(images, reports, overlap=jaccard(labels))
+            label_loss = functional.binary_cross_entropy_with_logits(
+                self.image_labels(features), labels
             )
         weights = self._optim
         return {
             "loss": weights.contrast_weight * contrast
-            + weights.label_weight * label_loss
-            + weights.shared_label_weight * shared,
+            + weights.agreement_weight * agreement
+            + weights.label_weight * label_loss,
             "contrast": contrast,
+            "agreement": agreement,
             "labels": label_loss,
-            "shared_labels": torch.as_tensor(shared),
         }
-
-
-def _bce(logits: Tensor, labels: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits, labels)

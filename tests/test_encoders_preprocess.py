@@ -1,0 +1,91 @@
+"""The evaluation transform: what it ignores, what it keeps, and its identity."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoders.base import CxrImage
+from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform, resize_square, stretch
+
+SMALL = EvalTransform(size=32)
+
+
+def film(height: int = 60, width: int = 50, *, seed: int = 0) -> CxrImage:
+    """A smooth made-up film: a bright ellipse on a gradient, with noise."""
+    rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    ellipse = ((rows - 0.55) / 0.3) ** 2 + ((columns - 0.6) / 0.2) ** 2 < 1
+    noise = np.random.default_rng(seed).normal(0, 0.02, (height, width))
+    pixels = np.clip(0.2 + 0.3 * rows + 0.4 * ellipse + noise, 0, 1)
+    return CxrImage(pixels.astype(np.float32), source_sha256="")
+
+
+@settings(max_examples=30, deadline=None)
+@given(gain=st.floats(0.1, 1.0), offset=st.floats(0.0, 1.0))
+def test_a_linear_window_changes_nothing(gain: float, offset: float) -> None:
+    plain = film()
+    pixels = plain.pixels * np.float32(gain) + np.float32(offset * (1 - gain))
+    windowed = CxrImage(pixels, source_sha256="")
+    torch.testing.assert_close(SMALL(windowed), SMALL(plain), atol=2e-3, rtol=0)
+
+
+def test_a_film_in_its_true_shape_looks_like_the_same_film_stored_squashed() -> None:
+    tall = film(96, 64)
+    squashed = resize_square(torch.from_numpy(tall.pixels), 64).numpy()
+    difference = SMALL(tall) - SMALL(CxrImage(squashed, source_sha256=""))
+    assert difference.abs().mean() < 0.05  # of a scale whose whole range is 4
+
+
+def test_no_pixel_is_lost_by_shrinking() -> None:
+    """Averaged, not sampled: a bright dot of one pixel still leaves its trace."""
+    pixels = torch.zeros(256, 256)
+    pixels[101, 77] = 1.0
+    assert resize_square(pixels, 32).sum() * 64 == pytest.approx(1.0, rel=0.02)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_a_flat_film_is_defined(value: float) -> None:
+    flat = CxrImage(np.full((40, 40), value, dtype=np.float32), source_sha256="")
+    torch.testing.assert_close(SMALL(flat), torch.full((3, 32, 32), -2.0), atol=1e-3, rtol=0)
+
+
+def test_the_same_film_gives_the_same_bits_in_the_tower_shape() -> None:
+    first, second = SMALL(film()), SMALL(film())
+    assert first.shape == (3, 32, 32)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, second)
+    assert torch.equal(first[0], first[2])
+
+
+def test_stretch_puts_the_percentiles_at_zero_and_one() -> None:
+    ramp = torch.arange(101.0).reshape(1, 1, 101) / 200
+    stretched = stretch(ramp, low=1.0, high=99.0).flatten()
+    assert stretched[1] == 0
+    assert stretched[50] == pytest.approx(0.5)
+    assert stretched[99] == 1
+    assert stretched[100] == 1  # clamped
+
+
+def test_the_hash_follows_every_setting_and_survives_json() -> None:
+    base = EvalTransform()
+    changed = [
+        EvalTransform(size=160),
+        EvalTransform(low_percentile=0.5),
+        EvalTransform(high_percentile=100.0),
+        EvalTransform(mean=0.58),
+        EvalTransform(std=0.26),
+        EvalTransform(channels=1),
+    ]
+    assert len({transform.hash for transform in [base, *changed]}) == 7
+    assert EvalTransform.from_json(base.to_json()) == base
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"size": None}])
+def test_an_unknown_or_missing_setting_is_refused(change: dict[str, object]) -> None:
+    settings_read = EvalTransform().to_json() | change
+    if change.get("size", 0) is None:
+        del settings_read["size"]
+    with pytest.raises(EncoderError, match="keys"):
+        EvalTransform.from_json(settings_read)

@@ -1,0 +1,175 @@
+"""A run, whole: it learns, it survives kill -9 to the bit, and says what is wrong."""
+
+import csv
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from encoders.eclip import load_encoder
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.image_io import read_image
+from encoders.training.__main__ import main
+from encoders.training.batches import label_matrix
+from encoders.training.optim import schedule, update_average
+from encoders.training.validate import main as validate
+
+SETTINGS = """
+name = "tiny"
+size = 32
+cache_side = 40
+least_label_count = 2
+checkpoint_every = 2
+[model]
+dim = 16
+text_hidden = 32
+start = "random"
+drop_path = 0.0
+dropout = 0.0
+[augment]
+smallest_crop = 0.9
+[optim]
+epochs = {epochs}
+batch_size = 8
+lr = 2e-3
+ema = 0.5
+"""
+CLEAR = ("The lungs are clear.", "Heart size is normal.", "No effusion is seen.")
+LARGE = ("The heart is enlarged.", "There is cardiomegaly.", "Heart size is increased.")
+
+
+@pytest.fixture(scope="module")
+def openi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up folder in the layout of Open-I: a large heart is a large bright disc."""
+    folder = tmp_path_factory.mktemp("openi")
+    (folder / "images").mkdir()
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:48, 0:48]
+    lines = []
+    for number in range(28):
+        large = number % 2 == 1
+        radius = (14 if large else 6) + generator.integers(-1, 2)
+        disc = (rows - 28) ** 2 + (columns - 26) ** 2 < radius**2
+        pixels = 60 + 120 * disc + generator.normal(0, 8, (48, 48))
+        name = f"images/{number}.png"
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
+        sentences = generator.permutation(LARGE if large else CLEAR)[:2]
+        labels = ["Cardiomegaly"] if large else ["normal"]
+        lines.append(
+            {
+                "id": f"CXR{number}",
+                "frontal": [name],
+                "lateral": [],
+                "findings": " ".join([*sentences, f"Film number {number}."]),
+                "impression": "",
+                "labels": {"problems": labels, "mesh_major": labels},
+                "split": "val" if number >= 20 else "train",
+            }
+        )
+    text = "\n".join(json.dumps(line) for line in lines)
+    (folder / "studies.jsonl").write_text(text + "\n")
+    return folder
+
+
+def command(openi: Path, folder: Path, *, epochs: int) -> list[str]:
+    config = folder.parent / f"{folder.name}.toml"
+    config.write_text(SETTINGS.format(epochs=epochs))
+    return ["--config", str(config), "--out", str(folder), "--data", str(openi)]
+
+
+def metrics(folder: Path, name: str) -> list[float]:
+    with (folder / "metrics.csv").open() as stream:
+        return [float(row["value"]) for row in csv.DictReader(stream) if row["name"] == name]
+
+
+@pytest.mark.slow
+def test_a_run_learns_what_is_on_the_films(
+    openi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(openi, tmp_path / "run", epochs=30)) == 0
+    losses = metrics(tmp_path / "run", "contrast")
+    assert len(losses) == 60
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    encoder = load_encoder(tmp_path / "run" / "model")
+    films = [read_image(openi / "images" / f"{number}.png") for number in range(20, 28)]
+    similarity = encoder.embed_images(films) @ encoder.embed_texts([CLEAR[0], LARGE[0]]).T
+    large = similarity[:, 1] - similarity[:, 0]
+    assert large[1::2].min() > large[0::2].max()
+
+    numbers = tmp_path / "numbers.json"
+    validate(
+        ["--model", str(tmp_path / "run" / "model"), "--data", str(openi), "--json", str(numbers)]
+    )
+    assert "film to report" in capsys.readouterr().out
+    facts = json.loads(numbers.read_text())
+    assert facts["val_studies"] == 8
+    assert facts["results"]["film to report"]["R@10"]["value"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(openi: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "encoders.training"]
+    subprocess.run(
+        [*program, *command(openi, whole, epochs=12)], env=environment, check=True, timeout=300
+    )
+
+    process = subprocess.Popen([*program, *command(openi, cut, epochs=12)], env=environment)
+    deadline = time.monotonic() + 300
+    while not (cut / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    assert not (cut / "model").exists()
+    subprocess.run(
+        [*program, *command(openi, cut, epochs=12)], env=environment, check=True, timeout=300
+    )
+
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, cut)]
+    assert weights[0] == weights[1]
+    assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
+    facts = json.loads((cut / "run.json").read_text())
+    assert facts["studies"] == 20
+    assert {"settings", "git", "packages", "fingerprint", "left_out"} <= facts.keys()
+
+
+@pytest.mark.parametrize("missing", ["config", "data"])
+def test_a_wrong_path_is_one_line_and_code_1(
+    openi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    arguments = command(openi, tmp_path / "run", epochs=1)
+    arguments[arguments.index(f"--{missing}") + 1] = str(tmp_path / "nowhere")
+    assert main(arguments) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+    factors = [schedule(step, steps=100, warm_up=0.1) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1, rel=0.01)
+    assert max(factors) == factors[9]
+    assert factors[99] < 0.001
+    assert all(one >= two for one, two in itertools.pairwise(factors[9:]))
+
+
+def test_the_average_follows_the_weights() -> None:
+    kept, new = (EclipModel(EclipConfig(dim=4)) for _ in range(2))
+    before = kept.image_projection.weight.detach().clone()
+    update_average(kept, new, decay=0.75)
+    torch.testing.assert_close(
+        kept.image_projection.weight, 0.75 * before + 0.25 * new.image_projection.weight
+    )
+
+
+def test_no_labels_are_no_columns() -> None:
+    assert label_matrix([frozenset({"a"}), frozenset()], ["a"]).tolist() == [[1.0], [0.0]]
+    assert label_matrix([frozenset()], []).shape == (1, 0)

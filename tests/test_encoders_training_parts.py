@@ -1,0 +1,257 @@
+"""What a run is made of: data, order, augmentation, checkpoints, numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from encoders.training.augment import augment, draw_warp, warp
+from encoders.training.batches import batch_rows, step_seed
+from encoders.training.checkpoint import FILE, load_checkpoint, save_checkpoint
+from encoders.training.config import AugmentSettings, TrainSettings, read_settings
+from encoders.training.data import (
+    Split,
+    Study,
+    TrainingDataError,
+    clean,
+    film_pairs,
+    frequent,
+    read_openi,
+)
+from encoders.training.films import load_films
+from encoders.training.run import append_metrics, fingerprint, trim_metrics
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "train"
+
+
+def study(number: int, text: str, split: Split, **changes: Any) -> Study:
+    facts: dict[str, Any] = {
+        "study_id": f"s{number}",
+        "patient_id": f"p{number}",
+        "frontals": (Path(f"{number}-f.png"),),
+        "laterals": (Path(f"{number}-l.png"),),
+        "text": text,
+        "labels": frozenset({"Cardiomegaly"} if number % 2 else {"normal"}),
+        "split": split,
+    }
+    return Study(**(facts | changes))
+
+
+# --- data
+
+
+def test_training_texts_that_are_asked_in_val_are_left_out() -> None:
+    studies = [
+        study(1, "Clear lungs.", Split.TRAIN),
+        study(2, "clear  LUNGS.", Split.TRAIN),
+        study(3, "Large heart.", Split.TRAIN),
+        study(4, "Clear lungs.", Split.VAL),
+    ]
+    cleaned = clean(studies)
+    assert [kept.study_id for kept in cleaned.train] == ["s3"]
+    assert [kept.study_id for kept in cleaned.val] == ["s4"]
+    assert cleaned.left_out["training text identical to a val text"] == 2
+
+
+def test_a_patient_in_two_splits_is_refused() -> None:
+    studies = [
+        study(1, "Clear.", Split.TRAIN, patient_id="p"),
+        study(2, "Large.", Split.VAL, patient_id="p"),
+    ]
+    with pytest.raises(TrainingDataError, match="1 patients are in train and val, p first"):
+        clean(studies)
+
+
+def test_a_study_without_text_or_film_is_counted_not_kept() -> None:
+    studies = [
+        study(1, "", Split.TRAIN),
+        study(2, "Clear.", Split.TRAIN, frontals=(), laterals=()),
+        study(3, "Large.", Split.TRAIN, frontals=()),
+        study(4, "Wide.", Split.VAL, frontals=()),
+    ]
+    cleaned = clean(studies)
+    assert [kept.study_id for kept in cleaned.train] == ["s3"]
+    assert cleaned.val == ()
+    assert (cleaned.left_out["no text"], cleaned.left_out["no film"]) == (1, 2)
+
+
+def test_every_film_is_a_pair_with_its_study() -> None:
+    studies = [study(1, "a", Split.TRAIN), study(2, "b", Split.TRAIN, laterals=())]
+    assert [(str(film), row) for film, row in film_pairs(studies, laterals=True)] == [
+        ("1-f.png", 0),
+        ("1-l.png", 0),
+        ("2-f.png", 1),
+    ]
+    assert [row for _, row in film_pairs(studies, laterals=False)] == [0, 1]
+
+
+def test_rare_labels_are_not_learned() -> None:
+    labels = [study(number, "x", Split.TRAIN).labels for number in range(5)]
+    assert frequent(labels, least=2) == ["normal", "Cardiomegaly"]
+    assert frequent(labels, least=3) == ["normal"]
+
+
+def test_openi_is_read_without_the_films_that_lie_on_their_side(tmp_path: Path) -> None:
+    row = {
+        "id": "CXR994",
+        "frontal": ["images/CXR994_IM-2478-1001.jpg", "images/CXR994_IM-2478-2001.jpg"],
+        "lateral": [],
+        "findings": "",
+        "impression": "Clear.",
+        "labels": {
+            "problems": ["Opacity ", "No Indexing"],
+            "mesh_major": ["Opacity/lung/left", "No Indexing"],
+        },
+        "split": "extra",
+    }
+    (tmp_path / "studies.jsonl").write_text(json.dumps(row) + "\n")
+    (read,) = read_openi(tmp_path)
+    assert read.frontals == (tmp_path / "images/CXR994_IM-2478-2001.jpg",)
+    assert read.details == {"Opacity/lung", "Opacity/left"}
+    assert (read.text, read.labels, read.split) == ("Clear.", {"Opacity"}, Split.TRAIN)
+
+
+@pytest.mark.parametrize("content", [None, "{}\n", "not json\n"])
+def test_a_bad_folder_is_explained(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "studies.jsonl").write_text(content)
+    with pytest.raises(TrainingDataError, match=r"CXR_DATA|line 1"):
+        read_openi(tmp_path)
+
+
+def test_films_are_decoded_once(tmp_path: Path) -> None:
+    pixels = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    first = load_films([tmp_path / "film.png"], side=64, cache=tmp_path / "cache")
+    (tmp_path / "film.png").unlink()
+    again = load_films([tmp_path / "film.png"], side=64, cache=tmp_path / "cache")
+    assert first.shape == (1, 64, 64)
+    assert np.array_equal(first, again)
+    assert np.abs(first[0, 20].astype(int) - np.arange(64)).max() <= 1
+
+
+# --- order and randomness
+
+
+@settings(max_examples=50, deadline=None)
+@given(films=st.integers(4, 60), batch=st.integers(1, 4), seed=st.integers(0, 99))
+def test_an_epoch_shows_no_film_twice(films: int, batch: int, seed: int) -> None:
+    steps = films // batch
+    rows = [batch_rows(step, films=films, batch_size=batch, seed=seed) for step in range(steps)]
+    assert len(torch.cat(rows).unique()) == steps * batch
+    again = batch_rows(0, films=films, batch_size=batch, seed=seed)
+    assert torch.equal(rows[0], again)
+
+
+def test_epochs_and_seeds_give_other_orders() -> None:
+    orders = [
+        batch_rows(step, films=50, batch_size=50, seed=seed) for step in (0, 1) for seed in (0, 1)
+    ]
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    assert len({step_seed(seed, step=step) for seed in range(9) for step in range(9)}) == 81
+    assert step_seed(0, step=1, rank=0) != step_seed(0, step=1, rank=1)
+
+
+# --- augmentation
+
+STILL = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_augmented_films_stay_films(seed: int) -> None:
+    torch.manual_seed(seed)
+    films = torch.rand(3, 40, 40)
+    seen = augment(films, AugmentSettings(), size=32)
+    assert seen.shape == (3, 32, 32)
+    assert seen.min() >= 0
+    assert seen.max() <= 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_a_film_is_never_mirrored(seed: int) -> None:
+    """The map keeps left on the left and up on top: its determinant and diagonal are positive."""
+    torch.manual_seed(seed)
+    maps = draw_warp(64, AugmentSettings())
+    assert (maps[:, :, :2].det() > 0).all()
+    assert (maps[:, 0, 0] > 0).all()
+    assert (maps[:, 1, 1] > 0).all()
+
+
+def test_a_heatmap_moves_with_its_film() -> None:
+    torch.manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    spot = torch.exp(-((rows - 30) ** 2 + (columns - 25) ** 2) / 30).expand(8, 64, 64)
+    maps = draw_warp(8, AugmentSettings())
+    film, heatmap = warp(spot, maps, size=48), warp(spot**2, maps, size=48)
+    assert torch.equal(film.flatten(1).argmax(1), heatmap.flatten(1).argmax(1))
+    assert len(film.flatten(1).argmax(1).unique()) > 4  # and it does move
+
+
+def test_without_spread_the_film_is_only_resized() -> None:
+    identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+    film = torch.rand(1, 32, 32)
+    torch.testing.assert_close(warp(film, identity, size=32), film)
+    torch.testing.assert_close(
+        augment(torch.full((1, 32, 32), 0.25), STILL, size=32)[:, 4:-4, 4:-4],
+        torch.full((1, 24, 24), 0.25),
+    )
+
+
+# --- settings, checkpoints, numbers
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_can_be_read(path: Path) -> None:
+    assert read_settings(path).name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("epochs = 3", "epochs"), ("[optim]\nlr = -1", "greater than 0"), ("[", "cannot use")],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(TrainingDataError, match=message):
+        read_settings(tmp_path / "x.toml")
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path, fingerprint="a") is None
+    save_checkpoint(tmp_path, {"fingerprint": "a", "step": 3})
+    state = load_checkpoint(tmp_path, fingerprint="a")
+    assert state is not None
+    assert state["step"] == 3
+    with pytest.raises(TrainingDataError, match="other settings or data"):
+        load_checkpoint(tmp_path, fingerprint="b")
+
+
+def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"fingerprint": "a", "trap": Path("x")}, tmp_path / FILE)
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        load_checkpoint(tmp_path, fingerprint="a")
+
+
+def test_the_fingerprint_follows_the_settings() -> None:
+    settings_used = TrainSettings()
+    other = settings_used.model_copy(update={"seed": 1})
+    assert fingerprint(settings_used.model_dump()) == fingerprint(TrainSettings().model_dump())
+    assert fingerprint(settings_used.model_dump()) != fingerprint(other.model_dump())
+
+
+def test_numbers_after_the_checkpoint_and_half_lines_are_forgotten(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        append_metrics(tmp_path, step=step, values={"loss": 1 / step})
+    with (tmp_path / "metrics.csv").open("a") as stream:
+        stream.write("4,lo")
+    trim_metrics(tmp_path, step=2)
+    append_metrics(tmp_path, step=3, values={"loss": 0.5})
+    lines = (tmp_path / "metrics.csv").read_text().split()
+    assert lines == ["step,name,value", "1,loss,1", "2,loss,0.5", "3,loss,0.5"]
