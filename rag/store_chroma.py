@@ -39,7 +39,7 @@ GRAPH: "CreateHNSWConfiguration" = {
     "space": "cosine",
     "max_neighbors": 32,
     "ef_construction": 200,
-    "ef_search": 200,
+    "ef_search": 400,
 }
 """HNSW settings; chosen for recall with image queries, which lie far from every text."""
 
