@@ -206,7 +206,7 @@ def _carry_out(
 
 def _prepare(directory: Path) -> None:
     with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
         if not (directory / "store.lock").exists() and any(directory.iterdir()):
             raise StoreError(
                 f"{directory} is not empty and not a store: choose another or an empty folder"

@@ -71,10 +71,11 @@ def write_graph_apart(folder: Path, base: Path | None, *, progress: Progress) ->
     with disk_errors(folder.parent):
         child = start_child(command, log=log, environment=environment)
     try:
-        with log.open(encoding="utf-8", errors="replace") as lines:
-            ended = False
+        with log.open(encoding="utf-8", errors="replace") as output:
+            unfinished, ended = "", False
             while not ended:
                 ended = child.poll() is not None  # before reading, so that no last line is missed
+                *lines, unfinished = (unfinished + output.read()).split("\n")
                 for line in lines:
                     _hear(line, progress)
                 if not ended:

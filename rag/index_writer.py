@@ -118,7 +118,6 @@ def _write_vectors(building: Path, content: Content, vector_of: VectorOf) -> Non
 
 
 def _manifest(building: Path, content: Content) -> Manifest:
-    names = (VECTORS, RECORDS)
     return Manifest(
         store_id=content.store_id,
         encoder_id=content.encoder.encoder_id,
@@ -129,8 +128,7 @@ def _manifest(building: Path, content: Content) -> Manifest:
         texts=len({record.text for record in content.records}),
         collections=content.collections,
         removed=content.removed,
-        sha256={name: file_sha256(building / name) for name in names},
-        sizes={name: (building / name).stat().st_size for name in names},
+        sha256={name: file_sha256(building / name) for name in (VECTORS, RECORDS)},
         chroma=chroma_facts(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

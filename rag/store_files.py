@@ -77,7 +77,6 @@ class Manifest:
         collections: what was indexed.
         removed: hashes of studies and patients that were removed on request and stay out.
         sha256: of the vectors' and the records' file.
-        sizes: bytes of the same files.
         chroma: Chroma's version and the settings of its graph.
         created: when, ISO 8601 in UTC.
     """
@@ -92,7 +91,6 @@ class Manifest:
     collections: tuple[CollectionInfo, ...]
     removed: tuple[str, ...]
     sha256: dict[str, str]
-    sizes: dict[str, int]
     chroma: dict[str, Any]
     created: str
     format: int = FORMAT

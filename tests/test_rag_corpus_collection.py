@@ -1,13 +1,14 @@
 """A user's own collection: what is read, and what every kind of rubbish becomes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag.collection import LONGEST_SECTION, read_collection
+from rag.collection import COLUMNS, LONGEST_SECTION, read_collection
 from rag.corpus import Corpus
 from rag.errors import CorpusError
 from rag.headings import parse_sections
@@ -263,6 +264,19 @@ def test_sections_are_always_slices_of_the_text(text: str) -> None:
     sections = parse_sections(text)
     assert sections.findings in text
     assert sections.impression in text
+
+
+def test_the_documentation_names_every_column_and_its_examples_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "collections.md").read_text(encoding="utf-8")
+    for column in COLUMNS:
+        assert f"`{column}`" in page
+    blocks = re.findall(r"```\w*\n(.*?)```", page, re.DOTALL)
+    (table,) = [block for block in blocks if block.startswith("report_id,")]
+    (line,) = [block for block in blocks if block.startswith("{")]
+    for corpus in (read(tmp_path, table), read(tmp_path, line, "a.jsonl")):
+        assert (ids(corpus), corpus.problems) == (["r1"], ())
+        assert corpus.records[0].impression
+        assert corpus.records[0].labels == ("normal",)
 
 
 @settings(max_examples=150, deadline=None)
