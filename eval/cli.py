@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from eval import cli_vectors
+
 app = typer.Typer(
     help="Score drafts and embeddings, of this system or any other: files in, numbers out.",
     no_args_is_help=True,
@@ -187,3 +189,6 @@ def report(
     page = out or folders[0] / "report.html"
     write_text(page, build_page(folders, with_text=text))
     typer.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB", err=True)
+
+
+cli_vectors.add_to(app)

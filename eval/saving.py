@@ -1,4 +1,4 @@
-"""Writes a scored generation task: result, per-study scores, texts, statistics, tables.
+"""Writes results: numbers and tables, and of drafts per-study scores, texts and statistics.
 
 Scores and texts are apart: scores.jsonl can be published, studies.jsonl holds report text.
 """
@@ -13,6 +13,7 @@ from eval.results import (
     SCORES,
     STATISTICS,
     STUDIES,
+    Result,
     finite,
     new_folder,
     write_jsonl,
@@ -37,8 +38,19 @@ def save_generation(scored: Scored, out: Path) -> None:
             patient_id=np.array(scored.study_set.patients),
             **arrays,
         )
-        (folder / "table.md").write_text(as_markdown(scored.result), encoding="utf-8")
-        (folder / "table.csv").write_text(as_csv(scored.result), encoding="utf-8")
+        _write_tables(folder, scored.result)
+
+
+def save_result(result: Result, out: Path) -> None:
+    """Write a result without studies of its own (the tasks on vectors), and its tables."""
+    with new_folder(out) as folder:
+        write_result(folder, result)
+        _write_tables(folder, result)
+
+
+def _write_tables(folder: Path, result: Result) -> None:
+    (folder / "table.md").write_text(as_markdown(result), encoding="utf-8")
+    (folder / "table.csv").write_text(as_csv(result), encoding="utf-8")
 
 
 def _scores(scored: Scored) -> Iterator[dict[str, Any]]:

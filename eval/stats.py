@@ -62,6 +62,15 @@ def resample_counts(groups: int, *, samples: int, seed: int) -> Iterator[NDArray
         yield counts.reshape(count, groups).astype(np.float64)
 
 
+def resample_weights(
+    groups: Sequence[str], *, samples: int, seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """How often each of N studies is drawn when their patients are: blocks float64 [B, N]."""
+    names, places = np.unique(np.asarray(groups), return_inverse=True)
+    for counts in resample_counts(len(names), samples=samples, seed=seed):
+        yield counts[:, places]
+
+
 def bootstrap(
     rows: Rows,
     groups: Sequence[str],

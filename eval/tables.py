@@ -118,22 +118,27 @@ def _safe(value: Any) -> Any:
 
 
 def as_terminal(result: Result) -> str:
-    """The table of all studies in aligned columns, for a terminal."""
-    systems = result.systems()
-    rows = [["", "n", *systems]]
-    for name in result.measures():
-        numbers = [result.number(system=s, subset="all", measure=name) for s in systems]
-        first = next(number for number in numbers if number)
-        rows.append([name + _ARROWS.get(first.direction, ""), str(first.n), *map(cell, numbers)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
+    """The tables in aligned columns, for a terminal; of drafts the table of all studies only."""
+    subsets = ["all"] if result.task == "generation" else result.subsets()
+    lines = [line for subset in subsets for line in _aligned(result, subset)]
     lines += [f"{name}: not available: {why}" for name, why in result.not_available.items()]
     lines += [f"note: {note}" for note in result.notes]
     missing = result.dataset.get("missing_predictions") or {}
-    lines += [
-        f"no draft ({why}): {count} studies, scored as the worst" for why, count in missing.items()
-    ]
+    lines += [f"no draft ({why}): {n} studies, scored as the worst" for why, n in missing.items()]
     return "\n".join(lines)
+
+
+def _aligned(result: Result, subset: str) -> list[str]:
+    systems = result.systems()
+    rows = [[subset, "n", *systems]]
+    for name in result.measures():
+        numbers = [result.number(system=s, subset=subset, measure=name) for s in systems]
+        first = next((number for number in numbers if number), None)
+        if first is not None:
+            arrow = _ARROWS.get(first.direction, "")
+            rows.append([name + arrow, str(first.n), *map(cell, numbers)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]

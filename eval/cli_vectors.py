@@ -1,0 +1,148 @@
+"""Commands of the tasks on vectors: embed once, then zero-shot, probe, retrieval, quality."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from eval.results import Result
+
+
+class LayoutName(StrEnum):
+    """Data sets that are understood."""
+
+    OPEN_I = "open-i"
+    CHEXPERT_5X200 = "chexpert-5x200"
+    RSNA = "rsna"
+    NIH_14X100 = "nih-14x100"
+    TABLE = "table"
+
+
+VectorsFile = Annotated[Path, typer.Argument(metavar="VECTORS", help="From `eval embed`.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for the result; an older one is replaced.")
+]
+Split = Annotated[str, typer.Option(help="This split only.")]
+Samples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of patients.")]
+Seed = Annotated[int, typer.Option(help="Of every random draw.")]
+
+
+def embed(
+    table: Annotated[Path, typer.Argument(help="The data set's table of films and labels.")],
+    *,
+    layout: Annotated[LayoutName, typer.Option(help="Which data set it is.")],
+    out: Annotated[Path, typer.Option("--out", help="The vectors file (.npz) to write.")],
+    films: Annotated[
+        Path | None, typer.Option(help="Folder of the films; default: the table's folder.")
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Model folder; default: the encoder that ships.")
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Another model's .npz (id, image, text, prompt) instead of ours."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of that other model.")] = "",
+    split: Split = "",
+    per_class: Annotated[int, typer.Option(min=1, help="Films a class in NIH 14x100.")] = 100,
+    seed: Seed = 0,
+) -> None:
+    """Embed films, reports and prompts of a data set once, for all tasks below."""
+    from eval.embedding import adopt  # noqa: PLC0415
+    from eval.embedding import embed as embed_films  # noqa: PLC0415
+    from eval.layouts import Layout, read_layout  # noqa: PLC0415
+    from eval.vectors import save_vectors  # noqa: PLC0415
+
+    data = read_layout(Layout(layout.value), table, split=split, per_class=per_class, seed=seed)
+    if vectors is not None:
+        made = adopt(data, vectors, name=name or vectors.stem)
+    else:
+        from encoders.eclip import load_encoder  # noqa: PLC0415 - torch takes seconds
+
+        made = embed_films(
+            data,
+            films=films or table.parent,
+            encoder=load_encoder(encoder),
+            say=lambda line: typer.echo(f"\r{line}", err=True, nl=False),
+        )
+        typer.echo("", err=True)
+    save_vectors(out, made)
+    typer.echo(
+        f"{out}: {len(made)} films, {len(made.classes)} classes, {made.encoder_id}", err=True
+    )
+
+
+def prompts(
+    layout: Annotated[LayoutName, typer.Option(help="Which data set's classes.")],
+) -> None:
+    """Print the sentences of a data set's classes, one JSON object a line, to embed elsewhere."""
+    import json  # noqa: PLC0415
+
+    from eval.classes import prompts as sentences  # noqa: PLC0415
+    from eval.layouts import Layout, classes_of_layout  # noqa: PLC0415
+
+    for prompt in sentences(classes_of_layout(Layout(layout.value))):
+        line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
+        typer.echo(json.dumps(line))
+
+
+def zero_shot(
+    vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
+) -> None:
+    """Zero-shot classification by prompt ensembles."""
+    from eval.tasks.zero_shot import zero_shot as run  # noqa: PLC0415
+
+    _finish(run(vectors, split=split, samples=samples, seed=seed), out)
+
+
+def linear_probe(
+    vectors: VectorsFile,
+    *,
+    out: Out,
+    train_split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    test_split: Annotated[str, typer.Option(help="Split to test on.")] = "val",
+    samples: Samples = 1_000,
+    seed: Seed = 0,
+) -> None:
+    """Linear probe on 1, 10 and 100 % of the training films."""
+    from eval.tasks.linear_probe import linear_probe as run  # noqa: PLC0415
+
+    _finish(
+        run(vectors, train_split=train_split, test_split=test_split, samples=samples, seed=seed),
+        out,
+    )
+
+
+def retrieval(
+    vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
+) -> None:
+    """Retrieval from film to report and back: R@k, MRR, nDCG, median rank."""
+    from eval.tasks.retrieval import retrieval as run  # noqa: PLC0415
+
+    _finish(run(vectors, split=split, samples=samples, seed=seed), out)
+
+
+def embedding(
+    vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 500, seed: Seed = 0
+) -> None:
+    """Embedding quality: alignment, uniformity, modality gap, with their definitions."""
+    from eval.tasks.embedding import embedding_quality  # noqa: PLC0415
+
+    _finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put these commands into the harness's command line."""
+    for command in (embed, prompts, zero_shot, linear_probe, retrieval, embedding):
+        app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _finish(result: "Result", out: Path) -> None:
+    from eval.saving import save_result  # noqa: PLC0415
+    from eval.tables import as_terminal  # noqa: PLC0415
+
+    save_result(result, out)
+    typer.echo(as_terminal(result))
+    typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)

@@ -1,0 +1,155 @@
+"""Films, reports and prompts of a data set to a vectors file, by our encoder or another model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.base import CxrImage, ImageTextEncoder
+from eval.classes import has_prompts, prompts
+from eval.errors import EvalDataError, Problems
+from eval.layouts import LabelledSet
+from eval.vectors import Vectors, check_rows, load_arrays, make_vectors
+
+_SIDE = 16  # of a thumbnail
+_AT_ONCE = 32  # films in memory
+
+
+def embed(
+    data: LabelledSet,
+    *,
+    films: Path,
+    encoder: ImageTextEncoder,
+    say: Callable[[str], None] = lambda _: None,
+) -> Vectors:
+    """Embed a data set with an encoder of ours.
+
+    Args:
+        data: its films.
+        films: the folder they lie in.
+        encoder: what embeds.
+        say: told how far it is.
+
+    Raises:
+        EvalDataError: names the films that cannot be read.
+    """
+    paths = _locate(data, films)
+    image = np.empty((len(paths), encoder.dim), dtype=np.float32)
+    thumbnail = np.empty((len(paths), _SIDE * _SIDE), dtype=np.float32)
+    for start, images in _read(paths, films):
+        part = slice(start, start + len(images))
+        image[part] = encoder.embed_images(images)
+        thumbnail[part] = [_thumbnail(film.pixels) for film in images]
+        say(f"{start + len(images)} of {len(paths)} films")
+    texts = [film.text for film in data.films]
+    return make_vectors(
+        data,
+        encoder_id=encoder.encoder_id,
+        image=image,
+        text=_embed_texts(texts, encoder),
+        prompt=_embed_texts(_prompt_texts(data), encoder),
+        thumbnail=thumbnail,
+    )
+
+
+def adopt(data: LabelledSet, path: Path, *, name: str) -> Vectors:
+    """Vectors that another model made, with the labels of a data set.
+
+    Args:
+        data: the films.
+        path: an .npz with ``id`` [M] and ``image`` [M, D], perhaps ``text`` [M, D], and perhaps
+            ``prompt`` [P, D]: the sentences of ``cxr-rag eval prompts`` in their order. Ids that
+            the data set lacks are passed over.
+        name: of the model.
+
+    Raises:
+        EvalDataError: a film has no vector, or an array does not fit.
+    """
+    saved = load_arrays(path)
+    if "id" not in saved or "image" not in saved:
+        raise EvalDataError(f"{path} has no arrays id and image")
+    places = {str(film_id): at for at, film_id in enumerate(saved["id"])}
+    missing = [film.film_id for film in data.films if film.film_id not in places]
+    if missing:
+        raise EvalDataError(f"{path} has no vector for {len(missing)} films, {missing[0]} first")
+    order = [places[film.film_id] for film in data.films]
+    image = _rows(saved["image"], len(places), path)[order]
+    empty = np.empty((0, image.shape[1]), dtype=np.float32)
+    prompt = saved["prompt"].astype(np.float32) if "prompt" in saved else empty
+    text = _rows(saved["text"], len(places), path)[order] if "text" in saved else empty
+    check_rows("image", image, count=len(order))
+    return make_vectors(
+        data,
+        encoder_id=name,
+        image=image,
+        text=text,
+        prompt=prompt,
+        thumbnail=np.empty((0, _SIDE * _SIDE), dtype=np.float32),
+    )
+
+
+def _prompt_texts(data: LabelledSet) -> list[str]:
+    """Sentences of the classes; none if a class has none, as in a table of one's own."""
+    if not all(map(has_prompts, data.classes)):
+        return []
+    return [prompt.text for prompt in prompts(data.classes)]
+
+
+def _embed_texts(texts: Sequence[str], encoder: ImageTextEncoder) -> NDArray[np.float32]:
+    """Rows of NaN for texts that are missing; equal texts are embedded once."""
+    vectors = np.full((len(texts), encoder.dim), np.nan, dtype=np.float32)
+    unique = sorted(set(filter(None, texts)))
+    if unique:
+        known = dict(zip(unique, encoder.embed_texts(unique), strict=True))
+        for row, text in zip(vectors, texts, strict=True):
+            if text:
+                row[:] = known[text]
+    return vectors
+
+
+def _locate(data: LabelledSet, films: Path) -> list[Path]:
+    """The file of each film: where the table says, or anywhere below the folder by its name."""
+    by_name: dict[str, Path] | None = None
+    problems = Problems(films)
+    paths = []
+    for film in data.films:
+        path = films / film.image
+        if not path.is_file():
+            if by_name is None:
+                by_name = {found.name: found for found in films.rglob("*") if found.is_file()}
+            path = by_name.get(Path(film.image).name, path)
+        if not path.is_file():
+            problems.add(film.film_id, f"there is no film {film.image}")
+        paths.append(path)
+    problems.raise_if_any()
+    return paths
+
+
+def _read(paths: Sequence[Path], films: Path) -> Iterator[tuple[int, list[CxrImage]]]:
+    from encoders.image_io import ImageReadError, read_image  # noqa: PLC0415 - brings pydicom
+
+    problems = Problems(films)
+    for start in range(0, len(paths), _AT_ONCE):
+        images = []
+        for path in paths[start : start + _AT_ONCE]:
+            try:
+                images.append(read_image(path, name=path.name))
+            except ImageReadError as error:
+                problems.add(path.name, str(error))
+        problems.raise_if_any()
+        yield start, images
+
+
+def _thumbnail(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean grey of each cell of a 16 x 16 grid."""
+    rows, columns = (np.linspace(0, size, _SIDE + 1).astype(int) for size in pixels.shape)
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows[:-1], axis=0), columns[:-1], axis=1)
+    cells = np.outer(np.diff(rows), np.diff(columns))
+    return np.asarray(sums / np.maximum(cells, 1), dtype=np.float32).ravel()
+
+
+def _rows(rows: NDArray[np.float32], count: int, path: Path) -> NDArray[np.float32]:
+    if rows.ndim != 2 or len(rows) != count:
+        raise EvalDataError(f"{path}: an array has shape {rows.shape}, not ({count}, D)")
+    return rows.astype(np.float32)

@@ -1,0 +1,201 @@
+"""Linear probe and data efficiency: what a linear model on frozen vectors learns from few films."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.errors import EvalLeakError, EvalUsageError, listed
+from eval.metrics.base import Direction
+from eval.ranking import Bools, Floats, weighted_auroc
+from eval.results import Number, Result
+from eval.tasks.common import SAMPLES, Figure, card, numbers_of, vector_result
+from eval.vectors import Vectors, load_vectors
+
+SHARES = (0.01, 0.1, 1.0)
+REPEATS = 5
+"""Draws of a share below 1."""
+
+LEAST = 5
+THUMBNAIL = "16 x 16 thumbnail"
+_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+_FOLDS = 3
+
+Rows = NDArray[np.float32]
+
+
+def linear_probe(
+    path: Path,
+    *,
+    train_split: str,
+    test_split: str,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Result:
+    """Train on one split of a vectors file, test on another.
+
+    Raises:
+        EvalUsageError: no such split, or no class with enough films in both.
+        EvalLeakError: a patient is in both splits.
+    """
+    vectors = load_vectors(path)
+    train, test = vectors.in_split(train_split), vectors.in_split(test_split)
+    shared = set(train.patient_ids) & set(test.patient_ids)
+    if shared:
+        raise EvalLeakError(f"{len(shared)} patients are in both splits:\n{listed(sorted(shared))}")
+    classes = _scored(train, test)
+    features = {vectors.encoder_id: (train.image, test.image)}
+    if len(train.thumbnail):
+        features[THUMBNAIL] = (train.thumbnail, test.thumbnail)
+    numbers: list[Number] = []
+    series = []
+    for system, (learn, ask) in features.items():
+        middle = []
+        for share in SHARES:
+            scores = list(_scores(learn, ask, train=train, classes=classes, share=share, seed=seed))
+            found = numbers_of(
+                _figure(scores, test, classes),
+                system=system,
+                subset=f"{share:.0%} of the training films",
+                patients=test.patient_ids,
+                samples=samples,
+                seed=seed,
+            )
+            numbers += found
+            middle.append(found[0].value)
+        series.append({"name": system, "x": [np.log10(100 * s) for s in SHARES], "y": middle})
+    settings = {"train": train_split, "test": test_split, "samples": samples, "seed": seed}
+    return vector_result(
+        "linear-probe",
+        test,
+        path=path,
+        numbers=numbers,
+        cards=[_card(test, classes)],
+        settings=settings | {"repeats": REPEATS},
+        curves={"plots": [_plot(series)]},
+        notes=[f"{len(train)} training films of {len(set(train.patient_ids))} patients"],
+    )
+
+
+def _scored(train: Vectors, test: Vectors) -> list[int]:
+    """Classes with enough films on both sides of the test, and in training."""
+    there = [part.labels.sum(axis=0) for part in (train, test)]
+    enough = (there[0] >= LEAST) & (there[1] >= LEAST) & (len(test) - there[1] >= LEAST)
+    found = [int(at) for at in np.flatnonzero(enough)]
+    if not found:
+        raise EvalUsageError(f"no class has {LEAST} films in training and test, with and without")
+    return found
+
+
+def _scores(
+    learn: Rows,
+    ask: Rows,
+    *,
+    train: Vectors,
+    classes: Sequence[int],
+    share: float,
+    seed: int,
+) -> Iterator[Floats]:
+    """Scores of the test films, [N, L], for each draw of patients."""
+    patients = sorted(set(train.patient_ids))
+    for repeat in range(1 if share == 1 else REPEATS):
+        generator = np.random.default_rng([seed, repeat])
+        count = max(2, round(share * len(patients)))
+        chosen = set(generator.permutation(patients)[:count])
+        inside = np.array([patient in chosen for patient in train.patient_ids])
+        groups = np.array(train.patient_ids)[inside]
+        columns = [
+            _one_class(learn[inside], train.labels[inside, at], groups, ask) for at in classes
+        ]
+        yield np.stack(columns, axis=1)
+
+
+def _one_class(rows: Rows, truth: Bools, groups: NDArray[np.str_], ask: Rows) -> Floats:
+    """Scores of a logistic regression; zeros, which know nothing, if a draw lacks the class."""
+    if truth.all() or not truth.any():
+        return np.zeros(len(ask))
+    return _fit(rows, truth, ask, strength=_strength(rows, truth, groups))
+
+
+def _strength(rows: Rows, truth: Bools, groups: NDArray[np.str_]) -> float:
+    """The inverse regularisation with the best AUROC over folds of patients."""
+    from sklearn.model_selection import (  # type: ignore[import-untyped] # noqa: PLC0415
+        StratifiedGroupKFold,
+    )
+
+    if min(len(set(groups[truth])), len(set(groups[~truth]))) < 2 * _FOLDS:
+        return 1.0  # too few to choose by
+    folds = list(StratifiedGroupKFold(_FOLDS).split(rows, truth, groups))
+
+    def area(strength: float) -> float:
+        areas = []
+        for learn, check in folds:
+            scores = _fit(rows[learn], truth[learn], rows[check], strength=strength)
+            areas.append(weighted_auroc(scores, truth[check], np.ones((1, len(check))))[0])
+        return float(np.mean(areas))
+
+    return max(_STRENGTHS, key=area)
+
+
+def _fit(rows: Rows, truth: Bools, ask: Rows, *, strength: float) -> Floats:
+    from sklearn.exceptions import (  # type: ignore[import-untyped] # noqa: PLC0415
+        ConvergenceWarning,
+    )
+    from sklearn.linear_model import (  # type: ignore[import-untyped] # noqa: PLC0415
+        LogisticRegression,
+    )
+
+    middle, spread = rows.mean(axis=0), rows.std(axis=0)
+    spread = np.where(spread == 0, 1.0, spread)
+    model = LogisticRegression(C=strength, max_iter=1_000)
+    with warnings.catch_warnings():
+        # separable films never converge at a weak penalty; the folds judge what comes of it
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit((rows - middle) / spread, truth)
+    return np.asarray(model.decision_function((ask - middle) / spread), dtype=np.float64)
+
+
+def _figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> Figure:
+    """AUROC, a mean over the draws: macro and by class."""
+    truth = test.labels[:, classes]
+
+    def values(weights: Floats) -> Floats:
+        areas = np.mean(
+            [
+                [weighted_auroc(s[:, at], truth[:, at], weights) for at in range(len(classes))]
+                for s in scores
+            ],
+            axis=0,
+        ).T
+        return np.concatenate([np.nanmean(areas, axis=1, keepdims=True), areas], axis=1)
+
+    names = ["macro AUROC", *(f"AUROC {test.classes[at]}" for at in classes)]
+    size = len(names)
+    return Figure(tuple(names), (Direction.HIGHER,) * size, (len(test),) * size, values)
+
+
+def _plot(series: list[dict[str, Any]]) -> dict[str, Any]:
+    ys = [y for line in series for y in line["y"] if y is not None]
+    return {
+        "title": "Macro AUROC by share of the training films",
+        "x": ["log10 of the share in %", 0, 2],
+        "y": ["macro AUROC", min(0.5, *ys), max(ys)],
+        "series": series,
+    }
+
+
+def _card(test: Vectors, classes: Sequence[int]) -> dict[str, Any]:
+    return card(
+        "linear probe",
+        ["macro AUROC", *(f"AUROC {test.classes[at]}" for at in classes)],
+        formula="logistic regression with L2 on standardised frozen vectors, a class at a time; "
+        "AUROC on the test films, ties half; mean over the draws of patients",
+        convention=f"C of {', '.join(map(str, _STRENGTHS))} by AUROC in {_FOLDS} folds of training "
+        f"patients (1 where a class has fewer than {2 * _FOLDS} patients); {REPEATS} draws of "
+        "patients below 100 %; a draw without a class scores .5 on it; intervals over test "
+        "patients",
+        source="as in Zhang et al., MLHC 2022 (ConVIRT)",
+    )

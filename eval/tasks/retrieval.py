@@ -1,0 +1,183 @@
+"""Retrieval: does a film find its own report, and a report its own film."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.errors import EvalUsageError
+from eval.metrics.base import Direction
+from eval.ranking import Floats, Ranks, ndcg, own_ranks, weighted_median
+from eval.results import Number, Result
+from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of, vector_result
+from eval.vectors import Vectors, load_vectors
+
+_KS = (1, 5, 10)
+_CUT = 10
+_QUERIES_AT_ONCE = 256
+_DRAWN = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+CHANCE = "random order"
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One way of asking.
+
+    Attributes:
+        name: direction, and what counts as found.
+        queries: float32 [Q, D].
+        gallery: float32 [G, D].
+        right: bool-like pairs (query, gallery place) that are right: int [R, 2], sorted by query.
+        patients: of each query.
+        query_labels, gallery_labels: float64 [Q, L] and [G, L].
+    """
+
+    name: str
+    queries: NDArray[np.float32]
+    gallery: NDArray[np.float32]
+    right: NDArray[np.intp]
+    patients: tuple[str, ...]
+    query_labels: Floats
+    gallery_labels: Floats
+
+
+def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int = 0) -> Result:
+    """Score a vectors file.
+
+    Raises:
+        EvalUsageError: fewer than two films have a report.
+        EvalDataError: the file is damaged.
+    """
+    vectors = load_vectors(path).in_split(split)
+    vectors = vectors.where(np.array([bool(name) for name in vectors.text_ids]))
+    if len(vectors) < 2:
+        raise EvalUsageError(f"{path} has {len(vectors)} films with a report: nothing to retrieve")
+    numbers: list[Number] = []
+    series = []
+    for search in _searches(vectors):
+        found = {vectors.encoder_id: _run(search, None)}
+        found[CHANCE] = _run(search, np.random.default_rng(seed))
+        for system, (ranks, gains) in found.items():
+            for figure in _figures(ranks, gains):
+                numbers += numbers_of(
+                    figure,
+                    system=system,
+                    subset=search.name,
+                    patients=search.patients,
+                    samples=samples,
+                    seed=seed,
+                )
+        recalls = [float(found[vectors.encoder_id][0].recall(k).mean()) for k in _DRAWN]
+        series.append({"name": search.name, "x": list(_DRAWN), "y": recalls})
+    return vector_result(
+        "retrieval",
+        vectors,
+        path=path,
+        numbers=numbers,
+        cards=[_card()],
+        settings={"split": split, "samples": samples, "seed": seed},
+        curves={"plots": [_plot(series)]},
+        notes=[f"{len(set(vectors.text_ids))} different reports among {len(vectors)} films"],
+    )
+
+
+def _searches(vectors: Vectors) -> Iterator[_Search]:
+    """Both directions, each by pair and by text."""
+    labels = vectors.labels.astype(np.float64)
+    each = np.arange(len(vectors))
+    pairs = np.stack([each, each], axis=1)
+    _, first, group = np.unique(vectors.text_ids, return_index=True, return_inverse=True)
+    texts, merged = vectors.text[first], np.zeros((len(first), labels.shape[1]))
+    np.maximum.at(merged, group, labels)
+    patients = vectors.patient_ids
+    yield _Search(
+        "image to text, own report", vectors.image, vectors.text, pairs, patients, labels, labels
+    )
+    yield _Search(
+        "image to text, equal reports are one",
+        vectors.image,
+        texts,
+        np.stack([each, group], axis=1),
+        patients,
+        labels,
+        merged,
+    )
+    yield _Search(
+        "text to image, own film", vectors.text, vectors.image, pairs, patients, labels, labels
+    )
+    order = np.argsort(group, kind="stable")
+    yield _Search(
+        "text to image, any film with that report",
+        texts,
+        vectors.image,
+        np.stack([group[order], order], axis=1),
+        tuple(patients[at] for at in first),
+        merged,
+        labels,
+    )
+
+
+def _run(search: _Search, chance: np.random.Generator | None) -> tuple[Ranks, Floats]:
+    """Ranks of the right items and nDCG of each query, a block of queries at a time.
+
+    Args:
+        search: what is asked.
+        chance: draws similarities instead of the model, for the baseline.
+    """
+    parts = []
+    for start in range(0, len(search.queries), _QUERIES_AT_ONCE):
+        block = slice(start, start + _QUERIES_AT_ONCE)
+        similarity = search.queries[block] @ search.gallery.T
+        if chance is not None:
+            similarity = chance.random(similarity.shape, dtype=np.float32)
+        inside = (search.right[:, 0] >= start) & (search.right[:, 0] < start + len(similarity))
+        query, place = search.right[inside].T
+        own = np.full(len(similarity), -np.inf)
+        np.maximum.at(own, query - start, similarity[query - start, place])
+        better, tied = own_ranks(similarity, own)
+        gains = search.query_labels[block] @ search.gallery_labels.T
+        parts.append((better, tied, ndcg(similarity, gains, _CUT)))
+    better, tied, gain = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Ranks(better, tied), gain
+
+
+def _figures(ranks: Ranks, gains: Floats) -> list[Figure]:
+    higher = Direction.HIGHER
+    columns = {f"R@{k}": (higher, ranks.recall(k)) for k in _KS}
+    columns["MRR"] = (higher, ranks.reciprocal())
+    columns[f"nDCG@{_CUT}"] = (higher, gains)
+    places = ranks.rank()
+    median = Figure(
+        ("median rank",),
+        (Direction.LOWER,),
+        (len(places),),
+        lambda weights: weighted_median(places, weights)[:, None],
+    )
+    return [mean_figure(columns), median]
+
+
+def _plot(series: list[dict[str, Any]]) -> dict[str, Any]:
+    top = max(max(line["y"]) for line in series)
+    return {
+        "title": "Recall among the first k",
+        "x": ["k", 0, _DRAWN[-1]],
+        "y": ["recall", 0, min(1.0, top * 1.1)],
+        "series": series,
+    }
+
+
+def _card() -> dict[str, Any]:
+    return card(
+        "retrieval",
+        [*(f"R@{k}" for k in _KS), "MRR", f"nDCG@{_CUT}", "median rank"],
+        formula="R@k = share of queries whose right item is among the k most similar; MRR = mean "
+        "of 1 / its rank; nDCG@10 with the number of shared labels as gain (linear, discount "
+        "1 / log2(rank + 1)); median of its rank",
+        convention="cosine; ties count as the mean over their orders (nDCG: gallery order); a "
+        "query that shares no label with the whole gallery is left out of nDCG; 'own report' "
+        "counts the very pair, the other table merges reports that are equal word for word",
+        source="as ir-measures' Success@k, RR and nDCG@10 (trec_eval)",
+    )

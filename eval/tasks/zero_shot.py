@@ -1,0 +1,172 @@
+"""Zero-shot classification: a film belongs to the class whose sentences lie nearest."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.errors import EvalUsageError
+from eval.metrics.base import Direction
+from eval.ranking import Bools, Floats, roc_curve, weighted_auroc, weighted_average_precision
+from eval.results import Number, Result
+from eval.tasks.common import SAMPLES, Figure, card, numbers_of, vector_result
+from eval.vectors import Vectors, load_vectors
+
+LEAST = 5
+"""Films that a class needs on each side to be scored."""
+
+CHANCE, MAJORITY = "random scores", "most common class"
+
+
+def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int = 0) -> Result:
+    """Score a vectors file.
+
+    Raises:
+        EvalUsageError: it has no prompts, or no class with enough films.
+        EvalDataError: it is damaged.
+    """
+    vectors = load_vectors(path).in_split(split)
+    if not len(vectors.prompt):
+        raise EvalUsageError(f"{path} has no prompt vectors: see `cxr-rag eval prompts`")
+    generator = np.random.default_rng(seed)
+    systems = {
+        vectors.encoder_id: class_scores(vectors),
+        CHANCE: generator.random((len(vectors), len(vectors.classes))),
+    }
+    if vectors.single:
+        shares = vectors.labels.mean(axis=0)
+        systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
+    numbers: list[Number] = []
+    for system, scores in systems.items():
+        figures = [_areas(vectors, scores)]
+        if vectors.single:
+            figures.insert(0, _choices(vectors, scores))
+        for figure in figures:
+            numbers += numbers_of(
+                figure,
+                system=system,
+                subset="all",
+                patients=vectors.patient_ids,
+                samples=samples,
+                seed=seed,
+            )
+    return vector_result(
+        "zero-shot",
+        vectors,
+        path=path,
+        numbers=numbers,
+        cards=[_card(vectors)],
+        settings={"split": split, "samples": samples, "seed": seed},
+        curves={"plots": [_roc(vectors, systems[vectors.encoder_id])]},
+        notes=_notes(vectors),
+    )
+
+
+def class_scores(vectors: Vectors) -> Floats:
+    """How much each film looks like each class: float64 [N, L].
+
+    A class vector is the mean of its sentences' unit vectors, normalised again. Where a film has
+    one class the score is its cosine with the class; else that cosine minus the one with the
+    sentences that deny the class.
+    """
+    image = vectors.image.astype(np.float64)
+    columns = []
+    for label in vectors.classes:
+        states = [True] if vectors.single else [True, False]
+        ends = [image @ _class_vector(vectors, label, present=state) for state in states]
+        columns.append(ends[0] - ends[1] if len(ends) == 2 else ends[0])
+    return np.stack(columns, axis=1)
+
+
+def _class_vector(vectors: Vectors, label: str, *, present: bool) -> NDArray[np.float64]:
+    rows = [p.label == label and p.present == present for p in vectors.prompts]
+    mean = vectors.prompt[np.array(rows)].astype(np.float64).mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean))
+
+
+def _choices(vectors: Vectors, scores: Floats) -> Figure:
+    """Accuracy and macro F1 of the nearest class, from a row of the confusion matrix a film."""
+    count = len(vectors.classes)
+    cells = vectors.labels.argmax(axis=1) * count + scores.argmax(axis=1)
+    rows = np.zeros((len(vectors), count * count))
+    rows[np.arange(len(vectors)), cells] = 1
+
+    def values(weights: Floats) -> Floats:
+        matrix = (weights @ rows).reshape(len(weights), count, count)
+        hits = np.diagonal(matrix, axis1=1, axis2=2)
+        below = matrix.sum(axis=1) + matrix.sum(axis=2)
+        f1 = np.nan_to_num(2 * hits / np.where(below == 0, np.nan, below)).mean(axis=1)
+        return np.stack([hits.sum(axis=1) / matrix.sum(axis=(1, 2)), f1], axis=1)
+
+    return Figure(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)
+
+
+def _areas(vectors: Vectors, scores: Floats) -> Figure:
+    """AUROC and average precision, macro and by class, of the classes with enough films."""
+    scored = _scored(vectors)
+    if not scored:
+        raise EvalUsageError(f"no class has {LEAST} films with it and {LEAST} without")
+    truths: list[tuple[Floats, Bools]] = [(scores[:, at], vectors.labels[:, at]) for at in scored]
+
+    def values(weights: Floats) -> Floats:
+        areas = np.stack([weighted_auroc(s, t, weights) for s, t in truths], axis=1)
+        precisions = np.stack(
+            [weighted_average_precision(s, t, weights) for s, t in truths], axis=1
+        )
+        means = [np.nanmean(part, axis=1, keepdims=True) for part in (areas, precisions)]
+        return np.concatenate([*means, areas], axis=1)
+
+    names = [f"AUROC {vectors.classes[at]}" for at in scored]
+    size = len(names) + 2
+    return Figure(
+        ("macro AUROC", "macro average precision", *names),
+        (Direction.HIGHER,) * size,
+        (len(vectors),) * size,
+        values,
+    )
+
+
+def _scored(vectors: Vectors) -> list[int]:
+    there = vectors.labels.sum(axis=0)
+    enough = (there >= LEAST) & (len(vectors) - there >= LEAST)
+    return [int(at) for at in np.flatnonzero(enough)]
+
+
+def _roc(vectors: Vectors, scores: Floats) -> dict[str, object]:
+    series = []
+    ranked = sorted(_scored(vectors), key=lambda at: -int(vectors.labels[:, at].sum()))
+    for at in ranked[:7]:  # a plot of more lines shows nothing
+        false, true = roc_curve(scores[:, at], vectors.labels[:, at])
+        name = f"{vectors.classes[at]} ({int(vectors.labels[:, at].sum())})"
+        series.append({"name": name, "x": false.round(4).tolist(), "y": true.round(4).tolist()})
+    return {
+        "title": "ROC of the most frequent classes (films with it)",
+        "x": ["false positive rate", 0, 1],
+        "y": ["true positive rate", 0, 1],
+        "series": series,
+        "diagonal": True,
+    }
+
+
+def _card(vectors: Vectors) -> dict[str, object]:
+    measures = ["macro AUROC", "macro average precision"]
+    measures += [f"AUROC {vectors.classes[at]}" for at in _scored(vectors)]
+    if vectors.single:
+        measures = ["accuracy", "macro F1", *measures]
+    return card(
+        "zero-shot classification",
+        measures,
+        formula="class vector = normalised mean of its sentences' unit vectors; score = cosine of "
+        "film and class"
+        + ("" if vectors.single else " minus cosine of film and the sentences that deny it")
+        + "; accuracy and macro F1 of the highest score; AUROC over films, ties half",
+        convention=f"classes with fewer than {LEAST} films on a side are left out of AUROC; "
+        "sentences in eval/prompts.toml",
+        source="Radford et al., ICML 2021; Huang et al., ICCV 2021 (GLoRIA); eval/prompts.toml",
+    )
+
+
+def _notes(vectors: Vectors) -> list[str]:
+    scored = set(_scored(vectors))
+    left = [name for at, name in enumerate(vectors.classes) if at not in scored]
+    return [f"too few films to score: {', '.join(left)}"] if left else []

@@ -1,0 +1,247 @@
+"""The vectors file: films, reports and prompts of a data set in one space, with their labels.
+
+Embedding and scoring meet only here, so that any model's vectors can be scored. One .npz without
+pickles; holds no report text, only a hash that tells which reports are equal.
+"""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.classes import Prompt, prompts
+from eval.errors import EvalDataError, EvalUsageError
+from eval.layouts import Film, LabelledSet
+
+SCHEMA = "cxr-rag-vectors/1"
+_NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """A data set as a model sees it.
+
+    Attributes:
+        encoder_id: which model made the vectors.
+        film_ids, patient_ids, splits: of each film, [N].
+        image: float32 [N, D], rows of norm 1.
+        text: float32 [N, D], rows of norm 1, or NaN where a film has no report.
+        text_ids: names of the reports, equal where the reports are, empty where there is none.
+        labels: bool [N, L].
+        classes: names of the L labels.
+        single: whether each film has exactly one.
+        prompt: float32 [P, D], rows of norm 1: the sentences of `prompts`, in their order.
+        thumbnail: float32 [N, 256], the film at 16 x 16 grey values, for a baseline; empty if
+            unknown.
+    """
+
+    encoder_id: str
+    film_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    image: NDArray[np.float32]
+    text: NDArray[np.float32]
+    text_ids: tuple[str, ...]
+    labels: NDArray[np.bool_]
+    classes: tuple[str, ...]
+    single: bool
+    prompt: NDArray[np.float32]
+    thumbnail: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.film_ids)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """What the rows of ``prompt`` say."""
+        return prompts(self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, patients, labels and text names, not over the vectors."""
+        digest = hashlib.sha256("\0".join(self.film_ids + self.patient_ids).encode())
+        digest.update("\0".join(self.text_ids + self.classes).encode() + self.labels.tobytes())
+        return digest.hexdigest()
+
+    def where(self, mask: NDArray[np.bool_]) -> "Vectors":
+        """The films of a mask [N]."""
+        at = np.flatnonzero(mask)
+        return Vectors(
+            encoder_id=self.encoder_id,
+            film_ids=tuple(self.film_ids[i] for i in at),
+            patient_ids=tuple(self.patient_ids[i] for i in at),
+            splits=tuple(self.splits[i] for i in at),
+            image=self.image[at],
+            text=self.text[at],
+            text_ids=tuple(self.text_ids[i] for i in at),
+            labels=self.labels[at],
+            classes=self.classes,
+            single=self.single,
+            prompt=self.prompt,
+            thumbnail=self.thumbnail[at] if len(self.thumbnail) else self.thumbnail,
+        )
+
+    def in_split(self, split: str) -> "Vectors":
+        """The films of one split; all of them if it is empty.
+
+        Raises:
+            EvalUsageError: there are none.
+        """
+        mask = np.array([not split or name == split for name in self.splits])
+        if not mask.any():
+            there = ", ".join(sorted({name or "(none)" for name in self.splits}))
+            raise EvalUsageError(f"no film is in split {split!r}; there are: {there}")
+        return self.where(mask)
+
+
+def make_vectors(
+    data: LabelledSet,
+    *,
+    encoder_id: str,
+    image: NDArray[np.float32],
+    text: NDArray[np.float32],
+    prompt: NDArray[np.float32],
+    thumbnail: NDArray[np.float32],
+) -> Vectors:
+    """Vectors of a data set, checked.
+
+    Args:
+        data: the films, in the order of the rows.
+        encoder_id: which model made them.
+        image: float32 [N, D].
+        text: float32 [N, D], NaN where a film has no report; [0, D] if there are no texts at all.
+        prompt: float32 [P, D], or [0, D].
+        thumbnail: float32 [N, 256], or [0, 256].
+
+    Raises:
+        EvalDataError: a shape does not fit, or a row is no unit vector.
+    """
+    films = data.films
+    if not len(text):
+        text = np.full_like(image, np.nan)
+    check_rows("image", image, count=len(films))
+    having = np.array([bool(film.text) for film in films]) & ~np.isnan(text).any(axis=1)
+    check_rows("text", text[having], count=int(having.sum()))
+    check_rows("prompt", prompt, count=len(prompts(data.classes)) if len(prompt) else 0)
+    if len({rows.shape[1] for rows in (image, text, prompt)}) > 1:
+        raise EvalDataError("image, text and prompt vectors have different lengths")
+    return Vectors(
+        encoder_id=encoder_id,
+        film_ids=tuple(film.film_id for film in films),
+        patient_ids=tuple(film.patient_id for film in films),
+        splits=tuple(film.split for film in films),
+        image=image,
+        text=text,
+        text_ids=tuple(
+            _text_id(film) if has else "" for film, has in zip(films, having, strict=True)
+        ),
+        labels=np.array([[label in film.labels for label in data.classes] for film in films]),
+        classes=data.classes,
+        single=data.single,
+        prompt=prompt,
+        thumbnail=thumbnail,
+    )
+
+
+def check_rows(name: str, rows: NDArray[np.float32], *, count: int) -> None:
+    """Refuse what is no matrix of unit vectors.
+
+    Raises:
+        EvalDataError: names the first row that is wrong.
+    """
+    if rows.ndim != 2 or len(rows) != count:
+        raise EvalDataError(f"{name} vectors have shape {rows.shape}, not ({count}, D)")
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    wrong = np.flatnonzero(~(np.abs(norms - 1) < _NORM_TOLERANCE))
+    if len(wrong):
+        raise EvalDataError(
+            f"row {wrong[0]} of the {name} vectors has norm {norms[wrong[0]]:.4g}, not 1: "
+            "normalise the vectors"
+        )
+
+
+def save_vectors(path: Path, vectors: Vectors) -> None:
+    """Write beside and rename.
+
+    Raises:
+        EvalDataError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.new.npz")
+    try:
+        np.savez(
+            beside,
+            allow_pickle=False,
+            schema=np.array(SCHEMA),
+            encoder_id=np.array(vectors.encoder_id),
+            id=np.array(vectors.film_ids),
+            patient_id=np.array(vectors.patient_ids),
+            split=np.array(vectors.splits),
+            image=vectors.image,
+            text=vectors.text,
+            text_id=np.array(vectors.text_ids),
+            labels=vectors.labels,
+            classes=np.array(vectors.classes),
+            single=np.array(vectors.single),
+            prompt=vectors.prompt,
+            thumbnail=vectors.thumbnail,
+        )
+        beside.replace(path)
+    except OSError as error:
+        raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_vectors(path: Path) -> Vectors:
+    """A vectors file that `save_vectors` wrote.
+
+    Raises:
+        EvalUsageError: no such file.
+        EvalDataError: it is damaged or of another version.
+    """
+    saved = load_arrays(path)
+    if str(saved.get("schema")) != SCHEMA:
+        raise EvalDataError(f"{path} is no vectors file of schema {SCHEMA}: embed again")
+    try:
+        names = {n: tuple(map(str, saved[n])) for n in ("id", "patient_id", "split", "text_id")}
+        return Vectors(
+            encoder_id=str(saved["encoder_id"]),
+            film_ids=names["id"],
+            patient_ids=names["patient_id"],
+            splits=names["split"],
+            image=saved["image"],
+            text=saved["text"],
+            text_ids=names["text_id"],
+            labels=saved["labels"],
+            classes=tuple(map(str, saved["classes"])),
+            single=bool(saved["single"]),
+            prompt=saved["prompt"],
+            thumbnail=saved["thumbnail"],
+        )
+    except KeyError as error:
+        raise EvalDataError(f"{path} lacks {error}: embed again") from error
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """Arrays of any .npz, without pickles.
+
+    Raises:
+        EvalUsageError: no such file.
+        EvalDataError: it is no .npz of plain arrays.
+    """
+    if not path.is_file():
+        raise EvalUsageError(f"there is no file {path}")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            return {name: saved[name] for name in saved.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise EvalDataError(f"{path} is no .npz of plain arrays ({error})") from error
+
+
+def _text_id(film: Film) -> str:
+    plain = " ".join(film.text.lower().split())
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]

@@ -1,0 +1,107 @@
+"""Data sets as their own files have them -> films, classes, patients."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_up_studies import write_jsonl
+
+from eval.classes import class_names, classes_of, prompts
+from eval.errors import EvalDataError, EvalUsageError
+from eval.layouts import Layout, classes_of_layout, read_layout
+
+
+def test_open_i(tmp_path: Path, shared_data: Path) -> None:
+    data = read_layout(Layout.OPEN_I, shared_data / "openi" / "studies.jsonl", split="val")
+    assert len(data.films) == 294  # two of 296 studies have lateral films only
+    assert not data.single
+    assert sum("No Finding" in film.labels for film in data.films) == 98
+    assert all(film.text and "None" not in film.text for film in data.films)
+
+
+def test_chexpert_5x200(tmp_path: Path) -> None:
+    path = tmp_path / "chexpert_5x200.csv"
+    path.write_text(
+        "Path,Sex,Atelectasis,Cardiomegaly,Consolidation,Edema,Pleural Effusion\n"
+        "CheXpert-v1.0/train/patient00007/study1/view1_frontal.jpg,M,0,1,0,0,0\n"
+        "CheXpert-v1.0/train/patient00009/study2/view1_frontal.jpg,F,0.0,0.0,0.0,0.0,1.0\n"
+    )
+    data = read_layout(Layout.CHEXPERT_5X200, path)
+    assert data.single
+    assert [(f.patient_id, *f.labels) for f in data.films] == [
+        ("patient00007", "Cardiomegaly"),
+        ("patient00009", "Pleural Effusion"),
+    ]
+    path.write_text(path.read_text() + "x/patient1/a.jpg,M,1,1,0,0,0\n")
+    with pytest.raises(EvalDataError, match="line 4: has 2 of the five classes"):
+        read_layout(Layout.CHEXPERT_5X200, path)
+
+
+def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
+    path = tmp_path / "stage_2_train_labels.csv"
+    path.write_text(
+        "patientId,x,y,width,height,Target\na,1,1,9,9,1\na,5,5,9,9,1\nb,,,,,0\n", encoding="utf-8"
+    )
+    data = read_layout(Layout.RSNA, path)
+    assert [(f.image, sorted(f.labels)) for f in data.films] == [
+        ("a.dcm", ["Pneumonia"]),
+        ("b.dcm", []),
+    ]
+    path.write_text("patientId,Target\na,yes\n")
+    with pytest.raises(EvalDataError, match="Target that is neither"):
+        read_layout(Layout.RSNA, path)
+
+
+def test_nih_14x100_draws_films_with_one_finding(tmp_path: Path) -> None:
+    names = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule"]
+    names += ["Pneumonia", "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis"]
+    names += ["Pleural_Thickening", "Hernia"]
+    lines = ["Image Index,Finding Labels,Patient ID"]
+    for at, name in enumerate(names):
+        lines += [f"{at:03d}_{n}.png,{name},{at}" for n in range(4)]
+    lines += ["900_0.png,No Finding,900", "901_0.png,Mass|Nodule,901"]
+    path = tmp_path / "Data_Entry_2017.csv"
+    path.write_text("\n".join(lines))
+    data = read_layout(Layout.NIH_14X100, path, per_class=3, seed=1)
+    assert (len(data.films), data.single, len(data.classes)) == (42, True, 14)
+    assert not {"900_0.png", "901_0.png"} & {film.film_id for film in data.films}
+    assert data.films == read_layout(Layout.NIH_14X100, path, per_class=3, seed=1).films
+    assert data.films != read_layout(Layout.NIH_14X100, path, per_class=3, seed=2).films
+    with pytest.raises(EvalDataError, match="fewer than 5 films"):
+        read_layout(Layout.NIH_14X100, path, per_class=5)
+
+
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    rows = [
+        {"id": "1", "image": "a.png", "labels": ["Flu"], "patient_id": "p", "text": "Flu."},
+        {"id": "2", "image": "b.png", "labels": "Flu|Cold", "split": "test"},
+        {"id": "3", "image": "c.png"},
+    ]
+    path = write_jsonl(tmp_path / "t.jsonl", rows)
+    data = read_layout(Layout.TABLE, path)
+    assert data.classes == ("Cold", "Flu")
+    assert [sorted(film.labels) for film in data.films] == [["Flu"], ["Cold", "Flu"], []]
+    assert len(read_layout(Layout.TABLE, path, split="test").films) == 1
+    with pytest.raises(EvalUsageError, match="no film in split 'x'"):
+        read_layout(Layout.TABLE, path, split="x")
+    write_jsonl(path, [rows[0], rows[0]])
+    with pytest.raises(EvalDataError, match="line 2: the film 1 is there twice"):
+        read_layout(Layout.TABLE, path)
+    path.write_text(json.dumps(rows[0] | {"labels": 3}))
+    with pytest.raises(EvalDataError, match="neither a list of names"):
+        read_layout(Layout.TABLE, path)
+
+
+@pytest.mark.parametrize("data_set", ["open-i", "nih", "chexpert", "rsna"])
+def test_every_class_has_sentences_both_ways(data_set: str) -> None:
+    found = prompts(classes_of(data_set))
+    for label in classes_of(data_set):
+        assert {p.present for p in found if p.label == label} == {True, False}
+    assert len({p.text for p in found}) == len(found)
+
+
+def test_names_are_read_whatever_their_case() -> None:
+    assert class_names("nih", ["Effusion", " MASS "]) == {"Pleural Effusion", "Mass"}
+    assert class_names("open-i", ["no indexing"]) == frozenset()
+    with pytest.raises(EvalUsageError, match="no classes of its own"):
+        classes_of_layout(Layout.TABLE)

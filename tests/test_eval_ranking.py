@@ -1,0 +1,95 @@
+"""Scores and ranks against scikit-learn and ir-measures, with weights against repeated rows."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from eval.ranking import (
+    Ranks,
+    ndcg,
+    own_ranks,
+    roc_curve,
+    weighted_auroc,
+    weighted_average_precision,
+    weighted_median,
+)
+
+SCORES = st.lists(
+    st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=2, max_size=25
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SCORES)
+def test_weighted_areas_are_those_of_repeated_films(rows: list[tuple[int, bool, int]]) -> None:
+    scores, truth, times = (np.array(column) for column in zip(*rows, strict=True))
+    scores, weights = scores.astype(float), times.astype(float)[None]
+    repeated, repeated_truth = np.repeat(scores, times), np.repeat(truth, times)
+    area = weighted_auroc(scores, truth, weights)[0]
+    precision = weighted_average_precision(scores, truth, weights)[0]
+    if len(set(repeated_truth)) < 2:
+        assert np.isnan(area)
+        return
+    assert area == pytest.approx(roc_auc_score(repeated_truth, repeated))
+    assert precision == pytest.approx(average_precision_score(repeated_truth, repeated))
+
+
+def test_roc_curve_encloses_the_area() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.random(400) < 0.3
+    scores = generator.normal(size=400) + truth
+    false, true = roc_curve(scores, truth, points=401)
+    area = weighted_auroc(scores, truth, np.ones((1, 400)))[0]
+    assert np.trapezoid(true, false) == pytest.approx(area)
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+
+
+def test_weighted_median_is_the_lower_median_of_repeated_values() -> None:
+    values = np.array([5.0, 1.0, 3.0, 9.0])
+    weights = np.array([[1, 1, 1, 1], [0, 4, 1, 0], [3, 0, 0, 1]], dtype=float)
+    assert weighted_median(values, weights).tolist() == [3, 1, 5]
+
+
+def test_a_tie_counts_as_the_mean_of_its_orders() -> None:
+    similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.1]])
+    ranks = Ranks(*own_ranks(similarity, similarity[:, 1].astype(float)))
+    assert ranks.recall(1)[0] == 0
+    assert ranks.recall(2)[0] == pytest.approx(1 / 3)
+    assert ranks.recall(3)[0] == pytest.approx(2 / 3)
+    assert ranks.recall(10)[0] == 1
+    assert ranks.reciprocal()[0] == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert ranks.rank()[0] == 3
+
+
+def test_agrees_with_ir_measures() -> None:
+    ir_measures = pytest.importorskip("ir_measures", reason="ir-measures 0.4.3 is not installed")
+    generator = np.random.default_rng(4)
+    similarity = generator.random((20, 30))
+    labels = generator.random((20, 4)) < 0.4
+    gallery = generator.random((30, 4)) < 0.4
+    gains = labels.astype(float) @ gallery.T.astype(float)
+    names = [f"d{at:02d}" for at in range(30)]
+    run = [
+        ir_measures.ScoredDoc(str(q), names[d], float(similarity[q, d]))
+        for q in range(20)
+        for d in range(30)
+    ]
+    graded = [
+        ir_measures.Qrel(str(q), names[d], int(gains[q, d])) for q in range(20) for d in range(30)
+    ]
+    expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], graded, run)
+    found = np.nan_to_num(ndcg(similarity, gains, 10))
+    assert found.mean() == pytest.approx(expected[ir_measures.nDCG @ 10], abs=1e-4)
+    own = [ir_measures.Qrel(str(q), names[q], 1) for q in range(20)]
+    wanted = [ir_measures.Success @ 1, ir_measures.Success @ 5, ir_measures.RR]
+    expected = ir_measures.calc_aggregate(wanted, own, run)
+    ranks = Ranks(*own_ranks(similarity, np.diagonal(similarity)))
+    assert ranks.recall(1).mean() == pytest.approx(expected[wanted[0]])
+    assert ranks.recall(5).mean() == pytest.approx(expected[wanted[1]])
+    assert ranks.reciprocal().mean() == pytest.approx(expected[wanted[2]])
+
+
+def test_a_query_without_gain_is_undefined() -> None:
+    assert np.isnan(ndcg(np.array([[0.5, 0.1]]), np.zeros((1, 2)), 10)[0])
