@@ -258,6 +258,7 @@ CHROMA_DAMAGE = [damage_chroma, delete_chroma, half_delete_chroma, empty_chroma,
 GRAPH_DAMAGE = [cut_graph, damage_graph, delete_graph]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", CHROMA_DAMAGE)
 def test_damaged_chroma_is_found_named_and_rebuilt_without_embedding(
     tmp_path: Path, damage: Callable[[Path], None]
@@ -279,6 +280,7 @@ def test_damaged_chroma_is_found_named_and_rebuilt_without_embedding(
     open_store(tmp_path, encoder=encoder).close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", GRAPH_DAMAGE)
 def test_a_damaged_graph_is_found_when_it_is_asked(
     tmp_path: Path, damage: Callable[[Path], None]
