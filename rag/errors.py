@@ -61,7 +61,15 @@ class LlmError(CxrRagError):
 
 
 class LlmUnavailableError(LlmError):
-    """Nothing answers at the URL, or it stopped answering."""
+    """Nothing answers at the URL, or it stopped answering. Asking again may help.
+
+    Attributes:
+        retry_after: seconds the server asked us to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class LlmRejectedError(LlmError):

@@ -4,20 +4,29 @@ The only importer of langchain_openai. Knows nothing of reports: what the answer
 arrives as a JSON schema, which the server enforces while it decodes.
 """
 
+import logging
+import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pybreaker import CircuitBreaker, CircuitBreakerError
 from pydantic import SecretStr
 
-from rag.errors import LlmOutputError, LlmRejectedError, LlmUnavailableError
+from rag.errors import LlmOutputError, LlmUnavailableError
+from rag.llm_faults import explained
 from rag.settings import LlmSettings
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessageChunk
     from langchain_openai import ChatOpenAI
+
+logger = logging.getLogger(__name__)
+
+BREAKER_FAILURES = 5
+BREAKER_SECONDS = 20
+LONGEST_PAUSE_SECONDS = 30
 
 Messages = Sequence[tuple[str, str]]
 
@@ -41,11 +50,22 @@ class Completion:
 
 
 class ChatClient:
-    """Asks one model at one URL. Deterministic as far as the server is: temperature 0, a seed."""
+    """Asks one model at one URL. Deterministic as far as the server is: temperature 0, a seed.
+
+    A server that is busy or breaks off is asked again (``llm.retries`` times, after what it said in
+    Retry-After or a growing, jittered pause). One that failed `BREAKER_FAILURES` times in a row is
+    left alone for `BREAKER_SECONDS`, so that many studies do not each wait for a dead server.
+    """
 
     def __init__(self, settings: LlmSettings) -> None:
         self._settings = settings
         self._chat: ChatOpenAI | None = None
+        self._breaker = CircuitBreaker(
+            fail_max=BREAKER_FAILURES,
+            reset_timeout=BREAKER_SECONDS,
+            exclude=[lambda error: not isinstance(error, LlmUnavailableError)],
+            throw_new_error_on_trip=False,
+        )
 
     @property
     def model(self) -> str:
@@ -63,49 +83,70 @@ class ChatClient:
     ) -> Iterator[tuple[str, Completion | None]]:
         """Yield the text so far each time it grows, last with the completion.
 
+        After a broken stream the text begins anew.
+
         Args:
             messages: (role, content) pairs.
             schema: JSON schema the answer must obey.
 
         Raises:
             LlmUnavailableError: nothing answers at the URL, or it stopped answering.
-            LlmRejectedError: an error status; the message names it and the cure.
+            LlmRejectedError: an error that asking again would not mend; the message says the cure.
             LlmOutputError: the answer is empty or was cut off at ``max_tokens``.
         """
+        for attempt in range(self._settings.retries + 1):
+            try:
+                with self._breaker.calling(), explained(self._settings):
+                    yield from self._once(messages, schema)
+            except CircuitBreakerError as error:
+                raise LlmUnavailableError(
+                    f"{self._settings.url} failed {BREAKER_FAILURES} times in a row and is not "
+                    f"asked for {BREAKER_SECONDS} s; look at the server's log"
+                ) from error
+            except LlmUnavailableError as error:
+                if attempt == self._settings.retries:
+                    raise
+                pause = error.retry_after or random.uniform(0.5, 1) * 2**attempt  # noqa: S311
+                logger.info("language model unavailable, asking again in %.1f s", pause)
+                time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+            else:
+                return
+
+    def _once(
+        self, messages: Messages, schema: dict[str, Any]
+    ) -> Iterator[tuple[str, Completion | None]]:
         started = time.perf_counter()
         text, finish_reason, usage = "", "", (0, 0)
         response_format = {
             "type": "json_schema",
             "json_schema": {"name": "draft", "strict": True, "schema": schema},
         }
-        with self._explained():
-            # in extra_body, so that the client library does not parse and reject the answer itself
-            body = {"response_format": response_format}
-            for chunk in self._client().stream(list(messages), extra_body=body):
-                finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
-                usage = _usage(chunk) or usage
-                if chunk.text:
-                    text += chunk.text
-                    yield text, None
+        # in extra_body, so that the client library does not parse and reject the answer itself
+        body = {"response_format": response_format}
+        for chunk in self._client().stream(list(messages), extra_body=body):
+            finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
+            usage = _usage(chunk) or usage
+            if chunk.text:
+                text += chunk.text
+                yield text, None
+        self._refuse_unfinished(text, finish_reason)
+        seconds = time.perf_counter() - started
+        yield text, Completion(text, self.model, usage[0], usage[1], seconds)
+
+    def _refuse_unfinished(self, text: str, finish_reason: str) -> None:
         if finish_reason == "length":
             raise LlmOutputError(
                 f"{self.model} was cut off after {self._settings.max_tokens} tokens; "
                 "raise llm.max_tokens or lower retrieval.k"
             )
-        if not text.strip():
+        if not finish_reason:
+            raise LlmUnavailableError(f"{self._settings.url} ended its answer in the middle")
+        if finish_reason != "stop":
             raise LlmOutputError(
-                f"{self.model} answered with nothing ({finish_reason or 'no reason'})"
+                f"{self.model} stopped with {finish_reason!r} instead of an answer"
             )
-        yield (
-            text,
-            Completion(
-                text=text,
-                model=self.model,
-                prompt_tokens=usage[0],
-                completion_tokens=usage[1],
-                seconds=time.perf_counter() - started,
-            ),
-        )
+        if not text.strip():
+            raise LlmOutputError(f"{self.model} answered with nothing")
 
     def _client(self) -> "ChatOpenAI":
         if self._chat is None:
@@ -120,36 +161,10 @@ class ChatClient:
                 seed=0,
                 max_completion_tokens=settings.max_tokens,
                 timeout=settings.timeout_seconds,
-                max_retries=settings.retries,
+                max_retries=0,  # `stream` asks again, also after a stream that broke off
                 stream_usage=True,
             )
         return self._chat
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn the client library's errors into ours, each with its cure."""
-        import openai  # noqa: PLC0415 - heavy
-
-        url, model = self._settings.url, self.model
-        try:
-            yield
-        except openai.APITimeoutError as error:
-            raise LlmUnavailableError(
-                f"no answer from {url} within {self._settings.timeout_seconds:g} s; "
-                "raise llm.timeout_seconds or look at the server's log"
-            ) from error
-        except openai.APIConnectionError as error:
-            raise LlmUnavailableError(
-                f"nothing answers at {url}; start the server with `cxr-rag demo`, or set llm.url"
-            ) from error
-        except openai.NotFoundError as error:
-            raise LlmRejectedError(f"{url} has no model {model!r}; set llm.model") from error
-        except openai.APIStatusError as error:
-            raise LlmRejectedError(
-                f"{url} answered {error.status_code}: {error.message}"
-            ) from error
-        except openai.APIError as error:
-            raise LlmUnavailableError(f"{url} broke off its answer: {error.message}") from error
 
 
 def _usage(chunk: "AIMessageChunk") -> tuple[int, int] | None:

@@ -1,0 +1,125 @@
+"""Every way a language-model server fails, over real HTTP: typed, bounded, explained."""
+
+import time
+from itertools import pairwise
+
+import fault_server
+import pytest
+from fault_server import DELTA, EVENT, STOP, Answer, good, raw, reset_after, silent, status
+
+from rag import llm as llm_module
+from rag.errors import LlmError, LlmOutputError, LlmRejectedError, LlmUnavailableError
+from rag.llm import ChatClient, Completion
+from rag.settings import LlmSettings
+
+SCHEMA = {"type": "object"}
+MESSAGES = [("user", "hello")]
+BEGINNING = EVENT % (DELTA % "half an ans")
+
+
+def ask(url: str, *, retries: int = 0, timeout: float = 5) -> Completion:
+    settings = LlmSettings(url=url, model="m", retries=retries, timeout_seconds=timeout)
+    return ChatClient(settings).ask(MESSAGES, schema=SCHEMA)
+
+
+FAULTS: dict[str, tuple[Answer, type[LlmError], str]] = {
+    "busy": (status(429), LlmUnavailableError, "busy"),
+    "wrong model": (status(404), LlmRejectedError, "no model"),
+    "prompt too long": (status(400), LlmRejectedError, "400"),
+    "wrong key": (status(401), LlmRejectedError, "401"),
+    "out of memory": (status(500), LlmUnavailableError, "500"),
+    "gateway": (status(503), LlmUnavailableError, "503"),
+    "reset in the middle": (reset_after(BEGINNING), LlmUnavailableError, "no connection"),
+    "ends in the middle": (raw(BEGINNING), LlmUnavailableError, "in the middle"),
+    "garbage events": (raw("data: {not json\n\n"), LlmUnavailableError, "garbage"),
+    "no events at all": (raw("hello\n\n"), LlmUnavailableError, "http"),
+    "invalid utf-8": (raw(b'data: {"id": "\xff\xfe"}\n\n'), LlmUnavailableError, "http"),
+    "events of another shape": (raw('data: {"choices": 7}\n\n'), LlmError, "http"),
+    "empty answer": (raw(EVENT % STOP + "data: [DONE]\n\n"), LlmOutputError, "nothing"),
+    "error event": (
+        raw('data: {"error": {"message": "engine died"}}\n\n'),
+        LlmUnavailableError,
+        "http",
+    ),
+    "not http": (lambda reply: reply.sendall(b"SSH-2.0\r\n"), LlmUnavailableError, "http"),
+    "hangs up at once": (lambda _: None, LlmUnavailableError, "http"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the client on odd shapes
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_is_a_typed_error_that_names_the_server(name: str) -> None:
+    answer, expected, words = FAULTS[name]
+    with fault_server.serve(answer) as server:
+        with pytest.raises(expected, match=words) as caught:
+            ask(server.url)
+        assert server.url in str(caught.value) or "m " in str(caught.value)
+
+
+def test_silence_ends_at_the_timeout() -> None:
+    with fault_server.serve(silent(3)) as server:
+        started = time.monotonic()
+        with pytest.raises(LlmUnavailableError, match=r"within 0\.5 s"):
+            ask(server.url, timeout=0.5)
+        assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.parametrize(
+    "fault", ["busy", "out of memory", "reset in the middle", "garbage events"]
+)
+def test_what_may_pass_is_asked_again(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    with fault_server.serve(FAULTS[fault][0], good("fine")) as server:
+        assert ask(server.url, retries=1).text == "fine"
+        assert len(server.times) == 2
+
+
+def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    with fault_server.serve(status(503)) as server:
+        with pytest.raises(LlmUnavailableError):
+            ask(server.url, retries=2)
+        assert len(server.times) == 3
+
+
+def test_what_will_not_pass_is_not_asked_again() -> None:
+    with fault_server.serve(status(400)) as server:
+        with pytest.raises(LlmRejectedError):
+            ask(server.url, retries=3)
+        assert len(server.times) == 1
+
+
+def test_retry_after_is_obeyed() -> None:
+    with fault_server.serve(status(429, "retry-after: 1"), good("fine")) as server:
+        assert ask(server.url, retries=1).text == "fine"
+        ((first, second),) = pairwise(server.times)
+        assert second - first >= 1
+
+
+def test_a_server_that_keeps_failing_is_left_alone() -> None:
+    with fault_server.serve(status(503)) as server:
+        client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
+        for _ in range(llm_module.BREAKER_FAILURES + 3):
+            with pytest.raises(LlmUnavailableError):
+                client.ask(MESSAGES, schema=SCHEMA)
+        assert len(server.times) == llm_module.BREAKER_FAILURES
+        with pytest.raises(LlmUnavailableError, match="in a row"):
+            client.ask(MESSAGES, schema=SCHEMA)
+
+
+def test_refusals_do_not_trip_the_breaker() -> None:
+    with fault_server.serve(status(400)) as server:
+        client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
+        for _ in range(llm_module.BREAKER_FAILURES + 1):
+            with pytest.raises(LlmRejectedError):
+                client.ask(MESSAGES, schema=SCHEMA)
+
+
+def test_leaving_a_stream_early_is_no_failure() -> None:
+    with fault_server.serve(good("one two")) as server:
+        client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
+        for _ in range(llm_module.BREAKER_FAILURES + 1):
+            stream = client.stream(MESSAGES, schema=SCHEMA)
+            next(stream)
+            stream.close()
+        assert client.ask(MESSAGES, schema=SCHEMA).text == "one two"
