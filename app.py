@@ -22,7 +22,8 @@ from encoders.image_io import ImageReadError, read_image
 from encoders.phantom import Finding, write_phantom_dicom
 from rag.export import as_text
 from rag.pipeline import ReportPipeline, Study
-from rag.schema import Prediction, Status
+from rag.prediction import Prediction
+from rag.schema import Status
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.draft_panel import draft_html

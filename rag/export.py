@@ -1,6 +1,7 @@
 """A prediction as text to read, copy or file. The JSON form is `Prediction.to_json`."""
 
-from rag.schema import NOTICE, DraftSentence, Prediction, Section, Status
+from rag.prediction import Prediction
+from rag.schema import NOTICE, DraftSentence, Section, Status
 
 
 def as_text(prediction: Prediction) -> str:

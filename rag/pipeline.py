@@ -24,9 +24,11 @@ from encoders.image_io import BLANK, ImageReadError, read_header_identity, read_
 from prompts.render import PromptTemplate, render
 from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
+from rag.grounding import check_draft
 from rag.llm import ChatClient, Messages
+from rag.prediction import Prediction
 from rag.retriever import FilmQuery, ReportRetriever
-from rag.schema import Draft, Prediction, Status
+from rag.schema import Draft, Status
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ class Study:
 
     Attributes:
         source: the film, as a file or as its bytes.
-        name: what the prediction calls it ("file").
+        name: what the prediction calls the film ("file").
+        study_id: what the prediction calls the study.
         study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
         indication: why the film was taken, if known.
         not_relevant: report ids the reader ruled out.
@@ -45,6 +48,7 @@ class Study:
 
     source: Path | bytes
     name: str
+    study_id: str = ""
     study_ids: frozenset[str] = frozenset()
     patient_ids: frozenset[str] = frozenset()
     indication: str = ""
@@ -102,6 +106,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         clock = _Clock()
         latest = Prediction(
             file=input.name,
+            study_id=input.study_id,
             status=Status.RUNNING,
             encoder_id=self.encoder.encoder_id,
             index_id=self.retriever.store.index_id,
@@ -121,6 +126,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
                 error=type(error).__name__,
                 reason=str(error),
                 draft=Draft(),
+                check=None,
             )
         clock.seconds["total"] = time.perf_counter() - started
         yield replace(latest, seconds=clock.seconds)
@@ -152,7 +158,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
         for draft, notes in self._drafts(question, prompt.messages, clock):
             latest = replace(latest, draft=draft, warnings=image.warnings + notes)
             yield latest
-        yield replace(latest, status=Status.OK)
+        with clock.stage("check"):
+            check = check_draft(latest.draft, hits)
+        yield replace(latest, check=check, status=Status.OK)
 
     def _drafts(
         self, question: Question, messages: Messages, clock: _Clock

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from rag.schema import Prediction
+from rag.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 """Records that cross a border or reach the disk. Standard library only, all frozen.
 
-Owns the JSON form of a prediction, the only thing that generation and evaluation share.
+What becomes of them, a prediction and its JSON form, is in `rag.prediction`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 
 class Section(StrEnum):
@@ -120,66 +119,5 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Everything that is kept of one study: one line of ``predictions.jsonl``.
-
-    A failure is a prediction too: it has no draft, but a status, an error class and a reason, and
-    still the evidence if retrieval had come so far. ``messages``, the prompt that was sent, is for
-    showing; its hash is what is kept on disk. ``confidence`` is what abstention weighs: any finite
-    number, higher is surer, comparable between studies of one run; None where nothing measures it.
-    """
-
-    file: str
-    status: Status
-    study_id: str = ""
-    reason: str = ""
-    error: str = ""
-    draft: Draft = field(default_factory=Draft)
-    hits: tuple[Hit, ...] = ()
-    encoder_id: str = ""
-    index_id: str = ""
-    llm: str = ""
-    prompt: str = ""
-    prompt_hash: str = ""
-    messages: tuple[tuple[str, str], ...] = ()
-    confidence: float | None = None
-    warnings: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The public JSON object; documented in docs/predictions.md."""
-        return {
-            "file": self.file,
-            "study_id": self.study_id,
-            "status": self.status.value,
-            "error": self.error,
-            "reason": self.reason,
-            "notice": NOTICE,
-            "findings": [_sentence_json(sentence) for sentence in self.draft.findings],
-            "impression": [_sentence_json(sentence) for sentence in self.draft.impression],
-            "evidence": [
-                {
-                    "report_id": hit.record.report_id,
-                    "similarity": round(hit.similarity, 6),
-                    "text": hit.record.text,
-                }
-                for hit in self.hits
-            ],
-            "encoder_id": self.encoder_id,
-            "index_id": self.index_id,
-            "llm": self.llm,
-            "prompt": self.prompt,
-            "prompt_hash": self.prompt_hash,
-            "confidence": self.confidence,
-            "warnings": list(self.warnings),
-            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
-        }
-
-
 NOTICE = "AI draft, not for clinical use"
 """Stands on every screen and in every export."""
-
-
-def _sentence_json(sentence: DraftSentence) -> dict[str, Any]:
-    return {"text": sentence.text, "sources": list(sentence.sources)}

@@ -2,7 +2,8 @@
 
 from html import escape
 
-from rag.schema import DraftSentence, Prediction, Section, Status
+from rag.prediction import Prediction
+from rag.schema import DraftSentence, Section, Status
 from reading_room import strings
 
 

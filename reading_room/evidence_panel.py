@@ -2,7 +2,8 @@
 
 from html import escape
 
-from rag.schema import Hit, Prediction, ReportRecord, Section
+from rag.prediction import Prediction
+from rag.schema import Hit, ReportRecord, Section
 from rag.sentences import without_list_number
 from reading_room import strings
 from reading_room.draft_panel import anchor

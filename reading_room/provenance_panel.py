@@ -2,7 +2,7 @@
 
 from html import escape
 
-from rag.schema import Prediction
+from rag.prediction import Prediction
 
 
 def provenance_html(prediction: Prediction | None) -> str:

@@ -11,7 +11,8 @@ from eval.errors import EvalDataError, EvalUsageError
 from eval.predictions import read_predictions
 from eval.references import read_references
 from eval.studies import Scope
-from rag.schema import Draft, DraftSentence, Hit, Prediction, ReportRecord, Status
+from rag.prediction import Prediction
+from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Status
 
 GOOD = b'{"study_id": "a", "report": "Clear."}\n'
 

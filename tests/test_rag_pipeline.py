@@ -89,8 +89,10 @@ def test_draft_cites_reports_that_are_in_the_store(
             record = pipeline.retriever.store.get(source)
             assert record is not None
             assert sentence.text in record.text, "a selected sentence is verbatim"
-    assert set(prediction.seconds) == {"read", "encode", "retrieve", "generate", "total"}
+    assert set(prediction.seconds) == {"read", "encode", "retrieve", "generate", "check", "total"}
     assert prediction.prompt_hash
+    assert prediction.check is not None
+    assert not prediction.check.flagged, "what is verbatim in the evidence is supported by it"
     json.dumps(prediction.to_json())
 
 

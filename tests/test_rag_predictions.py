@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag.prediction import Prediction
 from rag.predictions import PredictionLog, prediction_line, read_lines
-from rag.schema import Draft, DraftSentence, Prediction, Status
+from rag.schema import Draft, DraftSentence, Status
 
 PREDICTION = Prediction(
     file="film.png",

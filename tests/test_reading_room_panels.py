@@ -7,7 +7,8 @@ from made_up_reports import made_up_hits
 
 from encoders.base import CxrImage
 from rag.export import as_text
-from rag.schema import NOTICE, Draft, DraftSentence, Prediction, Status
+from rag.prediction import Prediction
+from rag.schema import NOTICE, Draft, DraftSentence, Status
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
 from reading_room.film_panel import film_picture

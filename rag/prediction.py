@@ -1,0 +1,129 @@
+"""All that is kept of one study, and its JSON form: what generation and evaluation share.
+
+Standard library only. `rag.predictions` writes and reads files of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rag.schema import NOTICE, Draft, DraftSentence, Hit, Section, Status
+from rag.verdicts import DraftCheck, Issue, SentenceCheck, Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Everything that is kept of one study: one line of ``predictions.jsonl``.
+
+    A failure is a prediction too: it has no draft, but a status, an error class and a reason, and
+    still the evidence if retrieval had come so far.
+
+    Attributes:
+        file: the film, as the caller named it.
+        status: how the work stands or ended.
+        study_id: the study, as the caller named it; the key of an evaluation.
+        reason, error: one sentence and a class name if there is no draft.
+        draft: sentences with their sources.
+        check: verdict on each sentence and the votes on each finding; None while there is no draft.
+        hits: the evidence, nearest first.
+        labels: probability in [0, 1] of each label of the film, where a head predicts them.
+        encoder_id, index_id, llm, prompt, prompt_hash: what the draft was made with.
+        messages: the prompt as it was sent, for showing; only its hash is kept on disk.
+        confidence: what abstention weighs: any finite number, higher is surer, comparable between
+            studies of one run; None where nothing measures it.
+        warnings: what the reader of the draft should know.
+        seconds: wall time by stage.
+    """
+
+    file: str
+    status: Status
+    study_id: str = ""
+    reason: str = ""
+    error: str = ""
+    draft: Draft = field(default_factory=Draft)
+    check: DraftCheck | None = None
+    hits: tuple[Hit, ...] = ()
+    labels: Mapping[str, float] = field(default_factory=dict)
+    encoder_id: str = ""
+    index_id: str = ""
+    llm: str = ""
+    prompt: str = ""
+    prompt_hash: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    confidence: float | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def checks(self, section: Section) -> list[tuple[DraftSentence, SentenceCheck | None]]:
+        """Sentences of a section, each with its verdict as soon as there is one."""
+        sentences = self.draft.section(section)
+        if self.check is None:
+            return [(sentence, None) for sentence in sentences]
+        verdicts = (check for check in self.check.sentences if check.section is section)
+        return list(zip(sentences, verdicts, strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """The public JSON object; documented in docs/predictions.md."""
+        return {
+            "file": self.file,
+            "study_id": self.study_id,
+            "status": self.status.value,
+            "error": self.error,
+            "reason": self.reason,
+            "notice": NOTICE,
+            **{section.value: self._section_json(section) for section in Section},
+            "votes": [_vote_json(vote) for vote in (self.check.votes if self.check else ())],
+            "evidence": [_hit_json(hit) for hit in self.hits],
+            "labels": {label: round(value, 4) for label, value in self.labels.items()},
+            "encoder_id": self.encoder_id,
+            "index_id": self.index_id,
+            "llm": self.llm,
+            "prompt": self.prompt,
+            "prompt_hash": self.prompt_hash,
+            "confidence": self.confidence,
+            "warnings": list(self.warnings),
+            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+        }
+
+    def _section_json(self, section: Section) -> list[dict[str, Any]]:
+        return [_sentence_json(sentence, check) for sentence, check in self.checks(section)]
+
+
+def _sentence_json(sentence: DraftSentence, check: SentenceCheck | None) -> dict[str, Any]:
+    plain = {"text": sentence.text, "sources": list(sentence.sources)}
+    if check is None:
+        return plain
+    issues = [_issue_json(issue) for issue in check.issues]
+    return {**plain, "verdict": check.verdict.value, "issues": issues}
+
+
+def _issue_json(issue: Issue) -> dict[str, Any]:
+    return {
+        "reason": issue.reason.value,
+        "detail": issue.detail,
+        "report_id": issue.report_id,
+        "start": issue.start,
+        "end": issue.end,
+        "conflict": issue.conflict,
+    }
+
+
+def _vote_json(vote: Vote) -> dict[str, Any]:
+    return {
+        "finding": vote.finding,
+        "label": vote.label,
+        "present": list(vote.present),
+        "possible": list(vote.possible),
+        "absent": list(vote.absent),
+        "reports": vote.reports,
+        "image_probability": vote.image_probability,
+    }
+
+
+def _hit_json(hit: Hit) -> dict[str, Any]:
+    return {
+        "report_id": hit.record.report_id,
+        "similarity": round(hit.similarity, 6),
+        "copies": hit.copies,
+        "text": hit.record.text,
+    }
