@@ -73,7 +73,7 @@ def build_index(
     started = time.perf_counter()
     _prepare(directory)
     with own_store(directory):
-        base = _base(directory, or_none=replace)
+        base = _base(directory, replace=replace)
         if base is not None and not replace:
             check_encoder(directory, base.manifest, encoder)
         known = base.manifest if base else _readable_manifest(directory)
@@ -113,7 +113,7 @@ def delete_from_index(
     started = time.perf_counter()
     base = open_edition(directory)
     with own_store(directory):
-        base = open_edition(directory)
+        base = _sound_edition(directory)
         kept = [
             record
             for record in base.catalogue.records()
@@ -153,8 +153,7 @@ def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexRepo
     started = time.perf_counter()
     open_edition(directory)
     with own_store(directory):
-        base = open_edition(directory)
-        check_files(base.path, base.manifest)
+        base = _sound_edition(directory)
         content = Content(
             records=list(base.catalogue.records()),
             collections=base.manifest.collections,
@@ -213,15 +212,23 @@ def _prepare(directory: Path) -> None:
             )
 
 
-def _base(directory: Path, *, or_none: bool) -> Edition | None:
+def _base(directory: Path, *, replace: bool) -> Edition | None:
+    """What is indexed; None if nothing is, or if it is damaged and may be replaced."""
     try:
-        return open_edition(directory)
+        return _sound_edition(directory)
     except StoreMissingError:
         return None
     except StoreError:
-        if or_none:
+        if replace:
             return None
         raise
+
+
+def _sound_edition(directory: Path) -> Edition:
+    """The edition that counts, checked byte for byte, so that no damage is carried over."""
+    edition = open_edition(directory)
+    check_files(edition.path, edition.manifest)
+    return edition
 
 
 def _readable_manifest(directory: Path) -> Manifest | None:

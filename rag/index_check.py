@@ -19,7 +19,7 @@ from rag.self_test import measure_recall
 from rag.store_catalogue import Edition, open_edition
 from rag.store_chroma import ChromaIndex
 from rag.store_client import REBUILD
-from rag.store_files import Manifest, check_files
+from rag.store_files import AGAIN, Manifest, check_files
 from rag.store_opening import open_chroma
 
 _SAMPLE = 100
@@ -125,10 +125,10 @@ def _files(edition: Edition) -> str:
 def _records(edition: Edition) -> str:
     records = list(edition.catalogue.records())
     if fingerprint(records) != edition.manifest.fingerprint:
-        raise StoreError(f"the records are not those of the manifest: {_AGAIN}")
+        raise StoreError(f"the records are not those of the manifest: {AGAIN}")
     keys = edition.catalogue.texts.keys
     if {text_hash(record.text) for record in records} != set(keys):
-        raise StoreError(f"the records' text hashes are wrong: {_AGAIN}")
+        raise StoreError(f"the records' text hashes are wrong: {AGAIN}")
     return f"{len(records)} reports have the fingerprint {edition.manifest.fingerprint[:12]}"
 
 
@@ -136,7 +136,7 @@ def _vectors(edition: Edition) -> str:
     for start in range(0, len(edition.vectors), 4096):
         norms = np.linalg.norm(edition.vectors[start : start + 4096], axis=1)
         if not np.isfinite(norms).all() or abs(norms - 1).max() > 1e-3:
-            raise StoreError(f"a vector is not finite or not of norm 1: {_AGAIN}")
+            raise StoreError(f"a vector is not finite or not of norm 1: {AGAIN}")
     return f"{len(edition.vectors)} vectors of norm 1, {edition.manifest.dim} dimensions"
 
 
@@ -178,6 +178,3 @@ def _neighbours(edition: Edition, index: ChromaIndex) -> str:
     if not found.passed:
         raise StoreError(f"recall@{found.k} of stored vectors is {found.recall:.3f}: {REBUILD}")
     return f"recall@{found.k} {found.recall:.3f} against exact search, {found.queries} reports"
-
-
-_AGAIN = "delete the store's folder and index again"

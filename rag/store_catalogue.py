@@ -18,6 +18,7 @@ from rag.corpus import record_from_json
 from rag.errors import StoreError
 from rag.schema import ReportRecord
 from rag.store_files import (
+    AGAIN,
     RECORDS,
     Manifest,
     current_edition,
@@ -75,18 +76,12 @@ class Catalogue:
             self._data = _map(path)
             heads = [_head(line) for line in self._lines()]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path} is damaged ({type(error).__name__}): delete {edition.parent} and index "
-                "again"
-            ) from error
+            raise StoreError(f"{path} is damaged ({type(error).__name__}): {AGAIN}") from error
         self.report_ids = [head[0] for head in heads]
         if len(heads) != manifest.count or any(
             one >= other for one, other in pairwise(self.report_ids)
         ):
-            raise StoreError(
-                f"{path} does not hold {manifest.count} reports in order: delete {edition.parent} "
-                "and index again"
-            )
+            raise StoreError(f"{path} does not hold {manifest.count} reports in order: {AGAIN}")
         self.row_of = {report_id: row for row, report_id in enumerate(self.report_ids)}
         self.studies = Groups((head[1] for head in heads), len(heads))
         self.patients = Groups((head[2] for head in heads), len(heads))

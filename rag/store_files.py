@@ -34,6 +34,9 @@ from rag.schema import ReportRecord
 
 FORMAT = 1
 MANIFEST, VECTORS, RECORDS, CHROMA = "manifest.json", "vectors.npy", "records.jsonl", "chroma"
+AGAIN = "index again with --replace"
+"""The cure where our own files are damaged; who was removed on request stays out."""
+
 _CURRENT, _BUILDING = "current", "building"
 _EDITION = re.compile(r"edition-(\d{6,})")
 
@@ -115,15 +118,13 @@ def read_manifest(edition: Path) -> Manifest:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise StoreMismatchError(
-                f"{path} has format {values['format']}, this program reads {FORMAT}: index again "
-                f"into an empty folder, or use the version that wrote it"
+                f"{path} has format {values['format']}, this program reads {FORMAT}: "
+                f"{AGAIN}, or use the version that wrote it"
             )
         values["collections"] = tuple(CollectionInfo(**info) for info in values["collections"])
         return Manifest(**{**values, "removed": tuple(values["removed"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} is damaged ({type(error).__name__}): delete {edition.parent} and index again"
-        ) from error
+        raise StoreError(f"{path} is damaged ({type(error).__name__}): {AGAIN}") from error
 
 
 def write_manifest(edition: Path, manifest: Manifest) -> None:
@@ -150,13 +151,11 @@ def read_vectors(edition: Path, manifest: Manifest) -> NDArray[np.float32]:
     try:
         vectors = np.load(path, mmap_mode="r" if manifest.count else None, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}): delete {edition.parent} and index again"
-        ) from error
+        raise StoreError(f"{path} cannot be read ({error}): {AGAIN}") from error
     if vectors.shape != (manifest.count, manifest.dim) or vectors.dtype != np.float32:
         raise StoreError(
             f"{path} is {vectors.dtype} {vectors.shape}, the manifest says float32 "
-            f"{(manifest.count, manifest.dim)}: delete {edition.parent} and index again"
+            f"{(manifest.count, manifest.dim)}: {AGAIN}"
         )
     return np.asarray(vectors)
 
@@ -170,10 +169,7 @@ def check_files(edition: Path, manifest: Manifest) -> None:
     for name, expected in manifest.sha256.items():
         path = edition / name
         if not path.is_file() or file_sha256(path) != expected:
-            raise StoreError(
-                f"{path} is missing or has changed since it was written: delete {edition.parent} "
-                "and index again"
-            )
+            raise StoreError(f"{path} is missing or has changed since it was written: {AGAIN}")
 
 
 def current_edition(directory: Path) -> Path:
@@ -192,10 +188,7 @@ def current_edition(directory: Path) -> Path:
         raise StoreError(f"{directory} cannot be read: {error.strerror}") from error
     edition = directory / name
     if not _EDITION.fullmatch(name) or not edition.is_dir():
-        raise StoreError(
-            f"{directory / _CURRENT} names {name[:40]!r}, which is not there: delete {directory} "
-            "and index again"
-        )
+        raise StoreError(f"{directory / _CURRENT} names {name[:40]!r}, which is not there: {AGAIN}")
     return edition
 
 

@@ -21,9 +21,9 @@ from rag.errors import CxrRagError, StoreError, StoreInUseError, StoreMismatchEr
 from rag.exclude import read_exclude_file
 from rag.index import build_index, delete_from_index, rebuild_index
 from rag.index_check import index_info, verify_index
+from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
 from rag.self_test import read_image_queries, write_image_queries
-from rag.sentences import with_sentences
 from rag.store import SearchMode, open_store
 from rag.store_chroma import ChromaIndex
 from rag.store_files import current_edition
@@ -363,16 +363,26 @@ def test_our_own_files_damaged(
     assert verify_index(tmp_path).passed
 
 
-def test_a_changed_byte_is_found_and_never_rebuilt_upon(tmp_path: Path) -> None:
+def test_a_changed_byte_is_found_and_never_built_upon(tmp_path: Path) -> None:
     build_index(small_corpus(10), FakeEncoder(), tmp_path)
+    delete_from_index(tmp_path, studies=frozenset({"s003"}))
     path = current_edition(tmp_path) / "vectors.npy"
     data = bytearray(path.read_bytes())
     data[-4] ^= 1  # the last bit of the last number
     path.write_bytes(data)
     report = verify_index(tmp_path)
     assert [check.name for check in report.checks if not check.passed] == ["files"]
-    with pytest.raises(StoreError, match="has changed since it was written"):
-        rebuild_index(tmp_path)
+    for attempt in (
+        lambda: rebuild_index(tmp_path),
+        lambda: delete_from_index(tmp_path, studies=frozenset({"s004"})),
+        lambda: build_index(small_corpus(12), FakeEncoder(), tmp_path),
+    ):
+        with pytest.raises(StoreError, match=r"has changed since it was written: index again"):
+            attempt()
+    again = build_index(small_corpus(10), FakeEncoder(), tmp_path, replace=True)
+    assert again.withheld == 1  # who was removed stays out even so
+    assert again.embedded > 0
+    assert verify_index(tmp_path).passed
 
 
 def test_another_format_is_a_mismatch(tmp_path: Path) -> None:
