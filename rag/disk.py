@@ -46,9 +46,9 @@ def disk_errors(directory: Path) -> Iterator[None]:
             errno.ENOSPC: "the disk is full: free some space and run the same command again",
             errno.EDQUOT: "your disk quota is used up: free some space and run it again",
             errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
-            errno.EROFS: "the disk is read-only: choose another folder for the store",
-            errno.EACCES: "permission denied: make it yours, or choose another folder",
-            errno.EPERM: "permission denied: make it yours, or choose another folder",
+            errno.EROFS: "the disk is read-only: choose another folder; exact search only reads",
+            errno.EACCES: "permission denied: choose another folder; exact search only reads",
+            errno.EPERM: "permission denied: choose another folder; exact search only reads",
             errno.ENOTDIR: "a file stands where the folder should be: choose another folder",
             errno.EEXIST: "a file stands where the folder should be: choose another folder",
         }

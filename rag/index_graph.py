@@ -7,6 +7,7 @@ process that has read nothing but the edition itself: `python -m rag.index_graph
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from rag.store_files import CHROMA
 from rag.store_opening import check_facts
 
 _PROBES = 16
+_FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
 _ERROR = "error"
 
 
@@ -51,11 +53,17 @@ def write_graph(folder: Path, base: Path | None, *, progress: Progress) -> None:
         index.describe(facts)
     else:
         index = ChromaIndex.create(folder, facts, total=len(rows))
-    with index:
-        records = (catalogue.record(row) for row in rows)
-        vectors = (edition.vectors[row] for row in rows)
-        index.add(records, vectors, total=len(rows), progress=progress)
-    _prove(edition)
+    records = (catalogue.record(row) for row in rows)
+    vectors = (edition.vectors[row] for row in rows)
+    try:
+        with index:
+            index.add(records, vectors, total=len(rows), progress=progress)
+        _prove(edition)
+    except StoreError as error:
+        if shutil.disk_usage(folder).free > _FULL:
+            raise
+        with disk_errors(folder.parent):  # Chroma's own words do not say so
+            raise OSError(errno.ENOSPC, "") from error
 
 
 def write_graph_apart(folder: Path, base: Path | None, *, progress: Progress) -> None:
