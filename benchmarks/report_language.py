@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from rag.grounding import Verdict, check_draft
-from rag.labeller import LABELS, label_text
-from rag.sanitise import neutralise, screen_report
+from rag.grounding.sanitise import neutralise, screen_report
+from rag.language.labeller import LABELS, label_text
+from rag.language.sentences import sentence_spans
+from rag.language.statements import has_placeholder, mentions_prior, read_sentence
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
-from rag.sentences import sentence_spans
-from rag.statements import has_placeholder, mentions_prior, read_sentence
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 VALUES = ("positive", "uncertain", "negative", "absent")

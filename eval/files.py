@@ -85,7 +85,14 @@ def _given(value: Any) -> Any:
 
 
 def _csv(path: Path, problems: Problems) -> Iterator[Entry]:
-    csv.field_size_limit(_LARGEST_CELL)
+    before = csv.field_size_limit(_LARGEST_CELL)  # the limit is the whole process's
+    try:
+        yield from _csv_rows(path, problems)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_rows(path: Path, problems: Problems) -> Iterator[Entry]:
     lines = _decoded(path).splitlines(keepends=True)
     reader = csv.DictReader(
         lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True

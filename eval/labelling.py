@@ -12,8 +12,8 @@ from eval.fields import FieldError
 from eval.files import read_entries
 from eval.rules import rules_id
 from eval.tables import markdown_table
-from rag.assertion import Polarity
-from rag.labeller import LABELS, label_text
+from rag.language.assertion import Polarity
+from rag.language.labeller import LABELS, label_text
 
 STATES = (*(polarity.value for polarity in Polarity), "absent")
 """What a label can be in a text."""

@@ -9,7 +9,7 @@ from eval.charts import Axis, Series, confusion, histogram, line_chart, strip
 from eval.results import Number, Result
 from eval.saved import SavedRun
 from eval.tables import cell
-from rag.labeller import LABELS
+from rag.language.labeller import LABELS
 
 STATES = ("positive", "uncertain", "negative", "absent")
 _DRAWN = ("BLEU-4", "ROUGE-L", "CIDEr-D", "micro F1-14 (u=1)", "unsupported-sentence rate")

@@ -21,7 +21,7 @@ from eval.results import (
 )
 from eval.tables import as_csv, as_markdown
 from eval.tasks.generation import Scored
-from rag.labeller import label_text
+from rag.language.labeller import label_text
 
 
 def save_generation(scored: Scored, out: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from eval.errors import EvalDataError, EvalUsageError, Problems
 from eval.references import References
 from eval.studies import Pair, PredictedStudy, ReferenceStudy, Scope
-from rag.labeller import label_text
+from rag.language.labeller import label_text
 from rag.schema import Status
 
 

@@ -9,9 +9,9 @@ a small model leans towards the first one it is shown.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rag.language.sentences import without_list_number
+from rag.language.statements import Reading, Topic, read_sentence
 from rag.schema import Hit, ReportRecord, Section
-from rag.sentences import without_list_number
-from rag.statements import Reading, Topic, read_sentence
 
 # heading -> topics of the sentences under it, in the order of a report
 HEADINGS: dict[str, tuple[Topic, ...]] = {

@@ -42,10 +42,10 @@ def index(
     from rag.assembly import load_encoder  # noqa: PLC0415
     from rag.collection import read_collection  # noqa: PLC0415
     from rag.exclude import read_exclude_file  # noqa: PLC0415
+    from rag.grounding.sanitise import screen_report  # noqa: PLC0415
     from rag.index import build_index  # noqa: PLC0415
     from rag.openi import read_openi  # noqa: PLC0415
     from rag.progress import progress_bars  # noqa: PLC0415
-    from rag.sanitise import screen_report  # noqa: PLC0415
 
     settings = _settings(config)
     excluded = read_exclude_file(exclude) if exclude else frozenset()

@@ -17,8 +17,8 @@ from rag.collection_files import Row, csv_rows, jsonl_rows, text_rows
 from rag.corpus import Corpus, Problem, make_corpus
 from rag.errors import CorpusError
 from rag.headings import parse_sections
+from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
-from rag.sentences import with_sentences
 
 _TEXTS = ("findings", "impression", "text", "indication", "comparison")
 COLUMNS = ("report_id", "study_id", "patient_id", *_TEXTS, "labels", "date")

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from encoders.base import ImageTextEncoder
 from rag.assembly import load_encoder, open_pipeline
 from rag.errors import ServerError, StoreMissingError
+from rag.grounding.sanitise import screen_report
 from rag.index import build_index
 from rag.index_check import index_info
 from rag.openi import NAME as OPENI
 from rag.openi import read_openi
 from rag.processes import port_is_free
 from rag.progress import progress_bars
-from rag.sanitise import screen_report
 from rag.schema import NOTICE
 from rag.server import LlmServer
 from rag.settings import Settings

@@ -15,8 +15,8 @@ from prompts.render import Mode
 from prompts.schemas import NOTHING, selection_schema, written_schema
 from rag.candidates import IMPRESSION, Candidate, candidates_by_heading
 from rag.errors import LlmOutputError
+from rag.language.statements import read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Section
-from rag.statements import read_sentence
 
 
 class Question(Protocol):

@@ -20,8 +20,8 @@ class Screen(Protocol):
     def __call__(self, record: ReportRecord) -> tuple[ReportRecord | None, tuple[str, ...]]:
         """The record as it may be indexed (None: not at all), and what was found in it.
 
-        A changed text needs new sentence spans (`rag.sentences.with_sentences`). What was found is
-        listed among the problems; it must not quote the report.
+        A changed text needs new sentence spans (`rag.language.sentences.with_sentences`). What was
+        found is listed among the problems; it must not quote the report.
         """
 
 

@@ -19,8 +19,8 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from rag.corpus import Corpus, Problem, make_corpus
 from rag.errors import CorpusError
+from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
-from rag.sentences import with_sentences
 
 NAME = "open-i"
 LICENCE = "CC BY-NC-ND 4.0"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rag.grounding.verdicts import DraftCheck, Issue, SentenceCheck, Vote
 from rag.schema import NOTICE, Draft, DraftSentence, Hit, Section, Status
-from rag.verdicts import DraftCheck, Issue, SentenceCheck, Vote
 
 
 @dataclass(frozen=True, slots=True)

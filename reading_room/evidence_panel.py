@@ -2,9 +2,9 @@
 
 from html import escape
 
+from rag.language.sentences import without_list_number
 from rag.prediction import Prediction
 from rag.schema import Hit, ReportRecord, Section
-from rag.sentences import without_list_number
 from reading_room import strings
 from reading_room.draft_panel import anchor
 

@@ -1,7 +1,7 @@
 """Reports written for the tests; none is taken from a collection."""
 
+from rag.language.sentences import with_sentences
 from rag.schema import Hit, ReportRecord
-from rag.sentences import with_sentences
 
 FINDINGS_AND_IMPRESSIONS = {
     "R1": (

@@ -3,8 +3,8 @@
 import random
 
 from rag.corpus import Corpus, make_corpus
+from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
-from rag.sentences import with_sentences
 
 FINDINGS = [
     "Lungs are clear.",

@@ -17,8 +17,8 @@ from rag.corpus import (
     study_of_path,
     text_hash,
 )
+from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
-from rag.sentences import with_sentences
 
 KNOWN = frozenset({"CXR33", "CXR330", "CXR330_IM", "s50414267", "50414267", "p10000032"})
 

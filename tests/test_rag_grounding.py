@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.grounding import DraftCheck, Reason, SentenceCheck, Verdict, check_draft
-from rag.sanitise import is_suspect
+from rag.grounding.sanitise import is_suspect
+from rag.language.sentences import with_sentences
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Section
-from rag.sentences import with_sentences
 
 GOLDEN = Path(__file__).parent / "golden" / "grounding_pairs.jsonl"
 PAIRS = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]

@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from rag.clauses import ROLE_LETTERS
-from rag.labeller import LABELS
-from rag.phrases import Finding, Kind, expand, match
-from rag.statements import Topic
-from rag.words import load_toml, spellings, tokens
+from rag.language.clauses import ROLE_LETTERS
+from rag.language.labeller import LABELS
+from rag.language.phrases import Finding, Kind, expand, match
+from rag.language.statements import Topic
+from rag.language.words import load_toml, spellings, tokens
 
 FINDINGS = load_toml("findings.toml")
 CUES = load_toml("cues.toml")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag.language.sentences import sentence_spans, with_sentences, without_list_number
 from rag.schema import ReportRecord, Section, Span
-from rag.sentences import sentence_spans, with_sentences, without_list_number
 
 
 def sentences(text: str) -> list[str]:

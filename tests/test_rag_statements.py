@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.assertion import Polarity
-from rag.numbers import NumberKind, numbers_in
-from rag.statements import (
+from rag.language.assertion import Polarity
+from rag.language.numbers import NumberKind, numbers_in
+from rag.language.statements import (
     Severity,
     Side,
     Statement,

@@ -13,8 +13,8 @@ from eval.errors import NotAvailableError
 from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
 from eval.rules import rules_id
 from eval.studies import CitedSentence, Pair
-from rag.assertion import Polarity
-from rag.statements import Side, read_sentence
+from rag.language.assertion import Polarity
+from rag.language.statements import Side, read_sentence
 
 _BOTH = frozenset({Side.BILATERAL})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")

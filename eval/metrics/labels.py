@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
 from eval.rules import rules_id
 from eval.studies import Pair
-from rag.labeller import LABELS, label_text
+from rag.language.labeller import LABELS, label_text
 
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 """The five competition labels of CheXpert (Irvin et al., AAAI 2019)."""

@@ -11,7 +11,7 @@ import numpy as np
 from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide, mean_measure
 from eval.rules import rules_id
 from eval.studies import Pair
-from rag.statements import mentions_prior
+from rag.language.statements import mentions_prior
 
 MEASURES = (
     mean_measure("words", Direction.NONE, column=0, high=float("inf")),

@@ -1,12 +1,12 @@
 """What is said of a thing that is always there: "heart size is normal", "lungs are clear".
 
-Works on role strings, like `rag.scopes`. Such a mention says nothing by itself; an adjective of its
-clause judges it, and a negation turns the adjective round.
+Works on role strings, like `rag.language.scopes`. Such a mention says nothing by itself; an
+adjective of its clause judges it, and a negation turns the adjective round.
 """
 
 import re
 
-from rag.scopes import Said, Scopes
+from rag.language.scopes import Said, Scopes
 
 _ADJECTIVES = "ANBJL"
 _DIRECT = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSP]*$)")

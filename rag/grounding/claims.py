@@ -1,7 +1,7 @@
 """Claims: the statements of a sentence in a form in which two of them can be compared.
 
 Owns which findings are the same thing and which statement speaks about another one
-(`rag/lexicon/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
+(`rag/language/lexicon/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
 """
 
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.assertion import Polarity
-from rag.statements import Reading, Severity, Side, Statement
-from rag.words import load_toml
+from rag.language.assertion import Polarity
+from rag.language.statements import Reading, Severity, Side, Statement
+from rag.language.words import load_toml
 
 
 class Difference(StrEnum):

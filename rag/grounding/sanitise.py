@@ -2,8 +2,8 @@
 
 Retrieved reports are data. Somebody may have put into one what a model takes for orders: tokens of
 its chat template, a fake turn, an instruction, characters that no reader sees. Owns what counts as
-such (`rag/lexicon/injections.toml`) and its removal. The text of an honest report comes out exactly
-as it went in. Knows nothing of prompts.
+such (`rag/language/lexicon/injections.toml`) and its removal. The text of an honest report comes
+out exactly as it went in. Knows nothing of prompts.
 """
 
 import re
@@ -14,9 +14,9 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from rag.language.sentences import sentence_spans, with_sentences
+from rag.language.words import load_toml
 from rag.schema import ReportRecord
-from rag.sentences import sentence_spans, with_sentences
-from rag.words import load_toml
 
 
 class Suspicion(StrEnum):

@@ -1,7 +1,7 @@
 """The words of a report, each in one spelling.
 
 Owns: what a word is, British spelling, common abbreviations and slips. Does not know: what any word
-means; `rag.phrases` does.
+means; `rag.language.phrases` does.
 """
 
 import re
@@ -67,7 +67,7 @@ class _Spelling:
 
 @lru_cache(maxsize=1)
 def _spelling() -> _Spelling:
-    from rag.phrases import vocabulary  # noqa: PLC0415 - phrases imports this module
+    from rag.language.phrases import vocabulary  # noqa: PLC0415 - phrases imports this module
 
     data = load_toml("spelling.toml")
     words, stems = vocabulary()
@@ -81,8 +81,8 @@ def _spelling() -> _Spelling:
 
 
 def load_toml(name: str) -> dict[str, Any]:
-    """One file of ``rag/lexicon``."""
-    return tomllib.loads(files("rag").joinpath("lexicon", name).read_text(encoding="utf-8"))
+    """One file of ``rag/language/lexicon``."""
+    return tomllib.loads(files("rag.language").joinpath("lexicon", name).read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=50_000)

@@ -1,15 +1,15 @@
 """What a sentence says besides describing the film: earlier films, advice, hidden words.
 
-Owns the patterns in `rag/lexicon/asides.toml`. A draft for a film without a prior must not compare,
-and a sentence copied from another patient's report often does. What merely happened before ("old
-fracture", "status post sternotomy", "chronic") compares nothing.
+Owns the patterns in `rag/language/lexicon/asides.toml`. A draft for a film without a prior must not
+compare, and a sentence copied from another patient's report often does. What merely happened before
+("old fracture", "status post sternotomy", "chronic") compares nothing.
 """
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from rag.words import PLACEHOLDER, load_toml
+from rag.language.words import PLACEHOLDER, load_toml
 
 
 def mentions_prior(sentence: str) -> list[tuple[int, int]]:

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rag.asides import has_placeholder, mentions_prior, recommends_or_communicates
-from rag.assertion import Mention, Polarity, sentence_mentions
-from rag.numbers import Number, numbers_in
-from rag.phrases import Kind, Match, match_attributes
-from rag.words import Token, tokens
+from rag.language.asides import has_placeholder, mentions_prior, recommends_or_communicates
+from rag.language.assertion import Mention, Polarity, sentence_mentions
+from rag.language.numbers import Number, numbers_in
+from rag.language.phrases import Kind, Match, match_attributes
+from rag.language.words import Token, tokens
 
 __all__ = [
     "Reading",
@@ -70,7 +70,7 @@ class Statement:
     """One finding as a sentence states it, at ``sentence[start:end]``.
 
     Attributes:
-        finding: id in rag/lexicon/findings.toml.
+        finding: id in rag/language/lexicon/findings.toml.
         label: CheXpert-14 name, empty where CheXpert has none.
         polarity: None where nothing is said of the film (indication, history, "heart size" alone).
         sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",

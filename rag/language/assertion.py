@@ -1,7 +1,7 @@
 """Is a finding there? Polarity of every finding that a text mentions.
 
 Owns the rules of negation, hedging, resolution and comparison. Does not know labels, topics or
-reports; `rag.phrases` says which words play which role.
+reports; `rag.language.phrases` says which words play which role.
 
 A sentence becomes a string of roles, one letter a phrase ("no" n, "effusion" f, "or" o, other
 words a dot), and every rule is a regular expression over that string:
@@ -26,12 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rag.clauses import ROLE_LETTERS, clauses, rewrite
-from rag.neutrals import is_place, is_unchanged, is_unclear, judge
-from rag.phrases import Finding, Kind, Match, match
-from rag.scopes import Said, Scopes
-from rag.sentences import sentence_spans
-from rag.words import Token, tokens
+from rag.language.clauses import ROLE_LETTERS, clauses, rewrite
+from rag.language.neutrals import is_place, is_unchanged, is_unclear, judge
+from rag.language.phrases import Finding, Kind, Match, match
+from rag.language.scopes import Said, Scopes
+from rag.language.sentences import sentence_spans
+from rag.language.words import Token, tokens
 
 
 class Polarity(StrEnum):

@@ -1,7 +1,7 @@
 """The lexicon: phrases of report language and the roles they play in a sentence.
 
-Owns the tables of `rag/lexicon`, their notation, and the longest-match search for their phrases.
-Does not know what a role does to a sentence; `rag.assertion` does.
+Owns the tables of `rag/language/lexicon`, their notation, and the longest-match search for their
+phrases. Does not know what a role does to a sentence; `rag.language.assertion` does.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.words import Token, load_toml
+from rag.language.words import Token, load_toml
 
 
 class Kind(StrEnum):

@@ -1,21 +1,28 @@
 """Does the evidence carry the draft? Checks every sentence of a draft against what it cites.
 
-Owns how verdicts come about; `rag.verdicts` says what they mean, `rag.claims` when two statements
-agree. Judges text only: knows no prompt, no model and no store. Reports that disagree with one
-another are no fault of a sentence that cites one of them; they are counted in the votes.
+Owns how verdicts come about; `rag.grounding.verdicts` says what they mean, `rag.grounding.claims`
+when two statements agree. Judges text only: knows no prompt, no model and no store. Reports that
+disagree with one another are no fault of a sentence that cites one of them; they are counted in the
+votes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rag.assertion import Polarity
-from rag.claims import Claim, Fit, claims_of, decide
-from rag.details import attribute_issues, denial_issues, loose_words, number_issues, only_words
-from rag.evidence import EvidenceSentence, read_evidence, same_text
+from rag.grounding.claims import Claim, Fit, claims_of, decide
+from rag.grounding.details import (
+    attribute_issues,
+    denial_issues,
+    loose_words,
+    number_issues,
+    only_words,
+)
+from rag.grounding.evidence import EvidenceSentence, read_evidence, same_text
+from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
+from rag.language.assertion import Polarity
+from rag.language.sentences import sentence_spans, without_list_number
+from rag.language.statements import Reading, read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Section
-from rag.sentences import sentence_spans, without_list_number
-from rag.statements import Reading, read_sentence
-from rag.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
 
 __all__ = ["DraftCheck", "Issue", "Reason", "SentenceCheck", "Verdict", "Vote", "check_draft"]
 

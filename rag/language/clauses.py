@@ -1,7 +1,7 @@
 """Where a clause begins, and which phrases of a clause belong together.
 
-Works on the role string that `rag.assertion` explains: one letter a phrase. Knows neither words nor
-findings.
+Works on the role string that `rag.language.assertion` explains: one letter a phrase. Knows neither
+words nor findings.
 """
 
 import itertools

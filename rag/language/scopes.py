@@ -1,7 +1,7 @@
 """How far the cues of a sentence reach, and what they say of the findings they reach.
 
-Works on the role string that `rag.assertion` explains, after `rag.clauses` has rewritten it and cut
-it into clauses. Knows neither words nor findings.
+Works on the role string that `rag.language.assertion` explains, after `rag.language.clauses` has
+rewritten it and cut it into clauses. Knows neither words nor findings.
 """
 
 import re

@@ -92,7 +92,7 @@ class Vote:
     """What the retrieved reports say of one finding that the draft mentions.
 
     Attributes:
-        finding: concept of rag/lexicon/findings.toml.
+        finding: concept of rag/language/lexicon/findings.toml.
         label: its CheXpert-14 name, empty where it has none.
         present, possible, absent: ids of the reports that say so; the rest are silent.
         reports: how many reports were asked.

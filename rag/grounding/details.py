@@ -7,14 +7,14 @@ cited reports too.
 
 from collections.abc import Iterator, Sequence
 
-from rag.assertion import Polarity
-from rag.claims import Claim, harmless_words
-from rag.evidence import EvidenceSentence, words_of
-from rag.numbers import Number, NumberKind
-from rag.phrases import match
-from rag.statements import Reading, Side
-from rag.verdicts import Issue, Reason, Support
-from rag.words import tokens
+from rag.grounding.claims import Claim, harmless_words
+from rag.grounding.evidence import EvidenceSentence, words_of
+from rag.grounding.verdicts import Issue, Reason, Support
+from rag.language.assertion import Polarity
+from rag.language.numbers import Number, NumberKind
+from rag.language.phrases import match
+from rag.language.statements import Reading, Side
+from rag.language.words import tokens
 
 _TIME_WORDS = frozenset({"acute", "active", "subacute", "new", "old", "chronic", "healed", "known"})
 """Words that a denial may add ("no acute fracture" from "no fracture") and an assertion may not."""

@@ -6,12 +6,12 @@ Knows reports and claims; does not know drafts.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rag.claims import Claim, claims_of
-from rag.sanitise import neutralise
+from rag.grounding.claims import Claim, claims_of
+from rag.grounding.sanitise import neutralise
+from rag.language.sentences import sentence_spans, without_list_number
+from rag.language.statements import Reading, read_sentence
+from rag.language.words import tokens
 from rag.schema import Hit, ReportRecord, Section, Span
-from rag.sentences import sentence_spans, without_list_number
-from rag.statements import Reading, read_sentence
-from rag.words import tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """CheXpert-14 labels of a report by rule.
 
 Owns which polarity wins in a whole text, what "No Finding" means and which sections are not read.
-`rag.assertion` reads the sentences; `rag/lexicon/findings.toml` says which words carry which label.
+`rag.language.assertion` reads the sentences; `rag/language/lexicon/findings.toml` says which words
+carry which label.
 """
 
 import re
 
-from rag.assertion import Mention, Polarity, mentions
+from rag.language.assertion import Mention, Polarity, mentions
 
 LABELS = (
     "No Finding",
