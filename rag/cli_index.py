@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rag.index_plan import IndexReport
+    from rag.index.plan import IndexReport
     from rag.settings import Settings
 
 app = typer.Typer(help="Build the report store, or look after it.", invoke_without_command=True)
@@ -27,7 +27,9 @@ def index(
         Path | None,
         typer.Option(help="Your own reports: .csv, .jsonl or a folder of .txt; else Open-I."),
     ] = None,
+    name: Annotated[str, typer.Option(help="What to call your collection in the store.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of your own reports.")] = "not stated",
+    attribution: Annotated[str, typer.Option(help="Whom to thank for them.")] = "",
     exclude: Annotated[
         Path | None, typer.Option(help="File of study ids to leave out, one a line.")
     ] = None,
@@ -40,16 +42,19 @@ def index(
     if context.invoked_subcommand is not None:
         return
     from rag.assembly import load_encoder  # noqa: PLC0415
-    from rag.collection import read_collection  # noqa: PLC0415
-    from rag.exclude import read_exclude_file  # noqa: PLC0415
+    from rag.corpus.exclude import read_exclude_file  # noqa: PLC0415
+    from rag.corpus.openi import read_openi  # noqa: PLC0415
+    from rag.corpus.own import read_collection  # noqa: PLC0415
     from rag.grounding.sanitise import screen_report  # noqa: PLC0415
     from rag.index import build_index  # noqa: PLC0415
-    from rag.openi import read_openi  # noqa: PLC0415
     from rag.progress import progress_bars  # noqa: PLC0415
 
     settings = _settings(config)
     excluded = read_exclude_file(exclude) if exclude else frozenset()
-    corpus = read_collection(collection, licence=licence) if collection else read_openi()
+    if collection:
+        corpus = read_collection(collection, name=name, licence=licence, attribution=attribution)
+    else:
+        corpus = read_openi()
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
     with progress_bars() as progress:
@@ -71,7 +76,7 @@ def index(
 @app.command()
 def info(context: typer.Context) -> None:
     """Show what is in the store and what it was made with."""
-    from rag.index_check import index_info  # noqa: PLC0415
+    from rag.index.check import index_info  # noqa: PLC0415
 
     found = index_info(_settings(context.obj).index_dir)
     manifest = found.manifest
@@ -86,7 +91,7 @@ def info(context: typer.Context) -> None:
 @app.command()
 def verify(context: typer.Context) -> None:
     """Prove that the store is whole: files, records, vectors and what Chroma answers."""
-    from rag.index_check import verify_index  # noqa: PLC0415
+    from rag.index.check import verify_index  # noqa: PLC0415
 
     report = verify_index(_settings(context.obj).index_dir)
     for check in report.checks:

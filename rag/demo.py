@@ -9,18 +9,18 @@ from contextlib import ExitStack
 
 from encoders.base import ImageTextEncoder
 from rag.assembly import load_encoder, open_pipeline
+from rag.corpus.openi import NAME as OPENI
+from rag.corpus.openi import read_openi
 from rag.errors import ServerError, StoreMissingError
 from rag.grounding.sanitise import screen_report
 from rag.index import build_index
-from rag.index_check import index_info
-from rag.openi import NAME as OPENI
-from rag.openi import read_openi
+from rag.index.check import index_info
 from rag.processes import port_is_free
 from rag.progress import progress_bars
 from rag.schema import NOTICE
 from rag.server import LlmServer
 from rag.settings import Settings
-from rag.store_server import serve_store
+from rag.store.server import serve_store
 
 Say = Callable[[str], None]
 

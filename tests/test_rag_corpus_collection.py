@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag.collection import COLUMNS, LONGEST_SECTION, read_collection
 from rag.corpus import Corpus
+from rag.corpus.headings import parse_sections
+from rag.corpus.own import COLUMNS, LONGEST_SECTION, read_collection
 from rag.errors import CorpusError
-from rag.headings import parse_sections
 
 HEADER = "report_id,study_id,patient_id,findings,impression,labels,date\n"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rag.corpus import Problem
+from rag.corpus.openi import read_openi, read_openi_xml
 from rag.errors import CorpusError
-from rag.openi import read_openi, read_openi_xml
 from rag.schema import ReportRecord
 
 XML = """<?xml version="1.0" encoding="utf-8"?>

@@ -15,18 +15,18 @@ import pytest
 from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
-from rag import index_writer
 from rag.corpus import Corpus, make_corpus
+from rag.corpus.exclude import read_exclude_file
 from rag.errors import CxrRagError, StoreError, StoreInUseError, StoreMismatchError
-from rag.exclude import read_exclude_file
 from rag.index import build_index, delete_from_index, rebuild_index
-from rag.index_check import index_info, verify_index
+from rag.index import writer as index_writer
+from rag.index.check import index_info, verify_index
 from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
-from rag.self_test import read_image_queries, write_image_queries
 from rag.store import SearchMode, open_store
-from rag.store_chroma import ChromaIndex
-from rag.store_files import current_edition
+from rag.store.chroma import ChromaIndex
+from rag.store.files import current_edition
+from rag.store.self_test import read_image_queries, write_image_queries
 
 
 def report_ids(directory: Path) -> list[str]:

@@ -20,9 +20,9 @@ from small_corpus import small_corpus
 
 from rag.corpus import make_corpus
 from rag.index import build_index, delete_from_index
-from rag.index_check import verify_index
+from rag.index.check import verify_index
 from rag.store import SearchMode, open_store
-from rag.store_journal import EmbeddingJournal
+from rag.store.journal import EmbeddingJournal
 
 pytestmark = [
     pytest.mark.slow,

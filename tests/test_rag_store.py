@@ -13,9 +13,9 @@ from small_corpus import small_corpus
 
 from rag.errors import StoreInUseError, StoreMismatchError, StoreMissingError
 from rag.index import build_index, delete_from_index
-from rag.ranking import unit_rows
 from rag.schema import Hit
 from rag.store import ReportStore, SearchMode, open_store
+from rag.store.ranking import unit_rows
 
 
 class OtherPreprocessing(FakeEncoder):

@@ -13,23 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpus import small_corpus
 
-from rag.disk import disk_errors, replace_text
 from rag.errors import StoreError, StoreInUseError
-from rag.exact import ExactSearch, Rows, cosines
 from rag.index import build_index
-from rag.self_test import (
+from rag.store import open_store
+from rag.store.catalogue import Groups
+from rag.store.chroma import ChromaIndex, _plan
+from rag.store.disk import disk_errors, replace_text
+from rag.store.exact import ExactSearch, Rows, cosines
+from rag.store.files import current_edition, new_building, publish, sweep
+from rag.store.journal import JOURNAL, EmbeddingJournal
+from rag.store.lock import StoreLock, read_owner
+from rag.store.self_test import (
     forget_image_queries,
     image_like,
     measure_recall,
     read_image_queries,
     write_image_queries,
 )
-from rag.store import open_store
-from rag.store_catalogue import Groups
-from rag.store_chroma import ChromaIndex, _plan
-from rag.store_files import current_edition, new_building, publish, sweep
-from rag.store_journal import JOURNAL, EmbeddingJournal
-from rag.store_lock import StoreLock, read_owner
 
 NOTHING = np.empty(0, np.intp)
 
@@ -224,7 +224,7 @@ def test_the_lock_is_exclusive_and_ends_with_its_owner(tmp_path: Path) -> None:
         lock.release()
         lock.release()  # twice does no harm
     StoreLock.take(tmp_path).release()
-    code = "import sys, time; from pathlib import Path; from rag.store_lock import StoreLock\n"
+    code = "import sys, time; from pathlib import Path; from rag.store.lock import StoreLock\n"
     code += "StoreLock.take(Path(sys.argv[1])); print('mine', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -262,7 +262,7 @@ def test_batches_are_even_and_the_last_write_falls_on_the_last_report(total: int
 
 
 def test_nothing_of_this_imports_chromadb_or_torch_until_it_is_needed() -> None:
-    code = "import sys, rag.store, rag.index, rag.index_check, rag.store_server, rag.openi\n"
+    code = "import sys, rag.store, rag.index, rag.index.check, rag.store.server, rag.corpus.openi\n"
     code += "print(sorted({'chromadb', 'torch', 'httpx'} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -308,7 +308,7 @@ import contextlib, sys
 from pathlib import Path
 from fake_encoder import FakeEncoder
 from rag.store import open_store
-from rag.store_server import serve_store
+from rag.store.server import serve_store
 directory = Path(sys.argv[1])
 with contextlib.ExitStack() as stack:
     if sys.argv[2] == "served":

@@ -17,10 +17,10 @@ from small_corpus import small_corpus
 
 from rag.errors import ServerError, StoreError, StoreInUseError, StoreMismatchError
 from rag.index import build_index
-from rag.index_check import verify_index
+from rag.index.check import verify_index
 from rag.store import SearchMode, open_store
-from rag.store_lock import read_owner
-from rag.store_server import serve_store
+from rag.store.lock import read_owner
+from rag.store.server import serve_store
 
 CORPUS = small_corpus(200)
 QUERIES = FakeEncoder().embed_texts([record.text for record in CORPUS.records[:20]])
@@ -135,7 +135,7 @@ def test_a_server_that_dies_is_one_sentence(directory: Path) -> None:
 SERVE = """
 import sys, time
 from pathlib import Path
-from rag.store_server import serve_store
+from rag.store.server import serve_store
 with serve_store(Path(sys.argv[1])):
     print("serving", flush=True)
     time.sleep(600)
@@ -198,7 +198,7 @@ def test_a_server_that_does_not_start_is_one_sentence(
     program = tmp_path / "chroma"
     program.write_text("#!/bin/sh\necho it broke\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr("rag.store_server._program", lambda: str(program))
+    monkeypatch.setattr("rag.store.server._program", lambda: str(program))
     with pytest.raises(ServerError, match="did not start: it broke"), serve_store(directory):
         pass
     program.write_text("#!/bin/sh\nsleep 60\n")

@@ -82,7 +82,8 @@ def _spelling() -> _Spelling:
 
 def load_toml(name: str) -> dict[str, Any]:
     """One file of ``rag/language/lexicon``."""
-    return tomllib.loads(files("rag.language").joinpath("lexicon", name).read_text(encoding="utf-8"))
+    path = files("rag.language").joinpath("lexicon", name)
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=50_000)

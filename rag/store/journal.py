@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.store_files import EncoderIdentity
+from rag.store.files import EncoderIdentity
 
 JOURNAL = "embedded.journal"
 _HASH_BYTES, _CRC_BYTES = 16, 4

@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 
 from rag.corpus import ids_in_path
 from rag.errors import StoreError
-from rag.exact import ExactSearch, Search
-from rag.graph_search import GraphSearch
-from rag.ranking import near_but_left_out, rank, rows_left_out, unit_rows
 from rag.schema import Hit, ReportRecord, Retrieval
-from rag.self_test import BROKEN, SelfTest, measure_recall, read_image_queries
-from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import ChromaIndex
-from rag.store_client import REBUILD
-from rag.store_files import (
+from rag.store.catalogue import Edition, open_edition
+from rag.store.chroma import ChromaIndex
+from rag.store.client import REBUILD
+from rag.store.exact import ExactSearch, Search
+from rag.store.files import (
     CollectionInfo,
     EncoderIdentity,
     Manifest,
     current_mark,
 )
-from rag.store_lock import StoreLock
-from rag.store_opening import check_encoder, open_chroma
+from rag.store.graph_search import GraphSearch
+from rag.store.lock import StoreLock
+from rag.store.opening import check_encoder, open_chroma
+from rag.store.ranking import near_but_left_out, rank, rows_left_out, unit_rows
+from rag.store.self_test import BROKEN, SelfTest, measure_recall, read_image_queries
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class ReportStore:
 
         Args:
             queries: image vectors, float32 [N, dim]; by default the store's own sample of them
-                (`rag.self_test.write_image_queries`), else texts moved far away.
+                (`rag.store.self_test.write_image_queries`), else texts moved far away.
             k: how many neighbours are compared.
         """
         edition = self._refresh()
@@ -245,7 +245,7 @@ def open_store(
     """Open an indexed directory.
 
     With ``hnsw``, a free directory is opened embedded and belongs to this process until `close`;
-    a directory whose owner serves it (`rag.store_server`) is reached by HTTP. With ``exact`` the
+    a directory whose owner serves it (`rag.store.server`) is reached by HTTP. With ``exact`` the
     files are only read, whoever owns the directory.
 
     Args:

@@ -2,7 +2,7 @@
 
 A store may hold several collections; indexing one makes its part of the store equal to the
 collection, and leaves the others alone. What was removed on request stays out. Does not know how
-collections are read (`rag.corpus`), how an edition is written (`rag.index_writer`), nor queries.
+collections are read (`rag.corpus`), how an edition is written (`rag.index.writer`), nor queries.
 """
 
 import contextlib
@@ -14,9 +14,8 @@ from pathlib import Path
 
 from encoders.base import ImageTextEncoder
 from rag.corpus import Corpus
-from rag.disk import disk_errors
 from rag.errors import StoreError, StoreMissingError
-from rag.index_plan import (
+from rag.index.plan import (
     IndexReport,
     Plan,
     RemovedIds,
@@ -24,14 +23,15 @@ from rag.index_plan import (
     collection_infos,
     make_plan,
 )
-from rag.index_vectors import embed_missing, vectors_of
-from rag.index_writer import Content, write_edition
-from rag.self_test import forget_image_queries
-from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import Progress
-from rag.store_files import CHROMA, Manifest, check_files, current_edition, read_manifest
-from rag.store_journal import remove_journal
-from rag.store_opening import check_encoder, own_store
+from rag.index.vectors import embed_missing, vectors_of
+from rag.index.writer import Content, write_edition
+from rag.store.catalogue import Edition, open_edition
+from rag.store.chroma import Progress
+from rag.store.disk import disk_errors
+from rag.store.files import CHROMA, Manifest, check_files, current_edition, read_manifest
+from rag.store.journal import remove_journal
+from rag.store.opening import check_encoder, own_store
+from rag.store.self_test import forget_image_queries
 
 logger = logging.getLogger(__name__)
 

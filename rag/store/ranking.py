@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.exact import Rows, cosines
 from rag.schema import Hit
-from rag.store_catalogue import Catalogue, Edition
+from rag.store.catalogue import Catalogue, Edition
+from rag.store.exact import Rows, cosines
 
 SAME_STUDY = "same study"
 SAME_PATIENT = "same patient"

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from encoders.base import ImageTextEncoder
 from rag.corpus import text_hash
-from rag.disk import disk_errors
 from rag.errors import StoreError
-from rag.index_writer import VectorOf
+from rag.index.writer import VectorOf
 from rag.schema import ReportRecord
-from rag.store_catalogue import Edition
-from rag.store_chroma import Progress
-from rag.store_journal import EmbeddingJournal
+from rag.store.catalogue import Edition
+from rag.store.chroma import Progress
+from rag.store.disk import disk_errors
+from rag.store.journal import EmbeddingJournal
 
 _BATCH = 64
 

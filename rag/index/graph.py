@@ -3,7 +3,7 @@
 Chroma's graph library writes memory to the disk that it has never set: bits of whatever the
 process held before (seen: a deleted report's words inside data_level0.bin). So wherever something
 that must not be in the index may be in this process's memory, the files are written by a fresh
-process that has read nothing but the edition itself: `python -m rag.index_graph FOLDER [BASE]`.
+process that has read nothing but the edition itself: `python -m rag.index.graph FOLDER [BASE]`.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rag.disk import disk_errors
 from rag.errors import StoreError
 from rag.processes import log_tail, start_child, stop_child
-from rag.store_catalogue import Edition, read_edition
-from rag.store_chroma import ChromaIndex, Progress, chroma_facts, collection_facts
-from rag.store_files import CHROMA
-from rag.store_opening import check_facts
+from rag.store.catalogue import Edition, read_edition
+from rag.store.chroma import ChromaIndex, Progress, chroma_facts, collection_facts
+from rag.store.disk import disk_errors
+from rag.store.files import CHROMA
+from rag.store.opening import check_facts
 
 _PROBES = 16
 _FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
@@ -72,7 +72,7 @@ def write_graph_apart(folder: Path, base: Path | None, *, progress: Progress) ->
     Raises:
         StoreError: as `write_graph`, or the process ended without a word.
     """
-    command = [sys.executable, "-m", "rag.index_graph", str(folder), *([str(base)] if base else [])]
+    command = [sys.executable, "-m", "rag.index.graph", str(folder), *([str(base)] if base else [])]
     log = folder.parent / "index.log"
     # the child finds this package however we found it
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

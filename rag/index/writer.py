@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.corpus import fingerprint
-from rag.disk import disk_errors, file_sha256
 from rag.errors import StoreError
-from rag.index_graph import write_graph, write_graph_apart
+from rag.index.graph import write_graph, write_graph_apart
 from rag.schema import ReportRecord
-from rag.store_chroma import Progress, chroma_facts
-from rag.store_files import (
+from rag.store.chroma import Progress, chroma_facts
+from rag.store.disk import disk_errors, file_sha256
+from rag.store.files import (
     RECORDS,
     VECTORS,
     CollectionInfo,
@@ -73,7 +73,7 @@ def write_edition(
         vector_of: the vector of a record, float32 [dim], norm 1.
         base: the edition that counts, if nothing of it goes: Chroma's files are then copied and
             added to. They must not be if something goes, as Chroma only marks rows as deleted.
-        apart: this process may hold what must not be in the index (see `rag.index_graph`).
+        apart: this process may hold what must not be in the index (see `rag.index.graph`).
         progress: told as work goes on.
 
     Raises:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from rag.errors import ServerError, StoreError
 from rag.processes import log_tail, start_child, stop_child
-from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import ChromaIndex
-from rag.store_client import REBUILD
-from rag.store_files import CHROMA, current_edition
-from rag.store_opening import check_facts, own_store
+from rag.store.catalogue import Edition, open_edition
+from rag.store.chroma import ChromaIndex
+from rag.store.client import REBUILD
+from rag.store.files import CHROMA, current_edition
+from rag.store.opening import check_facts, own_store
 
 _LOG = "server.log"
 _ATTEMPTS = 3  # another process may take the port between our choice and the server's start

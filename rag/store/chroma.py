@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rag.corpus import record_to_json, text_hash
 from rag.errors import StoreError
 from rag.schema import ReportRecord
-from rag.store_client import (
+from rag.store.client import (
     NAME,
     REBUILD,
     chroma_errors,
@@ -25,7 +25,7 @@ from rag.store_client import (
     embedded_client,
     http_client,
 )
-from rag.store_files import CHROMA, EncoderIdentity
+from rag.store.files import CHROMA, EncoderIdentity
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from rag.disk import disk_errors, replace_text
 from rag.errors import StoreError, StoreInUseError
+from rag.store.disk import disk_errors, replace_text
 
 _LOCK, _OWNER = "store.lock", "owner.json"
 _WORD = re.compile(r"[a-z][a-z-]{0,19}")

@@ -4,16 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import StoreError
-from rag.exact import Rows, Search
-from rag.store_catalogue import Catalogue
-from rag.store_chroma import ChromaIndex
-from rag.store_client import REBUILD
+from rag.store.catalogue import Catalogue
+from rag.store.chroma import ChromaIndex
+from rag.store.client import REBUILD
+from rag.store.exact import Rows, Search
 
 _MOST_FETCHED = 512  # neighbours to ask the graph for; exact search is as quick beyond
 
 
 class GraphSearch:
-    """`rag.exact.Search` through Chroma's graph; exact where the graph would be the wrong tool."""
+    """A `rag.store.exact.Search` through Chroma's graph; exact where that is the wrong tool."""
 
     def __init__(self, index: ChromaIndex, catalogue: Catalogue, exact: Search) -> None:
         self._index = index
@@ -21,7 +21,7 @@ class GraphSearch:
         self._exact = exact
 
     def nearest(self, queries: NDArray[np.float32], k: int, *, banned: Rows) -> list[Rows]:
-        """See `rag.exact.Search`.
+        """See `rag.store.exact.Search`.
 
         More are fetched by as many as are banned, which keeps the graph's recall and speed; a
         filter inside Chroma loses both. Reports whose text equals a found one's are added here,

@@ -12,15 +12,15 @@ import numpy as np
 
 from rag.corpus import fingerprint, record_from_json, text_hash
 from rag.errors import StoreError, StoreInUseError
-from rag.exact import ExactSearch
-from rag.graph_search import GraphSearch
 from rag.schema import ReportRecord
-from rag.self_test import measure_recall
-from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import ChromaIndex
-from rag.store_client import REBUILD
-from rag.store_files import AGAIN, Manifest, check_files
-from rag.store_opening import open_chroma
+from rag.store.catalogue import Edition, open_edition
+from rag.store.chroma import ChromaIndex
+from rag.store.client import REBUILD
+from rag.store.exact import ExactSearch
+from rag.store.files import AGAIN, Manifest, check_files
+from rag.store.graph_search import GraphSearch
+from rag.store.opening import open_chroma
+from rag.store.self_test import measure_recall
 
 _SAMPLE = 100
 _PROBES = 64

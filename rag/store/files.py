@@ -6,10 +6,10 @@
         manifest.json      what it was made with, counts, SHA-256 of the two files below
         vectors.npy        float32 [R, dim], unit rows, one a report, sorted by report id
         records.jsonl      the same reports in the same order
-        chroma/            Chroma's files (`rag.store_chroma`)
+        chroma/            Chroma's files (`rag.store.chroma`)
       building/            an edition being made: nobody reads it, the next writer sweeps it away
-      embedded.journal     vectors of an interrupted indexing (`rag.store_journal`)
-      store.lock, owner.json   who may write (`rag.store_lock`)
+      embedded.journal     vectors of an interrupted indexing (`rag.store.journal`)
+      store.lock, owner.json   who may write (`rag.store.lock`)
 
 Vectors and records are enough to make everything else again. Knows nothing of Chroma or encoders.
 """
@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.corpus import record_to_json, text_hash
-from rag.disk import file_sha256, flush, replace_text
 from rag.errors import StoreError, StoreMismatchError, StoreMissingError
 from rag.schema import ReportRecord
+from rag.store.disk import file_sha256, flush, replace_text
 
 FORMAT = 1
 MANIFEST, VECTORS, RECORDS, CHROMA = "manifest.json", "vectors.npy", "records.jsonl", "chroma"

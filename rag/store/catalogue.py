@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rag.corpus import record_from_json
 from rag.errors import StoreError
 from rag.schema import ReportRecord
-from rag.store_files import (
+from rag.store.files import (
     AGAIN,
     RECORDS,
     Manifest,

@@ -13,10 +13,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from rag.collection_files import Row, csv_rows, jsonl_rows, text_rows
 from rag.corpus import Corpus, Problem, make_corpus
+from rag.corpus.headings import parse_sections
+from rag.corpus.own_files import Row, csv_rows, jsonl_rows, text_rows
 from rag.errors import CorpusError
-from rag.headings import parse_sections
 from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
 

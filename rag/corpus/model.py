@@ -1,7 +1,7 @@
 """A report collection in memory: its records, its problems, its licence and its fingerprint.
 
 Owns what all readers share (ids, hashes, the film-to-study rule). Does not know where reports come
-from (`rag.openi`, `rag.collection`), nor encoders, nor the store.
+from (`rag.corpus.openi`, `rag.corpus.own`), nor encoders, nor the store.
 """
 
 import hashlib

@@ -4,13 +4,13 @@ import contextlib
 import os
 from pathlib import Path
 
-from rag.disk import disk_errors
 from rag.errors import StoreError, StoreInUseError, StoreMismatchError
-from rag.store_catalogue import Edition, open_edition
-from rag.store_chroma import ChromaIndex, collection_facts
-from rag.store_client import REBUILD
-from rag.store_files import EncoderIdentity, Manifest, current_edition, sweep
-from rag.store_lock import Owner, StoreLock, read_owner
+from rag.store.catalogue import Edition, open_edition
+from rag.store.chroma import ChromaIndex, collection_facts
+from rag.store.client import REBUILD
+from rag.store.disk import disk_errors
+from rag.store.files import EncoderIdentity, Manifest, current_edition, sweep
+from rag.store.lock import Owner, StoreLock, read_owner
 
 
 def own_store(directory: Path) -> StoreLock:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.exact import ExactSearch, Search, cosines
+from rag.store.exact import ExactSearch, Search, cosines
 
 WANTED = 0.99
 BROKEN = 0.5

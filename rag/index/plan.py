@@ -10,8 +10,8 @@ from typing import Protocol
 
 from rag.corpus import Corpus, Problem, fingerprint, record_hash
 from rag.schema import ReportRecord
-from rag.store_catalogue import Edition
-from rag.store_files import CollectionInfo
+from rag.store.catalogue import Edition
+from rag.store.files import CollectionInfo
 
 
 class Screen(Protocol):
