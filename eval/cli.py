@@ -81,6 +81,10 @@ def score(
     cache: Annotated[
         Path | None, typer.Option(help="Score cache; default: in the user's cache folder.")
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Weights of model-based measures; default: in the user's data folder."),
+    ] = None,
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak gate."""
     from eval.saving import save_generation  # noqa: PLC0415
@@ -101,6 +105,7 @@ def score(
         samples=samples,
         seed=seed,
         cache=cache or _cache(),
+        models=models or _models(),
     )
     scored = score_generation(task)
     save_generation(scored, out)
@@ -120,6 +125,12 @@ def _cache() -> Path:
     from platformdirs import user_cache_path  # noqa: PLC0415
 
     return user_cache_path("cxr-rag") / "scores.sqlite"
+
+
+def _models() -> Path:
+    from platformdirs import user_data_path  # noqa: PLC0415
+
+    return user_data_path("cxr-rag") / "eval-models"
 
 
 @app.command("compare")

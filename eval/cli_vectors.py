@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from encoders.base import ImageTextEncoder
     from eval.results import Result
 
 
@@ -59,12 +60,10 @@ def embed(
     if vectors is not None:
         made = adopt(data, vectors, name=name or vectors.stem)
     else:
-        from encoders.eclip import load_encoder  # noqa: PLC0415 - torch takes seconds
-
         made = embed_films(
             data,
             films=films or table.parent,
-            encoder=load_encoder(encoder),
+            encoder=_encoder(encoder),
             say=lambda line: typer.echo(f"\r{line}", err=True, nl=False),
         )
         typer.echo("", err=True)
@@ -137,6 +136,17 @@ def add_to(app: typer.Typer) -> None:
     """Put these commands into the harness's command line."""
     for command in (embed, prompts, zero_shot, linear_probe, retrieval, embedding):
         app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _encoder(folder: Path | None) -> "ImageTextEncoder":
+    from encoders.eclip import load_encoder  # noqa: PLC0415 - torch takes seconds
+    from encoders.parts import EncoderError  # noqa: PLC0415
+    from eval.errors import EvalDataError  # noqa: PLC0415
+
+    try:
+        return load_encoder(folder)
+    except EncoderError as error:
+        raise EvalDataError(str(error)) from error
 
 
 def _finish(result: "Result", out: Path) -> None:

@@ -76,7 +76,7 @@ def _study(entry: Entry) -> tuple[ReferenceStudy, bool]:
         raise FieldError("has no study_id (or id)")
     patient_id = identifier(values, "patient_id", "subject_id")
     if values.keys() >= _OPEN_I:
-        patient_id = study_id  # in Open-I each study is another patient (see `rag.openi`)
+        patient_id = study_id  # in Open-I each study is another patient (see `rag.corpus.openi`)
     study = ReferenceStudy(
         study_id=study_id,
         patient_id=patient_id or study_id,

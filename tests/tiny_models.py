@@ -3,6 +3,7 @@
 They say nothing of how a measure behaves; they prove that its code runs, end to end.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import (
     BertConfig,
     BertModel,
+    DebertaV2Config,
+    DebertaV2ForTokenClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
@@ -107,3 +112,95 @@ def _save(folder: Path, config: Any, tokenizer: Any, model: Any) -> Path:
                 torch.nn.init.normal_(parameter, std=0.3)
         built.save_pretrained(folder)
     return folder
+
+
+def tiny_radgraph(models_folder: Path, name: str) -> None:
+    """An unpacked RadGraph archive: DyGIE++ over a tiny BERT. Needs the radeval package."""
+    from eval.metrics.radeval import quiet, radeval_module  # noqa: PLC0415
+
+    folder = models_folder / name
+    words = folder / "vocabulary"
+    words.mkdir(parents=True)
+    base = tiny_bert(models_folder / f"{name}-base")
+    labels = {"ner": ["", "ANAT-DP", "OBS-DP", "OBS-DA"], "relation": ["", "located_at", "modify"]}
+    for kind, names in labels.items():
+        (words / f"{name}__{kind}_labels.txt").write_text("\n".join(names) + "\n")
+    (words / "non_padded_namespaces.txt").write_text("*labels\n*tags\n")
+    bert = {"model_name": str(base), "max_length": 128}
+    modules = {
+        "ner": {},
+        "coref": {"spans_per_word": 0.3, "max_antecedents": 10, "coref_prop": 0},
+        "relation": {"spans_per_word": 0.5},
+        "events": {
+            "trigger_spans_per_word": 0.3,
+            "argument_spans_per_word": 0.8,
+            "loss_weights": {"trigger": 1.0, "arguments": 1.0},
+        },
+    }
+    config = {
+        "dataset_reader": {"max_span_width": 4, "token_indexers": {"bert": bert}},
+        "model": {
+            "type": "dygie",
+            "embedder": {"token_embedders": {"bert": bert}},
+            "initializer": {},
+            "module_initializer": {},
+            "modules": modules,
+            "feature_size": 8,
+            "max_span_width": 4,
+            "target_task": "ner",
+            "feedforward_params": {"num_layers": 1, "hidden_dims": 16, "dropout": 0.1},
+            "loss_weights": {"ner": 1.0, "relation": 1.0, "coref": 0.0, "events": 0.0},
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    core = radeval_module("radgraph._vendor.core")
+    saved: dict[str, Any] = {}
+
+    # The package can only load weights, so its own constructor is asked for a model without.
+    def keep(model: Any, _: Any, **__: Any) -> None:
+        torch.manual_seed(1)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        saved.update(model.state_dict())
+
+    torch.save({}, folder / "weights.th")
+    original = torch.nn.Module.load_state_dict
+    torch.nn.Module.load_state_dict = keep  # type: ignore[assignment,method-assign]
+    try:
+        with quiet():
+            core.RadGraph(model_type=name, model_cache_dir=str(models_folder), cuda=-1)
+    finally:
+        torch.nn.Module.load_state_dict = original  # type: ignore[method-assign]
+    torch.save(saved, folder / "weights.th")
+
+
+def tiny_ratescore(models_folder: Path) -> None:
+    """A DeBERTa that tags words and a BERT that embeds them."""
+    entities = ["ABNORMALITY", "NON-ABNORMALITY", "DISEASE", "NON-DISEASE", "ANATOMY"]
+    tags = ["O", *(f"{mark}-{entity}" for entity in entities for mark in "BI")]
+    reader = tiny_bert(models_folder / "RaTE-NER-Deberta", with_weights=False)
+    size = BertConfig.from_pretrained(reader).vocab_size
+    config = DebertaV2Config(
+        vocab_size=size, num_hidden_layers=1, id2label=dict(enumerate(tags)), **SIZES
+    )
+    config.label2id = {tag: at for at, tag in enumerate(tags)}
+    torch.manual_seed(0)
+    DebertaV2ForTokenClassification(config).save_pretrained(reader)
+    tiny_bert(models_folder / "BioLORD-2023-C")
+
+
+def tiny_green(models_folder: Path) -> None:
+    """A Llama of one layer, with bytes for word pieces."""
+    folder = tiny_roberta(models_folder / "GREEN-radllama2-7b")
+    (folder / "model.safetensors").unlink()
+    size = RobertaConfig.from_pretrained(folder).vocab_size
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=4096,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)

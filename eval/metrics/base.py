@@ -8,6 +8,7 @@ pair of runs are all the same computation, for corpus measures (BLEU, F1) as for
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -97,10 +98,12 @@ class Setup:
     Attributes:
         cleaning: convention for measures on words.
         references: all reference texts of the study set (CIDEr-D weighs words by them).
+        models: folder of the weights that model-based measures need.
     """
 
     cleaning: Cleaning
     references: tuple[str, ...]
+    models: Path = Path("models")
 
 
 def mean_measure(

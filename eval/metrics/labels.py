@@ -20,23 +20,29 @@ MAPPINGS = {"u=1": ("positive", "uncertain"), "u=0": ("positive",)}
 _COUNTS = 3  # true positives, false positives, false negatives
 
 
-def _counts(rows: Rows, mapping: int, labels: Sequence[str]) -> Rows:
+def micro_f1(
+    mapping: int, labels: Sequence[str], *, names: Sequence[str] = LABELS
+) -> Callable[[Rows], Rows]:
+    """F1 of the summed counts of some labels, under one mapping; ``names`` orders the columns."""
+    return lambda rows: _f1(_counts(rows, mapping, labels, names).sum(axis=-2))
+
+
+def macro_f1(
+    mapping: int, labels: Sequence[str], *, names: Sequence[str] = LABELS
+) -> Callable[[Rows], Rows]:
+    """Mean F1 of some labels, under one mapping; a label that is nowhere counts 0."""
+    return lambda rows: np.nan_to_num(_f1(_counts(rows, mapping, labels, names))).mean(axis=-1)
+
+
+def _counts(rows: Rows, mapping: int, labels: Sequence[str], names: Sequence[str]) -> Rows:
     """TP, FP, FN of some labels: float64 [..., L, 3]."""
-    shaped = rows.reshape(*rows.shape[:-1], len(MAPPINGS), len(LABELS), _COUNTS)
-    return shaped[..., mapping, [LABELS.index(label) for label in labels], :]
+    shaped = rows.reshape(*rows.shape[:-1], len(MAPPINGS), len(names), _COUNTS)
+    return shaped[..., mapping, [names.index(label) for label in labels], :]
 
 
 def _f1(counts: Rows) -> Rows:
     hits, false, missed = counts[..., 0], counts[..., 1], counts[..., 2]
     return divide(2 * hits, 2 * hits + false + missed)
-
-
-def _micro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
-    return lambda rows: _f1(_counts(rows, mapping, labels).sum(axis=-2))
-
-
-def _macro(mapping: int, labels: Sequence[str]) -> Callable[[Rows], Rows]:
-    return lambda rows: np.nan_to_num(_f1(_counts(rows, mapping, labels))).mean(axis=-1)
 
 
 MEASURES = tuple(
@@ -50,7 +56,7 @@ MEASURES = tuple(
     )
     for at, mapping in enumerate(MAPPINGS)
     for size, labels in ((14, LABELS), (5, FIVE))
-    for mean, combine in (("micro", _micro(at, labels)), ("macro", _macro(at, labels)))
+    for mean, combine in (("micro", micro_f1(at, labels)), ("macro", macro_f1(at, labels)))
 )
 
 

@@ -44,6 +44,7 @@ class GenerationTask:
     samples: int = 10_000
     seed: int = 0
     cache: Path | None = None
+    models: Path = Path("models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def score_generation(task: GenerationTask) -> Scored:
     inputs = _read(task)
     study_set, run, leak = inputs.study_set, inputs.run, inputs.leak
     runs = (run, *inputs.beside.runs)
-    ready, missing = families(task.measures, Setup(CLEANINGS[task.cleaning], study_set.texts))
+    setup = Setup(CLEANINGS[task.cleaning], study_set.texts, task.models)
+    ready, missing = families(task.measures, setup)
     statistics = _score(ready, runs, missing, task.cache)
     ran = {family.key: family for family in ready if (run.name, family.key) in statistics}
     normal = study_set.normal()

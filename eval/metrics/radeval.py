@@ -1,0 +1,53 @@
+"""Reaches into the radeval package for the scorers that only it can run on today's transformers.
+
+radeval 2.2.1 (MIT) is optional: ``pip install --no-deps radeval==2.2.1``. Its own ``__init__``
+imports every scorer it has, and its vendored code asks for the package by an older name; so single
+modules are imported, without running ``__init__``.
+"""
+
+import contextlib
+import importlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from eval.errors import NotAvailableError
+
+_INSTALL = "pip install --no-deps radeval==2.2.1"
+
+
+def radeval_module(name: str, *, needs: str = "") -> Any:
+    """A module of ``radeval.metrics``.
+
+    Args:
+        name: e.g. "radgraph".
+        needs: other packages the module imports, for the message.
+
+    Raises:
+        NotAvailableError: says what to install.
+    """
+    if "radeval" not in sys.modules:
+        spec = find_spec("radeval")
+        if spec is None or not spec.submodule_search_locations:
+            raise NotAvailableError(f"{_INSTALL} {needs}".strip())
+        package = ModuleType("radeval")
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["radeval"] = package
+    sys.modules.setdefault("RadEval", sys.modules["radeval"])
+    try:
+        with warnings.catch_warnings():  # its modules change the filters of everybody
+            return importlib.import_module(f"radeval.metrics.{name}")
+    except ImportError as error:
+        raise NotAvailableError(f"{_INSTALL} {needs}".strip() + f" ({error})") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The scorers print, and leave files open; a command's output is its result."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield

@@ -1,0 +1,258 @@
+"""Model-based measures: not available without weights, and whole with tiny random ones.
+
+No weights can be had here, so no number is checked against a published one but where the formula
+is ours; the rest is that the code runs on the real architectures and keeps its conventions.
+"""
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+from tiny_models import TEXTS
+
+from eval.errors import EvalDataError, NotAvailableError
+from eval.metrics import bertscore, chexbert, radcliq
+from eval.metrics.base import Setup
+from eval.metrics.registry import KEYS, MODEL_BASED, families, family, measures
+from eval.studies import Pair
+from eval.text import COCO_PTB
+
+PAIRS = [
+    Pair("same", TEXTS[0], TEXTS[0]),
+    Pair("other", TEXTS[0], TEXTS[1]),
+    Pair("missing", TEXTS[0], ""),
+]
+needs_radeval = pytest.mark.skipif(
+    not all(map(find_spec, ("radeval", "dotmap", "jsonpickle", "appdirs", "h5py"))),
+    reason="radeval 2.2.1, dotmap, jsonpickle, appdirs and h5py are not installed",
+)
+needs_loguru = pytest.mark.skipif(find_spec("loguru") is None, reason="loguru is not installed")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tiny_models.tiny_roberta(folder / "distilroberta-base")
+    tiny_models.tiny_chexbert(folder)
+    return folder
+
+
+def setup_of(models: Path) -> Setup:
+    return Setup(COCO_PTB, tuple(TEXTS), models)
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing may come from this machine's cache, nor from the net."""
+    monkeypatch.setattr("eval.metrics.weights._cached", lambda _: None)
+
+
+@pytest.mark.parametrize("key", MODEL_BASED)
+def test_without_weights_it_says_what_to_put_where(key: str, tmp_path: Path) -> None:
+    ready, missing = families([key], setup_of(tmp_path / "models"))
+    assert ready == []
+    assert "pip install" in missing[key] or str(tmp_path / "models") in missing[key]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_measures_are_known_without_weights(key: str) -> None:
+    assert all(measure.name and measure.direction for measure in measures(key))
+
+
+def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the net"))
+    with pytest.raises(NotAvailableError, match="hf download distilroberta-base"):
+        family("bertscore", setup_of(tmp_path / "models"))
+
+
+def test_bertscore(models: Path) -> None:
+    built = family("bertscore", setup_of(models))
+    same, other, missing = bertscore.MEASURES[0].combine(built.score(PAIRS))
+    assert same == pytest.approx(1, abs=1e-5)
+    assert other < 0.99
+    assert missing == bertscore.MEASURES[0].worst
+    again = bertscore.MEASURES[0].combine(built.score([PAIRS[1]]))
+    assert again[0] == other  # evaluation mode: the same text, the same bits
+
+
+def test_bertscore_matches_greedily_and_leaves_the_marks_out(models: Path) -> None:
+    """The definition, written the slow way (Zhang et al. 2020, equations 1 to 3)."""
+    folder = models / "distilroberta-base"
+    ours, theirs = (bertscore._embed(folder, text).numpy() for text in (TEXTS[1], TEXTS[0]))
+    recall = [max(float(a @ b) for b in ours) for a in theirs[1:-1]]
+    precision = [max(float(a @ b) for b in theirs) for a in ours[1:-1]]
+    p, r = np.mean(precision), np.mean(recall)
+    expected = (2 * p * r / (p + r) - bertscore.BASELINE) / (1 - bertscore.BASELINE)
+    found = bertscore.BertScore(folder).f1(TEXTS[1], TEXTS[0])
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_chexbert(models: Path) -> None:
+    built = family("chexbert", setup_of(models))
+    rows = built.score(PAIRS)
+    scores = {m.name: m.combine(rows) for m in built.measures}
+    assert scores["CheXbert similarity"][0] == pytest.approx(1, abs=1e-5)
+    assert scores["CheXbert similarity"][2] == -1
+    for name in ("CheXbert micro F1-14 (u=1)", "CheXbert micro F1-14 (u=0)"):
+        assert scores[name][0] == 1
+        assert scores[name][2] == 0
+    assert len(built.measures) == 9
+    found = built.labels(TEXTS[0])
+    assert set(found) <= set(chexbert.NAMES)
+    assert set(found.values()) <= {"positive", "negative", "uncertain"}
+    assert built.labels(" ") == {}
+
+
+def test_chexbert_reads_the_heads_in_their_order(models: Path, tmp_path: Path) -> None:
+    """A checkpoint whose heads answer by their bias alone."""
+    import torch  # noqa: PLC0415
+
+    tiny_models.tiny_chexbert(tmp_path)
+    path = tmp_path / "chexbert.pth"
+    saved = torch.load(path, weights_only=True)
+    state = saved["model_state_dict"]
+    for at in range(14):
+        state[f"module.linear_heads.{at}.weight"].zero_()
+        state[f"module.linear_heads.{at}.bias"][at % (4 if at < 13 else 2)] = 1
+    torch.save(saved, path)
+    found = family("chexbert", setup_of(tmp_path)).labels("Anything.")
+    assert found == {
+        name: chexbert.CLASSES[at % 4] for at, name in enumerate(chexbert.NAMES[:13]) if at % 4
+    } | {"No Finding": "positive"}
+
+
+def test_a_checkpoint_of_something_else_is_refused(models: Path, tmp_path: Path) -> None:
+    import torch  # noqa: PLC0415
+
+    tiny_models.tiny_bert(tmp_path / "bert-base-uncased", with_weights=False)
+    torch.save({"model_state_dict": {"module.x": torch.zeros(1)}}, tmp_path / "chexbert.pth")
+    with pytest.raises(EvalDataError, match="not CheXbert's checkpoint"):
+        family("chexbert", setup_of(tmp_path)).score(PAIRS[:1])
+
+
+def test_other_weights_have_another_version(models: Path, tmp_path: Path) -> None:
+    tiny_models.tiny_chexbert(tmp_path)
+    first, second = (family("chexbert", setup_of(f)).version for f in (models, tmp_path))
+    assert first == second  # same seed, same weights
+    with (tmp_path / "chexbert.pth").open("ab") as file:
+        file.write(b"\0")
+    assert family("chexbert", setup_of(tmp_path)).version != first
+
+
+def test_radcliq_by_hand() -> None:
+    """The mean of the fit scores 0; each part that grows lowers it; ReXrank's order of parts."""
+    assert radcliq.composite(0.53792312, 0.61757256, 0.76479421, 0.44738335) == pytest.approx(
+        0, abs=1e-9
+    )
+    base = radcliq.composite(0.2, 0.4, 0.3, 0.1)
+    assert base == pytest.approx(
+        0.377083683 * (0.53792312 - 0.2) / 0.30282584
+        + 0.3703001 * (0.61757256 - 0.4) / 0.22430938
+        + 0.252616218 * (0.76479421 - 0.3) / 0.25394391,
+        rel=1e-6,
+    )
+    for changed in [(0.3, 0.4, 0.3, 0.1), (0.2, 0.5, 0.3, 0.1), (0.2, 0.4, 0.4, 0.1)]:
+        assert radcliq.composite(*changed) < base
+
+
+@needs_radeval
+@pytest.mark.slow
+def test_radgraph_and_radcliq_through_radeval(models: Path) -> None:
+    for name in ("radgraph", "radgraph-xl"):
+        tiny_models.tiny_radgraph(models, name)
+    built = family("radgraph", setup_of(models))
+    rows = built.score(PAIRS)
+    for measure in built.measures:
+        same, other, missing = measure.combine(rows)
+        assert (same, missing) == (1, 0)
+        assert 0 <= other < 1
+    upper = built.score([Pair("upper", TEXTS[0].upper(), TEXTS[0])])
+    assert upper[0, 0] == 1  # case does not count
+    composite = family("radcliq", setup_of(models))
+    same, other, missing = composite.measures[0].combine(composite.score(PAIRS))
+    assert same == pytest.approx(radcliq.composite(1, 1, 1, 1), abs=1e-3)
+    assert same < other < missing
+    assert missing == radcliq.WORST
+
+
+@pytest.fixture
+def fake_medspacy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake sentence splitter in place of medspaCy, which needs half a gigabyte."""
+    fake: Any = ModuleType("medspacy")
+
+    def load(**_: Any) -> Any:
+        return lambda text: SimpleNamespace(sents=[s for s in text.split(". ") if s])
+
+    fake.load = load
+    monkeypatch.setitem(sys.modules, "medspacy", fake)
+
+
+@needs_radeval
+@needs_loguru
+@pytest.mark.slow
+@pytest.mark.usefixtures("fake_medspacy")
+def test_ratescore_through_radeval(models: Path) -> None:
+    tiny_models.tiny_ratescore(models)
+    built = family("ratescore", setup_of(models))
+    same, other, missing = built.measures[0].combine(built.score(PAIRS))
+    assert 0 <= other <= 1
+    assert 0 < same <= 1
+    assert missing == 0
+    nothing = built.score([PAIRS[2]])
+    assert built.measures[0].combine(nothing)[0] == 0
+
+
+class FakeDataset:
+    """A fake of the two things radeval asks of the `datasets` package."""
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self._columns = columns
+
+    @classmethod
+    def from_dict(cls, columns: dict[str, list[Any]]) -> "FakeDataset":
+        return cls(columns)
+
+    def map(self, function: Any, *, batched: bool) -> "FakeDataset":
+        assert batched
+        return FakeDataset(self._columns | function(self._columns))
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self._columns[name]
+
+
+@pytest.fixture
+def fake_datasets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    fake: Any = ModuleType("datasets")
+    fake.Dataset = FakeDataset
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    return
+
+
+@needs_radeval
+@pytest.mark.slow
+@pytest.mark.usefixtures("fake_datasets")
+def test_green_through_radeval(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.tiny_green(models)
+    built = family("green", setup_of(models))
+    scores = built.measures[0].combine(built.score(PAIRS))
+    assert scores.tolist() == [0, 0, 0]  # a random model matches nothing, and says so
+    from eval.metrics import green  # noqa: PLC0415
+
+    answer = (
+        "[Explanation]:\nfine\n\n[Clinically Significant Errors]:\n"
+        "(a) False report of a finding in the candidate: 1. effusion\n\n[Matched Findings]:\n"
+        "3. heart; lungs; pleura"
+    )
+    model = green._model(models / "GREEN-radllama2-7b")
+    monkeypatch.setattr(model, "get_response", lambda batch: [answer] * len(batch["prompt"]))
+    assert built.measures[0].combine(built.score(PAIRS)).tolist() == [0.75, 0.75, 0]
