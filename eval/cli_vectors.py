@@ -132,9 +132,29 @@ def embedding(
     _finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
 
 
+def nearest(
+    vectors: VectorsFile,
+    *,
+    references: Annotated[Path, typer.Option(help="The reports of both splits.")],
+    out: Annotated[Path, typer.Option("--out", help="The predictions.jsonl to write.")],
+    split: Annotated[str, typer.Option(help="Films that get a draft.")] = "val",
+    train_split: Annotated[str, typer.Option(help="Reports that are copied.")] = "train",
+) -> None:
+    """Draft by copying the nearest training report: predictions to score, without a model."""
+    import json  # noqa: PLC0415
+
+    from eval.results import write_text  # noqa: PLC0415
+    from eval.tasks.nearest import nearest_reports  # noqa: PLC0415
+
+    rows = nearest_reports(vectors, references, split=split, train_split=train_split)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    write_text(out, "\n".join(lines) + "\n")
+    typer.echo(f"{out}: {len(lines)} studies", err=True)
+
+
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the harness's command line."""
-    for command in (embed, prompts, zero_shot, linear_probe, retrieval, embedding):
+    for command in (embed, prompts, zero_shot, linear_probe, retrieval, embedding, nearest):
         app.command(command.__name__.replace("_", "-"))(command)
 
 

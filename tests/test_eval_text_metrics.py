@@ -97,7 +97,7 @@ def test_any_words_score_as_in_pycocoevalcap(texts: list[tuple[list[str], list[s
         if (found := bleu[f"BLEU-{n}"][0]) > 0:
             assert found == pytest.approx(expected, rel=1e-6)
         else:
-            assert expected < 2e-3
+            assert expected < 0.02  # what its smoothing makes of nothing
     if all(draft for _, draft in texts):  # pycocoevalcap's ROUGE divides by an empty draft's length
         found = scores(family("rouge", setup), pairs)["ROUGE-L β1.2"][0]
         assert found == pytest.approx(theirs(Rouge()), rel=1e-9)

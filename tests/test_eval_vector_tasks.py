@@ -6,16 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_encoder import FakeEncoder
+from made_up_studies import write_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
 from eval.embedding import adopt, embed
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.layouts import Film, LabelledSet
+from eval.predictions import read_predictions
 from eval.results import Result, read_result
 from eval.saving import save_result
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
+from eval.tasks.nearest import nearest_reports
 from eval.tasks.retrieval import retrieval
 from eval.tasks.zero_shot import zero_shot
 from eval.vectors import Vectors, load_vectors, make_vectors, save_vectors
@@ -247,3 +250,28 @@ def test_a_task_is_saved_with_its_tables(tmp_path: Path) -> None:
     assert read_result(tmp_path / "out").numbers == result.numbers
     assert "| alignment ↓ | 120 |" in (tmp_path / "out" / "table.md").read_text()
     assert "alignment" in (tmp_path / "out" / "table.csv").read_text()
+
+
+def test_the_nearest_training_report_is_a_prediction(tmp_path: Path) -> None:
+    vectors = made_up(noise=0.02)
+    path = saved(tmp_path, vectors)
+    rows = [
+        {"study_id": name, "patient_id": patient, "report": f"Report of {name}.", "split": split}
+        for name, patient, split in zip(
+            vectors.film_ids, vectors.patient_ids, vectors.splits, strict=True
+        )
+    ]
+    references = write_jsonl(tmp_path / "r.jsonl", rows)
+    found = list(nearest_reports(path, references, split="val", train_split="train"))
+    assert [row["study_id"] for row in found] == [
+        r["study_id"] for r in rows if r["split"] == "val"
+    ]
+    classes = dict(zip(vectors.film_ids, vectors.labels.argmax(axis=1), strict=True))
+    same = [classes[row["study_id"]] == classes[row["evidence"][0]["report_id"]] for row in found]
+    assert np.mean(same) > 0.9
+    assert found[0]["report"] == f"Report of {found[0]['evidence'][0]['report_id']}."
+    predictions = read_predictions(write_jsonl(tmp_path / "p.jsonl", found))
+    assert all(study.confidence is not None for study in predictions.values())
+    write_jsonl(references, rows[1:])
+    with pytest.raises(EvalDataError, match="no report of 1 training films, f000 first"):
+        list(nearest_reports(path, references, split="val", train_split="train"))
