@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eval.metrics.base import Family, Rows
 from eval.results import Number, finite
-from eval.stats import Block, bootstrap, intervals
+from eval.stats import Block, bootstrap, group_sums, intervals
 
 Statistics = Mapping[tuple[str, str], Rows]
 """By system and family key: float64 [N, width]."""
@@ -35,16 +35,18 @@ def subset_numbers(
         seed: of the draws.
     """
     keys = list(statistics)
-    rows = np.concatenate([statistics[key][mask] for key in keys], axis=1)
     blocks = blocks_of(keys, families)
     groups = [patient for patient, inside in zip(patients, mask, strict=True) if inside]
-    ends = iter(intervals(bootstrap(rows, groups, blocks, samples=samples, seed=seed)))
-    total = rows.sum(axis=0)
+    # summed by patient one part at a time: the parts side by side would be the largest thing here
+    sums = np.concatenate([group_sums(statistics[key][mask], groups) for key in keys], axis=1)
+    named = sorted(set(groups))
+    ends = iter(intervals(bootstrap(sums, named, blocks, samples=samples, seed=seed)))
+    total = sums.sum(axis=0)
     numbers = []
     for (system, _), block in zip(keys, blocks, strict=True):
         for measure, value in zip(block.measures, block.values(total), strict=True):
             interval = next(ends)
-            count = measure.count(total[block.columns]) if measure.count else len(rows)
+            count = measure.count(total[block.columns]) if measure.count else len(groups)
             numbers.append(
                 Number(
                     system=system,

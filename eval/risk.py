@@ -53,30 +53,37 @@ def risk_coverage(
     rows: Rows,
     confidence: Sequence[float],
     groups: Sequence[str],
-    measure: Measure,
+    measures: Sequence[Measure],
     *,
     at: float = 0.8,
     samples: int = 1_000,
     seed: int = 0,
-) -> RiskCoverage:
-    """The curve of one measure.
+) -> list[RiskCoverage]:
+    """The curves of the measures of one family.
 
     Args:
-        rows: float64 [N, S], the measure's own statistics.
+        rows: float64 [N, S], the family's statistics.
         confidence: of each study, higher is surer; ties count as any order of theirs would on
             average (their rows are averaged).
         groups: patient of each study, for the intervals.
-        measure: one that `has_risk`.
+        measures: of that family, each one that `has_risk`.
         at: coverage in (0, 1] whose score is wanted.
         samples: resamples of patients.
         seed: of the draws.
     """
-    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
-    ordered = _average_ties(rows[order], np.asarray(confidence, dtype=np.float64)[order])
-    scores = measure.combine(np.cumsum(ordered, axis=0))
+    sureness = np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(-sureness, kind="stable")
+    ordered = _average_ties(rows[order], sureness[order])
     _, patients = np.unique(np.asarray(groups)[order], return_inverse=True)
-    resampled = _resample(ordered, patients, measure, at=at, samples=samples, seed=seed)
-    aurc_interval, at_interval = intervals(resampled)
+    resampled = _resample(ordered, patients, measures, at=at, samples=samples, seed=seed)
+    kept = np.cumsum(ordered, axis=0)
+    return [
+        _curve(measure, measure.combine(kept), intervals(resampled[:, place]), at=at)
+        for place, measure in enumerate(measures)
+    ]
+
+
+def _curve(measure: Measure, scores: Rows, ends: Sequence[Interval], *, at: float) -> RiskCoverage:
     count = len(scores)
     shown = np.unique(np.linspace(0, count - 1, min(_POINTS, count)).round().astype(int))
     return RiskCoverage(
@@ -84,11 +91,11 @@ def risk_coverage(
         coverage=(shown + 1) / count,
         score=scores[shown],
         aurc=float(np.nanmean(_risk(scores, measure))),
-        aurc_interval=aurc_interval,
+        aurc_interval=ends[0],
         aurc_random=float(_risk(scores[-1:], measure)[0]),
         at=at,
         score_at=float(scores[max(int(np.ceil(at * count)) - 1, 0)]),
-        score_at_interval=at_interval,
+        score_at_interval=ends[1],
         score_all=float(scores[-1]),
     )
 
@@ -109,22 +116,26 @@ def _risk(scores: Rows, measure: Measure) -> Rows:
 def _resample(
     ordered: Rows,
     patients: NDArray[np.intp],
-    measure: Measure,
+    measures: Sequence[Measure],
     *,
     at: float,
     samples: int,
     seed: int,
 ) -> Rows:
-    """AURC and score at a coverage of resampled patients: float64 [samples, 2]."""
+    """AURC and score at a coverage, of resampled patients: float64 [samples, M, 2]."""
     found = []
     block = max(1, _CELLS // max(ordered.size, 1))
     for counts in resample_counts(int(patients.max()) + 1, samples=samples, seed=seed):
         for start in range(0, len(counts), block):
             weights = counts[start : start + block, patients]
             kept = np.cumsum(weights, axis=1)
-            scores = measure.combine(np.cumsum(weights[:, :, None] * ordered, axis=1))
-            risk = np.where(weights > 0, _risk(scores, measure), 0.0)
-            aurc = (weights * np.nan_to_num(risk)).sum(axis=1) / kept[:, -1]
+            sums = np.cumsum(weights[:, :, None] * ordered, axis=1)
             place = (kept >= at * kept[:, -1:]).argmax(axis=1)
-            found.append(np.stack([aurc, scores[np.arange(len(scores)), place]], axis=1))
+            columns = []
+            for measure in measures:
+                scores = measure.combine(sums)
+                risk = np.nan_to_num(_risk(scores, measure))
+                aurc = (weights * risk).sum(axis=1) / kept[:, -1]
+                columns.append(np.stack([aurc, scores[np.arange(len(scores)), place]], axis=1))
+            found.append(np.stack(columns, axis=1))
     return np.concatenate(found)

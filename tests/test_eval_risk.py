@@ -16,7 +16,8 @@ LOW = mean_measure("rate", Direction.LOWER, column=0)
 def curve(values, confidence, measure=HIGH, **options):
     patients = [f"p{at}" for at in range(len(values))]
     rows = mean_rows(np.array(values, dtype=float)[:, None])
-    return risk_coverage(rows, confidence, patients, measure, **{"samples": 200, **options})
+    (found,) = risk_coverage(rows, confidence, patients, [measure], **{"samples": 200, **options})
+    return found
 
 
 def test_aurc_by_hand() -> None:

@@ -214,20 +214,18 @@ def _risk(
     run = inputs.run
     if run.confidence is None or len(set(run.confidence)) < 2:
         return []
-    return [
-        _curve_facts(
-            risk_coverage(
+    curves = []
+    for family in ran.values():
+        measures = [measure for measure in family.measures if has_risk(measure)]
+        if measures and not family.whole_run:
+            curves += risk_coverage(
                 statistics[run.name, family.key],
                 run.confidence,
                 inputs.study_set.patients,
-                measure,
+                measures,
                 seed=task.seed,
             )
-        )
-        for family in ran.values()
-        for measure in family.measures
-        if has_risk(measure) and not family.whole_run
-    ]
+    return [_curve_facts(curve) for curve in curves]
 
 
 def _curve_facts(curve: RiskCoverage) -> dict[str, Any]:
