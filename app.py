@@ -21,10 +21,11 @@ import gradio as gr
 from encoders.image_io import ImageReadError, read_image
 from encoders.phantom import Finding, write_phantom_dicom
 from rag.export import as_text
-from rag.pipeline import ReportPipeline, Study
+from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
 from rag.schema import Status
 from rag.settings import PageSettings
+from rag.study import Study
 from reading_room import strings
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html

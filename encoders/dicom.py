@@ -45,7 +45,7 @@ def read_dicom(data: bytes) -> RawFilm:
         warnings.append("an overlay (drawn annotation) in the file is not shown")
     return replace(
         film,
-        view=_view(dataset),
+        view=view_of(dataset),
         spacing_mm=_spacing(dataset),
         modality=code(dataset, "Modality"),
         body_part=code(dataset, "BodyPartExamined"),
@@ -69,7 +69,7 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
     )
 
 
-def _view(dataset: Dataset) -> View:
+def view_of(dataset: Dataset) -> View:
     """ViewPosition (0018,5101), else ViewCodeSequence (0054,0220)."""
     position = code(dataset, "ViewPosition")
     if position in (View.PA, View.AP):

@@ -25,6 +25,9 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1"
 _LARGEST = 1e15
 """No number that films carry comes near; larger ones overflow what is computed from them."""
+HEADER_READS = 300_000
+"""How often a header may be read from: a film's has a few hundred elements; this is two seconds."""
+
 _CODE = re.compile(r"[A-Z0-9_ \-/.]{1,16}")
 _PYDICOM = re.compile(r"pydicom\b")
 
@@ -73,7 +76,7 @@ def _parse(data: bytes, tags: list[str | int], *, stop_before_pixels: bool = Fal
     quiet()
     try:
         return dcmread(
-            _Bounded(_inflated(data)),
+            _Bounded(inflated(data)),
             force=True,
             specific_tags=tags,  # type: ignore[arg-type]  # keywords and numbers may be mixed
             stop_before_pixels=stop_before_pixels,
@@ -96,17 +99,22 @@ class _Bounded(io.BytesIO):
     items, and would be parsed for a minute into gigabytes of objects.
     """
 
-    _left = 300_000  # a film's header has a few hundred elements; this is two seconds' worth
+    _left = HEADER_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._left -= 1
         if self._left < 0:
-            raise ImageReadError(
-                Reason.TOO_LARGE,
-                "the DICOM header has more elements than any film's: the file is damaged or made "
-                "to do harm. Export it again.",
-            )
+            raise too_many_elements()
         return super().read(size)
+
+
+def too_many_elements() -> ImageReadError:
+    """The error of a header that was read from more often than `HEADER_READS` allows."""
+    return ImageReadError(
+        Reason.TOO_LARGE,
+        "the DICOM header has more elements than any film's: the file is damaged or made to do "
+        "harm. Export it again.",
+    )
 
 
 def quiet() -> None:
@@ -121,7 +129,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", module=_PYDICOM.pattern)
 
 
-def _inflated(data: bytes) -> bytes:
+def inflated(data: bytes) -> bytes:
     """A deflated data set as an explicit little endian one, inflated within bounds.
 
     pydicom would inflate whatever comes: a 1 MB file can hold 1 GB of zeros.

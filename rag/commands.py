@@ -8,11 +8,11 @@ from pathlib import Path
 from encoders.image_io import read_header_identity, read_image
 from rag.assembly import load_encoder, open_pipeline, open_retriever
 from rag.export import as_text
-from rag.pipeline import Study
 from rag.retriever import FilmQuery, ReportRetriever
 from rag.schema import Hit, Status
 from rag.server import LlmServer
 from rag.settings import Settings
+from rag.study import Study
 
 Say = Callable[[str], None]
 

@@ -5,73 +5,62 @@ one snapshot after each step (film read, evidence found, each time the draft gro
 prediction last, ``batch`` does several studies side by side. What can go wrong is a prediction with
 status "failed", the error's class and a sentence that says what to do; evidence that was already
 found stays in it.
+
+Two halves can be called on their own, for many studies at once: `prepare` (read, embed, retrieve,
+render) needs a processor, `finish` (ask, check) mostly waits.
 """
 
 import json
 import logging
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
+import numpy as np
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.json import parse_partial_json
+from numpy.typing import NDArray
 
-from encoders.base import ImageTextEncoder
-from encoders.image_io import BLANK, ImageReadError, read_header_identity, read_image
+from encoders.base import CxrImage, ImageTextEncoder
+from encoders.film_facts import FilmFacts, read_facts
+from encoders.image_io import BLANK, ImageReadError, read_image
 from prompts.render import PromptTemplate, render
 from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
 from rag.grounding import check_draft
-from rag.llm import ChatClient, Messages
+from rag.llm import Completion, Messages
 from rag.prediction import Prediction
+from rag.refusal import PixelJudge, Refusal, judge_header
 from rag.retriever import FilmQuery, ReportRetriever
 from rag.schema import Draft, Status
+from rag.study import Study, Work
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Study:
-    """One study to report.
+class LanguageModel(Protocol):
+    """What the pipeline asks: `rag.llm.ChatClient`, or several behind one face."""
 
-    Attributes:
-        source: the film, as a file or as its bytes.
-        name: what the prediction calls the film ("file").
-        study_id: what the prediction calls the study.
-        study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
-        indication: why the film was taken, if known.
-        not_relevant: report ids the reader ruled out.
-    """
+    @property
+    def model(self) -> str:
+        """Name of the model."""
 
-    source: Path | bytes
-    name: str
-    study_id: str = ""
-    study_ids: frozenset[str] = frozenset()
-    patient_ids: frozenset[str] = frozenset()
-    indication: str = ""
-    not_relevant: frozenset[str] = frozenset()
+    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
+        """The whole answer, or an `rag.errors.LlmError`."""
 
-
-@dataclass(slots=True)
-class _Clock:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - started
+    def stream(
+        self, messages: Messages, *, schema: dict[str, Any]
+    ) -> Iterator[tuple[str, Completion | None]]:
+        """The answer as far as it has come, each time it grows; last with the completion."""
 
 
 class ReportPipeline(Runnable[Study, Prediction]):
-    """Read, embed, retrieve, ask, check."""
+    """Read, embed, retrieve, ask, check.
+
+    Args:
+        encoder, retriever, template, llm: the parts.
+        judge: refuses films whose pixels are strange; None where none is calibrated.
+    """
 
     def __init__(
         self,
@@ -79,12 +68,14 @@ class ReportPipeline(Runnable[Study, Prediction]):
         encoder: ImageTextEncoder,
         retriever: ReportRetriever,
         template: PromptTemplate,
-        llm: ChatClient,
+        llm: LanguageModel,
+        judge: PixelJudge | None = None,
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
         self.template = template
         self.llm = llm
+        self.judge = judge
 
     def invoke(
         self,
@@ -103,70 +94,87 @@ class ReportPipeline(Runnable[Study, Prediction]):
         **kwargs: Any | None,
     ) -> Iterator[Prediction]:
         """Snapshots, each more complete than the one before; the last is the prediction."""
-        clock = _Clock()
-        latest = Prediction(
-            file=input.name,
-            study_id=input.study_id,
-            status=Status.RUNNING,
-            encoder_id=self.encoder.encoder_id,
-            index_id=self.retriever.store.index_id,
-            llm=self.llm.model,
-            prompt=self.template.name,
-        )
-        started = time.perf_counter()
-        try:
-            for snapshot in self._steps(input, latest, clock):
-                latest = snapshot
-                yield latest
-        except (CxrRagError, ImageReadError) as error:
-            logger.warning("study failed: %s", type(error).__name__)
-            latest = replace(
-                latest,
-                status=Status.FAILED,
-                error=type(error).__name__,
-                reason=str(error),
-                draft=Draft(),
-                check=None,
-            )
-        clock.seconds["total"] = time.perf_counter() - started
-        yield replace(latest, seconds=clock.seconds)
+        work = self._begun(input)
+        for steps in (self._preparing(input, work), self._finishing(work)):
+            for _ in _guarded(work, steps):
+                yield work.latest
+        yield work.done()
 
-    def _steps(self, study: Study, latest: Prediction, clock: _Clock) -> Iterator[Prediction]:
-        with clock.stage("read"):
-            image = read_image(study.source, name=study.name)
-            identity = read_header_identity(study.source)
-        latest = replace(latest, warnings=image.warnings)
-        yield latest
-        if BLANK in image.warnings:
-            yield replace(latest, status=Status.ABSTAINED, error="BlankFilm", reason=BLANK)
-            return
-        with clock.stage("encode"):
-            vector = self.encoder.embed_images([image])[0]
-        with clock.stage("retrieve"):
-            query = FilmQuery(
-                vector=vector,
-                studies=study.study_ids | frozenset(identity.study_ids),
-                patients=study.patient_ids | frozenset(filter(None, [identity.patient_id])),
-                reports=study.not_relevant,
+    def prepare(self, study: Study) -> Work:
+        """The first half: everything up to the question. Never raises for what a film is."""
+        work = self._begun(study)
+        for _ in _guarded(work, self._preparing(study, work)):
+            pass
+        return work
+
+    def finish(self, work: Work) -> Prediction:
+        """The second half: ask and check, if there is something to ask."""
+        for _ in _guarded(work, self._finishing(work)):
+            pass
+        return work.done()
+
+    def _begun(self, study: Study) -> Work:
+        return Work(
+            Prediction(
+                file=study.name,
+                study_id=study.study_id,
+                status=Status.RUNNING,
+                encoder_id=self.encoder.encoder_id,
+                index_id=self.retriever.store.index_id,
+                llm=self.llm.model,
+                prompt=self.template.name,
             )
-            hits = self.retriever.retrieve(query).hits
-        latest = replace(latest, hits=hits)
-        yield latest
+        )
+
+    def _preparing(self, study: Study, work: Work) -> Iterator[None]:
+        with work.stage("read"):
+            facts = read_facts(study.source)
+            verdict = judge_header(facts)
+            films = [] if verdict.refusal else list(_films(study, work))
+        work.latest = replace(work.latest, warnings=work.latest.warnings + verdict.notes)
+        yield
+        if verdict.refusal:
+            _refuse(work, verdict.refusal)
+            return
+        if BLANK in films[0].warnings:
+            work.latest = replace(
+                work.latest, status=Status.ABSTAINED, error="BlankFilm", reason=BLANK
+            )
+            return
+        with work.stage("encode"):
+            vectors = self.encoder.embed_images(films)
+        del films  # tens of megabytes each, and the answer takes seconds
+        if self.judge and (refusal := self.judge.judge(vectors[0])):
+            _refuse(work, refusal)
+            return
+        with work.stage("retrieve"):
+            hits = self.retriever.retrieve(_query(study, facts, vectors)).hits
+        work.latest = replace(work.latest, hits=hits)
+        yield
         question = question_for(self.template.mode, hits, indication=study.indication)
         prompt = render(self.template, question.variables)
-        latest = replace(latest, prompt_hash=prompt.sha256, messages=prompt.messages)
-        for draft, notes in self._drafts(question, prompt.messages, clock):
-            latest = replace(latest, draft=draft, warnings=image.warnings + notes)
-            yield latest
-        with clock.stage("check"):
-            check = check_draft(latest.draft, hits)
-        yield replace(latest, check=check, status=Status.OK)
+        work.latest = replace(
+            work.latest, prompt_hash=prompt.sha256, messages=tuple(prompt.messages)
+        )
+        work.question = question
+
+    def _finishing(self, work: Work) -> Iterator[None]:
+        if work.question is None:
+            return
+        before = work.latest.warnings
+        for draft, notes in self._drafts(work.question, work.latest.messages, work):
+            work.latest = replace(work.latest, draft=draft, warnings=before + notes)
+            yield
+        with work.stage("check"):
+            check = check_draft(work.latest.draft, work.latest.hits)
+        work.latest = replace(work.latest, check=check, status=Status.OK)
+        yield
 
     def _drafts(
-        self, question: Question, messages: Messages, clock: _Clock
+        self, question: Question, messages: Messages, work: Work
     ) -> Iterator[tuple[Draft, tuple[str, ...]]]:
         """Draft and notes each time the answer grows, last the whole one; one repair if need be."""
-        with clock.stage("generate"):
+        with work.stage("generate"):
             text = ""
             for text, _ in self.llm.stream(messages, schema=question.schema):
                 yield question.draft(_as_far_as_it_goes(text)), ()
@@ -177,6 +185,57 @@ class ReportPipeline(Runnable[Study, Prediction]):
                 repair = [*messages, ("assistant", text), ("user", f"{error}. Answer again.")]
                 again = self.llm.ask(repair, schema=question.schema)
                 yield read_answer(question, again.text)
+
+
+def _guarded(work: Work, steps: Iterator[None]) -> Iterator[None]:
+    """The steps, with their time; a failure that can be explained ends the study, not the run."""
+    with work.stage("total"):
+        try:
+            yield from steps
+        except (CxrRagError, ImageReadError) as error:
+            logger.warning("study failed: %s", type(error).__name__)
+            work.question = None
+            work.latest = replace(
+                work.latest,
+                status=Status.FAILED,
+                error=type(error).__name__,
+                reason=str(error),
+                draft=Draft(),
+                check=None,
+            )
+
+
+def _films(study: Study, work: Work) -> Iterator[CxrImage]:
+    """The frontal film, and of the further views those that can be read."""
+    first = read_image(study.source, name=study.name)
+    work.latest = replace(work.latest, warnings=first.warnings)
+    yield first
+    for number, source in enumerate(study.further, 2):
+        try:
+            film = read_image(source)
+        except ImageReadError as error:
+            left_out = f"view {number} was left out: {error.reason.value}"
+            work.latest = replace(work.latest, warnings=(*work.latest.warnings, left_out))
+        else:
+            if BLANK not in film.warnings:
+                yield film
+
+
+def _query(study: Study, facts: FilmFacts, vectors: NDArray[np.float32]) -> FilmQuery:
+    """The mean of the views, and whose reports must not come back."""
+    vector = vectors[0] if len(vectors) == 1 else vectors.mean(0)
+    return FilmQuery(
+        vector=vector / max(float(np.linalg.norm(vector)), 1e-12),
+        studies=study.study_ids | frozenset(facts.identity.study_ids),
+        patients=study.patient_ids | frozenset(filter(None, [facts.identity.patient_id])),
+        reports=study.not_relevant,
+    )
+
+
+def _refuse(work: Work, refusal: Refusal) -> None:
+    work.latest = replace(
+        work.latest, status=Status.ABSTAINED, error="NotAChestFilm", reason=refusal.reason
+    )
 
 
 def _as_far_as_it_goes(text: str) -> dict[str, Any]:

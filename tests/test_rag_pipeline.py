@@ -15,11 +15,12 @@ from small_corpus import small_corpus
 from prompts.render import load_template
 from rag.index import build_index
 from rag.llm import ChatClient
-from rag.pipeline import ReportPipeline, Study
+from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.schema import Status
 from rag.settings import LlmSettings
 from rag.store import open_store
+from rag.study import Study
 
 K = 4
 

@@ -1,0 +1,195 @@
+"""What is not an adult chest film gets no draft, and is told why.
+
+Owns the judgement; the facts come from the file's header (`encoders.film_facts`) and, where one is
+given, from a score of how little the pixels look like a chest. Header words are quoted only if
+they are terms of the standard: what else stands there could be a name.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.base import View
+from encoders.film_facts import FilmFacts
+
+ADULT_YEARS = 18
+
+PixelScore = Callable[[NDArray[np.float32]], float]
+"""The seam of the pixel half: a film's vector, float32 [dim], to how strange it is as a chest
+film; higher is stranger."""
+
+
+class RefusalKind(StrEnum):
+    """Why there is no draft: what refusals are counted by."""
+
+    MODALITY = "not a radiograph"
+    BODY_PART = "not a chest"
+    ANIMAL = "not a human"
+    CHILD = "not an adult"
+    PIXELS = "does not look like a chest film"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a film gets no draft.
+
+    Attributes:
+        kind: what it is counted by.
+        reason: one sentence, with what to do if it is wrong.
+    """
+
+    kind: RefusalKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said of a film before it is drafted from.
+
+    Attributes:
+        refusal: why there must be no draft; None where there may be one.
+        notes: sentences the reader of the draft should see.
+    """
+
+    refusal: Refusal | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PixelJudge:
+    """The pixel half: a score and the value above which a film is refused.
+
+    Attributes:
+        score: see `PixelScore`.
+        threshold: calibrated on films that must not be refused.
+    """
+
+    score: PixelScore
+    threshold: float
+
+    def judge(self, vector: NDArray[np.float32]) -> Refusal | None:
+        """Refuse a film whose vector is stranger than the threshold."""
+        score = self.score(vector)
+        if score <= self.threshold:
+            return None
+        return Refusal(
+            RefusalKind.PIXELS,
+            f"the picture does not look like a chest film (score {score:.3g}, limit "
+            f"{self.threshold:.3g}). Choose a frontal chest film.",
+        )
+
+
+def judge_header(facts: FilmFacts) -> Verdict:
+    """Refuse by header, or say what is unusual. An empty header is no reason to refuse."""
+    refusal = _animal(facts) or _modality(facts) or _body_part(facts) or _child(facts)
+    if refusal:
+        return Verdict(refusal)
+    return Verdict(notes=tuple(filter(None, (_odd_body_part(facts), _lateral(facts)))))
+
+
+def _animal(facts: FilmFacts) -> Refusal | None:
+    if not facts.animal:
+        return None
+    return Refusal(
+        RefusalKind.ANIMAL,
+        "the header speaks of an animal or of a veterinary practice. Only films of humans are "
+        "drafted from.",
+    )
+
+
+def _modality(facts: FilmFacts) -> Refusal | None:
+    if not facts.modality or facts.modality in _terms().films:
+        return None
+    known = _terms().modalities.get(facts.modality)
+    found = f"is {facts.modality} ({known})" if known else "is none of a film"
+    return Refusal(
+        RefusalKind.MODALITY,
+        f"Modality (0008,0060) {found}. Choose a radiograph (CR, DX); if it is one, correct the "
+        "header or export it as PNG.",
+    )
+
+
+def _body_part(facts: FilmFacts) -> Refusal | None:
+    words = _words(facts.body_part)
+    if _is_chest(words) or not (found := [word for word in words if word in _terms().others]):
+        return None
+    return Refusal(
+        RefusalKind.BODY_PART,
+        f"BodyPartExamined (0018,0015) is {' '.join(found)}. Choose a film of the chest; if it is "
+        "one, correct the header or export it as PNG.",
+    )
+
+
+def _odd_body_part(facts: FilmFacts) -> str:
+    words = _words(facts.body_part)
+    if not words or _is_chest(words):
+        return ""
+    bones = [word for word in words if word in _terms().bones_of_chest]
+    if bones:
+        return (
+            f"the header calls this a film of the {' '.join(bones)}: exposed for bone, its lungs "
+            "look different"
+        )
+    return "the header's BodyPartExamined (0018,0015) is not a word that is known: is it a chest?"
+
+
+def _child(facts: FilmFacts) -> Refusal | None:
+    if facts.age_years is None or facts.age_years >= ADULT_YEARS:
+        return None
+    return Refusal(
+        RefusalKind.CHILD,
+        f"PatientAge (0010,1010) is under {ADULT_YEARS} years: the reports and films behind this "
+        "are of adults.",
+    )
+
+
+def _lateral(facts: FilmFacts) -> str:
+    if facts.view is not View.LATERAL:
+        return ""
+    return "only a lateral view: the encoder has learnt from frontal films, its evidence is weaker"
+
+
+def _words(body_part: str) -> list[str]:
+    for separator in "_-/.":
+        body_part = body_part.replace(separator, " ")
+    return body_part.split()
+
+
+def _is_chest(words: list[str]) -> bool:
+    terms = _terms()
+    if any(word in terms.others for word in words):
+        return False
+    return any(word.startswith(terms.chest_beginnings) or word in terms.chest for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """The content of refusal_terms.toml."""
+
+    films: frozenset[str]
+    modalities: Mapping[str, str]
+    chest: frozenset[str]
+    chest_beginnings: tuple[str, ...]
+    bones_of_chest: frozenset[str]
+    others: frozenset[str]
+
+
+@lru_cache(maxsize=1)
+def _terms() -> _Terms:
+    path = Path(__file__).with_name("refusal_terms.toml")
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    parts = data["body_parts"]
+    return _Terms(
+        films=frozenset(data["films"]),
+        modalities=data["modalities"],
+        chest=frozenset(parts["chest"]),
+        chest_beginnings=tuple(parts["chest_beginnings"]),
+        bones_of_chest=frozenset(parts["bones_of_chest"]),
+        others=frozenset(parts["others"]),
+    )
