@@ -2,7 +2,7 @@
 
 A patient has one to four studies that resemble each other. Each simulation draws patients, takes
 the interval that `cxr-rag eval score` would print, and looks whether the population's value is in
-it. `python benchmarks/bootstrap_coverage.py [--simulations 2000] [--json]`
+it. `python benchmarks/bootstrap_coverage.py [--simulations 2000] [--json] [--only NAME ...]`
 """
 # ruff: noqa: E402 - the path is mended before our own imports
 
@@ -36,7 +36,7 @@ class Coverage:
     truth: float
     coverage: float
     error: float
-    naive: float
+    naive: float | None
 
 
 def studies(generator: np.random.Generator, patients: int) -> tuple[NDArray, list[str]]:
@@ -96,7 +96,14 @@ CASES: list[tuple[str, Measure, Draw]] = [
 
 
 def coverage(
-    name: str, measure: Measure, draw: Draw, *, patients: int, simulations: int, samples: int
+    name: str,
+    measure: Measure,
+    draw: Draw,
+    *,
+    patients: int,
+    simulations: int,
+    samples: int,
+    with_naive: bool,
 ) -> Coverage:
     """Simulate; ``naive`` is the coverage if every study counted as its own patient."""
     generator = np.random.default_rng(20)
@@ -107,14 +114,16 @@ def coverage(
         rows, names = draw(generator, patients)
         block = [Block((measure,), slice(0, rows.shape[1]))]
         alone = [f"{at:07d}" for at in range(len(rows))]
-        for groups, clustered in ((names, True), (alone, False)):
+        for groups, clustered in ((names, True), (alone, False))[: 1 + with_naive]:
             (found,) = intervals(bootstrap(rows, groups, block, samples=samples, seed=seed))
             inside = found.low <= truth <= found.high
             held += inside and clustered
             naive += inside and not clustered
     share = held / simulations
     error = math.sqrt(share * (1 - share) / simulations)
-    return Coverage(name, patients, truth, share, error, naive / simulations)
+    return Coverage(
+        name, patients, truth, share, error, naive / simulations if with_naive else None
+    )
 
 
 def main() -> None:
@@ -122,6 +131,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2_000)
     parser.add_argument("--samples", type=int, default=1_000)
     parser.add_argument("--patients", type=int, nargs="+", default=[150, 300])
+    parser.add_argument("--only", nargs="+", default=[name for name, _, _ in CASES])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = [
@@ -132,8 +142,10 @@ def main() -> None:
             patients=patients,
             simulations=options.simulations,
             samples=options.samples,
+            with_naive=not options.json,
         )
         for name, measure, draw in CASES
+        if name in options.only
         for patients in options.patients
     ]
     if options.json:

@@ -1,11 +1,15 @@
-"""Make tests/golden/text_metrics.json: what the reference implementations say of our sentences.
+"""What the reference implementations say of our sentences, and how far ours are from them.
 
-Run once, by hand, where pycocoevalcap 1.2 and Java are installed. Only numbers and words of our own
-sentences are kept. `python benchmarks/golden_text_metrics.py`
+Without options: make tests/golden/text_metrics.json. `--table`: compare ours with it, as Markdown.
+`--corpus FILE`: on how many sections of a studies.jsonl our tokeniser gives the very words of the
+reference's. Needs pycocoevalcap 1.2 and Java. Only numbers and our own sentences are kept.
 """
+# ruff: noqa: E402 - the path is mended before our own imports
 
+import argparse
 import json
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,11 +21,24 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
+# A script's own folder comes first on the path, and there eval.py would hide the package eval.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from eval.metrics.base import Setup
+from eval.metrics.registry import family
+from eval.studies import Pair
+from eval.text import COCO_PTB
+
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
 
-def main() -> None:
-    pairs = [json.loads(line) for line in (GOLDEN / "text_pairs.jsonl").open(encoding="utf-8")]
+def read_pairs() -> list[dict[str, str]]:
+    lines = (GOLDEN / "text_pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def make() -> None:
+    pairs = read_pairs()
     ids = [pair["id"] for pair in pairs]
     references = PTBTokenizer().tokenize({p["id"]: [{"caption": p["reference"]}] for p in pairs})
     drafts = PTBTokenizer().tokenize({p["id"]: [{"caption": p["draft"]}] for p in pairs})
@@ -61,6 +78,49 @@ def main() -> None:
     }
     text = json.dumps(golden, ensure_ascii=False, indent=1)
     (GOLDEN / "text_metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def table() -> None:
+    golden = json.loads((GOLDEN / "text_metrics.json").read_text(encoding="utf-8"))
+    pairs = [Pair(p["id"], p["reference"], p["draft"]) for p in read_pairs()]
+    setup = Setup(COCO_PTB, tuple(pair.reference for pair in pairs))
+    by = {"rouge": {"ROUGE-L": "rouge-score 0.1.2"}}
+    print(f"| measure (n = {len(pairs)} pairs) | reference | its value | ours | difference |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for key in ("bleu", "rouge", "meteor", "cider"):
+        built = family(key, setup)
+        sums = built.score(pairs).sum(axis=0)
+        for measure in built.measures:
+            theirs, ours = golden["all"][measure.name], float(measure.combine(sums))
+            source = by.get(key, {}).get(measure.name, "pycocoevalcap 1.2")
+            print(
+                f"| {measure.name} | {source} | {theirs:.6f} | {ours:.6f} | {ours - theirs:.0e} |"
+            )
+            if measure.name == "BLEU-4":
+                also = golden["all"]["sacrebleu BLEU-4"]
+                print(f"| BLEU-4 | sacrebleu 2.6.0 | {also:.6f} | {ours:.6f} | {ours - also:.0e} |")
+
+
+def corpus(path: Path) -> None:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = {row.get(name, "").strip() for row in rows for name in ("findings", "impression")}
+    texts = sorted(found - {""})
+    words = PTBTokenizer().tokenize({at: [{"caption": t}] for at, t in enumerate(texts)})
+    same = sum(COCO_PTB.joined(text) == words[at][0] for at, text in enumerate(texts))
+    print(f"{same} of {len(texts)} different sections have the same words")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--corpus", type=Path)
+    options = parser.parse_args()
+    if options.table:
+        table()
+    elif options.corpus:
+        corpus(options.corpus)
+    else:
+        make()
 
 
 if __name__ == "__main__":

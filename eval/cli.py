@@ -55,7 +55,10 @@ Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 def score(
     predictions: Annotated[
         Path,
-        typer.Argument(help="predictions.jsonl, JSONL with study_id and report, or ReXrank JSON."),
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="predictions.jsonl, JSONL with study_id and report, or ReXrank JSON.",
+        ),
     ],
     *,
     references: ReferencesFile,
@@ -135,8 +138,8 @@ def _models() -> Path:
 
 @app.command("compare")
 def compare_runs(
-    first: Annotated[Path, typer.Argument(help="Folder of a scored run.")],
-    second: Annotated[Path, typer.Argument(help="Another; or the same, for a baseline of it.")],
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Folder of a scored run.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another, or the same.")],
     *,
     first_system: Annotated[str, typer.Option(help="A baseline of the first, by name.")] = "",
     second_system: Annotated[str, typer.Option(help="A baseline of the second.")] = "",
@@ -163,7 +166,7 @@ def compare_runs(
 
 @app.command()
 def label(
-    file: Annotated[Path, typer.Argument(help="JSONL with `text`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text`.")],
 ) -> None:
     """Print CheXpert-14 labels of each text, one JSON object a line."""
     from eval.labelling import label_file  # noqa: PLC0415
@@ -174,12 +177,20 @@ def label(
 
 @app.command("label-accuracy")
 def label_accuracy(
-    file: Annotated[Path, typer.Argument(help="JSONL with `text` and `labels`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text` and `labels`.")],
 ) -> None:
     """Measure the labeller on texts whose labels are known, with the confusion matrix."""
     from eval.labelling import accuracy_report, read_labelled  # noqa: PLC0415
 
     typer.echo(accuracy_report(read_labelled(file)))
+
+
+@app.command()
+def cards() -> None:
+    """Print what every measure is: formula, words, direction, range, convention, source."""
+    from eval.tables import all_cards  # noqa: PLC0415
+
+    typer.echo(all_cards())
 
 
 @app.command()

@@ -31,7 +31,7 @@ Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 
 
 def embed(
-    table: Annotated[Path, typer.Argument(help="The data set's table of films and labels.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Films and their labels.")],
     *,
     layout: Annotated[LayoutName, typer.Option(help="Which data set it is.")],
     out: Annotated[Path, typer.Option("--out", help="The vectors file (.npz) to write.")],

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -72,6 +73,32 @@ def card_lines(cards: Iterable[dict[str, Any]]) -> list[str]:
         f"Words: {card['words']}. Convention: {card['convention']}. Source: {card['source']}."
         for card in cards
     ]
+
+
+def all_cards() -> str:
+    """Every card with the default cleaning, as the documentation has it."""
+    from eval.metrics.registry import KEYS, card, measures  # noqa: PLC0415
+    from eval.text import COCO_PTB  # noqa: PLC0415
+
+    parts = []
+    for key in KEYS:
+        about = card(key, COCO_PTB)
+        rows = [
+            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"] for m in measures(key)
+        ]
+        parts += [
+            f"### {about.title} (`{key}`)",
+            markdown_table(["measure", "direction", "range"], rows),
+            f"- Formula: {about.formula}.\n- Words: {about.words}.\n"
+            f"- Convention: {about.convention}.\n- Source: {about.source}.",
+        ]
+    return "\n\n".join(parts)
+
+
+def _end(value: float) -> str:
+    if math.isinf(value):
+        return "unbounded"
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
 from eval.metrics.weights import local_model, weights_id
 from eval.studies import Pair
+from eval.text import Cleaning
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +67,11 @@ class BertScore:
         recall = float(similarity.max(axis=0)[1:-1].mean())
         total = precision + recall
         return (2 * precision * recall / total - BASELINE) / (1 - BASELINE) if total else _NOTHING
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return BertScore.card
 
 
 def family(setup: Setup) -> BertScore:

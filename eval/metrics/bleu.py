@@ -47,14 +47,7 @@ class Bleu:
         self._cleaning = cleaning
         # effective_order only silences a warning here: we take the counts, never the score
         self._counter = BLEU(tokenize="none", force=True, effective_order=True)
-        self.card = Card(
-            title="BLEU-1 to BLEU-4",
-            formula="brevity penalty times geometric mean of clipped n-gram precisions, counts "
-            "summed over all studies (corpus BLEU), no smoothing; a single study has its own BLEU",
-            words=f"{cleaning.name}: {cleaning.what}",
-            convention="one reference; 0 where an order has no match",
-            source="Papineni et al., ACL 2002; counts from sacrebleu 2.6.0 (tokenize=none)",
-        )
+        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 10]."""
@@ -65,6 +58,18 @@ class Bleu:
             row[_MATCHED], row[_TOTAL] = found.counts, found.totals
             row[_DRAFT], row[_REFERENCE] = found.sys_len, found.ref_len
         return rows
+
+
+def card(cleaning: Cleaning) -> Card:
+    """What BLEU is here."""
+    return Card(
+        title="BLEU-1 to BLEU-4",
+        formula="brevity penalty times geometric mean of clipped n-gram precisions, counts "
+        "summed over all studies (corpus BLEU), no smoothing; a single study has its own BLEU",
+        words=f"{cleaning.name}: {cleaning.what}",
+        convention="one reference; 0 where an order has no match",
+        source="Papineni et al., ACL 2002; counts from sacrebleu 2.6.0 (tokenize=none)",
+    )
 
 
 def family(setup: Setup) -> Bleu:

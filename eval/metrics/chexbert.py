@@ -12,6 +12,7 @@ from eval.metrics.base import Card, Direction, Measure, Rows, Setup, mean_measur
 from eval.metrics.labels import FIVE, MAPPINGS, macro_f1, micro_f1
 from eval.metrics.weights import local_file, local_model, weights_id
 from eval.studies import Pair
+from eval.text import Cleaning
 
 NAMES = (
     "Enlarged Cardiomediastinum",
@@ -113,6 +114,11 @@ class Chexbert:
     def _marks(self, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         found = self.labels(text)
         return np.array([[found.get(n) in counts for n in NAMES] for counts in MAPPINGS.values()])
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return Chexbert.card
 
 
 def family(setup: Setup) -> Chexbert:

@@ -40,15 +40,7 @@ class CiderD:
         # the weights are part of every number, so they are part of the cache key
         weights = hashlib.sha256("\0".join(sorted(references)).encode()).hexdigest()[:16]
         self.version = f"1-{weights}"
-        self.card = Card(
-            title="CIDEr-D",
-            formula="10 * mean over n = 1..4 of the clipped cosine of tf-idf n-gram vectors, times "
-            "exp(-(length difference)² / 72); mean over studies; not multiplied by 100",
-            words=f"{cleaning.name}: {cleaning.what}",
-            convention="document frequencies from the references of the study set, all subsets and "
-            "bootstrap samples included; another study set gives another scale",
-            source="Vedantam et al., CVPR 2015; agrees with pycocoevalcap 1.2",
-        )
+        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 2]."""
@@ -71,6 +63,19 @@ class CiderD:
             rarity = self._log_count - math.log(max(self._documents[gram], 1))
             vectors[len(gram) - 1][gram] = count * rarity
         return vectors
+
+
+def card(cleaning: Cleaning) -> Card:
+    """What CIDEr-D is here."""
+    return Card(
+        title="CIDEr-D",
+        formula="10 * mean over n = 1..4 of the clipped cosine of tf-idf n-gram vectors, times "
+        "exp(-(length difference)² / 72); mean over studies; not multiplied by 100",
+        words=f"{cleaning.name}: {cleaning.what}",
+        convention="document frequencies from the references of the study set, all subsets and "
+        "bootstrap samples included; another study set gives another scale",
+        source="Vedantam et al., CVPR 2015; agrees with pycocoevalcap 1.2",
+    )
 
 
 def family(setup: Setup) -> CiderD:

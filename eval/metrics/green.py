@@ -9,6 +9,7 @@ from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_r
 from eval.metrics.radeval import quiet, radeval_module
 from eval.metrics.weights import local_model, no_download, weights_id
 from eval.studies import Pair
+from eval.text import Cleaning
 
 REPOSITORY = "StanfordAIMI/GREEN-radllama2-7b"
 _NEEDS = "datasets"
@@ -50,6 +51,11 @@ class Green:
                 )
             found = {id(p): float(value or 0.0) for p, value in zip(there, scores, strict=True)}
         return mean_rows([[found.get(id(pair), 0.0)] for pair in pairs])
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return Green.card
 
 
 def family(setup: Setup) -> Green:

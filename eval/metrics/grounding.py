@@ -13,6 +13,7 @@ from eval.errors import NotAvailableError
 from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
 from eval.rules import rules_id
 from eval.studies import CitedSentence, Pair
+from eval.text import Cleaning
 from rag.language.assertion import Polarity
 from rag.language.statements import Side, read_sentence
 
@@ -62,6 +63,11 @@ class Grounding:
         if not any(pair.sentences for pair in pairs):
             raise NotAvailableError("drafts as sentences with their sources, and the evidence")
         return mean_rows([_grade(pair) for pair in pairs])
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return Grounding.card
 
 
 def family(_: Setup) -> Grounding:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
 from eval.rules import rules_id
 from eval.studies import Pair
+from eval.text import Cleaning
 from rag.language.labeller import LABELS, label_text
 
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -72,16 +73,7 @@ class LabelF1:
 
     def __init__(self) -> None:
         self.version = f"1-{rules_id()}"
-        self.card = Card(
-            title="F1-14 and F1-5 of CheXpert labels",
-            formula="F1 = 2TP / (2TP + FP + FN); micro sums the counts over labels, macro is the "
-            "mean of the labels' F1",
-            words=f"none: cxr-rag's rule-based labeller ({rules_id()}) reads both texts",
-            convention="unmentioned = negative; u=1 counts 'uncertain' as positive, u=0 as "
-            "negative; No Finding is one of the 14; a label that is nowhere has F1 0 in the macro "
-            "mean, as in scikit-learn; F1-5: " + ", ".join(FIVE),
-            source="Irvin et al., AAAI 2019; Smit et al., EMNLP 2020",
-        )
+        self.card = card()
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
@@ -92,6 +84,21 @@ class LabelF1:
             row[..., 1] = ~reference & draft
             row[..., 2] = reference & ~draft
         return rows.reshape(len(pairs), self.width)
+
+
+def card(_: Cleaning | None = None) -> Card:
+    """What F1 of labels is here."""
+    return Card(
+        title="F1-14 and F1-5 of CheXpert labels",
+        formula="F1 = 2TP / (2TP + FP + FN); micro sums the counts over labels, macro is the "
+        "mean of the labels' F1",
+        words="none: cxr-rag's rule-based labeller reads both texts; the version names its rules",
+        convention="unmentioned = negative; u=1 counts 'uncertain' as positive, u=0 as "
+        "negative; No Finding is one of the 14; a label that is nowhere has F1 0 in the macro "
+        "mean, as in scikit-learn, and its interval is a little narrow (docs/metrics.md); F1-5: "
+        + ", ".join(FIVE),
+        source="Irvin et al., AAAI 2019; Smit et al., EMNLP 2020",
+    )
 
 
 def family(_: Setup) -> LabelF1:

@@ -53,15 +53,7 @@ class Meteor:
     def __init__(self, cleaning: Cleaning, folder: Path) -> None:
         self._cleaning = cleaning
         self._folder = folder
-        self.card = Card(
-            title="METEOR",
-            formula="(1 - .6 frag^.2) PR / (.85 P + .15 R) of aligned words (exact, stem, "
-            "synonym, paraphrase), statistics summed over all studies",
-            words=f"{cleaning.name}: {cleaning.what}; then the jar's own -norm",
-            convention="METEOR 1.5, English, rank parameters; not nltk's METEOR, which is another "
-            "measure",
-            source="Denkowski and Lavie, WMT 2014; meteor-1.5.jar from pycocoevalcap 1.2",
-        )
+        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 23], the jar's statistics."""
@@ -92,6 +84,19 @@ class Meteor:
             check=True,
         )
         return done.stdout.splitlines()
+
+
+def card(cleaning: Cleaning) -> Card:
+    """What METEOR is here."""
+    return Card(
+        title="METEOR",
+        formula="(1 - .6 frag^.2) PR / (.85 P + .15 R) of aligned words (exact, stem, "
+        "synonym, paraphrase), statistics summed over all studies",
+        words=f"{cleaning.name}: {cleaning.what}; then the jar's own -norm",
+        convention="METEOR 1.5, English, rank parameters; not nltk's METEOR, which is another "
+        "measure",
+        source="Denkowski and Lavie, WMT 2014; meteor-1.5.jar from pycocoevalcap 1.2",
+    )
 
 
 def family(setup: Setup) -> Meteor:

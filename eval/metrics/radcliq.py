@@ -12,7 +12,7 @@ from eval.metrics.radeval import radeval_module
 from eval.metrics.radgraph import NEEDS, ORIGINAL, annotate, find_weights
 from eval.metrics.weights import weights_id
 from eval.studies import Pair
-from eval.text import CXR_REPORT_METRIC
+from eval.text import CXR_REPORT_METRIC, Cleaning
 
 # Scaler and coefficients of CXR-Report-Metric's v1 model, in the order RadGraph (mean of entity and
 # relation F1), BERTScore, CheXbert similarity, BLEU-2; last the intercept.
@@ -81,6 +81,11 @@ class RadCliQ:
             self._labels.similarity(pair.draft, pair.reference),
             bleu_2,
         )
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return RadCliQ.card
 
 
 def family(setup: Setup) -> RadCliQ:

@@ -9,6 +9,7 @@ from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_r
 from eval.metrics.radeval import quiet, radeval_module
 from eval.metrics.weights import local_file, no_download, weights_id
 from eval.studies import Pair
+from eval.text import Cleaning
 
 XL, ORIGINAL = "radgraph-xl", "radgraph"
 NEEDS = "dotmap jsonpickle appdirs h5py"
@@ -52,6 +53,11 @@ class RadGraph:
             return (0.0,) * len(MEASURES)
         found = [annotate(self._models, XL, text) for text in (pair.draft, pair.reference)]
         return tuple(map(float, self._reward(*found, "all")))
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return RadGraph.card
 
 
 def family(setup: Setup) -> RadGraph:

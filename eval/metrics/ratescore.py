@@ -9,6 +9,7 @@ from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_r
 from eval.metrics.radeval import quiet, radeval_module
 from eval.metrics.weights import local_model, no_download, weights_id
 from eval.studies import Pair
+from eval.text import Cleaning
 
 READER, SYNONYMS = "Angelakeke/RaTE-NER-Deberta", "FremyCompany/BioLORD-2023-C"
 _NEEDS = "medspacy loguru"
@@ -51,6 +52,11 @@ class RateScore:
                 id(p): min(max(float(v), 0.0), 1.0) for p, v in zip(there, scores, strict=True)
             }
         return mean_rows([[found.get(id(pair), 0.0)] for pair in pairs])
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return RateScore.card
 
 
 def family(setup: Setup) -> RateScore:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from eval.errors import EvalUsageError, NotAvailableError
-from eval.metrics.base import Family, Measure, Setup
+from eval.metrics.base import Card, Family, Measure, Setup
+from eval.text import Cleaning
 
 RULE_BASED = ("bleu", "rouge", "meteor", "cider", "labels", "shape", "grounding")
 """Run unless others are asked for: no model weights."""
@@ -46,4 +47,10 @@ def family(key: str, setup: Setup) -> Family:
 def measures(key: str) -> tuple[Measure, ...]:
     """Measures of a family, without what it needs to score."""
     found: tuple[Measure, ...] = import_module(f"eval.metrics.{key}").MEASURES
+    return found
+
+
+def card(key: str, cleaning: Cleaning) -> Card:
+    """Card of a family, without what it needs to score."""
+    found: Card = import_module(f"eval.metrics.{key}").card(cleaning)
     return found

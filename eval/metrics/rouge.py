@@ -37,16 +37,7 @@ class RougeL:
 
         self._own: Any = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
         self._coco: Any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())
-        self.card = Card(
-            title="ROUGE-L",
-            formula="P and R = longest common subsequence / words of draft and of reference; "
-            "F = (1+β²)PR / (R+β²P), mean over studies",
-            words="ROUGE-L: rouge-score's own (lower case, letters and digits only, no stemmer); "
-            f"ROUGE-L β1.2: {cleaning.name}: {cleaning.what}",
-            convention="ROUGE-L has β = 1 as in rouge-score; ROUGE-L β1.2 is what COCO caption "
-            "scoring and most report-generation papers print",
-            source="Lin, ACL workshop 2004; rouge-score 0.1.2",
-        )
+        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> Rows:
         """One row a pair: float64 [N, 4]."""
@@ -58,6 +49,20 @@ class RougeL:
         below = coco.recall + _BETA**2 * coco.precision
         weighted = (1 + _BETA**2) * coco.precision * coco.recall / below if below else 0.0
         return own.fmeasure, weighted
+
+
+def card(cleaning: Cleaning) -> Card:
+    """What ROUGE-L is here, in both forms."""
+    return Card(
+        title="ROUGE-L",
+        formula="P and R = longest common subsequence / words of draft and of reference; "
+        "F = (1+β²)PR / (R+β²P), mean over studies",
+        words="ROUGE-L: rouge-score's own (lower case, letters and digits only, no stemmer); "
+        f"ROUGE-L β1.2: {cleaning.name}: {cleaning.what}",
+        convention="ROUGE-L has β = 1 as in rouge-score; ROUGE-L β1.2 is what COCO caption "
+        "scoring and most report-generation papers print",
+        source="Lin, ACL workshop 2004; rouge-score 0.1.2",
+    )
 
 
 def family(setup: Setup) -> RougeL:

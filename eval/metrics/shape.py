@@ -11,6 +11,7 @@ import numpy as np
 from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide, mean_measure
 from eval.rules import rules_id
 from eval.studies import Pair
+from eval.text import Cleaning
 from rag.language.statements import mentions_prior
 
 MEASURES = (
@@ -71,6 +72,11 @@ class Shape:
                 row[5:7] = draft == common, 1
             row[7:9] = not draft or bool(mentions_prior(pair.draft)), 1
         return rows
+
+
+def card(_: Cleaning) -> Card:
+    """What this family measures."""
+    return Shape.card
 
 
 def family(_: Setup) -> Shape:
