@@ -6,7 +6,6 @@ Nothing here raises for a malformed value: it is absent. What names a person is 
 
 import io
 import re
-from collections.abc import MutableSequence
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -19,6 +18,7 @@ from encoders.dicom_header import (
     integer,
     items,
     quiet,
+    text_values,
     too_many_elements,
     word,
 )
@@ -60,10 +60,12 @@ def dicom_facts(file: io.BufferedIOBase) -> FilmFacts:
     """
     dataset = _parsed(file)
     ids = [word(dataset, keyword, limit=128) for keyword in _IDENTITY]
-    named = [str(value) for keyword in _NAMES for value in _texts(dataset, keyword)]
+    named = [value for keyword in _NAMES for value in text_values(dataset, keyword)]
     return FilmFacts(
         FilmFormat.DICOM,
         identity=HeaderIdentity(tuple(dict.fromkeys(filter(None, ids[:3]))), ids[3]),
+        study_uid=ids[0],
+        accession=ids[1],
         modality=code(dataset, "Modality"),
         body_part=code(dataset, "BodyPartExamined"),
         view=view_of(dataset),
@@ -118,18 +120,6 @@ def _parsed(file: io.BufferedIOBase) -> Dataset:
             f"the DICOM header cannot be parsed ({type(error).__name__}): the file is damaged or "
             "cut short. Export it again.",
         ) from None
-
-
-def _texts(dataset: Dataset, keyword: str) -> list[str]:
-    """All values of a text element, whatever is wrong with it."""
-    if keyword not in dataset:
-        return []
-    try:
-        value = dataset[keyword].value
-    except Exception:  # noqa: BLE001 - pydicom raises a dozen kinds for malformed values
-        return []
-    values = value if isinstance(value, MutableSequence) else [value]  # a name is iterable, too
-    return [str(one) for one in values if one]
 
 
 def _is_animal(dataset: Dataset) -> bool:

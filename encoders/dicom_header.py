@@ -18,6 +18,7 @@ from typing import Any
 from pydicom import config, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
 
 from encoders.film import MAX_BYTES, HeaderIdentity, ImageReadError, Reason
 
@@ -70,6 +71,11 @@ def read_identity(data: bytes) -> HeaderIdentity:
     dataset = _parse(data, list(_IDENTITY_KEYWORDS), stop_before_pixels=True)
     found = [word(dataset, keyword, limit=128) for keyword in _IDENTITY_KEYWORDS]
     return HeaderIdentity(tuple(dict.fromkeys(filter(None, found[:3]))), found[3])
+
+
+def read_directory(data: bytes) -> Dataset:
+    """The records of a DICOMDIR."""
+    return _parse(data, ["DirectoryRecordSequence"])
 
 
 def _parse(data: bytes, tags: list[str | int], *, stop_before_pixels: bool = False) -> Dataset:
@@ -185,6 +191,11 @@ def word(dataset: Dataset, keyword: str, *, limit: int = 16) -> str:
     return str(values[0]).strip(" \0")[:limit] if values else ""
 
 
+def text_values(dataset: Dataset, keyword: str) -> list[str]:
+    """All values of a text element, stripped."""
+    return [str(value).strip(" \0") for value in _values(dataset, keyword)]
+
+
 def code(dataset: Dataset, keyword: str) -> str:
     """First coded word (VR CS) in capitals; empty if absent or no code."""
     return next(iter(codes(dataset, keyword)), "")
@@ -230,7 +241,7 @@ def _values(dataset: Dataset, keyword: str) -> list[Any]:
         value = content(dataset, keyword).decode("latin-1").split("\\")
     if value is None or value == "":
         return []
-    if isinstance(value, str | bytes | int | float):
+    if isinstance(value, str | bytes | int | float | PersonName):  # a name can be iterated, too
         return [value]
     try:
         return [item for item in value if item is not None and item != ""]

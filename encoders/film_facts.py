@@ -35,6 +35,7 @@ class FilmFacts:
     Attributes:
         format: by content.
         identity: whose film it is. Never log it.
+        study_uid, accession: StudyInstanceUID and AccessionNumber, empty if absent. Never log them.
         modality, body_part, view: as in `encoders.base.CxrImage`.
         for_processing: raw detector values, made for a computer and not for a reader.
         pixels: rows times columns, 0 where the header does not say.
@@ -46,6 +47,8 @@ class FilmFacts:
 
     format: FilmFormat = FilmFormat.RASTER
     identity: HeaderIdentity = field(default_factory=HeaderIdentity)
+    study_uid: str = ""
+    accession: str = ""
     modality: str = ""
     body_part: str = ""
     view: View = View.UNKNOWN

@@ -3,6 +3,7 @@
     CxrRagError                  anything we can explain to a user
     ├── SettingsError            a setting is unknown or out of range
     ├── EncoderUnavailableError the weights are missing, damaged or do not fit
+    ├── LabelHeadError       the label head is damaged, or another encoder's
     ├── CorpusError              a report collection cannot be read at all
     ├── StoreError               the vector store
     │   ├── StoreMissingError    nothing has been indexed yet
@@ -13,6 +14,9 @@
     │   ├── LlmUnavailableError  nothing answers at the URL, or it stopped answering
     │   ├── LlmRejectedError     it answered with an error (unknown model, prompt too long)
     │   └── LlmOutputError       it answered with something that is not a draft
+    ├── BatchError               many studies at once
+    │   ├── BatchUsageError      input or output cannot be used as they are
+    │   └── OutputError          predictions cannot be written (any more)
     └── ServerError              the demo's own servers would not start
 
 Every message says what was wrong, with the value, and what to do about it. Films that cannot be
@@ -30,6 +34,10 @@ class SettingsError(CxrRagError):
 
 class EncoderUnavailableError(CxrRagError):
     """The encoder's weights are missing, damaged or do not fit."""
+
+
+class LabelHeadError(CxrRagError):
+    """The label head is damaged, or another encoder's."""
 
 
 class CorpusError(CxrRagError):
@@ -78,6 +86,18 @@ class LlmRejectedError(LlmError):
 
 class LlmOutputError(LlmError):
     """The model answered with something that is not a draft."""
+
+
+class BatchError(CxrRagError):
+    """Many studies at once."""
+
+
+class BatchUsageError(BatchError):
+    """The input or the output cannot be used as they are; nothing was done."""
+
+
+class OutputError(BatchError):
+    """Predictions cannot be written, or no longer; what was written stays."""
 
 
 class ServerError(CxrRagError):

@@ -101,7 +101,8 @@ class ChatClient:
             except CircuitBreakerError as error:
                 raise LlmUnavailableError(
                     f"{self._settings.url} failed {BREAKER_FAILURES} times in a row and is not "
-                    f"asked for {BREAKER_SECONDS} s; look at the server's log"
+                    f"asked for {BREAKER_SECONDS} s; look at the server's log",
+                    retry_after=BREAKER_SECONDS,
                 ) from error
             except LlmUnavailableError as error:
                 if attempt == self._settings.retries:

@@ -4,14 +4,16 @@ Owns the file. `rag.schema` owns what a prediction is, and readers decide what a
 the keys of `Prediction.to_json`, or at least ``study_id`` and a text.
 """
 
+import io
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
+from rag.disk import disk_explained, flush
 from rag.prediction import Prediction
 
 
@@ -33,25 +35,41 @@ class Line:
 class PredictionLog:
     """Appends predictions to a file; after a crash a line is whole or absent.
 
-    Opening cuts off a torn last line: its study was being written when the plug was pulled.
+    Opening cuts off a torn last line: its study was being written when the plug was pulled. A disk
+    that is full leaves no half line either.
+
+    Raises:
+        OutputError: the file cannot be opened or written; the message says the cure.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO | None = None
+        self._file: io.FileIO | None = None
 
     def __enter__(self) -> "PredictionLog":
-        self._file = self._path.open("a+b")
-        _mend_end(self._file)
+        with disk_explained(self._path):
+            new = not self._path.exists()
+            # unbuffered: what a full disk did not take must not be tried again at the end
+            self._file = io.FileIO(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+            _mend_end(self._file)
+            if new:
+                flush(self._path.parent)
         return self
 
     def append(self, prediction: Prediction) -> None:
         """Write one line and wait until it is on the disk."""
         if self._file is None:
             raise ValueError("open the log with `with` first")
-        self._file.write(prediction_line(prediction).encode("utf-8"))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = memoryview(prediction_line(prediction).encode("utf-8"))
+        with disk_explained(self._path):
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(end)
+                raise
 
     def __exit__(
         self,
@@ -132,7 +150,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")
 
 
-def _mend_end(file: BinaryIO) -> None:
+def _mend_end(file: io.FileIO) -> None:
     """Make the file end with a newline: close a whole last line, cut a torn one."""
     end = file.seek(0, os.SEEK_END)
     last = b""

@@ -56,6 +56,7 @@ class LlmSettings(_Section):
 
     Attributes:
         url: base URL up to and including /v1.
+        replicas: further servers of the same model; a batch asks the least loaded of all.
         model: name the server knows the model by.
         api_key: sent as a bearer token; local servers ignore it.
         template: folder in prompts/templates; it says how the model drafts.
@@ -65,6 +66,7 @@ class LlmSettings(_Section):
     """
 
     url: str = "http://127.0.0.1:8100/v1"
+    replicas: tuple[str, ...] = ()
     model: str = "smollm2-135m-instruct"
     api_key: str = "not-needed"
     template: str = "select_v1"

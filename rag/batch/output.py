@@ -1,0 +1,196 @@
+"""The folder a batch writes: its lock, what is done already, and the files beside the predictions.
+
+    OUT/predictions.jsonl   one line a study, appended and flushed to the disk
+    OUT/studies.jsonl       which films each study is made of; private (0600), for the user alone
+    OUT/summary.json        counts, rate, stages, of the last run
+    OUT/.lock               held while a batch runs
+
+Does not know how predictions come about.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import lock_descriptor
+
+from rag.batch.grouping import BatchStudy
+from rag.disk import disk_explained, flush, replace_text
+from rag.errors import BatchUsageError
+from rag.predictions import read_lines
+from rag.schema import Status
+
+PREDICTIONS, STUDIES, SUMMARY = "predictions.jsonl", "studies.jsonl", "summary.json"
+_LOCK = ".lock"
+MADE_WITH = ("encoder_id", "index_id", "llm", "prompt")
+"""What all predictions of one file must have in common."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What a predictions file holds already.
+
+    Attributes:
+        status: of each study that has a line.
+        errors: how often each error class failed a study.
+        made_with: the values of `MADE_WITH` of its lines.
+    """
+
+    status: dict[str, Status] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """Studies that failed."""
+        return frozenset(name for name, status in self.status.items() if status is Status.FAILED)
+
+    def note(self, values: dict[str, Any]) -> None:
+        """Take a prediction into account."""
+        status = Status(values["status"])
+        self.status[values["study_id"]] = status
+        if status is Status.FAILED:
+            self.errors[values["error"]] += 1
+
+
+class BatchOutput:
+    """The right to write a folder; leaving the block gives it back.
+
+    Raises:
+        OutputError: it cannot be written.
+        BatchUsageError: another batch is writing it, or what is in it was not made by one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: int | None = None
+
+    @property
+    def predictions(self) -> Path:
+        """The file of predictions."""
+        return self.folder / PREDICTIONS
+
+    def __enter__(self) -> "BatchOutput":
+        with disk_explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / _LOCK
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            taken = lock_descriptor(descriptor, blocking=False)
+        except OSError as error:
+            os.close(descriptor)
+            raise BatchUsageError(
+                f"the file system of {self.folder} has no locks ({error.strerror}): write to a "
+                "local disk"
+            ) from error
+        if not taken:
+            owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise BatchUsageError(
+                f"another batch (process {owner or 'unknown'}) is writing {self.folder}: wait for "
+                "it, or choose another output"
+            )
+        self._lock = descriptor
+        with disk_explained(self.folder):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def read_done(self) -> Done:
+        """What is there already. A torn last line does not count: its study is done again.
+
+        Raises:
+            BatchUsageError: a line is no prediction of a batch, or a study has two.
+        """
+        done = Done()
+        if not self.predictions.exists():
+            return done
+        for number, values in _whole_lines(self.predictions):
+            try:
+                if values["study_id"] in done.status:
+                    raise BatchUsageError(
+                        f"{self.predictions} has two lines for the study {values['study_id']!r}: "
+                        "choose another output"
+                    )
+                done.note(values)
+                made_with = {name: str(values[name]) for name in MADE_WITH}
+            except (KeyError, ValueError, TypeError) as error:
+                raise _not_ours(self.predictions, number) from error
+            if done.made_with and made_with != done.made_with:
+                raise _not_ours(self.predictions, number)
+            done.made_with = made_with
+        return done
+
+    def forget_failures(self, done: Done) -> int:
+        """Take failed studies out of the file, in one step, so that they are done again."""
+        failed = done.failed
+        if not failed:
+            return 0
+        beside = self.predictions.with_name(f".{PREDICTIONS}.new")
+        with disk_explained(self.predictions):
+            with self.predictions.open("rb") as old, beside.open("wb") as new:
+                for line in old:
+                    if line.endswith(b"\n") and json.loads(line)["study_id"] not in failed:
+                        new.write(line)
+                new.flush()
+                os.fsync(new.fileno())
+            beside.replace(self.predictions)
+            flush(self.folder)
+        for study_id in failed:
+            del done.status[study_id]
+        done.errors.clear()
+        return len(failed)
+
+    def write_studies(self, studies: Iterable[BatchStudy]) -> None:
+        """Write down which films each study is made of. Paths may name people: 0600."""
+        lines = (json.dumps(_study_json(study), ensure_ascii=False) + "\n" for study in studies)
+        text = "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        replace_text(self.folder / STUDIES, text, mode=0o600)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write the summary of this run."""
+        replace_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and content of each line; a torn last one is passed over."""
+    with disk_explained(path), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        torn = file.read(1) != b"\n"
+    problem: BatchUsageError | None = None
+    for line in read_lines(path):
+        if problem:
+            raise problem
+        if line.problem:
+            problem = BatchUsageError(
+                f"{path} line {line.number} {line.problem}: choose another output"
+            )
+        else:
+            yield line.number, line.values
+    if problem and not torn:
+        raise problem
+
+
+def _not_ours(path: Path, number: int) -> BatchUsageError:
+    return BatchUsageError(
+        f"{path} line {number} is not of this batch: it has other keys, or was made with another "
+        "encoder, index, model or prompt. Choose another output"
+    )
+
+
+def _study_json(study: BatchStudy) -> dict[str, Any]:
+    return {
+        "study_id": study.study_id,
+        "film": str(study.film),
+        "further": [str(path) for path in study.further],
+        "unused": [str(path) for path in study.unused],
+    }

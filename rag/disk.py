@@ -1,0 +1,62 @@
+"""Files that survive a pulled plug, and what a disk's complaints about an output mean."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rag.errors import OutputError
+
+_CURES = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up: free some space and run the same command again",
+    errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
+    errno.EROFS: "the disk is read-only: choose another output",
+    errno.EACCES: "permission denied: choose another output",
+    errno.EPERM: "permission denied: choose another output",
+    errno.EISDIR: "it is a folder: choose another output",
+    errno.ENOTDIR: "a file stands where a folder should be: choose another output",
+    errno.EEXIST: "a file stands where a folder should be: choose another output",
+}
+
+
+@contextmanager
+def disk_explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about an output into an `OutputError` with its cure."""
+    try:
+        yield
+    except OSError as error:
+        cure = _CURES.get(error.errno or 0, error.strerror or str(error))
+        raise OutputError(f"cannot write {path}: {cure}") from error
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or a folder's entries are on the disk, and outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write a file in one step: readers, and we after a crash, see the old text or the new one.
+
+    Raises:
+        OutputError: the disk refuses; the old text stays.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    with disk_explained(path):
+        try:
+            with open(
+                beside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)
+            ) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        flush(path.parent)
