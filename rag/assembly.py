@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from encoders.base import ImageTextEncoder
 from prompts.render import PromptTemplateError, load_template
 from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
+from rag.label_head import load_label_head
 from rag.llm import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
@@ -46,7 +47,7 @@ def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Re
         logger.warning("%s; reading its vectors without Chroma", error)
         store = open_store(settings.index_dir, encoder=encoder, search=SearchMode.EXACT)
     with store:
-        yield ReportRetriever(store=store, encoder=encoder, k=settings.retrieval.k)
+        yield ReportRetriever(store=store, encoder=encoder, settings=settings.retrieval)
 
 
 @contextmanager
@@ -63,5 +64,9 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
         raise PromptError(str(error)) from error
     with open_retriever(settings, encoder) as retriever:
         yield ReportPipeline(
-            encoder=encoder, retriever=retriever, template=template, llm=ChatClient(settings.llm)
+            encoder=encoder,
+            label_head=load_label_head(encoder.encoder_id),
+            retriever=retriever,
+            template=template,
+            llm=ChatClient(settings.llm),
         )

@@ -1,14 +1,19 @@
-"""Evidence sentences that a draft may use, grouped under the headings of a report.
+"""Evidence sentences that a draft may use, grouped into slots: one sentence a slot makes a draft.
 
 A sentence of another patient's report is a candidate only if it could be said of this film: it
-compares with no earlier film, gives no measure, advises nothing and hides no word. Candidates of a
-heading stand in the order of how many of the reports agree with them, nearest report first, since
-a small model leans towards the first one it is shown.
+compares with no earlier film, gives no measure, advises nothing, hides no word, and does not say
+the opposite of what the film's own labels expect. Each expected finding has a slot of its own, and
+each heading of a report one for what is normal. The best candidate of a slot stands first, since a
+small model leans towards the first one it is shown.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rag.expectation import NOTHING_KNOWN, Expectation
+from rag.language.assertion import Polarity
+from rag.language.labeller import label_text
 from rag.language.sentences import without_list_number
 from rag.language.statements import Reading, Topic, read_sentence
 from rag.schema import Hit, ReportRecord, Section
@@ -23,6 +28,11 @@ HEADINGS: dict[str, tuple[Topic, ...]] = {
     "devices": (Topic.DEVICES,),
 }
 IMPRESSION = "impression"
+_DANGLING = re.compile(r"(?:this|these|those|it|they|such|which|that)\b", re.IGNORECASE)
+"""A sentence that begins so speaks of one before it, which would not come along."""
+_POSITIVE = Polarity.POSITIVE
+_ROOM_FOR_MORE = ("lungs", "pleura")
+"""Headings under which one abnormal sentence leaves something normal to be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +43,78 @@ class Candidate:
         text: verbatim, but for a list number in front.
         sources: reports that hold this very sentence, nearest first.
         votes: how many of the retrieved reports agree with what it states.
+        reading: what it states.
     """
 
     text: str
     sources: tuple[str, ...]
     votes: int
+    reading: Reading
 
 
-def candidates_by_heading(hits: Sequence[Hit], *, most: int = 6) -> dict[str, list[Candidate]]:
-    """Candidates under each heading that has any, best supported first.
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in a draft for one sentence.
+
+    Attributes:
+        name: an expected label ("pleural effusion"), a heading, or "impression".
+        heading: where in the findings it stands; "impression" for the impression.
+        options: what may stand there, best first; never empty.
+    """
+
+    name: str
+    heading: str
+    options: tuple[Candidate, ...]
+
+    @property
+    def section(self) -> Section:
+        """The section of the draft it belongs to."""
+        return Section.IMPRESSION if self.heading == IMPRESSION else Section.FINDINGS
+
+
+def slots_for(
+    hits: Sequence[Hit], *, expectation: Expectation = NOTHING_KNOWN, most: int = 6
+) -> list[Slot]:
+    """Slots that have at least one candidate, in the order of a report.
 
     Args:
         hits: the retrieved reports, nearest first.
-        most: how many to keep under one heading.
+        expectation: what the film is expected to show; by default nothing is known of it.
+        most: how many candidates to keep in one slot.
     """
-    claims = {hit.record.report_id: _claims(hit.record) for hit in hits}
-    found: dict[str, dict[str, tuple[str, Reading, list[str]]]] = {}
-    for hit in hits:
-        for section, text, reading in _usable(hit.record):
-            heading = _heading(section, reading)
-            if heading is not None:
-                same = found.setdefault(heading, {}).setdefault(_key(text), (text, reading, []))
-                if hit.record.report_id not in same[2]:
-                    same[2].append(hit.record.report_id)
-    order = [*HEADINGS, IMPRESSION]
-    ranked: dict[str, list[Candidate]] = {}
-    for heading in filter(found.__contains__, order):
-        options = [
-            Candidate(text, tuple(sources), _votes(reading, sources, claims))
-            for text, reading, sources in found[heading].values()
-        ]
-        ranked[heading] = sorted(options, key=lambda option: -option.votes)[:most]
-    return ranked
+    grouped = _grouped(hits)
+    consistent = {
+        heading: [o for o in options if not expectation.contradicts(o.reading.labels)]
+        for heading, options in grouped.items()
+    }
+    abnormal = _abnormal_slots(consistent, expectation)
+    slots: list[Slot] = []
+    for heading in HEADINGS:
+        here = [slot for slot in abnormal if slot.heading == heading]
+        slots += here
+        if not here or heading in _ROOM_FOR_MORE:
+            options = consistent.get(heading, [])
+            normal = [o for o in options if not expectation.states(o.reading.labels)]
+            if here:  # "the lungs are clear" would be wrong beside an opacity
+                normal = [o for o in normal if o.reading.labels]
+            slots.append(Slot(heading, heading, tuple(normal)))
+    impressions = _impressions(consistent.get(IMPRESSION, []), expectation)
+    slots.append(Slot(IMPRESSION, IMPRESSION, tuple(impressions)))
+    return [Slot(s.name, s.heading, s.options[:most]) for s in slots if s.options]
 
 
-def _usable(record: ReportRecord) -> list[tuple[Section, str, Reading]]:
+def positive_labels(record: ReportRecord) -> frozenset[str]:
+    """Labels that a report states as present in a finding that a draft could use."""
+    return frozenset(
+        label
+        for section, _, reading in usable_sentences(record)
+        if section is Section.FINDINGS
+        for label, polarity in reading.labels.items()
+        if polarity is _POSITIVE
+    )
+
+
+def usable_sentences(record: ReportRecord) -> list[tuple[Section, str, Reading]]:
     """Sentences that could be said of another film; an impression alone lends its sentences."""
     usable = []
     for span in record.sentences:
@@ -75,12 +122,67 @@ def _usable(record: ReportRecord) -> list[tuple[Section, str, Reading]]:
         reading = read_sentence(text)
         if reading.placeholder or reading.priors or reading.advice or reading.numbers:
             continue
-        if reading.topics <= {Topic.OTHER, Topic.TECHNIQUE}:
+        if reading.topics <= {Topic.OTHER, Topic.TECHNIQUE} or _DANGLING.match(text):
             continue
         usable.append((span.section, text, reading))
         if span.section is Section.IMPRESSION and not record.findings:
             usable.append((Section.FINDINGS, text, reading))
     return usable
+
+
+def _abnormal_slots(
+    consistent: Mapping[str, list[Candidate]], expectation: Expectation
+) -> list[Slot]:
+    """A slot for each expected label that some sentence states, surest label first.
+
+    A sentence that states several of them comes first in all their slots, so that it is chosen once
+    for all; a label whose first sentence is another's already has no slot of its own.
+    """
+    findings = [(h, o) for h, options in consistent.items() if h != IMPRESSION for o in options]
+    slots: list[Slot] = []
+    said: set[str] = set()
+    for label in expectation.present:
+        stating = [
+            (heading, option)
+            for heading, option in findings
+            if option.reading.labels.get(label) is _POSITIVE
+        ]
+        if stating and label not in said:
+            stating.sort(key=lambda at: (-expectation.states(at[1].reading.labels), -at[1].votes))
+            said |= {s.label for s in stating[0][1].reading.statements if s.polarity is _POSITIVE}
+            slots.append(Slot(label.lower(), stating[0][0], tuple(o for _, o in stating)))
+    return slots
+
+
+def _impressions(options: list[Candidate], expectation: Expectation) -> list[Candidate]:
+    """Impressions that name what is expected first; "no acute disease" last where there is some."""
+
+    def rank(option: Candidate) -> tuple[int, bool]:
+        normal = "No Finding" in label_text(option.text)
+        return -expectation.states(option.reading.labels), bool(expectation.present) and normal
+
+    return sorted(options, key=rank)
+
+
+def _grouped(hits: Sequence[Hit]) -> dict[str, list[Candidate]]:
+    """Distinct usable sentences by heading, most votes first, nearer report first."""
+    claims = {hit.record.report_id: _claims(hit.record) for hit in hits}
+    found: dict[str, dict[str, tuple[str, Reading, list[str]]]] = {}
+    for hit in hits:
+        for section, text, reading in usable_sentences(hit.record):
+            heading = _heading(section, reading)
+            if heading is not None:
+                same = found.setdefault(heading, {}).setdefault(_key(text), (text, reading, []))
+                if hit.record.report_id not in same[2]:
+                    same[2].append(hit.record.report_id)
+    grouped = {}
+    for heading, texts in found.items():
+        options = [
+            Candidate(text, tuple(sources), _votes(reading, sources, claims), reading)
+            for text, reading, sources in texts.values()
+        ]
+        grouped[heading] = sorted(options, key=lambda option: -option.votes)
+    return grouped
 
 
 def _heading(section: Section, reading: Reading) -> str | None:
@@ -94,11 +196,8 @@ def _heading(section: Section, reading: Reading) -> str | None:
 
 def _claims(record: ReportRecord) -> set[tuple[str, str]]:
     """All (finding, polarity) pairs that a report states."""
-    return {
-        claim
-        for span in record.sentences
-        for claim in _stated(read_sentence(record.sentence(span)))
-    }
+    readings = (read_sentence(record.sentence(span)) for span in record.sentences)
+    return {claim for reading in readings for claim in _stated(reading)}
 
 
 def _stated(reading: Reading) -> set[tuple[str, str]]:

@@ -13,8 +13,9 @@ import jsonschema
 
 from prompts.render import Mode
 from prompts.schemas import NOTHING, selection_schema, written_schema
-from rag.candidates import IMPRESSION, Candidate, candidates_by_heading
+from rag.candidates import Candidate, slots_for
 from rag.errors import LlmOutputError
+from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.language.statements import read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Section
 
@@ -34,13 +35,26 @@ class Question(Protocol):
         """The draft that an answer stands for; what is not yet complete is left out."""
 
 
-def question_for(mode: Mode, hits: Sequence[Hit], *, indication: str = "") -> Question:
-    """The question that a template of this mode asks about these reports."""
+def question_for(
+    mode: Mode,
+    hits: Sequence[Hit],
+    *,
+    indication: str = "",
+    expectation: Expectation = NOTHING_KNOWN,
+) -> Question:
+    """The question that a template of this mode asks about these reports.
+
+    Args:
+        mode: of the prompt template.
+        hits: the evidence, nearest first.
+        indication: why the film was taken, if known.
+        expectation: what the film's own labels expect.
+    """
     kinds: dict[Mode, type[Selection] | type[Writing]] = {
         Mode.SELECT: Selection,
         Mode.WRITE: Writing,
     }
-    return kinds[mode](hits, indication=indication)
+    return kinds[mode](hits, indication=indication, expectation=expectation)
 
 
 def read_answer(question: Question, text: str) -> tuple[Draft, tuple[str, ...]]:
@@ -64,28 +78,29 @@ def read_answer(question: Question, text: str) -> tuple[Draft, tuple[str, ...]]:
 
 
 class Selection:
-    """The model chooses one numbered sentence a heading; text and sources are the evidence's."""
+    """The model chooses one numbered sentence a slot; text and sources are the evidence's."""
 
-    def __init__(self, hits: Sequence[Hit], *, indication: str) -> None:
+    def __init__(self, hits: Sequence[Hit], *, indication: str, expectation: Expectation) -> None:
+        self._slots = slots_for(hits, expectation=expectation)
         self._options: dict[str, dict[str, Candidate]] = {
-            heading: {f"{heading[0].upper()}{n}": option for n, option in enumerate(options, 1)}
-            for heading, options in candidates_by_heading(hits).items()
+            slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
+            for at, slot in enumerate(self._slots)
         }
         self._reports = len(hits)
         self._indication = indication
 
     @property
     def variables(self) -> Mapping[str, Any]:
-        """Headings with their numbered sentences."""
+        """Slots with their numbered sentences."""
         slots = [
             {
-                "name": heading,
+                "name": name,
                 "options": [
                     {"id": number, "votes": option.votes, "text": option.text}
                     for number, option in options.items()
                 ],
             }
-            for heading, options in self._options.items()
+            for name, options in self._options.items()
         ]
         return {"slots": slots, "reports": self._reports, "indication": self._indication}
 
@@ -95,22 +110,24 @@ class Selection:
         return selection_schema({name: list(options) for name, options in self._options.items()})
 
     def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """The chosen sentences, in the order of a report."""
-        sections: dict[Section, list[DraftSentence]] = {section: [] for section in Section}
-        for heading, options in self._options.items():
-            chosen = options.get(answer.get(heading, NOTHING))
+        """The chosen sentences, each once, in the order of a report."""
+        sections: dict[Section, dict[str, DraftSentence]] = {section: {} for section in Section}
+        for slot in self._slots:
+            chosen = self._options[slot.name].get(answer.get(slot.name, NOTHING))
             if chosen is not None:
-                section = Section.IMPRESSION if heading == IMPRESSION else Section.FINDINGS
-                sections[section].append(DraftSentence(chosen.text, chosen.sources))
-        return Draft(tuple(sections[Section.FINDINGS]), tuple(sections[Section.IMPRESSION]))
+                sentence = DraftSentence(chosen.text, chosen.sources)
+                sections[slot.section].setdefault(chosen.text, sentence)
+        findings, impression = (tuple(sections[section].values()) for section in Section)
+        return Draft(findings, impression)
 
 
 class Writing:
     """The model writes sentences and names the reports that each of them rests on."""
 
-    def __init__(self, hits: Sequence[Hit], *, indication: str) -> None:
+    def __init__(self, hits: Sequence[Hit], *, indication: str, expectation: Expectation) -> None:
         self._hits = tuple(hits)
         self._indication = indication
+        self._expectation = expectation
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -146,6 +163,12 @@ class Writing:
             return tuple(found)
 
         return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
+
+
+def _letters(number: int) -> str:
+    """A, B, ... Z, AA, ...: short and different for every slot."""
+    before, last = divmod(number, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 def _without_what_cannot_be_known(draft: Draft) -> tuple[Draft, tuple[str, ...]]:

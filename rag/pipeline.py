@@ -27,7 +27,9 @@ from encoders.image_io import BLANK, ImageReadError, read_image
 from prompts.render import PromptTemplate, render
 from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
+from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.grounding import check_draft
+from rag.label_head import LabelHead
 from rag.llm import Completion, Messages
 from rag.prediction import Prediction
 from rag.refusal import PixelJudge, Refusal, judge_header
@@ -59,6 +61,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     Args:
         encoder, retriever, template, llm: the parts.
+        label_head: predicts the film's labels; None where the encoder has none.
         judge: refuses films whose pixels are strange; None where none is calibrated.
     """
 
@@ -69,12 +72,14 @@ class ReportPipeline(Runnable[Study, Prediction]):
         retriever: ReportRetriever,
         template: PromptTemplate,
         llm: LanguageModel,
+        label_head: LabelHead | None = None,
         judge: PixelJudge | None = None,
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
         self.template = template
         self.llm = llm
+        self.label_head = label_head
         self.judge = judge
 
     def invoke(
@@ -94,7 +99,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         **kwargs: Any | None,
     ) -> Iterator[Prediction]:
         """Snapshots, each more complete than the one before; the last is the prediction."""
-        work = self._begun(input)
+        work = self.begin(input)
         for steps in (self._preparing(input, work), self._finishing(work)):
             for _ in _guarded(work, steps):
                 yield work.latest
@@ -102,7 +107,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     def prepare(self, study: Study) -> Work:
         """The first half: everything up to the question. Never raises for what a film is."""
-        work = self._begun(study)
+        work = self.begin(study)
         for _ in _guarded(work, self._preparing(study, work)):
             pass
         return work
@@ -113,7 +118,8 @@ class ReportPipeline(Runnable[Study, Prediction]):
             pass
         return work.done()
 
-    def _begun(self, study: Study) -> Work:
+    def begin(self, study: Study) -> Work:
+        """A study before its first step."""
         return Work(
             Prediction(
                 file=study.name,
@@ -147,11 +153,14 @@ class ReportPipeline(Runnable[Study, Prediction]):
         if self.judge and (refusal := self.judge.judge(vectors[0])):
             _refuse(work, refusal)
             return
+        expectation = self.label_head.expect(vectors[0]) if self.label_head else NOTHING_KNOWN
         with work.stage("retrieve"):
-            hits = self.retriever.retrieve(_query(study, facts, vectors)).hits
-        work.latest = replace(work.latest, hits=hits)
+            hits = self.retriever.retrieve(_query(study, facts, vectors, expectation)).hits
+        work.latest = replace(work.latest, hits=hits, labels=expectation.probabilities)
         yield
-        question = question_for(self.template.mode, hits, indication=study.indication)
+        question = question_for(
+            self.template.mode, hits, indication=study.indication, expectation=expectation
+        )
         prompt = render(self.template, question.variables)
         work.latest = replace(
             work.latest, prompt_hash=prompt.sha256, messages=tuple(prompt.messages)
@@ -166,7 +175,8 @@ class ReportPipeline(Runnable[Study, Prediction]):
             work.latest = replace(work.latest, draft=draft, warnings=before + notes)
             yield
         with work.stage("check"):
-            check = check_draft(work.latest.draft, work.latest.hits)
+            latest = work.latest
+            check = check_draft(latest.draft, latest.hits, image_labels=latest.labels)
         work.latest = replace(work.latest, check=check, status=Status.OK)
         yield
 
@@ -221,11 +231,14 @@ def _films(study: Study, work: Work) -> Iterator[CxrImage]:
                 yield film
 
 
-def _query(study: Study, facts: FilmFacts, vectors: NDArray[np.float32]) -> FilmQuery:
+def _query(
+    study: Study, facts: FilmFacts, vectors: NDArray[np.float32], expectation: Expectation
+) -> FilmQuery:
     """The mean of the views, and whose reports must not come back."""
     vector = vectors[0] if len(vectors) == 1 else vectors.mean(0)
     return FilmQuery(
         vector=vector / max(float(np.linalg.norm(vector)), 1e-12),
+        expectation=expectation,
         studies=study.study_ids | frozenset(facts.identity.study_ids),
         patients=study.patient_ids | frozenset(filter(None, [facts.identity.patient_id])),
         reports=study.not_relevant,

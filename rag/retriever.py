@@ -4,7 +4,7 @@
 vector, which LangChain's interface has no word for. Knows nothing of prompts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from encoders.base import ImageTextEncoder
+from rag.expectation import NOTHING_KNOWN, Expectation
+from rag.retrieval.conditioning import cover_expected, order_by_agreement
+from rag.retrieval.selection import cut_at_drop, diversify
 from rag.schema import Hit, Retrieval
+from rag.settings import RetrievalSettings
 from rag.store import ReportStore
 
 
@@ -25,42 +29,62 @@ class FilmQuery:
 
     Attributes:
         vector: float32 [dim], norm 1.
+        expectation: what its own labels expect.
         studies, patients: ids whose reports must not come back.
         reports: report ids the reader called irrelevant.
     """
 
     vector: NDArray[np.float32]
+    expectation: Expectation = NOTHING_KNOWN
     studies: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     reports: frozenset[str] = frozenset()
 
 
 class ReportRetriever(BaseRetriever):
-    """The ``k`` nearest reports of a store, nearest first; equal texts count once."""
+    """Evidence for a film, or the nearest reports to a text; equal texts count once."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
     store: ReportStore
     encoder: Any  # an ImageTextEncoder; pydantic cannot check a Protocol
-    k: int = 5
+    settings: RetrievalSettings = RetrievalSettings()
 
     def retrieve(self, query: FilmQuery, *, k: int | None = None) -> Retrieval:
-        """The nearest reports to a film, with the same study and patient left out."""
+        """Evidence for a film, best first, with the same study and patient left out.
+
+        Args:
+            query: the film's vector and labels, and what must stay out.
+            k: how many reports, by default the settings'.
+        """
+        chosen, k = self.settings, k or self.settings.k
         (found,) = self.store.retrieve(
             query.vector[np.newaxis],
-            k or self.k,
+            max(k, chosen.pool),
             exclude_studies=query.studies,
             exclude_patients=query.patients,
             exclude_reports=query.reports,
             distinct=True,
         )
-        return found
+        hits = order_by_agreement(found.hits, query.expectation, weight=chosen.agreement)
+        if chosen.relevance < 1:
+            vectors = self.encoder.embed_texts([hit.record.text for hit in hits])
+            first = diversify(hits, vectors, k=k, relevance=chosen.relevance)
+            hits = first + [hit for hit in hits if hit not in first]
+        if chosen.cover_expected:
+            hits = cover_expected(hits, query.expectation, k=k)
+        hits = hits[:k]
+        if chosen.drop is not None:
+            hits = cut_at_drop(hits, drop=chosen.drop)
+        ranked = tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
+        return Retrieval(ranked, found.excluded)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         encoder: ImageTextEncoder = self.encoder
-        (hits,) = self.store.query(encoder.embed_texts([query]), k or self.k, distinct=True)
+        vectors = encoder.embed_texts([query])
+        (hits,) = self.store.query(vectors, k or self.settings.k, distinct=True)
         return [to_document(hit) for hit in hits]
 
 

@@ -77,15 +77,25 @@ class LlmSettings(_Section):
 
 
 class RetrievalSettings(_Section):
-    """How reports are found.
+    """How reports are found and which of them become evidence; docs/retrieval.md has the measures.
 
     Attributes:
         k: how many are shown to the model and to the reader.
         search: "hnsw" asks Chroma's graph, "exact" compares with every vector.
+        pool: so many of the nearest are looked at before ``k`` are chosen.
+        agreement: cosine similarity that one label costs on which film and report disagree.
+        cover_expected: fetch a report for an expected finding that none of the nearest states.
+        drop: leave out what is less similar than the nearest by more than this; None: keep all k.
+        relevance: below 1, unlike reports are preferred (maximal marginal relevance).
     """
 
     k: int = Field(default=5, ge=1, le=50)
     search: Literal["hnsw", "exact"] = "hnsw"
+    pool: int = Field(default=50, ge=1, le=1000)
+    agreement: float = Field(default=0.05, ge=0, le=1)
+    cover_expected: bool = True
+    drop: float | None = Field(default=None, ge=0)
+    relevance: float = Field(default=1.0, ge=0, le=1)
 
 
 class PageSettings(_Section):

@@ -46,7 +46,7 @@ def test_nothing_chosen_is_not_a_draft() -> None:
 
 def test_a_partial_answer_is_a_partial_draft() -> None:
     select = question_for(Mode.SELECT, HITS)
-    assert [s.text for s in select.draft({"heart": "H1", "lungs": "L"}).findings] == [
+    assert [s.text for s in select.draft({"heart": "A1", "lungs": "B"}).findings] == [
         "The heart is enlarged."
     ]
     write = question_for(Mode.WRITE, HITS)

@@ -18,7 +18,7 @@ from rag.llm import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.schema import Status
-from rag.settings import LlmSettings
+from rag.settings import LlmSettings, RetrievalSettings
 from rag.store import open_store
 from rag.study import Study
 
@@ -53,7 +53,9 @@ def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeli
     with open_store(store_dir, encoder=encoder) as store:
         yield ReportPipeline(
             encoder=encoder,
-            retriever=ReportRetriever(store=store, encoder=encoder, k=K),
+            retriever=ReportRetriever(
+                store=store, encoder=encoder, settings=RetrievalSettings(k=K)
+            ),
             template=load_template(template),
             llm=ChatClient(LlmSettings(url=url, model=fake_llm.MODEL, retries=0)),
         )

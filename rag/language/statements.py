@@ -8,6 +8,7 @@ report a phone call? Works on report text alone; knows no store, no draft and no
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from rag.language.asides import has_placeholder, mentions_prior, recommends_or_communicates
 from rag.language.assertion import Mention, Polarity, sentence_mentions
@@ -118,9 +119,19 @@ class Reading:
     severities: frozenset[Severity] = frozenset()
     zones: frozenset[str] = frozenset()
 
+    @property
+    def labels(self) -> dict[str, Polarity]:
+        """CheXpert-14 labels that are stated; positive wins over uncertain, that over negative."""
+        stated: dict[str, Polarity] = {}
+        for polarity in (Polarity.NEGATIVE, Polarity.UNCERTAIN, Polarity.POSITIVE):
+            found = {s.label for s in self.statements if s.polarity is polarity and s.label}
+            stated |= dict.fromkeys(found, polarity)
+        return stated
 
+
+@lru_cache(maxsize=8192)
 def read_sentence(sentence: str) -> Reading:
-    """Everything this module knows about one sentence."""
+    """Everything this module knows about one sentence; kept, since reports repeat each other."""
     words = tokens(sentence)
     attributes = match_attributes(words)
     mentions = sentence_mentions(sentence)

@@ -1,0 +1,115 @@
+"""Predicts CheXpert-14 labels of a film from its vector: one calibrated logistic unit a label.
+
+A head belongs to one encoder and is refused for another. The heads that ship lie in
+``rag/label_heads`` and are made by `rag.label_training`. Without one, drafts rest on the votes of
+the neighbours alone. Knows vectors and labels; what they decide is `rag.expectation`.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import LabelHeadError
+from rag.expectation import Expectation
+
+HEADS = Path(str(files("rag"))) / "label_heads"
+NO_FINDING = "No Finding"
+_FORMAT = "1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelHead:
+    """A linear map to label log-odds.
+
+    Attributes:
+        encoder_id: of the encoder whose vectors it reads.
+        labels: names, in the order of the rows.
+        weight: float32 [L, D].
+        bias: float32 [L].
+        threshold: probability from which a label is taken as present. For calibrated probabilities
+            the best F1 is reached at half of itself (Lipton et al. 2014, arXiv 1402.1892), far
+            below one half for rare findings.
+        most: at most so many labels are taken as present, the most probable ones.
+    """
+
+    encoder_id: str
+    labels: tuple[str, ...]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    threshold: float
+    most: int = 4
+
+    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors float32 [N, D] to probabilities float32 [N, L] in [0, 1]."""
+        odds = np.asarray(vectors, np.float32) @ self.weight.T + self.bias
+        return np.asarray(1 / (1 + np.exp(-odds.astype(np.float64))), np.float32)
+
+    def expect(self, vector: NDArray[np.float32]) -> Expectation:
+        """What the film of one vector float32 [D] is expected to show."""
+        (row,) = self.probabilities(vector[np.newaxis])
+        probabilities = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
+        findings = [(p, label) for label, p in probabilities.items() if label != NO_FINDING]
+        present = [label for p, label in sorted(findings, reverse=True) if p >= self.threshold]
+        return Expectation(probabilities, tuple(present[: self.most]))
+
+
+def load_label_head(encoder_id: str, *, folder: Path = HEADS) -> LabelHead | None:
+    """The head that ships for an encoder; None if there is none.
+
+    Raises:
+        LabelHeadError: the file is damaged, or belongs to other weights of that name.
+    """
+    path = folder / f"{encoder_id.partition('@')[0]}.safetensors"
+    if not path.is_file():
+        return None
+    head = read_label_head(path)
+    if head.encoder_id != encoder_id:
+        raise LabelHeadError(
+            f"{path.name} was made for {head.encoder_id}, the encoder is {encoder_id}; make it "
+            "again with `python -m rag.label_training`, or remove it to draft without labels"
+        )
+    return head
+
+
+def read_label_head(path: Path) -> LabelHead:
+    """Read a head from its file."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            facts = json.loads((tensors.metadata() or {})["head"])
+            head = LabelHead(
+                encoder_id=facts["encoder_id"],
+                labels=tuple(facts["labels"]),
+                weight=tensors.get_tensor("weight"),
+                bias=tensors.get_tensor("bias"),
+                threshold=facts["threshold"],
+                most=facts["most"],
+            )
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise LabelHeadError(f"{path} is damaged ({error!r}); restore it") from error
+    if facts.get("format") != _FORMAT or head.weight.shape[0] != len(head.labels):
+        raise LabelHeadError(f"{path} has another format than this version reads; restore it")
+    return head
+
+
+def write_label_head(path: Path, head: LabelHead) -> None:
+    """Write a head, beside and renamed."""
+    from safetensors.numpy import save_file  # noqa: PLC0415
+
+    facts = {
+        "format": _FORMAT,
+        "encoder_id": head.encoder_id,
+        "labels": list(head.labels),
+        "threshold": head.threshold,
+        "most": head.most,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    tensors = {"weight": head.weight, "bias": head.bias}
+    save_file(tensors, beside, metadata={"head": json.dumps(facts)})
+    beside.replace(path)

@@ -1,0 +1,72 @@
+"""Each retrieval step on its own, on made-up hits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_reports import made_up_hits
+
+from rag.expectation import Expectation
+from rag.retrieval.conditioning import cover_expected, order_by_agreement
+from rag.retrieval.fusion import fuse
+from rag.retrieval.selection import cut_at_drop, diversify
+
+HITS = made_up_hits("R3", "R4", "R2", "R1")  # R1 and R2 state an enlarged heart
+ENLARGED = Expectation({"Cardiomegaly": 0.8, "Pleural Effusion": 0.1}, ("Cardiomegaly",))
+NORMAL = Expectation({"Cardiomegaly": 0.1, "Pleural Effusion": 0.1}, ())
+
+
+def ids(hits: list) -> list[str]:  # type: ignore[type-arg]
+    return [hit.record.report_id for hit in hits]
+
+
+def test_agreement_moves_reports_that_say_what_the_film_shows() -> None:
+    assert ids(order_by_agreement(HITS, ENLARGED, weight=0.5)) == ["R2", "R1", "R3", "R4"]
+    assert ids(order_by_agreement(HITS, NORMAL, weight=0.5)) == ["R3", "R4", "R2", "R1"]
+
+
+@pytest.mark.parametrize(("expectation", "weight"), [(Expectation(), 0.5), (ENLARGED, 0.0)])
+def test_agreement_switched_off_leaves_the_order(expectation: Expectation, weight: float) -> None:
+    assert order_by_agreement(HITS, expectation, weight=weight) == HITS
+
+
+def test_an_expected_finding_gets_a_report_that_states_it() -> None:
+    covered = cover_expected(HITS, ENLARGED, k=2)
+    assert ids(covered) == ["R3", "R2"]
+    assert covered[1].why == "fetched for cardiomegaly"
+
+
+def test_what_is_covered_already_or_cannot_be_covered_changes_nothing() -> None:
+    assert ids(cover_expected(HITS, ENLARGED, k=3)) == ["R3", "R4", "R2"]
+    fracture = Expectation({"Fracture": 0.9}, ("Fracture",))
+    assert ids(cover_expected(HITS, fracture, k=2)) == ["R3", "R4"]
+
+
+def test_the_only_report_of_an_expected_finding_is_not_given_up_for_another() -> None:
+    both = Expectation({"Cardiomegaly": 0.8, "Fracture": 0.9}, ("Fracture", "Cardiomegaly"))
+    assert ids(cover_expected(HITS[2:] + HITS[:2], both, k=1)) == ["R2"]
+
+
+def test_cut_at_drop() -> None:
+    assert ids(cut_at_drop(HITS, drop=0.11)) == ["R3", "R4"]
+    assert len(cut_at_drop(HITS, drop=0, least=3)) == 3
+    assert cut_at_drop([], drop=0.1) == []
+
+
+def test_diversify_prefers_what_is_unlike_the_chosen() -> None:
+    twins = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    assert ids(diversify(HITS, twins, k=2, relevance=0.5)) == ["R3", "R2"]
+    assert ids(diversify(HITS, twins, k=2, relevance=1.0)) == ["R3", "R4"]
+
+
+@given(st.lists(st.permutations("abcde"), min_size=1, max_size=4))
+def test_fusion_keeps_every_id_once_and_agreement_wins(rankings: list[list[str]]) -> None:
+    fused = fuse(rankings)
+    assert sorted(fused) == list("abcde")
+    if all(ranking[0] == rankings[0][0] for ranking in rankings):
+        assert fused[0] == rankings[0][0]
+
+
+def test_fusion_weights_and_missing_ids() -> None:
+    assert fuse([["a", "b"], ["b"]]) == ["b", "a"]
+    assert fuse([["a", "b"], ["b", "a"]], weights=[2, 1])[0] == "a"
