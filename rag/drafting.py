@@ -141,7 +141,12 @@ class Writing:
             }
             for hit in self._hits
         ]
-        return {"reports": reports, "indication": self._indication}
+        expected = self._expectation
+        labels = [
+            {"name": name, "probability": f"{expected.probabilities[name]:.2f}"}
+            for name in expected.present
+        ]
+        return {"reports": reports, "labels": labels, "indication": self._indication}
 
     @property
     def schema(self) -> dict[str, Any]:

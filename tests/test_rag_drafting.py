@@ -8,6 +8,7 @@ from made_up_reports import made_up_hits
 from prompts.render import Mode, load_template, render
 from rag.drafting import question_for, read_answer
 from rag.errors import LlmOutputError
+from rag.expectation import Expectation
 from rag.schema import DraftSentence
 
 HITS = made_up_hits()
@@ -92,3 +93,11 @@ def test_rubbish_is_an_output_error(answer: str) -> None:
 def test_an_invented_source_is_refused() -> None:
     with pytest.raises(LlmOutputError, match="R99"):
         read_answer(question_for(Mode.WRITE, HITS), written("The lungs are clear.", ["R99"]))
+
+
+def test_a_writing_model_is_told_what_the_film_expects() -> None:
+    expectation = Expectation({"Cardiomegaly": 0.81, "Edema": 0.02}, ("Cardiomegaly",))
+    question = question_for(Mode.WRITE, HITS, expectation=expectation)
+    user = render(load_template("write_v1"), question.variables).messages[1][1]
+    assert "Cardiomegaly 0.81" in user
+    assert "Edema" not in user

@@ -1,4 +1,4 @@
-"""The label head: what it decides, how it lies on disk, and that it learns from separable vectors."""
+"""The label head: what it decides, how it lies on disk, and what training and calibration do."""
 
 from dataclasses import replace
 from pathlib import Path
