@@ -156,7 +156,12 @@ class ReportPipeline(Runnable[Study, Prediction]):
         expectation = self.label_head.expect(vectors[0]) if self.label_head else NOTHING_KNOWN
         with work.stage("retrieve"):
             hits = self.retriever.retrieve(_query(study, facts, vectors, expectation)).hits
-        work.latest = replace(work.latest, hits=hits, labels=expectation.probabilities)
+        work.latest = replace(
+            work.latest,
+            hits=hits,
+            labels=expectation.probabilities,
+            expected=expectation.present,
+        )
         yield
         question = question_for(
             self.template.mode, hits, indication=study.indication, expectation=expectation
@@ -171,8 +176,8 @@ class ReportPipeline(Runnable[Study, Prediction]):
         if work.question is None:
             return
         before = work.latest.warnings
-        for draft, notes in self._drafts(work.question, work.latest.messages, work):
-            work.latest = replace(work.latest, draft=draft, warnings=before + notes)
+        for answer, draft, notes in self._drafts(work.question, work.latest.messages, work):
+            work.latest = replace(work.latest, answer=answer, draft=draft, warnings=before + notes)
             yield
         with work.stage("check"):
             latest = work.latest
@@ -182,19 +187,19 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     def _drafts(
         self, question: Question, messages: Messages, work: Work
-    ) -> Iterator[tuple[Draft, tuple[str, ...]]]:
-        """Draft and notes each time the answer grows, last the whole one; one repair if need be."""
+    ) -> Iterator[tuple[str, Draft, tuple[str, ...]]]:
+        """Answer, draft and notes each time it grows, last the whole; one repair if need be."""
         with work.stage("generate"):
             text = ""
             for text, _ in self.llm.stream(messages, schema=question.schema):
-                yield question.draft(_as_far_as_it_goes(text)), ()
+                yield text, question.draft(_as_far_as_it_goes(text)), ()
             try:
-                yield read_answer(question, text)
+                yield text, *read_answer(question, text)
             except LlmOutputError as error:
                 logger.info("answer was not valid, asking once more")
                 repair = [*messages, ("assistant", text), ("user", f"{error}. Answer again.")]
                 again = self.llm.ask(repair, schema=question.schema)
-                yield read_answer(question, again.text)
+                yield again.text, *read_answer(question, again.text)
 
 
 def _guarded(work: Work, steps: Iterator[None]) -> Iterator[None]:

@@ -29,6 +29,8 @@ class Prediction:
         labels: probability in [0, 1] of each label of the film, where a head predicts them.
         encoder_id, index_id, llm, prompt, prompt_hash: what the draft was made with.
         messages: the prompt as it was sent, for showing; only its hash is kept on disk.
+        expected: labels taken as present, most probable first; they shape the prompt.
+        answer: what the model wrote, to the letter; for the audit record (`rag.audit`).
         confidence: what abstention weighs: any finite number, higher is surer, comparable between
             studies of one run; None where nothing measures it.
         warnings: what the reader of the draft should know.
@@ -50,6 +52,8 @@ class Prediction:
     prompt: str = ""
     prompt_hash: str = ""
     messages: tuple[tuple[str, str], ...] = ()
+    expected: tuple[str, ...] = ()
+    answer: str = ""
     confidence: float | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
