@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag import cli_index
+from rag import cli_batch, cli_index
 from rag.errors import CxrRagError, SettingsError
 from rag.schema import NOTICE
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a bug, 2 wrong usage or settings, 3 something failed.",
 )
 app.add_typer(cli_index.app, name="index")
+app.command()(cli_batch.batch)
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 Films = Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")]

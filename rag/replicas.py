@@ -24,8 +24,11 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 30.0
 
 
-class OutageError(LlmUnavailableError):
-    """No server has answered anybody for too long: no study's fault, and nobody's turn to fail."""
+class OutageError(Exception):
+    """No server has been there for too long, or nobody may wait any more: no study's failure.
+
+    Not a `CxrRagError`, so that no study is failed by it: who runs many studies ends the run.
+    """
 
 
 class Client(Protocol):
@@ -140,8 +143,6 @@ class ReplicaPool:
             try:
                 with self._turn() as replica:
                     yield from replica.client.stream(messages, schema=schema)
-            except OutageError:
-                raise
             except LlmUnavailableError as error:
                 self._judge(attempts, error)
             else:
@@ -197,7 +198,7 @@ class ReplicaPool:
             replica.failures += 1
             replica.limit.failed()
             pause = error.retry_after or 0.5 * 2.0**replica.failures
-            replica.rests_until = now + min(pause, LONGEST_PAUSE_SECONDS)
+            replica.rests_until = now + min(pause, LONGEST_PAUSE_SECONDS, max(self._patience, 0.5))
             logger.info("a model server failed; it is left alone for %.1f s", pause)
 
     def _free(self) -> _Replica | None:

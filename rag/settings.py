@@ -99,12 +99,45 @@ class RetrievalSettings(_Section):
 
 
 class PageSettings(_Section):
-    """The reading room."""
+    """The reading room.
+
+    Attributes:
+        host, port: where it listens; anything but the loopback address wants a login.
+        max_upload_mb: largest file of a film.
+        delete_uploads_after_seconds: uploads, drafts and exports are gone after this.
+        drafts_at_once: how many are made side by side; the rest wait and see their place.
+        requests_per_minute: of one reader or address; more are answered with 429.
+        users: file of "name:hash" lines for a login form (`cxr-rag hash-password`); None: no login.
+        user_header: header in which a reverse proxy names the reader, e.g. "X-Remote-User".
+        trusted_proxies: addresses that header is believed from.
+        audit: whether every draft, edit and signature goes to the audit record.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=7860, ge=0, le=65535)
     max_upload_mb: int = Field(default=100, ge=1)
     delete_uploads_after_seconds: int = Field(default=3600, ge=60)
+    drafts_at_once: int = Field(default=2, ge=1)
+    requests_per_minute: int = Field(default=600, ge=1)
+    users: Path | None = None
+    user_header: str = ""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    audit: bool = True
+
+
+class BatchSettings(_Section):
+    """Many studies at once.
+
+    Attributes:
+        readers: threads (with Ray: workers) that read, decode and encode films.
+        most_at_once: upper bound of questions under way at one model server; how many there really
+            are is found out while it runs.
+        patience_seconds: how long an outage of all model servers is waited for.
+    """
+
+    readers: int = Field(default=2, ge=1)
+    most_at_once: int = Field(default=64, ge=1)
+    patience_seconds: float = Field(default=300, ge=0)
 
 
 class Settings(BaseSettings):
@@ -119,6 +152,7 @@ class Settings(BaseSettings):
     llm: LlmSettings = LlmSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     page: PageSettings = PageSettings()
+    batch: BatchSettings = BatchSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -141,6 +175,11 @@ class Settings(BaseSettings):
     def llm_dir(self) -> Path:
         """The small LLM in the form that vLLM serves."""
         return self.home / "llm" / "smollm2-135m-instruct"
+
+    @property
+    def audit_file(self) -> Path:
+        """The record of every draft, edit and signature of the page."""
+        return self.home / "audit" / "audit.jsonl"
 
     @property
     def log_dir(self) -> Path:

@@ -21,6 +21,7 @@ from filelock import lock_descriptor
 from rag.batch.grouping import BatchStudy
 from rag.disk import disk_explained, flush, replace_text
 from rag.errors import BatchUsageError
+from rag.prediction import Prediction
 from rag.predictions import read_lines
 from rag.schema import Status
 
@@ -35,26 +36,29 @@ class Done:
     """What a predictions file holds already.
 
     Attributes:
-        status: of each study that has a line.
+        statuses: of each study that has a line.
         errors: how often each error class failed a study.
         made_with: the values of `MADE_WITH` of its lines.
     """
 
-    status: dict[str, Status] = field(default_factory=dict)
+    statuses: dict[str, Status] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
     made_with: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> frozenset[str]:
         """Studies that failed."""
-        return frozenset(name for name, status in self.status.items() if status is Status.FAILED)
+        return frozenset(name for name, status in self.statuses.items() if status is Status.FAILED)
 
-    def note(self, values: dict[str, Any]) -> None:
+    def note(self, prediction: Prediction) -> None:
         """Take a prediction into account."""
-        status = Status(values["status"])
-        self.status[values["study_id"]] = status
+        self.add(prediction.study_id, prediction.status, prediction.error)
+
+    def add(self, study_id: str, status: Status, error: str) -> None:
+        """Take a line into account."""
+        self.statuses[study_id] = status
         if status is Status.FAILED:
-            self.errors[values["error"]] += 1
+            self.errors[error] += 1
 
 
 class BatchOutput:
@@ -116,18 +120,19 @@ class BatchOutput:
             return done
         for number, values in _whole_lines(self.predictions):
             try:
-                if values["study_id"] in done.status:
-                    raise BatchUsageError(
-                        f"{self.predictions} has two lines for the study {values['study_id']!r}: "
-                        "choose another output"
-                    )
-                done.note(values)
-                made_with = {name: str(values[name]) for name in MADE_WITH}
-            except (KeyError, ValueError, TypeError) as error:
-                raise _not_ours(self.predictions, number) from error
+                study_id, made_with = values["study_id"], {name: values[name] for name in MADE_WITH}
+                status, error = Status(values["status"]), values["error"]
+            except (KeyError, ValueError, TypeError) as wrong:
+                raise _not_ours(self.predictions, number) from wrong
+            if study_id in done.statuses:
+                raise BatchUsageError(
+                    f"{self.predictions} has two lines for the study {study_id!r}: choose another "
+                    "output"
+                )
             if done.made_with and made_with != done.made_with:
                 raise _not_ours(self.predictions, number)
             done.made_with = made_with
+            done.add(study_id, status, error)
         return done
 
     def forget_failures(self, done: Done) -> int:
@@ -146,7 +151,7 @@ class BatchOutput:
             beside.replace(self.predictions)
             flush(self.folder)
         for study_id in failed:
-            del done.status[study_id]
+            del done.statuses[study_id]
         done.errors.clear()
         return len(failed)
 

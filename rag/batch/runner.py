@@ -1,0 +1,204 @@
+"""One run of a batch: what is left to do is done, and every study has one line in the end.
+
+Owns the order of things: take the output, see what is there, do the rest, say how it went. Knows
+neither where films come from nor how predictions are made.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from rag.batch.grouping import BatchStudy
+from rag.batch.output import MADE_WITH, BatchOutput, Done
+from rag.batch.stages import Prepare, Stop, run_stages
+from rag.errors import BatchUsageError, OutputError
+from rag.pipeline import ReportPipeline
+from rag.predictions import PredictionLog
+from rag.schema import NOTICE, Status
+from rag.store import ReportStore
+from rag.study import Study
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[["Counts"], None]
+
+
+@dataclass(slots=True)
+class Counts:
+    """How far a run has come.
+
+    Attributes:
+        total: studies of the input.
+        before: of them, done by earlier runs.
+        now: how often each status came out in this run.
+        errors: failures by class, of all runs.
+        seconds: since this run began its first study.
+        stages: seconds of this run by stage, summed over studies.
+    """
+
+    total: int = 0
+    before: int = 0
+    now: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    stages: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        """Studies that have a line."""
+        return self.before + self.now.total()
+
+    @property
+    def rate(self) -> float:
+        """Studies a second of this run."""
+        return self.now.total() / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None before the first study is done."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        counts: of this run.
+        statuses: studies of the input by the status of their line.
+        left: studies without a line, because the run was stopped.
+    """
+
+    counts: Counts
+    statuses: Counter[str]
+    left: int
+
+    @property
+    def complete(self) -> bool:
+        """Every study has a line, and none failed. Films that are refused are no failures."""
+        return not self.left and not self.statuses[Status.FAILED]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        count = max(self.counts.now.total(), 1)
+        return {
+            "notice": NOTICE,
+            "studies": self.counts.total,
+            "left": self.left,
+            "statuses": dict(sorted(self.statuses.items())),
+            "failures": dict(self.counts.errors.most_common()),
+            "this_run": {
+                "studies": self.counts.now.total(),
+                "seconds": round(self.counts.seconds, 3),
+                "studies_per_second": round(self.counts.rate, 4),
+                "mean_seconds_by_stage": {
+                    stage: round(seconds / count, 4)
+                    for stage, seconds in sorted(self.counts.stages.items())
+                },
+            },
+        }
+
+
+def run_batch(
+    studies: Sequence[BatchStudy],
+    pipeline: ReportPipeline,
+    output: BatchOutput,
+    *,
+    prepare: Prepare,
+    askers: int,
+    stop: Stop,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Do what is left of a batch.
+
+    Args:
+        studies: of the input, with distinct ids.
+        pipeline: makes the predictions.
+        output: entered; its folder is ours.
+        prepare: the first half, as for `rag.batch.stages.run_stages`.
+        askers: threads of the second.
+        stop: ends the run early.
+        retry_failed: studies that failed before are done again.
+        progress: told after every study.
+
+    Raises:
+        BatchUsageError: the output holds something else than earlier runs of this batch.
+        OutputError: the disk is full; what was written stays.
+        BatchError: the model's servers are gone.
+    """
+    done = output.read_done()
+    if retry_failed:
+        logger.info("failed studies to be done again: %d", output.forget_failures(done))
+    _refuse_mixture(done, pipeline, output)
+    output.write_studies(studies)
+    left = [study for study in studies if study.study_id not in done.statuses]
+    counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
+    run = run_stages(
+        _asked(left, pipeline.retriever.store), pipeline, stop=stop, prepare=prepare, askers=askers
+    )
+    try:
+        with PredictionLog(output.predictions) as log:
+            started = time.perf_counter()
+            for prediction in run:
+                log.append(prediction)
+                done.note(prediction)
+                counts.now[prediction.status] += 1
+                counts.stages.update(prediction.seconds)
+                counts.seconds = time.perf_counter() - started
+                if progress:
+                    progress(counts)
+    finally:
+        stop.set()
+        summary = _summary(counts, studies, done)
+        with suppress(OutputError):  # the disk is full: that was said already
+            output.write_summary(summary.to_json())
+    return summary
+
+
+def _summary(counts: Counts, studies: Sequence[BatchStudy], done: Done) -> Summary:
+    statuses = Counter(
+        str(done.statuses[study.study_id]) for study in studies if study.study_id in done.statuses
+    )
+    return Summary(counts, statuses, left=len(studies) - statuses.total())
+
+
+def _asked(studies: Sequence[BatchStudy], store: ReportStore) -> Iterator[Study]:
+    """Studies as the pipeline takes them; what their paths name is never retrieved."""
+    for study in studies:
+        named = [store.studies_named_in(path) for path in (*study.paths, str(study.film))]
+        yield Study(
+            source=study.film,
+            name=study.name,
+            further=study.further,
+            study_id=study.study_id,
+            study_ids=frozenset({study.study_id}).union(*named),
+            patient_ids=study.patient_ids,
+            indication=study.indication,
+        )
+
+
+def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -> None:
+    """Predictions of two encoders, indexes or models must not lie in one file.
+
+    Raises:
+        BatchUsageError: names what has changed.
+    """
+    if not done.made_with:
+        return
+    begun = pipeline.begin(Study(b"", "")).latest
+    now = {name: str(getattr(begun, name)) for name in MADE_WITH}
+    changed = [
+        f"{name} was {done.made_with[name]!r} and is {now[name]!r}"
+        for name in MADE_WITH
+        if now[name] != done.made_with[name]
+    ]
+    if changed:
+        raise BatchUsageError(
+            f"{output.predictions} was made otherwise ({'; '.join(changed)}): choose another "
+            "output, or go back to what it was made with"
+        )

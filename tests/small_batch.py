@@ -1,0 +1,79 @@
+"""A small batch for tests: real store, real runner, a fake encoder, a fake model by URL.
+
+`run` is what a child process does, too, so that it can be killed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from fake_choosing_llm import MODEL
+from fake_encoder import FakeEncoder
+from PIL import Image
+
+from prompts.render import load_template
+from rag.batch.grouping import group_films
+from rag.batch.output import BatchOutput
+from rag.batch.runner import Summary, run_batch
+from rag.batch.sources import list_films
+from rag.batch.stages import Stop, threaded_prepare
+from rag.pipeline import ReportPipeline
+from rag.replicas import ReplicaPool
+from rag.retriever import ReportRetriever
+from rag.settings import LlmSettings
+from rag.store import SearchMode, open_store
+
+K = 4
+
+
+def draw_film(path: Path, number: int) -> Path:
+    """A small film of its own: a ramp with a number's worth of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(number).integers(0, 40, (40, 40))
+    ramp = np.linspace(0, 200, 1600).reshape(40, 40)
+    Image.fromarray((ramp + noise).astype(np.uint8)).save(path)
+    return path
+
+
+def draw_films(folder: Path, count: int) -> Path:
+    """Films f000.png, f001.png, ..."""
+    for number in range(count):
+        draw_film(folder / f"f{number:03d}.png", number)
+    return folder
+
+
+@contextmanager
+def small_pipeline(store: Path, *urls: str, patience: float = 5) -> Iterator[ReportPipeline]:
+    encoder = FakeEncoder()
+    settings = LlmSettings(url=urls[0], replicas=urls[1:], model=MODEL, retries=1)
+    with open_store(store, encoder=encoder, search=SearchMode.EXACT) as opened:
+        yield ReportPipeline(
+            encoder=encoder,
+            retriever=ReportRetriever(store=opened, encoder=encoder, k=K),
+            template=load_template("select_v1"),
+            llm=ReplicaPool.of(settings, most_at_once=8, patience_seconds=patience),
+        )
+
+
+def run(
+    source: Path,
+    output: Path,
+    *,
+    store: Path,
+    url: str,
+    retry_failed: bool = False,
+    patience: float = 5,
+    stop: Stop | None = None,
+) -> Summary:
+    """One whole run."""
+    with BatchOutput(output) as out, small_pipeline(store, url, patience=patience) as pipeline:
+        return run_batch(
+            group_films(list_films(source).films),
+            pipeline,
+            out,
+            prepare=threaded_prepare(pipeline, threads=2),
+            askers=8,
+            stop=stop or Stop(),
+            retry_failed=retry_failed,
+        )

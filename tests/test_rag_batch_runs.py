@@ -1,0 +1,309 @@
+"""A batch loses, doubles and halves nothing, whatever happens to it."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_choosing_llm
+import pytest
+import small_batch
+from fake_choosing_llm import ChoosingLlm
+from fake_encoder import FakeEncoder
+from small_batch import draw_film, draw_films
+from small_corpus import small_corpus
+
+from rag.batch.output import BatchOutput
+from rag.batch.stages import Stop
+from rag.errors import BatchError, BatchUsageError, OutputError
+from rag.index import build_index
+
+COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("store")
+    build_index(small_corpus(), FakeEncoder(), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_films(tmp_path_factory.mktemp("films"), COUNT)
+
+
+@pytest.fixture
+def llm() -> Iterator[ChoosingLlm]:
+    with fake_choosing_llm.serve() as server:
+        yield server
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+
+
+def without_times(output: Path) -> list[dict[str, Any]]:
+    """The file's content apart from order and timings."""
+    return sorted(
+        ({**line, "seconds": None} for line in lines(output)), key=lambda line: line["study_id"]
+    )
+
+
+def test_every_study_has_one_line(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    summary = small_batch.run(films, tmp_path / "out", store=store, url=llm.url)
+    assert summary.complete
+    assert summary.statuses == {"ok": COUNT}
+    assert sorted(line["study_id"] for line in lines(tmp_path / "out")) == [
+        f"f{number:03d}" for number in range(COUNT)
+    ]
+    written = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (written["studies"], written["left"], written["statuses"]) == (COUNT, 0, {"ok": COUNT})
+    assert (tmp_path / "out" / "studies.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_doing_it_again_does_nothing(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    before = (tmp_path / "predictions.jsonl").read_bytes()
+    asked = len(llm.prompts)
+    assert small_batch.run(films, tmp_path, store=store, url=llm.url).complete
+    assert (tmp_path / "predictions.jsonl").read_bytes() == before
+    assert len(llm.prompts) == asked
+
+
+def test_a_batch_gives_what_one_at_a_time_gives(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    with small_batch.small_pipeline(store, llm.url) as pipeline:
+        from rag.study import Study  # noqa: PLC0415
+
+        for line in lines(tmp_path)[:5]:
+            study = Study(films / line["file"], line["file"], study_id=line["study_id"])
+            alone = pipeline.invoke(study).to_json()
+            assert {**alone, "seconds": None} == {**line, "seconds": None}
+
+
+def test_failures_are_lines_and_can_be_done_again(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    folder = tmp_path / "in"
+    draw_films(folder, 4)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    summary = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url)
+    assert not summary.complete
+    assert summary.statuses == {"ok": 4, "failed": 2}
+    assert summary.counts.errors == {"ImageReadError": 2}
+    failed = {line["study_id"]: line for line in lines(tmp_path / "out") if line["error"]}
+    assert set(failed) == {"broken", "gone"}
+    assert all(line["reason"] for line in failed.values())
+
+    asked = len(llm.prompts)
+    assert not small_batch.run(folder, tmp_path / "out", store=store, url=llm.url).complete
+    assert len(llm.prompts) == asked, "failures are not done again unless one asks for it"
+
+    draw_film(folder / "broken.png", 77)
+    again = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url, retry_failed=True)
+    assert again.statuses == {"ok": 5, "failed": 1}
+    assert Counter(line["study_id"] for line in lines(tmp_path / "out")).most_common(1)[0][1] == 1
+
+
+def test_a_busy_server_slows_the_batch_and_loses_nothing(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    llm.seconds = 0.01
+    llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
+    summary = small_batch.run(films, tmp_path, store=store, url=llm.url, patience=60)
+    assert summary.counts.now.total() == COUNT
+    assert summary.statuses["ok"] >= COUNT - 2
+
+
+def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
+    tmp_path: Path, store: Path, films: Path
+) -> None:
+    with pytest.raises(BatchError, match="no model server"):
+        small_batch.run(films, tmp_path, store=store, url="http://127.0.0.1:9/v1", patience=0.5)
+    assert lines(tmp_path) == []
+    with fake_choosing_llm.serve() as llm:
+        assert small_batch.run(films, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
+
+
+def test_two_batches_on_one_output_are_refused(tmp_path: Path) -> None:
+    with (
+        BatchOutput(tmp_path),
+        pytest.raises(BatchUsageError, match=f"process {os.getpid()}"),
+        BatchOutput(tmp_path),
+    ):
+        pass
+    with BatchOutput(tmp_path):
+        pass
+
+
+def test_predictions_of_another_model_are_not_mixed(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(path.read_text().replace('"llm": "fake-model"', '"llm": "another"'))
+    with pytest.raises(BatchUsageError, match="llm was 'another' and is 'fake-model'"):
+        small_batch.run(films, tmp_path, store=store, url=llm.url)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[1]\n{}\n", "is a list"),
+        (b'{"study_id": "a"}\n', "other keys"),
+        (b"not json\n{}\n", "not JSON"),
+    ],
+)
+def test_a_file_of_something_else_is_not_touched(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_bytes(content)
+    with BatchOutput(tmp_path) as output, pytest.raises(BatchUsageError, match=words):
+        output.read_done()
+    assert path.read_bytes() == content
+
+
+def test_a_stop_finishes_what_is_under_way_and_begins_nothing(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    llm.seconds = 0.2
+    stop = Stop()
+
+    class EndedError(Exception):
+        pass
+
+    def end_soon(prompt: str) -> int:
+        if len(llm.prompts) == 6:
+            stop.set(EndedError())
+        return 200
+
+    llm.status = end_soon
+    with pytest.raises(EndedError):
+        small_batch.run(films, tmp_path, store=store, url=llm.url, stop=stop)
+    done = lines(tmp_path)
+    assert 0 < len(done) < COUNT
+    assert {line["status"] for line in done} == {"ok"}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["left"] == COUNT - len(done)
+    llm.status = lambda prompt: 200
+    assert small_batch.run(films, tmp_path, store=store, url=llm.url).complete
+
+
+def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(OutputError, match="cannot write"), BatchOutput(blocker / "out"):
+        pass
+
+
+def _full_disk(films: Path, output: Path, store: Path, url: str) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+    try:
+        small_batch.run(films, output, store=store, url=url)
+    except OutputError as error:
+        os._exit(33 if "larger than is allowed" in str(error) else 34)
+    os._exit(0)
+
+
+def test_a_full_disk_leaves_whole_lines(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    child = _children().Process(target=_full_disk, args=(films, tmp_path, store, llm.url))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 33
+    path = tmp_path / "predictions.jsonl"
+    assert path.read_bytes().endswith(b"\n")
+    assert 0 < len(lines(tmp_path)) < COUNT
+    assert small_batch.run(films, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
+
+
+def _child(films: Path, output: Path, store: Path, url: str, retry_failed: bool) -> None:
+    small_batch.run(films, output, store=store, url=url, retry_failed=retry_failed)
+    os._exit(0)
+
+
+def _children() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_batch"])
+    return context
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    """50 trials; in each the run is killed with SIGKILL until it gets through."""
+    small_batch.run(films, tmp_path / "whole", store=store, url=llm.url)
+    expected = without_times(tmp_path / "whole")
+    llm.seconds = 0.01
+    context = _children()
+    rng = random.Random(6)  # noqa: S311
+    kills = 0
+    for trial in range(50):
+        output = tmp_path / f"trial-{trial}"
+        for attempt in range(20):
+            child = context.Process(target=_child, args=(films, output, store, llm.url, False))
+            child.start()
+            child.join(rng.uniform(0.02, 0.7) if attempt < 6 else 60)
+            if child.exitcode is None:
+                os.kill(child.pid, signal.SIGKILL)
+                child.join()
+                kills += 1
+            elif child.exitcode == 0:
+                break
+        assert without_times(output) == expected, f"trial {trial}"
+    assert kills >= 50
+
+
+@pytest.mark.slow
+def test_killed_while_failures_are_done_again(
+    tmp_path: Path, store: Path, llm: ChoosingLlm
+) -> None:
+    folder = draw_films(tmp_path / "in", 12)
+    for number in range(6):
+        (folder / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    small_batch.run(folder, tmp_path / "out", store=store, url=llm.url)
+    for number in range(6):
+        draw_film(folder / f"x{number}.png", 100 + number)
+    rng = random.Random(7)  # noqa: S311
+    context = _children()
+    for _ in range(8):
+        child = context.Process(
+            target=_child, args=(folder, tmp_path / "out", store, llm.url, True)
+        )
+        child.start()
+        child.join(rng.uniform(0.05, 0.5))
+        if child.exitcode is None:
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
+    summary = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url, retry_failed=True)
+    assert summary.statuses == {"ok": 18}
+    assert len(lines(tmp_path / "out")) == 18
+
+
+def test_work_goes_on_side_by_side(
+    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+) -> None:
+    llm.seconds = 0.1
+    started = time.perf_counter()
+    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    assert time.perf_counter() - started < 0.6 * COUNT * llm.seconds
+    assert llm.most > 3
