@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,7 +302,5 @@ def test_work_goes_on_side_by_side(
     tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
 ) -> None:
     llm.seconds = 0.1
-    started = time.perf_counter()
     small_batch.run(films, tmp_path, store=store, url=llm.url)
-    assert time.perf_counter() - started < 0.6 * COUNT * llm.seconds
     assert llm.most > 3
