@@ -1,0 +1,142 @@
+"""Drafts of the validation studies under different settings: the runs behind docs/retrieval.md.
+
+    python benchmarks/drafting.py --out out/drafting [--arms shipped,no-labels] [--data FOLDER]
+
+Makes a store of the training reports only, drafts every validation study once an arm, and writes
+``<out>/<arm>.jsonl``; a run that was cut goes on where it was. Score and compare them with
+
+    cxr-rag eval score out/drafting/shipped.jsonl --references $CXR_DATA/openi/studies.jsonl \\
+        --split val --train $CXR_DATA/openi/studies.jsonl --train-split train --out out/score/shipped
+    cxr-rag eval compare out/score/shipped out/score/no-labels
+
+Arms named ``first`` ask no language model: the first option of every slot is taken. The others need
+the server of ``llm.url``.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from encoders.eclip import load_encoder
+from encoders.training.data import Study as Film
+from encoders.training.data import clean, read_openi
+from prompts.render import load_template
+from rag.corpus.openi import read_openi as read_reports
+from rag.grounding.sanitise import screen_report
+from rag.index import build_index
+from rag.label_head import load_label_head
+from rag.llm import ChatClient, Completion, Messages
+from rag.pipeline import LanguageModel, ReportPipeline
+from rag.predictions import PredictionLog, read_lines
+from rag.retriever import ReportRetriever
+from rag.settings import RetrievalSettings, load_settings
+from rag.store import SearchMode, open_store
+from rag.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to draft."""
+
+    retrieval: dict[str, Any] = field(default_factory=dict)
+    labels: bool = True
+    template: str = "select_v1"
+    asks: bool = False
+
+
+NEAREST = {"agreement": 0.0, "cover_expected": False}
+ARMS = {
+    "shipped": Arm(asks=True),
+    "first": Arm(),
+    "no-labels": Arm(labels=False),
+    "slots-only": Arm(NEAREST),
+    "no-agreement": Arm({"agreement": 0.0}),
+    "no-cover": Arm({"cover_expected": False}),
+    "agreement-.02": Arm({"agreement": 0.02}),
+    "agreement-.1": Arm({"agreement": 0.1}),
+    "k3": Arm({"k": 3}),
+    "k8": Arm({"k": 8}),
+    "k12": Arm({"k": 12}),
+    "pool-20": Arm({"pool": 20}),
+    "pool-200": Arm({"pool": 200}),
+    "mmr-.8": Arm({"relevance": 0.8}),
+    "drop-.1": Arm({"drop": 0.1}),
+    "free-text": Arm(template="write_v1", asks=True),
+}
+
+
+class FirstOption:
+    """No language model: answers with the first option of every slot of the schema."""
+
+    model = "first option"
+
+    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
+        """The first id of every enum."""
+        answer = {name: slot["enum"][0] for name, slot in schema["properties"].items()}
+        return Completion(json.dumps(answer), self.model, 0, 0, 0.0)
+
+    def stream(
+        self, messages: Messages, *, schema: dict[str, Any]
+    ) -> Iterator[tuple[str, Completion | None]]:
+        """The same, at once."""
+        whole = self.ask(messages, schema=schema)
+        yield whole.text, whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
+    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--limit", type=int, default=None, help="only the first N studies")
+    chosen = parser.parse_args()
+    encoder = load_encoder()
+    collection = clean(read_openi(chosen.data))
+    kept = frozenset(study.study_id for study in collection.train)
+    reports = read_reports()
+    others = frozenset(r.study_id for r in reports.records) - kept
+    store_dir = chosen.out / "store"
+    build_index(reports, encoder, store_dir, exclude=others, screens=(screen_report,))
+    for name in chosen.arms.split(","):
+        with open_store(store_dir, encoder=encoder, search=SearchMode.EXACT) as store:
+            arm = ARMS[name]
+            pipeline = ReportPipeline(
+                encoder=encoder,
+                retriever=ReportRetriever(
+                    store=store, encoder=encoder, settings=RetrievalSettings(**arm.retrieval)
+                ),
+                template=load_template(arm.template),
+                llm=_model(arm),
+                label_head=load_label_head(encoder.encoder_id) if arm.labels else None,
+            )
+            draft_all(pipeline, collection.val[: chosen.limit], chosen.out / f"{name}.jsonl", name)
+
+
+def draft_all(pipeline: ReportPipeline, films: tuple[Film, ...], path: Path, name: str) -> None:
+    """Append a prediction for each study that has none yet."""
+    done = {line.values["study_id"] for line in read_lines(path)} if path.exists() else set()
+    with PredictionLog(path) as log:
+        for film in track(films, description=name):
+            if film.study_id not in done:
+                study = Study(
+                    source=film.frontals[0],
+                    name=film.frontals[0].name,
+                    study_id=film.study_id,
+                    study_ids=frozenset([film.study_id]),
+                )
+                log.append(pipeline.invoke(study))
+
+
+def _model(arm: Arm) -> LanguageModel:
+    return ChatClient(load_settings("cpu").llm) if arm.asks else FirstOption()
+
+
+if __name__ == "__main__":
+    main()
