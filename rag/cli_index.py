@@ -47,6 +47,7 @@ def index(
     from rag.corpus.own import read_collection  # noqa: PLC0415
     from rag.grounding.sanitise import screen_report  # noqa: PLC0415
     from rag.index import build_index  # noqa: PLC0415
+    from rag.privacy.reports import screen_identifiers  # noqa: PLC0415
     from rag.progress import progress_bars  # noqa: PLC0415
 
     settings = _settings(config)
@@ -63,7 +64,7 @@ def index(
             load_encoder(settings),
             settings.index_dir,
             exclude=excluded,
-            screens=(screen_report,),
+            screens=(screen_identifiers, screen_report),
             replace=replace,
             progress=progress,
         )
