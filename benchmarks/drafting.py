@@ -3,13 +3,14 @@
     python benchmarks/drafting.py --out out/drafting [--arms shipped,no-labels] [--data FOLDER]
 
 Makes a store of the training reports only, drafts every validation study once an arm, and writes
-``<out>/<arm>.jsonl``; a run that was cut goes on where it was. Score and compare them with
+``<out>/<arm>.jsonl``; a run that was cut goes on where it was. Then, with ``S`` for
+``$CXR_DATA/openi/studies.jsonl``:
 
-    cxr-rag eval score out/drafting/shipped.jsonl --references $CXR_DATA/openi/studies.jsonl \\
-        --split val --train $CXR_DATA/openi/studies.jsonl --train-split train --out out/score/shipped
+    cxr-rag eval score out/drafting/shipped.jsonl --references S --split val --train S
+        --train-split train --out out/score/shipped
     cxr-rag eval compare out/score/shipped out/score/no-labels
 
-Arms named ``first`` ask no language model: the first option of every slot is taken. The others need
+Arms that do not ask take the first option of every slot, without a language model; the others need
 the server of ``llm.url``.
 """
 
