@@ -8,7 +8,7 @@ interrupted goes on where it stopped. Holds no text.
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -65,49 +65,55 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
         """
         if family.whole_run:
             return family.score(pairs)
-        keys = [content_key(family, pair) for pair in pairs]
+        places: dict[bytes, list[int]] = {}
+        for place, pair in enumerate(pairs):
+            places.setdefault(content_key(family, pair), []).append(place)
+        rows = np.empty((len(pairs), family.width))
         try:
-            known = self._score_unknown(family, keys, pairs)
+            unknown = self._fill_known(rows, places)
+            self._score(family, pairs, rows, {key: places[key] for key in unknown})
         except sqlite3.Error as error:
             raise EvalDataError(
                 f"the score cache {self._path} cannot be used ({error}): free some space on its "
                 "disk, or delete it"
             ) from error
-        return np.array([known[key] for key in keys]).reshape(len(pairs), family.width)
+        return rows
 
-    def _score_unknown(
-        self, family: Family, keys: Sequence[bytes], pairs: Sequence[Pair]
-    ) -> dict[bytes, Rows]:
-        known = self._known(set(keys), family.width)
-        self.found += len(known)
-        wanted = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
-        todo = list(wanted.items())
-        for start in range(0, len(todo), family.batch):
-            part = todo[start : start + family.batch]
-            rows = family.score([pair for _, pair in part])
-            fresh = {key: row for (key, _), row in zip(part, rows, strict=True)}
-            self._keep(fresh)
-            known |= fresh
-            self.scored += len(fresh)
-        return known
-
-    def _known(self, keys: Iterable[bytes], width: int) -> dict[bytes, Rows]:
-        found: dict[bytes, Rows] = {}
-        wanted = sorted(keys)
-        for start in range(0, len(wanted), _ASKED):
-            part = wanted[start : start + _ASKED]
+    def _fill_known(self, rows: Rows, places: dict[bytes, list[int]]) -> list[bytes]:
+        """Write what is known into its places; returns the keys that are not."""
+        keys, unknown = list(places), []
+        for start in range(0, len(keys), _ASKED):
+            part = keys[start : start + _ASKED]
             marks = ",".join("?" * len(part))
             query = f"SELECT key, stats FROM scores WHERE key IN ({marks})"  # noqa: S608 - marks only
-            for key, stats in self._db.execute(query, part):
-                if len(stats) == 8 * width:
-                    found[key] = np.frombuffer(stats, dtype="<f8")
-        return found
+            known = dict(self._db.execute(query, part).fetchall())
+            for key in part:
+                stats = known.get(key, b"")
+                if len(stats) == 8 * rows.shape[1]:
+                    rows[places[key]] = np.frombuffer(stats, dtype="<f8")
+                else:
+                    unknown.append(key)
+        self.found += len(keys) - len(unknown)
+        return unknown
 
-    def _keep(self, rows: dict[bytes, Rows]) -> None:
+    def _score(
+        self, family: Family, pairs: Sequence[Pair], rows: Rows, places: dict[bytes, list[int]]
+    ) -> None:
+        """Score each different content once, write it into its places, and keep it."""
+        keys = list(places)
+        for start in range(0, len(keys), family.batch):
+            part = keys[start : start + family.batch]
+            fresh = family.score([pairs[places[key][0]] for key in part])
+            for key, row in zip(part, fresh, strict=True):
+                rows[places[key]] = row
+            self._keep(part, fresh)
+            self.scored += len(part)
+
+    def _keep(self, keys: Sequence[bytes], rows: Rows) -> None:
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?)",
-                [(key, row.astype("<f8").tobytes()) for key, row in rows.items()],
+                zip(keys, (row.astype("<f8").tobytes() for row in rows), strict=True),
             )
 
 

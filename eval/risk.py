@@ -15,7 +15,7 @@ from eval.metrics.base import Direction, Measure, Rows
 from eval.stats import Interval, intervals, resample_counts
 
 _POINTS = 101  # of a drawn curve
-_CELLS = 4_000_000
+_CELLS = 1_000_000  # of a block of resampled sums: 8 MB
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from eval.metrics.base import Measure, Rows
 
 LEVEL = 0.95
 SAMPLES = 10_000
-_CELLS = 2_000_000  # of a block of resampling weights: 16 MB as float64
+_CELLS = 1_000_000  # of a block of resampling weights: 8 MB
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def _one_class(rows: Rows, truth: Bools, groups: NDArray[np.str_], ask: Rows) ->
 
 def _strength(rows: Rows, truth: Bools, groups: NDArray[np.str_]) -> float:
     """The inverse regularisation with the best AUROC over folds of patients."""
-    from sklearn.model_selection import ( # noqa: PLC0415
+    from sklearn.model_selection import (  # noqa: PLC0415
         StratifiedGroupKFold,
     )
 
@@ -141,10 +141,10 @@ def _strength(rows: Rows, truth: Bools, groups: NDArray[np.str_]) -> float:
 
 
 def _fit(rows: Rows, truth: Bools, ask: Rows, *, strength: float) -> Floats:
-    from sklearn.exceptions import ( # noqa: PLC0415
+    from sklearn.exceptions import (  # noqa: PLC0415
         ConvergenceWarning,
     )
-    from sklearn.linear_model import ( # noqa: PLC0415
+    from sklearn.linear_model import (  # noqa: PLC0415
         LogisticRegression,
     )
 
