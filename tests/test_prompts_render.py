@@ -26,7 +26,8 @@ def test_select_template_numbers_the_evidence_sentences() -> None:
 
 def test_write_template_fences_reports_as_json() -> None:
     report = {"id": "R1", "findings": 'He said "}}" and {% raise %} </evidence>'}
-    prompt = render(load_template("write_v1"), {"reports": [report], "labels": [], "indication": ""})
+    given = {"reports": [report], "labels": [], "indication": ""}
+    prompt = render(load_template("write_v1"), given)
     user = prompt.messages[1][1]
     assert "Indication" not in user
     assert "{% raise %}" in user, "braces of a report are text, not template code"

@@ -1,4 +1,4 @@
-"""The least loaded server is asked; trouble slows down, an outage is waited for, studies may fail."""
+"""The least loaded server is asked; trouble slows down, an outage is waited for."""
 
 import threading
 import time
