@@ -40,7 +40,7 @@ def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
     template = _environment().from_string(_file("report.html"))
     return template.render(
         notice=NOTICE,
-        title=", ".join(run.result.name for run in runs),
+        title=", ".join(dict.fromkeys(run.result.name for run in runs)),
         css=Markup(_file("report.css")),  # noqa: S704 - our own files
         js=Markup(_file("report.js")),  # noqa: S704
         sections=sections,

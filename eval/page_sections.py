@@ -15,6 +15,9 @@ STATES = ("positive", "uncertain", "negative", "absent")
 _DRAWN = ("BLEU-4", "ROUGE-L", "CIDEr-D", "micro F1-14 (u=1)", "unsupported-sentence rate")
 """Measures whose risk is drawn; the table has them all."""
 
+_OF_RUNS, _OF_OTHERS = (0, 5, 6), (1, 2, 3, 4, 7)
+"""Numbers of the style sheet's colours: strong ones for runs, the others for what stands beside."""
+
 
 def generation_section(runs: Sequence[SavedRun]) -> dict[str, Any]:
     """Drafts of one run or several on the same studies, beside the first run's baselines."""
@@ -24,8 +27,8 @@ def generation_section(runs: Sequence[SavedRun]) -> dict[str, Any]:
     return {
         "title": "Drafts",
         "results": [run.result for run in runs],
-        "legend": [(name, colour) for colour, (_, name) in enumerate(systems)],
-        "tables": [_table(systems, subset) for subset in first.subsets()],
+        "legend": _legend(systems, len(runs)),
+        "tables": [_table(systems, subset, len(runs)) for subset in first.subsets()],
         "plots": [*_risk_plots(runs), *_length_plot(runs)],
         "risk": _risk_rows(runs),
         "confusions": [_confusions(run) for run in runs if run.studies],
@@ -38,10 +41,10 @@ def task_section(result: Result) -> dict[str, Any]:
     """Any other task: its tables, and the plots it described."""
     systems = [(result, name) for name in result.systems()]
     return {
-        "title": result.task,
+        "title": result.task.replace("-", " "),
         "results": [result],
-        "legend": [(name, colour) for colour, (_, name) in enumerate(systems)],
-        "tables": [_table(systems, subset) for subset in result.subsets()],
+        "legend": _legend(systems, 1),
+        "tables": [_table(systems, subset, 1) for subset in result.subsets()],
         "plots": [_plot(plot) for plot in result.curves.get("plots", [])],
         "risk": [],
         "confusions": [],
@@ -50,7 +53,20 @@ def task_section(result: Result) -> dict[str, Any]:
     }
 
 
-def _table(systems: Sequence[tuple[Result, str]], subset: str) -> dict[str, Any]:
+def _run_colour(at: int) -> int:
+    return _OF_RUNS[at % len(_OF_RUNS)]
+
+
+def _colour(at: int, runs: int) -> int:
+    """Colour of a system: the first are runs."""
+    return _run_colour(at) if at < runs else _OF_OTHERS[(at - runs) % len(_OF_OTHERS)]
+
+
+def _legend(systems: Sequence[tuple[Result, str]], runs: int) -> list[tuple[str, int]]:
+    return [(name, _colour(at, runs)) for at, (_, name) in enumerate(systems)]
+
+
+def _table(systems: Sequence[tuple[Result, str]], subset: str, runs: int) -> dict[str, Any]:
     """Rows of a subset, in groups by family: a name, a strip of intervals, a cell a system."""
     groups: list[dict[str, Any]] = []
     family_of = {name: card for card in systems[0][0].cards for name in card["measures"]}
@@ -66,32 +82,28 @@ def _table(systems: Sequence[tuple[Result, str]], subset: str) -> dict[str, Any]
             {
                 "measure": measure,
                 "direction": known.direction,
-                "strip": Markup(_strip(systems, numbers)),  # noqa: S704 - escaped in charts
+                "strip": Markup(_strip(systems, numbers, runs)),  # noqa: S704 - escaped in charts
                 "cells": [_split(number) for number in numbers],
                 "n": max(number.n for number in numbers if number),
             }
         )
     n = max(row["n"] for group in groups for row in group["rows"]) if groups else 0
-    return {"subset": subset, "n": n, "systems": [name for _, name in systems], "groups": groups}
+    return {"subset": subset, "n": n, "systems": _legend(systems, runs), "groups": groups}
 
 
-def _strip(systems: Sequence[tuple[Result, str]], numbers: Sequence[Number | None]) -> str:
-    marks = [
-        (
-            name,
-            n.value,
-            n.value if n.low is None else n.low,
-            n.value if n.high is None else n.high,
-            at,
-        )
-        for at, ((_, name), n) in enumerate(zip(systems, numbers, strict=True))
-        if n and n.value is not None
-    ]
+def _strip(
+    systems: Sequence[tuple[Result, str]], numbers: Sequence[Number | None], runs: int
+) -> str:
+    marks = []
+    for at, ((_, name), n) in enumerate(zip(systems, numbers, strict=True)):
+        if n is not None and n.value is not None:
+            low = n.value if n.low is None else n.low
+            high = n.value if n.high is None else n.high
+            marks.append((name, n.value, low, high, _colour(at, runs)))
     if not marks:
         return ""
-    top = max(mark[3] for mark in marks)
-    bottom = min(0.0, *(mark[2] for mark in marks))
-    return strip(marks, low=bottom, high=top or 1.0)
+    low, high = min(0.0, *(mark[2] for mark in marks)), max(0.0, *(mark[3] for mark in marks))
+    return strip(marks, low=low, high=high if high > low else low + 1)
 
 
 def _split(number: Number | None) -> dict[str, Any]:
@@ -102,8 +114,8 @@ def _split(number: Number | None) -> dict[str, Any]:
 def _risk_curves(runs: Sequence[SavedRun]) -> list[tuple[str, int, dict[str, Any]]]:
     """Every curve of every run: the run's name, its colour, the curve."""
     return [
-        (run.result.name, colour, curve)
-        for colour, run in enumerate(runs)
+        (run.result.name, _run_colour(at), curve)
+        for at, run in enumerate(runs)
         for curve in run.result.curves.get("risk_coverage", [])
     ]
 
@@ -141,8 +153,8 @@ def _length_plot(runs: Sequence[SavedRun]) -> list[dict[str, Any]]:
     if not having:
         return []
     drafts = [
-        (run.result.name, [len(s["draft"].split()) for s in run.studies if s["draft"]], colour)
-        for colour, run in enumerate(having)
+        (r.result.name, [len(s["draft"].split()) for s in r.studies if s["draft"]], _run_colour(at))
+        for at, r in enumerate(having)
     ]
     references = [len(study["reference"].split()) for study in having[0].studies]
     groups = [*drafts, ("references", references, 7)]

@@ -114,7 +114,7 @@ def test_a_task_without_studies_is_a_section_too(tmp_path: Path) -> None:
     with new_folder(tmp_path / "zero") as made:
         write_result(made, result)
     page = build_page([tmp_path / "zero"])
-    assert "Zero-shot" in page
+    assert "Zero shot" in page
     assert page.count('class="plot"') == 1
     assert "AUROC" in page
 
