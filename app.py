@@ -1,169 +1,70 @@
-"""The reading room: one page, a film in, a cited draft out. Puts panels together; no model code.
+"""The reading room: a film in, a cited draft out. Puts the page together and serves it.
 
-All state of a reader is in ``gr.State``; nothing of a study is kept on an object that sessions
-share. The server listens on the loopback address only, makes no outside request, and deletes
-uploads after a while.
+All state of a reader is in a session; nothing of a study is kept on an object that sessions share.
+The server listens on the loopback address unless it is told otherwise, makes no outside request,
+and deletes what readers bring after a while.
 """
 
-import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
 
-from encoders.image_io import ImageReadError, read_image
 from encoders.phantom import Finding, write_phantom_dicom
-from rag.export import as_text
+from rag.audit import AuditLog
 from rag.pipeline import ReportPipeline
-from rag.prediction import Prediction
-from rag.schema import Status
-from rag.settings import PageSettings
-from rag.study import Study
+from rag.settings import Settings
 from reading_room import strings
-from reading_room.draft_panel import draft_html
-from reading_room.evidence_panel import evidence_html
-from reading_room.film_panel import film_picture
-from reading_room.provenance_panel import provenance_html
+from reading_room.api import Drafter
+from reading_room.desk import Desk
+from reading_room.page import Events, lay_out
+from reading_room.server import listening, make_server
+from reading_room.shelf import Shelf
 
-STATIC = Path(__file__).parent / "reading_room" / "static"
 
-
-def build_app(pipeline: ReportPipeline, settings: PageSettings) -> gr.Blocks:
+def build_app(desk: Desk, settings: Settings, *, shelf: Shelf) -> gr.Blocks:
     """The page around one pipeline."""
-    attribution = pipeline.retriever.store.attribution
-    seconds = settings.delete_uploads_after_seconds
-
-    def show_film(upload: str | None) -> Any:
-        return film_picture(_read(upload)) if upload else None
-
-    def draft(upload: str | None, indication: str) -> Iterator[tuple[Any, ...]]:
-        if not upload:
-            raise gr.Error(strings.NO_FILM, print_exception=False)
-        for prediction in pipeline.stream(_study(pipeline, Path(upload), indication)):
-            yield _panels(prediction, attribution)
-
     page: gr.Blocks
-    with gr.Blocks(title=strings.TITLE, delete_cache=(seconds, seconds)) as page:
-        gr.HTML(f'<h1>{strings.TITLE}</h1><div class="banner">{strings.BANNER}</div>')
-        with gr.Row():
-            with gr.Column(scale=4):
-                upload = gr.File(label=strings.UPLOAD, elem_id="upload", height=120)
-                example = gr.Button(strings.EXAMPLE, size="sm", elem_id="example")
-                film = gr.Image(
-                    label=strings.FILM,
-                    format="png",
-                    interactive=False,
-                    elem_id="film",
-                    height=560,
-                    buttons=["fullscreen"],
-                )
-                indication = gr.Textbox(label=strings.INDICATION, max_length=500)
-                with gr.Row():
-                    start = gr.Button(strings.DRAFT_BUTTON, variant="primary", elem_id="draft-it")
-                    stop = gr.Button(strings.STOP_BUTTON)
-            with gr.Column(scale=4):
-                draft_panel = gr.HTML(draft_html(None), elem_id="draft")
-                text = gr.Textbox(
-                    label=strings.TEXT, lines=6, buttons=["copy"], elem_id="text", visible=False
-                )
-                with gr.Row():
-                    as_text_file = gr.DownloadButton(strings.DOWNLOAD_TEXT, interactive=False)
-                    as_json_file = gr.DownloadButton(strings.DOWNLOAD_JSON, interactive=False)
-                with gr.Accordion(strings.PROVENANCE, open=False):
-                    provenance = gr.HTML()
-            with gr.Column(scale=5):
-                gr.HTML(f"<h2>{strings.EVIDENCE}</h2>")
-                evidence = gr.HTML(evidence_html(None, attribution=attribution), elem_id="evidence")
-
-        outputs = [draft_panel, evidence, provenance, text, as_text_file, as_json_file]
-        upload.change(show_film, upload, film, show_progress="minimal")
-        example.click(_example_film, None, upload)
-        run = start.click(draft, [upload, indication], outputs, concurrency_limit=2)
-        stop.click(None, cancels=[run])
+    with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
+        parts = lay_out(settings.page)
+        Events(desk, parts).connect(settings.page, lambda: example_film(shelf))
     return page
 
 
-def serve(pipeline: ReportPipeline, settings: PageSettings, *, say: Callable[[str], None]) -> None:
+def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted."""
-    page = build_app(pipeline, settings)
-    _, address, _ = page.queue(max_size=32).launch(
-        server_name=settings.host,
-        server_port=settings.port,
-        max_file_size=f"{settings.max_upload_mb}mb",
-        allowed_paths=[],
-        share=False,
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        quiet=True,
-        footer_links=["api"],
-        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        css_paths=[STATIC / "page.css"],
-        js="() => document.body.classList.add('dark')",
-        prevent_thread_lock=True,
+    page = settings.page
+    shelf = Shelf(
+        settings.home / "page" / str(page.port), keep_seconds=page.delete_uploads_after_seconds
     )
-    say(f"the reading room is open at {address} (Ctrl-C ends it)")
+    os.environ["GRADIO_TEMP_DIR"] = str(shelf.folder / "uploads")
+    audit = AuditLog(settings.audit_file) if page.audit else None
     try:
-        threading.Event().wait()
+        desk = Desk(pipeline, shelf=shelf, audit=audit)
+        blocks = build_app(desk, settings, shelf=shelf)
+        drafter = Drafter(pipeline, at_once=page.drafts_at_once, audit=audit)
+        server = make_server(blocks, page, shelf=shelf, drafter=drafter)
+        shelf.sweep_now_and_then()
+        with listening(server, host=page.host, port=page.port) as address:
+            say(f"the reading room is open at {address} (Ctrl-C ends it)")
+            threading.Event().wait()
     finally:
-        page.close(verbose=False)
+        shelf.close()
 
 
-def _read(upload: str) -> Any:
-    try:
-        return read_image(Path(upload), name=Path(upload).name)
-    except ImageReadError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def _study(pipeline: ReportPipeline, path: Path, indication: str) -> Study:
-    studies = pipeline.retriever.store.studies_named_in(path)
-    return Study(source=path, name=path.name, study_ids=studies, indication=indication.strip())
-
-
-def _panels(prediction: Prediction, attribution: str) -> tuple[Any, ...]:
-    """Values of the output components for one snapshot."""
-    shown = (
-        draft_html(prediction),
-        evidence_html(prediction, attribution=attribution),
-        provenance_html(prediction),
-    )
-    if prediction.status is Status.RUNNING:
-        quiet = gr.DownloadButton(interactive=False)
-        return (*shown, gr.Textbox(visible=False), quiet, quiet)
-    text = as_text(prediction)
-    folder = Path(mkdtemp(prefix="draft-", dir=_cache()))
-    (folder / "draft.txt").write_text(text, encoding="utf-8")
-    (folder / "draft.json").write_text(json.dumps(prediction.to_json(), indent=1), encoding="utf-8")
-    return (
-        *shown,
-        gr.Textbox(value=text, visible=True),
-        gr.DownloadButton(value=folder / "draft.txt", interactive=True),
-        gr.DownloadButton(value=folder / "draft.json", interactive=True),
-    )
-
-
-def _cache() -> Path:
-    from gradio.utils import get_upload_folder  # noqa: PLC0415
-
-    folder = Path(get_upload_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _example_film() -> str:
+def example_film(shelf: Shelf) -> Path:
     """The phantom as an upload of this reader's own; drawn once, which takes some seconds."""
-    folder = Path(mkdtemp(prefix="phantom-", dir=_cache()))
-    path = folder / "phantom.dcm"
+    uploads = shelf.folder / "uploads"
+    uploads.mkdir(exist_ok=True)
+    path = Path(mkdtemp(prefix="phantom-", dir=uploads)) / "phantom.dcm"
     path.write_bytes(_phantom())
-    return str(path)
+    return path
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csc_array  # type: ignore[import-untyped]
+from scipy.sparse import csc_array
 
 from eval.references import References
 from eval.studies import Pair, Scope

@@ -1,4 +1,4 @@
-"""The command line: `cxr-rag demo | index | query | generate | batch | eval | doctor`.
+"""The command line: `cxr-rag demo | index | query | generate | batch | eval | doctor | ...`.
 
 Exit codes: 0 everything done, 1 a bug of ours, 2 wrong usage or settings, 3 a study, a store or a
 server failed (said in one line). Heavy modules are imported inside the commands, so that `--help`
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eval.cli import app as eval_app
-from rag import cli_batch, cli_index
+from rag import cli_audit, cli_batch, cli_index
 from rag.errors import CxrRagError, SettingsError
 from rag.schema import NOTICE
 
@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_index.app, name="index")
 app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers with intervals.")
+app.add_typer(cli_audit.app, name="audit")
+app.command()(cli_audit.replay)
 app.command()(cli_batch.batch)
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]

@@ -30,7 +30,7 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
 
     Args:
         settings: where the page, the model and the store are.
-        open_page: called with the pipeline and the page's settings; returns when the page closes.
+        open_page: called with the pipeline and the settings; returns when the page closes.
         say: told what happens, a line at a time.
 
     Raises:
@@ -47,7 +47,7 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
         running.enter_context(serve_store(settings.index_dir))
         pipeline = running.enter_context(open_pipeline(settings, encoder))
         llm.wait()
-        open_page(pipeline, page, say=say)
+        open_page(pipeline, settings, say=say)
 
 
 def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> None:

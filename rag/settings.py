@@ -107,9 +107,10 @@ class PageSettings(_Section):
         delete_uploads_after_seconds: uploads, drafts and exports are gone after this.
         drafts_at_once: how many are made side by side; the rest wait and see their place.
         requests_per_minute: of one reader or address; more are answered with 429.
-        users: file of "name:hash" lines for a login form (`cxr-rag hash-password`); None: no login.
+        users: file of names and password hashes (`python -m reading_room.login`); None: no login.
         user_header: header in which a reverse proxy names the reader, e.g. "X-Remote-User".
         trusted_proxies: addresses that header is believed from.
+        hosts: further names the page is called by, e.g. behind a reverse proxy.
         audit: whether every draft, edit and signature goes to the audit record.
     """
 
@@ -122,6 +123,7 @@ class PageSettings(_Section):
     users: Path | None = None
     user_header: str = ""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    hosts: tuple[str, ...] = ()
     audit: bool = True
 
 

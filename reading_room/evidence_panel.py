@@ -1,73 +1,147 @@
-"""The retrieved reports as cards: verbatim text, similarity, and which sentences cite them."""
+"""The retrieved reports as cards: verbatim text, similarity, what they share with the draft.
 
+Owns what stands in the panel; ``static/evidence.js`` makes it answer to mouse and keys.
+"""
+
+from collections.abc import Sequence
 from html import escape
 
 from rag.language.sentences import without_list_number
 from rag.prediction import Prediction
-from rag.schema import Hit, ReportRecord, Section
+from rag.report import Line, Report
+from rag.schema import Hit, ReportRecord, Section, Span
 from reading_room import strings
+from reading_room.comparison import Comparison, compare, sentences_of
 from reading_room.draft_panel import anchor
 
 
-def evidence_html(prediction: Prediction | None, *, attribution: str) -> str:
+def evidence_html(
+    prediction: Prediction | None,
+    report: Report | None = None,
+    *,
+    attribution: str,
+    ruled_out: frozenset[str] = frozenset(),
+) -> str:
     """HTML of the evidence; sentences that the draft rests on are marked in their reports.
 
     Args:
         prediction: the state of the study, or None for an empty page.
+        report: the draft in its reader's hands; without one, the prediction's own draft counts.
         attribution: licence line of the collection, shown under the cards.
+        ruled_out: reports the reader called irrelevant.
     """
     if prediction is None or not prediction.hits:
         return f'<div class="hint">{strings.WAITING_EVIDENCE}</div>'
-    cards = "".join(_card(hit, prediction) for hit in prediction.hits)
+    report = report or Report.of(prediction.draft)
+    locked = report.signature is not None
+    cards = "".join(_card(hit, report, ruled_out, locked=locked) for hit in prediction.hits)
     return (
-        f'<div class="evidence">{cards}<p class="licence">{escape(attribution)} '
-        f"{strings.VERBATIM}</p></div>"
+        f'<div class="evidence">{_again(ruled_out, locked=locked)}{cards}'
+        f'<p class="licence">{escape(attribution)} {strings.VERBATIM}</p></div>'
     )
 
 
-def _card(hit: Hit, prediction: Prediction) -> str:
+def _again(ruled_out: frozenset[str], *, locked: bool) -> str:
+    if not ruled_out or locked:
+        return ""
+    text = strings.DRAFT_AGAIN.format(len(ruled_out))
+    return f'<button type="button" class="again" data-act="again">{text}</button>'
+
+
+def _card(hit: Hit, report: Report, ruled_out: frozenset[str], *, locked: bool) -> str:
     record = hit.record
-    quoted, citing = _citations(prediction, record.report_id)
-    sections = "".join(_section(record, section, quoted) for section in Section)
-    cited = f"cited by {', '.join(citing)}" if citing else strings.NOT_CITED
-    seen = strings.COPIES.format(hit.copies) if hit.copies > 1 else ""
-    width = max(0, min(100, round(100 * hit.similarity)))
+    lines = [line for line in report.lines if record.report_id in line.sources]
+    out = record.report_id in ruled_out
+    sections = "".join(_section(record, section, lines, locked=locked) for section in Section)
     return (
-        f'<article class="card" id="{anchor(record.report_id)}" tabindex="-1">'
-        f'<header><span class="rank">{hit.rank}</span> <b>{escape(record.report_id)}</b>'
-        f'<span class="similarity" title="cosine similarity of film and report">'
-        f'<span class="bar" style="width:{width}%"></span><span>{hit.similarity:.3f}</span></span>'
-        f'<span class="copies">{seen}</span><span class="cited">{cited}</span></header>'
-        f"{sections}</article>"
+        f'<article class="card{" out" if out else ""}" id="{anchor(record.report_id)}" '
+        f'tabindex="-1" aria-label="{strings.REPORT} {escape(record.report_id)}">'
+        f"{_header(hit, report, lines, out=out, locked=locked)}{sections}"
+        f"{_comparison(record, report)}</article>"
     )
 
 
-def _citations(prediction: Prediction, report_id: str) -> tuple[set[str], list[str]]:
-    """Texts of the draft that cite a report, and their places, as F2 or I1."""
-    texts: set[str] = set()
-    places: list[str] = []
-    for section in Section:
-        for number, sentence in enumerate(prediction.draft.section(section), 1):
-            if report_id in sentence.sources:
-                texts.add(_plain(sentence.text))
-                places.append(f"{section.value[0].upper()}{number}")
-    return texts, places
+def _header(hit: Hit, report: Report, lines: Sequence[Line], *, out: bool, locked: bool) -> str:
+    report_id = escape(hit.record.report_id)
+    cited = (
+        f"{strings.CITED_BY} {', '.join(_places(report, lines))}" if lines else strings.NOT_CITED
+    )
+    notes = [strings.COPIES.format(hit.copies)] if hit.copies > 1 else []
+    notes += [escape(hit.why)] if hit.why else []
+    width = max(0, min(100, round(100 * hit.similarity)))
+    word = strings.RULED_OUT if out else strings.RULE_OUT
+    rule_out = (
+        ""
+        if locked
+        else f'<button type="button" data-act="rule-out" data-report="{report_id}" '
+        f'aria-pressed="{str(out).lower()}">{word}</button>'
+    )
+    return (
+        f'<header><span class="rank">{hit.rank}</span> <b>{report_id}</b>'
+        f'<span class="similarity" title="{strings.SIMILARITY}">'
+        f'<span class="bar" style="width:{width}%"></span><span>{hit.similarity:.3f}</span></span>'
+        f'<span class="cited">{cited}</span>{rule_out}'
+        f'<span class="copies">{"; ".join(notes)}</span></header>'
+    )
 
 
-def _section(record: ReportRecord, section: Section, quoted: set[str]) -> str:
+def _places(report: Report, lines: Sequence[Line]) -> list[str]:
+    """Where the lines stand, as F2 or I1."""
+    return [
+        f"{line.section.value[0].upper()}{report.section(line.section).index(line) + 1}"
+        for line in lines
+    ]
+
+
+def _section(record: ReportRecord, section: Section, lines: Sequence[Line], *, locked: bool) -> str:
     text = record.section(section)
     if not text:
         return ""
+    quoted = {_plain(line.drafted or line.text) for line in lines}
     pieces, last = [], 0
-    for span in record.sentences:
-        if span.section is section and _plain(text[span.start : span.end]) in quoted:
-            pieces += [
-                escape(text[last : span.start]),
-                f"<mark>{escape(record.sentence(span))}</mark>",
-            ]
-            last = span.end
+    for number, span in enumerate(record.sentences):
+        if span.section is not section:
+            continue
+        pieces.append(escape(text[last : span.start]))
+        pieces.append(_sentence(record, span, number, quoted, locked=locked))
+        last = span.end
     pieces.append(escape(text[last:]))
     return f"<h4>{section.value.capitalize()}</h4><p>{''.join(pieces)}</p>"
+
+
+def _sentence(
+    record: ReportRecord, span: Span, number: int, quoted: set[str], *, locked: bool
+) -> str:
+    """A sentence of a report; a click, or Enter, puts it into the draft with its source."""
+    text = record.sentence(span)
+    tag = "mark" if _plain(text) in quoted else "span"
+    offer = (
+        ""
+        if locked
+        else f' data-use="{number}" data-report="{escape(record.report_id)}" tabindex="0" '
+        f'role="button" title="{strings.USE_SENTENCE}"'
+    )
+    return f'<{tag} class="said"{offer}>{escape(text)}</{tag}>'
+
+
+def _comparison(record: ReportRecord, report: Report) -> str:
+    if not report.lines:
+        return ""
+    texts = [record.sentence(span) for span in record.sentences] or sentences_of(record.text)
+    found = compare(texts, [line.text for line in report.lines])
+    rows = "".join(_row(found, name) for name in strings.COMPARISON)
+    return f'<ul class="comparison">{rows}</ul>' if rows else ""
+
+
+def _row(found: Comparison, name: str) -> str:
+    words: tuple[str, ...] = getattr(found, name)
+    sign, title = strings.COMPARISON[name]
+    if not words:
+        return ""
+    return (
+        f'<li class="{name}"><span aria-hidden="true">{sign}</span> <b>{title}</b> '
+        f"{escape(', '.join(words))}</li>"
+    )
 
 
 def _plain(text: str) -> str:

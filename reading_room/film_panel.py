@@ -1,16 +1,104 @@
-"""An uploaded film as a picture for the page."""
+"""The viewer as HTML, and what the page says of each film. The rest is ``static/viewer.js``."""
 
-import numpy as np
-from PIL import Image
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
 
-from encoders.base import CxrImage
+from encoders.base import View
+from encoders.film import RawFilm
+from reading_room import strings
 
-LONGEST_SIDE = 1600
-"""Pixels; enough for the page, and it keeps a 12-megapixel film from being sent whole."""
+_CORNERS = ("name", "grey", "zoom", "turned", "spacing", "warnings")
 
 
-def film_picture(image: CxrImage) -> Image.Image:
-    """8-bit grey picture of a film, at most `LONGEST_SIDE` pixels wide or high."""
-    picture = Image.fromarray(np.rint(image.pixels * 255).astype(np.uint8))
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return picture
+@dataclass(frozen=True, slots=True)
+class ShownFilm:
+    """A film on the page. Holds no pixels and nothing of its header's names.
+
+    Attributes:
+        path: the upload, as the server keeps it.
+        url: where the viewer finds its pixels.
+        sha256: hash of the file's bytes.
+        view: as far as the file says it.
+        spacing: whether the header gives a pixel spacing.
+        dicom: whether it is a DICOM file, which a DICOM report can be of.
+        warnings: what a reader of the film should know.
+    """
+
+    path: str
+    url: str
+    sha256: str
+    view: View
+    spacing: bool
+    dicom: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, raw: RawFilm, *, path: str, url: str) -> "ShownFilm":
+        """What is kept of a film that was read."""
+        return cls(
+            path,
+            url,
+            sha256=raw.source_sha256,
+            view=raw.view,
+            spacing=raw.spacing_mm is not None,
+            dicom=bool(raw.modality),
+            warnings=raw.warnings,
+        )
+
+    @property
+    def name(self) -> str:
+        """What the page calls it: never the file's own name, which may be a person's."""
+        if self.view is View.UNKNOWN:
+            return strings.FILM
+        if self.view is View.LATERAL:
+            return strings.LATERAL
+        return f"{strings.FRONTAL} {self.view.value}"
+
+
+def viewer_value(films: tuple[ShownFilm, ...], *, drafted: int) -> list[dict[str, Any]]:
+    """The value of the viewer: one object a film, frontal first."""
+    return [
+        {
+            "url": film.url,
+            "name": film.name,
+            "label": strings.FILM_LABEL.format(film.name),
+            "drafted": len(films) > 1 and index == drafted,
+            "spacing_note": strings.AT_DETECTOR if film.spacing else strings.NO_SPACING,
+            "warnings": list(film.warnings),
+        }
+        for index, film in enumerate(films)
+    ]
+
+
+def viewer_html() -> str:
+    """The viewer without a film: toolbar, place for the panes, and the pattern of one."""
+    groups = (
+        _buttons(strings.TOOLS, switch=True),
+        _buttons(strings.PRESETS, switch=True),
+        _buttons(strings.SWITCHES, switch=True) + _buttons(strings.ACTIONS, switch=False),
+    )
+    bar = "".join(f'<div class="group">{group}</div>' for group in groups)
+    corners = "".join(f'<div class="say-{corner}"></div>' for corner in _CORNERS)
+    return (
+        f'<section class="viewer" data-state="empty" aria-label="{strings.VIEWER}">'
+        f'<div class="tools" role="toolbar" aria-label="{strings.VIEWER_TOOLS}">{bar}</div>'
+        f'<div class="panes"></div>'
+        f'<p class="empty">{strings.NO_FILM_YET}</p><p class="loading">{strings.LOADING}</p>'
+        f'<p class="failed" role="alert">{strings.FILM_GONE}</p>'
+        '<template><div class="pane" tabindex="0" role="application">'
+        f'<canvas aria-hidden="true"></canvas><svg aria-hidden="true"></svg>{corners}'
+        f'<div class="drafted">{strings.DRAFTED_FROM}</div>'
+        '<div class="scale-bar" hidden></div></div></template></section>'
+    )
+
+
+def _buttons(words: Mapping[str, tuple[str, str, str]], *, switch: bool) -> str:
+    pressed = ' aria-pressed="false"' if switch else ""
+    return "".join(
+        f'<button type="button" data-do="{name}"{pressed} title="{escape(hint)} ({key})" '
+        f'aria-label="{escape(hint if len(label) == 1 else f"{label}: {hint}")}" '
+        f'aria-keyshortcuts="{escape(key)}">{escape(label)}</button>'
+        for name, (label, key, hint) in words.items()
+    )

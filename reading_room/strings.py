@@ -1,15 +1,65 @@
 """Every English sentence of the page, in one place."""
 
-from rag.schema import NOTICE
+from rag.schema import NOTICE, Section
 
 TITLE = "cxr-rag reading room"
 BANNER = f"{NOTICE}. A radiologist must read the film and check every sentence."
-UPLOAD = "Chest film: DICOM, PNG or JPEG"
+
+# Film
+UPLOAD = "Chest films: DICOM, PNG or JPEG, frontal and lateral"
 EXAMPLE = "No film at hand? Use a drawn phantom"
-INDICATION = "Indication (optional)"
+INDICATION = "Indication (no names)"
+VIEWER = "Film viewer"
+VIEWER_TOOLS = "Viewer tools"
+NO_FILM_YET = "Drop a chest film here, or choose one below."
+LOADING = "Loading the film …"
+FILM_GONE = "The film is no longer on the server. Open it again."
+FRONTAL, LATERAL, FILM = "Frontal", "Lateral", "Film"
+FILM_LABEL = "{}. Drag to set the window, wheel to zoom; press ? for all keys."
+DRAFTED_FROM = "drafted from this film"
+ONLY_FRONTAL = "The draft is made from the frontal film; the lateral is shown beside it."
+TOO_MANY_FILMS = "At most {} films of one study can be opened at a time; {} were chosen."
+AT_DETECTOR = "mm at the detector, less in the patient"
+NO_SPACING = "no pixel spacing: lengths in pixels"
+TOOLS = {
+    "tool-window": ("Window", "W", "Drag: right for less contrast, up for brighter"),
+    "tool-pan": ("Pan", "P", "Drag the film; also middle button or Shift"),
+    "tool-zoom": ("Zoom", "Z", "Drag up to enlarge; the wheel always zooms"),
+    "tool-measure": ("Measure", "M", "Drag a line; two lines give their ratio"),
+}
+PRESETS = {
+    "file": ("As stored", "1", "Window or table of the file"),
+    "whole": ("Full range", "2", "From the darkest to the lightest value"),
+    "lungs": ("Lungs", "3", "The darker part of the film"),
+    "mediastinum": ("Mediastinum", "4", "The lighter part of the film"),
+}
+SWITCHES = {
+    "invert": ("Invert", "I", "Black for white"),
+    "mirror": ("Flip", "H", "Flip left to right"),
+    "solo": ("One film", "S", "Only this film, or all side by side"),
+}
+ACTIONS = {
+    "left": ("⟲", "[", "Turn a quarter to the left"),
+    "right": ("⟳", "]", "Turn a quarter to the right"),
+    "in": ("+", "+", "Enlarge"),
+    "out": ("\u2212", "-", "Make smaller"),
+    "fit": ("Fit", "F", "Whole film; double click toggles with 1:1"),
+    "one": ("1:1", "O", "One film pixel a screen pixel"),
+    "reset": ("Reset", "R", "As it was opened"),
+}
+VIEWER_WORDS = {
+    "window": "W",
+    "level": "L",
+    "lut": "table of the file",
+    "mirrored": "FLIPPED",
+    "turned": "TURNED {}°",
+    "negative": "NEGATIVE",
+    "ratio": "ratio",
+}
+
+# Draft
 DRAFT_BUTTON = "Draft report"
 STOP_BUTTON = "Stop"
-FILM = "Film"
 DRAFT = "Draft"
 EVIDENCE = "Evidence: reports of the most similar films"
 TEXT = "Draft as text"
@@ -26,3 +76,131 @@ WRITING = "Drafting …"
 COPIES = "{} reports say exactly this"
 NOT_CITED = "not cited"
 VERBATIM = "Reports are of other patients and shown verbatim; XXXX marks removed identifiers."
+
+# Draft in its reader's hands
+ABSTAINED = "No draft: the system abstains"
+EVIDENCE_ONLY = (
+    "The evidence stays usable: click a sentence of a report, or write your own, to compose one."
+)
+DECISIONS = {
+    "open": "open",
+    "accepted": "accepted",
+    "edited": "edited",
+    "added": "added",
+}
+SOURCE = "source"
+NO_SOURCE = "No source: the reader's own words."
+SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "says nothing of it"
+ACCEPT, EDIT, REMOVE, ADD = "Accept", "Edit", "Remove", "Add"
+ADD_HINT = "Add a sentence, or choose a normal phrase"
+ADD_TO = "Add a sentence to the"
+VOTES = "What the retrieved reports say of each finding"
+VOTE_COLUMNS = ("Finding", "Reports", "present", "absent", "Image probability")
+ADDENDUM = "Addendum"
+SAVE, CANCEL = "Save", "Cancel"
+DOCK = "Source of the sentence"
+DOCK_EMPTY = "Point at a sentence, or move to it with the arrow keys, to see what it rests on."
+
+# Evidence
+REPORT = "Report"
+CITED_BY = "cited by"
+RULE_OUT, RULED_OUT = "Not relevant", "Not relevant ✗"
+DRAFT_AGAIN = "Draft again without {} ruled out"
+SIMILARITY = "cosine similarity of film and report, higher is nearer"
+USE_SENTENCE = "Use this sentence in the report (click or Enter)"
+COMPARISON = {
+    "shared": ("=", "shares"),
+    "opposed": ("≠", "says the opposite:"),
+    "only_here": ("+", "only here:"),
+    "silent": ("∅", "silent on"),
+}
+
+# Steps
+UNKNOWN_STEP = "The page asked for something that is not possible here ({}). Reload it."
+NOTHING_TO_UNDO = "There is nothing to undo."
+SIGNED_IS_SIGNED = "The report is signed: write an addendum."
+NOTHING_TO_EXPORT = "There is nothing to export yet: draft a report first."
+NO_REPORT_YET = "There is no report yet: draft one first."
+NOT_DONE = "Not done"
+NOT_HERE = "There is nothing here, or it was deleted after its time."
+STOPPED = "Stopped by the reader before the draft was finished."
+
+# Signing
+NO_STATE = "No report yet."
+STATES = {
+    "draft": "Draft",
+    "edited": "Edited",
+    "signed": "Signed",
+    "signed with addendum": "Signed, with addendum",
+}
+UNDECIDED = "{} sentences to decide"
+ALL_DECIDED = "every sentence is decided: ready to sign"
+NO_SENTENCES = "no sentence yet: add one, or use one of the evidence"
+SIGNED_BY = "by {}, {}. The text is locked."
+SIGNER, SIGN = "Your name", "Sign"
+ADDED_BY, ADD_ADDENDUM = "Your name, for an addendum", "Add addendum"
+EXPORT = "Export the report"
+EXPORTS = {
+    "text": ("Text", "Download as plain text"),
+    "markdown": ("Markdown", "Download as Markdown"),
+    "json": ("JSON", "Download with all verdicts, votes and provenance"),
+    "pdf": ("PDF", "Download as PDF"),
+    "dicom": ("DICOM SR", "Download as a DICOM structured report; needs a DICOM film"),
+}
+
+# Help
+HELP, CLOSE = "Keys (?)", "Close"
+KEYS = {
+    "Everywhere": [
+        ("?", "this help"),
+        ("Alt+1 … Alt+4", "film, draft, evidence, signature"),
+        ("Alt+D", "draft report"),
+    ],
+    "Film": [
+        ("drag", "window: right less contrast, up brighter"),
+        ("wheel", "zoom at the cursor"),
+        ("middle button, Shift+drag", "move the film"),
+        ("arrow keys", "window and level"),
+        ("1 2 3 4", "as stored, full range, lungs, mediastinum"),
+        ("I R F O", "invert, reset, fit, 1:1"),
+        ("[ ] H S", "turn left, turn right, flip; one film or all"),
+        ("W P Z M", "tool: window, pan, zoom, measure; Escape clears measures"),
+    ],
+    "Draft": [
+        ("↑ ↓ or K J", "previous, next sentence"),
+        ("A, Shift+A", "accept it; accept all that are supported"),
+        ("E or Enter", "edit; Enter saves, Escape leaves it"),
+        ("X or Delete", "remove"),
+        ("N", "add a sentence or a normal phrase"),
+        ("U", "undo"),
+    ],
+    "Evidence": [
+        ("↑ ↓ or K J", "previous, next sentence or report"),
+        ("Enter", "use the sentence in the report"),
+        ("X", "report is not relevant"),
+    ],
+}
+
+# Interface for programs
+API_NO_FILM = "send the film as a file field named film (multipart/form-data)"
+API_BUSY = "too many drafts are waiting: try again in a minute"
+
+PHRASES = {
+    Section.FINDINGS: (
+        "Heart size is normal.",
+        "The mediastinal contours are normal.",
+        "The lungs are clear.",
+        "No focal consolidation.",
+        "No pleural effusion.",
+        "No pneumothorax.",
+        "The visualised bones are unremarkable.",
+        "No support devices.",
+    ),
+    Section.IMPRESSION: (
+        "No acute cardiopulmonary abnormality.",
+        "Normal chest film.",
+        "Clinical correlation is recommended.",
+        "A lateral view would help.",
+    ),
+}
+"""Offered when a sentence is added."""

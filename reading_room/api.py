@@ -1,0 +1,85 @@
+"""``POST /api/draft``: a film in, the prediction's JSON out. See docs/reading-room.md.
+
+Owns the form of request and answer. Nothing is kept: no session, no file, no audit line but the
+draft's own.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from encoders.film import MAX_BYTES
+from rag.audit import AuditLog, draft_event
+from rag.pipeline import ReportPipeline
+from rag.prediction import Prediction
+from rag.schema import Status
+from rag.study import Study
+from reading_room import strings
+from reading_room.desk import LONGEST_INDICATION
+
+MOST_WAITING = 16
+
+
+class Drafter:
+    """Answers requests; a few at a time, the rest wait, and too many are turned away.
+
+    Args:
+        pipeline: from film to draft.
+        at_once: how many drafts are made side by side.
+        audit: where each draft is written; None keeps no record.
+    """
+
+    def __init__(
+        self, pipeline: ReportPipeline, *, at_once: int, audit: AuditLog | None = None
+    ) -> None:
+        self._pipeline = pipeline
+        self._audit = audit
+        self._places = asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object for a multipart request with ``film`` and ``indication``."""
+        try:
+            async with request.form(max_files=4, max_fields=8) as form:
+                films = [part for part in form.getlist("film") if isinstance(part, UploadFile)]
+                contents = [await film.read(MAX_BYTES + 1) for film in films]
+                indication = str(form.get("indication") or "")
+        except (MultiPartException, AssertionError) as error:
+            return 400, {"error": "BadRequest", "reason": str(error)}
+        if not contents:
+            return 400, {"error": "BadRequest", "reason": strings.API_NO_FILM}
+        if self._waiting >= MOST_WAITING:
+            return 503, {"error": "Busy", "reason": strings.API_BUSY}
+        self._waiting += 1
+        try:
+            async with self._places:
+                return await asyncio.to_thread(self._draft, contents, indication)
+        finally:
+            self._waiting -= 1
+
+    def _draft(self, films: list[bytes], indication: str) -> tuple[int, dict[str, Any]]:
+        hashes = [hashlib.sha256(film).hexdigest() for film in films]
+        study = Study(
+            source=films[0],
+            further=tuple(films[1:]),
+            name=f"film {hashes[0][:12]}",
+            indication=" ".join(indication.split())[:LONGEST_INDICATION],
+        )
+        prediction = self._pipeline.invoke(study)
+        draft_id = uuid.uuid4().hex
+        if self._audit is not None:
+            event = draft_event(prediction, films=hashes, indication=study.indication, ruled_out=())
+            self._audit.append("draft", draft=draft_id, data=event)
+        return _status_of(prediction), {**prediction.to_json(), "draft_id": draft_id}
+
+
+def _status_of(prediction: Prediction) -> int:
+    """200 for a draft and for an abstention, 422 for what is no film, 503 for what may pass."""
+    if prediction.status is not Status.FAILED:
+        return 200
+    return 422 if prediction.error == "ImageReadError" else 503

@@ -1,0 +1,88 @@
+"""What a retrieved report shares with the draft, and where the two differ.
+
+Works on what sentences state (`rag.language.statements`), so that "cardiomegaly" and "the heart is
+enlarged" are one. Knows texts only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rag.language.assertion import Polarity
+from rag.language.sentences import sentence_spans
+from rag.language.statements import Statement, read_sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Findings in words, each once.
+
+    Attributes:
+        shared: both say so.
+        opposed: the report says the opposite of the draft: what the report says.
+        only_here: the report says it is there, the draft says nothing of it.
+        silent: the draft says it is there, the report says nothing of it.
+    """
+
+    shared: tuple[str, ...] = ()
+    opposed: tuple[str, ...] = ()
+    only_here: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+def compare(report: Iterable[str], draft: Iterable[str]) -> Comparison:
+    """Compare the sentences of a report with those of a draft."""
+    here, there = _stated(report), _stated(draft)
+    shared, opposed, only_here = [], [], []
+    for key, (polarity, words) in here.items():
+        other = there.get(key)
+        if other is None:
+            if polarity is not Polarity.NEGATIVE:
+                only_here.append(words)
+        elif _agree(polarity, other[0]):
+            shared.append(words)
+        else:
+            opposed.append(words)
+    silent = [
+        words
+        for key, (polarity, words) in there.items()
+        if polarity is not Polarity.NEGATIVE and key not in here
+    ]
+    return Comparison(
+        *(tuple(dict.fromkeys(each)) for each in (shared, opposed, only_here, silent))
+    )
+
+
+def sentences_of(text: str) -> list[str]:
+    """Sentences of a text."""
+    return [text[start:end] for start, end in sentence_spans(text)]
+
+
+def _stated(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarity, str]]:
+    """What is said of each concept; where a text disagrees with itself, what is there wins."""
+    found: dict[tuple[str, str], tuple[Polarity, str]] = {}
+    for sentence in sentences:
+        for statement in read_sentence(sentence).statements:
+            if statement.polarity is None:
+                continue
+            key = statement.concept, statement.term if statement.terms else ""
+            known = found.get(key)
+            if known is None or known[0] is Polarity.NEGATIVE:
+                found[key] = statement.polarity, _words(sentence, statement)
+    return found
+
+
+def _agree(a: Polarity, b: Polarity) -> bool:
+    """Possible and present are near enough to be called shared; absent is not."""
+    return (a is Polarity.NEGATIVE) == (b is Polarity.NEGATIVE)
+
+
+def _words(sentence: str, statement: Statement) -> str:
+    """As in "right pleural effusion", "no pneumothorax", "possible atelectasis", "lungs normal"."""
+    words = sentence[statement.start : statement.end].lower()
+    sides = " ".join(sorted(side.value for side in statement.sides))
+    if sides and not any(side in words for side in sides.split()):
+        words = f"{sides} {words}"
+    if statement.neutral:
+        return f"{words} {'normal' if statement.polarity is Polarity.NEGATIVE else 'not normal'}"
+    before = {Polarity.NEGATIVE: "no ", Polarity.UNCERTAIN: "possible "}
+    return before.get(statement.polarity or Polarity.POSITIVE, "") + words

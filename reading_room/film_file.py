@@ -1,0 +1,55 @@
+"""A film as bytes for the viewer: every stored value, and how the file wants it shown.
+
+The other end is ``static/film.js``. Owns the layout of the message; knows no page and no server.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from encoders.exposure import Window
+from encoders.film import RawFilm
+
+MAGIC = b"CXF1"
+
+
+def film_file(raw: RawFilm) -> bytes:
+    """The message: head, display table, codes, and a bit for each hidden pixel where there are any.
+
+    Args:
+        raw: the film as it was read. 8-bit films are sent in 8 bits, deeper ones in 16.
+    """
+    height, width = raw.codes.shape
+    narrow = int(raw.codes.max(initial=0)) < 256
+    head = json.dumps(
+        {
+            "width": width,
+            "height": height,
+            "bytes": 1 if narrow else 2,
+            "slope": raw.slope,
+            "intercept": raw.intercept,
+            "invert": raw.invert,
+            "window": window_json(raw.window),
+            "lut": not isinstance(raw.voi, Window),
+            "spacing": raw.spacing_mm,
+            "hidden": raw.hidden is not None,
+        }
+    ).encode()
+    head += b" " * (-len(head) % 8)
+    table = np.rint(raw.display_table() * 255).astype(np.uint8)
+    parts = [
+        MAGIC,
+        len(head).to_bytes(4, "little"),
+        head,
+        table.tobytes(),
+        raw.codes.astype(np.uint8 if narrow else "<u2").tobytes(),
+    ]
+    if raw.hidden is not None:
+        parts.append(np.packbits(raw.hidden, axis=None, bitorder="little").tobytes())
+    return b"".join(parts)
+
+
+def window_json(window: Window) -> dict[str, Any]:
+    """A window as the viewer reads it, in values of the modality LUT's output."""
+    return {"centre": window.centre, "width": window.width, "shape": window.function.value}

@@ -1,0 +1,137 @@
+"""The page as a server: Gradio's routes, ours, and the guard before both.
+
+Ours are the viewer's scripts, a film's pixels, an export, and ``POST /api/draft``. Owns start and
+orderly end.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from reading_room import strings
+from reading_room.api import Drafter
+from reading_room.desk import FORMATS
+from reading_room.guard import Guard
+from reading_room.login import LOOPBACK, Login
+
+if TYPE_CHECKING:
+    from rag.settings import PageSettings
+    from reading_room.shelf import Shelf
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {
+    "txt": "text/plain; charset=utf-8",
+    "md": "text/markdown; charset=utf-8",
+    "json": "application/json",
+    "pdf": "application/pdf",
+    "dcm": "application/dicom",
+}
+
+
+def make_server(
+    page: gr.Blocks, settings: "PageSettings", *, shelf: "Shelf", drafter: Drafter
+) -> FastAPI:
+    """The whole server, not yet listening.
+
+    Raises:
+        SettingsError: the page would be open to the network without a login.
+    """
+    login = Login.of(settings)
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server.mount("/reading-room", StaticFiles(directory=STATIC))
+    _add_routes(server, shelf, drafter)
+    page.queue(max_size=64, api_open=False)
+    gr.mount_gradio_app(
+        server,
+        page,
+        path="/",
+        auth_dependency=lambda request: request.scope["reader"],
+        max_file_size=f"{settings.max_upload_mb}mb",
+        allowed_paths=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        show_error=False,
+        footer_links=["api"],
+        theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        css_paths=[STATIC / "page.css"],
+        js="() => document.body.classList.add('dark')",
+    )
+    server.add_middleware(
+        Guard,
+        login=login,
+        hosts=frozenset({*LOOPBACK, settings.host, *settings.hosts})
+        if settings.host in LOOPBACK or settings.hosts
+        else frozenset(),
+        per_minute=settings.requests_per_minute,
+        most_bytes=(settings.max_upload_mb + 1) * 2**20,
+    )
+    return server
+
+
+def _add_routes(server: FastAPI, shelf: "Shelf", drafter: Drafter) -> None:
+    @server.get("/film/{name}")
+    def film(name: str, request: Request) -> Response:
+        path = shelf.find(name, reader=request.scope["reader"])
+        if path is None:
+            return PlainTextResponse(strings.NOT_HERE, 404)
+        return FileResponse(
+            path, media_type="application/octet-stream", headers={"cache-control": "no-store"}
+        )
+
+    @server.get("/export/{name}/{file}")
+    def export(name: str, file: str, request: Request) -> Response:
+        ending = file.rpartition(".")[2]
+        path = shelf.find(name, reader=request.scope["reader"])
+        if path is None or ending not in FORMATS.values():
+            return PlainTextResponse(strings.NOT_HERE, 404)
+        return FileResponse(
+            path,
+            media_type=_TYPES[ending],
+            filename=f"report.{ending}",
+            headers={"cache-control": "no-store"},
+        )
+
+    @server.post("/api/draft")
+    async def draft(request: Request) -> Response:
+        status, answer = await drafter.answer(request)
+        return JSONResponse(answer, status)
+
+
+@contextmanager
+def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
+    """Serve in the background for as long as the block runs; gives the address.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    config = uvicorn.Config(
+        server,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, name="page", daemon=True)
+    thread.start()
+    while not running.started:
+        if not thread.is_alive():
+            raise OSError(f"the page could not be opened on {host}:{port}")
+        thread.join(0.05)
+    found = running.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://{'[' + host + ']' if ':' in host else host}:{found}/"
+    finally:
+        running.should_exit = True
+        thread.join(10)

@@ -1,0 +1,135 @@
+// The draft under mouse and keys: move, accept, edit, remove, add. The server decides and renders.
+
+const STEPS = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+
+/** Wire the draft's element; `words` are strings of the page. */
+export function mount(element, { watch, trigger, words }) {
+  const act = (op, data = {}) => trigger("act", { op, ...data });
+  const lines = () => [...element.querySelectorAll(".line[tabindex]")];
+  const dock = document.querySelector("#dock .dock-body");
+
+  watch("value", () => {
+    for (const editor of element.querySelectorAll(".editor")) editor.remove();
+    const focused = element.contains(document.activeElement) ? document.activeElement : null;
+    rove(lines(), focused?.closest(".line"));
+    if (element.dataset.focus === "true" && !focused) lines().at(-1)?.focus();
+    look(null);
+  });
+
+  element.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-op]");
+    if (!button) return;
+    const line = button.closest(".line");
+    if (button.dataset.op === "add") add(button.parentElement.querySelector("input"), act);
+    else if (button.dataset.op === "edit") edit(line, act, words);
+    else act(button.dataset.op, line ? { line: Number(line.dataset.line) } : {});
+  });
+
+  element.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input[data-add]")) {
+      if (event.key === "Enter") add(event.target, act);
+      return;
+    }
+    if (!event.target.matches(".line, .cite, .line button")) return;
+    if (press(event, event.target.closest(".line"), lines(), act, words)) event.preventDefault();
+  });
+
+  for (const kind of ["mouseover", "focusin"]) {
+    element.addEventListener(kind, (event) => look(event.target.closest(".line")));
+  }
+  element.addEventListener("focusin", (event) => {
+    element.dataset.focus = "true";
+    const line = event.target.closest(".line[tabindex]");
+    if (line) rove(lines(), line);
+  });
+  element.addEventListener("focusout", (event) => {
+    if (event.relatedTarget) delete element.dataset.focus;
+  });
+
+  /** Show what a sentence rests on, and light it up in the evidence. */
+  function look(line) {
+    for (const lit of document.querySelectorAll(".card.lit")) lit.classList.remove("lit");
+    if (!line) return;
+    const sources = line.querySelector(".sources");
+    if (dock && sources) {
+      dock.innerHTML = sources.innerHTML;
+      dock.dataset.place = line.querySelector(".place")?.textContent ?? "";
+    }
+    for (const cite of line.querySelectorAll(".cite")) {
+      document.getElementById(cite.getAttribute("href").slice(1))?.classList.add("lit");
+    }
+  }
+}
+
+/** One key on a sentence; true if it meant something. */
+export function press(event, line, lines, act, words) {
+  const number = { line: Number(line.dataset.line) };
+  const at = lines.indexOf(line);
+  const step = STEPS[event.key];
+  if (step) return focus(lines[at + step]);
+  if (event.target.matches("button, a") && event.key === "Enter") return false;
+  switch (event.key) {
+    case "a": act("accept", number); focus(lines[at + 1]); return true;
+    case "A": act("accept-supported"); return true;
+    case "e": case "Enter": edit(line, act, words); return true;
+    case "x": case "Delete": act("remove", number); return true;
+    case "u": act("undo"); return true;
+    case "n": return focus(line.closest("section").querySelector("input[data-add]"));
+    default: return false;
+  }
+}
+
+function focus(element) {
+  element?.focus();
+  return true;
+}
+
+/** One sentence can be reached with Tab, the others with the arrow keys. */
+function rove(lines, current) {
+  const chosen = lines.includes(current) ? current : lines[0];
+  for (const line of lines) line.tabIndex = line === chosen ? 0 : -1;
+}
+
+function add(input, act) {
+  if (!input.value.trim()) return;
+  act("add", { section: input.dataset.add, text: input.value });
+  input.value = "";
+}
+
+/** The sentence as a text field; Enter saves, Escape leaves it as it was. */
+function edit(line, act, words) {
+  if (line.querySelector(".editor")) return;
+  const text = line.querySelector(".text").textContent;
+  const editor = document.createElement("div");
+  editor.className = "editor";
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.rows = 2;
+  field.setAttribute("aria-label", words.edit);
+  const close = () => { editor.remove(); line.focus(); };
+  const save = () => {
+    if (field.value.trim() === text) return close();
+    field.readOnly = true; // until the server has answered; what it refuses can be mended
+    setTimeout(() => { field.readOnly = false; }, 2000);
+    act("edit", { line: Number(line.dataset.line), text: field.value });
+    return undefined;
+  };
+  editor.append(field, button(words.save, save), button(words.cancel, close));
+  editor.addEventListener("keydown", (event) => {
+    event.stopPropagation();
+    if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); save(); }
+    if (event.key === "Escape") close();
+  });
+  line.querySelector(".body").append(editor);
+  field.focus();
+  field.setSelectionRange(text.length, text.length);
+}
+
+function button(text, work) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", (event) => { event.stopPropagation(); work(); });
+  return made;
+}

@@ -1,0 +1,190 @@
+// The viewer: toolbar, panes, pointers and keys. Films come from the server once, as they are stored.
+
+import { readFilm } from "./film.js";
+import { Pane } from "./pane.js";
+
+const KEYS = {
+  i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",
+  "[": "left", "]": "right", h: "mirror", "1": "file", "2": "whole", "3": "lungs",
+  "4": "mediastinum", s: "solo", w: "tool-window", p: "tool-pan", z: "tool-zoom", m: "tool-measure",
+  Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "harder",
+  ArrowRight: "softer",
+};
+const NUDGE = 12;
+
+/** Wire the viewer's element; `watch` and `props` are those of Gradio's HTML component. */
+export function mount(element, { props, watch, trigger, words }) {
+  const viewer = new Viewer(element.querySelector(".viewer"), words, trigger);
+  watch("value", () => viewer.show(props.value ?? []));
+  viewer.show(props.value ?? []);
+  return viewer;
+}
+
+class Viewer {
+  constructor(root, words, trigger) {
+    this.root = root;
+    this.words = words;
+    this.trigger = trigger;
+    this.place = root.querySelector(".panes");
+    this.template = root.querySelector("template");
+    this.panes = [];
+    this.active = null;
+    this.tool = "window";
+    this.solo = false;
+    this.shown = 0;
+    root.addEventListener("click", (event) => {
+      const button = event.target.closest("button[data-do]");
+      if (button) this.do(button.dataset.do);
+    });
+    root.addEventListener("keydown", (event) => this.#key(event));
+    root.addEventListener("seen", () => this.#mark());
+    for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+      root.addEventListener(kind, (event) => this.#dropped(event));
+    }
+    this.#mark();
+  }
+
+  /** Show these films: [{token, name, url, ...}]; an empty list clears the viewer. */
+  async show(films) {
+    const turn = ++this.shown;
+    for (const pane of this.panes) pane.dispose();
+    this.panes = [];
+    this.active = null;
+    this.place.replaceChildren();
+    this.root.dataset.state = films.length ? "loading" : "empty";
+    try {
+      const loaded = await Promise.all(films.map((film) => fetchFilm(film.url)));
+      if (turn !== this.shown) return; // other films were opened meanwhile
+      this.panes = loaded.map((film, i) => this.#pane(film, films[i]));
+      this.#activate(this.panes[0] ?? null);
+      this.root.dataset.state = films.length ? "shown" : "empty";
+    } catch (error) {
+      if (turn !== this.shown) return;
+      this.root.dataset.state = "failed";
+      console.error(error);
+    }
+  }
+
+  do(what) {
+    if (what.startsWith("tool-")) {
+      this.tool = what.slice(5);
+      this.#mark();
+      return true;
+    }
+    const pane = this.active;
+    if (!pane) return false;
+    if (what === "solo") {
+      this.solo = !this.solo;
+      this.#mark();
+      return true;
+    }
+    const acts = {
+      invert: () => pane.invert(), reset: () => pane.reset(), fit: () => pane.fit(),
+      one: () => pane.oneToOne(), in: () => pane.zoom(1.25), out: () => pane.zoom(0.8),
+      left: () => pane.turn(-1), right: () => pane.turn(1), mirror: () => pane.mirror(),
+      clear: () => pane.clearMarks(), brighter: () => pane.drag(0, -NUDGE),
+      darker: () => pane.drag(0, NUDGE), harder: () => pane.drag(-NUDGE, 0),
+      softer: () => pane.drag(NUDGE, 0),
+    };
+    if (acts[what]) acts[what]();
+    else pane.use(what);
+    return true;
+  }
+
+  #pane(film, about) {
+    const root = this.template.content.firstElementChild.cloneNode(true);
+    root.setAttribute("aria-label", about.label);
+    root.querySelector(".say-name").textContent = about.name;
+    root.querySelector(".say-spacing").textContent = about.spacing_note;
+    root.querySelector(".say-warnings").textContent = about.warnings.join("\n");
+    root.querySelector(".drafted").hidden = !about.drafted;
+    this.place.append(root);
+    const pane = new Pane(root, film, this.words);
+    root.addEventListener("pointerdown", (event) => this.#press(event, pane));
+    root.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.#activate(pane);
+      pane.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), pane.placeOf(event));
+    }, { passive: false });
+    root.addEventListener("dblclick", (event) => {
+      if (this.tool !== "measure") pane.whole ? pane.oneToOne(pane.placeOf(event)) : pane.fit();
+    });
+    root.addEventListener("contextmenu", (event) => event.preventDefault());
+    root.addEventListener("focus", () => this.#activate(pane));
+    return pane;
+  }
+
+  /** A drag with the tool; the middle button always pans, the right one always sets the window. */
+  #press(event, pane) {
+    const tool = { 1: "pan", 2: "window" }[event.button] ?? (event.shiftKey ? "pan" : this.tool);
+    const root = pane.root;
+    root.focus({ preventScroll: true });
+    root.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    const start = pane.pointOf(event);
+    const anchor = pane.placeOf(event);
+    let last = anchor;
+    const move = (moved) => {
+      const here = pane.placeOf(moved);
+      const [dx, dy] = [here.x - last.x, here.y - last.y];
+      last = here;
+      if (tool === "pan") pane.pan(dx, dy);
+      else if (tool === "zoom") pane.zoom(Math.exp(-dy / 200), anchor);
+      else if (tool === "measure") pane.measure(start, pane.pointOf(moved));
+      else pane.drag(dx, dy);
+    };
+    const end = (ended) => {
+      root.removeEventListener("pointermove", move);
+      if (tool === "measure") pane.measure(start, pane.pointOf(ended), true);
+    };
+    root.addEventListener("pointermove", move);
+    root.addEventListener("pointerup", end, { once: true });
+    root.addEventListener("pointercancel", end, { once: true });
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, textarea, select")) return;
+    if (event.target.matches("button") && event.key.startsWith("Arrow")) return;
+    const what = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
+    if (what && this.do(what)) event.preventDefault();
+  }
+
+  #activate(pane) {
+    this.active = pane;
+    this.#mark();
+  }
+
+  /** Show on the buttons what is on. */
+  #mark() {
+    for (const button of this.root.querySelectorAll("button[data-do]")) {
+      const what = button.dataset.do;
+      const on = what === `tool-${this.tool}` || (this.active && what === this.active.preset) ||
+        (what === "invert" && this.active?.negative) ||
+        (what === "mirror" && this.active?.pose.mirror) || (what === "solo" && this.solo);
+      if (button.hasAttribute("aria-pressed")) button.setAttribute("aria-pressed", String(!!on));
+      button.disabled = !this.active && !what.startsWith("tool-");
+    }
+    for (const pane of this.panes) {
+      pane.root.classList.toggle("active", pane === this.active);
+      pane.root.hidden = this.solo && pane !== this.active;
+    }
+    this.root.dataset.tool = this.tool;
+  }
+
+  /** Films dropped on the viewer are put into the page's file field. */
+  #dropped(event) {
+    event.preventDefault();
+    this.root.classList.toggle("wanted", event.type === "dragenter" || event.type === "dragover");
+    if (event.type !== "drop" || !event.dataTransfer.files.length) return;
+    const field = document.querySelector("#upload input[type=file]");
+    field.files = event.dataTransfer.files;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+}
+
+async function fetchFilm(url) {
+  const answer = await fetch(url, { credentials: "same-origin" });
+  if (!answer.ok) throw new Error(`film: ${answer.status}`);
+  return readFilm(await answer.arrayBuffer());
+}
