@@ -78,7 +78,18 @@ def read_directory(data: bytes) -> Dataset:
     return _parse(data, ["DirectoryRecordSequence"])
 
 
-def _parse(data: bytes, tags: list[str | int], *, stop_before_pixels: bool = False) -> Dataset:
+def parse_whole(data: bytes) -> Dataset:
+    """Every element: for who rewrites a file, not for reading a film.
+
+    Raises:
+        ImageReadError: as for `parse`.
+    """
+    return _parse(data, None)
+
+
+def _parse(
+    data: bytes, tags: list[str | int] | None, *, stop_before_pixels: bool = False
+) -> Dataset:
     quiet()
     try:
         return dcmread(

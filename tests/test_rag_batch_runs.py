@@ -1,19 +1,19 @@
 """A batch loses, doubles and halves nothing, whatever happens to it."""
 
 import json
-import multiprocessing
 import os
 import random
-import resource
-import signal
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import batch_child
 import fake_choosing_llm
 import pytest
 import small_batch
+from batch_child import KILLED, Forks
 from fake_choosing_llm import ChoosingLlm
 from fake_encoder import FakeEncoder
 from small_batch import draw_film, draw_films
@@ -47,6 +47,13 @@ def llm() -> Iterator[ChoosingLlm]:
 
 def lines(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+
+
+def lines_so_far(output: Path) -> list[dict[str, Any]]:
+    """Whole lines; the last one may be torn."""
+    path = output / "predictions.jsonl"
+    content = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
 
 
 def without_times(output: Path) -> list[dict[str, Any]]:
@@ -211,65 +218,64 @@ def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
         pass
 
 
-def _full_disk(films: Path, output: Path, store: Path, url: str) -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-    try:
-        small_batch.run(films, output, store=store, url=url)
-    except OutputError as error:
-        os._exit(33 if "larger than is allowed" in str(error) else 34)
-    os._exit(0)
-
-
 def test_a_full_disk_leaves_whole_lines(
     tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
 ) -> None:
-    child = _children().Process(target=_full_disk, args=(films, tmp_path, store, llm.url))
-    child.start()
-    child.join(60)
-    assert child.exitcode == 33
+    with Forks() as forks:
+        code = forks.run(
+            films=films, output=tmp_path, store=store, url=llm.url, largest_file=30_000
+        )
+    assert code == batch_child.SMALL_DISK
     path = tmp_path / "predictions.jsonl"
     assert path.read_bytes().endswith(b"\n")
     assert 0 < len(lines(tmp_path)) < COUNT
     assert small_batch.run(films, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
 
 
-def _child(films: Path, output: Path, store: Path, url: str, retry_failed: bool) -> None:
-    small_batch.run(films, output, store=store, url=url, retry_failed=retry_failed)
-    os._exit(0)
-
-
-def _children() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_batch"])
-    return context
-
-
 @pytest.mark.slow
 def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, llm: ChoosingLlm
 ) -> None:
-    """50 trials; in each the run is killed with SIGKILL until it gets through."""
+    """50 trials; in each, SIGKILL hits the run at a random moment, and the next gets through."""
+    count = 14
+    films = draw_films(tmp_path / "in", count)
     small_batch.run(films, tmp_path / "whole", store=store, url=llm.url)
     expected = without_times(tmp_path / "whole")
-    llm.seconds = 0.01
-    context = _children()
+    llm.seconds = 0.02
     rng = random.Random(6)  # noqa: S311
-    kills = 0
-    for trial in range(50):
-        output = tmp_path / f"trial-{trial}"
-        for attempt in range(20):
-            child = context.Process(target=_child, args=(films, output, store, llm.url, False))
-            child.start()
-            child.join(rng.uniform(0.02, 0.7) if attempt < 6 else 60)
-            if child.exitcode is None:
-                os.kill(child.pid, signal.SIGKILL)
-                child.join()
-                kills += 1
-            elif child.exitcode == 0:
-                break
-        assert without_times(output) == expected, f"trial {trial}"
-    assert kills >= 50
+    kills = []  # lines that were there when the plug was pulled
+    with Forks() as forks:
+        for trial in range(50):
+            output = tmp_path / str(trial)
+            batch = {"films": films, "output": output, "store": store, "url": llm.url}
+            line, jitter = rng.randint(1, count - 1), rng.choice([0, rng.uniform(0, 0.02)])
+            kill_when = at_line(output, line, jitter=jitter) if trial % 5 else after(rng.random())
+            if forks.run(kill_when, **batch) == KILLED:
+                kills.append(len(lines_so_far(output)))
+            assert forks.run(**batch) == 0
+            assert without_times(output) == expected, f"trial {trial}"
+    in_the_middle = sum(0 < lines < count for lines in kills)
+    assert len(kills) >= 40, f"only {len(kills)} runs were hit"
+    assert in_the_middle >= 30, f"{len(kills)} kills, {in_the_middle} in the middle"
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """True once so many seconds have passed."""
+    deadline = time.monotonic() + seconds
+    return lambda: time.monotonic() > deadline
+
+
+def at_line(output: Path, count: int, *, jitter: float) -> Callable[[], bool]:
+    """True a moment after the file has so many lines."""
+
+    def reached() -> bool:
+        path = output / "predictions.jsonl"
+        if not path.exists() or path.read_bytes().count(b"\n") < count:
+            return False
+        time.sleep(jitter)
+        return True
+
+    return reached
 
 
 @pytest.mark.slow
@@ -280,19 +286,18 @@ def test_killed_while_failures_are_done_again(
     for number in range(6):
         (folder / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     small_batch.run(folder, tmp_path / "out", store=store, url=llm.url)
+    rng = random.Random(7)  # noqa: S311
+    batch = {"films": folder, "output": tmp_path / "out", "store": store, "url": llm.url}
+    killed = 0
+    with Forks() as forks:
+        for _ in range(30):  # the films are still broken: the failures are taken out each time
+            killed += forks.run(after(rng.uniform(0, 1.2)), retry_failed=True, **batch) == KILLED
+            done = Counter(line["study_id"] for line in lines_so_far(tmp_path / "out"))
+            assert {f"f{number:03d}" for number in range(12)} <= set(done)
+            assert max(done.values()) == 1
+    assert killed > 10
     for number in range(6):
         draw_film(folder / f"x{number}.png", 100 + number)
-    rng = random.Random(7)  # noqa: S311
-    context = _children()
-    for _ in range(8):
-        child = context.Process(
-            target=_child, args=(folder, tmp_path / "out", store, llm.url, True)
-        )
-        child.start()
-        child.join(rng.uniform(0.05, 0.5))
-        if child.exitcode is None:
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
     summary = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url, retry_failed=True)
     assert summary.statuses == {"ok": 18}
     assert len(lines(tmp_path / "out")) == 18

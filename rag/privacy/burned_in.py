@@ -1,0 +1,115 @@
+"""Is there writing on a film? A warning, not a reader: it cannot say what stands there.
+
+Looks for what lettering is made of: small strokes much brighter (or darker) than what is round
+them, of one height, side by side. A lead marker ("L", "AP") is too short to count; a burned-in
+name or date is not. Large or faint writing, and handwriting, are missed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LONGEST_SIDE = 1280
+"""Films are looked at no larger: lettering of 15 to 60 pixels on a full film is 8 to 30 here."""
+
+STROKE = 9
+"""Widest stroke in pixels."""
+
+CONTRAST = 0.10
+"""How much brighter a stroke is than what is round it, of the range [0, 1]."""
+
+HEIGHTS = (6, 48)
+LETTERS_IN_LINE = 6
+"""Fewer side by side are a marker ("ERECT")."""
+
+WARNING = "there is writing on the film: look whether it names somebody"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Lettering side by side: pixels of the film that was given.
+
+    Attributes:
+        top, left, bottom, right: of its box.
+        letters: about how many.
+    """
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    letters: int
+
+
+def find_writing(pixels: NDArray[np.float32]) -> tuple[Line, ...]:
+    """Lines of lettering on a film.
+
+    Args:
+        pixels: float32 [H, W] in [0, 1].
+    """
+    step = max(1, round(max(pixels.shape) / LONGEST_SIDE))
+    small = _shrunk(pixels, step)
+    lines = [line for image in (small, 1 - small) for line in _lines(_letters(image))]
+    return tuple(
+        Line(line.top * step, line.left * step, line.bottom * step, line.right * step, line.letters)
+        for line in lines
+    )
+
+
+def _shrunk(pixels: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """Averaged over squares of ``step`` pixels."""
+    rows, columns = (side // step * step for side in pixels.shape)
+    blocks = pixels[:rows, :columns].reshape(rows // step, step, columns // step, step)
+    return np.asarray(blocks.mean((1, 3)), np.float32)
+
+
+def _letters(image: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Boxes of strokes that may be letters: intp [N, 4], (top, left, bottom, right)."""
+    from scipy import ndimage  # noqa: PLC0415 - heavy
+
+    strokes = image - ndimage.grey_opening(image, size=(STROKE, STROKE)) > CONTRAST
+    labelled, _ = ndimage.label(strokes, np.ones((3, 3), int))
+    found = ndimage.find_objects(labelled)
+    boxes = np.array(
+        [(box[0].start, box[1].start, box[0].stop, box[1].stop) for box in found], np.intp
+    ).reshape(-1, 4)
+    heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    areas = np.bincount(labelled.ravel(), minlength=len(boxes) + 1)[1:]
+    fill = areas / np.maximum(heights * widths, 1)
+    good = (heights >= HEIGHTS[0]) & (heights <= HEIGHTS[1]) & (widths <= 1.6 * heights)
+    return np.asarray(boxes[good & (fill > 0.12)])
+
+
+def _lines(boxes: NDArray[np.intp]) -> list[Line]:
+    """Boxes of one height that stand side by side."""
+    lines: list[list[NDArray[np.intp]]] = []
+    for box in boxes[np.argsort(boxes[:, 1], kind="stable")]:
+        for line in lines:
+            if _continues(line[-1], box):
+                line.append(box)
+                break
+        else:
+            lines.append([box])
+    return [
+        Line(
+            top=int(min(box[0] for box in line)),
+            left=int(line[0][1]),
+            bottom=int(max(box[2] for box in line)),
+            right=int(max(box[3] for box in line)),
+            letters=len(line),
+        )
+        for line in lines
+        if len(line) >= LETTERS_IN_LINE
+    ]
+
+
+def _continues(last: NDArray[np.intp], box: NDArray[np.intp]) -> bool:
+    """Whether a box may be the next letter after another: same line, same size, close by."""
+    height, other = last[2] - last[0], box[2] - box[0]
+    gap = box[1] - last[3]
+    return bool(
+        abs(last[2] - box[2]) <= 0.25 * max(height, other)
+        and 0.6 <= other / height <= 1.67
+        and -0.2 * height <= gap <= 1.2 * height
+    )
