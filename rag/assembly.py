@@ -10,6 +10,7 @@ from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
 from rag.label_head import load_label_head
 from rag.llm import ChatClient
 from rag.pipeline import ReportPipeline
+from rag.refusal_pixels import load_pixel_judge
 from rag.retriever import ReportRetriever
 from rag.settings import Settings
 from rag.store import SearchMode, open_store
@@ -66,7 +67,9 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
         yield ReportPipeline(
             encoder=encoder,
             label_head=load_label_head(encoder.encoder_id),
+            judge=load_pixel_judge(encoder),
             retriever=retriever,
             template=template,
             llm=ChatClient(settings.llm),
+            abstention=settings.abstention,
         )

@@ -12,9 +12,9 @@ render) needs a processor, `finish` (ask, check) mostly waits.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -25,6 +25,7 @@ from encoders.base import CxrImage, ImageTextEncoder
 from encoders.film_facts import FilmFacts, read_facts
 from encoders.image_io import BLANK, ImageReadError, read_image
 from prompts.render import PromptTemplate, render
+from rag.abstention import confidence_of, no_ground
 from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
 from rag.expectation import NOTHING_KNOWN, Expectation
@@ -32,9 +33,11 @@ from rag.grounding import check_draft
 from rag.label_head import LabelHead
 from rag.llm import Completion, Messages
 from rag.prediction import Prediction
-from rag.refusal import PixelJudge, Refusal, judge_header
+from rag.refusal import Refusal, Verdict, judge_header
+from rag.refusal_pixels import FeatureEncoder, PixelJudge
 from rag.retriever import FilmQuery, ReportRetriever
 from rag.schema import Draft, Status
+from rag.settings import AbstentionSettings
 from rag.study import Study, Work
 
 logger = logging.getLogger(__name__)
@@ -62,7 +65,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
     Args:
         encoder, retriever, template, llm: the parts.
         label_head: predicts the film's labels; None where the encoder has none.
-        judge: refuses films whose pixels are strange; None where none is calibrated.
+        judge: refuses films whose pixels are strange (the encoder must show its features); None
+            where none is calibrated.
+        abstention: when there is no ground for a draft.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         llm: LanguageModel,
         label_head: LabelHead | None = None,
         judge: PixelJudge | None = None,
+        abstention: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
@@ -81,6 +87,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         self.llm = llm
         self.label_head = label_head
         self.judge = judge
+        self.abstention = abstention
 
     def invoke(
         self,
@@ -148,11 +155,13 @@ class ReportPipeline(Runnable[Study, Prediction]):
             )
             return
         with work.stage("encode"):
-            vectors = self.encoder.embed_images(films)
+            vectors, seen = self._embed(films)
         del films  # tens of megabytes each, and the answer takes seconds
-        if self.judge and (refusal := self.judge.judge(vectors[0])):
-            _refuse(work, refusal)
+        if seen.refusal:
+            _refuse(work, seen.refusal)
             return
+        new = tuple(note for note in seen.notes if note not in work.latest.warnings)
+        work.latest = replace(work.latest, warnings=work.latest.warnings + new)
         expectation = self.label_head.expect(vectors[0]) if self.label_head else NOTHING_KNOWN
         with work.stage("retrieve"):
             hits = self.retriever.retrieve(_query(study, facts, vectors, expectation)).hits
@@ -161,8 +170,14 @@ class ReportPipeline(Runnable[Study, Prediction]):
             hits=hits,
             labels=expectation.probabilities,
             expected=expectation.present,
+            confidence=confidence_of(expectation),
         )
         yield
+        if reason := no_ground(hits, expectation, self.abstention):
+            work.latest = replace(
+                work.latest, status=Status.ABSTAINED, error="NoGround", reason=reason
+            )
+            return
         question = question_for(
             self.template.mode, hits, indication=study.indication, expectation=expectation
         )
@@ -171,6 +186,13 @@ class ReportPipeline(Runnable[Study, Prediction]):
             work.latest, prompt_hash=prompt.sha256, messages=tuple(prompt.messages)
         )
         work.question = question
+
+    def _embed(self, films: Sequence[CxrImage]) -> tuple[NDArray[np.float32], Verdict]:
+        """Vectors of all views, and what the first one looks like."""
+        if self.judge is None:
+            return self.encoder.embed_images(films), Verdict()
+        vectors, features = cast(FeatureEncoder, self.encoder).embed_with_features(films)
+        return vectors, self.judge.judge(features[0])
 
     def _finishing(self, work: Work) -> Iterator[None]:
         if work.question is None:

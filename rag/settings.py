@@ -98,6 +98,20 @@ class RetrievalSettings(_Section):
     relevance: float = Field(default=1.0, ge=0, le=1)
 
 
+class AbstentionSettings(_Section):
+    """Limits beyond which nothing is drafted, though the evidence is shown; see rag.abstention.
+
+    Attributes:
+        similarity: the nearest report must be at least so similar to the film.
+        certainty: the most probable label must be at least so probable.
+        disagreement: reports and film may differ by so much a label.
+    """
+
+    similarity: float = Field(default=0.3, ge=-1, le=1)
+    certainty: float = Field(default=0.14, ge=0, le=1)
+    disagreement: float = Field(default=0.6, ge=0, le=1)
+
+
 class PageSettings(_Section):
     """The reading room.
 
@@ -153,6 +167,7 @@ class Settings(BaseSettings):
     encoder: Path | None = None
     llm: LlmSettings = LlmSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    abstention: AbstentionSettings = AbstentionSettings()
     page: PageSettings = PageSettings()
     batch: BatchSettings = BatchSettings()
 

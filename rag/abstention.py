@@ -1,0 +1,73 @@
+"""When there is no ground for a draft.
+
+Nothing is similar, the labels commit to nothing, or the neighbours contradict them. The evidence is
+shown all the same. Each limit lies at the edge of what the chest films of the Open-I validation
+split reach (docs/retrieval.md has the risk at other limits), so that it stops the unusual film and
+not the difficult one. Knows hits and label probabilities, not how they came about.
+"""
+
+from collections.abc import Sequence
+
+from rag.candidates import positive_labels
+from rag.expectation import Expectation
+from rag.schema import Hit
+from rag.settings import AbstentionSettings
+
+
+def confidence_of(expectation: Expectation) -> float | None:
+    """How far the film's labels commit themselves: the largest of their probabilities.
+
+    Of the scores that were tried it orders studies best by what their drafts get right; the
+    similarity of the nearest reports orders them the wrong way round, since what abnormal films
+    find is nearer and harder to draft. None without labels.
+    """
+    return max(expectation.probabilities.values(), default=None)
+
+
+def no_ground(
+    hits: Sequence[Hit], expectation: Expectation, limits: AbstentionSettings
+) -> str | None:
+    """Why nothing should be drafted, as a sentence; None where there is ground.
+
+    Args:
+        hits: the evidence.
+        expectation: the film's labels; without any, only the hits are judged.
+        limits: see `rag.settings.AbstentionSettings`.
+    """
+    nearest = max((hit.similarity for hit in hits), default=None)
+    if nearest is None:
+        return "no report is left to draft from"
+    if nearest < limits.similarity:
+        return (
+            f"no report is like this film: the nearest has similarity {nearest:.2f}, "
+            f"below {limits.similarity:.2f}"
+        )
+    certainty = confidence_of(expectation)
+    if certainty is None:
+        return None
+    if certainty < limits.certainty:
+        return (
+            f"the film's labels commit to nothing, not even to a normal film: the most probable "
+            f"one has {certainty:.2f}, below {limits.certainty:.2f}"
+        )
+    apart = disagreement(hits, expectation)
+    if apart > limits.disagreement:
+        return (
+            "the retrieved reports contradict what the film is expected to show: they differ by "
+            f"{apart:.2f} a label, more than {limits.disagreement:.2f}"
+        )
+    return None
+
+
+def disagreement(hits: Sequence[Hit], expectation: Expectation) -> float:
+    """Mean distance in [0, 1], over the judged labels that any report or the film claims, between
+    the share of reports that state a label and its probability.
+    """
+    stated = [positive_labels(hit.record) for hit in hits]
+    claimed = set().union(*stated) | set(expectation.present)
+    distances = [
+        abs(sum(label in labels for labels in stated) / len(stated) - probability)
+        for label, probability in expectation.probabilities.items()
+        if label in claimed
+    ]
+    return sum(distances) / len(distances) if distances else 0.0
