@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
-import numpy as np
 from made_up_reports import made_up_hits
 
-from encoders.base import CxrImage
+from encoders.base import View
 from rag.export import as_text
+from rag.grounding import check_draft
 from rag.prediction import Prediction
-from rag.schema import NOTICE, Draft, DraftSentence, Status
+from rag.report import Report, Signature
+from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
+from reading_room import strings
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.film_panel import film_picture
+from reading_room.film_panel import ShownFilm, viewer_html, viewer_value
 from reading_room.provenance_panel import provenance_html
 
 PREDICTION = Prediction(
@@ -36,8 +38,8 @@ def test_each_citation_leads_to_a_card_on_the_page() -> None:
 
 def test_the_quoted_sentence_is_marked_in_its_report_only() -> None:
     html = evidence_html(PREDICTION, attribution="")
-    assert html.count("<mark>") == 1
-    assert "<mark>The heart is enlarged.</mark> The lungs are clear." in html
+    assert html.count("<mark") == 1
+    assert ">The heart is enlarged.</mark> <span" in html
     assert "cited by F1" in html
     assert "not cited" in html
 
@@ -65,13 +67,60 @@ def test_empty_page_says_what_will_appear() -> None:
     assert provenance_html(None) == ""
 
 
-def test_picture_is_grey_and_bounded() -> None:
-    film = CxrImage(
-        pixels=np.linspace(0, 1, 3000 * 2, dtype=np.float32).reshape(3000, 2), source_sha256=""
+def test_what_is_unsupported_has_a_sign_and_a_word_and_not_colour_alone() -> None:
+    draft = Draft((DraftSentence("The nasogastric tube ends in the stomach.", ("R1",)),), ())
+    check = check_draft(draft, PREDICTION.hits)
+    html = draft_html(replace(PREDICTION, draft=draft), Report.of(draft), check)
+    assert 'class="line unsupported open"' in html
+    assert '<span class="word">unsupported</span>' in html
+    assert html.count("no cited report") >= 1
+
+
+def test_a_signed_report_offers_no_step_but_reading() -> None:
+    report = Report.of(PREDICTION.draft).accept([0]).sign(Signature("Roe", "2026-01-02T03:04:05Z"))
+    check = check_draft(report.as_draft(), PREDICTION.hits)
+    html = draft_html(PREDICTION, report, check, phrases=strings.PHRASES)
+    assert "data-op" not in html
+    assert "data-add" not in html
+    evidence = evidence_html(PREDICTION, report, attribution="")
+    assert "data-use" not in evidence
+    assert "data-act" not in evidence
+
+
+def test_every_section_offers_its_normal_phrases() -> None:
+    report = Report.of(PREDICTION.draft)
+    check = check_draft(report.as_draft(), PREDICTION.hits)
+    html = draft_html(PREDICTION, report, check, phrases=strings.PHRASES)
+    for section in Section:
+        assert strings.PHRASES[section]
+        for phrase in strings.PHRASES[section]:
+            assert f"<option>{phrase}</option>" in html
+
+
+def test_what_was_ruled_out_is_said_and_can_be_left_out() -> None:
+    html = evidence_html(PREDICTION, attribution="", ruled_out=frozenset({"R3"}))
+    assert 'class="card out" id="report-R3"' in html
+    assert html.count('aria-pressed="true"') == 1
+    assert strings.DRAFT_AGAIN.format(1) in html
+
+
+def test_a_film_is_called_by_its_view_and_never_by_its_file() -> None:
+    path = "/uploads/DOE^JANE.dcm"
+    film = ShownFilm(path, "film/x", sha256="0", view=View.LATERAL, spacing=False)
+    (shown,) = viewer_value((film,), drafted=0)
+    assert shown["name"] == strings.LATERAL
+    assert shown["spacing_note"] == strings.NO_SPACING
+    assert "JANE" not in str(shown)
+
+
+def test_every_tool_of_the_viewer_has_a_name_and_a_key() -> None:
+    html = viewer_html()
+    buttons = html.count("<button")
+    assert buttons == sum(
+        map(len, (strings.TOOLS, strings.PRESETS, strings.SWITCHES, strings.ACTIONS))
     )
-    picture = film_picture(film)
-    assert picture.mode == "L"
-    assert max(picture.size) <= 1600
+    assert html.count("aria-keyshortcuts=") == buttons
+    assert html.count("aria-label=") >= buttons
 
 
 def test_text_export_carries_the_notice_citations_and_evidence() -> None:
