@@ -39,7 +39,7 @@ _WORDS = {
     Reason.SIDE: "the side differs: {}",
     Reason.SEVERITY: "the degree differs: {}",
     Reason.ZONE: "the place differs: {}",
-    Reason.DEVICE: "the device differs: {}",
+    Reason.DEVICE: "no cited report says this of the {}",
     Reason.NUMBER: "no cited report gives “{}”",
     Reason.WORDS: "no cited report has the words “{}”",
     Reason.PRIOR: "speaks of an earlier film: {}",
@@ -59,7 +59,8 @@ def mark_of(check: SentenceCheck | None, line: Line | None = None) -> Mark:
 
 def issue_words(issue: Issue) -> str:
     """One reason as a reader would say it."""
-    text = _WORDS[issue.reason].format(issue.detail.replace("_", " "))
+    detail = issue.detail.replace("_", " ")
+    text = _WORDS[issue.reason].format(detail.removeprefix("device "))
     return (
         f"{text} ({issue.report_id} says otherwise)" if issue.conflict and issue.report_id else text
     )
