@@ -1,0 +1,61 @@
+"""The page in Chromium: what a reader's hands do, for the tests of the browser."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+MINUTE = 60_000
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program, "Chromium is not installed; `make test` installs or names it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_page(page: Page, url: str) -> Page:
+    page.goto(url)
+    page.wait_for_selector("#draft-it")
+    page.wait_for_selector('.viewer[data-state="empty"] button[data-do="tool-window"]')
+    return page
+
+
+def upload(page: Page, *films: Path) -> None:
+    page.set_input_files("#upload input[type=file]", films)
+    wait_for_film(page)
+
+
+def wait_for_film(page: Page) -> None:
+    page.wait_for_selector('.viewer[data-state="shown"] canvas', timeout=MINUTE)
+
+
+def draft(page: Page) -> None:
+    page.click("#draft-it")
+    page.wait_for_selector(".draft .line[tabindex], .no-draft", timeout=2 * MINUTE)
+
+
+def outside_requests(page: Page, url: str) -> Sequence[str]:
+    """Grows with every request that leaves this server."""
+    outside: list[str] = []
+    ours = (url, "data:", "blob:")
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(ours) else outside.append(request.url),
+    )
+    return outside

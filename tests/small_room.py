@@ -1,0 +1,76 @@
+"""A whole reading room for tests: real page, server, store and record; fake encoder and model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fake_choosing_llm
+from fake_choosing_llm import ChoosingLlm
+from fake_encoder import FakeEncoder
+from small_corpus import small_corpus
+
+from prompts.render import load_template
+from rag.audit import AuditLog
+from rag.index import build_index
+from rag.llm import ChatClient
+from rag.pipeline import ReportPipeline
+from rag.retriever import ReportRetriever
+from rag.settings import LlmSettings, PageSettings, RetrievalSettings, Settings
+from rag.store import ReportStore, SearchMode, open_store
+from reading_room.desk import Desk
+from reading_room.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The parts behind one page."""
+
+    pipeline: ReportPipeline
+    store: ReportStore
+    llm: ChoosingLlm
+    audit: AuditLog
+    shelf: Shelf
+    desk: Desk
+    home: Path
+
+
+@contextmanager
+def small_room(folder: Path) -> Iterator[Room]:
+    """Everything but the server."""
+    encoder = FakeEncoder()
+    build_index(small_corpus(), encoder, folder / "index")
+    with (
+        fake_choosing_llm.serve() as llm,
+        open_store(folder / "index", encoder=encoder, search=SearchMode.EXACT) as store,
+    ):
+        pipeline = ReportPipeline(
+            encoder=encoder,
+            retriever=ReportRetriever(
+                store=store, encoder=encoder, settings=RetrievalSettings(k=4)
+            ),
+            template=load_template("select_v1"),
+            llm=ChatClient(LlmSettings(url=llm.url, model=fake_choosing_llm.MODEL, retries=0)),
+        )
+        audit = AuditLog(folder / "audit" / "audit.jsonl")
+        shelf = Shelf(folder / "page", keep_seconds=3600)
+        desk = Desk(pipeline, shelf=shelf, audit=audit)
+        try:
+            yield Room(pipeline, store, llm, audit, shelf, desk, folder)
+        finally:
+            shelf.close()
+
+
+@contextmanager
+def open_room(room: Room, **page: object) -> Iterator[str]:
+    """The room behind a server on a free port; gives the address."""
+    from app import build_app  # noqa: PLC0415 - gradio takes seconds
+    from reading_room.api import Drafter  # noqa: PLC0415
+    from reading_room.server import listening, make_server  # noqa: PLC0415
+
+    settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
+    blocks = build_app(room.desk, settings, shelf=room.shelf)
+    drafter = Drafter(room.pipeline, at_once=2, audit=room.audit)
+    server = make_server(blocks, settings.page, shelf=room.shelf, drafter=drafter)
+    with listening(server, host="127.0.0.1", port=0) as address:
+        yield address

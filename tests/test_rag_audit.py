@@ -1,0 +1,120 @@
+"""The audit record: nothing in it can be changed, removed, moved or added unnoticed."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from rag.audit import START, AuditError, AuditLog
+from rag.cli_audit import app
+
+LINES = 6
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    for number in range(LINES):
+        log.append("edit", draft=f"d{number % 2}", data={"text": f"word {number}", "é": [1.5]})
+    return log
+
+
+def test_an_untouched_record_is_in_order(log: AuditLog) -> None:
+    count, last = log.verify()
+    assert count == LINES
+    entries = list(log.entries())
+    assert entries[0].before == START
+    assert entries[-1].sha256 == last
+    assert [entry.number for entry in entries] == list(range(LINES))
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_changed_byte_is_found(log: AuditLog, data: st.DataObject) -> None:
+    original = log.path.read_bytes()
+    at = data.draw(st.integers(0, len(original) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda v: v != original[at]))
+    log.path.write_bytes(original[:at] + bytes([value]) + original[at + 1 :])
+    try:
+        with pytest.raises(AuditError):
+            log.verify()
+    finally:
+        log.path.write_bytes(original)
+
+
+@pytest.mark.parametrize("gone", range(LINES))
+def test_a_removed_line_is_found(log: AuditLog, gone: int) -> None:
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    log.path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
+    with pytest.raises(AuditError):
+        log.verify()
+
+
+def test_moved_and_repeated_lines_are_found(log: AuditLog) -> None:
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    for changed in ([lines[1], lines[0], *lines[2:]], [*lines, lines[-1]], [lines[0], *lines]):
+        log.path.write_bytes(b"".join(changed))
+        with pytest.raises(AuditError):
+            log.verify()
+
+
+def test_a_line_cut_by_a_crash_is_kept_and_the_record_goes_on(log: AuditLog) -> None:
+    with log.path.open("ab") as file:
+        file.write(b'{"number": 6, "at"')
+    with pytest.raises(AuditError, match="cut short"):
+        log.verify()
+    log.append("sign", draft="d0", data={"name": "Roe"})
+    assert log.verify()[0] == LINES + 1
+    text = log.path.read_bytes().replace(b'{"number": 6, "at"', b'{"number": 7, "at"')
+    log.path.write_bytes(text)
+    with pytest.raises(AuditError, match="changed"):
+        log.verify()
+
+
+def test_writers_in_parallel_make_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+
+    def write(name: str) -> None:
+        for number in range(15):
+            AuditLog(path).append("edit", draft=name, data={"number": number})
+
+    threads = [threading.Thread(target=write, args=(f"d{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert AuditLog(path).verify()[0] == 60
+    assert [e.data["number"] for e in AuditLog(path).of_draft("d2")] == list(range(15))
+
+
+def test_a_record_that_cannot_be_written_stops_the_work(tmp_path: Path) -> None:
+    (tmp_path / "audit").write_text("a file where the folder should be")
+    with pytest.raises(AuditError, match="cannot be written"):
+        AuditLog(tmp_path / "audit" / "audit.jsonl").append("draft", draft="d", data={})
+
+
+def test_no_draft_and_several_drafts_are_told_apart(log: AuditLog) -> None:
+    for beginning, words in (("d", "several"), ("x", "no draft"), ("", "several")):
+        with pytest.raises(AuditError, match=words):
+            log.of_draft(beginning)
+    assert len(log.of_draft("d1")) == LINES // 2
+
+
+def test_the_command_prints_the_last_hash_and_knows_it_again(log: AuditLog) -> None:
+    run = CliRunner().invoke(app, ["verify", "--file", str(log.path)])
+    assert run.exit_code == 0
+    last = run.stdout.split()[-1]
+    log.append("edit", draft="d0", data={})
+    again = ["verify", "--file", str(log.path), "--last"]
+    assert CliRunner().invoke(app, [*again, last]).exit_code == 0
+    other = CliRunner().invoke(app, [*again, "0" * 64])
+    assert isinstance(other.exception, AuditError)
+
+
+def test_only_its_owner_may_read_it(log: AuditLog) -> None:
+    assert log.path.stat().st_mode & 0o077 == 0

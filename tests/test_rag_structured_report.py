@@ -1,0 +1,149 @@
+"""The DICOM report: read back by pydicom, and by dcmtk's dsrdump where it is installed."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from made_up_reports import made_up_hits
+from pydicom.dataset import Dataset
+
+from encoders.phantom import write_phantom_dicom
+from rag.export import Export
+from rag.prediction import Prediction
+from rag.report import Report, Signature
+from rag.schema import NOTICE, Draft, DraftSentence, Status
+from rag.structured_report import StructuredReportError, as_dicom_sr
+
+SIGNATURE = Signature("Roe, Jané", "2026-01-02T03:04:05+01:00")
+PREDICTION = Prediction(
+    file="film 0123",
+    status=Status.OK,
+    draft=Draft(
+        (DraftSentence("The heart is enlarged.", ("R1",)), DraftSentence("Lungs < clear.", ())),
+        (DraftSentence("Cardiomegaly.", ("R1", "R2")),),
+    ),
+    hits=tuple(made_up_hits()),
+    encoder_id="enc",
+    index_id="idx",
+    llm="model",
+    prompt="select_v1",
+)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+    write_phantom_dicom(path, seed=3)
+    header = pydicom.dcmread(path)
+    header.PatientName, header.PatientID = "Doe^John", "4711"
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.save_as(path)
+    return path
+
+
+def draft() -> Export:
+    return Export.of(PREDICTION)
+
+
+def signed() -> Export:
+    report = Report.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    return Export(PREDICTION, report.addend("A drain was removed.", SIGNATURE), "d1")
+
+
+def read(what: Export, film: Path) -> Dataset:
+    return pydicom.dcmread(BytesIO(as_dicom_sr(what, film=film)))
+
+
+def texts(document: Dataset) -> list[str]:
+    return [str(e.value) for e in document.iterall() if e.keyword == "TextValue"]
+
+
+def sections(document: Dataset) -> dict[str, Dataset]:
+    return {
+        item.ConceptNameCodeSequence[0].CodeValue: item
+        for item in document.ContentSequence
+        if item.ValueType == "CONTAINER"
+    }
+
+
+def test_a_draft_is_partial_and_unverified_and_says_so(film: Path) -> None:
+    document = read(draft(), film)
+    assert document.SOPClassUID == pydicom.uid.ComprehensiveSRStorage
+    assert (document.CompletionFlag, document.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
+    assert "VerifyingObserverSequence" not in document
+    assert any(NOTICE in text for text in texts(document))
+
+
+def test_a_signed_report_is_complete_verified_and_names_who_and_when(film: Path) -> None:
+    document = read(signed(), film)
+    assert (document.CompletionFlag, document.VerificationFlag) == ("COMPLETE", "VERIFIED")
+    (observer,) = document.VerifyingObserverSequence
+    assert observer.VerifyingObserverName == "Roe^Jané"
+    assert str(observer.VerificationDateTime).startswith("20260102030405")
+    assert not any(NOTICE in text for text in texts(document))
+    assert any("A drain was removed." in text for text in texts(document))
+
+
+def test_it_is_filed_with_its_film(film: Path) -> None:
+    image, document = pydicom.dcmread(film, stop_before_pixels=True), read(draft(), film)
+    for name in ("StudyInstanceUID", "PatientID", "PatientName"):
+        assert document[name].value == image[name].value
+    assert document.SeriesInstanceUID != image.SeriesInstanceUID
+    (study,) = document.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
+
+
+def test_sentences_come_back_with_what_they_rest_on(film: Path) -> None:
+    found = sections(read(draft(), film))
+    findings = [item.TextValue for item in found["59776-5"].ContentSequence]
+    assert findings == ["The heart is enlarged.", "Lungs < clear."]
+    (impression,) = found["19005-8"].ContentSequence
+    assert impression.TextValue == "Cardiomegaly."
+    kinds = [(item.RelationshipType, item.ValueType) for item in impression.ContentSequence]
+    assert kinds == [("INFERRED FROM", "IMAGE"), *[("INFERRED FROM", "TEXT")] * 2]
+    assert "report R1 " in impression.ContentSequence[1].TextValue
+
+
+def test_device_and_person_are_observers(film: Path) -> None:
+    def observers(document: Dataset) -> list[str]:
+        return [
+            item.ConceptCodeSequence[0].CodeValue
+            for item in document.ContentSequence
+            if item.RelationshipType == "HAS OBS CONTEXT" and item.ValueType == "CODE"
+        ]
+
+    assert observers(read(draft(), film)) == ["121007"]
+    assert observers(read(signed(), film)) == ["121007", "121006"]
+
+
+def test_dcmtk_reads_it_without_complaint(film: Path, tmp_path: Path) -> None:
+    dsrdump = shutil.which("dsrdump")
+    assert dsrdump, "dcmtk is not installed; `make test` installs or names it"
+    for number, what in enumerate((draft(), signed())):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(as_dicom_sr(what, film=film))
+        run = subprocess.run([dsrdump, path], capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        complaints = [line for line in run.stderr.splitlines() if line[:2] in ("E:", "W:")]
+        # of UTF-8 itself, which dcmtk reads but whose letters it does not count
+        assert [c for c in complaints if "VR checker does not support" not in c] == []
+        assert "The heart is enlarged." in run.stdout
+
+
+def test_a_film_without_a_study_is_refused_with_the_tag(film: Path, tmp_path: Path) -> None:
+    header = pydicom.dcmread(film)
+    del header.StudyInstanceUID
+    path = tmp_path / "no-study.dcm"
+    header.save_as(path)
+    with pytest.raises(StructuredReportError, match="StudyInstanceUID"):
+        as_dicom_sr(draft(), film=path)
+
+
+def test_the_fewest_words_make_a_document(film: Path) -> None:
+    no_hits = replace(PREDICTION, draft=Draft((DraftSentence("Clear.", ()),), ()), hits=())
+    assert "Clear." in texts(read(Export.of(no_hits), film))

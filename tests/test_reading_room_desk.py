@@ -1,0 +1,250 @@
+"""A reader's steps, on a real store and record with a fake encoder and model."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from pypdf import PdfReader
+from small_room import Room, small_room
+
+from encoders.phantom import write_phantom_dicom
+from rag.errors import CxrRagError
+from rag.export import SIGNED_NOTICE
+from rag.replay import replay
+from rag.report import ReportError, State
+from rag.schema import NOTICE, Status
+from reading_room.desk import FORMATS, DeskError, Session
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    with small_room(tmp_path_factory.mktemp("room")) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+    write_phantom_dicom(path, seed=3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def drafted(room: Room, film: Path) -> Session:
+    *_, last = room.desk.draft(room.desk.open_films([film], reader="a"), indication="Cough.")
+    return last
+
+
+def decided(room: Room, session: Session) -> Session:
+    assert session.report
+    for line in session.report.lines:
+        session = room.desk.act(session, {"op": "accept", "line": line.key})
+    return session
+
+
+def exported(room: Room, session: Session, form: str) -> bytes:
+    name = room.desk.export(session, form, reader="a")
+    path = room.shelf.find(name, reader="a")
+    assert path
+    return path.read_bytes()
+
+
+def test_evidence_comes_before_the_draft(room: Room, film: Path) -> None:
+    steps = list(room.desk.draft(room.desk.open_films([film], reader="a")))
+    first = next(step for step in steps if step.prediction and step.prediction.hits)
+    assert first.report is None
+    assert not first.prediction.draft.findings
+    assert steps[-1].report
+
+
+def test_a_signed_report_is_locked_and_only_added_to(room: Room, drafted: Session) -> None:
+    with pytest.raises(ReportError, match="not decided"):
+        room.desk.sign(drafted, "Roe, Jane")
+    signed = room.desk.sign(decided(room, drafted), "Roe, Jane")
+    assert signed.report.state is State.SIGNED
+    key = signed.report.lines[0].key
+    for action in (
+        {"op": "edit", "line": key, "text": "Other words."},
+        {"op": "remove", "line": key},
+        {"op": "add", "section": "findings", "text": "More."},
+        {"op": "undo"},
+    ):
+        with pytest.raises(CxrRagError, match="addendum"):
+            room.desk.act(signed, action)
+    added = room.desk.addend(signed, "The drain was removed.", "Roe, Jane")
+    assert added.report.state is State.ADDENDUM
+    assert added.report.lines == signed.report.lines
+    events = [entry.event for entry in room.audit.of_draft(drafted.draft_id)]
+    assert events[0] == "draft"
+    assert events[-2:] == ["sign", "addendum"]
+
+
+def test_an_edit_is_recorded_with_both_texts_and_its_seconds(room: Room, film: Path) -> None:
+    *_, session = room.desk.draft(room.desk.open_films([film], reader="a"))
+    line = session.report.lines[0]
+    edited = room.desk.act(session, {"op": "edit", "line": line.key, "text": "My words."})
+    entry = room.audit.of_draft(session.draft_id)[-1]
+    assert (entry.data["before"], entry.data["after"]) == (line.text, "My words.")
+    assert entry.data["seconds"] >= 0
+    assert edited.report.line(line.key).sources == ()
+    assert room.desk.act(edited, {"op": "undo"}).report == session.report
+
+
+def test_a_sentence_of_a_report_brings_its_source(room: Room, drafted: Session) -> None:
+    record = drafted.prediction.hits[0].record
+    used = room.desk.act(drafted, {"op": "use", "report": record.report_id, "number": 0})
+    assert any(
+        line.sources == (record.report_id,) and line.text == record.sentence(record.sentences[0])
+        for line in used.report.lines
+    )
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {},
+        {"op": "use", "report": "r999", "number": 0},
+        {"op": "use", "report": "r000", "number": 10**9},
+        {"op": "edit", "line": "0", "text": "x"},
+        {"op": "edit", "line": True, "text": "x"},
+        {"op": "remove", "line": 10**6},
+        {"op": "add", "section": "../x", "text": "y"},
+        {"op": "add", "section": "findings", "text": "  "},
+        {"op": "add", "section": "findings", "text": "y" * 10_000},
+        {"op": ["nested"]},
+    ],
+)
+def test_what_the_browser_must_not_ask_is_refused(
+    room: Room, drafted: Session, action: dict[str, object]
+) -> None:
+    with pytest.raises(CxrRagError):
+        room.desk.act(drafted, action)
+
+
+def test_a_report_ruled_out_does_not_come_back(room: Room, drafted: Session) -> None:
+    gone = drafted.prediction.hits[0].record.report_id
+    *_, again = room.desk.draft(room.desk.rule_out(drafted, gone))
+    assert gone not in {hit.record.report_id for hit in again.prediction.hits}
+    with pytest.raises(DeskError):
+        room.desk.rule_out(drafted, "r999")
+
+
+def test_without_a_model_the_evidence_can_still_be_composed_from(room: Room, film: Path) -> None:
+    room.llm.status = lambda prompt: 500
+    try:
+        *_, session = room.desk.draft(room.desk.open_films([film], reader="a"))
+    finally:
+        room.llm.status = lambda prompt: 200
+    assert session.prediction.status is Status.FAILED
+    record = session.prediction.hits[0].record
+    session = room.desk.act(session, {"op": "use", "report": record.report_id, "number": 0})
+    signed = room.desk.sign(session, "Roe")
+    assert "Signed by Roe" in exported(room, signed, "text").decode()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_export_says_ai_draft_until_it_is_signed(
+    room: Room, drafted: Session, form: str
+) -> None:
+    signed = room.desk.sign(decided(room, drafted), "Roe, Jane")
+    before, after = (words(form, exported(room, each, form)) for each in (drafted, signed))
+    assert NOTICE in before
+    assert NOTICE not in after
+    assert SIGNED_NOTICE in after
+    assert drafted.prediction.llm in after
+    assert drafted.prediction.index_id.replace("\n", "")[:8] in after
+
+
+def words(form: str, content: bytes) -> str:
+    if form == "pdf":
+        pages = PdfReader(BytesIO(content)).pages
+        return " ".join(" ".join(page.extract_text() for page in pages).split())
+    if form == "dicom":
+        elements = pydicom.dcmread(BytesIO(content)).iterall()
+        return "\n".join(str(element.value) for element in elements if element.VR != "SQ")
+    return content.decode()
+
+
+def test_nothing_of_the_header_or_the_file_name_leaves_but_in_dicom(
+    room: Room, tmp_path: Path, film: Path
+) -> None:
+    header = pydicom.dcmread(film)
+    header.PatientName, header.PatientID = "Doe^Zebediah", "HOSPITAL-4711"
+    named = tmp_path / "zebediah-doe.dcm"
+    header.save_as(named)
+    *_, session = room.desk.draft(room.desk.open_films([named], reader="a"))
+    for form in FORMATS:
+        content = words(form, exported(room, session, form)).lower()
+        if form != "dicom":
+            assert "zebediah" not in content
+            assert "4711" not in content
+    record = room.audit.path.read_text().lower()
+    assert "zebediah" not in record
+    assert "4711" not in record
+
+
+def test_the_json_holds_what_the_reader_did(room: Room, drafted: Session) -> None:
+    key = drafted.report.lines[0].key
+    session = room.desk.act(drafted, {"op": "edit", "line": key, "text": "My words."})
+    report = json.loads(exported(room, session, "json"))["report"]
+    assert report["state"] == "edited"
+    line = next(each for each in report["findings"] if each["decision"] == "edited")
+    assert line["text"] == "My words."
+    assert line["drafted"] == drafted.report.lines[0].text
+
+
+def test_a_png_has_no_dicom_report(room: Room, drafted: Session, tmp_path: Path) -> None:
+    no_dicom = tmp_path / "film.png"
+    no_dicom.write_bytes(b"\x89PNG")
+    films = (replace(drafted.films[0], path=str(no_dicom)),)
+    with pytest.raises(DeskError, match="needs a DICOM film"):
+        room.desk.export(replace(drafted, films=films), "dicom", reader="a")
+
+
+def test_the_prompt_can_be_made_again_to_the_byte(room: Room, drafted: Session) -> None:
+    made = replay(room.audit, drafted.draft_id, store=room.store)
+    assert made.same
+    assert tuple(made.prompt.messages) == drafted.prediction.messages
+    assert made.answer == drafted.prediction.answer
+    assert made.differences == ()
+
+
+def test_too_many_films_and_rubbish_are_refused_with_a_cure(
+    room: Room, film: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DeskError, match="At most 4"):
+        room.desk.open_films([film] * 5, reader="a")
+    rubbish = tmp_path / "x.dcm"
+    rubbish.write_bytes(b"\0" * 4096)
+    with pytest.raises(DeskError, match="DICOM"):
+        room.desk.open_films([rubbish], reader="a")
+    with pytest.raises(DeskError):
+        list(room.desk.draft(Session()))
+
+
+def test_films_of_one_reader_are_not_found_by_another(room: Room, film: Path) -> None:
+    session = room.desk.open_films([film], reader="a")
+    name = session.films[0].url.removeprefix("film/")
+    assert room.shelf.find(name, reader="a")
+    assert room.shelf.find(name, reader="b") is None
+    assert room.shelf.find("../" + name, reader="a") is None
+
+
+def test_uploads_and_exports_are_deleted_after_their_time(tmp_path: Path) -> None:
+    from reading_room.shelf import Shelf  # noqa: PLC0415
+
+    shelf = Shelf(tmp_path / "shelf", keep_seconds=60)
+    name = shelf.put(b"film", reader="a")
+    path = shelf.find(name, reader="a")
+    assert path
+    born = path.stat().st_mtime
+    assert shelf.sweep(now=born + 59) == 0
+    assert shelf.sweep(now=born + 61) == 1
+    assert shelf.find(name, reader="a") is None
+    shelf.put(b"another", reader="a")
+    shelf.close()
+    assert not shelf.folder.exists()
