@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from encoders.lite import EfficientNetLite
 from encoders.parts import EncoderError
 from encoders.sentences import SentenceSet
+from encoders.small_cnn import SmallCnn
 
 Prepared = dict[str, Tensor]
 """What a text tower reads: tensors whose first dimension is the text."""
@@ -42,7 +43,10 @@ class TextTower(Protocol):
         """Features [N, width]."""
 
 
-IMAGE_TOWERS: dict[str, Callable[..., nn.Module]] = {"efficientnet_lite": EfficientNetLite}
+IMAGE_TOWERS: dict[str, Callable[..., nn.Module]] = {
+    "efficientnet_lite": EfficientNetLite,
+    "small_cnn": SmallCnn,
+}
 TEXT_TOWERS: dict[str, Callable[..., nn.Module]] = {"sentence_set": SentenceSet}
 
 

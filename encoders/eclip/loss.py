@@ -61,6 +61,18 @@ def soft_targets(texts: Tensor, labels: Tensor, *, label_share: float, sharpness
     return (similarity / sharpness).softmax(dim=1)
 
 
+def equal_targets(texts: Tensor) -> Tensor:
+    """The own report and every equal one, all alike: [N, N], rows sum to 1.
+
+    Args:
+        texts: float32 [N, any], fixed text vectors of norm 1; equal reports have equal ones, up
+            to the rounding of their product.
+    """
+    same = (texts @ texts.T > 1 - 1e-5).float()
+    same.fill_diagonal_(1)
+    return same / same.sum(1, keepdim=True)
+
+
 def jaccard(labels: Tensor) -> Tensor:
     """Weighted intersection over union of every pair of rows: [N, L] -> [N, N]; empty is empty."""
     rows, columns = labels.unsqueeze(1), labels.unsqueeze(0)

@@ -120,6 +120,11 @@ class EclipModel(nn.Module):
         features = self.text_tower(prepared).float()
         return functional.normalize(self.text_centre(self.text_projection(features)), dim=-1)
 
+    @torch.no_grad()
+    def bound_temperature(self) -> None:
+        """Put the parameter back within the bounds; beyond them it would have no gradient."""
+        self.log_temperature.clamp_(*(math.log(bound) for bound in TEMPERATURE_BOUNDS))
+
     @property
     def temperature(self) -> Tensor:
         """What similarities are divided by in the loss, within `TEMPERATURE_BOUNDS`."""

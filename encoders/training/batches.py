@@ -5,6 +5,8 @@ that resumes takes the steps it would have taken.
 """
 
 import hashlib
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoders.eclip.model import EclipModel
@@ -62,7 +65,7 @@ def load_training_set(
         )
     labels = [study.labels | study.details for study in studies]
     names = frequent(labels, least=settings.least_label_count)
-    prepared = model.prepare_texts([study.text for study in studies])
+    prepared = prepare_cached([study.text for study in studies], model=model, cache=cache)
     return TrainingSet(
         films=load_films([film for film, _ in pairs], side=settings.cache_side, cache=cache),
         study=torch.tensor([row for _, row in pairs]),
@@ -71,6 +74,23 @@ def load_training_set(
         labels=label_matrix(labels, names),
         label_names=tuple(names),
     )
+
+
+def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> Prepared:
+    """`EclipModel.prepare_texts`, from the cache if the same texts were prepared before.
+
+    What is prepared does not depend on what is trained (`encoders.towers.TextTower`).
+    """
+    named = json.dumps([model.config.text_tower, list(texts)])
+    target = cache / f"texts-{hashlib.sha256(named.encode()).hexdigest()[:16]}.safetensors"
+    if target.exists():
+        return load_file(target)
+    prepared = model.prepare_texts(texts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.stem}-{os.getpid()}")
+    save_file({name: value.contiguous() for name, value in prepared.items()}, beside)
+    beside.replace(target)
+    return prepared
 
 
 def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> Tensor:

@@ -5,10 +5,11 @@ Owns names, defaults and units. Every default is the shipped recipe's.
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from encoders.training.curriculum import Curriculum
 from encoders.training.data import TrainingDataError
 
 
@@ -17,7 +18,14 @@ class _Settings(BaseModel):
 
 
 class ModelSettings(_Settings):
-    """The model that is trained; see `encoders.eclip.model.EclipConfig`."""
+    """The model that is trained; see `encoders.eclip.model.EclipConfig`.
+
+    Attributes:
+        variant: of EfficientNet-Lite, the image tower unless ``image_tower`` names another.
+        start: its starting weights.
+        image_tower: settings of `encoders.towers` with their ``kind``; starts at random.
+        start_from: a model folder to go on from instead (eCLIP post-tuned from a trained CLIP).
+    """
 
     dim: int = Field(default=256, ge=8)
     variant: Literal["lite0", "lite1", "lite2"] = "lite0"
@@ -27,6 +35,8 @@ class ModelSettings(_Settings):
     sentence_dropout: float = Field(default=0.2, ge=0, lt=1)
     text_hidden: int = Field(default=512, ge=8)
     temperature: float = Field(default=0.07, ge=0.01, le=2)
+    image_tower: dict[str, Any] = {}
+    start_from: Path | None = None
 
 
 class AugmentSettings(_Settings):
@@ -41,10 +51,56 @@ class AugmentSettings(_Settings):
 
 
 class TargetSettings(_Settings):
-    """Soft targets of the contrastive loss; see `encoders.eclip.loss.soft_targets`."""
+    """What a film should find among the reports of its batch.
 
+    Attributes:
+        kind: ``soft``, by nearness of texts and labels (`encoders.eclip.loss.soft_targets`);
+            ``equal``, its own report and those equal to it; ``own``, its own alone, as in CLIP.
+        label_share, sharpness: of ``soft``.
+    """
+
+    kind: Literal["soft", "equal", "own"] = "soft"
     label_share: float = Field(default=0.5, ge=0, le=1)
     sharpness: float = Field(default=0.1, gt=0)
+
+
+class CurriculumSettings(_Settings):
+    """When a step has expert pairs; see `encoders.training.curriculum.Curriculum`."""
+
+    cold: float = Field(default=0.1, ge=0, le=1)
+    warm: float = Field(default=0.3, ge=0, le=1)
+    cool: float = Field(default=0.4, ge=0, le=1)
+    first: float = Field(default=0.05, ge=0, le=1)
+    peak: float = Field(default=0.5, ge=0, le=1)
+    last: float = Field(default=0.1, ge=0, le=1)
+
+    def curriculum(self) -> Curriculum:
+        """The schedule of these settings."""
+        return Curriculum(**self.model_dump())
+
+
+class ExpertSettings(_Settings):
+    """eCLIP: what an expert step adds to the batch. The paper's values are the defaults.
+
+    Attributes:
+        processor: kind and settings of `encoders.eclip.heatmap.build_processor`.
+        mixup: ``beta`` mixes a film with its expert film, ``dacl`` with another expert's film and
+            without any heatmap, ``none`` takes the expert film as it is.
+        alpha: of the mixup's distribution; 0.2 in the authors' code, 0.6 for ``dacl``.
+        share: size of the expert batch as a share of the main one.
+        priming_weight: of the priming loss in the cold start; 0.3 in the authors' code.
+        processor_lr: learning rate of the processor as a multiple of the image tower's.
+        heatmaps: ``own``, or another expert film's for the control.
+    """
+
+    processor: dict[str, Any] = {"kind": "attention"}
+    mixup: Literal["beta", "dacl", "none"] = "beta"
+    alpha: float = Field(default=0.3, gt=0)
+    share: float = Field(default=0.5, gt=0, le=1)
+    priming_weight: float = Field(default=0.1, ge=0, lt=1)
+    processor_lr: float = Field(default=2.0, gt=0)
+    heatmaps: Literal["own", "shuffled"] = "own"
+    curriculum: CurriculumSettings = CurriculumSettings()
 
 
 class OptimSettings(_Settings):
@@ -75,7 +131,7 @@ class OptimSettings(_Settings):
 
 
 class TrainSettings(_Settings):
-    """A whole run. ``name`` becomes the first half of the encoder id."""
+    """A whole run. ``name`` becomes the first half of the encoder id; no ``expert`` is CLIP."""
 
     name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
     seed: int = 0
@@ -88,6 +144,7 @@ class TrainSettings(_Settings):
     augment: AugmentSettings = AugmentSettings()
     targets: TargetSettings = TargetSettings()
     optim: OptimSettings = OptimSettings()
+    expert: ExpertSettings | None = None
 
 
 def read_settings(path: Path) -> TrainSettings:

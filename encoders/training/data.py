@@ -8,10 +8,12 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from encoders.training.heatmaps import Annotation
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +57,26 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertFilm:
+    """A film of a training study, and where an expert looked or drew on it."""
+
+    study_id: str
+    film: Path
+    annotation: Annotation
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """Studies for training and validation, and how many were left out, by reason."""
 
     train: tuple[Study, ...]
     val: tuple[Study, ...]
     left_out: dict[str, int]
+    experts: tuple[ExpertFilm, ...] = ()
+
+    def first(self, count: int) -> "Collection":
+        """The same with the first ``count`` training studies and as many for validation."""
+        return replace(self, train=self.train[:count], val=self.val[:count])
 
 
 ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")

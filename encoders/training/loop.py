@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
-from torch import Tensor
+from torch import nn
 
+from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.weights import save_pretrained
+from encoders.eclip.weights import load_pretrained, save_pretrained
 from encoders.lite import EfficientNetLite
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import augment
@@ -34,7 +35,8 @@ from encoders.training.batches import (
 from encoders.training.checkpoint import load_checkpoint, save_checkpoint
 from encoders.training.config import TrainSettings
 from encoders.training.data import Collection
-from encoders.training.objective import Objective
+from encoders.training.experts import ExpertSet, draw_is_expert, expert_pairs, load_experts
+from encoders.training.objective import ExpertPairs, Objective, Pairs
 from encoders.training.optim import make_optimizer, schedule, update_average
 from encoders.training.run import append_metrics, fingerprint, trim_metrics, write_run
 from encoders.training.start import load_imagenet
@@ -79,17 +81,33 @@ def train(
     torch.manual_seed(settings.seed)
     model, transform = new_model(settings)
     data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
-    mark = fingerprint(settings.model_dump(), [study.study_id for study in collection.train])
+    experts = None
+    if settings.expert is not None:
+        rows = {study.study_id: row for row, study in enumerate(collection.train)}
+        experts = load_experts(collection.experts, rows=rows, side=settings.cache_side, cache=cache)
+    mark = fingerprint(
+        settings.model_dump(mode="json"),
+        [study.study_id for study in collection.train],
+        [film.study_id for film in collection.experts] if experts else [],
+    )
     write_run(
         out,
-        settings=settings.model_dump(),
+        settings=settings.model_dump(mode="json"),
         fingerprint=mark,
+        expert_films=len(collection.experts) if experts else 0,
         studies=len(collection.train),
         films=len(data.study),
         left_out=collection.left_out,
         label_names=data.label_names,
     )
-    run = _Run(settings, data=data, model=model, transform=transform, accelerator=accelerator)
+    run = _Run(
+        settings,
+        data=data,
+        experts=experts,
+        model=model,
+        transform=transform,
+        accelerator=accelerator,
+    )
     run.resume(out, mark)
     run.finish(out, mark, on_step)
     save_pretrained(out / MODEL_FOLDER, model=run.average.model, transform=transform)
@@ -99,10 +117,14 @@ def train(
 def new_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     """The untrained model of the settings, from its starting weights, and its transform."""
     chosen = settings.model
+    if chosen.start_from is not None:
+        model, transform = load_pretrained(chosen.start_from)
+        return model.requires_grad_(True), transform
     config = EclipConfig(
         name=settings.name,
         dim=chosen.dim,
-        image_tower={
+        image_tower=chosen.image_tower
+        or {
             "kind": "efficientnet_lite",
             "variant": chosen.variant,
             "drop_path": chosen.drop_path,
@@ -129,12 +151,14 @@ class _Run:
         settings: TrainSettings,
         *,
         data: TrainingSet,
+        experts: ExpertSet | None,
         model: EclipModel,
         transform: EvalTransform,
         accelerator: Accelerator,
     ) -> None:
         self.settings = settings
         self.data = data
+        self.experts = experts
         self.transform = transform
         self.accelerator = accelerator
         self.step = 0
@@ -145,6 +169,7 @@ class _Run:
             label_weights=rare_weighs_more,
             targets=settings.targets,
             optim=settings.optim,
+            processor=_processor(settings),
         ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
         objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -197,11 +222,12 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.objective.train()
-        losses = self.objective(*self.batch())
+        losses = self.objective(self.batch(), expert=self.expert(), priming=self.priming())
         self.optimizer.zero_grad()
         accelerator.backward(losses["loss"])
         accelerator.clip_grad_norm_(self.objective.parameters(), settings.optim.clip)
         self.optimizer.step()
+        accelerator.unwrap_model(self.objective).model.bound_temperature()
         self.step += 1
         update_average(
             self.average,
@@ -210,11 +236,8 @@ class _Run:
         )
         return {name: value.item() for name, value in losses.items()} | {"lr_factor": factor}
 
-    def batch(self) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
-        """Augmented films and their reports: the pairs of this step.
-
-        Expert pairs (heatmap processor, mixup, by the curriculum's draw) are appended here.
-        """
+    def batch(self) -> Pairs:
+        """Augmented films and their reports: the main pairs of this step."""
         data, device = self.data, self.accelerator.device
         rows = batch_rows(
             self.step,
@@ -229,4 +252,33 @@ class _Run:
         pixels = self.transform.normalise(seen).contiguous(memory_format=torch.channels_last)
         study = data.study[rows]
         prepared = {name: value[study].to(device) for name, value in data.prepared.items()}
-        return pixels, prepared, data.texts[study].to(device), data.labels[study].to(device)
+        return Pairs(pixels, prepared, data.texts[study].to(device), data.labels[study].to(device))
+
+    def expert(self) -> ExpertPairs | None:
+        """The expert pairs of this step, or None by the curriculum's draw."""
+        if self.experts is None or not draw_is_expert(
+            self.settings, step=self.step, steps=self.steps
+        ):
+            return None
+        pairs = expert_pairs(
+            self.experts,
+            self.data,
+            settings=self.settings,
+            transform=self.transform,
+            step=self.step,
+        )
+        return pairs.to(self.accelerator.device)
+
+    def priming(self) -> float:
+        """Weight of the priming loss in this step."""
+        chosen = self.settings.expert
+        if chosen is None or chosen.mixup == "dacl":
+            return 0.0
+        cold = chosen.curriculum.curriculum().is_cold(self.step, steps=self.steps)
+        return chosen.priming_weight if cold else 0.0
+
+
+def _processor(settings: TrainSettings) -> nn.Module | None:
+    if settings.expert is None or settings.expert.mixup == "dacl":
+        return None
+    return build_processor(settings.expert.processor)

@@ -1,30 +1,90 @@
 """What is minimised: contrast, agreement of findings, and a label head for training only.
 
-Owns the sum and its parts. The label head makes the features of the image tower speak of
-findings; it is not saved with the model.
+Owns the sum and its parts, and the expert pairs that are appended to the batch. The label head
+makes the features of the image tower speak of findings; neither it nor the heatmap processor is
+saved with the model.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.eclip.loss import Agreement, info_nce, jaccard, soft_targets
+from encoders.eclip.loss import Agreement, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
 from encoders.towers import Prepared
 from encoders.training.config import OptimSettings, TargetSettings
+from encoders.training.mixup import mix, other_films
+from encoders.training.priming import primed, priming_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Films and their reports, row by row.
+
+    Attributes:
+        pixels: normalised films float32 [N, channels, H, W].
+        prepared: the reports as the text tower reads them.
+        texts: float32 [N, any], fixed text vectors for the soft targets.
+        labels: float32 [N, L], 0 or 1.
+    """
+
+    pixels: Tensor
+    prepared: Prepared
+    texts: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "Pairs":
+        """The same on a device."""
+        prepared = {name: value.to(device) for name, value in self.prepared.items()}
+        return Pairs(
+            self.pixels.to(device), prepared, self.texts.to(device), self.labels.to(device)
+        )
+
+    def followed_by(self, other: "Pairs") -> "Pairs":
+        """Both batches, one after the other."""
+        return Pairs(
+            torch.cat([self.pixels, other.pixels]),
+            {
+                name: torch.cat([value, other.prepared[name]])
+                for name, value in self.prepared.items()
+            },
+            torch.cat([self.texts, other.texts]),
+            torch.cat([self.labels, other.labels]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertPairs:
+    """Films that an expert looked at, and how much of each is left as it is.
+
+    Attributes:
+        pairs: the films, not yet mixed, and their reports.
+        heatmaps: float32 [E, H, W] in [0, 1], cropped like the films; None mixes with another film
+            of these (DACL).
+        share: of the film in the mixture; the rest is the expert film. 0 is the expert film alone.
+    """
+
+    pairs: Pairs
+    heatmaps: Tensor | None
+    share: float
+
+    def to(self, device: torch.device) -> "ExpertPairs":
+        """The same on a device."""
+        heat = None if self.heatmaps is None else self.heatmaps.to(device)
+        return ExpertPairs(self.pairs.to(device), heat, self.share)
 
 
 class Objective(nn.Module):
     """Losses of a batch of pairs.
 
-    An expert step (heatmap processor, mixup; eCLIP) only makes the batch longer before it comes
-    here: mixed films with their own reports are pairs like all others.
-
     Args:
         model: whose towers and projections are trained.
         label_weights: float32 [L], weight of each finding in the label similarity.
-        targets: how soft the contrastive targets are.
+        targets: what a film should find among the reports.
         optim: the weights of the parts.
+        processor: (film, heatmap) to film; None if no step has expert pairs with heatmaps.
     """
 
     label_weights: Tensor
@@ -36,44 +96,62 @@ class Objective(nn.Module):
         label_weights: Tensor,
         targets: TargetSettings,
         optim: OptimSettings,
+        processor: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.image_labels = nn.Linear(model.image_projection.in_features, len(label_weights))
         self.agreement = Agreement()
+        self.processor = processor
         self.register_buffer("label_weights", label_weights)
         self._targets = targets
         self._optim = optim
 
     def forward(
-        self, pixels: Tensor, prepared: Prepared, texts: Tensor, labels: Tensor
+        self, main: Pairs, *, expert: ExpertPairs | None = None, priming: float = 0.0
     ) -> dict[str, Tensor]:
-        """Scalars ``loss``, ``contrast``, ``agreement``, ``labels``.
+        """Scalars ``loss``, ``contrast``, ``agreement``, ``labels``, and ``priming`` if weighed.
 
         Args:
-            pixels: normalised films float32 [N, channels, H, W].
-            prepared: the reports as the text tower reads them.
-            texts: float32 [N, any], fixed text vectors for the soft targets.
-            labels: float32 [N, L], 0 or 1.
+            main: the batch.
+            expert: appended to it after mixing: one InfoNCE over all pairs.
+            priming: weight of the priming loss on the main films.
         """
-        features = self.model.image_features(pixels)
-        with torch.autocast(pixels.device.type, enabled=False):
+        whole = main if expert is None else main.followed_by(self.mixed(expert))
+        losses = self._contrast(whole)
+        if priming and self.processor is not None:
+            losses["priming"] = priming_loss(self.processor, main.pixels)
+            losses["loss"] = primed(losses["loss"], losses["priming"], weight=priming)
+        return losses
+
+    def mixed(self, expert: ExpertPairs) -> Pairs:
+        """The expert pairs as the image tower sees them; the texts are not mixed."""
+        pairs = expert.pairs
+        if expert.heatmaps is None:
+            others = other_films(pairs.pixels)
+        elif self.processor is None:
+            raise ValueError("expert pairs have heatmaps, but there is no processor for them")
+        else:
+            others = self.processor(pairs.pixels, expert.heatmaps).to(pairs.pixels.dtype)
+        pixels = mix(pairs.pixels, others, expert.share)
+        return Pairs(pixels, pairs.prepared, pairs.texts, pairs.labels)
+
+    def _contrast(self, pairs: Pairs) -> dict[str, Tensor]:
+        features = self.model.image_features(pairs.pixels)
+        labels, weights = pairs.labels, self._optim
+        with torch.autocast(pairs.pixels.device.type, enabled=False):
             images = self.model.project_image(features)
-            reports = self.model.encode_text(prepared)
-            targets = soft_targets(
-                texts,
-                labels * self.label_weights,
-                label_share=self._targets.label_share,
-                sharpness=self._targets.sharpness,
-            )
+            reports = self.model.encode_text(pairs.prepared)
             contrast = info_nce(
-                images, reports, temperature=self.model.temperature, targets=targets
+                images,
+                reports,
+                temperature=self.model.temperature,
+                targets=self._target_rows(pairs),
             )
             agreement = self.agreement(images, reports, overlap=jaccard(labels))
             label_loss = functional.binary_cross_entropy_with_logits(
                 self.image_labels(features), labels
             )
-        weights = self._optim
         return {
             "loss": weights.contrast_weight * contrast
             + weights.agreement_weight * agreement
@@ -82,3 +160,16 @@ class Objective(nn.Module):
             "agreement": agreement,
             "labels": label_loss,
         }
+
+    def _target_rows(self, pairs: Pairs) -> Tensor:
+        chosen = self._targets
+        if chosen.kind == "own":
+            return torch.eye(len(pairs.texts), device=pairs.texts.device)
+        if chosen.kind == "equal":
+            return equal_targets(pairs.texts)
+        return soft_targets(
+            pairs.texts,
+            pairs.labels * self.label_weights,
+            label_share=chosen.label_share,
+            sharpness=chosen.sharpness,
+        )

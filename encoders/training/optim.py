@@ -17,7 +17,7 @@ def make_optimizer(objective: Objective, settings: TrainSettings) -> torch.optim
     optim = settings.optim
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in objective.named_parameters():
-        lr = optim.lr * (1.0 if name.startswith("model.image_tower.") else optim.head_lr)
+        lr = optim.lr * _pace(name, settings)
         decay = optim.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((lr, decay), []).append(parameter)
     return torch.optim.AdamW(
@@ -27,6 +27,15 @@ def make_optimizer(objective: Objective, settings: TrainSettings) -> torch.optim
         ],
         betas=optim.betas,
     )
+
+
+def _pace(name: str, settings: TrainSettings) -> float:
+    """Learning rate of a parameter as a multiple of the image tower's."""
+    if name.startswith("model.image_tower."):
+        return 1.0
+    if name.startswith("processor.") and settings.expert is not None:
+        return settings.expert.processor_lr
+    return settings.optim.head_lr
 
 
 def schedule(step: int, *, steps: int, warm_up: float) -> float:

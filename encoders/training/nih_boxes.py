@@ -1,0 +1,78 @@
+"""NIH ChestX-ray14 films on which radiologists drew boxes, as studies and expert films.
+
+Owns the reader of a folder with ``labels.jsonl`` (film, patient, finding words) and
+``expert_boxes.jsonl`` (boxes as fractions of the film). There are no reports: the finding words are
+the text.
+
+Source: Wang et al., CVPR 2017 (films, labels, some boxes); Shih et al., Radiology: AI 2019 (RSNA).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from encoders.training.data import Collection, ExpertFilm, Split, Study, TrainingDataError
+from encoders.training.heatmaps import Boxes
+
+
+def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertFilm]]:
+    """The films with boxes, each a training study of its own, and their annotations.
+
+    Raises:
+        TrainingDataError: a file is not there or a line cannot be read.
+    """
+    films = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
+    studies, experts = [], []
+    for row in _rows(folder / "expert_boxes.jsonl", ("id", "boxes")):
+        if not row["boxes"] or row["id"] not in films:
+            continue
+        film = films[row["id"]]
+        path = folder / film["image"]
+        study_id = f"nih-{row['id']}"
+        studies.append(
+            Study(
+                study_id=study_id,
+                patient_id=f"nih-{film['patient_id']}",
+                frontals=(path,),
+                laterals=(),
+                text=words(film["labels"], row["boxes"]),
+                labels=frozenset(),
+                split=Split.TRAIN,
+            )
+        )
+        boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
+        experts.append(ExpertFilm(study_id=study_id, film=path, annotation=Boxes(boxes)))
+    return studies, experts
+
+
+def words(labels: list[str], boxes: list[dict[str, Any]]) -> str:
+    """The text of a film: its labels and those of its boxes, a sentence each."""
+    plain = [label.replace("_", " ").lower() for label in labels if label != "No Finding"]
+    drawn = [box["label"].split(" (")[0].lower() for box in boxes]
+    return " ".join(f"{word.capitalize()}." for word in dict.fromkeys([*plain, *drawn]))
+
+
+def with_experts(collection: Collection, folder: Path) -> Collection:
+    """A collection with the expert films as further training studies: every arm sees them."""
+    studies, experts = read_nih_boxes(folder)
+    return replace(
+        collection, train=(*collection.train, *studies), experts=(*collection.experts, *experts)
+    )
+
+
+def _rows(table: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    try:
+        lines = table.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise TrainingDataError(f"cannot read {table}: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            missing = [key for key in keys if key not in row]
+        except (ValueError, TypeError) as error:
+            raise TrainingDataError(f"{table} line {number}: {error!r}") from error
+        if missing:
+            raise TrainingDataError(f"{table} line {number} has no {missing}")
+        yield row

@@ -1,0 +1,21 @@
+"""Priming: the processor learns to leave a film alone before it is trusted with expert ones.
+
+Owns the priming loss and how it is weighed. Used in the curriculum's cold start only: the heatmap
+is all ones, so that the best answer is the film itself.
+
+Source: Kumar & Marttinen, arXiv 2403.10153 (weight 0.1; 0.3 in the authors' code).
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def priming_loss(processor: nn.Module, films: Tensor) -> Tensor:
+    """Mean squared error between normalised films [N, channels, H, W] and what becomes of them."""
+    everywhere = films.new_ones(len(films), *films.shape[-2:])
+    return functional.mse_loss(processor(films, everywhere).float(), films.float())
+
+
+def primed(loss: Tensor, prime: Tensor, *, weight: float) -> Tensor:
+    """(1 - w) of the loss and w of the priming loss."""
+    return (1 - weight) * loss + weight * prime
