@@ -40,6 +40,10 @@ class LabelHeadError(CxrRagError):
     """The label head is damaged, or another encoder's."""
 
 
+class RefusalScoreError(CxrRagError):
+    """The statistics by which strange pictures are refused are damaged, or another encoder's."""
+
+
 class CorpusError(CxrRagError):
     """A report collection cannot be read at all."""
 

@@ -1,28 +1,25 @@
 """What is not an adult chest film gets no draft, and is told why.
 
-Owns the judgement; the facts come from the file's header (`encoders.film_facts`) and, where one is
-given, from a score of how little the pixels look like a chest. Header words are quoted only if
-they are terms of the standard: what else stands there could be a name.
+Owns the words and the judgement by the file's header (`encoders.film_facts`); `rag.refusal_pixels`
+judges by the pixels. Header words are quoted only if they are terms of the standard: what else
+stands there could be a name.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from encoders.base import View
 from encoders.film_facts import FilmFacts
 
 ADULT_YEARS = 18
 
-PixelScore = Callable[[NDArray[np.float32]], float]
-"""The seam of the pixel half: a film's vector, float32 [dim], to how strange it is as a chest
-film; higher is stranger."""
+ONLY_LATERAL = (
+    "only a lateral view: the encoder has learnt from frontal films, its evidence is weaker"
+)
 
 
 class RefusalKind(StrEnum):
@@ -59,30 +56,6 @@ class Verdict:
 
     refusal: Refusal | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PixelJudge:
-    """The pixel half: a score and the value above which a film is refused.
-
-    Attributes:
-        score: see `PixelScore`.
-        threshold: calibrated on films that must not be refused.
-    """
-
-    score: PixelScore
-    threshold: float
-
-    def judge(self, vector: NDArray[np.float32]) -> Refusal | None:
-        """Refuse a film whose vector is stranger than the threshold."""
-        score = self.score(vector)
-        if score <= self.threshold:
-            return None
-        return Refusal(
-            RefusalKind.PIXELS,
-            f"the picture does not look like a chest film (score {score:.3g}, limit "
-            f"{self.threshold:.3g}). Choose a frontal chest film.",
-        )
 
 
 def judge_header(facts: FilmFacts) -> Verdict:
@@ -150,9 +123,7 @@ def _child(facts: FilmFacts) -> Refusal | None:
 
 
 def _lateral(facts: FilmFacts) -> str:
-    if facts.view is not View.LATERAL:
-        return ""
-    return "only a lateral view: the encoder has learnt from frontal films, its evidence is weaker"
+    return ONLY_LATERAL if facts.view is View.LATERAL else ""
 
 
 def _words(body_part: str) -> list[str]:

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from encoders.base import View
 from encoders.film import ImageReadError
 from encoders.film_facts import FilmFacts, FilmFormat, read_facts
-from rag.refusal import PixelJudge, RefusalKind, judge_header
+from rag.refusal import RefusalKind, judge_header
 
 CHEST = FilmFacts(FilmFormat.DICOM, modality="DX", body_part="CHEST", view=View.PA)
 
@@ -88,14 +87,6 @@ def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
         verdict = judge_header(facts)
         said = " ".join([verdict.refusal.reason if verdict.refusal else "", *verdict.notes])
         assert "SMITHX" not in said
-
-
-def test_the_pixel_half_refuses_above_its_threshold_only() -> None:
-    judge = PixelJudge(score=lambda vector: float(vector[0]), threshold=0.5)
-    assert judge.judge(np.array([0.5], np.float32)) is None
-    refusal = judge.judge(np.array([0.75], np.float32))
-    assert refusal is not None
-    assert refusal.kind is RefusalKind.PIXELS
 
 
 @pytest.mark.parametrize(

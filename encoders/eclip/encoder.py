@@ -50,6 +50,11 @@ class EclipEncoder:
         """Length of a vector."""
         return self._model.config.dim
 
+    @property
+    def feature_dim(self) -> int:
+        """Length of a film's features before the projection."""
+        return self._model.image_projection.in_features
+
     @torch.inference_mode()
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Films to float32 [N, dim], rows of norm 1.
@@ -57,11 +62,21 @@ class EclipEncoder:
         One film at a time: its vector cannot depend on the others, and on two cores a batch of 32
         would save less than a third (11 ms a film instead of 16).
         """
+        return self.embed_with_features(images)[0]
+
+    @torch.inference_mode()
+    def embed_with_features(
+        self, images: Sequence[CxrImage]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same vectors, and what they are projected from: float32 [N, F], not normalised."""
         vectors = np.empty((len(images), self.dim), dtype=np.float32)
+        features = np.empty((len(images), self.feature_dim), dtype=np.float32)
         for row, image in enumerate(images):
             pixels = self._transform(image).unsqueeze(0)
-            vectors[row] = self._model.encode_image(pixels).numpy()
-        return vectors
+            seen = self._model.image_features(pixels)
+            features[row] = seen.numpy()
+            vectors[row] = self._model.project_image(seen).numpy()
+        return vectors, features
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

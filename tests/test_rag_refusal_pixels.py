@@ -1,0 +1,131 @@
+"""Pictures that are no chest films are refused by what the encoder sees; films are not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoders.base import CxrImage
+from encoders.eclip import EclipEncoder, load_encoder
+from encoders.image_io import read_image
+from encoders.phantom import Finding, draw_phantom
+from rag.errors import RefusalScoreError
+from rag.refusal import ONLY_LATERAL, RefusalKind
+from rag.refusal_pixels import PixelJudge, load_pixel_judge, read_pixel_judge, write_pixel_judge
+from rag.refusal_training import fit, threshold_of
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> EclipEncoder:
+    return load_encoder()
+
+
+@pytest.fixture(scope="module")
+def judge(encoder: EclipEncoder) -> PixelJudge:
+    judge = load_pixel_judge(encoder)
+    assert judge is not None
+    return judge
+
+
+def film(pixels: np.ndarray) -> CxrImage:
+    return CxrImage(pixels=pixels.astype(np.float32), source_sha256="drawn")
+
+
+def made_up(count: int, *, shift: float = 0.0) -> np.ndarray:
+    """Features that lie in a plane of three directions, with a little noise: float32 [N, 100]."""
+    plane = np.random.default_rng(1).normal(size=(3, 100))
+    rows = RNG.normal(size=(count, 3)) @ plane + 0.1 * RNG.normal(size=(count, 100)) + shift
+    return rows.astype(np.float32)
+
+
+def test_what_leaves_the_subspace_is_stranger() -> None:
+    judge = fit(made_up(200), made_up(200, shift=0.5), made_up(100), name="fake@1")
+    assert judge.basis @ judge.basis.T == pytest.approx(np.eye(len(judge.basis)), abs=2e-3)
+    strange = RNG.normal(size=(50, 100)).astype(np.float32) * 3
+    assert judge.scores(made_up(50)).max() < judge.scores(strange).min()
+    known, new = made_up(300), made_up(300)
+    judge = replace(judge, threshold=threshold_of(judge, [known]))
+    assert (judge.scores(known) > judge.threshold).mean() <= 0.01
+    assert (judge.scores(new) > judge.threshold).mean() <= 0.05
+
+
+def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
+    tmp_path: Path, encoder: EclipEncoder
+) -> None:
+    judge = fit(made_up(100), made_up(100, shift=1), made_up(50), name="eclip-lite0@other")
+    path = tmp_path / "eclip-lite0.safetensors"
+    write_pixel_judge(path, judge)
+    again = read_pixel_judge(path)
+    assert again.encoder_id == judge.encoder_id
+    assert np.array_equal(again.basis, judge.basis)
+    with pytest.raises(RefusalScoreError, match="refusal_training"):
+        load_pixel_judge(encoder, folder=tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RefusalScoreError, match="damaged"):
+        read_pixel_judge(path)
+    assert load_pixel_judge(encoder, folder=tmp_path / "nowhere") is None
+
+
+def test_features_do_not_change_the_vectors(encoder: EclipEncoder) -> None:
+    films = [film(draw_phantom(size=256))]
+    vectors, features = encoder.embed_with_features(films)
+    assert np.array_equal(vectors, encoder.embed_images(films))
+    assert features.shape == (1, encoder.feature_dim)
+
+
+@pytest.mark.parametrize("finding", list(Finding))
+def test_the_phantom_passes(encoder: EclipEncoder, judge: PixelJudge, finding: Finding) -> None:
+    features = encoder.embed_with_features([film(draw_phantom(finding=finding))])[1][0]
+    assert judge.judge(features).refusal is None
+
+
+@pytest.mark.parametrize("kind", ["noise", "stripes", "text", "shuffled film"])
+def test_what_is_drawn_and_no_film_is_refused(
+    encoder: EclipEncoder, judge: PixelJudge, kind: str
+) -> None:
+    pixels = {
+        "noise": RNG.random((256, 256)),
+        "stripes": np.indices((256, 256)).sum(0) // 8 % 2,
+        "text": np.kron(RNG.random((32, 32)) > 0.8, np.ones((8, 8))),
+        "shuffled film": RNG.permutation(draw_phantom(size=256).ravel()).reshape(256, 256),
+    }[kind]
+    refusal = judge.judge(encoder.embed_with_features([film(pixels)])[1][0]).refusal
+    assert refusal is not None
+    assert refusal.kind is RefusalKind.PIXELS
+
+
+def test_what_ships_is_small() -> None:
+    path = Path(__file__).parent.parent / "rag" / "refusal_scores" / "eclip-lite0.safetensors"
+    assert path.stat().st_size <= 300_000
+
+
+REFUSED = ("other/CR_Mod", "other/DX_dog", "edge/CR_hand", "other/RG2", "other/RG3", "edge/SMPTE")
+PASSED = ("chest/", "derived/", "edge/NIH")
+
+
+def test_shared_films(shared_data: Path, encoder: EclipEncoder, judge: PixelJudge) -> None:
+    folder = shared_data / "dicom"
+    seen = 0
+    for path in sorted(folder.rglob("*.dcm")):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith((*REFUSED, *PASSED)):
+            verdict = judge.judge(encoder.embed_with_features([read_image(path)])[1][0])
+            assert (verdict.refusal is not None) == name.startswith(REFUSED), name
+            seen += 1
+    assert seen >= 20
+
+
+def test_laterals_are_said_and_not_refused(
+    shared_data: Path, encoder: EclipEncoder, judge: PixelJudge
+) -> None:
+    from encoders.training.data import read_openi  # noqa: PLC0415
+
+    studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
+    films = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
+    features = encoder.embed_with_features(films)[1]
+    verdicts = [judge.judge(row) for row in features]
+    assert sum(verdict.refusal is not None for verdict in verdicts) <= 2
+    assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(films) - 4
