@@ -4,7 +4,7 @@ PRESET ?= cpu
 ARGS ?=
 CXR = .venv/bin/cxr-rag
 
-.PHONY: demo test check setup llm clean
+.PHONY: demo test check arms-small setup llm clean
 
 demo: setup llm
 	@$(CXR) demo --config $(PRESET) $(ARGS)
@@ -19,6 +19,9 @@ check:
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/python -m pytest -q -x -m "not slow and not e2e"
+
+arms-small: setup
+	@.venv/bin/python -m encoders.training.arms --config configs/train/arms-small.toml --out runs/arms-small --again
 
 setup:
 	@$(PYTHON) bootstrap.py app data

@@ -32,8 +32,7 @@ checkpoint_every = 2
 [model]
 dim = 16
 text_hidden = 32
-start = "random"
-drop_path = 0.0
+image_tower = {{ kind = "small_cnn", channels = 8 }}
 dropout = 0.0
 [augment]
 smallest_crop = 0.9

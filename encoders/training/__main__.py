@@ -12,15 +12,19 @@ from encoders.parts import EncoderError
 from encoders.training.config import read_settings
 from encoders.training.data import TrainingDataError, clean, read_openi
 from encoders.training.loop import Progress, train
+from encoders.training.nih_boxes import with_experts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or go on training; 0 when the model is written, 1 with a reason."""
     parser = argparse.ArgumentParser(prog="python -m encoders.training", description=__doc__)
-    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
+    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     parser.add_argument("--config", type=Path, required=True, help="settings, TOML")
     parser.add_argument("--out", type=Path, required=True, help="run folder; the same goes on")
-    parser.add_argument("--data", type=Path, default=data, help="Open-I folder")
+    parser.add_argument("--data", type=Path, default=data / "openi", help="Open-I folder")
+    parser.add_argument(
+        "--experts", type=Path, default=data / "nih_boxes", help="for settings with [expert]"
+    )
     parser.add_argument("--cache", type=Path, help="decoded films; <out>/../cache if left out")
     parser.add_argument("--seed", type=int, help="instead of the one in the settings")
     chosen = parser.parse_args(arguments)
@@ -29,9 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(chosen.config)
         if chosen.seed is not None:
             settings = settings.model_copy(update={"seed": chosen.seed})
+        collection = clean(read_openi(chosen.data))
+        if settings.expert is not None:
+            collection = with_experts(collection, chosen.experts)
         folder = train(
             settings,
-            collection=clean(read_openi(chosen.data)),
+            collection=collection,
             out=chosen.out,
             cache=chosen.cache or chosen.out.parent / "cache",
             on_step=_Reporter(),

@@ -85,7 +85,8 @@ def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> P
     target = cache / f"texts-{hashlib.sha256(named.encode()).hexdigest()[:16]}.safetensors"
     if target.exists():
         return load_file(target)
-    prepared = model.prepare_texts(texts)
+    with torch.random.fork_rng(devices=[]):  # building a frozen part draws; a cache hit does not
+        prepared = model.prepare_texts(texts)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.stem}-{os.getpid()}")
     save_file({name: value.contiguous() for name, value in prepared.items()}, beside)

@@ -5,9 +5,9 @@ Owns names, defaults and units. Every default is the shipped recipe's.
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from encoders.training.curriculum import Curriculum
 from encoders.training.data import TrainingDataError
@@ -73,6 +73,11 @@ class CurriculumSettings(_Settings):
     first: float = Field(default=0.05, ge=0, le=1)
     peak: float = Field(default=0.5, ge=0, le=1)
     last: float = Field(default=0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        self.curriculum()
+        return self
 
     def curriculum(self) -> Curriculum:
         """The schedule of these settings."""

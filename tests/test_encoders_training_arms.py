@@ -1,0 +1,230 @@
+"""The table of arms: one command, resumable, and its statistics against numbers by hand."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from defusedxml.ElementTree import parse
+from PIL import Image
+from scipy import stats
+
+from encoders.training import arm_measures
+from encoders.training.arms import main, read_plan, read_results, schedule
+from encoders.training.arms_report import SHOWN, holm, summarise
+from encoders.training.data import TrainingDataError
+from encoders.training.nih_boxes import read_nih_boxes
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "train"
+PLAN = """
+baseline = "CLIP"
+[shared]
+name = "arm"
+size = 32
+cache_side = 32
+least_label_count = 1
+[shared.model]
+dim = 8
+text_hidden = 16
+image_tower = { kind = "small_cnn", channels = 4 }
+[shared.optim]
+epochs = 3
+batch_size = 8
+[[arm]]
+name = "CLIP"
+seeds = 2
+[[arm]]
+name = "eCLIP"
+seeds = 2
+expert.processor = { kind = "attention", patch = 8, width = 16 }
+[[arm]]
+name = "post-tuned"
+seeds = 1
+after = "CLIP"
+expert.processor = { kind = "mask" }
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up films in the layouts of both folders."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for name in ("openi", "nih_boxes"):
+        (folder / name / "images").mkdir(parents=True)
+        for number in range(24):
+            pixels = generator.integers(0, 255, (40, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / "images" / f"{number}.png")
+    large = [number % 2 == 1 for number in range(24)]
+    studies = [
+        {
+            "id": f"CXR{number}",
+            "frontal": [f"images/{number}.png"],
+            "lateral": [],
+            "findings": f"{'The heart is enlarged' if large[number] else 'Clear'} {number}.",
+            "impression": "",
+            "labels": {
+                "problems": ["Cardiomegaly" if large[number] else "normal"],
+                "mesh_major": [],
+            },
+            "split": "val" if number >= 12 else "train",
+        }
+        for number in range(24)
+    ]
+    films = [
+        {"id": f"n{number}", "image": f"images/{number}.png", "labels": ["Pleural_Thickening"]}
+        | {"patient_id": str(number)}
+        for number in range(4)
+    ]
+    box = {"label": "Lung Opacity (possible)", "nx": 0.1, "ny": 0.2, "nw": 0.3, "nh": 0.2}
+    drawn = [{"id": f"n{number}", "boxes": [box, box][: number % 3]} for number in range(4)]
+    for path, rows in (
+        ("openi/studies.jsonl", studies),
+        ("nih_boxes/labels.jsonl", films),
+        ("nih_boxes/expert_boxes.jsonl", drawn),
+    ):
+        (folder / path).write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    return folder
+
+
+def command(data: Path, out: Path) -> list[str]:
+    plan = out.parent / "plan.toml"
+    plan.write_text(PLAN)
+    return ["--config", str(plan), "--out", str(out), "--data", str(data)]
+
+
+@pytest.mark.slow
+def test_a_table_that_is_cut_goes_on_and_comes_out_the_same(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    whole, cut = tmp_path / "one" / "out", tmp_path / "two" / "out"
+    assert main(command(data, whole)) == 0
+    rows = read_results(whole / "arms.csv")
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        ("CLIP", "0"),
+        ("eCLIP", "0"),
+        ("CLIP", "1"),
+        ("eCLIP", "1"),
+        ("post-tuned", "0"),
+    ]
+    assert "eCLIP (n=2)" in (whole / "table.md").read_text()
+    assert parse(whole / "figure.svg").getroot().tag.endswith("svg")
+
+    assert main(command(data, cut)) == 0
+    lines = (cut / "arms.csv").read_text().splitlines(keepends=True)
+    (cut / "arms.csv").write_text("".join(lines[:3]) + lines[3][:20])
+    before = (cut / "runs" / "CLIP-0" / "run.json").stat().st_mtime_ns
+    assert main(command(data, cut)) == 0
+    assert (cut / "runs" / "CLIP-0" / "run.json").stat().st_mtime_ns == before
+    again = read_results(cut / "arms.csv")
+    for one, two in zip(rows, again, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {
+            k: v for k, v in two.items() if k != "seconds"
+        }
+
+
+@pytest.mark.parametrize("name", ["arms.toml", "arms-small.toml"])
+def test_the_plans_of_the_repository_are_readable(name: str) -> None:
+    plan = read_plan(CONFIGS / name)
+    core = {arm.name: arm.settings.expert for arm in plan.arms}
+    assert {"CLIP", "eCLIP", "random heatmap", "mask"} <= core.keys()
+    assert core["CLIP"] is None
+    assert core["eCLIP"] is not None
+    assert core["eCLIP"].alpha == 0.3
+    order = list(schedule(plan))
+    assert len(order) == len({(arm.name, seed) for arm, seed in order})
+    seeds = [arm.seeds for arm, _ in order]
+    assert seeds == sorted(seeds, reverse=True)
+
+
+def test_a_plan_with_an_unknown_arm_or_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.replace('after = "CLIP"', 'after = "CLIPP"'))
+    with pytest.raises(TrainingDataError, match="CLIPP"):
+        read_plan(path)
+    path.write_text(PLAN.replace("dim = 8", "dimm = 8"))
+    with pytest.raises(TrainingDataError, match="dimm"):
+        read_plan(path)
+
+
+def test_the_words_of_a_film_are_its_labels_and_its_boxes(data: Path) -> None:
+    studies, experts = read_nih_boxes(data / "nih_boxes")
+    assert [study.text for study in studies] == ["Pleural thickening. Lung opacity."] * 2
+    assert [film.study_id for film in experts] == ["nih-n1", "nih-n2"]
+    assert experts[0].annotation.boxes == ((0.1, 0.2, 0.3, 0.2),)
+
+
+# --- statistics
+
+
+def rows(values: dict[str, list[float]]) -> list[dict[str, str]]:
+    return [
+        {"arm": arm, "seed": str(seed), **dict.fromkeys(SHOWN, str(value))}
+        for arm, seeds in values.items()
+        for seed, value in enumerate(seeds)
+    ]
+
+
+def test_the_interval_and_the_paired_test_by_hand() -> None:
+    cells = summarise(rows({"CLIP": [1.0, 2, 3], "eCLIP": [1.5, 2.3, 3.9]}), baseline="CLIP")
+    plain, other = cells["CLIP"][SHOWN[0]], cells["eCLIP"][SHOWN[0]]
+    assert (plain.mean, plain.n) == (2.0, 3)
+    assert plain.half == pytest.approx(4.303 / np.sqrt(3), abs=1e-3)
+    assert np.isnan(plain.p)
+    assert other.difference == pytest.approx(1.7 / 3)
+    expected = stats.ttest_rel([1.5, 2.3, 3.9], [1, 2, 3]).pvalue
+    assert other.p == pytest.approx(expected)
+    assert other.p_holm == pytest.approx(min(1, 11 * expected))
+
+
+def test_one_seed_is_no_test() -> None:
+    cells = summarise(rows({"CLIP": [1.0, 2], "eCLIP": [1.5]}), baseline="CLIP")
+    assert np.isnan(cells["eCLIP"][SHOWN[0]].p_holm)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+# --- measures
+
+
+def test_a_perfect_encoder_finds_everything() -> None:
+    rows = np.eye(12, dtype=np.float32)
+    found = arm_measures.retrieval(rows, rows, [f"text {number}" for number in range(12)])
+    assert set(found.values()) == {1.0}
+    measured = arm_measures.embedding(rows, rows)
+    assert measured["alignment"] == 0
+    assert measured["modality gap"] == 0
+    assert measured["uniformity"] == pytest.approx(-4)
+
+
+def test_a_report_is_found_by_any_film_that_has_it() -> None:
+    films = np.asarray([[0, 1], [1, 0], [0, 1]], dtype=np.float32)
+    reports = np.asarray([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    found = arm_measures.retrieval(films, reports, ["same", "same", "other"])
+    assert found["R@1 text to image"] == 1.0
+    assert found["R@1 image to text"] == pytest.approx(2 / 3)
+
+
+def test_zero_shot_and_probe_see_what_is_there_and_nothing_else() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.random((200, 1)) < 0.3
+    films = np.where(truth, [[1.0, 0]], [[0, 1.0]]).astype(np.float32)
+    stated, denied = np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32)[1:]
+    assert arm_measures.zero_shot(films, stated, denied, truth)["zero-shot AUC"] == 1.0
+    noise = generator.normal(size=(200, 2)).astype(np.float32)
+    learned = arm_measures.probe(films, truth, films, truth)["probe AUC"]
+    blind = arm_measures.probe(noise, truth, noise[::-1].copy(), truth)["probe AUC"]
+    assert learned == 1.0
+    assert blind == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_lines_are_one_a_finished_run(tmp_path: Path) -> None:
+    path = tmp_path / "arms.csv"
+    assert read_results(path) == []
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["arm", "seed", "x"], ["a", 0, 1], ["b"]])
+    assert [row["arm"] for row in read_results(path)] == ["a"]

@@ -1,0 +1,228 @@
+"""When expert pairs come, how they are mixed, and how they join the batch."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from encoders.eclip.heatmap import build_processor
+from encoders.eclip.loss import equal_targets
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.training.config import ExpertSettings, OptimSettings, TargetSettings, TrainSettings
+from encoders.training.curriculum import Curriculum, constant, is_expert_step, mean_probability
+from encoders.training.data import ExpertFilm, TrainingDataError
+from encoders.training.experts import another, draw_is_expert, load_experts
+from encoders.training.heatmaps import Boxes
+from encoders.training.mixup import draw_dacl_share, draw_share, mix, other_films
+from encoders.training.objective import ExpertPairs, Objective, Pairs
+
+# --- curriculum
+
+
+@pytest.mark.parametrize(
+    ("step", "chance"),
+    [
+        (0, 0.0),
+        (999, 0.0),
+        (1000, 0.05),
+        (2500, 0.275),
+        (3999, 0.49985),
+        (4000, 0.5),
+        (6000, 0.3),
+        (8000, 0.1),
+        (9999, 0.1),
+    ],
+)
+def test_the_papers_schedule_over_ten_thousand_steps(step: int, chance: float) -> None:
+    assert Curriculum().probability(step, steps=10_000) == pytest.approx(chance, abs=1e-9)
+
+
+def test_the_authors_cool_down_ends_lower() -> None:
+    assert Curriculum(last=0.05).probability(9000, steps=10_000) == 0.05
+
+
+def test_on_average_22_percent_of_the_steps_are_expert_steps() -> None:
+    """0.3 x 0.275 + 0.4 x 0.3 + 0.2 x 0.1."""
+    assert mean_probability(Curriculum()) == pytest.approx(0.2225, abs=1e-4)
+    assert mean_probability(constant(0.22)) == pytest.approx(0.22)
+
+
+def test_the_cold_start_ends_where_the_warm_up_begins() -> None:
+    cold = [Curriculum().is_cold(step, steps=50) for step in range(50)]
+    assert cold == [True] * 5 + [False] * 45
+
+
+@pytest.mark.parametrize("wrong", [{"cold": 0.5, "warm": 0.4, "cool": 0.2}, {"peak": 1.5}])
+def test_an_impossible_schedule_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
+        Curriculum(**wrong)
+
+
+def test_an_impossible_schedule_in_the_settings_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sum to at most 1"):
+        ExpertSettings.model_validate({"curriculum": {"cold": 0.9}})
+
+
+@given(chance=st.floats(0, 1), seed=st.integers(0, 2**62))
+def test_the_draw_is_a_function_of_the_seed(chance: float, seed: int) -> None:
+    assert is_expert_step(chance, seed) == is_expert_step(chance, seed)
+
+
+def test_the_draws_of_a_run_follow_the_schedule() -> None:
+    settings = TrainSettings(expert=ExpertSettings())
+    steps = 4000
+    drawn = [draw_is_expert(settings, step=step, steps=steps) for step in range(steps)]
+    assert not any(drawn[:400])
+    assert np.mean(drawn) == pytest.approx(0.2225, abs=0.02)
+    assert np.mean(drawn[1500:1700]) == pytest.approx(0.5, abs=0.1)
+    plain = TrainSettings()
+    assert not any(draw_is_expert(plain, step=step, steps=steps) for step in range(steps))
+
+
+# --- mixup
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.3])
+def test_the_share_has_the_moments_of_beta(alpha: float) -> None:
+    shares = np.asarray([draw_share(alpha, seed) for seed in range(4000)])
+    assert shares.mean() == pytest.approx(0.5, abs=0.03)
+    assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+
+
+def test_dacl_keeps_most_of_the_own_film() -> None:
+    shares = [draw_dacl_share(0.6, seed) for seed in range(2000)]
+    assert min(shares) >= 0.6
+    assert np.mean(shares) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_mixture_by_hand() -> None:
+    one, two = torch.full((2, 3, 4, 4), 1.0), torch.full((2, 3, 4, 4), 5.0)
+    assert mix(one, two, 0.25).unique().tolist() == [4.0]
+    assert torch.equal(mix(one, two, 1.0), one)
+
+
+def test_no_film_is_its_own_other() -> None:
+    films = torch.arange(4.0).reshape(4, 1, 1, 1)
+    assert (other_films(films) != films).all()
+
+
+@given(count=st.integers(2, 40), seed=st.integers(0, 2**62))
+def test_the_random_heatmap_is_never_the_own_one(count: int, seed: int) -> None:
+    rows = np.arange(count)
+    others = another(rows, count=count, seed=seed)
+    assert (others != rows).all()
+    assert set(others) <= set(rows)
+
+
+# --- one InfoNCE
+
+
+class _Tower(nn.Module):
+    """Fake: the film's mean as features; what was fed is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 2
+        self.scale = nn.Parameter(torch.ones(2))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.seen = pixels
+        return torch.stack([pixels.mean((1, 2, 3)), pixels.std((1, 2, 3))], 1) * self.scale
+
+
+class _Texts(nn.Module):
+    """Fake: the prepared numbers as features."""
+
+    width = 3
+
+    def forward(self, prepared: dict[str, Tensor]) -> Tensor:
+        return prepared["rows"]
+
+
+def objective(kind: str = "own", processor: str | None = "mask") -> Objective:
+    torch.manual_seed(0)
+    model = EclipModel(EclipConfig(dim=4, dropout=0.0, image_tower={"kind": "small_cnn"}))
+    model.image_tower, model.text_tower = _Tower(), _Texts()
+    model.image_projection = nn.Linear(2, 4, bias=False)
+    model.text_projection = nn.Linear(3, 4, bias=False)
+    return Objective(
+        model,
+        label_weights=torch.ones(1),
+        targets=TargetSettings(kind=kind),
+        optim=OptimSettings(agreement_weight=0, label_weight=0),
+        processor=None if processor is None else build_processor({"kind": processor}),
+    ).eval()
+
+
+def pairs(count: int, seed: int) -> Pairs:
+    generator = torch.Generator().manual_seed(seed)
+    texts = nn.functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
+    rows = torch.randn(count, 3, generator=generator)
+    films = torch.randn(count, 3, 8, 8, generator=generator)
+    return Pairs(films, {"rows": rows}, texts, torch.zeros(count, 1))
+
+
+def test_expert_pairs_make_one_longer_contrast() -> None:
+    ours, main, extra = objective(), pairs(4, 1), pairs(2, 2)
+    heat = torch.rand(2, 8, 8)
+    together = ours(main, expert=ExpertPairs(extra, heat, 0.3))
+    fed = ours.model.image_tower.seen
+    by_hand = 0.3 * extra.pixels + 0.7 * extra.pixels * heat.unsqueeze(1)
+    torch.testing.assert_close(fed, torch.cat([main.pixels, by_hand]))
+    mixed = Pairs(by_hand, extra.prepared, extra.texts, extra.labels)
+    torch.testing.assert_close(together["loss"], ours(main.followed_by(mixed))["loss"])
+
+
+def test_without_expert_pairs_the_processor_is_not_there() -> None:
+    main = pairs(4, 1)
+    assert torch.equal(objective()(main)["loss"], objective(processor=None)(main)["loss"])
+
+
+def test_dacl_mixes_with_another_expert_film_and_needs_no_processor() -> None:
+    ours, extra = objective(processor=None), pairs(3, 2)
+    mixed = ours.mixed(ExpertPairs(extra, None, 0.75))
+    torch.testing.assert_close(mixed.pixels, 0.75 * extra.pixels + 0.25 * extra.pixels[[2, 0, 1]])
+    assert mixed.prepared is extra.prepared
+    with pytest.raises(ValueError, match="processor"):
+        ours.mixed(ExpertPairs(extra, torch.ones(3, 8, 8), 0.75))
+
+
+def test_priming_enters_with_its_weight() -> None:
+    ours, main = objective(processor="cnn"), pairs(4, 1)
+    plain, with_priming = ours(main)["loss"], ours(main, priming=0.1)
+    expected = 0.9 * plain + 0.1 * with_priming["priming"]
+    torch.testing.assert_close(with_priming["loss"], expected)
+
+
+def test_equal_reports_are_equally_right() -> None:
+    texts = nn.functional.normalize(torch.tensor([[1.0, 2], [1, 2], [3, 0]]), dim=1)
+    expected = torch.tensor([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    assert torch.equal(equal_targets(texts), expected)
+
+
+@pytest.mark.parametrize(("start", "kept"), [(1e-4, 0.01), (50.0, 2.0), (0.3, 0.3)])
+def test_the_temperature_stays_within_its_bounds_and_can_come_back(
+    start: float, kept: float
+) -> None:
+    ours = objective()
+    nn.init.constant_(ours.model.log_temperature, math.log(start))
+    ours.model.bound_temperature()
+    assert float(ours.model.temperature.detach()) == pytest.approx(kept, rel=1e-5)
+    ours(pairs(4, 1))["loss"].backward()
+    assert ours.model.log_temperature.grad.abs() > 0
+
+
+def test_expert_films_without_a_training_study_are_named(tmp_path: Path) -> None:
+    film = ExpertFilm("lost", Path("film.png"), Boxes(((0.1, 0.1, 0.2, 0.2),)))
+    with pytest.raises(TrainingDataError, match="lost"):
+        load_experts((film, film), rows={}, side=8, cache=tmp_path)
+    with pytest.raises(TrainingDataError, match="at least 2"):
+        load_experts((film,), rows={}, side=8, cache=tmp_path)
