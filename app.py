@@ -23,17 +23,18 @@ from rag.settings import Settings
 from reading_room import strings
 from reading_room.api import Drafter
 from reading_room.desk import Desk
-from reading_room.page import Events, lay_out
+from reading_room.page import Events, lay_out, offer_to_programs
 from reading_room.server import listening, make_server
 from reading_room.shelf import Shelf
 
 
-def build_app(desk: Desk, settings: Settings, *, shelf: Shelf) -> gr.Blocks:
+def build_app(desk: Desk, settings: Settings, *, shelf: Shelf, drafter: Drafter) -> gr.Blocks:
     """The page around one pipeline."""
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
         parts = lay_out(settings.page)
         Events(desk, parts).connect(settings.page, lambda: example_film(shelf))
+        offer_to_programs(drafter, settings.page)
     return page
 
 
@@ -47,8 +48,8 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
     audit = AuditLog(settings.audit_file) if page.audit else None
     try:
         desk = Desk(pipeline, shelf=shelf, audit=audit)
-        blocks = build_app(desk, settings, shelf=shelf)
         drafter = Drafter(pipeline, at_once=page.drafts_at_once, audit=audit)
+        blocks = build_app(desk, settings, shelf=shelf, drafter=drafter)
         server = make_server(blocks, page, shelf=shelf, drafter=drafter)
         shelf.sweep_now_and_then()
         with listening(server, host=page.host, port=page.port) as address:

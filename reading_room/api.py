@@ -1,4 +1,4 @@
-"""``POST /api/draft``: a film in, the prediction's JSON out. See docs/reading-room.md.
+"""For programs: films of a study in, the prediction's JSON out. See docs/reading-room.md.
 
 Owns the form of request and answer. Nothing is kept: no session, no file, no audit line but the
 draft's own.
@@ -20,7 +20,7 @@ from rag.prediction import Prediction
 from rag.schema import Status
 from rag.study import Study
 from reading_room import strings
-from reading_room.desk import LONGEST_INDICATION
+from reading_room.desk import LONGEST_INDICATION, MOST_FILMS
 
 MOST_WAITING = 16
 
@@ -43,26 +43,30 @@ class Drafter:
         self._waiting = 0
 
     async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object for a multipart request with ``film`` and ``indication``."""
+        """``POST /api/draft``: multipart with ``film``, perhaps several, and ``indication``."""
         try:
-            async with request.form(max_files=4, max_fields=8) as form:
+            async with request.form(max_files=2 * MOST_FILMS, max_fields=8) as form:
                 films = [part for part in form.getlist("film") if isinstance(part, UploadFile)]
                 contents = [await film.read(MAX_BYTES + 1) for film in films]
                 indication = str(form.get("indication") or "")
         except (MultiPartException, AssertionError) as error:
             return 400, {"error": "BadRequest", "reason": str(error)}
-        if not contents:
-            return 400, {"error": "BadRequest", "reason": strings.API_NO_FILM}
         if self._waiting >= MOST_WAITING:
             return 503, {"error": "Busy", "reason": strings.API_BUSY}
         self._waiting += 1
         try:
             async with self._places:
-                return await asyncio.to_thread(self._draft, contents, indication)
+                return await asyncio.to_thread(self.draft, contents, indication)
         finally:
             self._waiting -= 1
 
-    def _draft(self, films: list[bytes], indication: str) -> tuple[int, dict[str, Any]]:
+    def draft(self, films: list[bytes], indication: str) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object for the films of one study, frontal first."""
+        if not films:
+            return 400, {"error": "BadRequest", "reason": strings.API_NO_FILM}
+        if len(films) > MOST_FILMS:
+            reason = strings.TOO_MANY_FILMS.format(MOST_FILMS, len(films))
+            return 400, {"error": "BadRequest", "reason": reason}
         hashes = [hashlib.sha256(film).hexdigest() for film in films]
         study = Study(
             source=films[0],

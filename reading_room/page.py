@@ -4,7 +4,9 @@ With `reading_room.components` the only module that knows Gradio's components; w
 is in `reading_room.desk`.
 """
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ import gradio as gr
 from rag.errors import CxrRagError
 from rag.settings import PageSettings
 from reading_room import strings
+from reading_room.api import Drafter
 from reading_room.components import film_field, scripted
-from reading_room.desk import FORMATS, Desk, Session
+from reading_room.desk import FORMATS, LONGEST_INDICATION, Desk, Session
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
 from reading_room.film_panel import viewer_html, viewer_value
 from reading_room.help_panel import dock_html, header_html
 from reading_room.provenance_panel import provenance_html
 from reading_room.sign_panel import exports_html, exports_value, state_html
+
+logger = logging.getLogger(__name__)
 
 Update = dict[Any, Any]
 """New values by component: what a Gradio event may return."""
@@ -84,7 +89,7 @@ def lay_out(settings: PageSettings) -> Parts:
                     label=strings.INDICATION,
                     placeholder=strings.INDICATION,
                     show_label=False,
-                    max_length=500,
+                    max_length=LONGEST_INDICATION,
                     elem_id="indication",
                     max_lines=1,
                 )
@@ -161,6 +166,26 @@ def lay_out(settings: PageSettings) -> Parts:
     )
 
 
+def offer_to_programs(drafter: Drafter, settings: PageSettings) -> None:
+    """``/draft`` for `gradio_client`: the same as ``POST /api/draft``; nothing of it is seen."""
+    films = film_field(label="films", file_count="multiple", visible=False)
+    indication = gr.Textbox(label="indication", max_length=LONGEST_INDICATION, visible=False)
+    prediction = gr.JSON(label="prediction", visible=False)
+
+    def draft(films: list[str] | None, indication: str = "") -> dict[str, Any]:
+        """A draft of one study, or why there is none: docs/predictions.md."""
+        return drafter.draft([Path(film).read_bytes() for film in films or []], indication)[1]
+
+    gr.Button(visible=False).click(
+        draft,
+        [films, indication],
+        prediction,
+        api_name="draft",
+        concurrency_id=DRAFTING,
+        concurrency_limit=settings.drafts_at_once,
+    )
+
+
 class Events:
     """What each event does to a session, and what of it is shown.
 
@@ -204,26 +229,22 @@ class Events:
 
     def open(self, paths: list[str] | None, request: gr.Request) -> Update:
         """The films of one study, or none."""
-        try:
+        with _telling():
             session = self._desk.open_films(
                 [Path(path) for path in paths or []], reader=_reader(request)
             )
-        except CxrRagError as error:
-            raise _told(error) from error
         shown = viewer_value(session.films, drafted=session.drafted)
         return {**self._views(session), self._parts.viewer: shown}
 
     def draft(self, session: Session, indication: str) -> Iterator[Update]:
         """The draft as it grows."""
-        try:
+        with _telling():
             for step in self._desk.draft(session, indication=indication):
                 yield self._views(step)
-        except CxrRagError as error:
-            raise _told(error) from error
 
     def stop(self, session: Session) -> Update:
         """What is left when the reader has stopped a draft."""
-        return self._views(self._desk.stopped(session))
+        return self._step(lambda: self._desk.stopped(session))
 
     def act(self, session: Session, event: gr.EventData) -> Update:
         """One decision on a sentence."""
@@ -247,18 +268,14 @@ class Events:
     def export(self, session: Session, event: gr.EventData, request: gr.Request) -> Any:
         """Make a file and tell the page where it is."""
         form = str(_data(event).get("form", ""))
-        try:
+        with _telling():
             name = self._desk.export(session, form, reader=_reader(request))
-        except CxrRagError as error:
-            raise _told(error) from error
         file = f"export/{name}/report.{FORMATS[form]}"
         return _exports(session, file=file, number=hash(name))
 
     def _step(self, step: Callable[[], Session]) -> Update:
-        try:
+        with _telling():
             return self._views(step())
-        except CxrRagError as error:
-            raise _told(error) from error
 
     def _views(self, session: Session) -> Update:
         """The session, and all that is shown of it."""
@@ -303,6 +320,16 @@ def _reader(request: gr.Request) -> str:
     return request.username or ""
 
 
-def _told(error: CxrRagError) -> gr.Error:
+@contextmanager
+def _telling() -> Iterator[None]:
     """A failure as a sentence on the page, without a traceback in the log."""
-    return gr.Error(str(error), title=strings.NOT_DONE, print_exception=False)
+    try:
+        yield
+    except CxrRagError as error:
+        raise gr.Error(str(error), title=strings.NOT_DONE, print_exception=False) from error
+    except Exception as error:
+        # the page's border: Gradio would show nothing at all; an error's words may quote a header
+        logger.error("a step failed: %s", type(error).__name__)  # noqa: TRY400 - as said
+        logger.debug("as follows", exc_info=True)
+        text = strings.OUR_FAULT.format(type(error).__name__)
+        raise gr.Error(text, title=strings.NOT_DONE, print_exception=False) from error

@@ -40,6 +40,7 @@ class Shelf:
         """Keep something for a reader; returns its name."""
         token = secrets.token_urlsafe(32)
         name = f"{token}.{self._seal(token, reader)}"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # may have been cleaned away
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_bytes(content)

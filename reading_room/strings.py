@@ -122,6 +122,7 @@ SIGNED_IS_SIGNED = "The report is signed: write an addendum."
 NOTHING_TO_EXPORT = "There is nothing to export yet: draft a report first."
 NO_REPORT_YET = "There is no report yet: draft one first."
 NOT_DONE = "Not done"
+OUR_FAULT = "This is a fault of ours or of the machine ({}): try again, then look at the log."
 NOT_HERE = "There is nothing here, or it was deleted after its time."
 STOPPED = "Stopped by the reader before the draft was finished."
 

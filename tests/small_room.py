@@ -69,8 +69,8 @@ def open_room(room: Room, **page: object) -> Iterator[str]:
     from reading_room.server import listening, make_server  # noqa: PLC0415
 
     settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
-    blocks = build_app(room.desk, settings, shelf=room.shelf)
     drafter = Drafter(room.pipeline, at_once=2, audit=room.audit)
+    blocks = build_app(room.desk, settings, shelf=room.shelf, drafter=drafter)
     server = make_server(blocks, settings.page, shelf=room.shelf, drafter=drafter)
     with listening(server, host="127.0.0.1", port=0) as address:
         yield address
