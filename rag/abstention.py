@@ -60,8 +60,10 @@ def no_ground(
 
 
 def disagreement(hits: Sequence[Hit], expectation: Expectation) -> float:
-    """Mean distance in [0, 1], over the judged labels that any report or the film claims, between
-    the share of reports that state a label and its probability.
+    """How far reports and film are apart, in [0, 1].
+
+    The mean, over the judged labels that any of them claims, of the distance between the share of
+    reports that state a label and its probability.
     """
     stated = [positive_labels(hit.record) for hit in hits]
     claimed = set().union(*stated) | set(expectation.present)

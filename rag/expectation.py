@@ -18,10 +18,13 @@ class Expectation:
         probabilities: label -> calibrated probability in [0, 1]. Labels that are not here are not
             judged: the film neither expects nor denies them.
         present: labels taken as present, most probable first.
+        normal: whether a report without any finding would not surprise. Can go together with
+            labels that are present: both are guesses.
     """
 
     probabilities: Mapping[str, float] = field(default_factory=dict)
     present: tuple[str, ...] = ()
+    normal: bool = False
 
     def contradicts(self, stated: Mapping[str, Polarity]) -> bool:
         """Whether a text with these labels says the opposite of what the film is expected to show.

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from rag.errors import LabelHeadError
 from rag.expectation import Expectation
+from rag.language.labeller import NO_FINDING
 
 HEADS = Path(str(files("rag"))) / "label_heads"
-NO_FINDING = "No Finding"
+NORMAL_FROM = 0.35
+"""Probability of no finding from which normal reports are welcome: about their share in Open-I.
+With it the evidence agrees better with the films' own reports; see docs/retrieval.md."""
 _FORMAT = "1"
 
 
@@ -54,7 +57,8 @@ class LabelHead:
         probabilities = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
         findings = [(p, label) for label, p in probabilities.items() if label != NO_FINDING]
         present = [label for p, label in sorted(findings, reverse=True) if p >= self.threshold]
-        return Expectation(probabilities, tuple(present[: self.most]))
+        normal = probabilities.get(NO_FINDING, 0.0) >= NORMAL_FROM
+        return Expectation(probabilities, tuple(present[: self.most]), normal)
 
 
 def load_label_head(encoder_id: str, *, folder: Path = HEADS) -> LabelHead | None:

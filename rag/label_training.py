@@ -22,9 +22,9 @@ from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.image_io import read_image
 from encoders.training.data import Study, clean, read_openi
-from rag.label_head import HEADS, NO_FINDING, LabelHead, write_label_head
+from rag.label_head import HEADS, LabelHead, write_label_head
 from rag.language.assertion import Polarity
-from rag.language.labeller import LABELS, label_text
+from rag.language.labeller import LABELS, NO_FINDING, label_text
 
 LEAST_POSITIVES = 10
 """Labels with fewer training studies are left out: a probability learnt from them means little."""

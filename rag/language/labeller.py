@@ -27,6 +27,8 @@ LABELS = (
 )
 """CheXpert's observations, by its names and in its order (Irvin et al., AAAI 2019)."""
 
+NO_FINDING = LABELS[0]
+
 _RANK = {Polarity.POSITIVE: 2, Polarity.UNCERTAIN: 1, Polarity.NEGATIVE: 0}
 
 _NOT_READ = (
@@ -75,7 +77,7 @@ def labels_of(found: list[Mention]) -> dict[str, Polarity]:
         if polarity is not Polarity.NEGATIVE and label != "Support Devices":
             normal = normal and mention.finding.normal
     if normal:
-        labels["No Finding"] = Polarity.POSITIVE
+        labels[NO_FINDING] = Polarity.POSITIVE
     return {name: labels[name] for name in LABELS if name in labels}
 
 

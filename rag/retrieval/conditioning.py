@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from rag.candidates import positive_labels
 from rag.expectation import Expectation
+from rag.language.labeller import NO_FINDING, label_text
 from rag.schema import Hit
 
 
@@ -25,9 +26,12 @@ def order_by_agreement(
         weight: cosine similarity that one disagreement costs.
     """
     expected, judged = set(expectation.present), set(expectation.probabilities)
+    if expectation.normal:
+        expected.add(NO_FINDING)
 
     def worth(hit: Hit) -> float:
-        stated = positive_labels(hit.record) & judged
+        normal = {NO_FINDING} & label_text(hit.record.text).keys()
+        stated = (positive_labels(hit.record) | normal) & judged
         return hit.similarity - weight * len(stated ^ expected)
 
     return sorted(pool, key=worth, reverse=True) if judged and weight else list(pool)
