@@ -117,7 +117,15 @@ class EclipModel(nn.Module):
 
     def encode_text(self, prepared: Prepared) -> Tensor:
         """What `prepare_texts` returned to float32 [N, dim], rows of norm 1."""
-        features = self.text_tower(prepared).float()
+        return self.project_text(self.text_features(prepared))
+
+    def text_features(self, prepared: Prepared) -> Tensor:
+        """What `prepare_texts` returned to tower features float32 [N, width]."""
+        features: Tensor = self.text_tower(prepared).float()
+        return features
+
+    def project_text(self, features: Tensor) -> Tensor:
+        """Tower features to embeddings float32 [N, dim], rows of norm 1."""
         return functional.normalize(self.text_centre(self.text_projection(features)), dim=-1)
 
     @torch.no_grad()

@@ -88,6 +88,8 @@ def expert_pairs(
     settings: TrainSettings,
     transform: EvalTransform,
     step: int,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> ExpertPairs:
     """The expert half of a step: films and heatmaps under the same crops, and λ.
 
@@ -96,7 +98,9 @@ def expert_pairs(
     chosen = settings.expert
     if chosen is None:
         raise ValueError("the settings have no [expert]")
-    rows = _draw_rows(len(experts.study), settings=settings, chosen=chosen, step=step)
+    rows = _draw_rows(len(experts.study), settings=settings, chosen=chosen, step=step, ranks=ranks)
+    other = another(rows, count=len(experts.study), seed=_seed(settings.seed, step, _OTHER))
+    rows, other = rows[rank::ranks], other[rank::ranks]
     films = torch.from_numpy(experts.films[rows]).float() / 255
     maps = draw_warp(len(films), settings.augment)
     varied = vary_exposure(transform.stretch(films), settings.augment)
@@ -110,9 +114,7 @@ def expert_pairs(
     )
     if chosen.mixup == "dacl":
         return ExpertPairs(pairs, None, _draw_share(chosen, settings.seed, step))
-    seen = rows
-    if chosen.heatmaps == "shuffled":
-        seen = another(rows, count=len(experts.study), seed=_seed(settings.seed, step, _OTHER))
+    seen = other if chosen.heatmaps == "shuffled" else rows
     heat = torch.from_numpy(experts.heatmaps[seen]).float() / 255
     return ExpertPairs(
         pairs,
@@ -128,9 +130,10 @@ def another(rows: NDArray[np.intp], *, count: int, seed: int) -> NDArray[np.intp
 
 
 def _draw_rows(
-    count: int, *, settings: TrainSettings, chosen: ExpertSettings, step: int
+    count: int, *, settings: TrainSettings, chosen: ExpertSettings, step: int, ranks: int
 ) -> NDArray[np.intp]:
     wanted = max(2, round(chosen.share * settings.optim.batch_size))
+    wanted += -wanted % ranks  # every rank brings as many
     order = np.random.default_rng(_seed(settings.seed, step, _ROWS)).permutation(count)
     return np.resize(order, wanted)  # fewer films than wanted: round again
 

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate import (  # type: ignore[import-untyped]
+    Accelerator,
+    DistributedDataParallelKwargs,
+)
 from torch import nn
 
 from encoders.eclip.heatmap import build_processor
@@ -34,7 +37,7 @@ from encoders.training.batches import (
 )
 from encoders.training.checkpoint import load_checkpoint, save_checkpoint
 from encoders.training.config import TrainSettings
-from encoders.training.data import Collection
+from encoders.training.data import Collection, TrainingDataError
 from encoders.training.experts import ExpertSet, draw_is_expert, expert_pairs, load_experts
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 from encoders.training.optim import make_optimizer, schedule, update_average
@@ -77,7 +80,11 @@ def train(
         TrainingDataError: the data or the run folder cannot be used.
         EncoderError: a package with starting weights is not installed.
     """
-    accelerator = Accelerator(mixed_precision=settings.optim.precision)
+    accelerator = Accelerator(
+        mixed_precision=settings.optim.precision,
+        # the processor has a part in expert steps only
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     torch.manual_seed(settings.seed)
     model, transform = new_model(settings)
     data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
@@ -90,16 +97,22 @@ def train(
         [study.study_id for study in collection.train],
         [film.study_id for film in collection.experts] if experts else [],
     )
-    write_run(
-        out,
-        settings=settings.model_dump(mode="json"),
-        fingerprint=mark,
-        expert_films=len(collection.experts) if experts else 0,
-        studies=len(collection.train),
-        films=len(data.study),
-        left_out=collection.left_out,
-        label_names=data.label_names,
-    )
+    if settings.optim.batch_size % accelerator.num_processes:
+        raise TrainingDataError(
+            f"optim.batch_size {settings.optim.batch_size} is over all processes and does not "
+            f"divide by {accelerator.num_processes}"
+        )
+    if accelerator.is_main_process:
+        write_run(
+            out,
+            settings=settings.model_dump(mode="json"),
+            fingerprint=mark,
+            expert_films=len(collection.experts) if experts else 0,
+            studies=len(collection.train),
+            films=len(data.study),
+            left_out=collection.left_out,
+            label_names=data.label_names,
+        )
     run = _Run(
         settings,
         data=data,
@@ -110,7 +123,8 @@ def train(
     )
     run.resume(out, mark)
     run.finish(out, mark, on_step)
-    save_pretrained(out / MODEL_FOLDER, model=run.average.model, transform=transform)
+    if accelerator.is_main_process:
+        save_pretrained(out / MODEL_FOLDER, model=run.average.model, transform=transform)
     return out / MODEL_FOLDER
 
 
@@ -187,7 +201,8 @@ class _Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        trim_metrics(out, step=self.step)
+        if self.accelerator.is_main_process:
+            trim_metrics(out, step=self.step)
         _log.info("going on at step %d of %d", self.step, self.steps)
 
     def finish(self, out: Path, mark: str, on_step: Callable[[Progress], None] | None) -> None:
@@ -245,6 +260,7 @@ class _Run:
             batch_size=self.settings.optim.batch_size,
             seed=self.settings.seed,
         )
+        rows = rows[self.accelerator.process_index :: self.accelerator.num_processes]
         films = torch.from_numpy(data.films[rows.numpy()]).to(device).float() / 255
         seen = augment(
             self.transform.stretch(films), self.settings.augment, size=self.transform.size
@@ -266,6 +282,8 @@ class _Run:
             settings=self.settings,
             transform=self.transform,
             step=self.step,
+            rank=self.accelerator.process_index,
+            ranks=self.accelerator.num_processes,
         )
         return pairs.to(self.accelerator.device)
 

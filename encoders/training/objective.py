@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from encoders.eclip.loss import Agreement, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
+from encoders.eclip.ranks import gather
 from encoders.towers import Prepared
 from encoders.training.config import OptimSettings, TargetSettings
 from encoders.training.mixup import mix, other_films
@@ -137,16 +138,20 @@ class Objective(nn.Module):
         return Pairs(pixels, pairs.prepared, pairs.texts, pairs.labels)
 
     def _contrast(self, pairs: Pairs) -> dict[str, Tensor]:
-        features = self.model.image_features(pairs.pixels)
-        labels, weights = pairs.labels, self._optim
+        """Losses over the pairs of all ranks, as of one process.
+
+        The towers work on their own rows; what follows is small and every rank does all of it.
+        """
+        features = gather(self.model.image_features(pairs.pixels))
+        labels, weights = gather(pairs.labels), self._optim
         with torch.autocast(pairs.pixels.device.type, enabled=False):
             images = self.model.project_image(features)
-            reports = self.model.encode_text(pairs.prepared)
+            reports = self.model.project_text(gather(self.model.text_features(pairs.prepared)))
             contrast = info_nce(
                 images,
                 reports,
                 temperature=self.model.temperature,
-                targets=self._target_rows(pairs),
+                targets=self._target_rows(gather(pairs.texts), labels),
             )
             agreement = self.agreement(images, reports, overlap=jaccard(labels))
             label_loss = functional.binary_cross_entropy_with_logits(
@@ -161,15 +166,15 @@ class Objective(nn.Module):
             "labels": label_loss,
         }
 
-    def _target_rows(self, pairs: Pairs) -> Tensor:
+    def _target_rows(self, texts: Tensor, labels: Tensor) -> Tensor:
         chosen = self._targets
         if chosen.kind == "own":
-            return torch.eye(len(pairs.texts), device=pairs.texts.device)
+            return torch.eye(len(texts), device=texts.device)
         if chosen.kind == "equal":
-            return equal_targets(pairs.texts)
+            return equal_targets(texts)
         return soft_targets(
-            pairs.texts,
-            pairs.labels * self.label_weights,
+            texts,
+            labels * self.label_weights,
             label_share=chosen.label_share,
             sharpness=chosen.sharpness,
         )
