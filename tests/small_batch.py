@@ -17,7 +17,7 @@ from rag.batch.grouping import group_films
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Summary, run_batch
 from rag.batch.sources import list_films
-from rag.batch.stages import Stop, threaded_prepare
+from rag.batch.stages import Prepare, Stop, threaded_prepare
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
 from rag.retriever import ReportRetriever
@@ -65,6 +65,7 @@ def run(
     retry_failed: bool = False,
     patience: float = 5,
     stop: Stop | None = None,
+    prepare: Prepare | None = None,
 ) -> Summary:
     """One whole run."""
     with BatchOutput(output) as out, small_pipeline(store, url, patience=patience) as pipeline:
@@ -72,7 +73,7 @@ def run(
             group_films(list_films(source).films),
             pipeline,
             out,
-            prepare=threaded_prepare(pipeline, threads=2),
+            prepare=prepare or threaded_prepare(pipeline, threads=2),
             askers=8,
             stop=stop or Stop(),
             retry_failed=retry_failed,

@@ -1,0 +1,112 @@
+"""The Ray engine gives what the local one gives, on two nodes and when a worker is killed."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import fake_choosing_llm
+import pytest
+import small_batch
+from fake_encoder import FakeEncoder
+from small_batch import draw_films
+from small_corpus import small_corpus
+from test_rag_batch_runs import without_times
+
+from rag.batch.ray_engine import prepare_on_ray, ray_prepare
+from rag.errors import BatchUsageError
+from rag.index import build_index
+from rag.pipeline import ReportPipeline
+from rag.settings import Settings
+
+ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "cxr-rag[ray]"')
+
+COUNT = 40
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's own: it leaves sockets and log files to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@contextmanager
+def signed_pipeline(store: Path, url: str, folder: Path) -> Iterator[ReportPipeline]:
+    """A small pipeline whose worker writes down its process id, and takes its time."""
+    (folder / str(os.getpid())).touch()
+    with small_batch.small_pipeline(store, url) as pipeline:
+        embed = pipeline.encoder.embed_images
+
+        def slowly(images: object) -> object:
+            time.sleep(0.1)
+            return embed(images)
+
+        pipeline.encoder.embed_images = slowly
+        yield pipeline
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[object]:
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    where_tests_are = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    ray.init(address=cluster.address, log_to_driver=False, runtime_env=where_tests_are)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_two_nodes_and_a_killed_worker_give_the_same(tmp_path: Path, two_nodes: object) -> None:
+    store, pids = tmp_path / "store", tmp_path / "pids"
+    pids.mkdir()
+    films = draw_films(tmp_path / "in", COUNT)
+    build_index(small_corpus(), FakeEncoder(), store)
+    assert sum(node["Alive"] for node in ray.nodes()) == 2
+    with fake_choosing_llm.serve() as llm:
+        small_batch.run(films, tmp_path / "local", store=store, url=llm.url)
+        killed: list[int] = []
+        lines = tmp_path / "ray" / "predictions.jsonl"
+
+        def kill_one() -> None:
+            while not lines.exists() or lines.read_bytes().count(b"\n") < COUNT // 5:
+                time.sleep(0.01)
+            victim = int(next(iter(pids.iterdir())).name)
+            os.kill(victim, signal.SIGKILL)
+            killed.append(lines.read_bytes().count(b"\n"))
+
+        killer = threading.Thread(target=kill_one, daemon=True)
+        killer.start()
+        prepare = prepare_on_ray(partial(signed_pipeline, store, llm.url, pids), workers=2)
+        summary = small_batch.run(
+            films, tmp_path / "ray", store=store, url=llm.url, prepare=prepare
+        )
+        killer.join(5)
+    assert summary.complete
+    assert killed, "nothing was killed"
+    assert killed[0] < COUNT, "the kill came too late"
+    assert len(list(pids.iterdir())) >= 3, "two workers, and one that took a dead one's place"
+    assert without_times(tmp_path / "ray") == without_times(tmp_path / "local")
+
+
+def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with (
+        pytest.raises(BatchUsageError, match="nobody answers"),
+        ray_prepare(Settings(), address="127.0.0.1:9"),
+    ):
+        pass
