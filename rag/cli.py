@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eval.cli import app as eval_app
-from rag import cli_audit, cli_batch, cli_deid, cli_index
+from rag import cli_audit, cli_batch, cli_deid, cli_index, cli_train
 from rag.errors import CxrRagError, SettingsError
 from rag.schema import NOTICE
 
@@ -36,6 +36,8 @@ app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers wi
 app.add_typer(cli_audit.app, name="audit")
 app.command()(cli_audit.replay)
 app.command()(cli_batch.batch)
+app.command()(cli_train.train)
+app.command()(cli_train.embed)
 app.command()(cli_deid.deid)
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]

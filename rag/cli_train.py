@@ -1,0 +1,66 @@
+"""`cxr-rag train` and `cxr-rag embed`: the encoder's own commands."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rag.errors import BatchUsageError
+
+EXIT_USAGE, EXIT_FAILED = 2, 3
+
+
+def train(
+    config: Annotated[Path, typer.Option("--config", help="A file of configs/train/.")],
+    out: Annotated[Path, typer.Option("--out", help="Run folder; the same one goes on.")],
+    *,
+    data: Annotated[Path | None, typer.Option(help="Open-I folder; else in CXR_DATA.")] = None,
+    experts: Annotated[
+        Path | None, typer.Option(help="Films with boxes, for settings with [expert].")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Decoded films.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the one in the settings.")] = None,
+) -> None:
+    """Train an encoder (CLIP, or eCLIP with [expert]); goes on where it was interrupted."""
+    from encoders.training.__main__ import main  # noqa: PLC0415 - torch takes seconds
+
+    arguments = ["--config", str(config), "--out", str(out)]
+    for name, value in (("data", data), ("experts", experts), ("cache", cache), ("seed", seed)):
+        if value is not None:
+            arguments += [f"--{name}", str(value)]
+    if main(arguments):
+        sys.exit(EXIT_FAILED)
+
+
+def embed(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder, DICOMDIR, list or film.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The array; ids go beside it.")],
+    *,
+    config: Annotated[str, typer.Option("--config", help="A preset or a TOML file.")] = "cpu",
+) -> None:
+    """Turn films into unit vectors: OUT.npy float32 [N, D], OUT.csv with their ids.
+
+    Exit codes: 0 every film has a row; 2 wrong usage; 3 some are in OUT.failed.csv.
+    """
+    from encoders.embed_files import embed_files  # noqa: PLC0415
+    from rag.assembly import load_encoder  # noqa: PLC0415
+    from rag.batch.sources import list_films  # noqa: PLC0415
+    from rag.settings import load_settings  # noqa: PLC0415
+
+    try:
+        films = list_films(source).films
+    except BatchUsageError as error:
+        typer.secho(f"cxr-rag: {error}", err=True, fg="red")
+        sys.exit(EXIT_USAGE)
+    encoder = load_encoder(load_settings(config))
+    with typer.progressbar(length=len(films), label="films", file=sys.stderr) as bar:
+        done = embed_files(
+            ((film.name, film.path) for film in films),
+            encoder=encoder,
+            out=out,
+            on_film=lambda: bar.update(1),
+        )
+    typer.echo(f"{done.count} films by {encoder.encoder_id}, {done.failed} failed")
+    if done.failed:
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,59 @@
+"""A folder of films to an array: rows, ids, failures."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from fake_encoder import FakeEncoder
+from PIL import Image
+from typer.testing import CliRunner
+
+from encoders.embed_files import embed_files
+from rag.cli import app
+
+
+def lines(path: Path) -> list[list[str]]:
+    with path.open(newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def film(path: Path, seed: int) -> tuple[str, Path]:
+    pixels = np.random.default_rng(seed).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path.name, path
+
+
+def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no film")
+    films = [film(tmp_path / "a.png", 1), ("broken", broken), film(tmp_path / "b.png", 2)]
+    seen = []
+    done = embed_files(
+        films, encoder=FakeEncoder(), out=tmp_path / "out" / "v", on_film=lambda: seen.append(1)
+    )
+    assert (done.count, done.failed, len(seen)) == (2, 1, 3)
+    vectors = np.load(tmp_path / "out" / "v.npy")
+    assert vectors.shape == (2, 16)
+    assert vectors.dtype == np.float32
+    assert not np.allclose(vectors[0], vectors[1])
+    assert lines(tmp_path / "out" / "v.csv") == [["row", "id"], ["0", "a.png"], ["1", "b.png"]]
+    assert lines(tmp_path / "out" / "v.failed.csv")[1][0] == "broken"
+
+    embed_files(films[:1], encoder=FakeEncoder(), out=tmp_path / "out" / "v.npy")
+    assert len(np.load(tmp_path / "out" / "v.npy")) == 1
+    assert not (tmp_path / "out" / "v.failed.csv").exists()
+
+
+def test_no_film_is_an_empty_array(tmp_path: Path) -> None:
+    assert embed_files([], encoder=FakeEncoder(), out=tmp_path / "v").count == 0
+    assert np.load(tmp_path / "v.npy").shape == (0, 16)
+
+
+def test_the_commands_say_what_is_wrong(tmp_path: Path) -> None:
+    wrong = CliRunner().invoke(app, ["embed", str(tmp_path / "nowhere"), str(tmp_path / "v")])
+    assert wrong.exit_code == 2
+    assert "nowhere" in wrong.output
+    config = tmp_path / "none.toml"
+    lost = CliRunner().invoke(app, ["train", "--config", str(config), "--out", str(tmp_path / "r")])
+    assert lost.exit_code == 3
+    assert "none.toml" in lost.output
