@@ -33,8 +33,8 @@ def build_app(desk: Desk, settings: Settings, *, shelf: Shelf, drafter: Drafter)
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
         parts = lay_out(settings.page)
+        offer_to_programs(drafter, settings.page)  # first: the name "draft" is for programs
         Events(desk, parts).connect(settings.page, lambda: example_film(shelf))
-        offer_to_programs(drafter, settings.page)
     return page
 
 

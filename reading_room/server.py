@@ -65,6 +65,9 @@ def make_server(
         css_paths=[STATIC / "page.css"],
         js="() => document.body.classList.add('dark')",
     )
+    # a mounted page never "launches", and before that Gradio takes any path of this machine for an
+    # upload: it would copy the file to where a client can fetch it
+    page.has_launched = True
     server.add_middleware(
         Guard,
         login=login,

@@ -1,0 +1,265 @@
+"""The page's server over HTTP: who is let in, what is closed, that nothing crosses."""
+
+import gc
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from small_room import Room, open_room, small_room
+
+from encoders.phantom import write_phantom_dicom
+from rag.errors import SettingsError
+from rag.schema import NOTICE
+from rag.settings import PageSettings
+from reading_room.guard import HEADERS, Rate
+from reading_room.login import Login, hashed, matches
+
+pytestmark = [
+    # Gradio's queue and httpx's pools leave sockets to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    # Gradio's statistics of its queue set an option that pandas no longer wants
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """What is left open is found here, where it is expected, and not in another module's test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    with small_room(tmp_path_factory.mktemp("room")) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(room.shelf.folder / "uploads"))
+        with open_room(room, requests_per_minute=100_000) as url:
+            yield url
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("films")
+    paths = [folder / f"film{number}.dcm" for number in range(8)]
+    write_phantom_dicom(paths[0], seed=0)
+    for number, path in enumerate(paths[1:], 1):  # a byte of the preamble makes another film
+        path.write_bytes(bytes([number]) + paths[0].read_bytes()[1:])
+    return paths
+
+
+def test_every_answer_has_the_headers(url: str) -> None:
+    for path in ("", "config", "film/x", "export/x/report.pdf", "reading-room/pose.js", "nowhere"):
+        answer = httpx.get(url + path)
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value, path
+        assert "server" not in answer.headers
+
+
+def test_guessed_addresses_give_nothing(url: str, room: Room) -> None:
+    kept = room.shelf.put(b"secret", reader="")
+    assert httpx.get(f"{url}film/{kept}").content == b"secret"
+    another = room.shelf.put(b"secret", reader="another")
+    upload = room.shelf.folder / "uploads" / "0" / "film.dcm"
+    for path in (
+        f"film/{another}",
+        f"film/{kept[:-1]}0" if kept[-1] != "0" else f"film/{kept[:-1]}1",
+        f"export/{another}/report.txt",
+        "film/..%2f..%2faudit%2faudit.jsonl",
+        f"gradio_api/file={upload}",
+        f"gradio_api/file={room.audit.path}",
+        "gradio_api/file=/etc/passwd",
+        f"gradio_api/file={Path(__file__)}",
+        f"gradio_api/file={room.shelf.folder / kept}",
+        "gradio_api/file=http://192.0.2.1/x",
+        "gradio_api/proxy=http://192.0.2.1/x",
+        "monitoring",
+    ):
+        answer = httpx.get(url + path)
+        assert answer.status_code in (403, 404), path
+        assert b"secret" not in answer.content
+
+
+def test_a_draft_by_http(url: str, room: Room, films: list[Path]) -> None:
+    answer = httpx.post(
+        f"{url}api/draft",
+        files={"film": films[0].read_bytes()},
+        data={"indication": "Cough."},
+        timeout=60,
+    )
+    assert answer.status_code == 200
+    prediction = answer.json()
+    assert prediction["status"] == "ok"
+    assert prediction["notice"] == NOTICE
+    cited = {source for each in prediction["findings"] for source in each["sources"]}
+    assert cited <= {each["report_id"] for each in prediction["evidence"]}
+    (entry,) = room.audit.of_draft(prediction["draft_id"])
+    assert entry.data["indication"] == "Cough."
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "request_"),
+    [
+        (400, "BadRequest", {"data": {"indication": "no film"}}),
+        (400, "BadRequest", {"content": b"rubbish"}),
+        (422, "ImageReadError", {"files": {"film": b"%PDF-1.4 no film"}}),
+        (400, "BadRequest", {"files": [("film", b"x")] * 6}),
+    ],
+)
+def test_what_is_no_film_is_refused_by_http(
+    url: str, status: int, error: str, request_: dict[str, object]
+) -> None:
+    answer = httpx.post(f"{url}api/draft", **request_)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert answer.json()["reason"]
+
+
+def test_without_a_model_programs_get_503_and_the_evidence(
+    url: str, room: Room, films: list[Path]
+) -> None:
+    room.llm.status = lambda prompt: 500
+    try:
+        answer = httpx.post(f"{url}api/draft", files={"film": films[0].read_bytes()}, timeout=60)
+    finally:
+        room.llm.status = lambda prompt: 200
+    assert answer.status_code == 503
+    assert answer.json()["evidence"]
+
+
+@pytest.mark.parametrize("readers", [2, 8])
+def test_parallel_readers_each_get_their_own_draft(
+    url: str, films: list[Path], readers: int
+) -> None:
+    def ask(number: int) -> tuple[int, dict[str, object]]:
+        client = Client(url, verbose=False)
+        start.wait(60)
+        answers = [
+            client.predict(
+                films=[handle_file(films[number])],
+                indication=f"reader {number}",
+                api_name="/draft",
+            )
+            for _ in range(2)
+        ]
+        assert answers[0]["file"] == answers[1]["file"]
+        return number, answers[1]
+
+    start = threading.Barrier(readers)
+    with ThreadPoolExecutor(readers) as pool:
+        answers = dict(pool.map(ask, range(readers)))
+    alone = {
+        number: httpx.post(
+            f"{url}api/draft",
+            files={"film": films[number].read_bytes()},
+            data={"indication": f"reader {number}"},
+            timeout=60,
+        ).json()
+        for number in range(readers)
+    }
+    for number, answer in answers.items():
+        for part in ("file", "prompt_hash", "findings", "impression", "evidence"):
+            assert answer[part] == alone[number][part]
+    assert len({answer["file"] for answer in answers.values()}) == readers
+    prompts = [answer["prompt_hash"] for answer in answers.values() if answer["prompt_hash"]]
+    assert len(set(prompts)) == len(prompts) >= readers / 2
+    assert len({answer["draft_id"] for answer in answers.values()}) == readers
+
+
+def test_what_was_not_uploaded_is_neither_fetched_nor_read(url: str, room: Room) -> None:
+    kept = room.shelf.put(b"secret", reader="another")
+    paths = [f"{room.llm.url}/models", "file:///etc/passwd", "/etc/passwd", str(room.audit.path)]
+    paths.append(str(room.shelf.folder / kept))
+    config = httpx.get(f"{url}config").json()
+    draft = next(each["id"] for each in config["dependencies"] if each["api_name"] == "draft")
+    for number, (path, place) in enumerate(itertools.product(paths, ("films", "indication"))):
+        film = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
+        data = [[film], ""] if place == "films" else [[], film]
+        session = {"fn_index": draft, "session_hash": f"session{number}"}
+        httpx.post(f"{url}gradio_api/queue/join", json={"data": data, **session})
+        events = httpx.get(f"{url}gradio_api/queue/data?session_hash=session{number}", timeout=30)
+        assert '"success":false' in events.text.replace(" ", ""), path
+        assert "secret" not in events.text
+
+
+def test_a_name_of_another_site_is_refused(url: str) -> None:
+    assert httpx.get(url, headers={"host": "evil.example"}).status_code == 421
+    answer = httpx.post(f"{url}api/draft", headers={"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+
+
+def test_a_body_is_bounded_whatever_its_header_says(room: Room) -> None:
+    with open_room(room, max_upload_mb=1) as url:
+        answer = httpx.post(f"{url}api/draft", content=b"x" * (3 << 20))
+        assert answer.status_code == 413
+        with pytest.raises(httpx.HTTPError):
+            httpx.post(
+                f"{url}api/draft",
+                content=(b"x" * (1 << 20) for _ in range(8)),
+                headers={"content-type": "multipart/form-data; boundary=b"},
+            ).raise_for_status()
+
+
+def test_too_many_requests_are_turned_away(room: Room) -> None:
+    with open_room(room, requests_per_minute=20) as url:
+        statuses = [httpx.post(f"{url}api/draft").status_code for _ in range(12)]
+    assert statuses[0] == 400
+    assert statuses[-1] == 429
+
+
+def test_rate_comes_back_with_time() -> None:
+    now = [0.0]
+    rate = Rate(60, clock=lambda: now[0])
+    assert [rate.allows("a") for _ in range(16)] == [True] * 15 + [False]
+    assert rate.allows("b")
+    now[0] = 1.0
+    assert [rate.allows("a"), rate.allows("a")] == [True, False]
+
+
+def test_a_password_opens_and_films_of_another_login_stay_closed(
+    room: Room, tmp_path: Path
+) -> None:
+    users = tmp_path / "users"
+    users.write_text(f"# who may read\nann:{hashed('right')}\nbob:{hashed('also:right')}\n")
+    film = room.shelf.put(b"film of ann", reader="ann")
+    with open_room(room, users=users) as url:
+        assert httpx.get(url).status_code == 401
+        assert "Basic" in httpx.get(url).headers["www-authenticate"]
+        for name, password in (("ann", "wrong"), ("eve", "right"), ("", "")):
+            assert httpx.get(url, auth=(name, password)).status_code == 401
+        assert httpx.get(url, auth=("ann", "right")).status_code == 200
+        assert httpx.get(f"{url}film/{film}", auth=("ann", "right")).content == b"film of ann"
+        assert httpx.get(f"{url}film/{film}", auth=("bob", "also:right")).status_code == 404
+        statuses = {httpx.get(url, auth=("ann", f"{n}")).status_code for n in range(8)}
+        assert 429 in statuses
+
+
+def test_a_proxys_header_is_believed_from_the_proxy_only(room: Room) -> None:
+    with open_room(room, user_header="X-Remote-User") as url:
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, headers={"x-remote-user": "ann"}).status_code == 200
+    with open_room(room, user_header="X-Remote-User", trusted_proxies=("192.0.2.1",)) as url:
+        assert httpx.get(url, headers={"x-remote-user": "ann"}).status_code == 401
+
+
+def test_open_to_the_network_wants_a_login() -> None:
+    with pytest.raises(SettingsError, match="login"):
+        Login.of(PageSettings(host="192.0.2.1"))
+
+
+def test_passwords_are_salted() -> None:
+    one, two = hashed("word"), hashed("word")
+    assert one != two
+    assert matches("word", one)
+    assert not matches("Word", one)
