@@ -1,11 +1,11 @@
 // Keys that work everywhere: the help, and a way to each panel. All but "?" need Alt, so that they
 // cannot be hit while typing, nor by a screen reader's own commands.
 
-const PLACES = {
-  "1": ".pane, #upload button, #upload input",
-  "2": "#draft .line[tabindex='0'], #draft-it",
-  "3": "#evidence .card, #evidence",
-  "4": "#signer textarea, #signer input",
+const PLACES = { // the first of each that is there
+  "1": [".pane", "#upload button"],
+  "2": ["#draft .line[tabindex='0']", "#draft-it"],
+  "3": ["#evidence .card"],
+  "4": ["#signer textarea, #signer input"],
 };
 
 /** Wire the help dialog inside `element`, and the keys of the page. */
@@ -17,7 +17,7 @@ export function mount(element) {
     if (event.key === "?" && !typing) {
       help.open ? help.close() : help.showModal();
     } else if (event.altKey && PLACES[event.key]) {
-      document.querySelector(PLACES[event.key])?.focus();
+      PLACES[event.key].map((place) => document.querySelector(place)).find(Boolean)?.focus();
     } else if (event.altKey && event.key.toLowerCase() === "d") {
       document.querySelector("#draft-it").click();
     } else {

@@ -1,0 +1,304 @@
+"""The page in Chromium with a fake encoder and model: scripts, keys, manners, several readers."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from page_driver import chromium, draft, open_page, outside_requests, upload
+from playwright.sync_api import Browser, Page, expect
+from small_room import Room, open_room, small_room
+
+from encoders.phantom import write_phantom_dicom
+from rag.audit import AuditLog
+
+pytestmark = [
+    pytest.mark.slow,
+    # Gradio's queue leaves sockets to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    # Gradio's statistics of its queue use what pandas no longer wants
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    with small_room(tmp_path_factory.mktemp("room")) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def url(room: Room) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(room.shelf.folder / "uploads"))
+        with open_room(room, requests_per_minute=100_000) as url:
+            yield url
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    yield open_page(context.new_page(), url)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+    write_phantom_dicom(path, seed=3)
+    return path
+
+
+def script(page: Page, module: str, body: str) -> Any:
+    """Run JavaScript with a module of ours as `m`."""
+    return page.evaluate(
+        f"async () => {{ const m = await import('/reading-room/{module}.js'); {body} }}"
+    )
+
+
+def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
+    worst = script(
+        page,
+        "pose",
+        """
+        const screen = {width: 801, height: 599}, film = {width: 3000, height: 2000};
+        let worst = 0;
+        for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true])
+          for (const factor of [0.5, 1.1, 7]) for (const at of [{x: 0, y: 0}, {x: 700, y: 31}]) {
+            const pose = m.fitted(film, screen, {turn, mirror});
+            const a = m.toFilm(pose, screen, at);
+            const b = m.toFilm(m.zoomed(pose, screen, at, factor), screen, at);
+            worst = Math.max(worst, Math.abs(a.x - b.x), Math.abs(a.y - b.y));
+          }
+        return worst;
+        """,
+    )
+    assert worst < 1e-6
+
+
+def test_film_to_screen_and_back_in_every_pose(page: Page) -> None:
+    worst = script(
+        page,
+        "pose",
+        """
+        const screen = {width: 801, height: 599}, film = {width: 3000, height: 2000};
+        let worst = 0;
+        for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true]) {
+          const pose = m.zoomed(m.fitted(film, screen, {turn, mirror}), screen, {x: 9, y: 8}, 3);
+          for (const p of [{x: 0, y: 0}, {x: 2999, y: 17}]) {
+            const q = m.toFilm(pose, screen, m.toScreen(pose, screen, p));
+            worst = Math.max(worst, Math.abs(p.x - q.x), Math.abs(p.y - q.y));
+          }
+        }
+        return worst;
+        """,
+    )
+    assert worst < 1e-6
+
+
+def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
+    right_of_middle, same, flipped = script(
+        page,
+        "pose",
+        """
+        const screen = {width: 100, height: 100}, film = {width: 100, height: 100};
+        const up = m.fitted(film, screen), once = m.turned(up, 1);
+        const p = m.toScreen(once, screen, {x: 50, y: 0});
+        const four = m.turned(m.turned(m.turned(once, 1), 1), 1);
+        const twice = m.mirrored(m.mirrored(m.turned(up, 3)));
+        return [[p.x, p.y], JSON.stringify(four) === JSON.stringify(up),
+                JSON.stringify(twice) === JSON.stringify(m.turned(up, 3))];
+        """,
+    )
+    assert right_of_middle == [100, 50]  # the top of the film is now at the right
+    assert same
+    assert flipped
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "expected"),
+    [
+        # PS3.3 C.11.2.1.2: centre 2048, width 4096 covers 0..4095 exactly
+        ("LINEAR", 0, 0.0),
+        ("LINEAR", 4095, 1.0),
+        ("LINEAR", 2047.5, 0.5),
+        ("LINEAR_EXACT", 0, 0.0),
+        ("LINEAR_EXACT", 4096, 1.0),
+        ("LINEAR_EXACT", 2048, 0.5),
+        ("SIGMOID", 2048, 0.5),
+        ("SIGMOID", 4096, 0.8808),
+    ],
+)
+def test_windows_are_those_of_the_standard(
+    page: Page, shape: str, value: float, expected: float
+) -> None:
+    window = f"{{centre: 2048, width: 4096, shape: '{shape}'}}"
+    assert script(page, "grey", f"return m.brightness({value}, {window});") == pytest.approx(
+        expected, abs=1e-4
+    )
+
+
+def test_dragging_sets_the_window_in_the_browser_alone(page: Page, film: Path) -> None:
+    upload(page, film)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    pane = page.locator(".pane")
+    before = {name: pane.get_attribute(f"data-{name}") for name in ("width", "centre", "scale")}
+    box = pane.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 100, steps=5)
+    page.mouse.up()
+    page.mouse.wheel(0, -300)
+    expect(pane).not_to_have_attribute("data-scale", str(before["scale"]))
+    assert float(pane.get_attribute("data-width") or 0) > float(before["width"] or 0)
+    assert pane.get_attribute("data-centre") != before["centre"]
+    assert requests == []
+    page.keyboard.press("r")
+    for name, value in before.items():
+        expect(pane).to_have_attribute(f"data-{name}", str(value))
+
+
+def test_the_canvas_shows_what_the_reader_of_films_renders(page: Page, film: Path) -> None:
+    from encoders.image_io import read_image  # noqa: PLC0415 - pydicom
+
+    pixels = read_image(film).pixels
+    upload(page, film)
+    page.locator(".pane").focus()
+    page.keyboard.press("o")
+    page.wait_for_function("document.querySelector('.pane').dataset.scale === '1'")
+    page.wait_for_timeout(200)
+    height, width = pixels.shape
+    shown = page.evaluate(
+        """() => { const c = document.querySelector('.pane canvas');
+        const d = c.getContext('2d').getImageData(c.width >> 1, c.height >> 1, 1, 1).data;
+        return [d[0], d[1], d[2], c.width, c.height]; }"""
+    )
+    assert shown[0] == shown[1] == shown[2]
+    near = pixels[height // 2 - 2 : height // 2 + 3, width // 2 - 2 : width // 2 + 3] * 255
+    assert near.min() - 1 <= shown[0] <= near.max() + 1
+
+
+def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, film: Path) -> None:
+    upload(page, film)
+    draft(page)
+    page.keyboard.press("Alt+2")
+    first = page.locator(".draft .line").first
+    expect(first).to_be_focused()
+    page.keyboard.press("e")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("My own words.")
+    page.keyboard.press("Enter")
+    expect(first.locator(".text")).to_have_text("My own words.")
+    for line in range(page.locator(".draft .line").count()):
+        open_line = page.locator(".draft .line.open").first
+        if not open_line.count():
+            break
+        open_line.focus()
+        page.keyboard.press("a")
+        expect(page.locator(".draft .line.open")).to_have_count(
+            max(page.locator(".draft .line").count() - line - 2, 0)
+        )
+    expect(page.locator(".draft .line.open")).to_have_count(0)
+    page.keyboard.press("Alt+4")
+    page.keyboard.type("Roe, Jane")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_contain_text("Signed")
+    expect(page.locator(".draft [data-op]")).to_have_count(0)
+    expect(page.locator(".draft.locked")).to_have_count(1)
+    last = list(AuditLog(room.audit.path).entries())[-1]
+    assert last.event == "sign"
+    assert last.data["sentences"][0] == "My own words."
+
+
+@pytest.mark.parametrize("state", ["empty", "drafted"])
+def test_axe_has_no_serious_finding(page: Page, film: Path, state: str) -> None:
+    if state == "drafted":
+        upload(page, film)
+        draft(page)
+    found = Axe().run(page).response["violations"]
+    grave = [
+        f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes']][:3]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+
+
+@pytest.mark.parametrize("readers", [2, 8])
+def test_readers_side_by_side_see_their_own(
+    browser: Browser, url: str, film: Path, tmp_path: Path, readers: int
+) -> None:
+    contexts = [browser.new_context() for _ in range(readers)]
+    pages = [open_page(context.new_page(), url) for context in contexts]
+    content = film.read_bytes()
+    for number, page in enumerate(pages):
+        own = tmp_path / f"film{number}.dcm"
+        own.write_bytes(bytes([number]) + content[1:])
+        page.set_input_files("#upload input[type=file]", own)
+    for number, page in enumerate(pages):
+        page.wait_for_selector('.viewer[data-state="shown"] canvas')
+        page.fill("#indication textarea, #indication input", f"Reader {number} asks.")
+    for page in pages:
+        page.click("#draft-it")
+    for number, page in enumerate(pages):
+        page.wait_for_selector(".draft .line[tabindex], .no-draft", timeout=60_000)
+        page.click("#provenance button")
+        expect(page.locator("#provenance .provenance")).to_be_visible()
+        others = set(re.findall(r"Reader (\d) asks", page.content())) - {str(number)}
+        assert others == set()
+        assert f"film{number}.dcm" in page.content()
+        assert len(re.findall(r"film\d\.dcm", page.content())) >= 1
+        assert set(re.findall(r"film(\d)\.dcm", page.content())) == {str(number)}
+    for context in contexts:
+        context.close()
+
+
+def test_nobody_outside_is_asked_and_the_page_works_without_a_network(
+    browser: Browser, url: str, film: Path
+) -> None:
+    context = browser.new_context()
+    context.route(lambda address: not address.startswith(url), lambda route: route.abort())
+    page = context.new_page()
+    outside = outside_requests(page, url)
+    open_page(page, url)
+    upload(page, film)
+    draft(page)
+    context.close()
+    assert outside == []
+
+
+def test_text_of_a_reader_is_text(page: Page, film: Path) -> None:
+    upload(page, film)
+    draft(page)
+    page.fill("[data-add=findings]", "<img src=x onerror=window.hit=1>")
+    page.press("[data-add=findings]", "Enter")
+    expect(page.locator(".draft .line.added .text")).to_have_text(
+        "<img src=x onerror=window.hit=1>"
+    )
+    assert page.evaluate("window.hit") is None
+
+
+def test_without_a_model_the_evidence_is_there(page: Page, room: Room, film: Path) -> None:
+    upload(page, film)
+    room.llm.status = lambda prompt: 500
+    try:
+        draft(page)
+    finally:
+        room.llm.status = lambda prompt: 200
+    expect(page.locator(".no-draft")).to_contain_text("evidence stays usable")
+    assert page.locator(".card").count() > 0
+    page.locator(".said[data-use]").first.click()
+    expect(page.locator(".draft .line.added")).to_have_count(1)
