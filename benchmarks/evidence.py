@@ -39,7 +39,7 @@ def main() -> None:
         values = agreement_of(
             np.array(hits), said=said, truth=label_table(studies, names), names=names
         )
-        systems[f"{path.stem} (n={len(studies)})"] = values
+        systems[f"{path.parent.name}/{path.stem} (n={len(studies)})"] = values
     print(table({m: {s: v[m] for s, v in systems.items()} for m in SHOWN}))
 
 

@@ -1,9 +1,9 @@
 """When there is no ground for a draft.
 
 Nothing is similar, the labels commit to nothing, or the neighbours contradict them. The evidence is
-shown all the same. Each limit lies at the edge of what the chest films of the Open-I validation
-split reach (docs/retrieval.md has the risk at other limits), so that it stops the unusual film and
-not the difficult one. Knows hits and label probabilities, not how they came about.
+shown all the same. The limits lie at or beyond the edge of what the chest films of the Open-I
+validation split reach (docs/retrieval.md has the risk at others), so that they stop the unusual film
+and not the difficult one. Knows hits and label probabilities, not how they came about.
 """
 
 from collections.abc import Sequence

@@ -107,7 +107,7 @@ class AbstentionSettings(_Section):
         disagreement: reports and film may differ by so much a label.
     """
 
-    similarity: float = Field(default=0.3, ge=-1, le=1)
+    similarity: float = Field(default=0.1, ge=-1, le=1)
     certainty: float = Field(default=0.14, ge=0, le=1)
     disagreement: float = Field(default=0.6, ge=0, le=1)
 
