@@ -21,7 +21,7 @@ from rag.batch.stages import Prepare, Stop, threaded_prepare
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
 from rag.retriever import ReportRetriever
-from rag.settings import LlmSettings
+from rag.settings import AbstentionSettings, LlmSettings
 from rag.store import SearchMode, open_store
 
 K = 4
@@ -52,6 +52,7 @@ def small_pipeline(store: Path, *urls: str, patience: float = 5) -> Iterator[Rep
             encoder=encoder,
             retriever=ReportRetriever(store=opened, encoder=encoder, k=K),
             template=load_template("select_v1"),
+            abstention=AbstentionSettings(similarity=-1),  # the fake encoder sees no likeness
             llm=ReplicaPool.of(settings, most_at_once=8, patience_seconds=patience),
         )
 

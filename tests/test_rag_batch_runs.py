@@ -237,7 +237,7 @@ def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
     tmp_path: Path, store: Path, llm: ChoosingLlm
 ) -> None:
     """50 trials; in each, SIGKILL hits the run at a random moment, and the next gets through."""
-    count = 14
+    count = 10
     films = draw_films(tmp_path / "in", count)
     small_batch.run(films, tmp_path / "whole", store=store, url=llm.url)
     expected = without_times(tmp_path / "whole")
