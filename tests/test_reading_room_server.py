@@ -138,6 +138,17 @@ def test_without_a_model_programs_get_503_and_the_evidence(
     assert answer.json()["evidence"]
 
 
+def test_the_example_of_the_documentation_works(
+    url: str, films: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = (Path(__file__).parents[1] / "docs" / "reading-room.md").read_text()
+    example = document.split("```python")[1].split("```")[0]
+    assert "http://127.0.0.1:7860/" in example
+    example = example.replace("http://127.0.0.1:7860/", url).replace("film.dcm", str(films[0]))
+    exec(example, {})  # noqa: S102 - our own documentation
+    assert "ok [" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("readers", [2, 8])
 def test_parallel_readers_each_get_their_own_draft(
     url: str, films: list[Path], readers: int

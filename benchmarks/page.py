@@ -1,0 +1,131 @@
+"""How long a reader waits: first interactive, film on screen, evidence, draft; in Chromium.
+
+Against a running page (`cxr-rag demo`), a new browser context a run, so that nothing is cached. The
+film is a phantom of 3000 x 4000 pixels with noise, 12 bits, as lossless JPEG 2000 in DICOM.
+
+    nice -n 10 python benchmarks/page.py --url http://127.0.0.1:7860/ --runs 30
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+from pydicom import dcmread
+from pydicom.uid import JPEG2000Lossless
+
+# A script's own folder comes first on the path, and there eval.py would hide the package eval.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from encoders.dicom_write import write_dx  # noqa: E402
+from encoders.phantom import draw_phantom  # noqa: E402
+
+ROWS, COLUMNS = 4000, 3000
+NOISE = 12  # of 4095: what a detector adds, so that the file is as large as a real one
+WAIT = 120_000
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+INTERACTIVE = (
+    "() => document.querySelector('#draft-it')"
+    " && document.querySelector('.viewer[data-state=empty] [data-do=tool-window][aria-pressed]')"
+    " && document.querySelector('#upload input[type=file]')"
+)
+# the corner text is written after the first paint of the film's own pixels
+PAINTED = "() => /%/.test(document.querySelector('.pane .say-zoom')?.textContent ?? '')"
+
+
+def main() -> None:
+    args = _arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / "film.dcm"
+        write_large_film(film)
+        megabytes = film.stat().st_size / 2**20
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=FLAGS
+            )
+            one_run(browser, args.url, film)  # warms the server, not the browser
+            runs = [one_run(browser, args.url, film) for _ in range(args.runs)]
+            browser.close()
+    result = {name: summary([run[name] for run in runs]) for name in runs[0]}
+    if args.json:
+        print(json.dumps({"runs": args.runs, "film_mib": round(megabytes, 1), **result}))
+        return
+    print(f"{args.runs} runs; film {COLUMNS} x {ROWS}, {megabytes:.1f} MiB; seconds p50, p95")
+    for name, (p50, p95) in result.items():
+        print(f"{name:<42}{p50:>8.2f}{p95:>8.2f}")
+
+
+def one_run(browser: Browser, url: str, film: Path) -> dict[str, float]:
+    """Seconds of each wait; those of the draft from the click on the button."""
+    context = browser.new_context(viewport={"width": 1920, "height": 1080})
+    page = context.new_page()
+    start = time.perf_counter()
+    page.goto(url)
+    page.wait_for_function(INTERACTIVE, timeout=WAIT)
+    interactive = time.perf_counter() - start
+    with page.expect_response(
+        lambda answer: "/gradio_api/upload?" in answer.url, timeout=WAIT
+    ) as uploaded:
+        start = time.perf_counter()
+        page.set_input_files("#upload input[type=file]", film)
+    uploaded.value.finished()
+    sent = time.perf_counter()
+    page.wait_for_function(PAINTED, timeout=WAIT)
+    shown = time.perf_counter()
+    page.click("#draft-it")
+    asked = time.perf_counter()
+    page.wait_for_selector(".card", timeout=WAIT)
+    evidence = time.perf_counter() - asked
+    page.wait_for_selector(".draft .line[tabindex], .no-draft", timeout=WAIT)
+    draft = time.perf_counter() - asked
+    context.close()
+    return {
+        "first interactive": interactive,
+        "film on screen, from choosing the file": shown - start,
+        "film on screen, from the end of the upload": shown - sent,
+        "evidence, from the click": evidence,
+        "draft, from the click": draft,
+    }
+
+
+def summary(seconds: list[float]) -> tuple[float, float]:
+    """Median and 95th percentile."""
+    p50, p95 = np.percentile(seconds, [50, 95])
+    return round(float(p50), 3), round(float(p95), 3)
+
+
+def write_large_film(path: Path) -> None:
+    """The phantom at 12 megapixels, lossless JPEG 2000."""
+    drawn = Image.fromarray(draw_phantom(seed=1).astype(np.float32))
+    pixels = np.asarray(drawn.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC)) * 4095
+    noise = np.random.default_rng(0).normal(0, NOISE, pixels.shape)
+    write_dx(
+        path,
+        np.clip(np.rint(pixels + noise), 0, 4095).astype(np.uint16),
+        bits=12,
+        spacing_mm=0.1,
+        patient_name="PHANTOM^LARGE",
+        patient_id="PHANTOM-LARGE",
+        description="Drawn phantom, no patient",
+    )
+    film = dcmread(path)
+    film.compress(JPEG2000Lossless)
+    film.save_as(path)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="http://127.0.0.1:7860/")
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
