@@ -9,6 +9,13 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from encoders.foreign_towers import (
+    HuggingFaceText,
+    HuggingFaceVision,
+    OpenClipText,
+    OpenClipVision,
+    TimmVision,
+)
 from encoders.lite import EfficientNetLite
 from encoders.parts import EncoderError
 from encoders.sentences import SentenceSet
@@ -46,8 +53,15 @@ class TextTower(Protocol):
 IMAGE_TOWERS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite": EfficientNetLite,
     "small_cnn": SmallCnn,
+    "hugging_face": HuggingFaceVision,
+    "timm": TimmVision,
+    "open_clip": OpenClipVision,
 }
-TEXT_TOWERS: dict[str, Callable[..., nn.Module]] = {"sentence_set": SentenceSet}
+TEXT_TOWERS: dict[str, Callable[..., nn.Module]] = {
+    "sentence_set": SentenceSet,
+    "hugging_face": HuggingFaceText,
+    "open_clip": OpenClipText,
+}
 
 
 def build_image_tower(settings: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,155 @@
+"""Every CLIP variant, tiny and random: trains two steps with and without experts, saves, loads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import TEXTS, tiny_bert
+from torch import nn
+
+from encoders.eclip.heatmap import build_processor
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import load_pretrained, save_pretrained
+from encoders.foreign_towers import hugging_face_pair
+from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform
+from encoders.towers import build_image_tower, build_text_tower
+from encoders.training.config import OptimSettings, TargetSettings
+from encoders.training.objective import ExpertPairs, Objective, Pairs
+
+SIDE = 32
+Settings = dict[str, Any]
+SMALL: Settings = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
+VIT: Settings = {"model_type": "vit", "image_size": SIDE, "patch_size": 8, **SMALL}
+SWIN: Settings = {
+    "model_type": "swin",
+    "image_size": SIDE,
+    "patch_size": 4,
+    "embed_dim": 12,
+    "depths": [1, 1],
+    "num_heads": [2, 2],
+    "window_size": 4,
+}
+CONVNEXT: Settings = {"model_type": "convnext", "hidden_sizes": [8, 16], "depths": [1, 1]}
+CONVNEXT["num_stages"] = 2
+BERT: Settings = {"model_type": "bert", "vocab_size": 200, **SMALL}
+PICTURES: Settings = {"image_size": SIDE, "patch_size": 8, **SMALL}
+WORDS: Settings = {"vocab_size": 200, "max_position_embeddings": 32, **SMALL}
+OPEN_CLIP_TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+VARIANTS = [
+    "vit and bert",
+    "swin and bert",
+    "convnext and bert",
+    "clip",
+    "siglip",
+    "vision-text-dual-encoder",
+    "timm swin",
+    "timm resnet",
+    "open_clip",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_bert(tmp_path_factory.mktemp("bert"), with_weights=False))
+
+
+def towers(variant: str, tokenizer: str) -> tuple[Settings, Settings]:
+    text = {"kind": "hugging_face", "config": BERT, "tokenizer": tokenizer, "max_length": 24}
+    images: Settings = {"vit": VIT, "swin": SWIN, "convnext": CONVNEXT}
+    if variant.endswith(" and bert"):
+        return {"kind": "hugging_face", "config": images[variant.split(maxsplit=1)[0]]}, text
+    if variant in {"clip", "siglip"}:
+        ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+        config = {"model_type": variant, "vision_config": PICTURES, "text_config": WORDS | ends}
+        return hugging_face_pair(config, tokenizer=tokenizer, max_length=24)
+    if variant == "vision-text-dual-encoder":
+        config = {"model_type": variant, "vision_config": SWIN, "text_config": BERT}
+        return hugging_face_pair(config, tokenizer=tokenizer, max_length=24)
+    if variant == "open_clip":
+        pytest.importorskip("open_clip", reason="open_clip_torch is optional")
+        vision = {"layers": 1, "width": 64, "patch_size": 8, "image_size": SIDE}
+        return (
+            {"kind": "open_clip", "embed_dim": 24, "vision": vision},
+            {"kind": "open_clip", "embed_dim": 24, "text": OPEN_CLIP_TEXT},
+        )
+    pytest.importorskip("timm", reason="timm is optional")
+    swin = {"img_size": SIDE, "embed_dim": 12, "depths": (1, 1), "num_heads": (2, 2)}
+    name, options = {
+        "timm swin": ("swin_tiny_patch4_window7_224", swin | {"window_size": 4}),
+        "timm resnet": ("resnet10t", {}),
+    }[variant]
+    return {"kind": "timm", "name": name, "image_size": SIDE, "options": options}, text
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_path: Path) -> None:
+    image, text = towers(variant, tokenizer)
+    torch.manual_seed(0)
+    model = EclipModel(EclipConfig(dim=16, image_tower=image, text_tower=text, dropout=0.0))
+    objective = Objective(
+        model,
+        label_weights=torch.ones(1),
+        targets=TargetSettings(kind="own"),
+        optim=OptimSettings(agreement_weight=0, label_weight=0),
+        processor=build_processor({"patch": 8, "width": 16, "heads": 2}),
+    ).train()
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    prepared = model.prepare_texts(TEXTS)
+    films, vectors = torch.randn(3, 3, SIDE, SIDE), nn.functional.normalize(torch.randn(3, 5))
+    pairs = Pairs(films, prepared, vectors, torch.zeros(3, 1))
+    for expert in (None, None, *[ExpertPairs(pairs, torch.rand(3, SIDE, SIDE), 0.4)] * 2):
+        loss = objective(pairs, expert=expert)["loss"]
+        assert torch.isfinite(loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    moved = {name for name, value in model.named_parameters() if not value.equal(before[name])}
+    assert any(name.startswith("image_tower.") for name in moved)
+    assert any(name.startswith("text_tower.") for name in moved)
+
+    save_pretrained(tmp_path, model=model, transform=EvalTransform(size=SIDE))
+    again, _ = load_pretrained(tmp_path)
+    assert not any("processor" in name for name in again.state_dict())
+    model.eval()
+    with torch.no_grad():
+        one = model.encode_image(films), model.encode_text(prepared)
+        two = again.encode_image(films), again.encode_text(again.prepare_texts(TEXTS))
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours.shape == (3, 16)
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)  # frozen has faster kernels
+        torch.testing.assert_close(ours.norm(dim=1), torch.ones(3))
+
+
+def test_swins_pooled_output_is_one_vector_of_the_last_stages_width() -> None:
+    """The trap: Swin's config says embed_dim 12; after two stages the features have 24."""
+    tower = build_image_tower({"kind": "hugging_face", "config": SWIN})
+    assert tower.width == 24
+    assert tower(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, 24)
+
+
+def test_a_text_does_not_depend_on_its_company(tokenizer: str) -> None:
+    tower = build_text_tower(
+        {"kind": "hugging_face", "config": BERT, "tokenizer": tokenizer, "max_length": 24}
+    ).eval()
+    with torch.no_grad():
+        alone, together = tower(tower.prepare(TEXTS[:1])), tower(tower.prepare(TEXTS))
+    torch.testing.assert_close(alone[0], together[0], atol=1e-6, rtol=0)
+
+
+def test_what_is_wrong_is_named(tokenizer: str) -> None:
+    with pytest.raises(EncoderError, match="magic"):
+        build_image_tower({"kind": "hugging_face", "config": {"model_type": "magic"}})
+    with pytest.raises(EncoderError, match="vision_config"):
+        hugging_face_pair({"model_type": "bert"}, tokenizer=tokenizer)
+    with pytest.raises(EncoderError, match="pooling"):
+        build_text_tower(
+            {"kind": "hugging_face", "config": BERT, "tokenizer": tokenizer, "pooling": "max"}
+        )
