@@ -2,8 +2,8 @@
 
 Nothing is similar, the labels commit to nothing, or the neighbours contradict them. The evidence is
 shown all the same. The limits lie at or beyond the edge of what the chest films of the Open-I
-validation split reach (docs/retrieval.md has the risk at others), so that they stop the unusual and not the
-difficult film. Knows hits and label probabilities, not how they came about.
+validation split reach (docs/retrieval.md has the risk at others), so that they stop the unusual and
+not the difficult film. Knows hits and label probabilities, not how they came about.
 """
 
 from collections.abc import Sequence
