@@ -42,6 +42,7 @@ from encoders.training.experts import ExpertSet, draw_is_expert, expert_pairs, l
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 from encoders.training.optim import make_optimizer, schedule, update_average
 from encoders.training.run import append_metrics, fingerprint, trim_metrics, write_run
+from encoders.training.settle import settle
 from encoders.training.start import load_imagenet
 
 _log = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ def train(
     )
     run.resume(out, mark)
     run.finish(out, mark, on_step)
+    if settings.expert is not None:
+        settle(run.average.model, data, transform=transform)
     if accelerator.is_main_process:
         save_pretrained(out / MODEL_FOLDER, model=run.average.model, transform=transform)
     return out / MODEL_FOLDER
