@@ -136,7 +136,11 @@ class OptimSettings(_Settings):
 
 
 class TrainSettings(_Settings):
-    """A whole run. ``name`` becomes the first half of the encoder id; no ``expert`` is CLIP."""
+    """A whole run. ``name`` becomes the first half of the encoder id; no ``expert`` is CLIP.
+
+    ``settle`` takes the running statistics again at the end (`encoders.training.settle`); a run
+    with expert steps and batch normalisation needs it.
+    """
 
     name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
     seed: int = 0
@@ -150,6 +154,7 @@ class TrainSettings(_Settings):
     targets: TargetSettings = TargetSettings()
     optim: OptimSettings = OptimSettings()
     expert: ExpertSettings | None = None
+    settle: bool = False
 
 
 def read_settings(path: Path) -> TrainSettings:

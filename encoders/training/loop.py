@@ -124,7 +124,7 @@ def train(
     )
     run.resume(out, mark)
     run.finish(out, mark, on_step)
-    if settings.expert is not None:
+    if settings.settle:
         settle(run.average.model, data, transform=transform)
     if accelerator.is_main_process:
         save_pretrained(out / MODEL_FOLDER, model=run.average.model, transform=transform)
