@@ -16,6 +16,14 @@ REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 900  # indexing 3 927 reports on two busy cores, then vLLM
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C mean something again: a suite started in the background has it ignored.
+
+    So would have the programs that tests start in order to interrupt them.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Films and reports that cannot be redistributed; the test is skipped where they are absent."""
