@@ -7,7 +7,6 @@ Nothing here raises for a malformed value: it is absent. What names a person is 
 import io
 import re
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from encoders.dicom import view_of
@@ -17,12 +16,12 @@ from encoders.dicom_header import (
     inflated,
     integer,
     items,
-    quiet,
+    parse_stream,
     text_values,
     too_many_elements,
     word,
 )
-from encoders.film import HeaderIdentity, ImageReadError, Reason
+from encoders.film import HeaderIdentity
 from encoders.film_facts import FilmFacts, FilmFormat, name_parts
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -99,27 +98,12 @@ class _Bounded(io.RawIOBase):
 
 
 def _parsed(file: io.BufferedIOBase) -> Dataset:
-    quiet()
     head = file.read(1024)
     file.seek(0)
     if _DEFLATED in head:
         file = io.BytesIO(inflated(file.read()))
-    wanted = [*_IDENTITY, *_NAMES, *_ANIMAL, *_PLACES, *_SEQUENCES, *_FACTS]
-    try:
-        return dcmread(
-            _Bounded(file),  # a reader, as pydicom asks for
-            force=True,
-            specific_tags=wanted,
-            stop_before_pixels=True,
-        )
-    except ImageReadError:
-        raise
-    except Exception as error:  # noqa: BLE001 - pydicom raises a dozen kinds
-        raise ImageReadError(
-            Reason.BAD_HEADER,
-            f"the DICOM header cannot be parsed ({type(error).__name__}): the file is damaged or "
-            "cut short. Export it again.",
-        ) from None
+    wanted: list[str | int] = [*_IDENTITY, *_NAMES, *_ANIMAL, *_PLACES, *_SEQUENCES, *_FACTS]
+    return parse_stream(_Bounded(file), wanted, stop_before_pixels=True)
 
 
 def _is_animal(dataset: Dataset) -> bool:

@@ -90,10 +90,25 @@ def parse_whole(data: bytes) -> Dataset:
 def _parse(
     data: bytes, tags: list[str | int] | None, *, stop_before_pixels: bool = False
 ) -> Dataset:
+    bounded = _Bounded(inflated(data))
+    return parse_stream(bounded, tags, stop_before_pixels=stop_before_pixels)
+
+
+def parse_stream(
+    file: io.BufferedIOBase | io.RawIOBase,
+    tags: list[str | int] | None,
+    *,
+    stop_before_pixels: bool,
+) -> Dataset:
+    """The elements with these tags, or all, of a file that bounds how often it is read from.
+
+    Raises:
+        ImageReadError: the header cannot be parsed at all.
+    """
     quiet()
     try:
         return dcmread(
-            _Bounded(inflated(data)),
+            file,  # a reader, as pydicom asks for
             force=True,
             specific_tags=tags,  # type: ignore[arg-type]  # keywords and numbers may be mixed
             stop_before_pixels=stop_before_pixels,

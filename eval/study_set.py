@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from eval.errors import EvalDataError, EvalUsageError, Problems
 from eval.references import References
 from eval.studies import Pair, PredictedStudy, ReferenceStudy, Scope
-from rag.language.labeller import label_text
+from rag.language.labeller import NO_FINDING, label_text
 from rag.schema import Status
 
 
@@ -54,7 +54,7 @@ class StudySet:
     def normal(self) -> tuple[bool, ...]:
         """Whether each reference says nothing abnormal: the labeller's "No Finding" on it."""
         whole = (study.texts.of(Scope.REPORT) for study in self.studies)
-        return tuple("No Finding" in label_text(text) for text in whole)
+        return tuple(NO_FINDING in label_text(text) for text in whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.language.assertion import Polarity
-from rag.language.labeller import label_text
+from rag.language.labeller import NO_FINDING, label_text
 from rag.language.sentences import without_list_number
 from rag.language.statements import Reading, Topic, read_sentence
 from rag.schema import Hit, ReportRecord, Section
@@ -158,7 +158,7 @@ def _impressions(options: list[Candidate], expectation: Expectation) -> list[Can
     """Impressions that name what is expected first; "no acute disease" last where there is some."""
 
     def rank(option: Candidate) -> tuple[int, bool]:
-        normal = "No Finding" in label_text(option.text)
+        normal = NO_FINDING in label_text(option.text)
         return -expectation.states(option.reading.labels), bool(expectation.present) and normal
 
     return sorted(options, key=rank)

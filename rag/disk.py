@@ -46,17 +46,26 @@ def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     Raises:
         OutputError: the disk refuses; the old text stays.
     """
-    beside = path.with_name(f".{path.name}.new")
     with disk_explained(path):
-        try:
-            with open(
-                beside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)
-            ) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        flush(path.parent)
+        swap_text(path, text, mode=mode)
+
+
+def swap_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """As `replace_text`, for who explains the disk's complaints otherwise.
+
+    Raises:
+        OSError: the disk refuses; the old text stays.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with open(
+            beside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)
+        ) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    flush(path.parent)

@@ -5,7 +5,6 @@ A head belongs to one encoder and is refused for another. The heads that ship li
 the neighbours alone. Knows vectors and labels; what they decide is `rag.expectation`.
 """
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rag import encoder_part
 from rag.errors import LabelHeadError
 from rag.expectation import Expectation
 from rag.language.labeller import NO_FINDING
@@ -67,7 +67,7 @@ def load_label_head(encoder_id: str, *, folder: Path = HEADS) -> LabelHead | Non
     Raises:
         LabelHeadError: the file is damaged, or belongs to other weights of that name.
     """
-    path = folder / f"{encoder_id.partition('@')[0]}.safetensors"
+    path = encoder_part.path_for(encoder_id, folder)
     if not path.is_file():
         return None
     head = read_label_head(path)
@@ -81,21 +81,15 @@ def load_label_head(encoder_id: str, *, folder: Path = HEADS) -> LabelHead | Non
 
 def read_label_head(path: Path) -> LabelHead:
     """Read a head from its file."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            facts = json.loads((tensors.metadata() or {})["head"])
-            head = LabelHead(
-                encoder_id=facts["encoder_id"],
-                labels=tuple(facts["labels"]),
-                weight=tensors.get_tensor("weight"),
-                bias=tensors.get_tensor("bias"),
-                threshold=facts["threshold"],
-                most=facts["most"],
-            )
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise LabelHeadError(f"{path} is damaged ({error!r}); restore it") from error
+    with encoder_part.opened(path, key="head", error=LabelHeadError) as (facts, tensor):
+        head = LabelHead(
+            encoder_id=facts["encoder_id"],
+            labels=tuple(facts["labels"]),
+            weight=tensor("weight"),
+            bias=tensor("bias"),
+            threshold=facts["threshold"],
+            most=facts["most"],
+        )
     if facts.get("format") != _FORMAT or head.weight.shape[0] != len(head.labels):
         raise LabelHeadError(f"{path} has another format than this version reads; restore it")
     return head
@@ -103,8 +97,6 @@ def read_label_head(path: Path) -> LabelHead:
 
 def write_label_head(path: Path, head: LabelHead) -> None:
     """Write a head, beside and renamed."""
-    from safetensors.numpy import save_file  # noqa: PLC0415
-
     facts = {
         "format": _FORMAT,
         "encoder_id": head.encoder_id,
@@ -112,8 +104,5 @@ def write_label_head(path: Path, head: LabelHead) -> None:
         "threshold": head.threshold,
         "most": head.most,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
     tensors = {"weight": head.weight, "bias": head.bias}
-    save_file(tensors, beside, metadata={"head": json.dumps(facts)})
-    beside.replace(path)
+    encoder_part.write(path, tensors, key="head", facts=facts)

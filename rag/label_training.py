@@ -22,6 +22,7 @@ from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.image_io import read_image
 from encoders.training.data import Study, clean, read_openi
+from rag.encoder_part import path_for
 from rag.label_head import HEADS, LabelHead, write_label_head
 from rag.language.assertion import Polarity
 from rag.language.labeller import LABELS, NO_FINDING, label_text
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = fit(vectors["train"], present["train"], encoder_id=encoder.encoder_id)
     head = calibrate(head, vectors["val"], present["val"])
     print(table(head, vectors["val"], present["val"]))  # noqa: T201
-    out = chosen.out or HEADS / f"{encoder.encoder_id.partition('@')[0]}.safetensors"
+    out = chosen.out or path_for(encoder.encoder_id, HEADS)
     write_label_head(out, head)
 
 

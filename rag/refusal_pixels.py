@@ -9,7 +9,6 @@ A judge belongs to one encoder and is refused for another. What ships lies in ``
 and is made by `rag.refusal_training`. Knows features alone, no header.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageTextEncoder
+from rag import encoder_part
 from rag.errors import RefusalScoreError
 from rag.refusal import ONLY_LATERAL, Refusal, RefusalKind, Verdict
 
@@ -91,7 +91,7 @@ def load_pixel_judge(encoder: ImageTextEncoder, *, folder: Path = SCORES) -> Pix
     Raises:
         RefusalScoreError: the file is damaged, or belongs to other weights of that name.
     """
-    path = folder / f"{encoder.encoder_id.partition('@')[0]}.safetensors"
+    path = encoder_part.path_for(encoder.encoder_id, folder)
     if not path.is_file() or not hasattr(encoder, "embed_with_features"):
         return None
     judge = read_pixel_judge(path)
@@ -106,20 +106,14 @@ def load_pixel_judge(encoder: ImageTextEncoder, *, folder: Path = SCORES) -> Pix
 
 def read_pixel_judge(path: Path) -> PixelJudge:
     """Read a judge from its file."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            facts = json.loads((tensors.metadata() or {})["judge"])
-            judge = PixelJudge(
-                encoder_id=facts["encoder_id"],
-                threshold=facts["threshold"],
-                mean=tensors.get_tensor("mean"),
-                basis=tensors.get_tensor("basis").astype(np.float32),
-                lateral=tensors.get_tensor("lateral"),
-            )
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise RefusalScoreError(f"{path} is damaged ({error!r}); restore it") from error
+    with encoder_part.opened(path, key="judge", error=RefusalScoreError) as (facts, tensor):
+        judge = PixelJudge(
+            encoder_id=facts["encoder_id"],
+            threshold=facts["threshold"],
+            mean=tensor("mean"),
+            basis=tensor("basis").astype(np.float32),
+            lateral=tensor("lateral"),
+        )
     if facts.get("format") != _FORMAT or judge.basis.shape[1:] != judge.mean.shape:
         raise RefusalScoreError(f"{path} has another format than this version reads; restore it")
     return judge
@@ -127,19 +121,14 @@ def read_pixel_judge(path: Path) -> PixelJudge:
 
 def write_pixel_judge(path: Path, judge: PixelJudge) -> None:
     """Write a judge, beside and renamed; the basis in half precision."""
-    from safetensors.numpy import save_file  # noqa: PLC0415
-
     facts = {
         "format": _FORMAT,
         "encoder_id": judge.encoder_id,
         "threshold": judge.threshold,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
     tensors: dict[str, NDArray[Any]] = {
         "mean": judge.mean.astype(np.float32),
         "basis": np.ascontiguousarray(judge.basis, np.float16),
         "lateral": judge.lateral.astype(np.float32),
     }
-    save_file(tensors, beside, metadata={"judge": json.dumps(facts)})
-    beside.replace(path)
+    encoder_part.write(path, tensors, key="judge", facts=facts)

@@ -23,6 +23,7 @@ from encoders.film import ImageReadError
 from encoders.film_facts import FilmFacts, read_facts
 from encoders.image_io import read_image
 from encoders.training.data import read_openi
+from rag.encoder_part import path_for
 from rag.refusal import judge_header
 from rag.refusal_pixels import (
     LATERAL_FROM,
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     must_pass["NIH frontal"] = nih[3::4]
     print(passed_table(judge, must_pass))  # noqa: T201
     print(refused_table(encoder, judge, _dicom(chosen.data / "dicom"), chosen.pictures))  # noqa: T201
-    out = chosen.out or SCORES / f"{encoder.encoder_id.partition('@')[0]}.safetensors"
+    out = chosen.out or path_for(encoder.encoder_id, SCORES)
     write_pixel_judge(out, judge)
 
 

@@ -60,11 +60,6 @@ class Login:
         """Whether a request without a name is refused."""
         return bool(self.users or self.header)
 
-    @property
-    def asks_for_password(self) -> bool:
-        """Whether the browser should ask the reader."""
-        return bool(self.users)
-
     def reader_of(self, headers: Mapping[str, str], *, address: str) -> str | None:
         """The reader's name; empty where nobody needs one, None where one is wanted.
 

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MODEL = "fake-model"
+from fake_chat_server import MODEL, ChatHandler, listening
+
+__all__ = ["MODEL", "ChoosingLlm", "serve"]
 
 
 class ChoosingLlm:
@@ -38,17 +39,11 @@ def serve() -> Iterator[ChoosingLlm]:
     """A fake on a free loopback port for as long as the block runs."""
     fake = ChoosingLlm()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(ChatHandler):
         protocol_version = "HTTP/1.0"
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": MODEL}]})
-
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = self.question()
             prompt = json.dumps(body["messages"])
             with fake.lock:
                 fake.prompts.append(prompt)
@@ -57,49 +52,19 @@ def serve() -> Iterator[ChoosingLlm]:
             try:
                 status = fake.status(prompt)
                 if status != 200:
-                    self._send(status, {"error": {"message": "no", "code": status}})
+                    self.refuse(status)
                     return
                 with fake.room:
                     time.sleep(fake.seconds)
-                self._stream(fake.answer(body))
+                self.stream([fake.answer(body)], "stop")
             finally:
                 with fake.lock:
                     fake.under_way -= 1
-
-        def _stream(self, answer: str) -> None:
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
-            self.end_headers()
-            self._event({"content": answer}, None)
-            self._event({}, "stop")
-            self.wfile.write(b"data: [DONE]\n\n")
-
-        def _event(self, delta: dict[str, str], finish_reason: str | None) -> None:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-            event = {"id": "1", "object": "chat.completion.chunk", "model": MODEL, "created": 0}
-            self.wfile.write(f"data: {json.dumps({**event, 'choices': [choice]})}\n\n".encode())
-
-        def _send(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
 
         def handle(self) -> None:
             # askers are killed: that is what the tests are about
             with suppress(BrokenPipeError, ConnectionResetError):
                 super().handle()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with listening(Handler, daemon_threads=True) as fake.url:
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

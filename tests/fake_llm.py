@@ -3,14 +3,13 @@
 It streams the text it was given word by word, as vLLM would, and keeps the requests it got.
 """
 
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MODEL = "fake-model"
+from fake_chat_server import MODEL, ChatHandler, listening
+
+__all__ = ["MODEL", "FakeLlm", "serve"]
 
 
 class FakeLlm:
@@ -32,48 +31,14 @@ def serve() -> Iterator[FakeLlm]:
     """A fake on a free loopback port for as long as the block runs."""
     fake = FakeLlm()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": MODEL}]})
-
+    class Handler(ChatHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            fake.requests.append(body)
+            fake.requests.append(self.question())
             if fake.status != 200:
-                self._send(fake.status, {"error": {"message": "no", "code": fake.status}})
+                self.refuse(fake.status)
                 return
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
-            self.end_headers()
-            for piece in fake.next_answer().split(" "):
-                self._event({"content": piece + " "}, None)
-            self._event({}, fake.finish_reason)
-            self.wfile.write(b"data: [DONE]\n\n")
+            pieces = [piece + " " for piece in fake.next_answer().split(" ")]
+            self.stream(pieces, fake.finish_reason)
 
-        def _event(self, delta: dict[str, str], finish_reason: str | None) -> None:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-            event = {"id": "1", "object": "chat.completion.chunk", "model": MODEL, "created": 0}
-            self.wfile.write(f"data: {json.dumps({**event, 'choices': [choice]})}\n\n".encode())
-            self.wfile.flush()
-
-        def _send(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with listening(Handler) as fake.url:
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

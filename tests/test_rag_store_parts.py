@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpus import small_corpus
 
+from rag.disk import swap_text
 from rag.errors import StoreError, StoreInUseError
 from rag.index import build_index
 from rag.store import open_store
 from rag.store.catalogue import Groups
 from rag.store.chroma import ChromaIndex, _plan
-from rag.store.disk import disk_errors, replace_text
+from rag.store.disk import disk_errors
 from rag.store.exact import ExactSearch, Rows, cosines
 from rag.store.files import current_edition, new_building, publish, sweep
 from rag.store.journal import JOURNAL, EmbeddingJournal
@@ -204,8 +205,8 @@ def test_publishing_swaps_and_sweeps(tmp_path: Path) -> None:
 
 def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    replace_text(path, "one")
-    replace_text(path, "two")
+    swap_text(path, "one")
+    swap_text(path, "two")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
 

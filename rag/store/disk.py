@@ -1,39 +1,18 @@
-"""Files that survive a pulled plug, and what a disk's complaints mean. Knows nothing of reports."""
+"""What a disk's complaints about a store mean, and the hash of a file. Knows nothing of reports."""
 
 import contextlib
 import errno
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from rag.errors import StoreError
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file in one step; readers see the old text or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    flush(path.parent)
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.corpus import record_to_json, text_hash
+from rag.disk import flush, swap_text
 from rag.errors import StoreError, StoreMismatchError, StoreMissingError
 from rag.schema import ReportRecord
-from rag.store.disk import file_sha256, flush, replace_text
+from rag.store.disk import file_sha256
 
 FORMAT = 1
 MANIFEST, VECTORS, RECORDS, CHROMA = "manifest.json", "vectors.npy", "records.jsonl", "chroma"
@@ -219,7 +220,7 @@ def publish(directory: Path) -> Path:
     numbers = [int(m[1]) for path in directory.iterdir() if (m := _EDITION.fullmatch(path.name))]
     edition = directory / f"edition-{max(numbers, default=0) + 1:06d}"
     (directory / _BUILDING).rename(edition)
-    replace_text(directory / _CURRENT, edition.name)
+    swap_text(directory / _CURRENT, edition.name)
     sweep(directory)
     return edition
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from rag.disk import swap_text
 from rag.errors import StoreError, StoreInUseError
-from rag.store.disk import disk_errors, replace_text
+from rag.store.disk import disk_errors
 
 _LOCK, _OWNER = "store.lock", "owner.json"
 _WORD = re.compile(r"[a-z][a-z-]{0,19}")
@@ -85,7 +86,7 @@ class StoreLock:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         owner = Owner(os.getpid(), _command(), since, port, server_pid)
         with disk_errors(self._directory):
-            replace_text(self._directory / _OWNER, json.dumps(asdict(owner)))
+            swap_text(self._directory / _OWNER, json.dumps(asdict(owner)))
 
     def release(self) -> None:
         """Give the store back. Safe to call twice."""
