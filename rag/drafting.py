@@ -13,8 +13,9 @@ import jsonschema
 
 from prompts.render import Mode
 from prompts.schemas import NOTHING, selection_schema, written_schema
+from rag.answer_faults import declined, refuse_no_draft
 from rag.candidates import Candidate, slots_for
-from rag.errors import LlmOutputError
+from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.language.statements import read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Section
@@ -33,6 +34,9 @@ class Question(Protocol):
 
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """The draft that an answer stands for; what is not yet complete is left out."""
+
+    def refuse_no_draft(self, draft: Draft) -> None:
+        """Raise an `rag.errors.LlmOutputError` if a whole answer's text is no draft at all."""
 
 
 def question_for(
@@ -61,19 +65,26 @@ def read_answer(question: Question, text: str) -> tuple[Draft, tuple[str, ...]]:
     """The draft of a whole answer, and a note for each sentence that was taken out of it.
 
     Raises:
-        LlmOutputError: not JSON, not what the schema asks for, or nothing that can be used.
+        LlmFormError: not JSON, or not what the schema asks for.
+        LlmRefusalError: a refusal in plain words.
+        LlmEmptyError: nothing that can be used.
+        LlmLoopError, LlmLanguageError: see `rag.answer_faults`.
     """
     try:
         answer = json.loads(text)
         jsonschema.validate(answer, question.schema)
     except json.JSONDecodeError as error:
-        raise LlmOutputError(f"the answer is not JSON: {error}") from error
+        if declined(text):
+            raise LlmRefusalError("the model declined instead of drafting") from error
+        raise LlmFormError(f"the answer is not JSON: {error}") from error
     except jsonschema.ValidationError as error:
         where = "/".join(str(part) for part in error.absolute_path) or "the answer"
-        raise LlmOutputError(f"{where}: {error.message[:200]}") from error
-    draft, notes = _without_what_cannot_be_known(question.draft(answer))
+        raise LlmFormError(f"{where}: {error.message[:200]}") from error
+    written = question.draft(answer)
+    question.refuse_no_draft(written)
+    draft, notes = _without_what_cannot_be_known(written)
     if not draft.findings and not draft.impression:
-        raise LlmOutputError("no sentence of the answer can be used; the evidence is shown instead")
+        raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes
 
 
@@ -119,6 +130,9 @@ class Selection:
                 sections[slot.section].setdefault(chosen.text, sentence)
         findings, impression = (tuple(sections[section].values()) for section in Section)
         return Draft(findings, impression)
+
+    def refuse_no_draft(self, draft: Draft) -> None:
+        """Nothing to refuse: every sentence is the evidence's own."""
 
 
 class Writing:
@@ -168,6 +182,11 @@ class Writing:
             return tuple(found)
 
         return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
+
+    def refuse_no_draft(self, draft: Draft) -> None:
+        """Refusals, loops and other languages."""
+        texts = [sentence.text for section in Section for sentence in draft.section(section)]
+        refuse_no_draft(texts, evidence=(hit.record.text for hit in self._hits))
 
 
 def _letters(number: int) -> str:

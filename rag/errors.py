@@ -14,6 +14,12 @@
     │   ├── LlmUnavailableError  nothing answers at the URL, or it stopped answering
     │   ├── LlmRejectedError     it answered with an error (unknown model, prompt too long)
     │   └── LlmOutputError       it answered with something that is not a draft
+    │       ├── LlmCutOffError   more tokens than llm.max_tokens
+    │       ├── LlmEmptyError    nothing, or nothing that can be used
+    │       ├── LlmFormError     not JSON, or not what the schema asks for
+    │       ├── LlmRefusalError  an apology or a lecture instead of a report
+    │       ├── LlmLanguageError words that are neither English nor the evidence's
+    │       └── LlmLoopError     the same over and over
     ├── BatchError               many studies at once
     │   ├── BatchUsageError      input or output cannot be used as they are
     │   └── OutputError          predictions cannot be written (any more)
@@ -90,6 +96,30 @@ class LlmRejectedError(LlmError):
 
 class LlmOutputError(LlmError):
     """The model answered with something that is not a draft."""
+
+
+class LlmCutOffError(LlmOutputError):
+    """The answer was longer than ``llm.max_tokens``."""
+
+
+class LlmEmptyError(LlmOutputError):
+    """The answer holds nothing, or nothing that can be used."""
+
+
+class LlmFormError(LlmOutputError):
+    """The answer is not JSON, or not what the schema asks for."""
+
+
+class LlmRefusalError(LlmOutputError):
+    """The model, or a filter before it, declined."""
+
+
+class LlmLanguageError(LlmOutputError):
+    """The answer is not in the language of the evidence."""
+
+
+class LlmLoopError(LlmOutputError):
+    """The answer says the same over and over."""
 
 
 class BatchError(CxrRagError):

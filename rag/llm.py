@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pybreaker import CircuitBreaker, CircuitBreakerError
 from pydantic import SecretStr
 
-from rag.errors import LlmOutputError, LlmUnavailableError
+from rag.answer_faults import loop_error, loops
+from rag.errors import LlmCutOffError, LlmEmptyError, LlmRefusalError, LlmUnavailableError
 from rag.llm_faults import explained
 from rag.settings import LlmSettings
 
@@ -92,7 +93,8 @@ class ChatClient:
         Raises:
             LlmUnavailableError: nothing answers at the URL, or it stopped answering.
             LlmRejectedError: an error that asking again would not mend; the message says the cure.
-            LlmOutputError: the answer is empty or was cut off at ``max_tokens``.
+            LlmOutputError: the answer is empty, declined by a filter, was cut off at
+                ``max_tokens``, or repeats itself until there; each has a class of its own.
         """
         for attempt in range(self._settings.retries + 1):
             try:
@@ -135,19 +137,21 @@ class ChatClient:
         yield text, Completion(text, self.model, usage[0], usage[1], seconds)
 
     def _refuse_unfinished(self, text: str, finish_reason: str) -> None:
+        if finish_reason == "length" and loops(text):
+            raise loop_error(self.model)
         if finish_reason == "length":
-            raise LlmOutputError(
+            raise LlmCutOffError(
                 f"{self.model} was cut off after {self._settings.max_tokens} tokens; "
                 "raise llm.max_tokens or lower retrieval.k"
             )
         if not finish_reason:
             raise LlmUnavailableError(f"{self._settings.url} ended its answer in the middle")
         if finish_reason != "stop":
-            raise LlmOutputError(
+            raise LlmRefusalError(
                 f"{self.model} stopped with {finish_reason!r} instead of an answer"
             )
         if not text.strip():
-            raise LlmOutputError(f"{self.model} answered with nothing")
+            raise LlmEmptyError(f"{self.model} answered with nothing")
 
     def _client(self) -> "ChatOpenAI":
         if self._chat is None:

@@ -8,7 +8,15 @@ import pytest
 from fault_server import DELTA, EVENT, STOP, Answer, good, raw, reset_after, silent, status
 
 from rag import llm as llm_module
-from rag.errors import LlmError, LlmOutputError, LlmRejectedError, LlmUnavailableError
+from rag.errors import (
+    LlmCutOffError,
+    LlmEmptyError,
+    LlmError,
+    LlmLoopError,
+    LlmRefusalError,
+    LlmRejectedError,
+    LlmUnavailableError,
+)
 from rag.llm import ChatClient, Completion
 from rag.settings import LlmSettings
 
@@ -22,6 +30,10 @@ def ask(url: str, *, retries: int = 0, timeout: float = 5) -> Completion:
     return ChatClient(settings).ask(MESSAGES, schema=SCHEMA)
 
 
+CUT_OFF = EVENT % STOP.replace("stop", "length") + "data: [DONE]\n\n"
+FILTERED = STOP.replace("stop", "content_filter")
+LOOP = EVENT % (DELTA % ("No effusion. " * 20))
+BLANKS = EVENT % (DELTA % ("{" + " " * 200))
 FAULTS: dict[str, tuple[Answer, type[LlmError], str]] = {
     "busy": (status(429), LlmUnavailableError, "busy"),
     "wrong model": (status(404), LlmRejectedError, "no model"),
@@ -35,7 +47,11 @@ FAULTS: dict[str, tuple[Answer, type[LlmError], str]] = {
     "no events at all": (raw("hello\n\n"), LlmUnavailableError, "http"),
     "invalid utf-8": (raw(b'data: {"id": "\xff\xfe"}\n\n'), LlmUnavailableError, "http"),
     "events of another shape": (raw('data: {"choices": 7}\n\n'), LlmError, "http"),
-    "empty answer": (raw(EVENT % STOP + "data: [DONE]\n\n"), LlmOutputError, "nothing"),
+    "empty answer": (raw(EVENT % STOP + "data: [DONE]\n\n"), LlmEmptyError, "nothing"),
+    "loop until cut off": (raw(LOOP + CUT_OFF), LlmLoopError, "repeats"),
+    "blanks until cut off": (raw(BLANKS + CUT_OFF), LlmLoopError, "repeats"),
+    "too long": (raw(BEGINNING + CUT_OFF), LlmCutOffError, "max_tokens"),
+    "filtered": (raw(EVENT % FILTERED + "data: [DONE]\n\n"), LlmRefusalError, "content_filter"),
     "error event": (
         raw('data: {"error": {"message": "engine died"}}\n\n'),
         LlmUnavailableError,

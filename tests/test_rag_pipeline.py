@@ -150,7 +150,7 @@ def test_a_second_invalid_answer_is_a_failure_that_keeps_the_evidence(
     llm.answers = ["no json"]
     prediction = writing_pipeline.invoke(Study(film, "film"))
     assert prediction.status is Status.FAILED
-    assert prediction.error == "LlmOutputError"
+    assert prediction.error == "LlmFormError"
     assert len(prediction.hits) == K
     assert prediction.draft.findings == ()
 

@@ -1,0 +1,73 @@
+"""Answers that are no drafts, and drafts that only look a little like one."""
+
+import json
+
+import pytest
+from made_up_reports import made_up_hits
+
+from prompts.render import Mode
+from rag.answer_faults import loops, refuse_no_draft
+from rag.drafting import question_for, read_answer
+from rag.errors import LlmError, LlmLanguageError, LlmLoopError, LlmRefusalError
+
+HITS = made_up_hits()
+EVIDENCE = [hit.record.text for hit in HITS]
+
+NO_DRAFTS: list[tuple[list[str], type[LlmError]]] = [
+    (["I'm sorry, but I can't interpret medical images."], LlmRefusalError),
+    (["As an AI language model I have no access to the film."], LlmRefusalError),
+    (["The heart is enlarged.", "Please consult a qualified physician."], LlmRefusalError),
+    (["I am unable to provide a diagnosis."], LlmRefusalError),
+    (["The lungs are clear.", "the lungs are  clear.", "The lungs are clear."], LlmLoopError),
+    (["Le coeur est de taille normale.", "Pas d'épanchement pleural."], LlmLanguageError),
+    (["Das Herz ist vergrößert.", "Kein Pleuraerguss, kein Pneumothorax."], LlmLanguageError),
+    (["El corazón está aumentado de tamaño.", "Pulmones limpios."], LlmLanguageError),
+    (["心脏增大。", "肺部清晰。"], LlmLanguageError),
+]
+
+
+@pytest.mark.parametrize(("texts", "error"), NO_DRAFTS)
+def test_each_kind_has_its_own_error(texts: list[str], error: type[LlmError]) -> None:
+    with pytest.raises(error):
+        refuse_no_draft(texts, evidence=EVIDENCE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The heart is enlarged.",
+        "An underlying infection cannot be excluded.",
+        "Opacity as a large rounded area in the left base.",
+        "There is no effusion or pneumothorax seen.",
+        "Mild cardiomegaly without acute disease.",
+    ],
+)
+def test_a_report_sentence_is_none_of_them(text: str) -> None:
+    refuse_no_draft([text, text], evidence=EVIDENCE)
+
+
+def test_a_refusal_outside_the_schema_is_told_from_a_wrong_form() -> None:
+    question = question_for(Mode.WRITE, HITS)
+    with pytest.raises(LlmRefusalError):
+        read_answer(question, "I'm sorry, I cannot help with that.")
+
+
+def test_a_refusal_inside_the_schema_is_found() -> None:
+    sentence = {"text": "I cannot assist with that request.", "sources": ["R1"]}
+    answer = json.dumps({"findings": [sentence], "impression": [sentence]})
+    with pytest.raises(LlmRefusalError):
+        read_answer(question_for(Mode.WRITE, HITS), answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"findings": [{"text": "' + "no acute disease " * 12, True),
+        ("{" + "\n" * 100, True),
+        ('{"a": "' + "ha" * 50, True),
+        ('{"findings": [{"text": "The heart is enlarged.", "sources": ["R1", "R2"]}, ', False),
+        ("", False),
+    ],
+)
+def test_a_loop_is_told_from_a_long_answer(text: str, expected: bool) -> None:
+    assert loops(text) is expected
