@@ -49,6 +49,7 @@ class Arm:
     labels: bool = True
     template: str = "select_v1"
     asks: bool = False
+    max_tokens: int = 256
 
 
 NEAREST = {"agreement": 0.0, "cover_expected": False}
@@ -68,7 +69,8 @@ ARMS = {
     "pool-200": Arm({"pool": 200}),
     "mmr-.8": Arm({"relevance": 0.8}),
     "drop-.1": Arm({"drop": 0.1}),
-    "free-text": Arm(template="write_v1", asks=True),
+    "free-text": Arm(template="write_v1", asks=True, max_tokens=768),
+    "free-text-examples": Arm(template="write_v2", asks=True, max_tokens=768),
 }
 
 
@@ -136,7 +138,10 @@ def draft_all(pipeline: ReportPipeline, films: tuple[Film, ...], path: Path, nam
 
 
 def _model(arm: Arm) -> LanguageModel:
-    return ChatClient(load_settings("cpu").llm) if arm.asks else FirstOption()
+    if not arm.asks:
+        return FirstOption()
+    llm = load_settings("cpu").llm
+    return ChatClient(llm.model_copy(update={"max_tokens": arm.max_tokens}))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 A template is a folder ``templates/<name>_v<N>/``: ``template.toml`` says how the model drafts
 (``mode``) and which variables it needs; ``system.md`` holds what never changes, so that a server's
-prefix cache pays; ``user.md`` is Jinja and ends with the evidence. A change of wording is a new
-version, since predictions record the name and the hash of what was sent.
+prefix cache pays; ``user.md`` is Jinja and ends with the evidence. Files ``examples/*.json`` are
+worked examples: ``variables`` for the same ``user.md``, and the ``answer`` to it; they are sent as
+earlier turns, in the order of their names. A change of wording is a new version, since predictions
+record the name and the hash of what was sent.
 """
 
 import hashlib
@@ -44,6 +46,16 @@ class PromptTemplate:
     variables: tuple[str, ...]
     system: str
     user: str
+    examples: tuple["Example", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: variables of the template, and the JSON object a good model answers."""
+
+    name: str
+    variables: Mapping[str, Any]
+    answer: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,7 @@ def load_template(name: str) -> PromptTemplate:
             variables=tuple(about["variables"]),
             system=(folder / "system.md").read_text(encoding="utf-8").strip(),
             user=(folder / "user.md").read_text(encoding="utf-8"),
+            examples=tuple(_example(path) for path in sorted(folder.glob("examples/*.json"))),
         )
     except FileNotFoundError as error:
         known = ", ".join(template_names())
@@ -84,12 +97,30 @@ def load_template(name: str) -> PromptTemplate:
         raise PromptTemplateError(f"prompts/templates/{name}/template.toml: {error!r}") from error
 
 
+def _example(path: Path) -> Example:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Example(path.stem, content["variables"], content["answer"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise PromptTemplateError(f"{path.parent.parent.name}/{path.name}: {error!r}") from error
+
+
 def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
-    """Fill a template.
+    """Fill a template: system message, the examples as turns, the question.
 
     Raises:
         PromptTemplateError: a variable is missing or not one of the template's; it is named.
     """
+    turns = [("system", template.system)]
+    for example in template.examples:
+        turns.append(("user", _question(template, example.variables)))
+        turns.append(("assistant", json.dumps(example.answer, ensure_ascii=False)))
+    messages = (*turns, ("user", _question(template, variables)))
+    digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
+    return Prompt(messages=messages, template=template.name, sha256=digest)
+
+
+def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
     if set(variables) != set(template.variables):
         missing = sorted(set(template.variables) - set(variables))
         unknown = sorted(set(variables) - set(template.variables))
@@ -98,11 +129,8 @@ def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     try:
-        user = environment.from_string(template.user).render(variables).strip()
+        return environment.from_string(template.user).render(variables).strip()
     except UndefinedError as error:
         raise PromptTemplateError(f"{template.name}/user.md: {error.message}") from error
     except TemplateError as error:
         raise PromptTemplateError(f"{template.name}/user.md is broken: {error}") from error
-    messages = (("system", template.system), ("user", user))
-    digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
-    return Prompt(messages=messages, template=template.name, sha256=digest)

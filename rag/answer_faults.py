@@ -56,8 +56,8 @@ def refuse_no_draft(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
     share = sum(word in known for word in words) / len(words) if words else 1.0
     if share < LEAST_KNOWN_WORDS:
         raise LlmLanguageError(
-            f"only {share:.0%} of the words are the evidence's or a radiologist's English; set another llm.model, "
-            "or index reports in the language it writes"
+            f"only {share:.0%} of the words are the evidence's or a radiologist's English; set "
+            "another llm.model, or index reports in the language it writes"
         )
 
 

@@ -1,8 +1,20 @@
 """Templates: what is missing is named, what is sent is hashed, what they contain stays data."""
 
+import shutil
+from pathlib import Path
+
+import jsonschema
 import pytest
 
-from prompts.render import Mode, PromptTemplateError, load_template, render, template_names
+from prompts.render import (
+    TEMPLATES,
+    Mode,
+    PromptTemplateError,
+    load_template,
+    render,
+    template_names,
+)
+from prompts.schemas import written_schema
 
 SLOTS = [{"name": "heart", "options": [{"id": "H1", "votes": 3, "text": "The heart is large."}]}]
 
@@ -53,3 +65,27 @@ def test_missing_and_unknown_variables_are_named() -> None:
 def test_unknown_template_lists_those_there_are() -> None:
     with pytest.raises(PromptTemplateError, match="select_v1"):
         load_template("nonsense_v9")
+
+
+def test_examples_are_turns_before_the_question() -> None:
+    template = load_template("write_v2")
+    given = {"reports": [], "labels": [], "indication": ""}
+    messages = render(template, given).messages
+    assert [role for role, _ in messages] == ["system", *["user", "assistant"] * 2, "user"]
+    assert messages[:-1] == render(template, given | {"indication": "x"}).messages[:-1]
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_examples_obey_the_schema_and_cite_what_they_show(name: str) -> None:
+    template = load_template(name)
+    for example in template.examples:
+        ids = [report["id"] for report in example.variables["reports"]]
+        jsonschema.validate(example.answer, written_schema(ids))
+
+
+def test_a_broken_example_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(TEMPLATES / "write_v2", tmp_path / "write_v2")
+    (tmp_path / "write_v2" / "examples" / "3_bad.json").write_text('{"variables": {}}')
+    monkeypatch.setattr("prompts.render.TEMPLATES", tmp_path)
+    with pytest.raises(PromptTemplateError, match=r"3_bad\.json.*answer"):
+        load_template("write_v2")

@@ -5,17 +5,20 @@ import json
 import pytest
 from made_up_reports import made_up_hits
 
-from prompts.render import Mode, load_template, render
+from prompts.render import Mode, load_template, render, template_names
 from rag.drafting import question_for, read_answer
 from rag.errors import LlmOutputError
 from rag.expectation import Expectation
-from rag.schema import DraftSentence
+from rag.grounding import check_draft
+from rag.grounding.verdicts import Verdict
+from rag.language.sentences import with_sentences
+from rag.schema import DraftSentence, Hit, ReportRecord
 
 HITS = made_up_hits()
 
 
 def test_variables_fit_the_shipped_templates() -> None:
-    for name in ("select_v1", "write_v1"):
+    for name in template_names():
         template = load_template(name)
         question = question_for(template.mode, HITS, indication="cough")
         assert render(template, question.variables).sha256
@@ -101,3 +104,27 @@ def test_a_writing_model_is_told_what_the_film_expects() -> None:
     user = render(load_template("write_v1"), question.variables).messages[1][1]
     assert "Cardiomegaly 0.81" in user
     assert "Edema" not in user
+
+
+def test_the_worked_examples_would_pass_their_own_check() -> None:
+    for example in load_template("write_v2").examples:
+        hits = [
+            Hit(
+                with_sentences(
+                    ReportRecord(
+                        report_id=shown["id"],
+                        study_id=shown["id"],
+                        patient_id=shown["id"],
+                        findings=shown["findings"],
+                        impression=shown["impression"],
+                    )
+                ),
+                rank=rank,
+                similarity=shown["similarity"],
+            )
+            for rank, shown in enumerate(example.variables["reports"], 1)
+        ]
+        draft, notes = read_answer(question_for(Mode.WRITE, hits), json.dumps(example.answer))
+        verdicts = {check.verdict for check in check_draft(draft, hits).sentences}
+        assert notes == ()
+        assert verdicts <= {Verdict.SUPPORTED, Verdict.PARTLY}, verdicts
