@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encoders.report_sections import parse_sections
 from rag.corpus import Corpus
-from rag.corpus.headings import parse_sections
 from rag.corpus.own import COLUMNS, LONGEST_SECTION, read_collection
 from rag.errors import CorpusError
 

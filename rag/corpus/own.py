@@ -13,8 +13,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from encoders.report_sections import parse_sections
 from rag.corpus import Corpus, Problem, make_corpus
-from rag.corpus.headings import parse_sections
 from rag.corpus.own_files import Row, csv_rows, jsonl_rows, text_rows
 from rag.errors import CorpusError
 from rag.language.sentences import with_sentences
