@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.film_facts import FilmFacts, read_facts
 from encoders.image_io import BLANK, ImageReadError, read_image
+from encoders.steering import CropSteering, Steering
 from prompts.render import PromptTemplate, render
 from rag.abstention import confidence_of, no_ground
 from rag.drafting import Question, question_for, read_answer
@@ -67,6 +68,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         label_head: predicts the film's labels; None where the encoder has none.
         judge: refuses films whose pixels are strange (the encoder must show its features); None
             where none is calibrated.
+        steering: how a region of the reader's acts on the search; a crop by default.
         abstention: when there is no ground for a draft.
     """
 
@@ -79,6 +81,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         llm: LanguageModel,
         label_head: LabelHead | None = None,
         judge: PixelJudge | None = None,
+        steering: Steering | None = None,
         abstention: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.encoder = encoder
@@ -87,6 +90,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         self.llm = llm
         self.label_head = label_head
         self.judge = judge
+        self.steering = steering or CropSteering(encoder)
         self.abstention = abstention
 
     def invoke(
@@ -136,6 +140,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
                 index_id=self.retriever.store.index_id,
                 llm=self.llm.model,
                 prompt=self.template.name,
+                attention=study.attention.to_json(),
             )
         )
 
@@ -156,6 +161,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
             return
         with work.stage("encode"):
             vectors, seen = self._embed(films)
+            asking = self._steered(vectors, films[0], study)
         del films  # tens of megabytes each, and the answer takes seconds
         if seen.refusal:
             _refuse(work, seen.refusal)
@@ -164,7 +170,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         work.latest = replace(work.latest, warnings=work.latest.warnings + new)
         expectation = self.label_head.expect(vectors[0]) if self.label_head else NOTHING_KNOWN
         with work.stage("retrieve"):
-            hits = self.retriever.retrieve(_query(study, facts, vectors, expectation)).hits
+            hits = self.retriever.retrieve(_query(study, facts, asking, expectation)).hits
         work.latest = replace(
             work.latest,
             hits=hits,
@@ -193,6 +199,15 @@ class ReportPipeline(Runnable[Study, Prediction]):
             return self.encoder.embed_images(films), Verdict()
         vectors, features = cast(FeatureEncoder, self.encoder).embed_with_features(films)
         return vectors, self.judge.judge(features[0])
+
+    def _steered(
+        self, vectors: NDArray[np.float32], film: CxrImage, study: Study
+    ) -> NDArray[np.float32]:
+        """Vectors to ask with; the film's labels and its refusal stay those of the whole film."""
+        if not study.attention:
+            return vectors
+        first = self.steering.steer(film, vectors[0], study.attention.heatmap())
+        return np.concatenate([first[np.newaxis], vectors[1:]])
 
     def _finishing(self, work: Work) -> Iterator[None]:
         if work.question is None:

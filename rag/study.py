@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rag.attention import NOWHERE, Attention
 from rag.drafting import Question
 from rag.prediction import Prediction
 
@@ -22,6 +23,7 @@ class Study:
         study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
         indication: why the film was taken, if known.
         not_relevant: report ids the reader ruled out.
+        attention: where the reader looked on the frontal film; it draws the search there.
     """
 
     source: Path | bytes
@@ -32,6 +34,7 @@ class Study:
     patient_ids: frozenset[str] = frozenset()
     indication: str = ""
     not_relevant: frozenset[str] = frozenset()
+    attention: Attention = NOWHERE
 
 
 @dataclass(slots=True)

@@ -1,0 +1,141 @@
+"""A reader's region: what it may be, what it does to the search, and that off is as it was."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_encoder import FakeEncoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_room import Room, small_room
+
+from encoders.base import CxrImage
+from encoders.phantom import write_phantom_dicom
+from encoders.steering import CropSteering, around
+from rag.attention import MOST_BOXES, Attention, AttentionError
+from rag.audit import draft_event
+from rag.study import Study
+
+SIDE = st.floats(0.05, 0.4)
+PLACE = st.floats(0.0, 0.6)
+
+
+@given(x=PLACE, y=PLACE, width=SIDE, height=SIDE)
+@settings(max_examples=50, deadline=None)
+def test_the_crop_is_the_square_around_the_box(
+    x: float, y: float, width: float, height: float
+) -> None:
+    rows, columns = np.mgrid[:400, :300].astype(np.float32)
+    film = CxrImage(pixels=columns * 1000 + rows, source_sha256="0")
+    seen = around(film, Attention(((x, y, width, height),)).heatmap()).pixels
+    half = max(width * 300, height * 400) * 0.75
+    left, top = max((x + width / 2) * 300 - half, 0), max((y + height / 2) * 400 - half, 0)
+    first = seen[0, 0]
+    assert first // 1000 == pytest.approx(left, abs=4)  # the heatmap has 256 pixels a side
+    assert first % 1000 == pytest.approx(top, abs=4)
+    assert seen.shape[0] <= 2 * half + 8
+
+
+def test_no_heat_is_no_region() -> None:
+    film = CxrImage(pixels=np.ones((64, 64), np.float32), source_sha256="0")
+    vector = FakeEncoder().embed_images([film])[0]
+    asked = CropSteering(FakeEncoder()).steer(film, vector, Attention().heatmap())
+    assert asked is vector
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
+        lambda inner: st.lists(inner, max_size=5),
+        max_leaves=12,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> None:
+    for name in ("boxes", "fixations"):
+        try:
+            attention = Attention.from_json({name: rubbish})
+        except AttentionError:
+            continue
+        heat = attention.heatmap()
+        assert np.isfinite(heat).all()
+        assert 0 <= heat.min() <= heat.max() <= 1 + 1e-6
+        assert Attention.from_json(json.loads(json.dumps(attention.to_json()))) == attention
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"boxes": [[0.1, 0.1, 0.001, 0.2]]}, "larger"),
+        ({"boxes": [[2.0, 2.0, 0.1, 0.1]]}, "larger"),
+        ({"boxes": [[0.1, 0.1, float("nan"), 0.2]]}, "finite"),
+        ({"boxes": [[0.1, 0.1, True, 0.2]]}, "finite"),
+        ({"boxes": [[0, 0, 0.5, 0.5]] * (MOST_BOXES + 1)}, "at most"),
+        ({"fixations": [[0.5, 0.5, 0.0]]}, "above 0"),
+    ],
+)
+def test_what_is_no_region_is_refused_with_a_cure(values: dict[str, object], words: str) -> None:
+    with pytest.raises(AttentionError, match=words):
+        Attention.from_json(values)
+
+
+def test_a_box_beyond_the_film_is_cut_to_it() -> None:
+    assert Attention.from_json({"boxes": [[-0.5, 0.5, 1.0, 1.0]]}).boxes == ((0.0, 0.5, 0.5, 0.5),)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    with small_room(tmp_path_factory.mktemp("room")) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+    write_phantom_dicom(path, seed=3)
+    return path
+
+
+class FarSteering:
+    """A fake that asks for the opposite of what the film is like."""
+
+    def steer(self, film: CxrImage, vector: np.ndarray, heat: np.ndarray) -> np.ndarray:
+        assert film.pixels.ndim == 2
+        assert heat.max() == pytest.approx(1)
+        return -vector
+
+
+def test_a_region_draws_the_search_and_is_recorded(room: Room, film: Path) -> None:
+    plain = room.pipeline.prepare(Study(film, "film")).latest
+    assert "attention" not in plain.to_json()
+    assert "attention" not in draft_event(plain, films=[], indication="", ruled_out=[])
+    before = room.pipeline.steering
+    room.pipeline.steering = FarSteering()
+    try:
+        attention = Attention(((0.1, 0.2, 0.3, 0.4),))
+        drawn = room.pipeline.prepare(Study(film, "film", attention=attention)).latest
+    finally:
+        room.pipeline.steering = before
+    assert drawn.hits != plain.hits
+    assert drawn.labels == plain.labels
+    recorded = {"boxes": [[0.1, 0.2, 0.3, 0.4]]}
+    assert drawn.to_json()["attention"] == recorded
+    event = draft_event(drawn, films=[], indication="", ruled_out=[])
+    assert event["attention"] == recorded
+
+
+def test_without_a_region_all_is_as_it_was(room: Room, film: Path) -> None:
+    def boom(*_: object) -> None:
+        raise AssertionError("nothing was looked at")
+
+    before = room.pipeline.steering
+    plain = room.pipeline.prepare(Study(film, "film")).latest
+    room.pipeline.steering = type("Boom", (), {"steer": boom})()
+    try:
+        again = room.pipeline.prepare(Study(film, "film", attention=Attention())).latest
+    finally:
+        room.pipeline.steering = before
+    assert replace(again, seconds={}) == replace(plain, seconds={})
