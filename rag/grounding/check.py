@@ -33,8 +33,8 @@ def check_draft(
     *,
     image_labels: Mapping[str, float] | None = None,
     prior: str = "",
-    deny_below: float = 0.01,
-    affirm_above: float = 0.9,
+    deny_below: float = 0.02,
+    affirm_above: float = 0.7,
 ) -> DraftCheck:
     """Check every sentence of a draft.
 
