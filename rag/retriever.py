@@ -12,7 +12,7 @@ from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from encoders.base import ImageTextEncoder
 from rag.expectation import NOTHING_KNOWN, Expectation
@@ -42,22 +42,30 @@ class FilmQuery:
 
 
 class ReportRetriever(BaseRetriever):
-    """Evidence for a film, or the nearest reports to a text; equal texts count once."""
+    """Evidence for a film, or the nearest reports to a text; equal texts count once.
+
+    Attributes:
+        store: where the reports are.
+        encoder: embeds what is asked.
+        settings: which steps are on.
+        k: how many reports, if not the settings' ``k``.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
     store: ReportStore
     encoder: Any  # an ImageTextEncoder; pydantic cannot check a Protocol
     settings: RetrievalSettings = RetrievalSettings()
+    k: int | None = Field(default=None, ge=1)
 
     def retrieve(self, query: FilmQuery, *, k: int | None = None) -> Retrieval:
         """Evidence for a film, best first, with the same study and patient left out.
 
         Args:
             query: the film's vector and labels, and what must stay out.
-            k: how many reports, by default the settings'.
+            k: how many reports, by default the retriever's own or the settings'.
         """
-        chosen, k = self.settings, k or self.settings.k
+        chosen, k = self.settings, k or self.k or self.settings.k
         (found,) = self.store.retrieve(
             query.vector[np.newaxis],
             max(k, chosen.pool),
@@ -84,7 +92,7 @@ class ReportRetriever(BaseRetriever):
     ) -> list[Document]:
         encoder: ImageTextEncoder = self.encoder
         vectors = encoder.embed_texts([query])
-        (hits,) = self.store.query(vectors, k or self.settings.k, distinct=True)
+        (hits,) = self.store.query(vectors, k or self.k or self.settings.k, distinct=True)
         return [to_document(hit) for hit in hits]
 
 
