@@ -167,7 +167,10 @@ class SentenceSet(nn.Module):
         present = prepared["present"][:, :longest]
         if self.training and self.sentence_dropout:
             present = drop_sentences(present, self.sentence_dropout)
-        features: Tensor = self.network(prepared["sentences"][:, :longest])
+        sentences = prepared["sentences"][:, :longest]
+        # In float32 whatever the precision of the run: it is small, and its inputs are exact.
+        with torch.autocast(sentences.device.type, enabled=False):
+            features: Tensor = self.network(sentences)
         return features.masked_fill(~present.unsqueeze(-1), float("-inf")).amax(1)
 
 

@@ -81,9 +81,9 @@ def embed_films(
     model: EclipModel, transform: EvalTransform, films: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """Cached films uint8 [N, side, side] to unit rows float32 [N, dim]."""
-    rows = []
+    rows, device = [], model.log_temperature.device
     for at in range(0, len(films), _AT_ONCE):
         grey = torch.from_numpy(films[at : at + _AT_ONCE].copy()).float() / 255
         pixels = transform.normalise(transform.stretch(resize_square(grey, transform.size)))
-        rows.append(model.encode_image(pixels).numpy())
+        rows.append(model.encode_image(pixels.to(device)).cpu().numpy())
     return np.concatenate(rows)

@@ -1,10 +1,10 @@
 """What a training film may look like: the augmentation, as data.
 
-Owns geometry and grey values of a batch. Never mirrors: a heart on the right is a finding. Drawn
-from torch's global generator, which the loop seeds at every step.
+Owns geometry and grey values of a batch. Never mirrors: a heart on the right is a finding.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,34 +13,62 @@ from torch.nn import functional
 from encoders.training.config import AugmentSettings
 
 
-def augment(films: Tensor, settings: AugmentSettings, *, size: int) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Where random numbers come from, and whose rows they are.
+
+    Every rank draws for the whole batch and takes the rows that it sees, so that a film is
+    augmented alike however many processes train.
+
+    Attributes:
+        generator: on the CPU; None is torch's global one.
+        rank, ranks: a rank sees the rows ``rank :: ranks`` of the batch.
+    """
+
+    generator: torch.Generator | None = None
+    rank: int = 0
+    ranks: int = 1
+
+    def uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """float32 [count], evenly drawn in [low, high), for the rows of this rank."""
+        whole = torch.empty(count * self.ranks).uniform_(low, high, generator=self.generator)
+        return whole[self.rank :: self.ranks]
+
+
+ANY = Draws()
+"""From torch's global generator, in one process."""
+
+
+def augment(films: Tensor, settings: AugmentSettings, *, size: int, draws: Draws = ANY) -> Tensor:
     """Films float32 [N, H, W] in [0, 1], stretched, to [N, size, size] in [0, 1]."""
-    return warp(vary_exposure(films, settings), draw_warp(len(films), settings), size=size)
+    varied = vary_exposure(films, settings, draws=draws)
+    return warp(varied, draw_warp(len(films), settings, draws=draws), size=size)
 
 
-def vary_exposure(films: Tensor, settings: AugmentSettings) -> Tensor:
+def vary_exposure(films: Tensor, settings: AugmentSettings, *, draws: Draws = ANY) -> Tensor:
     """Another window and another gamma for each film: other machines, other readers."""
     count = len(films)
-    gamma = _factor(count, settings.gamma)
-    contrast = _factor(count, settings.contrast)
-    brightness = _between(count, -settings.brightness, settings.brightness)
+    gamma, contrast = (
+        torch.exp(draws.uniform(count, -spread, spread)).view(-1, 1, 1)
+        for spread in (settings.gamma, settings.contrast)
+    )
+    brightness = draws.uniform(count, -settings.brightness, settings.brightness).view(-1, 1, 1)
     curved = films.clamp(min=1e-4) ** gamma
     return ((curved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
 
 
-def draw_warp(count: int, settings: AugmentSettings) -> Tensor:
+def draw_warp(count: int, settings: AugmentSettings, *, draws: Draws = ANY) -> Tensor:
     """Affine maps [count, 2, 3] from the output square to the film, both in [-1, 1].
 
     Crops (scale below 1), turns, stretches one side against the other. A heatmap of the same film
     takes the same map.
     """
-    scale = torch.exp(_between(count, math.log(settings.smallest_crop), math.log(1.08)))
-    aspect = _factor(count, settings.aspect)
-    angle = _between(count, -settings.degrees, settings.degrees) * math.pi / 180
-    across, down = (scale * aspect).flatten(), (scale / aspect).flatten()
-    angle, scale = angle.flatten(), scale.flatten()
+    scale = torch.exp(draws.uniform(count, math.log(settings.smallest_crop), math.log(1.08)))
+    aspect = torch.exp(draws.uniform(count, -settings.aspect, settings.aspect))
+    angle = draws.uniform(count, -settings.degrees, settings.degrees) * math.pi / 180
+    across, down = scale * aspect, scale / aspect
     slack = (1 - scale).clamp(min=0.04)  # a crop of the whole film may still move a little
-    right, below = (slack * (torch.rand(count) * 2 - 1) for _ in range(2))
+    right, below = (slack * (draws.uniform(count) * 2 - 1) for _ in range(2))
     rows = (
         torch.stack([across * angle.cos(), -down * angle.sin(), right], dim=1),
         torch.stack([across * angle.sin(), down * angle.cos(), below], dim=1),
@@ -52,12 +80,3 @@ def warp(films: Tensor, maps: Tensor, *, size: int) -> Tensor:
     """Films [N, H, W] seen through affine maps [N, 2, 3]: [N, size, size]; outside is black."""
     grid = functional.affine_grid(maps, [len(films), 1, size, size], align_corners=False)
     return functional.grid_sample(films.unsqueeze(1), grid, align_corners=False).squeeze(1)
-
-
-def _between(count: int, low: float, high: float) -> Tensor:
-    return torch.empty(count, 1, 1).uniform_(low, high)
-
-
-def _factor(count: int, spread: float) -> Tensor:
-    """Factors around 1: exp of a uniform draw in [-spread, spread]."""
-    return torch.exp(_between(count, -spread, spread))

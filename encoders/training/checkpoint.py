@@ -15,27 +15,28 @@ from encoders.training.data import TrainingDataError
 FILE = "checkpoint.pt"
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, state: dict[str, Any], *, name: str = FILE) -> None:
     """Write beside and rename: there is always one whole checkpoint, the old or the new."""
-    beside = folder / f".{FILE}.{os.getpid()}"
+    beside = folder / f".{name}.{os.getpid()}"
     with beside.open("wb") as stream:
         torch.save(state, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    beside.replace(folder / FILE)
+    beside.replace(folder / name)
 
 
-def load_checkpoint(folder: Path, *, fingerprint: str) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, *, fingerprint: str, name: str = FILE) -> dict[str, Any] | None:
     """The state of a run, or None where it has not begun.
 
     Args:
         folder: of the run.
         fingerprint: of settings and data; a checkpoint of others is refused.
+        name: of the file.
 
     Raises:
         TrainingDataError: the folder belongs to a run with other settings or data.
     """
-    path = folder / FILE
+    path = folder / name
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

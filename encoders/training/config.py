@@ -1,8 +1,10 @@
 """The settings of a training run, read from a TOML file; an unknown key is refused.
 
-Owns names, defaults and units. Every default is the shipped recipe's.
+Owns names, defaults and units. Every default is the shipped recipe's. A setting that is excluded at
+its default, or always, is no part of a run's fingerprint then: runs from before it go on.
 """
 
+import operator
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -118,6 +120,10 @@ class OptimSettings(_Settings):
         contrast_weight: of InfoNCE.
         agreement_weight: of `encoders.eclip.loss.Agreement`.
         label_weight: of the label head on the image features.
+        precision: of the towers; ``fp16`` needs a GPU.
+        micro_batch: rows that a tower reads at once on each process, 0 for all. The loss stays
+            that of the whole batch (GradCache); it costs a second forward pass.
+        recompute_blocks: keep only the inputs of an image tower's blocks for the backward pass.
     """
 
     epochs: int = Field(default=12, ge=1)
@@ -132,14 +138,19 @@ class OptimSettings(_Settings):
     contrast_weight: float = Field(default=1.0, ge=0)
     agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
-    precision: Literal["no", "bf16"] = "bf16"
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    micro_batch: int = Field(default=0, ge=0, exclude_if=operator.not_)
+    recompute_blocks: bool = Field(default=False, exclude_if=operator.not_)
 
 
 class TrainSettings(_Settings):
     """A whole run. ``name`` becomes the first half of the encoder id; no ``expert`` is CLIP.
 
     ``settle`` takes the running statistics again at the end (`encoders.training.settle`); a run
-    with expert steps and batch normalisation needs it.
+    with expert steps and batch normalisation needs it. ``keep`` is what becomes the model: the
+    averaged weights at the end, or the best of those that were validated
+    (`encoders.training.best`), every ``validate_every`` epochs, 0 for never. ``loaders`` is how
+    many threads make the films of the next steps, 0 for none; it changes no bit.
     """
 
     name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -155,6 +166,15 @@ class TrainSettings(_Settings):
     optim: OptimSettings = OptimSettings()
     expert: ExpertSettings | None = None
     settle: bool = False
+    validate_every: int = Field(default=0, ge=0, exclude_if=operator.not_)
+    keep: Literal["last", "best"] = Field(default="last", exclude_if="last".__eq__)
+    loaders: int = Field(default=1, ge=0, exclude=True)
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> Self:
+        if self.keep == "best" and not self.validate_every:
+            raise ValueError('keep = "best" needs validate_every = 1 or more')
+        return self
 
 
 def read_settings(path: Path) -> TrainSettings:

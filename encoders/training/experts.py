@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import draw_warp, vary_exposure, warp
+from encoders.training.augment import ANY, Draws, draw_warp, vary_exposure, warp
 from encoders.training.batches import TrainingSet, step_seed
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.curriculum import is_expert_step
@@ -88,22 +88,23 @@ def expert_pairs(
     settings: TrainSettings,
     transform: EvalTransform,
     step: int,
-    rank: int = 0,
-    ranks: int = 1,
+    draws: Draws = ANY,
 ) -> ExpertPairs:
     """The expert half of a step: films and heatmaps under the same crops, and λ.
 
-    Crops and exposure come from torch's global generator, which the loop seeds at every step.
+    Crops and exposure come from ``draws``, which also says which rows are this rank's.
     """
     chosen = settings.expert
     if chosen is None:
         raise ValueError("the settings have no [expert]")
-    rows = _draw_rows(len(experts.study), settings=settings, chosen=chosen, step=step, ranks=ranks)
+    rows = _draw_rows(
+        len(experts.study), settings=settings, chosen=chosen, step=step, ranks=draws.ranks
+    )
     other = another(rows, count=len(experts.study), seed=_seed(settings.seed, step, _OTHER))
-    rows, other = rows[rank::ranks], other[rank::ranks]
+    rows, other = (all_rows[draws.rank :: draws.ranks] for all_rows in (rows, other))
     films = torch.from_numpy(experts.films[rows]).float() / 255
-    maps = draw_warp(len(films), settings.augment)
-    varied = vary_exposure(transform.stretch(films), settings.augment)
+    maps = draw_warp(len(films), settings.augment, draws=draws)
+    varied = vary_exposure(transform.stretch(films), settings.augment, draws=draws)
     pixels = transform.normalise(warp(varied, maps, size=transform.size))
     study = experts.study[torch.from_numpy(rows)]
     pairs = Pairs(

@@ -14,6 +14,7 @@ from torch.nn import functional
 from encoders.eclip.loss import Agreement, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
 from encoders.eclip.ranks import gather
+from encoders.recompute import in_parts
 from encoders.towers import Prepared
 from encoders.training.config import OptimSettings, TargetSettings
 from encoders.training.mixup import mix, other_films
@@ -142,15 +143,18 @@ class Objective(nn.Module):
 
         The towers work on their own rows; what follows is small and every rank does all of it.
         """
-        features = gather(self.model.image_features(pairs.pixels))
-        labels, weights = gather(pairs.labels), self._optim
+        model, weights = self.model, self._optim
+        at_once = weights.micro_batch
+        films = in_parts(model.image_tower, model.image_features, pairs.pixels, at_once=at_once)
+        words = in_parts(model.text_tower, model.text_features, pairs.prepared, at_once=at_once)
+        features, labels = gather(films), gather(pairs.labels)
         with torch.autocast(pairs.pixels.device.type, enabled=False):
-            images = self.model.project_image(features)
-            reports = self.model.project_text(gather(self.model.text_features(pairs.prepared)))
+            images = model.project_image(features)
+            reports = model.project_text(gather(words))
             contrast = info_nce(
                 images,
                 reports,
-                temperature=self.model.temperature,
+                temperature=model.temperature,
                 targets=self._target_rows(gather(pairs.texts), labels),
             )
             agreement = self.agreement(images, reports, overlap=jaccard(labels))

