@@ -124,6 +124,22 @@ def test_distinct_gives_each_text_once_with_its_count(
             assert hit.copies == sum(r.text == hit.record.text for r in CORPUS.records)
 
 
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(1, 40), st.frozensets(st.integers(0, 119), max_size=60))
+def test_where_a_text_is_left_out_its_next_report_stands_in(
+    exact: ReportStore, hnsw: ReportStore, seed: int, k: int, out: frozenset[int]
+) -> None:
+    query = random_query(seed)
+    left_out = frozenset(CORPUS.records[row].report_id for row in out)
+    texts: dict[str, str] = {}
+    for report_id, _ in brute_force(query, 120):
+        if report_id not in left_out:
+            texts.setdefault(CORPUS.records[int(report_id[1:])].text, report_id)
+    for store in (exact, hnsw):
+        (found,) = store.retrieve(query[np.newaxis], k, exclude_reports=left_out, distinct=True)
+        assert ids(found.hits) == list(texts.values())[:k]
+
+
 def test_the_record_comes_back_whole(exact: ReportStore) -> None:
     (hits,) = exact.query(VECTORS[5:6], 120)
     assert {hit.record for hit in hits} == set(CORPUS.records)

@@ -17,10 +17,10 @@ from rag.disk import swap_text
 from rag.errors import StoreError, StoreInUseError
 from rag.index import build_index
 from rag.store import open_store
-from rag.store.catalogue import Groups
+from rag.store.catalogue import Groups, Rows
 from rag.store.chroma import ChromaIndex, _plan
 from rag.store.disk import disk_errors
-from rag.store.exact import ExactSearch, Rows, cosines
+from rag.store.exact import ExactSearch, cosines
 from rag.store.files import current_edition, new_building, publish, sweep
 from rag.store.journal import JOURNAL, EmbeddingJournal
 from rag.store.lock import StoreLock, read_owner
@@ -77,6 +77,15 @@ def test_groups_know_their_rows(keys: list[str]) -> None:
         assert groups.rows(key).tolist() == [row for row, name in enumerate(keys) if name == key]
     for row, key in enumerate(keys):
         assert groups.size(row) == keys.count(key)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=20), st.sets(st.integers(0, 19)))
+def test_groups_know_which_rows_repeat_another(keys: list[str], banned: set[int]) -> None:
+    out = np.array(sorted(row for row in banned if row < len(keys)), np.intp)
+    allowed = [row for row in range(len(keys)) if row not in banned]
+    first = [row for row in allowed if keys[row] not in {keys[r] for r in allowed if r < row}]
+    left = set(range(len(keys))) - set(Groups(keys, len(keys)).repeats(out).tolist()) - banned
+    assert left == set(first)
 
 
 class Forgetful:

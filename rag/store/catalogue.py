@@ -8,6 +8,7 @@ import json
 import mmap
 from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,6 +55,22 @@ class Groups:
     def members(self, code: int) -> Rows:
         """Rows of a code, ascending."""
         return self._order[self._ends[code] : self._ends[code + 1]]
+
+    def repeats(self, banned: Rows) -> Rows:
+        """Rows that need not be looked at where rows of one key count once.
+
+        Of each key's rows that are not banned, all but the first.
+        """
+        if not len(banned):
+            return self._repeats
+        touched = np.unique(self.codes[banned])
+        left = np.setdiff1d(np.concatenate([self.members(code) for code in touched]), banned)
+        _, first = np.unique(self.codes[left], return_index=True)
+        return np.setdiff1d(self._repeats, left[first], assume_unique=True)
+
+    @cached_property
+    def _repeats(self) -> Rows:
+        return np.sort(np.delete(self._order, self._ends[:-1]))
 
     def size(self, row: int) -> int:
         """How many rows share the key of this row, itself included."""

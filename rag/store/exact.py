@@ -1,6 +1,7 @@
 """Exact nearest neighbours with numpy, and the one way similarities are computed.
 
-Works on float32 [R, dim] unit rows, mapped from the disk or in memory. Knows nothing of reports.
+Works on float32 [R, dim] unit rows, mapped from the disk or in memory, some of them equal. Knows
+nothing of reports.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.intp]
+from rag.store.catalogue import Groups, Rows
 
 _TIE = 1e-6  # more than float32 can be wrong by, for unit vectors of 2048 dimensions or fewer
 _CELLS = 2**25  # similarities held at a time: 128 MB
@@ -19,7 +20,9 @@ _GATHERED = 4096  # rows copied at a time
 class Search(Protocol):
     """Finds candidates for the nearest rows."""
 
-    def nearest(self, queries: NDArray[np.float32], k: int, *, banned: Rows) -> list[Rows]:
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, *, banned: Rows, distinct: bool = False
+    ) -> list[Rows]:
         """Rows among which the ``k`` nearest to each query are, whatever their order.
 
         Rows that are as near as the k-th are all there, so that ties can be broken by the caller.
@@ -28,18 +31,30 @@ class Search(Protocol):
             queries: float32 [N, dim], rows of norm 1.
             k: how many are wanted.
             banned: rows that do not count; they may be among the candidates.
+            distinct: rows of one text count once, so more rows are needed; of each text that is
+                among the candidates, the first row that is not banned is.
         """
 
 
 class ExactSearch:
-    """Looks at every vector."""
+    """Looks at every vector.
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    Args:
+        vectors: float32 [R, dim], rows of norm 1.
+        texts: which rows have equal texts, and so equal vectors; None: no two.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32], texts: Groups | None = None) -> None:
         self._vectors = vectors
+        self._texts = texts
 
-    def nearest(self, queries: NDArray[np.float32], k: int, *, banned: Rows) -> list[Rows]:
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, *, banned: Rows, distinct: bool = False
+    ) -> list[Rows]:
         """See `Search`; here nothing banned is among the candidates."""
         rows = len(self._vectors)
+        if distinct and self._texts is not None:
+            banned = np.concatenate([banned, self._texts.repeats(banned)])
         candidates = []
         for similarities in self._similarities(queries):
             similarities[banned] = -np.inf

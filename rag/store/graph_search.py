@@ -4,12 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import StoreError
-from rag.store.catalogue import Catalogue
+from rag.store.catalogue import Catalogue, Rows
 from rag.store.chroma import ChromaIndex
 from rag.store.client import REBUILD
-from rag.store.exact import Rows, Search
+from rag.store.exact import Search
 
 _MOST_FETCHED = 512  # neighbours to ask the graph for; exact search is as quick beyond
+_SPARE = 8
 
 
 class GraphSearch:
@@ -20,16 +21,19 @@ class GraphSearch:
         self._catalogue = catalogue
         self._exact = exact
 
-    def nearest(self, queries: NDArray[np.float32], k: int, *, banned: Rows) -> list[Rows]:
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, *, banned: Rows, distinct: bool = False
+    ) -> list[Rows]:
         """See `rag.store.exact.Search`.
 
         More are fetched by as many as are banned, which keeps the graph's recall and speed; a
-        filter inside Chroma loses both. Reports whose text equals a found one's are added here,
-        since the graph returns any few of several hundred.
+        filter inside Chroma loses both. Where equal texts count once half as many again are
+        fetched, which is cheaper than to ask twice. Reports whose text equals a found one's are
+        added here, since the graph returns any few of several hundred.
         """
-        fetched = k + len(banned)
+        fetched = k + len(banned) + (k // 2 + _SPARE if distinct else 0)
         if fetched > _MOST_FETCHED or fetched >= len(self._catalogue):
-            return self._exact.nearest(queries, k, banned=banned)
+            return self._exact.nearest(queries, k, banned=banned, distinct=distinct)
         row_of, texts = self._catalogue.row_of, self._catalogue.texts
         candidates = []
         for report_ids in self._index.nearest(queries, fetched):
@@ -38,5 +42,6 @@ class GraphSearch:
             except KeyError as error:
                 raise StoreError(f"Chroma holds a report that we do not: {REBUILD}") from error
             codes = set(texts.codes[rows].tolist())
-            candidates.append(np.concatenate([texts.members(code) for code in codes]))
+            # the first ones are enough: more than these are neither wanted nor banned
+            candidates.append(np.concatenate([texts.members(code)[:fetched] for code in codes]))
         return candidates

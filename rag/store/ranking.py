@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.schema import Hit
-from rag.store.catalogue import Catalogue, Edition
-from rag.store.exact import Rows, cosines
+from rag.store.catalogue import Catalogue, Edition, Rows
+from rag.store.exact import cosines
 
 SAME_STUDY = "same study"
 SAME_PATIENT = "same patient"
@@ -66,12 +66,13 @@ def rank(
         k: how many at most.
         distinct: of equal texts only the first by id.
     """
+    texts = edition.catalogue.texts
+    if distinct:  # equal texts have equal vectors
+        candidates = np.sort(candidates)
+        _, first = np.unique(texts.codes[candidates], return_index=True)
+        candidates = candidates[first]
     similarities = cosines(edition.vectors, candidates, query)
     order = np.lexsort((candidates, -similarities))
-    texts = edition.catalogue.texts
-    if distinct:
-        _, first = np.unique(texts.codes[candidates[order]], return_index=True)
-        order = order[np.sort(first)]
     return tuple(
         Hit(
             record=edition.catalogue.record(int(candidates[place])),

@@ -181,12 +181,13 @@ class ReportStore:
         rows = np.fromiter(left_out, np.intp, len(left_out))
         search = self._search(edition)
         answers = []
-        for query, near in zip(queries, search.nearest(queries, k, banned=rows), strict=True):
+        found = search.nearest(queries, k, banned=rows, distinct=distinct)
+        for query, near in zip(queries, found, strict=True):
             hits = rank(edition, query, np.setdiff1d(near, rows), k, distinct=distinct)
             wanted = k
             while len(hits) < k and wanted < len(edition.catalogue):
                 wanted *= 4  # equal texts fill the answer, or the graph found too few
-                (more,) = search.nearest(query[np.newaxis], wanted, banned=rows)
+                (more,) = search.nearest(query[np.newaxis], wanted, banned=rows, distinct=distinct)
                 hits = rank(edition, query, np.setdiff1d(more, rows), k, distinct=distinct)
             floor = hits[-1].similarity if len(hits) == k else -1.0
             answers.append(
@@ -221,7 +222,7 @@ class ReportStore:
         self.close()
 
     def _search(self, edition: Edition) -> Search:
-        exact = ExactSearch(edition.vectors)
+        exact = ExactSearch(edition.vectors, edition.catalogue.texts)
         if self._index is None:
             return exact
         return GraphSearch(self._index, edition.catalogue, exact)
