@@ -15,9 +15,9 @@ def train(
     config: Annotated[Path, typer.Option("--config", help="A file of configs/train/.")],
     out: Annotated[Path, typer.Option("--out", help="Run folder; the same one goes on.")],
     *,
-    data: Annotated[Path | None, typer.Option(help="Open-I folder; else in CXR_DATA.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Instead of the path in [data].")] = None,
     experts: Annotated[
-        Path | None, typer.Option(help="Films with boxes, for settings with [expert].")
+        Path | None, typer.Option(help="NIH boxes, for settings without [data].")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Decoded films.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the one in the settings.")] = None,

@@ -2,29 +2,26 @@
 
 import argparse
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from encoders.parts import EncoderError
-from encoders.training.config import read_settings
-from encoders.training.data import TrainingDataError, clean, read_openi
+from encoders.training.config import TrainSettings, read_settings
+from encoders.training.data import TrainingDataError
 from encoders.training.loop import Progress, train
-from encoders.training.nih_boxes import with_experts
+from encoders.training.sources.load import default_source, load_collection
+from encoders.training.sources.settings import StudySource
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or go on training; 0 when the model is written, 1 with a reason."""
     parser = argparse.ArgumentParser(prog="python -m encoders.training", description=__doc__)
-    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     parser.add_argument("--config", type=Path, required=True, help="settings, TOML")
     parser.add_argument("--out", type=Path, required=True, help="run folder; the same goes on")
-    parser.add_argument("--data", type=Path, default=data / "openi", help="Open-I folder")
-    parser.add_argument(
-        "--experts", type=Path, default=data / "nih_boxes", help="for settings with [expert]"
-    )
+    parser.add_argument("--data", type=Path, help="instead of the path in [data]; else Open-I")
+    parser.add_argument("--experts", type=Path, help="NIH boxes, for settings without [data]")
     parser.add_argument("--cache", type=Path, help="decoded films; <out>/../cache if left out")
     parser.add_argument("--seed", type=int, help="instead of the one in the settings")
     chosen = parser.parse_args(arguments)
@@ -33,14 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(chosen.config)
         if chosen.seed is not None:
             settings = settings.model_copy(update={"seed": chosen.seed})
-        collection = clean(read_openi(chosen.data))
-        if settings.expert is not None:
-            collection = with_experts(collection, chosen.experts)
+        cache = chosen.cache or chosen.out.parent / "cache"
+        source = data_source(settings, data=chosen.data, experts=chosen.experts)
         folder = train(
             settings,
-            collection=collection,
+            collection=load_collection(source, cache=cache, experts=settings.expert is not None),
             out=chosen.out,
-            cache=chosen.cache or chosen.out.parent / "cache",
+            cache=cache,
             on_step=_Reporter(),
         )
     except (TrainingDataError, EncoderError) as error:
@@ -48,6 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stderr.write(f"model written to {folder}\n")
     return 0
+
+
+def data_source(settings: TrainSettings, *, data: Path | None, experts: Path | None) -> StudySource:
+    """Where a run's studies are: as the settings say, or Open-I and the NIH boxes.
+
+    Args:
+        settings: of the run.
+        data: in place of the path in ``[data]`` or of the Open-I folder.
+        experts: folder of the NIH boxes.
+
+    Raises:
+        TrainingDataError: ``experts`` is given beside ``[data]``.
+    """
+    if settings.data is None:
+        return default_source(data, experts)
+    if experts is not None:
+        raise TrainingDataError(
+            "--experts is for settings without [data]; write it as [[data.experts]] into the file"
+        )
+    return settings.data.model_copy(update={"path": data}) if data else settings.data
 
 
 class _Reporter:

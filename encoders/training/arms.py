@@ -29,9 +29,9 @@ from encoders.parts import EncoderError
 from encoders.training.arm_scores import Benchmark
 from encoders.training.arms_report import write_report
 from encoders.training.config import TrainSettings
-from encoders.training.data import Collection, TrainingDataError, clean, read_openi
+from encoders.training.data import Collection, TrainingDataError
 from encoders.training.loop import MODEL_FOLDER, train
-from encoders.training.nih_boxes import with_experts
+from encoders.training.sources.load import default_source, load_collection
 
 _log = logging.getLogger(__name__)
 
@@ -178,12 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(chosen.out, ignore_errors=True)
     try:
         plan = read_plan(chosen.config)
-        collection = clean(read_openi(chosen.data / "openi"))
+        cache = chosen.out / "cache"
+        usual = default_source(chosen.data / "openi", chosen.data / "nih_boxes")
+        collection = load_collection(plan.arms[0].settings.data or usual, cache=cache)
         if plan.studies:
             collection = collection.first(plan.studies)
-        collection = with_experts(collection, chosen.data / "nih_boxes")
         chosen.out.mkdir(parents=True, exist_ok=True)
-        run_plan(plan, collection=collection, out=chosen.out, cache=chosen.out / "cache")
+        run_plan(plan, collection=collection, out=chosen.out, cache=cache)
     except (TrainingDataError, EncoderError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -55,7 +55,8 @@ def load_training_set(
     """Decode the films and prepare the reports (minutes at the first time, then from the cache).
 
     Raises:
-        TrainingDataError: there are fewer films than one batch.
+        TrainingDataError: there are fewer films than one batch, or no labels where the loss needs
+            them.
     """
     pairs = list(film_pairs(studies, laterals=settings.laterals))
     if len(pairs) < settings.optim.batch_size:
@@ -65,6 +66,12 @@ def load_training_set(
         )
     labels = [study.labels | study.details for study in studies]
     names = frequent(labels, least=settings.least_label_count)
+    if not names and _needs_labels(settings):
+        raise TrainingDataError(
+            f"no finding label is that of {settings.least_label_count} training studies; give "
+            "labels, lower least_label_count, or learn from texts alone: targets.label_share = 0, "
+            "optim.agreement_weight = 0, optim.label_weight = 0"
+        )
     prepared = prepare_cached([study.text for study in studies], model=model, cache=cache)
     return TrainingSet(
         films=load_films([film for film, _ in pairs], side=settings.cache_side, cache=cache),
@@ -74,6 +81,12 @@ def load_training_set(
         labels=label_matrix(labels, names),
         label_names=tuple(names),
     )
+
+
+def _needs_labels(settings: TrainSettings) -> bool:
+    """Whether some part of the loss compares findings: without any, all films would be alike."""
+    soft = settings.targets.kind == "soft" and settings.targets.label_share > 0
+    return soft or settings.optim.agreement_weight > 0 or settings.optim.label_weight > 0
 
 
 def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> Prepared:

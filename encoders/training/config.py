@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from encoders.training.curriculum import Curriculum
 from encoders.training.data import TrainingDataError
+from encoders.training.sources.settings import StudySource
 
 
 class _Settings(BaseModel):
@@ -150,7 +151,8 @@ class TrainSettings(_Settings):
     with expert steps and batch normalisation needs it. ``keep`` is what becomes the model: the
     averaged weights at the end, or the best of those that were validated
     (`encoders.training.best`), every ``validate_every`` epochs, 0 for never. ``loaders`` is how
-    many threads make the films of the next steps, 0 for none; it changes no bit.
+    many threads make the films of the next steps, 0 for none; it changes no bit. ``data`` is
+    where studies and annotation are; without it, Open-I and the NIH boxes of the data folder.
     """
 
     name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -165,6 +167,7 @@ class TrainSettings(_Settings):
     targets: TargetSettings = TargetSettings()
     optim: OptimSettings = OptimSettings()
     expert: ExpertSettings | None = None
+    data: StudySource | None = Field(default=None, exclude_if=lambda source: source is None)
     settle: bool = False
     validate_every: int = Field(default=0, ge=0, exclude_if=operator.not_)
     keep: Literal["last", "best"] = Field(default="last", exclude_if="last".__eq__)

@@ -1,7 +1,8 @@
 """Studies to learn from: films, a report, finding labels, and a split that does not leak.
 
 Owns the records, the reader of the Open-I folder and the cleaning of a split. Knows nothing of
-pixels or models. Other collections are other readers of the same records.
+pixels or models. Other collections are other readers of the same records
+(`encoders.training.sources`).
 """
 
 import json
@@ -10,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from encoders.training.heatmaps import Annotation
 
@@ -27,6 +29,7 @@ class Split(StrEnum):
 
     TRAIN = "train"
     VAL = "val"
+    TEST = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,26 @@ class ExpertFilm:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Studies for training and validation, and how many were left out, by reason."""
+    """Studies for training and validation, and how many were left out, by reason.
+
+    ``same_texts`` counts training studies whose text is, word for word, that of a study of another
+    split, whether or not they were left out for it.
+    """
 
     train: tuple[Study, ...]
     val: tuple[Study, ...]
     left_out: dict[str, int]
     experts: tuple[ExpertFilm, ...] = ()
+    same_texts: int = 0
 
     def first(self, count: int) -> "Collection":
-        """The same with the first ``count`` training studies and as many for validation."""
-        return replace(self, train=self.train[:count], val=self.val[:count])
+        """The same with the first ``count`` training studies and as many for validation.
+
+        Studies with expert films are kept whatever their place.
+        """
+        marked = {film.study_id for film in self.experts}
+        further = (study for study in self.train[count:] if study.study_id in marked)
+        return replace(self, train=(*self.train[:count], *further), val=self.val[:count])
 
 
 ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
@@ -131,40 +144,72 @@ def _openi_study(row: dict[str, Any], folder: Path) -> Study:
     )
 
 
-def clean(studies: Sequence[Study]) -> Collection:
-    """Refuse overlap, drop what cannot be learned from, drop training texts that are in val.
+def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "drop") -> Collection:
+    """Refuse overlap, drop what cannot be learned from, and training texts of another split.
+
+    Test studies are held back: they only say which patients and texts must not be trained on.
+
+    Args:
+        studies: of all splits.
+        same_texts: whether training studies are dropped whose text is, word for word, that of a
+            val or test study. They are counted either way.
 
     Raises:
         TrainingDataError: a patient is in two splits.
     """
-    patients = {
-        split: {study.patient_id for study in studies if study.split is split} for split in Split
+    _refuse_shared_patients(studies)
+    asked = {
+        split: {_same_text(study.text) for study in studies if study.split is split}
+        for split in (Split.VAL, Split.TEST)
     }
-    if shared := patients[Split.TRAIN] & patients[Split.VAL]:
-        raise TrainingDataError(
-            f"{len(shared)} patients are in train and val, {sorted(shared)[0]} first; split by "
-            "patient"
-        )
-    asked = {_same_text(study.text) for study in studies if study.split is Split.VAL}
-    left_out = {"no text": 0, "no film": 0, "training text identical to a val text": 0}
+    left_out = Counter({"no text": 0, "no film": 0, _same_as(Split.VAL): 0})
     kept: dict[Split, list[Study]] = {split: [] for split in Split}
+    same = 0
     for study in studies:
-        if not study.text:
+        text = _same_text(study.text)
+        twin = next((split for split, texts in asked.items() if text in texts), None)
+        if study.split is Split.TEST:
+            left_out["held back for test"] += 1
+        elif not study.text:
             left_out["no text"] += 1
         elif not (study.frontals or (study.laterals and study.split is Split.TRAIN)):
             left_out["no film"] += 1
-        elif study.split is Split.TRAIN and _same_text(study.text) in asked:
-            left_out["training text identical to a val text"] += 1
+        elif study.split is Split.TRAIN and twin:
+            same += 1
+            if same_texts == "drop":
+                left_out[_same_as(twin)] += 1
+            else:
+                kept[study.split].append(study)
         else:
             kept[study.split].append(study)
-    collection = Collection(tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), left_out)
+    collection = Collection(
+        tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), dict(left_out), same_texts=same
+    )
     _log.info(
-        "%d train, %d val studies; left out: %s",
+        "%d train, %d val studies; %d training texts are those of another split; left out: %s",
         len(collection.train),
         len(collection.val),
-        left_out,
+        same,
+        collection.left_out,
     )
     return collection
+
+
+def _refuse_shared_patients(studies: Sequence[Study]) -> None:
+    patients = {
+        split: {study.patient_id for study in studies if study.split is split} for split in Split
+    }
+    for one, other in combinations(Split, 2):
+        if shared := patients[one] & patients[other]:
+            both = sum(study.patient_id in shared for study in studies)
+            raise TrainingDataError(
+                f"{len(shared)} patients are in {one} and {other}, {min(shared)} first, with "
+                f"{both} studies; split by patient"
+            )
+
+
+def _same_as(split: Split) -> str:
+    return f"training text identical to a {split} text"
 
 
 def film_pairs(studies: Sequence[Study], *, laterals: bool) -> Iterator[tuple[Path, int]]:

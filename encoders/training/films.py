@@ -1,57 +1,143 @@
 """Films at training size, decoded once and kept as bytes on disk.
 
 Owns the cache file: one uint8 array [films, side, side], mapped into memory. A film costs 64 KiB
-at 256 pixels, so that decoding never slows a step.
+at 256 pixels, so that decoding never slows a step. Threads decode: Pillow, torch and the DICOM
+decoders' own processes do their work outside the interpreter's lock. The array is written as it
+grows and never held in memory; a decoding that is cut goes on where it was.
 """
 
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from encoders.image_io import read_image
+from encoders.image_io import ImageReadError, read_image
 from encoders.preprocess import resize_square
+from encoders.training.data import TrainingDataError
 
 _log = logging.getLogger(__name__)
 
 LAYOUT = 1
 """Goes up when the content of the cache would change for the same films."""
 
+_AT_ONCE = 512
+"""Films between two notes of how far a decoding came."""
 
-def load_films(paths: Sequence[Path], *, side: int, cache: Path) -> NDArray[np.uint8]:
+_EVERY_SECONDS = 30.0
+_SHOWN = 5
+
+Films = NDArray[np.uint8]
+
+
+def load_films(
+    paths: Sequence[Path],
+    *,
+    side: int,
+    cache: Path,
+    on_film: Callable[[int, int], None] | None = None,
+) -> Films:
     """uint8 [len(paths), side, side], squashed to a square, 255 is white.
 
     Args:
         paths: films, read by `encoders.image_io`.
         side: pixels.
         cache: folder for the decoded copy; another list of films makes another file.
+        on_film: told how many of how many are decoded; a line in the log now and then if left out.
 
     Raises:
-        encoders.image_io.ImageReadError: a film cannot be read.
+        TrainingDataError: films cannot be read; the message names the first ones and why. What was
+            decoded is kept: the same films, repaired, go on from there.
     """
+    if not paths:
+        return np.empty((0, side, side), dtype=np.uint8)
     names = "\n".join(str(path) for path in paths)
     key = hashlib.sha256(f"{LAYOUT} {side}\n{names}".encode()).hexdigest()[:16]
     target = cache / f"films-{key}.npy"
     if not target.exists():
-        _write(paths, side=side, target=target)
-    films: NDArray[np.uint8] = np.load(target, mmap_mode="r")
+        _write(paths, side=side, target=target, on_film=on_film or _Log())
+    films: Films = np.load(target, mmap_mode="r")
     return films
 
 
-def _write(paths: Sequence[Path], *, side: int, target: Path) -> None:
-    """Decode beside the target and rename: a cut leaves no half file under the right name."""
+def _write(
+    paths: Sequence[Path], *, side: int, target: Path, on_film: Callable[[int, int], None]
+) -> None:
+    """Decode beside the target and rename: a cut leaves no half file under the right name.
+
+    Several processes may do it at once: they write the same bytes to the same places.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    films = np.empty((len(paths), side, side), dtype=np.uint8)
-    for row, path in enumerate(paths):
-        pixels = resize_square(torch.from_numpy(read_image(path).pixels), side)
-        films[row] = pixels.mul(255).round().clamp(0, 255).byte().numpy()
-        if (row + 1) % 1000 == 0 or row + 1 == len(paths):
-            _log.info("decoded %d of %d films", row + 1, len(paths))
-    beside = target.with_name(f".{target.stem}-{os.getpid()}.npy")
-    np.save(beside, films)
-    beside.replace(target)
+    beside, note = target.with_name(f".{target.name}"), target.with_suffix(".done")
+    films, done = _open_half(beside, note, shape=(len(paths), side, side))
+    failed: list[str] = []
+
+    def decode(row: int) -> None:
+        try:
+            pixels = resize_square(torch.from_numpy(read_image(paths[row]).pixels), side)
+        except ImageReadError as error:
+            failed.append(f"{paths[row]}: {error}")
+        else:
+            films[row] = pixels.mul(255).round().clamp(0, 255).byte().numpy()
+
+    with ThreadPoolExecutor(max_workers=_workers()) as pool:
+        for start in range(done, len(paths), _AT_ONCE):
+            stop = min(start + _AT_ONCE, len(paths))
+            for count, _ in enumerate(pool.map(decode, range(start, stop)), start=start + 1):
+                on_film(count, len(paths))
+            if not failed:
+                films.flush()
+                note.write_text(str(stop), encoding="ascii")
+    if failed:
+        shown = "\n".join(sorted(failed)[:_SHOWN])
+        raise TrainingDataError(
+            f"{len(failed)} of {len(paths)} films cannot be read; repair them or take them out of "
+            f"the data. The first:\n{shown}"
+        )
+    films.flush()
+    if beside.exists():  # else another process was faster
+        beside.replace(target)
+    note.unlink(missing_ok=True)
+
+
+def _open_half(
+    beside: Path, note: Path, *, shape: tuple[int, int, int]
+) -> tuple["np.memmap[tuple[int, int, int], np.dtype[np.uint8]]", int]:
+    """The array that is being written, and how many films are in it already."""
+    try:
+        done = int(note.read_text(encoding="ascii"))
+        films = np.lib.format.open_memmap(beside, mode="r+")
+        if films.shape == shape and films.dtype == np.uint8:
+            return films, done
+    except (OSError, ValueError):
+        pass  # nothing there, or cut before the first note
+    return np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape), 0
+
+
+def _workers() -> int:
+    """As many as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Log:
+    """A line every half minute, and at the end: how far, how long still."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next = self._began + _EVERY_SECONDS
+        self._first = -1
+
+    def __call__(self, done: int, count: int) -> None:
+        now = time.monotonic()
+        self._first = done - 1 if self._first < 0 else self._first
+        if now < self._next and done < count:
+            return
+        self._next = now + _EVERY_SECONDS
+        left = (now - self._began) / (done - self._first) * (count - done)
+        _log.info("decoded %d of %d films, %d min left", done, count, round(left / 60))

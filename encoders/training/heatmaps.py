@@ -3,7 +3,7 @@
 Owns the kinds of annotation and how each becomes a map float32 [H, W] in [0, 1], its largest value
 1 (0 everywhere where there is nothing). Places are fractions of the film's width and height, so
 that a map can be made at any size; it is cropped with the film by the same affine map
-(`encoders.training.augment.warp`). Readers of the published tables are not built yet.
+(`encoders.training.augment.warp`). The published tables are read by `encoders.training.sources`.
 
 Source: eye gaze as in EGD-CXR (Karargyris et al., Scientific Data 2021): a Gaussian at every
 fixation, about 5-6 % of the film's width; arXiv 2403.10153 for its use.

@@ -102,7 +102,8 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.image_labels = nn.Linear(model.image_projection.in_features, len(label_weights))
+        outputs = max(len(label_weights), 1)  # one that is never asked, where there is no label
+        self.image_labels = nn.Linear(model.image_projection.in_features, outputs)
         self.agreement = Agreement()
         self.processor = processor
         self.register_buffer("label_weights", label_weights)
@@ -158,9 +159,11 @@ class Objective(nn.Module):
                 targets=self._target_rows(gather(pairs.texts), labels),
             )
             agreement = self.agreement(images, reports, overlap=jaccard(labels))
-            label_loss = functional.binary_cross_entropy_with_logits(
-                self.image_labels(features), labels
-            )
+            label_loss = features.new_zeros(())
+            if labels.shape[1]:
+                label_loss = functional.binary_cross_entropy_with_logits(
+                    self.image_labels(features), labels
+                )
         return {
             "loss": weights.contrast_weight * contrast
             + weights.agreement_weight * agreement

@@ -1,0 +1,87 @@
+"""From the ``[data]`` table to a collection: the one way in for every layout.
+
+Owns which reader reads which layout, and the order: studies, clean split, annotation.
+"""
+
+import os
+from pathlib import Path
+from typing import assert_never
+
+from encoders.training.data import Collection, Study, clean, read_openi
+from encoders.training.nih_boxes import with_experts
+from encoders.training.sources.egd import read_egd
+from encoders.training.sources.marks import Reading, attach, read_own_marks
+from encoders.training.sources.mimic import read_mimic
+from encoders.training.sources.own import read_table
+from encoders.training.sources.reflacx import read_reflacx
+from encoders.training.sources.settings import (
+    Egd,
+    ExpertSource,
+    Mimic,
+    NihBoxes,
+    Openi,
+    OwnMarks,
+    Reflacx,
+    StudySource,
+    Table,
+    WebDataset,
+)
+from encoders.training.sources.shards import read_shards
+
+
+def default_source(openi: Path | None = None, nih_boxes: Path | None = None) -> Openi:
+    """Open-I with the NIH boxes, in the data folder (``CXR_DATA``) where no path is given."""
+    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
+    boxes = NihBoxes(path=nih_boxes or data / "nih_boxes")
+    return Openi(path=openi or data / "openi", experts=(boxes,))
+
+
+def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -> Collection:
+    """Studies of any layout, split by patient, with the expert films of their training part.
+
+    Args:
+        source: the ``[data]`` table.
+        cache: where shards are unpacked.
+        experts: whether annotation is read; without it, no expert film is a study either.
+
+    Raises:
+        TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
+            annotation fits no training film; the message names the row and the cure.
+    """
+    studies, own_readings = _studies(source, cache)
+    collection = clean(studies, same_texts=source.same_texts)
+    if not experts:
+        return collection
+    if own_readings:
+        collection = attach(collection, own_readings)
+    for expert in source.experts:
+        collection = _with(collection, expert)
+    return collection
+
+
+def _studies(source: StudySource, cache: Path) -> tuple[list[Study], list[Reading]]:
+    match source:
+        case Openi():
+            return read_openi(source.path), []
+        case Mimic():
+            return read_mimic(source), []
+        case Table():
+            return read_table(source)
+        case WebDataset():
+            return read_shards(source, cache=cache)
+        case _:
+            assert_never(source)
+
+
+def _with(collection: Collection, expert: ExpertSource) -> Collection:
+    match expert:
+        case NihBoxes():
+            return with_experts(collection, expert.path)
+        case Egd():
+            return attach(collection, read_egd(expert))
+        case Reflacx():
+            return attach(collection, read_reflacx(expert))
+        case OwnMarks():
+            return attach(collection, read_own_marks(expert))
+        case _:
+            assert_never(expert)

@@ -1,0 +1,194 @@
+"""What an expert marked, as a row of one's own says it, and whose film it is.
+
+Owns the layout of marks (fractions of the film) and the join of marks and films.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.image_io import ImageReadError, read_image
+from encoders.training.data import Collection, ExpertFilm, TrainingDataError
+from encoders.training.heatmaps import Annotation, Boxes, Ellipses, Fixations, Mask
+from encoders.training.sources.settings import OwnMarks
+from encoders.training.sources.tables import Row, read_rows
+
+FRACTIONS = "places are fractions of the film: divide pixels by its width and height"
+_SLACK = 0.05
+"""How far a box may stick out: drawn by hand, or cut at the edge by rounding."""
+
+_FAR = 10.0
+"""A gaze this many films away is no gaze but pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one expert marked on one film.
+
+    Attributes:
+        film: the film's path, or its file name with or without the suffix (in MIMIC-CXR the
+            DICOM id).
+        annotation: the marks.
+        where: the row it comes from.
+    """
+
+    film: str
+    annotation: Annotation
+    where: str
+
+
+def attach(collection: Collection, readings: Iterable[Reading]) -> Collection:
+    """A collection with the readings of its training films.
+
+    Readings of other films are counted, not used: neither a validation nor a test film, nor its
+    patient, is learned from by way of an expert.
+
+    Raises:
+        TrainingDataError: a file name is that of several films, or no reading fits any film.
+    """
+    films = [
+        (str(film), study.study_id)
+        for study in collection.train
+        for film in (*study.frontals, *study.laterals)
+    ]
+    by_path = dict(films)
+    called: dict[str, list[str]] = defaultdict(list)
+    for known in by_path:
+        for name in {Path(known).name, Path(known).stem}:
+            called[name].append(known)
+    found, strangers = list(collection.experts), 0
+    reading = None
+    for reading in readings:
+        path = reading.film if reading.film in by_path else _only(called, reading)
+        if path is None:
+            strangers += 1
+        else:
+            found.append(ExpertFilm(by_path[path], Path(path), reading.annotation))
+    if reading is not None and len(found) == len(collection.experts):
+        raise TrainingDataError(
+            f"none of {strangers} readings is of a film of the {len(collection.train)} training "
+            f"studies ({reading.where} is of {reading.film}); the films must be in [data]"
+        )
+    left_out = Counter(collection.left_out)
+    left_out["expert reading of no training film"] += strangers
+    return replace(collection, experts=tuple(found), left_out=dict(left_out))
+
+
+def _only(called: Mapping[str, list[str]], reading: Reading) -> str | None:
+    """The one film of that name, if there is one."""
+    for name in (reading.film, Path(reading.film).name, Path(reading.film).stem):
+        paths = called.get(name, [])
+        if len(paths) > 1:
+            raise TrainingDataError(
+                f"{reading.where}: {len(paths)} films are called {name}; name the film by its path"
+            )
+        if paths:
+            return paths[0]
+    return None
+
+
+def read_own_marks(settings: OwnMarks) -> Iterator[Reading]:
+    """Readings of a table: JSONL with a film a line, or CSV with a mark a row.
+
+    Raises:
+        TrainingDataError: the table cannot be read, or a row is no mark; the message names it.
+    """
+    rows = read_rows(settings.path, needed=("film",))
+    folder = settings.path.parent
+    if ".csv" in settings.path.suffixes:
+        rows = _gathered(rows)
+    for row in rows:
+        film = str(folder / row.needed("film"))
+        marks = list(annotations(row, folder, settings))
+        if not marks:
+            raise row.error("has none of boxes, ellipses, fixations, mask")
+        yield from (Reading(film, mark, row.where) for mark in marks)
+
+
+def annotations(row: Row, folder: Path, gaze: OwnMarks | None = None) -> Iterator[Annotation]:
+    """Every kind of mark that a row holds.
+
+    Args:
+        row: ``boxes``, ``ellipses``: lists of [left, top, width, height]; ``fixations``: of
+            [x, y, seconds]; ``mask``: a picture's path.
+        folder: what the mask's path is relative to.
+        gaze: sigma and weighting of fixations, if not the usual.
+
+    Raises:
+        TrainingDataError: a mark is none; the message names the row.
+    """
+    if boxes := _lists(row, "boxes", _box):
+        yield Boxes(boxes)
+    if drawn := _lists(row, "ellipses", _box):
+        yield Ellipses(tuple((x + w / 2, y + h / 2, w / 2, h / 2) for x, y, w, h in drawn))
+    if points := _lists(row, "fixations", _fixation):
+        if gaze is None:
+            yield Fixations(points)
+        else:
+            yield Fixations(points, sigma=gaze.sigma, by_duration=gaze.by_duration)
+    if mask := row.text("mask"):
+        yield Mask(_mask(row, folder / mask))
+
+
+Numbers = tuple[float, ...]
+
+
+def _lists(row: Row, key: str, check: Callable[[Row, Numbers], None]) -> tuple[Numbers, ...]:
+    value = row.values.get(key)
+    if value is None or value == "":
+        return ()
+    if not isinstance(value, list) or not all(isinstance(mark, list) for mark in value):
+        raise row.error(f"{key} is no list of lists of numbers")
+    marks = tuple(tuple(row.as_number(part, key) for part in mark) for mark in value)
+    for mark in marks:
+        check(row, mark)
+    return marks
+
+
+def _box(row: Row, mark: Numbers) -> None:
+    if len(mark) != 4 or min(mark[2:]) <= 0:
+        raise row.error(f"{mark} is no left, top, width and height above 0")
+    left, top, width, height = mark
+    if min(left, top) < -_SLACK or max(left + width, top + height) > 1 + _SLACK:
+        raise row.error(f"{mark} lies beyond the film", cure=FRACTIONS)
+
+
+def _fixation(row: Row, mark: Numbers) -> None:
+    if len(mark) != 3 or mark[2] <= 0:
+        raise row.error(f"{mark} is no x, y and seconds above 0")
+    if max(abs(mark[0]), abs(mark[1])) > _FAR:
+        raise row.error(f"{mark} lies far beyond the film", cure=FRACTIONS)
+
+
+def _mask(row: Row, path: Path) -> NDArray[np.float32]:
+    try:
+        return read_image(path).pixels
+    except ImageReadError as error:
+        raise row.error(
+            f"mask {path.name}: {error}", cure="give a PNG, white where marked"
+        ) from None
+
+
+def _gathered(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows of a CSV, a mark each, as one row a film: at the place of its first mark."""
+    films: dict[str, Row] = {}
+    for row in rows:
+        film, kind = row.needed("film"), row.needed("kind").lower()
+        kept = films.setdefault(film, Row(row.where, {"film": film}))
+        values = dict(kept.values)
+        if kind in {"box", "ellipse"}:
+            mark = [row.number(key) for key in ("x", "y", "width", "height")]
+            _box(row, tuple(mark))
+        elif kind == "fixation":
+            mark = [row.number(key) for key in ("x", "y", "seconds")]
+            _fixation(row, tuple(mark))
+        else:
+            raise row.error(f"kind is {kind[:40]!r}, not box, ellipse or fixation")
+        key = {"box": "boxes", "ellipse": "ellipses", "fixation": "fixations"}[kind]
+        values[key] = [*values.get(key, []), mark]
+        films[film] = Row(kept.where, values)
+    yield from films.values()

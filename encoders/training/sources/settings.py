@@ -1,0 +1,117 @@
+"""The ``[data]`` table of a training configuration: which layout, where it lies, what is done.
+
+Owns names, defaults and units. Layouts are described in docs/training.md, "Your own data".
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from encoders.training.heatmaps import GAZE_SIGMA
+
+
+class _Source(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: Path
+
+
+class _Gaze(_Source):
+    """How fixations become a heatmap; see `encoders.training.heatmaps.Fixations`."""
+
+    sigma: float = Field(default=GAZE_SIGMA, gt=0, le=1)
+    by_duration: bool = True
+
+
+class NihBoxes(_Source):
+    """NIH films with boxes: training studies of their own, their finding words as text."""
+
+    kind: Literal["nih_boxes"] = "nih_boxes"
+
+
+class Egd(_Gaze):
+    """EGD-CXR: the folder with fixations.csv and master_sheet.csv."""
+
+    kind: Literal["egd"] = "egd"
+
+
+class Reflacx(_Gaze):
+    """REFLACX: the folder with main_data/.
+
+    Attributes:
+        marks: what becomes the heatmap, the gaze or the drawn ellipses.
+        least_certainty: of an ellipse, 1 to 5; 3 is "possibly", the authors' own limit.
+    """
+
+    kind: Literal["reflacx"] = "reflacx"
+    marks: Literal["gaze", "ellipses"] = "gaze"
+    least_certainty: int = Field(default=3, ge=1, le=5)
+
+
+class OwnMarks(_Gaze):
+    """Your own annotation: a CSV or JSONL file."""
+
+    kind: Literal["table"] = "table"
+
+
+ExpertSource = Annotated[NihBoxes | Egd | Reflacx | OwnMarks, Field(discriminator="kind")]
+
+
+class _Studies(_Source):
+    """Attributes of every set of studies.
+
+    Attributes:
+        same_texts: what becomes of training texts that are, word for word, in another split:
+            ``drop`` leaves them out, ``keep`` only counts them.
+        experts: annotation of these films; read only where the settings have ``[expert]``.
+    """
+
+    same_texts: Literal["drop", "keep"] = "drop"
+    experts: tuple[ExpertSource, ...] = ()
+
+
+class Openi(_Studies):
+    """Open-I: the folder with studies.jsonl."""
+
+    kind: Literal["openi"] = "openi"
+
+
+class Mimic(_Studies):
+    """MIMIC-CXR with the tables of MIMIC-CXR-JPG.
+
+    Attributes:
+        path: holds ``files/p10/...`` with the films.
+        reports: holds the same tree with ``s<study>.txt``.
+        tables: holds the split and metadata tables; ``path`` if left out.
+        suffix: of the films.
+    """
+
+    kind: Literal["mimic"] = "mimic"
+    reports: Path
+    tables: Path | None = None
+    suffix: Literal["jpg", "png", "dcm"] = "jpg"
+
+
+class _Own(_Studies):
+    """Your own studies.
+
+    Attributes:
+        val_share: of the patients, where the table has no ``split``; the same patients each time.
+    """
+
+    val_share: float = Field(default=0.1, gt=0, lt=1)
+
+
+class Table(_Own):
+    """A CSV or JSONL file, a film a row."""
+
+    kind: Literal["table"] = "table"
+
+
+class WebDataset(_Own):
+    """WebDataset shards: one .tar, or a folder of them."""
+
+    kind: Literal["webdataset"] = "webdataset"
+
+
+StudySource = Annotated[Openi | Mimic | Table | WebDataset, Field(discriminator="kind")]

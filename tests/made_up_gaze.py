@@ -1,0 +1,141 @@
+"""Made-up files in the published layouts of EGD-CXR, REFLACX and MIMIC-CXR, for tests."""
+
+import csv
+import gzip
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SCREEN = (1920, 1080)
+EGD_FIXATIONS = ("DICOM_ID", "CNT", "TIME (in secs)", "FPOGX", "FPOGY", "FPOGD", "FPOGV")
+EGD_SHEET = (
+    "dicom_id",
+    "path",
+    "study_id",
+    "patient_id",
+    "image_top_pad",
+    "image_bottom_pad",
+    "image_left_pad",
+    "image_right_pad",
+)
+REFLACX_FIXATIONS = (
+    "timestamp_start_fixation",
+    "timestamp_end_fixation",
+    "x_position",
+    "y_position",
+    "pupil_area_normalized",
+)
+REFLACX_ELLIPSES = ("xmin", "ymin", "xmax", "ymax", "certainty", "Pneumothorax", "Atelectasis")
+REFLACX_SHEET = (
+    "id",
+    "split",
+    "eye_tracking_data_discarded",
+    "image",
+    "dicom_id",
+    "subject_id",
+    "image_size_x",
+    "image_size_y",
+)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file, compressed if its name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zipped = path.suffix == ".gz"
+    with gzip.open(path, "wt", newline="") if zipped else path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+def write_egd(
+    folder: Path,
+    fixations: Sequence[tuple[str, float, float, float]],
+    *,
+    borders: Mapping[str, tuple[float, float, float, float]],
+) -> None:
+    """EGD-CXR: fixations (film, x, y, seconds) on the screen; borders left, right, top, bottom."""
+    write_table(
+        folder / "fixations.csv",
+        EGD_FIXATIONS,
+        [
+            (film, number, 0.1 * number, x, y, seconds, 1)
+            for number, (film, x, y, seconds) in enumerate(fixations)
+        ],
+    )
+    write_table(
+        folder / "master_sheet.csv",
+        EGD_SHEET,
+        [
+            (film, f"files/{film}.dcm", 1, 1, top, bottom, left, right)
+            for film, (left, right, top, bottom) in borders.items()
+        ],
+    )
+
+
+def write_reflacx(
+    folder: Path,
+    readings: Mapping[str, tuple[str, tuple[float, float]]],
+    *,
+    fixations: Mapping[str, Sequence[Sequence[Any]]] | None = None,
+    ellipses: Mapping[str, Sequence[Sequence[Any]]] | None = None,
+    discarded: Sequence[str] = (),
+) -> None:
+    """REFLACX: readings of (film, its size); fixations and ellipses of each as in the tables."""
+    write_table(
+        folder / "main_data" / "metadata_phase_3.csv",
+        REFLACX_SHEET,
+        [
+            (
+                name,
+                "train",
+                name in discarded,
+                f"physionet.org/files/mimic-cxr/2.0.0/files/p10/p1/s1/{film}.dcm",
+                film,
+                1,
+                *size,
+            )
+            for name, (film, size) in readings.items()
+        ],
+    )
+    for name, rows in (fixations or {}).items():
+        table = folder / "main_data" / name / "fixations.csv"
+        write_table(table, REFLACX_FIXATIONS, [(*row, 1.0) for row in rows])
+    for name, rows in (ellipses or {}).items():
+        table = folder / "main_data" / name / "anomaly_location_ellipses.csv"
+        write_table(table, REFLACX_ELLIPSES, [(*row, True, False) for row in rows])
+
+
+def write_mimic(
+    folder: Path,
+    films: Sequence[tuple[str, int, int, str, str]],
+    *,
+    reports: Mapping[int, str],
+    labels: Mapping[int, Mapping[str, str]] | None = None,
+    pixels: bytes = b"",
+) -> None:
+    """MIMIC-CXR-JPG and the reports; films are (id, study, subject, view, split)."""
+    tables = folder / "jpg"
+    write_table(
+        tables / "mimic-cxr-2.0.0-split.csv.gz",
+        ("dicom_id", "study_id", "subject_id", "split"),
+        [(film, study, subject, split) for film, study, subject, _, split in films],
+    )
+    write_table(
+        tables / "mimic-cxr-2.0.0-metadata.csv.gz",
+        ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"),
+        [(film, subject, study, view, 3056, 2544) for film, study, subject, view, _ in films],
+    )
+    for film, study, subject, _, _ in films:
+        at = f"files/p{str(subject)[:2]}/p{subject}/s{study}"
+        (tables / at).mkdir(parents=True, exist_ok=True)
+        (tables / at / f"{film}.jpg").write_bytes(pixels)
+        if study in reports:
+            report = folder / "reports" / "mimic-cxr-reports" / f"{at}.txt"
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(reports[study], encoding="utf-8")
+    if labels:
+        names = sorted({name for values in labels.values() for name in values})
+        write_table(
+            tables / "mimic-cxr-2.0.0-chexpert.csv.gz",
+            ("subject_id", "study_id", *names),
+            [(1, study, *(v.get(name, "") for name in names)) for study, v in labels.items()],
+        )
