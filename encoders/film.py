@@ -21,6 +21,9 @@ MAX_PIXELS = 64_000_000
 """Most pixels of a film. The largest cassette, 43 cm square, at 54 micrometres (finer than any
 chest detector; the usual is 100 to 200) has 64 million. Checked before anything is decoded."""
 
+COLOURFUL = "a picture in several colours: its luminance is used"
+"""The warning of a picture that cannot be a film. It is read; who drafts must look for it."""
+
 MAX_BYTES = 256 * 1024 * 1024
 """Most bytes of a file: the largest film as uncompressed RGB, with room for its header."""
 

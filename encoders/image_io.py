@@ -15,6 +15,7 @@ from pathlib import Path
 
 from encoders.base import CxrImage
 from encoders.film import (
+    COLOURFUL,
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
@@ -26,6 +27,7 @@ from encoders.film import (
 
 __all__ = [
     "BLANK",
+    "COLOURFUL",
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",

@@ -34,7 +34,7 @@ from rag.grounding import check_draft
 from rag.label_head import LabelHead
 from rag.llm import Completion, Messages
 from rag.prediction import Prediction
-from rag.refusal import Refusal, Verdict, judge_header
+from rag.refusal import Refusal, Verdict, judge_colour, judge_header
 from rag.refusal_pixels import FeatureEncoder, PixelJudge
 from rag.retriever import FilmQuery, ReportRetriever
 from rag.schema import Draft, Status
@@ -158,6 +158,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
             work.latest = replace(
                 work.latest, status=Status.ABSTAINED, error="BlankFilm", reason=BLANK
             )
+            return
+        if colour := judge_colour(films[0].warnings):
+            _refuse(work, colour)
             return
         with work.stage("encode"):
             vectors, seen = self._embed(films)

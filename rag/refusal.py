@@ -6,7 +6,7 @@ stands there could be a name.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from encoders.base import View
 from encoders.film_facts import FilmFacts
+from encoders.image_io import COLOURFUL
 
 ADULT_YEARS = 18
 
@@ -29,6 +30,7 @@ class RefusalKind(StrEnum):
     BODY_PART = "not a chest"
     ANIMAL = "not a human"
     CHILD = "not an adult"
+    COLOUR = "in colour"
     PIXELS = "does not look like a chest film"
 
 
@@ -64,6 +66,17 @@ def judge_header(facts: FilmFacts) -> Verdict:
     if refusal:
         return Verdict(refusal)
     return Verdict(notes=tuple(filter(None, (_odd_body_part(facts), _lateral(facts)))))
+
+
+def judge_colour(warnings: Collection[str]) -> Refusal | None:
+    """Refuse a picture whose reader says that it has several colours."""
+    if COLOURFUL not in warnings:
+        return None
+    return Refusal(
+        RefusalKind.COLOUR,
+        "the picture is in several colours, and a film is grey. Export the film itself, without "
+        "overlays in colour.",
+    )
 
 
 def _animal(facts: FilmFacts) -> Refusal | None:

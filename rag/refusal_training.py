@@ -24,7 +24,7 @@ from encoders.film_facts import FilmFacts, read_facts
 from encoders.image_io import read_image
 from encoders.training.data import read_openi
 from rag.encoder_part import path_for
-from rag.refusal import judge_header
+from rag.refusal import judge_colour, judge_header
 from rag.refusal_pixels import (
     LATERAL_FROM,
     SCORES,
@@ -125,11 +125,13 @@ def refused_table(
     pictures: Sequence[Path],
 ) -> str:
     """What should be refused: by its header, by its pixels, by either."""
-    lines = ["| file | header | pixels | score |", "|---|---|---|---|"]
+    lines = ["| file | header or colour | pixels | score |", "|---|---|---|---|"]
     for name, path in [*dicom, *((path.name, path) for path in pictures)]:
         header = judge_header(_facts(path)).refusal
         try:
-            (score,) = judge.scores(features_of(encoder, [read_image(path)]))
+            image = read_image(path)
+            header = header or judge_colour(image.warnings)
+            (score,) = judge.scores(features_of(encoder, [image]))
         except ImageReadError:
             pixels, shown = "unreadable", "-"
         else:

@@ -25,6 +25,7 @@ from pydicom.uid import generate_uid
 from encoders.base import View
 from encoders.image_io import (
     BLANK,
+    COLOURFUL,
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
@@ -487,6 +488,16 @@ def test_colour_is_said() -> None:
     )
     assert any("colour" in warning for warning in read_image(encoded(colour, "PNG")).warnings)
     assert read_image(encoded(Image.fromarray(ramp(8)).convert("RGB"), "PNG")).warnings == ()
+
+
+def test_several_colours_are_told_from_one_tint() -> None:
+    grey = ramp(8).astype(float)
+    yellow = np.stack([grey, 0.9 * grey, 0.5 * grey + 20], axis=2).astype(np.uint8)
+    rows, columns = np.indices(grey.shape)
+    cat = np.stack([grey, 255 * rows / rows.max(), 255 * (columns % 2)], axis=2).astype(np.uint8)
+    tinted = read_image(encoded(Image.fromarray(yellow), "PNG")).warnings
+    assert tinted == ("a colour image: its luminance is used",)
+    assert read_image(encoded(Image.fromarray(cat), "PNG")).warnings == (COLOURFUL,)
 
 
 def test_a_constant_picture_is_read_and_said() -> None:

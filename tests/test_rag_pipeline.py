@@ -176,6 +176,16 @@ def test_a_blank_film_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) ->
     assert prediction.hits == ()
 
 
+def test_a_picture_in_colour_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -> None:
+    rows, columns = np.indices((64, 64))
+    colours = np.stack([rows * 4, columns * 4, (rows * columns) % 256], axis=2).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "cat.png")
+    prediction = pipeline.invoke(Study(tmp_path / "cat.png", "cat"))
+    assert (prediction.status, prediction.error) == (Status.ABSTAINED, "NotAChestFilm")
+    assert "several colours" in prediction.reason
+    assert prediction.hits == ()
+
+
 def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, film: Path) -> None:
     for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
         prediction = pipeline.invoke(Study(film, "film"))
