@@ -23,7 +23,8 @@ from rag.settings import Settings
 from reading_room import strings
 from reading_room.api import Drafter
 from reading_room.desk import Desk
-from reading_room.page import Events, lay_out, offer_to_programs
+from reading_room.events import Events
+from reading_room.layout import lay_out, offer_to_programs
 from reading_room.server import listening, make_server
 from reading_room.shelf import Shelf
 

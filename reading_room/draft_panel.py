@@ -3,9 +3,10 @@
 Owns what stands in the panel; ``static/draft.js`` makes it answer to mouse and keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
+from rag.grounding.contradictions import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck, Vote
 from rag.language.statements import read_sentence
 from rag.prediction import Prediction
@@ -40,9 +41,10 @@ def draft_html(
             parts += [_growing(prediction, section) for section in Section]
             parts.append(f'<p class="progress" role="status">{_progress(prediction)}</p>')
     else:
-        lines = _with_checks(report, check)
+        lines, clashes = _with_checks(report, check), _clashes(report)
         parts += [
-            _section(section, lines, prediction, report, phrases or {}) for section in Section
+            _section(section, lines, prediction, report, phrases or {}, clashes=clashes)
+            for section in Section
         ]
         parts.append(_votes(check.votes if check else ()))
         parts.append(_addenda(report))
@@ -83,11 +85,20 @@ def _section(
     prediction: Prediction,
     report: Report,
     phrases: Mapping[Section, tuple[str, ...]],
+    *,
+    clashes: Mapping[int, list[str]],
 ) -> str:
     here = [(line, check) for line, check in lines if line.section is section]
     open_ = report.signature is None
     body = "".join(
-        _line(line, check, prediction, number=number, acts=open_)
+        _line(
+            line,
+            check,
+            prediction,
+            number=number,
+            acts=open_,
+            clashes=clashes.get(line.key, ()),
+        )
         for number, (line, check) in enumerate(here, 1)
     )
     body = f"<ol>{body}</ol>" if body else f'<p class="hint">{strings.EMPTY_SECTION}</p>'
@@ -102,6 +113,7 @@ def _line(
     *,
     number: int,
     acts: bool = False,
+    clashes: Sequence[str] = (),
 ) -> str:
     mark = mark_of(check, line)
     place = f"{line.section.value[0].upper()}{number}"
@@ -109,12 +121,14 @@ def _line(
     word = f'<span class="word">{mark.word}</span>'
     issues = "".join(f"<li>{escape(issue_words(i))}</li>" for i in (check.issues if check else ()))
     issues = f'<ul class="issues">{issues}</ul>' if issues and mark.css != "own" else ""
+    clash = strings.CLASHES.format(", ".join(clashes)) if clashes else ""
+    clash = f'<p class="clash"><span aria-hidden="true">⚡</span> {clash}</p>' if clash else ""
     focus = ' tabindex="-1"' if acts else ""
     return (
         f'<li class="line {mark.css} {line.decision.value}" data-line="{line.key}"{focus} '
         f'id="line-{place}"><span class="sign" aria-hidden="true">{mark.sign}</span>'
         f'<div class="body"><span class="text">{escape(line.text)}</span> '
-        f'{_citations(line, prediction)}{issues}<div class="meta"><span class="verdict">'
+        f'{_citations(line, prediction)}{issues}{clash}<div class="meta"><span class="verdict">'
         f'<span class="place">{place}</span> {word} {state}</span>{_acts(line) if acts else ""}'
         f"</div>{_sources(line, check, prediction)}</div></li>"
     )
@@ -240,6 +254,21 @@ def _with_checks(
     if check is None:
         return [(line, None) for line in report.lines]
     return list(zip(report.lines, check.sentences, strict=True))
+
+
+def _clashes(report: Report) -> dict[int, list[str]]:
+    """For each line that another one contradicts, where that one stands, as F2 or I1."""
+    lines = [line for section in Section for line in report.section(section)]
+    places = [
+        f"{section.value[0].upper()}{number}"
+        for section in Section
+        for number, _ in enumerate(report.section(section), 1)
+    ]
+    found: dict[int, list[str]] = {}
+    for a, b in contradictions([line.text for line in lines]):
+        found.setdefault(lines[a].key, []).append(places[b])
+        found.setdefault(lines[b].key, []).append(places[a])
+    return found
 
 
 def _title(section: Section) -> str:

@@ -13,6 +13,7 @@ from rag.schema import Hit, ReportRecord, Section, Span
 from reading_room import strings
 from reading_room.comparison import Comparison, compare, sentences_of
 from reading_room.draft_panel import anchor
+from reading_room.shift import Shift
 
 
 def evidence_html(
@@ -21,6 +22,7 @@ def evidence_html(
     *,
     attribution: str,
     ruled_out: frozenset[str] = frozenset(),
+    shift: Shift | None = None,
 ) -> str:
     """HTML of the evidence; sentences that the draft rests on are marked in their reports.
 
@@ -29,14 +31,23 @@ def evidence_html(
         report: the draft in its reader's hands; without one, the prediction's own draft counts.
         attribution: licence line of the collection, shown under the cards.
         ruled_out: reports the reader called irrelevant.
+        shift: what pointing at a region has changed among them.
     """
     if prediction is None or not prediction.hits:
         return f'<div class="hint">{strings.WAITING_EVIDENCE}</div>'
     report = report or Report.of(prediction.draft)
     locked = report.signature is not None
-    cards = "".join(_card(hit, report, ruled_out, locked=locked) for hit in prediction.hits)
+    now: list[str] = []
+    gone: list[str] = []
+    for hit in prediction.hits:
+        mark = shift.mark(hit.record.report_id) if shift else ("", "")
+        card = _card(hit, report, ruled_out, locked=locked, mark=mark)
+        (gone if mark[0] == "left" else now).append(card)
+    left = f'<h3 class="gone">{strings.NO_LONGER}</h3>{"".join(gone)}' if gone else ""
+    pointed = _pointed(shift, locked=locked) if shift and shift.pointed else ""
+    again = "" if pointed else _again(ruled_out, locked=locked)
     return (
-        f'<div class="evidence">{_again(ruled_out, locked=locked)}{cards}'
+        f'<div class="evidence">{pointed}{again}{"".join(now)}{left}'
         f'<p class="licence">{escape(attribution)} {strings.VERBATIM}</p></div>'
     )
 
@@ -48,20 +59,48 @@ def _again(ruled_out: frozenset[str], *, locked: bool) -> str:
     return f'<button type="button" class="again" data-act="again">{text}</button>'
 
 
-def _card(hit: Hit, report: Report, ruled_out: frozenset[str], *, locked: bool) -> str:
+def _pointed(shift: Shift, *, locked: bool) -> str:
+    """What the region has changed, and what can be done about it."""
+    again = "" if shift.used or locked else _button("again", strings.DRAFT_WITH_REGION)
+    undo = "" if locked else _button("unpoint-last", strings.UNDO_REGION, strings.UNDO_REGION_HINT)
+    clear = "" if locked else _button("unpoint", strings.CLEAR_REGIONS, strings.CLEAR_REGIONS_HINT)
+    return (
+        f'<section class="pointed" role="status"><b>{strings.POINTED}</b> '
+        f'<span class="experimental" title="{strings.EXPERIMENTAL_HINT}">'
+        f"{strings.EXPERIMENTAL}</span>"
+        f"<p>{shift.summary}</p><div>{again}{undo}{clear}</div></section>"
+    )
+
+
+def _button(act: str, words: str, hint: str = "") -> str:
+    title = f' title="{hint}"' if hint else ""
+    return f'<button type="button" data-act="{act}"{title}>{words}</button>'
+
+
+def _card(
+    hit: Hit,
+    report: Report,
+    ruled_out: frozenset[str],
+    *,
+    locked: bool,
+    mark: tuple[str, str] = ("", ""),
+) -> str:
     record = hit.record
     lines = [line for line in report.lines if record.report_id in line.sources]
     out = record.report_id in ruled_out
     sections = "".join(_section(record, section, lines, locked=locked) for section in Section)
+    css = " ".join(filter(None, ["card", "out" if out else "", mark[0]]))
     return (
-        f'<article class="card{" out" if out else ""}" id="{anchor(record.report_id)}" '
+        f'<article class="{css}" id="{anchor(record.report_id)}" '
         f'tabindex="-1" aria-label="{strings.REPORT} {escape(record.report_id)}">'
-        f"{_header(hit, report, lines, out=out, locked=locked)}{sections}"
+        f"{_header(hit, report, lines, out=out, locked=locked, move=mark[1])}{sections}"
         f"{_comparison(record, report)}</article>"
     )
 
 
-def _header(hit: Hit, report: Report, lines: Sequence[Line], *, out: bool, locked: bool) -> str:
+def _header(
+    hit: Hit, report: Report, lines: Sequence[Line], *, out: bool, locked: bool, move: str
+) -> str:
     report_id = escape(hit.record.report_id)
     cited = (
         f"{strings.CITED_BY} {', '.join(_places(report, lines))}" if lines else strings.NOT_CITED
@@ -76,8 +115,9 @@ def _header(hit: Hit, report: Report, lines: Sequence[Line], *, out: bool, locke
         else f'<button type="button" data-act="rule-out" data-report="{report_id}" '
         f'aria-pressed="{str(out).lower()}">{word}</button>'
     )
+    moved = f'<span class="move">{move}</span>' if move else ""
     return (
-        f'<header><span class="rank">{hit.rank}</span> <b>{report_id}</b>'
+        f'<header><span class="rank">{hit.rank}</span> <b>{report_id}</b>{moved}'
         f'<span class="similarity" title="{strings.SIMILARITY}">'
         f'<span class="bar" style="width:{width}%"></span><span>{hit.similarity:.3f}</span></span>'
         f'<span class="cited">{cited}</span>{rule_out}'

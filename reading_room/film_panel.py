@@ -9,7 +9,7 @@ from encoders.base import View
 from encoders.film import RawFilm
 from reading_room import strings
 
-_CORNERS = ("name", "grey", "zoom", "turned", "spacing", "warnings")
+_CORNERS = ("name", "grey", "zoom", "turned", "spacing", "warnings", "region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ def viewer_value(films: tuple[ShownFilm, ...], *, drafted: int) -> list[dict[str
             "name": film.name,
             "label": strings.FILM_LABEL.format(film.name),
             "drafted": len(films) > 1 and index == drafted,
+            "pointed_at": index == drafted,
             "spacing_note": strings.AT_DETECTOR if film.spacing else strings.NO_SPACING,
             "warnings": list(film.warnings),
         }
@@ -87,6 +88,7 @@ def viewer_html() -> str:
         f'<div class="panes"></div>'
         f'<p class="empty">{strings.NO_FILM_YET}</p><p class="loading">{strings.LOADING}</p>'
         f'<p class="failed" role="alert">{strings.FILM_GONE}</p>'
+        f'<input type="file" hidden accept=".csv,.tsv,.txt" aria-label="{strings.GAZE_FILE}">'
         '<template><div class="pane" tabindex="0" role="application">'
         f'<canvas aria-hidden="true"></canvas><svg aria-hidden="true"></svg>{corners}'
         f'<div class="drafted">{strings.DRAFTED_FROM}</div>'

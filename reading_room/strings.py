@@ -20,12 +20,18 @@ DRAFTED_FROM = "drafted from this film"
 ONLY_FRONTAL = "The draft is made from the frontal film; the lateral is shown beside it."
 TOO_MANY_FILMS = "At most {} films of one study can be opened at a time; {} were chosen."
 AT_DETECTOR = "mm at the detector, less in the patient"
+GAZE_FILE = "Fixations as a CSV file"
 NO_SPACING = "no pixel spacing: lengths in pixels"
 TOOLS = {
     "tool-window": ("Window", "W", "Drag: right for less contrast, up for brighter"),
     "tool-pan": ("Pan", "P", "Drag the film; also middle button or Shift"),
     "tool-zoom": ("Zoom", "Z", "Drag up to enlarge; the wheel always zooms"),
     "tool-measure": ("Measure", "M", "Drag a line; two lines give their ratio"),
+    "tool-region": (
+        "Region",
+        "B",
+        "Drag a box: evidence for what is in it; or Enter and arrow keys",
+    ),
 }
 PRESETS = {
     "file": ("As stored", "1", "Window or table of the file"),
@@ -37,6 +43,7 @@ SWITCHES = {
     "invert": ("Invert", "I", "Black for white"),
     "mirror": ("Flip", "H", "Flip left to right"),
     "solo": ("One film", "S", "Only this film, or all side by side"),
+    "heat": ("Heat", "V", "Show where you point, or hide it"),
 }
 ACTIONS = {
     "left": ("⟲", "[", "Turn a quarter to the left"),
@@ -46,6 +53,7 @@ ACTIONS = {
     "fit": ("Fit", "F", "Whole film; double click toggles with 1:1"),
     "one": ("1:1", "O", "One film pixel a screen pixel"),
     "reset": ("Reset", "R", "As it was opened"),
+    "gaze": ("Gaze…", "G", "Fixations from a CSV file: x, y, duration"),
 }
 VIEWER_WORDS = {
     "window": "W",
@@ -55,6 +63,9 @@ VIEWER_WORDS = {
     "turned": "TURNED {}°",
     "negative": "NEGATIVE",
     "ratio": "ratio",
+    "other_film": "Point at the film that the draft is made from.",
+    "bad_gaze": "This is no table of fixations: it needs the columns x, y and duration.",
+    "most": "At most {} regions: undo one first.",
 }
 
 # Draft
@@ -91,6 +102,7 @@ DECISIONS = {
 SOURCE = "source"
 NO_SOURCE = "No source: the reader's own words."
 SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "says nothing of it"
+CLASHES = "contradicts {} of this report"
 ACCEPT, EDIT, REMOVE, ADD = "Accept", "Edit", "Remove", "Add"
 ADD_HINT = "Add a sentence, or choose a normal phrase"
 ADD_TO = "Add a sentence to the"
@@ -114,6 +126,19 @@ COMPARISON = {
     "only_here": ("+", "only here:"),
     "silent": ("∅", "silent on"),
 }
+
+# Pointing at a region
+POINTED = "Evidence for the region you point at"
+EXPERIMENTAL = "experimental"
+EXPERIMENTAL_HINT = "Whether a region brings better reports is not shown; see docs/experiments.md"
+SHIFT = "{} came, {} left, {} changed place."
+ENTERED, LEFT, STAYED, MOVED = "came", "left", "same place", "{} was {}"
+NO_LONGER = "No longer among the nearest"
+DRAFT_WITH_REGION = "Draft with this region"
+UNDO_REGION, CLEAR_REGIONS = "Undo region", "Clear"
+UNDO_REGION_HINT = "Take the last region back (Backspace on the film)"
+CLEAR_REGIONS_HINT = "Back to the evidence of the whole film"
+NOTHING_FOUND = "No report was found for this film."
 
 # Steps
 UNKNOWN_STEP = "The page asked for something that is not possible here ({}). Reload it."
@@ -166,6 +191,9 @@ KEYS = {
         ("I R F O", "invert, reset, fit, 1:1"),
         ("[ ] H S", "turn left, turn right, flip; one film or all"),
         ("W P Z M", "tool: window, pan, zoom, measure; Escape clears measures"),
+        ("B", "tool: region; Enter adds one, arrow keys move it, with Shift they size it"),
+        ("Backspace, Escape", "with that tool: undo the last region, clear all"),
+        ("V G", "show or hide the heat; fixations from a CSV file"),
     ],
     "Draft": [
         ("↑ ↓ or K J", "previous, next sentence"),

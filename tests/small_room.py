@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fake_choosing_llm
+import numpy as np
 from fake_choosing_llm import ChoosingLlm
 from fake_encoder import FakeEncoder
+from numpy.typing import NDArray
 from small_corpus import small_corpus
 
+from encoders.base import CxrImage
 from prompts.render import load_template
 from rag.audit import AuditLog
 from rag.index import build_index
@@ -20,6 +23,8 @@ from rag.settings import LlmSettings, PageSettings, RetrievalSettings, Settings
 from rag.store import ReportStore, SearchMode, open_store
 from reading_room.desk import Desk
 from reading_room.shelf import Shelf
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,15 @@ class Room:
     shelf: Shelf
     desk: Desk
     home: Path
+
+
+class FarSteering:
+    """A fake: a region asks for the opposite of what the film is like. Needs no pixels."""
+
+    def steer(self, film: CxrImage, vector: Floats, heat: Floats) -> Floats:
+        assert film.pixels.ndim == 2
+        assert heat.max() > 0.99
+        return -vector
 
 
 @contextmanager
@@ -50,6 +64,7 @@ def small_room(folder: Path) -> Iterator[Room]:
                 store=store, encoder=encoder, settings=RetrievalSettings(k=4)
             ),
             template=load_template("select_v1"),
+            steering=FarSteering(),
             llm=ChatClient(LlmSettings(url=llm.url, model=fake_choosing_llm.MODEL, retries=0)),
         )
         audit = AuditLog(folder / "audit" / "audit.jsonl")

@@ -99,26 +99,12 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class FarSteering:
-    """A fake that asks for the opposite of what the film is like."""
-
-    def steer(self, film: CxrImage, vector: np.ndarray, heat: np.ndarray) -> np.ndarray:
-        assert film.pixels.ndim == 2
-        assert heat.max() == pytest.approx(1)
-        return -vector
-
-
 def test_a_region_draws_the_search_and_is_recorded(room: Room, film: Path) -> None:
     plain = room.pipeline.prepare(Study(film, "film")).latest
     assert "attention" not in plain.to_json()
     assert "attention" not in draft_event(plain, films=[], indication="", ruled_out=[])
-    before = room.pipeline.steering
-    room.pipeline.steering = FarSteering()
-    try:
-        attention = Attention(((0.1, 0.2, 0.3, 0.4),))
-        drawn = room.pipeline.prepare(Study(film, "film", attention=attention)).latest
-    finally:
-        room.pipeline.steering = before
+    attention = Attention(((0.1, 0.2, 0.3, 0.4),))
+    drawn = room.pipeline.prepare(Study(film, "film", attention=attention)).latest
     assert drawn.hits != plain.hits
     assert drawn.labels == plain.labels
     recorded = {"boxes": [[0.1, 0.2, 0.3, 0.4]]}

@@ -302,3 +302,100 @@ def test_without_a_model_the_evidence_is_there(page: Page, room: Room, film: Pat
     assert page.locator(".card").count() > 0
     page.locator(".said[data-use]").first.click()
     expect(page.locator(".draft .line.added")).to_have_count(1)
+
+
+def point(page: Page, film: Path) -> None:
+    """Drag a box with the region tool."""
+    upload(page, film)
+    page.locator(".pane").focus()
+    page.keyboard.press("b")
+    box = page.locator(".pane").bounding_box()
+    assert box
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(middle[0] - 60, middle[1] - 50)
+    page.mouse.down()
+    page.mouse.move(middle[0], middle[1] + 30, steps=4)
+    page.mouse.up()
+    page.wait_for_selector("#evidence .pointed")
+
+
+def cards(page: Page) -> list[str | None]:
+    return [card.get_attribute("id") for card in page.locator("#evidence .card:not(.left)").all()]
+
+
+def test_a_box_on_the_film_draws_the_evidence_and_can_be_undone(page: Page, film: Path) -> None:
+    point(page, film)
+    expect(page.locator(".pane svg .region")).to_have_count(1)
+    expect(page.locator(".pane svg .heat")).to_have_count(1)
+    drawn = cards(page)
+    assert page.locator(".card.entered").count() >= 1
+    assert page.locator(".card.left").count() >= 1
+    page.click("[data-act=again]")
+    page.wait_for_selector(".draft .line[tabindex], .no-draft")
+    assert cards(page) == drawn
+    page.click("[data-act=unpoint]")
+    expect(page.locator("#evidence .pointed")).to_have_count(0)
+    expect(page.locator(".pane svg .region")).to_have_count(0)
+    assert cards(page) != drawn
+
+
+def test_a_region_with_the_keyboard_alone(page: Page, film: Path) -> None:
+    upload(page, film)
+    page.keyboard.press("Alt+1")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    region = page.locator(".pane svg .region")
+    expect(region).to_have_count(1)
+    page.wait_for_selector("#evidence .pointed")
+    x, width = (float(region.get_attribute(name) or 0) for name in ("x", "width"))
+    page.keyboard.press("h")  # flipped: an arrow still moves it where it points
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(100)
+    flipped = float(region.get_attribute("x") or 0)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowDown")
+    page.wait_for_timeout(100)
+    assert float(region.get_attribute("x") or 0) < flipped
+    assert float(region.get_attribute("width") or 0) == pytest.approx(width, abs=1)
+    page.keyboard.press("Backspace")
+    expect(region).to_have_count(0)
+    expect(page.locator("#evidence .pointed")).to_have_count(0)
+    assert x > 0
+
+
+def test_fixations_of_a_file_are_a_region_and_rubbish_is_none(
+    page: Page, film: Path, tmp_path: Path
+) -> None:
+    upload(page, film)
+    table = tmp_path / "gaze.csv"
+    table.write_text("no,such,columns\n1,2,3\n")
+    page.set_input_files("#viewer input[type=file]", table)
+    expect(page.locator(".say-region")).to_contain_text("no table of fixations")
+    table.write_text("x,y,duration\n0.4,0.5,0.3\n0.42,0.52,0.9\n")
+    page.set_input_files("#viewer input[type=file]", table)
+    page.wait_for_selector("#evidence .pointed")
+    expect(page.locator(".pane svg .heat")).to_have_count(2)
+    expect(page.locator(".say-region")).to_have_text("")
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("x,y,duration\n0.5,0.25,0.4", [[0.5, 0.25, 0.4]]),
+        (
+            "X_ORIGINAL,Y_ORIGINAL,FPOGD\n1000,500,0.4\n10,10,0.2",
+            [[0.5, 0.5, 0.4], [0.005, 0.01, 0.2]],
+        ),
+        ("x;y;duration\n100;100;400", [[0.05, 0.1, 0.4]]),
+        (
+            "x_position,y_position,timestamp_start_fixation,timestamp_end_fixation\n200,100,1.5,2",
+            [[0.1, 0.1, 0.5]],
+        ),
+        ("dicom_id,x,y,duration\na,0.1,0.1,1\nb,0.1,0.1,1", None),
+        ("x,y,duration\n,,\nnope,0,1", None),
+        ("", None),
+    ],
+)
+def test_tables_of_fixations(page: Page, table: str, expected: list[list[float]] | None) -> None:
+    found = script(page, "gaze", f"return m.parseGaze({table!r}, {{width: 2000, height: 1000}});")
+    assert found == (None if expected is None else [pytest.approx(row) for row in expected])

@@ -14,10 +14,12 @@ from small_room import Room, small_room
 from encoders.phantom import write_phantom_dicom
 from rag.errors import CxrRagError
 from rag.export import SIGNED_NOTICE
+from rag.grounding import Verdict
 from rag.replay import replay
 from rag.report import ReportError, State
-from rag.schema import NOTICE, Status
-from reading_room.desk import FORMATS, DeskError, Session
+from rag.schema import NOTICE, Hit, Status
+from reading_room.desk import FORMATS
+from reading_room.session import DeskError, Session
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +250,58 @@ def test_uploads_and_exports_are_deleted_after_their_time(tmp_path: Path) -> Non
     shelf.put(b"another", reader="a")
     shelf.close()
     assert not shelf.folder.exists()
+
+
+REGION = {"boxes": [[0.1, 0.1, 0.3, 0.3]]}
+
+
+def ids(hits: tuple[Hit, ...]) -> list[str]:
+    return [hit.record.report_id for hit in hits]
+
+
+def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: Session) -> None:
+    pointed = room.desk.attend(drafted, REGION)
+    assert pointed.report == drafted.report
+    assert ids(pointed.plain) == ids(drafted.prediction.hits)
+    assert ids(pointed.drawn) != ids(pointed.plain)
+    assert set(ids(pointed.evidence)) == {*ids(pointed.drawn), *ids(pointed.plain)}
+    assert [hit.rank for hit in pointed.evidence] == list(range(1, len(pointed.evidence) + 1))
+    entry = room.audit.of_draft(drafted.draft_id)[-1]
+    assert entry.event == "attention"
+    assert entry.data == {**REGION, "evidence": ids(pointed.drawn)}
+    cleared = room.desk.attend(pointed, {})
+    assert not cleared.attention
+    assert cleared.evidence == drafted.evidence
+
+
+def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, film: Path) -> None:
+    session = room.desk.attend(room.desk.open_films([film], reader="a"), REGION)
+    assert session.prediction is None
+    assert session.shown.hits == session.evidence
+    *_, drafted = room.desk.draft(session)
+    assert ids(drafted.prediction.hits) == ids(session.drawn)
+    entry = room.audit.of_draft(drafted.draft_id)[0]
+    assert entry.data["attention"] == REGION
+    assert replay(room.audit, drafted.draft_id, store=room.store).same
+
+
+def test_a_sentence_of_a_report_that_came_brings_the_report_into_the_evidence(
+    room: Room, drafted: Session
+) -> None:
+    pointed = room.desk.attend(drafted, REGION)
+    came = next(hit for hit in pointed.drawn if hit.record.report_id not in ids(pointed.plain))
+    used = room.desk.act(pointed, {"op": "use", "report": came.record.report_id, "number": 0})
+    assert ids(used.prediction.hits)[-1] == came.record.report_id
+    assert all(check.verdict is Verdict.SUPPORTED for check in used.check.sentences[-1:])
+    kept = json.loads(exported(room, used, "json"))["evidence"]
+    assert came.record.report_id in {each["report_id"] for each in kept}
+
+
+def test_no_region_without_a_film_nor_after_the_signature(room: Room, drafted: Session) -> None:
+    with pytest.raises(DeskError):
+        room.desk.attend(Session(), REGION)
+    signed = room.desk.sign(decided(room, drafted), "Roe, Jane")
+    with pytest.raises(DeskError, match="addendum"):
+        room.desk.attend(signed, REGION)
+    with pytest.raises(CxrRagError, match="finite"):
+        room.desk.attend(drafted, {"boxes": [["<script>", 1, 1, 1]]})

@@ -15,6 +15,7 @@ from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
 from reading_room.film_panel import ShownFilm, viewer_html, viewer_value
 from reading_room.provenance_panel import provenance_html
+from reading_room.shift import Shift
 
 PREDICTION = Prediction(
     file="film.dcm",
@@ -130,3 +131,34 @@ def test_text_export_carries_the_notice_citations_and_evidence() -> None:
     assert "[R3] 0.700" in text
     failed = as_text(replace(PREDICTION, status=Status.FAILED, reason="because"))
     assert "because" in failed
+
+
+def test_sentences_of_one_report_that_contradict_each_other_are_marked() -> None:
+    report = Report.of(PREDICTION.draft).add(Section.IMPRESSION, "Heart size is normal.")
+    html = draft_html(PREDICTION, report, check_draft(report.as_draft(), PREDICTION.hits))
+    assert strings.CLASHES.format("I1") in html
+    assert strings.CLASHES.format("F1") in html
+    assert "contradicts" not in draft_html(PREDICTION, Report.of(PREDICTION.draft))
+
+
+def test_what_a_region_changed_is_said_on_every_card() -> None:
+    now = made_up_hits("R3", "R2", "R1")
+    shift = Shift(before=("R1", "R2"), after=("R3", "R2"), pointed=True, used=False)
+    html = evidence_html(replace(PREDICTION, hits=tuple(now)), attribution="", shift=shift)
+    assert 'class="card entered" id="report-R3"' in html
+    assert 'class="card stayed" id="report-R2"' in html
+    assert html.index(strings.NO_LONGER) < html.index('id="report-R1"')
+    assert strings.SHIFT.format(1, 1, 0) in html
+    assert strings.DRAFT_WITH_REGION in html
+    assert "experimental" in html
+    plain = Shift(before=("R1", "R3"), after=("R1", "R3"), pointed=False, used=False)
+    assert evidence_html(PREDICTION, attribution="", shift=plain) == evidence_html(
+        PREDICTION, attribution=""
+    )
+
+
+def test_a_report_that_moved_says_from_where() -> None:
+    shift = Shift(before=("a", "b", "c"), after=("c", "a", "b"), pointed=True, used=True)
+    assert shift.mark("c") == ("rose", strings.MOVED.format("↑", 3))
+    assert shift.mark("a") == ("fell", strings.MOVED.format("↓", 1))
+    assert shift.summary == strings.SHIFT.format(0, 0, 3)

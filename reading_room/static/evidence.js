@@ -11,6 +11,10 @@ export function mount(element, { trigger }) {
     const button = event.target.closest("button[data-act]");
     const said = event.target.closest("[data-use]");
     if (button?.dataset.act === "again") trigger("again", {});
+    else if (button?.dataset.act.startsWith("unpoint")) {
+      const all = button.dataset.act === "unpoint"; // the viewer holds the regions
+      document.dispatchEvent(new CustomEvent("unpoint", { detail: { all } }));
+    }
     else if (button) trigger("rule_out", { report: button.dataset.report });
     else if (said && !String(getSelection())) use(said);
   });

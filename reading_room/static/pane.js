@@ -4,22 +4,30 @@ import { pyramid } from "./film.js";
 import { dragged, histogram, ownTable, presetWindow, tableOf } from "./grey.js";
 import { coloursOf, paint } from "./paint.js";
 import { fitted, mirrored, panned, toFilm, toScreen, turned, zoomed } from "./pose.js";
+import { Regions, boxOf } from "./regions.js";
 import { lengthText, ratioText, scaleBar } from "./ruler.js";
+import { regionMarks } from "./spots.js";
+import { svg } from "./svg.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const MOST_PIXELS = 8192; // a side of the canvas, whatever the page's layout does
 const COUNTED = 1_000_000; // pixels are enough for the presets of a large film
+
+let made = 0;
 
 export class Pane {
   /**
    * @param root element with a canvas, an svg and the corner texts of `film_panel.py`
    * @param film what `readFilm` returned
    * @param words strings of the page
+   * @param drafted whether the draft is made from it, so that a region on it means something
    */
-  constructor(root, film, words) {
+  constructor(root, film, words, drafted = true) {
     this.root = root;
     this.film = film;
     this.words = words;
+    this.drafted = drafted;
+    this.regions = new Regions();
+    this.name = `heat-${++made}`;
     this.levels = pyramid(film);
     this.counts = histogram(film, Math.max(1, Math.floor(film.codes.length / COUNTED)));
     this.canvas = root.querySelector("canvas");
@@ -126,6 +134,31 @@ export class Pane {
     this.draw();
   }
 
+  /** A box in the middle of what is seen, for who has no mouse: fractions of the film. */
+  middleBox() {
+    const { width, height } = this.#screen();
+    const [a, b] = [3 / 8, 5 / 8].map((share) =>
+      toFilm(this.pose, this.#screen(), { x: share * width, y: share * height }));
+    return boxOf(...[a, b].map(({ x, y }) => ({ x: x / this.film.width, y: y / this.film.height })));
+  }
+
+  /** A direction on the screen as one on the film, whatever its pose. */
+  onFilm(across, down) {
+    const from = toFilm(this.pose, this.#screen(), { x: 0, y: 0 });
+    const to = toFilm(this.pose, this.#screen(), { x: across, y: down });
+    return [Math.sign(Math.round((to.x - from.x) * 1e6)), Math.sign(Math.round((to.y - from.y) * 1e6))];
+  }
+
+  /** A word to the reader about pointing. */
+  say(text) {
+    this.#put("region", text);
+  }
+
+  toggleHeat() {
+    this.regions.shown = !this.regions.shown;
+    this.draw();
+  }
+
   clearMarks() {
     this.lines = [];
     this.draw();
@@ -182,7 +215,11 @@ export class Pane {
     const ratio = ratioText(this.lines, this.film.spacing);
     const texts = lines.map((line) => lengthText(line, this.film.spacing));
     if (ratio && !this.draft) texts[1] += `  ·  ${this.words.ratio} ${ratio}`;
-    this.marks.replaceChildren(...lines.flatMap((line, i) => this.#mark(line, texts[i])));
+    const { film, pose, name } = this;
+    this.marks.replaceChildren(
+      ...regionMarks(this.regions, { film, pose, screen: this.#screen(), name }),
+      ...lines.flatMap((line, i) => this.#mark(line, texts[i])),
+    );
   }
 
   #mark({ from, to }, words) {
@@ -227,12 +264,6 @@ export class Pane {
     const place = this.root.querySelector(`.say-${name}`);
     if (place.textContent !== text) place.textContent = text;
   }
-}
-
-function svg(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
 }
 
 function round(value) {

@@ -2,11 +2,13 @@
 
 import { readFilm } from "./film.js";
 import { Pane } from "./pane.js";
+import { Pointing } from "./pointing.js";
 
 const KEYS = {
   i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",
   "[": "left", "]": "right", h: "mirror", "1": "file", "2": "whole", "3": "lungs",
   "4": "mediastinum", s: "solo", w: "tool-window", p: "tool-pan", z: "tool-zoom", m: "tool-measure",
+  b: "tool-region", v: "heat", g: "gaze",
   Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "harder",
   ArrowRight: "softer",
 };
@@ -32,6 +34,16 @@ class Viewer {
     this.tool = "window";
     this.solo = false;
     this.shown = 0;
+    this.pointing = new Pointing((value) => trigger("attend", value), words);
+    this.gaze = root.querySelector("input[type=file]");
+    this.gaze.addEventListener("change", () => {
+      const [file] = this.gaze.files;
+      if (file && this.drafted) this.pointing.gaze(this.drafted, file);
+      this.gaze.value = "";
+    });
+    document.addEventListener("unpoint", ({ detail }) => {
+      if (this.drafted) this.pointing.back(this.drafted, detail);
+    });
     root.addEventListener("click", (event) => {
       const button = event.target.closest("button[data-do]");
       if (button) this.do(button.dataset.do);
@@ -65,6 +77,11 @@ class Viewer {
     }
   }
 
+  /** The pane whose film the draft is made from. */
+  get drafted() {
+    return this.panes.find((pane) => pane.drafted);
+  }
+
   do(what) {
     if (what.startsWith("tool-")) {
       this.tool = what.slice(5);
@@ -82,12 +99,14 @@ class Viewer {
       invert: () => pane.invert(), reset: () => pane.reset(), fit: () => pane.fit(),
       one: () => pane.oneToOne(), in: () => pane.zoom(1.25), out: () => pane.zoom(0.8),
       left: () => pane.turn(-1), right: () => pane.turn(1), mirror: () => pane.mirror(),
-      clear: () => pane.clearMarks(), brighter: () => pane.drag(0, -NUDGE),
+      clear: () => pane.clearMarks(), heat: () => pane.toggleHeat(),
+      gaze: () => this.gaze.click(), brighter: () => pane.drag(0, -NUDGE),
       darker: () => pane.drag(0, NUDGE), harder: () => pane.drag(-NUDGE, 0),
       softer: () => pane.drag(NUDGE, 0),
     };
     if (acts[what]) acts[what]();
     else pane.use(what);
+    this.#mark();
     return true;
   }
 
@@ -99,7 +118,7 @@ class Viewer {
     root.querySelector(".say-warnings").textContent = about.warnings.join("\n");
     root.querySelector(".drafted").hidden = !about.drafted;
     this.place.append(root);
-    const pane = new Pane(root, film, this.words);
+    const pane = new Pane(root, film, this.words, about.pointed_at);
     root.addEventListener("pointerdown", (event) => this.#press(event, pane));
     root.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -107,7 +126,7 @@ class Viewer {
       pane.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), pane.placeOf(event));
     }, { passive: false });
     root.addEventListener("dblclick", (event) => {
-      if (this.tool !== "measure") pane.whole ? pane.oneToOne(pane.placeOf(event)) : pane.fit();
+      if (!["measure", "region"].includes(this.tool)) pane.whole ? pane.oneToOne(pane.placeOf(event)) : pane.fit();
     });
     root.addEventListener("contextmenu", (event) => event.preventDefault());
     root.addEventListener("focus", () => this.#activate(pane));
@@ -131,11 +150,13 @@ class Viewer {
       if (tool === "pan") pane.pan(dx, dy);
       else if (tool === "zoom") pane.zoom(Math.exp(-dy / 200), anchor);
       else if (tool === "measure") pane.measure(start, pane.pointOf(moved));
+      else if (tool === "region") this.pointing.drag(pane, start, pane.pointOf(moved));
       else pane.drag(dx, dy);
     };
     const end = (ended) => {
       root.removeEventListener("pointermove", move);
       if (tool === "measure") pane.measure(start, pane.pointOf(ended), true);
+      if (tool === "region") this.pointing.drag(pane, start, pane.pointOf(ended), true);
     };
     root.addEventListener("pointermove", move);
     root.addEventListener("pointerup", end, { once: true });
@@ -146,6 +167,10 @@ class Viewer {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, textarea, select")) return;
     if (event.target.matches("button") && event.key.startsWith("Arrow")) return;
+    if (this.tool === "region" && this.active && this.pointing.key(event, this.active)) {
+      event.preventDefault();
+      return;
+    }
     const what = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
     if (what && this.do(what)) event.preventDefault();
   }
@@ -161,7 +186,8 @@ class Viewer {
       const what = button.dataset.do;
       const on = what === `tool-${this.tool}` || (this.active && what === this.active.preset) ||
         (what === "invert" && this.active?.negative) ||
-        (what === "mirror" && this.active?.pose.mirror) || (what === "solo" && this.solo);
+        (what === "mirror" && this.active?.pose.mirror) || (what === "solo" && this.solo) ||
+        (what === "heat" && this.active?.regions.shown);
       if (button.hasAttribute("aria-pressed")) button.setAttribute("aria-pressed", String(!!on));
       button.disabled = !this.active && !what.startsWith("tool-");
     }

@@ -1,0 +1,205 @@
+"""What each event of the page does to a session, and what of it is shown.
+
+What the events mean is in `reading_room.desk`; where the components stand, in
+`reading_room.layout`.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rag.errors import CxrRagError
+from rag.settings import PageSettings
+from reading_room import strings
+from reading_room.desk import FORMATS, Desk
+from reading_room.draft_panel import draft_html
+from reading_room.evidence_panel import evidence_html
+from reading_room.film_panel import viewer_value
+from reading_room.layout import DRAFTING, Parts
+from reading_room.provenance_panel import provenance_html
+from reading_room.session import Session
+from reading_room.shift import shift_of
+from reading_room.sign_panel import exports_value, state_html
+
+logger = logging.getLogger(__name__)
+
+Update = dict[Any, Any]
+"""New values by component: what a Gradio event may return."""
+
+Settings = dict[str, Any]
+"""Keyword arguments of a Gradio event."""
+
+DECIDING, MAKING = "deciding", "making"
+"""Queues beside that of drafts: decisions wait for each other, the rest for a processor."""
+
+
+class Events:
+    """What each event does to a session, and what of it is shown.
+
+    Args:
+        desk: the steps themselves.
+        parts: the components.
+    """
+
+    def __init__(self, desk: Desk, parts: Parts) -> None:
+        self._desk = desk
+        self._parts = parts
+        self._attribution = desk.pipeline.retriever.store.attribution
+
+    def connect(self, settings: PageSettings, example: Callable[[], Path]) -> None:
+        """Connect every event; `example` makes a film for a reader who has none at hand."""
+        parts, session = self._parts, self._parts.session
+        deciding: Settings = {"concurrency_id": DECIDING, "concurrency_limit": 1}
+        making: Settings = {"concurrency_id": MAKING, "concurrency_limit": 4}
+        drafting: Settings = {
+            "concurrency_id": DRAFTING,
+            "concurrency_limit": settings.drafts_at_once,
+            "show_progress": "minimal",
+            "show_progress_on": parts.waiting,
+        }
+        quiet: Settings = {"show_progress": "hidden", "api_visibility": "private"}
+        to_show = [*parts.shown, parts.viewer]
+        parts.upload.change(self.open, parts.upload, to_show, **making, **quiet)
+        parts.example.click(lambda: [str(example())], None, parts.upload, **making, **quiet)
+        runs = [
+            trigger(self.draft, [session, parts.indication], parts.shown, **drafting, **_PRIVATE)
+            for trigger in (parts.start.click, parts.evidence.again)
+        ]
+        parts.stop.click(self.stop, session, parts.shown, cancels=runs, **deciding, **quiet)
+        for trigger in (parts.draft.act, parts.evidence.act):
+            trigger(self.act, session, parts.shown, trigger_mode="multiple", **deciding, **quiet)
+        parts.viewer.attend(
+            self.attend,
+            session,
+            parts.shown,
+            trigger_mode="always_last",
+            show_progress="minimal",
+            show_progress_on=parts.waiting,
+            **making,
+            **_PRIVATE,
+        )
+        parts.evidence.rule_out(self.rule_out, session, parts.shown, **deciding, **quiet)
+        signing = [session, parts.signer]
+        parts.sign.click(self.sign, signing, parts.shown, **deciding, **quiet)
+        parts.add.click(self.addend, [*signing, parts.addendum], parts.shown, **deciding, **quiet)
+        parts.exports.export(self.export, session, parts.exports, **making, **quiet)
+
+    def open(self, paths: list[str] | None, request: gr.Request) -> Update:
+        """The films of one study, or none."""
+        with _telling():
+            session = self._desk.open_films(
+                [Path(path) for path in paths or []], reader=_reader(request)
+            )
+        shown = viewer_value(session.films, drafted=session.drafted)
+        return {**self._views(session), self._parts.viewer: shown}
+
+    def draft(self, session: Session, indication: str) -> Iterator[Update]:
+        """The draft as it grows."""
+        with _telling():
+            for step in self._desk.draft(session, indication=indication):
+                yield self._views(step)
+
+    def stop(self, session: Session) -> Update:
+        """What is left when the reader has stopped a draft."""
+        return self._step(lambda: self._desk.stopped(session))
+
+    def act(self, session: Session, event: gr.EventData) -> Update:
+        """One decision on a sentence."""
+        return self._step(lambda: self._desk.act(session, _data(event)))
+
+    def attend(self, session: Session, event: gr.EventData) -> Update:
+        """The reader points at a region of the film, or no longer."""
+        return self._step(lambda: self._desk.attend(session, _data(event)))
+
+    def rule_out(self, session: Session, event: gr.EventData) -> Update:
+        """A report is irrelevant, or is not after all."""
+        report_id = str(_data(event).get("report", ""))
+        return self._step(lambda: self._desk.rule_out(session, report_id))
+
+    def sign(self, session: Session, name: str) -> Update:
+        """Lock the report."""
+        return self._step(lambda: self._desk.sign(session, name))
+
+    def addend(self, session: Session, name: str, text: str) -> Update:
+        """Add to a signed report."""
+        parts = self._parts
+        shown = self._step(lambda: self._desk.addend(session, text, name))
+        return {**shown, parts.addendum: gr.Textbox(value="", visible=True)}
+
+    def export(self, session: Session, event: gr.EventData, request: gr.Request) -> Any:
+        """Make a file and tell the page where it is."""
+        form = str(_data(event).get("form", ""))
+        with _telling():
+            name = self._desk.export(session, form, reader=_reader(request))
+        file = f"export/{name}/report.{FORMATS[form]}"
+        return _exports(session, file=file, number=hash(name))
+
+    def _step(self, step: Callable[[], Session]) -> Update:
+        with _telling():
+            return self._views(step())
+
+    def _views(self, session: Session) -> Update:
+        """The session, and all that is shown of it."""
+        parts, report, shown = self._parts, session.report, session.shown
+        drafted = session.prediction and shown
+        signed = report is not None and report.signature is not None
+        return {
+            parts.session: session,
+            parts.draft: draft_html(drafted, report, session.check, phrases=strings.PHRASES),
+            parts.evidence: evidence_html(
+                shown,
+                report,
+                attribution=self._attribution,
+                ruled_out=session.ruled_out,
+                shift=shift_of(session),
+            ),
+            parts.state: state_html(report),
+            parts.exports: _exports(session),
+            parts.provenance: provenance_html(session.prediction),
+            parts.sign: gr.Button(interactive=_can_sign(session), visible=not signed),
+            parts.signer: gr.Textbox(label=strings.ADDED_BY if signed else strings.SIGNER),
+            parts.addendum: gr.Textbox(visible=signed),
+            parts.add: gr.Button(visible=signed),
+        }
+
+
+_PRIVATE: Settings = {"api_visibility": "private"}
+
+
+def _can_sign(session: Session) -> bool:
+    report = session.report
+    return bool(report and report.lines and not report.open_lines and not report.signature)
+
+
+def _exports(session: Session, *, file: str = "", number: int = 0) -> dict[str, Any]:
+    dicom = bool(session.films) and session.films[session.drafted].dicom
+    ready = session.report is not None
+    return exports_value(ready=ready, dicom=dicom, file=file, number=number)
+
+
+def _data(event: gr.EventData) -> dict[str, Any]:
+    """What the browser sent along: anything, until `reading_room.desk` has looked at it."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def _reader(request: gr.Request) -> str:
+    return request.username or ""
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """A failure as a sentence on the page, without a traceback in the log."""
+    try:
+        yield
+    except CxrRagError as error:
+        raise gr.Error(str(error), title=strings.NOT_DONE, print_exception=False) from error
+    except Exception as error:
+        # the page's border: Gradio would show nothing at all; an error's words may quote a header
+        logger.error("a step failed: %s", type(error).__name__)  # noqa: TRY400 - as said
+        logger.debug("as follows", exc_info=True)
+        text = strings.OUR_FAULT.format(type(error).__name__)
+        raise gr.Error(text, title=strings.NOT_DONE, print_exception=False) from error

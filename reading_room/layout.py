@@ -1,0 +1,178 @@
+"""The page's components and where they stand; `reading_room.events` says what happens with them.
+
+With `reading_room.components` and `events` the only modules that know Gradio.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rag.settings import PageSettings
+from reading_room import strings
+from reading_room.api import Drafter
+from reading_room.components import film_field, scripted
+from reading_room.desk import LONGEST_INDICATION
+from reading_room.draft_panel import draft_html
+from reading_room.evidence_panel import evidence_html
+from reading_room.film_panel import viewer_html
+from reading_room.help_panel import dock_html, header_html
+from reading_room.session import Session
+from reading_room.sign_panel import exports_html, exports_value, state_html
+
+DRAFTING = "drafting"
+"""The queue in which drafts wait for the model, the page's and those of programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The components that events read or change."""
+
+    session: gr.State
+    upload: gr.File
+    viewer: gr.HTML
+    example: gr.Button
+    indication: gr.Textbox
+    start: gr.Button
+    stop: gr.Button
+    waiting: gr.HTML
+    draft: gr.HTML
+    evidence: gr.HTML
+    state: gr.HTML
+    signer: gr.Textbox
+    sign: gr.Button
+    addendum: gr.Textbox
+    add: gr.Button
+    exports: gr.HTML
+    provenance: gr.HTML
+
+    @property
+    def shown(self) -> list[Any]:
+        """What follows from the session."""
+        return [
+            *(self.session, self.draft, self.evidence, self.state, self.exports),
+            *(self.provenance, self.sign, self.signer, self.addendum, self.add),
+        ]
+
+
+def lay_out(settings: PageSettings) -> Parts:
+    """The components, inside a `gr.Blocks`; no event is connected yet."""
+    session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
+    scripted("keys", header_html(), elem_id="header")
+    with gr.Row(elem_id="room"):
+        with gr.Column(elem_id="film-side"):
+            viewer = scripted(
+                "viewer",
+                viewer_html(),
+                events=("attend",),
+                words=strings.VIEWER_WORDS,
+                value=[],
+                elem_id="viewer",
+            )
+            with gr.Row(elem_id="opening"):
+                upload = film_field(
+                    label=strings.UPLOAD, file_count="multiple", elem_id="upload", height=88
+                )
+                example = gr.Button(strings.EXAMPLE, size="sm", elem_id="example", min_width=90)
+        with gr.Column(elem_id="draft-side"):
+            with gr.Row(elem_id="asking"):
+                indication = gr.Textbox(
+                    label=strings.INDICATION,
+                    placeholder=strings.INDICATION,
+                    show_label=False,
+                    max_length=LONGEST_INDICATION,
+                    elem_id="indication",
+                    max_lines=1,
+                )
+                start = gr.Button(strings.DRAFT_BUTTON, variant="primary", elem_id="draft-it")
+                stop = gr.Button(strings.STOP_BUTTON, elem_id="stop")
+            waiting = gr.HTML("", elem_id="waiting")
+            draft = scripted(
+                "draft",
+                "${value}",
+                events=("act",),
+                words={"edit": strings.EDIT, "save": strings.SAVE, "cancel": strings.CANCEL},
+                value=draft_html(None),
+                elem_id="draft",
+            )
+            gr.HTML(dock_html(), elem_id="dock")
+            with gr.Column(elem_id="signing"):
+                state = gr.HTML(state_html(None), elem_id="state")
+                with gr.Row():
+                    signer = gr.Textbox(
+                        label=strings.SIGNER,
+                        placeholder=strings.SIGNER,
+                        show_label=False,
+                        max_length=120,
+                        max_lines=1,
+                        elem_id="signer",
+                        min_width=100,
+                    )
+                    sign = gr.Button(strings.SIGN, elem_id="sign", interactive=False, min_width=60)
+                    addendum = gr.Textbox(
+                        label=strings.ADDENDUM,
+                        placeholder=strings.ADDENDUM,
+                        show_label=False,
+                        max_length=2000,
+                        max_lines=1,
+                        elem_id="addendum",
+                        visible=False,
+                    )
+                    add = gr.Button(strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False)
+                exports = scripted(
+                    "exports",
+                    exports_html(),
+                    events=("export",),
+                    value=exports_value(ready=False, dicom=False),
+                    elem_id="exports",
+                )
+        with gr.Column(elem_id="evidence-side"):
+            evidence = scripted(
+                "evidence",
+                "${value}",
+                events=("act", "again", "rule_out"),
+                value=evidence_html(None, attribution=""),
+                elem_id="evidence",
+            )
+            with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
+                provenance = gr.HTML()
+    return Parts(
+        session=session,
+        upload=upload,
+        viewer=viewer,
+        example=example,
+        indication=indication,
+        start=start,
+        stop=stop,
+        waiting=waiting,
+        draft=draft,
+        evidence=evidence,
+        state=state,
+        signer=signer,
+        sign=sign,
+        addendum=addendum,
+        add=add,
+        exports=exports,
+        provenance=provenance,
+    )
+
+
+def offer_to_programs(drafter: Drafter, settings: PageSettings) -> None:
+    """``/draft`` for `gradio_client`: the same as ``POST /api/draft``; nothing of it is seen."""
+    films = film_field(label="films", file_count="multiple", visible=False)
+    indication = gr.Textbox(label="indication", max_length=LONGEST_INDICATION, visible=False)
+    prediction = gr.JSON(label="prediction", visible=False)
+
+    def draft(films: list[str] | None, indication: str = "") -> dict[str, Any]:
+        """A draft of one study, or why there is none: docs/predictions.md."""
+        return drafter.draft([Path(film).read_bytes() for film in films or []], indication)[1]
+
+    gr.Button(visible=False).click(
+        draft,
+        [films, indication],
+        prediction,
+        api_name="draft",
+        concurrency_id=DRAFTING,
+        concurrency_limit=settings.drafts_at_once,
+    )

@@ -1,0 +1,79 @@
+"""All that the page knows of one reader, as values; every step gives a new one.
+
+Owns `Session` and what follows from it. Knows no step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rag.attention import NOWHERE, Attention
+from rag.errors import CxrRagError
+from rag.grounding import DraftCheck
+from rag.prediction import Prediction
+from rag.report import Report
+from rag.schema import Hit, Status
+from reading_room.film_panel import ShownFilm
+
+Event = tuple[str, Mapping[str, Any]]
+"""What goes into the audit record: its name and what happened."""
+
+
+class DeskError(CxrRagError):
+    """A step that cannot be done now; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One reader's study.
+
+    Attributes:
+        films: of one study, frontal first.
+        drafted: which of them the draft is made from, and a region is on.
+        indication: as it stood when drafted.
+        prediction: what the pipeline found; None before it was asked.
+        report: the draft in the reader's hands, once it is finished.
+        check: verdicts on its sentences.
+        history: earlier states of the report, for undo.
+        ruled_out: reports the reader called irrelevant.
+        attention: where the reader points now.
+        plain: the evidence without it, once there is some.
+        drawn: the evidence with it; empty where the reader points nowhere.
+        draft_id: of the audit record.
+        shown_at: clock when the draft was there, for the seconds of an edit.
+    """
+
+    films: tuple[ShownFilm, ...] = ()
+    drafted: int = 0
+    indication: str = ""
+    prediction: Prediction | None = None
+    report: Report | None = None
+    check: DraftCheck | None = None
+    history: tuple[Report, ...] = ()
+    ruled_out: frozenset[str] = frozenset()
+    attention: Attention = NOWHERE
+    plain: tuple[Hit, ...] = ()
+    drawn: tuple[Hit, ...] = ()
+    draft_id: str = ""
+    shown_at: float = 0.0
+
+    @property
+    def nearest(self) -> tuple[Hit, ...]:
+        """The evidence as it is now, best first."""
+        return self.drawn if self.attention else self.plain
+
+    @property
+    def evidence(self) -> tuple[Hit, ...]:
+        """All reports on the page, each once: the nearest now, then those that were."""
+        own = self.prediction.hits if self.prediction else ()
+        found = {hit.record.report_id: hit for hit in (*self.nearest, *own, *self.plain)}
+        return tuple(replace(hit, rank=rank) for rank, hit in enumerate(found.values(), 1))
+
+    @property
+    def shown(self) -> Prediction | None:
+        """What the panels show: the prediction, with all reports on the page as its evidence."""
+        if self.prediction is None:
+            if not self.evidence:
+                return None
+            return Prediction(file="", status=Status.RUNNING, hits=self.evidence)
+        return replace(self.prediction, hits=self.evidence)

@@ -1,0 +1,86 @@
+// Where the reader points on a film: boxes and fixations, as fractions of the stored film, and what
+// of them is seen. Knows neither canvas nor server.
+
+export const MOST = 8; // boxes, as `rag.attention` allows
+export const LEAST = 0.01; // of a side
+const STEP = 0.02;
+const GAZE_SIGMA = 0.055; // of the film's width, as in `encoders.training.heatmaps`
+const REACH = 2.2; // standard deviations that are drawn
+const MOST_SPOTS = 250; // fixations that are drawn, the longest first
+
+/** The box between two points of the film, cut to it. */
+export function boxOf(a, b) {
+  const [left, right] = [a.x, b.x].sort((p, q) => p - q).map(onFilm);
+  const [top, bottom] = [a.y, b.y].sort((p, q) => p - q).map(onFilm);
+  return [left, top, right - left, bottom - top];
+}
+
+export class Regions {
+  boxes = [];
+  fixations = [];
+  growing = null; // the box under the pointer
+  shown = true;
+
+  /** What the server is asked with. */
+  get value() {
+    return { boxes: this.boxes, fixations: this.fixations };
+  }
+
+  get empty() {
+    return !this.boxes.length && !this.fixations.length;
+  }
+
+  /** Keep a box, unless it is a mere click or one too many; true if it was kept. */
+  add(box) {
+    if (this.boxes.length >= MOST || box[2] < LEAST || box[3] < LEAST) return false;
+    this.boxes = [...this.boxes, box];
+    return true;
+  }
+
+  /** Move the last box by steps, or let it grow by them. */
+  nudge(across, down, grow) {
+    const last = this.boxes.at(-1);
+    if (!last) return false;
+    const [x, y, w, h] = last;
+    const moved = grow
+      ? [x, y, within(w + across * STEP, LEAST * 2, 1 - x), within(h + down * STEP, LEAST * 2, 1 - y)]
+      : [within(x + across * STEP, 0, 1 - w), within(y + down * STEP, 0, 1 - h), w, h];
+    this.boxes = [...this.boxes.slice(0, -1), moved];
+    return true;
+  }
+
+  /** Take the last back: a box, or where there is none the gaze. */
+  undo() {
+    if (this.boxes.length) this.boxes = this.boxes.slice(0, -1);
+    else this.fixations = [];
+  }
+
+  clear() {
+    this.boxes = [];
+    this.fixations = [];
+  }
+
+  /** Soft spots of the heat: middle and half axes in film pixels, and how strong, 0 to 1. */
+  spots({ width, height }) {
+    const boxes = this.boxes.map(([x, y, w, h]) => ({
+      x: (x + w / 2) * width, y: (y + h / 2) * height,
+      across: (REACH * w * width) / 2, down: (REACH * h * height) / 2, strength: 1,
+    }));
+    const longest = [...this.fixations].sort((a, b) => b[2] - a[2]).slice(0, MOST_SPOTS);
+    const peak = longest[0]?.[2] ?? 1;
+    const radius = REACH * GAZE_SIGMA * width;
+    const gaze = longest.map(([x, y, seconds]) => ({
+      x: x * width, y: y * height, across: radius, down: radius,
+      strength: Math.max(seconds / peak / Math.sqrt(longest.length), 0.05),
+    }));
+    return [...boxes, ...gaze];
+  }
+}
+
+function onFilm(value) {
+  return within(value, 0, 1);
+}
+
+function within(value, least, most) {
+  return Math.min(Math.max(value, least), most);
+}
