@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from encoders.parts import EncoderError
-from encoders.training.config import TrainSettings, read_settings
+from encoders.training.config import read_settings
 from encoders.training.data import TrainingDataError
 from encoders.training.loop import Progress, train
-from encoders.training.sources.load import default_source, load_collection
-from encoders.training.sources.settings import StudySource
+from encoders.training.sources.load import load_collection, source_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.seed is not None:
             settings = settings.model_copy(update={"seed": chosen.seed})
         cache = chosen.cache or chosen.out.parent / "cache"
-        source = data_source(settings, data=chosen.data, experts=chosen.experts)
+        source = source_of(settings, data=chosen.data, experts=chosen.experts)
         folder = train(
             settings,
             collection=load_collection(source, cache=cache, experts=settings.expert is not None),
@@ -44,26 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stderr.write(f"model written to {folder}\n")
     return 0
-
-
-def data_source(settings: TrainSettings, *, data: Path | None, experts: Path | None) -> StudySource:
-    """Where a run's studies are: as the settings say, or Open-I and the NIH boxes.
-
-    Args:
-        settings: of the run.
-        data: in place of the path in ``[data]`` or of the Open-I folder.
-        experts: folder of the NIH boxes.
-
-    Raises:
-        TrainingDataError: ``experts`` is given beside ``[data]``.
-    """
-    if settings.data is None:
-        return default_source(data, experts)
-    if experts is not None:
-        raise TrainingDataError(
-            "--experts is for settings without [data]; write it as [[data.experts]] into the file"
-        )
-    return settings.data.model_copy(update={"path": data}) if data else settings.data
 
 
 class _Reporter:

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import assert_never
 
-from encoders.training.data import Collection, Study, clean, read_openi
+from encoders.training.config import TrainSettings
+from encoders.training.data import Collection, Study, TrainingDataError, clean, read_openi
 from encoders.training.nih_boxes import with_experts
 from encoders.training.sources.egd import read_egd
 from encoders.training.sources.marks import Reading, attach, read_own_marks
@@ -34,6 +35,28 @@ def default_source(openi: Path | None = None, nih_boxes: Path | None = None) -> 
     data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     boxes = NihBoxes(path=nih_boxes or data / "nih_boxes")
     return Openi(path=openi or data / "openi", experts=(boxes,))
+
+
+def source_of(
+    settings: TrainSettings, *, data: Path | None = None, experts: Path | None = None
+) -> StudySource:
+    """Where a run's studies are: as the settings say, or Open-I and the NIH boxes.
+
+    Args:
+        settings: of the run.
+        data: in place of the path in ``[data]`` or of the Open-I folder.
+        experts: folder of the NIH boxes.
+
+    Raises:
+        TrainingDataError: ``experts`` is given beside ``[data]``.
+    """
+    if settings.data is None:
+        return default_source(data, experts)
+    if experts is not None:
+        raise TrainingDataError(
+            "--experts is for settings without [data]; write it as [[data.experts]] into the file"
+        )
+    return settings.data.model_copy(update={"path": data}) if data else settings.data
 
 
 def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -> Collection:

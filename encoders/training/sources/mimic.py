@@ -74,7 +74,7 @@ def read_mimic(settings: Mimic) -> list[Study]:
 def _films(tables: Path, settings: Mimic) -> dict[str, _Films]:
     views = _views(tables)
     studies: dict[str, _Films] = {}
-    absent = 0
+    absent = other = 0
     for row in read_rows(find_table(tables, f"{TABLES}split.csv"), needed=(*_IDS, "split")):
         film, study, subject = (row.needed(key) for key in _IDS)
         split = _SPLITS.get(row.text("split"))
@@ -88,15 +88,18 @@ def _films(tables: Path, settings: Mimic) -> dict[str, _Films]:
         view = views.get(film, "")
         path = settings.path / _folder(subject, study) / f"{film}.{settings.suffix}"
         if view not in _FRONTAL + _LATERAL:
-            continue
-        if not path.exists():
+            other += 1
+        elif not path.exists():
             absent += 1
         elif view in _FRONTAL:
             known.frontals.append((_FRONTAL.index(view), path))
         else:
             known.laterals.append(path)
-    if absent:
-        _log.info("%d films of the table are not on the disk", absent)
+    _log.info(
+        "%d films of the table are not on the disk, %d are neither frontal nor lateral",
+        absent,
+        other,
+    )
     return studies
 
 

@@ -1,0 +1,52 @@
+"""What the tests of training data share: small films, tables, shards, studies."""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from encoders.training.data import Split, Study
+
+CLEAR, LARGE = "The lungs are clear.", "The heart is enlarged."
+
+
+def png(value: int = 90, side: int = 48) -> bytes:
+    pixels = np.tile(np.linspace(0, 120, side), (side, 1)) + value
+    stream = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_shard(path: Path, members: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def write_csv(path: Path, text: str) -> Path:
+    path.write_text(text.strip() + "\n", encoding="utf-8")
+    return path
+
+
+def jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def one_study(*films: str, number: int = 1, **changes: Any) -> Study:
+    facts: dict[str, Any] = {"split": Split.TRAIN, "text": f"Report {number}."} | changes
+    return Study(
+        study_id=f"s{number}",
+        patient_id=f"p{number}",
+        frontals=tuple(Path(film) for film in films),
+        laterals=(),
+        labels=frozenset(),
+        **facts,
+    )

@@ -1,0 +1,121 @@
+"""The picture of marks and heatmaps, and that docs/training.md says what the readers read."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.training.config import TrainSettings
+from encoders.training.heatmaps import Annotation, Boxes, Ellipses, Fixations, Mask
+from encoders.training.overlay import SIDE, main, overlay
+from encoders.training.sources.egd import read_egd
+from encoders.training.sources.marks import read_own_marks
+from encoders.training.sources.own import read_table
+from encoders.training.sources.settings import Egd, OwnMarks, Table
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("## Your own data")[1].split("\n## ")[0]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", SECTION, flags=re.DOTALL)
+
+
+def block(kind: str, first: str) -> str:
+    (found,) = [text for name, text in BLOCKS if name == kind and text.startswith(first)]
+    return found
+
+
+across = (np.arange(100) + 0.5) / 100
+DISC = (across[None] - 0.7) ** 2 + (across[:, None] - 0.3) ** 2 < 0.1**2
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Fixations(((0.7, 0.3, 0.4),)),
+        Boxes(((0.6, 0.2, 0.2, 0.2),)),
+        Ellipses(((0.7, 0.3, 0.1, 0.1),)),
+        Mask(DISC),
+    ],
+)
+def test_the_glow_and_the_line_are_at_the_mark(annotation: Annotation) -> None:
+    film = np.full((80, 60), 0.5, dtype=np.float32)
+    pixels = np.asarray(overlay(film, annotation)).astype(int)
+    assert pixels.shape == (SIDE, SIDE, 3)
+    warm = pixels[..., 0] - pixels[..., 2]
+    middle = pixels[int(0.3 * SIDE) - 2, int(0.7 * SIDE) + 2]
+    assert middle[0] - middle[2] > 60
+    assert abs(pixels[int(0.9 * SIDE), int(0.1 * SIDE)] - 128).max() <= 2
+    lines = np.argwhere(warm < -100) / SIDE
+    assert len(lines) > 10
+    assert lines.mean(0) == pytest.approx((0.3, 0.7), abs=0.02)
+
+
+def test_the_picture_of_the_docs_is_what_the_command_draws(tmp_path: Path) -> None:
+    committed = ROOT / "docs" / "images" / "heatmaps.png"
+    assert committed.stat().st_size < 150_000
+    assert "images/heatmaps.png" in SECTION
+    assert main([str(tmp_path / "drawn.png")]) == 0
+    one, two = (
+        np.asarray(Image.open(path).convert("RGB"), dtype=float)
+        for path in (committed, tmp_path / "drawn.png")
+    )
+    assert one.shape == two.shape
+    assert np.abs(one - two).mean() < 1  # another Pillow may choose other colours and letters
+
+
+def test_ones_own_expert_films_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for number in range(3):
+        name = f"{number}.png"
+        Image.new("L", (64, 48), 100 + number).save(tmp_path / name)
+        row = {"film": name, "study_id": number, "patient_id": number, "split": "train"}
+        lines.append(row | {"text": f"Film {number}.", "boxes": [[0.2, 0.2, 0.3, 0.3]]})
+    table = tmp_path / "own.jsonl"
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "x.toml").write_text(f'[data]\nkind = "table"\npath = "{table}"\n')
+    arguments = [str(tmp_path / "p.png"), "--config", str(tmp_path / "x.toml"), "--count", "2"]
+    assert main(arguments) == 0
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.width == 2 * SIDE + 4
+    table.write_text(json.dumps(lines[0] | {"boxes": []}) + "\n")
+    assert main(arguments) == 1
+    assert "names no expert film" in capsys.readouterr().err
+
+
+# --- docs/training.md, "Your own data"
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "toml"])
+def test_the_settings_of_the_page_are_settings(text: str) -> None:
+    assert TrainSettings.model_validate(tomllib.loads(text)).data is not None
+
+
+def test_the_tables_of_the_page_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(block("csv", "film,study_id"))
+    studies, _ = read_table(Table(path=tmp_path / "own.csv"))
+    assert [study.split for study in studies] == ["train", "val"]
+    (tmp_path / "marks.csv").write_text(block("csv", "film,kind"))
+    marks = list(read_own_marks(OwnMarks(path=tmp_path / "marks.csv")))
+    assert [type(mark.annotation) for mark in marks] == [Boxes, Fixations]
+    Image.fromarray(DISC).save(tmp_path / "c-mask.png")
+    (tmp_path / "marks.jsonl").write_text(block("jsonl", "{"))
+    marks = list(read_own_marks(OwnMarks(path=tmp_path / "marks.jsonl")))
+    assert [type(mark.annotation) for mark in marks] == [Ellipses, Boxes, Fixations, Mask]
+
+
+def test_the_gaze_of_the_page_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "fixations.csv").write_text(block("csv", "DICOM_ID"))
+    (tmp_path / "master_sheet.csv").write_text(
+        "dicom_id,image_left_pad,image_right_pad,image_top_pad,image_bottom_pad\n"
+        "<dicom_id>,420,420,0,0\n"
+    )
+    (reading,) = read_egd(Egd(path=tmp_path))
+    assert isinstance(reading.annotation, Fixations)
+    x = (1920 * 0.41 - 420) / (1920 - 840)
+    assert reading.annotation.points[0] == pytest.approx((x, 0.37, 0.32))

@@ -1,0 +1,202 @@
+"""One's own table of studies and of marks: what it may hold, and what is said of rubbish."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
+from PIL import Image
+
+from encoders.training.data import Split, Study, TrainingDataError, clean
+from encoders.training.heatmaps import Boxes, Ellipses, Fixations, Mask, render
+from encoders.training.sources.load import load_collection
+from encoders.training.sources.marks import Reading, attach, read_own_marks
+from encoders.training.sources.own import read_table, split_of
+from encoders.training.sources.settings import (
+    OwnMarks,
+    Table,
+)
+
+# --- one's own table
+
+TABLE = """
+film,study_id,patient_id,view,split,findings,impression,labels
+a.png,1,p1,frontal,train,The lungs are clear.,,normal; clear
+b.png,1,p1,lateral,train,,,
+c.png,2,p2,,val,,The heart is enlarged.,Cardiomegaly
+"""
+LINES = [
+    {"film": "a.png", "study_id": 1, "patient_id": "p1", "split": "train", "labels": ["normal"]},
+    {"film": "c.png", "study_id": 2, "patient_id": "p2", "split": "val", "text": LARGE},
+]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
+    text = TABLE.replace("; clear", "").replace(",", separator)
+    (one, two), readings = read_table(Table(path=write_csv(tmp_path / "own.csv", text)))
+    assert one == Study(
+        "1",
+        "p1",
+        (tmp_path / "a.png",),
+        (tmp_path / "b.png",),
+        CLEAR,
+        frozenset({"normal"}),
+        Split.TRAIN,
+    )
+    assert (two.text, two.split, readings) == (LARGE, Split.VAL, [])
+
+
+def test_json_lines_may_hold_whole_reports_and_marks(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    marks = {
+        "boxes": [[0.1, 0.2, 0.3, 0.4]],
+        "ellipses": [[0.1, 0.2, 0.2, 0.4]],
+        "fixations": [[0.5, 0.5, 0.3]],
+        "mask": "mask.png",
+    }
+    report = f"INDICATION: cough.\nFINDINGS: {CLEAR}\nIMPRESSION: Normal."
+    lines = [LINES[0] | marks | {"text": report}, LINES[1]]
+    table = Table(path=jsonl(tmp_path / "own.jsonl", lines))
+    collection = load_collection(table, cache=tmp_path)
+    assert collection.train[0].text == f"{CLEAR}\nNormal."
+    boxes, ellipses, gaze, mask = (film.annotation for film in collection.experts)
+    assert boxes == Boxes(((0.1, 0.2, 0.3, 0.4),))
+    assert isinstance(ellipses, Ellipses)
+    assert ellipses.ellipses[0] == pytest.approx((0.2, 0.4, 0.1, 0.2))
+    assert gaze == Fixations(((0.5, 0.5, 0.3),))
+    assert isinstance(mask, Mask)
+    assert render(mask, height=40, width=40).argmax(1).tolist() == list(range(40))
+
+
+@given(share=st.floats(0.05, 0.95), patients=st.lists(st.text(min_size=1), max_size=40))
+def test_the_split_of_a_patient_is_the_patients_own(share: float, patients: list[str]) -> None:
+    together = {name: split_of(name, val_share=share) for name in patients}
+    assert all(split_of(name, val_share=share) is split for name, split in together.items())
+    larger = {name for name in patients if split_of(name, val_share=0.96) is Split.VAL}
+    assert {name for name, split in together.items() if split is Split.VAL} <= larger
+
+
+def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> None:
+    drawn = [split_of(f"patient {number}", val_share=0.1) for number in range(3000)]
+    assert drawn.count(Split.VAL) / 3000 == pytest.approx(0.1, abs=0.02)  # 3.6 standard errors
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("d.png,4,,,,x,,", r"own.csv line 5: patient_id is empty; .*repeat its study_id"),
+        (",4,p4,,,x,,", r"line 5: film is empty"),
+        ("d.png,,p4,,,x,,", r"line 5: study_id is empty"),
+        ("a.png,4,p4,,,x,,", r"line 5: film a.png stands at .*own.csv line 2 already"),
+        ("d.png,4,p4,oblique,,x,,", r"line 5: view is 'oblique', not frontal or lateral"),
+        ("d.png,4,p4,,dev,x,,", r"line 5: split is 'dev', not train, val or test"),
+        (
+            "d.png,1,p9,,train,,,",
+            r"line 5: another patient_id than .* line 2, which is of the same",
+        ),
+        ("d.png,1,p1,,val,,,", r"line 5: another split than"),
+        ("d.png,1,p1,,train,Other.,,", r"line 5: another report than"),
+        ("d.png,4", r"line 5: 2 cells where the header has 8"),
+        ('"d.png,4', r"line 5: unexpected end of data; correct the row"),
+    ],
+)
+def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: str) -> None:
+    path = write_csv(tmp_path / "own.csv", TABLE.strip() + "\n" + row)
+    with pytest.raises(TrainingDataError, match=message):
+        read_table(Table(path=path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("own.csv", b"film,study_id\na,b\n", r"own.csv line 1 has no column patient_id; it has"),
+        ("own.csv", b"", r"line 1 has no column film, study_id, patient_id; it has none"),
+        ("own.csv", b"film,study_id,patient_id,text\na,b,c,\xff\n", "not UTF-8"),
+        ("own.xlsx", b"PK", "give a .csv or .jsonl file"),
+        ("own.jsonl", b"[1]\n", r"line 1: list, not an object"),
+        ("own.jsonl", b"{\n", r"line 1: not JSON"),
+        ("own.jsonl", b'{"film": "a"}\n', r"line 1 has no column study_id, patient_id"),
+        ("own.csv.gz", b"film", "cannot read"),
+    ],
+)
+def test_a_rubbish_table_is_explained(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainingDataError, match=message):
+        read_table(Table(path=tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        ({"boxes": [[10, 20, 100, 100]]}, r"line 1: .*lies beyond the film; places are fractions"),
+        ({"boxes": [[0.1, 0.1, 0, 0.1]]}, r"no left, top, width and height above 0"),
+        ({"boxes": [0.1, 0.1, 0.2, 0.1]}, r"boxes is no list of lists"),
+        ({"ellipses": [[0.1, 0.1, "w", 0.1]]}, r"ellipses is 'w', not a finite number"),
+        ({"fixations": [[0.5, 0.5, 0]]}, r"no x, y and seconds above 0"),
+        ({"fixations": [[700, 900, 0.2]]}, r"lies far beyond the film; places are fractions"),
+        ({"fixations": [[0.5, 0.5]]}, r"no x, y and seconds above 0"),
+        ({"mask": "absent.png"}, r"line 1: mask absent.png: .*give a PNG, white where marked"),
+    ],
+)
+def test_a_rubbish_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
+    path = jsonl(tmp_path / "own.jsonl", [LINES[0] | marks])
+    with pytest.raises(TrainingDataError, match=message):
+        read_table(Table(path=path))
+
+
+# --- marks in a table of their own
+
+
+def test_marks_in_a_csv_are_gathered_by_film(tmp_path: Path) -> None:
+    path = write_csv(
+        tmp_path / "marks.csv",
+        """
+film,kind,x,y,width,height,seconds
+a.png,box,0.1,0.2,0.3,0.4,
+b.png,fixation,0.5,0.5,,,0.2
+a.png,Box,0.5,0.5,0.1,0.1,
+b.png,fixation,0.6,0.5,,,0.4
+""",
+    )
+    first, second = read_own_marks(OwnMarks(path=path, sigma=0.1))
+    assert first.film == str(tmp_path / "a.png")
+    assert first.annotation == Boxes(((0.1, 0.2, 0.3, 0.4), (0.5, 0.5, 0.1, 0.1)))
+    assert second.annotation == Fixations(((0.5, 0.5, 0.2), (0.6, 0.5, 0.4)), sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.png,arrow,0,0,1,1,", r"line 2: kind is 'arrow', not box, ellipse or fixation"),
+        ("a.png,box,0,0,,1,", r"line 2: width is '', not a finite number"),
+        ("a.png,fixation,0.2,0.3,,,-1", r"line 2: .*seconds above 0"),
+    ],
+)
+def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
+    path = write_csv(tmp_path / "m.csv", "film,kind,x,y,width,height,seconds\n" + row)
+    with pytest.raises(TrainingDataError, match=message):
+        list(read_own_marks(OwnMarks(path=path)))
+
+
+def test_a_line_without_any_mark_is_named(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "m.jsonl", [{"film": "a.png", "boxes": []}])
+    with pytest.raises(TrainingDataError, match=r"m.jsonl line 1: has none of boxes"):
+        list(read_own_marks(OwnMarks(path=path)))
+
+
+def test_a_reading_finds_its_film_by_path_or_by_an_only_name() -> None:
+    collection = clean([one_study("x/1.2.840.dcm"), one_study("y/b.png", "z/b.png", number=2)])
+    box = Boxes(((0.1, 0.1, 0.1, 0.1),))
+    names = ("1.2.840.dcm", "1.2.840", "elsewhere/1.2.840.dcm", "z/b.png")
+    joined = attach(collection, [Reading(name, box, "line 1") for name in names])
+    assert [str(film.film) for film in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
+    with pytest.raises(TrainingDataError, match=r"line 7: 2 films are called b.png; name the film"):
+        attach(collection, [Reading("b.png", box, "line 7")])
+    with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):
+        attach(collection, [Reading("c", box, "line 1"), Reading("d", box, "line 2")])
