@@ -23,8 +23,9 @@ STEPS = {
     "llm": (LLM, SERVER, ["--no-deps"], 2.6, "the vLLM server"),
     "dev": (APP, "requirements-dev.txt", [], 0.3, "tests and checks"),
 }
-# program: Debian package, for the browser tests and the second DICOM reader
-PROGRAMS = {"chromium": "chromium", "dcm2pnm": "dcmtk"}
+# program: Debian package, for tests of the page, the DICOM reader and the hospital's network
+PROGRAMS = {"chromium": "chromium", "dcm2pnm": "dcmtk", "Orthanc": "orthanc-dicomweb"}
+WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers are there
 
 
 def main(steps):
@@ -86,7 +87,9 @@ def pip(environment, arguments):
 
 def install_programs():
     """System packages where we may install them; else they are named."""
-    missing = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    missing = [
+        package for program, package in PROGRAMS.items() if not shutil.which(program, path=WHERE)
+    ]
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:

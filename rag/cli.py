@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eval.cli import app as eval_app
-from rag import cli_audit, cli_batch, cli_deid, cli_index, cli_train
+from rag import cli_audit, cli_batch, cli_deid, cli_hospital, cli_index, cli_train
 from rag.errors import CxrRagError, SettingsError
 from rag.schema import NOTICE
 
@@ -39,6 +39,8 @@ app.command()(cli_batch.batch)
 app.command()(cli_train.train)
 app.command()(cli_train.embed)
 app.command()(cli_deid.deid)
+app.add_typer(cli_hospital.app, name="dicomweb")
+app.command()(cli_hospital.receive)
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 Films = Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")]

@@ -1,0 +1,10 @@
+"""Why something did not come from, or go to, the hospital's network."""
+
+from rag.errors import CxrRagError
+
+
+class HospitalError(CxrRagError):
+    """The other side refused, is not there, or sent what cannot be taken.
+
+    The message holds no identifier: neither a header's value nor a UID.
+    """

@@ -1,0 +1,136 @@
+"""Where films from the network are put: a folder a study, a file a film, names of our own.
+
+Owns the names and the writing. A name is a digest of the UID it stands for, never a text from the
+wire, so that no sender chooses a path, and a film that is sent twice is one file. A file is whole
+or not there. Files and folders are for their owner alone (0600, 0700).
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from encoders.film import ImageReadError
+from encoders.film_facts import FilmFormat, read_facts
+from rag.batch.grouping import pseudonym
+from rag.disk import flush
+from rag.hospital.errors import HospitalError
+
+FILM_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
+    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
+    "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
+    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture, and its multi-frame kinds
+    "1.2.840.10008.5.1.4.1.1.7.1",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+    "1.2.840.10008.5.1.4.1.1.7.4",
+)
+"""SOP classes that a chest film can be (PS3.4 B.5); nothing else is fetched or received."""
+
+KEEP_FREE = 256 * 1024 * 1024
+"""Bytes of the disk that are left alone: whoever shares it must still be able to write."""
+
+_PART = ".part"
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+class Landing:
+    """Puts films into a folder.
+
+    Args:
+        folder: made if it is not there.
+        keep_free: bytes that stay free on its disk.
+    """
+
+    def __init__(self, folder: Path, *, keep_free: int = KEEP_FREE) -> None:
+        self.folder = folder
+        self._keep_free = keep_free
+
+    def open(self) -> None:
+        """Make the folder, and take away what an earlier kill left half written.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in self.folder.glob(f"*/.*{_PART}"):
+            part.unlink(missing_ok=True)
+
+    def put(self, data: bytes, *, instance_uid: str, study_uid: str = "") -> Path:
+        """Write a film; one that is there already is left as it is.
+
+        Args:
+            data: a DICOM file.
+            instance_uid: SOPInstanceUID that was announced.
+            study_uid: StudyInstanceUID that was asked for; empty takes the film's own.
+
+        Returns:
+            Its path, which holds nothing of the film's header.
+
+        Raises:
+            HospitalError: this is no DICOM file with a study, or one of another study.
+            OSError: the disk is full, or refuses; nothing is left of the film.
+        """
+        study = study_of(data)
+        if study_uid and study != study_uid:
+            raise HospitalError("the film is of another study than the one that was asked for")
+        path = self.folder / pseudonym(study) / f"{_digest(instance_uid)}.dcm"
+        if path.exists():
+            return path
+        if shutil.disk_usage(self.folder).free < len(data) + self._keep_free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _write(path, data)
+        return path
+
+
+def check_uid(uid: str) -> str:
+    """The UID, if it is one (PS3.5 9.1).
+
+    Raises:
+        HospitalError: it holds something else than digits and dots, or too much.
+    """
+    if not _UID.fullmatch(uid):
+        raise HospitalError(
+            "this is no UID: it has up to 64 digits and dots, as StudyInstanceUID (0020,000D)"
+        )
+    return uid
+
+
+def study_of(data: bytes) -> str:
+    """StudyInstanceUID of a DICOM file.
+
+    Raises:
+        HospitalError: it is none, or has none.
+    """
+    try:
+        facts = read_facts(data)
+    except ImageReadError as error:
+        raise HospitalError(f"what was sent cannot be read: {error.reason.value}") from None
+    if facts.format is not FilmFormat.DICOM or not facts.study_uid:
+        raise HospitalError("what was sent is no DICOM file with a StudyInstanceUID (0020,000D)")
+    return facts.study_uid
+
+
+def _digest(instance_uid: str) -> str:
+    return hashlib.sha256(f"cxr-rag film {instance_uid}".encode()).hexdigest()[:20]
+
+
+def _write(path: Path, data: bytes) -> None:
+    """In one step. The name beside is new each time: two senders may send the same film."""
+    beside = path.with_name(f".{secrets.token_hex(8)}{_PART}")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    flush(path.parent)

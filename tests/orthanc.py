@@ -1,0 +1,106 @@
+"""A real Orthanc of Debian for tests: DICOM, REST and DICOMweb on free ports of this machine."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+PROGRAM = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+PLUGIN = next(Path("/usr").glob("*/orthanc/libOrthancDicomWeb.so*"), None) or next(
+    Path("/usr/share/orthanc/plugins").glob("libOrthancDicomWeb.so*"), None
+)
+needs_orthanc = pytest.mark.skipif(
+    PROGRAM is None or PLUGIN is None,
+    reason="no real DICOM server: Orthanc (Debian package orthanc-dicomweb) is not installed",
+)
+OUR_TITLE = "CXRRAG"
+
+
+@dataclass(frozen=True, slots=True)
+class Orthanc:
+    """One that runs.
+
+    Attributes:
+        title: its AE title.
+        rest, dicom: its ports.
+        ours: the port that it sends to as ``cxr``; there it calls `OUR_TITLE`.
+    """
+
+    rest: int
+    dicom: int
+    ours: int
+    title: str = "ORTHANC"
+
+    @property
+    def dicomweb(self) -> str:
+        return f"http://127.0.0.1:{self.rest}/dicom-web"
+
+    def ask(self, path: str, body: Any = None) -> requests.Response:
+        """A GET of its REST interface, or with a body a POST."""
+        url = f"http://127.0.0.1:{self.rest}{path}"
+        if body is None:
+            return requests.get(url, timeout=30)
+        if isinstance(body, bytes):
+            return requests.post(url, data=body, timeout=30)
+        return requests.post(url, json=body, timeout=30)
+
+    def take(self, film: bytes) -> str:
+        """Put an instance into it; its own name of it."""
+        answer = self.ask("/instances", film)
+        answer.raise_for_status()
+        return str(answer.json()["ID"])
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def running_orthanc(folder: Path) -> Iterator[Orthanc]:
+    server = Orthanc(free_port(), free_port(), free_port())
+    settings = {
+        "Name": "tests",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "HttpPort": server.rest,
+        "DicomPort": server.dicom,
+        "DicomAet": server.title,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomScuTimeout": 10,
+        "DicomModalities": {"cxr": [OUR_TITLE, "127.0.0.1", server.ours]},
+        "Plugins": [str(PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    path = folder / "orthanc.json"
+    path.write_text(json.dumps(settings))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen([str(PROGRAM), str(path)], stdout=log, stderr=log)
+    try:
+        _wait(server, process, folder / "orthanc.log")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait(server: Orthanc, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if server.ask("/dicom-web/studies").ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise AssertionError(f"Orthanc did not start: {log.read_text()[-2000:]}")
