@@ -1,11 +1,13 @@
 """One's own table of studies and of marks: what it may hold, and what is said of rubbish."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
 from PIL import Image
@@ -148,6 +150,50 @@ def test_a_rubbish_mark_is_named(tmp_path: Path, marks: dict[str, Any], message:
     path = jsonl(tmp_path / "own.jsonl", [LINES[0] | marks])
     with pytest.raises(TrainingDataError, match=message):
         read_table(Table(path=path))
+
+
+CELL = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.one_of(st.floats(), st.text(max_size=3), st.lists(st.floats(), max_size=5))),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {"film": CELL, "study_id": CELL, "patient_id": CELL},
+            optional=dict.fromkeys(
+                ("view", "split", "text", "labels", "boxes", "ellipses", "fixations"), CELL
+            ),
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = jsonl(Path(folder) / "own.jsonl", rows)
+        try:
+            studies, _ = read_table(Table(path=path))
+        except TrainingDataError as error:
+            assert "own.jsonl line" in str(error)
+        else:
+            assert len(studies) <= len(rows)
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=200), suffix=st.sampled_from([".csv", ".jsonl", ".csv.gz"]))
+def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"own{suffix}"
+        header = b"" if suffix == ".csv.gz" else b"film,study_id,patient_id\n"
+        path.write_bytes(header + content)
+        with contextlib.suppress(TrainingDataError):
+            read_table(Table(path=path))
 
 
 # --- marks in a table of their own

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from encoders.image_io import ImageReadError, read_image
@@ -61,7 +62,10 @@ def load_films(
     key = hashlib.sha256(f"{LAYOUT} {side}\n{names}".encode()).hexdigest()[:16]
     target = cache / f"films-{key}.npy"
     if not target.exists():
-        _write(paths, side=side, target=target, on_film=on_film or _Log())
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):  # of several ranks one decodes, the rest wait
+            if not target.exists():
+                _write(paths, side=side, target=target, on_film=on_film or _Log())
     films: Films = np.load(target, mmap_mode="r")
     return films
 
@@ -69,11 +73,7 @@ def load_films(
 def _write(
     paths: Sequence[Path], *, side: int, target: Path, on_film: Callable[[int, int], None]
 ) -> None:
-    """Decode beside the target and rename: a cut leaves no half file under the right name.
-
-    Several processes may do it at once: they write the same bytes to the same places.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Decode beside the target and rename: a cut leaves no half file under the right name."""
     beside, note = target.with_name(f".{target.name}"), target.with_suffix(".done")
     films, done = _open_half(beside, note, shape=(len(paths), side, side))
     failed: list[str] = []
@@ -101,8 +101,7 @@ def _write(
             f"the data. The first:\n{shown}"
         )
     films.flush()
-    if beside.exists():  # else another process was faster
-        beside.replace(target)
+    beside.replace(target)
     note.unlink(missing_ok=True)
 
 

@@ -5,11 +5,12 @@ and the unpacking of films: a shard is unpacked once into the cache, because fil
 another order there.
 """
 
-import os
 import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
 
 from encoders.training.data import Study, TrainingDataError
 from encoders.training.sources.marks import Reading
@@ -71,24 +72,26 @@ def _unpacked(shard: Path, cache: Path) -> Path:
     try:
         state = shard.stat()
         folder = cache / f"shard-{shard.stem}-{state.st_size}-{state.st_mtime_ns}"
-        if folder.is_dir():
-            return folder
-        beside = folder.with_name(f".{folder.name}-{os.getpid()}")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        with tarfile.open(shard, "r") as archive:
-            for member in archive:
-                if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
-                    _write(archive, member, beside, shard)
-        if folder.is_dir():  # another process was faster
-            shutil.rmtree(beside)
-        else:
-            beside.replace(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{folder.name}.lock"):  # of several ranks one unpacks
+            if not folder.is_dir():
+                beside = folder.with_name(f".{folder.name}")
+                shutil.rmtree(beside, ignore_errors=True)
+                _unpack(shard, beside)
+                beside.replace(folder)
     except tarfile.TarError as error:
         raise TrainingDataError(f"{shard} is no whole .tar ({error}); fetch it again") from error
     except OSError as error:
         raise TrainingDataError(f"cannot unpack {shard}: {error.strerror or error}") from error
     return folder
+
+
+def _unpack(shard: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    with tarfile.open(shard, "r") as archive:
+        for member in archive:
+            if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
+                _write(archive, member, folder, shard)
 
 
 def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, shard: Path) -> None:

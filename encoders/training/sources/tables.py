@@ -69,7 +69,7 @@ class Row:
         """
         try:
             number = float(value) if isinstance(value, str | int | float) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if isinstance(value, bool) or not math.isfinite(number):
             raise self.error(f"{name} is {str(value)[:40]!r}, not a finite number")
