@@ -1,55 +1,49 @@
-"""How fast films are encoded: the bare forward of the image tower, other ways to run it, a folder.
+"""How fast films are encoded: what ships, other ways to run the image side, a whole folder.
 
-    pip install onnx openvino        # what is absent is named and left out
-    python benchmarks/encode.py [--films 24] [--rounds 15] [--threads 1] [--folder FILMS]
+    python benchmarks/encode.py [--films 40] [--rounds 15] [--threads 2] [--folder FILMS]
+    python benchmarks/encode.py --openi DATA/openi      # what ships against eager, film by film
 
 Every way is timed once in each round, in turn, so that whatever else the machine does falls on all
-of them; a ratio is the median over rounds, with the 10th and 90th percentile. Films are phantoms
-unless ``--folder`` names others.
+of them. A ratio is the median over rounds of the ratio within a round, with the 95 % interval of a
+bootstrap over rounds (seed 0). Films are phantoms of 1024 x 1024 unless ``--folder`` names others.
+OpenVINO is timed where it is installed.
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from encoders.base import CxrImage
 from encoders.eclip import EclipEncoder, load_encoder
-from encoders.eclip.model import EclipModel
+from encoders.eclip.runtime import ImageSide, in_torch
+from encoders.eclip.weights import GRAPH, SHIPPED
+from encoders.embed_files import embed_files
 from encoders.image_io import read_image
 from encoders.phantom import write_phantom_dicom
 
-Forward = Callable[[Tensor], Tensor]
-
-
-class Tower(torch.nn.Module):
-    """A film to its vector, as exporters want it."""
-
-    def __init__(self, model: EclipModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        return self.model.encode_image(pixels)
+EAGER, SHIPS = "eager float32", "what ships"
+Seconds = dict[str, list[float]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--films", type=int, default=24)
+    parser.add_argument("--films", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--openi", type=Path, default=None)
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    encoder = load_encoder()
+    if chosen.openi:
+        print_agreement(chosen.openi, threads=chosen.threads)
+        return
     with tempfile.TemporaryDirectory() as folder:
         if chosen.folder:
             paths = sorted(p for p in chosen.folder.rglob("*") if p.is_file())[: chosen.films]
@@ -57,107 +51,159 @@ def main() -> None:
             paths = [Path(folder) / f"{seed}.dcm" for seed in range(chosen.films)]
             for seed, path in enumerate(paths):
                 write_phantom_dicom(path, seed=seed, size=1024)
-        measure(encoder, paths, rounds=chosen.rounds, threads=chosen.threads)
+        print_speed(paths, rounds=chosen.rounds, threads=chosen.threads)
 
 
-def measure(encoder: EclipEncoder, paths: Sequence[Path], *, rounds: int, threads: int) -> None:
-    model, transform = encoder._model, encoder._transform  # the bare tower
+def print_speed(paths: Sequence[Path], *, rounds: int, threads: int) -> None:
+    """One film at a time on one thread, then a folder on some."""
+    encoder = load_encoder()
+    transform = encoder._transform
     films = [transform(read_image(path)).unsqueeze(0) for path in paths]
-    ways = {"eager float32 (ships)": eager(model), **other_ways(model, films[0], threads=threads)}
-    runs: dict[str, Callable[[], Any]] = {
-        name: lambda forward=forward: [forward(film) for film in films]
-        for name, forward in ways.items()
-    }
-    runs["folder: read, prepare, encode"] = lambda: encode_folder(encoder, paths)
-    exact = torch.cat(runs["eager float32 (ships)"]())
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append((time.perf_counter() - started) / len(paths))
-    print(f"n = {len(paths)} films, {rounds} rounds, {threads} thread(s)\n")
-    print("| way | ms a film | times as fast as eager, median (p10 to p90) | lowest cosine |")
+    forwards = {EAGER: in_torch(encoder._model), SHIPS: encoder._image_side, **other_ways(encoder)}
+    print(f"n = {len(paths)} films, {rounds} rounds, one thread\n")
+    torch.set_num_threads(1)
+    taken = timed({name: each(run, films) for name, run in forwards.items()}, rounds)
+    exact = [forwards[EAGER](film)[0] for film in films]
+    print("| way | ms a film | times as fast as eager (95 % interval) | largest cosine distance |")
     print("|---|---|---|---|")
-    for name, taken in seconds.items():
-        ratios = [
-            base / own for base, own in zip(seconds["eager float32 (ships)"], taken, strict=True)
-        ]
-        tenths = statistics.quantiles(ratios, n=10)
-        cosine = "-"
-        if name in ways:
-            cosine = f"{float((torch.cat(runs[name]()) * exact).sum(1).min()):.4f}"
-        print(
-            f"| {name} | {1000 * statistics.median(taken):.1f} | {statistics.median(ratios):.2f} "
-            f"({tenths[0]:.2f} to {tenths[-1]:.2f}) | {cosine} |"
-        )
+    for name, run in forwards.items():
+        pairs = zip(films, exact, strict=True)
+        distance = max(1 - float((run(film)[0] * vector).sum()) for film, vector in pairs)
+        print(f"| {name} | {per_film(taken, name, paths)} | {ratio(taken, EAGER, name)} ", end="")
+        print(f"| {max(distance, 0):.1e} |")
+    print_folder(encoder, paths, films, rounds=rounds, threads=threads)
 
 
-def encode_folder(encoder: EclipEncoder, paths: Sequence[Path]) -> int:
-    """As a batch does: one thread reads the next film while another encodes."""
+def print_folder(
+    encoder: EclipEncoder,
+    paths: Sequence[Path],
+    films: Sequence[torch.Tensor],
+    *,
+    rounds: int,
+    threads: int,
+) -> None:
+    """What `cxr-rag embed` does against the forward alone, which was handed prepared films."""
+    forward, pool = encoder._image_side, ThreadPoolExecutor(threads)
+    alone, together = "forward, 1 thread", f"forward, {threads} threads"
+    read, prepare, folder = "read", "prepare", f"folder, {threads} threads"
+    images = [read_image(path) for path in paths]
+    with tempfile.TemporaryDirectory() as out:
+        named = [(path.name, path) for path in paths]
+        runs: dict[str, Callable[[], Any]] = {
+            read: each(read_image, paths),
+            prepare: each(encoder._transform, images),
+            alone: each(forward, films),
+            together: lambda: list(pool.map(forward, films)),
+            folder: lambda: embed_files(
+                named, encoder=encoder, out=Path(out) / "v", threads=threads
+            ),
+        }
+        taken = timed(runs, rounds)
+    print("\n| step | ms a film |\n|---|---|")
+    for name in runs:
+        print(f"| {name} | {per_film(taken, name, paths)} |")
+    all_steps, forward_alone = (
+        sum(statistics.median(taken[name]) for name in names)
+        for names in ((read, prepare, alone), (alone,))
+    )
+    print(f"\n{folder}, against {alone}: {ratio(taken, alone, folder)}")
+    print(f"{folder}, against {together}: {ratio(taken, together, folder)}")
+    print(
+        f"where reading takes the same processors, at most: {forward_alone / all_steps:.2f} "
+        "(forward / (read + prepare + forward))"
+    )
 
-    def read(path: Path) -> CxrImage:
-        return read_image(path)
 
-    with ThreadPoolExecutor(2) as readers:
-        return sum(len(encoder.embed_images([film])) for film in readers.map(read, paths))
+def print_agreement(openi: Path, *, threads: int) -> None:
+    """Vectors of the val films both ways, and which train reports are their nearest five."""
+    studies = [json.loads(line) for line in (openi / "studies.jsonl").read_text().splitlines()]
+    films = [(s["id"], film) for s in studies if s["split"] == "val" for film in frontal(s)]
+    texts = [report(study) for study in studies if study["split"] == "train" and report(study)]
+    rows = {}
+    for backend in ("torch", "auto"):
+        encoder = load_encoder(backend=backend)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "v.npy"
+            named = [(name, openi / film) for name, film in films]
+            done = embed_files(named, encoder=encoder, out=out, threads=threads)
+            rows[backend] = np.load(out).astype(np.float64)
+    reports = encoder.embed_texts(texts).astype(np.float64)
+    eager, ships = rows["torch"], rows["auto"]
+    distances = 1 - (eager * ships).sum(1) / np.linalg.norm(eager, axis=1) / np.linalg.norm(
+        ships, axis=1
+    )
+    five = [
+        np.argsort(-(films @ reports.T), axis=1, kind="stable")[:, :5] for films in (eager, ships)
+    ]
+    print(f"{done.count} val films, {done.failed} unreadable, {len(texts)} train reports")
+    print(f"cosine distance: largest {distances.max():.1e}, median {np.median(distances):.1e}")
+    print(f"films whose nearest five differ: {(five[0] != five[1]).any(1).sum()}", end=" ")
+    different = [set(a) != set(b) for a, b in zip(*five, strict=True)]
+    print(f"(in members, not in order alone: {sum(different)})")
 
 
-def eager(model: EclipModel) -> Forward:
+def frontal(study: dict[str, Any]) -> list[str]:
+    return [study["frontal"][0]] if study["frontal"] else []
+
+
+def report(study: dict[str, Any]) -> str:
+    return f"{study['findings'] or ''} {study['impression'] or ''}".strip()
+
+
+def each(work: Callable[[Any], Any], items: Sequence[Any]) -> Callable[[], Any]:
+    return lambda: [work(item) for item in items]
+
+
+def timed(runs: dict[str, Callable[[], Any]], rounds: int) -> Seconds:
+    """Seconds of every run in every round; the order is turned by one each round."""
+    taken: Seconds = {name: [] for name in runs}
+    names = list(runs)
+    for run in runs.values():
+        run()  # warm
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            started = time.perf_counter()
+            runs[name]()
+            taken[name].append(time.perf_counter() - started)
+    return taken
+
+
+def per_film(taken: Seconds, name: str, paths: Sequence[Path]) -> str:
+    return f"{1000 * statistics.median(taken[name]) / len(paths):.2f}"
+
+
+def ratio(taken: Seconds, base: str, name: str) -> str:
+    """How many times as fast as the base."""
+    pairs = np.array(taken[base]) / np.array(taken[name])
+    rng = np.random.default_rng(0)
+    drawn = np.median(rng.choice(pairs, (2000, len(pairs))), axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{np.median(pairs):.2f} ({low:.2f} to {high:.2f})"
+
+
+def other_ways(encoder: EclipEncoder) -> dict[str, ImageSide]:
+    """Ways that do not ship."""
+    model = encoder._model
+
     @torch.inference_mode()
-    def forward(pixels: Tensor) -> Tensor:
-        return model.encode_image(pixels)
-
-    return forward
-
-
-def other_ways(model: EclipModel, film: Tensor, *, threads: int) -> dict[str, Forward]:
-    """bfloat16, ONNX Runtime, OpenVINO; what is not installed is said."""
-    ways: dict[str, Forward] = {}
-
-    @torch.inference_mode()
-    def bfloat16(pixels: Tensor) -> Tensor:
+    def bfloat16(pixels: torch.Tensor) -> Any:
         with torch.autocast("cpu", torch.bfloat16):
-            return model.encode_image(pixels).float()
+            features = model.image_features(pixels)
+            return model.project_image(features).float().numpy(), features.float().numpy()
 
-    ways["eager bfloat16"] = bfloat16
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tower.onnx"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the exporter is old, and says so
-                torch.onnx.export(
-                    Tower(model).eval(), (film,), path, dynamo=False, opset_version=17
-                )
-        except Exception as error:  # noqa: BLE001 - `onnx` missing has a class of torch's own
-            print(f"left out: ONNX Runtime and OpenVINO ({error})")
-            return ways
-        ways["ONNX Runtime float32"] = onnx_runtime(path, threads=threads)
-        try:
-            import openvino  # noqa: PLC0415 - may be missing
-        except ModuleNotFoundError as error:
-            print(f"left out: OpenVINO ({error})")
-            return ways
-        for precision in ("f32", "bf16"):
-            compiled = openvino.Core().compile_model(
-                path,
-                "CPU",
-                {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision},
-            )
-            ways[f"OpenVINO {precision}"] = lambda pixels, compiled=compiled: torch.from_numpy(
-                compiled(pixels.numpy())[0].copy()
-            )
+    ways: dict[str, ImageSide] = {"eager bfloat16": bfloat16}
+    try:
+        import openvino  # noqa: PLC0415 - may be missing
+    except ModuleNotFoundError:
+        return ways
+    for precision in ("f32", "bf16"):
+        hints = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
+        compiled = openvino.Core().compile_model(SHIPPED / GRAPH, "CPU", hints)
+        ways[f"OpenVINO {precision}"] = lambda pixels, compiled=compiled: tuple(
+            compiled(pixels.numpy()).values()
+        )
     return ways
-
-
-def onnx_runtime(path: Path, *, threads: int) -> Forward:
-    import onnxruntime  # noqa: PLC0415 - heavy
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: torch.from_numpy(session.run(None, {name: pixels.numpy()})[0])
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class EfficientNetLite(nn.Module):
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
         self.stem = nn.Sequential(*_conv_unit(3, 32, kernel=3, stride=2))
         self.blocks = nn.Sequential(
-            *(_Bottleneck(shape, drop_path=rate) for shape, rate in zip(shapes, rates, strict=True))
+            *(Bottleneck(shape, drop_path=rate) for shape, rate in zip(shapes, rates, strict=True))
         )
         self.head = nn.Sequential(*_conv_unit(shapes[-1][-1], self.width, kernel=1))
 
@@ -57,7 +57,9 @@ class EfficientNetLite(nn.Module):
         return features.mean((-2, -1))
 
 
-class _Bottleneck(nn.Module):
+class Bottleneck(nn.Module):
+    """Widen, convolve each channel, narrow; with a way past where shapes allow."""
+
     def __init__(self, shape: _Shape, *, drop_path: float) -> None:
         super().__init__()
         kernel, stride, expansion, inputs, outputs = shape
@@ -69,6 +71,7 @@ class _Bottleneck(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Films float32 [N, C, H, W] to [N, C', H / stride, W / stride]."""
         branch: Tensor = self.body(pixels)
         if not self.residual:
             return branch

@@ -28,7 +28,7 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
     from encoders.parts import EncoderError  # noqa: PLC0415 - torch takes seconds
 
     try:
-        return load(settings.encoder)
+        return load(settings.encoder, backend=settings.encoder_backend)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 

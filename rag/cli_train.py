@@ -53,12 +53,14 @@ def embed(
     except BatchUsageError as error:
         typer.secho(f"cxr-rag: {error}", err=True, fg="red")
         sys.exit(EXIT_USAGE)
-    encoder = load_encoder(load_settings(config))
+    settings = load_settings(config)
+    encoder = load_encoder(settings)
     with typer.progressbar(length=len(films), label="films", file=sys.stderr) as bar:
         done = embed_files(
             ((film.name, film.path) for film in films),
             encoder=encoder,
             out=out,
+            threads=settings.batch.readers,
             on_film=lambda: bar.update(1),
         )
     typer.echo(f"{done.count} films by {encoder.encoder_id}, {done.failed} failed")

@@ -87,6 +87,11 @@ class RetrievalSettings(_Section):
         cover_expected: fetch a report for an expected finding that none of the nearest states.
         drop: leave out what is less similar than the nearest by more than this; None: keep all k.
         relevance: below 1, unlike reports are preferred (maximal marginal relevance).
+        unit: "report" compares a film with whole reports, "sentence" with their sentences (a report
+            is as near as its three nearest); `cxr-rag index` must have run with this setting.
+        films: weight of the reports of the nearest films against 1 of the nearest reports, fused
+            by reciprocal rank; 0 is off. The index must hold films (`cxr-rag index --films`).
+        indication: the same for the reports nearest to the indication's words; 0 is off.
     """
 
     k: int = Field(default=5, ge=1, le=50)
@@ -96,6 +101,9 @@ class RetrievalSettings(_Section):
     cover_expected: bool = True
     drop: float | None = Field(default=None, ge=0)
     relevance: float = Field(default=1.0, ge=0, le=1)
+    unit: Literal["report", "sentence"] = "report"
+    films: float = Field(default=0.0, ge=0, le=10)
+    indication: float = Field(default=0.0, ge=0, le=10)
 
 
 class AbstentionSettings(_Section):
@@ -157,7 +165,13 @@ class BatchSettings(_Section):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set."""
+    """Everything that can be set.
+
+    Attributes:
+        home: where indexes and the prepared LLM live.
+        encoder: folder of a trained model; None is the one that ships.
+        encoder_backend: "auto" runs its image side in ONNX Runtime where it can be, "torch" never.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix="CXR_RAG_", env_nested_delimiter="__"
@@ -165,6 +179,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home)
     encoder: Path | None = None
+    encoder_backend: Literal["auto", "torch"] = "auto"
     llm: LlmSettings = LlmSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     abstention: AbstentionSettings = AbstentionSettings()

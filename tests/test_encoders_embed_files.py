@@ -44,6 +44,17 @@ def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> N
     assert not (tmp_path / "out" / "v.failed.csv").exists()
 
 
+def test_several_threads_keep_the_order(tmp_path: Path) -> None:
+    films = [film(tmp_path / f"{number}.png", number) for number in range(23)]
+    films[5:5] = [("lost", tmp_path / "lost.png")]
+    for threads in (1, 4):
+        out = tmp_path / str(threads) / "v.npy"
+        done = embed_files(iter(films), encoder=FakeEncoder(), out=out, threads=threads)
+        assert (done.count, done.failed) == (23, 1)
+    for name in ("v.npy", "v.csv", "v.failed.csv"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
+
+
 def test_no_film_is_an_empty_array(tmp_path: Path) -> None:
     assert embed_files([], encoder=FakeEncoder(), out=tmp_path / "v").count == 0
     assert np.load(tmp_path / "v.npy").shape == (0, 16)

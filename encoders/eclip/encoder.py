@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from encoders.base import CxrImage
 from encoders.eclip.model import EclipModel
+from encoders.eclip.runtime import Backend, ImageSide, image_side, in_torch
 from encoders.eclip.weights import SHIPPED, content_hash, load_pretrained
 from encoders.parts import EncoderError
 from encoders.preprocess import EvalTransform
@@ -28,10 +29,19 @@ class EclipEncoder:
         model: in evaluation mode.
         transform: the one it was trained with.
         encoder_id: name and content hash.
+        image_side: what runs the model's image side; PyTorch unless it is given.
     """
 
-    def __init__(self, model: EclipModel, *, transform: EvalTransform, encoder_id: str) -> None:
+    def __init__(
+        self,
+        model: EclipModel,
+        *,
+        transform: EvalTransform,
+        encoder_id: str,
+        image_side: ImageSide | None = None,
+    ) -> None:
         self._model = model
+        self._image_side = image_side or in_torch(model)
         self._transform = transform
         self._encoder_id = encoder_id
 
@@ -55,16 +65,14 @@ class EclipEncoder:
         """Length of a film's features before the projection."""
         return self._model.image_projection.in_features
 
-    @torch.inference_mode()
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Films to float32 [N, dim], rows of norm 1.
 
-        One film at a time: its vector cannot depend on the others, and on two cores a batch of 32
-        would save less than a third (11 ms a film instead of 16).
+        One film at a time: its vector cannot depend on the others. Many films are embedded by many
+        threads; `encoders.embed_files` does.
         """
         return self.embed_with_features(images)[0]
 
-    @torch.inference_mode()
     def embed_with_features(
         self, images: Sequence[CxrImage]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -73,9 +81,7 @@ class EclipEncoder:
         features = np.empty((len(images), self.feature_dim), dtype=np.float32)
         for row, image in enumerate(images):
             pixels = self._transform(image).unsqueeze(0)
-            seen = self._model.image_features(pixels)
-            features[row] = seen.numpy()
-            vectors[row] = self._model.project_image(seen).numpy()
+            vectors[row : row + 1], features[row : row + 1] = self._image_side(pixels)
         return vectors, features
 
     @torch.inference_mode()
@@ -92,8 +98,14 @@ class EclipEncoder:
         return vectors
 
 
-def load_encoder(folder: Path | None = None) -> EclipEncoder:
+def load_encoder(
+    folder: Path | None = None, *, backend: Backend | str = Backend.AUTO
+) -> EclipEncoder:
     """The encoder of a model folder; None is the one that ships with this package.
+
+    Args:
+        folder: of the model.
+        backend: "auto" runs the image side in ONNX Runtime where it can be, "torch" does not.
 
     Raises:
         EncoderError: a file is missing, damaged or does not fit, or a package with frozen weights
@@ -104,4 +116,6 @@ def load_encoder(folder: Path | None = None) -> EclipEncoder:
         raise EncoderError(f"no model folder at {folder}; train one, or restore the shipped one")
     model, transform = load_pretrained(folder)
     name = f"{model.config.name}@{content_hash(folder)}"
-    return EclipEncoder(model, transform=transform, encoder_id=name)
+    shape = (1, transform.channels, transform.size, transform.size)
+    fast = image_side(model, folder, shape=shape) if Backend(backend) is Backend.AUTO else None
+    return EclipEncoder(model, transform=transform, encoder_id=name, image_side=fast)

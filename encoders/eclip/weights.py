@@ -1,4 +1,4 @@
-"""A model on disk: config.json, model.safetensors, preprocessor_config.json, README.md.
+"""A model on disk: config.json, model.safetensors, preprocessor_config.json, README.md; image.onnx.
 
 Owns the folder's layout, strict loading and the content hash in the encoder id. Only safetensors
 is read: a pickle can run code.
@@ -19,13 +19,15 @@ from encoders.preprocess import EvalTransform
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TRANSFORM = "preprocessor_config.json"
+GRAPH = "image.onnx"
 
 SHIPPED = Path(__file__).parent / "weights" / "eclip-lite0"
 
 
 def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform) -> None:
-    """Write the three files of a model; the folder is made."""
+    """Write the three files of a model; the folder is made. A graph of weights before goes."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / GRAPH).unlink(missing_ok=True)
     _write_json(folder / CONFIG, model.config.to_json())
     _write_json(folder / TRANSFORM, transform.to_json())
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}

@@ -1,0 +1,142 @@
+"""The image side in ONNX Runtime: what PyTorch gives, or PyTorch with a reason."""
+
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_encoders_preprocess import film
+
+from encoders.eclip import load_encoder
+from encoders.eclip.encoder import EclipEncoder
+from encoders.eclip.graph import main, write_graph
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import GRAPH, SHIPPED, WEIGHTS, save_pretrained
+from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform
+
+FILMS = [film(90, 70, seed=0), film(300, 180, seed=1), film(224, 224, seed=2)]
+
+
+def runs_in_torch(encoder: EclipEncoder) -> bool:
+    return encoder._image_side.__qualname__.startswith("in_torch")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="encoders.eclip.runtime")
+    return caplog
+
+
+def test_what_ships_runs_in_onnx_runtime_and_is_what_torch_gives() -> None:
+    eager, ships = load_encoder(backend="torch"), load_encoder()
+    assert runs_in_torch(eager)
+    assert not runs_in_torch(ships), "the shipped graph does not fit the shipped weights"
+    assert ships.encoder_id == eager.encoder_id
+    for one, other in zip(
+        eager.embed_with_features(FILMS), ships.embed_with_features(FILMS), strict=True
+    ):
+        assert one.shape == other.shape
+        assert other.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
+def test_the_same_film_gives_the_same_bits_from_many_threads() -> None:
+    encoder = load_encoder()
+    alone = encoder.embed_images(FILMS).tobytes()
+    with ThreadPoolExecutor(4) as pool:
+        many = list(pool.map(lambda _: encoder.embed_images(FILMS).tobytes(), range(12)))
+    assert set(many) == {alone}
+    assert load_encoder().embed_images(FILMS).tobytes() == alone
+
+
+def test_the_shipped_graph_is_what_is_written_today(copy: Path) -> None:
+    pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
+    (copy / GRAPH).unlink()
+    main([str(copy)])
+    assert (copy / GRAPH).read_bytes() == (SHIPPED / GRAPH).read_bytes()
+
+
+@pytest.mark.parametrize("size", [64, 97])
+def test_a_trained_model_gets_a_graph_of_its_own(tmp_path: Path, size: int) -> None:
+    pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
+    torch.manual_seed(0)
+    tower = {"kind": "efficientnet_lite", "variant": "lite1"}
+    text = {"kind": "sentence_set", "hidden": 16}
+    model = EclipModel(EclipConfig(dim=16, image_tower=tower, text_tower=text)).eval()
+    save_pretrained(tmp_path, model=model, transform=EvalTransform(size=size))
+    assert runs_in_torch(load_encoder(tmp_path))
+    write_graph(tmp_path)
+    fast = load_encoder(tmp_path)
+    assert not runs_in_torch(fast)
+    expected = load_encoder(tmp_path, backend="torch").embed_images(FILMS)
+    np.testing.assert_allclose(fast.embed_images(FILMS), expected, rtol=0, atol=1e-5)
+
+    save_pretrained(tmp_path, model=model, transform=EvalTransform(size=size))
+    assert not (tmp_path / GRAPH).exists(), "a graph of the weights before"
+
+
+def test_another_tower_is_refused_by_name(tmp_path: Path) -> None:
+    config = EclipConfig(
+        dim=16,
+        image_tower={"kind": "small_cnn"},
+        text_tower={"kind": "sentence_set", "hidden": 16},
+    )
+    save_pretrained(tmp_path, model=EclipModel(config).eval(), transform=EvalTransform(size=64))
+    with pytest.raises(EncoderError, match="small_cnn"):
+        write_graph(tmp_path)
+
+
+def test_without_a_graph_torch_runs_and_it_is_said(
+    copy: Path, warned: pytest.LogCaptureFixture
+) -> None:
+    (copy / GRAPH).unlink()
+    assert runs_in_torch(load_encoder(copy))
+    assert GRAPH in warned.text
+
+
+@pytest.mark.parametrize("damage", [b"", b"no graph", b"\x08\x08" * 300])
+def test_a_damaged_graph_is_no_failure(
+    copy: Path, warned: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    (copy / GRAPH).write_bytes(damage)
+    encoder = load_encoder(copy)
+    assert runs_in_torch(encoder)
+    assert "cannot run" in warned.text
+    expected = load_encoder(backend="torch").embed_images(FILMS)
+    assert encoder.embed_images(FILMS).tobytes() == expected.tobytes()
+
+
+def test_a_graph_of_other_weights_is_found_out(
+    copy: Path, warned: pytest.LogCaptureFixture
+) -> None:
+    """The graph reads the weights by their place in the file; one tensor there is another's."""
+    graph = (copy / GRAPH).read_bytes()
+    place = graph.index(b"offset", graph.index(b"image_projection.weight")) + 10
+    digits = graph[place : place + 6]
+    assert digits.isdigit()
+    moved = bytes([digits[0] + (-1 if digits[0] > ord("1") else 1)]) + digits[1:]
+    (copy / GRAPH).write_bytes(graph[:place] + moved + graph[place + 6 :])
+    assert runs_in_torch(load_encoder(copy))
+    assert "is not of the weights" in warned.text or "cannot run" in warned.text
+
+
+def test_onnx_runtime_may_be_missing(
+    monkeypatch: pytest.MonkeyPatch, warned: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    assert runs_in_torch(load_encoder())
+    assert "onnxruntime" in warned.text
+
+
+def test_the_weights_are_in_one_file_alone() -> None:
+    assert (SHIPPED / GRAPH).stat().st_size < 100_000
+    assert WEIGHTS.encode() in (SHIPPED / GRAPH).read_bytes()
