@@ -17,15 +17,17 @@ the server of ``llm.url``.
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
+from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip import load_encoder
-from encoders.training.data import Study as Film
 from encoders.training.data import clean, read_openi
 from prompts.render import load_template
 from rag.corpus.openi import read_openi as read_reports
@@ -35,6 +37,7 @@ from rag.label_head import load_label_head
 from rag.llm import ChatClient, Completion, Messages
 from rag.pipeline import LanguageModel, ReportPipeline
 from rag.predictions import PredictionLog, read_lines
+from rag.progress import progress_bars
 from rag.retriever import ReportRetriever
 from rag.settings import RetrievalSettings, load_settings
 from rag.store import SearchMode, open_store
@@ -69,9 +72,34 @@ ARMS = {
     "pool-200": Arm({"pool": 200}),
     "mmr-.8": Arm({"relevance": 0.8}),
     "drop-.1": Arm({"drop": 0.1}),
+    "sentences": Arm({"unit": "sentence"}),
+    "films": Arm({"films": 1.0}),
+    "films-.3": Arm({"films": 0.3}),
+    "films-3": Arm({"films": 3.0}),
+    "indication": Arm({"indication": 1.0}),
+    "indication-.3": Arm({"indication": 0.3}),
+    "sentences-films": Arm({"unit": "sentence", "films": 1.0}),
     "free-text": Arm(template="write_v1", asks=True, max_tokens=768),
     "free-text-examples": Arm(template="write_v2", asks=True, max_tokens=768),
 }
+
+
+class FilmsOnce:
+    """An encoder that remembers the vector of each film, so that all arms see the same ones."""
+
+    def __init__(self, encoder: ImageTextEncoder) -> None:
+        self._encoder = encoder
+        self._films: dict[str, NDArray[np.float32]] = {}
+        self.encoder_id, self.dim = encoder.encoder_id, encoder.dim
+        self.preprocess_hash = encoder.preprocess_hash
+        self.embed_texts = encoder.embed_texts
+
+    def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
+        """See `encoders.base.ImageTextEncoder`."""
+        for image in images:
+            if image.source_sha256 not in self._films:
+                self._films[image.source_sha256] = self._encoder.embed_images([image])[0]
+        return np.stack([self._films[image.source_sha256] for image in images])
 
 
 class FirstOption:
@@ -100,16 +128,28 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--limit", type=int, default=None, help="only the first N studies")
     chosen = parser.parse_args()
-    encoder = load_encoder()
+    encoder = FilmsOnce(load_encoder())
     collection = clean(read_openi(chosen.data))
     kept = frozenset(study.study_id for study in collection.train)
     reports = read_reports()
     others = frozenset(r.study_id for r in reports.records) - kept
     store_dir = chosen.out / "store"
-    build_index(reports, encoder, store_dir, exclude=others, screens=(screen_report,))
-    for name in chosen.arms.split(","):
+    arms = {name: ARMS[name] for name in chosen.arms.split(",")}
+    films = {study.study_id: study.frontals for study in collection.train}
+    with progress_bars() as progress:
+        build_index(
+            reports,
+            encoder,
+            store_dir,
+            exclude=others,
+            screens=(screen_report,),
+            sentences=any(arm.retrieval.get("unit") == "sentence" for arm in arms.values()),
+            films=films if any("films" in arm.retrieval for arm in arms.values()) else {},
+            progress=progress,
+        )
+    indications = {record.study_id: record.indication for record in reports.records}
+    for name, arm in arms.items():
         with open_store(store_dir, encoder=encoder, search=SearchMode.EXACT) as store:
-            arm = ARMS[name]
             pipeline = ReportPipeline(
                 encoder=encoder,
                 retriever=ReportRetriever(
@@ -119,21 +159,25 @@ def main() -> None:
                 llm=_model(arm),
                 label_head=load_label_head(encoder.encoder_id) if arm.labels else None,
             )
-            draft_all(pipeline, collection.val[: chosen.limit], chosen.out / f"{name}.jsonl", name)
-
-
-def draft_all(pipeline: ReportPipeline, films: tuple[Film, ...], path: Path, name: str) -> None:
-    """Append a prediction for each study that has none yet."""
-    done = {line.values["study_id"] for line in read_lines(path)} if path.exists() else set()
-    with PredictionLog(path) as log:
-        for film in track(films, description=name):
-            if film.study_id not in done:
-                study = Study(
+            asked = [
+                Study(
                     source=film.frontals[0],
                     name=film.frontals[0].name,
                     study_id=film.study_id,
                     study_ids=frozenset([film.study_id]),
+                    indication=indications[film.study_id] if "indication" in arm.retrieval else "",
                 )
+                for film in collection.val[: chosen.limit]
+            ]
+            draft_all(pipeline, asked, chosen.out / f"{name}.jsonl", name)
+
+
+def draft_all(pipeline: ReportPipeline, studies: Sequence[Study], path: Path, name: str) -> None:
+    """Append a prediction for each study that has none yet."""
+    done = {line.values["study_id"] for line in read_lines(path)} if path.exists() else set()
+    with PredictionLog(path) as log:
+        for study in track(studies, description=name):
+            if study.study_id not in done:
                 log.append(pipeline.invoke(study))
 
 

@@ -4,6 +4,7 @@
 vector, which LangChain's interface has no word for. Knows nothing of prompts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +18,12 @@ from pydantic import ConfigDict, Field
 from encoders.base import ImageTextEncoder
 from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.retrieval.conditioning import cover_expected, order_by_agreement
+from rag.retrieval.fusion import fuse
 from rag.retrieval.selection import cut_at_drop, diversify
 from rag.schema import Hit, Retrieval
 from rag.settings import RetrievalSettings
 from rag.store import ReportStore
+from rag.store.side import Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +35,7 @@ class FilmQuery:
         expectation: what its own labels expect.
         studies, patients: ids whose reports must not come back.
         reports: report ids the reader called irrelevant.
+        indication: why the film was taken, if known.
     """
 
     vector: NDArray[np.float32]
@@ -39,6 +43,7 @@ class FilmQuery:
     studies: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     reports: frozenset[str] = frozenset()
+    indication: str = ""
 
 
 class ReportRetriever(BaseRetriever):
@@ -66,15 +71,11 @@ class ReportRetriever(BaseRetriever):
             k: how many reports, by default the retriever's own or the settings'.
         """
         chosen, k = self.settings, k or self.k or self.settings.k
-        (found,) = self.store.retrieve(
-            query.vector[np.newaxis],
-            max(k, chosen.pool),
-            exclude_studies=query.studies,
-            exclude_patients=query.patients,
-            exclude_reports=query.reports,
-            distinct=True,
-        )
-        hits = order_by_agreement(found.hits, query.expectation, weight=chosen.agreement)
+        found = self._nearest(query.vector, query, max(k, chosen.pool))
+        pool: Sequence[Hit] = found.hits
+        if chosen.unit == "sentence" or chosen.films or (chosen.indication and query.indication):
+            pool = self._fused(found.hits, query, max(k, chosen.pool))
+        hits = order_by_agreement(pool, query.expectation, weight=chosen.agreement)
         if chosen.relevance < 1:
             vectors = self.encoder.embed_texts([hit.record.text for hit in hits])
             first = diversify(hits, vectors, k=k, relevance=chosen.relevance)
@@ -87,6 +88,33 @@ class ReportRetriever(BaseRetriever):
         ranked = tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
         return Retrieval(ranked, found.excluded)
 
+    def _nearest(self, vector: NDArray[np.float32], query: FilmQuery, count: int) -> Retrieval:
+        """The reports nearest to a vector, without what the query leaves out."""
+        (found,) = self.store.retrieve(vector[np.newaxis], count, distinct=True, **_left_out(query))
+        return found
+
+    def _fused(self, nearest: Sequence[Hit], query: FilmQuery, count: int) -> list[Hit]:
+        """As many hits, in the order that all the ways to look for reports agree on.
+
+        Their similarity stays that of film and report, whatever found them.
+        """
+        chosen, left_out = self.settings, _left_out(query)
+        rankings = [[hit.record.report_id for hit in nearest]]
+        weights = [1.0]
+        if chosen.unit == "sentence":
+            rankings = [
+                self.store.near_beside(Kind.SENTENCES, query.vector, count, **left_out),
+            ]
+        if chosen.films:
+            rankings.append(self.store.near_beside(Kind.FILMS, query.vector, count, **left_out))
+            weights.append(chosen.films)
+        if chosen.indication and query.indication.strip():
+            (vector,) = self.encoder.embed_texts([query.indication])
+            hits = self._nearest(vector, query, count).hits
+            rankings.append([hit.record.report_id for hit in hits])
+            weights.append(chosen.indication)
+        return self.store.hits(fuse(rankings, weights=weights)[:count], query.vector)
+
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
@@ -94,6 +122,15 @@ class ReportRetriever(BaseRetriever):
         vectors = encoder.embed_texts([query])
         (hits,) = self.store.query(vectors, k or self.k or self.settings.k, distinct=True)
         return [to_document(hit) for hit in hits]
+
+
+def _left_out(query: FilmQuery) -> dict[str, frozenset[str]]:
+    """What a query leaves out, as the store's arguments."""
+    return {
+        "exclude_studies": query.studies,
+        "exclude_patients": query.patients,
+        "exclude_reports": query.reports,
+    }
 
 
 def to_document(hit: Hit) -> Document:

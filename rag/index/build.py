@@ -15,6 +15,8 @@ from pathlib import Path
 from encoders.base import ImageTextEncoder
 from rag.corpus import Corpus
 from rag.errors import StoreError, StoreMissingError
+from rag.index.embedding import Embedded, Wanted, embed
+from rag.index.films import NO_FILMS, Films
 from rag.index.plan import (
     IndexReport,
     Plan,
@@ -23,7 +25,7 @@ from rag.index.plan import (
     collection_infos,
     make_plan,
 )
-from rag.index.vectors import embed_missing, vectors_of
+from rag.index.vectors import sides_of, vectors_of
 from rag.index.writer import Content, write_edition
 from rag.store.catalogue import Edition, open_edition
 from rag.store.chroma import Progress
@@ -47,14 +49,16 @@ def build_index(
     *,
     exclude: frozenset[str] = frozenset(),
     screens: tuple[Screen, ...] = (),
+    sentences: bool = False,
+    films: Films = NO_FILMS,
     replace: bool = False,
     progress: Progress = _silent,
 ) -> IndexReport:
     """Make a store's part of this collection equal to the collection.
 
     New and changed reports come in, vanished and excluded ones go, the rest is kept without being
-    embedded. Killed at any moment, the old index still counts and the texts that were embedded
-    need not be embedded again.
+    embedded. Films stay as long as their report does. Killed at any moment, the old index still
+    counts and what was embedded need not be embedded again.
 
     Args:
         corpus: what to index.
@@ -62,6 +66,8 @@ def build_index(
         directory: of the store; made if it is not there.
         exclude: study ids to leave out, so that an evaluation's own studies are never in it.
         screens: look at every report before it is indexed.
+        sentences: whether the reports' sentences have vectors too.
+        films: further films of the reports' studies, whose vectors are kept beside the reports.
         replace: embed everything again if the index is another encoder's or is damaged.
         progress: told ("embed" or "index", done, total).
 
@@ -82,11 +88,21 @@ def build_index(
             frozenset(known.removed if known else ()),
         )
         plan = make_plan(corpus, base, exclude=exclude, withheld=withheld, screens=screens)
-        index_id, embedded = _carry_out(plan, encoder, directory, base, withheld, progress=progress)
+        wanted = Wanted(plan.records, sentences=sentences, films=films)
+        index_id, new = _carry_out(
+            plan, wanted, encoder, directory, base, withheld=withheld, progress=progress
+        )
         with disk_errors(directory):
             remove_journal(directory)
     seconds = time.perf_counter() - started
-    report = with_fields(plan.report, embedded=embedded, seconds=seconds, index_id=index_id)
+    report = with_fields(
+        plan.report,
+        embedded=new.texts,
+        films=new.films,
+        problems=(*plan.report.problems, *new.problems),
+        seconds=seconds,
+        index_id=index_id,
+    )
     logger.info("indexed: %d added, %d kept, index %s", report.added, report.kept, index_id)
     return report
 
@@ -127,6 +143,7 @@ def delete_from_index(
             removed=tuple(sorted(before.hashes | before.of(studies=studies, patients=patients))),
             store_id=base.manifest.store_id,
             encoder=base.manifest,
+            sides=sides_of(base, kept),
         )
         with disk_errors(directory):
             remove_journal(directory)
@@ -154,12 +171,14 @@ def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexRepo
     open_edition(directory)
     with own_store(directory):
         base = _sound_edition(directory)
+        records = list(base.catalogue.records())
         content = Content(
-            records=list(base.catalogue.records()),
+            records=records,
             collections=base.manifest.collections,
             removed=base.manifest.removed,
             store_id=base.manifest.store_id,
             encoder=base.manifest,
+            sides=sides_of(base, records),
         )
         manifest = write_edition(
             directory, content, vectors_of(base), base=None, apart=True, progress=progress
@@ -173,34 +192,39 @@ def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexRepo
 
 def _carry_out(
     plan: Plan,
+    wanted: Wanted,
     encoder: ImageTextEncoder,
     directory: Path,
     base: Edition | None,
-    withheld: RemovedIds,
     *,
+    withheld: RemovedIds,
     progress: Progress,
-) -> tuple[str, int]:
-    """Write what the plan says, if it is not there yet; the index id, and texts embedded for it."""
+) -> tuple[str, Embedded]:
+    """Write what the plan says, if it is not there yet; the index id, and what was embedded."""
     old = base if base is not None and _same_encoder(base, encoder) else None
-    if old is not None and plan.changes_nothing(old) and _has_chroma(old):
-        return old.manifest.index_id, 0
-    vector_of, embedded = embed_missing(plan.records, encoder, directory, old, progress=progress)
+    same = old is not None and plan.changes_nothing(old) and _has_chroma(old)
+    if old is not None and same and wanted.is_in(old.manifest):
+        return old.manifest.index_id, Embedded()
+    new = embed(wanted, encoder, directory, old, progress=progress)
+    if old is not None and same and new.adds_nothing_to(old):
+        return old.manifest.index_id, new
     content = Content(
         records=plan.records,
         collections=plan.collections,
         removed=tuple(sorted(withheld.hashes)),
         store_id=withheld.store_id,
         encoder=encoder,
+        sides=new.sides,
     )
     manifest = write_edition(
         directory,
         content,
-        vector_of,
+        new.vector_of,
         base=old.path if old is not None and not plan.something_goes else None,
         apart=base is not None or bool(withheld.hashes) or plan.something_kept_out,
         progress=progress,
     )
-    return manifest.index_id, embedded
+    return manifest.index_id, new
 
 
 def _prepare(directory: Path) -> None:

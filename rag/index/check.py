@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.corpus import fingerprint, record_from_json, text_hash
 from rag.errors import StoreError, StoreInUseError
+from rag.index.embedding import sentences_of
 from rag.schema import ReportRecord
 from rag.store.catalogue import Edition, open_edition
 from rag.store.chroma import ChromaIndex
@@ -21,6 +23,7 @@ from rag.store.files import AGAIN, Manifest, check_files
 from rag.store.graph_search import GraphSearch
 from rag.store.opening import open_chroma
 from rag.store.self_test import measure_recall
+from rag.store.side import Kind, read_side
 
 _SAMPLE = 100
 _PROBES = 64
@@ -56,12 +59,14 @@ class IndexInfo:
         directory, edition: where it is, and the folder that counts.
         manifest: what it was made with.
         bytes_on_disk: of that folder.
+        beside: how many vectors there are of sentences and of films.
     """
 
     directory: Path
     edition: str
     manifest: Manifest
     bytes_on_disk: int
+    beside: dict[Kind, int]
 
 
 def index_info(directory: Path) -> IndexInfo:
@@ -73,7 +78,9 @@ def index_info(directory: Path) -> IndexInfo:
     """
     edition = open_edition(directory)
     sizes = (path.stat().st_size for path in edition.path.rglob("*") if path.is_file())
-    return IndexInfo(directory, edition.path.name, edition.manifest, sum(sizes))
+    sides = {kind: side for kind in Kind if (side := read_side(edition, kind)) is not None}
+    beside = {kind: len(side.reports) for kind, side in sides.items()}
+    return IndexInfo(directory, edition.path.name, edition.manifest, sum(sizes), beside)
 
 
 def verify_index(directory: Path) -> VerifyReport:
@@ -89,6 +96,7 @@ def verify_index(directory: Path) -> VerifyReport:
         _check("files", lambda: _files(edition)),
         _check("records", lambda: _records(edition)),
         _check("vectors", lambda: _vectors(edition)),
+        _check("beside the reports", lambda: _beside(edition)),
     ]
     try:
         _, index, lock = open_chroma(directory, None)
@@ -132,12 +140,30 @@ def _records(edition: Edition) -> str:
     return f"{len(records)} reports have the fingerprint {edition.manifest.fingerprint[:12]}"
 
 
+def _beside(edition: Edition) -> str:
+    """Sentences are those of the records; films stand for reports that are here."""
+    found = {kind: side for kind in Kind if (side := read_side(edition, kind)) is not None}
+    for kind, side in found.items():
+        _unit_rows(side.vectors, kind)
+        if list(side.reports) != sorted(side.reports):
+            raise StoreError(f"the {kind} are not in order: {AGAIN}")
+    if sentences := found.get(Kind.SENTENCES):
+        _, reports = sentences_of(edition.catalogue.records())
+        if {key: tuple(names) for key, names in reports.items()} != sentences.reports:
+            raise StoreError(f"the sentences are not those of the records: {AGAIN}")
+    return ", ".join(f"{len(side.reports)} {kind}" for kind, side in found.items()) or "nothing"
+
+
 def _vectors(edition: Edition) -> str:
-    for start in range(0, len(edition.vectors), 4096):
-        norms = np.linalg.norm(edition.vectors[start : start + 4096], axis=1)
-        if not np.isfinite(norms).all() or abs(norms - 1).max() > 1e-3:
-            raise StoreError(f"a vector is not finite or not of norm 1: {AGAIN}")
+    _unit_rows(edition.vectors, "reports")
     return f"{len(edition.vectors)} vectors of norm 1, {edition.manifest.dim} dimensions"
+
+
+def _unit_rows(vectors: NDArray[np.float32], what: str) -> None:
+    for start in range(0, len(vectors), 4096):
+        norms = np.linalg.norm(vectors[start : start + 4096], axis=1)
+        if not np.isfinite(norms).all() or abs(norms - 1).max() > 1e-3:
+            raise StoreError(f"a vector of the {what} is not finite or not of norm 1: {AGAIN}")
 
 
 def _chroma_ids(edition: Edition, index: ChromaIndex) -> str:

@@ -34,6 +34,7 @@ class IndexReport:
         excluded: reports left out because the caller listed their study.
         withheld: reports left out because their study or patient was removed on request.
         embedded: texts the encoder was asked for.
+        films: films the encoder was asked for.
         unknown_excludes: listed studies that the collection does not have.
         problems: the collection's own, and what screening found.
         seconds: wall time.
@@ -47,6 +48,7 @@ class IndexReport:
     excluded: int = 0
     withheld: int = 0
     embedded: int = 0
+    films: int = 0
     unknown_excludes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0

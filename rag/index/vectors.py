@@ -1,16 +1,15 @@
-"""Vectors for records: from the index, from a killed indexing's journal, or from the encoder.
+"""Vectors for texts: from the index, from a killed indexing's journal, or from the encoder.
 
 Equal texts are embedded once, so that they have equal vectors to the last bit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageTextEncoder
-from rag.corpus import text_hash
 from rag.errors import StoreError
 from rag.index.writer import VectorOf
 from rag.schema import ReportRecord
@@ -18,34 +17,38 @@ from rag.store.catalogue import Edition
 from rag.store.chroma import Progress
 from rag.store.disk import disk_errors
 from rag.store.journal import EmbeddingJournal
+from rag.store.side import Kind, SideVectors, read_side
 
 _BATCH = 64
 
 
 def embed_missing(
-    records: Iterable[ReportRecord],
+    texts: Mapping[str, str],
     encoder: ImageTextEncoder,
     directory: Path,
     old: Edition | None,
     *,
+    side: SideVectors | None = None,
     progress: Progress,
-) -> tuple[VectorOf, int]:
+) -> tuple[dict[str, NDArray[np.float32]], int]:
     """Embed the texts that have no vector yet, and keep each batch on the disk at once.
 
     Args:
-        records: all that need a vector.
+        texts: all that need a vector, by hash.
         encoder: embeds texts.
         directory: of the store.
         old: an edition by the same encoder, whose vectors serve again.
+        side: sentences of that edition, which serve too.
         progress: told ("embed", done, total).
 
     Returns:
-        The vector of each record, and how many texts were embedded for it.
+        Vectors by hash, and how many texts were embedded for it.
     """
     journal = EmbeddingJournal(directory, encoder)
     with disk_errors(directory):
         vectors = journal.read()
-    texts = {text_hash(record.text): record.text for record in records}
+    if side is not None:
+        vectors |= dict(zip(side.reports, side.vectors, strict=True))
     if old is not None:
         first = {
             key: old.catalogue.texts.rows(key)[0] for key in texts.keys() & old.catalogue.texts.keys
@@ -55,12 +58,12 @@ def embed_missing(
     missing.sort(key=lambda item: (len(item[1]), item[0]))  # texts of like length share a batch
     for start in range(0, len(missing), _BATCH):
         batch = missing[start : start + _BATCH]
-        rows = _checked(encoder.embed_texts([text for _, text in batch]), encoder, len(batch))
+        rows = checked(encoder.embed_texts([text for _, text in batch]), encoder, len(batch))
         with disk_errors(directory):
             journal.append([key for key, _ in batch], rows)
         vectors.update(zip((key for key, _ in batch), rows, strict=True))
         progress("embed", start + len(batch), len(missing))
-    return lambda record: vectors[text_hash(record.text)], len(missing)
+    return vectors, len(missing)
 
 
 def vectors_of(edition: Edition) -> VectorOf:
@@ -72,7 +75,15 @@ def vectors_of(edition: Edition) -> VectorOf:
     return vector_of
 
 
-def _checked(
+def sides_of(edition: Edition, records: Iterable[ReportRecord]) -> dict[Kind, SideVectors]:
+    """What an edition has beside the vectors of some of its records."""
+    names = frozenset(record.report_id for record in records)
+    found = {kind: read_side(edition, kind) for kind in Kind}
+    left = {kind: side.of(names) for kind, side in found.items() if side is not None}
+    return {kind: side for kind, side in left.items() if side.reports}
+
+
+def checked(
     vectors: NDArray[np.float32], encoder: ImageTextEncoder, count: int
 ) -> NDArray[np.float32]:
     """What an encoder gave, if it is what its protocol promises."""

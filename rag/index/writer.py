@@ -6,8 +6,8 @@ the store's lock held. Knows records and vectors; does not know encoders or wher
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from rag.store.files import (
     write_manifest,
     write_records,
 )
+from rag.store.side import Kind, SideVectors, write_side
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Content:
         removed: hashes of studies and patients that stay out.
         store_id: of the directory.
         encoder: what made the vectors.
+        sides: vectors of sentences and films, where there are any.
     """
 
     records: Sequence[ReportRecord]
@@ -54,6 +56,7 @@ class Content:
     removed: tuple[str, ...]
     store_id: str
     encoder: EncoderIdentity
+    sides: Mapping[Kind, SideVectors] = field(default_factory=dict)
 
 
 def write_edition(
@@ -86,6 +89,8 @@ def write_edition(
         with disk_errors(directory):
             _write_vectors(building, content, vector_of)
             write_records(building, content.records)
+            for kind, side in content.sides.items():
+                write_side(building, kind, side)
             manifest = _manifest(building, content)
             write_manifest(building, manifest)
         write = write_graph_apart if apart else write_graph
@@ -99,7 +104,8 @@ def write_edition(
 
 
 def _refuse_small_disk(directory: Path, content: Content) -> None:
-    needed = len(content.records) * (12 * content.encoder.dim + 8192) // 10**6
+    beside = sum(side.vectors.nbytes for side in content.sides.values())
+    needed = (len(content.records) * (12 * content.encoder.dim + 8192) + 2 * beside) // 10**6
     free = shutil.disk_usage(directory).free // 10**6
     if free < needed:
         raise StoreError(
@@ -118,6 +124,7 @@ def _write_vectors(building: Path, content: Content, vector_of: VectorOf) -> Non
 
 
 def _manifest(building: Path, content: Content) -> Manifest:
+    files = [VECTORS, RECORDS, *(name for kind in content.sides for name in kind.files)]
     return Manifest(
         store_id=content.store_id,
         encoder_id=content.encoder.encoder_id,
@@ -128,7 +135,7 @@ def _manifest(building: Path, content: Content) -> Manifest:
         texts=len({record.text for record in content.records}),
         collections=content.collections,
         removed=content.removed,
-        sha256={name: file_sha256(building / name) for name in (VECTORS, RECORDS)},
+        sha256={name: file_sha256(building / name) for name in files},
         chroma=chroma_facts(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

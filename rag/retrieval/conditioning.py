@@ -18,10 +18,13 @@ from rag.schema import Hit
 def order_by_agreement(
     pool: Sequence[Hit], expectation: Expectation, *, weight: float
 ) -> list[Hit]:
-    """Nearest first, but each label on which a report and the film disagree costs similarity.
+    """Best first, but each label on which a report and the film disagree costs similarity.
+
+    A place in the pool is worth the similarity that the hit there would have if nearness alone had
+    ordered it: for a pool that nearness has ordered, each hit's own.
 
     Args:
-        pool: hits, nearest first.
+        pool: hits, best first.
         expectation: of the film; one that judges no label leaves the order as it is.
         weight: cosine similarity that one disagreement costs.
     """
@@ -29,12 +32,17 @@ def order_by_agreement(
     if expectation.normal:
         expected.add(NO_FINDING)
 
-    def worth(hit: Hit) -> float:
+    def worth(place: tuple[float, Hit]) -> float:
+        similarity, hit = place
         normal = {NO_FINDING} & label_text(hit.record.text).keys()
         stated = (positive_labels(hit.record) | normal) & judged
-        return hit.similarity - weight * len(stated ^ expected)
+        return similarity - weight * len(stated ^ expected)
 
-    return sorted(pool, key=worth, reverse=True) if judged and weight else list(pool)
+    if not (judged and weight):
+        return list(pool)
+    similarities = sorted((hit.similarity for hit in pool), reverse=True)
+    ordered = sorted(zip(similarities, pool, strict=True), key=worth, reverse=True)
+    return [hit for _, hit in ordered]
 
 
 def cover_expected(pool: Sequence[Hit], expectation: Expectation, *, k: int) -> list[Hit]:

@@ -3,9 +3,10 @@
     <directory>/
       current              name of the edition that counts; replaced in one step
       edition-000003/      never changed once `current` names it
-        manifest.json      what it was made with, counts, SHA-256 of the two files below
+        manifest.json      what it was made with, counts, SHA-256 of the vectors and records below
         vectors.npy        float32 [R, dim], unit rows, one a report, sorted by report id
         records.jsonl      the same reports in the same order
+      sentences.npy, .jsonl, films.npy, .jsonl   if wanted: see `rag.store.side`
         chroma/            Chroma's files (`rag.store.chroma`)
       building/            an edition being made: nobody reads it, the next writer sweeps it away
       embedded.journal     vectors of an interrupted indexing (`rag.store.journal`)
@@ -80,7 +81,7 @@ class Manifest:
         count, texts: reports, and distinct texts among them.
         collections: what was indexed.
         removed: hashes of studies and patients that were removed on request and stay out.
-        sha256: of the vectors' and the records' file.
+        sha256: of the files of vectors and records, by name.
         chroma: Chroma's version and the settings of its graph.
         created: when, ISO 8601 in UTC.
     """
@@ -104,6 +105,8 @@ class Manifest:
         """Short hash of everything that decides what a query brings; stands in predictions."""
         content = [self.format, self.encoder_id, self.preprocess_hash, self.fingerprint]
         content += [self.sha256[VECTORS], self.chroma]
+        sides = sorted(item for item in self.sha256.items() if item[0] not in (VECTORS, RECORDS))
+        content += [sides] if sides else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

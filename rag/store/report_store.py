@@ -7,7 +7,8 @@ nor how an index is built (`rag.index`).
 """
 
 import logging
-from collections.abc import KeysView
+from collections.abc import KeysView, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path, PurePath
 
@@ -31,7 +32,8 @@ from rag.store.graph_search import GraphSearch
 from rag.store.lock import StoreLock
 from rag.store.opening import check_encoder, open_chroma
 from rag.store.ranking import near_but_left_out, rank, rows_left_out, unit_rows
-from rag.store.self_test import BROKEN, SelfTest, measure_recall, read_image_queries
+from rag.store.self_test import BROKEN, SAMPLE, SelfTest, measure_recall, read_image_queries
+from rag.store.side import Kind, SideSearch, open_side, read_side, sample_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class ReportStore:
         self.mode = mode
         self.self_test: SelfTest | None = None
         self._edition = edition
+        self._sides: dict[Kind, SideSearch] = {}
         self._encoder = encoder
         self._index = index
         self._lock = lock
@@ -195,15 +198,65 @@ class ReportStore:
             )
         return answers
 
+    def near_beside(
+        self,
+        kind: Kind,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        exclude_studies: frozenset[str] = frozenset(),
+        exclude_patients: frozenset[str] = frozenset(),
+        exclude_reports: frozenset[str] = frozenset(),
+    ) -> list[str]:
+        """Ids of the ``k`` reports whose sentences or films are nearest, one a text, best first.
+
+        The vector is float32 [dim]; what is left out is as in `retrieve`. A `StoreError` where the
+        index has no such vectors.
+        """
+        edition = self._refresh()
+        (query,) = unit_rows(vector[np.newaxis], edition.manifest.dim)
+        left_out = rows_left_out(
+            edition.catalogue,
+            studies=exclude_studies,
+            patients=exclude_patients,
+            reports=exclude_reports,
+        )
+        if kind not in self._sides:
+            self._sides[kind] = open_side(edition, kind)
+        banned = np.fromiter(left_out, np.intp, len(left_out))
+        rows = self._sides[kind].nearest(query, k, banned=banned)
+        return [edition.catalogue.report_ids[row] for row in rows]
+
+    def hits(self, report_ids: Sequence[str], vector: NDArray[np.float32]) -> list[Hit]:
+        """These reports as hits, in this order, each with its own similarity to a vector.
+
+        Args:
+            report_ids: each once; unknown ones are left out.
+            vector: float32 [dim].
+        """
+        edition = self._refresh()
+        (query,) = unit_rows(vector[np.newaxis], edition.manifest.dim)
+        row_of = edition.catalogue.row_of
+        rows = np.array([row_of[name] for name in report_ids if name in row_of], np.intp)
+        found = {
+            hit.record.report_id: hit
+            for hit in rank(edition, query, rows, len(rows), distinct=False)
+        }
+        known = [found[name] for name in report_ids if name in found]
+        return [replace(hit, rank=number) for number, hit in enumerate(known, 1)]
+
     def check_recall(self, queries: NDArray[np.float32] | None = None, *, k: int = 10) -> SelfTest:
         """Recall@k of this store's search against exact search.
 
         Args:
-            queries: image vectors, float32 [N, dim]; by default the store's own sample of them
-                (`rag.store.self_test.write_image_queries`), else texts moved far away.
+            queries: image vectors, float32 [N, dim]; by default some of the indexed films, or the
+                sample kept beside (`rag.store.self_test.write_image_queries`), else texts moved
+                far away.
             k: how many neighbours are compared.
         """
         edition = self._refresh()
+        if queries is None and (films := read_side(edition, Kind.FILMS)) is not None:
+            queries = sample_of(films, SAMPLE)
         if queries is None:
             queries = read_image_queries(self.directory, edition.manifest.encoder_id)
         return measure_recall(self._search(edition), edition.vectors, queries, k=k)
@@ -232,7 +285,7 @@ class ReportStore:
         if self._index is None and current_mark(self.directory) != self._edition.mark:
             edition = open_edition(self.directory)
             check_encoder(self.directory, edition.manifest, self._encoder)
-            self._edition = edition
+            self._edition, self._sides = edition, {}
         return self._edition
 
 

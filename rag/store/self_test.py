@@ -19,7 +19,8 @@ BROKEN = 0.5
 """Recall that no graph has by its nature: files are missing, which Chroma does not say."""
 
 _QUERIES = "image_queries.npz"
-_SAMPLE = 32
+SAMPLE = 32
+"""Queries of a self-test."""
 _COSINE = 0.35  # of an image to its own report, as contrastive encoders have it
 _TIE = 1e-6
 
@@ -66,7 +67,7 @@ def measure_recall(
         k: neighbours to compare.
     """
     source = "image queries" if queries is not None else "perturbed text vectors"
-    asked = image_like(vectors, _SAMPLE) if queries is None else queries
+    asked = image_like(vectors, SAMPLE) if queries is None else queries
     k = min(k, len(vectors))
     if not k or not len(asked):
         return SelfTest(1.0, 0, k, source)
