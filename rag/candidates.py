@@ -10,6 +10,7 @@ small model leans towards the first one it is shown.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.language.assertion import Polarity
@@ -103,6 +104,7 @@ def slots_for(
     return [Slot(s.name, s.heading, s.options[:most]) for s in slots if s.options]
 
 
+@lru_cache(maxsize=8192)  # a film looks at fifty reports, and many films at the same ones
 def positive_labels(record: ReportRecord) -> frozenset[str]:
     """Labels that a report states as present in a finding that a draft could use."""
     return frozenset(

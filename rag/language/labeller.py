@@ -6,6 +6,7 @@ carry which label.
 """
 
 import re
+from functools import lru_cache
 
 from rag.language.assertion import Mention, Polarity, mentions
 
@@ -58,9 +59,14 @@ def label_text(text: str) -> dict[str, Polarity]:
     Returns:
         Labels that the text mentions; an empty text has none.
     """
+    return dict(_label_text(text))
+
+
+@lru_cache(maxsize=8192)  # a film looks at fifty reports, and many films at the same ones
+def _label_text(text: str) -> tuple[tuple[str, Polarity], ...]:
     if not any(letter.isalpha() for letter in text):
-        return {}
-    return labels_of(mentions(read_sections(text)))
+        return ()
+    return tuple(labels_of(mentions(read_sections(text))).items())
 
 
 def labels_of(found: list[Mention]) -> dict[str, Polarity]:

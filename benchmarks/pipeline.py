@@ -1,0 +1,225 @@
+"""Where the time of one study goes, without the language model; and what a prefix cache saves.
+
+    python benchmarks/pipeline.py --out out/pipeline [--studies 40] [--data FOLDER] [--llm URL]
+
+Runs the real pipeline (shipped encoder, a store of the Open-I training reports, the film's own
+study and patient left out) over validation films, with a clock around each step; the draft takes
+the first option of every slot. Milliseconds a study, brackets are 95 % intervals, bootstrap over
+studies (2 000 resamples, seed 0); ``cpu ms`` is the median processor time of the process, which
+other work on the machine changes least. The store is kept in ``--out`` for later runs.
+
+With ``--llm`` (the URL of a vLLM, as in ``llm.url``) the same prompts are then sent for one token
+each, once as they are and once with the fixed part last, and the share of prompt tokens that the
+server found in its prefix cache is read from its /metrics. A salt keeps the two, and earlier runs,
+from each other's cache.
+"""
+
+import argparse
+import os
+import sys
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import numpy as np
+import torch
+from drafting import FirstOption
+
+# A script's own folder comes first on the path, and there eval.py would hide the package eval.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import rag.pipeline as line  # noqa: E402
+from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
+from encoders.training.data import Study as Film  # noqa: E402
+from encoders.training.data import clean, read_openi  # noqa: E402
+from prompts.render import load_template  # noqa: E402
+from rag.corpus.openi import read_openi as read_reports  # noqa: E402
+from rag.grounding.sanitise import screen_report  # noqa: E402
+from rag.index import build_index  # noqa: E402
+from rag.label_head import LabelHead, load_label_head  # noqa: E402
+from rag.prediction import Prediction  # noqa: E402
+from rag.refusal_pixels import PixelJudge, load_pixel_judge  # noqa: E402
+from rag.retriever import ReportRetriever  # noqa: E402
+from rag.settings import RetrievalSettings  # noqa: E402
+from rag.store import SearchMode, open_store  # noqa: E402
+from rag.study import Study  # noqa: E402
+
+STEPS: tuple[tuple[str, Any, str], ...] = (
+    ("header", line, "read_facts"),
+    ("read the film", line, "read_image"),
+    ("encode", EclipEncoder, "embed_with_features"),
+    ("strange pixels?", PixelJudge, "judge"),
+    ("labels", LabelHead, "expect"),
+    ("retrieve", ReportRetriever, "retrieve"),
+    ("candidates", line, "question_for"),
+    ("prompt", line, "render"),
+    ("read the answer", line, "read_answer"),
+    ("check", line, "check_draft"),
+)
+ENCODE, ALL, CPU = "encode", "all", " cpu"
+Milliseconds = dict[str, float]
+Messages = Sequence[tuple[str, str]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
+    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--studies", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--llm", default="", help="URL of a running vLLM, e.g. .../v1")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    encoder = load_encoder()
+    collection = clean(read_openi(chosen.data))
+    reports = read_reports()
+    kept = frozenset(study.study_id for study in collection.train)
+    others = frozenset(record.study_id for record in reports.records) - kept
+    store_dir = chosen.out / "store"
+    build_index(reports, encoder, store_dir, exclude=others, screens=(screen_report,))
+    with open_store(store_dir, encoder=encoder, search=SearchMode.HNSW) as store:
+        pipeline = line.ReportPipeline(
+            encoder=encoder,
+            retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),
+            template=load_template("select_v1"),
+            llm=FirstOption(),
+            label_head=load_label_head(encoder.encoder_id),
+            judge=load_pixel_judge(encoder),
+        )
+        films = collection.val[: chosen.studies + 2]
+        run(pipeline, films[-2:])  # what is loaded at the first call is not a study's time
+        taken, predictions = run(pipeline, films[:-2])
+        print(f"{len(store)} reports, {store.mode}, {chosen.threads} thread(s)\n")
+    print_steps(taken)
+    if chosen.llm:
+        print_cache(chosen.llm, [p.messages for p in predictions if p.messages])
+
+
+def run(
+    pipeline: line.ReportPipeline, films: Sequence[Film]
+) -> tuple[list[Milliseconds], list[Prediction]]:
+    """Draft each film; milliseconds by step, and the predictions."""
+    taken: list[Milliseconds] = []
+    predictions = []
+    for film in films:
+        source = film.frontals[0]
+        study = Study(
+            source=source,
+            name=source.name,
+            study_id=film.study_id,
+            study_ids=frozenset([film.study_id]),
+        )
+        spent: Milliseconds = defaultdict(float)
+        with clocks(spent), clock(spent, ALL):
+            predictions.append(pipeline.invoke(study))
+        taken.append(spent)
+    return taken, predictions
+
+
+@contextmanager
+def clocks(spent: Milliseconds) -> Iterator[None]:
+    """A clock around every step of the pipeline, whichever object or module it belongs to."""
+    with ExitStack() as patched:
+        for name, owner, step in STEPS:
+            timed = _timed(getattr(owner, step), spent, name)
+            patched.enter_context(patch.object(owner, step, timed))
+        yield
+
+
+def _timed(step: Callable[..., Any], spent: Milliseconds, name: str) -> Callable[..., Any]:
+    def timed(*args: Any, **more: Any) -> Any:
+        with clock(spent, name):
+            return step(*args, **more)
+
+    return timed
+
+
+@contextmanager
+def clock(spent: Milliseconds, name: str) -> Iterator[None]:
+    """Add the wall time and the processor time of a block."""
+    started, busy = time.perf_counter(), time.process_time()
+    try:
+        yield
+    finally:
+        spent[name] += 1000 * (time.perf_counter() - started)
+        spent[name + CPU] += 1000 * (time.process_time() - busy)
+
+
+def print_steps(taken: Sequence[Milliseconds]) -> None:
+    """The table: each step, what lies between them, and their sum beyond the encoder."""
+    wall, cpu = _rows(taken, ""), _rows(taken, CPU)
+    print(f"| step (n = {len(taken)} studies) | p50 ms | p95 ms | cpu ms |\n{'|---' * 4}|")
+    for name, values in wall.items():
+        busy = np.median(cpu[name])
+        print(f"| {name} | {_interval(values, 50)} | {_interval(values, 95)} | {busy:.1f} |")
+
+
+def _rows(taken: Sequence[Milliseconds], clock_of: str) -> dict[str, Any]:
+    rows = {name: np.array([spent[name + clock_of] for spent in taken]) for name, _, _ in STEPS}
+    whole = np.array([spent[ALL + clock_of] for spent in taken])
+    return {
+        **rows,
+        "between the steps": whole - sum(rows.values()),
+        "**all beyond the encoder**": whole - rows[ENCODE],
+    }
+
+
+def _interval(values: Any, share: float) -> str:
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.percentile(np.percentile(drawn, share, axis=1), [2.5, 97.5])
+    return f"{np.percentile(values, share):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def print_cache(url: str, prompts: Sequence[Messages]) -> None:
+    """Share of prompt tokens found in the prefix cache, in the template's order and turned."""
+    print("\n| order of the prompt | prompt tokens | found in the prefix cache | ms to the token |")
+    print("|---|---|---|---|")
+    orders = {
+        "as shipped: fixed text first": prompts,
+        "turned: evidence first": [tuple(reversed(prompt)) for prompt in prompts],
+    }
+    for name, ordered in orders.items():
+        before, salt, seconds = cache_counts(url), uuid.uuid4().hex, []
+        for prompt in ordered:
+            started = time.perf_counter()
+            first_token(url, prompt, salt=salt)
+            seconds.append(time.perf_counter() - started)
+        asked, found = (after - then for after, then in zip(cache_counts(url), before, strict=True))
+        print(
+            f"| {name} (n = {len(ordered)}) | {asked:.0f} | {100 * found / asked:.1f} % "
+            f"| {1000 * np.median(seconds):.0f} |"
+        )
+
+
+def first_token(url: str, prompt: Messages, *, salt: str) -> None:
+    """Ask for one token."""
+    with httpx.Client(trust_env=False, timeout=120) as client:
+        model = client.get(f"{url}/models").json()["data"][0]["id"]
+        body = {
+            "model": model,
+            "messages": [{"role": role, "content": text} for role, text in prompt],
+            "max_tokens": 1,
+            "temperature": 0,
+            "cache_salt": salt,
+        }
+        client.post(f"{url}/chat/completions", json=body).raise_for_status()
+
+
+def cache_counts(url: str) -> tuple[float, float]:
+    """Prompt tokens looked up in the prefix cache, and found there, since the server started."""
+    text = httpx.get(f"{url.removesuffix('/v1')}/metrics", trust_env=False, timeout=30).text
+    counts: dict[str, float] = defaultdict(float)
+    for entry in text.splitlines():
+        counts[entry.partition("{")[0]] += 0 if entry.startswith("#") else float(entry.split()[-1])
+    return counts["vllm:prefix_cache_queries_total"], counts["vllm:prefix_cache_hits_total"]
+
+
+if __name__ == "__main__":
+    main()

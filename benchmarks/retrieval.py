@@ -1,0 +1,241 @@
+"""Our retriever beside a bare Chroma query, plain numpy and FAISS: time, recall, disk, memory.
+
+    pip install faiss-cpu==1.15.1     # MIT; only for this comparison
+    python benchmarks/retrieval.py --cache FOLDER [--sizes 20000 227835] [--queries 200] [-k 10]
+
+Indexes are built once into ``--cache`` and only opened in later runs. Each query goes once to every
+system; the systems take turns, and none is asked what another was asked just before, so that what
+else the machine does, and what lies in the processor's cache, falls on all of them. ``ratio`` is
+the quotient of the medians of wall time to the system named beside it; brackets are 95 % intervals,
+bootstrap over queries (2 000 resamples, seed 0). ``cpu ms`` is the median of the processor time of
+this process, which other work on the machine changes least. Recall@k is measured against exact
+search under the same exclusions, ties counted as found. FAISS indexes each text once (with equal
+vectors in it, it stays at .99 whatever its ef) and is asked with the smallest ef whose recall is
+that of Chroma's graph. Memory is of a fresh process: what it holds by itself, and the pages of
+mapped files beside it.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from made_up_collection import Drawn, draw, patient_id, row_of
+from made_up_index import KEPT, build, print_costs, read_faiss, texts_of
+from numpy.typing import NDArray
+
+from rag.retriever import FilmQuery, ReportRetriever
+from rag.settings import RetrievalSettings
+from rag.store import ReportStore, SearchMode, open_store
+from rag.store.exact import cosines
+
+BARE, BARE_POOL, NUMPY = "Chroma, bare query", "Chroma, bare query, k = 50", "numpy, exact"
+POOL = 50  # what the product looks at before it chooses
+FILTERED = 5  # queries with a filter inside Chroma, half a second each
+BEAMS = (16, 32, 64, 128, 256, 400, 512, 1024)
+SAME = 1e-6
+Answer = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Something that can be asked.
+
+    Attributes:
+        ask: the number of a query -> rows, nearest first.
+        k: how many rows it gives.
+        against: the system its time is compared with.
+        excludes: whether reports of the film's patient stay out.
+        distinct: whether equal texts count once.
+        most: how many queries it is asked.
+    """
+
+    ask: Callable[[int], Answer]
+    k: int
+    against: str = ""
+    excludes: bool = False
+    distinct: bool = False
+    most: int = 10**9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 227_835])
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("-k", type=int, default=10)
+    chosen = parser.parse_args()
+    for size in chosen.sizes:
+        drawn = draw(size, dim=chosen.dim, queries=chosen.queries + KEPT)
+        folder = chosen.cache / f"{size}x{chosen.dim}"
+        built = build(folder, drawn)
+        print(f"\n### {size} reports, {chosen.dim} dimensions\n", flush=True)
+        exact = open_store(folder / "store", search=SearchMode.EXACT)
+        with open_store(folder / "store", search=SearchMode.HNSW, self_test=False) as graph:
+            systems = systems_of(drawn, graph, exact, read_faiss(folder), k=chosen.k)
+            compare(systems, drawn, exact, queries=chosen.queries)
+        print_costs(folder, built, drawn.films[:8])
+
+
+def systems_of(
+    drawn: Drawn, graph: ReportStore, exact: ReportStore, faiss_index: Any, *, k: int
+) -> dict[str, System]:
+    """All that is compared, by name."""
+
+    def ours(store: ReportStore, against: str, *, k: int = k, excludes: bool = False) -> System:
+        return System(product(store, drawn, k=k, excludes=excludes), k, against, excludes, True)
+
+    systems = {
+        NUMPY: System(plain_numpy(drawn, k), k),
+        "retriever, exact": ours(exact, NUMPY),
+        "retriever, exact, patient left out": ours(exact, NUMPY, excludes=True),
+        BARE: System(bare_chroma(graph, drawn, k), k),
+        "Chroma, ids only": System(bare_chroma(graph, drawn, k, include=[]), k, BARE),
+        "retriever, hnsw": ours(graph, BARE),
+        "retriever, hnsw, patient left out": ours(graph, BARE, excludes=True),
+        "Chroma, `$ne` patient": System(
+            filtered_chroma(graph, drawn, k), k, BARE, excludes=True, most=FILTERED
+        ),
+        BARE_POOL: System(bare_chroma(graph, drawn, POOL), POOL),
+        "retriever, hnsw, pool of 50, patient left out": ours(
+            graph, BARE_POOL, k=POOL, excludes=True
+        ),
+    }
+    tuned_on = range(min(100, len(drawn.films)))
+    wanted = recall_of(systems["retriever, hnsw"], drawn, exact, tuned_on)
+    texts = texts_of(drawn)
+
+    def ask_faiss(query: int) -> Answer:
+        found: Answer = texts[faiss_index.search(drawn.films[query : query + 1], k)[1][0]].tolist()
+        return found
+
+    system = System(ask_faiss, k, BARE, distinct=True)
+    for beam in BEAMS:
+        faiss_index.hnsw.efSearch = beam
+        if recall_of(system, drawn, exact, tuned_on) >= wanted - SAME:
+            break
+    return {**systems, f"FAISS HNSW, ef {beam}, ids only": system}
+
+
+def product(store: ReportStore, drawn: Drawn, *, k: int, excludes: bool) -> Callable[[int], Answer]:
+    """The retriever as the pipeline asks it; without labels, which are another step's time."""
+    settings = RetrievalSettings(k=k, pool=k)
+    retriever = ReportRetriever(store=store, encoder=None, settings=settings)
+
+    def ask(query: int) -> Answer:
+        patients = [patient_id(drawn.patient_of[query])] if excludes else []
+        found = retriever.retrieve(FilmQuery(drawn.films[query], patients=frozenset(patients)))
+        return [row_of(hit.record.report_id) for hit in found.hits]
+
+    return ask
+
+
+def plain_numpy(drawn: Drawn, k: int) -> Callable[[int], Answer]:
+    """What one would write."""
+
+    def ask(query: int) -> Answer:
+        similarities = drawn.vectors @ drawn.films[query]
+        near = np.argpartition(similarities, -k)[-k:]
+        found: Answer = near[np.argsort(-similarities[near])].tolist()
+        return found
+
+    return ask
+
+
+def bare_chroma(store: ReportStore, drawn: Drawn, k: int, **more: Any) -> Callable[[int], Answer]:
+    """The collection itself, with what it gives by default: ids, distances, metadata."""
+    collection: Any = store._index._collection  # type: ignore[union-attr] # no other way to it
+
+    def ask(query: int) -> Answer:
+        found = collection.query(query_embeddings=drawn.films[query][None], n_results=k, **more)
+        return [row_of(name) for name in found["ids"][0]]
+
+    return ask
+
+
+def filtered_chroma(store: ReportStore, drawn: Drawn, k: int) -> Callable[[int], Answer]:
+    """The patient left out by a filter of Chroma's own."""
+
+    def ask(query: int) -> Answer:
+        other = {"patient_id": {"$ne": patient_id(drawn.patient_of[query])}}
+        return bare_chroma(store, drawn, k, where=other)(query)
+
+    return ask
+
+
+def recall_of(system: System, drawn: Drawn, exact: ReportStore, queries: Iterable[int]) -> float:
+    """Share of the true neighbours that are found, or others that are as near."""
+    hits = asked = 0
+    for query in queries:
+        found = np.array(system.ask(query), np.intp)
+        patients = [patient_id(drawn.patient_of[query])] if system.excludes else []
+        (true,) = exact.retrieve(
+            drawn.films[query : query + 1],
+            system.k,
+            exclude_patients=frozenset(patients),
+            distinct=system.distinct,
+        )
+        near = cosines(drawn.vectors, found, drawn.films[query])
+        hits += min(system.k, int((near >= true.hits[-1].similarity - SAME).sum()))
+        asked += system.k
+    return hits / asked
+
+
+def compare(systems: dict[str, System], drawn: Drawn, exact: ReportStore, *, queries: int) -> None:
+    """Ask everything and print the table."""
+    names = list(systems)
+    wall = {name: np.full(queries, np.nan) for name in names}
+    cpu = {name: np.full(queries, np.nan) for name in names}
+    for query in range(3):
+        for system in systems.values():
+            system.ask(query)
+    for turn in range(queries):
+        for place in np.random.default_rng(turn).permutation(len(names)):
+            name, query = names[place], (turn + place * queries // len(names)) % queries
+            if turn < systems[name].most:
+                started, busy = time.perf_counter(), time.process_time()
+                systems[name].ask(query)
+                wall[name][query] = 1000 * (time.perf_counter() - started)
+                cpu[name][query] = 1000 * (time.process_time() - busy)
+    print(f"| system | p50 ms | p95 ms | ratio | to | cpu ms | recall |\n{'|---' * 7}|")
+    for name, system in systems.items():
+        asked = np.flatnonzero(np.isfinite(wall[name]))
+        own, base = wall[name][asked], system.against
+        ratio = interval(quotient, own, wall[base][asked]) if base else "-"
+        cells = [
+            f"{name} (n = {len(asked)})",
+            interval(np.median, own),
+            interval(ninety_fifth, own),
+            ratio,
+            base or "-",
+            f"{np.median(cpu[name][asked]):.2f}",
+            f"{recall_of(system, drawn, exact, asked.tolist()):.4f}",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def quotient(own: NDArray[np.float64], base: NDArray[np.float64]) -> float:
+    """Of the medians."""
+    return float(np.median(own) / np.median(base))
+
+
+def ninety_fifth(values: NDArray[np.float64]) -> float:
+    """The 95th percentile."""
+    return float(np.percentile(values, 95))
+
+
+def interval(statistic: Callable[..., float], *samples: NDArray[np.float64]) -> str:
+    """A statistic of paired samples with its bootstrap interval."""
+    rng, n = np.random.default_rng(0), len(samples[0])
+    drawn = (rng.integers(0, n, n) for _ in range(2000))
+    found = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return f"{statistic(*samples):.2f} [{low:.2f}, {high:.2f}]"
+
+
+if __name__ == "__main__":
+    main()
