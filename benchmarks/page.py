@@ -37,6 +37,8 @@ INTERACTIVE = (
 )
 # the corner text is written after the first paint of the film's own pixels
 PAINTED = "() => /%/.test(document.querySelector('.pane .say-zoom')?.textContent ?? '')"
+# older pages have no first look: there every painted film is whole
+WHOLE = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 'true'"
 
 
 def main() -> None:
@@ -78,6 +80,8 @@ def one_run(browser: Browser, url: str, film: Path) -> dict[str, float]:
     sent = time.perf_counter()
     page.wait_for_function(PAINTED, timeout=WAIT)
     shown = time.perf_counter()
+    page.wait_for_function(WHOLE, timeout=WAIT)
+    whole = time.perf_counter()
     page.click("#draft-it")
     asked = time.perf_counter()
     page.wait_for_selector(".card", timeout=WAIT)
@@ -89,6 +93,7 @@ def one_run(browser: Browser, url: str, film: Path) -> dict[str, float]:
         "first interactive": interactive,
         "film on screen, from choosing the file": shown - start,
         "film on screen, from the end of the upload": shown - sent,
+        "all its pixels, from the end of the upload": whole - sent,
         "evidence, from the click": evidence,
         "draft, from the click": draft,
     }

@@ -5,6 +5,7 @@ modality, body part). The steps themselves are in `encoders.dicom_header`, `dico
 `dicom_codecs` and `dicom_grey`; together these modules are the only ones that import pydicom.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pydicom.dataset import Dataset
@@ -40,7 +41,12 @@ def read_dicom(data: bytes) -> RawFilm:
     layout = read_layout(dataset)
     warnings = list(layout.warnings)
     film = grey_film(dataset, stored_values(dataset, layout, warnings), layout)
-    warnings.extend(film.warnings)
+    return describe(film, dataset, warnings)
+
+
+def describe(film: RawFilm, dataset: Dataset, notes: Iterable[str]) -> RawFilm:
+    """The film with what the header says about it, and ``notes`` before its own warnings."""
+    warnings = [*notes, *film.warnings]
     if overlays(dataset):
         warnings.append("an overlay (drawn annotation) in the file is not shown")
     return replace(

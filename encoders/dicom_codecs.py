@@ -1,7 +1,8 @@
 """Decompresses frames in child processes, so that no stream can take this one with it.
 
 Owns the pool of `encoders.dicom_worker` processes: started when the first compressed film comes,
-kept for the next, killed when they exceed their time. Knows nothing of DICOM tags.
+kept for the next, ended when they exceed their time: of the processor, so that a busy machine
+refuses no film, and ten times that on the clock. Knows nothing of DICOM tags.
 """
 
 import atexit
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 from encoders.dicom_codestream import CodecError, Codestream
 
 Pixels = NDArray[Any]
+
+_BUSY = 10
+"""Seconds on the clock for one of the processor: a machine may be busy, and a worker must start."""
 
 
 class _Worker:
@@ -40,10 +44,10 @@ class _Worker:
         """One frame. Any exception but `CodecError` means that this worker is no more."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101 - PIPE was asked for
-        clock = threading.Timer(seconds, self._process.kill)
+        clock = threading.Timer(seconds * _BUSY, self._process.kill)
         clock.start()
         try:
-            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.write(json.dumps({**request, "seconds": seconds}).encode() + b"\n")
             stdin.write(frame)
             stdin.flush()
             head = json.loads(stdout.readline())
@@ -95,8 +99,8 @@ class _Pool:
         except (OSError, EOFError, ValueError):
             worker.close()
             raise CodecError(
-                f"the decoder crashed on it, or needed more than {seconds:.0f} seconds or too "
-                "much memory"
+                f"the decoder crashed on it, or needed more than {seconds:.0f} seconds of "
+                "the processor or too much memory"
             ) from None
         except BaseException:
             worker.close()  # interrupted between request and answer
@@ -136,7 +140,12 @@ _pool = _Pool()
 
 
 def decode(
-    frame: bytes, codestream: Codestream, *, allocated: int = 16, colour: str = ""
+    frame: bytes,
+    codestream: Codestream,
+    *,
+    allocated: int = 16,
+    colour: str = "",
+    halvings: int = 0,
 ) -> Pixels:
     """Decompress one frame in a worker process.
 
@@ -145,6 +154,7 @@ def decode(
         codestream: what `inspect` found, or for RLE what the DICOM header says.
         allocated: bits of a sample in memory, 8, 16 or 32; RLE needs it.
         colour: photometric interpretation, for JPEG streams that carry no colour marker.
+        halvings: how often to halve both sides; unsigned grey JPEG 2000 only.
 
     Returns:
         Samples as decoded: [rows, columns] or [rows, columns, samples]. JPEG in colour may come
@@ -162,11 +172,16 @@ def decode(
         "allocated": allocated,
         "colour": colour,
         "length": len(frame),
+        "halvings": halvings,
     }
-    # Two cores decode 5 to 30 million pixels a second; a second a million leaves room for a
-    # machine that is busy.
-    seconds = 5.0 + codestream.rows * codestream.columns / 1e6
+    # of the processor: one core decodes 5 to 30 million pixels a second
+    seconds = 3.0 + codestream.rows * codestream.columns / 2.5e6
     pixels = _pool.decode(request, frame, seconds=seconds)
-    if pixels.shape[:2] != (codestream.rows, codestream.columns):
+    if pixels.shape[:2] != halved(codestream.rows, codestream.columns, halvings):
         raise CodecError(f"it decodes to {pixels.shape[0]} x {pixels.shape[1]} pixels")
     return pixels
+
+
+def halved(rows: int, columns: int, times: int) -> tuple[int, int]:
+    """Rows and columns of a lower resolution level (ITU T.800 B.5): rounded up."""
+    return -(-rows // 2**times), -(-columns // 2**times)

@@ -6,7 +6,7 @@ Started by `encoders.dicom_codecs` as a script; imports nothing of the project, 
 only when a frame needs it.
 
 Request on stdin: one line of JSON ({"kind", "rows", "columns", "bits", "signed", "colour",
-"length"}) and `length` bytes. Answer on stdout: one line of JSON, either {"error"} or
+"length", "halvings"}) and `length` bytes. Answer on stdout: one line of JSON, either {"error"} or
 {"dtype", "shape"} followed by the pixels, [rows, columns] or [rows, columns, samples].
 """
 
@@ -84,11 +84,27 @@ def jpeg_ls(frame: bytes, _: Request) -> Pixels:
     return np.asarray(jpeg_ls.jlsread(io.BytesIO(frame)))
 
 
-def jpeg_2000(frame: bytes, _: Request) -> Pixels:
-    """JPEG 2000 and High-Throughput JPEG 2000: OpenJPEG."""
+def jpeg_2000(frame: bytes, request: Request) -> Pixels:
+    """JPEG 2000 and High-Throughput JPEG 2000: OpenJPEG; smaller, by Pillow."""
+    if request["halvings"]:
+        return _small_jpeg_2000(frame, request)
     import openjpeg  # noqa: PLC0415
 
     return np.asarray(openjpeg.decode(frame))  # type: ignore[attr-defined]
+
+
+def _small_jpeg_2000(frame: bytes, request: Request) -> Pixels:
+    """A lower resolution level of unsigned grey: only that part of the stream is decoded."""
+    from PIL import Image  # noqa: PLC0415
+
+    image = Image.open(io.BytesIO(frame), formats=("JPEG2000",))
+    image.reduce = request["halvings"]  # type: ignore[method-assign]
+    image.load()
+    if image.mode not in ("L", "I;16"):
+        raise ValueError(f"mode {image.mode}")
+    pixels = np.asarray(image)
+    filled = 8 * pixels.dtype.itemsize - request["bits"]  # zeros that Pillow puts below each value
+    return np.asarray(pixels >> filled)
 
 
 def rle(frame: bytes, request: Request) -> Pixels:
@@ -132,6 +148,12 @@ def answer(request: Request, frame: bytes, out: BinaryIO) -> None:
     out.flush()
 
 
+def limit_processor(seconds: float) -> None:
+    """End this process after so many seconds of the processor, by SIGPROF; 0 calls that off."""
+    if hasattr(signal, "setitimer"):  # else the parent's clock still holds
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
 def main() -> None:
     """Serve frames until stdin ends, that is, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -148,7 +170,10 @@ def main() -> None:
     with os.fdopen(private, "wb") as out:
         while line := sys.stdin.buffer.readline():
             request: Request = json.loads(line)
-            answer(request, sys.stdin.buffer.read(request["length"]), out)
+            frame = sys.stdin.buffer.read(request["length"])
+            limit_processor(request["seconds"])
+            answer(request, frame, out)
+            limit_processor(0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from encoders.base import CxrImage
 from encoders.film import (
@@ -25,6 +26,9 @@ from encoders.film import (
     Reason,
 )
 
+if TYPE_CHECKING:
+    from encoders.dicom_preview import Preview
+
 __all__ = [
     "BLANK",
     "COLOURFUL",
@@ -37,6 +41,7 @@ __all__ = [
     "Reason",
     "read_header_identity",
     "read_image",
+    "read_preview",
     "read_raw",
 ]
 
@@ -109,6 +114,26 @@ def read_raw(source: Path | bytes, *, name: str = "") -> RawFilm:
         raise _named(error, name) from None
     except Exception as error:  # noqa: BLE001 - the promise: one exception, whatever the bytes
         raise _named(_unexpected(error), name) from None
+
+
+def read_preview(source: Path) -> "Preview | None":
+    """A large film in a fraction of its size, where that is much quicker than all of it.
+
+    For a first look only. None wherever it is not, also where the film cannot be read: `read_raw`
+    says why.
+    """
+    from encoders.dicom_preview import preview_dicom  # noqa: PLC0415 - heavy
+
+    try:
+        data = _load(source)
+        found = preview_dicom(data) if _format(data) == "DICOM" else None
+    except Exception as error:  # noqa: BLE001 - whatever the bytes: there is no preview of them
+        _log.debug("no preview", exc_info=error)
+        return None
+    if found is None:
+        return None
+    film = replace(found.film, source_sha256=hashlib.sha256(data).hexdigest())
+    return replace(found, film=film)
 
 
 def read_header_identity(source: Path | bytes, *, name: str = "") -> HeaderIdentity:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.base import View
-from encoders.image_io import ImageReadError, read_raw
+from encoders.image_io import ImageReadError, read_preview, read_raw
 from rag.attention import NOWHERE, Attention
 from rag.audit import AuditLog, draft_event
 from rag.export import Export, as_json, as_markdown, as_text
@@ -57,9 +57,19 @@ class Desk:
         """
         if len(paths) > MOST_FILMS:
             raise DeskError(strings.TOO_MANY_FILMS.format(MOST_FILMS, len(paths)))
-        films = [self._open(path, reader=reader) for path in paths]
-        films.sort(key=lambda film: film.view is View.LATERAL)
-        return Session(films=tuple(films))
+        return _session([self._open(path, reader=reader) for path in paths])
+
+    def glance(self, paths: Sequence[Path], *, reader: str) -> Session | None:
+        """The same with fewer pixels, where those of every film can be had much sooner."""
+        films = []
+        for path in paths[:MOST_FILMS]:
+            found = read_preview(path)
+            if found is None:
+                return None
+            content = film_file(found.film, size=(found.rows, found.columns))
+            url = f"film/{self._shelf.put(content, reader=reader)}"
+            films.append(ShownFilm.of(found.film, path=str(path), url=url))
+        return _session(films) if films and len(films) == len(paths) else None
 
     def _open(self, path: Path, *, reader: str) -> ShownFilm:
         try:
@@ -209,6 +219,11 @@ class Desk:
     def _write(self, session: Session, event: str, data: Mapping[str, Any]) -> None:
         if self._audit is not None:
             self._audit.append(event, draft=session.draft_id, data=data)
+
+
+def _session(films: list[ShownFilm]) -> Session:
+    films.sort(key=lambda film: film.view is View.LATERAL)
+    return Session(films=tuple(films))
 
 
 def _content(what: Export, form: str, session: Session) -> bytes:

@@ -88,14 +88,21 @@ class Events:
         parts.add.click(self.addend, [*signing, parts.addendum], parts.shown, **deciding, **quiet)
         parts.exports.export(self.export, session, parts.exports, **making, **quiet)
 
-    def open(self, paths: list[str] | None, request: gr.Request) -> Update:
-        """The films of one study, or none."""
+    def open(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
+        """The films of one study, or none; large ones with few pixels first, where that is quick.
+
+        The second time only the viewer changes: the reader may be drafting already.
+        """
+        films, reader = [Path(path) for path in paths or []], _reader(request)
+        viewer = self._parts.viewer
         with _telling():
-            session = self._desk.open_films(
-                [Path(path) for path in paths or []], reader=_reader(request)
-            )
-        shown = viewer_value(session.films, drafted=session.drafted)
-        return {**self._views(session), self._parts.viewer: shown}
+            first = self._desk.glance(films, reader=reader)
+            if first is not None:
+                shown = viewer_value(first.films, drafted=first.drafted)
+                yield {**self._views(first), viewer: shown}
+            session = self._desk.open_films(films, reader=reader)
+            shown = viewer_value(session.films, drafted=session.drafted)
+            yield {viewer: shown} if first else {**self._views(session), viewer: shown}
 
     def draft(self, session: Session, indication: str) -> Iterator[Update]:
         """The draft as it grows."""

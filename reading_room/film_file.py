@@ -14,18 +14,20 @@ from encoders.film import RawFilm
 MAGIC = b"CXF1"
 
 
-def film_file(raw: RawFilm) -> bytes:
+def film_file(raw: RawFilm, *, size: tuple[int, int] | None = None) -> bytes:
     """The message: head, display table, codes, and a bit for each hidden pixel where there are any.
 
     Args:
         raw: the film as it was read. 8-bit films are sent in 8 bits, deeper ones in 16.
+        size: rows and columns of the whole film, where these are fewer.
     """
-    height, width = raw.codes.shape
+    height, width = size or raw.codes.shape
     narrow = int(raw.codes.max(initial=0)) < 256
     head = json.dumps(
         {
             "width": width,
             "height": height,
+            "stored": raw.codes.shape,
             "bytes": 1 if narrow else 2,
             "slope": raw.slope,
             "intercept": raw.intercept,

@@ -61,6 +61,7 @@ def viewer_value(films: tuple[ShownFilm, ...], *, drafted: int) -> list[dict[str
     """The value of the viewer: one object a film, frontal first."""
     return [
         {
+            "key": film.sha256,
             "url": film.url,
             "name": film.name,
             "label": strings.FILM_LABEL.format(film.name),

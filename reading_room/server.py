@@ -80,13 +80,19 @@ def make_server(
     return server
 
 
+class _Film(FileResponse):
+    """Sent in few pieces: 22 MiB in the usual 64 KiB are 350 changes of thread."""
+
+    chunk_size = 4 * 2**20
+
+
 def _add_routes(server: FastAPI, shelf: "Shelf", drafter: Drafter) -> None:
     @server.get("/film/{name}")
     def film(name: str, request: Request) -> Response:
         path = shelf.find(name, reader=request.scope["reader"])
         if path is None:
             return PlainTextResponse(strings.NOT_HERE, 404)
-        return FileResponse(
+        return _Film(
             path, media_type="application/octet-stream", headers={"cache-control": "no-store"}
         )
 

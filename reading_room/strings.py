@@ -63,6 +63,7 @@ VIEWER_WORDS = {
     "turned": "TURNED {}°",
     "negative": "NEGATIVE",
     "ratio": "ratio",
+    "first_look": "first look, all pixels follow",
     "other_film": "Point at the film that the draft is made from.",
     "bad_gaze": "This is no table of fixations: it needs the columns x, y and duration.",
     "most": "At most {} regions: undo one first.",

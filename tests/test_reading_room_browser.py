@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from page_driver import chromium, draft, open_page, outside_requests, upload
 from playwright.sync_api import Browser, Page, expect
+from pydicom import dcmread
+from pydicom.uid import JPEG2000Lossless
 from small_room import Room, open_room, small_room
 
+from encoders.dicom_write import write_dx
 from encoders.phantom import write_phantom_dicom
 from rag.audit import AuditLog
 
@@ -56,6 +60,24 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "phantom.dcm"
     write_phantom_dicom(path, seed=3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def large_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "large.dcm"
+    write_dx(
+        path,
+        np.tile(np.linspace(0, 4095, 1600), (2000, 1)).astype(np.uint16),
+        bits=12,
+        spacing_mm=0.2,
+        patient_name="PHANTOM^LARGE",
+        patient_id="PHANTOM-LARGE",
+        description="Drawn phantom, no patient",
+    )
+    film = dcmread(path)
+    film.compress(JPEG2000Lossless)
+    film.save_as(path)
     return path
 
 
@@ -188,6 +210,28 @@ def test_the_canvas_shows_what_the_reader_of_films_renders(page: Page, film: Pat
     assert shown[0] == shown[1] == shown[2]
     near = pixels[height // 2 - 2 : height // 2 + 3, width // 2 - 2 : width // 2 + 3] * 255
     assert near.min() - 1 <= shown[0] <= near.max() + 1
+
+
+def test_a_large_film_is_seen_before_all_its_pixels_and_stays_where_it_was(
+    page: Page, large_film: Path
+) -> None:
+    sizes: list[int] = []
+    page.on(
+        "response",
+        lambda answer: sizes.append(len(answer.body())) if "/film/" in answer.url else None,
+    )
+    upload(page, large_film)
+    pane = page.locator(".pane")
+    pane.focus()
+    page.keyboard.press("i")
+    page.keyboard.press("+")
+    scale = pane.get_attribute("data-scale")
+    expect(pane).to_have_attribute("data-whole", "true")
+    expect(pane).to_have_attribute("data-scale", str(scale))
+    expect(pane.locator(".say-turned")).to_contain_text("NEGATIVE")
+    expect(pane.locator(".say-zoom")).not_to_contain_text("first look")
+    assert len(sizes) == 2
+    assert sizes[0] * 8 < sizes[1]
 
 
 def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, film: Path) -> None:

@@ -13,7 +13,8 @@ export function readFilm(buffer) {
   if (String.fromCharCode(...start.subarray(0, 4)) !== MAGIC) throw new Error("not a film");
   const length = new DataView(buffer).getUint32(4, true);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
-  const count = head.width * head.height;
+  const [rows, columns] = head.stored; // fewer than height and width in a first look
+  const count = rows * columns;
   let at = 8 + length;
   const table = new Uint8Array(buffer, at, CODES);
   at += CODES;
@@ -31,11 +32,14 @@ export function unpackBits(packed, count) {
   return bits;
 }
 
-/** Half-size levels of a film, until one is smaller than 64 pixels: what is seen from afar. */
+/**
+ * Half-size levels of a film, until one is smaller than 64 pixels: what is seen from afar. A first
+ * look stands for the levels that it lacks.
+ */
 export function pyramid(film) {
-  const levels = [
-    { width: film.width, height: film.height, codes: film.codes, hidden: film.hidden },
-  ];
+  const [height, width] = film.stored;
+  const first = { width, height, codes: film.codes, hidden: film.hidden };
+  const levels = new Array(1 + Math.round(Math.log2(film.width / width))).fill(first);
   while (Math.min(levels.at(-1).width, levels.at(-1).height) >= 64) {
     levels.push(halved(levels.at(-1)));
   }

@@ -23,10 +23,9 @@ export function levelFor(scale, count) {
  * Fill `pixels` (Uint32, width by height) with the film as seen in this pose.
  * Between film pixels it is interpolated, in codes, so that the window acts on what was measured.
  */
-export function paint(pixels, screen, levels, pose, colours) {
+export function paint(pixels, screen, { levels, film: full }, pose, colours) {
   const at = levelFor(pose.scale, levels.length);
   const level = levels[at];
-  const full = levels[0];
   const [sx, sy] = [level.width / full.width, level.height / full.height];
   const [a, b, c, d, e, f] = inverse(pose, screen);
   const steps = { du: a * sx, dv: d * sy };

@@ -23,13 +23,11 @@ export class Pane {
    */
   constructor(root, film, words, drafted = true) {
     this.root = root;
-    this.film = film;
     this.words = words;
     this.drafted = drafted;
     this.regions = new Regions();
     this.name = `heat-${++made}`;
-    this.levels = pyramid(film);
-    this.counts = histogram(film, Math.max(1, Math.floor(film.codes.length / COUNTED)));
+    this.#take(film);
     this.canvas = root.querySelector("canvas");
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.marks = root.querySelector("svg");
@@ -40,6 +38,20 @@ export class Pane {
     this.resized.observe(root);
     this.reset();
     this.#measure();
+  }
+
+  /** All pixels in place of a first look; pose, window and marks stay. */
+  sharpen(film) {
+    this.#take(film);
+    if (["file", ""].includes(this.preset)) this.#recolour();
+    else this.use(this.preset);
+  }
+
+  #take(film) {
+    this.film = film;
+    this.levels = pyramid(film);
+    this.counts = histogram(film, Math.max(1, Math.floor(film.codes.length / COUNTED)));
+    this.root.dataset.whole = String(film.stored[1] === film.width);
   }
 
   dispose() {
@@ -203,7 +215,7 @@ export class Pane {
 
   #paint() {
     const pixels = new Uint32Array(this.image.data.buffer);
-    paint(pixels, this.#screen(), this.levels, this.pose, this.colours);
+    paint(pixels, this.#screen(), this, this.pose, this.colours);
     this.context.putImageData(this.image, 0, 0);
     this.#drawMarks();
     this.#say();
@@ -239,7 +251,8 @@ export class Pane {
     this.#put("grey", this.preset === "file" && film.lut
       ? words.lut
       : `${words.window} ${round(window.width)}  ${words.level} ${round(window.centre)}`);
-    this.#put("zoom", `${Math.round(100 * pose.scale)} %`);
+    const whole = this.root.dataset.whole === "true";
+    this.#put("zoom", `${Math.round(100 * pose.scale)} %${whole ? "" : ` · ${words.first_look}`}`);
     const turns = [];
     if (pose.mirror) turns.push(words.mirrored);
     if (pose.turn) turns.push(words.turned.replace("{}", String(90 * pose.turn)));

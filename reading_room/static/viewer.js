@@ -58,7 +58,15 @@ class Viewer {
 
   /** Show these films: [{token, name, url, ...}]; an empty list clears the viewer. */
   async show(films) {
+    const keys = films.map((film) => film.key).join();
+    if (films.length && keys === this.keys) {
+      if (this.panes.length) this.#sharpen(films, this.shown);
+      else this.awaited = films; // the first look is still on its way
+      return;
+    }
     const turn = ++this.shown;
+    this.awaited = null;
+    this.keys = keys;
     for (const pane of this.panes) pane.dispose();
     this.panes = [];
     this.active = null;
@@ -68,12 +76,24 @@ class Viewer {
       const loaded = await Promise.all(films.map((film) => fetchFilm(film.url)));
       if (turn !== this.shown) return; // other films were opened meanwhile
       this.panes = loaded.map((film, i) => this.#pane(film, films[i]));
+      if (this.awaited) this.#sharpen(this.awaited, turn);
+      this.awaited = null;
       this.#activate(this.panes[0] ?? null);
       this.root.dataset.state = films.length ? "shown" : "empty";
     } catch (error) {
       if (turn !== this.shown) return;
       this.root.dataset.state = "failed";
       console.error(error);
+    }
+  }
+
+  /** The same films, now with all their pixels. */
+  async #sharpen(films, turn) {
+    try {
+      const loaded = await Promise.all(films.map((film) => fetchFilm(film.url)));
+      if (turn === this.shown) this.panes.forEach((pane, i) => pane.sharpen(loaded[i]));
+    } catch (error) {
+      console.error(error); // the first look stays, and says that it is one
     }
   }
 

@@ -1,0 +1,53 @@
+"""A large film at a fraction of its size, before all of it is decoded.
+
+Owns which films can be had that quickly: JPEG 2000 holds every size that is a half of the next. The
+values are means, so nothing must be measured or drafted from them. Everything else gives None, and
+every failure does: the full reading says what is wrong.
+"""
+
+from dataclasses import dataclass, replace
+
+from pydicom.encaps import get_frame
+
+from encoders.dicom import describe
+from encoders.dicom_codecs import decode, halved
+from encoders.dicom_codestream import Codec, inspect
+from encoders.dicom_grey import grey_film
+from encoders.dicom_header import content, parse
+from encoders.dicom_layout import read_layout
+from encoders.film import RawFilm
+
+LEAST_PIXELS = 3_000_000
+"""Of a film for which it is worth while."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """A small film, and the size of the whole one."""
+
+    film: RawFilm
+    rows: int
+    columns: int
+
+
+def preview_dicom(data: bytes) -> Preview | None:
+    """The film at a quarter of its sides, or a half, where that is quick."""
+    dataset = parse(data)
+    layout = read_layout(dataset)
+    rows, columns = layout.rows, layout.columns
+    plain = layout.photometric in ("MONOCHROME1", "MONOCHROME2") and not layout.signed
+    # a shutter is given in pixels of the whole film
+    if rows * columns < LEAST_PIXELS or not plain or "ShutterShape" in dataset:
+        return None
+    frame = bytes(get_frame(content(dataset, "PixelData"), 0, number_of_frames=layout.frames))
+    stream = inspect(frame)
+    fits = (stream.rows, stream.columns, stream.samples) == (rows, columns, 1)
+    if stream.codec is not Codec.JPEG_2000 or not fits or layout.high_bit != stream.bits - 1:
+        return None
+    # Pillow rounds where the standard rounds up: they differ for one pixel over a multiple of four
+    halvings = 1 if 1 in (rows % 4, columns % 4) else 2
+    pixels = decode(frame, stream, halvings=halvings)
+    small_rows, small_columns = halved(rows, columns, halvings)
+    small = replace(layout, rows=small_rows, columns=small_columns)
+    film = describe(grey_film(dataset, pixels, small), dataset, layout.warnings)
+    return Preview(film, rows, columns)

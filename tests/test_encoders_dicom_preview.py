@@ -1,0 +1,88 @@
+"""The first look at a large film: near the whole one, quick, and absent where it would be wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import JPEG2000Lossless
+
+from encoders.dicom_write import write_dx
+from encoders.image_io import read_preview, read_raw
+
+ROWS, COLUMNS = 2002, 1603
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write(tmp_path_factory.mktemp("film") / "large.dcm", ROWS, COLUMNS)
+
+
+def _write(path: Path, rows: int, columns: int) -> Path:
+    across, down = np.linspace(0, 1, columns), np.linspace(0, 1, rows)
+    pixels = 4095 * (0.5 + 0.5 * np.sin(9 * across) * np.cos(7 * down)[:, None])
+    write_dx(
+        path,
+        pixels.astype(np.uint16),
+        bits=12,
+        spacing_mm=0.15,
+        patient_name="PHANTOM^LARGE",
+        patient_id="PHANTOM-LARGE",
+        description="Drawn phantom, no patient",
+    )
+    _compress(path)
+    return path
+
+
+def _compress(path: Path) -> None:
+    film = dcmread(path)
+    film.compress(JPEG2000Lossless)
+    film.save_as(path)
+
+
+@pytest.mark.parametrize(("more", "step"), [(0, 4), (2, 4), (3, 2)])  # of rows: 2002, 2004, 2005
+def test_it_is_the_film_with_shorter_sides(tmp_path: Path, more: int, step: int) -> None:
+    film = _write(tmp_path / "film.dcm", ROWS + more, COLUMNS)
+    found, whole = read_preview(film), read_raw(film)
+    assert found is not None
+    assert (found.rows, found.columns) == whole.codes.shape == (ROWS + more, COLUMNS)
+    assert found.film.codes.shape == (-(-(ROWS + more) // step), -(-COLUMNS // step))
+    near = whole.codes[::step, ::step].astype(int) - found.film.codes
+    assert np.abs(near).max() < 60  # of 4095, on a smooth film
+    assert found.film.source_sha256 == whole.source_sha256
+    assert found.film.window == whole.window
+    assert (found.film.spacing_mm, found.film.view) == (whole.spacing_mm, whole.view)
+
+
+@pytest.mark.parametrize("change", ["shutter", "signed", "uncompressed", "cut", "other bits"])
+def test_where_it_would_be_wrong_or_no_quicker_there_is_none(
+    film: Path, tmp_path: Path, change: str
+) -> None:
+    header = dcmread(film)
+    if change == "shutter":
+        header.ShutterShape = "CIRCULAR"
+    elif change == "signed":
+        header.PixelRepresentation = 1
+    elif change == "uncompressed":
+        header.decompress()
+    elif change == "other bits":
+        header.BitsStored, header.HighBit = 10, 9
+    path = tmp_path / "film.dcm"
+    header.save_as(path)
+    if change == "cut":
+        path.write_bytes(path.read_bytes()[:-5000])
+    assert read_preview(path) is None or change == "cut"
+
+
+def test_what_is_no_large_dicom_film_has_none(tmp_path: Path) -> None:
+    from encoders.phantom import write_phantom_dicom  # noqa: PLC0415
+
+    small = tmp_path / "small.dcm"
+    write_phantom_dicom(small, seed=1)
+    _compress(small)
+    rubbish = tmp_path / "x.dcm"
+    rubbish.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 500)
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    for path in (small, rubbish, picture, tmp_path / "none.dcm"):
+        assert read_preview(path) is None
