@@ -134,6 +134,16 @@ def test_another_release_or_a_missing_table_is_explained(tmp_path: Path) -> None
         list(read_egd(Egd(path=tmp_path)))
 
 
+def test_a_film_that_nobody_looked_at_is_no_reading(tmp_path: Path) -> None:
+    border = (420.0, 420.0, 0.0, 0.0)
+    write_egd(
+        tmp_path, [("a", 0.1, 0.5, 1), ("b", 0.5, 0.5, 1)], borders={"a": border, "b": border}
+    )
+    assert [reading.film for reading in read_egd(Egd(path=tmp_path))] == ["b"]
+    write_reflacx(tmp_path, {"P": ("a", (9.0, 9.0))}, fixations={"P": [(0, 1, -3, 5)]})
+    assert list(read_reflacx(Reflacx(path=tmp_path))) == []
+
+
 # --- REFLACX
 
 SIZES = st.tuples(st.integers(200, 4000), st.integers(200, 4000))

@@ -158,6 +158,7 @@ CELL = st.one_of(
     st.integers(-(10**400), 10**400),
     st.floats(),
     st.text(max_size=8),
+    st.just("\ud800"),
     st.lists(st.one_of(st.floats(), st.text(max_size=3), st.lists(st.floats(), max_size=5))),
 )
 
@@ -242,6 +243,8 @@ def test_a_reading_finds_its_film_by_path_or_by_an_only_name() -> None:
     names = ("1.2.840.dcm", "1.2.840", "elsewhere/1.2.840.dcm", "z/b.png")
     joined = attach(collection, [Reading(name, box, "line 1") for name in names])
     assert [str(film.film) for film in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
+    assert [s.study_id for s in joined.first(1).train] == ["s1", "s2"]  # both have expert films
+    assert [s.study_id for s in collection.first(1).train] == ["s1"]
     with pytest.raises(TrainingDataError, match=r"line 7: 2 films are called b.png; name the film"):
         attach(collection, [Reading("b.png", box, "line 7")])
     with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):

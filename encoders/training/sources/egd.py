@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from encoders.training.data import TrainingDataError
 from encoders.training.heatmaps import Fixations
-from encoders.training.sources.marks import Reading
+from encoders.training.sources.marks import Reading, looked_at
 from encoders.training.sources.settings import Egd
 from encoders.training.sources.tables import Row, find_table, read_rows
 
@@ -40,7 +40,9 @@ class Placement:
 
 
 def read_egd(settings: Egd) -> Iterator[Reading]:
-    """One reading a film, in the order of the table; fixations marked invalid are left out.
+    """One reading a film that was looked at, in the order of the table.
+
+    Fixations marked invalid are left out.
 
     Raises:
         TrainingDataError: a table is missing or a row cannot be used; the message names it.
@@ -66,8 +68,9 @@ def read_egd(settings: Egd) -> Iterator[Reading]:
             "both must be of one release"
         )
     for film, seen in points.items():
-        gaze = Fixations(tuple(seen), sigma=settings.sigma, by_duration=settings.by_duration)
-        yield Reading(film, gaze, first[film])
+        if looked_at(seen):
+            gaze = Fixations(tuple(seen), sigma=settings.sigma, by_duration=settings.by_duration)
+            yield Reading(film, gaze, first[film])
 
 
 def _placements(settings: Egd) -> dict[str, Placement]:

@@ -15,7 +15,7 @@ from encoders.image_io import ImageReadError, read_image
 from encoders.training.data import Collection, ExpertFilm, TrainingDataError
 from encoders.training.heatmaps import Annotation, Boxes, Ellipses, Fixations, Mask
 from encoders.training.sources.settings import OwnMarks
-from encoders.training.sources.tables import Row, read_rows
+from encoders.training.sources.tables import Row, is_csv, read_rows
 
 FRACTIONS = "places are fractions of the film: divide pixels by its width and height"
 _SLACK = 0.05
@@ -99,7 +99,7 @@ def read_own_marks(settings: OwnMarks) -> Iterator[Reading]:
     """
     rows = read_rows(settings.path, needed=("film",))
     folder = settings.path.parent
-    if ".csv" in settings.path.suffixes:
+    if is_csv(settings.path):
         rows = _gathered(rows)
     for row in rows:
         film = str(folder / row.needed("film"))
@@ -135,6 +135,11 @@ def annotations(row: Row, folder: Path, gaze: OwnMarks | None = None) -> Iterato
 
 
 Numbers = tuple[float, ...]
+
+
+def looked_at(points: Iterable[Numbers]) -> bool:
+    """Whether any fixation is on the film: of the others only tails would be left, made large."""
+    return any(0 <= x <= 1 and 0 <= y <= 1 for x, y, _ in points)
 
 
 def _lists(row: Row, key: str, check: Callable[[Row, Numbers], None]) -> tuple[Numbers, ...]:

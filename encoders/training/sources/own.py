@@ -80,9 +80,9 @@ def gather(
         view = row.text("view").lower()
         if view not in _VIEWS:
             raise row.error(f"view is {view[:40]!r}, not frontal or lateral")
-        known = studies.get(row.needed("study_id"))
-        new = _facts(row, val_share, known)
-        known = studies.setdefault(row.needed("study_id"), new)
+        study_id = row.needed("study_id")
+        new = _facts(row, val_share, studies.get(study_id))
+        known = studies.setdefault(study_id, new)
         _refuse_contradiction(row, known, new)
         known.text = known.text or new.text
         known.labels |= new.labels
@@ -93,7 +93,7 @@ def gather(
 
 def split_of(patient_id: str, *, val_share: float) -> Split:
     """Train or validation by the patient's id alone: the same in every run and on every machine."""
-    digest = hashlib.sha256(patient_id.encode()).digest()
+    digest = hashlib.sha256(patient_id.encode(errors="surrogatepass")).digest()
     return Split.VAL if int.from_bytes(digest[:8], "big") < val_share * 2**64 else Split.TRAIN
 
 

@@ -76,6 +76,11 @@ class Row:
         return number
 
 
+def is_csv(path: Path) -> bool:
+    """Whether a file is a CSV table by its name."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower() == ".csv"
+
+
 def find_table(folder: Path, name: str) -> Path:
     """A table as published, or unpacked from its .gz.
 
