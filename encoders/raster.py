@@ -21,6 +21,10 @@ _MANY_COLOURS = 0.04
 """Of `_colour_spread`. Grey and evenly tinted pictures have 0; photographs of things 0.05 and more
 (38 of 40 that packages carry)."""
 
+_MOST_SCANS = 32
+"""Of a JPEG file. Progressive ones have about ten; each is a pass over all pixels, so that
+thousands of empty ones, of a few bytes each, would take minutes."""
+
 _DARK = 0.5
 """16-bit PNGs whose brightest pixel is below this share of white were not rendered: they carry a
 detector's 10 to 15 bits as they were (PadChest does), and would be nearly black."""
@@ -37,6 +41,8 @@ def read_raster(data: bytes) -> RawFilm:
         # Not Image.open: it has a size limit of its own, which warns before it refuses.
         with _OPENERS[kind](io.BytesIO(data)) as image:
             check_size(image.height, image.width, rows_name="height", columns_name="width")
+            if kind == "JPEG":
+                _refuse_many_scans(data)
             warnings: list[str] = []
             if getattr(image, "n_frames", 1) > 1:
                 warnings.append("several pictures in the file: the first is shown")
@@ -63,6 +69,17 @@ def read_raster(data: bytes) -> RawFilm:
                 f"{top}: shown from percentile to percentile of its own values"
             )
     return RawFilm(codes, 1.0, 0.0, window, warnings=tuple(warnings))
+
+
+def _refuse_many_scans(data: bytes) -> None:
+    """Before anything is decoded. Within a scan the marker cannot occur (ITU T.81 B.1.1.5)."""
+    scans = data.count(b"\xff\xda")
+    if scans > _MOST_SCANS:
+        raise ImageReadError(
+            Reason.UNDECODABLE,
+            f"the JPEG file has {scans} scans, more than {_MOST_SCANS}: no camera or viewer writes "
+            "such a file. Export it again.",
+        )
 
 
 def _upright(image: Image.Image, warnings: list[str]) -> Image.Image:
