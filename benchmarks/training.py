@@ -1,109 +1,189 @@
 """What an eCLIP step costs beside a CLIP step, and how much of a step is data loading.
 
-``python benchmarks/training.py [--steps 12]``
+``OMP_NUM_THREADS=1 python benchmarks/training.py [--steps 6] [--towers small lite0 swin]``
 
-Made-up films, the towers of configs/train/arms.toml. The three kinds of step (plain, priming,
-expert) take turns in one run, so that a busy machine slows all of them; the cost of the paper's
-curriculum is their mean weighted by how often each comes.
+Made-up films and reports through the product's own feed and objective, forward, backward and AdamW.
+The kinds of step (plain, priming, expert) take turns in one run, so that a busy machine slows all
+of them; the cost of the paper's curriculum is their mean weighted by how often each comes. They are
+CPU seconds of the process, which other work on the machine hardly changes; what a step waits for
+its films is by the clock.
 """
 
 import argparse
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from encoders.eclip.heatmap import HeatmapProcessor
+from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import augment
-from encoders.training.config import AugmentSettings, OptimSettings, TargetSettings
+from encoders.training.batches import TrainingSet
+from encoders.training.config import TrainSettings
 from encoders.training.curriculum import Curriculum, mean_probability
-from encoders.training.objective import ExpertPairs, Objective, Pairs
+from encoders.training.experts import ExpertSet, expert_pairs
+from encoders.training.feed import Feed, Seen
+from encoders.training.objective import Objective
 
-SIDE, BATCH = 64, 64
-
-T = TypeVar("T")
-
-
-def pairs(films: np.ndarray, rows: np.ndarray, transform: EvalTransform) -> Pairs:
-    grey = torch.from_numpy(films[rows]).float() / 255
-    seen = augment(transform.stretch(grey), AugmentSettings(), size=SIDE)
-    pixels = transform.normalise(seen).contiguous(memory_format=torch.channels_last)
-    count = len(rows)
-    prepared = {
-        "sentences": torch.randn(count, 6, 384),
-        "present": torch.ones(count, 6, dtype=torch.bool),
-    }
-    texts = nn.functional.normalize(torch.randn(count, 384), dim=1)
-    return Pairs(pixels, prepared, texts, torch.zeros(count, 1))
+FILMS, SENTENCES = 512, 6
+KINDS = ("plain", "priming", "expert", "loading")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=12, help="of each kind")
-    chosen = parser.parse_args()
-    torch.manual_seed(0)
-    films = np.random.default_rng(0).integers(0, 255, (1024, 80, 80), dtype=np.uint8)
-    transform = EvalTransform(size=SIDE)
-    tower = {"kind": "small_cnn", "channels": 16}
-    model = EclipModel(EclipConfig(dim=128, image_tower=tower))
-    objective = Objective(
-        model,
-        label_weights=torch.ones(1),
-        targets=TargetSettings(kind="equal"),
-        optim=OptimSettings(agreement_weight=0, label_weight=0),
-        processor=HeatmapProcessor(patch=8, width=128),
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(objective.parameters())
-    generator = np.random.default_rng(1)
-    seconds: dict[str, list[float]] = {"loading": [], "plain": [], "priming": [], "expert": []}
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A tower, its films, and the processor that fits them."""
 
-    def timed(kind: str, work: Callable[[], T]) -> T:
-        began = time.perf_counter()
-        result = work()
-        seconds[kind].append(time.perf_counter() - began)
-        return result
+    tower: dict[str, Any]
+    side: int
+    batch: int
+    processor: dict[str, Any]
 
-    def load(count: int) -> Pairs:
-        return pairs(films, generator.integers(0, len(films), count), transform)
 
-    def learn(main_pairs: Pairs, expert: ExpertPairs | None, priming: float) -> None:
+SIZES = {
+    "small": Size({"kind": "small_cnn", "channels": 16}, 64, 64, {"patch": 8, "width": 128}),
+    "lite0": Size({"kind": "efficientnet_lite", "variant": "lite0"}, 224, 16, {}),
+    "swin": Size(
+        {
+            "kind": "hugging_face",
+            "config": {"model_type": "swin", "embed_dim": 96, "depths": [2, 2, 6, 2]},
+        },
+        224,
+        16,
+        {},
+    ),
+}
+
+
+class Bench:
+    """One size, ready to take steps of any kind."""
+
+    def __init__(self, size: Size) -> None:
+        torch.manual_seed(0)
+        self.settings = TrainSettings.model_validate(
+            {
+                "size": size.side,
+                "optim": {"batch_size": size.batch, "epochs": 1000},
+                "targets": {"kind": "equal"},
+                "expert": {"processor": size.processor},
+            }
+        )
+        generator = np.random.default_rng(0)
+        side = size.side * 8 // 7
+        films = generator.integers(0, 255, (FILMS, side, side), dtype=np.uint8)
+        prepared = {
+            "sentences": torch.randn(FILMS, SENTENCES, 384),
+            "present": torch.ones(FILMS, SENTENCES, dtype=torch.bool),
+        }
+        texts = nn.functional.normalize(torch.randn(FILMS, 384), dim=1)
+        rows = torch.arange(FILMS)
+        self.data = TrainingSet(films, rows, prepared, texts, torch.zeros(FILMS, 20), ())
+        self.experts = ExpertSet(films[:200], films[200:400], rows[:200])
+        self.transform = EvalTransform(size=size.side)
+        self.feed = Feed(
+            self.settings,
+            data=self.data,
+            experts=None,
+            transform=self.transform,
+            steps=1_000_000,
+        )
+        self.objective = Objective(
+            EclipModel(EclipConfig(image_tower=size.tower)),
+            label_weights=torch.ones(20),
+            targets=self.settings.targets,
+            optim=self.settings.optim,
+            processor=build_processor(size.processor),
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.AdamW(self.objective.parameters())
+
+    def kinds(self, step: int) -> dict[str, Seen]:
+        """The same films as a plain, a priming and an expert step."""
+        plain = replace(self.feed.make(step), priming=0.0)
+        expert = expert_pairs(
+            self.experts,
+            self.data,
+            settings=self.settings,
+            transform=self.transform,
+            step=step,
+        )
+        return {
+            "plain": plain,
+            "priming": replace(plain, priming=0.1),
+            "expert": replace(plain, expert=expert),
+        }
+
+    def learn(self, seen: Seen) -> None:
+        """Forward in bf16, backward, AdamW."""
         with torch.autocast("cpu", torch.bfloat16):
-            loss = objective(main_pairs, expert=expert, priming=priming)["loss"]
-        optimizer.zero_grad()
+            loss = self.objective(seen.main, expert=seen.expert, priming=seen.priming)["loss"]
+        self.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        self.optimizer.step()
 
-    for _ in range(chosen.steps + 1):
-        main_pairs = timed("loading", lambda: load(BATCH))
-        timed("plain", lambda batch=main_pairs: learn(batch, None, 0.0))
-        timed("priming", lambda batch=main_pairs: learn(batch, None, 0.1))
 
-        def expert_step(batch: Pairs = main_pairs) -> None:
-            extra = load(BATCH // 2)
-            learn(batch, ExpertPairs(extra, torch.rand(BATCH // 2, SIDE, SIDE), 0.3), 0.0)
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Of this process, all its threads."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
-        timed("expert", expert_step)
 
-    cost = {kind: statistics.median(values[1:]) for kind, values in seconds.items()}  # 1st warms up
+def measure(size: Size, *, steps: int) -> dict[str, float]:
+    """Median seconds of each kind of step, of loading, and of waiting for what is made ahead."""
+    bench = Bench(size)
+    found = defaultdict[str, list[float]](list)
+    for step in range(steps + 1):
+        for kind, seen in bench.kinds(step).items():
+            found[kind].append(cpu_seconds(partial(bench.learn, seen)))
+        found["loading"].append(cpu_seconds(partial(bench.feed.make, step)))
+    for kind, take in (("ahead", bench.feed.take), ("not ahead", bench.feed.make)):
+        with bench.feed.loading_ahead():
+            for step in range(steps + 1):
+                began = time.perf_counter()
+                plain = replace(take(step), priming=0.0)
+                waited = time.perf_counter()
+                bench.learn(plain)
+                found[f"waiting, {kind}"].append(waited - began)
+                found[f"step, {kind}"].append(time.perf_counter() - waited)
+    return {kind: statistics.median(values[1:]) for kind, values in found.items()}  # 1st warms up
+
+
+def report(name: str, size: Size, cost: dict[str, float], *, steps: int) -> str:
+    """Markdown: one table a tower."""
     schedule = Curriculum()
     chance = mean_probability(schedule)
-    average = (
+    eclip = (
         schedule.cold * cost["priming"]
         + chance * cost["expert"]
         + (1 - schedule.cold - chance) * cost["plain"]
     )
-    clip, eclip = cost["loading"] + cost["plain"], cost["loading"] + average
-    print(f"median of {chosen.steps} steps of each kind, batch {BATCH}, {SIDE} px, bf16")
-    for kind, value in cost.items():
-        print(f"{kind:8} {1000 * value:8.1f} ms")
-    print(f"eCLIP step / CLIP step over the curriculum: {eclip / clip:.3f} (lower is better)")
-    print(f"reading and augmenting: {100 * cost['loading'] / clip:.1f} % of a CLIP step")
+    rows = {f"{kind}, CPU ms": f"{1000 * cost[kind]:.0f}" for kind in KINDS}
+    rows["eCLIP step / CLIP step over the curriculum"] = f"**{eclip / cost['plain']:.3f}**"
+    for kind in ("not ahead", "ahead"):
+        waits = cost[f"waiting, {kind}"]
+        share = waits / (waits + cost[f"step, {kind}"])
+        rows[f"share of a step that waits for its films, {kind}"] = f"**{share:.1%}**"
+    head = (
+        f"| {name}, {size.side} px, batch {size.batch}, bf16, "
+        f"{torch.get_num_threads()} thread(s), median of {steps} | |"
+    )
+    return "\n".join([head, "|---|---:|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6, help="of each kind")
+    parser.add_argument("--towers", nargs="+", choices=SIZES, default=["small", "lite0"])
+    chosen = parser.parse_args()
+    for name in chosen.towers:
+        cost = measure(SIZES[name], steps=chosen.steps)
+        print(report(name, SIZES[name], cost, steps=chosen.steps), end="\n\n")
 
 
 if __name__ == "__main__":

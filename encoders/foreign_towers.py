@@ -1,99 +1,18 @@
-"""Towers of other libraries behind our signature: Hugging Face, timm, open_clip.
+"""Towers of timm and open_clip behind our signature.
 
-Owns how each is built from plain settings, without weights, and which of its outputs is the film's
-or text's one vector. The models' own code is untouched; eCLIP wraps them from outside. Weights come
-with a model folder of ours, or from `encoders.training.start`.
-
-A CLIP, SigLIP or VisionTextDualEncoder is two of these: `hugging_face_pair` takes its config apart.
+Owns how each is built from plain settings, without weights. Both libraries are optional and only
+imported when a tower of theirs is built; their own code is untouched.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from encoders.hugging_face import IMAGE_SIZE, checked_width
 from encoders.parts import EncoderError
-
-IMAGE_SIZE = 224
-
-_NOT_IN_AUTO_MODEL = {"siglip_text_model": "SiglipTextModel"}
-
-
-class HuggingFaceVision(nn.Module):
-    """Any vision model that ``AutoModel`` knows (ViT, Swin, ConvNeXt, CLIP's, SigLIP's, ...).
-
-    Args:
-        config: of the model, with its ``model_type``.
-    """
-
-    def __init__(self, *, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.model = _hugging_face(config)
-        side = getattr(self.model.config, "image_size", None) or IMAGE_SIZE
-        self.width = _checked_width(self, torch.zeros(1, 3, int(side), int(side)))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Films [N, 3, H, W] to pooled features [N, width]."""
-        return pooled(self.model(pixel_values=pixels))
-
-
-class HuggingFaceText(nn.Module):
-    """Any BERT-like text model, or CLIP's or SigLIP's, with its own tokenizer.
-
-    Args:
-        config: of the model, with its ``model_type``.
-        tokenizer: a folder with the tokenizer's files.
-        max_length: pieces; what is longer is cut.
-        pooling: ``cls``, the first piece, as in eCLIP; ``pooler``, what the model itself calls its
-            pooled output (CLIP's end-of-text piece).
-    """
-
-    def __init__(
-        self,
-        *,
-        config: dict[str, Any],
-        tokenizer: str,
-        max_length: int = 128,
-        pooling: str = "cls",
-    ) -> None:
-        super().__init__()
-        if pooling not in {"cls", "pooler"}:
-            raise EncoderError(f"no pooling {pooling!r}; there are cls and pooler")
-        self.model = _hugging_face(config)
-        self.max_length = max_length
-        self.pooling = pooling
-        self._folder = tokenizer
-        some = torch.ones(1, max_length, dtype=torch.long)
-        self.width = _checked_width(self, {"input_ids": some, "attention_mask": some})
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
-
-        return AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-
-    def prepare(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Piece numbers and mask, int64 [N, max_length]: the same for a text in any company."""
-        pieces = self._tokenizer(
-            list(texts),
-            padding="max_length",
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-            return_attention_mask=True,
-        )
-        return {name: pieces[name] for name in ("input_ids", "attention_mask")}
-
-    def forward(self, prepared: dict[str, Tensor]) -> Tensor:
-        """Features [N, width]."""
-        output = self.model(**prepared)
-        if self.pooling == "cls":
-            features: Tensor = output.last_hidden_state[:, 0]
-            return features
-        return pooled(output)
 
 
 class TimmVision(nn.Module):
@@ -111,12 +30,16 @@ class TimmVision(nn.Module):
         super().__init__()
         timm = _optional("timm", "timm")
         self.model = timm.create_model(name, pretrained=False, num_classes=0, **(options or {}))
-        self.width = _checked_width(self, torch.zeros(1, 3, image_size, image_size))
+        self.width = checked_width(self, torch.zeros(1, 3, image_size, image_size))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Films [N, 3, H, W] to pooled features [N, width]."""
         features: Tensor = self.model(pixels)
         return features
+
+    def recompute_blocks(self) -> None:
+        """From now on keep only the blocks' inputs for the backward pass."""
+        self.model.set_grad_checkpointing()
 
 
 class OpenClipVision(nn.Module):
@@ -133,12 +56,16 @@ class OpenClipVision(nn.Module):
         library = _optional("open_clip", "open_clip_torch")
         self.model = library.CustomTextCLIP(embed_dim, vision_cfg=vision, text_cfg=text).visual
         side = int(vision.get("image_size", IMAGE_SIZE))
-        self.width = _checked_width(self, torch.zeros(1, 3, side, side))
+        self.width = checked_width(self, torch.zeros(1, 3, side, side))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Films [N, 3, H, W] to features [N, width]."""
         features: Tensor = self.model(pixels)
         return features
+
+    def recompute_blocks(self) -> None:
+        """From now on keep only the blocks' inputs for the backward pass."""
+        self.model.set_grad_checkpointing()
 
 
 class OpenClipText(nn.Module):
@@ -167,75 +94,6 @@ class OpenClipText(nn.Module):
         """Features [N, embed_dim]."""
         features: Tensor = self.model(prepared["input_ids"])
         return features
-
-
-def hugging_face_pair(
-    config: dict[str, Any], *, tokenizer: str, max_length: int = 128
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Image and text tower settings of a model that has ``vision_config`` and ``text_config``.
-
-    Raises:
-        EncoderError: the config is of no such model.
-    """
-    try:
-        vision, text = dict(config["vision_config"]), dict(config["text_config"])
-    except KeyError as error:
-        raise EncoderError(
-            f"a config of type {config.get('model_type')!r} has no {error}; CLIP, SigLIP and "
-            "VisionTextDualEncoder have both"
-        ) from error
-    own = str(config.get("model_type", ""))
-    if own in {"clip", "siglip", "siglip2"}:
-        vision["model_type"], text["model_type"] = f"{own}_vision_model", f"{own}_text_model"
-    pooling = "cls" if own == "vision-text-dual-encoder" else "pooler"
-    return {"kind": "hugging_face", "config": vision}, {
-        "kind": "hugging_face",
-        "config": text,
-        "tokenizer": tokenizer,
-        "max_length": max_length,
-        "pooling": pooling,
-    }
-
-
-def pooled(output: Any) -> Tensor:
-    """The one vector a row of a model's output [N, width].
-
-    ``pooler_output`` where there is one. It may come as [N, width, 1, 1] (ResNet, ConvNeXt of some
-    versions); a model without pooling gives [N, places, width], or [N, width, H, W].
-    """
-    found = getattr(output, "pooler_output", None)
-    if found is not None:
-        return torch.as_tensor(found).flatten(1)
-    hidden: Tensor = output.last_hidden_state
-    return hidden.mean(1) if hidden.ndim == 3 else hidden.mean((-2, -1))
-
-
-def _hugging_face(config: dict[str, Any]) -> Any:
-    import transformers  # noqa: PLC0415 - seconds to import
-
-    values = dict(config)
-    kind = values.pop("model_type", None)
-    try:
-        settings = transformers.AutoConfig.for_model(kind, **values)
-        if kind in _NOT_IN_AUTO_MODEL:
-            return getattr(transformers, _NOT_IN_AUTO_MODEL[kind])(settings)
-        return transformers.AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EncoderError(f"no Hugging Face model of type {kind!r} with {values}") from error
-
-
-@torch.no_grad()
-def _checked_width(tower: nn.Module, one: Any) -> int:
-    """What really comes out: attributes called num_features or hidden_size differ by family."""
-    was_training = tower.training
-    tower.eval()
-    shape = tower(one).shape
-    tower.train(was_training)
-    if len(shape) != 2:
-        raise EncoderError(
-            f"{type(tower).__name__} gives {list(shape)} for one, expected [1, width]"
-        )
-    return int(shape[1])
 
 
 def _optional(module: str, package: str) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.parts import EncoderError
+from encoders.recompute import recomputed
 
 _STAGES = (  # repeats, kernel, stride, expansion, channels in, channels out
     (1, 3, 1, 1, 32, 16),
@@ -43,6 +44,7 @@ class EfficientNetLite(nn.Module):
         if variant not in _SCALES:
             raise EncoderError(f"no EfficientNet-Lite {variant!r}; there are {sorted(_SCALES)}")
         self.width = 1280
+        self._recomputes = False
         shapes = _block_shapes(*_SCALES[variant])
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
         self.stem = nn.Sequential(*_conv_unit(3, 32, kernel=3, stride=2))
@@ -53,8 +55,15 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Films [N, 3, H, W] to globally averaged features [N, 1280]."""
-        features: Tensor = self.head(self.blocks(self.stem(pixels)))
+        seen = self.stem(pixels)
+        for block in self.blocks:
+            seen = recomputed(block, block, seen) if self._recomputes else block(seen)
+        features: Tensor = self.head(seen)
         return features.mean((-2, -1))
+
+    def recompute_blocks(self) -> None:
+        """From now on keep only the blocks' inputs for the backward pass."""
+        self._recomputes = True
 
 
 class Bottleneck(nn.Module):

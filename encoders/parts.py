@@ -5,9 +5,11 @@ itself is never imported: some of them import at their top what we do not want.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 
 class EncoderError(Exception):
@@ -54,6 +56,21 @@ class PackagedFile:
                 f"or a damaged file; run: {cure} --force-reinstall"
             )
         return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file of a model folder.
+
+    Raises:
+        EncoderError: it is missing, damaged or no object.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"cannot read {path}: {error}; restore it from the release") from error
+    if not isinstance(settings, dict):
+        raise EncoderError(f"{path} holds {type(settings).__name__}, expected an object")
+    return settings
 
 
 def file_sha256(path: Path) -> str:

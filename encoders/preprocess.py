@@ -7,15 +7,19 @@ augments before the last step (`normalise`) and shares the rest. Knows nothing o
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from encoders.base import CxrImage
-from encoders.parts import EncoderError
+from encoders.parts import EncoderError, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+TRANSFORM = "preprocessor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,20 @@ class EvalTransform:
                 f"preprocessor_config.json has the keys {sorted(values)}, expected {sorted(known)}"
             )
         return cls(**values)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``preprocessor_config.json``."""
+        text = json.dumps(self.to_json(), indent=2) + "\n"
+        (Path(folder) / TRANSFORM).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "EvalTransform":
+        """The transform of a model folder.
+
+        Raises:
+            EncoderError: the file is missing, damaged or of another transform.
+        """
+        return cls.from_json(read_json(Path(folder) / TRANSFORM))
 
     @property
     def hash(self) -> str:

@@ -9,13 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from encoders.foreign_towers import (
-    HuggingFaceText,
-    HuggingFaceVision,
-    OpenClipText,
-    OpenClipVision,
-    TimmVision,
-)
+from encoders.foreign_towers import OpenClipText, OpenClipVision, TimmVision
+from encoders.hugging_face import HuggingFaceText, HuggingFaceVision
 from encoders.lite import EfficientNetLite
 from encoders.parts import EncoderError
 from encoders.sentences import SentenceSet

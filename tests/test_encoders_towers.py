@@ -11,7 +11,7 @@ from torch import nn
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import load_pretrained, save_pretrained
-from encoders.foreign_towers import hugging_face_pair
+from encoders.hugging_face import hugging_face_pair
 from encoders.parts import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers import build_image_tower, build_text_tower

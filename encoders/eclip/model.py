@@ -9,6 +9,7 @@ Source: Kumar & Marttinen, arXiv 2403.10153; Radford et al., arXiv 2103.00020.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform
 from encoders.towers import Prepared, TextTower, build_image_tower, build_text_tower
 
 MODEL_TYPE = "eclip"
@@ -97,6 +99,25 @@ class EclipModel(nn.Module):
         self.image_centre = Centre(config.dim)
         self.text_centre = Centre(config.dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "EclipModel":
+        """The model of a folder of ours (or of `save_pretrained`), frozen, in evaluation mode.
+
+        Its films come from ``EvalTransform.from_pretrained(folder)``.
+
+        Raises:
+            EncoderError: a file is missing or damaged, or the weights are of another model.
+        """
+        from encoders.eclip.weights import load_pretrained  # noqa: PLC0415 - it builds on this
+
+        return load_pretrained(Path(folder))[0]
+
+    def save_pretrained(self, folder: str | Path, *, transform: EvalTransform) -> None:
+        """Write config.json, model.safetensors, preprocessor_config.json; see `from_pretrained`."""
+        from encoders.eclip.weights import save_pretrained  # noqa: PLC0415 - it builds on this
+
+        save_pretrained(Path(folder), model=self, transform=transform)
 
     def prepare_texts(self, texts: Sequence[str]) -> Prepared:
         """Texts to what `encode_text` reads; does not depend on what is trained."""

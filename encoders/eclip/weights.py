@@ -1,25 +1,40 @@
 """A model on disk: config.json, model.safetensors, preprocessor_config.json, README.md; image.onnx.
 
+A foreign text tower's tokenizer lies in ``tokenizer/`` beside them.
+
 Owns the folder's layout, strict loading and the content hash in the encoder id. Only safetensors
 is read: a pickle can run code.
 """
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.parts import EncoderError, file_sha256
-from encoders.preprocess import EvalTransform
+from encoders.hugging_face import HuggingFaceText
+from encoders.parts import EncoderError, file_sha256, read_json
+from encoders.preprocess import TRANSFORM, EvalTransform
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-TRANSFORM = "preprocessor_config.json"
 GRAPH = "image.onnx"
+TOKENIZER = "tokenizer"
+"""Folder of a foreign text tower's tokenizer; our own comes from its package."""
+
+__all__ = [
+    "CONFIG",
+    "GRAPH",
+    "SHIPPED",
+    "TRANSFORM",
+    "WEIGHTS",
+    "content_hash",
+    "load_pretrained",
+    "save_pretrained",
+]
 
 SHIPPED = Path(__file__).parent / "weights" / "eclip-lite0"
 
@@ -28,8 +43,12 @@ def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform
     """Write the three files of a model; the folder is made. A graph of weights before goes."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).unlink(missing_ok=True)
-    _write_json(folder / CONFIG, model.config.to_json())
-    _write_json(folder / TRANSFORM, transform.to_json())
+    config = model.config.to_json()
+    if isinstance(model.text_tower, HuggingFaceText):
+        model.text_tower.save_tokenizer(folder / TOKENIZER)
+        config["text_tower"]["tokenizer"] = TOKENIZER
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    transform.save_pretrained(folder)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its writer
@@ -41,8 +60,11 @@ def load_pretrained(folder: Path) -> tuple[EclipModel, EvalTransform]:
     Raises:
         EncoderError: a file is missing or damaged, or the weights are of another model.
     """
-    config = EclipConfig.from_json(_read_json(folder / CONFIG))
-    transform = EvalTransform.from_json(_read_json(folder / TRANSFORM))
+    config = EclipConfig.from_json(read_json(folder / CONFIG))
+    if config.text_tower.get("tokenizer") == TOKENIZER:
+        here = {"tokenizer": str(folder / TOKENIZER)}
+        config = replace(config, text_tower=config.text_tower | here)
+    transform = EvalTransform.from_pretrained(folder)
     model = EclipModel(config)
     path = folder / WEIGHTS
     try:
@@ -55,20 +77,7 @@ def load_pretrained(folder: Path) -> tuple[EclipModel, EvalTransform]:
 
 
 def content_hash(folder: Path) -> str:
-    """First 12 digits of the sha256 over the configuration and the weights."""
-    parts = [file_sha256(folder / name) for name in (CONFIG, WEIGHTS)]
+    """First 12 digits of the sha256 over configuration, weights and tokenizer, if one is there."""
+    names = (folder / CONFIG, folder / WEIGHTS, *sorted((folder / TOKENIZER).glob("*")))
+    parts = [file_sha256(path) for path in names]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"cannot read {path}: {error}; restore it from the release") from error
-    if not isinstance(settings, dict):
-        raise EncoderError(f"{path} holds {type(settings).__name__}, expected an object")
-    return settings
-
-
-def _write_json(path: Path, settings: dict[str, Any]) -> None:
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

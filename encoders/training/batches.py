@@ -7,9 +7,10 @@ that resumes takes the steps it would have taken.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoders.eclip.model import EclipModel
+from encoders.sentences import SentenceSet
 from encoders.towers import Prepared
 from encoders.training.config import TrainSettings
 from encoders.training.data import Study, TrainingDataError, film_pairs, frequent
@@ -77,7 +79,7 @@ def load_training_set(
         films=load_films([film for film, _ in pairs], side=settings.cache_side, cache=cache),
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
-        texts=mean_text_vectors(prepared),
+        texts=_target_vectors(studies, prepared, cache=cache),
         labels=label_matrix(labels, names),
         label_names=tuple(names),
     )
@@ -94,12 +96,41 @@ def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> P
 
     What is prepared does not depend on what is trained (`encoders.towers.TextTower`).
     """
-    named = json.dumps([model.config.text_tower, list(texts)])
-    target = cache / f"texts-{hashlib.sha256(named.encode()).hexdigest()[:16]}.safetensors"
+    settings = model.config.text_tower
+    return _cached(texts, named=settings, prepare=model.prepare_texts, cache=cache)
+
+
+def _target_vectors(studies: Sequence[Study], prepared: Prepared, *, cache: Path) -> Tensor:
+    """Vectors of the frozen sentence encoder; a foreign text tower does not prepare them."""
+    if "sentences" not in prepared:
+        ours = SentenceSet(hidden=8)
+        texts = [study.text for study in studies]
+        named = {"kind": "sentence_set"}
+        prepared = _cached(texts, named=named, prepare=ours.prepare, cache=cache)
+    return mean_text_vectors(prepared)
+
+
+def _cached(
+    texts: Sequence[str],
+    *,
+    named: dict[str, Any],
+    prepare: Callable[[Sequence[str]], Prepared],
+    cache: Path,
+) -> Prepared:
+    """What ``prepare`` makes of the texts, from the cache if it was made before.
+
+    Args:
+        texts: any.
+        named: what tells this preparation from others.
+        prepare: texts to tensors.
+        cache: folder.
+    """
+    key = json.dumps([named, list(texts)])
+    target = cache / f"texts-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if target.exists():
         return load_file(target)
     with torch.random.fork_rng(devices=[]):  # building a frozen part draws; a cache hit does not
-        prepared = model.prepare_texts(texts)
+        prepared = prepare(texts)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.stem}-{os.getpid()}")
     save_file({name: value.contiguous() for name, value in prepared.items()}, beside)

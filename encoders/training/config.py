@@ -26,7 +26,10 @@ class ModelSettings(_Settings):
     Attributes:
         variant: of EfficientNet-Lite, the image tower unless ``image_tower`` names another.
         start: its starting weights.
-        image_tower: settings of `encoders.towers` with their ``kind``; starts at random.
+        image_tower, text_tower: settings of `encoders.towers` with their ``kind``, instead of ours;
+            they start at random.
+        image_weights, text_weights: folders of Hugging Face models instead, whose towers and
+            weights are taken (`encoders.published`).
         start_from: a model folder to go on from instead (eCLIP post-tuned from a trained CLIP).
     """
 
@@ -39,6 +42,9 @@ class ModelSettings(_Settings):
     text_hidden: int = Field(default=512, ge=8)
     temperature: float = Field(default=0.07, ge=0.01, le=2)
     image_tower: dict[str, Any] = {}
+    text_tower: dict[str, Any] = Field(default={}, exclude_if=operator.not_)
+    image_weights: Path | None = Field(default=None, exclude_if=operator.not_)
+    text_weights: Path | None = Field(default=None, exclude_if=operator.not_)
     start_from: Path | None = None
 
 

@@ -12,8 +12,7 @@ from torch.nn import functional
 
 def priming_loss(processor: nn.Module, films: Tensor) -> Tensor:
     """Mean squared error between normalised films [N, channels, H, W] and what becomes of them."""
-    everywhere = films.new_ones(len(films), *films.shape[-2:])
-    return functional.mse_loss(processor(films, everywhere).float(), films.float())
+    return functional.mse_loss(processor(films, None).float(), films.float())
 
 
 def primed(loss: Tensor, prime: Tensor, *, weight: float) -> Tensor:

@@ -4,6 +4,8 @@ Owns how settings become a model, and the pinned ImageNet checkpoints of Efficie
 Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models repository).
 """
 
+from typing import Any
+
 import torch
 
 from encoders.eclip.model import EclipConfig, EclipModel
@@ -11,7 +13,8 @@ from encoders.eclip.weights import load_pretrained
 from encoders.lite import EfficientNetLite
 from encoders.parts import EncoderError, PackagedFile
 from encoders.preprocess import EvalTransform
-from encoders.training.config import TrainSettings
+from encoders.published import load_published, published_tower
+from encoders.training.config import ModelSettings, TrainSettings
 
 IMAGENET = {
     variant: PackagedFile(
@@ -45,7 +48,18 @@ def load_imagenet(tower: EfficientNetLite, variant: str) -> None:
 
 
 def new_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
-    """The untrained model of the settings, from its starting weights, and its transform."""
+    """The untrained model of the settings, from its starting weights, and its transform.
+
+    Raises:
+        EncoderError: a tower or its starting weights cannot be had.
+    """
+    model, transform = _built(settings)
+    if settings.optim.recompute_blocks:
+        _recompute_blocks(model)
+    return model, transform
+
+
+def _built(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     chosen = settings.model
     if chosen.start_from is not None:
         model, transform = load_pretrained(chosen.start_from)
@@ -53,21 +67,45 @@ def new_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     config = EclipConfig(
         name=settings.name,
         dim=chosen.dim,
-        image_tower=chosen.image_tower
-        or {
-            "kind": "efficientnet_lite",
-            "variant": chosen.variant,
-            "drop_path": chosen.drop_path,
-        },
-        text_tower={
-            "kind": "sentence_set",
-            "hidden": chosen.text_hidden,
-            "sentence_dropout": chosen.sentence_dropout,
-        },
+        image_tower=_image_tower(chosen),
+        text_tower=_text_tower(chosen),
         dropout=chosen.dropout,
         temperature=chosen.temperature,
     )
     model = EclipModel(config)
     if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):
         load_imagenet(model.image_tower, chosen.variant)
+    if chosen.image_weights:
+        load_published(model.image_tower, chosen.image_weights, role="image")
+    if chosen.text_weights:
+        load_published(model.text_tower, chosen.text_weights, role="text")
     return model, EvalTransform(size=settings.size)
+
+
+def _image_tower(chosen: ModelSettings) -> dict[str, Any]:
+    if chosen.image_weights:
+        return published_tower(chosen.image_weights, role="image")
+    ours = {"variant": chosen.variant, "drop_path": chosen.drop_path}
+    return chosen.image_tower or {"kind": "efficientnet_lite", **ours}
+
+
+def _text_tower(chosen: ModelSettings) -> dict[str, Any]:
+    if chosen.text_weights:
+        return published_tower(chosen.text_weights, role="text")
+    ours = {"hidden": chosen.text_hidden, "sentence_dropout": chosen.sentence_dropout}
+    return chosen.text_tower or {"kind": "sentence_set", **ours}
+
+
+def _recompute_blocks(model: EclipModel) -> None:
+    towers = [
+        tower
+        for tower in (model.image_tower, model.text_tower)
+        if hasattr(tower, "recompute_blocks")
+    ]
+    if model.image_tower not in towers:
+        raise EncoderError(
+            f"{type(model.image_tower).__name__} has no blocks to recompute; leave "
+            "optim.recompute_blocks out"
+        )
+    for tower in towers:
+        tower.recompute_blocks()  # type: ignore[operator]
