@@ -22,7 +22,7 @@ from rag.store import ReportStore, SearchMode, open_store
 from rag.store.chroma import GRAPH, ChromaIndex
 from rag.store.files import CHROMA, current_edition
 from rag.store.opening import own_store
-from rag.store.self_test import write_image_queries
+from rag.store.side import Kind, SideVectors
 
 KEPT = 32  # films kept in the store for its self-test: the last ones drawn
 Opened = tuple[Callable[[NDArray[np.float32]], Any], ReportStore | None]
@@ -59,16 +59,24 @@ def build(folder: Path, drawn: Drawn) -> dict[str, float]:
 def _build_store(folder: Path, drawn: Drawn) -> None:
     encoder, store = MadeUpEncoder(drawn.vectors.shape[1]), folder / "store"
     store.mkdir(exist_ok=True)
+    reports = Reports(drawn.text_of)
+    films = {f"film {number:02d}": (reports[number].report_id,) for number in range(KEPT)}
     with own_store(store):
         write_edition(
             store,
-            Content(Reports(drawn.text_of), (), (), store_id="made-up", encoder=encoder),
+            Content(
+                reports,
+                (),
+                (),
+                store_id="made-up",
+                encoder=encoder,
+                sides={Kind.FILMS: SideVectors(films, drawn.films[-KEPT:])},
+            ),
             lambda record: drawn.vectors[row_of(record.report_id)],
             base=None,
             apart=False,
             progress=lambda *_: None,
         )
-        write_image_queries(store, drawn.films[-KEPT:], encoder_id=encoder.encoder_id)
 
 
 def _build_faiss(folder: Path, drawn: Drawn) -> None:

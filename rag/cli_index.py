@@ -33,6 +33,10 @@ def index(
     exclude: Annotated[
         Path | None, typer.Option(help="File of study ids to leave out, one a line.")
     ] = None,
+    films: Annotated[
+        Path | None,
+        typer.Option(help="CSV (study_id, film) of films whose vectors stand beside the reports."),
+    ] = None,
     replace: Annotated[
         bool, typer.Option(help="Start over if the store is another encoder's or is damaged.")
     ] = False,
@@ -43,6 +47,7 @@ def index(
         return
     from rag.assembly import load_encoder  # noqa: PLC0415
     from rag.corpus.exclude import read_exclude_file  # noqa: PLC0415
+    from rag.corpus.films import read_films_file  # noqa: PLC0415
     from rag.corpus.openi import read_openi  # noqa: PLC0415
     from rag.corpus.own import read_collection  # noqa: PLC0415
     from rag.grounding.sanitise import screen_report  # noqa: PLC0415
@@ -65,6 +70,8 @@ def index(
             settings.index_dir,
             exclude=excluded,
             screens=(screen_identifiers, screen_report),
+            sentences=settings.retrieval.unit == "sentence",
+            films=read_films_file(films) if films else {},
             replace=replace,
             progress=progress,
         )
@@ -87,6 +94,8 @@ def info(context: typer.Context) -> None:
     )
     for collection in manifest.collections:
         typer.echo(f"  {collection.name}: {collection.count} reports, {collection.licence}")
+    for kind, count in found.beside.items():
+        typer.echo(f"  beside them: {count} vectors of {kind}")
 
 
 @app.command()

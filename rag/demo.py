@@ -73,6 +73,7 @@ def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) ->
             encoder,
             settings.index_dir,
             screens=(screen_report,),
+            sentences=settings.retrieval.unit == "sentence",
             replace=True,
             progress=progress,
         )

@@ -26,7 +26,6 @@ from rag.schema import ReportRecord
 from rag.store import SearchMode, open_store
 from rag.store.chroma import ChromaIndex
 from rag.store.files import current_edition
-from rag.store.self_test import read_image_queries, write_image_queries
 
 
 def report_ids(directory: Path) -> list[str]:
@@ -149,7 +148,6 @@ def test_a_removed_person_is_gone_from_every_file_and_stays_out(tmp_path: Path, 
     )
     corpus = changed(small_corpus(40), with_sentences(secret))
     build_index(corpus, encoder, tmp_path)
-    write_image_queries(tmp_path, np.ones((4, 16), np.float32), encoder_id=encoder.encoder_id)
     vector = encoder.embed_texts([secret.text])[0].tobytes()
     for trace in (b"zebra", b"secret", vector):
         assert files_with(tmp_path, trace)
@@ -161,7 +159,6 @@ def test_a_removed_person_is_gone_from_every_file_and_stays_out(tmp_path: Path, 
     assert (report.removed, report.kept, report.unknown_excludes) == (1, 40, ("unknown",))
     for trace in (b"zebra", b"secret", vector):
         assert files_with(tmp_path, trace) == []
-    assert read_image_queries(tmp_path, encoder.encoder_id) is None
     assert verify_index(tmp_path).passed
     again = build_index(corpus, encoder, tmp_path)
     assert (again.withheld, again.added, again.kept) == (1, 0, 40)

@@ -24,13 +24,7 @@ from rag.store.exact import ExactSearch, cosines
 from rag.store.files import current_edition, new_building, publish, sweep
 from rag.store.journal import JOURNAL, EmbeddingJournal
 from rag.store.lock import StoreLock, read_owner
-from rag.store.self_test import (
-    forget_image_queries,
-    image_like,
-    measure_recall,
-    read_image_queries,
-    write_image_queries,
-)
+from rag.store.self_test import image_like, measure_recall
 
 NOTHING = np.empty(0, np.intp)
 
@@ -116,29 +110,6 @@ def test_stand_in_queries_are_as_far_away_as_images_and_always_the_same() -> Non
     assert nearest.min() > 0.2
     assert nearest.max() < 0.5
     assert (queries == image_like(vectors, 64)).all()
-
-
-def test_kept_image_queries_belong_to_one_encoder(tmp_path: Path) -> None:
-    queries = unit(np.random.default_rng(0).normal(size=(8, 16)))
-    assert read_image_queries(tmp_path, "a") is None
-    write_image_queries(tmp_path, queries, encoder_id="a")
-    kept = read_image_queries(tmp_path, "a")
-    assert kept is not None
-    assert (kept == queries).all()
-    assert read_image_queries(tmp_path, "b") is None
-    (tmp_path / "image_queries.npz").write_bytes(b"rubbish")
-    assert read_image_queries(tmp_path, "a") is None
-    forget_image_queries(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_store_asks_itself_with_kept_image_queries(tmp_path: Path) -> None:
-    encoder = FakeEncoder()
-    build_index(small_corpus(60), encoder, tmp_path)
-    queries = encoder.embed_texts(["a film", "another film"])
-    write_image_queries(tmp_path, queries, encoder_id=encoder.encoder_id)
-    with open_store(tmp_path) as store:
-        assert str(store.self_test) == "recall@10 1.000 on 2 image queries"
 
 
 def test_a_graph_that_misses_is_warned_of(

@@ -33,7 +33,6 @@ from rag.store.disk import disk_errors
 from rag.store.files import CHROMA, Manifest, check_files, current_edition, read_manifest
 from rag.store.journal import remove_journal
 from rag.store.opening import check_encoder, own_store
-from rag.store.self_test import forget_image_queries
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +146,6 @@ def delete_from_index(
         )
         with disk_errors(directory):
             remove_journal(directory)
-            forget_image_queries(directory)
         manifest = write_edition(
             directory, content, vectors_of(base), base=None, apart=True, progress=progress
         )

@@ -32,8 +32,8 @@ from rag.store.graph_search import GraphSearch
 from rag.store.lock import StoreLock
 from rag.store.opening import check_encoder, open_chroma
 from rag.store.ranking import near_but_left_out, rank, rows_left_out, unit_rows
-from rag.store.self_test import BROKEN, SAMPLE, SelfTest, measure_recall, read_image_queries
-from rag.store.side import Kind, SideSearch, open_side, read_side, sample_of
+from rag.store.self_test import BROKEN, SAMPLE, SelfTest, measure_recall
+from rag.store.side import Kind, SideSearch, open_side, sample_of
 
 logger = logging.getLogger(__name__)
 
@@ -249,16 +249,13 @@ class ReportStore:
         """Recall@k of this store's search against exact search.
 
         Args:
-            queries: image vectors, float32 [N, dim]; by default some of the indexed films, or the
-                sample kept beside (`rag.store.self_test.write_image_queries`), else texts moved
-                far away.
+            queries: image vectors, float32 [N, dim]; by default some of the indexed films, or,
+                where there are none, texts moved far away.
             k: how many neighbours are compared.
         """
         edition = self._refresh()
-        if queries is None and (films := read_side(edition, Kind.FILMS)) is not None:
-            queries = sample_of(films, SAMPLE)
         if queries is None:
-            queries = read_image_queries(self.directory, edition.manifest.encoder_id)
+            queries = sample_of(edition, Kind.FILMS, SAMPLE)
         return measure_recall(self._search(edition), edition.vectors, queries, k=k)
 
     def close(self) -> None:

@@ -176,8 +176,16 @@ def open_side(edition: Edition, kind: Kind) -> SideSearch:
     return SideSearch(kind, side, edition.catalogue)
 
 
-def sample_of(side: SideVectors, count: int) -> NDArray[np.float32]:
-    """Some of the vectors, spread over all: float32 [count or fewer, dim]."""
-    size = len(side.vectors)
-    rows = np.linspace(0, size - 1, min(size, count)).astype(int)
-    return np.asarray(side.vectors[rows])
+def sample_of(edition: Edition, kind: Kind, count: int) -> NDArray[np.float32] | None:
+    """Some of the vectors, spread over all, read alone: float32 [count or fewer, dim].
+
+    None where the edition has none, or none that can be read; `verify` says why.
+    """
+    if not has_side(edition.manifest, kind):
+        return None
+    try:
+        vectors = np.load(edition.path / kind.files[0], mmap_mode="r", allow_pickle=False)
+        rows = np.linspace(0, len(vectors) - 1, min(len(vectors), count)).astype(int)
+        return np.asarray(vectors[rows], np.float32)
+    except (OSError, EOFError, ValueError):
+        return None
