@@ -1,8 +1,13 @@
 """Films from and reports to a real Orthanc on this machine; senders that are not on the list."""
 
 import logging
+import os
+import shutil
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -28,7 +33,7 @@ from rag.cli import app
 from rag.export import Export
 from rag.hospital.dicomweb import fetch_study, store_report
 from rag.hospital.errors import HospitalError
-from rag.hospital.receiver import Receiver, Sender, receiving
+from rag.hospital.receiver import Receipts, Receiver, Sender, receiving
 from rag.prediction import Prediction
 from rag.report import Report, Signature
 from rag.schema import Draft, DraftSentence, Status
@@ -66,7 +71,14 @@ def short_uid() -> str:
 def report(path: Path, *, film: Path, signed: bool = False) -> Path:
     drafted = Draft((DraftSentence("The heart is enlarged.", ("R1",)),), ())
     prediction = Prediction(
-        file="film", status=Status.OK, draft=drafted, hits=tuple(made_up_hits()), encoder_id="enc"
+        file="film",
+        status=Status.OK,
+        draft=drafted,
+        hits=tuple(made_up_hits()),
+        encoder_id="enc",
+        index_id="idx",
+        llm="model",
+        prompt="select_v1",
     )
     what = Export.of(prediction)
     if signed:
@@ -133,6 +145,10 @@ def test_a_stored_report_comes_back_as_what_it_is(
     assert back.SOPClassUID == ComprehensiveSRStorage
     assert (back.CompletionFlag, back.VerificationFlag) == expected
     assert back == dcmread(path)
+    back.save_as(tmp_path / "back.dcm")
+    second_reader = shutil.which("dsrdump")
+    assert second_reader, "dcmtk is not installed; `make test` installs or names it"
+    subprocess.run([second_reader, tmp_path / "back.dcm"], check=True, capture_output=True)
     # the report lies beside the film, and is no film to fetch
     found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
     assert (len(found.films), found.others) == (1, 1)
@@ -329,6 +345,27 @@ def test_a_length_that_lies_and_a_silent_peer_hold_nothing(tmp_path: Path) -> No
             assert silent.recv(1) == b""
             assert time.monotonic() - started < 8
         assert send(receiver, film(short_uid())) == 0  # and it still receives
+
+
+def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from rag.cli import main; main()", "receive", str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--allow", "SENDER@127.0.0.1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "CXR_RAG_LOG": "INFO", "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
+    assert process.stderr is not None
+    told = next(line for line in process.stderr if "listens at" in line)
+    receiver = Receiver(int(told.split(" port ")[1].split(";")[0]), Receipts())
+    uid = short_uid()
+    assert send(receiver, film(uid)) == 0
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "1 stored\n")
+    nobody_is_named(err, uid)
+    assert len(files(tmp_path)) == 1
 
 
 def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
