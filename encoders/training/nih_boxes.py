@@ -9,7 +9,7 @@ Source: Wang et al., CVPR 2017 (films, labels, some boxes); Shih et al., Radiolo
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,39 @@ def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertFilm]]:
         boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
         experts.append(ExpertFilm(study_id=study_id, film=path, annotation=Boxes(boxes)))
     return studies, experts
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedFilm:
+    """A film, its words, and its boxes (left, top, width, height), fractions of the film.
+
+    A film without boxes is one that a radiologist called normal; its words say so.
+    """
+
+    film_id: str
+    patient_id: str
+    path: Path
+    words: str
+    boxes: tuple[tuple[float, ...], ...] = ()
+
+
+def read_boxed_films(folder: Path) -> list[BoxedFilm]:
+    """The films with boxes, and those that a radiologist of RSNA 2018 called normal.
+
+    Raises:
+        TrainingDataError: a file is not there or a line cannot be read.
+    """
+    films = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
+    found = []
+    for row in _rows(folder / "expert_boxes.jsonl", ("id", "boxes")):
+        film = films.get(row["id"])
+        if film is None or not (row["boxes"] or row.get("rsna_class") == "Normal"):
+            continue
+        boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
+        text = words(film["labels"], row["boxes"]) if boxes else "Normal."
+        path = folder / film["image"]
+        found.append(BoxedFilm(row["id"], f"nih-{film['patient_id']}", path, text, boxes))
+    return found
 
 
 def words(labels: list[str], boxes: list[dict[str, Any]]) -> str:

@@ -1,0 +1,108 @@
+"""The heatmap processor in front of a frozen encoder: a film's vector, drawn to where one looked.
+
+Owns what a region does to the query and the processor's file. The towers are not touched, so an
+index, a label head and a refusal of the encoder stay valid. Knows nothing of how it was trained
+(`encoders.training.steering`) nor of where heatmaps come from.
+
+Source: Kumar & Marttinen, arXiv 2403.10153, for the processor; putting it to use at inference is
+ours.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from encoders.base import CxrImage
+from encoders.eclip.heatmap import build_processor
+from encoders.eclip.model import EclipModel
+from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform
+
+_KEY = "steering"
+
+
+def save_processor(path: Path, processor: nn.Module, facts: dict[str, Any]) -> None:
+    """Write a processor in half precision (1.4 MB), beside and renamed.
+
+    Args:
+        path: the file.
+        processor: as `build_processor` made it.
+        facts: ``processor`` (its settings), ``encoder_id``, and what else should be known.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    tensors = {name: value.half().contiguous() for name, value in processor.state_dict().items()}
+    save_file(tensors, beside, metadata={_KEY: json.dumps(facts)})
+    beside.chmod(0o644)  # safetensors makes it private to its writer
+    beside.replace(path)
+
+
+def load_processor(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A frozen processor and the facts it was saved with.
+
+    Raises:
+        EncoderError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        processor = build_processor(facts["processor"])
+        processor.load_state_dict(tensors, strict=True)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"cannot read {path}: {error!r}; restore it") from error
+    return processor.eval().requires_grad_(False), facts
+
+
+def see_through(
+    processor: nn.Module, model: EclipModel, pixels: Tensor, heatmaps: Tensor
+) -> Tensor:
+    """Vectors of films as the processor shows them: float32 [N, dim], rows of norm 1.
+
+    Args:
+        processor: (film, heatmap) to film.
+        model: frozen.
+        pixels: normalised films float32 [N, channels, H, W].
+        heatmaps: float32 [N, H, W] in [0, 1].
+    """
+    return model.encode_image(processor(pixels, heatmaps))
+
+
+class ProcessorSteering:
+    """Steers by the trained processor: the mean of the film's vector and the processed film's.
+
+    Args:
+        model: frozen, in evaluation mode.
+        transform: the model's.
+        processor: trained in front of exactly this model.
+    """
+
+    def __init__(self, model: EclipModel, transform: EvalTransform, processor: nn.Module) -> None:
+        self._model = model
+        self._transform = transform
+        self._processor = processor
+
+    @torch.inference_mode()
+    def steer(
+        self, film: CxrImage, vector: NDArray[np.float32], heat: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The vector to ask with.
+
+        Args:
+            film: the whole film.
+            vector: its own float32 [dim], norm 1.
+            heat: float32 [H, W] in [0, 1], over the whole film, of any size.
+        """
+        side = self._transform.size
+        pixels = self._transform(film).unsqueeze(0)
+        small = self._transform.resize(torch.from_numpy(np.ascontiguousarray(heat)))
+        seen = see_through(self._processor, self._model, pixels, small.reshape(1, side, side))
+        both = vector + seen[0].numpy()
+        return np.asarray(both / np.linalg.norm(both), np.float32)

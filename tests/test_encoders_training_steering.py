@@ -1,0 +1,99 @@
+"""The processor in front of a frozen encoder: its file, its folds, and what training touches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoders.base import CxrImage
+from encoders.eclip.heatmap import build_processor
+from encoders.eclip.model import EclipModel
+from encoders.eclip.steering import ProcessorSteering, load_processor, save_processor
+from encoders.eclip.weights import SHIPPED, load_pretrained
+from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform
+from encoders.training import steering
+from encoders.training.steering import FOLDS, Cases, fit, folds_of, said
+
+IDENTITY = {"kind": "identity_start"}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[EclipModel, EvalTransform]:
+    return load_pretrained(SHIPPED)
+
+
+def film() -> CxrImage:
+    pixels = np.random.default_rng(0).random((300, 250), dtype=np.float32)
+    return CxrImage(pixels=pixels, source_sha256="0")
+
+
+def test_a_processor_that_changes_nothing_leaves_the_vector(
+    shipped: tuple[EclipModel, EvalTransform],
+) -> None:
+    model, transform = shipped
+    with torch.inference_mode():
+        vector = model.encode_image(transform(film()).unsqueeze(0))[0].numpy()
+    heat = np.zeros((256, 256), np.float32)
+    heat[50:90, 60:99] = 1
+    drawn = ProcessorSteering(model, transform, build_processor(IDENTITY)).steer(
+        film(), vector, heat
+    )
+    np.testing.assert_allclose(drawn, vector, atol=1e-5)
+
+
+def test_a_processor_comes_back_from_its_file_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    processor = build_processor({"kind": "attention"})
+    path = tmp_path / "part.safetensors"
+    save_processor(path, processor, {"processor": {"kind": "attention"}, "encoder_id": "x@1"})
+    again, facts = load_processor(path)
+    assert facts["encoder_id"] == "x@1"
+    for mine, theirs in zip(processor.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(theirs, mine.detach(), atol=1e-3, rtol=1e-3)
+        assert not theirs.requires_grad
+    path.write_bytes(path.read_bytes()[:-100])
+    for bad in (path, tmp_path / "none"):
+        with pytest.raises(EncoderError, match="restore"):
+            load_processor(bad)
+
+
+@given(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=60))
+def test_a_patient_is_in_one_fold(patients: list[str]) -> None:
+    folds = folds_of(patients)
+    assert len({(p, int(f)) for p, f in zip(patients, folds, strict=True)}) == len(set(patients))
+    sizes = np.bincount([folds[patients.index(p)] for p in set(patients)], minlength=FOLDS)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_the_words_name_the_side_of_the_patient() -> None:
+    assert said("Pneumonia.", [(0.1, 0.2, 0.2, 0.2)]).endswith("in the right lung.")
+    assert said("Pneumonia.", [(0.7, 0.2, 0.2, 0.2)]).endswith("in the left lung.")
+    assert said("P.", [(0.1, 0.2, 0.2, 0.2), (0.7, 0.2, 0.2, 0.2)]).endswith("both lungs.")
+
+
+@pytest.mark.slow
+def test_a_step_trains_the_processor_and_nothing_else(
+    shipped: tuple[EclipModel, EvalTransform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, transform = shipped
+    for name, value in {"STEPS": 2, "BOXED": 2, "NORMAL": 1}.items():
+        monkeypatch.setattr(steering, name, value)
+    rng = np.random.default_rng(0)
+    texts = torch.nn.functional.normalize(torch.randn(4, model.config.dim), dim=1)
+    cases = Cases(
+        ids=list("abcd"),
+        patients=list("abcd"),
+        films=rng.integers(0, 255, (4, 256, 256), dtype=np.uint8),
+        heatmaps=rng.random((4, 256, 256), dtype=np.float32),
+        texts=texts,
+        normal=np.array([False, False, False, True]),
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    processor = build_processor(IDENTITY)
+    fit(processor, cases, np.arange(4), model=model, transform=transform)
+    assert float(dict(processor.named_parameters())["gate"]) != 0
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
