@@ -41,19 +41,24 @@ def on_screen(x: float, y: float, border: Border) -> tuple[float, float]:
     return (left + x * wide) / SCREEN[0], (top + y * high) / SCREEN[1]
 
 
-def refuse_another_place(annotation: Annotation, x: float, y: float, seed: int) -> None:
-    """The mass is at (x, y), and where a training crop puts (x, y) in the crop."""
+def refuse_another_place(
+    annotation: Annotation, x: float, y: float, *, spread: tuple[float, float], seed: int
+) -> None:
+    """The map is the Gaussian around (x, y), on the film and at every pixel of a training crop."""
     heat = render(annotation, height=SIDE, width=SIDE)
     assert centroid(heat) == pytest.approx((x, y), abs=0.012)
     torch.manual_seed(seed)
     maps = draw_warp(1, AugmentSettings(smallest_crop=0.5, degrees=15, aspect=0.2))
-    linear, shift = maps[0, :, :2].double(), maps[0, :, 2].double()
-    inside = torch.linalg.solve(linear, torch.tensor([2 * x - 1, 2 * y - 1]).double() - shift)
     seen = warp(torch.from_numpy(heat)[None], maps, size=SIDE)[0].numpy()
-    if inside.abs().max() < 0.6:
-        assert centroid(seen) == pytest.approx(tuple(((inside + 1) / 2).tolist()), abs=0.015)
-    elif inside.abs().max() > 1.3:
-        assert seen.sum() < 0.02 * heat.sum()
+    grid = torch.nn.functional.affine_grid(maps, [1, 1, SIDE, SIDE], align_corners=False)
+    at = (grid[0].double().numpy() + 1) / 2  # where on the film a pixel of the crop is
+    away = ((at - (x, y)) / spread) ** 2
+    expected = np.exp(-0.5 * away.sum(-1))
+    on_film = (np.abs(at - 0.5) < 0.5 - 1 / SIDE).all(-1)
+    beside = (np.abs(at - 0.5) > 0.5 + 1 / SIDE).any(-1)
+    # half a pixel of the grid and of bilinear reading, on a spread of three pixels
+    assert np.abs(seen - expected)[on_film].max(initial=0) < 0.07
+    assert seen[beside].max(initial=0) == 0
 
 
 # --- EGD-CXR
@@ -69,7 +74,7 @@ def test_a_fixation_on_the_screen_lands_on_the_film_under_every_border_and_crop(
         write_egd(folder, [("film", *on_screen(x, y, border), 0.4)], borders={"film": border})
         (reading,) = read_egd(Egd(path=folder, sigma=0.03))
     assert reading.film == "film"
-    refuse_another_place(reading.annotation, x, y, seed)
+    refuse_another_place(reading.annotation, x, y, spread=(0.03, 0.03), seed=seed)
 
 
 def test_fixations_of_a_film_are_one_reading_and_calibration_pictures_none(tmp_path: Path) -> None:
@@ -163,7 +168,7 @@ def test_a_fixation_in_pixels_lands_on_the_film_of_every_size(
         (reading,) = read_reflacx(Reflacx(path=Path(name), sigma=0.03))
     assert isinstance(reading.annotation, Fixations)
     assert reading.annotation.points[0][2] == pytest.approx(0.25)
-    refuse_another_place(reading.annotation, x, y, seed)
+    refuse_another_place(reading.annotation, x, y, spread=(0.03, 0.03), seed=seed)
 
 
 @settings(max_examples=30, deadline=None)
@@ -186,7 +191,7 @@ def test_an_ellipse_in_pixels_lands_on_the_film_of_every_size(
         (reading,) = read_reflacx(Reflacx(path=Path(name), marks="ellipses"))
     assert isinstance(reading.annotation, Ellipses)
     assert reading.annotation.ellipses[0] == pytest.approx((x, y, *half))
-    refuse_another_place(reading.annotation, x, y, seed)
+    refuse_another_place(reading.annotation, x, y, spread=half, seed=seed)
 
 
 def test_doubtful_ellipses_and_discarded_gaze_are_left_out(tmp_path: Path) -> None:

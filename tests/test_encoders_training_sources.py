@@ -97,7 +97,6 @@ image_tower = { kind = "small_cnn", channels = 8 }
 [optim]
 epochs = 1
 batch_size = 4
-precision = "no"
 [expert]
 [expert.curriculum]
 cold = 0.0
