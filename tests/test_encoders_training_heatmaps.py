@@ -64,9 +64,9 @@ def test_the_mass_goes_with_the_film_under_every_crop(
     inside = torch.linalg.solve(linear, torch.tensor([2 * x - 1, 2 * y - 1]).double() - shift)
     heat = torch.from_numpy(render(spot(x, y, kind), height=96, width=96))[None]
     seen = warp(heat, maps, size=96)[0].numpy()
-    if inside.abs().max() > 1.3:
+    if inside.abs().max() > 1.6:
         assert seen.sum() < 0.02 * heat.sum()
-    elif inside.abs().max() < 0.6:
+    elif inside.abs().max() < 0.5:
         landed = tuple(((inside + 1) / 2).tolist())
         assert centroid(seen) == pytest.approx(landed, abs=0.015)
 
