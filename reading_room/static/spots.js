@@ -6,9 +6,12 @@ import { svg } from "./svg.js";
 /** Elements of `regions` for a pane of this pose; `name` tells the panes' gradients apart. */
 export function regionMarks(regions, { film, pose, screen, name }) {
   const all = regions.growing ? [...regions.boxes, regions.growing] : regions.boxes;
-  const edges = all.map((box) => edge(box, film, pose, screen));
+  const edges = all.map((box) => svg("rect", { class: "region", ...onScreen(box, film, pose, screen) }));
   if (!regions.shown) return edges;
-  return [gradient(name), ...regions.spots(film).map((s) => spot(s, pose, screen, name)), ...edges];
+  const clip = svg("clipPath", { id: `${name}-film` }); // no heat beside the film
+  clip.append(svg("rect", onScreen([0, 0, 1, 1], film, pose, screen)));
+  const spots = regions.spots(film).map((each) => spot(each, pose, screen, name));
+  return [clip, gradient(name), ...spots, ...edges];
 }
 
 function gradient(name) {
@@ -24,15 +27,16 @@ function spot({ x, y, across, down, strength }, pose, screen, name) {
   const [rx, ry] = pose.turn % 2 ? [down, across] : [across, down];
   return svg("ellipse", {
     class: "heat", cx: middle.x, cy: middle.y, rx: rx * pose.scale, ry: ry * pose.scale,
-    fill: `url(#${name})`, opacity: strength,
+    fill: `url(#${name})`, "clip-path": `url(#${name}-film)`, opacity: strength,
   });
 }
 
-function edge([x, y, w, h], { width, height }, pose, screen) {
+/** A box of fractions as a rectangle on the screen. */
+function onScreen([x, y, w, h], { width, height }, pose, screen) {
   const a = toScreen(pose, screen, { x: x * width, y: y * height });
   const b = toScreen(pose, screen, { x: (x + w) * width, y: (y + h) * height });
-  return svg("rect", {
-    class: "region", x: Math.min(a.x, b.x), y: Math.min(a.y, b.y),
+  return {
+    x: Math.min(a.x, b.x), y: Math.min(a.y, b.y),
     width: Math.abs(b.x - a.x), height: Math.abs(b.y - a.y),
-  });
+  };
 }
