@@ -24,6 +24,7 @@ from rag.store.files import CHROMA, current_edition
 from rag.store.opening import own_store
 from rag.store.side import Kind, SideVectors
 
+KEPT = 32  # films kept in the store, which its self-test asks with: the last ones drawn
 Opened = tuple[Callable[[NDArray[np.float32]], Any], ReportStore | None]
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from made_up_collection import Drawn, draw, patient_id, row_of
-from made_up_index import build, print_costs, read_faiss, texts_of
+from made_up_index import KEPT, build, print_costs, read_faiss, texts_of
 from numpy.typing import NDArray
 
 from rag.retriever import FilmQuery, ReportRetriever
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=10)
     chosen = parser.parse_args()
     for size in chosen.sizes:
-        drawn = draw(size, dim=chosen.dim, queries=chosen.queries)
+        drawn = draw(size, dim=chosen.dim, queries=chosen.queries + KEPT)
         folder = chosen.cache / f"{size}x{chosen.dim}"
         built = build(folder, drawn)
         print(f"\n### {size} reports, {chosen.dim} dimensions\n", flush=True)
@@ -110,7 +110,7 @@ def main() -> None:
         with open_store(folder / "store", search=SearchMode.HNSW, self_test=False) as graph:
             truth = Truth(drawn, exact)
             systems = systems_of(drawn, graph, exact, read_faiss(folder), truth, k=chosen.k)
-            compare(systems, truth, queries=chosen.queries)
+            compare(systems, truth, queries=chosen.queries + KEPT)
         print_costs(folder, built, drawn.films[:8])
 
 
