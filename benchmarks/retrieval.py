@@ -110,7 +110,7 @@ def main() -> None:
         with open_store(folder / "store", search=SearchMode.HNSW, self_test=False) as graph:
             truth = Truth(drawn, exact)
             systems = systems_of(drawn, graph, exact, read_faiss(folder), truth, k=chosen.k)
-            compare(systems, truth, queries=chosen.queries + KEPT)
+            compare(systems, truth, queries=chosen.queries)
         print_costs(folder, built, drawn.films[:8])
 
 
