@@ -189,6 +189,8 @@ def _luminance(pixels: Pixels, layout: Layout) -> Pixels:
     if layout.photometric in ("YBR_FULL", "YBR_FULL_422"):
         return pixels[..., 0]
     wide = np.dtype("f4" if pixels.dtype.itemsize <= 2 else "f8")
-    red, green, blue = (pixels[..., i].astype(wide) for i in range(3))
-    grey: Pixels = np.rint(red * _RED + green * _GREEN + blue * _BLUE).astype(pixels.dtype)
+    grey: Pixels = np.empty(pixels.shape[:2], pixels.dtype)
+    for row in range(0, len(pixels), 256):  # the largest film would take more than a gigabyte
+        red, green, blue = np.moveaxis(pixels[row : row + 256].astype(wide), -1, 0)
+        grey[row : row + 256] = np.rint(red * _RED + green * _GREEN + blue * _BLUE)
     return grey

@@ -113,11 +113,17 @@ def _grey(image: Image.Image, warnings: list[str]) -> tuple[NDArray[np.uint16], 
 
 def _on_black(image: Image.Image, warnings: list[str]) -> Image.Image:
     """Transparent is not image: black, as outside a shutter."""
-    layered = image.convert("RGBA")
-    if layered.getchannel("A").getextrema() != (255, 255):
+    width, height = image.size
+    opaque, flat = True, Image.new("RGB", image.size)
+    for top in range(0, height, 256):  # the largest film would take more than a gigabyte
+        box = (0, top, width, min(top + 256, height))
+        layered = image.crop(box).convert("RGBA")
+        opaque = opaque and layered.getchannel("A").getextrema() == (255, 255)
+        black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
+        flat.paste(Image.alpha_composite(black, layered).convert("RGB"), box)
+    if not opaque:
         warnings.append("transparent pixels are shown black")
-    black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, layered).convert("RGB")
+    return flat
 
 
 def _coloured(image: Image.Image) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fake_choosing_llm
 import fuzz
+import numpy as np
 import pytest
 import small_batch
 from dicom_files import DEFLATED, EXPLICIT, RLE, dicom, ramp
@@ -39,11 +40,12 @@ def test_no_damaged_file_crashes_hangs_or_swells(kind: str, watched: Watched) ->
 # --- files that unpack to far more than they are
 
 
-def png_of(width: int, height: int, *more: tuple[bytes, bytes]) -> bytes:
-    """A valid black PNG, small on the wire."""
-    rows = zlib.compressobj(9)
-    body = b"".join(rows.compress(bytes(width + 1)) for _ in range(height)) + rows.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+def png_of(width: int, height: int, *more: tuple[bytes, bytes], colour: int = 0) -> bytes:
+    """A valid black PNG, small on the wire; of colour type 6 transparent."""
+    line = bytes(1 + width * (4 if colour == 6 else 1))
+    rows = zlib.compressobj(1)
+    body = b"".join(rows.compress(line) for _ in range(height)) + rows.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), *more, (b"IDAT", body), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -87,7 +89,11 @@ def progressive_bomb() -> bytes:
 ZEROS = zlib.compress(bytes(256 << 20), 9)
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "PNG of 3.6 thousand million pixels": ("PNG", lambda: png_of(60_000, 200)[:33] + bytes(99)),
-    "PNG of 64 million black pixels": ("PNG", lambda: png_of(8000, 8000)),
+    "PNG of 64 million transparent pixels": ("PNG", lambda: png_of(8000, 8000, colour=6)),
+    "DICOM of 64 million pixels in colour": (
+        "DICOM",
+        lambda: dicom(np.full((8000, 8000, 3), 7, np.uint8)),
+    ),
     "PNG with a text of 256 MB": (
         "PNG",
         lambda: png_of(64, 64, (b"zTXt", b"a\0\0" + ZEROS)),

@@ -1,5 +1,6 @@
 """Films from and reports to a real Orthanc on this machine; senders that are not on the list."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -366,6 +369,49 @@ def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert (process.returncode, out) == (0, "1 stored\n")
     nobody_is_named(err, uid)
     assert len(files(tmp_path)) == 1
+
+
+def recorded(receiver: Receiver, data: bytes) -> bytes:
+    """What a sender says, from the first byte to the last."""
+    heard = bytearray()
+
+    def relay(sender: socket.socket, to: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while part := sender.recv(65_536):
+                if to is not waiting:
+                    heard.extend(part)
+                to.sendall(part)
+            to.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(3) as threads:
+        sending = threads.submit(send, Receiver(server.getsockname()[1], Receipts()), data)
+        waiting, _ = server.accept()
+        with waiting, socket.create_connection(("127.0.0.1", receiver.port)) as onward:
+            both = threads.submit(relay, waiting, onward), threads.submit(relay, onward, waiting)
+            assert sending.result(30) == 0
+            for one in both:
+                one.result(30)
+    return bytes(heard)
+
+
+def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path) -> None:
+    with one_receiver(tmp_path, silence_seconds=1) as receiver:
+        said = recorded(receiver, film(short_uid()))
+        greeting = 6 + struct.unpack(">L", said[2:6])[0]
+        for number in range(10):
+            what, random = bytearray(said[greeting:]), Random(number)  # noqa: S311
+            for _ in range(3):  # within the message's first PDU: lengths, context, command
+                what[random.randrange(120)] = random.randrange(256)
+            with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as sender:
+                sender.sendall(said[:greeting])
+                assert sender.recv(65_536)[0] == 2  # accepted
+                with contextlib.suppress(ConnectionError):
+                    sender.sendall(what)
+                    while sender.recv(65_536):
+                        pass
+        assert send(receiver, film(short_uid())) == 0
+        assert receiver.receipts.counts["broken connection"] > 0
+    assert not [path for path in files(tmp_path) if path.suffix != ".dcm"]
 
 
 def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Receipts:
 
     Attributes:
         counts: by outcome: ``stored``, ``refused address``, ``refused title``, ``no room``,
-            ``not understood``, ``failed``.
+            ``not understood``, ``broken connection``, ``failed``.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -167,7 +167,8 @@ def receiving(
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
         try:
-            yield Receiver(server.server_address[1], receipts)
+            with _broken_connections_counted(receipts):
+                yield Receiver(server.server_address[1], receipts)
         finally:
             entity.shutdown()
             thread.join(5)
@@ -181,6 +182,25 @@ def _alone(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise HospitalError(f"another receiver writes {folder}: choose another folder") from error
+
+
+@contextmanager
+def _broken_connections_counted(receipts: Receipts) -> Iterator[None]:
+    """Threads of pynetdicom die of nonsense on the wire, and would show it on stderr."""
+    before = threading.excepthook
+
+    def note(died: threading.ExceptHookArgs) -> None:
+        if not type(died.thread).__module__.startswith("pynetdicom"):
+            before(died)
+            return
+        receipts.note("broken connection")
+        logger.debug("a connection broke", exc_info=died.exc_value)
+
+    threading.excepthook = note
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _hush() -> None:
