@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from encoders.base import ImageTextEncoder
+from encoders.steering import Steering
 from prompts.render import PromptTemplateError, load_template
 from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
 from rag.label_head import load_label_head
@@ -29,6 +30,21 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
 
     try:
         return load(settings.encoder, backend=settings.encoder_backend)
+    except EncoderError as error:
+        raise EncoderUnavailableError(str(error)) from error
+
+
+def load_steering(settings: Settings, encoder: ImageTextEncoder) -> Steering | None:
+    """The trained processor beside the encoder's weights; None where a crop has to do.
+
+    Raises:
+        EncoderUnavailableError: it is damaged, or belongs to another encoder.
+    """
+    from encoders.eclip.steering import load_steering as load  # noqa: PLC0415 - torch again
+    from encoders.parts import EncoderError  # noqa: PLC0415
+
+    try:
+        return load(encoder.encoder_id, settings.encoder)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 
@@ -68,6 +84,7 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
             encoder=encoder,
             label_head=load_label_head(encoder.encoder_id),
             judge=load_pixel_judge(encoder),
+            steering=load_steering(settings, encoder),
             retriever=retriever,
             template=template,
             llm=ChatClient(settings.llm),

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from encoders.base import CxrImage
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipModel
-from encoders.eclip.steering import ProcessorSteering, load_processor, save_processor
+from encoders.eclip.steering import (
+    PROCESSOR,
+    ProcessorSteering,
+    load_processor,
+    load_steering,
+    save_processor,
+)
 from encoders.eclip.weights import SHIPPED, load_pretrained
 from encoders.parts import EncoderError
 from encoders.preprocess import EvalTransform
@@ -60,6 +66,17 @@ def test_a_processor_comes_back_from_its_file_and_a_damaged_one_is_refused(tmp_p
             load_processor(bad)
 
 
+def test_a_folder_steers_by_its_own_processor_and_by_no_other(tmp_path: Path) -> None:
+    assert load_steering("eclip-lite0@1", tmp_path) is None
+    for part in SHIPPED.iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    facts = {"processor": IDENTITY, "encoder_id": "eclip-lite0@1"}
+    save_processor(tmp_path / PROCESSOR, build_processor(IDENTITY), facts)
+    assert isinstance(load_steering("eclip-lite0@1", tmp_path), ProcessorSteering)
+    with pytest.raises(EncoderError, match="eclip-lite0@2"):
+        load_steering("eclip-lite0@2", tmp_path)
+
+
 @given(st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=60))
 def test_a_patient_is_in_one_fold(patients: list[str]) -> None:
     folds = folds_of(patients)
@@ -94,6 +111,6 @@ def test_a_step_trains_the_processor_and_nothing_else(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     processor = build_processor(IDENTITY)
     fit(processor, cases, np.arange(4), model=model, transform=transform)
-    assert float(dict(processor.named_parameters())["gate"]) != 0
+    assert dict(processor.named_parameters())["gate"].item() != 0
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -22,8 +22,13 @@ from torch import Tensor, nn
 from encoders.base import CxrImage
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipModel
+from encoders.eclip.weights import SHIPPED, load_pretrained
 from encoders.parts import EncoderError
 from encoders.preprocess import EvalTransform
+
+PROCESSOR = "steering.safetensors"
+"""Beside the weights of a model that steers by its processor. The shipped one has none: there a
+crop does as well (docs/experiments.md)."""
 
 _KEY = "steering"
 
@@ -59,6 +64,30 @@ def load_processor(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise EncoderError(f"cannot read {path}: {error!r}; restore it") from error
     return processor.eval().requires_grad_(False), facts
+
+
+def load_steering(encoder_id: str, folder: Path | None = None) -> "ProcessorSteering | None":
+    """The trained steering of a model folder; None where it has none.
+
+    Args:
+        encoder_id: of the encoder in use.
+        folder: of the model; None is the shipped one.
+
+    Raises:
+        EncoderError: the processor is damaged, or was trained in front of another encoder.
+    """
+    folder = SHIPPED if folder is None else folder
+    path = folder / PROCESSOR
+    if not path.is_file():
+        return None
+    processor, facts = load_processor(path)
+    if facts.get("encoder_id") != encoder_id:
+        raise EncoderError(
+            f"{PROCESSOR} was trained in front of {facts.get('encoder_id')}, the encoder is "
+            f"{encoder_id}; train it again (encoders.training.steering), or remove it"
+        )
+    model, transform = load_pretrained(folder)
+    return ProcessorSteering(model, transform, processor)
 
 
 def see_through(
