@@ -148,7 +148,7 @@ def measure(
                 pipeline,
                 output,
                 prepare=threaded_prepare(pipeline, threads=readers),
-                askers=at_once,
+                askers=2 * at_once,  # as the command has: checking holds nobody's place
                 stop=Stop(),
             )
             if not summary.complete:

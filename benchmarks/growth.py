@@ -124,7 +124,7 @@ def run(
             pipeline,
             output,
             prepare=threaded_prepare(pipeline, threads=readers),
-            askers=at_once,
+            askers=2 * at_once,  # as the command has: checking holds nobody's place
             stop=Stop(),
         )
 
