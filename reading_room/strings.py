@@ -131,7 +131,10 @@ COMPARISON = {
 # Pointing at a region
 POINTED = "Evidence for the region you point at"
 EXPERIMENTAL = "experimental"
-EXPERIMENTAL_HINT = "Whether a region brings better reports is not shown; see docs/experiments.md"
+EXPERIMENTAL_HINT = (
+    "A box brought a few more reports of an opacity, none more of the right side: "
+    "docs/experiments.md"
+)
 SHIFT = "{} came, {} left, {} changed place."
 ENTERED, LEFT, STAYED, MOVED = "came", "left", "same place", "{} was {}"
 NO_LONGER = "No longer among the nearest"

@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 KINDS = (ATTENTION, IDENTITY_START)
 FOLDS = 5
 SIDE = 256
-PRIMING_FILMS, PRIMING_STEPS = 800, 240
+PRIMING_FILMS, PRIMING_STEPS, PRIMING_BATCH = 800, 240, 12
 STEPS, BOXED, NORMAL = 100, 8, 4
 RATE = 1e-3
 GATE_RATE = 0.03
@@ -118,7 +118,7 @@ def prime(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2 * RATE, PRIMING_STEPS)
     rng = np.random.default_rng(0)
     for step in range(PRIMING_STEPS):
-        rows = rng.choice(len(films), BOXED, replace=False)
+        rows = rng.choice(len(films), PRIMING_BATCH, replace=False)
         pixels = _seen(films[rows], AugmentSettings(), transform)[0]
         loss = priming_loss(processor, pixels)
         optimiser.zero_grad()
