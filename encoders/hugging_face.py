@@ -75,6 +75,9 @@ class HuggingFaceText(nn.Module):
 
     @cached_property
     def _tokenizer(self) -> Any:
+        return self._fresh_tokenizer()
+
+    def _fresh_tokenizer(self) -> Any:
         from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
         try:
@@ -108,7 +111,7 @@ class HuggingFaceText(nn.Module):
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer's files into a folder of their own."""
-        self._tokenizer.save_pretrained(folder)
+        self._fresh_tokenizer().save_pretrained(folder)  # one in use remembers its padding
 
 
 def hugging_face_pair(

@@ -86,8 +86,8 @@ def test_the_loss_is_over_the_whole_batch_however_small_the_parts(with_expert: b
         found.append(gradients(one))
     torch.testing.assert_close(losses[0], losses[1], atol=0, rtol=1e-6)
     assert found[0].keys() == found[1].keys()
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, atol=1e-5, rtol=1e-4, msg=name)
+    one, two = (torch.cat([value.flatten() for value in each.values()]) for each in found)
+    assert (one - two).norm() < 1e-4 * one.norm()
 
 
 def test_parts_keep_less() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,14 @@ from PIL import Image
 
 from encoders.eclip import load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import load_pretrained
 from encoders.image_io import read_image
 from encoders.training.__main__ import main
 from encoders.training.batches import label_matrix
+from encoders.training.best import WAYS, Validation
+from encoders.training.config import TrainSettings
+from encoders.training.data import TrainingDataError, clean, read_openi
+from encoders.training.loop import Progress, train
 from encoders.training.optim import schedule, update_average
 from encoders.training.validate import main as validate
 
@@ -79,9 +85,11 @@ def openi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(openi: Path, folder: Path, *, epochs: int) -> list[str]:
+def command(
+    openi: Path, folder: Path, *, epochs: int, more: str = "", optim: str = ""
+) -> list[str]:
     config = folder.parent / f"{folder.name}.toml"
-    config.write_text(SETTINGS.format(epochs=epochs))
+    config.write_text(more + SETTINGS.format(epochs=epochs) + optim)
     return ["--config", str(config), "--out", str(folder), "--data", str(openi)]
 
 
@@ -115,15 +123,23 @@ def test_a_run_learns_what_is_on_the_films(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_same_bits(openi: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("best", [False, True], ids=["as shipped", "best, in parts"])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(
+    openi: Path, tmp_path: Path, best: bool
+) -> None:
+    keep_best = 'validate_every = 1\nkeep = "best"\nsettle = true\nloaders = 2\n'
+    more = {"more": keep_best, "optim": "micro_batch = 3\n"} if best else {}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "encoders.training"]
     subprocess.run(
-        [*program, *command(openi, whole, epochs=12)], env=environment, check=True, timeout=300
+        [*program, *command(openi, whole, epochs=12, **more)],
+        env=environment,
+        check=True,
+        timeout=300,
     )
 
-    process = subprocess.Popen([*program, *command(openi, cut, epochs=12)], env=environment)
+    process = subprocess.Popen([*program, *command(openi, cut, epochs=12, **more)], env=environment)
     deadline = time.monotonic() + 300
     while not (cut / "checkpoint.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -131,15 +147,76 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(openi: Path, tmp_path: Pa
     assert process.wait(30) == -signal.SIGKILL
     assert not (cut / "model").exists()
     subprocess.run(
-        [*program, *command(openi, cut, epochs=12)], env=environment, check=True, timeout=300
+        [*program, *command(openi, cut, epochs=12, **more)],
+        env=environment,
+        check=True,
+        timeout=300,
     )
 
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, cut)]
     assert weights[0] == weights[1]
     assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
+    assert (whole / "curves.svg").read_text() == (cut / "curves.svg").read_text()
     facts = json.loads((cut / "run.json").read_text())
     assert facts["studies"] == 20
     assert {"settings", "git", "packages", "fingerprint", "left_out"} <= facts.keys()
+
+
+@pytest.mark.slow
+def test_the_best_model_by_validation_is_the_one_that_is_kept(openi: Path, tmp_path: Path) -> None:
+    """A learning rate that ruins the model shows that the last is not the best."""
+    steps: list[Progress] = []
+    shared = {
+        "size": 32,
+        "cache_side": 40,
+        "least_label_count": 2,
+        "validate_every": 2,
+        "model": {"dim": 16, "text_hidden": 32, "image_tower": {"kind": "small_cnn"}},
+        "optim": {"epochs": 8, "batch_size": 8, "lr": 0.3, "ema": 0.0, "warm_up": 0.9},
+    }
+    for keep in ("best", "last"):
+        train(
+            TrainSettings.model_validate(shared | {"keep": keep}),
+            collection=clean(read_openi(openi)),
+            out=tmp_path / keep,
+            cache=tmp_path / "cache",
+            on_step=steps.append,
+        )
+    assert [progress.step for progress in steps[:16]] == list(range(1, 17))
+    assert steps[15].seconds_left == 0
+    scores = np.mean([metrics(tmp_path / "best", f"val {way}") for way in WAYS], axis=0)
+    assert len(scores) == 4
+    found = {}
+    for keep in ("best", "last"):
+        model, transform = load_pretrained(tmp_path / keep / "model")
+        validation = Validation(
+            clean(read_openi(openi)).val,
+            settings=TrainSettings.model_validate(shared),
+            model=model,
+            cache=tmp_path / "cache",
+        )
+        found[keep] = np.mean(list(validation.score(model, transform).values()))
+    assert found["best"] == pytest.approx(scores.max(), abs=1e-5)
+    assert found["last"] == pytest.approx(scores[-1], abs=1e-5)
+    assert not (tmp_path / "last" / "best.pt").exists()
+
+
+def test_settings_that_cannot_be_are_refused(openi: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="validate_every"):
+        TrainSettings(keep="best")
+    collection = replace(clean(read_openi(openi)), val=())
+    shared = {"size": 32, "model": {"image_tower": {"kind": "small_cnn"}}, "least_label_count": 2}
+    for changes, message in (
+        ({"optim": {"batch_size": 8}, "validate_every": 1}, "frontal film"),
+        ({"optim": {"batch_size": 8, "precision": "fp16"}}, "GPU"),
+    ):
+        with pytest.raises(TrainingDataError, match=message):
+            train(
+                TrainSettings.model_validate(shared | changes),
+                collection=collection,
+                out=tmp_path / "run",
+                cache=tmp_path / "cache",
+            )
 
 
 @pytest.mark.parametrize("missing", ["config", "data"])

@@ -1,10 +1,15 @@
-"""Two processes that train as one: the same loss and the same gradient."""
+"""Two processes that train as one: the same loss, the same gradient, the same run."""
 
+import json
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch import multiprocessing as mp
@@ -12,7 +17,10 @@ from torch import multiprocessing as mp
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.ranks import gather
-from encoders.training.config import OptimSettings, TargetSettings
+from encoders.training.config import OptimSettings, TargetSettings, TrainSettings
+from encoders.training.data import Collection, ExpertFilm, Split, Study
+from encoders.training.heatmaps import Boxes
+from encoders.training.loop import train
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 
 RANKS = 2
@@ -116,6 +124,121 @@ def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path: Path, with_ex
             continue
         for grad in found:
             torch.testing.assert_close(grad, parameter.grad, atol=1e-5, rtol=1e-4)
+
+
+WHOLE_RUN: dict[str, Any] = {
+    "size": 32,
+    "cache_side": 40,
+    "least_label_count": 2,
+    "validate_every": 2,
+    "keep": "best",
+    "model": {
+        "dim": 8,
+        "dropout": 0.0,
+        "image_tower": {  # no batch statistics, which ranks do not share, and no dropout
+            "kind": "hugging_face",
+            "config": {
+                "model_type": "vit",
+                "image_size": 32,
+                "patch_size": 8,
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 32,
+                "initializer_range": 0.3,
+            },
+        },
+        "text_tower": {
+            "kind": "sentence_set",
+            "hidden": 16,
+            "dropout": 0.0,
+            "sentence_dropout": 0.0,
+        },
+    },
+    "optim": {"epochs": 4, "batch_size": 8, "precision": "no", "lr": 1e-4},
+    "expert": {
+        "processor": {"kind": "attention", "patch": 8, "width": 16, "heads": 2},
+        "curriculum": {"cold": 0.25, "first": 0.5, "peak": 1, "last": 1},
+    },
+}
+
+
+FINDINGS = ("Cardiomegaly", "Small effusion", "Normal heart", "Clear lungs", "Scoliosis")
+PLACES = ("on the left.", "at the base.", "since the fall.", "beside a stent.")
+TEXTS = [f"{finding} {place}" for finding in FINDINGS for place in PLACES]
+
+
+def collection(folder: Path) -> Collection:
+    """Made-up studies, six of them with a box."""
+    generator = np.random.default_rng(0)
+    studies = []
+    for number in range(20):
+        film = folder / f"{number}.png"
+        if not film.exists():
+            coarse = generator.integers(0, 255, (4, 4)).repeat(12, 0).repeat(12, 1)
+            Image.fromarray(coarse.astype(np.uint8)).save(film)
+        studies.append(
+            Study(
+                study_id=f"s{number}",
+                patient_id=f"p{number}",
+                frontals=(film,),
+                laterals=(),
+                text=TEXTS[number],
+                labels=frozenset({"Cardiomegaly"} if number % 2 else {"normal"}),
+                split=Split.TRAIN if number < 16 else Split.VAL,
+            )
+        )
+    boxes = Boxes(((0.2, 0.3, 0.4, 0.3),))
+    experts = tuple(ExpertFilm(study.study_id, study.frontals[0], boxes) for study in studies[:6])
+    return Collection(tuple(studies[:16]), tuple(studies[16:]), {}, experts=experts)
+
+
+def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    here, settings = Path(folder), WHOLE_RUN
+    if ranks > 1:  # what torchrun and accelerate launch set
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "ACCELERATE_USE_CPU": "true",
+        }
+        settings = settings | {"optim": settings["optim"] | {"micro_batch": 3}}
+    losses: list[float] = []
+    train(
+        TrainSettings.model_validate(settings),
+        collection=collection(here),
+        out=here / f"run-{ranks}",
+        cache=here / f"cache-{ranks}-{rank}",
+        on_step=lambda progress: losses.append(progress.loss),
+    )
+    (here / f"losses-{ranks}-{rank}.json").write_text(json.dumps(losses))
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
+    """Priming, expert steps, validation; the two read in parts of three rows, the one at once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    collection(tmp_path)  # the films, before two processes ask for them
+    for ranks in (1, RANKS):
+        mp.spawn(whole_run, args=(ranks, port, str(tmp_path)), nprocs=ranks)
+    one, *two = (
+        json.loads((tmp_path / f"losses-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")
+    )
+    assert len(one) == 8
+    assert two[0] == two[1]
+    np.testing.assert_allclose(two[0], one, atol=1e-5, rtol=0)
+    kept = [(tmp_path / f"run-{ranks}" / "metrics.csv").read_text() for ranks in (1, RANKS)]
+    names = [{line.split(",")[1] for line in text.splitlines()[1:]} for text in kept]
+    assert names[0] == names[1]
+    assert {"priming", "val R@10 image to text"} <= names[0]
+    assert (tmp_path / "run-2" / "model" / "model.safetensors").exists()
 
 
 def test_one_process_gathers_what_it_has() -> None:

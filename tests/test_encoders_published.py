@@ -1,0 +1,158 @@
+"""Models of Hugging Face in a local folder, and a folder of ours as one of theirs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_encoders_preprocess import film
+from tiny_models import TEXTS, tiny_bert
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+
+from encoders.eclip import load_encoder
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.parts import EncoderError
+from encoders.preprocess import EvalTransform
+from encoders.published import load_published, published_tower
+from encoders.towers import build_image_tower, build_text_tower
+from encoders.training.config import TrainSettings
+from encoders.training.start import new_model
+
+SIDE = 32
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
+VIT = ViTConfig(image_size=SIDE, patch_size=8, **SMALL)
+PICTURES = {"image_size": SIDE, "patch_size": 8, **SMALL}
+WORDS = {"vocab_size": 200, "max_position_embeddings": 128, "eos_token_id": 3, **SMALL}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bert(tmp_path_factory.mktemp("bert"))
+
+
+def saved(model: Any, folder: Path, tokenizer: Path) -> Path:
+    """As its publisher would save it, with a tokenizer beside it."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    for path in tokenizer.glob("tokenizer*"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_towers_give_what_the_published_model_gives(bert: Path, tmp_path: Path) -> None:
+    vit = ViTModel(VIT)
+    folder = saved(vit, tmp_path / "vit", bert)
+    settings = TrainSettings.model_validate(
+        {"size": SIDE, "model": {"dim": 16, "image_weights": folder, "text_weights": bert}}
+    )
+    model, _ = new_model(settings)
+    model.eval()
+    films = torch.randn(2, 3, SIDE, SIDE)
+    pieces = model.prepare_texts(TEXTS)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.image_features(films), vit.eval()(pixel_values=films).pooler_output
+        )
+        theirs = BertModel.from_pretrained(bert).eval()(**pieces).last_hidden_state[:, 0]
+        torch.testing.assert_close(model.text_features(pieces), theirs)
+
+
+@pytest.mark.parametrize("kind", ["clip", "vision-text-dual-encoder"])
+def test_a_pair_gives_both_of_its_towers(kind: str, bert: Path, tmp_path: Path) -> None:
+    if kind == "clip":
+        whole: Any = CLIPModel(CLIPConfig(text_config=WORDS, vision_config=PICTURES))
+    else:
+        pair = VisionTextDualEncoderConfig.from_vision_text_configs(
+            VIT, BertConfig.from_pretrained(bert)
+        )
+        whole = VisionTextDualEncoderModel(pair)
+    folder = saved(whole, tmp_path / kind, bert)
+    whole.eval()
+    films = torch.randn(2, 3, SIDE, SIDE)
+    image = build_image_tower(published_tower(folder, role="image")).eval()
+    load_published(image, folder, role="image")
+    text = build_text_tower(published_tower(folder, role="text", max_length=24)).eval()
+    load_published(text, folder, role="text")
+    pieces = text.prepare(TEXTS)
+    with torch.no_grad():
+        seen = whole.vision_model(pixel_values=films)
+        torch.testing.assert_close(image(films), seen.pooler_output)
+        read = whole.text_model(**pieces)
+        wanted = read.pooler_output if kind == "clip" else read.last_hidden_state[:, 0]
+        torch.testing.assert_close(text(pieces), wanted)
+
+
+def test_a_pooler_that_is_not_used_is_not_asked_for(bert: Path, tmp_path: Path) -> None:
+    """Language models are published without it, classifiers of films too."""
+    words = BertForMaskedLM(BertConfig.from_pretrained(bert))
+    folder = saved(words, tmp_path / "mlm", bert)
+    text = build_text_tower(published_tower(folder, role="text"))
+    load_published(text, folder, role="text")
+    for name, value in words.bert.state_dict().items():
+        assert text.model.state_dict()[name].equal(value)
+
+    folder = saved(ViTForImageClassification(VIT), tmp_path / "classifier", bert)
+    image = build_image_tower(published_tower(folder, role="image"))
+    with pytest.raises(EncoderError, match="lacks 2 weights of the image tower, pooler"):
+        load_published(image, folder, role="image")
+
+
+def test_a_folder_without_weights_or_config_is_named(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"config\.json"):
+        published_tower(tmp_path, role="image")
+    empty = tiny_bert(tmp_path / "empty", with_weights=False)
+    text = build_text_tower(published_tower(empty, role="text"))
+    with pytest.raises(EncoderError, match="cannot read the weights"):
+        load_published(text, empty, role="text")
+
+
+def test_a_saved_model_carries_its_tokenizer(bert: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(bert, tmp_path / "bert"))
+    text = {"kind": "hugging_face", "config": BertConfig.from_pretrained(bert).to_dict()}
+    text |= {"tokenizer": str(source), "max_length": 24}
+    image = {"kind": "small_cnn", "channels": 4}
+    model = EclipModel(EclipConfig(dim=8, image_tower=image, text_tower=text)).eval()
+    with torch.no_grad():
+        before = model.encode_text(model.prepare_texts(TEXTS))
+    model.save_pretrained(tmp_path / "model", transform=EvalTransform(size=SIDE))
+    shutil.rmtree(source)
+    moved = Path(shutil.move(tmp_path / "model", tmp_path / "elsewhere"))
+    assert str(tmp_path) not in (moved / "config.json").read_text()
+
+    again = EclipModel.from_pretrained(str(moved))
+    assert not again.training
+    with torch.no_grad():
+        torch.testing.assert_close(again.encode_text(again.prepare_texts(TEXTS)), before)
+    transform = EvalTransform.from_pretrained(moved)
+    assert transform(film(40, 30)).shape == (3, SIDE, SIDE)
+
+    identity = load_encoder(moved).encoder_id
+    again.save_pretrained(tmp_path / "copy", transform=transform)
+    assert load_encoder(tmp_path / "copy").encoder_id == identity
+    words = json.loads((moved / "tokenizer" / "tokenizer.json").read_text())
+    words["model"]["vocab"]["heart"] = words["model"]["vocab"].get("lungs", 5)
+    (moved / "tokenizer" / "tokenizer.json").write_text(json.dumps(words))
+    assert load_encoder(moved).encoder_id != identity
+
+    shutil.rmtree(moved / "tokenizer")
+    with pytest.raises(EncoderError, match="no tokenizer"):
+        EclipModel.from_pretrained(moved).prepare_texts(TEXTS)
