@@ -109,3 +109,14 @@ def test_the_page_asks_nobody_outside(browser: Browser, demo: Demo, film: Path) 
     draft(page)
     context.close()
     assert outside == []
+
+
+def test_a_box_on_the_film_is_followed_by_the_evidence(page: Page, film: Path) -> None:
+    upload(page, film)
+    page.locator(".pane").focus()
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    expect(page.locator("#evidence .pointed .experimental")).to_be_visible(timeout=MINUTE)
+    assert page.locator("#evidence .card .move").count() >= 1
+    page.click("[data-act=unpoint]")
+    expect(page.locator("#evidence .pointed")).to_have_count(0, timeout=MINUTE)
