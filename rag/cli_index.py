@@ -165,6 +165,7 @@ def _summary(report: "IndexReport") -> str:
         "removed": report.removed,
         "excluded": report.excluded,
         "withheld": report.withheld,
+        "films": report.films,
         "problems": len(report.problems),
     }
     parts = ", ".join(
