@@ -110,6 +110,9 @@ def generate(
     indication: Annotated[str, typer.Option(help="Why the film was taken.")] = "",
     study_ids: StudyIds = None,
     patient_ids: PatientIds = None,
+    sr: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write DICOM reports here.")
+    ] = None,
 ) -> None:
     """Draft a report for each film; every sentence names the reports it rests on."""
     from rag.commands import run_generate  # noqa: PLC0415
@@ -121,6 +124,7 @@ def generate(
         indication=indication,
         study_ids=frozenset(study_ids or ()),
         patient_ids=frozenset(patient_ids or ()),
+        sr=sr,
         say=_say,
         write=typer.echo,
     )

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 from encoders.image_io import read_header_identity, read_image
 from rag.assembly import load_encoder, open_pipeline, open_retriever
-from rag.export import as_text
+from rag.disk import disk_explained
+from rag.export import Export, as_text
+from rag.prediction import Prediction
 from rag.retriever import FilmQuery, ReportRetriever
 from rag.schema import Hit, Status
 from rag.server import LlmServer
 from rag.settings import Settings
+from rag.structured_report import StructuredReportError, as_dicom_sr
 from rag.study import Study
 
 Say = Callable[[str], None]
@@ -44,10 +48,13 @@ def run_generate(
     indication: str,
     study_ids: frozenset[str],
     patient_ids: frozenset[str],
+    sr: Path | None,
     say: Say,
     write: Say,
 ) -> int:
     """Draft a report for each film, in order; returns how many have none.
+
+    With ``sr``, a folder, each draft also becomes a DICOM report there: PARTIAL and UNVERIFIED.
 
     Starts the language model for the run if nothing answers at its URL and it is ours to start.
     """
@@ -66,11 +73,28 @@ def run_generate(
             )
             prediction = pipeline.invoke(study)
             failed += prediction.status is not Status.OK
+            if sr is not None and prediction.status is Status.OK:
+                say(_write_sr(prediction, film, sr))
             if as_json:
                 write(json.dumps(prediction.to_json(), ensure_ascii=False))
             else:
                 write(as_text(prediction) + "\n")
     return failed
+
+
+def _write_sr(prediction: Prediction, film: Path, folder: Path) -> str:
+    """Write a DICOM report of a film into a folder; returns what is to be said of it."""
+    try:
+        content = as_dicom_sr(Export.of(prediction), film=film)
+    except StructuredReportError as error:
+        return f"{film}: no DICOM report: {error}"
+    with disk_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        names = (f"{film.stem}{'' if n == 1 else f'-{n}'}.sr.dcm" for n in count(1))
+        path = next(folder / name for name in names if not (folder / name).exists())
+        path.touch(mode=0o600)  # it names the patient
+        path.write_bytes(content)
+    return f"{film}: DICOM report in {path}"
 
 
 def _hits_of_film(retriever: ReportRetriever, path: Path, k: int) -> Sequence[Hit]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 from conftest import Demo
 
@@ -53,8 +54,12 @@ def test_good_and_bad_films_in_one_run(demo: Demo, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.dcm", tmp_path / "bad.dcm"
     write_phantom_dicom(good, seed=5)
     bad.write_text("nothing")
-    done = run(demo, "generate", "--json", good, bad)
+    done = run(demo, "generate", "--json", "--sr", tmp_path / "sr", good, bad)
     assert done.returncode == 3
+    (written,) = (tmp_path / "sr").iterdir()
+    report = pydicom.dcmread(written)
+    assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
+    assert report.StudyInstanceUID == pydicom.dcmread(good).StudyInstanceUID
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert first["status"] == "ok"
     assert second["status"] == "failed"
