@@ -178,6 +178,15 @@ def test_the_interval_and_the_paired_test_by_hand() -> None:
     assert other.p_holm == pytest.approx(min(1, 11 * expected))
 
 
+def test_two_seeds_or_equal_differences_are_shown_and_not_tested() -> None:
+    two = summarise(rows({"CLIP": [1.0, 2], "eCLIP": [1.5, 2.5]}), baseline="CLIP")["eCLIP"]
+    equal = summarise(rows({"CLIP": [1.0, 2, 3], "eCLIP": [2.0, 3, 4]}), baseline="CLIP")["eCLIP"]
+    for cell in (two[SHOWN[0]], equal[SHOWN[0]]):
+        assert cell.difference > 0
+        assert np.isnan(cell.p)
+        assert np.isnan(cell.p_holm)
+
+
 def test_one_seed_is_no_test() -> None:
     cells = summarise(rows({"CLIP": [1.0, 2], "eCLIP": [1.5]}), baseline="CLIP")
     assert np.isnan(cells["eCLIP"][SHOWN[0]].p_holm)

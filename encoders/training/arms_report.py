@@ -6,7 +6,8 @@ only.
 The unit is the seed: intervals are Student's over seeds; an arm and the baseline are paired by seed
 (two-sided paired t test, Holm over all arms and measures of the table). They say how sure the
 difference is for these validation studies, not for other ones. A permutation test over five seeds
-cannot fall below p = 0.06, hence t.
+cannot fall below p = 0.06, hence t. Two seeds are shown and not tested: recalls come in steps, two
+equal differences are common, and a t test would call them certain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,9 @@ SHOWN = (
 )
 FIGURE = ("R@10 image to text", "R@10 text to image", "zero-shot AUC", "probe AUC")
 
+LEAST_TESTED = 3
+"""Seeds that an arm must share with the baseline to be tested."""
+
 Floats = NDArray[np.float64]
 
 
@@ -43,7 +47,8 @@ class Cell:
     """An arm's measure: mean and half width of its interval (NaN for one seed), n seeds.
 
     ``difference`` to the baseline over the shared seeds with its half width, and the p value
-    before and after Holm; all NaN for the baseline and for fewer than two shared seeds.
+    before and after Holm; NaN for the baseline and for fewer than two shared seeds, the p values
+    also for fewer than `LEAST_TESTED` and where all differences are equal.
     """
 
     mean: float
@@ -80,8 +85,8 @@ def _cell(seeds: dict[int, float], base: dict[int, float] | None) -> Cell:
     if base is None or len(shared) < 2:
         return Cell(float(own.mean()), _half_width(own), len(own))
     apart = np.asarray([seeds[seed] - base[seed] for seed in shared])
-    same = bool(np.ptp(apart) == 0)
-    p = float(apart[0] == 0) if same else float(stats.ttest_1samp(apart, 0).pvalue)
+    testable = len(shared) >= LEAST_TESTED and np.ptp(apart) > 0
+    p = float(stats.ttest_1samp(apart, 0).pvalue) if testable else float("nan")
     return Cell(
         float(own.mean()),
         _half_width(own),
@@ -167,11 +172,10 @@ def as_markdown(cells: Mapping[str, Mapping[str, Cell]], *, baseline: str) -> st
 
 
 def _difference(cell: Cell) -> str:
-    if np.isnan(cell.p):
+    if np.isnan(cell.difference):
         return "one seed"
-    return (
-        f"{cell.difference:+.3f} ± {cell.difference_half:.3f}, p {cell.p_holm:.2f} ({cell.p:.3f})"
-    )
+    tested = "" if np.isnan(cell.p) else f", p {cell.p_holm:.2f} ({cell.p:.3f})"
+    return f"{cell.difference:+.3f} ± {cell.difference_half:.3f}{tested}"
 
 
 _ROW, _PANEL, _LEFT, _TOP = 22, 210, 150, 40
@@ -200,7 +204,7 @@ def _panel(
     cells: Mapping[str, Mapping[str, Cell]], measure: str, *, baseline: str, left: float
 ) -> list[str]:
     column = {arm: measures[measure] for arm, measures in cells.items()}
-    half = {arm: float(np.nan_to_num(cell.half)) for arm, cell in column.items()}
+    half = {arm: cell.half if cell.n >= LEAST_TESTED else 0.0 for arm, cell in column.items()}
     low = min(cell.mean - half[arm] for arm, cell in column.items())
     high = max(cell.mean + half[arm] for arm, cell in column.items())
     room, bottom = max(high - low, 1e-6), _TOP + _ROW * len(cells)
