@@ -1,7 +1,7 @@
 """LangChain's own conformance suite for what we implement of it, against a real small Chroma store.
 
 `ReportRetriever` must do whatever LangChain asks of a retriever. `ReportPipeline` is a Runnable of
-our own types, for which the suite has no tests; that it behaves as one is tested at the end.
+our own types, for which the suite has no tests; test_rag_pipeline.py has ours.
 """
 
 from collections.abc import Iterator
