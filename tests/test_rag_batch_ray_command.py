@@ -104,9 +104,10 @@ def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
         killed: list[int] = []
 
         def kill_one() -> None:
-            while not STUDIES // 6 < len(lines_so_far(tmp_path / "ray")) < STUDIES:
+            # as soon as there is one: on a quiet machine they are done before many are drafted
+            while not (mapping := workers_of(nodes)):
                 time.sleep(0.02)
-            os.kill(workers_of(nodes)[0], signal.SIGKILL)
+            os.kill(mapping[0], signal.SIGKILL)
             killed.append(len(lines_so_far(tmp_path / "ray")))
 
         threading.Thread(target=kill_one, daemon=True).start()
