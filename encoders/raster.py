@@ -102,10 +102,10 @@ def _grey(image: Image.Image, warnings: list[str]) -> tuple[NDArray[np.uint16], 
     if image.mode == "CMYK":
         image = image.convert("RGB")
     if image.mode not in ("1", "L"):
-        spread = _colour_spread(image)
-        if spread > _MANY_COLOURS:
+        thumbnail = np.asarray(image.convert("RGB").resize((64, 64)))
+        if _colour_spread(thumbnail) > _MANY_COLOURS:
             warnings.append(COLOURFUL)
-        elif spread > 0 and _coloured(image):
+        elif _coloured(thumbnail):
             warnings.append("a colour image: its luminance is used")
         image = image.convert("L")
     return np.asarray(image.convert("L")).astype(np.uint16), 255
@@ -126,18 +126,18 @@ def _on_black(image: Image.Image, warnings: list[str]) -> Image.Image:
     return flat
 
 
-def _coloured(image: Image.Image) -> bool:
+def _coloured(thumbnail: NDArray[np.uint8]) -> bool:
     """True where a thumbnail has colour: compression alone shifts hues by a few steps."""
-    small = np.asarray(image.convert("RGB").resize((64, 64)), dtype=np.int16)
+    small = thumbnail.astype(np.int16)
     return bool((small.max(axis=2) - small.min(axis=2)).mean() > 8)
 
 
-def _colour_spread(image: Image.Image) -> float:
+def _colour_spread(thumbnail: NDArray[np.uint8]) -> float:
     """How far colours depart from one tint that follows the brightness; 0 for grey, below 1.5.
 
     A film photographed under a yellow lamp is all of one tint and stays near 0; a cat does not.
     """
-    small = np.asarray(image.convert("RGB").resize((64, 64)), dtype=np.float64).reshape(-1, 3) / 255
+    small = thumbnail.astype(np.float64).reshape(-1, 3) / 255
     basis = np.stack([np.ones(len(small)), small.mean(axis=1)], axis=1)
     chroma = small[:, [0, 2]] - small[:, [1]]
     left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]

@@ -47,8 +47,13 @@ class CropSteering:
         if not heat.max(initial=0) > 0:
             return vector
         (seen,) = self._encoder.embed_images([around(film, heat)])
-        both = vector + seen
-        return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
+        return between(vector, seen)
+
+
+def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The direction in the middle of two unit vectors: float32 [dim], norm 1."""
+    both = one + other
+    return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
 
 
 def around(film: CxrImage, heat: NDArray[np.float32]) -> CxrImage:

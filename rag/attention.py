@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.training.heatmaps import Boxes, Fixations, render
+from encoders.training.heatmaps import Annotation, Boxes, Fixations, render
 from rag.errors import CxrRagError
 
 MOST_BOXES = 8
@@ -49,10 +49,12 @@ class Attention:
 
     def heatmap(self) -> NDArray[np.float32]:
         """float32 [256, 256] in [0, 1] over the whole film, whatever its shape."""
-        kinds = [Boxes(self.boxes)] if self.boxes else []
-        maps = [render(each, height=HEAT_SIDE, width=HEAT_SIDE) for each in kinds]
+        marks: list[Annotation] = []
+        if self.boxes:
+            marks.append(Boxes(self.boxes))
         if self.fixations:
-            maps.append(render(Fixations(self.fixations), height=HEAT_SIDE, width=HEAT_SIDE))
+            marks.append(Fixations(self.fixations))
+        maps = [render(mark, height=HEAT_SIDE, width=HEAT_SIDE) for mark in marks]
         return np.max(maps, axis=0) if maps else np.zeros((HEAT_SIDE, HEAT_SIDE), np.float32)
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from encoders.image_io import read_header_identity, read_image
 from rag.assembly import load_encoder, open_pipeline, open_retriever
-from rag.disk import disk_explained
+from rag.disk import disk_explained, swap_bytes
 from rag.export import Export, as_text
 from rag.prediction import Prediction
 from rag.retriever import FilmQuery, ReportRetriever
@@ -92,8 +92,7 @@ def _write_sr(prediction: Prediction, film: Path, folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         names = (f"{film.stem}{'' if n == 1 else f'-{n}'}.sr.dcm" for n in count(1))
         path = next(folder / name for name in names if not (folder / name).exists())
-        path.touch(mode=0o600)  # it names the patient
-        path.write_bytes(content)
+        swap_bytes(path, content, mode=0o600)  # it names the patient
     return f"{film}: DICOM report in {path}"
 
 

@@ -25,6 +25,7 @@ from encoders.eclip.model import EclipModel
 from encoders.eclip.weights import SHIPPED, load_pretrained
 from encoders.parts import EncoderError
 from encoders.preprocess import EvalTransform
+from encoders.steering import between
 
 PROCESSOR = "steering.safetensors"
 """Beside the weights of a model that steers by its processor. The shipped one has none: there a
@@ -133,5 +134,4 @@ class ProcessorSteering:
         pixels = self._transform(film).unsqueeze(0)
         small = self._transform.resize(torch.from_numpy(np.ascontiguousarray(heat)))
         seen = see_through(self._processor, self._model, pixels, small.reshape(1, side, side))
-        both = vector + seen[0].numpy()
-        return np.asarray(both / np.linalg.norm(both), np.float32)
+        return between(vector, seen[0].numpy())

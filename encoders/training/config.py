@@ -116,6 +116,11 @@ class ExpertSettings(_Settings):
     heatmaps: Literal["own", "shuffled"] = "own"
     curriculum: CurriculumSettings = CurriculumSettings()
 
+    @property
+    def has_processor(self) -> bool:
+        """Whether anything looks at a heatmap: DACL's mixup does without."""
+        return self.mixup != "dacl"
+
 
 class OptimSettings(_Settings):
     """AdamW, cosine, warm-up.

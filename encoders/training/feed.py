@@ -140,7 +140,7 @@ class Feed:
 
     def _priming(self, step: int) -> float:
         chosen = self._settings.expert
-        if chosen is None or chosen.mixup == "dacl":
+        if chosen is None or not chosen.has_processor:
             return 0.0
         cold = chosen.curriculum.curriculum().is_cold(step, steps=self._steps)
         return chosen.priming_weight if cold else 0.0

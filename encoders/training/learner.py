@@ -79,7 +79,7 @@ class Learner:
             targets=settings.targets,
             optim=settings.optim,
             processor=build_processor(expert.processor)
-            if expert is not None and expert.mixup != "dacl"
+            if expert is not None and expert.has_processor
             else None,
         ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.

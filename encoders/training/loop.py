@@ -74,17 +74,19 @@ def train(
     validation = None
     if settings.validate_every and is_main:
         validation = Validation(collection.val, settings=settings, model=model, cache=cache)
+    chosen = settings.model_dump(mode="json")
+    looked_at = collection.experts if experts else ()
     mark = fingerprint(
-        settings.model_dump(mode="json"),
+        chosen,
         [study.study_id for study in collection.train],
-        [film.study_id for film in collection.experts] if experts else [],
+        [film.study_id for film in looked_at],
     )
     if is_main:
         write_run(
             out,
-            settings=settings.model_dump(mode="json"),
+            settings=chosen,
             fingerprint=mark,
-            expert_films=len(collection.experts) if experts else 0,
+            expert_films=len(looked_at),
             studies=len(collection.train),
             films=len(data.study),
             left_out=collection.left_out,

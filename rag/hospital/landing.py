@@ -16,7 +16,7 @@ from pathlib import Path
 from encoders.film import ImageReadError
 from encoders.film_facts import FilmFormat, read_facts
 from rag.batch.grouping import pseudonym
-from rag.disk import flush
+from rag.disk import swap_bytes
 from rag.hospital.errors import HospitalError
 
 FILM_CLASSES = (
@@ -84,7 +84,8 @@ class Landing:
         if shutil.disk_usage(self.folder).free < len(data) + self._keep_free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write(path, data)
+        # a name of its own each time: two senders may send the same film
+        swap_bytes(path, data, mode=0o600, beside=path.with_name(f".{secrets.token_hex(8)}{_PART}"))
         return path
 
 
@@ -118,19 +119,3 @@ def study_of(data: bytes) -> str:
 
 def _digest(instance_uid: str) -> str:
     return hashlib.sha256(f"cxr-rag film {instance_uid}".encode()).hexdigest()[:20]
-
-
-def _write(path: Path, data: bytes) -> None:
-    """In one step. The name beside is new each time: two senders may send the same film."""
-    beside = path.with_name(f".{secrets.token_hex(8)}{_PART}")
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    flush(path.parent)

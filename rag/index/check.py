@@ -23,7 +23,7 @@ from rag.store.files import AGAIN, Manifest, check_files
 from rag.store.graph_search import GraphSearch
 from rag.store.opening import open_chroma
 from rag.store.self_test import measure_recall
-from rag.store.side import Kind, read_side
+from rag.store.side import Kind, read_sides
 
 _SAMPLE = 100
 _PROBES = 64
@@ -78,8 +78,7 @@ def index_info(directory: Path) -> IndexInfo:
     """
     edition = open_edition(directory)
     sizes = (path.stat().st_size for path in edition.path.rglob("*") if path.is_file())
-    sides = {kind: side for kind in Kind if (side := read_side(edition, kind)) is not None}
-    beside = {kind: len(side.reports) for kind, side in sides.items()}
+    beside = {kind: len(side.reports) for kind, side in read_sides(edition).items()}
     return IndexInfo(directory, edition.path.name, edition.manifest, sum(sizes), beside)
 
 
@@ -142,7 +141,7 @@ def _records(edition: Edition) -> str:
 
 def _beside(edition: Edition) -> str:
     """Sentences are those of the records; films stand for reports that are here."""
-    found = {kind: side for kind in Kind if (side := read_side(edition, kind)) is not None}
+    found = read_sides(edition)
     for kind, side in found.items():
         _unit_rows(side.vectors, kind)
         if list(side.reports) != sorted(side.reports):

@@ -19,7 +19,7 @@ from rag.schema import ReportRecord
 from rag.store.catalogue import Edition
 from rag.store.chroma import Progress
 from rag.store.files import Manifest
-from rag.store.side import Kind, SideVectors, has_side
+from rag.store.side import Kind, SideVectors, has_side, read_sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Embedded:
 
     def adds_nothing_to(self, old: Edition) -> bool:
         """Whether an edition of the same reports has the same beside them."""
-        before = sides_of(old, old.catalogue.records())
+        before = read_sides(old)
         return {kind: side.reports for kind, side in before.items()} == {
             kind: side.reports for kind, side in self.sides.items()
         }

@@ -17,7 +17,7 @@ from rag.store.catalogue import Edition
 from rag.store.chroma import Progress
 from rag.store.disk import disk_errors
 from rag.store.journal import EmbeddingJournal
-from rag.store.side import Kind, SideVectors, read_side
+from rag.store.side import Kind, SideVectors, read_sides
 
 _BATCH = 64
 
@@ -78,8 +78,7 @@ def vectors_of(edition: Edition) -> VectorOf:
 def sides_of(edition: Edition, records: Iterable[ReportRecord]) -> dict[Kind, SideVectors]:
     """What an edition has beside the vectors of some of its records."""
     names = frozenset(record.report_id for record in records)
-    found = {kind: read_side(edition, kind) for kind in Kind}
-    left = {kind: side.of(names) for kind, side in found.items() if side is not None}
+    left = {kind: side.of(names) for kind, side in read_sides(edition).items()}
     return {kind: side for kind, side in left.items() if side.reports}
 
 

@@ -6,7 +6,7 @@
         manifest.json      what it was made with, counts, SHA-256 of the vectors and records below
         vectors.npy        float32 [R, dim], unit rows, one a report, sorted by report id
         records.jsonl      the same reports in the same order
-      sentences.npy, .jsonl, films.npy, .jsonl   if wanted: see `rag.store.side`
+        sentences.npy, .jsonl, films.npy, .jsonl   if wanted: see `rag.store.side`
         chroma/            Chroma's files (`rag.store.chroma`)
       building/            an edition being made: nobody reads it, the next writer sweeps it away
       embedded.journal     vectors of an interrupted indexing (`rag.store.journal`)

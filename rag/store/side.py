@@ -110,6 +110,12 @@ def read_side(edition: Edition, kind: Kind) -> SideVectors | None:
     return SideVectors(reports, found)
 
 
+def read_sides(edition: Edition) -> dict[Kind, SideVectors]:
+    """What an edition has beside the reports, by kind; see `read_side`."""
+    found = {kind: read_side(edition, kind) for kind in Kind}
+    return {kind: side for kind, side in found.items() if side is not None}
+
+
 class SideSearch:
     """Finds the reports whose sentences or films are nearest."""
 
