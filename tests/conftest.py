@@ -9,8 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from small_room import Room
 
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 900  # indexing 3 927 reports on two busy cores, then vLLM
@@ -31,6 +35,25 @@ def shared_data() -> Path:
     if not (folder / "dicom" / "manifest.jsonl").is_file():
         pytest.skip(f"CXR_DATA: no films at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Room]":
+    """A whole reading room with a fake encoder and model, one a test module."""
+    from small_room import small_room  # noqa: PLC0415 - gradio and chromadb, for who asks
+
+    with small_room(tmp_path_factory.mktemp("room")) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn phantom as a DICOM file; many modules have a film of their own instead."""
+    from encoders.phantom import write_phantom_dicom  # noqa: PLC0415 - for who asks
+
+    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+    write_phantom_dicom(path, seed=3)
+    return path
 
 
 @dataclass(frozen=True, slots=True)

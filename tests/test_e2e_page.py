@@ -9,7 +9,6 @@ from conftest import Demo
 from page_driver import MINUTE, chromium, draft, open_page, outside_requests, upload, wait_for_film
 from playwright.sync_api import Browser, Page, expect
 
-from encoders.phantom import write_phantom_dicom
 from rag.schema import NOTICE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -26,13 +25,6 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     yield open_page(context.new_page(), demo.url)
     context.close()
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
-    write_phantom_dicom(path, seed=3)
-    return path
 
 
 def test_dicom_in_cited_draft_out_and_a_citation_leads_to_its_report(

@@ -1,7 +1,6 @@
 """A reader's region: what it may be, what it does to the search, and that off is as it was."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import pytest
 from fake_encoder import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_room import Room, small_room
+from small_room import Room
 
 from encoders.base import CxrImage
-from encoders.phantom import write_phantom_dicom
 from encoders.steering import CropSteering, around
 from rag.attention import MOST_BOXES, Attention, AttentionError
 from rag.audit import draft_event
@@ -84,19 +82,6 @@ def test_what_is_no_region_is_refused_with_a_cure(values: dict[str, object], wor
 
 def test_a_box_beyond_the_film_is_cut_to_it() -> None:
     assert Attention.from_json({"boxes": [[-0.5, 0.5, 1.0, 1.0]]}).boxes == ((0.0, 0.5, 0.5, 0.5),)
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    with small_room(tmp_path_factory.mktemp("room")) as room:
-        yield room
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
-    write_phantom_dicom(path, seed=3)
-    return path
 
 
 def test_a_region_draws_the_search_and_is_recorded(room: Room, film: Path) -> None:

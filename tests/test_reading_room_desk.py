@@ -1,7 +1,6 @@
 """A reader's steps, on a real store and record with a fake encoder and model."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 import pydicom
 import pytest
 from pypdf import PdfReader
-from small_room import Room, small_room
+from small_room import Room
 
-from encoders.phantom import write_phantom_dicom
 from rag.errors import CxrRagError
 from rag.export import SIGNED_NOTICE
 from rag.grounding import Verdict
@@ -20,19 +18,6 @@ from rag.report import ReportError, State
 from rag.schema import NOTICE, Hit, Status
 from reading_room.desk import FORMATS
 from reading_room.session import DeskError, Session
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    with small_room(tmp_path_factory.mktemp("room")) as room:
-        yield room
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
-    write_phantom_dicom(path, seed=3)
-    return path
 
 
 @pytest.fixture(scope="module")

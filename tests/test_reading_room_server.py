@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from gradio_client import Client, handle_file
-from small_room import Room, open_room, small_room
+from small_room import Room, open_room
 
 from encoders.phantom import write_phantom_dicom
 from rag.errors import SettingsError
@@ -34,12 +34,6 @@ def swept() -> Iterator[None]:
     """What is left open is found here, where it is expected, and not in another module's test."""
     yield
     gc.collect()
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    with small_room(tmp_path_factory.mktemp("room")) as room:
-        yield room
 
 
 @pytest.fixture(scope="module")
