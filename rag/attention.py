@@ -66,12 +66,17 @@ class Attention:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Attention":
-        """What `to_json` wrote, or what a browser or program sent.
+    def from_json(cls, values: Any) -> "Attention":
+        """What `to_json` wrote, or what a browser or program sent; an empty object is nowhere.
 
         Raises:
-            AttentionError: not numbers, too many, or not on the film.
+            AttentionError: no such object, not numbers, too many, or not on the film.
         """
+        if not isinstance(values, Mapping) or not values.keys() <= {"boxes", "fixations"}:
+            raise AttentionError(
+                f"a region is {str(values)[:60]}, not an object like "
+                '{"boxes": [[left, top, width, height]], "fixations": [[x, y, seconds]]}'
+            )
         boxes = tuple(_box(row) for row in _rows(values.get("boxes", ()), "boxes", 4, MOST_BOXES))
         return cls(boxes, tuple(_rows(values.get("fixations", ()), "fixations", 3, MOST_FIXATIONS)))
 

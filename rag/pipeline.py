@@ -14,30 +14,31 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.json import parse_partial_json
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageTextEncoder
-from encoders.film_facts import FilmFacts, read_facts
-from encoders.image_io import BLANK, ImageReadError, read_image
-from encoders.steering import CropSteering, Steering
+from encoders.base import ImageTextEncoder
+from encoders.film_facts import FilmFacts
+from encoders.image_io import ImageReadError
+from encoders.steering import Steering
 from prompts.render import PromptTemplate, render
 from rag.abstention import confidence_of, no_ground
+from rag.attention import Attention
 from rag.drafting import Question, question_for, read_answer
 from rag.errors import CxrRagError, LlmOutputError
-from rag.expectation import NOTHING_KNOWN, Expectation
+from rag.expectation import Expectation
 from rag.grounding import check_draft
 from rag.label_head import LabelHead
 from rag.llm import Completion, Messages
+from rag.look import Look, Looker
 from rag.prediction import Prediction
-from rag.refusal import Refusal, Verdict, judge_colour, judge_header
-from rag.refusal_pixels import FeatureEncoder, PixelJudge
+from rag.refusal_pixels import PixelJudge
 from rag.retriever import FilmQuery, ReportRetriever
-from rag.schema import Draft, Status
+from rag.schema import Draft, Hit, Status
 from rag.settings import AbstentionSettings
 from rag.study import Study, Work
 
@@ -85,12 +86,10 @@ class ReportPipeline(Runnable[Study, Prediction]):
         abstention: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.encoder = encoder
+        self.looker = Looker(encoder, label_head=label_head, judge=judge, steering=steering)
         self.retriever = retriever
         self.template = template
         self.llm = llm
-        self.label_head = label_head
-        self.judge = judge
-        self.steering = steering or CropSteering(encoder)
         self.abstention = abstention
 
     def invoke(
@@ -144,48 +143,56 @@ class ReportPipeline(Runnable[Study, Prediction]):
             )
         )
 
+    def evidence(
+        self, study: Study, attentions: Sequence[Attention]
+    ) -> tuple[Prediction, list[tuple[Hit, ...]]]:
+        """What would be found with each of several regions; the film is read and encoded once.
+
+        Returns:
+            The last prediction, which says why where nothing was found; and hits by region, none
+            at all where the film was refused or could not be read.
+        """
+        work, found = self.begin(study), []
+
+        def steps() -> Iterator[None]:
+            look = yield from self.looker.look(study, work)
+            for attention in attentions:
+                if look is None:
+                    return
+                self._retrieve(replace(study, attention=attention), look, work)
+                found.append(work.latest.hits)
+
+        for _ in _guarded(work, steps()):
+            pass
+        return work.done(), found
+
     def _preparing(self, study: Study, work: Work) -> Iterator[None]:
-        with work.stage("read"):
-            facts = read_facts(study.source)
-            verdict = judge_header(facts)
-            films = [] if verdict.refusal else list(_films(study, work))
-        work.latest = replace(work.latest, warnings=work.latest.warnings + verdict.notes)
+        look = yield from self.looker.look(study, work)
+        if look is None:
+            return
+        self._retrieve(study, look, work)
         yield
-        if verdict.refusal:
-            _refuse(work, verdict.refusal)
-            return
-        if BLANK in films[0].warnings:
-            work.latest = replace(
-                work.latest, status=Status.ABSTAINED, error="BlankFilm", reason=BLANK
-            )
-            return
-        if colour := judge_colour(films[0].warnings):
-            _refuse(work, colour)
-            return
+        self._question(study, look.expectation, work)
+
+    def _retrieve(self, study: Study, look: Look, work: Work) -> None:
         with work.stage("encode"):
-            vectors, seen = self._embed(films)
-            asking = self._steered(vectors, films[0], study)
-        del films  # tens of megabytes each, and the answer takes seconds
-        if seen.refusal:
-            _refuse(work, seen.refusal)
-            return
-        new = tuple(note for note in seen.notes if note not in work.latest.warnings)
-        work.latest = replace(work.latest, warnings=work.latest.warnings + new)
-        expectation = self.label_head.expect(vectors[0]) if self.label_head else NOTHING_KNOWN
+            asking = self.looker.steered(look, study.attention)
         with work.stage("retrieve"):
-            hits = self.retriever.retrieve(_query(study, facts, asking, expectation)).hits
+            query = _query(study, look.facts, asking, look.expectation)
+            hits = self.retriever.retrieve(query).hits
         work.latest = replace(
             work.latest,
             hits=hits,
-            labels=expectation.probabilities,
-            expected=expectation.present,
-            confidence=confidence_of(expectation),
+            labels=look.expectation.probabilities,
+            expected=look.expectation.present,
+            confidence=confidence_of(look.expectation),
         )
-        yield
+
+    def _question(self, study: Study, expectation: Expectation, work: Work) -> None:
+        """What to ask, or why not to."""
+        hits = work.latest.hits
         if reason := no_ground(hits, expectation, self.abstention):
-            work.latest = replace(
-                work.latest, status=Status.ABSTAINED, error="NoGround", reason=reason
-            )
+            work.abstain("NoGround", reason)
             return
         question = question_for(
             self.template.mode, hits, indication=study.indication, expectation=expectation
@@ -195,22 +202,6 @@ class ReportPipeline(Runnable[Study, Prediction]):
             work.latest, prompt_hash=prompt.sha256, messages=tuple(prompt.messages)
         )
         work.question = question
-
-    def _embed(self, films: Sequence[CxrImage]) -> tuple[NDArray[np.float32], Verdict]:
-        """Vectors of all views, and what the first one looks like."""
-        if self.judge is None:
-            return self.encoder.embed_images(films), Verdict()
-        vectors, features = cast(FeatureEncoder, self.encoder).embed_with_features(films)
-        return vectors, self.judge.judge(features[0])
-
-    def _steered(
-        self, vectors: NDArray[np.float32], film: CxrImage, study: Study
-    ) -> NDArray[np.float32]:
-        """Vectors to ask with; the film's labels and its refusal stay those of the whole film."""
-        if not study.attention:
-            return vectors
-        first = self.steering.steer(film, vectors[0], study.attention.heatmap())
-        return np.concatenate([first[np.newaxis], vectors[1:]])
 
     def _finishing(self, work: Work) -> Iterator[None]:
         if work.question is None:
@@ -260,22 +251,6 @@ def _guarded(work: Work, steps: Iterator[None]) -> Iterator[None]:
             )
 
 
-def _films(study: Study, work: Work) -> Iterator[CxrImage]:
-    """The frontal film, and of the further views those that can be read."""
-    first = read_image(study.source, name=study.name)
-    work.latest = replace(work.latest, warnings=first.warnings)
-    yield first
-    for number, source in enumerate(study.further, 2):
-        try:
-            film = read_image(source)
-        except ImageReadError as error:
-            left_out = f"view {number} was left out: {error.reason.value}"
-            work.latest = replace(work.latest, warnings=(*work.latest.warnings, left_out))
-        else:
-            if BLANK not in film.warnings:
-                yield film
-
-
 def _query(
     study: Study, facts: FilmFacts, vectors: NDArray[np.float32], expectation: Expectation
 ) -> FilmQuery:
@@ -288,12 +263,6 @@ def _query(
         patients=study.patient_ids | frozenset(filter(None, [facts.identity.patient_id])),
         reports=study.not_relevant,
         indication=study.indication,
-    )
-
-
-def _refuse(work: Work, refusal: Refusal) -> None:
-    work.latest = replace(
-        work.latest, status=Status.ABSTAINED, error="NotAChestFilm", reason=refusal.reason
     )
 
 

@@ -1,7 +1,7 @@
 """One study, as it is asked for and while it is under way. Knows no step of the pipeline."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from rag.attention import NOWHERE, Attention
 from rag.drafting import Question
 from rag.prediction import Prediction
+from rag.schema import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ class Work:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - started
+
+    def note(self, warnings: Iterable[str]) -> None:
+        """Add warnings, each once."""
+        told = dict.fromkeys((*self.latest.warnings, *warnings))
+        self.latest = replace(self.latest, warnings=tuple(told))
+
+    def abstain(self, error: str, reason: str) -> None:
+        """End it without a draft."""
+        self.latest = replace(self.latest, status=Status.ABSTAINED, error=error, reason=reason)
 
     def done(self) -> Prediction:
         """The prediction with its times."""

@@ -6,6 +6,7 @@ draft's own.
 
 import asyncio
 import hashlib
+import json
 import uuid
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from encoders.film import MAX_BYTES
+from rag.attention import NOWHERE, Attention, AttentionError
 from rag.audit import AuditLog, draft_event
 from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
@@ -43,25 +45,34 @@ class Drafter:
         self._waiting = 0
 
     async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
-        """``POST /api/draft``: multipart with ``film``, perhaps several, and ``indication``."""
+        """``POST /api/draft``: ``film``, perhaps several, ``indication`` and ``attention``."""
         try:
             async with request.form(max_files=2 * MOST_FILMS, max_fields=8) as form:
                 films = [part for part in form.getlist("film") if isinstance(part, UploadFile)]
                 contents = [await film.read(MAX_BYTES + 1) for film in films]
                 indication = str(form.get("indication") or "")
-        except (MultiPartException, AssertionError) as error:
+                attention = _attention(form.get("attention"))
+        except (MultiPartException, AssertionError, AttentionError) as error:
             return 400, {"error": "BadRequest", "reason": str(error)}
         if self._waiting >= MOST_WAITING:
             return 503, {"error": "Busy", "reason": strings.API_BUSY}
         self._waiting += 1
         try:
             async with self._places:
-                return await asyncio.to_thread(self.draft, contents, indication)
+                return await asyncio.to_thread(self.draft, contents, indication, attention)
         finally:
             self._waiting -= 1
 
-    def draft(self, films: list[bytes], indication: str) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object for the films of one study, frontal first."""
+    def draft(
+        self, films: list[bytes], indication: str, attention: Attention = NOWHERE
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object for the films of one study, frontal first.
+
+        Args:
+            films: contents of the files.
+            indication: why the film was taken, if known.
+            attention: where to look on the first film; it draws the search there.
+        """
         if not films:
             return 400, {"error": "BadRequest", "reason": strings.API_NO_FILM}
         if len(films) > MOST_FILMS:
@@ -73,6 +84,7 @@ class Drafter:
             further=tuple(films[1:]),
             name=f"film {hashes[0][:12]}",
             indication=" ".join(indication.split())[:LONGEST_INDICATION],
+            attention=attention,
         )
         prediction = self._pipeline.invoke(study)
         draft_id = uuid.uuid4().hex
@@ -80,6 +92,17 @@ class Drafter:
             event = draft_event(prediction, films=hashes, indication=study.indication, ruled_out=())
             self._audit.append("draft", draft=draft_id, data=event)
         return _status_of(prediction), {**prediction.to_json(), "draft_id": draft_id}
+
+
+def _attention(value: object) -> Attention:
+    """A form's field: a JSON object, or nothing."""
+    if not value:
+        return NOWHERE
+    try:
+        values = json.loads(str(value))
+    except ValueError:
+        values = None
+    return Attention.from_json(values)
 
 
 def _status_of(prediction: Prediction) -> int:

@@ -164,20 +164,24 @@ class Desk:
         if session.report and session.report.signature:
             raise DeskError(strings.SIGNED_IS_SIGNED)
         attention = Attention.from_json(values)
-        plain = session.plain or self._nearest(replace(session, attention=NOWHERE))
-        drawn = self._nearest(replace(session, attention=attention)) if attention else ()
+        wanted = [NOWHERE] * (not session.plain) + [attention] * bool(attention)
+        found = self._nearest(session, wanted)
+        plain = session.plain or found[0]
+        drawn = found[-1] if attention else ()
         session = replace(session, attention=attention, plain=plain, drawn=drawn)
         if session.draft_id:
             ids = [hit.record.report_id for hit in drawn or plain]
             self._write(session, "attention", {**attention.to_json(), "evidence": ids})
         return session
 
-    def _nearest(self, session: Session) -> tuple[Hit, ...]:
-        """The evidence that a draft would rest on now."""
-        found = self.pipeline.prepare(self._study(session)).latest
-        if not found.hits:
-            raise DeskError(found.reason or strings.NOTHING_FOUND)
-        return found.hits
+    def _nearest(self, session: Session, wanted: Sequence[Attention]) -> list[tuple[Hit, ...]]:
+        """The evidence that a draft would rest on, with each of these regions."""
+        if not wanted:
+            return []
+        last, found = self.pipeline.evidence(self._study(session), wanted)
+        if not found or not all(found):
+            raise DeskError(last.reason or strings.NOTHING_FOUND)
+        return found
 
     def act(self, session: Session, action: Mapping[str, Any]) -> Session:
         """One decision about the draft, as in `reading_room.decisions.act`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from rag.attention import Attention, AttentionError
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.api import Drafter
@@ -161,16 +162,24 @@ def lay_out(settings: PageSettings) -> Parts:
 def offer_to_programs(drafter: Drafter, settings: PageSettings) -> None:
     """``/draft`` for `gradio_client`: the same as ``POST /api/draft``; nothing of it is seen."""
     films = film_field(label="films", file_count="multiple", visible=False)
-    indication = gr.Textbox(label="indication", max_length=LONGEST_INDICATION, visible=False)
+    indication = gr.Textbox("", label="indication", max_length=LONGEST_INDICATION, visible=False)
+    attention = gr.JSON({}, label="attention", visible=False)
     prediction = gr.JSON(label="prediction", visible=False)
 
-    def draft(films: list[str] | None, indication: str = "") -> dict[str, Any]:
+    def draft(
+        films: list[str] | None, indication: str = "", attention: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """A draft of one study, or why there is none: docs/predictions.md."""
-        return drafter.draft([Path(film).read_bytes() for film in films or []], indication)[1]
+        try:
+            where = Attention.from_json(attention or {})
+        except AttentionError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        contents = [Path(film).read_bytes() for film in films or []]
+        return drafter.draft(contents, indication, where)[1]
 
     gr.Button(visible=False).click(
         draft,
-        [films, indication],
+        [films, indication, attention],
         prediction,
         api_name="draft",
         concurrency_id=DRAFTING,

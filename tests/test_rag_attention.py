@@ -102,11 +102,11 @@ def test_without_a_region_all_is_as_it_was(room: Room, film: Path) -> None:
     def boom(*_: object) -> None:
         raise AssertionError("nothing was looked at")
 
-    before = room.pipeline.steering
+    before = room.pipeline.looker.steering
     plain = room.pipeline.prepare(Study(film, "film")).latest
-    room.pipeline.steering = type("Boom", (), {"steer": boom})()
+    room.pipeline.looker.steering = type("Boom", (), {"steer": boom})()
     try:
         again = room.pipeline.prepare(Study(film, "film", attention=Attention())).latest
     finally:
-        room.pipeline.steering = before
+        room.pipeline.looker.steering = before
     assert replace(again, seconds={}) == replace(plain, seconds={})

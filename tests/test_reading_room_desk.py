@@ -10,12 +10,14 @@ import pytest
 from pypdf import PdfReader
 from small_room import Room
 
+from encoders.image_io import read_image
 from rag.errors import CxrRagError
 from rag.export import SIGNED_NOTICE
 from rag.grounding import Verdict
 from rag.replay import replay
 from rag.report import ReportError, State
 from rag.schema import NOTICE, Hit, Status
+from rag.study import Study
 from reading_room.desk import FORMATS
 from reading_room.session import DeskError, Session
 
@@ -268,6 +270,19 @@ def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, film: 
     entry = room.audit.of_draft(drafted.draft_id)[0]
     assert entry.data["attention"] == REGION
     assert replay(room.audit, drafted.draft_id, store=room.store).same
+
+
+def test_pointing_before_any_draft_reads_the_film_once(
+    room: Room, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, read = room.desk.open_films([film], reader="a"), []
+    monkeypatch.setattr(
+        "rag.look.read_image",
+        lambda source, **names: read.append(source) or read_image(source, **names),
+    )
+    pointed = room.desk.attend(session, REGION)
+    assert read == [film]
+    assert ids(pointed.plain) == ids(room.pipeline.prepare(Study(film, "film")).latest.hits)
 
 
 def test_a_sentence_of_a_report_that_came_brings_the_report_into_the_evidence(

@@ -2,10 +2,12 @@
 
 import gc
 import itertools
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -101,6 +103,48 @@ def test_a_draft_by_http(url: str, room: Room, films: list[Path]) -> None:
     assert cited <= {each["report_id"] for each in prediction["evidence"]}
     (entry,) = room.audit.of_draft(prediction["draft_id"])
     assert entry.data["indication"] == "Cough."
+
+
+def test_a_region_by_http_draws_the_search_and_is_recorded(
+    url: str, room: Room, films: list[Path]
+) -> None:
+    def ask(**fields: str) -> dict[str, Any]:
+        answer = httpx.post(
+            f"{url}api/draft",
+            files={"film": films[0].read_bytes()},
+            data=fields,
+            timeout=60,
+        )
+        assert answer.status_code == 200
+        return cast("dict[str, Any]", answer.json())
+
+    region = {"boxes": [[0.1, 0.1, 0.3, 0.3]]}
+    plain, drawn = ask(), ask(attention=json.dumps(region))
+    assert "attention" not in plain
+    assert drawn["attention"] == region
+    assert [each["report_id"] for each in drawn["evidence"]] != [
+        each["report_id"] for each in plain["evidence"]
+    ]
+    (entry,) = room.audit.of_draft(drawn["draft_id"])
+    assert entry.data["attention"] == region
+    by_client = Client(url, verbose=False).predict(
+        films=[handle_file(films[0])], attention=region, api_name="/draft"
+    )
+    for part in ("attention", "evidence", "findings"):
+        assert by_client[part] == drawn[part]
+
+
+@pytest.mark.parametrize("attention", ["no json", "[1, 2]", '{"boxes": [[1, 2]]}', '{"box": []}'])
+def test_a_region_that_is_none_is_refused_by_http(
+    url: str, films: list[Path], attention: str
+) -> None:
+    answer = httpx.post(
+        f"{url}api/draft",
+        files={"film": films[0].read_bytes()},
+        data={"attention": attention},
+    )
+    assert answer.status_code == 400
+    assert "boxes" in answer.json()["reason"]
 
 
 @pytest.mark.parametrize(
