@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from made_up_collection import Drawn, Reports, row_of
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from rag.store.files import CHROMA, current_edition
 from rag.store.opening import own_store
 from rag.store.side import Kind, SideVectors
 
+FAISS = "faiss.index"
 KEPT = 32  # films kept in the store, which its self-test asks with: the last ones drawn
 Opened = tuple[Callable[[NDArray[np.float32]], Any], ReportStore | None]
 
@@ -42,13 +42,13 @@ def texts_of(drawn: Drawn) -> NDArray[np.int64]:
     return np.unique(drawn.text_of)
 
 
-def build(folder: Path, drawn: Drawn) -> dict[str, list[float]]:
+def build(folder: Path, drawn: Drawn, *, with_faiss: bool) -> dict[str, list[float]]:
     """Make what is not there yet; seconds each index took, of the clock and of the processor."""
     notes = folder / "built.json"
     folder.mkdir(parents=True, exist_ok=True)
     built: dict[str, list[float]] = json.loads(notes.read_text()) if notes.exists() else {}
     for name, make in (("retriever, hnsw", _build_store), ("FAISS", _build_faiss)):
-        if name not in built:
+        if name not in built and (with_faiss or name != "FAISS"):
             started, busy = time.perf_counter(), time.process_time()
             make(folder, drawn)
             built[name] = [time.perf_counter() - started, time.process_time() - busy]
@@ -81,16 +81,20 @@ def _build_store(folder: Path, drawn: Drawn) -> None:
 
 def _build_faiss(folder: Path, drawn: Drawn) -> None:
     dim, neighbours = drawn.vectors.shape[1], GRAPH["max_neighbors"]
+    import faiss  # noqa: PLC0415 - only for this comparison, and not always wanted
+
     index = faiss.IndexHNSWFlat(dim, neighbours, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = GRAPH["ef_construction"]
     index.add(drawn.vectors[texts_of(drawn)])
-    faiss.write_index(index, str(folder / "faiss.index"))
+    faiss.write_index(index, str(folder / FAISS))
 
 
 def read_faiss(folder: Path) -> Any:
     """FAISS's index, to be asked by one thread."""
+    import faiss  # noqa: PLC0415
+
     faiss.omp_set_num_threads(1)
-    return faiss.read_index(str(folder / "faiss.index"))
+    return faiss.read_index(str(folder / FAISS))
 
 
 def print_costs(folder: Path, built: dict[str, list[float]], films: NDArray[np.float32]) -> None:
@@ -100,17 +104,18 @@ def print_costs(folder: Path, built: dict[str, list[float]], films: NDArray[np.f
         "retriever, exact": _bytes(edition) - _bytes(edition / CHROMA),
         "retriever, hnsw": _bytes(edition),
         "Chroma alone": _bytes(edition / CHROMA),
-        "FAISS": (folder / "faiss.index").stat().st_size,
     }
+    if "FAISS" in built:
+        disk["FAISS"] = (folder / FAISS).stat().st_size
     print(
         f"\n| system | build s | cpu s | disk MB | memory MB | mapped MB | open s |\n{'|---' * 7}|"
     )
-    for name in _OPENERS:
+    for name, size in disk.items():
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
             found = fresh.apply(_weigh, (name, folder, films))
         made = " | ".join(f"{taken:.0f}" for taken in built[name]) if name in built else "- | -"
         print(
-            f"| {name} | {made} | {disk[name] / 1e6:.0f} | {found['own']:.0f} "
+            f"| {name} | {made} | {size / 1e6:.0f} | {found['own']:.0f} "
             f"| {found['mapped']:.0f} | {found['open']:.2f} |"
         )
         if "test" in found:

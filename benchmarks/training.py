@@ -30,9 +30,12 @@ from encoders.training.config import TrainSettings
 from encoders.training.curriculum import Curriculum, mean_probability
 from encoders.training.experts import ExpertSet, expert_pairs
 from encoders.training.feed import Feed, Seen
+from encoders.training.learner import precision_of
 from encoders.training.objective import Objective
 
 FILMS, SENTENCES = 512, 6
+PRECISION = precision_of("auto")
+WORDS = {"bf16": "bf16", "no": "float32"}
 KINDS = ("plain", "priming", "expert", "loading")
 
 
@@ -119,8 +122,8 @@ class Bench:
         }
 
     def learn(self, seen: Seen) -> None:
-        """Forward in bf16, backward, AdamW."""
-        with torch.autocast("cpu", torch.bfloat16):
+        """Forward, backward, AdamW."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16"):
             loss = self.objective(seen.main, expert=seen.expert, priming=seen.priming)["loss"]
         self.optimizer.zero_grad()
         loss.backward()
@@ -170,7 +173,7 @@ def report(name: str, size: Size, cost: dict[str, float], *, steps: int) -> str:
         share = waits / (waits + cost[f"step, {kind}"])
         rows[f"share of a step that waits for its films, {kind}"] = f"**{share:.1%}**"
     head = (
-        f"| {name}, {size.side} px, batch {size.batch}, bf16, "
+        f"| {name}, {size.side} px, batch {size.batch}, {WORDS[PRECISION]}, "
         f"{torch.get_num_threads()} thread(s), median of {steps} | |"
     )
     return "\n".join([head, "|---|---:|", *(f"| {key} | {value} |" for key, value in rows.items())])

@@ -8,17 +8,29 @@ from pathlib import Path
 
 from rag.errors import OutputError
 
+_AGAIN = "free some space and run the same command again"
 _CURES = {
-    errno.ENOSPC: "the disk is full: free some space and run the same command again",
-    errno.EDQUOT: "your disk quota is used up: free some space and run the same command again",
+    errno.ENOSPC: f"the disk is full: {_AGAIN}",
+    errno.EDQUOT: f"your disk quota is used up: {_AGAIN}",
     errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
-    errno.EROFS: "the disk is read-only: choose another output",
-    errno.EACCES: "permission denied: choose another output",
-    errno.EPERM: "permission denied: choose another output",
-    errno.EISDIR: "it is a folder: choose another output",
-    errno.ENOTDIR: "a file stands where a folder should be: choose another output",
-    errno.EEXIST: "a file stands where a folder should be: choose another output",
+    errno.EROFS: "the disk is read-only: {instead}",
+    errno.EACCES: "permission denied: {instead}",
+    errno.EPERM: "permission denied: {instead}",
+    errno.EISDIR: "it is a folder: choose another place",
+    errno.ENOTDIR: "a file stands where a folder should be: choose another place",
+    errno.EEXIST: "a file stands where a folder should be: choose another place",
 }
+
+
+def cure(error: OSError, *, instead: str = "choose another output") -> str:
+    """What the operating system says about an output, and what helps.
+
+    Args:
+        error: what it said.
+        instead: what to do where writing is not allowed.
+    """
+    words = _CURES.get(error.errno or 0, error.strerror or str(error))
+    return words.replace("{instead}", instead)
 
 
 @contextmanager
@@ -27,8 +39,7 @@ def disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cure = _CURES.get(error.errno or 0, error.strerror or str(error))
-        raise OutputError(f"cannot write {path}: {cure}") from error
+        raise OutputError(f"cannot write {path}: {cure(error)}") from error
 
 
 def flush(path: Path) -> None:

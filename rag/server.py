@@ -106,7 +106,8 @@ def _start(settings: Settings, *, say: Say) -> subprocess.Popen[bytes]:
     command = [str(server.python), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(weights), "--served-model-name", llm.model]
     command += ["--host", host, "--port", str(port), "--generation-config", "vllm"]
-    command += ["--max-model-len", str(server.max_model_len), *server.args]
+    command += ["--max-model-len", str(server.max_model_len), "--dtype", _dtype(server.dtype)]
+    command += server.args
     environment = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -117,6 +118,15 @@ def _start(settings: Settings, *, say: Say) -> subprocess.Popen[bytes]:
     log = settings.log_dir / "llm-server.log"
     say(f"starting vLLM with {llm.model} on port {port}; its log is {log}")
     return start_child(command, log=log, environment=environment)
+
+
+def _dtype(setting: str) -> str:
+    """The number format that vLLM is started with."""
+    if setting != "cpu":
+        return setting
+    from encoders.precision import computes_bfloat16  # noqa: PLC0415 - imports torch
+
+    return "bfloat16" if computes_bfloat16(gpu=False) else "float32"
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], settings: Settings, *, say: Say) -> None:

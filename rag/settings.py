@@ -38,6 +38,8 @@ class LlmServerSettings(_Section):
         weights: "smollm2" (prepared from its package), or a folder or hub name vLLM can load.
         max_model_len: context length in tokens.
         kv_cache_gib: memory for the KV cache on a CPU.
+        dtype: as vLLM spells it; "cpu" is bfloat16 on a processor that computes in it, and float32
+            on one that only imitates it, which is several times as fast there.
         args: further arguments, as vLLM spells them.
         start_seconds: how long to wait until it is healthy.
     """
@@ -47,6 +49,7 @@ class LlmServerSettings(_Section):
     weights: str = "smollm2"
     max_model_len: int = Field(default=4096, ge=512)
     kv_cache_gib: int = Field(default=1, ge=1)
+    dtype: Literal["auto", "cpu", "float32", "bfloat16", "float16"] = "auto"
     args: tuple[str, ...] = ()
     start_seconds: float = Field(default=600, gt=0)
 

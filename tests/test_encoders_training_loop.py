@@ -25,6 +25,7 @@ from encoders.training.batches import label_matrix
 from encoders.training.best import WAYS, Validation
 from encoders.training.config import TrainSettings
 from encoders.training.data import TrainingDataError, clean, read_openi
+from encoders.training.learner import precision_of
 from encoders.training.loop import Progress, train
 from encoders.training.optim import schedule, update_average
 from encoders.training.validate import main as validate
@@ -217,6 +218,15 @@ def test_settings_that_cannot_be_are_refused(openi: Path, tmp_path: Path) -> Non
                 out=tmp_path / "run",
                 cache=tmp_path / "cache",
             )
+
+
+@pytest.mark.parametrize(("native", "used"), [(True, "bf16"), (False, "no")])
+def test_bf16_is_used_where_the_machine_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, *, native: bool, used: str
+) -> None:
+    monkeypatch.setattr("encoders.training.learner.computes_bfloat16", lambda **_: native)
+    assert precision_of(TrainSettings().optim.precision) == used
+    assert precision_of("bf16") == "bf16"
 
 
 @pytest.mark.parametrize("missing", ["config", "data"])

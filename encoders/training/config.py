@@ -132,7 +132,8 @@ class OptimSettings(_Settings):
         contrast_weight: of InfoNCE.
         agreement_weight: of `encoders.eclip.loss.Agreement`.
         label_weight: of the label head on the image features.
-        precision: of the towers; ``fp16`` needs a GPU.
+        precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
+            ``no`` (float32). ``fp16`` needs a GPU.
         micro_batch: rows that a tower reads at once on each process, 0 for all. The loss stays
             that of the whole batch (GradCache); it costs a second forward pass.
         recompute_blocks: keep only the inputs of an image tower's blocks for the backward pass.
@@ -150,7 +151,7 @@ class OptimSettings(_Settings):
     contrast_weight: float = Field(default=1.0, ge=0)
     agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     micro_batch: int = Field(default=0, ge=0, exclude_if=operator.not_)
     recompute_blocks: bool = Field(default=False, exclude_if=operator.not_)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipModel
+from encoders.precision import computes_bfloat16
 from encoders.training.batches import step_seed
 from encoders.training.config import TrainSettings
 from encoders.training.data import TrainingDataError
@@ -35,7 +36,7 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     if optim.precision == "fp16" and not torch.cuda.is_available():
         raise TrainingDataError("optim.precision fp16 needs a GPU; bf16 works on a CPU as well")
     accelerator = Accelerator(
-        mixed_precision=optim.precision,
+        mixed_precision=precision_of(optim.precision),
         # the processor has a part in expert steps only
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -45,6 +46,13 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
             f"{accelerator.num_processes}"
         )
     return accelerator
+
+
+def precision_of(setting: str) -> str:
+    """``auto`` is ``bf16`` where this machine computes in it, else ``no``."""
+    if setting != "auto":
+        return setting
+    return "bf16" if computes_bfloat16(gpu=torch.cuda.is_available()) else "no"
 
 
 class Learner:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from encoders.eclip.weights import save_pretrained
 from encoders.preprocess import EvalTransform
@@ -20,7 +21,7 @@ from encoders.training.checkpoint import load_checkpoint, save_checkpoint
 from encoders.training.config import TrainSettings
 from encoders.training.curves import write_curves
 from encoders.training.data import Collection
-from encoders.training.experts import load_experts
+from encoders.training.experts import ExpertSet, load_experts
 from encoders.training.feed import Feed
 from encoders.training.learner import Learner, new_accelerator
 from encoders.training.run import append_metrics, fingerprint, trim_metrics, write_run
@@ -67,31 +68,11 @@ def train(
     torch.manual_seed(settings.seed)
     model, transform = new_model(settings)
     data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
-    experts = None
-    if settings.expert is not None:
-        rows = {study.study_id: row for row, study in enumerate(collection.train)}
-        experts = load_experts(collection.experts, rows=rows, side=settings.cache_side, cache=cache)
+    experts = _experts(settings, collection, cache=cache)
     validation = None
     if settings.validate_every and is_main:
         validation = Validation(collection.val, settings=settings, model=model, cache=cache)
-    chosen = settings.model_dump(mode="json")
-    looked_at = collection.experts if experts else ()
-    mark = fingerprint(
-        chosen,
-        [study.study_id for study in collection.train],
-        [film.study_id for film in looked_at],
-    )
-    if is_main:
-        write_run(
-            out,
-            settings=chosen,
-            fingerprint=mark,
-            expert_films=len(looked_at),
-            studies=len(collection.train),
-            films=len(data.study),
-            left_out=collection.left_out,
-            label_names=data.label_names,
-        )
+    mark = _open_run(settings, collection, data=data, out=out, accelerator=accelerator)
     epoch = data.steps_per_epoch(settings.optim.batch_size)
     steps = settings.optim.epochs * epoch
     learner = Learner(
@@ -129,6 +110,45 @@ def train(
         books.close(learner)
     accelerator.wait_for_everyone()
     return out / MODEL_FOLDER
+
+
+def _experts(settings: TrainSettings, collection: Collection, *, cache: Path) -> ExpertSet | None:
+    """The annotated films, where the run learns from them."""
+    if settings.expert is None:
+        return None
+    rows = {study.study_id: row for row, study in enumerate(collection.train)}
+    return load_experts(collection.experts, rows=rows, side=settings.cache_side, cache=cache)
+
+
+def _open_run(
+    settings: TrainSettings,
+    collection: Collection,
+    *,
+    data: TrainingSet,
+    out: Path,
+    accelerator: Accelerator,
+) -> str:
+    """Note what the run is, and refuse a folder of another; returns the run's fingerprint."""
+    chosen = settings.model_dump(mode="json")
+    looked_at = collection.experts if settings.expert else ()
+    mark = fingerprint(
+        chosen,
+        [study.study_id for study in collection.train],
+        [film.study_id for film in looked_at],
+    )
+    if accelerator.is_main_process:
+        write_run(
+            out,
+            settings=chosen,
+            fingerprint=mark,
+            expert_films=len(looked_at),
+            studies=len(collection.train),
+            films=len(data.study),
+            left_out=collection.left_out,
+            label_names=data.label_names,
+            precision=accelerator.mixed_precision,
+        )
+    return mark
 
 
 class _Books:

@@ -27,12 +27,12 @@ from rag.index.plan import (
 )
 from rag.index.vectors import sides_of, vectors_of
 from rag.index.writer import Content, write_edition
-from rag.store.catalogue import Edition, open_edition
+from rag.store.catalogue import Edition, check_encoder, open_edition
 from rag.store.chroma import Progress
 from rag.store.disk import disk_errors
 from rag.store.files import CHROMA, Manifest, check_files, current_edition, read_manifest
 from rag.store.journal import remove_journal
-from rag.store.opening import check_encoder, own_store
+from rag.store.opening import own_store
 
 logger = logging.getLogger(__name__)
 

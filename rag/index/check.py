@@ -166,21 +166,24 @@ def _unit_rows(vectors: NDArray[np.float32], what: str) -> None:
 
 
 def _chroma_ids(edition: Edition, index: ChromaIndex) -> str:
-    ids = index.ids()
-    if len(ids) != len(set(ids)) or set(ids) != edition.catalogue.row_of.keys():
+    ids, catalogue = index.ids(), edition.catalogue
+    known = [catalogue.row_of[name] for name in ids if name in catalogue.row_of]
+    texts = np.sort(catalogue.texts.codes[known])
+    if len(known) != len(ids) or not np.array_equal(texts, np.arange(len(catalogue.texts.keys))):
         raise StoreError(f"Chroma's report ids are not ours: {REBUILD}")
-    return f"{len(ids)} reports, each once"
+    return f"{len(ids)} texts of {len(catalogue)} reports, each once"
 
 
 def _chroma_records(edition: Edition, index: ChromaIndex) -> str:
-    count = len(edition.catalogue)
-    rows = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(int).tolist()
-    held = index.metadatas([edition.catalogue.report_ids[row] for row in rows]) if rows else {}
-    for row in rows:
-        record = edition.catalogue.record(row)
-        if _from_chroma(held.get(record.report_id, {})) != record:
+    ids = sorted(index.ids())
+    sample = [
+        ids[place] for place in np.linspace(0, len(ids) - 1, min(len(ids), _SAMPLE)).astype(int)
+    ]
+    held = index.metadatas(sample) if sample else {}
+    for name in sample:
+        if _from_chroma(held[name]) != edition.catalogue.record(edition.catalogue.row_of[name]):
             raise StoreError(f"Chroma's copy of a report differs from ours: {REBUILD}")
-    return f"{len(rows)} of {count} compared word for word"
+    return f"{len(sample)} of {len(ids)} compared word for word"
 
 
 def _from_chroma(values: dict[str, object]) -> ReportRecord | None:

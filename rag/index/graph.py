@@ -46,8 +46,9 @@ def write_graph(folder: Path, base: Path | None, *, progress: Progress) -> None:
     edition = read_edition(folder)
     manifest, catalogue = edition.manifest, edition.catalogue
     facts = collection_facts(manifest, store_id=manifest.store_id, fingerprint=manifest.fingerprint)
-    have = _copied(base, folder) if base else frozenset[str]()
-    rows = [row for row, name in enumerate(catalogue.report_ids) if name not in have]
+    have = _copied(base, folder) if base else []
+    held = catalogue.texts.codes[[catalogue.row_of[name] for name in have]]
+    rows = np.sort(np.delete(catalogue.texts.firsts, held)).tolist()
     if have:
         index = ChromaIndex.open(folder)
         index.describe(facts)
@@ -126,19 +127,19 @@ def _hear(line: str, progress: Progress) -> None:
         progress(*step)
 
 
-def _copied(base: Path, folder: Path) -> frozenset[str]:
-    """Copy the base's Chroma files, if they are sound; returns the report ids they hold."""
+def _copied(base: Path, folder: Path) -> list[str]:
+    """Copy the base's Chroma files, if they are sound; returns the ids they hold."""
     edition = read_edition(base)
     if not edition.manifest.count or edition.manifest.chroma != chroma_facts():
-        return frozenset()
+        return []
     with contextlib.suppress(StoreError):
         with disk_errors(folder.parent):
             shutil.copytree(base / CHROMA, folder / CHROMA)
         with ChromaIndex.open(folder) as index:
             check_facts(index, edition)
-        return frozenset(edition.catalogue.row_of)
+            return index.ids()
     shutil.rmtree(folder / CHROMA, ignore_errors=True)
-    return frozenset()
+    return []
 
 
 def _prove(edition: Edition) -> None:

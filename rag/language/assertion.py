@@ -25,6 +25,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from rag.language.clauses import ROLE_LETTERS, clauses, rewrite
 from rag.language.neutrals import is_place, is_unchanged, is_unclear, judge
@@ -61,6 +62,14 @@ class Mention:
     clause: tuple[int, int]
     stable: bool = False
 
+    def moved(self, by: int) -> "Mention":
+        """The same, as offsets of a text that has ``by`` characters before this one."""
+        first, last = self.clause
+        clause = (first + by, last + by)
+        return Mention(
+            self.finding, self.start + by, self.end + by, self.polarity, clause, self.stable
+        )
+
 
 _LINE = re.compile(r"\n(?=\s*(?:[-*\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
 
@@ -73,19 +82,20 @@ def mentions(text: str) -> list[Mention]:
     """
     lines = [0, *(found.end() for found in _LINE.finditer(text)), len(text)]
     return [
-        mention
+        mention.moved(first + start)
         for first, last in itertools.pairwise(lines)
         for start, end in sentence_spans(text[first:last])
-        for mention in sentence_mentions(text, first + start, first + end)
+        for mention in sentence_mentions(text[first + start : first + end])
     ]
 
 
-def sentence_mentions(text: str, start: int = 0, end: int | None = None) -> list[Mention]:
-    """The findings of one sentence, ``text[start:end]``."""
-    words = tokens(text, start, end)
+@lru_cache(maxsize=16384)  # reports repeat each other's sentences
+def sentence_mentions(sentence: str) -> tuple[Mention, ...]:
+    """The findings of one sentence."""
+    words = tokens(sentence)
     matches = match(words)
     if not any(found.findings for found in matches):
-        return []
+        return ()
     roles = rewrite("".join(_letter(found) for found in matches))
     parts = clauses(roles)
     scopes = Scopes(roles, parts)
@@ -98,7 +108,7 @@ def sentence_mentions(text: str, start: int = 0, end: int | None = None) -> list
                 if finding.kind is not Kind.IGNORE:
                     polarity, stable = _polarity(finding, scopes, at, part)
                     found.append(Mention(finding, *span, polarity, clause, stable))
-    return found
+    return tuple(found)
 
 
 def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ and small questions about it: does it speak of a prior, hide a word, give a numb
 report a phone call? Works on report text alone; knows no store, no draft and no image.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -187,7 +187,7 @@ _Span = tuple[int, int]
 
 
 def _statements(
-    mentions: list[Mention], words: list[Token], attributes: list[Match]
+    mentions: Sequence[Mention], words: list[Token], attributes: list[Match]
 ) -> Iterable[Statement]:
     """One statement a mention, each with the sides, severities and zones that belong to it."""
     given: dict[_Span, set[str]] = {(m.start, m.end): set() for m in mentions}

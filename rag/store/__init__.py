@@ -4,6 +4,7 @@
 only package that imports chromadb (`client`, `chroma`). `rag.index` builds what is opened here.
 """
 
-from rag.store.report_store import ReportStore, SearchMode, open_store
+from rag.store.opening import open_store
+from rag.store.report_store import ReportStore, SearchMode
 
 __all__ = ["ReportStore", "SearchMode", "open_store"]

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.corpus import record_from_json
-from rag.errors import StoreError
+from rag.errors import StoreError, StoreMismatchError
 from rag.schema import ReportRecord
 from rag.store.files import (
     AGAIN,
     RECORDS,
+    EncoderIdentity,
     Manifest,
     current_edition,
     current_mark,
@@ -55,6 +56,11 @@ class Groups:
     def members(self, code: int) -> Rows:
         """Rows of a code, ascending."""
         return self._order[self._ends[code] : self._ends[code + 1]]
+
+    @property
+    def firsts(self) -> Rows:
+        """The first row of each code, by code."""
+        return np.asarray(self._order[self._ends[:-1]], np.intp)
 
     def repeats(self, banned: Rows) -> Rows:
         """Rows that need not be looked at where rows of one key count once.
@@ -167,6 +173,28 @@ def read_edition(path: Path) -> Edition:
     """Open one edition's folder, whether it counts or is being made."""
     manifest = read_manifest(path)
     return Edition(path, manifest, read_vectors(path, manifest), Catalogue(path, manifest))
+
+
+def check_encoder(directory: Path, manifest: Manifest, encoder: EncoderIdentity | None) -> None:
+    """Refuse an encoder that did not make the index.
+
+    Raises:
+        StoreMismatchError: names both and the command that embeds again.
+    """
+    if encoder is None:
+        return
+    made, asking = _described(manifest), _described(encoder)
+    if made != asking:
+        raise StoreMismatchError(
+            f"the index in {directory} was made by {made}, and {asking} is asking: use the encoder "
+            "it was made with, or embed all its reports again with `cxr-rag index --replace`"
+        )
+
+
+def _described(encoder: EncoderIdentity) -> str:
+    return (
+        f"{encoder.encoder_id} ({encoder.dim} dimensions, preprocessing {encoder.preprocess_hash})"
+    )
 
 
 def _map(path: Path) -> mmap.mmap | bytes:

@@ -1,7 +1,9 @@
-"""Chroma: one collection with one record a report.
+"""Chroma: one collection with one record a distinct text, under the id of a report that has it.
 
-Chroma gives back ids only; similarities are computed from our own vectors, so that they are the
-same in every mode. Its default space is l2: the collection is made for cosine.
+Thousands of reports say the same to the letter. Their equal vectors would be each other's only
+neighbours in the graph, islands that a search does not leave or never reaches; who has the text is
+known outside Chroma. Chroma gives back ids only; similarities are computed from our own vectors, so
+that they are the same in every mode. Its default space is l2: the collection is made for cosine.
 """
 
 import json
@@ -48,7 +50,7 @@ _BATCH, _BATCHES_A_SYNC = 250, 4
 
 def chroma_facts() -> dict[str, Any]:
     """Version and graph settings, for the manifest."""
-    return {"version": metadata.version("chromadb"), **GRAPH}
+    return {"version": metadata.version("chromadb"), "records": "distinct texts", **GRAPH}
 
 
 def collection_facts(
@@ -78,7 +80,7 @@ class ChromaIndex:
 
     @classmethod
     def create(cls, edition: Path, facts: dict[str, Any], *, total: int) -> "ChromaIndex":
-        """A new, empty collection, for ``total`` reports, in an edition that is being built."""
+        """A new, empty collection, for ``total`` texts, in an edition that is being built."""
         client = embedded_client(edition / CHROMA)
         with chroma_errors(edition):
             collection = client.create_collection(
@@ -133,12 +135,12 @@ class ChromaIndex:
             self._collection.modify(metadata=facts)
 
     def count(self) -> int:
-        """How many reports it holds."""
+        """How many texts it holds."""
         with chroma_errors(NAME):
             return self._collection.count()
 
     def ids(self) -> list[str]:
-        """Ids of all its reports, in no order."""
+        """Ids of the reports whose texts it holds, in no order."""
         with chroma_errors(NAME):
             return self._collection.get(include=[])["ids"]
 
@@ -156,7 +158,7 @@ class ChromaIndex:
         total: int,
         progress: Progress,
     ) -> None:
-        """Add reports with their vectors, in batches."""
+        """Add reports of different texts with their vectors, in batches."""
         pairs = iter(zip(records, vectors, strict=True))
         done = 0
         for size in _plan(total)[0]:
@@ -171,7 +173,7 @@ class ChromaIndex:
             progress("index", done, total)
 
     def nearest(self, queries: NDArray[np.float32], k: int) -> list[list[str]]:
-        """Ids of about the ``k`` nearest reports to each row of ``queries``, nearest first."""
+        """Ids of about the ``k`` nearest texts to each row of ``queries``, nearest first."""
         with chroma_errors(NAME):
             return self._collection.query(query_embeddings=queries, n_results=k, include=[])["ids"]
 

@@ -1,11 +1,11 @@
 """What a disk's complaints about a store mean, and the hash of a file. Knows nothing of reports."""
 
 import contextlib
-import errno
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from rag.disk import cure
 from rag.errors import StoreError
 
 
@@ -21,15 +21,5 @@ def disk_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cures = {
-            errno.ENOSPC: "the disk is full: free some space and run the same command again",
-            errno.EDQUOT: "your disk quota is used up: free some space and run it again",
-            errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
-            errno.EROFS: "the disk is read-only: choose another folder; exact search only reads",
-            errno.EACCES: "permission denied: choose another folder; exact search only reads",
-            errno.EPERM: "permission denied: choose another folder; exact search only reads",
-            errno.ENOTDIR: "a file stands where the folder should be: choose another folder",
-            errno.EEXIST: "a file stands where the folder should be: choose another folder",
-        }
-        cure = cures.get(error.errno or 0, error.strerror or str(error))
-        raise StoreError(f"cannot write the store in {directory}: {cure}") from error
+        words = cure(error, instead="choose another folder; exact search only reads")
+        raise StoreError(f"cannot write the store in {directory}: {words}") from error

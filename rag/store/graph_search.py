@@ -10,7 +10,6 @@ from rag.store.client import REBUILD
 from rag.store.exact import Search
 
 _MOST_FETCHED = 512  # neighbours to ask the graph for; exact search is as quick beyond
-_SPARE = 8
 
 
 class GraphSearch:
@@ -27,11 +26,10 @@ class GraphSearch:
         """See `rag.store.exact.Search`.
 
         More are fetched by as many as are banned, which keeps the graph's recall and speed; a
-        filter inside Chroma loses both. Where equal texts count once half as many again are
-        fetched, which is cheaper than to ask twice. Reports whose text equals a found one's are
-        added here, since the graph returns any few of several hundred.
+        filter inside Chroma loses both. The graph holds each text once: the reports that share it
+        are added here, whether or not they count once.
         """
-        fetched = k + len(banned) + (k // 2 + _SPARE if distinct else 0)
+        fetched = k + len(banned)
         if fetched > _MOST_FETCHED or fetched >= len(self._catalogue):
             return self._exact.nearest(queries, k, banned=banned, distinct=distinct)
         row_of, texts = self._catalogue.row_of, self._catalogue.texts
@@ -41,7 +39,7 @@ class GraphSearch:
                 rows = [row_of[report_id] for report_id in report_ids]
             except KeyError as error:
                 raise StoreError(f"Chroma holds a report that we do not: {REBUILD}") from error
-            codes = set(texts.codes[rows].tolist())
             # the first ones are enough: more than these are neither wanted nor banned
-            candidates.append(np.concatenate([texts.members(code)[:fetched] for code in codes]))
+            found = [texts.members(code)[:fetched] for code in texts.codes[rows].tolist()]
+            candidates.append(np.concatenate(found))
         return candidates

@@ -1,16 +1,74 @@
-"""Who may open Chroma's files: the owner of the directory, or a client of the owner's server."""
+"""Opens an indexed directory: which way to search, and whether the graph can be trusted.
+
+Also who may open Chroma's files: the owner of the directory, or a client of the owner's server.
+"""
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
-from rag.errors import StoreError, StoreInUseError, StoreMismatchError
-from rag.store.catalogue import Edition, open_edition
+from rag.errors import StoreError, StoreInUseError
+from rag.store.catalogue import Edition, check_encoder, open_edition
 from rag.store.chroma import ChromaIndex, collection_facts
 from rag.store.client import REBUILD
 from rag.store.disk import disk_errors
-from rag.store.files import EncoderIdentity, Manifest, current_edition, sweep
+from rag.store.files import EncoderIdentity, current_edition, sweep
 from rag.store.lock import Owner, StoreLock, read_owner
+from rag.store.report_store import ReportStore, SearchMode
+from rag.store.self_test import BROKEN, SelfTest
+
+logger = logging.getLogger(__name__)
+
+
+def open_store(
+    directory: Path,
+    *,
+    encoder: EncoderIdentity | None = None,
+    search: SearchMode = SearchMode.HNSW,
+    self_test: bool = True,
+) -> ReportStore:
+    """Open an indexed directory.
+
+    With ``hnsw``, a free directory is opened embedded and belongs to this process until `close`;
+    a directory whose owner serves it (`rag.store.server`) is reached by HTTP. With ``exact`` the
+    files are only read, whoever owns the directory.
+
+    Args:
+        directory: where `rag.index.build_index` made the index.
+        encoder: who will ask; an index made by another encoder is refused. None: do not check.
+        search: how neighbours are found.
+        self_test: measure the graph's recall, and warn if it is below .99.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreInUseError: another process owns the directory and does not serve it.
+        StoreMismatchError: made by another encoder, preprocessing or format.
+        StoreError: the files are damaged; the message says what mends them.
+    """
+    if search is SearchMode.EXACT:
+        edition = open_edition(directory)
+        check_encoder(directory, edition.manifest, encoder)
+        return ReportStore(directory, edition, encoder=encoder)
+    edition, index, lock = open_chroma(directory, encoder)
+    mode = "hnsw (embedded)" if lock else f"hnsw (server on port {index.port})"
+    store = ReportStore(directory, edition, encoder=encoder, index=index, lock=lock, mode=mode)
+    if self_test:
+        try:
+            store.self_test = _tested(store)
+        except BaseException:
+            store.close()
+            raise
+    return store
+
+
+def _tested(store: ReportStore) -> SelfTest:
+    found = store.check_recall()
+    if found.recall < BROKEN:
+        raise StoreError(f"Chroma's graph in {store.directory} is broken ({found}): {REBUILD}")
+    if not found.passed:
+        logger.warning("the index misses neighbours: %s; exact search would not", found)
+    return found
 
 
 def own_store(directory: Path) -> StoreLock:
@@ -75,37 +133,15 @@ def check_facts(index: ChromaIndex, edition: Edition) -> None:
     """Refuse a collection that does not belong to our vectors.
 
     Raises:
-        StoreError: it says of itself something else than the manifest, or holds fewer reports.
+        StoreError: it says of itself something else than the manifest, or holds fewer texts.
     """
     manifest, count = edition.manifest, index.count()
     facts = collection_facts(manifest, store_id=manifest.store_id, fingerprint=manifest.fingerprint)
-    if index.facts != facts or count != manifest.count:
+    if index.facts != facts or count != manifest.texts:
         raise StoreError(
             f"Chroma's collection in {edition.path} is not the one of its manifest ({count} "
-            f"reports, {manifest.count} expected): {REBUILD}"
+            f"texts, {manifest.texts} expected): {REBUILD}"
         )
-
-
-def check_encoder(directory: Path, manifest: Manifest, encoder: EncoderIdentity | None) -> None:
-    """Refuse an encoder that did not make the index.
-
-    Raises:
-        StoreMismatchError: names both and the command that embeds again.
-    """
-    if encoder is None:
-        return
-    made, asking = _described(manifest), _described(encoder)
-    if made != asking:
-        raise StoreMismatchError(
-            f"the index in {directory} was made by {made}, and {asking} is asking: use the encoder "
-            "it was made with, or embed all its reports again with `cxr-rag index --replace`"
-        )
-
-
-def _described(encoder: EncoderIdentity) -> str:
-    return (
-        f"{encoder.encoder_id} ({encoder.dim} dimensions, preprocessing {encoder.preprocess_hash})"
-    )
 
 
 def _client(directory: Path, edition: Edition) -> ChromaIndex | None:

@@ -1,4 +1,4 @@
-"""The report store: opens a directory and answers queries with evidence.
+"""The report store: answers queries with evidence; `rag.store.opening` opens one.
 
 Two ways to search, one setting: ``hnsw`` (Chroma's graph) and ``exact`` (numpy over our own
 vectors). Both give the same hits with the same similarities, apart from what the graph misses, and
@@ -6,7 +6,6 @@ in both a report of an excluded study or patient never comes back. Does not know
 nor how an index is built (`rag.index`).
 """
 
-import logging
 from collections.abc import KeysView, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -16,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.corpus import ids_in_path
-from rag.errors import StoreError
 from rag.schema import Hit, ReportRecord, Retrieval
-from rag.store.catalogue import Edition, open_edition
+from rag.store.catalogue import Edition, check_encoder, open_edition
 from rag.store.chroma import ChromaIndex
-from rag.store.client import REBUILD
 from rag.store.exact import ExactSearch, Search
 from rag.store.files import (
     CollectionInfo,
@@ -30,12 +27,9 @@ from rag.store.files import (
 )
 from rag.store.graph_search import GraphSearch
 from rag.store.lock import StoreLock
-from rag.store.opening import check_encoder, open_chroma
 from rag.store.ranking import near_but_left_out, rank, rows_left_out, unit_rows
-from rag.store.self_test import BROKEN, SAMPLE, SelfTest, measure_recall
+from rag.store.self_test import SAMPLE, SelfTest, measure_recall
 from rag.store.side import Kind, SideSearch, open_side, sample_of
-
-logger = logging.getLogger(__name__)
 
 
 class SearchMode(StrEnum):
@@ -284,53 +278,3 @@ class ReportStore:
             check_encoder(self.directory, edition.manifest, self._encoder)
             self._edition, self._sides = edition, {}
         return self._edition
-
-
-def open_store(
-    directory: Path,
-    *,
-    encoder: EncoderIdentity | None = None,
-    search: SearchMode = SearchMode.HNSW,
-    self_test: bool = True,
-) -> ReportStore:
-    """Open an indexed directory.
-
-    With ``hnsw``, a free directory is opened embedded and belongs to this process until `close`;
-    a directory whose owner serves it (`rag.store.server`) is reached by HTTP. With ``exact`` the
-    files are only read, whoever owns the directory.
-
-    Args:
-        directory: where `rag.index.build_index` made the index.
-        encoder: who will ask; an index made by another encoder is refused. None: do not check.
-        search: how neighbours are found.
-        self_test: measure the graph's recall, and warn if it is below .99.
-
-    Raises:
-        StoreMissingError: nothing has been indexed here.
-        StoreInUseError: another process owns the directory and does not serve it.
-        StoreMismatchError: made by another encoder, preprocessing or format.
-        StoreError: the files are damaged; the message says what mends them.
-    """
-    if search is SearchMode.EXACT:
-        edition = open_edition(directory)
-        check_encoder(directory, edition.manifest, encoder)
-        return ReportStore(directory, edition, encoder=encoder)
-    edition, index, lock = open_chroma(directory, encoder)
-    mode = "hnsw (embedded)" if lock else f"hnsw (server on port {index.port})"
-    store = ReportStore(directory, edition, encoder=encoder, index=index, lock=lock, mode=mode)
-    if self_test:
-        try:
-            store.self_test = _tested(store)
-        except BaseException:
-            store.close()
-            raise
-    return store
-
-
-def _tested(store: ReportStore) -> SelfTest:
-    found = store.check_recall()
-    if found.recall < BROKEN:
-        raise StoreError(f"Chroma's graph in {store.directory} is broken ({found}): {REBUILD}")
-    if not found.passed:
-        logger.warning("the index misses neighbours: %s; exact search would not", found)
-    return found
