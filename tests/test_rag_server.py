@@ -23,7 +23,7 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **server: Any) -> lis
     monkeypatch.setattr("rag.server.start_child", start)
     settings = load_settings("cpu")
     folder.mkdir()
-    chosen = {"weights": str(folder), "python": sys.executable, **server}
+    chosen = {"weights": str(folder), "python": Path(sys.executable), **server}
     llm = settings.llm.model_copy(
         update={
             "url": "http://127.0.0.1:1/v1",  # where nothing answers, and nothing may listen
