@@ -24,7 +24,7 @@ from rag.index.check import index_info, verify_index
 from rag.language.sentences import with_sentences
 from rag.schema import ReportRecord
 from rag.store import SearchMode, open_store
-from rag.store.chroma import ChromaIndex
+from rag.store.chroma import ChromaIndex, chroma_facts
 from rag.store.files import current_edition
 
 
@@ -303,6 +303,40 @@ def test_indexing_again_mends_a_deleted_chroma(
     damage(current_edition(tmp_path))
     assert build_index(small_corpus(30), encoder, tmp_path).embedded == 0
     assert verify_index(tmp_path).passed
+
+
+def test_an_index_of_other_graph_settings_is_made_anew_without_embedding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = FakeEncoder()
+    with monkeypatch.context() as before:
+        older = {**chroma_facts(), "records": "reports"}
+        before.setattr("rag.index.writer.chroma_facts", lambda: older)
+        before.setattr("rag.index.build.chroma_facts", lambda: older)
+        build_index(small_corpus(30), encoder, tmp_path)
+    report = build_index(small_corpus(30), encoder, tmp_path)
+    assert (report.embedded, report.kept) == (0, 30)
+    assert verify_index(tmp_path).passed
+    manifest = json.loads((current_edition(tmp_path) / "manifest.json").read_text())
+    assert manifest["chroma"] == chroma_facts()
+
+
+def test_reports_of_one_text_are_one_record_of_chroma_whoever_came_first(tmp_path: Path) -> None:
+    corpus, encoder = small_corpus(60), FakeEncoder()
+    later = make_corpus(corpus.name, records=corpus.records[30:], licence=corpus.licence)
+    build_index(later, encoder, tmp_path)
+    build_index(corpus, encoder, tmp_path)  # the earlier ids are added to what is there
+    first_of: dict[str, ReportRecord] = {}
+    for record in corpus.records:
+        first_of.setdefault(record.text, record)
+    with ChromaIndex.open(current_edition(tmp_path)) as index:
+        held = index.ids()
+    assert len(held) == len(first_of) < len(corpus.records)
+    assert set(held) != {record.report_id for record in first_of.values()}
+    assert verify_index(tmp_path).passed
+    holder = next(record for record in corpus.records if record.report_id in held)
+    delete_from_index(tmp_path, studies=frozenset({holder.study_id}))
+    assert verify_index(tmp_path).passed  # another report of the text has taken its place
 
 
 def test_a_wrong_text_in_chroma_is_found(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from rag.index.plan import (
 from rag.index.vectors import sides_of, vectors_of
 from rag.index.writer import Content, write_edition
 from rag.store.catalogue import Edition, check_encoder, open_edition
-from rag.store.chroma import Progress
+from rag.store.chroma import Progress, chroma_facts
 from rag.store.disk import disk_errors
 from rag.store.files import CHROMA, Manifest, check_files, current_edition, read_manifest
 from rag.store.journal import remove_journal
@@ -266,4 +266,6 @@ def _same_encoder(base: Edition, encoder: ImageTextEncoder) -> bool:
 
 
 def _has_chroma(base: Edition) -> bool:
-    return (base.path / CHROMA / "chroma.sqlite3").is_file()
+    """Whether Chroma's files are there, and as this program makes them."""
+    made = (base.path / CHROMA / "chroma.sqlite3").is_file()
+    return made and base.manifest.chroma == chroma_facts()
