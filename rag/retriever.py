@@ -73,7 +73,8 @@ class ReportRetriever(BaseRetriever):
         chosen, k = self.settings, k or self.k or self.settings.k
         found = self._nearest(query.vector, query, max(k, chosen.pool))
         pool: Sequence[Hit] = found.hits
-        if chosen.unit == "sentence" or chosen.films or (chosen.indication and query.indication):
+        asked_in_words = chosen.indication and query.indication.strip()
+        if chosen.unit == "sentence" or chosen.films or asked_in_words:
             pool = self._fused(found.hits, query, max(k, chosen.pool))
         hits = order_by_agreement(pool, query.expectation, weight=chosen.agreement)
         if chosen.relevance < 1:
