@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,20 @@ def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
     statuses = [line["status"] for line in lines_so_far(tmp_path / "ray")]
     assert sorted(set(statuses)) == ["failed", "ok"], "a film is broken, and no other fails"
     assert statuses.count("ok") == STUDIES
+    assert without_times(tmp_path / "ray") == without_times(tmp_path / "local")
+
+
+def test_without_an_address_ray_starts_on_this_machine_and_gives_the_same(
+    tmp_path: Path, home: Path, films: Path
+) -> None:
+    few = tmp_path / "films"
+    few.mkdir()
+    for name in ("00.dcm", "01.dcm", "02.dcm", "broken.dcm"):
+        shutil.copy(films / name, few)
+    with fake_choosing_llm.serve() as llm:
+        for out, more in (("local", ()), ("ray", ("--engine", "ray"))):
+            assert batch(few, tmp_path / out, home=home, url=llm.url, more=more) == 3
+    assert len(without_times(tmp_path / "ray")) == 4
     assert without_times(tmp_path / "ray") == without_times(tmp_path / "local")
 
 
