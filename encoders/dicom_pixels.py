@@ -27,6 +27,9 @@ _LOSSLESS = {  # besides those whose stream says so itself
     *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),
     *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"),
 }
+_MOST = 120_000_000
+"""Samples of a JPEG 2000 stream: twelve bytes each while it is decoded."""
+
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2)
 
 
@@ -143,7 +146,7 @@ def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
 
 
 def _agree(stream: Codestream, layout: Layout) -> None:
-    """Refuse a stream of another size than the header's, before it is decoded."""
+    """Refuse a stream of another size than the header's, or too large, before it is decoded."""
     found = (stream.rows, stream.columns)
     if found != (layout.rows, layout.columns):
         raise ImageReadError(
@@ -154,6 +157,13 @@ def _agree(stream: Codestream, layout: Layout) -> None:
         )
     if stream.samples not in (1, 3):
         raise CodecError(f"it has {stream.samples} components")
+    if stream.codec is Codec.JPEG_2000 and stream.samples * stream.rows * stream.columns > _MOST:
+        raise ImageReadError(
+            Reason.TOO_LARGE,
+            f"JPEG 2000 in colour of {stream.rows * stream.columns / 1e6:.0f} million pixels: its "
+            f"decoder would need more than a gigabyte, {_MOST / 3e6:.0f} million are the most. "
+            "Export the film in grey.",
+        )
 
 
 def _syntax_name(syntax: str) -> str:

@@ -40,13 +40,21 @@ def _compress(path: Path) -> None:
     film.save_as(path)
 
 
-@pytest.mark.parametrize(("more", "step"), [(0, 4), (2, 4), (3, 2)])  # of rows: 2002, 2004, 2005
-def test_it_is_the_film_with_shorter_sides(tmp_path: Path, more: int, step: int) -> None:
-    film = _write(tmp_path / "film.dcm", ROWS + more, COLUMNS)
+@pytest.mark.parametrize(
+    ("rows", "columns", "step"),
+    [
+        *((2002, 1603, 4), (2004, 1603, 4), (2005, 1603, 2)),
+        *((3200, 2560, 8), (3204, 2565, 8), (3201, 2560, 2), (3202, 2560, 4)),
+    ],
+)
+def test_it_is_the_film_with_shorter_sides(
+    tmp_path: Path, rows: int, columns: int, step: int
+) -> None:
+    film = _write(tmp_path / "film.dcm", rows, columns)
     found, whole = read_preview(film), read_raw(film)
     assert found is not None
-    assert (found.rows, found.columns) == whole.codes.shape == (ROWS + more, COLUMNS)
-    assert found.film.codes.shape == (-(-(ROWS + more) // step), -(-COLUMNS // step))
+    assert (found.rows, found.columns) == whole.codes.shape == (rows, columns)
+    assert found.film.codes.shape == (-(-rows // step), -(-columns // step))
     near = whole.codes[::step, ::step].astype(int) - found.film.codes
     assert np.abs(near).max() < 60  # of 4095, on a smooth film
     assert found.film.source_sha256 == whole.source_sha256

@@ -407,6 +407,21 @@ def test_a_stream_cut_within_a_whole_file() -> None:
         assert error.reason in (Reason.TRUNCATED, Reason.UNDECODABLE)
 
 
+def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    grey = ramp(8).astype(np.uint8)
+    colour = dicom(
+        np.stack([grey] * 3, -1).astype(np.uint8),
+        syntax=files.JPEG_2000_LOSSLESS,
+        PhotometricInterpretation="RGB",
+        BitsStored=8,
+        HighBit=7,
+    )
+    read_image(colour)
+    monkeypatch.setattr("encoders.dicom_pixels._MOST", 2 * grey.size)
+    assert refused(colour).reason is Reason.TOO_LARGE
+    read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
+
+
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     assert refused(tmp_path / "nothing.dcm").reason is Reason.FILE
     assert refused(tmp_path).reason is Reason.FILE
@@ -434,7 +449,7 @@ def test_limits_are_a_films() -> None:
 
 
 def test_png_and_jpeg_depths() -> None:
-    grey = ramp(8)
+    grey = ramp(8).astype(np.uint8)
     expected = grey / 255
     image = Image.fromarray(grey)
     exact = [
@@ -475,7 +490,7 @@ def test_transparent_is_black() -> None:
 
 
 def test_exif_orientation_turns_a_jpeg_upright() -> None:
-    grey = ramp(8)
+    grey = ramp(8).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     data = encoded(Image.fromarray(np.rot90(grey)), "JPEG", quality=100, exif=exif)
