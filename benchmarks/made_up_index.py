@@ -80,9 +80,9 @@ def _build_store(folder: Path, drawn: Drawn) -> None:
 
 
 def _build_faiss(folder: Path, drawn: Drawn) -> None:
-    dim, neighbours = drawn.vectors.shape[1], GRAPH["max_neighbors"]
     import faiss  # noqa: PLC0415 - only for this comparison, and not always wanted
 
+    dim, neighbours = drawn.vectors.shape[1], GRAPH["max_neighbors"]
     index = faiss.IndexHNSWFlat(dim, neighbours, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = GRAPH["ef_construction"]
     index.add(drawn.vectors[texts_of(drawn)])

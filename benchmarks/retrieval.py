@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("-k", type=int, default=10)
-    parser.add_argument("--without-faiss", action="store_true", help="it takes hours to build")
+    parser.add_argument("--without-faiss", action="store_true", help="build and ask only ours")
     chosen = parser.parse_args()
     for size in chosen.sizes:
         drawn = draw(size, dim=chosen.dim, queries=chosen.queries + KEPT)

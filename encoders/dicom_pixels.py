@@ -27,7 +27,7 @@ _LOSSLESS = {  # besides those whose stream says so itself
     *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),
     *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"),
 }
-_MOST = 120_000_000
+_MOST_SAMPLES = 120_000_000
 """Samples of a JPEG 2000 stream: twelve bytes each while it is decoded."""
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2)
@@ -157,12 +157,13 @@ def _agree(stream: Codestream, layout: Layout) -> None:
         )
     if stream.samples not in (1, 3):
         raise CodecError(f"it has {stream.samples} components")
-    if stream.codec is Codec.JPEG_2000 and stream.samples * stream.rows * stream.columns > _MOST:
+    pixels = stream.rows * stream.columns
+    if stream.codec is Codec.JPEG_2000 and stream.samples * pixels > _MOST_SAMPLES:
         raise ImageReadError(
             Reason.TOO_LARGE,
-            f"JPEG 2000 in colour of {stream.rows * stream.columns / 1e6:.0f} million pixels: its "
-            f"decoder would need more than a gigabyte, {_MOST / 3e6:.0f} million are the most. "
-            "Export the film in grey.",
+            f"JPEG 2000 in colour of {pixels / 1e6:.0f} million pixels: its decoder would need "
+            f"more than a gigabyte, {_MOST_SAMPLES / 3e6:.0f} million are the most. Export "
+            "the film in grey.",
         )
 
 

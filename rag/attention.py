@@ -112,5 +112,6 @@ def _rows(values: Any, name: str, length: int, most: int) -> Iterable[Row]:
 def _numbers(row: list[Any] | tuple[Any, ...]) -> Row:
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in row):
         return ()
-    numbers = tuple(round(float(value), _DIGITS) for value in row)
-    return numbers if all(abs(value) < 1e6 for value in numbers) else ()  # NaN is not less
+    if not all(abs(value) < 1e6 for value in row):  # NaN is not less, and no float is so large
+        return ()
+    return tuple(round(float(value), _DIGITS) for value in row)

@@ -156,9 +156,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
         def steps() -> Iterator[None]:
             look = yield from self.looker.look(study, work)
+            if look is None:
+                return
             for attention in attentions:
-                if look is None:
-                    return
                 self._retrieve(replace(study, attention=attention), look, work)
                 found.append(work.latest.hits)
 

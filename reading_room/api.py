@@ -100,7 +100,7 @@ def _attention(value: object) -> Attention:
         return NOWHERE
     try:
         values = json.loads(str(value))
-    except ValueError:
+    except (ValueError, RecursionError):  # a hundred thousand brackets are no region either
         values = None
     return Attention.from_json(values)
 

@@ -164,7 +164,9 @@ class Desk:
         if session.report and session.report.signature:
             raise DeskError(strings.SIGNED_IS_SIGNED)
         attention = Attention.from_json(values)
-        wanted = [NOWHERE] * (not session.plain) + [attention] * bool(attention)
+        wanted = [] if session.plain else [NOWHERE]
+        if attention:
+            wanted.append(attention)
         found = self._nearest(session, wanted)
         plain = session.plain or found[0]
         drawn = found[-1] if attention else ()

@@ -408,16 +408,16 @@ def test_a_stream_cut_within_a_whole_file() -> None:
 
 
 def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    grey = ramp(8).astype(np.uint8)
+    grey = ramp(8)
     colour = dicom(
-        np.stack([grey] * 3, -1).astype(np.uint8),
+        np.stack([grey] * 3, -1),
         syntax=files.JPEG_2000_LOSSLESS,
         PhotometricInterpretation="RGB",
         BitsStored=8,
         HighBit=7,
     )
     read_image(colour)
-    monkeypatch.setattr("encoders.dicom_pixels._MOST", 2 * grey.size)
+    monkeypatch.setattr("encoders.dicom_pixels._MOST_SAMPLES", 2 * grey.size)
     assert refused(colour).reason is Reason.TOO_LARGE
     read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
 
@@ -449,7 +449,7 @@ def test_limits_are_a_films() -> None:
 
 
 def test_png_and_jpeg_depths() -> None:
-    grey = ramp(8).astype(np.uint8)
+    grey = ramp(8)
     expected = grey / 255
     image = Image.fromarray(grey)
     exact = [
@@ -490,7 +490,7 @@ def test_transparent_is_black() -> None:
 
 
 def test_exif_orientation_turns_a_jpeg_upright() -> None:
-    grey = ramp(8).astype(np.uint8)
+    grey = ramp(8)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
     data = encoded(Image.fromarray(np.rot90(grey)), "JPEG", quality=100, exif=exif)

@@ -346,6 +346,19 @@ def test_a_wrong_text_in_chroma_is_found(tmp_path: Path) -> None:
     assert [c.name for c in verify_index(tmp_path).checks if not c.passed] == ["Chroma's records"]
 
 
+def test_a_foreign_report_in_chroma_is_found_and_not_built_upon(tmp_path: Path) -> None:
+    corpus, encoder = small_corpus(30), FakeEncoder()
+    build_index(corpus, encoder, tmp_path)
+    with ChromaIndex.open(current_edition(tmp_path)) as index:
+        index._collection.delete(ids=["r000"])
+        index._collection.add(ids=["foreign"], embeddings=np.ones((1, 16), np.float32))
+    failed = [check.name for check in verify_index(tmp_path).checks if not check.passed]
+    assert failed[:2] == ["Chroma", "Chroma's records"]
+    more = small_corpus(40)
+    assert build_index(more, encoder, tmp_path).added == 10
+    assert verify_index(tmp_path).passed
+
+
 def test_wrong_vectors_in_chroma_are_found(tmp_path: Path) -> None:
     build_index(small_corpus(300), FakeEncoder(), tmp_path)
     with ChromaIndex.open(current_edition(tmp_path)) as index:

@@ -134,7 +134,14 @@ def test_a_region_by_http_draws_the_search_and_is_recorded(
         assert by_client[part] == drawn[part]
 
 
-@pytest.mark.parametrize("attention", ["no json", "[1, 2]", '{"boxes": [[1, 2]]}', '{"box": []}'])
+@pytest.mark.parametrize(
+    "attention",
+    [
+        *("no json", "[1, 2]", '{"boxes": [[1, 2]]}', '{"box": []}', "[" * 100_000),
+        f'{{"boxes": [[{"9" * 400}, 0, 1, 1]]}}',
+    ],
+    ids=lambda text: text[:20],
+)
 def test_a_region_that_is_none_is_refused_by_http(
     url: str, films: list[Path], attention: str
 ) -> None:

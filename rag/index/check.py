@@ -4,8 +4,9 @@ Knows what an edition must look like; does not know encoders.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +106,10 @@ def verify_index(directory: Path) -> VerifyReport:
         return VerifyReport(
             edition.manifest.index_id, (*checks, Check("Chroma", False, str(error)))
         )
+    ids = cache(index.ids)  # all of them: read once, and a failure is that of the checks
     try:
-        checks.append(_check("Chroma", lambda: _chroma_ids(edition, index)))
-        checks.append(_check("Chroma's records", lambda: _chroma_records(edition, index)))
+        checks.append(_check("Chroma", lambda: _chroma_ids(edition, ids())))
+        checks.append(_check("Chroma's records", lambda: _chroma_records(edition, index, ids())))
         checks.append(_check("neighbours", lambda: _neighbours(edition, index)))
     finally:
         index.close()
@@ -165,25 +167,22 @@ def _unit_rows(vectors: NDArray[np.float32], what: str) -> None:
             raise StoreError(f"a vector of the {what} is not finite or not of norm 1: {AGAIN}")
 
 
-def _chroma_ids(edition: Edition, index: ChromaIndex) -> str:
-    ids, catalogue = index.ids(), edition.catalogue
-    known = [catalogue.row_of[name] for name in ids if name in catalogue.row_of]
-    texts = np.sort(catalogue.texts.codes[known])
-    if len(known) != len(ids) or not np.array_equal(texts, np.arange(len(catalogue.texts.keys))):
+def _chroma_ids(edition: Edition, ids: Sequence[str]) -> str:
+    if not edition.catalogue.has_each_text_once(ids):
         raise StoreError(f"Chroma's report ids are not ours: {REBUILD}")
-    return f"{len(ids)} texts of {len(catalogue)} reports, each once"
+    return f"{len(ids)} texts of {len(edition.catalogue)} reports, each once"
 
 
-def _chroma_records(edition: Edition, index: ChromaIndex) -> str:
-    ids = sorted(index.ids())
-    sample = [
-        ids[place] for place in np.linspace(0, len(ids) - 1, min(len(ids), _SAMPLE)).astype(int)
-    ]
+def _chroma_records(edition: Edition, index: ChromaIndex, ids: Sequence[str]) -> str:
+    catalogue, names = edition.catalogue, sorted(ids)
+    places = np.linspace(0, len(names) - 1, min(len(names), _SAMPLE)).astype(int)
+    sample = [names[place] for place in places]
     held = index.metadatas(sample) if sample else {}
     for name in sample:
-        if _from_chroma(held[name]) != edition.catalogue.record(edition.catalogue.row_of[name]):
+        row = catalogue.row_of.get(name)
+        if row is None or _from_chroma(held.get(name, {})) != catalogue.record(row):
             raise StoreError(f"Chroma's copy of a report differs from ours: {REBUILD}")
-    return f"{len(sample)} of {len(ids)} compared word for word"
+    return f"{len(sample)} of {len(names)} compared word for word"
 
 
 def _from_chroma(values: dict[str, object]) -> ReportRecord | None:

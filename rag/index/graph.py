@@ -137,7 +137,9 @@ def _copied(base: Path, folder: Path) -> list[str]:
             shutil.copytree(base / CHROMA, folder / CHROMA)
         with ChromaIndex.open(folder) as index:
             check_facts(index, edition)
-            return index.ids()
+            ids = index.ids()
+        if edition.catalogue.has_each_text_once(ids):
+            return ids
     shutil.rmtree(folder / CHROMA, ignore_errors=True)
     return []
 

@@ -36,13 +36,13 @@ class Token:
     end: int
 
 
-def tokens(text: str, start: int = 0, end: int | None = None) -> list[Token]:
-    """Words, numbers and marks of ``text[start:end]``; placeholders and hyphens fall away.
+def tokens(text: str) -> list[Token]:
+    """Words, numbers and marks of a text; placeholders and hyphens fall away.
 
     A placeholder hides a word we cannot know, so the sentence is read as if it were not there.
     """
     found = []
-    for match in _TOKEN.finditer(text, start, len(text) if end is None else end):
+    for match in _TOKEN.finditer(text):
         kind = match.lastgroup
         if kind == "word":
             keys = spellings(match.group())

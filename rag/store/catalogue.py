@@ -6,7 +6,7 @@ the order of ids. Texts stay on the disk (mapped) until a hit needs them.
 
 import json
 import mmap
-from collections.abc import Iterable, Iterator, KeysView
+from collections.abc import Iterable, Iterator, KeysView, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -120,6 +120,13 @@ class Catalogue:
         values = json.loads(str(self._data[self._ends[row] : self._ends[row + 1]], "utf-8"))
         del values["text_hash"]
         return record_from_json(values)
+
+    def has_each_text_once(self, report_ids: Sequence[str]) -> bool:
+        """Whether these are reports of this edition, one for each of its texts."""
+        rows = [self.row_of[name] for name in report_ids if name in self.row_of]
+        held = np.sort(self.texts.codes[rows])
+        every = np.arange(len(self.texts.keys))
+        return len(rows) == len(report_ids) and np.array_equal(held, every)
 
     def records(self) -> Iterator[ReportRecord]:
         """All reports, by row."""

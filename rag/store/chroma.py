@@ -148,7 +148,8 @@ class ChromaIndex:
         """What it holds of some reports besides their vectors, by id."""
         with chroma_errors(NAME):
             found = self._collection.get(ids=report_ids, include=["metadatas"])
-        return dict(zip(found["ids"], map(dict, found["metadatas"] or []), strict=True))
+        values = [dict(each or {}) for each in found["metadatas"] or []]  # None where it has none
+        return dict(zip(found["ids"], values, strict=True))
 
     def add(
         self,
