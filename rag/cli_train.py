@@ -15,14 +15,14 @@ def train(
     config: Annotated[Path, typer.Option("--config", help="A file of configs/train/.")],
     out: Annotated[Path, typer.Option("--out", help="Run folder; the same one goes on.")],
     *,
-    data: Annotated[Path | None, typer.Option(help="Instead of the path in [data].")] = None,
+    data: Annotated[Path | None, typer.Option(help="Instead of the settings' data.path.")] = None,
     experts: Annotated[
-        Path | None, typer.Option(help="NIH boxes, for settings without [data].")
+        Path | None, typer.Option(help="NIH boxes, for settings without a data section.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Decoded films.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the one in the settings.")] = None,
 ) -> None:
-    """Train an encoder (CLIP, or eCLIP with [expert]); goes on where it was interrupted."""
+    """Train CLIP, or eCLIP where the settings have an expert section; goes on where it was cut."""
     from encoders.training.__main__ import main  # noqa: PLC0415 - torch takes seconds
 
     arguments = ["--config", str(config), "--out", str(out)]
