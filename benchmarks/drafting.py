@@ -40,6 +40,7 @@ from rag.predictions import PredictionLog, read_lines
 from rag.progress import progress_bars
 from rag.retriever import ReportRetriever
 from rag.settings import RetrievalSettings, load_settings
+from rag.stated import note_stated
 from rag.store import SearchMode, open_store
 from rag.study import Study
 
@@ -142,7 +143,7 @@ def main() -> None:
             encoder,
             store_dir,
             exclude=others,
-            screens=(screen_report,),
+            screens=(screen_report, note_stated),
             sentences=any(arm.retrieval.get("unit") == "sentence" for arm in arms.values()),
             films=films if any("films" in arm.retrieval for arm in arms.values()) else {},
             progress=progress,

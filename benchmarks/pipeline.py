@@ -47,6 +47,7 @@ from rag.prediction import Prediction  # noqa: E402
 from rag.refusal_pixels import PixelJudge, load_pixel_judge  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
 from rag.settings import RetrievalSettings  # noqa: E402
+from rag.stated import note_stated  # noqa: E402
 from rag.store import SearchMode, open_store  # noqa: E402
 from rag.study import Study  # noqa: E402
 
@@ -83,7 +84,7 @@ def main() -> None:
     kept = frozenset(study.study_id for study in collection.train)
     others = frozenset(record.study_id for record in reports.records) - kept
     store_dir = chosen.out / "store"
-    build_index(reports, encoder, store_dir, exclude=others, screens=(screen_report,))
+    build_index(reports, encoder, store_dir, exclude=others, screens=(screen_report, note_stated))
     with open_store(store_dir, encoder=encoder, search=SearchMode.HNSW) as store:
         pipeline = line.ReportPipeline(
             encoder=encoder,

@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,6 +78,11 @@ class MiniLm:
     """
 
     BATCH = 64
+    KEPT = 32_768
+    """So many sentences keep their vectors (50 MB): reports repeat each other's."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, Tensor] = {}
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
@@ -101,12 +107,21 @@ class MiniLm:
         model.requires_grad_(False)
         return model
 
-    @torch.no_grad()
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Vectors in the given order.
+        """Vectors in the given order; a sentence that was encoded before is not encoded again."""
+        wanted = dict.fromkeys(sentences)
+        known = {one: self._vectors[one] for one in wanted if one in self._vectors}
+        new = [one for one in wanted if one not in known]
+        encoded = dict(zip(new, self._encode(new), strict=True))
+        self._vectors |= islice(encoded.items(), max(0, self.KEPT - len(self._vectors)))
+        vector_of = known | encoded
+        return torch.stack([vector_of[one] for one in sentences])
 
-        Sentences of the same number of pieces go through together: no padding, which saves time,
-        and no vector depends on how long its neighbours are.
+    @torch.no_grad()
+    def _encode(self, sentences: Sequence[str]) -> Tensor:
+        """Sentences of the same number of pieces go through together.
+
+        There is no padding, which saves time, and no vector depends on how long its neighbours are.
         """
         by_length = defaultdict(list)
         for row, encoding in enumerate(self._tokenizer.encode_batch(list(sentences))):
@@ -151,14 +166,11 @@ class SentenceSet(nn.Module):
             ValueError: a text is empty.
         """
         reports = [split_sentences(text) for text in texts]
-        unique = list(dict.fromkeys(sentence for report in reports for sentence in report))
-        row = {sentence: number for number, sentence in enumerate(unique)}
-        vectors = self.sentence_encoder.encode(unique)
-        padded = nn.utils.rnn.pad_sequence(
-            [vectors[[row[sentence] for sentence in report]] for report in reports],
-            batch_first=True,
-        )
         counts = torch.tensor([len(report) for report in reports])
+        vectors = self.sentence_encoder.encode([one for report in reports for one in report])
+        padded = nn.utils.rnn.pad_sequence(
+            list(torch.split(vectors, counts.tolist())), batch_first=True
+        )
         return {"sentences": padded, "present": torch.arange(padded.shape[1]) < counts[:, None]}
 
     def forward(self, prepared: dict[str, Tensor]) -> Tensor:

@@ -8,10 +8,11 @@ not the difficult film. Knows hits and label probabilities, not how they came ab
 
 from collections.abc import Sequence
 
-from rag.candidates import positive_labels
 from rag.expectation import Expectation
+from rag.language.labeller import NO_FINDING
 from rag.schema import Hit
 from rag.settings import AbstentionSettings
+from rag.stated import stated_labels
 
 
 def confidence_of(expectation: Expectation) -> float | None:
@@ -65,7 +66,7 @@ def disagreement(hits: Sequence[Hit], expectation: Expectation) -> float:
     The mean, over the judged labels that any of them claims, of the distance between the share of
     reports that state a label and its probability.
     """
-    stated = [positive_labels(hit.record) for hit in hits]
+    stated = [stated_labels(hit.record) - {NO_FINDING} for hit in hits]
     claimed = set().union(*stated) | set(expectation.present)
     distances = [
         abs(sum(label in labels for labels in stated) / len(stated) - probability)

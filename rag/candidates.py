@@ -7,17 +7,15 @@ each heading of a report one for what is normal. The best candidate of a slot st
 small model leans towards the first one it is shown.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from rag.expectation import NOTHING_KNOWN, Expectation
 from rag.language.assertion import Polarity
 from rag.language.labeller import NO_FINDING, label_text
-from rag.language.sentences import without_list_number
 from rag.language.statements import Reading, Topic, read_sentence
 from rag.schema import Hit, ReportRecord, Section
+from rag.stated import usable_sentences
 
 # heading -> topics of the sentences under it, in the order of a report
 HEADINGS: dict[str, tuple[Topic, ...]] = {
@@ -29,8 +27,6 @@ HEADINGS: dict[str, tuple[Topic, ...]] = {
     "devices": (Topic.DEVICES,),
 }
 IMPRESSION = "impression"
-_DANGLING = re.compile(r"(?:this|these|those|it|they|such|which|that)\b", re.IGNORECASE)
-"""A sentence that begins so speaks of one before it, which would not come along."""
 _POSITIVE = Polarity.POSITIVE
 _ROOM_FOR_MORE = ("lungs", "pleura")
 """Headings under which one abnormal sentence leaves something normal to be said."""
@@ -102,34 +98,6 @@ def slots_for(
     impressions = _impressions(consistent.get(IMPRESSION, []), expectation)
     slots.append(Slot(IMPRESSION, IMPRESSION, tuple(impressions)))
     return [Slot(s.name, s.heading, s.options[:most]) for s in slots if s.options]
-
-
-@lru_cache(maxsize=8192)  # a film looks at fifty reports, and many films at the same ones
-def positive_labels(record: ReportRecord) -> frozenset[str]:
-    """Labels that a report states as present in a finding that a draft could use."""
-    return frozenset(
-        label
-        for section, _, reading in usable_sentences(record)
-        if section is Section.FINDINGS
-        for label, polarity in reading.labels.items()
-        if polarity is _POSITIVE
-    )
-
-
-def usable_sentences(record: ReportRecord) -> list[tuple[Section, str, Reading]]:
-    """Sentences that could be said of another film; an impression alone lends its sentences."""
-    usable = []
-    for span in record.sentences:
-        text = without_list_number(record.sentence(span))
-        reading = read_sentence(text)
-        if reading.placeholder or reading.priors or reading.advice or reading.numbers:
-            continue
-        if reading.topics <= {Topic.OTHER, Topic.TECHNIQUE} or _DANGLING.match(text):
-            continue
-        usable.append((span.section, text, reading))
-        if span.section is Section.IMPRESSION and not record.findings:
-            usable.append((Section.FINDINGS, text, reading))
-    return usable
 
 
 def _abnormal_slots(

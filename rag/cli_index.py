@@ -54,6 +54,7 @@ def index(
     from rag.index import build_index  # noqa: PLC0415
     from rag.privacy.reports import screen_identifiers  # noqa: PLC0415
     from rag.progress import progress_bars  # noqa: PLC0415
+    from rag.stated import note_stated  # noqa: PLC0415
 
     settings = _settings(config)
     excluded = read_exclude_file(exclude) if exclude else frozenset()
@@ -69,7 +70,7 @@ def index(
             load_encoder(settings),
             settings.index_dir,
             exclude=excluded,
-            screens=(screen_identifiers, screen_report),
+            screens=(screen_identifiers, screen_report, note_stated),
             sentences=settings.retrieval.unit == "sentence",
             films=read_films_file(films) if films else {},
             replace=replace,

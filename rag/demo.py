@@ -20,6 +20,7 @@ from rag.progress import progress_bars
 from rag.schema import NOTICE
 from rag.server import LlmServer
 from rag.settings import Settings
+from rag.stated import note_stated
 from rag.store.server import serve_store
 
 Say = Callable[[str], None]
@@ -72,7 +73,7 @@ def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) ->
             corpus,
             encoder,
             settings.index_dir,
-            screens=(screen_report,),
+            screens=(screen_report, note_stated),
             sentences=settings.retrieval.unit == "sentence",
             replace=True,
             progress=progress,

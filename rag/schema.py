@@ -34,6 +34,7 @@ class ReportRecord:
         findings, impression, indication, comparison: section texts, empty if absent.
         labels: finding labels that came with the report (MeSH headings for Open-I).
         sentences: spans of the sentences of findings and impression, in reading order.
+        stated: what `rag.stated` read in it when it was indexed; None where nobody has.
         date: study date as ISO 8601 where the collection has one, else empty.
         collection: name of the collection it came from, whose licence holds for it.
     """
@@ -47,6 +48,7 @@ class ReportRecord:
     comparison: str = ""
     labels: tuple[str, ...] = ()
     sentences: tuple[Span, ...] = ()
+    stated: tuple[str, ...] | None = None
     date: str = ""
     collection: str = ""
 

@@ -1,5 +1,7 @@
 """Sentences of a report, their frozen vectors, and the set they make."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -74,10 +76,30 @@ def test_a_sentence_has_the_vector_of_the_model_card(minilm: MiniLm) -> None:
     torch.testing.assert_close(minilm.encode(SENTENCES), expected, atol=1e-5, rtol=0)
 
 
-def test_a_vector_does_not_depend_on_its_neighbours(minilm: MiniLm) -> None:
+def test_a_vector_does_not_depend_on_its_neighbours(
+    minilm: MiniLm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minilm, "KEPT", 0)
+    monkeypatch.setattr(minilm, "_vectors", {})
     alone = torch.cat([minilm.encode([sentence]) for sentence in SENTENCES])
     together = minilm.encode([*SENTENCES, *reversed(SENTENCES), "Stable."])[: len(SENTENCES)]
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_a_sentence_is_encoded_once_and_the_shelf_has_an_end(
+    minilm: MiniLm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minilm, "KEPT", 3)
+    monkeypatch.setattr(minilm, "_vectors", {})
+    with torch.inference_mode():  # as where films are drafted; training may follow
+        first = minilm.encode(SENTENCES[:2])
+    with patch.object(minilm, "_encode", wraps=minilm._encode) as encode:
+        again = minilm.encode([*reversed(SENTENCES), SENTENCES[0]])
+    encode.assert_called_once_with(list(reversed(SENTENCES[2:])))
+    assert torch.equal(again[[4, 3]], first)
+    assert torch.equal(again[5], first[0])
+    assert len(minilm._vectors) == 3
+    torch.nn.functional.mse_loss(torch.nn.Linear(384, 1)(again), torch.zeros(6, 1)).backward()
 
 
 def test_a_report_is_a_set_of_its_sentences() -> None:

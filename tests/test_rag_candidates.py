@@ -2,7 +2,7 @@
 
 from made_up_reports import made_up_hits
 
-from rag.candidates import HEADINGS, IMPRESSION, Slot, positive_labels, slots_for
+from rag.candidates import HEADINGS, IMPRESSION, Slot, slots_for
 from rag.expectation import Expectation
 
 HEART = Expectation(
@@ -76,14 +76,6 @@ def test_what_the_film_is_not_expected_to_show_is_no_candidate() -> None:
 def test_what_denies_an_expected_finding_is_no_candidate() -> None:
     effusion = Expectation({"Pleural Effusion": 0.9}, ("Pleural Effusion",))
     assert "No effusion is seen." not in everything(slots(expectation=effusion))
-
-
-def test_labels_that_a_report_can_lend() -> None:
-    enlarged, measured = made_up_hits("R1", "R3")
-    assert positive_labels(enlarged.record) == {"Cardiomegaly"}
-    assert positive_labels(measured.record) == frozenset(), (
-        "a sentence with a measure lends nothing"
-    )
 
 
 def test_no_hits_no_slots() -> None:

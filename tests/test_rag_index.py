@@ -184,8 +184,8 @@ def test_another_encoder_needs_replace_and_then_embeds_every_collection(tmp_path
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     build_index(small_corpus(60), FakeEncoder(), tmp_path, progress=lambda *step: told.append(step))
-    assert {stage for stage, _, _ in told} == {"embed", "index"}
-    for stage in ("embed", "index"):
+    assert {stage for stage, _, _ in told} == {"read", "embed", "index"}
+    for stage in ("read", "embed", "index"):
         done = [(done, total) for name, done, total in told if name == stage]
         assert done == sorted(done)
         assert done[-1][0] == done[-1][1]

@@ -111,11 +111,13 @@ def text_hash(text: str) -> str:
 
 def record_to_json(record: ReportRecord) -> dict[str, Any]:
     """A record as one JSON object; `record_from_json` is its inverse."""
-    return {
+    values = {
         **{field.name: getattr(record, field.name) for field in fields(record)},
         "labels": list(record.labels),
         "sentences": [[span.section.value, span.start, span.end] for span in record.sentences],
     }
+    stated = values.pop("stated")  # absent where nobody has read it, as in stores of before
+    return values if stated is None else {**values, "stated": list(stated)}
 
 
 def record_from_json(values: dict[str, Any]) -> ReportRecord:
@@ -125,7 +127,10 @@ def record_from_json(values: dict[str, Any]) -> ReportRecord:
         TypeError, ValueError, KeyError: it is not such an object.
     """
     spans = tuple(Span(_SECTIONS[name], start, end) for name, start, end in values["sentences"])
-    return ReportRecord(**{**values, "labels": tuple(values["labels"]), "sentences": spans})
+    lists: dict[str, Any] = {
+        name: tuple(values[name]) for name in ("labels", "stated") if name in values
+    }
+    return ReportRecord(**{**values, **lists, "sentences": spans})
 
 
 def ids_in_path(path: str | PurePath, known_ids: Collection[str]) -> frozenset[str]:

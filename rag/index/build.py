@@ -68,7 +68,7 @@ def build_index(
         sentences: whether the reports' sentences have vectors too.
         films: further films of the reports' studies, whose vectors are kept beside the reports.
         replace: embed everything again if the index is another encoder's or is damaged.
-        progress: told ("embed" or "index", done, total).
+        progress: told ("read", "embed" or "index", done, total).
 
     Raises:
         StoreInUseError: another process owns the store.
@@ -86,7 +86,9 @@ def build_index(
             known.store_id if known else uuid.uuid4().hex,
             frozenset(known.removed if known else ()),
         )
-        plan = make_plan(corpus, base, exclude=exclude, withheld=withheld, screens=screens)
+        plan = make_plan(
+            corpus, base, exclude=exclude, withheld=withheld, screens=screens, progress=progress
+        )
         wanted = Wanted(plan.records, sentences=sentences, films=films)
         index_id, new = _carry_out(
             plan, wanted, encoder, directory, base, withheld=withheld, progress=progress

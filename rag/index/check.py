@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,7 +190,11 @@ def _from_chroma(values: dict[str, object]) -> ReportRecord | None:
     """A record from Chroma's metadata alone."""
     fields = {key: value for key, value in values.items() if key != "text_hash"}
     try:
-        lists = {key: json.loads(str(fields[key])) for key in ("labels", "sentences")}
+        lists: dict[str, Any] = {
+            key: json.loads(str(fields[key]))
+            for key in ("labels", "sentences", "stated")
+            if key in fields
+        }
         return record_from_json({**fields, **lists})
     except (KeyError, TypeError, ValueError):
         return None

@@ -11,11 +11,12 @@ from typing import Protocol
 from rag.corpus import Corpus, Problem, fingerprint, record_hash
 from rag.schema import ReportRecord
 from rag.store.catalogue import Edition
+from rag.store.chroma import Progress
 from rag.store.files import CollectionInfo
 
 
 class Screen(Protocol):
-    """Looks at every report before it is indexed: neutralise instructions, find names and dates."""
+    """Looks at every report before it is indexed: takes out instructions, names; notes findings."""
 
     def __call__(self, record: ReportRecord) -> tuple[ReportRecord | None, tuple[str, ...]]:
         """The record as it may be indexed (None: not at all), and what was found in it.
@@ -116,15 +117,17 @@ def make_plan(
     exclude: frozenset[str],
     withheld: RemovedIds,
     screens: tuple[Screen, ...],
+    progress: Progress,
 ) -> Plan:
-    """Compare a collection with what a store holds."""
+    """Compare a collection with what a store holds; ``progress`` is told ("read", done, total)."""
     indexed = list(base.catalogue.records()) if base else []
     others = {r.report_id: r for r in indexed if r.collection != corpus.name}
     before = {r.report_id: record_hash(r) for r in indexed if r.collection == corpus.name}
     problems = list(corpus.problems)
     wanted = []
     excluded = kept_out = 0
-    for record in corpus.records:
+    for number, record in enumerate(corpus.records, start=1):
+        progress("read", number, len(corpus.records))
         if record.study_id in exclude:
             excluded += 1
         elif withheld.hashes and withheld.has(record):

@@ -19,7 +19,7 @@ from rag.store.disk import disk_errors
 from rag.store.journal import EmbeddingJournal
 from rag.store.side import Kind, SideVectors, read_sides
 
-_BATCH = 64
+_BATCH = 256  # large, as a batch repeats sentences; small, as a kill loses what is in the works
 
 
 def embed_missing(

@@ -9,10 +9,10 @@ report that can speak of it.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rag.candidates import positive_labels
 from rag.expectation import Expectation
-from rag.language.labeller import NO_FINDING, label_text
+from rag.language.labeller import NO_FINDING
 from rag.schema import Hit
+from rag.stated import stated_labels
 
 
 def order_by_agreement(
@@ -34,9 +34,7 @@ def order_by_agreement(
 
     def worth(place: tuple[float, Hit]) -> float:
         similarity, hit = place
-        normal = {NO_FINDING} & label_text(hit.record.text).keys()
-        stated = (positive_labels(hit.record) | normal) & judged
-        return similarity - weight * len(stated ^ expected)
+        return similarity - weight * len((stated_labels(hit.record) & judged) ^ expected)
 
     if not (judged and weight):
         return list(pool)
@@ -53,9 +51,9 @@ def cover_expected(pool: Sequence[Hit], expectation: Expectation, *, k: int) -> 
     """
     chosen = list(pool[:k])
     for label in expectation.present:
-        if any(label in positive_labels(hit.record) for hit in chosen):
+        if any(label in stated_labels(hit.record) for hit in chosen):
             continue
-        speaker = next((h for h in pool[k:] if label in positive_labels(h.record)), None)
+        speaker = next((h for h in pool[k:] if label in stated_labels(h.record)), None)
         if speaker is None:
             continue
         idle = [hit for hit in chosen if not _needed(hit, chosen, expectation)]
@@ -67,6 +65,6 @@ def cover_expected(pool: Sequence[Hit], expectation: Expectation, *, k: int) -> 
 
 def _needed(hit: Hit, chosen: Sequence[Hit], expectation: Expectation) -> bool:
     """Whether it is the only chosen report that states some expected finding."""
-    others = [positive_labels(other.record) for other in chosen if other is not hit]
-    mine = positive_labels(hit.record) & set(expectation.present)
+    others = [stated_labels(other.record) for other in chosen if other is not hit]
+    mine = stated_labels(hit.record) & set(expectation.present)
     return any(not any(label in other for other in others) for label in mine)

@@ -195,9 +195,11 @@ def chroma_metadata(record: ReportRecord) -> dict[str, str]:
     The texts are metadata and not Chroma's "document": its full-text index of documents would
     double the files and the time, and keep words of deleted reports.
     """
-    values = record_to_json(record)
-    lists = {key: json.dumps(values[key], ensure_ascii=False) for key in ("labels", "sentences")}
-    return {**values, **lists, "text_hash": text_hash(record.text)}
+    flat = {
+        key: json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+        for key, value in record_to_json(record).items()
+    }
+    return {**flat, "text_hash": text_hash(record.text)}
 
 
 def _plan(total: int) -> tuple[list[int], int]:
