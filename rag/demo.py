@@ -21,6 +21,7 @@ from rag.schema import NOTICE
 from rag.server import LlmServer
 from rag.settings import Settings
 from rag.stated import note_stated
+from rag.store.chroma import chroma_facts
 from rag.store.server import serve_store
 
 Say = Callable[[str], None]
@@ -44,18 +45,19 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
     with ExitStack() as running:
         llm = running.enter_context(LlmServer(settings, say=say))
         encoder = load_encoder(settings)
-        _ensure_index(settings, encoder, say=say)
+        ensure_index(settings, encoder, say=say)
         running.enter_context(serve_store(settings.index_dir))
         pipeline = running.enter_context(open_pipeline(settings, encoder))
         llm.wait()
         open_page(pipeline, settings, say=say)
 
 
-def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> None:
+def ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> None:
     """Index Open-I where nothing is indexed; a store that is there is left as it is.
 
-    A store of Open-I alone that was made by another encoder is made again; one that holds a user's
-    own reports is not touched, and the error says what to do.
+    A store of Open-I alone that was made by another encoder or another version is made again, and
+    nothing is embedded that need not be; one that holds a user's own reports is not touched, and
+    the error says what to do.
     """
     try:
         info = index_info(settings.index_dir)
@@ -63,9 +65,10 @@ def _ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) ->
         pass
     else:
         ours = [collection.name for collection in info.manifest.collections] == [OPENI]
-        if info.manifest.encoder_id == encoder.encoder_id or not ours:
+        same = info.manifest.encoder_id == encoder.encoder_id
+        if not ours or (same and info.manifest.chroma == chroma_facts()):
             return
-        say("the encoder has changed since the store was made")
+        say(f"{'this program' if same else 'the encoder'} has changed since the store was made")
     corpus = read_openi()
     say(f"indexing {len(corpus.records)} reports, once, two to five minutes. {corpus.attribution}")
     with progress_bars() as progress:
