@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 PRESET ?= cpu
 ARGS ?=
 CXR = .venv/bin/cxr-rag
+# a browser, a Chroma and a torch each: more than four would need more than 24 GB
+WORKERS = -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test check arms-small setup llm clean
 
@@ -11,14 +13,14 @@ demo: setup llm
 
 test: setup llm
 	@$(PYTHON) bootstrap.py dev system
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest $(WORKERS) $(ARGS)
 
 check:
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/python -m pytest -q -x -m "not slow and not e2e"
+	@.venv/bin/python -m pytest $(WORKERS) -q -x -m "not slow and not e2e"
 
 arms-small: setup
 	@.venv/bin/python -m encoders.training.arms --config configs/train/arms-small.toml --out runs/arms-small --again

@@ -16,6 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from small_room import Room
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 900  # indexing 3 927 reports on two busy cores, then vLLM
 
@@ -26,6 +29,21 @@ def pytest_configure() -> None:
     So would have the programs that tests start in order to interrupt them.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers a file stays with one, and so does the demo, which starts first.
+
+    It takes longest, and whoever asks for it shares one.
+    """
+    items.sort(key=lambda item: not _wants_demo(item))  # else as they stand: the sort is stable
+    for item in items:
+        group = "demo" if _wants_demo(item) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _wants_demo(item: pytest.Item) -> bool:
+    return "demo" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,188 @@
+"""What is no film, or only part of one, is refused with a reason that names the cure."""
+
+import os
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import dicom_files as files
+import numpy as np
+import pytest
+from dicom_files import dicom, ramp, ready_made_dicom
+from film_reading import WINDOW, encoded, meta, refused
+from PIL import Image
+
+from encoders.image_io import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    MIN_SIDE,
+    Reason,
+    read_image,
+)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and brings one row."""
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    idat = b"IDAT" + zlib.compress(bytes(width + 1))  # the first row
+    chunks = [
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (ihdr, idat)
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def bomb_in_a_stream() -> bytes:
+    """A header of 48 x 64 and a JPEG 2000 stream that claims 60 000 x 60 000."""
+    data = bytearray(dicom(ramp(12), syntax=files.JPEG_2000_LOSSLESS, **WINDOW))
+    start = data.index(b"\xff\x4f\xff\x51")
+    data[start + 8 : start + 16] = struct.pack(">II", 60_000, 60_000)
+    return bytes(data)
+
+
+def item_bomb() -> bytes:
+    """A sequence of a million empty items, which would take half a minute and a gigabyte."""
+    start = struct.pack("<HH2sHL", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF)
+    return bytes(128) + b"DICM" + start + struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 1_000_000
+
+
+def nesting_bomb() -> bytes:
+    """Sequences in sequences, a hundred thousand deep."""
+    start = struct.pack("<HH2sHL", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF)
+    return (
+        bytes(128) + b"DICM" + (start + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 100_000
+    )
+
+
+def deflated_bomb() -> bytes:
+    data = dicom(ramp(12), syntax=files.DEFLATED, **WINDOW)
+    body = zlib.compressobj(9, wbits=-15)
+    zeros = b"".join(body.compress(bytes(1 << 20)) for _ in range((MAX_BYTES >> 20) + 64))
+    return data[: meta(data)] + zeros + body.flush()
+
+
+PIXELS = ramp(12)
+
+
+REFUSED: list[tuple[str, Callable[[], bytes], Reason, str]] = [
+    ("empty", lambda: b"", Reason.NOT_A_FILM, "empty"),
+    ("text", lambda: b"No acute disease.", Reason.NOT_A_FILM, "text"),
+    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Reason.NOT_A_FILM, "PDF"),
+    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Reason.NOT_A_FILM, "ZIP"),
+    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Reason.NOT_A_FILM, "not known"),
+    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Reason.NOT_A_FILM, "TIFF"),
+    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Reason.NOT_A_FILM, "GIF"),
+    ("only DICM", lambda: bytes(128) + b"DICM", Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
+    ("no pixels", lambda: dicom(PIXELS, PixelData=None), Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
+    ("no Rows", lambda: dicom(PIXELS, Rows=None), Reason.BAD_HEADER, "Rows (0028,0010) is missing"),
+    ("Columns 0", lambda: dicom(PIXELS, Columns=0), Reason.BAD_HEADER, "Columns (0028,0011) is 0"),
+    (
+        "icon",
+        lambda: dicom(ramp(12, rows=16, columns=16)),
+        Reason.TOO_SMALL,
+        "Rows (0028,0010) = 16",
+    ),
+    (
+        "small PNG",
+        lambda: encoded(Image.new("L", (40, 31)), "PNG"),
+        Reason.TOO_SMALL,
+        "height = 31",
+    ),
+    ("huge DICOM", lambda: dicom(PIXELS, Rows=60000, Columns=60000), Reason.TOO_LARGE, "60000"),
+    ("huge PNG", lambda: png_header(60000, 60000), Reason.TOO_LARGE, "width = 60000"),
+    ("huge stream", bomb_in_a_stream, Reason.BAD_HEADER, "60000 rows"),
+    ("deflated bomb", deflated_bomb, Reason.TOO_LARGE, "inflates"),
+    ("item bomb", item_bomb, Reason.TOO_LARGE, "more elements"),
+    ("nesting bomb", nesting_bomb, Reason.BAD_HEADER, "RecursionError"),
+    ("4 samples", lambda: dicom(PIXELS, SamplesPerPixel=4), Reason.UNSUPPORTED, "SamplesPerPixel"),
+    ("12 allocated", lambda: dicom(PIXELS, BitsAllocated=12), Reason.UNSUPPORTED, "BitsAllocated"),
+    ("HSV", lambda: dicom(PIXELS, PhotometricInterpretation="HSV"), Reason.UNSUPPORTED, "HSV"),
+    (
+        "palette lost",
+        lambda: dicom(PIXELS, PhotometricInterpretation="PALETTE COLOR"),
+        Reason.BAD_HEADER,
+        "palette",
+    ),
+    (
+        "cut PNG",
+        lambda: encoded(Image.fromarray(ramp(8)), "PNG")[:-60],
+        Reason.TRUNCATED,
+        "cut short",
+    ),
+    (
+        "cut JPEG",
+        lambda: encoded(Image.fromarray(ramp(8)), "JPEG")[:-99],
+        Reason.TRUNCATED,
+        "cut short",
+    ),
+    ("cut DICOM", lambda: dicom(PIXELS)[:-2000], Reason.TRUNCATED, "PixelData"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "words"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
+def test_refused_with_a_reason(make: Callable[[], bytes], reason: Reason, words: str) -> None:
+    error = refused(make(), name="upload")
+    assert error.reason is reason
+    assert words in str(error)
+    assert str(error).startswith("upload: ")
+    assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize("syntax", [*files.LOSSLESS, files.JPEG_LS_NEAR, files.JPEG_2000])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_truncated_streams_are_never_half_a_film(syntax: str, share: float) -> None:
+    data = dicom(ramp(12), syntax=syntax, **WINDOW)
+    start = data.rindex(b"\xe0\x7f\x10\x00")
+    cut = data[: start + int((len(data) - start) * share)]
+    assert refused(cut).reason in (Reason.TRUNCATED, Reason.UNDECODABLE)
+
+
+def test_a_stream_cut_within_a_whole_file() -> None:
+    """The items are complete, the codestream in them is not: writers that lost their disk."""
+    for name, syntax in (("extended.jpg", files.JPEG_EXTENDED), ("lossless.j2c", files.HTJ2K)):
+        dataset_bytes = ready_made_dicom(name, syntax=syntax, **WINDOW)
+        stream = files.ready_made(name)
+        half = stream[: len(stream) // 2] + bytes(len(stream) - len(stream) // 2)
+        error = refused(dataset_bytes.replace(stream, half))
+        assert error.reason in (Reason.TRUNCATED, Reason.UNDECODABLE)
+
+
+def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    grey = ramp(8)
+    colour = dicom(
+        np.stack([grey] * 3, -1),
+        syntax=files.JPEG_2000_LOSSLESS,
+        PhotometricInterpretation="RGB",
+        BitsStored=8,
+        HighBit=7,
+    )
+    read_image(colour)
+    monkeypatch.setattr("encoders.dicom_pixels._MOST_SAMPLES", 2 * grey.size)
+    assert refused(colour).reason is Reason.TOO_LARGE
+    read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    assert refused(tmp_path / "nothing.dcm").reason is Reason.FILE
+    assert refused(tmp_path).reason is Reason.FILE
+    assert refused(Path("a\0b")).reason is Reason.FILE
+    os.mkfifo(tmp_path / "pipe")
+    assert refused(tmp_path / "pipe").reason is Reason.FILE
+    sparse = tmp_path / "large.dcm"
+    with sparse.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    assert refused(sparse).reason is Reason.TOO_LARGE
+
+
+def test_the_error_crosses_process_borders() -> None:
+    error = refused(b"")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (str(copy), copy.reason) == (str(error), error.reason)
+
+
+def test_limits_are_a_films() -> None:
+    assert MIN_SIDE < 64
+    assert MAX_PIXELS > 4300 * 4300  # 43 cm at 0.1 mm

@@ -1,0 +1,84 @@
+"""PNG and JPEG: depth, transparency, orientation, colour."""
+
+import numpy as np
+from dicom_files import ramp
+from film_reading import encoded
+from PIL import Image
+
+from encoders.base import View
+from encoders.image_io import (
+    BLANK,
+    COLOURFUL,
+    read_image,
+)
+
+
+def test_png_and_jpeg_depths() -> None:
+    grey = ramp(8)
+    expected = grey / 255
+    image = Image.fromarray(grey)
+    exact = [
+        encoded(image, "PNG"),
+        encoded(image.convert("RGB"), "PNG"),
+        encoded(image.convert("RGBA"), "PNG"),
+        encoded(image.convert("LA"), "PNG"),
+        encoded(image.quantize(256), "PNG"),
+        encoded(Image.fromarray(ramp(16)), "PNG"),
+    ]
+    for data in exact:
+        assert np.abs(read_image(data).pixels - expected).max() <= 1 / 255 + 1e-6
+    lossy = [
+        encoded(image, "JPEG", quality=100),
+        encoded(image.convert("RGB"), "JPEG", quality=100),
+        encoded(image.convert("CMYK"), "JPEG", quality=100),
+        encoded(image, "JPEG", quality=100, progressive=True),
+    ]
+    for data in lossy:
+        picture = read_image(data)
+        assert np.abs(picture.pixels - expected).max() <= 2 / 255
+        assert (picture.view, picture.spacing_mm, picture.modality) == (View.UNKNOWN, None, "")
+
+
+def test_a_12_bit_film_in_a_16_bit_png_is_not_black() -> None:
+    image = read_image(encoded(Image.fromarray(ramp(12)), "PNG"))
+    assert image.pixels.max() == 1
+    assert any("16-bit PNG" in warning for warning in image.warnings)
+
+
+def test_transparent_is_black() -> None:
+    layered = np.dstack([np.full((64, 64), 255, np.uint8), np.zeros((64, 64), np.uint8)])
+    layered[:32, :, 1] = 255
+    image = read_image(encoded(Image.fromarray(layered, "LA"), "PNG"))
+    assert image.pixels[:32].min() == 1
+    assert image.pixels[32:].max() == 0
+    assert any("transparent" in warning for warning in image.warnings)
+
+
+def test_exif_orientation_turns_a_jpeg_upright() -> None:
+    grey = ramp(8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    data = encoded(Image.fromarray(np.rot90(grey)), "JPEG", quality=100, exif=exif)
+    assert np.abs(read_image(data).pixels - grey / 255).max() <= 2 / 255
+
+
+def test_colour_is_said() -> None:
+    colour = Image.merge(
+        "RGB", [Image.fromarray(layer) for layer in (ramp(8), 255 - ramp(8), ramp(8))]
+    )
+    assert any("colour" in warning for warning in read_image(encoded(colour, "PNG")).warnings)
+    assert read_image(encoded(Image.fromarray(ramp(8)).convert("RGB"), "PNG")).warnings == ()
+
+
+def test_several_colours_are_told_from_one_tint() -> None:
+    grey = ramp(8).astype(float)
+    yellow = np.stack([grey, 0.9 * grey, 0.5 * grey + 20], axis=2).astype(np.uint8)
+    rows, columns = np.indices(grey.shape)
+    cat = np.stack([grey, 255 * rows / rows.max(), 255 * (columns % 2)], axis=2).astype(np.uint8)
+    tinted = read_image(encoded(Image.fromarray(yellow), "PNG")).warnings
+    assert tinted == ("a colour image: its luminance is used",)
+    assert read_image(encoded(Image.fromarray(cat), "PNG")).warnings == (COLOURFUL,)
+
+
+def test_a_constant_picture_is_read_and_said() -> None:
+    assert BLANK in read_image(encoded(Image.new("L", (64, 64), 90), "PNG")).warnings

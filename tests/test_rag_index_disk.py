@@ -1,0 +1,134 @@
+"""Every fault of the disk is one sentence, and the old index still counts."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_encoder import FakeEncoder
+from small_corpus import small_corpus
+
+from rag.errors import StoreError, StoreInUseError
+from rag.index import build_index, delete_from_index, rebuild_index
+from rag.index import writer as index_writer
+from rag.index.check import index_info, verify_index
+from rag.store import SearchMode, open_store
+
+
+def test_a_folder_with_other_things_is_never_written_into(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(StoreError, match="not empty and not a store"):
+        build_index(small_corpus(3), FakeEncoder(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(StoreError, match="a file stands where a folder should be"):
+        build_index(small_corpus(3), FakeEncoder(), tmp_path / "thesis.txt")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EDQUOT, "quota")],
+)
+def test_a_disk_fault_is_one_sentence_and_the_old_index_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    first = build_index(small_corpus(10), FakeEncoder(), tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_writer, "write_records", fail)
+        with pytest.raises(StoreError, match=words):
+            build_index(small_corpus(20), FakeEncoder(), tmp_path)
+    assert not (tmp_path / "building").exists()
+    assert index_info(tmp_path).manifest.index_id == first.index_id
+    assert verify_index(tmp_path).passed
+
+
+def test_too_little_room_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
+    with pytest.raises(StoreError, match=r"needs about 2 MB in .*, 0 MB are free"):
+        build_index(small_corpus(300), FakeEncoder(), tmp_path)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from fake_encoder import FakeEncoder
+from small_corpus import small_corpus
+from rag.errors import StoreError
+from rag.index import build_index
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    build_index(small_corpus(900), FakeEncoder(dim=64), Path(sys.argv[1]))
+except StoreError as error:
+    print("StoreError:", error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="file size limits as on Linux")
+@pytest.mark.parametrize("limit", [20_000, 100_000, 300_000, 400_000, 700_000])
+def test_a_write_that_the_kernel_refuses_at_any_size(tmp_path: Path, limit: int) -> None:
+    build_index(small_corpus(10), FakeEncoder(dim=64), tmp_path)
+    first = index_info(tmp_path).manifest.index_id
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert run.stdout.startswith("StoreError: "), run.stderr[-2000:]
+    assert "Traceback" not in run.stderr
+    assert index_info(tmp_path).manifest.index_id == first
+    assert verify_index(tmp_path).passed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
+def test_permission_denied(tmp_path: Path) -> None:
+    build_index(small_corpus(10), FakeEncoder(), tmp_path)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and "pytest" in str(folder):
+            folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with open_store(tmp_path, search=SearchMode.EXACT) as store:  # reading needs no rights
+            assert len(store) == 10
+        for attempt in (
+            lambda: open_store(tmp_path),
+            lambda: build_index(small_corpus(20), FakeEncoder(), tmp_path),
+            lambda: build_index(small_corpus(20), FakeEncoder(), tmp_path / "new"),
+            lambda: rebuild_index(tmp_path),
+        ):
+            with pytest.raises(StoreError, match="permission denied"):
+                attempt()
+    finally:
+        os.seteuid(0)
+
+
+def test_an_owned_store_is_not_written(tmp_path: Path) -> None:
+    corpus, encoder = small_corpus(10), FakeEncoder()
+    build_index(corpus, encoder, tmp_path)
+    with open_store(tmp_path, encoder=encoder):
+        for attempt in (
+            lambda: build_index(corpus, encoder, tmp_path),
+            lambda: delete_from_index(tmp_path, studies=frozenset({"s001"})),
+            lambda: rebuild_index(tmp_path),
+            lambda: verify_index(tmp_path),
+        ):
+            with pytest.raises(StoreInUseError, match=r"in use by `.*` \(process \d+"):
+                attempt()
+    build_index(corpus, encoder, tmp_path)
+
+
+def test_info_and_verify_where_nothing_is(tmp_path: Path) -> None:
+    for attempt in (index_info, verify_index, rebuild_index, delete_from_index):
+        with pytest.raises(StoreError, match="make one with `cxr-rag index`"):
+            attempt(tmp_path)
+    assert list(tmp_path.iterdir()) == []
