@@ -6,7 +6,7 @@ CXR = .venv/bin/cxr-rag
 # a browser, a Chroma and a torch each: more than four would need more than 24 GB
 WORKERS = -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test check arms-small setup llm clean
+.PHONY: demo test lint check arms-small setup llm clean
 
 demo: setup llm
 	@$(CXR) demo --config $(PRESET) $(ARGS)
@@ -15,11 +15,13 @@ test: setup llm
 	@$(PYTHON) bootstrap.py dev system
 	@.venv/bin/python -m pytest $(WORKERS) $(ARGS)
 
-check:
+lint:
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+check: lint
 	@.venv/bin/python -m pytest $(WORKERS) -q -x -m "not slow and not e2e"
 
 arms-small: setup
