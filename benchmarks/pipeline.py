@@ -34,6 +34,7 @@ from drafting import FirstOption
 # A script's own folder comes first on the path, and there eval.py would hide the package eval.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import rag.look as look  # noqa: E402, PLR0402
 import rag.pipeline as line  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
 from encoders.training.data import Study as Film  # noqa: E402
@@ -52,8 +53,8 @@ from rag.store import SearchMode, open_store  # noqa: E402
 from rag.study import Study  # noqa: E402
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
-    ("header", line, "read_facts"),
-    ("read the film", line, "read_image"),
+    ("header", look, "read_facts"),
+    ("read the film", look, "read_image"),
     ("encode", EclipEncoder, "embed_with_features"),
     ("strange pixels?", PixelJudge, "judge"),
     ("labels", LabelHead, "expect"),
