@@ -4,7 +4,7 @@ PRESET ?= cpu
 ARGS ?=
 CXR = .venv/bin/cxr-rag
 # a browser, a Chroma and a torch each: more than four would need more than 24 GB
-WORKERS = -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+WORKERS = -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test lint check arms-small setup llm clean
 

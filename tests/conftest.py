@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from small_room import Room
@@ -31,19 +32,22 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers a file stays with one, and so does the demo, which starts first.
+class ByPart(LoadScopeScheduling):
+    """With several workers a file stays with one; so do the tests of the demo, and those of Ray.
 
-    It takes longest, and whoever asks for it shares one.
+    Who asks for the demo shares one, and two Ray clusters do not fit beside each other. xdist's own
+    ``--dist loadgroup`` does nothing with pytest 9.2 (pytest-xdist 3.8.0).
     """
-    items.sort(key=lambda item: not _wants_demo(item))  # else as they stand: the sort is stable
-    for item in items:
-        group = "demo" if _wants_demo(item) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.partition("::")[0]).stem
+        shared = ("test_e2e", "test_rag_batch_ray")
+        return next((part for part in shared if name.startswith(part)), name)
 
 
-def _wants_demo(item: pytest.Item) -> bool:
-    return "demo" in getattr(item, "fixturenames", ())
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPart:
+    """Called where there are workers."""
+    return ByPart(config, log)
 
 
 @pytest.fixture(scope="session")
