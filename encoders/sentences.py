@@ -11,7 +11,7 @@ maximum, so that nine normal sentences do not dilute the abnormal tenth.
 
 import json
 import re
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
@@ -109,13 +109,12 @@ class MiniLm:
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Vectors in the given order; a sentence that was encoded before is not encoded again."""
-        wanted = dict.fromkeys(sentences)
-        known = {one: self._vectors[one] for one in wanted if one in self._vectors}
-        new = [one for one in wanted if one not in known]
+        new = [one for one in dict.fromkeys(sentences) if one not in self._vectors]
         encoded = dict(zip(new, self._encode(new), strict=True))
+        vector_of = ChainMap(encoded, self._vectors)
+        vectors = torch.stack([vector_of[one] for one in sentences])
         self._vectors |= islice(encoded.items(), max(0, self.KEPT - len(self._vectors)))
-        vector_of = known | encoded
-        return torch.stack([vector_of[one] for one in sentences])
+        return vectors
 
     @torch.no_grad()
     def _encode(self, sentences: Sequence[str]) -> Tensor:

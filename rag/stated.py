@@ -2,7 +2,8 @@
 
 Reading fifty reports for each film would take longer than all other steps together, so a store
 keeps what was read when it was made (`note_stated`); a record that comes without is read here. Both
-ways give the same labels. Does not know films or what is expected of them.
+ways give the same labels, until the rules of reading change: then the next indexing notes anew.
+Does not know films or what is expected of them.
 """
 
 import re

@@ -3,22 +3,19 @@
 Knows what an edition must look like; does not know encoders.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.corpus import fingerprint, record_from_json, text_hash
+from rag.corpus import fingerprint, text_hash
 from rag.errors import StoreError, StoreInUseError
 from rag.index.embedding import sentences_of
-from rag.schema import ReportRecord
 from rag.store.catalogue import Edition, open_edition
-from rag.store.chroma import ChromaIndex
+from rag.store.chroma import ChromaIndex, chroma_metadata
 from rag.store.client import REBUILD
 from rag.store.exact import ExactSearch
 from rag.store.files import AGAIN, Manifest, check_files
@@ -181,23 +178,9 @@ def _chroma_records(edition: Edition, index: ChromaIndex, ids: Sequence[str]) ->
     held = index.metadatas(sample) if sample else {}
     for name in sample:
         row = catalogue.row_of.get(name)
-        if row is None or _from_chroma(held.get(name, {})) != catalogue.record(row):
+        if row is None or held.get(name) != chroma_metadata(catalogue.record(row)):
             raise StoreError(f"Chroma's copy of a report differs from ours: {REBUILD}")
     return f"{len(sample)} of {len(names)} compared word for word"
-
-
-def _from_chroma(values: dict[str, object]) -> ReportRecord | None:
-    """A record from Chroma's metadata alone."""
-    fields = {key: value for key, value in values.items() if key != "text_hash"}
-    try:
-        lists: dict[str, Any] = {
-            key: json.loads(str(fields[key]))
-            for key in ("labels", "sentences", "stated")
-            if key in fields
-        }
-        return record_from_json({**fields, **lists})
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _neighbours(edition: Edition, index: ChromaIndex) -> str:
