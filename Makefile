@@ -25,7 +25,7 @@ check: lint
 	@.venv/bin/python -m pytest $(WORKERS) -q -x -m "not slow and not e2e"
 
 arms-small: setup
-	@.venv/bin/python -m encoders.training.arms --config configs/train/arms-small.toml --out runs/arms-small --again
+	@.venv/bin/python -m experiments.ablation --config configs/train/arms-small.toml --out runs/arms-small --again
 
 setup:
 	@$(PYTHON) bootstrap.py app data

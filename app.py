@@ -1,4 +1,4 @@
-"""The reading room: a film in, a cited draft out. Puts the page together and serves it.
+"""The reading room: an image in, a cited draft out. Puts the page together and serves it.
 
 All state of a reader is in a session; nothing of a study is kept on an object that sessions share.
 The server listens on the loopback address unless it is told otherwise, makes no outside request,
@@ -16,53 +16,55 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from encoders.phantom import Finding, write_phantom_dicom
-from rag.audit import AuditLog
+from demo.phantom import Finding, write_phantom_dicom
 from rag.pipeline import ReportPipeline
+from rag.review.audit import AuditLog
 from rag.settings import Settings
 from reading_room import strings
 from reading_room.api import Drafter
-from reading_room.desk import Desk
+from reading_room.controller import Controller
 from reading_room.events import Events
+from reading_room.file_store import FileStore
 from reading_room.layout import lay_out, offer_to_programs
 from reading_room.server import listening, make_server
-from reading_room.shelf import Shelf
 
 
-def build_app(desk: Desk, settings: Settings, *, shelf: Shelf, drafter: Drafter) -> gr.Blocks:
+def build_app(
+    controller: Controller, settings: Settings, *, file_store: FileStore, drafter: Drafter
+) -> gr.Blocks:
     """The page around one pipeline."""
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
         parts = lay_out(settings.page)
         offer_to_programs(drafter, settings.page)  # first: the name "draft" is for programs
-        Events(desk, parts).connect(settings.page, lambda: example_film(shelf))
+        Events(controller, parts).connect(settings.page, lambda: example_image(file_store))
     return page
 
 
 def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted."""
     page = settings.page
-    shelf = Shelf(
+    file_store = FileStore(
         settings.home / "page" / str(page.port), keep_seconds=page.delete_uploads_after_seconds
     )
-    os.environ["GRADIO_TEMP_DIR"] = str(shelf.folder / "uploads")
+    os.environ["GRADIO_TEMP_DIR"] = str(file_store.folder / "uploads")
     audit = AuditLog(settings.audit_file) if page.audit else None
     try:
-        desk = Desk(pipeline, shelf=shelf, audit=audit)
+        controller = Controller(pipeline, file_store=file_store, audit=audit)
         drafter = Drafter(pipeline, at_once=page.drafts_at_once, audit=audit)
-        blocks = build_app(desk, settings, shelf=shelf, drafter=drafter)
-        server = make_server(blocks, page, shelf=shelf, drafter=drafter)
-        shelf.sweep_now_and_then()
+        blocks = build_app(controller, settings, file_store=file_store, drafter=drafter)
+        server = make_server(blocks, page, file_store=file_store, drafter=drafter)
+        file_store.sweep_now_and_then()
         with listening(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C ends it)")
             threading.Event().wait()
     finally:
-        shelf.close()
+        file_store.close()
 
 
-def example_film(shelf: Shelf) -> Path:
+def example_image(file_store: FileStore) -> Path:
     """The phantom as an upload of this reader's own; drawn once, which takes some seconds."""
-    uploads = shelf.folder / "uploads"
+    uploads = file_store.folder / "uploads"
     uploads.mkdir(exist_ok=True)
     path = Path(mkdtemp(prefix="phantom-", dir=uploads)) / "phantom.dcm"
     path.write_bytes(_phantom())

@@ -6,7 +6,7 @@
 The product reads, encodes, retrieves, asks, checks and writes; the bare client posts the finished
 prompts with as many requests under way. Both do the same block of studies in turn, each first in
 every other block, so that what else the machine does falls on both. The ratio is of the sums, with
-the 95 % interval of a bootstrap over blocks (seed 0); above 1 the batch is faster. Films are the
+the 95 % interval of a bootstrap over blocks (seed 0); above 1 the batch is faster. Images are the
 val studies of Open-I, else phantoms. The index is that of ``--config``.
 """
 
@@ -24,12 +24,12 @@ from typing import Any
 import httpx
 import numpy as np
 
-from encoders.phantom import Finding, write_phantom_dicom
-from rag.assembly import load_encoder, open_pipeline
+from demo.phantom import Finding, write_phantom_dicom
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
-from rag.batch.stages import Stop, threaded_prepare
+from rag.batch.workers import Stop, threaded_prepare
+from rag.factory import load_encoder, open_pipeline
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
 from rag.settings import LlmSettings, load_settings
@@ -60,7 +60,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
-        pipeline.llm = ReplicaPool.of(llm, most_at_once=chosen.at_once)
+        pipeline.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
         source = val_studies(chosen.openi) if chosen.openi else phantoms(Path(folder))
         asked = asked_of(pipeline, source, llm, count=chosen.studies)
         blocks = [asked[at : at + chosen.block] for at in range(0, len(asked), chosen.block)]
@@ -69,7 +69,7 @@ def main() -> None:
             pipeline,
             llm,
             at_once=chosen.at_once,
-            readers=settings.batch.readers,
+            readers=settings.batch.num_workers,
             folder=Path(folder),
         )
 
@@ -80,9 +80,9 @@ def val_studies(openi: Path) -> Iterator[BatchStudy]:
         if study["split"] == "val" and study["frontal"]:
             yield BatchStudy(
                 study_id=study["id"],
-                film=openi / study["frontal"][0],
+                image=openi / study["frontal"][0],
                 name=study["id"],
-                further=tuple(openi / film for film in study["lateral"]),
+                further=tuple(openi / image for image in study["lateral"]),
             )
 
 
@@ -90,7 +90,7 @@ def phantoms(folder: Path) -> Iterator[BatchStudy]:
     for seed in range(10_000):
         path = folder / f"{seed}.dcm"
         write_phantom_dicom(path, seed=seed, finding=list(Finding)[seed % len(Finding)])
-        yield BatchStudy(study_id=str(seed), film=path, name=str(seed))
+        yield BatchStudy(study_id=str(seed), image=path, name=str(seed))
 
 
 def asked_of(
@@ -101,7 +101,7 @@ def asked_of(
     for study in studies:
         work = pipeline.prepare(
             Study(
-                source=study.film,
+                source=study.image,
                 name=study.name,
                 further=study.further,
                 study_ids=frozenset({study.study_id}),

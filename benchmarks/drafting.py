@@ -28,19 +28,19 @@ from rich.progress import track
 
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip import load_encoder
-from encoders.training.data import clean, read_openi
+from encoders.training.dataset import clean, read_openi
 from prompts.render import load_template
+from rag.cli.progress import progress_bars
 from rag.corpus.openi import read_openi as read_reports
-from rag.grounding.sanitise import screen_report
+from rag.finding_labels import annotate_labels
+from rag.grounding.prompt_injection import screen_report
 from rag.index import build_index
-from rag.label_head import load_label_head
-from rag.llm import ChatClient, Completion, Messages
+from rag.llm.client import ChatClient, Completion, Messages
 from rag.pipeline import LanguageModel, ReportPipeline
 from rag.predictions import PredictionLog, read_lines
-from rag.progress import progress_bars
 from rag.retriever import ReportRetriever
+from rag.screening.finding_head import load_finding_head
 from rag.settings import RetrievalSettings, load_settings
-from rag.stated import note_stated
 from rag.store import SearchMode, open_store
 from rag.study import Study
 
@@ -74,23 +74,23 @@ ARMS = {
     "mmr-.8": Arm({"relevance": 0.8}),
     "drop-.1": Arm({"drop": 0.1}),
     "sentences": Arm({"unit": "sentence"}),
-    "films": Arm({"films": 1.0}),
-    "films-.3": Arm({"films": 0.3}),
-    "films-3": Arm({"films": 3.0}),
+    "images": Arm({"images": 1.0}),
+    "images-.3": Arm({"images": 0.3}),
+    "images-3": Arm({"images": 3.0}),
     "indication": Arm({"indication": 1.0}),
     "indication-.3": Arm({"indication": 0.3}),
-    "sentences-films": Arm({"unit": "sentence", "films": 1.0}),
+    "sentences-images": Arm({"unit": "sentence", "images": 1.0}),
     "free-text": Arm(template="write_v1", asks=True, max_tokens=768),
     "free-text-examples": Arm(template="write_v2", asks=True, max_tokens=768),
 }
 
 
-class FilmsOnce:
-    """An encoder that remembers the vector of each film, so that all arms see the same ones."""
+class ImagesOnce:
+    """An encoder that remembers the vector of each image, so that all arms see the same ones."""
 
     def __init__(self, encoder: ImageTextEncoder) -> None:
         self._encoder = encoder
-        self._films: dict[str, NDArray[np.float32]] = {}
+        self._images: dict[str, NDArray[np.float32]] = {}
         self.encoder_id, self.dim = encoder.encoder_id, encoder.dim
         self.preprocess_hash = encoder.preprocess_hash
         self.embed_texts = encoder.embed_texts
@@ -98,9 +98,9 @@ class FilmsOnce:
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """See `encoders.base.ImageTextEncoder`."""
         for image in images:
-            if image.source_sha256 not in self._films:
-                self._films[image.source_sha256] = self._encoder.embed_images([image])[0]
-        return np.stack([self._films[image.source_sha256] for image in images])
+            if image.source_sha256 not in self._images:
+                self._images[image.source_sha256] = self._encoder.embed_images([image])[0]
+        return np.stack([self._images[image.source_sha256] for image in images])
 
 
 class FirstOption:
@@ -129,23 +129,23 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--limit", type=int, default=None, help="only the first N studies")
     chosen = parser.parse_args()
-    encoder = FilmsOnce(load_encoder())
+    encoder = ImagesOnce(load_encoder())
     collection = clean(read_openi(chosen.data))
     kept = frozenset(study.study_id for study in collection.train)
     reports = read_reports()
     others = frozenset(r.study_id for r in reports.records) - kept
     store_dir = chosen.out / "store"
     arms = {name: ARMS[name] for name in chosen.arms.split(",")}
-    films = {study.study_id: study.frontals for study in collection.train}
+    images = {study.study_id: study.frontals for study in collection.train}
     with progress_bars() as progress:
         build_index(
             reports,
             encoder,
             store_dir,
             exclude=others,
-            screens=(screen_report, note_stated),
+            screens=(screen_report, annotate_labels),
             sentences=any(arm.retrieval.get("unit") == "sentence" for arm in arms.values()),
-            films=films if any("films" in arm.retrieval for arm in arms.values()) else {},
+            images=images if any("images" in arm.retrieval for arm in arms.values()) else {},
             progress=progress,
         )
     indications = {record.study_id: record.indication for record in reports.records}
@@ -158,17 +158,17 @@ def main() -> None:
                 ),
                 template=load_template(arm.template),
                 llm=_model(arm),
-                label_head=load_label_head(encoder.encoder_id) if arm.labels else None,
+                finding_head=load_finding_head(encoder.encoder_id) if arm.labels else None,
             )
             asked = [
                 Study(
-                    source=film.frontals[0],
-                    name=film.frontals[0].name,
-                    study_id=film.study_id,
-                    study_ids=frozenset([film.study_id]),
-                    indication=indications[film.study_id] if "indication" in arm.retrieval else "",
+                    source=image.frontals[0],
+                    name=image.frontals[0].name,
+                    study_id=image.study_id,
+                    study_ids=frozenset([image.study_id]),
+                    indication=indications[image.study_id] if "indication" in arm.retrieval else "",
                 )
-                for film in collection.val[: chosen.limit]
+                for image in collection.val[: chosen.limit]
             ]
             draft_all(pipeline, asked, chosen.out / f"{name}.jsonl", name)
 

@@ -1,11 +1,11 @@
-"""How fast films are encoded: what ships, other ways to run the image side, a whole folder.
+"""How fast images are encoded: what ships, other ways to run the image side, a whole folder.
 
-    python benchmarks/encode.py [--films 40] [--rounds 15] [--threads 2] [--folder FILMS]
-    python benchmarks/encode.py --openi DATA/openi      # what ships against eager, film by film
+    python benchmarks/encode.py [--images 40] [--rounds 15] [--threads 2] [--folder IMAGES]
+    python benchmarks/encode.py --openi DATA/openi      # what ships against eager, image by image
 
 Every way is timed once in each round, in turn, so that whatever else the machine does falls on all
 of them. A ratio is the median over rounds of the ratio within a round, with the 95 % interval of a
-bootstrap over rounds (seed 0). Films are phantoms of 1024 x 1024 unless ``--folder`` names others.
+bootstrap over rounds (seed 0). Images are phantoms of 1024 x 1024 unless ``--folder`` names others.
 OpenVINO is timed where it is installed.
 """
 
@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from demo.phantom import write_phantom_dicom
 from encoders.eclip import EclipEncoder, load_encoder
-from encoders.eclip.runtime import ImageSide, in_torch
+from encoders.eclip.backend import ImageSide, in_torch
 from encoders.eclip.weights import GRAPH, SHIPPED
 from encoders.embed_files import embed_files
-from encoders.image_io import read_image
-from encoders.phantom import write_phantom_dicom
+from encoders.images.image_io import read_image
 from encoders.precision import computes_bfloat16
 
 EAGER, SHIPS = "eager float32", "what ships"
@@ -36,7 +36,7 @@ Seconds = dict[str, list[float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--films", type=int, default=40)
+    parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None)
@@ -47,43 +47,45 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if chosen.folder:
-            paths = sorted(p for p in chosen.folder.rglob("*") if p.is_file())[: chosen.films]
+            paths = sorted(p for p in chosen.folder.rglob("*") if p.is_file())[: chosen.images]
         else:
-            paths = [Path(folder) / f"{seed}.dcm" for seed in range(chosen.films)]
+            paths = [Path(folder) / f"{seed}.dcm" for seed in range(chosen.images)]
             for seed, path in enumerate(paths):
                 write_phantom_dicom(path, seed=seed, size=1024)
         print_speed(paths, rounds=chosen.rounds, threads=chosen.threads)
 
 
 def print_speed(paths: Sequence[Path], *, rounds: int, threads: int) -> None:
-    """One film at a time on one thread, then a folder on some."""
+    """One image at a time on one thread, then a folder on some."""
     encoder = load_encoder()
     transform = encoder._transform
-    films = [transform(read_image(path)).unsqueeze(0) for path in paths]
+    images = [transform(read_image(path)).unsqueeze(0) for path in paths]
     forwards = {EAGER: in_torch(encoder._model), SHIPS: encoder._image_side, **other_ways(encoder)}
-    print(f"n = {len(paths)} films, {rounds} rounds, one thread\n")
+    print(f"n = {len(paths)} images, {rounds} rounds, one thread\n")
     torch.set_num_threads(1)
-    taken = timed({name: each(run, films) for name, run in forwards.items()}, rounds)
-    exact = [forwards[EAGER](film)[0] for film in films]
-    print("| way | ms a film | times as fast as eager (95 % interval) | largest cosine distance |")
+    taken = timed({name: each(run, images) for name, run in forwards.items()}, rounds)
+    exact = [forwards[EAGER](image)[0] for image in images]
+    print(
+        "| way | ms an image | times as fast as eager (95 % interval) | largest cosine distance |"
+    )
     print("|---|---|---|---|")
     for name, run in forwards.items():
-        pairs = zip(films, exact, strict=True)
-        distance = max(1 - float((run(film)[0] * vector).sum()) for film, vector in pairs)
-        print(f"| {name} | {per_film(taken, name, paths)} | {ratio(taken, EAGER, name)} ", end="")
+        pairs = zip(images, exact, strict=True)
+        distance = max(1 - float((run(image)[0] * vector).sum()) for image, vector in pairs)
+        print(f"| {name} | {per_image(taken, name, paths)} | {ratio(taken, EAGER, name)} ", end="")
         print(f"| {max(distance, 0):.1e} |")
-    print_folder(encoder, paths, films, rounds=rounds, threads=threads)
+    print_folder(encoder, paths, images, rounds=rounds, threads=threads)
 
 
 def print_folder(
     encoder: EclipEncoder,
     paths: Sequence[Path],
-    films: Sequence[torch.Tensor],
+    tensors: Sequence[torch.Tensor],
     *,
     rounds: int,
     threads: int,
 ) -> None:
-    """What `cxr-rag embed` does against the forward alone, which was handed prepared films."""
+    """What `cxr-rag embed` does against the forward alone, which was handed prepared images."""
     forward, pool = encoder._image_side, ThreadPoolExecutor(threads)
     alone, together = "forward, 1 thread", f"forward, {threads} threads"
     read, prepare, folder = "read", "prepare", f"folder, {threads} threads"
@@ -93,16 +95,16 @@ def print_folder(
         runs: dict[str, Callable[[], Any]] = {
             read: each(read_image, paths),
             prepare: each(encoder._transform, images),
-            alone: each(forward, films),
-            together: lambda: list(pool.map(forward, films)),
+            alone: each(forward, tensors),
+            together: lambda: list(pool.map(forward, tensors)),
             folder: lambda: embed_files(
                 named, encoder=encoder, out=Path(out) / "v", threads=threads
             ),
         }
         taken = timed(runs, rounds)
-    print("\n| step | ms a film |\n|---|---|")
+    print("\n| step | ms an image |\n|---|---|")
     for name in runs:
-        print(f"| {name} | {per_film(taken, name, paths)} |")
+        print(f"| {name} | {per_image(taken, name, paths)} |")
     all_steps, forward_alone = (
         sum(statistics.median(taken[name]) for name in names)
         for names in ((read, prepare, alone), (alone,))
@@ -116,16 +118,16 @@ def print_folder(
 
 
 def print_agreement(openi: Path, *, threads: int) -> None:
-    """Vectors of the val films both ways, and which train reports are their nearest five."""
+    """Vectors of the val images both ways, and which train reports are their nearest five."""
     studies = [json.loads(line) for line in (openi / "studies.jsonl").read_text().splitlines()]
-    films = [(s["id"], film) for s in studies if s["split"] == "val" for film in frontal(s)]
+    images = [(s["id"], image) for s in studies if s["split"] == "val" for image in frontal(s)]
     texts = [report(study) for study in studies if study["split"] == "train" and report(study)]
     rows = {}
     for backend in ("torch", "auto"):
         encoder = load_encoder(backend=backend)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "v.npy"
-            named = [(name, openi / film) for name, film in films]
+            named = [(name, openi / image) for name, image in images]
             done = embed_files(named, encoder=encoder, out=out, threads=threads)
             rows[backend] = np.load(out).astype(np.float64)
     reports = encoder.embed_texts(texts).astype(np.float64)
@@ -134,11 +136,11 @@ def print_agreement(openi: Path, *, threads: int) -> None:
         ships, axis=1
     )
     five = [
-        np.argsort(-(films @ reports.T), axis=1, kind="stable")[:, :5] for films in (eager, ships)
+        np.argsort(-(images @ reports.T), axis=1, kind="stable")[:, :5] for images in (eager, ships)
     ]
-    print(f"{done.count} val films, {done.failed} unreadable, {len(texts)} train reports")
+    print(f"{done.count} val images, {done.failed} unreadable, {len(texts)} train reports")
     print(f"cosine distance: largest {distances.max():.1e}, median {np.median(distances):.1e}")
-    print(f"films whose nearest five differ: {(five[0] != five[1]).any(1).sum()}", end=" ")
+    print(f"images whose nearest five differ: {(five[0] != five[1]).any(1).sum()}", end=" ")
     different = [set(a) != set(b) for a, b in zip(*five, strict=True)]
     print(f"(in members, not in order alone: {sum(different)})")
 
@@ -170,7 +172,7 @@ def timed(runs: dict[str, Callable[[], Any]], rounds: int) -> Seconds:
     return taken
 
 
-def per_film(taken: Seconds, name: str, paths: Sequence[Path]) -> str:
+def per_image(taken: Seconds, name: str, paths: Sequence[Path]) -> str:
     return f"{1000 * statistics.median(taken[name]) / len(paths):.2f}"
 
 

@@ -28,9 +28,9 @@ from sacrebleu.metrics import BLEU
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from eval.cli import app
+from eval.io.studies import Pair
 from eval.metrics.base import Setup
 from eval.metrics.registry import family
-from eval.studies import Pair
 from eval.text import COCO_PTB
 
 SENTENCES = [

@@ -1,8 +1,8 @@
-"""How well the evidence of predictions agrees with the films' own reports.
+"""How well the evidence of predictions agrees with the images' own reports.
 
     python benchmarks/evidence.py out/drafting/first.jsonl [more.jsonl ...] [--data FOLDER]
 
-The measures of the encoder's model card (`encoders.training.validate`: MeSH headings, Open-I
+The measures of the encoder's model card (`experiments.validate_encoder`: MeSH headings, Open-I
 validation split), but of the reports that ended up as evidence, after labels have had their say.
 All files are measured on the studies that all of them have evidence for. Brackets are 95 %
 percentile intervals over studies (2 000 resamples, seed 0); the second table holds the differences
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.training.agreement import Measure, Votes, bootstrap, overlap, table, vote
-from encoders.training.data import clean, frequent, read_openi
-from encoders.training.validate import LEAST_LABEL_COUNT, NORMAL, label_table
+from encoders.training.dataset import clean, frequent, read_openi
+from encoders.training.retrieval_metrics import Measure, Votes, bootstrap, overlap, table, vote
+from experiments.validate_encoder import LEAST_LABEL_COUNT, NORMAL, label_table
 from rag.predictions import read_lines
 
 RESAMPLES = 2_000
@@ -70,7 +70,7 @@ def evidence_of(path: Path, *, k: int) -> dict[str, list[str]]:
 def measures_of(
     hits: NDArray[np.intp], *, said: Labels, truth: Labels, names: Sequence[str]
 ) -> dict[str, Measure]:
-    """What retrieved reports (rows of ``said``) say against what the films' own say."""
+    """What retrieved reports (rows of ``said``) say against what the images' own say."""
     abnormal = [number for number, name in enumerate(names) if name != NORMAL]
     votes = Votes(vote(hits, said)[:, abnormal], truth[:, abnormal])
     overlaps = overlap(hits, said, truth)

@@ -24,9 +24,9 @@ from sacrebleu.metrics import BLEU
 # A script's own folder comes first on the path, and there eval.py would hide the package eval.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from eval.io.studies import Pair
 from eval.metrics.base import Setup
 from eval.metrics.registry import family
-from eval.studies import Pair
 from eval.text import COCO_PTB
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"

@@ -16,12 +16,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from encoders.phantom import write_phantom_dicom
-from rag.assembly import load_encoder, open_pipeline
+from demo.phantom import write_phantom_dicom
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import PREDICTIONS, BatchOutput
 from rag.batch.runner import Summary, run_batch
-from rag.batch.stages import Stop, threaded_prepare
+from rag.batch.workers import Stop, threaded_prepare
+from rag.factory import load_encoder, open_pipeline
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
 from rag.settings import load_settings
@@ -84,20 +84,22 @@ def main() -> None:
         tempfile.TemporaryDirectory() as name,
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
-        pipeline.llm = ReplicaPool.of(llm, most_at_once=chosen.at_once)
+        pipeline.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
         folder = Path(name)
-        films = [folder / f"{seed}.dcm" for seed in range(DISTINCT)]
-        for seed, film in enumerate(films):
-            write_phantom_dicom(film, seed=seed)
+        images = [folder / f"{seed}.dcm" for seed in range(DISTINCT)]
+        for seed, image in enumerate(images):
+            write_phantom_dicom(image, seed=seed)
         for step in (0, *STEPS):  # the first is to warm
             count = max(step * chosen.studies, chosen.at_once)
             studies = [
-                BatchStudy(study_id=f"{number:07d}", film=films[number % DISTINCT], name="phantom")
+                BatchStudy(
+                    study_id=f"{number:07d}", image=images[number % DISTINCT], name="phantom"
+                )
                 for number in range(count)
             ]
             out = folder / f"out-{step}"
             started, worked = time.perf_counter(), time.process_time()
-            summary = run(studies, pipeline, out, chosen.at_once, settings.batch.readers)
+            summary = run(studies, pipeline, out, chosen.at_once, settings.batch.num_workers)
             seconds = time.perf_counter() - started
             worked = time.process_time() - worked
             if step:

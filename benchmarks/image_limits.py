@@ -1,4 +1,4 @@
-"""When the film's labels may contradict a sentence: the limits of `check_draft` on val.
+"""When the image's labels may contradict a sentence: the limits of `check_draft` on val.
 
     python benchmarks/image_limits.py out/drafting/first.jsonl [--data FOLDER]
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from encoders.training.data import clean, read_openi
-from rag.language.assertion import Polarity
-from rag.language.labeller import label_text
+from encoders.training.dataset import clean, read_openi
 from rag.predictions import read_lines
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.labeller import label_text
 
 DENY = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 AFFIRM = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data)
     chosen = parser.parse_args()
     said = list(pairs(chosen.predictions, chosen.data))
-    print(f"{len(said)} labels of films\n")
+    print(f"{len(said)} labels of images\n")
     print("| limit | labels beyond it | the report says otherwise |\n|---|---:|---|")
     for limit in DENY:
         below = [polarity for p, polarity in said if p < limit]

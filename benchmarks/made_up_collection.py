@@ -1,8 +1,8 @@
-"""A made-up collection of any size for `retrieval.py`: reports, their vectors, films that ask.
+"""A made-up collection of any size for `retrieval.py`: reports, their vectors, images that ask.
 
 Drawn after what the shipped encoder makes of Open-I (256 dimensions, 2 450 distinct training texts,
-294 validation films), measured once: text vectors have a falling spectrum (29 % of the variance in
-the first direction, 70 % in ten), a nearest neighbour at a cosine of 0.79; film vectors share a
+294 validation images), measured once: text vectors have a falling spectrum (29 % of the variance in
+the first direction, 70 % in ten), a nearest neighbour at a cosine of 0.79; image vectors share a
 direction that texts do not have (their mean has norm 0.45, texts' 0.06) and meet the nearest text
 at 0.42; one text in eleven stands word for word in another report. Patients have four studies here,
 of like content. No sentence is of a real report.
@@ -34,23 +34,23 @@ _SENTENCES = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """Vectors of a collection and of films.
+    """Vectors of a collection and of images.
 
     Attributes:
         vectors: float32 [n, dim], rows of norm 1; equal texts have equal rows.
         text_of: int64 [n], the report whose text each report has.
-        films: float32 [queries, dim], rows of norm 1.
-        patient_of: int64 [queries], the patient of each film.
+        images: float32 [queries, dim], rows of norm 1.
+        patient_of: int64 [queries], the patient of each image.
     """
 
     vectors: NDArray[np.float32]
     text_of: NDArray[np.int64]
-    films: NDArray[np.float32]
+    images: NDArray[np.float32]
     patient_of: NDArray[np.int64]
 
 
 def draw(n: int, *, dim: int, queries: int, seed: int = 0) -> Drawn:
-    """Draw a collection of ``n`` reports and films of ``queries`` of its patients."""
+    """Draw a collection of ``n`` reports and images of ``queries`` of its patients."""
     rng = np.random.default_rng(seed)
     spread = (np.arange(1, dim + 1) ** (-_SPECTRUM / 2)).astype(np.float32)
     count = 2 * int(n**0.5)
@@ -77,8 +77,8 @@ def draw(n: int, *, dim: int, queries: int, seed: int = 0) -> Drawn:
     direction = _units(rng.standard_normal((1, dim), np.float32))
     noise = _units(rng.standard_normal((queries, dim), np.float32))
     rest = (1 - _GAP**2 - _OWN**2) ** 0.5
-    films = _units(_GAP * direction + _OWN * reports_of(patient_of) + rest * noise)
-    return Drawn(vectors, text_of, films, patient_of)
+    images = _units(_GAP * direction + _OWN * reports_of(patient_of) + rest * noise)
+    return Drawn(vectors, text_of, images, patient_of)
 
 
 class Reports(Sequence[ReportRecord]):

@@ -24,7 +24,7 @@ from rag.store.opening import own_store
 from rag.store.side import Kind, SideVectors
 
 FAISS = "faiss.index"
-KEPT = 32  # films kept in the store, which its self-test asks with: the last ones drawn
+KEPT = 32  # images kept in the store, which its self-test asks with: the last ones drawn
 Opened = tuple[Callable[[NDArray[np.float32]], Any], ReportStore | None]
 
 
@@ -60,7 +60,7 @@ def _build_store(folder: Path, drawn: Drawn) -> None:
     encoder, store = MadeUpEncoder(drawn.vectors.shape[1]), folder / "store"
     store.mkdir(exist_ok=True)
     reports = Reports(drawn.text_of)
-    films = {f"film {number:02d}": (reports[number].report_id,) for number in range(KEPT)}
+    images = {f"image {number:02d}": (reports[number].report_id,) for number in range(KEPT)}
     with own_store(store):
         write_edition(
             store,
@@ -70,7 +70,7 @@ def _build_store(folder: Path, drawn: Drawn) -> None:
                 (),
                 store_id="made-up",
                 encoder=encoder,
-                sides={Kind.FILMS: SideVectors(films, drawn.films[-KEPT:])},
+                sides={Kind.IMAGES: SideVectors(images, drawn.images[-KEPT:])},
             ),
             lambda record: drawn.vectors[row_of(record.report_id)],
             base=None,
@@ -97,7 +97,7 @@ def read_faiss(folder: Path) -> Any:
     return faiss.read_index(str(folder / FAISS))
 
 
-def print_costs(folder: Path, built: dict[str, list[float]], films: NDArray[np.float32]) -> None:
+def print_costs(folder: Path, built: dict[str, list[float]], images: NDArray[np.float32]) -> None:
     """Print what building, opening and holding each index costs."""
     edition = current_edition(folder / "store")
     disk = {
@@ -112,7 +112,7 @@ def print_costs(folder: Path, built: dict[str, list[float]], films: NDArray[np.f
     )
     for name, size in disk.items():
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
-            found = fresh.apply(_weigh, (name, folder, films))
+            found = fresh.apply(_weigh, (name, folder, images))
         made = " | ".join(f"{taken:.0f}" for taken in built[name]) if name in built else "- | -"
         print(
             f"| {name} | {made} | {size / 1e6:.0f} | {found['own']:.0f} "
@@ -123,7 +123,7 @@ def print_costs(folder: Path, built: dict[str, list[float]], films: NDArray[np.f
     print(f"\n{test}")
 
 
-def _weigh(kind: str, folder: Path, films: NDArray[np.float32]) -> dict[str, Any]:
+def _weigh(kind: str, folder: Path, images: NDArray[np.float32]) -> dict[str, Any]:
     """Open one index and ask it a few times; seconds and megabytes that took."""
     import chromadb  # noqa: F401, PLC0415 - its own size is not the index's
 
@@ -131,8 +131,8 @@ def _weigh(kind: str, folder: Path, films: NDArray[np.float32]) -> dict[str, Any
     with contextlib.ExitStack() as opened:
         ask, store = _OPENERS[kind](folder, opened)
         result: dict[str, Any] = {"open": time.perf_counter() - started}
-        for film in films:
-            ask(film[np.newaxis])
+        for image in images:
+            ask(image[np.newaxis])
         result |= {name: size - before[name] for name, size in _memory().items()}
         if store is not None and store.mode != SearchMode.EXACT:
             started = time.perf_counter()
@@ -143,17 +143,17 @@ def _weigh(kind: str, folder: Path, films: NDArray[np.float32]) -> dict[str, Any
 
 def _open_ours(folder: Path, opened: contextlib.ExitStack, search: SearchMode) -> Opened:
     store = opened.enter_context(open_store(folder / "store", search=search, self_test=False))
-    return lambda film: store.retrieve(film, 10, distinct=True), store
+    return lambda image: store.retrieve(image, 10, distinct=True), store
 
 
 def _open_chroma(folder: Path, opened: contextlib.ExitStack) -> Opened:
     index = opened.enter_context(ChromaIndex.open(current_edition(folder / "store")))
-    return lambda film: index.nearest(film, 10), None
+    return lambda image: index.nearest(image, 10), None
 
 
 def _open_faiss(folder: Path, _: contextlib.ExitStack) -> Opened:
     index = read_faiss(folder)
-    return lambda film: index.search(film, 10), None
+    return lambda image: index.search(image, 10), None
 
 
 _OPENERS: dict[str, Callable[[Path, contextlib.ExitStack], Opened]] = {

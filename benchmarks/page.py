@@ -1,7 +1,7 @@
-"""How long a reader waits: first interactive, film on screen, evidence, draft; in Chromium.
+"""How long a reader waits: first interactive, image on screen, evidence, draft; in Chromium.
 
 Against a running page (`cxr-rag demo`), a new browser context a run, so that nothing is cached. The
-film is a phantom of 3000 x 4000 pixels with noise, 12 bits, as lossless JPEG 2000 in DICOM.
+image is a phantom of 3000 x 4000 pixels with noise, 12 bits, as lossless JPEG 2000 in DICOM.
 
     nice -n 10 python benchmarks/page.py --url http://127.0.0.1:7860/ --runs 30
 """
@@ -23,8 +23,8 @@ from pydicom.uid import JPEG2000Lossless
 # A script's own folder comes first on the path, and there eval.py would hide the package eval.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from encoders.dicom_write import write_dx  # noqa: E402
-from encoders.phantom import draw_phantom  # noqa: E402
+from demo.phantom import draw_phantom  # noqa: E402
+from encoders.dicom.write import write_dx  # noqa: E402
 
 ROWS, COLUMNS = 4000, 3000
 NOISE = 12  # of 4095: what a detector adds, so that the file is as large as a real one
@@ -35,35 +35,35 @@ INTERACTIVE = (
     " && document.querySelector('.viewer[data-state=empty] [data-do=tool-window][aria-pressed]')"
     " && document.querySelector('#upload input[type=file]')"
 )
-# the corner text is written after the first paint of the film's own pixels
+# the corner text is written after the first paint of the image's own pixels
 PAINTED = "() => /%/.test(document.querySelector('.pane .say-zoom')?.textContent ?? '')"
-# older pages have no first look: there every painted film is whole
+# older pages have no first look: there every painted image is whole
 WHOLE = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 'true'"
 
 
 def main() -> None:
     args = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "film.dcm"
-        write_large_film(film)
-        megabytes = film.stat().st_size / 2**20
+        image = Path(folder) / "image.dcm"
+        write_large_image(image)
+        megabytes = image.stat().st_size / 2**20
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=FLAGS
             )
-            one_run(browser, args.url, film)  # warms the server, not the browser
-            runs = [one_run(browser, args.url, film) for _ in range(args.runs)]
+            one_run(browser, args.url, image)  # warms the server, not the browser
+            runs = [one_run(browser, args.url, image) for _ in range(args.runs)]
             browser.close()
     result = {name: summary([run[name] for run in runs]) for name in runs[0]}
     if args.json:
-        print(json.dumps({"runs": args.runs, "film_mib": round(megabytes, 1), **result}))
+        print(json.dumps({"runs": args.runs, "image_mib": round(megabytes, 1), **result}))
         return
-    print(f"{args.runs} runs; film {COLUMNS} x {ROWS}, {megabytes:.1f} MiB; seconds p50, p95")
+    print(f"{args.runs} runs; image {COLUMNS} x {ROWS}, {megabytes:.1f} MiB; seconds p50, p95")
     for name, (p50, p95) in result.items():
         print(f"{name:<42}{p50:>8.2f}{p95:>8.2f}")
 
 
-def one_run(browser: Browser, url: str, film: Path) -> dict[str, float]:
+def one_run(browser: Browser, url: str, image: Path) -> dict[str, float]:
     """Seconds of each wait; those of the draft from the click on the button."""
     context = browser.new_context(viewport={"width": 1920, "height": 1080})
     page = context.new_page()
@@ -75,7 +75,7 @@ def one_run(browser: Browser, url: str, film: Path) -> dict[str, float]:
         lambda answer: "/gradio_api/upload?" in answer.url, timeout=WAIT
     ) as uploaded:
         start = time.perf_counter()
-        page.set_input_files("#upload input[type=file]", film)
+        page.set_input_files("#upload input[type=file]", image)
     uploaded.value.finished()
     sent = time.perf_counter()
     page.wait_for_function(PAINTED, timeout=WAIT)
@@ -91,8 +91,8 @@ def one_run(browser: Browser, url: str, film: Path) -> dict[str, float]:
     context.close()
     return {
         "first interactive": interactive,
-        "film on screen, from choosing the file": shown - start,
-        "film on screen, from the end of the upload": shown - sent,
+        "image on screen, from choosing the file": shown - start,
+        "image on screen, from the end of the upload": shown - sent,
         "all its pixels, from the end of the upload": whole - sent,
         "evidence, from the click": evidence,
         "draft, from the click": draft,
@@ -105,7 +105,7 @@ def summary(seconds: list[float]) -> tuple[float, float]:
     return round(float(p50), 3), round(float(p95), 3)
 
 
-def write_large_film(path: Path) -> None:
+def write_large_image(path: Path) -> None:
     """The phantom at 12 megapixels, lossless JPEG 2000."""
     drawn = Image.fromarray(draw_phantom(seed=1).astype(np.float32))
     pixels = np.asarray(drawn.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC)) * 4095
@@ -119,9 +119,9 @@ def write_large_film(path: Path) -> None:
         patient_id="PHANTOM-LARGE",
         description="Drawn phantom, no patient",
     )
-    film = dcmread(path)
-    film.compress(JPEG2000Lossless)
-    film.save_as(path)
+    image = dcmread(path)
+    image.compress(JPEG2000Lossless)
+    image.save_as(path)
 
 
 def _arguments() -> argparse.Namespace:

@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline.py --out out/pipeline [--studies 40] [--data FOLDER] [--llm URL]
 
-Runs the real pipeline (shipped encoder, a store of the Open-I training reports, the film's own
-study and patient left out) over validation films, with a clock around each step; the draft takes
+Runs the real pipeline (shipped encoder, a store of the Open-I training reports, the image's own
+study and patient left out) over validation images, with a clock around each step; the draft takes
 the first option of every slot. Milliseconds a study, brackets are 95 % intervals, bootstrap over
 studies (2 000 resamples, seed 0); ``cpu ms`` is the median processor time of the process, which
 other work on the machine changes least. The store is kept in ``--out`` for later runs.
@@ -34,34 +34,34 @@ from drafting import FirstOption
 # A script's own folder comes first on the path, and there eval.py would hide the package eval.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import rag.look as look  # noqa: E402, PLR0402
+import rag.image_analysis as look  # noqa: E402
 import rag.pipeline as line  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
-from encoders.training.data import Study as Film  # noqa: E402
-from encoders.training.data import clean, read_openi  # noqa: E402
+from encoders.training.dataset import Study as Image  # noqa: E402
+from encoders.training.dataset import clean, read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
-from rag.grounding.sanitise import screen_report  # noqa: E402
+from rag.finding_labels import annotate_labels  # noqa: E402
+from rag.grounding.prompt_injection import screen_report  # noqa: E402
 from rag.index import build_index  # noqa: E402
-from rag.label_head import LabelHead, load_label_head  # noqa: E402
 from rag.prediction import Prediction  # noqa: E402
-from rag.refusal_pixels import PixelJudge, load_pixel_judge  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
+from rag.screening.finding_head import FindingHead, load_finding_head  # noqa: E402
+from rag.screening.out_of_distribution import OodDetector, load_ood_detector  # noqa: E402
 from rag.settings import RetrievalSettings  # noqa: E402
-from rag.stated import note_stated  # noqa: E402
 from rag.store import SearchMode, open_store  # noqa: E402
 from rag.study import Study  # noqa: E402
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
     ("header", look, "read_facts"),
-    ("read the film", look, "read_image"),
+    ("read the image", look, "read_image"),
     ("encode", EclipEncoder, "embed_with_features"),
-    ("strange pixels?", PixelJudge, "judge"),
-    ("labels", LabelHead, "expect"),
+    ("strange pixels?", OodDetector, "judge"),
+    ("labels", FindingHead, "expect"),
     ("retrieve", ReportRetriever, "retrieve"),
-    ("candidates", line, "question_for"),
+    ("candidates", line, "build_request"),
     ("prompt", line, "render"),
-    ("read the answer", line, "read_answer"),
+    ("read the answer", line, "parse_response"),
     ("check", line, "check_draft"),
 )
 ENCODE, ALL, CPU = "encode", "all", " cpu"
@@ -85,19 +85,21 @@ def main() -> None:
     kept = frozenset(study.study_id for study in collection.train)
     others = frozenset(record.study_id for record in reports.records) - kept
     store_dir = chosen.out / "store"
-    build_index(reports, encoder, store_dir, exclude=others, screens=(screen_report, note_stated))
+    build_index(
+        reports, encoder, store_dir, exclude=others, screens=(screen_report, annotate_labels)
+    )
     with open_store(store_dir, encoder=encoder, search=SearchMode.HNSW) as store:
         pipeline = line.ReportPipeline(
             encoder=encoder,
             retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),
             template=load_template("select_v1"),
             llm=FirstOption(),
-            label_head=load_label_head(encoder.encoder_id),
-            judge=load_pixel_judge(encoder),
+            finding_head=load_finding_head(encoder.encoder_id),
+            judge=load_ood_detector(encoder),
         )
-        films = collection.val[: chosen.studies + 2]
-        run(pipeline, films[-2:])  # what is loaded at the first call is not a study's time
-        taken, predictions = run(pipeline, films[:-2])
+        images = collection.val[: chosen.studies + 2]
+        run(pipeline, images[-2:])  # what is loaded at the first call is not a study's time
+        taken, predictions = run(pipeline, images[:-2])
         print(f"{len(store)} reports, {store.mode}, {chosen.threads} thread(s)\n")
     print_steps(taken)
     if chosen.llm:
@@ -105,18 +107,18 @@ def main() -> None:
 
 
 def run(
-    pipeline: line.ReportPipeline, films: Sequence[Film]
+    pipeline: line.ReportPipeline, images: Sequence[Image]
 ) -> tuple[list[Milliseconds], list[Prediction]]:
-    """Draft each film; milliseconds by step, and the predictions."""
+    """Draft each image; milliseconds by step, and the predictions."""
     taken: list[Milliseconds] = []
     predictions = []
-    for film in films:
-        source = film.frontals[0]
+    for image in images:
+        source = image.frontals[0]
         study = Study(
             source=source,
             name=source.name,
-            study_id=film.study_id,
-            study_ids=frozenset([film.study_id]),
+            study_id=image.study_id,
+            study_ids=frozenset([image.study_id]),
         )
         spent: Milliseconds = defaultdict(float)
         with clocks(spent), clock(spent, ALL):

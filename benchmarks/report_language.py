@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from rag.grounding import Verdict, check_draft
-from rag.grounding.sanitise import neutralise, screen_report
-from rag.language.assertion import mentions
-from rag.language.labeller import LABELS, label_text, labels_of, read_sections
-from rag.language.sentences import sentence_spans
-from rag.language.statements import has_placeholder, mentions_prior, read_sentence
+from rag.grounding.prompt_injection import neutralise, screen_report
+from rag.report_nlp.assertion import mentions
+from rag.report_nlp.labeller import LABELS, label_text, labels_of, read_sections
+from rag.report_nlp.sentences import sentence_spans
+from rag.report_nlp.statements import has_placeholder, mentions_prior, read_sentence
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"

@@ -27,7 +27,7 @@ from made_up_collection import Drawn, draw, patient_id, row_of
 from made_up_index import KEPT, build, print_costs, read_faiss, texts_of
 from numpy.typing import NDArray
 
-from rag.retriever import FilmQuery, ReportRetriever
+from rag.retriever import ImageQuery, ReportRetriever
 from rag.settings import RetrievalSettings
 from rag.store import ReportStore, SearchMode, open_store
 from rag.store.exact import cosines
@@ -48,7 +48,7 @@ class System:
         ask: the number of a query -> rows, nearest first.
         k: how many rows it gives.
         against: the system its time is compared with.
-        excludes: whether reports of the film's patient stay out.
+        excludes: whether reports of the image's patient stay out.
         distinct: whether equal texts count once.
         most: how many queries it is asked.
     """
@@ -73,7 +73,7 @@ class Truth:
         hits = asked = 0
         for query in queries:
             found = np.array(system.ask(query), np.intp)
-            near = cosines(self._drawn.vectors, found, self._drawn.films[query])
+            near = cosines(self._drawn.vectors, found, self._drawn.images[query])
             hits += min(system.k, int((near >= self._floor(system, query) - SAME).sum()))
             asked += system.k
         return hits / asked
@@ -84,7 +84,7 @@ class Truth:
         if key not in self._floors:
             patients = [patient_id(self._drawn.patient_of[query])] if system.excludes else []
             (true,) = self._exact.retrieve(
-                self._drawn.films[query : query + 1],
+                self._drawn.images[query : query + 1],
                 system.k,
                 exclude_patients=frozenset(patients),
                 distinct=system.distinct,
@@ -114,7 +114,7 @@ def main() -> None:
             if not chosen.without_faiss:
                 systems |= faiss_system(folder, drawn, systems["retriever, hnsw"], truth)
             compare(systems, truth, queries=chosen.queries)
-        print_costs(folder, built, drawn.films[:8])
+        print_costs(folder, built, drawn.images[:8])
 
 
 def systems_of(
@@ -157,11 +157,11 @@ def systems_of(
 def faiss_system(folder: Path, drawn: Drawn, ours: System, truth: Truth) -> dict[str, System]:
     """FAISS's graph, its beam as wide as our recall needs."""
     index, texts = read_faiss(folder), texts_of(drawn)
-    tuned_on = range(min(100, len(drawn.films)))
+    tuned_on = range(min(100, len(drawn.images)))
     wanted = truth.recall(ours, tuned_on)
 
     def ask(query: int) -> Answer:
-        near = index.search(drawn.films[query : query + 1], ours.k)[1][0]
+        near = index.search(drawn.images[query : query + 1], ours.k)[1][0]
         found: Answer = texts[near].tolist()
         return found
 
@@ -180,7 +180,7 @@ def product(store: ReportStore, drawn: Drawn, *, k: int, excludes: bool) -> Call
 
     def ask(query: int) -> Answer:
         patients = [patient_id(drawn.patient_of[query])] if excludes else []
-        found = retriever.retrieve(FilmQuery(drawn.films[query], patients=frozenset(patients)))
+        found = retriever.retrieve(ImageQuery(drawn.images[query], patients=frozenset(patients)))
         return [row_of(hit.record.report_id) for hit in found.hits]
 
     return ask
@@ -190,7 +190,7 @@ def plain_numpy(drawn: Drawn, k: int) -> Callable[[int], Answer]:
     """What one would write."""
 
     def ask(query: int) -> Answer:
-        similarities = drawn.vectors @ drawn.films[query]
+        similarities = drawn.vectors @ drawn.images[query]
         near = np.argpartition(similarities, -k)[-k:]
         found: Answer = near[np.argsort(-similarities[near])].tolist()
         return found
@@ -203,7 +203,7 @@ def bare_chroma(store: ReportStore, drawn: Drawn, k: int, **more: Any) -> Callab
     collection: Any = store._index._collection  # type: ignore[union-attr] # no other way to it
 
     def ask(query: int) -> Answer:
-        found = collection.query(query_embeddings=drawn.films[query][None], n_results=k, **more)
+        found = collection.query(query_embeddings=drawn.images[query][None], n_results=k, **more)
         return [row_of(name) for name in found["ids"][0]]
 
     return ask

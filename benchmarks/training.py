@@ -2,11 +2,12 @@
 
 ``OMP_NUM_THREADS=1 python benchmarks/training.py [--steps 6] [--towers small lite0 swin]``
 
-Made-up films and reports through the product's own feed and objective, forward, backward and AdamW.
+Made-up images and reports through the product's own feed and objective, forward, backward and
+AdamW.
 The kinds of step (plain, priming, expert) take turns in one run, so that a busy machine slows all
 of them; the cost of the paper's curriculum is their mean weighted by how often each comes. They are
 CPU seconds of the process, which other work on the machine hardly changes; what a step waits for
-its films is by the clock.
+its images is by the clock.
 """
 
 import argparse
@@ -28,12 +29,12 @@ from encoders.preprocess import EvalTransform
 from encoders.training.batches import TrainingSet
 from encoders.training.config import TrainSettings
 from encoders.training.curriculum import Curriculum, mean_probability
+from encoders.training.dataloader import BatchLoader, StepBatch
 from encoders.training.experts import ExpertSet, expert_pairs
-from encoders.training.feed import Feed, Seen
-from encoders.training.learner import precision_of
 from encoders.training.objective import Objective
+from encoders.training.trainer import precision_of
 
-FILMS, SENTENCES = 512, 6
+IMAGES, SENTENCES = 512, 6
 PRECISION = precision_of("auto")
 WORDS = {"bf16": "bf16", "no": "float32"}
 KINDS = ("plain", "priming", "expert", "loading")
@@ -41,7 +42,7 @@ KINDS = ("plain", "priming", "expert", "loading")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A tower, its films, and the processor that fits them."""
+    """A tower, its images, and the processor that fits them."""
 
     tower: dict[str, Any]
     side: int
@@ -79,17 +80,17 @@ class Bench:
         )
         generator = np.random.default_rng(0)
         side = size.side * 8 // 7
-        films = generator.integers(0, 255, (FILMS, side, side), dtype=np.uint8)
+        images = generator.integers(0, 255, (IMAGES, side, side), dtype=np.uint8)
         prepared = {
-            "sentences": torch.randn(FILMS, SENTENCES, 384),
-            "present": torch.ones(FILMS, SENTENCES, dtype=torch.bool),
+            "sentences": torch.randn(IMAGES, SENTENCES, 384),
+            "present": torch.ones(IMAGES, SENTENCES, dtype=torch.bool),
         }
-        texts = nn.functional.normalize(torch.randn(FILMS, 384), dim=1)
-        rows = torch.arange(FILMS)
-        self.data = TrainingSet(films, rows, prepared, texts, torch.zeros(FILMS, 20), ())
-        self.experts = ExpertSet(films[:200], films[200:400], rows[:200])
+        texts = nn.functional.normalize(torch.randn(IMAGES, 384), dim=1)
+        rows = torch.arange(IMAGES)
+        self.data = TrainingSet(images, rows, prepared, texts, torch.zeros(IMAGES, 20), ())
+        self.experts = ExpertSet(images[:200], images[200:400], rows[:200])
         self.transform = EvalTransform(size=size.side)
-        self.feed = Feed(
+        self.feed = BatchLoader(
             self.settings,
             data=self.data,
             experts=None,
@@ -105,8 +106,8 @@ class Bench:
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.objective.parameters())
 
-    def kinds(self, step: int) -> dict[str, Seen]:
-        """The same films as a plain, a priming and an expert step."""
+    def kinds(self, step: int) -> dict[str, StepBatch]:
+        """The same images as a plain, a priming and an expert step."""
         plain = replace(self.feed.make(step), priming=0.0)
         expert = expert_pairs(
             self.experts,
@@ -121,7 +122,7 @@ class Bench:
             "expert": replace(plain, expert=expert),
         }
 
-    def learn(self, seen: Seen) -> None:
+    def learn(self, seen: StepBatch) -> None:
         """Forward, backward, AdamW."""
         with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16"):
             loss = self.objective(seen.main, expert=seen.expert, priming=seen.priming)["loss"]
@@ -171,7 +172,7 @@ def report(name: str, size: Size, cost: dict[str, float], *, steps: int) -> str:
     for kind in ("not ahead", "ahead"):
         waits = cost[f"waiting, {kind}"]
         share = waits / (waits + cost[f"step, {kind}"])
-        rows[f"share of a step that waits for its films, {kind}"] = f"**{share:.1%}**"
+        rows[f"share of a step that waits for its images, {kind}"] = f"**{share:.1%}**"
     head = (
         f"| {name}, {size.side} px, batch {size.batch}, {WORDS[PRECISION]}, "
         f"{torch.get_num_threads()} thread(s), median of {steps} | |"

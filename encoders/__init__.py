@@ -1,1 +1,1 @@
-"""Films and report texts to unit vectors. Knows nothing of retrieval, prompts or scores."""
+"""Images and report texts to unit vectors. Knows nothing of retrieval, prompts or scores."""

@@ -1,4 +1,4 @@
-"""The two seams of this package: what a film is, and what an encoder does.
+"""The two seams of this package: what an image is, and what an encoder does.
 
 Owns the types that readers, encoders and their callers share. Imports numpy only, so that
 `cxr-rag --help` and the type checker never wait for torch.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class View(StrEnum):
-    """The projection of a chest film, as far as the file says it."""
+    """The projection of a chest X-ray, as far as the file says it."""
 
     PA = "PA"
     AP = "AP"
@@ -24,7 +24,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CxrImage:
-    """One film, ready to look at or to embed. Holds no patient data.
+    """One image, ready to look at or to embed. Holds no patient data.
 
     Attributes:
         pixels: float32 [H, W] in [0, 1]; 1 is white, and white is dense (bone), whatever the
@@ -35,7 +35,7 @@ class CxrImage:
             file does not say or says nonsense (0).
         modality: DICOM Modality (0008,0060), empty for PNG and JPEG.
         body_part: DICOM BodyPartExamined (0018,0015) in capitals, empty if absent.
-        warnings: sentences a reader of the film should see ("no window in the file: ...").
+        warnings: sentences a reader of the image should see ("no window in the file: ...").
     """
 
     pixels: NDArray[np.float32]
@@ -48,7 +48,7 @@ class CxrImage:
 
 
 class ImageTextEncoder(Protocol):
-    """Embeds films and texts into one space.
+    """Embeds images and texts into one space.
 
     The same list of inputs gives the same bits; an input alone and in a batch gives vectors that
     agree within 1e-5.
@@ -67,7 +67,7 @@ class ImageTextEncoder(Protocol):
         """Length of a vector."""
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
-        """Films to vectors: float32 [N, dim], rows of norm 1."""
+        """Images to vectors: float32 [N, dim], rows of norm 1."""
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts to vectors: float32 [N, dim], rows of norm 1. An empty text is a ValueError."""

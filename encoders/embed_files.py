@@ -1,7 +1,7 @@
-"""Many films to one array of unit vectors on disk, for whoever works on with them in numpy.
+"""Many images to one array of unit vectors on disk, for whoever works on with them in numpy.
 
 Owns the three files: ``OUT.npy`` (float32 [N, D]), ``OUT.csv`` (a line a row: row, id) and
-``OUT.failed.csv`` (id, reason) where a film could not be read. Knows any encoder by its protocol.
+``OUT.failed.csv`` (id, reason) where an image could not be read. Knows any encoder by its protocol.
 """
 
 import csv
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageTextEncoder
-from encoders.image_io import ImageReadError, read_image
+from encoders.images.image_io import ImageReadError, read_image
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -25,46 +25,46 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """How many films have a row, and how many failed."""
+    """How many images have a row, and how many failed."""
 
     count: int
     failed: int
 
 
 def embed_files(
-    films: Iterable[tuple[str, Path]],
+    images: Iterable[tuple[str, Path]],
     *,
     encoder: ImageTextEncoder,
     out: Path,
     threads: int = 1,
-    on_film: Callable[[], None] | None = None,
+    on_image: Callable[[], None] | None = None,
 ) -> Embedded:
-    """Embed films; one that cannot be read is a line of the failures.
+    """Embed images; one that cannot be read is a line of the failures.
 
     Args:
-        films: (id, file) each.
+        images: (id, file) each.
         encoder: of the vectors.
         out: path of the array, with or without ``.npy``. All files appear whole at the end.
-        threads: so many films are read and embedded side by side.
-        on_film: told after each film.
+        threads: so many images are read and embedded side by side.
+        on_image: told after each image.
     """
     rows, ids, failures = [], [], []
 
-    def embed(film: tuple[str, Path]) -> tuple[str, NDArray[np.float32] | ImageReadError]:
-        name, path = film
+    def embed(image: tuple[str, Path]) -> tuple[str, NDArray[np.float32] | ImageReadError]:
+        name, path = image
         try:
             return name, encoder.embed_images([read_image(path)])[0]
         except ImageReadError as error:
             return name, error
 
-    for name, made in _in_order(embed, films, threads=threads):
+    for name, made in _in_order(embed, images, threads=threads):
         if isinstance(made, ImageReadError):
             failures.append((name, str(made)))
         else:
             ids.append(name)
             rows.append(made)
-        if on_film:
-            on_film()
+        if on_image:
+            on_image()
     target = out.with_suffix(".npy") if out.suffix != ".npy" else out
     target.parent.mkdir(parents=True, exist_ok=True)
     vectors = np.stack(rows) if rows else np.empty((0, encoder.dim), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From a film to the tensor that a tower reads: the evaluation transform, as data.
+"""From an image to the tensor that a tower reads: the evaluation transform, as data.
 
 Owns the deterministic transform and its JSON form, which travels with the weights. Training
 augments before the last step (`normalise`) and shares the rest. Knows nothing of files or models.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from encoders.base import CxrImage
-from encoders.parts import EncoderError, read_json
+from encoders.packaged_weights import EncoderError, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +26,14 @@ TRANSFORM = "preprocessor_config.json"
 class EvalTransform:
     """Squash to a square, stretch the grey values, normalise, repeat the channel.
 
-    The film is squashed, not cropped: nothing of it is lost, and films that were stored squashed
-    (as Open-I's are here) look the same as films that arrive in their true shape.
+    The image is squashed, not cropped: nothing of it is lost, and images that were stored squashed
+    (as Open-I's are here) look the same as images that arrive in their true shape.
     Stretched after resizing: one hot pixel or a thin lead letter no longer sets the scale.
 
     Attributes:
         size: side of the square in pixels.
         low_percentile, high_percentile: grey values that become 0 and 1, in percent of the pixels;
-            films come with every window, and this undoes any linear one.
+            images come with every window, and this undoes any linear one.
         mean, std: of the stretched pixels, scalars as in eCLIP.
         channels: copies of the grey channel that the tower expects.
     """
@@ -46,14 +46,14 @@ class EvalTransform:
     channels: int = 3
 
     def __call__(self, image: CxrImage) -> "Tensor":
-        """One film to float32 [channels, size, size]; the same film gives the same bits."""
+        """One image to float32 [channels, size, size]; the same image gives the same bits."""
         import torch  # noqa: PLC0415 - a command line that only reads settings must not wait for it
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.pixels, dtype=np.float32))
         return self.normalise(self.stretch(self.resize(pixels)))
 
     def stretch(self, pixels: "Tensor") -> "Tensor":
-        """Grey values [..., H, W] in [0, 1] stretched between the two percentiles of each film."""
+        """Grey values [..., H, W] in [0, 1] stretched between the two percentiles of each image."""
         return stretch(pixels, low=self.low_percentile, high=self.high_percentile)
 
     def resize(self, pixels: "Tensor") -> "Tensor":
@@ -103,9 +103,9 @@ class EvalTransform:
 
 
 def stretch(pixels: "Tensor", *, low: float, high: float) -> "Tensor":
-    """Grey values between two percentiles of each film to [0, 1], clamped.
+    """Grey values between two percentiles of each image to [0, 1], clamped.
 
-    A film with less than one 8-bit grey level between them is flat, and becomes nearly 0: what it
+    An image with less than one 8-bit grey level between them is flat, and becomes nearly 0: what it
     shows is the rounding of the resize.
 
     Args:

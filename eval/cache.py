@@ -1,7 +1,8 @@
 """Scores that were computed before, by content: a study is never scored twice.
 
 One SQLite file. A key is a hash of the family, its version (cleaning, labeller, weights and all)
-and the texts; a value is the row of statistics. Rows are stored in batches, so that a run that is
+and the texts; a value is the row of statistics. SufficientStats are stored in batches, so that a
+run that is
 interrupted goes on where it stopped. Holds no text.
 """
 
@@ -16,8 +17,8 @@ from types import TracebackType
 import numpy as np
 
 from eval.errors import EvalDataError
-from eval.metrics.base import Family, Rows
-from eval.studies import Pair
+from eval.io.studies import Pair
+from eval.metrics.base import MetricGroup, SufficientStats
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
     ) -> None:
         self._db.close()
 
-    def rows(self, family: Family, pairs: Sequence[Pair]) -> Rows:
+    def rows(self, family: MetricGroup, pairs: Sequence[Pair]) -> SufficientStats:
         """Statistics of each pair, computed where they are not known: float64 [N, width].
 
         Families whose rows depend on the whole run are computed and not kept.
@@ -79,7 +80,7 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
             ) from error
         return rows
 
-    def _fill_known(self, rows: Rows, places: dict[bytes, list[int]]) -> list[bytes]:
+    def _fill_known(self, rows: SufficientStats, places: dict[bytes, list[int]]) -> list[bytes]:
         """Write what is known into its places; returns the keys that are not."""
         keys, unknown = list(places), []
         for start in range(0, len(keys), _ASKED):
@@ -97,7 +98,11 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
         return unknown
 
     def _score(
-        self, family: Family, pairs: Sequence[Pair], rows: Rows, places: dict[bytes, list[int]]
+        self,
+        family: MetricGroup,
+        pairs: Sequence[Pair],
+        rows: SufficientStats,
+        places: dict[bytes, list[int]],
     ) -> None:
         """Score each different content once, write it into its places, and keep it."""
         keys = list(places)
@@ -109,7 +114,7 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
             self._keep(part, fresh)
             self.scored += len(part)
 
-    def _keep(self, keys: Sequence[bytes], rows: Rows) -> None:
+    def _keep(self, keys: Sequence[bytes], rows: SufficientStats) -> None:
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?)",
@@ -117,7 +122,7 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
             )
 
 
-def content_key(family: Family, pair: Pair) -> bytes:
+def content_key(family: MetricGroup, pair: Pair) -> bytes:
     """Everything a row of this family depends on, as 32 bytes."""
     digest = hashlib.sha256()
 

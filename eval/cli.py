@@ -90,9 +90,9 @@ def score(
     ] = None,
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak gate."""
-    from eval.saving import save_generation  # noqa: PLC0415
-    from eval.studies import Scope  # noqa: PLC0415
-    from eval.tables import as_terminal  # noqa: PLC0415
+    from eval.io.studies import Scope  # noqa: PLC0415
+    from eval.report.tables import as_terminal  # noqa: PLC0415
+    from eval.result_io import save_generation  # noqa: PLC0415
     from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
 
     task = GenerationTask(
@@ -188,7 +188,7 @@ def label_accuracy(
 @app.command()
 def cards() -> None:
     """Print what every measure is: formula, words, direction, range, convention, source."""
-    from eval.tables import all_cards  # noqa: PLC0415
+    from eval.report.tables import all_cards  # noqa: PLC0415
 
     typer.echo(all_cards())
 
@@ -205,7 +205,7 @@ def report(
     ] = True,
 ) -> None:
     """Make one self-contained HTML page: tables, plots, a browser of single studies."""
-    from eval.page import build_page  # noqa: PLC0415
+    from eval.report.page import build_page  # noqa: PLC0415
     from eval.results import write_text  # noqa: PLC0415
 
     page = out or folders[0] / "report.html"

@@ -31,12 +31,12 @@ Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 
 
 def embed(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Films and their labels.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Images and their labels.")],
     *,
     layout: Annotated[LayoutName, typer.Option(help="Which data set it is.")],
     out: Annotated[Path, typer.Option("--out", help="The vectors file (.npz) to write.")],
-    films: Annotated[
-        Path | None, typer.Option(help="Folder of the films; default: the table's folder.")
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; default: the table's folder.")
     ] = None,
     encoder: Annotated[
         Path | None, typer.Option(help="Model folder; default: the encoder that ships.")
@@ -47,29 +47,29 @@ def embed(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of that other model.")] = "",
     split: Split = "",
-    per_class: Annotated[int, typer.Option(min=1, help="Films a class in NIH 14x100.")] = 100,
+    per_class: Annotated[int, typer.Option(min=1, help="Images a class in NIH 14x100.")] = 100,
     seed: Seed = 0,
 ) -> None:
-    """Embed films, reports and prompts of a data set once, for all tasks below."""
-    from eval.embedding import adopt  # noqa: PLC0415
-    from eval.embedding import embed as embed_films  # noqa: PLC0415
-    from eval.layouts import Layout, read_layout  # noqa: PLC0415
+    """Embed images, reports and prompts of a data set once, for all tasks below."""
+    from eval.datasets import Layout, read_layout  # noqa: PLC0415
+    from eval.embedding import embed as embed_images  # noqa: PLC0415
+    from eval.embedding import import_vectors  # noqa: PLC0415
     from eval.vectors import save_vectors  # noqa: PLC0415
 
     data = read_layout(Layout(layout.value), table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:
-        made = adopt(data, vectors, name=name or vectors.stem)
+        made = import_vectors(data, vectors, name=name or vectors.stem)
     else:
-        made = embed_films(
+        made = embed_images(
             data,
-            films=films or table.parent,
+            folder=images or table.parent,
             encoder=_encoder(encoder),
             say=lambda line: typer.echo(f"\r{line}", err=True, nl=False),
         )
         typer.echo("", err=True)
     save_vectors(out, made)
     typer.echo(
-        f"{out}: {len(made)} films, {len(made.classes)} classes, {made.encoder_id}", err=True
+        f"{out}: {len(made)} images, {len(made.classes)} classes, {made.encoder_id}", err=True
     )
 
 
@@ -79,8 +79,8 @@ def prompts(
     """Print the sentences of a data set's classes, one JSON object a line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
-    from eval.classes import prompts as sentences  # noqa: PLC0415
-    from eval.layouts import Layout, classes_of_layout  # noqa: PLC0415
+    from eval.datasets import Layout, classes_of_layout  # noqa: PLC0415
+    from eval.zero_shot_prompts import prompts as sentences  # noqa: PLC0415
 
     for prompt in sentences(classes_of_layout(Layout(layout.value))):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
@@ -105,7 +105,7 @@ def linear_probe(
     samples: Samples = 1_000,
     seed: Seed = 0,
 ) -> None:
-    """Linear probe on 1, 10 and 100 % of the training films."""
+    """Linear probe on 1, 10 and 100 % of the training images."""
     from eval.tasks.linear_probe import linear_probe as run  # noqa: PLC0415
 
     _finish(
@@ -117,7 +117,7 @@ def linear_probe(
 def retrieval(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
 ) -> None:
-    """Retrieval from film to report and back: R@k, MRR, nDCG, median rank."""
+    """Retrieval from image to report and back: R@k, MRR, nDCG, median rank."""
     from eval.tasks.retrieval import retrieval as run  # noqa: PLC0415
 
     _finish(run(vectors, split=split, samples=samples, seed=seed), out)
@@ -137,7 +137,7 @@ def nearest(
     *,
     references: Annotated[Path, typer.Option(help="The reports of both splits.")],
     out: Annotated[Path, typer.Option("--out", help="The predictions.jsonl to write.")],
-    split: Annotated[str, typer.Option(help="Films that get a draft.")] = "val",
+    split: Annotated[str, typer.Option(help="Images that get a draft.")] = "val",
     train_split: Annotated[str, typer.Option(help="Reports that are copied.")] = "train",
 ) -> None:
     """Draft by copying the nearest training report: predictions to score, without a model."""
@@ -160,7 +160,7 @@ def add_to(app: typer.Typer) -> None:
 
 def _encoder(folder: Path | None) -> "ImageTextEncoder":
     from encoders.eclip import load_encoder  # noqa: PLC0415 - torch takes seconds
-    from encoders.parts import EncoderError  # noqa: PLC0415
+    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
     from eval.errors import EvalDataError  # noqa: PLC0415
 
     try:
@@ -170,8 +170,8 @@ def _encoder(folder: Path | None) -> "ImageTextEncoder":
 
 
 def _finish(result: "Result", out: Path) -> None:
-    from eval.saving import save_result  # noqa: PLC0415
-    from eval.tables import as_terminal  # noqa: PLC0415
+    from eval.report.tables import as_terminal  # noqa: PLC0415
+    from eval.result_io import save_result  # noqa: PLC0415
 
     save_result(result, out)
     typer.echo(as_terminal(result))

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
-from eval.metrics.base import Direction, Rows
+from eval.metrics.base import Direction, SufficientStats
 from eval.metrics.registry import measures
+from eval.report.tables import markdown_table
 from eval.results import STATISTICS, Result, finite, read_result
 from eval.stats import Block, bootstrap, holm, intervals, randomisation_test
-from eval.tables import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Saved:
     system: str
     patients: tuple[str, ...]
     studies: tuple[str, ...]
-    rows: dict[str, Rows]
+    rows: dict[str, SufficientStats]
 
 
 def compare(
@@ -209,8 +209,8 @@ def _comparable(ours: _Saved, theirs: _Saved) -> list[str]:
 
 
 def _differences(
-    one: Rows,
-    two: Rows,
+    one: SufficientStats,
+    two: SufficientStats,
     patients: Sequence[str],
     blocks: Sequence[Block],
     *,

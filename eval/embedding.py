@@ -1,4 +1,4 @@
-"""Films, reports and prompts of a data set to a vectors file, by our encoder or another model."""
+"""Images, reports and prompts of a data set to a vectors file, by our encoder or another model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,82 +7,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageTextEncoder
-from eval.classes import has_prompts, prompts
+from eval.datasets import LabelledSet
 from eval.errors import EvalDataError, Problems
-from eval.layouts import LabelledSet
 from eval.vectors import Vectors, check_rows, load_arrays, make_vectors
+from eval.zero_shot_prompts import has_prompts, prompts
 
 _SIDE = 16  # of a thumbnail
-_AT_ONCE = 32  # films in memory
+_AT_ONCE = 32  # images in memory
 
 
 def embed(
     data: LabelledSet,
     *,
-    films: Path,
+    folder: Path,
     encoder: ImageTextEncoder,
     say: Callable[[str], None] = lambda _: None,
 ) -> Vectors:
     """Embed a data set with an encoder of ours.
 
     Args:
-        data: its films.
-        films: the folder they lie in.
+        data: its images.
+        folder: where they lie.
         encoder: what embeds.
         say: told how far it is.
 
     Raises:
-        EvalDataError: names the films that cannot be read.
+        EvalDataError: names the images that cannot be read.
     """
-    paths = _locate(data, films)
-    image = np.empty((len(paths), encoder.dim), dtype=np.float32)
+    paths = _locate(data, folder)
+    vectors = np.empty((len(paths), encoder.dim), dtype=np.float32)
     thumbnail = np.empty((len(paths), _SIDE * _SIDE), dtype=np.float32)
-    for start, images in _read(paths, films):
+    for start, images in _read(paths, folder):
         part = slice(start, start + len(images))
-        image[part] = encoder.embed_images(images)
-        thumbnail[part] = [_thumbnail(film.pixels) for film in images]
-        say(f"{start + len(images)} of {len(paths)} films")
-    texts = [film.text for film in data.films]
+        vectors[part] = encoder.embed_images(images)
+        thumbnail[part] = [_thumbnail(image.pixels) for image in images]
+        say(f"{start + len(images)} of {len(paths)} images")
+    texts = [image.text for image in data.images]
     return make_vectors(
         data,
         encoder_id=encoder.encoder_id,
-        image=image,
+        image=vectors,
         text=_embed_texts(texts, encoder),
         prompt=_embed_texts(_prompt_texts(data), encoder),
         thumbnail=thumbnail,
     )
 
 
-def adopt(data: LabelledSet, path: Path, *, name: str) -> Vectors:
+def import_vectors(data: LabelledSet, path: Path, *, name: str) -> Vectors:
     """Vectors that another model made, with the labels of a data set.
 
     Args:
-        data: the films.
+        data: the images.
         path: an .npz with ``id`` [M] and ``image`` [M, D], perhaps ``text`` [M, D], and perhaps
             ``prompt`` [P, D]: the sentences of ``cxr-rag eval prompts`` in their order. Ids that
             the data set lacks are passed over.
         name: of the model.
 
     Raises:
-        EvalDataError: a film has no vector, or an array does not fit.
+        EvalDataError: an image has no vector, or an array does not fit.
     """
     saved = load_arrays(path)
     if "id" not in saved or "image" not in saved:
         raise EvalDataError(f"{path} has no arrays id and image")
-    places = {str(film_id): at for at, film_id in enumerate(saved["id"])}
-    missing = [film.film_id for film in data.films if film.film_id not in places]
+    places = {str(image_id): at for at, image_id in enumerate(saved["id"])}
+    missing = [image.image_id for image in data.images if image.image_id not in places]
     if missing:
-        raise EvalDataError(f"{path} has no vector for {len(missing)} films, {missing[0]} first")
-    order = [places[film.film_id] for film in data.films]
-    image = _rows(saved["image"], len(places), path)[order]
-    empty = np.empty((0, image.shape[1]), dtype=np.float32)
+        raise EvalDataError(f"{path} has no vector for {len(missing)} images, {missing[0]} first")
+    order = [places[image.image_id] for image in data.images]
+    vectors = _rows(saved["image"], len(places), path)[order]
+    empty = np.empty((0, vectors.shape[1]), dtype=np.float32)
     prompt = saved["prompt"].astype(np.float32) if "prompt" in saved else empty
     text = _rows(saved["text"], len(places), path)[order] if "text" in saved else empty
-    check_rows("image", image, count=len(order))
+    check_rows("image", vectors, count=len(order))
     return make_vectors(
         data,
         encoder_id=name,
-        image=image,
+        image=vectors,
         text=text,
         prompt=prompt,
         thumbnail=np.empty((0, _SIDE * _SIDE), dtype=np.float32),
@@ -108,28 +108,28 @@ def _embed_texts(texts: Sequence[str], encoder: ImageTextEncoder) -> NDArray[np.
     return vectors
 
 
-def _locate(data: LabelledSet, films: Path) -> list[Path]:
-    """The file of each film: where the table says, or anywhere below the folder by its name."""
+def _locate(data: LabelledSet, folder: Path) -> list[Path]:
+    """The file of each image: where the table says, or anywhere below the folder by its name."""
     by_name: dict[str, Path] | None = None
-    problems = Problems(films)
+    problems = Problems(folder)
     paths = []
-    for film in data.films:
-        path = films / film.image
+    for image in data.images:
+        path = folder / image.image
         if not path.is_file():
             if by_name is None:
-                by_name = {found.name: found for found in films.rglob("*") if found.is_file()}
-            path = by_name.get(Path(film.image).name, path)
+                by_name = {found.name: found for found in folder.rglob("*") if found.is_file()}
+            path = by_name.get(Path(image.image).name, path)
         if not path.is_file():
-            problems.add(film.film_id, f"there is no film {film.image}")
+            problems.add(image.image_id, f"there is no image {image.image}")
         paths.append(path)
     problems.raise_if_any()
     return paths
 
 
-def _read(paths: Sequence[Path], films: Path) -> Iterator[tuple[int, list[CxrImage]]]:
-    from encoders.image_io import ImageReadError, read_image  # noqa: PLC0415 - brings pydicom
+def _read(paths: Sequence[Path], folder: Path) -> Iterator[tuple[int, list[CxrImage]]]:
+    from encoders.images.image_io import ImageReadError, read_image  # noqa: PLC0415 - brings pydicom
 
-    problems = Problems(films)
+    problems = Problems(folder)
     for start in range(0, len(paths), _AT_ONCE):
         images = []
         for path in paths[start : start + _AT_ONCE]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.errors import EvalDataError, Problems
-from eval.fields import FieldError
-from eval.files import read_entries
-from eval.rules import rules_id
-from eval.tables import markdown_table
-from rag.language.assertion import Polarity
-from rag.language.labeller import LABELS, label_text
+from eval.io.fields import FieldError
+from eval.io.files import read_entries
+from eval.report.tables import markdown_table
+from eval.rules_version import rules_id
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.labeller import LABELS, label_text
 
 STATES = (*(polarity.value for polarity in Polarity), "absent")
 """What a label can be in a text."""

@@ -7,8 +7,8 @@ they are counted, and every table is given with them and without.
 from dataclasses import dataclass
 
 from eval.errors import EvalLeakError, listed
-from eval.references import References
-from eval.study_set import Run, StudySet
+from eval.io.references import References
+from eval.io.study_set import Run, StudySet
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.errors import EvalDataError, EvalUsageError
-from eval.metrics.base import Family
+from eval.metrics.base import MetricGroup
 
 SCHEMA = "cxr-rag-eval/1"
 """Name and version of result.json; the number grows when a reader of the old one would err."""
@@ -31,7 +31,7 @@ _PACKAGES = ("cxr-rag", "numpy", "scipy", "scikit-learn", "sacrebleu", "rouge-sc
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class MetricValue:
     """One number of a table.
 
     Attributes:
@@ -82,7 +82,7 @@ class Result:
     dataset: dict[str, Any]
     settings: dict[str, Any]
     cards: list[dict[str, Any]]
-    numbers: list[Number]
+    numbers: list[MetricValue]
     not_available: dict[str, str] = field(default_factory=dict)
     curves: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Result:
         """Measures in table order."""
         return list(dict.fromkeys(number.measure for number in self.numbers))
 
-    def number(self, *, system: str, subset: str, measure: str) -> Number | None:
+    def number(self, *, system: str, subset: str, measure: str) -> MetricValue | None:
         """One number, if there is one."""
         wanted = (system, subset, measure)
         return next((n for n in self.numbers if (n.system, n.subset, n.measure) == wanted), None)
@@ -135,7 +135,7 @@ def file_facts(path: Path | None) -> dict[str, str] | None:
         return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def card_facts(family: Family) -> dict[str, Any]:
+def card_facts(family: MetricGroup) -> dict[str, Any]:
     """Card of a family, with the names of its measures and its version."""
     names = [measure.name for measure in family.measures]
     return {"key": family.key, "version": family.version, "measures": names} | asdict(family.card)
@@ -222,7 +222,7 @@ def read_result(folder: Path) -> Result:
         if schema != SCHEMA:
             raise EvalDataError(f"{path} has schema {schema!r}, not {SCHEMA!r}: score again")
         known = {f.name for f in fields(Result)}
-        values["numbers"] = [Number(**number) for number in values["numbers"]]
+        values["numbers"] = [MetricValue(**number) for number in values["numbers"]]
         return Result(**{name: value for name, value in values.items() if name in known})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EvalDataError(f"{path} is damaged ({error}): score again") from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.base import Direction, Measure, Rows
+from eval.metrics.base import Direction, Measure, SufficientStats
 from eval.stats import Interval, intervals, resample_counts
 
 _POINTS = 101  # of a drawn curve
@@ -50,7 +50,7 @@ def has_risk(measure: Measure) -> bool:
 
 
 def risk_coverage(
-    rows: Rows,
+    rows: SufficientStats,
     confidence: Sequence[float],
     groups: Sequence[str],
     measures: Sequence[Measure],
@@ -83,7 +83,9 @@ def risk_coverage(
     ]
 
 
-def _curve(measure: Measure, scores: Rows, ends: Sequence[Interval], *, at: float) -> RiskCoverage:
+def _curve(
+    measure: Measure, scores: SufficientStats, ends: Sequence[Interval], *, at: float
+) -> RiskCoverage:
     count = len(scores)
     shown = np.unique(np.linspace(0, count - 1, min(_POINTS, count)).round().astype(int))
     return RiskCoverage(
@@ -100,7 +102,7 @@ def _curve(measure: Measure, scores: Rows, ends: Sequence[Interval], *, at: floa
     )
 
 
-def _average_ties(rows: Rows, confidence: NDArray[np.float64]) -> Rows:
+def _average_ties(rows: SufficientStats, confidence: NDArray[np.float64]) -> SufficientStats:
     """Rows of equal confidence replaced by their mean: sums are then those of a random order."""
     _, places, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), rows.shape[1]))
@@ -108,20 +110,20 @@ def _average_ties(rows: Rows, confidence: NDArray[np.float64]) -> Rows:
     return np.asarray((sums / counts[:, None])[places], dtype=np.float64)
 
 
-def _risk(scores: Rows, measure: Measure) -> Rows:
+def _risk(scores: SufficientStats, measure: Measure) -> SufficientStats:
     best = measure.high if measure.direction is Direction.HIGHER else measure.low
     return np.abs(best - scores) / (measure.high - measure.low)
 
 
 def _resample(
-    ordered: Rows,
+    ordered: SufficientStats,
     patients: NDArray[np.intp],
     measures: Sequence[Measure],
     *,
     at: float,
     samples: int,
     seed: int,
-) -> Rows:
+) -> SufficientStats:
     """AURC and score at a coverage, of resampled patients: float64 [samples, M, 2]."""
     found = []
     block = max(1, _CELLS // max(ordered.size, 1))

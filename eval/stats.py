@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from eval.metrics.base import Measure, Rows
+from eval.metrics.base import Measure, SufficientStats
 
 LEVEL = 0.95
 SAMPLES = 10_000
@@ -33,13 +33,13 @@ class Block:
     measures: tuple[Measure, ...]
     columns: slice
 
-    def values(self, sums: Rows) -> Rows:
+    def values(self, sums: SufficientStats) -> SufficientStats:
         """Scores of summed rows: float64 [..., S] -> [..., M]."""
         part = sums[..., self.columns]
         return np.stack([measure.combine(part) for measure in self.measures], axis=-1)
 
 
-def group_sums(rows: Rows, groups: Sequence[str]) -> Rows:
+def group_sums(rows: SufficientStats, groups: Sequence[str]) -> SufficientStats:
     """Rows of one group added up: float64 [N, S] -> [G, S], groups in sorted order."""
     _, places = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((int(places.max()) + 1 if len(places) else 0, rows.shape[1]))
@@ -72,13 +72,13 @@ def resample_weights(
 
 
 def bootstrap(
-    rows: Rows,
+    rows: SufficientStats,
     groups: Sequence[str],
     blocks: Sequence[Block],
     *,
     samples: int = SAMPLES,
     seed: int = 0,
-) -> Rows:
+) -> SufficientStats:
     """Scores of resampled sets of groups: float64 [samples, M], measures of all blocks in order.
 
     Args:
@@ -97,7 +97,7 @@ def bootstrap(
     return np.concatenate(parts)
 
 
-def intervals(values: Rows, *, level: float = LEVEL) -> list[Interval]:
+def intervals(values: SufficientStats, *, level: float = LEVEL) -> list[Interval]:
     """Percentile interval of each column of float64 [samples, M]; undefined resamples are left out.
 
     Fewer than two defined resamples give no interval.
@@ -115,14 +115,14 @@ def intervals(values: Rows, *, level: float = LEVEL) -> list[Interval]:
 
 
 def randomisation_test(
-    first: Rows,
-    second: Rows,
+    first: SufficientStats,
+    second: SufficientStats,
     groups: Sequence[str],
     blocks: Sequence[Block],
     *,
     samples: int = SAMPLES,
     seed: int = 0,
-) -> Rows:
+) -> SufficientStats:
     """Two-sided p of paired approximate randomisation for each measure: float64 [M].
 
     Under the null hypothesis the two runs are exchangeable, patient by patient: their studies are
@@ -163,5 +163,7 @@ def _one_thread() -> threadpool_limits:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _difference(blocks: Sequence[Block], first: Rows, second: Rows) -> Rows:
+def _difference(
+    blocks: Sequence[Block], first: SufficientStats, second: SufficientStats
+) -> SufficientStats:
     return np.concatenate([b.values(second) - b.values(first) for b in blocks], axis=-1)

@@ -1,4 +1,4 @@
-"""The vectors file: films, reports and prompts of a data set in one space, with their labels.
+"""The vectors file: images, reports and prompts of a data set in one space, with their labels.
 
 Embedding and scoring meet only here, so that any model's vectors can be scored. One .npz without
 pickles; holds no report text, only a hash that tells which reports are equal.
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.classes import Prompt, prompts
+from eval.datasets import LabelledImage, LabelledSet
 from eval.errors import EvalDataError, EvalUsageError
-from eval.layouts import Film, LabelledSet
+from eval.zero_shot_prompts import Prompt, prompts
 
 SCHEMA = "cxr-rag-vectors/1"
 _NORM_TOLERANCE = 1e-3
@@ -27,20 +27,20 @@ class Vectors:
 
     Attributes:
         encoder_id: which model made the vectors.
-        film_ids, patient_ids, splits: of each film, [N].
+        image_ids, patient_ids, splits: of each image, [N].
         image: float32 [N, D], rows of norm 1.
-        text: float32 [N, D], rows of norm 1, or NaN where a film has no report.
+        text: float32 [N, D], rows of norm 1, or NaN where an image has no report.
         text_ids: names of the reports, equal where the reports are, empty where there is none.
         labels: bool [N, L].
         classes: names of the L labels.
-        single: whether each film has exactly one.
+        single: whether each image has exactly one.
         prompt: float32 [P, D], rows of norm 1: the sentences of `prompts`, in their order.
-        thumbnail: float32 [N, 256], the film at 16 x 16 grey values, for a baseline; empty if
+        thumbnail: float32 [N, 256], the image at 16 x 16 grey values, for a baseline; empty if
             unknown.
     """
 
     encoder_id: str
-    film_ids: tuple[str, ...]
+    image_ids: tuple[str, ...]
     patient_ids: tuple[str, ...]
     splits: tuple[str, ...]
     image: NDArray[np.float32]
@@ -53,7 +53,7 @@ class Vectors:
     thumbnail: NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.film_ids)
+        return len(self.image_ids)
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -63,16 +63,16 @@ class Vectors:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over ids, patients, labels and text names, not over the vectors."""
-        digest = hashlib.sha256("\0".join(self.film_ids + self.patient_ids).encode())
+        digest = hashlib.sha256("\0".join(self.image_ids + self.patient_ids).encode())
         digest.update("\0".join(self.text_ids + self.classes).encode() + self.labels.tobytes())
         return digest.hexdigest()
 
     def where(self, mask: NDArray[np.bool_]) -> "Vectors":
-        """The films of a mask [N]."""
+        """The images of a mask [N]."""
         at = np.flatnonzero(mask)
         return Vectors(
             encoder_id=self.encoder_id,
-            film_ids=tuple(self.film_ids[i] for i in at),
+            image_ids=tuple(self.image_ids[i] for i in at),
             patient_ids=tuple(self.patient_ids[i] for i in at),
             splits=tuple(self.splits[i] for i in at),
             image=self.image[at],
@@ -86,7 +86,7 @@ class Vectors:
         )
 
     def in_split(self, split: str) -> "Vectors":
-        """The films of one split; all of them if it is empty.
+        """The images of one split; all of them if it is empty.
 
         Raises:
             EvalUsageError: there are none.
@@ -94,7 +94,7 @@ class Vectors:
         mask = np.array([not split or name == split for name in self.splits])
         if not mask.any():
             there = ", ".join(sorted({name or "(none)" for name in self.splits}))
-            raise EvalUsageError(f"no film is in split {split!r}; there are: {there}")
+            raise EvalUsageError(f"no image is in split {split!r}; there are: {there}")
         return self.where(mask)
 
 
@@ -110,36 +110,36 @@ def make_vectors(
     """Vectors of a data set, checked.
 
     Args:
-        data: the films, in the order of the rows.
+        data: the images, in the order of the rows.
         encoder_id: which model made them.
         image: float32 [N, D].
-        text: float32 [N, D], NaN where a film has no report; [0, D] if there are no texts at all.
+        text: float32 [N, D], NaN where an image has no report; [0, D] if there are no texts at all.
         prompt: float32 [P, D], or [0, D].
         thumbnail: float32 [N, 256], or [0, 256].
 
     Raises:
         EvalDataError: a shape does not fit, or a row is no unit vector.
     """
-    films = data.films
+    images = data.images
     if not len(text):
         text = np.full_like(image, np.nan)
-    check_rows("image", image, count=len(films))
-    having = np.array([bool(film.text) for film in films]) & ~np.isnan(text).any(axis=1)
+    check_rows("image", image, count=len(images))
+    having = np.array([bool(one.text) for one in images]) & ~np.isnan(text).any(axis=1)
     check_rows("text", text[having], count=int(having.sum()))
     check_rows("prompt", prompt, count=len(prompts(data.classes)) if len(prompt) else 0)
     if len({rows.shape[1] for rows in (image, text, prompt)}) > 1:
         raise EvalDataError("image, text and prompt vectors have different lengths")
     return Vectors(
         encoder_id=encoder_id,
-        film_ids=tuple(film.film_id for film in films),
-        patient_ids=tuple(film.patient_id for film in films),
-        splits=tuple(film.split for film in films),
+        image_ids=tuple(one.image_id for one in images),
+        patient_ids=tuple(one.patient_id for one in images),
+        splits=tuple(one.split for one in images),
         image=image,
         text=text,
         text_ids=tuple(
-            _text_id(film) if has else "" for film, has in zip(films, having, strict=True)
+            _text_id(one) if has else "" for one, has in zip(images, having, strict=True)
         ),
-        labels=np.array([[label in film.labels for label in data.classes] for film in films]),
+        labels=np.array([[label in one.labels for label in data.classes] for one in images]),
         classes=data.classes,
         single=data.single,
         prompt=prompt,
@@ -177,7 +177,7 @@ def save_vectors(path: Path, vectors: Vectors) -> None:
             allow_pickle=False,
             schema=np.array(SCHEMA),
             encoder_id=np.array(vectors.encoder_id),
-            id=np.array(vectors.film_ids),
+            id=np.array(vectors.image_ids),
             patient_id=np.array(vectors.patient_ids),
             split=np.array(vectors.splits),
             image=vectors.image,
@@ -210,7 +210,7 @@ def load_vectors(path: Path) -> Vectors:
         names = {n: tuple(map(str, saved[n])) for n in ("id", "patient_id", "split", "text_id")}
         return Vectors(
             encoder_id=str(saved["encoder_id"]),
-            film_ids=names["id"],
+            image_ids=names["id"],
             patient_ids=names["patient_id"],
             splits=names["split"],
             image=saved["image"],
@@ -242,6 +242,6 @@ def load_arrays(path: Path) -> dict[str, Any]:
         raise EvalDataError(f"{path} is no .npz of plain arrays ({error})") from error
 
 
-def _text_id(film: Film) -> str:
-    plain = " ".join(film.text.lower().split())
+def _text_id(image: LabelledImage) -> str:
+    plain = " ".join(image.text.lower().split())
     return hashlib.sha256(plain.encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
 """Evidence sentences that a draft may use, grouped into slots: one sentence a slot makes a draft.
 
-A sentence of another patient's report is a candidate only if it could be said of this film: it
-compares with no earlier film, gives no measure, advises nothing, hides no word, and does not say
-the opposite of what the film's own labels expect. Each expected finding has a slot of its own, and
+A sentence of another patient's report is a candidate only if it could be said of this image: it
+compares with no earlier image, gives no measure, advises nothing, hides no word, and does not say
+the opposite of what the image's own labels expect. Each expected finding has a slot of its own, and
 each heading of a report one for what is normal. The best candidate of a slot stands first, since a
 small model leans towards the first one it is shown.
 """
@@ -10,12 +10,12 @@ small model leans towards the first one it is shown.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rag.expectation import NOTHING_KNOWN, Expectation
-from rag.language.assertion import Polarity
-from rag.language.labeller import NO_FINDING, label_text
-from rag.language.statements import Reading, Topic, read_sentence
+from rag.finding_labels import usable_sentences
+from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.labeller import NO_FINDING, label_text
+from rag.report_nlp.statements import ParsedSentence, Topic, read_sentence
 from rag.schema import Hit, ReportRecord, Section
-from rag.stated import usable_sentences
 
 # heading -> topics of the sentences under it, in the order of a report
 HEADINGS: dict[str, tuple[Topic, ...]] = {
@@ -46,7 +46,7 @@ class Candidate:
     text: str
     sources: tuple[str, ...]
     votes: int
-    reading: Reading
+    reading: ParsedSentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,38 +70,38 @@ class Slot:
 
 
 def slots_for(
-    hits: Sequence[Hit], *, expectation: Expectation = NOTHING_KNOWN, most: int = 6
+    hits: Sequence[Hit], *, predicted: PredictedFindings = NO_PREDICTION, most: int = 6
 ) -> list[Slot]:
     """Slots that have at least one candidate, in the order of a report.
 
     Args:
         hits: the retrieved reports, nearest first.
-        expectation: what the film is expected to show; by default nothing is known of it.
+        predicted: what the image is expected to show; by default nothing is known of it.
         most: how many candidates to keep in one slot.
     """
     grouped = _grouped(hits)
     consistent = {
-        heading: [o for o in options if not expectation.contradicts(o.reading.labels)]
+        heading: [o for o in options if not predicted.conflicts_with(o.reading.labels)]
         for heading, options in grouped.items()
     }
-    abnormal = _abnormal_slots(consistent, expectation)
+    abnormal = _abnormal_slots(consistent, predicted)
     slots: list[Slot] = []
     for heading in HEADINGS:
         here = [slot for slot in abnormal if slot.heading == heading]
         slots += here
         if not here or heading in _ROOM_FOR_MORE:
             options = consistent.get(heading, [])
-            normal = [o for o in options if not expectation.states(o.reading.labels)]
+            normal = [o for o in options if not predicted.states(o.reading.labels)]
             if here:  # "the lungs are clear" would be wrong beside an opacity
                 normal = [o for o in normal if o.reading.labels]
             slots.append(Slot(heading, heading, tuple(normal)))
-    impressions = _impressions(consistent.get(IMPRESSION, []), expectation)
+    impressions = _impressions(consistent.get(IMPRESSION, []), predicted)
     slots.append(Slot(IMPRESSION, IMPRESSION, tuple(impressions)))
     return [Slot(s.name, s.heading, s.options[:most]) for s in slots if s.options]
 
 
 def _abnormal_slots(
-    consistent: Mapping[str, list[Candidate]], expectation: Expectation
+    consistent: Mapping[str, list[Candidate]], predicted: PredictedFindings
 ) -> list[Slot]:
     """A slot for each expected label that some sentence states, surest label first.
 
@@ -111,25 +111,25 @@ def _abnormal_slots(
     findings = [(h, o) for h, options in consistent.items() if h != IMPRESSION for o in options]
     slots: list[Slot] = []
     said: set[str] = set()
-    for label in expectation.present:
+    for label in predicted.positive:
         stating = [
             (heading, option)
             for heading, option in findings
             if option.reading.labels.get(label) is _POSITIVE
         ]
         if stating and label not in said:
-            stating.sort(key=lambda at: (-expectation.states(at[1].reading.labels), -at[1].votes))
+            stating.sort(key=lambda at: (-predicted.states(at[1].reading.labels), -at[1].votes))
             said |= {s.label for s in stating[0][1].reading.statements if s.polarity is _POSITIVE}
             slots.append(Slot(label.lower(), stating[0][0], tuple(o for _, o in stating)))
     return slots
 
 
-def _impressions(options: list[Candidate], expectation: Expectation) -> list[Candidate]:
+def _impressions(options: list[Candidate], predicted: PredictedFindings) -> list[Candidate]:
     """Impressions that name what is expected first; "no acute disease" last where there is some."""
 
     def rank(option: Candidate) -> tuple[int, bool]:
         normal = NO_FINDING in label_text(option.text)
-        return -expectation.states(option.reading.labels), bool(expectation.present) and normal
+        return -predicted.states(option.reading.labels), bool(predicted.positive) and normal
 
     return sorted(options, key=rank)
 
@@ -137,7 +137,7 @@ def _impressions(options: list[Candidate], expectation: Expectation) -> list[Can
 def _grouped(hits: Sequence[Hit]) -> dict[str, list[Candidate]]:
     """Distinct usable sentences by heading, most votes first, nearer report first."""
     claims = {hit.record.report_id: _claims(hit.record) for hit in hits}
-    found: dict[str, dict[str, tuple[str, Reading, list[str]]]] = {}
+    found: dict[str, dict[str, tuple[str, ParsedSentence, list[str]]]] = {}
     for hit in hits:
         for section, text, reading in usable_sentences(hit.record):
             heading = _heading(section, reading)
@@ -155,7 +155,7 @@ def _grouped(hits: Sequence[Hit]) -> dict[str, list[Candidate]]:
     return grouped
 
 
-def _heading(section: Section, reading: Reading) -> str | None:
+def _heading(section: Section, reading: ParsedSentence) -> str | None:
     if section is Section.IMPRESSION:
         return IMPRESSION
     for heading, topics in HEADINGS.items():
@@ -170,12 +170,12 @@ def _claims(record: ReportRecord) -> set[tuple[str, str]]:
     return {claim for reading in readings for claim in _stated(reading)}
 
 
-def _stated(reading: Reading) -> set[tuple[str, str]]:
+def _stated(reading: ParsedSentence) -> set[tuple[str, str]]:
     return {(s.finding, s.polarity.value) for s in reading.statements if s.polarity is not None}
 
 
 def _votes(
-    reading: Reading, sources: Sequence[str], claims: dict[str, set[tuple[str, str]]]
+    reading: ParsedSentence, sources: Sequence[str], claims: dict[str, set[tuple[str, str]]]
 ) -> int:
     """Reports that state all that the sentence states; those that hold it count in any case."""
     stated = _stated(reading)

@@ -1,7 +1,7 @@
 """Evidence -> a question for the model, and the model's answer -> a draft.
 
 Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`Selection`),
-or writes sentences with their sources (`Writing`). Both are a `Question`: variables for the
+or writes sentences with their sources (`FreeText`). Both are a `DraftRequest`: variables for the
 template, a schema for the server, and how to read the answer, whole or as far as it has come.
 """
 
@@ -13,15 +13,15 @@ import jsonschema
 
 from prompts.render import Mode
 from prompts.schemas import NOTHING, selection_schema, written_schema
-from rag.answer_faults import declined, refuse_no_draft
 from rag.candidates import Candidate, slots_for
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
-from rag.expectation import NOTHING_KNOWN, Expectation
-from rag.language.statements import read_sentence
+from rag.llm.response_checks import is_refusal, validate
+from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.report_nlp.statements import read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Section
 
 
-class Question(Protocol):
+class DraftRequest(Protocol):
     """What is asked of the model about one study."""
 
     @property
@@ -35,53 +35,53 @@ class Question(Protocol):
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """The draft that an answer stands for; what is not yet complete is left out."""
 
-    def refuse_no_draft(self, draft: Draft) -> None:
+    def validate(self, draft: Draft) -> None:
         """Raise an `rag.errors.LlmOutputError` if a whole answer's text is no draft at all."""
 
 
-def question_for(
+def build_request(
     mode: Mode,
     hits: Sequence[Hit],
     *,
     indication: str = "",
-    expectation: Expectation = NOTHING_KNOWN,
-) -> Question:
+    predicted: PredictedFindings = NO_PREDICTION,
+) -> DraftRequest:
     """The question that a template of this mode asks about these reports.
 
     Args:
         mode: of the prompt template.
         hits: the evidence, nearest first.
-        indication: why the film was taken, if known.
-        expectation: what the film's own labels expect.
+        indication: why the image was taken, if known.
+        predicted: what the image's own labels expect.
     """
-    kinds: dict[Mode, type[Selection] | type[Writing]] = {
+    kinds: dict[Mode, type[Selection] | type[FreeText]] = {
         Mode.SELECT: Selection,
-        Mode.WRITE: Writing,
+        Mode.WRITE: FreeText,
     }
-    return kinds[mode](hits, indication=indication, expectation=expectation)
+    return kinds[mode](hits, indication=indication, predicted=predicted)
 
 
-def read_answer(question: Question, text: str) -> tuple[Draft, tuple[str, ...]]:
+def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
     """The draft of a whole answer, and a note for each sentence that was taken out of it.
 
     Raises:
         LlmFormError: not JSON, or not what the schema asks for.
         LlmRefusalError: a refusal in plain words.
         LlmEmptyError: nothing that can be used.
-        LlmLoopError, LlmLanguageError: see `rag.answer_faults`.
+        LlmLoopError, LlmLanguageError: see `rag.llm.response_checks`.
     """
     try:
         answer = json.loads(text)
         jsonschema.validate(answer, question.schema)
     except json.JSONDecodeError as error:
-        if declined(text):
+        if is_refusal(text):
             raise LlmRefusalError("the model declined instead of drafting") from error
         raise LlmFormError(f"the answer is not JSON: {error}") from error
     except jsonschema.ValidationError as error:
         where = "/".join(str(part) for part in error.absolute_path) or "the answer"
         raise LlmFormError(f"{where}: {error.message[:200]}") from error
     written = question.draft(answer)
-    question.refuse_no_draft(written)
+    question.validate(written)
     draft, notes = _without_what_cannot_be_known(written)
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
@@ -91,8 +91,10 @@ def read_answer(question: Question, text: str) -> tuple[Draft, tuple[str, ...]]:
 class Selection:
     """The model chooses one numbered sentence a slot; text and sources are the evidence's."""
 
-    def __init__(self, hits: Sequence[Hit], *, indication: str, expectation: Expectation) -> None:
-        self._slots = slots_for(hits, expectation=expectation)
+    def __init__(
+        self, hits: Sequence[Hit], *, indication: str, predicted: PredictedFindings
+    ) -> None:
+        self._slots = slots_for(hits, predicted=predicted)
         self._options: dict[str, dict[str, Candidate]] = {
             slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
             for at, slot in enumerate(self._slots)
@@ -131,17 +133,19 @@ class Selection:
         findings, impression = (tuple(sections[section].values()) for section in Section)
         return Draft(findings, impression)
 
-    def refuse_no_draft(self, draft: Draft) -> None:
+    def validate(self, draft: Draft) -> None:
         """Nothing to refuse: every sentence is the evidence's own."""
 
 
-class Writing:
+class FreeText:
     """The model writes sentences and names the reports that each of them rests on."""
 
-    def __init__(self, hits: Sequence[Hit], *, indication: str, expectation: Expectation) -> None:
+    def __init__(
+        self, hits: Sequence[Hit], *, indication: str, predicted: PredictedFindings
+    ) -> None:
         self._hits = tuple(hits)
         self._indication = indication
-        self._expectation = expectation
+        self._expectation = predicted
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -158,7 +162,7 @@ class Writing:
         expected = self._expectation
         labels = [
             {"name": name, "probability": f"{expected.probabilities[name]:.2f}"}
-            for name in expected.present
+            for name in expected.positive
         ]
         return {"reports": reports, "labels": labels, "indication": self._indication}
 
@@ -183,10 +187,10 @@ class Writing:
 
         return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
 
-    def refuse_no_draft(self, draft: Draft) -> None:
+    def validate(self, draft: Draft) -> None:
         """Refusals, loops and other languages."""
         texts = [sentence.text for section in Section for sentence in draft.section(section)]
-        refuse_no_draft(texts, evidence=(hit.record.text for hit in self._hits))
+        validate(texts, evidence=(hit.record.text for hit in self._hits))
 
 
 def _letters(number: int) -> str:
@@ -196,7 +200,7 @@ def _letters(number: int) -> str:
 
 
 def _without_what_cannot_be_known(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
-    """Take out sentences that speak of earlier films, measures or hidden words, and say so."""
+    """Take out sentences that speak of earlier images, measures or hidden words, and say so."""
     notes: list[str] = []
 
     def kept(section: Section) -> tuple[DraftSentence, ...]:
@@ -204,7 +208,7 @@ def _without_what_cannot_be_known(draft: Draft) -> tuple[Draft, tuple[str, ...]]
         for sentence in draft.section(section):
             reading = read_sentence(sentence.text)
             reasons = {
-                "speaks of an earlier film": reading.priors,
+                "speaks of an earlier image": reading.priors,
                 "gives a measure": reading.numbers,
                 "holds a removed identifier": reading.placeholder,
             }

@@ -3,7 +3,7 @@
     CxrRagError                  anything we can explain to a user
     ├── SettingsError            a setting is unknown or out of range
     ├── EncoderUnavailableError the weights are missing, damaged or do not fit
-    ├── LabelHeadError       the label head is damaged, or another encoder's
+    ├── FindingHeadError       the label head is damaged, or another encoder's
     ├── CorpusError              a report collection cannot be read at all
     ├── StoreError               the vector store
     │   ├── StoreMissingError    nothing has been indexed yet
@@ -25,8 +25,8 @@
     │   └── OutputError          predictions cannot be written (any more)
     └── ServerError              the demo's own servers would not start
 
-Every message says what was wrong, with the value, and what to do about it. Films that cannot be
-read raise `encoders.image_io.ImageReadError`, which belongs to the encoders.
+Every message says what was wrong, with the value, and what to do about it. Images that cannot be
+read raise `encoders.images.image_io.ImageReadError`, which belongs to the encoders.
 """
 
 
@@ -42,11 +42,11 @@ class EncoderUnavailableError(CxrRagError):
     """The encoder's weights are missing, damaged or do not fit."""
 
 
-class LabelHeadError(CxrRagError):
+class FindingHeadError(CxrRagError):
     """The label head is damaged, or another encoder's."""
 
 
-class RefusalScoreError(CxrRagError):
+class OodDetectorError(CxrRagError):
     """The statistics by which strange pictures are refused are damaged, or another encoder's."""
 
 

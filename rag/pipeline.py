@@ -1,7 +1,8 @@
 """One study from file to cited draft: composition, nothing else.
 
 `ReportPipeline` is a LangChain Runnable. ``invoke`` gives the finished prediction, ``stream`` gives
-one snapshot after each step (film read, evidence found, each time the draft grows) and the finished
+one snapshot after each step (image read, evidence found, each time the draft grows) and the
+finished
 prediction last, ``batch`` does several studies side by side. What can go wrong is a prediction with
 status "failed", the error's class and a sentence that says what to do; evidence that was already
 found stays in it.
@@ -22,23 +23,23 @@ from langchain_core.utils.json import parse_partial_json
 from numpy.typing import NDArray
 
 from encoders.base import ImageTextEncoder
-from encoders.film_facts import FilmFacts
-from encoders.image_io import ImageReadError
-from encoders.steering import Steering
+from encoders.images.image_info import ImageInfo
+from encoders.images.image_io import ImageReadError
+from encoders.region_query import RegionQuery
 from prompts.render import PromptTemplate, render
-from rag.abstention import confidence_of, no_ground
-from rag.attention import Attention
-from rag.drafting import Question, question_for, read_answer
+from rag.drafting import DraftRequest, build_request, parse_response
 from rag.errors import CxrRagError, LlmOutputError
-from rag.expectation import Expectation
 from rag.grounding import check_draft
-from rag.label_head import LabelHead
-from rag.llm import Completion, Messages
-from rag.look import Look, Looker
+from rag.image_analysis import ImageAnalysis, ImageAnalyzer
+from rag.llm.client import Completion, Messages
+from rag.predicted_findings import PredictedFindings
 from rag.prediction import Prediction
-from rag.refusal_pixels import PixelJudge
-from rag.retriever import FilmQuery, ReportRetriever
+from rag.region import ReaderRegion
+from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Status
+from rag.screening.abstention import confidence_of, no_ground
+from rag.screening.finding_head import FindingHead
+from rag.screening.out_of_distribution import OodDetector
 from rag.settings import AbstentionSettings
 from rag.study import Study, Work
 
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class LanguageModel(Protocol):
-    """What the pipeline asks: `rag.llm.ChatClient`, or several behind one face."""
+    """What the pipeline asks: `rag.llm.client.ChatClient`, or several behind one face."""
 
     @property
     def model(self) -> str:
@@ -66,8 +67,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     Args:
         encoder, retriever, template, llm: the parts.
-        label_head: predicts the film's labels; None where the encoder has none.
-        judge: refuses films whose pixels are strange (the encoder must show its features); None
+        finding_head: predicts the image's labels; None where the encoder has none.
+        ood_detector: refuses images whose pixels are strange (the encoder must show its features);
+        None
             where none is calibrated.
         steering: how a region of the reader's acts on the search; a crop by default.
         abstention: when there is no ground for a draft.
@@ -80,13 +82,15 @@ class ReportPipeline(Runnable[Study, Prediction]):
         retriever: ReportRetriever,
         template: PromptTemplate,
         llm: LanguageModel,
-        label_head: LabelHead | None = None,
-        judge: PixelJudge | None = None,
-        steering: Steering | None = None,
+        finding_head: FindingHead | None = None,
+        ood_detector: OodDetector | None = None,
+        steering: RegionQuery | None = None,
         abstention: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.encoder = encoder
-        self.looker = Looker(encoder, label_head=label_head, judge=judge, steering=steering)
+        self.analyzer = ImageAnalyzer(
+            encoder, finding_head=finding_head, ood_detector=ood_detector, steering=steering
+        )
         self.retriever = retriever
         self.template = template
         self.llm = llm
@@ -116,7 +120,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         yield work.done()
 
     def prepare(self, study: Study) -> Work:
-        """The first half: everything up to the question. Never raises for what a film is."""
+        """The first half: everything up to the question. Never raises for what an image is."""
         work = self.begin(study)
         for _ in _guarded(work, self._preparing(study, work)):
             pass
@@ -144,18 +148,18 @@ class ReportPipeline(Runnable[Study, Prediction]):
         )
 
     def evidence(
-        self, study: Study, attentions: Sequence[Attention]
+        self, study: Study, attentions: Sequence[ReaderRegion]
     ) -> tuple[Prediction, list[tuple[Hit, ...]]]:
-        """What would be found with each of several regions; the film is read and encoded once.
+        """What would be found with each of several regions; the image is read and encoded once.
 
         Returns:
             The last prediction, which says why where nothing was found; and hits by region, none
-            at all where the film was refused or could not be read.
+            at all where the image was refused or could not be read.
         """
         work, found = self.begin(study), []
 
         def steps() -> Iterator[None]:
-            look = yield from self.looker.look(study, work)
+            look = yield from self.analyzer.look(study, work)
             if look is None:
                 return
             for attention in attentions:
@@ -167,35 +171,35 @@ class ReportPipeline(Runnable[Study, Prediction]):
         return work.done(), found
 
     def _preparing(self, study: Study, work: Work) -> Iterator[None]:
-        look = yield from self.looker.look(study, work)
+        look = yield from self.analyzer.look(study, work)
         if look is None:
             return
         self._retrieve(study, look, work)
         yield
-        self._question(study, look.expectation, work)
+        self._question(study, look.predicted, work)
 
-    def _retrieve(self, study: Study, look: Look, work: Work) -> None:
+    def _retrieve(self, study: Study, look: ImageAnalysis, work: Work) -> None:
         with work.stage("encode"):
-            asking = self.looker.steered(look, study.attention)
+            asking = self.analyzer.steered(look, study.attention)
         with work.stage("retrieve"):
-            query = _query(study, look.facts, asking, look.expectation)
+            query = _query(study, look.facts, asking, look.predicted)
             hits = self.retriever.retrieve(query).hits
         work.latest = replace(
             work.latest,
             hits=hits,
-            labels=look.expectation.probabilities,
-            expected=look.expectation.present,
-            confidence=confidence_of(look.expectation),
+            labels=look.predicted.probabilities,
+            expected=look.predicted.positive,
+            confidence=confidence_of(look.predicted),
         )
 
-    def _question(self, study: Study, expectation: Expectation, work: Work) -> None:
+    def _question(self, study: Study, predicted: PredictedFindings, work: Work) -> None:
         """What to ask, or why not to."""
         hits = work.latest.hits
-        if reason := no_ground(hits, expectation, self.abstention):
+        if reason := no_ground(hits, predicted, self.abstention):
             work.abstain("NoGround", reason)
             return
-        question = question_for(
-            self.template.mode, hits, indication=study.indication, expectation=expectation
+        question = build_request(
+            self.template.mode, hits, indication=study.indication, predicted=predicted
         )
         prompt = render(self.template, question.variables)
         work.latest = replace(
@@ -217,7 +221,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         yield
 
     def _drafts(
-        self, question: Question, messages: Messages, work: Work
+        self, question: DraftRequest, messages: Messages, work: Work
     ) -> Iterator[tuple[str, Draft, tuple[str, ...]]]:
         """Answer, draft and notes each time it grows, last the whole; one repair if need be."""
         with work.stage("generate"):
@@ -225,12 +229,12 @@ class ReportPipeline(Runnable[Study, Prediction]):
             for text, _ in self.llm.stream(messages, schema=question.schema):
                 yield text, question.draft(_as_far_as_it_goes(text)), ()
             try:
-                yield text, *read_answer(question, text)
+                yield text, *parse_response(question, text)
             except LlmOutputError as error:
                 logger.info("answer was not valid, asking once more")
                 repair = [*messages, ("assistant", text), ("user", f"{error}. Answer again.")]
                 again = self.llm.ask(repair, schema=question.schema)
-                yield again.text, *read_answer(question, again.text)
+                yield again.text, *parse_response(question, again.text)
 
 
 def _guarded(work: Work, steps: Iterator[None]) -> Iterator[None]:
@@ -252,13 +256,13 @@ def _guarded(work: Work, steps: Iterator[None]) -> Iterator[None]:
 
 
 def _query(
-    study: Study, facts: FilmFacts, vectors: NDArray[np.float32], expectation: Expectation
-) -> FilmQuery:
+    study: Study, facts: ImageInfo, vectors: NDArray[np.float32], predicted: PredictedFindings
+) -> ImageQuery:
     """The mean of the views, and whose reports must not come back."""
     vector = vectors[0] if len(vectors) == 1 else vectors.mean(0)
-    return FilmQuery(
+    return ImageQuery(
         vector=vector / max(float(np.linalg.norm(vector)), 1e-12),
-        expectation=expectation,
+        predicted=predicted,
         studies=study.study_ids | frozenset(facts.identity.study_ids),
         patients=study.patient_ids | frozenset(filter(None, [facts.identity.patient_id])),
         reports=study.not_relevant,

@@ -19,22 +19,22 @@ class Prediction:
     still the evidence if retrieval had come so far.
 
     Attributes:
-        file: the film, as the caller named it.
+        file: the image, as the caller named it.
         status: how the work stands or ended.
         study_id: the study, as the caller named it; the key of an evaluation.
         reason, error: one sentence and a class name if there is no draft.
         draft: sentences with their sources.
         check: verdict on each sentence and the votes on each finding; None while there is no draft.
         hits: the evidence, nearest first.
-        labels: probability in [0, 1] of each label of the film, where a head predicts them.
+        labels: probability in [0, 1] of each label of the image, where a head predicts them.
         encoder_id, index_id, llm, prompt, prompt_hash: what the draft was made with.
         messages: the prompt as it was sent, for showing; only its hash is kept on disk.
         expected: labels taken as present, most probable first; they shape the prompt.
-        answer: what the model wrote, to the letter; for the audit record (`rag.audit`).
+        answer: what the model wrote, to the letter; for the audit record (`rag.review.audit`).
         confidence: what abstention weighs: any finite number, higher is surer, comparable between
             studies of one run; None where nothing measures it.
         warnings: what the reader of the draft should know.
-        attention: where the reader looked (`rag.attention`); empty where nothing drew the search.
+        attention: where the reader looked (`rag.region`); empty where nothing drew the search.
         seconds: wall time by stage.
     """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rag.disk import disk_explained, flush
+from rag.atomic_io import disk_explained, flush
 from rag.prediction import Prediction
 
 
@@ -39,7 +39,7 @@ class PredictionLog:
     that is full leaves no half line either.
 
     Raises:
-        OutputError: the file cannot be opened or written; the message says the cure.
+        OutputError: the file cannot be opened or written; the message says the hint.
     """
 
     def __init__(self, path: Path) -> None:

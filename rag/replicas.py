@@ -2,7 +2,7 @@
 
 Owns how many questions each server gets at once (`rag.concurrency`), who is asked again after a
 failure, and when an outage is no longer a study's own failure. Each server is one
-`rag.llm.ChatClient`. Knows nothing of studies.
+`rag.llm.client.ChatClient`. Knows nothing of studies.
 """
 
 import logging
@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from rag.concurrency import AdaptiveLimit
 from rag.errors import LlmError, LlmUnavailableError
-from rag.llm import ChatClient, Completion, Messages
-from rag.server import served_models
+from rag.llm.client import ChatClient, Completion, Messages
+from rag.llm.vllm_server import served_models
 from rag.settings import LlmSettings
 
 logger = logging.getLogger(__name__)
@@ -62,14 +62,14 @@ class ReplicaPool:
 
     A server that fails is left alone for a growing while, and the question goes to another. A
     question is given up when it failed ``retries + 1`` times although a server is there. While none
-    is, everybody waits, for ``patience_seconds`` at the most.
+    is, everybody waits, for ``outage_timeout_s`` at the most.
 
     Args:
         clients: one a server.
         model: the name they all serve the model by.
         retries: further attempts of one question.
-        most_at_once: upper bound of questions under way at one server.
-        patience_seconds: how long an outage of all servers is waited for.
+        max_concurrency: upper bound of questions under way at one server.
+        outage_timeout_s: how long an outage of all servers is waited for.
         alive: whether any server is there; asked only after failures.
     """
 
@@ -79,14 +79,16 @@ class ReplicaPool:
         *,
         model: str,
         retries: int = 2,
-        most_at_once: int = 64,
-        patience_seconds: float = 300,
+        max_concurrency: int = 64,
+        outage_timeout_s: float = 300,
         alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self.model = model
-        self._replicas = [_Replica(client, AdaptiveLimit(most=most_at_once)) for client in clients]
+        self._replicas = [
+            _Replica(client, AdaptiveLimit(most=max_concurrency)) for client in clients
+        ]
         self._retries = retries
-        self._patience = patience_seconds
+        self._patience = outage_timeout_s
         self._alive = alive
         self._change = threading.Condition()
         self._last_answer = time.monotonic()
@@ -94,7 +96,7 @@ class ReplicaPool:
 
     @classmethod
     def of(
-        cls, settings: LlmSettings, *, most_at_once: int = 64, patience_seconds: float = 300
+        cls, settings: LlmSettings, *, max_concurrency: int = 64, outage_timeout_s: float = 300
     ) -> "ReplicaPool":
         """The servers of the settings: ``url`` and ``replicas``."""
         urls = (settings.url, *settings.replicas)
@@ -105,8 +107,8 @@ class ReplicaPool:
             clients,
             model=settings.model,
             retries=settings.retries,
-            most_at_once=most_at_once,
-            patience_seconds=patience_seconds,
+            max_concurrency=max_concurrency,
+            outage_timeout_s=outage_timeout_s,
             alive=lambda: any(served_models(url) for url in urls),
         )
 
@@ -131,10 +133,10 @@ class ReplicaPool:
     def stream(
         self, messages: Messages, *, schema: dict[str, Any]
     ) -> Iterator[tuple[str, Completion | None]]:
-        """As `rag.llm.ChatClient.stream`; after a broken stream the text begins anew.
+        """As `rag.llm.client.ChatClient.stream`; after a broken stream the text begins anew.
 
         Raises:
-            OutageError: nobody was answered for ``patience_seconds``, or `stop` was called.
+            OutageError: nobody was answered for ``outage_timeout_s``, or `stop` was called.
             LlmUnavailableError: this question failed too often while others were answered.
             LlmRejectedError, LlmOutputError: asking again would not help.
         """

@@ -85,37 +85,38 @@ class RetrievalSettings(_Section):
     Attributes:
         k: how many are shown to the model and to the reader.
         search: "hnsw" asks Chroma's graph, "exact" compares with every vector.
-        pool: so many of the nearest are looked at before ``k`` are chosen.
-        agreement: cosine similarity that one label costs on which film and report disagree.
+        fetch_k: so many of the nearest are looked at before ``k`` are chosen.
+        label_penalty: cosine similarity that one label costs on which image and report disagree.
         cover_expected: fetch a report for an expected finding that none of the nearest states.
         drop: leave out what is less similar than the nearest by more than this; None: keep all k.
         relevance: below 1, unlike reports are preferred (maximal marginal relevance).
-        unit: "report" compares a film with whole reports, "sentence" with their sentences (a report
+        unit: "report" compares an image with whole reports, "sentence" with their sentences (a
+        report
             is as near as its three nearest); `cxr-rag index` must have run with this setting.
-        films: weight of the reports of the nearest films against 1 of the nearest reports, fused
-            by reciprocal rank; 0 is off. The index must hold films (`cxr-rag index --films`).
+        images: weight of the reports of the nearest images against 1 of the nearest reports, fused
+            by reciprocal rank; 0 is off. The index must hold images (`cxr-rag index --images`).
         indication: the same for the reports nearest to the indication's words; 0 is off.
     """
 
     k: int = Field(default=5, ge=1, le=50)
     search: Literal["hnsw", "exact"] = "hnsw"
-    pool: int = Field(default=50, ge=1, le=1000)
-    agreement: float = Field(default=0.05, ge=0, le=1)
+    fetch_k: int = Field(default=50, ge=1, le=1000)
+    label_penalty: float = Field(default=0.05, ge=0, le=1)
     cover_expected: bool = True
     drop: float | None = Field(default=None, ge=0)
     relevance: float = Field(default=1.0, ge=0, le=1)
     unit: Literal["report", "sentence"] = "report"
-    films: float = Field(default=0.0, ge=0, le=10)
+    images: float = Field(default=0.0, ge=0, le=10)
     indication: float = Field(default=0.0, ge=0, le=10)
 
 
 class AbstentionSettings(_Section):
-    """Limits beyond which nothing is drafted, though the evidence is shown; see rag.abstention.
+    """Limits beyond which nothing is drafted, though the evidence is shown.
 
     Attributes:
-        similarity: the nearest report must be at least so similar to the film.
+        similarity: the nearest report must be at least so similar to the image.
         certainty: the most probable label must be at least so probable.
-        disagreement: reports and film may differ by so much a label.
+        disagreement: reports and image may differ by so much a label.
     """
 
     similarity: float = Field(default=0.1, ge=-1, le=1)
@@ -128,7 +129,7 @@ class PageSettings(_Section):
 
     Attributes:
         host, port: where it listens; anything but the loopback address wants a login.
-        max_upload_mb: largest file of a film.
+        max_upload_mb: largest file of an image.
         delete_uploads_after_seconds: uploads, drafts and exports are gone after this.
         drafts_at_once: how many are made side by side; the rest wait and see their place.
         requests_per_minute: of one reader or address; more are answered with 429.
@@ -156,15 +157,16 @@ class BatchSettings(_Section):
     """Many studies at once.
 
     Attributes:
-        readers: threads (with Ray: workers) that read, decode and encode films.
-        most_at_once: upper bound of questions under way at one model server; how many there really
+        num_workers: threads (with Ray: workers) that read, decode and encode images.
+        max_concurrency: upper bound of questions under way at one model server; how many there
+        really
             are is found out while it runs.
-        patience_seconds: how long an outage of all model servers is waited for.
+        outage_timeout_s: how long an outage of all model servers is waited for.
     """
 
-    readers: int = Field(default=2, ge=1)
-    most_at_once: int = Field(default=64, ge=1)
-    patience_seconds: float = Field(default=300, ge=0)
+    num_workers: int = Field(default=2, ge=1)
+    max_concurrency: int = Field(default=64, ge=1)
+    outage_timeout_s: float = Field(default=300, ge=0)
 
 
 class Settings(BaseSettings):

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rag.attention import NOWHERE, Attention
-from rag.drafting import Question
+from rag.drafting import DraftRequest
 from rag.prediction import Prediction
+from rag.region import NO_REGION, ReaderRegion
 from rag.schema import Status
 
 
@@ -17,14 +17,14 @@ class Study:
     """One study to report.
 
     Attributes:
-        source: the frontal film, as a file or as its bytes.
+        source: the frontal image, as a file or as its bytes.
         further: other views of the same study, a lateral above all; they help to find reports.
-        name: what the prediction calls the film ("file").
+        name: what the prediction calls the image ("file").
         study_id: what the prediction calls the study.
         study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
-        indication: why the film was taken, if known.
+        indication: why the image was taken, if known.
         not_relevant: report ids the reader ruled out.
-        attention: where the reader looked on the frontal film; it draws the search there.
+        attention: where the reader looked on the frontal image; it draws the search there.
     """
 
     source: Path | bytes
@@ -35,7 +35,7 @@ class Study:
     patient_ids: frozenset[str] = frozenset()
     indication: str = ""
     not_relevant: frozenset[str] = frozenset()
-    attention: Attention = NOWHERE
+    attention: ReaderRegion = NO_REGION
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Work:
     """
 
     latest: Prediction
-    question: Question | None = None
+    question: DraftRequest | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

@@ -1,15 +1,16 @@
 """What a retrieved report shares with the draft, and where the two differ.
 
-Works on what sentences state (`rag.language.statements`), so that "cardiomegaly" and "the heart is
+Works on what sentences state (`rag.report_nlp.statements`), so that "cardiomegaly" and "the heart
+is
 enlarged" are one. Knows texts only.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rag.language.assertion import Polarity
-from rag.language.sentences import sentence_spans
-from rag.language.statements import Statement, read_sentence
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.sentences import sentence_spans
+from rag.report_nlp.statements import Statement, read_sentence
 
 
 @dataclass(frozen=True, slots=True)

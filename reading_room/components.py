@@ -1,4 +1,4 @@
-"""Gradio components of our own: an element with a script of ours, and a file field for films."""
+"""Gradio components of our own: an element with a script of ours, and a file field for images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def scripted(
     )
 
 
-def film_field(**settings: Any) -> gr.File:
+def image_field(**settings: Any) -> gr.File:
     """A file field that takes uploads only: an address in their place is not fetched.
 
     Not a subclass: Gradio writes a stub file beside the module of every subclass.
@@ -46,7 +46,7 @@ def film_field(**settings: Any) -> gr.File:
 
     async def keep_upload(url_or_file_path: Any) -> str | None:
         if "://" in str(url_or_file_path or ""):
-            raise Error("Films are uploaded, not fetched from an address.", print_exception=False)
+            raise Error("Images are uploaded, not fetched from an address.", print_exception=False)
         return await keep(url_or_file_path)
 
     field.async_move_resource_to_block_cache = keep_upload  # type: ignore[method-assign]

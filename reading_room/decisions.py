@@ -1,4 +1,4 @@
-"""What a reader decides about a draft: accept, edit, remove, add, use, undo, sign, addend.
+"""What a reader decides about a draft: accept, edit, remove, add, use, undo, sign, add_addendum.
 
 Pure: a session and what the browser asked for in, the next session and what is to be recorded out.
 """
@@ -11,10 +11,10 @@ from typing import Any
 
 from rag.grounding import Verdict, check_draft
 from rag.prediction import Prediction
-from rag.report import Report, ReportError, Signature, changes
+from rag.review.reviewed_report import ReviewedReport, ReviewError, Signature, changes
 from rag.schema import Draft, DraftSentence, Section
 from reading_room import strings
-from reading_room.session import DeskError, Event, Session
+from reading_room.session import ControllerError, Event, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def act(session: Session, action: Mapping[str, Any]) -> Step:
             (``section``, ``text``), use (``report``, ``number``), accept-supported, undo.
 
     Raises:
-        DeskError, ReportError: it cannot be done; nothing has changed.
+        ControllerError, ReviewError: it cannot be done; nothing has changed.
     """
     report = _report(session)
     op = str(action.get("op", ""))
@@ -52,15 +52,17 @@ def sign(session: Session, name: str) -> Step:
     return Step(replace(session, report=report), (("sign", data),))
 
 
-def addend(session: Session, text: str, name: str) -> Step:
+def add_addendum(session: Session, text: str, name: str) -> Step:
     """Add to a signed report."""
-    report = _report(session).addend(text, _signature(name))
+    report = _report(session).add_addendum(text, _signature(name))
     added = report.addenda[-1]
     data = {"name": added.signature.name, "text": added.text}
     return Step(replace(session, report=report), (("addendum", data),))
 
 
-def _next(session: Session, report: Report, op: str, action: Mapping[str, Any]) -> Report:
+def _next(
+    session: Session, report: ReviewedReport, op: str, action: Mapping[str, Any]
+) -> ReviewedReport:
     if op == "accept":
         return report.accept([_number(action, "line")])
     if op == "accept-supported":
@@ -73,16 +75,16 @@ def _next(session: Session, report: Report, op: str, action: Mapping[str, Any]) 
         return report.edit(line.key, text, sources=_carrying(session, text, line.sources))
     if op == "add":
         return report.add(_section(action), str(action.get("text", "")))
-    raise DeskError(strings.UNKNOWN_STEP.format(op[:40]))
+    raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
 
 
-def _use(session: Session, report: Report, action: Mapping[str, Any]) -> Step:
+def _use(session: Session, report: ReviewedReport, action: Mapping[str, Any]) -> Step:
     """A sentence of a report on the page, with its source, which is evidence from now on."""
     found = _found(session)
     hit = next((h for h in session.evidence if h.record.report_id == action.get("report")), None)
     number = _number(action, "number")
     if hit is None or number >= len(hit.record.sentences):
-        raise DeskError(strings.UNKNOWN_STEP.format("use"))
+        raise ControllerError(strings.UNKNOWN_STEP.format("use"))
     span = hit.record.sentences[number]
     report_id = hit.record.report_id
     new = report.add(span.section, hit.record.sentence(span), sources=(report_id,))
@@ -101,17 +103,17 @@ def _carrying(session: Session, text: str, sources: tuple[str, ...]) -> tuple[st
     return tuple(source for source in sources if source in carrying)
 
 
-def _undone(session: Session, report: Report) -> Step:
+def _undone(session: Session, report: ReviewedReport) -> Step:
     if not session.history:
-        raise DeskError(strings.NOTHING_TO_UNDO)
+        raise ControllerError(strings.NOTHING_TO_UNDO)
     if report.signature:
-        raise DeskError(strings.SIGNED_IS_SIGNED)
+        raise ControllerError(strings.SIGNED_IS_SIGNED)
     *history, last = session.history
     undone = _changed(session, report, last)
     return replace(undone, session=replace(undone.session, history=tuple(history)))
 
 
-def _changed(session: Session, old: Report, new: Report) -> Step:
+def _changed(session: Session, old: ReviewedReport, new: ReviewedReport) -> Step:
     """The session with the new report, its check, and a line in the record for each change."""
     if new == old:
         return Step(session)
@@ -140,9 +142,9 @@ def _changed(session: Session, old: Report, new: Report) -> Step:
     return Step(after, events)
 
 
-def _report(session: Session) -> Report:
+def _report(session: Session) -> ReviewedReport:
     if session.report is None:
-        raise DeskError(strings.NO_REPORT_YET)
+        raise ControllerError(strings.NO_REPORT_YET)
     return session.report
 
 
@@ -162,7 +164,7 @@ def _supported(session: Session) -> list[int]:
 def _number(action: Mapping[str, Any], name: str) -> int:
     value = action.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ReportError(f"{name} is {str(value)[:40]!r}, not the number of a sentence")
+        raise ReviewError(f"{name} is {str(value)[:40]!r}, not the number of a sentence")
     return value
 
 
@@ -170,7 +172,7 @@ def _section(action: Mapping[str, Any]) -> Section:
     try:
         return Section(str(action.get("section")))
     except ValueError as error:
-        raise DeskError(strings.UNKNOWN_STEP.format("section")) from error
+        raise ControllerError(strings.UNKNOWN_STEP.format("section")) from error
 
 
 def _signature(name: str) -> Signature:

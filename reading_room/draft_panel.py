@@ -8,18 +8,18 @@ from html import escape
 
 from rag.grounding.contradictions import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck, Vote
-from rag.language.statements import read_sentence
 from rag.prediction import Prediction
-from rag.report import Decision, Line, Report
+from rag.report_nlp.statements import read_sentence
+from rag.review.reviewed_report import Decision, Line, ReviewedReport
 from rag.schema import ReportRecord, Section, Span, Status
 from reading_room import strings
-from reading_room.marks import issue_words, mark_of
 from reading_room.sign_panel import moment
+from reading_room.verdict_icons import issue_words, mark_of
 
 
 def draft_html(
     prediction: Prediction | None,
-    report: Report | None = None,
+    report: ReviewedReport | None = None,
     check: DraftCheck | None = None,
     *,
     phrases: Mapping[Section, tuple[str, ...]] | None = None,
@@ -83,7 +83,7 @@ def _section(
     section: Section,
     lines: list[tuple[Line, SentenceCheck | None]],
     prediction: Prediction,
-    report: Report,
+    report: ReviewedReport,
     phrases: Mapping[Section, tuple[str, ...]],
     *,
     clashes: Mapping[int, list[str]],
@@ -214,7 +214,7 @@ def _adder(section: Section, phrases: Mapping[Section, tuple[str, ...]]) -> str:
 
 
 def _votes(votes: tuple[Vote, ...]) -> str:
-    """For each finding of the draft: which reports say so, and what the film's labels say."""
+    """For each finding of the draft: which reports say so, and what the image's labels say."""
     if not votes:
         return ""
     rows = "".join(_vote(vote) for vote in votes)
@@ -239,7 +239,7 @@ def _vote(vote: Vote) -> str:
     )
 
 
-def _addenda(report: Report) -> str:
+def _addenda(report: ReviewedReport) -> str:
     return "".join(
         f'<section class="addendum"><h3>{strings.ADDENDUM}</h3><p>{escape(each.text)}</p>'
         f'<p class="signed">{escape(each.signature.name)}, {moment(each.signature.at)}</p>'
@@ -249,14 +249,14 @@ def _addenda(report: Report) -> str:
 
 
 def _with_checks(
-    report: Report, check: DraftCheck | None
+    report: ReviewedReport, check: DraftCheck | None
 ) -> list[tuple[Line, SentenceCheck | None]]:
     if check is None:
         return [(line, None) for line in report.lines]
     return list(zip(report.lines, check.sentences, strict=True))
 
 
-def _clashes(report: Report) -> dict[int, list[str]]:
+def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
     """For each line that another one contradicts, where that one stands, as F2 or I1."""
     lines = [line for section in Section for line in report.section(section)]
     places = [

@@ -1,6 +1,6 @@
 """What each event of the page does to a session, and what of it is shown.
 
-What the events mean is in `reading_room.desk`; where the components stand, in
+What the events mean is in `reading_room.controller`; where the components stand, in
 `reading_room.layout`.
 """
 
@@ -15,14 +15,14 @@ import gradio as gr
 from rag.errors import CxrRagError
 from rag.settings import PageSettings
 from reading_room import strings
-from reading_room.desk import FORMATS, Desk
+from reading_room.controller import FORMATS, Controller
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.film_panel import viewer_value
+from reading_room.image_panel import viewer_value
 from reading_room.layout import DRAFTING, Parts
 from reading_room.provenance_panel import provenance_html
+from reading_room.rank_changes import rank_changes
 from reading_room.session import Session
-from reading_room.shift import shift_of
 from reading_room.sign_panel import exports_value, state_html
 
 logger = logging.getLogger(__name__)
@@ -41,17 +41,17 @@ class Events:
     """What each event does to a session, and what of it is shown.
 
     Args:
-        desk: the steps themselves.
+        controller: the steps themselves.
         parts: the components.
     """
 
-    def __init__(self, desk: Desk, parts: Parts) -> None:
-        self._desk = desk
+    def __init__(self, controller: Controller, parts: Parts) -> None:
+        self._controller = controller
         self._parts = parts
-        self._attribution = desk.pipeline.retriever.store.attribution
+        self._attribution = controller.pipeline.retriever.store.attribution
 
     def connect(self, settings: PageSettings, example: Callable[[], Path]) -> None:
-        """Connect every event; `example` makes a film for a reader who has none at hand."""
+        """Connect every event; `example` makes an image for a reader who has none at hand."""
         parts, session = self._parts, self._parts.session
         deciding: Settings = {"concurrency_id": DECIDING, "concurrency_limit": 1}
         making: Settings = {"concurrency_id": MAKING, "concurrency_limit": 4}
@@ -72,8 +72,8 @@ class Events:
         parts.stop.click(self.stop, session, parts.shown, cancels=runs, **deciding, **quiet)
         for trigger in (parts.draft.act, parts.evidence.act):
             trigger(self.act, session, parts.shown, trigger_mode="multiple", **deciding, **quiet)
-        parts.viewer.attend(
-            self.attend,
+        parts.viewer.set_region(
+            self.set_region,
             session,
             parts.shown,
             trigger_mode="always_last",
@@ -85,68 +85,70 @@ class Events:
         parts.evidence.rule_out(self.rule_out, session, parts.shown, **deciding, **quiet)
         signing = [session, parts.signer]
         parts.sign.click(self.sign, signing, parts.shown, **deciding, **quiet)
-        parts.add.click(self.addend, [*signing, parts.addendum], parts.shown, **deciding, **quiet)
+        parts.add.click(
+            self.add_addendum, [*signing, parts.addendum], parts.shown, **deciding, **quiet
+        )
         parts.exports.export(self.export, session, parts.exports, **making, **quiet)
 
     def open(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
-        """The films of one study, or none; large ones with few pixels first, where that is quick.
+        """The images of one study, or none; large ones with few pixels first, where that is quick.
 
         The second time only the viewer changes: the reader may be drafting already.
         """
-        films, reader = [Path(path) for path in paths or []], _reader(request)
+        images, reader = [Path(path) for path in paths or []], _reader(request)
         viewer = self._parts.viewer
-        with _telling():
-            first = self._desk.glance(films, reader=reader)
+        with _show_errors():
+            first = self._controller.preview(images, reader=reader)
             if first is not None:
-                shown = viewer_value(first.films, drafted=first.drafted)
+                shown = viewer_value(first.images, drafted=first.drafted)
                 yield {**self._views(first), viewer: shown}
-            session = self._desk.open_films(films, reader=reader)
-            shown = viewer_value(session.films, drafted=session.drafted)
+            session = self._controller.open_images(images, reader=reader)
+            shown = viewer_value(session.images, drafted=session.drafted)
             yield {viewer: shown} if first else {**self._views(session), viewer: shown}
 
     def draft(self, session: Session, indication: str) -> Iterator[Update]:
         """The draft as it grows."""
-        with _telling():
-            for step in self._desk.draft(session, indication=indication):
+        with _show_errors():
+            for step in self._controller.draft(session, indication=indication):
                 yield self._views(step)
 
     def stop(self, session: Session) -> Update:
         """What is left when the reader has stopped a draft."""
-        return self._step(lambda: self._desk.stopped(session))
+        return self._step(lambda: self._controller.stopped(session))
 
     def act(self, session: Session, event: gr.EventData) -> Update:
         """One decision on a sentence."""
-        return self._step(lambda: self._desk.act(session, _data(event)))
+        return self._step(lambda: self._controller.act(session, _data(event)))
 
-    def attend(self, session: Session, event: gr.EventData) -> Update:
-        """The reader points at a region of the film, or no longer."""
-        return self._step(lambda: self._desk.attend(session, _data(event)))
+    def set_region(self, session: Session, event: gr.EventData) -> Update:
+        """The reader points at a region of the image, or no longer."""
+        return self._step(lambda: self._controller.set_region(session, _data(event)))
 
     def rule_out(self, session: Session, event: gr.EventData) -> Update:
         """A report is irrelevant, or is not after all."""
         report_id = str(_data(event).get("report", ""))
-        return self._step(lambda: self._desk.rule_out(session, report_id))
+        return self._step(lambda: self._controller.rule_out(session, report_id))
 
     def sign(self, session: Session, name: str) -> Update:
         """Lock the report."""
-        return self._step(lambda: self._desk.sign(session, name))
+        return self._step(lambda: self._controller.sign(session, name))
 
-    def addend(self, session: Session, name: str, text: str) -> Update:
+    def add_addendum(self, session: Session, name: str, text: str) -> Update:
         """Add to a signed report."""
         parts = self._parts
-        shown = self._step(lambda: self._desk.addend(session, text, name))
+        shown = self._step(lambda: self._controller.add_addendum(session, text, name))
         return {**shown, parts.addendum: gr.Textbox(value="", visible=True)}
 
     def export(self, session: Session, event: gr.EventData, request: gr.Request) -> Any:
         """Make a file and tell the page where it is."""
         form = str(_data(event).get("form", ""))
-        with _telling():
-            name = self._desk.export(session, form, reader=_reader(request))
+        with _show_errors():
+            name = self._controller.export(session, form, reader=_reader(request))
         file = f"export/{name}/report.{FORMATS[form]}"
         return _exports(session, file=file, number=hash(name))
 
     def _step(self, step: Callable[[], Session]) -> Update:
-        with _telling():
+        with _show_errors():
             return self._views(step())
 
     def _views(self, session: Session) -> Update:
@@ -162,7 +164,7 @@ class Events:
                 report,
                 attribution=self._attribution,
                 ruled_out=session.ruled_out,
-                shift=shift_of(session),
+                shift=rank_changes(session),
             ),
             parts.state: state_html(report),
             parts.exports: _exports(session),
@@ -183,13 +185,13 @@ def _can_sign(session: Session) -> bool:
 
 
 def _exports(session: Session, *, file: str = "", number: int = 0) -> dict[str, Any]:
-    dicom = bool(session.films) and session.films[session.drafted].dicom
+    dicom = bool(session.images) and session.images[session.drafted].dicom
     ready = session.report is not None
     return exports_value(ready=ready, dicom=dicom, file=file, number=number)
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:
-    """What the browser sent along: anything, until `reading_room.desk` has looked at it."""
+    """What the browser sent along: anything, until `reading_room.controller` has looked at it."""
     return event._data if isinstance(event._data, dict) else {}
 
 
@@ -198,7 +200,7 @@ def _reader(request: gr.Request) -> str:
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _show_errors() -> Iterator[None]:
     """A failure as a sentence on the page, without a traceback in the log."""
     try:
         yield

@@ -6,23 +6,23 @@ Owns what stands in the panel; ``static/evidence.js`` makes it answer to mouse a
 from collections.abc import Sequence
 from html import escape
 
-from rag.language.sentences import without_list_number
 from rag.prediction import Prediction
-from rag.report import Line, Report
+from rag.report_nlp.sentences import without_list_number
+from rag.review.reviewed_report import Line, ReviewedReport
 from rag.schema import Hit, ReportRecord, Section, Span
 from reading_room import strings
 from reading_room.comparison import Comparison, compare, sentences_of
 from reading_room.draft_panel import anchor
-from reading_room.shift import Shift
+from reading_room.rank_changes import RankChanges
 
 
 def evidence_html(
     prediction: Prediction | None,
-    report: Report | None = None,
+    report: ReviewedReport | None = None,
     *,
     attribution: str,
     ruled_out: frozenset[str] = frozenset(),
-    shift: Shift | None = None,
+    shift: RankChanges | None = None,
 ) -> str:
     """HTML of the evidence; sentences that the draft rests on are marked in their reports.
 
@@ -35,7 +35,7 @@ def evidence_html(
     """
     if prediction is None or not prediction.hits:
         return f'<div class="hint">{strings.WAITING_EVIDENCE}</div>'
-    report = report or Report.of(prediction.draft)
+    report = report or ReviewedReport.of(prediction.draft)
     locked = report.signature is not None
     now: list[str] = []
     gone: list[str] = []
@@ -59,7 +59,7 @@ def _again(ruled_out: frozenset[str], *, locked: bool) -> str:
     return f'<button type="button" class="again" data-act="again">{text}</button>'
 
 
-def _pointed(shift: Shift, *, locked: bool) -> str:
+def _pointed(shift: RankChanges, *, locked: bool) -> str:
     """What the region has changed, and what can be done about it."""
     again = "" if shift.used or locked else _button("again", strings.DRAFT_WITH_REGION)
     undo = "" if locked else _button("unpoint-last", strings.UNDO_REGION, strings.UNDO_REGION_HINT)
@@ -79,7 +79,7 @@ def _button(act: str, words: str, hint: str = "") -> str:
 
 def _card(
     hit: Hit,
-    report: Report,
+    report: ReviewedReport,
     ruled_out: frozenset[str],
     *,
     locked: bool,
@@ -99,7 +99,7 @@ def _card(
 
 
 def _header(
-    hit: Hit, report: Report, lines: Sequence[Line], *, out: bool, locked: bool, move: str
+    hit: Hit, report: ReviewedReport, lines: Sequence[Line], *, out: bool, locked: bool, move: str
 ) -> str:
     report_id = escape(hit.record.report_id)
     cited = (
@@ -125,7 +125,7 @@ def _header(
     )
 
 
-def _places(report: Report, lines: Sequence[Line]) -> list[str]:
+def _places(report: ReviewedReport, lines: Sequence[Line]) -> list[str]:
     """Where the lines stand, as F2 or I1."""
     return [
         f"{line.section.value[0].upper()}{report.section(line.section).index(line) + 1}"
@@ -164,7 +164,7 @@ def _sentence(
     return f'<{tag} class="said"{offer}>{escape(text)}</{tag}>'
 
 
-def _comparison(record: ReportRecord, report: Report) -> str:
+def _comparison(record: ReportRecord, report: ReviewedReport) -> str:
     if not report.lines:
         return ""
     texts = [record.sentence(span) for span in record.sentences] or sentences_of(record.text)

@@ -9,16 +9,16 @@ from typing import Any
 
 import gradio as gr
 
-from rag.attention import Attention, AttentionError
+from rag.region import ReaderRegion, RegionError
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.api import Drafter
-from reading_room.components import film_field, scripted
-from reading_room.desk import LONGEST_INDICATION
+from reading_room.components import image_field, scripted
+from reading_room.controller import LONGEST_INDICATION
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.film_panel import viewer_html
 from reading_room.help_panel import dock_html, header_html
+from reading_room.image_panel import viewer_html
 from reading_room.session import Session
 from reading_room.sign_panel import exports_html, exports_value, state_html
 
@@ -62,17 +62,17 @@ def lay_out(settings: PageSettings) -> Parts:
     session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
     scripted("keys", header_html(), elem_id="header")
     with gr.Row(elem_id="room"):
-        with gr.Column(elem_id="film-side"):
+        with gr.Column(elem_id="image-side"):
             viewer = scripted(
                 "viewer",
                 viewer_html(),
-                events=("attend",),
+                events=("set_region",),
                 words=strings.VIEWER_WORDS,
                 value=[],
                 elem_id="viewer",
             )
             with gr.Row(elem_id="opening"):
-                upload = film_field(
+                upload = image_field(
                     label=strings.UPLOAD, file_count="multiple", elem_id="upload", height=88
                 )
                 example = gr.Button(strings.EXAMPLE, size="sm", elem_id="example", min_width=90)
@@ -161,25 +161,25 @@ def lay_out(settings: PageSettings) -> Parts:
 
 def offer_to_programs(drafter: Drafter, settings: PageSettings) -> None:
     """``/draft`` for `gradio_client`: the same as ``POST /api/draft``; nothing of it is seen."""
-    films = film_field(label="films", file_count="multiple", visible=False)
+    images = image_field(label="images", file_count="multiple", visible=False)
     indication = gr.Textbox("", label="indication", max_length=LONGEST_INDICATION, visible=False)
     attention = gr.JSON({}, label="attention", visible=False)
     prediction = gr.JSON(label="prediction", visible=False)
 
     def draft(
-        films: list[str] | None, indication: str = "", attention: dict[str, Any] | None = None
+        images: list[str] | None, indication: str = "", attention: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """A draft of one study, or why there is none: docs/predictions.md."""
         try:
-            where = Attention.from_json(attention or {})
-        except AttentionError as error:
+            where = ReaderRegion.from_json(attention or {})
+        except RegionError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        contents = [Path(film).read_bytes() for film in films or []]
+        contents = [Path(image).read_bytes() for image in images or []]
         return drafter.draft(contents, indication, where)[1]
 
     gr.Button(visible=False).click(
         draft,
-        [films, indication, attention],
+        [images, indication, attention],
         prediction,
         api_name="draft",
         concurrency_id=DRAFTING,

@@ -1,6 +1,6 @@
 """The page as a server: Gradio's routes, ours, and the guard before both.
 
-Ours are the viewer's scripts, a film's pixels, an export, and ``POST /api/draft``. Owns start and
+Ours are the viewer's scripts, an image's pixels, an export, and ``POST /api/draft``. Owns start and
 orderly end.
 """
 
@@ -18,13 +18,13 @@ from fastapi.staticfiles import StaticFiles
 
 from reading_room import strings
 from reading_room.api import Drafter
-from reading_room.desk import FORMATS
-from reading_room.guard import Guard
+from reading_room.controller import FORMATS
 from reading_room.login import LOOPBACK, Login
+from reading_room.middleware import Middleware
 
 if TYPE_CHECKING:
     from rag.settings import PageSettings
-    from reading_room.shelf import Shelf
+    from reading_room.file_store import FileStore
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {
@@ -37,7 +37,7 @@ _TYPES = {
 
 
 def make_server(
-    page: gr.Blocks, settings: "PageSettings", *, shelf: "Shelf", drafter: Drafter
+    page: gr.Blocks, settings: "PageSettings", *, file_store: "FileStore", drafter: Drafter
 ) -> FastAPI:
     """The whole server, not yet listening.
 
@@ -47,7 +47,7 @@ def make_server(
     login = Login.of(settings)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.mount("/reading-room", StaticFiles(directory=STATIC))
-    _add_routes(server, shelf, drafter)
+    _add_routes(server, file_store, drafter)
     page.queue(max_size=64, api_open=False)
     gr.mount_gradio_app(
         server,
@@ -69,7 +69,7 @@ def make_server(
     # upload: it would copy the file to where a client can fetch it
     page.has_launched = True
     server.add_middleware(
-        Guard,
+        Middleware,
         login=login,
         hosts=frozenset({*LOOPBACK, settings.host, *settings.hosts})
         if settings.host in LOOPBACK or settings.hosts
@@ -80,26 +80,26 @@ def make_server(
     return server
 
 
-class _Film(FileResponse):
+class _Image(FileResponse):
     """Sent in few pieces: 22 MiB in the usual 64 KiB are 350 changes of thread."""
 
     chunk_size = 4 * 2**20
 
 
-def _add_routes(server: FastAPI, shelf: "Shelf", drafter: Drafter) -> None:
-    @server.get("/film/{name}")
-    def film(name: str, request: Request) -> Response:
-        path = shelf.find(name, reader=request.scope["reader"])
+def _add_routes(server: FastAPI, file_store: "FileStore", drafter: Drafter) -> None:
+    @server.get("/image/{name}")
+    def image(name: str, request: Request) -> Response:
+        path = file_store.find(name, reader=request.scope["reader"])
         if path is None:
             return PlainTextResponse(strings.NOT_HERE, 404)
-        return _Film(
+        return _Image(
             path, media_type="application/octet-stream", headers={"cache-control": "no-store"}
         )
 
     @server.get("/export/{name}/{file}")
     def export(name: str, file: str, request: Request) -> Response:
         ending = file.rpartition(".")[2]
-        path = shelf.find(name, reader=request.scope["reader"])
+        path = file_store.find(name, reader=request.scope["reader"])
         if path is None or ending not in FORMATS.values():
             return PlainTextResponse(strings.NOT_HERE, 404)
         return FileResponse(

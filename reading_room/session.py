@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rag.attention import NOWHERE, Attention
 from rag.errors import CxrRagError
 from rag.grounding import DraftCheck
 from rag.prediction import Prediction
-from rag.report import Report
+from rag.region import NO_REGION, ReaderRegion
+from rag.review.reviewed_report import ReviewedReport
 from rag.schema import Hit, Status
-from reading_room.film_panel import ShownFilm
+from reading_room.image_panel import ShownImage
 
 Event = tuple[str, Mapping[str, Any]]
 """What goes into the audit record: its name and what happened."""
 
 
-class DeskError(CxrRagError):
+class ControllerError(CxrRagError):
     """A step that cannot be done now; the message says why, and what to do."""
 
 
@@ -28,7 +28,7 @@ class Session:
     """One reader's study.
 
     Attributes:
-        films: of one study, frontal first.
+        images: of one study, frontal first.
         drafted: which of them the draft is made from, and a region is on.
         indication: as it stood when drafted.
         prediction: what the pipeline found; None before it was asked.
@@ -43,15 +43,15 @@ class Session:
         shown_at: clock when the draft was there, for the seconds of an edit.
     """
 
-    films: tuple[ShownFilm, ...] = ()
+    images: tuple[ShownImage, ...] = ()
     drafted: int = 0
     indication: str = ""
     prediction: Prediction | None = None
-    report: Report | None = None
+    report: ReviewedReport | None = None
     check: DraftCheck | None = None
-    history: tuple[Report, ...] = ()
+    history: tuple[ReviewedReport, ...] = ()
     ruled_out: frozenset[str] = frozenset()
-    attention: Attention = NOWHERE
+    attention: ReaderRegion = NO_REGION
     plain: tuple[Hit, ...] = ()
     drawn: tuple[Hit, ...] = ()
     draft_id: str = ""

@@ -4,7 +4,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from rag.report import Report, State
+from rag.review.reviewed_report import ReviewedReport, State
 from reading_room import strings
 
 _BADGES = {
@@ -15,7 +15,7 @@ _BADGES = {
 }
 
 
-def state_html(report: Report | None) -> str:
+def state_html(report: ReviewedReport | None) -> str:
     """Where the report stands, and what keeps it from the next state."""
     if report is None:
         return f'<div class="state none">{strings.NO_STATE}</div>'

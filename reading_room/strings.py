@@ -3,28 +3,28 @@
 from rag.schema import NOTICE, Section
 
 TITLE = "cxr-rag reading room"
-BANNER = f"{NOTICE}. A radiologist must read the film and check every sentence."
+BANNER = f"{NOTICE}. A radiologist must read the image and check every sentence."
 
-# Film
-UPLOAD = "Chest films: DICOM, PNG or JPEG, frontal and lateral"
-EXAMPLE = "No film at hand? Use a drawn phantom"
+# Image
+UPLOAD = "Chest X-rays: DICOM, PNG or JPEG, frontal and lateral"
+EXAMPLE = "No image at hand? Use a drawn phantom"
 INDICATION = "Indication (no names)"
-VIEWER = "Film viewer"
+VIEWER = "Image viewer"
 VIEWER_TOOLS = "Viewer tools"
-NO_FILM_YET = "Drop a chest film here, or choose one below."
-LOADING = "Loading the film …"
-FILM_GONE = "The film is no longer on the server. Open it again."
-FRONTAL, LATERAL, FILM = "Frontal", "Lateral", "Film"
-FILM_LABEL = "{}. Drag to set the window, wheel to zoom; press ? for all keys."
-DRAFTED_FROM = "drafted from this film"
-ONLY_FRONTAL = "The draft is made from the frontal film; the lateral is shown beside it."
-TOO_MANY_FILMS = "At most {} films of one study can be opened at a time; {} were chosen."
+NO_IMAGE_YET = "Drop a chest X-ray here, or choose one below."
+LOADING = "Loading the image …"
+IMAGE_GONE = "The image is no longer on the server. Open it again."
+FRONTAL, LATERAL, IMAGE = "Frontal", "Lateral", "Image"
+IMAGE_LABEL = "{}. Drag to set the window, wheel to zoom; press ? for all keys."
+DRAFTED_FROM = "drafted from this image"
+ONLY_FRONTAL = "The draft is made from the frontal image; the lateral is shown beside it."
+TOO_MANY_IMAGES = "At most {} images of one study can be opened at a time; {} were chosen."
 AT_DETECTOR = "mm at the detector, less in the patient"
 GAZE_FILE = "Fixations as a CSV file"
 NO_SPACING = "no pixel spacing: lengths in pixels"
 TOOLS = {
     "tool-window": ("Window", "W", "Drag: right for less contrast, up for brighter"),
-    "tool-pan": ("Pan", "P", "Drag the film; also middle button or Shift"),
+    "tool-pan": ("Pan", "P", "Drag the image; also middle button or Shift"),
     "tool-zoom": ("Zoom", "Z", "Drag up to enlarge; the wheel always zooms"),
     "tool-measure": ("Measure", "M", "Drag a line; two lines give their ratio"),
     "tool-region": (
@@ -36,13 +36,13 @@ TOOLS = {
 PRESETS = {
     "file": ("As stored", "1", "Window or table of the file"),
     "whole": ("Full range", "2", "From the darkest to the lightest value"),
-    "lungs": ("Lungs", "3", "The darker part of the film"),
-    "mediastinum": ("Mediastinum", "4", "The lighter part of the film"),
+    "lungs": ("Lungs", "3", "The darker part of the image"),
+    "mediastinum": ("Mediastinum", "4", "The lighter part of the image"),
 }
 SWITCHES = {
     "invert": ("Invert", "I", "Black for white"),
     "mirror": ("Flip", "H", "Flip left to right"),
-    "solo": ("One film", "S", "Only this film, or all side by side"),
+    "solo": ("One image", "S", "Only this image, or all side by side"),
     "heat": ("Heat", "V", "Show where you point, or hide it"),
 }
 ACTIONS = {
@@ -50,8 +50,8 @@ ACTIONS = {
     "right": ("⟳", "]", "Turn a quarter to the right"),
     "in": ("+", "+", "Enlarge"),
     "out": ("\u2212", "-", "Make smaller"),
-    "fit": ("Fit", "F", "Whole film; double click toggles with 1:1"),
-    "one": ("1:1", "O", "One film pixel a screen pixel"),
+    "fit": ("Fit", "F", "Whole image; double click toggles with 1:1"),
+    "one": ("1:1", "O", "One image pixel a screen pixel"),
     "reset": ("Reset", "R", "As it was opened"),
     "gaze": ("Gaze…", "G", "Fixations from a CSV file: x, y, duration"),
 }
@@ -64,7 +64,7 @@ VIEWER_WORDS = {
     "negative": "NEGATIVE",
     "ratio": "ratio",
     "first_look": "first look, all pixels follow",
-    "other_film": "Point at the film that the draft is made from.",
+    "other_image": "Point at the image that the draft is made from.",
     "bad_gaze": "This is no table of fixations: it needs the columns x, y and duration.",
     "most": "At most {} regions: undo one first.",
 }
@@ -73,17 +73,17 @@ VIEWER_WORDS = {
 DRAFT_BUTTON = "Draft report"
 STOP_BUTTON = "Stop"
 DRAFT = "Draft"
-EVIDENCE = "Evidence: reports of the most similar films"
+EVIDENCE = "Evidence: reports of the most similar images"
 TEXT = "Draft as text"
 DOWNLOAD_TEXT = "Download text"
 DOWNLOAD_JSON = "Download JSON"
 PROVENANCE = "Prompt, model and timings"
-NO_FILM = "Put a film in first."
+NO_IMAGE = "Put an image in first."
 NO_DRAFT = "No draft"
 EMPTY_SECTION = "Nothing in the evidence could be stated here."
 WAITING_DRAFT = "The draft appears here, sentence by sentence, each with its sources."
 WAITING_EVIDENCE = "The reports that the draft rests on appear here."
-SEARCHING = "Searching similar films …"
+SEARCHING = "Searching similar images …"
 WRITING = "Drafting …"
 COPIES = "{} reports say exactly this"
 NOT_CITED = "not cited"
@@ -119,7 +119,7 @@ REPORT = "Report"
 CITED_BY = "cited by"
 RULE_OUT, RULED_OUT = "Not relevant", "Not relevant ✗"
 DRAFT_AGAIN = "Draft again without {} ruled out"
-SIMILARITY = "cosine similarity of film and report, higher is nearer"
+SIMILARITY = "cosine similarity of image and report, higher is nearer"
 USE_SENTENCE = "Use this sentence in the report (click or Enter)"
 COMPARISON = {
     "shared": ("=", "shares"),
@@ -140,9 +140,9 @@ ENTERED, LEFT, STAYED, MOVED = "came", "left", "same place", "{} was {}"
 NO_LONGER = "No longer among the nearest"
 DRAFT_WITH_REGION = "Draft with this region"
 UNDO_REGION, CLEAR_REGIONS = "Undo region", "Clear"
-UNDO_REGION_HINT = "Take the last region back (Backspace on the film)"
-CLEAR_REGIONS_HINT = "Back to the evidence of the whole film"
-NOTHING_FOUND = "No report was found for this film."
+UNDO_REGION_HINT = "Take the last region back (Backspace on the image)"
+CLEAR_REGIONS_HINT = "Back to the evidence of the whole image"
+NOTHING_FOUND = "No report was found for this image."
 
 # Steps
 UNKNOWN_STEP = "The page asked for something that is not possible here ({}). Reload it."
@@ -175,7 +175,7 @@ EXPORTS = {
     "markdown": ("Markdown", "Download as Markdown"),
     "json": ("JSON", "Download with all verdicts, votes and provenance"),
     "pdf": ("PDF", "Download as PDF"),
-    "dicom": ("DICOM SR", "Download as a DICOM structured report; needs a DICOM film"),
+    "dicom": ("DICOM SR", "Download as a DICOM structured report; needs a DICOM image"),
 }
 
 # Help
@@ -183,17 +183,17 @@ HELP, CLOSE = "Keys (?)", "Close"
 KEYS = {
     "Everywhere": [
         ("?", "this help"),
-        ("Alt+1 … Alt+4", "film, draft, evidence, signature"),
+        ("Alt+1 … Alt+4", "image, draft, evidence, signature"),
         ("Alt+D", "draft report"),
     ],
-    "Film": [
+    "Image": [
         ("drag", "window: right less contrast, up brighter"),
         ("wheel", "zoom at the cursor"),
-        ("middle button, Shift+drag", "move the film"),
+        ("middle button, Shift+drag", "move the image"),
         ("arrow keys", "window and level"),
         ("1 2 3 4", "as stored, full range, lungs, mediastinum"),
         ("I R F O", "invert, reset, fit, 1:1"),
-        ("[ ] H S", "turn left, turn right, flip; one film or all"),
+        ("[ ] H S", "turn left, turn right, flip; one image or all"),
         ("W P Z M", "tool: window, pan, zoom, measure; Escape clears measures"),
         ("B", "tool: region; Enter adds one, arrow keys move it, with Shift they size it"),
         ("Backspace, Escape", "with that tool: undo the last region, clear all"),
@@ -215,7 +215,7 @@ KEYS = {
 }
 
 # Interface for programs
-API_NO_FILM = "send the film as a file field named film (multipart/form-data)"
+API_NO_IMAGE = "send the image as a file field named image (multipart/form-data)"
 API_BUSY = "too many drafts are waiting: try again in a minute"
 
 PHRASES = {
@@ -231,7 +231,7 @@ PHRASES = {
     ),
     Section.IMPRESSION: (
         "No acute cardiopulmonary abnormality.",
-        "Normal chest film.",
+        "Normal chest X-ray.",
         "Clinical correlation is recommended.",
         "A lateral view would help.",
     ),

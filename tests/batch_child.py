@@ -66,7 +66,8 @@ def serve() -> None:
     import openai  # noqa: F401, PLC0415
     import small_batch  # noqa: F401, PLC0415
 
-    from encoders import dicom_facts, raster  # noqa: F401, PLC0415
+    from encoders.dicom.reader import info  # noqa: F401, PLC0415
+    from encoders.images import raster  # noqa: F401, PLC0415
 
     pid = 0
     sys.stdout.write("ready\n")
@@ -87,7 +88,7 @@ def serve() -> None:
 
 def _run(
     *,
-    films: str,
+    images: str,
     output: str,
     store: str,
     url: str,
@@ -105,7 +106,7 @@ def _run(
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
         small_batch.run(
-            Path(films), Path(output), store=Path(store), url=url, retry_failed=retry_failed
+            Path(images), Path(output), store=Path(store), url=url, retry_failed=retry_failed
         )
     except OutputError as error:
         return SMALL_DISK if "larger than is allowed" in str(error) else OTHER_FAILURE

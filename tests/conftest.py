@@ -52,10 +52,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPart:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Films and reports that cannot be redistributed; the test is skipped where they are absent."""
+    """Images and reports that cannot be redistributed; skipped where they are absent."""
     folder = Path(os.environ.get("CXR_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "dicom" / "manifest.jsonl").is_file():
-        pytest.skip(f"CXR_DATA: no films at {folder}")
+        pytest.skip(f"CXR_DATA: no images at {folder}")
     return folder
 
 
@@ -69,11 +69,11 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Room]":
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn phantom as a DICOM file; many modules have a film of their own instead."""
-    from encoders.phantom import write_phantom_dicom  # noqa: PLC0415 - for who asks
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn phantom as a DICOM file; many modules have an image of their own instead."""
+    from demo.phantom import write_phantom_dicom  # noqa: PLC0415 - for who asks
 
-    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+    path = tmp_path_factory.mktemp("image") / "phantom.dcm"
     write_phantom_dicom(path, seed=3)
     return path
 
@@ -101,7 +101,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     log = home / "demo.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rag.cli", "demo"],
+            [sys.executable, "-m", "rag.cli.main", "demo"],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

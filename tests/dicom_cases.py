@@ -1,4 +1,4 @@
-"""The golden table: films and what they must look like, by the standard's own formulas.
+"""The golden table: images and what they must look like, by the standard's own formulas.
 
 Expected values are written down or computed here by a scalar transcription of DICOM PS3.3; none
 comes from the code under test. tests/test_encoders_dicom_golden.py reads every case back through
@@ -208,14 +208,14 @@ def _windows() -> list[Case]:
             WindowWidth=1,
         ),
         case(
-            "window above the film",
+            "window above the image",
             percentiles(R12),
             "nearly black, white or flat",
             WindowCenter=50000,
             WindowWidth=2000,
         ),
         case(
-            "16-bit window on a 12-bit film",
+            "16-bit window on a 12-bit image",
             percentiles(R12),
             "nearly black, white or flat",
             WindowCenter=32768,

@@ -1,4 +1,4 @@
-"""DICOM files for the tests, drawn and written here: no film of anybody."""
+"""DICOM files for the tests, drawn and written here: no image of anybody."""
 
 import copy
 import io
@@ -46,7 +46,7 @@ Pixels = NDArray[Any]
 
 
 def ramp(bits: int = 12, *, rows: int = 48, columns: int = 64, signed: bool = False) -> Pixels:
-    """A smooth film: every row rises over most of the range, the rows shifted a little."""
+    """A smooth image: every row rises over most of the range, the rows shifted a little."""
     top = (1 << bits) - 1
     across = np.linspace(0.02, 0.9, columns)[None, :]
     down = np.linspace(0.0, 0.08, rows)[:, None]
@@ -72,7 +72,7 @@ def _signed(number: int, first: int) -> int:
 
 
 def dicom(pixels: Pixels, *, syntax: str = EXPLICIT, **attributes: Any) -> bytes:
-    """Write a film. Attributes replace the defaults; None leaves one out.
+    """Write an image. Attributes replace the defaults; None leaves one out.
 
     ``pixels`` is [rows, columns], [rows, columns, 3], or with frames in front.
     """
@@ -84,7 +84,7 @@ def dicom(pixels: Pixels, *, syntax: str = EXPLICIT, **attributes: Any) -> bytes
 
 
 def ready_made_dicom(name: str, *, syntax: str, **attributes: Any) -> bytes:
-    """A film whose pixel data is a ready-made codestream."""
+    """An image whose pixel data is a ready-made codestream."""
     dataset = _dataset(ramp(12), {"BitsStored": 12, **attributes})
     _encapsulate(dataset, [ready_made(name)])
     return write(dataset, syntax)
@@ -126,7 +126,7 @@ def _swap(dataset: Dataset, keyword: str, *, size: int) -> None:
 
 
 def _dataset(pixels: Pixels, attributes: Mapping[str, Any]) -> Dataset:
-    """A DX film of a phantom, with the default attributes that ``pixels`` calls for."""
+    """A DX image of a phantom, with the default attributes that ``pixels`` calls for."""
     colour = pixels.shape[-1] == 3
     shape = pixels.shape[:-1] if colour else pixels.shape
     bits = pixels.dtype.itemsize * 8

@@ -135,43 +135,43 @@ def _peak(pid: str) -> int:
 # --- the process that reads
 
 
-def _film(data: bytes, _: Path) -> str:
-    from encoders.film import ImageReadError  # noqa: PLC0415
-    from encoders.film_facts import read_facts  # noqa: PLC0415
-    from encoders.image_io import read_image  # noqa: PLC0415
-    from rag.hospital.errors import HospitalError  # noqa: PLC0415
-    from rag.hospital.landing import study_of  # noqa: PLC0415
-    from rag.refusal import judge_header  # noqa: PLC0415
+def _image(data: bytes, _: Path) -> str:
+    from encoders.images.image_info import read_facts  # noqa: PLC0415
+    from encoders.images.image_io import read_image  # noqa: PLC0415
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
+    from rag.pacs.errors import HospitalError  # noqa: PLC0415
+    from rag.pacs.inbox import study_of  # noqa: PLC0415
+    from rag.screening.header import judge_header  # noqa: PLC0415
 
     with contextlib.suppress(HospitalError):  # as a receiver looks at it, before it writes
         study_of(data)
     try:
         judge_header(read_facts(data))
-        film = read_image(data)
+        image = read_image(data)
     except ImageReadError as error:
         if "not foreseen" in str(error):  # the net below all readers: no crash, but no answer
             return f"refused, by the last net: {str(error).split('(')[1].split(')')[0]}"
         return f"refused: {error.reason.value}"
-    assert film.pixels.dtype.name == "float32"
-    assert 0 <= film.pixels.min() <= film.pixels.max() <= 1
+    assert image.pixels.dtype.name == "float32"
+    assert 0 <= image.pixels.min() <= image.pixels.max() <= 1
     return "accepted"
 
 
 def _batch_list(suffix: str) -> Callable[[bytes, Path], str]:
     def read(data: bytes, folder: Path) -> str:
-        from rag.batch.grouping import group_films  # noqa: PLC0415
-        from rag.batch.sources import list_films  # noqa: PLC0415
+        from rag.batch.grouping import group_images  # noqa: PLC0415
+        from rag.batch.inputs import list_images  # noqa: PLC0415
         from rag.errors import BatchUsageError  # noqa: PLC0415
 
         path = folder / f"list{suffix}"
         path.write_bytes(data)
         try:
-            films = list_films(path).films
+            images = list_images(path).images
         except BatchUsageError as error:
             str(error).encode()  # can be shown
             return "refused: a line or the file is wrong, and named"
-        studies = group_films(films)
-        assert sum(1 + len(s.further) + len(s.unused) for s in studies) == len(films)
+        studies = group_images(images)
+        assert sum(1 + len(s.further) + len(s.unused) for s in studies) == len(images)
         return "accepted"
 
     return read
@@ -179,7 +179,7 @@ def _batch_list(suffix: str) -> Callable[[bytes, Path], str]:
 
 def _reports(suffix: str) -> Callable[[bytes, Path], str]:
     def read(data: bytes, folder: Path) -> str:
-        from rag.corpus.own import read_collection  # noqa: PLC0415
+        from rag.corpus.user_collection import read_collection  # noqa: PLC0415
         from rag.errors import CorpusError  # noqa: PLC0415
 
         path = folder / f"reports{suffix}"
@@ -226,8 +226,8 @@ def _marks(data: bytes, folder: Path) -> str:
 def _rendered(readings: Callable[[], Iterator[Any]]) -> str:
     import numpy as np  # noqa: PLC0415
 
-    from encoders.training.data import TrainingDataError  # noqa: PLC0415
-    from encoders.training.heatmaps import render  # noqa: PLC0415
+    from encoders.annotations import render  # noqa: PLC0415
+    from encoders.training.dataset import TrainingDataError  # noqa: PLC0415
 
     try:
         for reading in readings():
@@ -240,9 +240,9 @@ def _rendered(readings: Callable[[], Iterator[Any]]) -> str:
 
 
 READERS: dict[str, Callable[[bytes, Path], str]] = {
-    "DICOM": _film,
-    "PNG": _film,
-    "JPEG": _film,
+    "DICOM": _image,
+    "PNG": _image,
+    "JPEG": _image,
     "batch CSV": _batch_list(".csv"),
     "batch JSONL": _batch_list(".jsonl"),
     "ReXrank JSON": _batch_list(".json"),

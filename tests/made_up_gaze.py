@@ -52,21 +52,21 @@ def write_egd(
     *,
     borders: Mapping[str, tuple[float, float, float, float]],
 ) -> None:
-    """EGD-CXR: fixations (film, x, y, seconds) on the screen; borders left, right, top, bottom."""
+    """EGD-CXR: fixations (image, x, y, seconds) on the screen; borders left, right, top, bottom."""
     write_table(
         folder / "fixations.csv",
         EGD_FIXATIONS,
         [
-            (film, number, 0.1 * number, x, y, seconds, 1)
-            for number, (film, x, y, seconds) in enumerate(fixations)
+            (image, number, 0.1 * number, x, y, seconds, 1)
+            for number, (image, x, y, seconds) in enumerate(fixations)
         ],
     )
     write_table(
         folder / "master_sheet.csv",
         EGD_SHEET,
         [
-            (film, f"files/{film}.dcm", 1, 1, top, bottom, left, right)
-            for film, (left, right, top, bottom) in borders.items()
+            (image, f"files/{image}.dcm", 1, 1, top, bottom, left, right)
+            for image, (left, right, top, bottom) in borders.items()
         ],
     )
 
@@ -79,7 +79,7 @@ def write_reflacx(
     ellipses: Mapping[str, Sequence[Sequence[Any]]] | None = None,
     discarded: Sequence[str] = (),
 ) -> None:
-    """REFLACX: readings of (film, its size); fixations and ellipses of each as in the tables."""
+    """REFLACX: readings of (image, its size); fixations and ellipses of each as in the tables."""
     write_table(
         folder / "main_data" / "metadata_phase_3.csv",
         REFLACX_SHEET,
@@ -88,12 +88,12 @@ def write_reflacx(
                 name,
                 "train",
                 name in discarded,
-                f"physionet.org/files/mimic-cxr/2.0.0/files/p10/p1/s1/{film}.dcm",
-                film,
+                f"physionet.org/files/mimic-cxr/2.0.0/files/p10/p1/s1/{image}.dcm",
+                image,
                 1,
                 *size,
             )
-            for name, (film, size) in readings.items()
+            for name, (image, size) in readings.items()
         ],
     )
     for name, rows in (fixations or {}).items():
@@ -106,28 +106,28 @@ def write_reflacx(
 
 def write_mimic(
     folder: Path,
-    films: Sequence[tuple[str, int, int, str, str]],
+    images: Sequence[tuple[str, int, int, str, str]],
     *,
     reports: Mapping[int, str],
     labels: Mapping[int, Mapping[str, str]] | None = None,
     pixels: bytes = b"",
 ) -> None:
-    """MIMIC-CXR-JPG and the reports; films are (id, study, subject, view, split)."""
+    """MIMIC-CXR-JPG and the reports; images are (id, study, subject, view, split)."""
     tables = folder / "jpg"
     write_table(
         tables / "mimic-cxr-2.0.0-split.csv.gz",
         ("dicom_id", "study_id", "subject_id", "split"),
-        [(film, study, subject, split) for film, study, subject, _, split in films],
+        [(image, study, subject, split) for image, study, subject, _, split in images],
     )
     write_table(
         tables / "mimic-cxr-2.0.0-metadata.csv.gz",
         ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"),
-        [(film, subject, study, view, 3056, 2544) for film, study, subject, view, _ in films],
+        [(image, subject, study, view, 3056, 2544) for image, study, subject, view, _ in images],
     )
-    for film, study, subject, _, _ in films:
+    for image, study, subject, _, _ in images:
         at = f"files/p{str(subject)[:2]}/p{subject}/s{study}"
         (tables / at).mkdir(parents=True, exist_ok=True)
-        (tables / at / f"{film}.jpg").write_bytes(pixels)
+        (tables / at / f"{image}.jpg").write_bytes(pixels)
         if study in reports:
             report = folder / "reports" / "mimic-cxr-reports" / f"{at}.txt"
             report.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Reports written for the tests; none is taken from a collection."""
 
-from rag.language.sentences import with_sentences
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import Hit, ReportRecord
 
 FINDINGS_AND_IMPRESSIONS = {

@@ -1,4 +1,4 @@
-"""What the tests of training data share: small films, tables, shards, studies."""
+"""What the tests of training data share: small images, tables, shards, studies."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from encoders.training.data import Split, Study
+from encoders.training.dataset import Split, Study
 
 CLEAR, LARGE = "The lungs are clear.", "The heart is enlarged."
 
@@ -40,12 +40,12 @@ def jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
-def one_study(*films: str, number: int = 1, **changes: Any) -> Study:
+def one_study(*images: str, number: int = 1, **changes: Any) -> Study:
     facts: dict[str, Any] = {"split": Split.TRAIN, "text": f"Report {number}."} | changes
     return Study(
         study_id=f"s{number}",
         patient_id=f"p{number}",
-        frontals=tuple(Path(film) for film in films),
+        frontals=tuple(Path(image) for image in images),
         laterals=(),
         labels=frozenset(),
         **facts,

@@ -167,23 +167,23 @@ def seeds(kind: str) -> list[bytes]:
 
 
 def _dicom() -> list[bytes]:
-    film = ramp(12, rows=48, columns=64)
+    image = ramp(12, rows=48, columns=64)
     grey = ramp(8, rows=48, columns=64)
     plain = (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, RLE, JPEG_LOSSLESS, JPEG_LOSSLESS_SV1)
     coded = (JPEG_LS, JPEG_LS_NEAR, JPEG_2000_LOSSLESS, JPEG_2000)
     entries = np.linspace(0, 4095, 256).astype(np.uint16)
     table = [lut_item(entries, first=0, bits=12)]
     return [
-        *(dicom(film, syntax=syntax, BitsStored=12) for syntax in (*plain, *coded)),
+        *(dicom(image, syntax=syntax, BitsStored=12) for syntax in (*plain, *coded)),
         dicom(grey, syntax=JPEG_BASELINE),
         ready_made_dicom("extended.jpg", syntax=JPEG_EXTENDED),
         ready_made_dicom("lossless.j2c", syntax=HTJ2K_LOSSLESS),
-        dicom(film, BitsStored=12, WindowCenter=[2000, 1000], WindowWidth=[900, 3000]),
-        dicom(film, BitsStored=12, VOILUTSequence=table, RescaleSlope=2, RescaleIntercept=-5),
+        dicom(image, BitsStored=12, WindowCenter=[2000, 1000], WindowWidth=[900, 3000]),
+        dicom(image, BitsStored=12, VOILUTSequence=table, RescaleSlope=2, RescaleIntercept=-5),
         dicom(np.stack([grey, grey]), NumberOfFrames=2),
         dicom(np.stack([grey] * 3, axis=-1), PhotometricInterpretation="RGB"),
         dicom(
-            film,
+            image,
             BitsStored=12,
             ShutterShape="RECTANGULAR",
             ShutterLeftVerticalEdge=5,
@@ -249,8 +249,8 @@ def _table(rows: list[dict[str, object]]) -> bytes:
 
 _GAZE = b"DICOM_ID,FPOGX,FPOGY,FPOGD,FPOGV\n" + b"f1,0.5,0.4,0.25,1\nf2,0.3,0.9,0.1,1\n" * 4
 _MARKED: list[dict[str, object]] = [
-    {"film": "a.png", "boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.2]]},
-    {"film": "b.png", "ellipses": [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]},
+    {"image": "a.png", "boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.2]]},
+    {"image": "b.png", "ellipses": [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]},
 ]
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {

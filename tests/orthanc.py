@@ -53,9 +53,9 @@ class Orthanc:
             return requests.post(url, data=body, timeout=30)
         return requests.post(url, json=body, timeout=30)
 
-    def take(self, film: bytes) -> str:
+    def take(self, image: bytes) -> str:
         """Put an instance into it; its own name of it."""
-        answer = self.ask("/instances", film)
+        answer = self.ask("/instances", image)
         answer.raise_for_status()
         return str(answer.json()["ID"])
 

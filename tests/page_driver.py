@@ -36,12 +36,12 @@ def open_page(page: Page, url: str) -> Page:
     return page
 
 
-def upload(page: Page, *films: Path) -> None:
-    page.set_input_files("#upload input[type=file]", films)
-    wait_for_film(page)
+def upload(page: Page, *images: Path) -> None:
+    page.set_input_files("#upload input[type=file]", images)
+    wait_for_image(page)
 
 
-def wait_for_film(page: Page) -> None:
+def wait_for_image(page: Page) -> None:
     page.wait_for_selector('.viewer[data-state="shown"] canvas', timeout=MINUTE)
 
 

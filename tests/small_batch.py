@@ -13,11 +13,11 @@ from fake_encoder import FakeEncoder
 from PIL import Image
 
 from prompts.render import load_template
-from rag.batch.grouping import group_films
+from rag.batch.grouping import group_images
+from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Summary, run_batch
-from rag.batch.sources import list_films
-from rag.batch.stages import Prepare, Stop, threaded_prepare
+from rag.batch.workers import Prepare, Stop, threaded_prepare
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
 from rag.retriever import ReportRetriever
@@ -27,8 +27,8 @@ from rag.store import SearchMode, open_store
 K = 4
 
 
-def draw_film(path: Path, number: int) -> Path:
-    """A small film of its own: a ramp with a number's worth of noise."""
+def draw_image(path: Path, number: int) -> Path:
+    """A small image of its own: a ramp with a number's worth of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(number).integers(0, 40, (40, 40))
     ramp = np.linspace(0, 200, 1600).reshape(40, 40)
@@ -36,10 +36,10 @@ def draw_film(path: Path, number: int) -> Path:
     return path
 
 
-def draw_films(folder: Path, count: int) -> Path:
-    """Films f000.png, f001.png, ..."""
+def draw_images(folder: Path, count: int) -> Path:
+    """Images f000.png, f001.png, ..."""
     for number in range(count):
-        draw_film(folder / f"f{number:03d}.png", number)
+        draw_image(folder / f"f{number:03d}.png", number)
     return folder
 
 
@@ -53,7 +53,7 @@ def small_pipeline(store: Path, *urls: str, patience: float = 5) -> Iterator[Rep
             retriever=ReportRetriever(store=opened, encoder=encoder, k=K),
             template=load_template("select_v1"),
             abstention=AbstentionSettings(similarity=-1),  # the fake encoder sees no likeness
-            llm=ReplicaPool.of(settings, most_at_once=8, patience_seconds=patience),
+            llm=ReplicaPool.of(settings, max_concurrency=8, outage_timeout_s=patience),
         )
 
 
@@ -71,7 +71,7 @@ def run(
     """One whole run."""
     with BatchOutput(output) as out, small_pipeline(store, url, patience=patience) as pipeline:
         return run_batch(
-            group_films(list_films(source).films),
+            group_images(list_images(source).images),
             pipeline,
             out,
             prepare=prepare or threaded_prepare(pipeline, threads=2),

@@ -3,7 +3,7 @@
 import random
 
 from rag.corpus import Corpus, make_corpus
-from rag.language.sentences import with_sentences
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
 FINDINGS = [

@@ -14,15 +14,15 @@ from small_corpus import small_corpus
 
 from encoders.base import CxrImage
 from prompts.render import load_template
-from rag.audit import AuditLog
 from rag.index import build_index
-from rag.llm import ChatClient
+from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
+from rag.review.audit import AuditLog
 from rag.settings import LlmSettings, PageSettings, RetrievalSettings, Settings
 from rag.store import ReportStore, SearchMode, open_store
-from reading_room.desk import Desk
-from reading_room.shelf import Shelf
+from reading_room.controller import Controller
+from reading_room.file_store import FileStore
 
 Floats = NDArray[np.float32]
 
@@ -35,16 +35,16 @@ class Room:
     store: ReportStore
     llm: ChoosingLlm
     audit: AuditLog
-    shelf: Shelf
-    desk: Desk
+    file_store: FileStore
+    controller: Controller
     home: Path
 
 
 class FarSteering:
-    """A fake: a region asks for the opposite of what the film is like. Needs no pixels."""
+    """A fake: a region asks for the opposite of what the image is like. Needs no pixels."""
 
-    def steer(self, film: CxrImage, vector: Floats, heat: Floats) -> Floats:
-        assert film.pixels.ndim == 2
+    def steer(self, image: CxrImage, vector: Floats, heat: Floats) -> Floats:
+        assert image.pixels.ndim == 2
         assert heat.max() > 0.99
         return -vector
 
@@ -68,12 +68,12 @@ def small_room(folder: Path) -> Iterator[Room]:
             llm=ChatClient(LlmSettings(url=llm.url, model=fake_choosing_llm.MODEL, retries=0)),
         )
         audit = AuditLog(folder / "audit" / "audit.jsonl")
-        shelf = Shelf(folder / "page", keep_seconds=3600)
-        desk = Desk(pipeline, shelf=shelf, audit=audit)
+        file_store = FileStore(folder / "page", keep_seconds=3600)
+        controller = Controller(pipeline, file_store=file_store, audit=audit)
         try:
-            yield Room(pipeline, store, llm, audit, shelf, desk, folder)
+            yield Room(pipeline, store, llm, audit, file_store, controller, folder)
         finally:
-            shelf.close()
+            file_store.close()
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def open_room(room: Room, **page: object) -> Iterator[str]:
 
     settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
     drafter = Drafter(room.pipeline, at_once=2, audit=room.audit)
-    blocks = build_app(room.desk, settings, shelf=room.shelf, drafter=drafter)
-    server = make_server(blocks, settings.page, shelf=room.shelf, drafter=drafter)
+    blocks = build_app(room.controller, settings, file_store=room.file_store, drafter=drafter)
+    server = make_server(blocks, settings.page, file_store=room.file_store, drafter=drafter)
     with listening(server, host="127.0.0.1", port=0) as address:
         yield address

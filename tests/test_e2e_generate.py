@@ -10,13 +10,13 @@ import pydicom
 import pytest
 from conftest import Demo
 
-from encoders.phantom import write_phantom_dicom
+from demo.phantom import write_phantom_dicom
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def run(demo: Demo, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "rag.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "rag.cli.main", *map(str, arguments)]
     return subprocess.run(
         command, env=demo.environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -26,12 +26,12 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w\s]", " ", text).casefold().split())
 
 
-def test_films_of_the_shared_folder_get_cited_drafts(demo: Demo, shared_data: Path) -> None:
-    films = sorted((shared_data / "dicom" / "chest").glob("*.dcm"))
-    done = run(demo, "generate", "--json", *films)
+def test_images_of_the_shared_folder_get_cited_drafts(demo: Demo, shared_data: Path) -> None:
+    images = sorted((shared_data / "dicom" / "chest").glob("*.dcm"))
+    done = run(demo, "generate", "--json", *images)
     assert done.returncode == 0, done.stderr
     predictions = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [prediction["file"] for prediction in predictions] == [str(film) for film in films]
+    assert [prediction["file"] for prediction in predictions] == [str(image) for image in images]
     for prediction in predictions:
         known = {evidence["report_id"]: evidence["text"] for evidence in prediction["evidence"]}
         assert prediction["findings"]
@@ -44,13 +44,13 @@ def test_films_of_the_shared_folder_get_cited_drafts(demo: Demo, shared_data: Pa
 
 
 def test_a_study_of_the_collection_never_cites_itself(demo: Demo, shared_data: Path) -> None:
-    film = next((shared_data / "openi" / "images").glob("CXR1000_*.jpg"))
-    done = run(demo, "generate", "--json", film)
+    image = next((shared_data / "openi" / "images").glob("CXR1000_*.jpg"))
+    done = run(demo, "generate", "--json", image)
     prediction = json.loads(done.stdout)
     assert "CXR1000" not in {evidence["report_id"] for evidence in prediction["evidence"]}
 
 
-def test_good_and_bad_films_in_one_run(demo: Demo, tmp_path: Path) -> None:
+def test_good_and_bad_images_in_one_run(demo: Demo, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.dcm", tmp_path / "bad.dcm"
     write_phantom_dicom(good, seed=5)
     bad.write_text("nothing")
@@ -67,10 +67,10 @@ def test_good_and_bad_films_in_one_run(demo: Demo, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_same_film_gives_the_same_draft(demo: Demo, tmp_path: Path) -> None:
-    film = tmp_path / "film.dcm"
-    write_phantom_dicom(film, seed=6)
-    first, second = (json.loads(run(demo, "generate", "--json", film).stdout) for _ in range(2))
+def test_the_same_image_gives_the_same_draft(demo: Demo, tmp_path: Path) -> None:
+    image = tmp_path / "image.dcm"
+    write_phantom_dicom(image, seed=6)
+    first, second = (json.loads(run(demo, "generate", "--json", image).stdout) for _ in range(2))
     for volatile in ("seconds",):
         first.pop(volatile), second.pop(volatile)
     assert first == second

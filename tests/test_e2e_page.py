@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Demo
-from page_driver import MINUTE, chromium, draft, open_page, outside_requests, upload, wait_for_film
+from page_driver import MINUTE, chromium, draft, open_page, outside_requests, upload, wait_for_image
 from playwright.sync_api import Browser, Page, expect
 
 from rag.schema import NOTICE
@@ -28,9 +28,9 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
 
 
 def test_dicom_in_cited_draft_out_and_a_citation_leads_to_its_report(
-    page: Page, film: Path
+    page: Page, image: Path
 ) -> None:
-    upload(page, film)
+    upload(page, image)
     draft(page)
     assert page.locator(".draft .line").count() >= 1
     citation = page.locator(".draft .cite").first
@@ -48,8 +48,8 @@ def test_every_screen_says_what_it_is(page: Page) -> None:
     expect(page.locator(".banner")).to_contain_text(NOTICE)
 
 
-def test_exports_hold_the_draft_and_the_notice(page: Page, film: Path) -> None:
-    upload(page, film)
+def test_exports_hold_the_draft_and_the_notice(page: Page, image: Path) -> None:
+    upload(page, image)
     draft(page)
     with page.expect_download() as text:
         page.click("button[data-form=text]")
@@ -64,47 +64,47 @@ def test_exports_hold_the_draft_and_the_notice(page: Page, film: Path) -> None:
         assert set(sentence["sources"]) <= known
 
 
-def test_the_example_needs_no_film(page: Page) -> None:
+def test_the_example_needs_no_image(page: Page) -> None:
     page.click("#example")
-    wait_for_film(page)
+    wait_for_image(page)
     draft(page)
     assert page.locator(".draft .line").count() >= 1
 
 
 def test_rubbish_is_refused_with_a_reason_and_no_traceback(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "letter.pdf"
-    path.write_bytes(b"%PDF-1.4 not a film")
+    path.write_bytes(b"%PDF-1.4 not an image")
     page.set_input_files("#upload input[type=file]", path)
     expect(page.locator(".toast-body").first).to_contain_text("PDF", timeout=MINUTE)
     assert "Traceback" not in page.content()
 
 
 def test_two_readers_see_nothing_of_each_other(
-    page: Page, browser: Browser, demo: Demo, film: Path
+    page: Page, browser: Browser, demo: Demo, image: Path
 ) -> None:
     other_context = browser.new_context()
     other = open_page(other_context.new_page(), demo.url)
-    upload(page, film)
+    upload(page, image)
     draft(page)
     assert other.locator(".draft .line").count() == 0
     assert other.locator(".viewer canvas").count() == 0
-    assert film.name not in other.content()
+    assert image.name not in other.content()
     other_context.close()
 
 
-def test_the_page_asks_nobody_outside(browser: Browser, demo: Demo, film: Path) -> None:
+def test_the_page_asks_nobody_outside(browser: Browser, demo: Demo, image: Path) -> None:
     context = browser.new_context()
     page = context.new_page()
     outside = outside_requests(page, demo.url)
     open_page(page, demo.url)
-    upload(page, film)
+    upload(page, image)
     draft(page)
     context.close()
     assert outside == []
 
 
-def test_a_box_on_the_film_is_followed_by_the_evidence(page: Page, film: Path) -> None:
-    upload(page, film)
+def test_a_box_on_the_image_is_followed_by_the_evidence(page: Page, image: Path) -> None:
+    upload(page, image)
     page.locator(".pane").focus()
     page.keyboard.press("b")
     page.keyboard.press("Enter")

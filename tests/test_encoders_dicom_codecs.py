@@ -15,17 +15,17 @@ import pytest
 from dicom_files import dicom, ramp
 from openjpeg.utils import encode_array
 
-from encoders import dicom_codecs
-from encoders.dicom_codecs import _Pool, _Worker
-from encoders.dicom_codestream import Codec, CodecError, Codestream, TruncatedError, inspect
-from encoders.image_io import ImageReadError, Reason, read_image
+from encoders.dicom import codecs
+from encoders.dicom.codecs import _Pool, _Worker
+from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
+from encoders.images.image_io import ImageReadError, Reason, read_image
 
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Pool]:
     """A pool of this test's own."""
     fresh = _Pool()
-    monkeypatch.setattr(dicom_codecs, "_pool", fresh)
+    monkeypatch.setattr(codecs, "_pool", fresh)
     yield fresh
     fresh.close()
 
@@ -34,14 +34,14 @@ def lossless_jpeg() -> bytes:
     return files.lossless_jpeg(ramp(12), bits=12, predictor=1)
 
 
-FILM = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+IMAGE = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
 
 
-def test_a_stream_that_aborts_its_decoder_is_one_films_error(pool: _Pool) -> None:
+def test_a_stream_that_aborts_its_decoder_is_one_images_error(pool: _Pool) -> None:
     """A zero in its Huffman table makes GDCM 3.2.6 call std::terminate."""
     good = lossless_jpeg()
     bad = good[:16] + b"\0" + good[17:]
-    data = dicom(ramp(12), syntax=files.JPEG_LOSSLESS_SV1, **FILM)
+    data = dicom(ramp(12), syntax=files.JPEG_LOSSLESS_SV1, **IMAGE)
     assert good in data
 
     with pytest.raises(ImageReadError) as caught:
@@ -49,7 +49,7 @@ def test_a_stream_that_aborts_its_decoder_is_one_films_error(pool: _Pool) -> Non
     assert caught.value.reason is Reason.UNDECODABLE
     assert "crashed" in str(caught.value)
 
-    assert np.abs(read_image(data).pixels - read_image(dicom(ramp(12), **FILM)).pixels).max() == 0
+    assert np.abs(read_image(data).pixels - read_image(dicom(ramp(12), **IMAGE)).pixels).max() == 0
 
 
 def test_a_decoder_that_exceeds_its_time_is_killed(pool: _Pool) -> None:
@@ -63,23 +63,23 @@ def test_a_decoder_that_exceeds_its_time_is_killed(pool: _Pool) -> None:
 
 def test_an_idle_worker_that_died_is_replaced(pool: _Pool) -> None:
     frame = lossless_jpeg()
-    first = dicom_codecs.decode(frame, inspect(frame))
+    first = codecs.decode(frame, inspect(frame))
     assert pool.idle == 1
     worker = pool._idle[0]
     os.kill(worker._process.pid, signal.SIGKILL)
     worker._process.wait()
-    assert np.array_equal(dicom_codecs.decode(frame, inspect(frame)), first)
+    assert np.array_equal(codecs.decode(frame, inspect(frame)), first)
 
 
 def test_threads_share_the_pool_and_mix_nothing_up(pool: _Pool) -> None:
-    films = [np.roll(ramp(12), shift, axis=1) for shift in range(8)]
-    frames = [files.lossless_jpeg(film, bits=12, predictor=4) for film in films]
+    images = [np.roll(ramp(12), shift, axis=1) for shift in range(8)]
+    frames = [files.lossless_jpeg(image, bits=12, predictor=4) for image in images]
     wrong: list[int] = []
 
     def work(number: int) -> None:
         for _ in range(5):
-            got = dicom_codecs.decode(frames[number], inspect(frames[number]))
-            if not np.array_equal(got, films[number]):
+            got = codecs.decode(frames[number], inspect(frames[number]))
+            if not np.array_equal(got, images[number]):
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
@@ -93,29 +93,29 @@ def test_threads_share_the_pool_and_mix_nothing_up(pool: _Pool) -> None:
 
 def test_a_forked_process_starts_workers_of_its_own(pool: _Pool) -> None:
     frame = lossless_jpeg()
-    expected = dicom_codecs.decode(frame, inspect(frame))
+    expected = codecs.decode(frame, inspect(frame))
     child = os.fork()
     if child == 0:  # pragma: no cover - coverage does not follow a fork
-        same = np.array_equal(dicom_codecs.decode(frame, inspect(frame)), expected)
+        same = np.array_equal(codecs.decode(frame, inspect(frame)), expected)
         alone = len(pool._idle) == 1
         pool.close()
         os._exit(0 if same and alone else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert np.array_equal(dicom_codecs.decode(frame, inspect(frame)), expected)
+    assert np.array_equal(codecs.decode(frame, inspect(frame)), expected)
 
 
 def test_workers_end_with_their_parent() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from encoders.dicom_codecs import _Worker, _pool\n"
-        "from encoders.dicom_codecs import decode\n"
-        "from encoders.dicom_codestream import inspect\n"
+        "from encoders.dicom.codecs import _Worker, _pool\n"
+        "from encoders.dicom.codecs import decode\n"
+        "from encoders.dicom.codestream import inspect\n"
         "frame = bytes.fromhex(sys.argv[2])\n"
         "decode(frame, inspect(frame))\n"
         "print(_pool._idle[0]._process.pid, flush=True)\n"
         "import os; os.kill(os.getpid(), 9)\n"
     )
-    root = str(Path(dicom_codecs.__file__).parents[1])
+    root = str(Path(codecs.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", code, root, lossless_jpeg().hex()],
         capture_output=True,

@@ -11,7 +11,7 @@ from dicom_cases import CASES, SHOWN12, TOLERANCE, Case, build
 from dicom_files import dicom, ready_made_dicom
 from PIL import Image
 
-from encoders.image_io import read_image
+from encoders.images.image_io import read_image
 
 TABLE = [
     pytest.param(case, syntax, id=f"{case.name} | {syntax}")
@@ -104,7 +104,7 @@ NOT_COMPARED = {
 
 
 def _compared(case: Case) -> bool:
-    """Where a film has no window that fits it, each reader chooses its own."""
+    """Where an image has no window that fits it, each reader chooses its own."""
     chosen = case.warning in ("no usable window", "nearly black, white or flat", "FOR PROCESSING")
     return not chosen and "WindowWidth (0028" not in case.warning and case.name not in NOT_COMPARED
 
@@ -125,13 +125,13 @@ SECOND_TABLE = [
 @pytest.mark.parametrize(("case", "syntax"), SECOND_TABLE)
 def test_second_reader_agrees(case: Case, syntax: str, tmp_path: Path) -> None:
     data = build(case, syntax)
-    (tmp_path / "film.dcm").write_bytes(data)
+    (tmp_path / "image.dcm").write_bytes(data)
     voi = ["+Wl", "1"] if "VOILUTSequence" in case.attributes else ["+Wi", "1"]
     if "WindowWidth" not in case.attributes and "VOILUTSequence" not in case.attributes:
         voi = []
-    command = [DCMTK[syntax], "--no-overlays", "+G", *voi, "+on2", "film.dcm", "film.png"]
+    command = [DCMTK[syntax], "--no-overlays", "+G", *voi, "+on2", "image.dcm", "image.png"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    with Image.open(tmp_path / "film.png") as image:
+    with Image.open(tmp_path / "image.png") as image:
         other = np.asarray(image).astype(np.float64) / (65535 if image.mode != "L" else 255)
 
     ours = read_image(data).pixels

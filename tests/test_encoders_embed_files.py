@@ -1,4 +1,4 @@
-"""A folder of films to an array: rows, ids, failures."""
+"""A folder of images to an array: rows, ids, failures."""
 
 import csv
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from encoders.embed_files import embed_files
-from rag.cli import app
+from rag.cli.main import app
 
 
 def lines(path: Path) -> list[list[str]]:
@@ -17,7 +17,7 @@ def lines(path: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-def film(path: Path, seed: int) -> tuple[str, Path]:
+def image(path: Path, seed: int) -> tuple[str, Path]:
     pixels = np.random.default_rng(seed).integers(0, 255, (64, 64), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path.name, path
@@ -25,11 +25,11 @@ def film(path: Path, seed: int) -> tuple[str, Path]:
 
 def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no film")
-    films = [film(tmp_path / "a.png", 1), ("broken", broken), film(tmp_path / "b.png", 2)]
+    broken.write_bytes(b"no image")
+    images = [image(tmp_path / "a.png", 1), ("broken", broken), image(tmp_path / "b.png", 2)]
     seen = []
     done = embed_files(
-        films, encoder=FakeEncoder(), out=tmp_path / "out" / "v", on_film=lambda: seen.append(1)
+        images, encoder=FakeEncoder(), out=tmp_path / "out" / "v", on_image=lambda: seen.append(1)
     )
     assert (done.count, done.failed, len(seen)) == (2, 1, 3)
     vectors = np.load(tmp_path / "out" / "v.npy")
@@ -39,23 +39,23 @@ def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> N
     assert lines(tmp_path / "out" / "v.csv") == [["row", "id"], ["0", "a.png"], ["1", "b.png"]]
     assert lines(tmp_path / "out" / "v.failed.csv")[1][0] == "broken"
 
-    embed_files(films[:1], encoder=FakeEncoder(), out=tmp_path / "out" / "v.npy")
+    embed_files(images[:1], encoder=FakeEncoder(), out=tmp_path / "out" / "v.npy")
     assert len(np.load(tmp_path / "out" / "v.npy")) == 1
     assert not (tmp_path / "out" / "v.failed.csv").exists()
 
 
 def test_several_threads_keep_the_order(tmp_path: Path) -> None:
-    films = [film(tmp_path / f"{number}.png", number) for number in range(23)]
-    films[5:5] = [("lost", tmp_path / "lost.png")]
+    images = [image(tmp_path / f"{number}.png", number) for number in range(23)]
+    images[5:5] = [("lost", tmp_path / "lost.png")]
     for threads in (1, 4):
         out = tmp_path / str(threads) / "v.npy"
-        done = embed_files(iter(films), encoder=FakeEncoder(), out=out, threads=threads)
+        done = embed_files(iter(images), encoder=FakeEncoder(), out=out, threads=threads)
         assert (done.count, done.failed) == (23, 1)
     for name in ("v.npy", "v.csv", "v.failed.csv"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
-def test_no_film_is_an_empty_array(tmp_path: Path) -> None:
+def test_no_image_is_an_empty_array(tmp_path: Path) -> None:
     assert embed_files([], encoder=FakeEncoder(), out=tmp_path / "v").count == 0
     assert np.load(tmp_path / "v.npy").shape == (0, 16)
 

@@ -1,4 +1,4 @@
-"""A film tells view, spacing and identity, and keeps what is the patient's to itself."""
+"""An image tells view, spacing and identity, and keeps what is the patient's to itself."""
 
 import contextlib
 import logging
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import dicom, ramp
-from film_reading import WINDOW, encoded
+from image_reading import WINDOW, encoded
 from PIL import Image
 from pydicom.uid import generate_uid
 
 from encoders.base import View
-from encoders.image_io import (
+from encoders.images.image_io import (
     HeaderIdentity,
     ImageReadError,
     read_header_identity,
@@ -22,9 +22,9 @@ from encoders.image_io import (
 )
 
 
-def test_a_film_tells_view_spacing_modality_and_hash(tmp_path: Path) -> None:
+def test_a_image_tells_view_spacing_modality_and_hash(tmp_path: Path) -> None:
     data = dicom(ramp(12), **WINDOW)
-    path = tmp_path / "film.png"  # the name lies; content counts
+    path = tmp_path / "image.png"  # the name lies; content counts
     path.write_bytes(data)
 
     image = read_image(path)
@@ -68,7 +68,7 @@ def test_spacing(attributes: dict[str, Any], spacing: tuple[float, float] | None
     assert read_image(dicom(ramp(12), **WINDOW, **attributes)).spacing_mm == spacing
 
 
-def test_raw_film_is_the_same_film_at_full_depth() -> None:
+def test_raw_image_is_the_same_image_at_full_depth() -> None:
     stored = ramp(12, signed=True)
     data = dicom(
         stored,
@@ -87,7 +87,7 @@ def test_raw_film_is_the_same_film_at_full_depth() -> None:
     assert np.array_equal(raw.display_table()[raw.codes], read_image(data).pixels)
 
 
-def test_no_patient_data_in_the_film_or_its_warnings() -> None:
+def test_no_patient_data_in_the_image_or_its_warnings() -> None:
     person = "ZIBULSKI^ADA"
     planted = dict.fromkeys(
         ("PatientName", "PatientID", "BodyPartExamined", "Modality", "SeriesDescription"), person

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from encoders.exposure import (
+from encoders.images.exposure import (
     CODES,
     Histogram,
     VoiLut,
@@ -24,7 +24,7 @@ WINDOWS = st.builds(
     st.floats(1e-6, 1e6),
     st.sampled_from(WindowFunction),
 )
-FILMS = arrays(np.uint16, st.tuples(st.integers(1, 20), st.integers(1, 20)))
+IMAGES = arrays(np.uint16, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 
 
 def histogram(codes: np.ndarray) -> Histogram:
@@ -39,7 +39,7 @@ def test_brightness_rises_from_0_to_1(window: Window) -> None:
     assert (np.diff(brightness) >= 0).all()
 
 
-@given(FILMS)
+@given(IMAGES)
 def test_histogram_counts_every_pixel_and_ranks_as_numpy_does(codes: np.ndarray) -> None:
     found = histogram(codes)
     assert found.counts.sum() == codes.size
@@ -48,13 +48,15 @@ def test_histogram_counts_every_pixel_and_ranks_as_numpy_does(codes: np.ndarray)
         assert found.percentile(percent) == expected
 
 
-@given(FILMS, st.floats(-4, 4).filter(lambda slope: abs(slope) > 1e-3))
+@given(IMAGES, st.floats(-4, 4).filter(lambda slope: abs(slope) > 1e-3))
 def test_histogram_values_ascend_whatever_the_slope(codes: np.ndarray, slope: float) -> None:
     assert (np.diff(Histogram.of(codes, slope=slope, intercept=7.0).values) > 0).all()
 
 
-@given(FILMS, st.booleans())
-def test_a_film_without_a_window_uses_the_whole_grey_scale(codes: np.ndarray, invert: bool) -> None:
+@given(IMAGES, st.booleans())
+def test_a_image_without_a_window_uses_the_whole_grey_scale(
+    codes: np.ndarray, invert: bool
+) -> None:
     found = histogram(codes)
     window = percentile_window(found, invert=invert)
     brightness = window.apply(codes.astype(np.float64))
@@ -71,7 +73,7 @@ def test_one_hot_pixel_does_not_decide_the_exposure() -> None:
 
 
 def test_a_border_does_not_make_a_window_fit() -> None:
-    """Collimated black is black under any window: an 8-bit window on a 12-bit film is no good."""
+    """Collimated black is black under any window: an 8-bit window on a 12-bit image is no good."""
     codes = np.tile(np.linspace(700, 4000, 640).astype(np.uint16), (480, 1))
     codes[:60] = 0
     assert not fits(Window(128, 256), histogram(codes))

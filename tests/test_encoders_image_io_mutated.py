@@ -1,16 +1,16 @@
-"""Nothing but a film or ImageReadError comes out of mutated and random bytes."""
+"""Nothing but an image or ImageReadError comes out of mutated and random bytes."""
 
 import contextlib
 
 import dicom_files as files
 import numpy as np
 from dicom_files import dicom, ramp, ready_made_dicom
-from film_reading import WINDOW, encoded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_reading import WINDOW, encoded
 from PIL import Image
 
-from encoders.image_io import (
+from encoders.images.image_io import (
     ImageReadError,
     read_header_identity,
     read_image,
@@ -18,18 +18,18 @@ from encoders.image_io import (
 
 
 def _seeds() -> list[bytes]:
-    films = [
+    images = [
         dicom(ramp(12), syntax=syntax, **WINDOW)
         for syntax in (*files.UNCOMPRESSED, *files.LOSSLESS)
     ]
-    films += [dicom(ramp(12), syntax=syntax, **WINDOW) for syntax in files.LOSSY]
-    films += [ready_made_dicom("extended.jpg", syntax=files.JPEG_EXTENDED)]
-    films += [dicom(ramp(8), syntax=files.JPEG_BASELINE)]
+    images += [dicom(ramp(12), syntax=syntax, **WINDOW) for syntax in files.LOSSY]
+    images += [ready_made_dicom("extended.jpg", syntax=files.JPEG_EXTENDED)]
+    images += [dicom(ramp(8), syntax=files.JPEG_BASELINE)]
     lut = files.lut_item(np.arange(4096), first=0, bits=12)
-    films += [dicom(ramp(12), BitsStored=12, VOILUTSequence=[lut], ModalityLUTSequence=[lut])]
+    images += [dicom(ramp(12), BitsStored=12, VOILUTSequence=[lut], ModalityLUTSequence=[lut])]
     picture = Image.fromarray(ramp(8))
     return [
-        *films,
+        *images,
         encoded(picture, "PNG"),
         encoded(picture, "JPEG"),
         encoded(picture.convert("CMYK"), "JPEG"),
@@ -41,7 +41,7 @@ SEEDS = _seeds()
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A film with some bytes changed, cut, or put in; half of the time in its header."""
+    """An image with some bytes changed, cut, or put in; half of the time in its header."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, min(len(data) - 1, draw(st.sampled_from([900, 10**6])))))
@@ -63,7 +63,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-def film_or_error(data: bytes) -> None:
+def image_or_error(data: bytes) -> None:
     try:
         image = read_image(data)
     except ImageReadError as error:
@@ -78,8 +78,8 @@ def film_or_error(data: bytes) -> None:
 
 @settings(max_examples=400, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated())
-def test_mutated_films_give_a_film_or_the_error(data: bytes) -> None:
-    film_or_error(data)
+def test_mutated_images_give_a_image_or_the_error(data: bytes) -> None:
+    image_or_error(data)
 
 
 @settings(max_examples=200, deadline=5000)
@@ -88,4 +88,4 @@ def test_mutated_films_give_a_film_or_the_error(data: bytes) -> None:
     st.sampled_from([b"", bytes(128) + b"DICM", b"\x08\0", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]),
 )
 def test_random_bytes_give_the_error(data: bytes, start: bytes) -> None:
-    film_or_error(start + data)
+    image_or_error(start + data)

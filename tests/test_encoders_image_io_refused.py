@@ -1,4 +1,4 @@
-"""What is no film, or only part of one, is refused with a reason that names the cure."""
+"""What is no image, or only part of one, is refused with a reason that names the cure."""
 
 import os
 import pickle
@@ -11,10 +11,10 @@ import dicom_files as files
 import numpy as np
 import pytest
 from dicom_files import dicom, ramp, ready_made_dicom
-from film_reading import WINDOW, encoded, meta, refused
+from image_reading import WINDOW, encoded, meta, refused
 from PIL import Image
 
-from encoders.image_io import (
+from encoders.images.image_io import (
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
@@ -66,13 +66,13 @@ PIXELS = ramp(12)
 
 
 REFUSED: list[tuple[str, Callable[[], bytes], Reason, str]] = [
-    ("empty", lambda: b"", Reason.NOT_A_FILM, "empty"),
-    ("text", lambda: b"No acute disease.", Reason.NOT_A_FILM, "text"),
-    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Reason.NOT_A_FILM, "PDF"),
-    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Reason.NOT_A_FILM, "ZIP"),
-    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Reason.NOT_A_FILM, "not known"),
-    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Reason.NOT_A_FILM, "TIFF"),
-    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Reason.NOT_A_FILM, "GIF"),
+    ("empty", lambda: b"", Reason.NOT_A_IMAGE, "empty"),
+    ("text", lambda: b"No acute disease.", Reason.NOT_A_IMAGE, "text"),
+    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Reason.NOT_A_IMAGE, "PDF"),
+    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Reason.NOT_A_IMAGE, "ZIP"),
+    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Reason.NOT_A_IMAGE, "not known"),
+    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Reason.NOT_A_IMAGE, "TIFF"),
+    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Reason.NOT_A_IMAGE, "GIF"),
     ("only DICM", lambda: bytes(128) + b"DICM", Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
     ("no pixels", lambda: dicom(PIXELS, PixelData=None), Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
     ("no Rows", lambda: dicom(PIXELS, Rows=None), Reason.BAD_HEADER, "Rows (0028,0010) is missing"),
@@ -133,7 +133,7 @@ def test_refused_with_a_reason(make: Callable[[], bytes], reason: Reason, words:
 
 @pytest.mark.parametrize("syntax", [*files.LOSSLESS, files.JPEG_LS_NEAR, files.JPEG_2000])
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_streams_are_never_half_a_film(syntax: str, share: float) -> None:
+def test_truncated_streams_are_never_half_a_image(syntax: str, share: float) -> None:
     data = dicom(ramp(12), syntax=syntax, **WINDOW)
     start = data.rindex(b"\xe0\x7f\x10\x00")
     cut = data[: start + int((len(data) - start) * share)]
@@ -160,7 +160,7 @@ def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch
         HighBit=7,
     )
     read_image(colour)
-    monkeypatch.setattr("encoders.dicom_pixels._MOST_SAMPLES", 2 * grey.size)
+    monkeypatch.setattr("encoders.dicom.pixels._MOST_SAMPLES", 2 * grey.size)
     assert refused(colour).reason is Reason.TOO_LARGE
     read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
 
@@ -183,6 +183,6 @@ def test_the_error_crosses_process_borders() -> None:
     assert (str(copy), copy.reason) == (str(error), error.reason)
 
 
-def test_limits_are_a_films() -> None:
+def test_limits_are_a_images() -> None:
     assert MIN_SIDE < 64
     assert MAX_PIXELS > 4300 * 4300  # 43 cm at 0.1 mm

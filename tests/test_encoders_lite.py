@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders.lite import EfficientNetLite
-from encoders.parts import EncoderError
-from encoders.training.start import IMAGENET, load_imagenet
+from encoders.packaged_weights import EncoderError
+from encoders.towers.efficientnet_lite import EfficientNetLite
+from encoders.training.init_model import IMAGENET, load_imagenet
 
 CHEETAH = 293  # the class of ImageNet-1k
 

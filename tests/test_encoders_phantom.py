@@ -1,4 +1,4 @@
-"""The drawn film: reproducible, readable, says what it is, and shows what it was asked for."""
+"""The drawn image: reproducible, readable, says what it is, and shows what it was asked for."""
 
 from pathlib import Path
 
@@ -6,23 +6,23 @@ import numpy as np
 import pydicom
 import pytest
 
+from demo.anatomy import IMAGE_CM
+from demo.phantom import Finding, draw_phantom, write_phantom_dicom
 from encoders.base import View
-from encoders.image_io import read_header_identity, read_image
-from encoders.phantom import Finding, draw_phantom, write_phantom_dicom
-from encoders.phantom_anatomy import FILM_CM
+from encoders.images.image_io import read_header_identity, read_image
 
 SIZE = 256
 
 
 def mean(pixels: np.ndarray, x: tuple[float, float], y: tuple[float, float]) -> float:
     """Mean brightness of a rectangle in centimetres: x from the midline, y from the top."""
-    scale = len(pixels) / FILM_CM
-    columns = slice(*(int((v + FILM_CM / 2) * scale) for v in x))
+    scale = len(pixels) / IMAGE_CM
+    columns = slice(*(int((v + IMAGE_CM / 2) * scale) for v in x))
     rows = slice(*(int(v * scale) for v in y))
     return float(pixels[rows, columns].mean())
 
 
-def test_the_same_seed_draws_the_same_film() -> None:
+def test_the_same_seed_draws_the_same_image() -> None:
     first = draw_phantom(seed=3, size=SIZE)
     assert first.dtype == np.float32
     assert first.shape == (SIZE, SIZE)
@@ -32,11 +32,11 @@ def test_the_same_seed_draws_the_same_film() -> None:
 
 
 def test_dense_is_white_and_air_is_black() -> None:
-    film = draw_phantom(size=SIZE)
-    air = mean(film, (-21, -18.5), (26, 40))
-    lung = mean(film, (-11, -7), (12, 24))
-    abdomen = mean(film, (-10, -4), (32, 40))
-    heart = mean(film, (2.5, 6), (23, 27))
+    image = draw_phantom(size=SIZE)
+    air = mean(image, (-21, -18.5), (26, 40))
+    lung = mean(image, (-11, -7), (12, 24))
+    abdomen = mean(image, (-10, -4), (32, 40))
+    heart = mean(image, (2.5, 6), (23, 27))
     assert air < 0.05 < lung < 0.5 < heart < abdomen + 0.2
     assert abdomen > 0.8
 
@@ -52,15 +52,15 @@ def test_dense_is_white_and_air_is_black() -> None:
 def test_findings_are_where_their_names_say(
     finding: Finding, x: tuple[float, float], y: tuple[float, float]
 ) -> None:
-    normal, film = draw_phantom(size=SIZE), draw_phantom(size=SIZE, finding=finding)
-    assert mean(film, x, y) > mean(normal, x, y) + 0.1
+    normal, image = draw_phantom(size=SIZE), draw_phantom(size=SIZE, finding=finding)
+    assert mean(image, x, y) > mean(normal, x, y) + 0.1
     other_side = (-x[1], -x[0])
-    assert mean(film, other_side, y) == pytest.approx(mean(normal, other_side, y), abs=0.03)
+    assert mean(image, other_side, y) == pytest.approx(mean(normal, other_side, y), abs=0.03)
 
 
 def test_phantom_is_burned_into_the_corner() -> None:
-    film = draw_phantom(size=SIZE)
-    corner = film[int(0.955 * SIZE) : int(0.955 * SIZE) + 7, int(0.03 * SIZE) :][:, : 7 * 6]
+    image = draw_phantom(size=SIZE)
+    corner = image[int(0.955 * SIZE) : int(0.955 * SIZE) + 7, int(0.03 * SIZE) :][:, : 7 * 6]
     assert 0.2 < (corner == 1).mean() < 0.6
     text = ["".join("#" if value == 1 else "." for value in row[:6]) for row in corner]
     assert text == ["####..", "#...#.", "#...#.", "####..", "#.....", "#.....", "#....."]  # a P
@@ -73,7 +73,7 @@ def test_dicom_file(tmp_path: Path) -> None:
     image = read_image(path)
     assert image.view is View.PA
     assert (image.modality, image.body_part) == ("DX", "CHEST")
-    assert image.spacing_mm == pytest.approx((FILM_CM * 10 / SIZE, FILM_CM * 10 / SIZE))
+    assert image.spacing_mm == pytest.approx((IMAGE_CM * 10 / SIZE, IMAGE_CM * 10 / SIZE))
     assert image.warnings == ()
     drawn = draw_phantom(seed=1, finding=Finding.CARDIOMEGALY, size=SIZE)
     assert np.abs(image.pixels - drawn).max() <= 1 / 4095

@@ -2,11 +2,11 @@
 
 import numpy as np
 from dicom_files import ramp
-from film_reading import encoded
+from image_reading import encoded
 from PIL import Image
 
 from encoders.base import View
-from encoders.image_io import (
+from encoders.images.image_io import (
     BLANK,
     COLOURFUL,
     read_image,
@@ -39,7 +39,7 @@ def test_png_and_jpeg_depths() -> None:
         assert (picture.view, picture.spacing_mm, picture.modality) == (View.UNKNOWN, None, "")
 
 
-def test_a_12_bit_film_in_a_16_bit_png_is_not_black() -> None:
+def test_a_12_bit_image_in_a_16_bit_png_is_not_black() -> None:
     image = read_image(encoded(Image.fromarray(ramp(12)), "PNG"))
     assert image.pixels.max() == 1
     assert any("16-bit PNG" in warning for warning in image.warnings)

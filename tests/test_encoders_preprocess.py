@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.base import CxrImage
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform, resize_square, stretch
 
 SMALL = EvalTransform(size=32)
 
 
-def film(height: int = 60, width: int = 50, *, seed: int = 0) -> CxrImage:
-    """A smooth made-up film: a bright ellipse on a gradient, with noise."""
+def image(height: int = 60, width: int = 50, *, seed: int = 0) -> CxrImage:
+    """A smooth made-up image: a bright ellipse on a gradient, with noise."""
     rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     ellipse = ((rows - 0.55) / 0.3) ** 2 + ((columns - 0.6) / 0.2) ** 2 < 1
     noise = np.random.default_rng(seed).normal(0, 0.02, (height, width))
@@ -25,14 +25,14 @@ def film(height: int = 60, width: int = 50, *, seed: int = 0) -> CxrImage:
 @settings(max_examples=30, deadline=None)
 @given(gain=st.floats(0.1, 1.0), offset=st.floats(0.0, 1.0))
 def test_a_linear_window_changes_nothing(gain: float, offset: float) -> None:
-    plain = film()
+    plain = image()
     pixels = plain.pixels * np.float32(gain) + np.float32(offset * (1 - gain))
     windowed = CxrImage(pixels, source_sha256="")
     torch.testing.assert_close(SMALL(windowed), SMALL(plain), atol=2e-3, rtol=0)
 
 
-def test_a_film_in_its_true_shape_looks_like_the_same_film_stored_squashed() -> None:
-    tall = film(96, 64)
+def test_a_image_in_its_true_shape_looks_like_the_same_image_stored_squashed() -> None:
+    tall = image(96, 64)
     squashed = resize_square(torch.from_numpy(tall.pixels), 64).numpy()
     difference = SMALL(tall) - SMALL(CxrImage(squashed, source_sha256=""))
     assert difference.abs().mean() < 0.05  # of a scale whose whole range is 4
@@ -46,13 +46,13 @@ def test_no_pixel_is_lost_by_shrinking() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
-def test_a_flat_film_is_defined(value: float) -> None:
+def test_a_flat_image_is_defined(value: float) -> None:
     flat = CxrImage(np.full((40, 40), value, dtype=np.float32), source_sha256="")
     torch.testing.assert_close(SMALL(flat), torch.full((3, 32, 32), -2.0), atol=1e-3, rtol=0)
 
 
-def test_the_same_film_gives_the_same_bits_in_the_tower_shape() -> None:
-    first, second = SMALL(film()), SMALL(film())
+def test_the_same_image_gives_the_same_bits_in_the_tower_shape() -> None:
+    first, second = SMALL(image()), SMALL(image())
     assert first.shape == (3, 32, 32)
     assert first.dtype == torch.float32
     assert torch.equal(first, second)

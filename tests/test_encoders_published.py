@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_encoders_preprocess import film
 from tiny_models import TEXTS, tiny_bert
 from transformers import (
     BertConfig,
@@ -24,12 +23,12 @@ from transformers import (
 
 from encoders.eclip import load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.parts import EncoderError
+from encoders.hf_weights import load_published, published_tower
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
-from encoders.published import load_published, published_tower
-from encoders.towers import build_image_tower, build_text_tower
+from encoders.towers.base import build_image_tower, build_text_tower
 from encoders.training.config import TrainSettings
-from encoders.training.start import new_model
+from encoders.training.init_model import init_model
 
 SIDE = 32
 SMALL: dict[str, Any] = {
@@ -64,13 +63,13 @@ def test_towers_give_what_the_published_model_gives(bert: Path, tmp_path: Path) 
     settings = TrainSettings.model_validate(
         {"size": SIDE, "model": {"dim": 16, "image_weights": folder, "text_weights": bert}}
     )
-    model, _ = new_model(settings)
+    model, _ = init_model(settings)
     model.eval()
-    films = torch.randn(2, 3, SIDE, SIDE)
+    images = torch.randn(2, 3, SIDE, SIDE)
     pieces = model.prepare_texts(TEXTS)
     with torch.no_grad():
         torch.testing.assert_close(
-            model.image_features(films), vit.eval()(pixel_values=films).pooler_output
+            model.image_features(images), vit.eval()(pixel_values=images).pooler_output
         )
         theirs = BertModel.from_pretrained(bert).eval()(**pieces).last_hidden_state[:, 0]
         torch.testing.assert_close(model.text_features(pieces), theirs)
@@ -87,22 +86,22 @@ def test_a_pair_gives_both_of_its_towers(kind: str, bert: Path, tmp_path: Path) 
         whole = VisionTextDualEncoderModel(pair)
     folder = saved(whole, tmp_path / kind, bert)
     whole.eval()
-    films = torch.randn(2, 3, SIDE, SIDE)
+    images = torch.randn(2, 3, SIDE, SIDE)
     image = build_image_tower(published_tower(folder, role="image")).eval()
     load_published(image, folder, role="image")
     text = build_text_tower(published_tower(folder, role="text", max_length=24)).eval()
     load_published(text, folder, role="text")
     pieces = text.prepare(TEXTS)
     with torch.no_grad():
-        seen = whole.vision_model(pixel_values=films)
-        torch.testing.assert_close(image(films), seen.pooler_output)
+        seen = whole.vision_model(pixel_values=images)
+        torch.testing.assert_close(image(images), seen.pooler_output)
         read = whole.text_model(**pieces)
         wanted = read.pooler_output if kind == "clip" else read.last_hidden_state[:, 0]
         torch.testing.assert_close(text(pieces), wanted)
 
 
 def test_a_pooler_that_is_not_used_is_not_asked_for(bert: Path, tmp_path: Path) -> None:
-    """Language models are published without it, classifiers of films too."""
+    """Language models are published without it, classifiers of images too."""
     words = BertForMaskedLM(BertConfig.from_pretrained(bert))
     folder = saved(words, tmp_path / "mlm", bert)
     text = build_text_tower(published_tower(folder, role="text"))
@@ -143,7 +142,7 @@ def test_a_saved_model_carries_its_tokenizer(bert: Path, tmp_path: Path) -> None
     with torch.no_grad():
         torch.testing.assert_close(again.encode_text(again.prepare_texts(TEXTS)), before)
     transform = EvalTransform.from_pretrained(moved)
-    assert transform(film(40, 30)).shape == (3, SIDE, SIDE)
+    assert transform(image(40, 30)).shape == (3, SIDE, SIDE)
 
     identity = load_encoder(moved).encoder_id
     again.save_pretrained(tmp_path / "copy", transform=transform)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.lite import EfficientNetLite
-from encoders.parts import EncoderError
-from encoders.recompute import in_parts, recomputed
-from encoders.towers import build_image_tower
+from encoders.grad_cache import in_chunks, recomputed
+from encoders.packaged_weights import EncoderError
+from encoders.towers.base import build_image_tower
+from encoders.towers.efficientnet_lite import EfficientNetLite
 from encoders.training.config import OptimSettings, TargetSettings, TrainSettings
+from encoders.training.init_model import init_model
 from encoders.training.objective import ExpertPairs, Objective, Pairs
-from encoders.training.start import new_model
 
 VIT = {
     "model_type": "vit",
@@ -102,7 +102,7 @@ def test_parts_keep_less() -> None:
 
 def test_statistics_and_draws_are_those_of_one_pass() -> None:
     torch.manual_seed(0)
-    films = torch.randn(4, 3, 32, 32)
+    images = torch.randn(4, 3, 32, 32)
     found, states, kept = [], [], []
     for again in (False, True):
         torch.manual_seed(0)
@@ -111,7 +111,7 @@ def test_statistics_and_draws_are_those_of_one_pass() -> None:
             tower.recompute_blocks()
         torch.manual_seed(7)
         with kept_bytes() as sizes:
-            features = tower(films)
+            features = tower(images)
         features.square().mean().backward()
         kept.append(sum(sizes))
         found.append(gradients(tower))
@@ -124,7 +124,7 @@ def test_statistics_and_draws_are_those_of_one_pass() -> None:
 
 
 def test_foreign_blocks_are_recomputed_too() -> None:
-    films = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32)
     torch.manual_seed(0)
     tower = build_image_tower({"kind": "hugging_face", "config": VIT}).train()
     kept = []
@@ -132,7 +132,7 @@ def test_foreign_blocks_are_recomputed_too() -> None:
         if again:
             tower.recompute_blocks()
         with kept_bytes() as sizes:
-            tower(films).sum().backward()
+            tower(images).sum().backward()
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 2
 
@@ -141,11 +141,11 @@ def test_a_tower_without_blocks_says_so() -> None:
     asked = {"optim": {"recompute_blocks": True}, "size": 32}
     small = {"model": {"image_tower": {"kind": "small_cnn"}}}
     with pytest.raises(EncoderError, match="SmallCnn has no blocks"):
-        new_model(TrainSettings.model_validate(asked | small))
+        init_model(TrainSettings.model_validate(asked | small))
     convnext = {"model_type": "convnext", "hidden_sizes": [8, 16], "depths": [1, 1]}
     tower = {"kind": "hugging_face", "config": convnext | {"num_stages": 2}}
     with pytest.raises(EncoderError, match="micro_batch"):
-        new_model(TrainSettings.model_validate(asked | {"model": {"image_tower": tower}}))
+        init_model(TrainSettings.model_validate(asked | {"model": {"image_tower": tower}}))
 
 
 def test_nothing_is_recomputed_without_gradient() -> None:
@@ -157,5 +157,5 @@ def test_nothing_is_recomputed_without_gradient() -> None:
 
     with torch.no_grad():
         recomputed(layer, call, torch.ones(3, 2))
-        in_parts(layer, call, torch.ones(5, 2), at_once=2)
+        in_chunks(layer, call, torch.ones(5, 2), at_once=2)
     assert calls == [3, 2, 2, 1]

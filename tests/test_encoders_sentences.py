@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from encoders.sentences import MAX_WORDS, MiniLm, SentenceSet, drop_sentences, split_sentences
+from encoders.towers.sentence_set import (
+    MAX_WORDS,
+    MiniLm,
+    SentenceSet,
+    drop_sentences,
+    split_sentences,
+)
 
 SENTENCES = (
     "The heart is enlarged.",
@@ -65,7 +71,7 @@ def test_a_sentence_has_the_vector_of_the_model_card(minilm: MiniLm) -> None:
     """The recipe of the card, with the library's own tokenizer and padding."""
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    from encoders.sentences import _TOKENIZER  # noqa: PLC0415
+    from encoders.towers.sentence_set import _TOKENIZER  # noqa: PLC0415
 
     tokenizer = AutoTokenizer.from_pretrained(_TOKENIZER.locate().parent)
     batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
@@ -91,7 +97,7 @@ def test_a_sentence_is_encoded_once_and_the_shelf_has_an_end(
 ) -> None:
     monkeypatch.setattr(minilm, "KEPT", 3)
     monkeypatch.setattr(minilm, "_vectors", {})
-    with torch.inference_mode():  # as where films are drafted; training may follow
+    with torch.inference_mode():  # as where images are drafted; training may follow
         first = minilm.encode(SENTENCES[:2])
     with patch.object(minilm, "_encode", wraps=minilm._encode) as encode:
         again = minilm.encode([*reversed(SENTENCES), SENTENCES[0]])

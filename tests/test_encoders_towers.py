@@ -11,10 +11,10 @@ from torch import nn
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import load_pretrained, save_pretrained
-from encoders.hugging_face import hugging_face_pair
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
-from encoders.towers import build_image_tower, build_text_tower
+from encoders.towers.base import build_image_tower, build_text_tower
+from encoders.towers.hugging_face import hugging_face_pair
 from encoders.training.config import OptimSettings, TargetSettings
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 
@@ -103,8 +103,8 @@ def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
     before = {name: value.clone() for name, value in model.named_parameters()}
     prepared = model.prepare_texts(TEXTS)
-    films, vectors = torch.randn(3, 3, SIDE, SIDE), nn.functional.normalize(torch.randn(3, 5))
-    pairs = Pairs(films, prepared, vectors, torch.zeros(3, 1))
+    images, vectors = torch.randn(3, 3, SIDE, SIDE), nn.functional.normalize(torch.randn(3, 5))
+    pairs = Pairs(images, prepared, vectors, torch.zeros(3, 1))
     for expert in (None, None, *[ExpertPairs(pairs, torch.rand(3, SIDE, SIDE), 0.4)] * 2):
         loss = objective(pairs, expert=expert)["loss"]
         assert torch.isfinite(loss)
@@ -120,8 +120,8 @@ def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_
     assert not any("processor" in name for name in again.state_dict())
     model.eval()
     with torch.no_grad():
-        one = model.encode_image(films), model.encode_text(prepared)
-        two = again.encode_image(films), again.encode_text(again.prepare_texts(TEXTS))
+        one = model.encode_image(images), model.encode_text(prepared)
+        two = again.encode_image(images), again.encode_text(again.prepare_texts(TEXTS))
     for ours, theirs in zip(one, two, strict=True):
         assert ours.shape == (3, 16)
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)  # frozen has faster kernels

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from encoders.training.agreement import (
+from encoders.training.retrieval_metrics import (
     Interval,
     Votes,
     area_under_curve,
@@ -24,7 +24,7 @@ ALL = np.arange(3)
 
 
 def example() -> Votes:
-    """Three films, three findings; the third film has none."""
+    """Three images, three findings; the third image has none."""
     truth = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=bool)
     votes = np.array([[0.6, 0.0, 0.2], [0.2, 0.0, 0.4], [0.0, 0.0, 0.0]])
     return Votes(votes, truth)

@@ -10,11 +10,11 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 from scipy import stats
 
-from encoders.training import arm_measures
-from encoders.training.arms import main, read_plan, read_results, schedule
-from encoders.training.arms_report import SHOWN, holm, summarise
-from encoders.training.data import TrainingDataError
+from encoders.training.dataset import TrainingDataError
 from encoders.training.nih_boxes import read_nih_boxes
+from experiments import ablation_measures
+from experiments.ablation import main, read_plan, read_results, schedule
+from experiments.ablation_report import SHOWN, holm, summarise
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 PLAN = """
@@ -48,7 +48,7 @@ expert.processor = { kind = "mask" }
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made-up films in the layouts of both folders."""
+    """Made-up images in the layouts of both folders."""
     folder = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     for name in ("openi", "nih_boxes"):
@@ -72,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for number in range(24)
     ]
-    films = [
+    images = [
         {"id": f"n{number}", "image": f"images/{number}.png", "labels": ["Pleural_Thickening"]}
         | {"patient_id": str(number)}
         for number in range(4)
@@ -81,7 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = [{"id": f"n{number}", "boxes": [box, box][: number % 3]} for number in range(4)]
     for path, rows in (
         ("openi/studies.jsonl", studies),
-        ("nih_boxes/labels.jsonl", films),
+        ("nih_boxes/labels.jsonl", images),
         ("nih_boxes/expert_boxes.jsonl", drawn),
     ):
         (folder / path).write_text("\n".join(json.dumps(row) for row in rows) + "\n")
@@ -148,10 +148,10 @@ def test_a_plan_with_an_unknown_arm_or_key_is_refused(tmp_path: Path) -> None:
         read_plan(path)
 
 
-def test_the_words_of_a_film_are_its_labels_and_its_boxes(data: Path) -> None:
+def test_the_words_of_a_image_are_its_labels_and_its_boxes(data: Path) -> None:
     studies, experts = read_nih_boxes(data / "nih_boxes")
     assert [study.text for study in studies] == ["Pleural thickening. Lung opacity."] * 2
-    assert [film.study_id for film in experts] == ["nih-n1", "nih-n2"]
+    assert [image.study_id for image in experts] == ["nih-n1", "nih-n2"]
     assert experts[0].annotation.boxes == ((0.1, 0.2, 0.3, 0.2),)
 
 
@@ -202,18 +202,18 @@ def test_holm_by_hand() -> None:
 
 def test_a_perfect_encoder_finds_everything() -> None:
     rows = np.eye(12, dtype=np.float32)
-    found = arm_measures.retrieval(rows, rows, [f"text {number}" for number in range(12)])
+    found = ablation_measures.retrieval(rows, rows, [f"text {number}" for number in range(12)])
     assert set(found.values()) == {1.0}
-    measured = arm_measures.embedding(rows, rows)
+    measured = ablation_measures.embedding(rows, rows)
     assert measured["alignment"] == 0
     assert measured["modality gap"] == 0
     assert measured["uniformity"] == pytest.approx(-4)
 
 
-def test_a_report_is_found_by_any_film_that_has_it() -> None:
-    films = np.asarray([[0, 1], [1, 0], [0, 1]], dtype=np.float32)
+def test_a_report_is_found_by_any_image_that_has_it() -> None:
+    images = np.asarray([[0, 1], [1, 0], [0, 1]], dtype=np.float32)
     reports = np.asarray([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
-    found = arm_measures.retrieval(films, reports, ["same", "same", "other"])
+    found = ablation_measures.retrieval(images, reports, ["same", "same", "other"])
     assert found["R@1 text to image"] == 1.0
     assert found["R@1 image to text"] == pytest.approx(2 / 3)
 
@@ -221,12 +221,12 @@ def test_a_report_is_found_by_any_film_that_has_it() -> None:
 def test_zero_shot_and_probe_see_what_is_there_and_nothing_else() -> None:
     generator = np.random.default_rng(0)
     truth = generator.random((200, 1)) < 0.3
-    films = np.where(truth, [[1.0, 0]], [[0, 1.0]]).astype(np.float32)
+    images = np.where(truth, [[1.0, 0]], [[0, 1.0]]).astype(np.float32)
     stated, denied = np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32)[1:]
-    assert arm_measures.zero_shot(films, stated, denied, truth)["zero-shot AUC"] == 1.0
+    assert ablation_measures.zero_shot(images, stated, denied, truth)["zero-shot AUC"] == 1.0
     noise = generator.normal(size=(200, 2)).astype(np.float32)
-    learned = arm_measures.probe(films, truth, films, truth)["probe AUC"]
-    blind = arm_measures.probe(noise, truth, noise[::-1].copy(), truth)["probe AUC"]
+    learned = ablation_measures.probe(images, truth, images, truth)["probe AUC"]
+    blind = ablation_measures.probe(noise, truth, noise[::-1].copy(), truth)["probe AUC"]
     assert learned == 1.0
     assert blind == pytest.approx(0.5, abs=0.15)
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from encoders.training.curves import FILE, as_svg, write_curves
-from encoders.training.run import append_metrics
+from encoders.training.run_folder import append_metrics
 
 NAMES = "{http://www.w3.org/2000/svg}"
 

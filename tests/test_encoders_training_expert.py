@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from encoders.annotations import Boxes
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.loss import equal_targets
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.training.config import ExpertSettings, OptimSettings, TargetSettings, TrainSettings
 from encoders.training.curriculum import Curriculum, constant, is_expert_step, mean_probability
-from encoders.training.data import ExpertFilm, TrainingDataError
+from encoders.training.dataset import ExpertImage, TrainingDataError
 from encoders.training.experts import another, draw_is_expert, load_experts
-from encoders.training.heatmaps import Boxes
-from encoders.training.mixup import draw_dacl_share, draw_share, mix, other_films
+from encoders.training.mixup import draw_dacl_share, draw_share, mix, other_images
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 
 # --- curriculum
@@ -97,7 +97,7 @@ def test_the_share_has_the_moments_of_beta(alpha: float) -> None:
     assert shares.max() <= 1
 
 
-def test_dacl_keeps_most_of_the_own_film() -> None:
+def test_dacl_keeps_most_of_the_own_image() -> None:
     shares = [draw_dacl_share(0.6, seed) for seed in range(2000)]
     assert min(shares) >= 0.6
     assert np.mean(shares) == pytest.approx(0.8, abs=0.02)
@@ -109,9 +109,9 @@ def test_a_mixture_by_hand() -> None:
     assert torch.equal(mix(one, two, 1.0), one)
 
 
-def test_no_film_is_its_own_other() -> None:
-    films = torch.arange(4.0).reshape(4, 1, 1, 1)
-    assert (other_films(films) != films).all()
+def test_no_image_is_its_own_other() -> None:
+    images = torch.arange(4.0).reshape(4, 1, 1, 1)
+    assert (other_images(images) != images).all()
 
 
 @given(count=st.integers(2, 40), seed=st.integers(0, 2**62))
@@ -126,7 +126,7 @@ def test_the_random_heatmap_is_never_the_own_one(count: int, seed: int) -> None:
 
 
 class _Tower(nn.Module):
-    """Fake: the film's mean as features; what was fed is kept."""
+    """Fake: the image's mean as features; what was fed is kept."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,8 +166,8 @@ def pairs(count: int, seed: int) -> Pairs:
     generator = torch.Generator().manual_seed(seed)
     texts = nn.functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
     rows = torch.randn(count, 3, generator=generator)
-    films = torch.randn(count, 3, 8, 8, generator=generator)
-    return Pairs(films, {"rows": rows}, texts, torch.zeros(count, 1))
+    images = torch.randn(count, 3, 8, 8, generator=generator)
+    return Pairs(images, {"rows": rows}, texts, torch.zeros(count, 1))
 
 
 def test_expert_pairs_make_one_longer_contrast() -> None:
@@ -186,7 +186,7 @@ def test_without_expert_pairs_the_processor_is_not_there() -> None:
     assert torch.equal(objective()(main)["loss"], objective(processor=None)(main)["loss"])
 
 
-def test_dacl_mixes_with_another_expert_film_and_needs_no_processor() -> None:
+def test_dacl_mixes_with_another_expert_image_and_needs_no_processor() -> None:
     ours, extra = objective(processor=None), pairs(3, 2)
     mixed = ours.mixed(ExpertPairs(extra, None, 0.75))
     torch.testing.assert_close(mixed.pixels, 0.75 * extra.pixels + 0.25 * extra.pixels[[2, 0, 1]])
@@ -220,9 +220,9 @@ def test_the_temperature_stays_within_its_bounds_and_can_come_back(
     assert ours.model.log_temperature.grad.abs() > 0
 
 
-def test_expert_films_without_a_training_study_are_named(tmp_path: Path) -> None:
-    film = ExpertFilm("lost", Path("film.png"), Boxes(((0.1, 0.1, 0.2, 0.2),)))
+def test_expert_images_without_a_training_study_are_named(tmp_path: Path) -> None:
+    image = ExpertImage("lost", Path("image.png"), Boxes(((0.1, 0.1, 0.2, 0.2),)))
     with pytest.raises(TrainingDataError, match="lost"):
-        load_experts((film, film), rows={}, side=8, cache=tmp_path)
+        load_experts((image, image), rows={}, side=8, cache=tmp_path)
     with pytest.raises(TrainingDataError, match="at least 2"):
-        load_experts((film,), rows={}, side=8, cache=tmp_path)
+        load_experts((image,), rows={}, side=8, cache=tmp_path)

@@ -8,13 +8,13 @@ from torch import Tensor
 from encoders.preprocess import EvalTransform
 from encoders.training.batches import TrainingSet
 from encoders.training.config import TrainSettings
+from encoders.training.dataloader import BatchLoader, StepBatch
 from encoders.training.experts import ExpertSet
-from encoders.training.feed import Feed, Seen
 
 STEPS = 12
 
 
-def feed(*, rank: int = 0, ranks: int = 1, loaders: int = 1, films: int = 24) -> Feed:
+def feed(*, rank: int = 0, ranks: int = 1, loaders: int = 1, images: int = 24) -> BatchLoader:
     settings = TrainSettings.model_validate(
         {
             "size": 32,
@@ -23,11 +23,11 @@ def feed(*, rank: int = 0, ranks: int = 1, loaders: int = 1, films: int = 24) ->
             "expert": {"curriculum": {"cold": 0.25, "first": 1, "peak": 1, "last": 1}},
         }
     )
-    pixels = np.random.default_rng(0).integers(0, 255, (films, 40, 40), dtype=np.uint8)
-    rows = torch.arange(films)
-    labels, texts = rows[:, None].float(), torch.zeros(films, 3)
+    pixels = np.random.default_rng(0).integers(0, 255, (images, 40, 40), dtype=np.uint8)
+    rows = torch.arange(images)
+    labels, texts = rows[:, None].float(), torch.zeros(images, 3)
     data = TrainingSet(pixels, rows, {"rows": labels}, texts, labels, ("x",))
-    return Feed(
+    return BatchLoader(
         settings,
         data=data,
         experts=ExpertSet(pixels[:6], pixels[6:12], rows[:6]),
@@ -38,7 +38,7 @@ def feed(*, rank: int = 0, ranks: int = 1, loaders: int = 1, films: int = 24) ->
     )
 
 
-def tensors(seen: Seen) -> list[Tensor]:
+def tensors(seen: StepBatch) -> list[Tensor]:
     found = [seen.main.pixels, seen.main.labels, seen.main.prepared["rows"], seen.state]
     if seen.expert is not None:
         assert seen.expert.heatmaps is not None
@@ -82,7 +82,7 @@ def test_two_ranks_see_together_what_one_sees() -> None:
 
 def test_a_fault_in_a_loader_reaches_the_loop_and_ends_it() -> None:
     broken = feed()
-    broken._data.films.resize((4, 40, 40), refcheck=False)
+    broken._data.images.resize((4, 40, 40), refcheck=False)
     with pytest.raises(IndexError), broken.loading_ahead():
         broken.take(0)
     assert broken._pool is None

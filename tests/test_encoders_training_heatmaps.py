@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask, render
 from encoders.training.augment import draw_warp, warp
 from encoders.training.config import AugmentSettings
-from encoders.training.heatmaps import Annotation, Boxes, Ellipses, Fixations, Mask, render
 
 PLACE = st.floats(0.15, 0.85)
 
@@ -54,7 +54,7 @@ def test_the_mass_is_at_the_mark_at_every_size(
 
 @given(x=PLACE, y=PLACE, kind=KINDS, seed=st.integers(0, 10_000))
 @settings(max_examples=80, deadline=None)
-def test_the_mass_goes_with_the_film_under_every_crop(
+def test_the_mass_goes_with_the_image_under_every_crop(
     x: float, y: float, kind: str, seed: int
 ) -> None:
     """Where the crop's map says that the mark's middle lands, there the mass is."""
@@ -97,7 +97,7 @@ def test_a_longer_look_weighs_more_unless_all_count_alike() -> None:
     assert alike[30, 15] == pytest.approx(alike[30, 44], rel=1e-3)
 
 
-def test_a_fixation_is_round_on_a_film_that_is_not_square() -> None:
+def test_a_fixation_is_round_on_a_image_that_is_not_square() -> None:
     heat = render(Fixations(((0.5, 0.5, 1.0),), sigma=0.1), height=200, width=100)
     half = [(line > 0.5).sum() for line in (heat[100], heat[:, 50])]
     assert half[0] == pytest.approx(half[1], abs=2)

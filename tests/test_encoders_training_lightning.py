@@ -13,7 +13,7 @@ from transformers import BertConfig
 
 from encoders.eclip import load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.training.lightning import (
     LightningSettings,
     load_lightning,
@@ -77,9 +77,9 @@ def test_it_is_the_same_model(
     model: EclipModel, settings: LightningSettings, tmp_path: Path
 ) -> None:
     loaded, transform = load_lightning(checkpoint(model, tmp_path / "last.ckpt"), settings)
-    films, pieces = torch.randn(2, 3, 32, 32), model.prepare_texts(TEXTS)
+    images, pieces = torch.randn(2, 3, 32, 32), model.prepare_texts(TEXTS)
     with torch.no_grad():
-        torch.testing.assert_close(loaded.encode_image(films), model.encode_image(films))
+        torch.testing.assert_close(loaded.encode_image(images), model.encode_image(images))
         torch.testing.assert_close(loaded.encode_text(pieces), model.encode_text(pieces))
     assert loaded.temperature.item() == pytest.approx(0.05)
     assert (transform.mean, transform.std, transform.size) == (0.58, 0.26, 32)

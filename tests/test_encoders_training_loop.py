@@ -19,16 +19,16 @@ from PIL import Image
 from encoders.eclip import load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import load_pretrained
-from encoders.image_io import read_image
+from encoders.images.image_io import read_image
 from encoders.training.__main__ import main
 from encoders.training.batches import label_matrix
-from encoders.training.best import WAYS, Validation
+from encoders.training.best_model import WAYS, Validation
 from encoders.training.config import TrainSettings
-from encoders.training.data import TrainingDataError, clean, read_openi
-from encoders.training.learner import precision_of
-from encoders.training.loop import Progress, train
+from encoders.training.dataset import TrainingDataError, clean, read_openi
 from encoders.training.optim import schedule, update_average
-from encoders.training.validate import main as validate
+from encoders.training.train import Progress, train
+from encoders.training.trainer import precision_of
+from experiments.validate_encoder import main as validate
 
 SETTINGS = """
 name = "tiny"
@@ -75,7 +75,7 @@ def openi(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "id": f"CXR{number}",
                 "frontal": [name],
                 "lateral": [],
-                "findings": " ".join([*sentences, f"Film number {number}."]),
+                "findings": " ".join([*sentences, f"Image number {number}."]),
                 "impression": "",
                 "labels": {"problems": labels, "mesh_major": labels},
                 "split": "val" if number >= 20 else "train",
@@ -100,7 +100,7 @@ def metrics(folder: Path, name: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_a_run_learns_what_is_on_the_films(
+def test_a_run_learns_what_is_on_the_images(
     openi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(openi, tmp_path / "run", epochs=30)) == 0
@@ -108,8 +108,8 @@ def test_a_run_learns_what_is_on_the_films(
     assert len(losses) == 60
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     encoder = load_encoder(tmp_path / "run" / "model")
-    films = [read_image(openi / "images" / f"{number}.png") for number in range(20, 28)]
-    similarity = encoder.embed_images(films) @ encoder.embed_texts([CLEAR[0], LARGE[0]]).T
+    images = [read_image(openi / "images" / f"{number}.png") for number in range(20, 28)]
+    similarity = encoder.embed_images(images) @ encoder.embed_texts([CLEAR[0], LARGE[0]]).T
     large = similarity[:, 1] - similarity[:, 0]
     assert large[1::2].min() > large[0::2].max()
 
@@ -117,10 +117,10 @@ def test_a_run_learns_what_is_on_the_films(
     validate(
         ["--model", str(tmp_path / "run" / "model"), "--data", str(openi), "--json", str(numbers)]
     )
-    assert "film to report" in capsys.readouterr().out
+    assert "image to report" in capsys.readouterr().out
     facts = json.loads(numbers.read_text())
     assert facts["val_studies"] == 8
-    assert facts["results"]["film to report"]["R@10"]["value"] == 1.0
+    assert facts["results"]["image to report"]["R@10"]["value"] == 1.0
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_settings_that_cannot_be_are_refused(openi: Path, tmp_path: Path) -> Non
     collection = replace(clean(read_openi(openi)), val=())
     shared = {"size": 32, "model": {"image_tower": {"kind": "small_cnn"}}, "least_label_count": 2}
     for changes, message in (
-        ({"optim": {"batch_size": 8}, "validate_every": 1}, "frontal film"),
+        ({"optim": {"batch_size": 8}, "validate_every": 1}, "frontal image"),
         ({"optim": {"batch_size": 8, "precision": "fp16"}}, "GPU"),
     ):
         with pytest.raises(TrainingDataError, match=message):
@@ -224,7 +224,7 @@ def test_settings_that_cannot_be_are_refused(openi: Path, tmp_path: Path) -> Non
 def test_bf16_is_used_where_the_machine_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, *, native: bool, used: str
 ) -> None:
-    monkeypatch.setattr("encoders.training.learner.computes_bfloat16", lambda **_: native)
+    monkeypatch.setattr("encoders.training.trainer.computes_bfloat16", lambda **_: native)
     assert precision_of(TrainSettings().optim.precision) == used
     assert precision_of("bf16") == "bf16"
 

@@ -1,11 +1,11 @@
-"""MIMIC-CXR in its published layout, and whose films gaze may join."""
+"""MIMIC-CXR in its published layout, and whose images gaze may join."""
 
 from pathlib import Path
 
 import pytest
 from made_up_gaze import write_egd, write_mimic
 
-from encoders.training.data import Split, TrainingDataError
+from encoders.training.dataset import Split, TrainingDataError
 from encoders.training.sources.load import load_collection
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.settings import (
@@ -15,7 +15,7 @@ from encoders.training.sources.settings import (
 
 # --- MIMIC-CXR
 
-FILMS = [
+IMAGES = [
     ("lat", 50000001, 10000032, "LATERAL", "train"),
     ("ap", 50000001, 10000032, "AP", "train"),
     ("pa", 50000001, 10000032, "PA", "train"),
@@ -33,7 +33,7 @@ REPORTS = {
 
 def test_mimic_is_read_as_published(tmp_path: Path) -> None:
     labels = {50000001: {"No Finding": "1.0"}, 50000002: {"Cardiomegaly": "1.0", "Edema": "-1.0"}}
-    write_mimic(tmp_path, FILMS, reports=REPORTS, labels=labels)
+    write_mimic(tmp_path, IMAGES, reports=REPORTS, labels=labels)
     source = Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports")
     train, val, test = read_mimic(source)
     assert (train.study_id, train.patient_id, train.split) == (
@@ -41,8 +41,8 @@ def test_mimic_is_read_as_published(tmp_path: Path) -> None:
         "p10000032",
         Split.TRAIN,
     )
-    assert [film.stem for film in train.frontals] == ["pa", "ap"]
-    assert [film.stem for film in train.laterals] == ["lat"]
+    assert [image.stem for image in train.frontals] == ["pa", "ap"]
+    assert [image.stem for image in train.laterals] == ["lat"]
     assert train.text == "The lungs\n are clear.\nNo change."
     assert (val.text, val.split, val.labels) == ("Large heart.", Split.VAL, {"cardiomegaly"})
     assert (train.labels, test.split) == ({"normal"}, Split.TEST)
@@ -51,20 +51,20 @@ def test_mimic_is_read_as_published(tmp_path: Path) -> None:
     assert collection.left_out["held back for test"] == 1
 
 
-def test_films_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
-    write_mimic(tmp_path, FILMS, reports=REPORTS)
+def test_images_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
+    write_mimic(tmp_path, IMAGES, reports=REPORTS)
     for path in (tmp_path / "jpg").rglob("*.jpg"):
         if path.stem != "v":
             path.unlink()
     source = Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports")
-    assert load_collection(source, cache=tmp_path).left_out["no film"] == 1
+    assert load_collection(source, cache=tmp_path).left_out["no image"] == 1
     (tmp_path / "jpg/files/p11/p11000002/s50000002/v.jpg").unlink()
-    with pytest.raises(TrainingDataError, match=r"no \.jpg film in .* files/p10/p10000032"):
+    with pytest.raises(TrainingDataError, match=r"no \.jpg image in .* files/p10/p10000032"):
         read_mimic(source)
 
 
 @pytest.mark.parametrize(
-    ("film", "message"),
+    ("image", "message"),
     [
         (
             ("x", 50000009, 13000000, "PA", "dev"),
@@ -75,23 +75,23 @@ def test_films_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_a_rubbish_row_of_mimic_is_named(
-    tmp_path: Path, film: tuple[str, int, int, str, str], message: str
+    tmp_path: Path, image: tuple[str, int, int, str, str], message: str
 ) -> None:
-    write_mimic(tmp_path, [*FILMS, film], reports=REPORTS)
+    write_mimic(tmp_path, [*IMAGES, image], reports=REPORTS)
     with pytest.raises(TrainingDataError, match=message):
         read_mimic(Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports"))
 
 
 def test_a_table_that_was_cut_on_its_way_is_named(tmp_path: Path) -> None:
-    write_mimic(tmp_path, FILMS, reports=REPORTS)
+    write_mimic(tmp_path, IMAGES, reports=REPORTS)
     table = tmp_path / "jpg" / "mimic-cxr-2.0.0-split.csv.gz"
     table.write_bytes(table.read_bytes()[:-20])
     with pytest.raises(TrainingDataError, match=r"split.csv.gz ends in the middle; fetch it again"):
         read_mimic(Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports"))
 
 
-def test_gaze_joins_the_training_films_of_mimic_alone(tmp_path: Path) -> None:
-    write_mimic(tmp_path, FILMS, reports=REPORTS)
+def test_gaze_joins_the_training_images_of_mimic_alone(tmp_path: Path) -> None:
+    write_mimic(tmp_path, IMAGES, reports=REPORTS)
     border = (0.0, 0.0, 0.0, 0.0)
     names = ("pa", "v", "t")
     write_egd(
@@ -103,6 +103,8 @@ def test_gaze_joins_the_training_films_of_mimic_alone(tmp_path: Path) -> None:
         path=tmp_path / "jpg", reports=tmp_path / "reports", experts=(Egd(path=tmp_path / "egd"),)
     )
     collection = load_collection(source, cache=tmp_path)
-    assert [(film.study_id, film.film.stem) for film in collection.experts] == [("s50000001", "pa")]
-    assert collection.left_out["expert reading of no training film"] == 2
+    assert [(image.study_id, image.image.stem) for image in collection.experts] == [
+        ("s50000001", "pa")
+    ]
+    assert collection.left_out["expert reading of no training image"] == 2
     assert load_collection(source, cache=tmp_path, experts=False).experts == ()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask
 from encoders.training.config import TrainSettings
-from encoders.training.heatmaps import Annotation, Boxes, Ellipses, Fixations, Mask
-from encoders.training.overlay import SIDE, main, overlay
 from encoders.training.sources.egd import read_egd
 from encoders.training.sources.marks import read_own_marks
 from encoders.training.sources.own import read_table
 from encoders.training.sources.settings import Egd, OwnMarks, Table
+from experiments.plot_heatmaps import SIDE, main, overlay
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
@@ -42,8 +42,8 @@ DISC = (across[None] - 0.7) ** 2 + (across[:, None] - 0.3) ** 2 < 0.1**2
     ],
 )
 def test_the_glow_and_the_line_are_at_the_mark(annotation: Annotation) -> None:
-    film = np.full((80, 60), 0.5, dtype=np.float32)
-    pixels = np.asarray(overlay(film, annotation)).astype(int)
+    image = np.full((80, 60), 0.5, dtype=np.float32)
+    pixels = np.asarray(overlay(image, annotation)).astype(int)
     assert pixels.shape == (SIDE, SIDE, 3)
     warm = pixels[..., 0] - pixels[..., 2]
     middle = pixels[int(0.3 * SIDE) - 2, int(0.7 * SIDE) + 2]
@@ -67,15 +67,15 @@ def test_the_picture_of_the_docs_is_what_the_command_draws(tmp_path: Path) -> No
     assert np.abs(one - two).mean() < 1  # another Pillow may choose other colours and letters
 
 
-def test_ones_own_expert_films_are_shown(
+def test_ones_own_expert_images_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = []
     for number in range(3):
         name = f"{number}.png"
         Image.new("L", (64, 48), 100 + number).save(tmp_path / name)
-        row = {"film": name, "study_id": number, "patient_id": number, "split": "train"}
-        lines.append(row | {"text": f"Film {number}.", "boxes": [[0.2, 0.2, 0.3, 0.3]]})
+        row = {"image": name, "study_id": number, "patient_id": number, "split": "train"}
+        lines.append(row | {"text": f"Image {number}.", "boxes": [[0.2, 0.2, 0.3, 0.3]]})
     table = tmp_path / "own.jsonl"
     table.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "x.toml").write_text(f'[data]\nkind = "table"\npath = "{table}"\n')
@@ -85,7 +85,7 @@ def test_ones_own_expert_films_are_shown(
         assert picture.width == 2 * SIDE + 4
     table.write_text(json.dumps(lines[0] | {"boxes": []}) + "\n")
     assert main(arguments) == 1
-    assert "names no expert film" in capsys.readouterr().err
+    assert "names no expert image" in capsys.readouterr().err
 
 
 # --- docs/training.md, "Your own data"
@@ -97,10 +97,10 @@ def test_the_settings_of_the_page_are_settings(text: str) -> None:
 
 
 def test_the_tables_of_the_page_can_be_read(tmp_path: Path) -> None:
-    (tmp_path / "own.csv").write_text(block("csv", "film,study_id"))
+    (tmp_path / "own.csv").write_text(block("csv", "image,study_id"))
     studies, _ = read_table(Table(path=tmp_path / "own.csv"))
     assert [study.split for study in studies] == ["train", "val"]
-    (tmp_path / "marks.csv").write_text(block("csv", "film,kind"))
+    (tmp_path / "marks.csv").write_text(block("csv", "image,kind"))
     marks = list(read_own_marks(OwnMarks(path=tmp_path / "marks.csv")))
     assert [type(mark.annotation) for mark in marks] == [Boxes, Fixations]
     Image.fromarray(DISC).save(tmp_path / "c-mask.png")

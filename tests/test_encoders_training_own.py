@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
 from PIL import Image
 
-from encoders.training.data import Split, Study, TrainingDataError, clean
-from encoders.training.heatmaps import Boxes, Ellipses, Fixations, Mask, render
+from encoders.annotations import Boxes, Ellipses, Fixations, Mask, render
+from encoders.training.dataset import Split, Study, TrainingDataError, clean
 from encoders.training.sources.load import load_collection
 from encoders.training.sources.marks import Reading, attach, read_own_marks
 from encoders.training.sources.own import read_table, split_of
@@ -25,14 +25,14 @@ from encoders.training.sources.settings import (
 # --- one's own table
 
 TABLE = """
-film,study_id,patient_id,view,split,findings,impression,labels
+image,study_id,patient_id,view,split,findings,impression,labels
 a.png,1,p1,frontal,train,The lungs are clear.,,normal; clear
 b.png,1,p1,lateral,train,,,
 c.png,2,p2,,val,,The heart is enlarged.,Cardiomegaly
 """
 LINES = [
-    {"film": "a.png", "study_id": 1, "patient_id": "p1", "split": "train", "labels": ["normal"]},
-    {"film": "c.png", "study_id": 2, "patient_id": "p2", "split": "val", "text": LARGE},
+    {"image": "a.png", "study_id": 1, "patient_id": "p1", "split": "train", "labels": ["normal"]},
+    {"image": "c.png", "study_id": 2, "patient_id": "p2", "split": "val", "text": LARGE},
 ]
 
 
@@ -65,7 +65,7 @@ def test_json_lines_may_hold_whole_reports_and_marks(tmp_path: Path) -> None:
     table = Table(path=jsonl(tmp_path / "own.jsonl", lines))
     collection = load_collection(table, cache=tmp_path)
     assert collection.train[0].text == f"{CLEAR}\nNormal."
-    boxes, ellipses, gaze, mask = (film.annotation for film in collection.experts)
+    boxes, ellipses, gaze, mask = (image.annotation for image in collection.experts)
     assert boxes == Boxes(((0.1, 0.2, 0.3, 0.4),))
     assert isinstance(ellipses, Ellipses)
     assert ellipses.ellipses[0] == pytest.approx((0.2, 0.4, 0.1, 0.2))
@@ -91,9 +91,9 @@ def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> Non
     ("row", "message"),
     [
         ("d.png,4,,,,x,,", r"own.csv line 5: patient_id is empty; .*repeat its study_id"),
-        (",4,p4,,,x,,", r"line 5: film is empty"),
+        (",4,p4,,,x,,", r"line 5: image is empty"),
         ("d.png,,p4,,,x,,", r"line 5: study_id is empty"),
-        ("a.png,4,p4,,,x,,", r"line 5: film a.png stands at .*own.csv line 2 already"),
+        ("a.png,4,p4,,,x,,", r"line 5: image a.png stands at .*own.csv line 2 already"),
         ("d.png,4,p4,oblique,,x,,", r"line 5: view is 'oblique', not frontal or lateral"),
         ("d.png,4,p4,,dev,x,,", r"line 5: split is 'dev', not train, val or test"),
         (
@@ -115,14 +115,14 @@ def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: s
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("own.csv", b"film,study_id\na,b\n", r"own.csv line 1 has no column patient_id; it has"),
-        ("own.csv", b"", r"line 1 has no column film, study_id, patient_id; it has none"),
-        ("own.csv", b"film,study_id,patient_id,text\na,b,c,\xff\n", "not UTF-8"),
+        ("own.csv", b"image,study_id\na,b\n", r"own.csv line 1 has no column patient_id; it has"),
+        ("own.csv", b"", r"line 1 has no column image, study_id, patient_id; it has none"),
+        ("own.csv", b"image,study_id,patient_id,text\na,b,c,\xff\n", "not UTF-8"),
         ("own.xlsx", b"PK", "give a .csv or .jsonl file"),
         ("own.jsonl", b"[1]\n", r"line 1: list, not an object"),
         ("own.jsonl", b"{\n", r"line 1: not JSON"),
-        ("own.jsonl", b'{"film": "a"}\n', r"line 1 has no column study_id, patient_id"),
-        ("own.csv.gz", b"film", "cannot read"),
+        ("own.jsonl", b'{"image": "a"}\n', r"line 1 has no column study_id, patient_id"),
+        ("own.csv.gz", b"image", "cannot read"),
     ],
 )
 def test_a_rubbish_table_is_explained(
@@ -136,12 +136,12 @@ def test_a_rubbish_table_is_explained(
 @pytest.mark.parametrize(
     ("marks", "message"),
     [
-        ({"boxes": [[10, 20, 100, 100]]}, r"line 1: .*lies beyond the film; places are fractions"),
+        ({"boxes": [[10, 20, 100, 100]]}, r"line 1: .*lies beyond the image; places are fractions"),
         ({"boxes": [[0.1, 0.1, 0, 0.1]]}, r"no left, top, width and height above 0"),
         ({"boxes": [0.1, 0.1, 0.2, 0.1]}, r"boxes is no list of lists"),
         ({"ellipses": [[0.1, 0.1, "w", 0.1]]}, r"ellipses is 'w', not a finite number"),
         ({"fixations": [[0.5, 0.5, 0]]}, r"no x, y and seconds above 0"),
-        ({"fixations": [[700, 900, 0.2]]}, r"lies far beyond the film; places are fractions"),
+        ({"fixations": [[700, 900, 0.2]]}, r"lies far beyond the image; places are fractions"),
         ({"fixations": [[0.5, 0.5]]}, r"no x, y and seconds above 0"),
         ({"mask": "absent.png"}, r"line 1: mask absent.png: .*give a PNG, white where marked"),
     ],
@@ -167,7 +167,7 @@ CELL = st.one_of(
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
-            {"film": CELL, "study_id": CELL, "patient_id": CELL},
+            {"image": CELL, "study_id": CELL, "patient_id": CELL},
             optional=dict.fromkeys(
                 ("view", "split", "text", "labels", "boxes", "ellipses", "fixations"), CELL
             ),
@@ -191,7 +191,7 @@ def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) ->
 def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"own{suffix}"
-        header = b"" if suffix == ".csv.gz" else b"film,study_id,patient_id\n"
+        header = b"" if suffix == ".csv.gz" else b"image,study_id,patient_id\n"
         path.write_bytes(header + content)
         with contextlib.suppress(TrainingDataError):
             read_table(Table(path=path))
@@ -200,11 +200,11 @@ def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) 
 # --- marks in a table of their own
 
 
-def test_marks_in_a_csv_are_gathered_by_film(tmp_path: Path) -> None:
+def test_marks_in_a_csv_are_gathered_by_image(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "marks.csv",
         """
-film,kind,x,y,width,height,seconds
+image,kind,x,y,width,height,seconds
 a.png,box,0.1,0.2,0.3,0.4,
 b.png,fixation,0.5,0.5,,,0.2
 a.png,Box,0.5,0.5,0.1,0.1,
@@ -212,7 +212,7 @@ b.png,fixation,0.6,0.5,,,0.4
 """,
     )
     first, second = read_own_marks(OwnMarks(path=path, sigma=0.1))
-    assert first.film == str(tmp_path / "a.png")
+    assert first.image == str(tmp_path / "a.png")
     assert first.annotation == Boxes(((0.1, 0.2, 0.3, 0.4), (0.5, 0.5, 0.1, 0.1)))
     assert second.annotation == Fixations(((0.5, 0.5, 0.2), (0.6, 0.5, 0.4)), sigma=0.1)
 
@@ -226,26 +226,28 @@ b.png,fixation,0.6,0.5,,,0.4
     ],
 )
 def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
-    path = write_csv(tmp_path / "m.csv", "film,kind,x,y,width,height,seconds\n" + row)
+    path = write_csv(tmp_path / "m.csv", "image,kind,x,y,width,height,seconds\n" + row)
     with pytest.raises(TrainingDataError, match=message):
         list(read_own_marks(OwnMarks(path=path)))
 
 
 def test_a_line_without_any_mark_is_named(tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "m.jsonl", [{"film": "a.png", "boxes": []}])
+    path = jsonl(tmp_path / "m.jsonl", [{"image": "a.png", "boxes": []}])
     with pytest.raises(TrainingDataError, match=r"m.jsonl line 1: has none of boxes"):
         list(read_own_marks(OwnMarks(path=path)))
 
 
-def test_a_reading_finds_its_film_by_path_or_by_an_only_name() -> None:
+def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
     collection = clean([one_study("x/1.2.840.dcm"), one_study("y/b.png", "z/b.png", number=2)])
     box = Boxes(((0.1, 0.1, 0.1, 0.1),))
     names = ("1.2.840.dcm", "1.2.840", "elsewhere/1.2.840.dcm", "z/b.png")
     joined = attach(collection, [Reading(name, box, "line 1") for name in names])
-    assert [str(film.film) for film in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
-    assert [s.study_id for s in joined.first(1).train] == ["s1", "s2"]  # both have expert films
+    assert [str(image.image) for image in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
+    assert [s.study_id for s in joined.first(1).train] == ["s1", "s2"]  # both have expert images
     assert [s.study_id for s in collection.first(1).train] == ["s1"]
-    with pytest.raises(TrainingDataError, match=r"line 7: 2 films are called b.png; name the film"):
+    with pytest.raises(
+        TrainingDataError, match=r"line 7: 2 images are called b.png; name the image"
+    ):
         attach(collection, [Reading("b.png", box, "line 7")])
     with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):
         attach(collection, [Reading("c", box, "line 1"), Reading("d", box, "line 2")])

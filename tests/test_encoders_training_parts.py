@@ -15,17 +15,17 @@ from encoders.training.augment import augment, draw_warp, warp
 from encoders.training.batches import batch_rows, step_seed
 from encoders.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from encoders.training.config import AugmentSettings, TrainSettings, read_settings
-from encoders.training.data import (
+from encoders.training.dataset import (
     Split,
     Study,
     TrainingDataError,
     clean,
-    film_pairs,
     frequent,
+    image_pairs,
     read_openi,
 )
-from encoders.training.films import load_films
-from encoders.training.run import append_metrics, fingerprint, trim_metrics
+from encoders.training.image_cache import load_images
+from encoders.training.run_folder import append_metrics, fingerprint, trim_metrics
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 
@@ -68,7 +68,7 @@ def test_a_patient_in_two_splits_is_refused() -> None:
         clean(studies)
 
 
-def test_a_study_without_text_or_film_is_counted_not_kept() -> None:
+def test_a_study_without_text_or_image_is_counted_not_kept() -> None:
     studies = [
         study(1, "", Split.TRAIN),
         study(2, "Clear.", Split.TRAIN, frontals=(), laterals=()),
@@ -78,17 +78,17 @@ def test_a_study_without_text_or_film_is_counted_not_kept() -> None:
     cleaned = clean(studies)
     assert [kept.study_id for kept in cleaned.train] == ["s3"]
     assert cleaned.val == ()
-    assert (cleaned.left_out["no text"], cleaned.left_out["no film"]) == (1, 2)
+    assert (cleaned.left_out["no text"], cleaned.left_out["no image"]) == (1, 2)
 
 
-def test_every_film_is_a_pair_with_its_study() -> None:
+def test_every_image_is_a_pair_with_its_study() -> None:
     studies = [study(1, "a", Split.TRAIN), study(2, "b", Split.TRAIN, laterals=())]
-    assert [(str(film), row) for film, row in film_pairs(studies, laterals=True)] == [
+    assert [(str(image), row) for image, row in image_pairs(studies, laterals=True)] == [
         ("1-f.png", 0),
         ("1-l.png", 0),
         ("2-f.png", 1),
     ]
-    assert [row for _, row in film_pairs(studies, laterals=False)] == [0, 1]
+    assert [row for _, row in image_pairs(studies, laterals=False)] == [0, 1]
 
 
 def test_rare_labels_are_not_learned() -> None:
@@ -97,7 +97,7 @@ def test_rare_labels_are_not_learned() -> None:
     assert frequent(labels, least=3) == ["normal"]
 
 
-def test_openi_is_read_without_the_films_that_lie_on_their_side(tmp_path: Path) -> None:
+def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path) -> None:
     row = {
         "id": "CXR994",
         "frontal": ["images/CXR994_IM-2478-1001.jpg", "images/CXR994_IM-2478-2001.jpg"],
@@ -125,12 +125,12 @@ def test_a_bad_folder_is_explained(tmp_path: Path, content: str | None) -> None:
         read_openi(tmp_path)
 
 
-def test_films_are_decoded_once(tmp_path: Path) -> None:
+def test_images_are_decoded_once(tmp_path: Path) -> None:
     pixels = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
-    Image.fromarray(pixels).save(tmp_path / "film.png")
-    first = load_films([tmp_path / "film.png"], side=64, cache=tmp_path / "cache")
-    (tmp_path / "film.png").unlink()
-    again = load_films([tmp_path / "film.png"], side=64, cache=tmp_path / "cache")
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    first = load_images([tmp_path / "image.png"], side=64, cache=tmp_path / "cache")
+    (tmp_path / "image.png").unlink()
+    again = load_images([tmp_path / "image.png"], side=64, cache=tmp_path / "cache")
     assert first.shape == (1, 64, 64)
     assert np.array_equal(first, again)
     assert np.abs(first[0, 20].astype(int) - np.arange(64)).max() <= 1
@@ -140,18 +140,18 @@ def test_films_are_decoded_once(tmp_path: Path) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(films=st.integers(4, 60), batch=st.integers(1, 4), seed=st.integers(0, 99))
-def test_an_epoch_shows_no_film_twice(films: int, batch: int, seed: int) -> None:
-    steps = films // batch
-    rows = [batch_rows(step, films=films, batch_size=batch, seed=seed) for step in range(steps)]
+@given(images=st.integers(4, 60), batch=st.integers(1, 4), seed=st.integers(0, 99))
+def test_an_epoch_shows_no_image_twice(images: int, batch: int, seed: int) -> None:
+    steps = images // batch
+    rows = [batch_rows(step, images=images, batch_size=batch, seed=seed) for step in range(steps)]
     assert len(torch.cat(rows).unique()) == steps * batch
-    again = batch_rows(0, films=films, batch_size=batch, seed=seed)
+    again = batch_rows(0, images=images, batch_size=batch, seed=seed)
     assert torch.equal(rows[0], again)
 
 
 def test_epochs_and_seeds_give_other_orders() -> None:
     orders = [
-        batch_rows(step, films=50, batch_size=50, seed=seed) for step in (0, 1) for seed in (0, 1)
+        batch_rows(step, images=50, batch_size=50, seed=seed) for step in (0, 1) for seed in (0, 1)
     ]
     assert len({tuple(order.tolist()) for order in orders}) == 4
     assert len({step_seed(seed, step=step) for seed in range(9) for step in range(9)}) == 81
@@ -165,10 +165,10 @@ STILL = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_augmented_films_stay_films(seed: int) -> None:
+def test_augmented_images_stay_images(seed: int) -> None:
     torch.manual_seed(seed)
-    films = torch.rand(3, 40, 40)
-    seen = augment(films, AugmentSettings(), size=32)
+    images = torch.rand(3, 40, 40)
+    seen = augment(images, AugmentSettings(), size=32)
     assert seen.shape == (3, 32, 32)
     assert seen.min() >= 0
     assert seen.max() <= 1
@@ -176,7 +176,7 @@ def test_augmented_films_stay_films(seed: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_a_film_is_never_mirrored(seed: int) -> None:
+def test_a_image_is_never_mirrored(seed: int) -> None:
     """The map keeps left on the left and up on top: its determinant and diagonal are positive."""
     torch.manual_seed(seed)
     maps = draw_warp(64, AugmentSettings())
@@ -185,20 +185,20 @@ def test_a_film_is_never_mirrored(seed: int) -> None:
     assert (maps[:, 1, 1] > 0).all()
 
 
-def test_a_heatmap_moves_with_its_film() -> None:
+def test_a_heatmap_moves_with_its_image() -> None:
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     spot = torch.exp(-((rows - 30) ** 2 + (columns - 25) ** 2) / 30).expand(8, 64, 64)
     maps = draw_warp(8, AugmentSettings())
-    film, heatmap = warp(spot, maps, size=48), warp(spot**2, maps, size=48)
-    assert torch.equal(film.flatten(1).argmax(1), heatmap.flatten(1).argmax(1))
-    assert len(film.flatten(1).argmax(1).unique()) > 4  # and it does move
+    image, heatmap = warp(spot, maps, size=48), warp(spot**2, maps, size=48)
+    assert torch.equal(image.flatten(1).argmax(1), heatmap.flatten(1).argmax(1))
+    assert len(image.flatten(1).argmax(1).unique()) > 4  # and it does move
 
 
-def test_without_spread_the_film_is_only_resized() -> None:
+def test_without_spread_the_image_is_only_resized() -> None:
     identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
-    film = torch.rand(1, 32, 32)
-    torch.testing.assert_close(warp(film, identity, size=32), film)
+    image = torch.rand(1, 32, 32)
+    torch.testing.assert_close(warp(image, identity, size=32), image)
     torch.testing.assert_close(
         augment(torch.full((1, 32, 32), 0.25), STILL, size=32)[:, 4:-4, 4:-4],
         torch.full((1, 24, 24), 0.25),

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
+from encoders.annotations import Boxes
+from encoders.eclip.distributed import gather
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.ranks import gather
 from encoders.training.config import OptimSettings, TargetSettings, TrainSettings
-from encoders.training.data import Collection, ExpertFilm, Split, Study
-from encoders.training.heatmaps import Boxes
-from encoders.training.loop import train
+from encoders.training.dataset import Collection, ExpertImage, Split, Study
 from encoders.training.objective import ExpertPairs, Objective, Pairs
+from encoders.training.train import train
 
 RANKS = 2
 
@@ -38,7 +38,7 @@ class _Texts(nn.Module):
         return self.linear(prepared["rows"])
 
 
-class _Films(nn.Module):
+class _Images(nn.Module):
     """Fake: convolution and mean; no batch statistics, which ranks do not share."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Films(nn.Module):
 def objective() -> Objective:
     torch.manual_seed(0)
     model = EclipModel(EclipConfig(dim=4, dropout=0.0, image_tower={"kind": "small_cnn"}))
-    model.image_tower, model.text_tower = _Films(), _Texts()
+    model.image_tower, model.text_tower = _Images(), _Texts()
     model.image_projection = nn.Linear(4, 4, bias=False)
     model.text_projection = nn.Linear(3, 4, bias=False)
     return Objective(
@@ -69,9 +69,9 @@ def pairs(count: int, seed: int) -> Pairs:
     generator = torch.Generator().manual_seed(seed)
     texts = nn.functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
     rows = torch.randn(count, 3, generator=generator)
-    films = torch.randn(count, 3, 8, 8, generator=generator)
+    images = torch.randn(count, 3, 8, 8, generator=generator)
     labels = (torch.rand(count, 2, generator=generator) > 0.5).float()
-    return Pairs(films, {"rows": rows}, texts, labels)
+    return Pairs(images, {"rows": rows}, texts, labels)
 
 
 def part(whole: Pairs, rank: int) -> Pairs:
@@ -173,15 +173,15 @@ def collection(folder: Path) -> Collection:
     generator = np.random.default_rng(0)
     studies = []
     for number in range(20):
-        film = folder / f"{number}.png"
-        if not film.exists():
+        image = folder / f"{number}.png"
+        if not image.exists():
             coarse = generator.integers(0, 255, (4, 4)).repeat(12, 0).repeat(12, 1)
-            Image.fromarray(coarse.astype(np.uint8)).save(film)
+            Image.fromarray(coarse.astype(np.uint8)).save(image)
         studies.append(
             Study(
                 study_id=f"s{number}",
                 patient_id=f"p{number}",
-                frontals=(film,),
+                frontals=(image,),
                 laterals=(),
                 text=TEXTS[number],
                 labels=frozenset({"Cardiomegaly"} if number % 2 else {"normal"}),
@@ -189,7 +189,7 @@ def collection(folder: Path) -> Collection:
             )
         )
     boxes = Boxes(((0.2, 0.3, 0.4, 0.3),))
-    experts = tuple(ExpertFilm(study.study_id, study.frontals[0], boxes) for study in studies[:6])
+    experts = tuple(ExpertImage(study.study_id, study.frontals[0], boxes) for study in studies[:6])
     return Collection(tuple(studies[:16]), tuple(studies[16:]), {}, experts=experts)
 
 
@@ -225,7 +225,7 @@ def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> N
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    collection(tmp_path)  # the films, before two processes ask for them
+    collection(tmp_path)  # the images, before two processes ask for them
     for ranks in (1, RANKS):
         mp.spawn(whole_run, args=(ranks, port, str(tmp_path)), nprocs=ranks)
     one, *two = (

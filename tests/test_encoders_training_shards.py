@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from made_up_training import CLEAR, LARGE, png, write_shard
 
-from encoders.training.data import TrainingDataError
-from encoders.training.heatmaps import Boxes
+from encoders.annotations import Boxes
+from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.load import load_collection
 from encoders.training.sources.settings import (
     WebDataset,
@@ -38,15 +38,17 @@ def test_shards_give_the_studies_of_a_table(tmp_path: Path) -> None:
         assert [(s.study_id, s.text) for s in collection.train] == [("in.side/a", CLEAR)]
         assert [(s.study_id, s.text) for s in collection.val] == [("s2", LARGE)]
         assert collection.train[0].frontals[0].read_bytes() == png()
-        assert [film.annotation for film in collection.experts] == [Boxes(((0.1, 0.2, 0.3, 0.4),))]
-        assert collection.left_out["expert reading of no training film"] == 1  # the mask, in val
+        assert [image.annotation for image in collection.experts] == [
+            Boxes(((0.1, 0.2, 0.3, 0.4),))
+        ]
+        assert collection.left_out["expert reading of no training image"] == 1  # the mask, in val
 
 
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a.json": b"{}"}, r"0.tar sample a has 0 films, not one of png"),
-        ({"a.png": b"", "a.jpg": b""}, r"sample a has 2 films"),
+        ({"a.json": b"{}"}, r"0.tar sample a has 0 images, not one of png"),
+        ({"a.png": b"", "a.jpg": b""}, r"sample a has 2 images"),
         ({"a.png": b""}, r"sample a: patient_id is empty; the split is by patient"),
         ({"a.png": b"", "a.json": b"{"}, r"sample a: not JSON"),
         ({"../a.png": b""}, r"holds '../a.png' of 0 bytes.*only plain names"),

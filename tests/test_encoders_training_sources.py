@@ -10,7 +10,7 @@ from made_up_training import CLEAR, jsonl, one_study, png
 
 from encoders.training.__main__ import main
 from encoders.training.config import TrainSettings, read_settings
-from encoders.training.data import Split, TrainingDataError, clean
+from encoders.training.dataset import Split, TrainingDataError, clean
 from encoders.training.sources.settings import (
     Mimic,
 )
@@ -124,11 +124,11 @@ def test_a_table_with_marks_and_without_labels_trains_with_the_command(
 ) -> None:
     lines = [
         {
-            "film": f"{number}.png",
+            "image": f"{number}.png",
             "study_id": number,
             "patient_id": number,
             "split": "train",
-            "findings": f"{CLEAR} Film {number}.",
+            "findings": f"{CLEAR} Image {number}.",
             "boxes": [[0.1, 0.2, 0.3, 0.4]],
         }
         for number in range(8)
@@ -146,6 +146,6 @@ def test_a_table_with_marks_and_without_labels_trains_with_the_command(
     config.write_text(config.read_text().replace("[optim]", TEXTS_ALONE))
     assert main(arguments) == 0
     run = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (run["studies"], run["expert_films"]) == (8, 8)
+    assert (run["studies"], run["expert_images"]) == (8, 8)
     values = (tmp_path / "run" / "metrics.csv").read_text()
     assert "nan" not in values

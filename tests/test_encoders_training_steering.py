@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from encoders.base import CxrImage
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipModel
-from encoders.eclip.steering import (
+from encoders.eclip.region_steering import (
     PROCESSOR,
     ProcessorSteering,
     load_processor,
@@ -19,10 +19,10 @@ from encoders.eclip.steering import (
     save_processor,
 )
 from encoders.eclip.weights import SHIPPED, load_pretrained
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
-from encoders.training import steering
-from encoders.training.steering import FOLDS, Cases, fit, folds_of, said
+from encoders.training import region_steering
+from encoders.training.region_steering import FOLDS, Cases, fit, folds_of, said
 
 IDENTITY = {"kind": "identity_start"}
 
@@ -32,7 +32,7 @@ def shipped() -> tuple[EclipModel, EvalTransform]:
     return load_pretrained(SHIPPED)
 
 
-def film() -> CxrImage:
+def image() -> CxrImage:
     pixels = np.random.default_rng(0).random((300, 250), dtype=np.float32)
     return CxrImage(pixels=pixels, source_sha256="0")
 
@@ -42,11 +42,11 @@ def test_a_processor_that_changes_nothing_leaves_the_vector(
 ) -> None:
     model, transform = shipped
     with torch.inference_mode():
-        vector = model.encode_image(transform(film()).unsqueeze(0))[0].numpy()
+        vector = model.encode_image(transform(image()).unsqueeze(0))[0].numpy()
     heat = np.zeros((256, 256), np.float32)
     heat[50:90, 60:99] = 1
     drawn = ProcessorSteering(model, transform, build_processor(IDENTITY)).steer(
-        film(), vector, heat
+        image(), vector, heat
     )
     np.testing.assert_allclose(drawn, vector, atol=1e-5)
 
@@ -97,13 +97,13 @@ def test_a_step_trains_the_processor_and_nothing_else(
 ) -> None:
     model, transform = shipped
     for name, value in {"STEPS": 2, "BOXED": 2, "NORMAL": 1}.items():
-        monkeypatch.setattr(steering, name, value)
+        monkeypatch.setattr(region_steering, name, value)
     rng = np.random.default_rng(0)
     texts = torch.nn.functional.normalize(torch.randn(4, model.config.dim), dim=1)
     cases = Cases(
         ids=list("abcd"),
         patients=list("abcd"),
-        films=rng.integers(0, 255, (4, 256, 256), dtype=np.uint8),
+        images=rng.integers(0, 255, (4, 256, 256), dtype=np.uint8),
         heatmaps=rng.random((4, 256, 256), dtype=np.float32),
         texts=texts,
         normal=np.array([False, False, False, True]),

@@ -8,8 +8,8 @@ import pytest
 
 from eval.cache import ScoreCache, content_key
 from eval.errors import EvalDataError
-from eval.metrics.base import Card, Direction, Rows, mean_measure, mean_rows
-from eval.studies import CitedSentence, Evidence, Pair
+from eval.io.studies import CitedSentence, Evidence, Pair
+from eval.metrics.base import Card, Direction, SufficientStats, mean_measure, mean_rows
 
 
 class LengthFamily:
@@ -28,7 +28,7 @@ class LengthFamily:
         self.asked = 0
         self._left = fail_after
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         if self._left < len(pairs):
             raise RuntimeError("the plug was pulled")
         self._left -= len(pairs)

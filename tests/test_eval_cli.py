@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from made_up_studies import drafts, reports, write_jsonl
 
-# `cxr-rag eval` is mounted by rag.cli; this is that program, mounted or not.
+# `cxr-rag eval` is mounted by rag.cli.main; this is that program, mounted or not.
 PROGRAM = """
-from rag import cli
+from rag.cli.main import main
 from eval.cli import app
-if all(group.name != "eval" for group in cli.app.registered_groups):
-    cli.app.add_typer(app, name="eval")
-cli.main()
+if all(group.name != "eval" for group in main.app.registered_groups):
+    main.app.add_typer(app, name="eval")
+main.main()
 """
 REFERENCES = reports(12)
 

@@ -9,7 +9,7 @@ from made_up_studies import drafts, reports, write_jsonl
 
 from eval.compare import as_markdown, compare
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
-from eval.saving import save_generation
+from eval.result_io import save_generation
 from eval.tasks.generation import GenerationTask, score_generation
 
 REFERENCES = reports(30)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.metrics.registry import KEYS
-from eval.tables import all_cards
+from eval.report.tables import all_cards
 
 TEXT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 

@@ -8,9 +8,9 @@ import pytest
 from made_up_studies import reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalUsageError
-from eval.predictions import read_predictions
-from eval.references import read_references
-from eval.studies import Scope
+from eval.io.predictions import read_predictions
+from eval.io.references import read_references
+from eval.io.studies import Scope
 from rag.prediction import Prediction
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Status
 
@@ -75,7 +75,7 @@ def test_a_line_of_ours_is_read_as_it_was_written(tmp_path: Path) -> None:
         llm="smol",
         confidence=0.5,
     )
-    failed = Prediction(file="g.png", status=Status.FAILED, study_id="b", reason="no film")
+    failed = Prediction(file="g.png", status=Status.FAILED, study_id="b", reason="no image")
     path = write_jsonl(tmp_path / "p.jsonl", [ours.to_json(), failed.to_json()])
     read = read_predictions(path)
     assert read["a"].texts.of(Scope.REPORT) == "Lungs are clear.\nNormal."

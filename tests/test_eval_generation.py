@@ -10,9 +10,9 @@ import pytest
 from made_up_studies import NORMAL, drafts, reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
+from eval.io.studies import Scope
+from eval.result_io import save_generation
 from eval.results import read_jsonl, read_result
-from eval.saving import save_generation
-from eval.studies import Scope
 from eval.tasks.generation import GenerationTask, Scored, score_generation
 
 RULES = ("bleu", "rouge", "cider", "labels", "shape", "grounding")

@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 from eval.errors import EvalDataError
 from eval.labelling import Labelled, _share, accuracy_report, label_file, read_labelled
 from eval.metrics.labels import FIVE, MAPPINGS, label_matrix
-from rag.language.labeller import LABELS
+from rag.report_nlp.labeller import LABELS
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
 
@@ -96,9 +96,9 @@ def test_uncertain_is_mapped_as_the_name_of_the_measure_says() -> None:
 def test_the_rules_stand_on_nothing_that_is_not_part_of_their_name() -> None:
     """A rule file that is not hashed would leave stale scores in the cache."""
     code = (
-        "import sys, rag.language.labeller, rag.language.statements; "
+        "import sys, rag.report_nlp.labeller, rag.report_nlp.statements; "
         "print(*sorted(m for m in sys.modules if m.startswith('rag.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    outside = {name for name in done.stdout.split() if not name.startswith("rag.language")}
+    outside = {name for name in done.stdout.split() if not name.startswith("rag.report_nlp")}
     assert outside <= {"rag.schema"}

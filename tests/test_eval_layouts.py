@@ -1,4 +1,4 @@
-"""Data sets as their own files have them -> films, classes, patients."""
+"""Data sets as their own files have them -> images, classes, patients."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from made_up_studies import write_jsonl
 
-from eval.classes import class_names, classes_of, prompts
+from eval.datasets import Layout, classes_of_layout, read_layout
 from eval.errors import EvalDataError, EvalUsageError
-from eval.layouts import Layout, classes_of_layout, read_layout
+from eval.zero_shot_prompts import class_names, classes_of, prompts
 
 
 def test_open_i(tmp_path: Path, shared_data: Path) -> None:
     data = read_layout(Layout.OPEN_I, shared_data / "openi" / "studies.jsonl", split="val")
-    assert len(data.films) == 294  # two of 296 studies have lateral films only
+    assert len(data.images) == 294  # two of 296 studies have lateral images only
     assert not data.single
-    assert sum("No Finding" in film.labels for film in data.films) == 98
-    assert all(film.text and "None" not in film.text for film in data.films)
+    assert sum("No Finding" in image.labels for image in data.images) == 98
+    assert all(image.text and "None" not in image.text for image in data.images)
 
 
 def test_chexpert_5x200(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_chexpert_5x200(tmp_path: Path) -> None:
     )
     data = read_layout(Layout.CHEXPERT_5X200, path)
     assert data.single
-    assert [(f.patient_id, *f.labels) for f in data.films] == [
+    assert [(f.patient_id, *f.labels) for f in data.images] == [
         ("patient00007", "Cardiomegaly"),
         ("patient00009", "Pleural Effusion"),
     ]
@@ -43,7 +43,7 @@ def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
         "patientId,x,y,width,height,Target\na,1,1,9,9,1\na,5,5,9,9,1\nb,,,,,0\n", encoding="utf-8"
     )
     data = read_layout(Layout.RSNA, path)
-    assert [(f.image, sorted(f.labels)) for f in data.films] == [
+    assert [(f.image, sorted(f.labels)) for f in data.images] == [
         ("a.dcm", ["Pneumonia"]),
         ("b.dcm", []),
     ]
@@ -52,7 +52,7 @@ def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
         read_layout(Layout.RSNA, path)
 
 
-def test_nih_14x100_draws_films_with_one_finding(tmp_path: Path) -> None:
+def test_nih_14x100_draws_images_with_one_finding(tmp_path: Path) -> None:
     names = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule"]
     names += ["Pneumonia", "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis"]
     names += ["Pleural_Thickening", "Hernia"]
@@ -63,11 +63,11 @@ def test_nih_14x100_draws_films_with_one_finding(tmp_path: Path) -> None:
     path = tmp_path / "Data_Entry_2017.csv"
     path.write_text("\n".join(lines))
     data = read_layout(Layout.NIH_14X100, path, per_class=3, seed=1)
-    assert (len(data.films), data.single, len(data.classes)) == (42, True, 14)
-    assert not {"900_0.png", "901_0.png"} & {film.film_id for film in data.films}
-    assert data.films == read_layout(Layout.NIH_14X100, path, per_class=3, seed=1).films
-    assert data.films != read_layout(Layout.NIH_14X100, path, per_class=3, seed=2).films
-    with pytest.raises(EvalDataError, match="fewer than 5 films"):
+    assert (len(data.images), data.single, len(data.classes)) == (42, True, 14)
+    assert not {"900_0.png", "901_0.png"} & {image.image_id for image in data.images}
+    assert data.images == read_layout(Layout.NIH_14X100, path, per_class=3, seed=1).images
+    assert data.images != read_layout(Layout.NIH_14X100, path, per_class=3, seed=2).images
+    with pytest.raises(EvalDataError, match="fewer than 5 images"):
         read_layout(Layout.NIH_14X100, path, per_class=5)
 
 
@@ -80,12 +80,12 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", rows)
     data = read_layout(Layout.TABLE, path)
     assert data.classes == ("Cold", "Flu")
-    assert [sorted(film.labels) for film in data.films] == [["Flu"], ["Cold", "Flu"], []]
-    assert len(read_layout(Layout.TABLE, path, split="test").films) == 1
-    with pytest.raises(EvalUsageError, match="no film in split 'x'"):
+    assert [sorted(image.labels) for image in data.images] == [["Flu"], ["Cold", "Flu"], []]
+    assert len(read_layout(Layout.TABLE, path, split="test").images) == 1
+    with pytest.raises(EvalUsageError, match="no image in split 'x'"):
         read_layout(Layout.TABLE, path, split="x")
     write_jsonl(path, [rows[0], rows[0]])
-    with pytest.raises(EvalDataError, match="line 2: the film 1 is there twice"):
+    with pytest.raises(EvalDataError, match="line 2: the image 1 is there twice"):
         read_layout(Layout.TABLE, path)
     path.write_text(json.dumps(rows[0] | {"labels": 3}))
     with pytest.raises(EvalDataError, match="neither a list of names"):

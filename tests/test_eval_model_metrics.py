@@ -17,10 +17,10 @@ import tiny_models
 from tiny_models import TEXTS
 
 from eval.errors import EvalDataError, NotAvailableError
+from eval.io.studies import Pair
 from eval.metrics import bertscore, chexbert, radcliq
 from eval.metrics.base import Setup
 from eval.metrics.registry import KEYS, MODEL_BASED, families, family, measures
-from eval.studies import Pair
 from eval.text import COCO_PTB
 
 PAIRS = [

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from made_up_studies import drafts, reports, write_jsonl
 
-from eval.charts import Axis, Series, confusion, histogram, line_chart, strip
 from eval.errors import EvalMismatchError
-from eval.page import build_page
-from eval.results import Number, Result, new_folder, write_result
-from eval.saving import save_generation
+from eval.report.charts import Axis, Series, confusion, histogram, line_chart, strip
+from eval.report.page import build_page
+from eval.result_io import save_generation
+from eval.results import MetricValue, Result, new_folder, write_result
 from eval.tasks.generation import GenerationTask, score_generation
 
 REFERENCES = reports(12)
@@ -97,7 +97,7 @@ def test_a_task_without_studies_is_a_section_too(tmp_path: Path) -> None:
         "series": [{"name": "Edema", "x": [0, 0.5, 1], "y": [0, 0.9, 1]}],
         "diagonal": True,
     }
-    number = Number("encoder", "all", "AUROC", 0.8, 0.7, 0.9, 50, "higher is better")
+    number = MetricValue("encoder", "all", "AUROC", 0.8, 0.7, 0.9, 50, "higher is better")
     result = Result(
         task="zero-shot",
         name="encoder",

@@ -23,7 +23,7 @@ SCORES = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(SCORES)
-def test_weighted_areas_are_those_of_repeated_films(rows: list[tuple[int, bool, int]]) -> None:
+def test_weighted_areas_are_those_of_repeated_images(rows: list[tuple[int, bool, int]]) -> None:
     scores, truth, times = (np.array(column) for column in zip(*rows, strict=True))
     scores, weights = scores.astype(float), times.astype(float)[None]
     repeated, repeated_truth = np.repeat(scores, times), np.repeat(truth, times)

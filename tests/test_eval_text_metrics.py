@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.metrics.base import Family, Rows, Setup
+from eval.io.studies import Pair
+from eval.metrics.base import MetricGroup, Setup, SufficientStats
 from eval.metrics.registry import family
-from eval.studies import Pair
 from eval.text import CLEANINGS, COCO_PTB, R2GEN
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,7 +34,7 @@ needs_pycocoevalcap = pytest.mark.skipif(
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java runtime on PATH")
 
 
-def scores(built: Family, pairs: list[Pair]) -> dict[str, tuple[float, Rows]]:
+def scores(built: MetricGroup, pairs: list[Pair]) -> dict[str, tuple[float, SufficientStats]]:
     """By measure: the score of all pairs, and of each."""
     rows = built.score(pairs)
     return {m.name: (float(m.combine(rows.sum(axis=0))), m.combine(rows)) for m in built.measures}

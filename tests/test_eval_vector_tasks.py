@@ -10,12 +10,12 @@ from made_up_studies import write_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.embedding import adopt, embed
+from eval.datasets import LabelledImage, LabelledSet
+from eval.embedding import embed, import_vectors
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
-from eval.layouts import Film, LabelledSet
-from eval.predictions import read_predictions
+from eval.io.predictions import read_predictions
+from eval.result_io import save_result
 from eval.results import Result, read_result
-from eval.saving import save_result
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
 from eval.tasks.nearest import nearest_reports
@@ -32,15 +32,15 @@ def unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
-    """Films around their class's direction, reports around their film, three films a report."""
+    """Images around their class's direction, reports around their image, three images a report."""
     generator = np.random.default_rng(seed)
     which = np.arange(COUNT) % 3
     middle = unit(generator.normal(size=(3, DIM)))
     image = unit(middle[which] + noise * generator.normal(size=(COUNT, DIM)))
     text = unit(image + noise * generator.normal(size=(COUNT, DIM)))
-    films = tuple(
-        Film(
-            film_id=f"f{at:03d}",
+    images = tuple(
+        Image(
+            image_id=f"f{at:03d}",
             patient_id=f"p{at // 2:03d}",
             image="x.png",
             labels=frozenset({CLASSES[which[at]]}),
@@ -49,8 +49,8 @@ def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
         )
         for at in range(COUNT)
     )
-    data = LabelledSet(films, CLASSES, single)
-    from eval.classes import prompts  # noqa: PLC0415
+    data = LabelledSet(images, CLASSES, single)
+    from eval.zero_shot_prompts import prompts  # noqa: PLC0415
 
     sentences = prompts(CLASSES)
     sign = np.array([1.0 if p.present else -1.0 for p in sentences])[:, None]
@@ -97,11 +97,11 @@ def test_zero_shot_says_what_it_cannot_score(tmp_path: Path) -> None:
     vectors = made_up(noise=0.1)
     few = vectors.where(np.arange(COUNT) % 3 != 2)
     result = zero_shot(saved(tmp_path, few), samples=100)
-    assert result.notes == ["too few films to score: Pneumothorax"]
+    assert result.notes == ["too few images to score: Pneumothorax"]
     bare = replace(vectors, prompt=np.empty((0, DIM), np.float32))
     with pytest.raises(EvalUsageError, match="no prompt vectors"):
         zero_shot(saved(tmp_path, bare))
-    with pytest.raises(EvalUsageError, match="no film is in split 'test'; there are: train, val"):
+    with pytest.raises(EvalUsageError, match="no image is in split 'test'; there are: train, val"):
         zero_shot(saved(tmp_path, vectors), split="test")
 
 
@@ -124,10 +124,10 @@ def test_retrieval_finds_its_own_and_equal_reports_are_one(tmp_path: Path) -> No
     )
     own = value(same, "R@1", subset="image to text, own report")
     merged = value(same, "R@1", subset="image to text, equal reports are one")
-    # sixty films share one report: which of the sixty comes first is chance, that one does is not
+    # sixty images share one report: which of the sixty comes first is chance, that one does is not
     assert own == pytest.approx(0.5, abs=0.05)
     assert merged > 0.95
-    assert same.notes == ["61 different reports among 120 films"]
+    assert same.notes == ["61 different reports among 120 images"]
 
 
 def test_embedding_quality_by_hand(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_embedding_quality_by_hand(tmp_path: Path) -> None:
     assert found.number(
         system="made-up", subset="all", measure="uniformity (image)"
     ).value == pytest.approx(np.log(np.exp(-2 * apart).mean()), rel=1e-5)
-    shuffled = value(found, "alignment", system="films with other films' reports")
+    shuffled = value(found, "alignment", system="images with other images' reports")
     assert shuffled > value(found, "alignment")
     assert "exp(-2" in found.cards[0]["formula"]
 
@@ -152,7 +152,7 @@ def test_linear_probe_learns_more_from_more(tmp_path: Path) -> None:
     path = saved(tmp_path, made_up(noise=0.35))
     result = linear_probe(path, train_split="train", test_split="val", samples=100)
     shares = result.subsets()
-    assert shares == [f"{s} of the training films" for s in ("1%", "10%", "100%")]
+    assert shares == [f"{s} of the training images" for s in ("1%", "10%", "100%")]
     least, _, most = (value(result, "macro AUROC", subset=share) for share in shares)
     assert most > 0.8
     assert most > least
@@ -168,19 +168,21 @@ def test_linear_probe_refuses_a_patient_in_both_splits(tmp_path: Path) -> None:
         linear_probe(path, train_split="train", test_split="val")
 
 
-def test_films_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(tmp_path: Path) -> None:
+def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
+    tmp_path: Path,
+) -> None:
     pixels = np.zeros((64, 48), np.uint8)
     pixels[:32] = 255
     (tmp_path / "deep").mkdir()
     for name in ("a.png", "deep/b.png"):
         Image.fromarray(pixels).save(tmp_path / name)
-    films = (
-        Film("1", "p", "a.png", frozenset({"Edema"}), "Edema."),
-        Film("2", "q", "b.png", frozenset(), ""),
+    images = (
+        LabelledImage("1", "p", "a.png", frozenset({"Edema"}), "Edema."),
+        LabelledImage("2", "q", "b.png", frozenset(), ""),
     )
-    data = LabelledSet(films, ("Edema",), single=False)
+    data = LabelledSet(images, ("Edema",), single=False)
     encoder = FakeEncoder()
-    vectors = embed(data, films=tmp_path, encoder=encoder)
+    vectors = embed(data, folder=tmp_path, encoder=encoder)
     assert not np.isnan(vectors.text[0]).any()
     assert np.isnan(vectors.text[1]).all()
     assert vectors.text_ids[1] == ""
@@ -193,17 +195,19 @@ def test_films_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(tmp_
     assert back.fingerprint == vectors.fingerprint
     assert np.array_equal(back.image, vectors.image)
     assert "Edema." not in path.read_bytes().decode("latin-1")
-    bad = LabelledSet((*films, Film("3", "r", "c.png", frozenset())), ("Edema",), single=False)
-    with pytest.raises(EvalDataError, match=r"3: there is no film c\.png"):
-        embed(bad, films=tmp_path, encoder=encoder)
+    bad = LabelledSet(
+        (*images, LabelledImage("3", "r", "c.png", frozenset())), ("Edema",), single=False
+    )
+    with pytest.raises(EvalDataError, match=r"3: there is no image c\.png"):
+        embed(bad, images=tmp_path, encoder=encoder)
     (tmp_path / "c.png").write_bytes(b"rubbish")
     with pytest.raises(EvalDataError, match=r"c\.png"):
-        embed(bad, films=tmp_path, encoder=encoder)
+        embed(bad, images=tmp_path, encoder=encoder)
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:
-    films = tuple(Film(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3))
-    data = LabelledSet(films, ("Flu",), single=False)
+    images = tuple(Image(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3))
+    data = LabelledSet(images, ("Flu",), single=False)
     image = unit(np.random.default_rng(0).normal(size=(4, 8)))
     path = tmp_path / "theirs.npz"
 
@@ -211,30 +215,30 @@ def test_another_models_vectors(tmp_path: Path) -> None:
         np.savez(path, **arrays)
 
     write(id=np.array(["2", "1", "0", "unused"]), image=image, text=image)
-    vectors = adopt(data, path, name="theirs")
+    vectors = import_vectors(data, path, name="theirs")
     assert np.array_equal(vectors.image, image[[2, 1, 0]])
     assert vectors.encoder_id == "theirs"
     assert len(vectors.prompt) == 0
     write(id=np.array(["2", "1"]), image=image[:2])
-    with pytest.raises(EvalDataError, match="no vector for 1 films, 0 first"):
-        adopt(data, path, name="theirs")
+    with pytest.raises(EvalDataError, match="no vector for 1 images, 0 first"):
+        import_vectors(data, path, name="theirs")
     write(id=np.array(["0", "1", "2"]), image=3 * image[:3])
     with pytest.raises(EvalDataError, match=r"norm 3, not 1: normalise"):
-        adopt(data, path, name="theirs")
+        import_vectors(data, path, name="theirs")
     broken = image[:3].copy()
     broken[1, 0] = np.nan
     write(id=np.array(["0", "1", "2"]), image=broken)
     with pytest.raises(EvalDataError, match="row 1 of the image vectors has norm nan"):
-        adopt(data, path, name="theirs")
+        import_vectors(data, path, name="theirs")
     write(id=np.array(["0", "1", "2"]), image=image)
     with pytest.raises(EvalDataError, match=r"shape \(4, 8\), not \(3, D\)"):
-        adopt(data, path, name="theirs")
+        import_vectors(data, path, name="theirs")
     write(image=image)
     with pytest.raises(EvalDataError, match="no arrays id and image"):
-        adopt(data, path, name="theirs")
+        import_vectors(data, path, name="theirs")
     path.write_bytes(b"PK rubbish")
     with pytest.raises(EvalDataError, match=r"no \.npz of plain arrays"):
-        adopt(data, path, name="theirs")
+        import_vectors(data, path, name="theirs")
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
@@ -256,9 +260,14 @@ def test_the_nearest_training_report_is_a_prediction(tmp_path: Path) -> None:
     vectors = made_up(noise=0.02)
     path = saved(tmp_path, vectors)
     rows = [
-        {"study_id": name, "patient_id": patient, "report": f"Report of {name}.", "split": split}
+        {
+            "study_id": name,
+            "patient_id": patient,
+            "report": f"Report of {name}.",
+            "split": split,
+        }
         for name, patient, split in zip(
-            vectors.film_ids, vectors.patient_ids, vectors.splits, strict=True
+            vectors.image_ids, vectors.patient_ids, vectors.splits, strict=True
         )
     ]
     references = write_jsonl(tmp_path / "r.jsonl", rows)
@@ -266,12 +275,12 @@ def test_the_nearest_training_report_is_a_prediction(tmp_path: Path) -> None:
     assert [row["study_id"] for row in found] == [
         r["study_id"] for r in rows if r["split"] == "val"
     ]
-    classes = dict(zip(vectors.film_ids, vectors.labels.argmax(axis=1), strict=True))
+    classes = dict(zip(vectors.image_ids, vectors.labels.argmax(axis=1), strict=True))
     same = [classes[row["study_id"]] == classes[row["evidence"][0]["report_id"]] for row in found]
     assert np.mean(same) > 0.9
     assert found[0]["report"] == f"Report of {found[0]['evidence'][0]['report_id']}."
     predictions = read_predictions(write_jsonl(tmp_path / "p.jsonl", found))
     assert all(study.confidence is not None for study in predictions.values())
     write_jsonl(references, rows[1:])
-    with pytest.raises(EvalDataError, match="no report of 1 training films, f000 first"):
+    with pytest.raises(EvalDataError, match="no report of 1 training images, f000 first"):
         list(nearest_reports(path, references, split="val", train_split="train"))

@@ -18,7 +18,7 @@ from hostile_reader import LIMIT_MIB, LIMIT_SECONDS, READERS, Watched
 from PIL import Image
 from small_corpus import small_corpus
 
-from encoders.film import MAX_BYTES
+from encoders.images.raw_image import MAX_BYTES
 from rag.index import build_index
 from rag.schema import Status
 
@@ -72,7 +72,7 @@ def rle_bomb() -> bytes:
 
 
 def many_frames() -> bytes:
-    """A header that says a film has two thousand million frames."""
+    """A header that says an image has two thousand million frames."""
     data = dicom(ramp(8)[None].repeat(2, 0), syntax=EXPLICIT, NumberOfFrames=2)
     return data.replace(b"IS\x02\x002 ", b"IS\x0a\x002000000000"[:14])
 
@@ -103,7 +103,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
         lambda: png_of(64, 64, (b"iCCP", b"a\0\0" + ZEROS)),
     ),
     "JPEG with two thousand scans": ("JPEG", progressive_bomb),
-    "DICOM that inflates to more than any film": ("DICOM", deflated_bomb),
+    "DICOM that inflates to more than any image": ("DICOM", deflated_bomb),
     "DICOM whose RLE segment does not end": ("DICOM", rle_bomb),
     "DICOM of two thousand million frames": ("DICOM", many_frames),
     "CSV of one field": ("batch CSV", lambda: b"study_id,file\n" + b"a" * (32 << 20)),
@@ -136,17 +136,17 @@ def test_a_thousand_studies_in_one_process_leave_memory_and_disk_as_they_were(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    film = tmp_path / "film.dcm"
-    film.write_bytes(dicom(ramp(12, rows=64), BitsStored=12, StudyInstanceUID="1.2." + "7" * 20))
+    image = tmp_path / "image.dcm"
+    image.write_bytes(dicom(ramp(12, rows=64), BitsStored=12, StudyInstanceUID="1.2." + "7" * 20))
     build_index(small_corpus(), FakeEncoder(), tmp_path / "store")
-    films, resident = tmp_path / "films", {}
-    films.mkdir()
+    images, resident = tmp_path / "images", {}
+    images.mkdir()
     with fake_choosing_llm.serve() as llm:
         for before, done in ((0, 200), (200, 1000)):
             for number in range(before, done):
-                _numbered(film, films / f"{number}.dcm", number)
+                _numbered(image, images / f"{number}.dcm", number)
             summary = small_batch.run(
-                films, tmp_path / "out", store=tmp_path / "store", url=llm.url
+                images, tmp_path / "out", store=tmp_path / "store", url=llm.url
             )
             assert summary.statuses == {Status.OK: done}
             gc.collect()
@@ -155,9 +155,9 @@ def test_a_thousand_studies_in_one_process_leave_memory_and_disk_as_they_were(
     assert not list(temporary.iterdir())
 
 
-def _numbered(film: Path, path: Path, number: int) -> None:
-    """The same film of another study: a UID of the same length in its place."""
-    data = film.read_bytes()
+def _numbered(image: Path, path: Path, number: int) -> None:
+    """The same image of another study: a UID of the same length in its place."""
+    data = image.read_bytes()
     start = data.index(b"\x20\x00\x0d\x00UI")
     (length,) = struct.unpack("<H", data[start + 6 : start + 8])
     uid = f"1.2.{number + 1}.".ljust(length - 1, "7").encode() + b"1"

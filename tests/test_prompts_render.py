@@ -33,7 +33,7 @@ def test_select_template_numbers_the_evidence_sentences() -> None:
     )
     assert prompt.messages[0][0] == "system"
     assert "H1 [3 of 5] The heart is large." in prompt.messages[1][1]
-    assert "Indication of this film: cough" in prompt.messages[1][1]
+    assert "Indication of this image: cough" in prompt.messages[1][1]
 
 
 def test_write_template_fences_reports_as_json() -> None:

@@ -6,16 +6,16 @@ import pytest
 from made_up_reports import made_up_hits
 
 from prompts.render import Mode
-from rag.answer_faults import loops, refuse_no_draft
-from rag.drafting import question_for, read_answer
+from rag.drafting import build_request, parse_response
 from rag.errors import LlmError, LlmLanguageError, LlmLoopError, LlmRefusalError
+from rag.llm.response_checks import is_degenerate, validate
 
 HITS = made_up_hits()
 EVIDENCE = [hit.record.text for hit in HITS]
 
 NO_DRAFTS: list[tuple[list[str], type[LlmError]]] = [
     (["I'm sorry, but I can't interpret medical images."], LlmRefusalError),
-    (["As an AI language model I have no access to the film."], LlmRefusalError),
+    (["As an AI language model I have no access to the image."], LlmRefusalError),
     (["The heart is enlarged.", "Please consult a qualified physician."], LlmRefusalError),
     (["I am unable to provide a diagnosis."], LlmRefusalError),
     (["The lungs are clear.", "the lungs are  clear.", "The lungs are clear."], LlmLoopError),
@@ -29,7 +29,7 @@ NO_DRAFTS: list[tuple[list[str], type[LlmError]]] = [
 @pytest.mark.parametrize(("texts", "error"), NO_DRAFTS)
 def test_each_kind_has_its_own_error(texts: list[str], error: type[LlmError]) -> None:
     with pytest.raises(error):
-        refuse_no_draft(texts, evidence=EVIDENCE)
+        validate(texts, evidence=EVIDENCE)
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,20 @@ def test_each_kind_has_its_own_error(texts: list[str], error: type[LlmError]) ->
     ],
 )
 def test_a_report_sentence_is_none_of_them(text: str) -> None:
-    refuse_no_draft([text, text], evidence=EVIDENCE)
+    validate([text, text], evidence=EVIDENCE)
 
 
 def test_a_refusal_outside_the_schema_is_told_from_a_wrong_form() -> None:
-    question = question_for(Mode.WRITE, HITS)
+    question = build_request(Mode.WRITE, HITS)
     with pytest.raises(LlmRefusalError):
-        read_answer(question, "I'm sorry, I cannot help with that.")
+        parse_response(question, "I'm sorry, I cannot help with that.")
 
 
 def test_a_refusal_inside_the_schema_is_found() -> None:
     sentence = {"text": "I cannot assist with that request.", "sources": ["R1"]}
     answer = json.dumps({"findings": [sentence], "impression": [sentence]})
     with pytest.raises(LlmRefusalError):
-        read_answer(question_for(Mode.WRITE, HITS), answer)
+        parse_response(build_request(Mode.WRITE, HITS), answer)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_a_refusal_inside_the_schema_is_found() -> None:
     ],
 )
 def test_a_loop_is_told_from_a_long_answer(text: str, expected: bool) -> None:
-    assert loops(text) is expected
+    assert is_degenerate(text) is expected

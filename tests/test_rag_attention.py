@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from small_room import Room
 
 from encoders.base import CxrImage
-from encoders.steering import CropSteering, around
-from rag.attention import MOST_BOXES, Attention, AttentionError
-from rag.audit import draft_event
+from encoders.region_query import CropRegionQuery, around
+from rag.region import MOST_BOXES, ReaderRegion, RegionError
+from rag.review.audit import draft_event
 from rag.study import Study
 
 SIDE = st.floats(0.05, 0.4)
@@ -27,8 +27,8 @@ def test_the_crop_is_the_square_around_the_box(
     x: float, y: float, width: float, height: float
 ) -> None:
     rows, columns = np.mgrid[:400, :300].astype(np.float32)
-    film = CxrImage(pixels=columns * 1000 + rows, source_sha256="0")
-    seen = around(film, Attention(((x, y, width, height),)).heatmap()).pixels
+    image = CxrImage(pixels=columns * 1000 + rows, source_sha256="0")
+    seen = around(image, ReaderRegion(((x, y, width, height),)).heatmap()).pixels
     half = max(width * 300, height * 400) * 0.75
     left, top = max((x + width / 2) * 300 - half, 0), max((y + height / 2) * 400 - half, 0)
     first = seen[0, 0]
@@ -38,9 +38,9 @@ def test_the_crop_is_the_square_around_the_box(
 
 
 def test_no_heat_is_no_region() -> None:
-    film = CxrImage(pixels=np.ones((64, 64), np.float32), source_sha256="0")
-    vector = FakeEncoder().embed_images([film])[0]
-    asked = CropSteering(FakeEncoder()).steer(film, vector, Attention().heatmap())
+    image = CxrImage(pixels=np.ones((64, 64), np.float32), source_sha256="0")
+    vector = FakeEncoder().embed_images([image])[0]
+    asked = CropRegionQuery(FakeEncoder()).steer(image, vector, ReaderRegion().heatmap())
     assert asked is vector
 
 
@@ -55,13 +55,13 @@ def test_no_heat_is_no_region() -> None:
 def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> None:
     for name in ("boxes", "fixations"):
         try:
-            attention = Attention.from_json({name: rubbish})
-        except AttentionError:
+            attention = ReaderRegion.from_json({name: rubbish})
+        except RegionError:
             continue
         heat = attention.heatmap()
         assert np.isfinite(heat).all()
         assert 0 <= heat.min() <= heat.max() <= 1 + 1e-6
-        assert Attention.from_json(json.loads(json.dumps(attention.to_json()))) == attention
+        assert ReaderRegion.from_json(json.loads(json.dumps(attention.to_json()))) == attention
 
 
 @pytest.mark.parametrize(
@@ -76,37 +76,39 @@ def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> Non
     ],
 )
 def test_what_is_no_region_is_refused_with_a_cure(values: dict[str, object], words: str) -> None:
-    with pytest.raises(AttentionError, match=words):
-        Attention.from_json(values)
+    with pytest.raises(RegionError, match=words):
+        ReaderRegion.from_json(values)
 
 
-def test_a_box_beyond_the_film_is_cut_to_it() -> None:
-    assert Attention.from_json({"boxes": [[-0.5, 0.5, 1.0, 1.0]]}).boxes == ((0.0, 0.5, 0.5, 0.5),)
+def test_a_box_beyond_the_image_is_cut_to_it() -> None:
+    assert ReaderRegion.from_json({"boxes": [[-0.5, 0.5, 1.0, 1.0]]}).boxes == (
+        (0.0, 0.5, 0.5, 0.5),
+    )
 
 
-def test_a_region_draws_the_search_and_is_recorded(room: Room, film: Path) -> None:
-    plain = room.pipeline.prepare(Study(film, "film")).latest
+def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> None:
+    plain = room.pipeline.prepare(Study(image, "image")).latest
     assert "attention" not in plain.to_json()
-    assert "attention" not in draft_event(plain, films=[], indication="", ruled_out=[])
-    attention = Attention(((0.1, 0.2, 0.3, 0.4),))
-    drawn = room.pipeline.prepare(Study(film, "film", attention=attention)).latest
+    assert "attention" not in draft_event(plain, images=[], indication="", ruled_out=[])
+    attention = ReaderRegion(((0.1, 0.2, 0.3, 0.4),))
+    drawn = room.pipeline.prepare(Study(image, "image", attention=attention)).latest
     assert drawn.hits != plain.hits
     assert drawn.labels == plain.labels
     recorded = {"boxes": [[0.1, 0.2, 0.3, 0.4]]}
     assert drawn.to_json()["attention"] == recorded
-    event = draft_event(drawn, films=[], indication="", ruled_out=[])
+    event = draft_event(drawn, images=[], indication="", ruled_out=[])
     assert event["attention"] == recorded
 
 
-def test_without_a_region_all_is_as_it_was(room: Room, film: Path) -> None:
+def test_without_a_region_all_is_as_it_was(room: Room, image: Path) -> None:
     def boom(*_: object) -> None:
         raise AssertionError("nothing was looked at")
 
-    before = room.pipeline.looker.steering
-    plain = room.pipeline.prepare(Study(film, "film")).latest
-    room.pipeline.looker.steering = type("Boom", (), {"steer": boom})()
+    before = room.pipeline.analyzer.steering
+    plain = room.pipeline.prepare(Study(image, "image")).latest
+    room.pipeline.analyzer.steering = type("Boom", (), {"steer": boom})()
     try:
-        again = room.pipeline.prepare(Study(film, "film", attention=Attention())).latest
+        again = room.pipeline.prepare(Study(image, "image", attention=ReaderRegion())).latest
     finally:
-        room.pipeline.looker.steering = before
+        room.pipeline.analyzer.steering = before
     assert replace(again, seconds={}) == replace(plain, seconds={})

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from rag.audit import START, AuditError, AuditLog
-from rag.cli_audit import app
+from rag.cli.audit import app
+from rag.review.audit import START, AuditError, AuditLog
 
 LINES = 6
 

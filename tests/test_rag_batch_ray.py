@@ -13,11 +13,11 @@ import fake_choosing_llm
 import pytest
 import small_batch
 from fake_encoder import FakeEncoder
-from small_batch import draw_films
+from small_batch import draw_images
 from small_corpus import small_corpus
 from test_rag_batch_runs import without_times
 
-from rag.batch.ray_engine import prepare_on_ray, ray_prepare
+from rag.batch.ray import prepare_on_ray, ray_prepare
 from rag.errors import BatchUsageError
 from rag.index import build_index
 from rag.pipeline import ReportPipeline
@@ -69,11 +69,11 @@ def two_nodes() -> Iterator[object]:
 def test_two_nodes_and_a_killed_worker_give_the_same(tmp_path: Path, two_nodes: object) -> None:
     store, pids = tmp_path / "store", tmp_path / "pids"
     pids.mkdir()
-    films = draw_films(tmp_path / "in", COUNT)
+    images = draw_images(tmp_path / "in", COUNT)
     build_index(small_corpus(), FakeEncoder(), store)
     assert sum(node["Alive"] for node in ray.nodes()) == 2
     with fake_choosing_llm.serve() as llm:
-        small_batch.run(films, tmp_path / "local", store=store, url=llm.url)
+        small_batch.run(images, tmp_path / "local", store=store, url=llm.url)
         killed: list[int] = []
         lines = tmp_path / "ray" / "predictions.jsonl"
 
@@ -88,7 +88,7 @@ def test_two_nodes_and_a_killed_worker_give_the_same(tmp_path: Path, two_nodes: 
         killer.start()
         prepare = prepare_on_ray(partial(signed_pipeline, store, llm.url, pids), workers=2)
         summary = small_batch.run(
-            films, tmp_path / "ray", store=store, url=llm.url, prepare=prepare
+            images, tmp_path / "ray", store=store, url=llm.url, prepare=prepare
         )
         killer.join(5)
     assert summary.complete

@@ -16,8 +16,8 @@ import pytest
 from small_corpus import small_corpus
 from test_rag_batch_runs import lines_so_far
 
+from demo.phantom import write_phantom_dicom
 from encoders.eclip import load_encoder
-from encoders.phantom import write_phantom_dicom
 from rag.index import build_index
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "cxr-rag[ray]"')
@@ -48,8 +48,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("films")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     for seed in range(STUDIES):
         write_phantom_dicom(folder / f"{seed:02d}.dcm", seed=seed, size=256)
     (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM and no more")
@@ -75,7 +75,7 @@ def two_nodes() -> Iterator[Cluster]:
     assert nodes.wait(60) == 0
 
 
-def batch(films: Path, out: Path, *, home: Path, url: str, more: tuple[str, ...] = ()) -> int:
+def batch(images: Path, out: Path, *, home: Path, url: str, more: tuple[str, ...] = ()) -> int:
     config = home / "config.toml"
     config.write_text(
         f'home = "{home}"\n[llm]\nurl = "{url}"\nmodel = "{fake_choosing_llm.MODEL}"\n'
@@ -83,7 +83,7 @@ def batch(films: Path, out: Path, *, home: Path, url: str, more: tuple[str, ...]
         '[retrieval]\nsearch = "exact"\n[abstention]\nsimilarity = -1.0\ncertainty = 0.0\n'
         "disagreement = 1.0\n"
     )
-    command = [sys.executable, "-m", "rag.cli", "batch", str(films), str(out)]
+    command = [sys.executable, "-m", "rag.cli.main", "batch", str(images), str(out)]
     ran = subprocess.run(
         [*command, "--config", str(config), *more],
         capture_output=True,
@@ -96,11 +96,11 @@ def batch(films: Path, out: Path, *, home: Path, url: str, more: tuple[str, ...]
 
 
 def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
-    tmp_path: Path, home: Path, films: Path, two_nodes: Cluster
+    tmp_path: Path, home: Path, images: Path, two_nodes: Cluster
 ) -> None:
     address, nodes = two_nodes
     with fake_choosing_llm.serve() as llm:
-        assert batch(films, tmp_path / "local", home=home, url=llm.url) == 3
+        assert batch(images, tmp_path / "local", home=home, url=llm.url) == 3
         llm.seconds = 0.3  # so that a worker can be killed in the middle
         killed: list[int] = []
 
@@ -113,22 +113,22 @@ def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
 
         threading.Thread(target=kill_one, daemon=True).start()
         more = ("--engine", "ray", "--ray-address", address)
-        assert batch(films, tmp_path / "ray", home=home, url=llm.url, more=more) == 3
+        assert batch(images, tmp_path / "ray", home=home, url=llm.url, more=more) == 3
     assert killed, "nothing was killed"
     assert killed[0] < STUDIES, "the kill came too late"
     statuses = [line["status"] for line in lines_so_far(tmp_path / "ray")]
-    assert sorted(set(statuses)) == ["failed", "ok"], "a film is broken, and no other fails"
+    assert sorted(set(statuses)) == ["failed", "ok"], "an image is broken, and no other fails"
     assert statuses.count("ok") == STUDIES
     assert without_times(tmp_path / "ray") == without_times(tmp_path / "local")
 
 
 def test_without_an_address_ray_starts_on_this_machine_and_gives_the_same(
-    tmp_path: Path, home: Path, films: Path
+    tmp_path: Path, home: Path, images: Path
 ) -> None:
-    few = tmp_path / "films"
+    few = tmp_path / "images"
     few.mkdir()
     for name in ("00.dcm", "01.dcm", "02.dcm", "broken.dcm"):
-        shutil.copy(films / name, few)
+        shutil.copy(images / name, few)
     with fake_choosing_llm.serve() as llm:
         for out, more in (("local", ()), ("ray", ("--engine", "ray"))):
             assert batch(few, tmp_path / out, home=home, url=llm.url, more=more) == 3

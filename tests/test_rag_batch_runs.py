@@ -16,11 +16,11 @@ import small_batch
 from batch_child import KILLED, Forks
 from fake_choosing_llm import ChoosingLlm
 from fake_encoder import FakeEncoder
-from small_batch import draw_film, draw_films
+from small_batch import draw_image, draw_images
 from small_corpus import small_corpus
 
 from rag.batch.output import BatchOutput
-from rag.batch.stages import Stop
+from rag.batch.workers import Stop
 from rag.errors import BatchError, BatchUsageError, OutputError
 from rag.index import build_index
 
@@ -35,8 +35,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_films(tmp_path_factory.mktemp("films"), COUNT)
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_images(tmp_path_factory.mktemp("images"), COUNT)
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def without_times(output: Path) -> list[dict[str, Any]]:
 
 
 def test_every_study_has_one_line(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
-    summary = small_batch.run(films, tmp_path / "out", store=store, url=llm.url)
+    summary = small_batch.run(images, tmp_path / "out", store=store, url=llm.url)
     assert summary.complete
     assert summary.statuses == {"ok": COUNT}
     assert sorted(line["study_id"] for line in lines(tmp_path / "out")) == [
@@ -78,34 +78,34 @@ def test_every_study_has_one_line(
 
 
 def test_doing_it_again_does_nothing(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
-    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    small_batch.run(images, tmp_path, store=store, url=llm.url)
     before = (tmp_path / "predictions.jsonl").read_bytes()
     asked = len(llm.prompts)
-    assert small_batch.run(films, tmp_path, store=store, url=llm.url).complete
+    assert small_batch.run(images, tmp_path, store=store, url=llm.url).complete
     assert (tmp_path / "predictions.jsonl").read_bytes() == before
     assert len(llm.prompts) == asked
 
 
 def test_a_batch_gives_what_one_at_a_time_gives(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
-    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    small_batch.run(images, tmp_path, store=store, url=llm.url)
     with small_batch.small_pipeline(store, llm.url) as pipeline:
         from rag.study import Study  # noqa: PLC0415
 
         for line in lines(tmp_path)[:5]:
-            study = Study(films / line["file"], line["file"], study_id=line["study_id"])
+            study = Study(images / line["file"], line["file"], study_id=line["study_id"])
             alone = pipeline.invoke(study).to_json()
             assert {**alone, "seconds": None} == {**line, "seconds": None}
 
 
 def test_failures_are_lines_and_can_be_done_again(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     folder = tmp_path / "in"
-    draw_films(folder, 4)
+    draw_images(folder, 4)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     (folder / "gone.dcm").symlink_to(tmp_path / "nowhere")
     summary = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url)
@@ -120,30 +120,30 @@ def test_failures_are_lines_and_can_be_done_again(
     assert not small_batch.run(folder, tmp_path / "out", store=store, url=llm.url).complete
     assert len(llm.prompts) == asked, "failures are not done again unless one asks for it"
 
-    draw_film(folder / "broken.png", 77)
+    draw_image(folder / "broken.png", 77)
     again = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url, retry_failed=True)
     assert again.statuses == {"ok": 5, "failed": 1}
     assert Counter(line["study_id"] for line in lines(tmp_path / "out")).most_common(1)[0][1] == 1
 
 
 def test_a_busy_server_slows_the_batch_and_loses_nothing(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     llm.seconds = 0.01
     llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
-    summary = small_batch.run(films, tmp_path, store=store, url=llm.url, patience=60)
+    summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
     assert summary.counts.now.total() == COUNT
     assert summary.statuses["ok"] >= COUNT - 2
 
 
 def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
-    tmp_path: Path, store: Path, films: Path
+    tmp_path: Path, store: Path, images: Path
 ) -> None:
     with pytest.raises(BatchError, match="no model server"):
-        small_batch.run(films, tmp_path, store=store, url="http://127.0.0.1:9/v1", patience=0.5)
+        small_batch.run(images, tmp_path, store=store, url="http://127.0.0.1:9/v1", patience=0.5)
     assert lines(tmp_path) == []
     with fake_choosing_llm.serve() as llm:
-        assert small_batch.run(films, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
+        assert small_batch.run(images, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
 
 
 def test_two_batches_on_one_output_are_refused(tmp_path: Path) -> None:
@@ -158,13 +158,13 @@ def test_two_batches_on_one_output_are_refused(tmp_path: Path) -> None:
 
 
 def test_predictions_of_another_model_are_not_mixed(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
-    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    small_batch.run(images, tmp_path, store=store, url=llm.url)
     path = tmp_path / "predictions.jsonl"
     path.write_text(path.read_text().replace('"llm": "fake-model"', '"llm": "another"'))
     with pytest.raises(BatchUsageError, match="llm was 'another' and is 'fake-model'"):
-        small_batch.run(films, tmp_path, store=store, url=llm.url)
+        small_batch.run(images, tmp_path, store=store, url=llm.url)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_file_of_something_else_is_not_touched(
 
 
 def test_a_stop_finishes_what_is_under_way_and_begins_nothing(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     llm.seconds = 0.2
     stop = Stop()
@@ -201,14 +201,14 @@ def test_a_stop_finishes_what_is_under_way_and_begins_nothing(
 
     llm.status = end_soon
     with pytest.raises(EndedError):
-        small_batch.run(films, tmp_path, store=store, url=llm.url, stop=stop)
+        small_batch.run(images, tmp_path, store=store, url=llm.url, stop=stop)
     done = lines(tmp_path)
     assert 0 < len(done) < COUNT
     assert {line["status"] for line in done} == {"ok"}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["left"] == COUNT - len(done)
     llm.status = lambda prompt: 200
-    assert small_batch.run(films, tmp_path, store=store, url=llm.url).complete
+    assert small_batch.run(images, tmp_path, store=store, url=llm.url).complete
 
 
 def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -219,17 +219,17 @@ def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_whole_lines(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     with Forks() as forks:
         code = forks.run(
-            films=films, output=tmp_path, store=store, url=llm.url, largest_file=30_000
+            images=images, output=tmp_path, store=store, url=llm.url, largest_file=30_000
         )
     assert code == batch_child.SMALL_DISK
     path = tmp_path / "predictions.jsonl"
     assert path.read_bytes().endswith(b"\n")
     assert 0 < len(lines(tmp_path)) < COUNT
-    assert small_batch.run(films, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
+    assert small_batch.run(images, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
 
 
 @pytest.mark.slow
@@ -238,8 +238,8 @@ def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
 ) -> None:
     """50 trials; in each, SIGKILL hits the run at a random moment, and the next gets through."""
     count = 10
-    films = draw_films(tmp_path / "in", count)
-    small_batch.run(films, tmp_path / "whole", store=store, url=llm.url)
+    images = draw_images(tmp_path / "in", count)
+    small_batch.run(images, tmp_path / "whole", store=store, url=llm.url)
     expected = without_times(tmp_path / "whole")
     llm.seconds = 0.02
     rng = random.Random(6)  # noqa: S311
@@ -247,7 +247,7 @@ def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
     with Forks() as forks:
         for trial in range(50):
             output = tmp_path / str(trial)
-            batch = {"films": films, "output": output, "store": store, "url": llm.url}
+            batch = {"images": images, "output": output, "store": store, "url": llm.url}
             line, jitter = rng.randint(1, count - 1), rng.choice([0, rng.uniform(0, 0.02)])
             kill_when = at_line(output, line, jitter=jitter) if trial % 5 else after(rng.random())
             if forks.run(kill_when, **batch) == KILLED:
@@ -282,30 +282,30 @@ def at_line(output: Path, count: int, *, jitter: float) -> Callable[[], bool]:
 def test_killed_while_failures_are_done_again(
     tmp_path: Path, store: Path, llm: ChoosingLlm
 ) -> None:
-    folder = draw_films(tmp_path / "in", 12)
+    folder = draw_images(tmp_path / "in", 12)
     for number in range(6):
         (folder / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     small_batch.run(folder, tmp_path / "out", store=store, url=llm.url)
     rng = random.Random(7)  # noqa: S311
-    batch = {"films": folder, "output": tmp_path / "out", "store": store, "url": llm.url}
+    batch = {"images": folder, "output": tmp_path / "out", "store": store, "url": llm.url}
     killed = 0
     with Forks() as forks:
-        for _ in range(30):  # the films are still broken: the failures are taken out each time
+        for _ in range(30):  # the images are still broken: the failures are taken out each time
             killed += forks.run(after(rng.uniform(0, 1.2)), retry_failed=True, **batch) == KILLED
             done = Counter(line["study_id"] for line in lines_so_far(tmp_path / "out"))
             assert {f"f{number:03d}" for number in range(12)} <= set(done)
             assert max(done.values()) == 1
     assert killed > 10
     for number in range(6):
-        draw_film(folder / f"x{number}.png", 100 + number)
+        draw_image(folder / f"x{number}.png", 100 + number)
     summary = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url, retry_failed=True)
     assert summary.statuses == {"ok": 18}
     assert len(lines(tmp_path / "out")) == 18
 
 
 def test_work_goes_on_side_by_side(
-    tmp_path: Path, store: Path, films: Path, llm: ChoosingLlm
+    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     llm.seconds = 0.1
-    small_batch.run(films, tmp_path, store=store, url=llm.url)
+    small_batch.run(images, tmp_path, store=store, url=llm.url)
     assert llm.most > 3

@@ -8,18 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from small_batch import draw_film
+from small_batch import draw_image
 
-from rag.batch.grouping import BatchStudy, group_films, pseudonym
-from rag.batch.lists import read_list
+from rag.batch.grouping import BatchStudy, group_images, pseudonym
+from rag.batch.inputs import list_images
+from rag.batch.manifests import read_list
 from rag.batch.output import BatchOutput
 from rag.batch.rexrank import write_rexrank
-from rag.batch.sources import list_films
 from rag.errors import BatchUsageError
 
 
 def dicom(path: Path, **elements: object) -> Path:
-    """A chest film's header; ``view`` PA unless said otherwise."""
+    """A chest X-ray's header; ``view`` PA unless said otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset = Dataset()
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -34,18 +34,18 @@ def dicom(path: Path, **elements: object) -> Path:
 
 
 def studies_of(source: Path, **options: bool) -> list[BatchStudy]:
-    return group_films(list_films(source).films, **options)
+    return group_images(list_images(source).images, **options)
 
 
-def test_films_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path) -> None:
+def test_images_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path) -> None:
     frontal = dicom(tmp_path / "a" / "1", StudyInstanceUID="1.2.3")
     lateral = dicom(tmp_path / "b" / "2.dcm", StudyInstanceUID="1.2.3", ViewPosition="LL")
     other = dicom(tmp_path / "a" / "3", StudyInstanceUID="1.2.4")
     studies = {study.study_id: study for study in studies_of(tmp_path)}
     assert set(studies) == {pseudonym("1.2.3"), pseudonym("1.2.4")}
     one = studies[pseudonym("1.2.3")]
-    assert (one.film, one.further, one.unused, one.name) == (frontal, (lateral,), (), "a/1")
-    assert studies[pseudonym("1.2.4")].film == other
+    assert (one.image, one.further, one.unused, one.name) == (frontal, (lateral,), (), "a/1")
+    assert studies[pseudonym("1.2.4")].image == other
 
 
 def test_a_pseudonym_is_the_same_everywhere_and_does_not_hold_the_uid() -> None:
@@ -70,37 +70,37 @@ def test_without_a_study_uid_the_accession_number_groups(tmp_path: Path) -> None
         (["PA", "PA"], 0),
     ],
 )
-def test_the_frontal_film_is_chosen(tmp_path: Path, views: list[str], chosen: int) -> None:
-    films = [
+def test_the_frontal_image_is_chosen(tmp_path: Path, views: list[str], chosen: int) -> None:
+    images = [
         dicom(tmp_path / f"{number}.dcm", StudyInstanceUID="1.2", ViewPosition=view)
         for number, view in enumerate(views)
     ]
     (study,) = studies_of(tmp_path)
-    assert study.film == films[chosen]
-    assert {study.film, *study.further, *study.unused} == set(films)
+    assert study.image == images[chosen]
+    assert {study.image, *study.further, *study.unused} == set(images)
 
 
-def test_a_film_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
+def test_a_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
     dicom(tmp_path / "1-hand.dcm", StudyInstanceUID="1.2", BodyPartExamined="HAND")
     dicom(tmp_path / "2-ct.dcm", StudyInstanceUID="1.2", Modality="CT")
     chest = dicom(tmp_path / "3-chest.dcm", StudyInstanceUID="1.2", ViewPosition="")
     (study,) = studies_of(tmp_path)
-    assert study.film == chest
+    assert study.image == chest
     assert len(study.unused) == 2
 
 
-def test_films_for_a_reader_come_before_raw_ones(tmp_path: Path) -> None:
+def test_images_for_a_reader_come_before_raw_ones(tmp_path: Path) -> None:
     dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2", PresentationIntentType="FOR PROCESSING")
     shown = dicom(
         tmp_path / "2.dcm", StudyInstanceUID="1.2", PresentationIntentType="FOR PRESENTATION"
     )
-    assert studies_of(tmp_path)[0].film == shown
+    assert studies_of(tmp_path)[0].image == shown
 
 
 def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Path) -> None:
-    draw_film(tmp_path / "p1" / "s1" / "a.png", 1)
-    draw_film(tmp_path / "p1" / "s1" / "b.png", 2)
-    draw_film(tmp_path / "c.png", 3)
+    draw_image(tmp_path / "p1" / "s1" / "a.png", 1)
+    draw_image(tmp_path / "p1" / "s1" / "b.png", 2)
+    draw_image(tmp_path / "c.png", 3)
     assert [study.study_id for study in studies_of(tmp_path)] == ["c", "p1/s1/a", "p1/s1/b"]
     by_folder = studies_of(tmp_path, by_folder=True)
     assert [(study.study_id, study.name) for study in by_folder] == [
@@ -111,8 +111,8 @@ def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Pat
 
 
 def test_names_stay_apart_where_only_the_suffix_differs(tmp_path: Path) -> None:
-    draw_film(tmp_path / "a.png", 1)
-    draw_film(tmp_path / "a.jpg", 2)
+    draw_image(tmp_path / "a.png", 1)
+    draw_image(tmp_path / "a.jpg", 2)
     assert [study.study_id for study in studies_of(tmp_path)] == ["a.jpg", "a.png"]
 
 
@@ -136,27 +136,27 @@ def test_identifiers_of_the_header_never_become_names(tmp_path: Path) -> None:
     assert "plain.dcm" in {study.name for study in studies}
 
 
-def test_what_is_no_film_is_passed_over_and_counted(tmp_path: Path) -> None:
-    draw_film(tmp_path / "film.png", 1)
+def test_what_is_no_image_is_passed_over_and_counted(tmp_path: Path) -> None:
+    draw_image(tmp_path / "image.png", 1)
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / ".hidden.png").write_bytes(b"")
-    (tmp_path / "broken.dcm").write_bytes(b"no film, but meant as one")
+    (tmp_path / "broken.dcm").write_bytes(b"no image, but meant as one")
     (tmp_path / "out").mkdir()
-    draw_film(tmp_path / "out" / "other.png", 2)
-    listing = list_films(tmp_path, leave_out=tmp_path / "out")
-    assert [film.name for film in listing.films] == ["broken.dcm", "film.png"]
-    assert listing.skipped == {"no film": 1, "hidden": 1}
+    draw_image(tmp_path / "out" / "other.png", 2)
+    listing = list_images(tmp_path, leave_out=tmp_path / "out")
+    assert [image.name for image in listing.images] == ["broken.dcm", "image.png"]
+    assert listing.skipped == {"no image": 1, "hidden": 1}
 
 
 def test_a_link_that_leads_in_circles_is_not_followed(tmp_path: Path) -> None:
-    draw_film(tmp_path / "a" / "film.png", 1)
+    draw_image(tmp_path / "a" / "image.png", 1)
     (tmp_path / "a" / "again").symlink_to(tmp_path)
-    assert len(list_films(tmp_path).films) == 1
+    assert len(list_images(tmp_path).images) == 1
 
 
-def test_a_dicomdir_lists_its_films_and_nothing_outside(tmp_path: Path) -> None:
+def test_a_dicomdir_lists_its_images_and_nothing_outside(tmp_path: Path) -> None:
     folder = tmp_path / "disc"
-    film = dicom(folder / "IMAGES" / "IM1", StudyInstanceUID="1.2")
+    image = dicom(folder / "IMAGES" / "IM1", StudyInstanceUID="1.2")
     dicom(tmp_path / "OUTSIDE", StudyInstanceUID="1.3")
     records = []
     for parts in (["IMAGES", "IM1"], ["..", "OUTSIDE"], ["IMAGES", "GONE"]):
@@ -171,15 +171,15 @@ def test_a_dicomdir_lists_its_films_and_nothing_outside(tmp_path: Path) -> None:
     directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
     directory.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     directory.save_as(folder / "DICOMDIR", enforce_file_format=True)
-    listing = list_films(folder / "DICOMDIR")
-    assert [entry.path for entry in listing.films] == [film, folder / "IMAGES" / "GONE"]
+    listing = list_images(folder / "DICOMDIR")
+    assert [entry.path for entry in listing.images] == [image, folder / "IMAGES" / "GONE"]
     assert len(listing.problems) == 1
-    assert {study.name for study in group_films(listing.films)} == {"IMAGES/IM1", "IMAGES/GONE"}
+    assert {study.name for study in group_images(listing.images)} == {"IMAGES/IM1", "IMAGES/GONE"}
 
 
 def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
     for number, name in enumerate(("f.png", "l.png", "g.png")):
-        draw_film(tmp_path / name, number)
+        draw_image(tmp_path / name, number)
     (tmp_path / "list.csv").write_text(
         "study_id,file,view,indication,patient_id,more\n"
         'S1,f.png,frontal,"cough, fever",P1,x\nS1,l.png,lateral,,P1,\nS2,g.png,,,,\n'
@@ -212,8 +212,8 @@ def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
         ("l.csv", b"study_id,file\n,a.png\n", "line 2: has no study_id"),
         ("l.csv", b"study_id,file\nS1,\n", "line 2: names no file"),
         ("l.csv", b"study_id,file,view\nS1,a.png,sideways\n", "view is"),
-        ("l.csv", b"study_id,file\nS1,a.png\nS1,a.png\n", "line 3: names the film"),
-        ("l.csv", b"study_id,file\n", "lists no film"),
+        ("l.csv", b"study_id,file\nS1,a.png\nS1,a.png\n", "line 3: names the image"),
+        ("l.csv", b"study_id,file\n", "lists no image"),
         ("l.csv", b"", "needs the columns"),
         ("l.csv", "study_id,file\nS1,a.png\n".encode("utf-16"), "UTF-16"),
         ("l.csv", b"study_id,file\nS\xff,a.png\n", "not UTF-8"),
@@ -233,14 +233,14 @@ def test_a_wrong_list_is_refused_as_a_whole(
     path.write_bytes(content)
     if words:
         with pytest.raises(BatchUsageError, match=words):
-            list_films(path)
+            list_images(path)
 
 
 def test_many_wrong_lines_are_not_all_printed(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
     path.write_text('{"study_id": "S\\u001b[31m"}\n' * 100)
     with pytest.raises(BatchUsageError) as found:
-        list_films(path)
+        list_images(path)
     assert "and 80 more" in str(found.value)
     assert "\x1b" not in str(found.value)
 
@@ -261,7 +261,7 @@ def test_rubbish_is_refused_or_read_but_never_crashes(
     except BatchUsageError as error:
         assert str(error)
     else:
-        assert group_films(listing.films)
+        assert group_images(listing.images)
 
 
 REXRANK = {
@@ -280,12 +280,12 @@ REXRANK = {
 def test_rexrank_in_and_out(tmp_path: Path) -> None:
     source = tmp_path / "input.json"
     source.write_text(json.dumps(REXRANK))
-    one, two = group_films(list_films(source, root=tmp_path / "images").films)
+    one, two = group_images(list_images(source, root=tmp_path / "images").images)
     assert (one.study_id, one.name) == ("CXR1_IM-1", "CXR1_IM-1/1.png")
-    assert one.film == tmp_path / "images" / "CXR1_IM-1" / "1.png"
+    assert one.image == tmp_path / "images" / "CXR1_IM-1" / "1.png"
     assert one.further == ()  # the lateral is not there: it cannot be looked at
     assert one.indication.startswith("Indication: cough")
-    assert two.film == tmp_path / "images" / "CXR2_IM-2" / "0.png"
+    assert two.image == tmp_path / "images" / "CXR2_IM-2" / "0.png"
 
     predictions = tmp_path / "predictions.jsonl"
     draft = {
@@ -305,7 +305,7 @@ def test_rexrank_in_and_out(tmp_path: Path) -> None:
 
 
 def test_the_plan_is_written_for_the_user_alone(tmp_path: Path) -> None:
-    draw_film(tmp_path / "in" / "a\udcff.png", 1)
+    draw_image(tmp_path / "in" / "a\udcff.png", 1)
     with BatchOutput(tmp_path / "out") as output:
         output.write_studies(studies_of(tmp_path / "in"))
     plan = tmp_path / "out" / "studies.jsonl"
@@ -315,8 +315,8 @@ def test_the_plan_is_written_for_the_user_alone(tmp_path: Path) -> None:
 
 
 def test_shared_dicom_files_are_grouped_by_their_headers(shared_data: Path) -> None:
-    listing = list_films(shared_data / "dicom")
-    studies = group_films(listing.films)
+    listing = list_images(shared_data / "dicom")
+    studies = group_images(listing.images)
     assert len({study.study_id for study in studies}) == len(studies)
-    named = [film for study in studies for film in (study.film, *study.further, *study.unused)]
-    assert sorted(named) == sorted(film.path for film in listing.films)
+    named = [image for study in studies for image in (study.image, *study.further, *study.unused)]
+    assert sorted(named) == sorted(image.path for image in listing.images)

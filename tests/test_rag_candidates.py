@@ -3,17 +3,17 @@
 from made_up_reports import made_up_hits
 
 from rag.candidates import HEADINGS, IMPRESSION, Slot, slots_for
-from rag.expectation import Expectation
+from rag.predicted_findings import PredictedFindings
 
-HEART = Expectation(
+HEART = PredictedFindings(
     {"Cardiomegaly": 0.9, "Pleural Effusion": 0.1, "Lung Lesion": 0.1}, ("Cardiomegaly",)
 )
-LESION = Expectation({"Cardiomegaly": 0.1, "Lung Lesion": 0.8}, ("Lung Lesion",))
+LESION = PredictedFindings({"Cardiomegaly": 0.1, "Lung Lesion": 0.8}, ("Lung Lesion",))
 
 
-def slots(*report_ids: str, expectation: Expectation | None = None) -> dict[str, Slot]:
+def slots(*report_ids: str, predicted: PredictedFindings | None = None) -> dict[str, Slot]:
     hits = made_up_hits(*report_ids)
-    found = slots_for(hits, expectation=expectation) if expectation else slots_for(hits)
+    found = slots_for(hits, predicted=predicted) if predicted else slots_for(hits)
     return {slot.name: slot for slot in found}
 
 
@@ -60,22 +60,22 @@ def test_an_impression_alone_lends_its_sentences_to_the_findings() -> None:
 
 
 def test_an_expected_finding_has_a_slot_of_its_own_under_its_heading() -> None:
-    found = slots(expectation=HEART)
+    found = slots(predicted=HEART)
     assert found["cardiomegaly"].heading == "heart"
     assert "The heart is enlarged." in texts(found["cardiomegaly"])
     assert "heart" not in found, "nothing normal to say of an enlarged heart"
     assert texts(found[IMPRESSION])[0] == "Cardiomegaly."
 
 
-def test_what_the_film_is_not_expected_to_show_is_no_candidate() -> None:
-    found = slots(expectation=LESION)
+def test_what_the_image_is_not_expected_to_show_is_no_candidate() -> None:
+    found = slots(predicted=LESION)
     assert "The heart is enlarged." not in everything(found)
     assert "Cardiomegaly." not in everything(found)
 
 
 def test_what_denies_an_expected_finding_is_no_candidate() -> None:
-    effusion = Expectation({"Pleural Effusion": 0.9}, ("Pleural Effusion",))
-    assert "No effusion is seen." not in everything(slots(expectation=effusion))
+    effusion = PredictedFindings({"Pleural Effusion": 0.9}, ("Pleural Effusion",))
+    assert "No effusion is seen." not in everything(slots(predicted=effusion))
 
 
 def test_no_hits_no_slots() -> None:

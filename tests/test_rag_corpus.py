@@ -1,4 +1,4 @@
-"""What all collections share: ids, hashes, fingerprints, and which study a film's path names."""
+"""What all collections share: ids, hashes, fingerprints, and which study an image's path names."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from rag.corpus import (
     study_of_path,
     text_hash,
 )
-from rag.language.sentences import with_sentences
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
 KNOWN = frozenset({"CXR33", "CXR330", "CXR330_IM", "s50414267", "50414267", "p10000032"})
@@ -33,8 +33,8 @@ KNOWN = frozenset({"CXR33", "CXR330", "CXR330_IM", "s50414267", "50414267", "p10
         ("CXR3301_IM-1577.jpg", None),  # another study whose number begins alike
         ("CXR33x.png", None),
         ("xCXR330.png", None),
-        ("/films/CXR33/0001.dcm", "CXR33"),
-        ("C:\\films\\CXR33\\0001.dcm", "CXR33"),
+        ("/images/CXR33/0001.dcm", "CXR33"),
+        ("C:\\images\\CXR33\\0001.dcm", "CXR33"),
         ("files/p10/p10000032/s50414267/02aa.dcm", "s50414267"),
         ("", None),
         ("/", None),
@@ -54,7 +54,7 @@ def test_ids_in_path_names_every_level() -> None:
     st.text(st.characters(codec="utf-8", exclude_characters="/\\"), min_size=1),
     st.sampled_from(["", ".dcm", "_1.png", "-a b.jpg"]),
 )
-def test_a_film_named_after_its_study_is_always_recognised(study: str, rest: str) -> None:
+def test_a_image_named_after_its_study_is_always_recognised(study: str, rest: str) -> None:
     assert study_of_path(f"folder/{study}{rest}", {study}) == study
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from encoders.report_sections import parse_sections
 from rag.corpus import Corpus
-from rag.corpus.own import COLUMNS, LONGEST_SECTION, read_collection
+from rag.corpus.user_collection import COLUMNS, LONGEST_SECTION, read_collection
 from rag.errors import CorpusError
 
 HEADER = "report_id,study_id,patient_id,findings,impression,labels,date\n"

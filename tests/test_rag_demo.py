@@ -8,7 +8,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
-from rag import demo
+from rag.cli import demo
 from rag.corpus.openi import NAME
 from rag.index import build_index
 from rag.index.check import verify_index

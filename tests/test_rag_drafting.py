@@ -6,12 +6,12 @@ import pytest
 from made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render, template_names
-from rag.drafting import question_for, read_answer
+from rag.drafting import build_request, parse_response
 from rag.errors import LlmOutputError
-from rag.expectation import Expectation
 from rag.grounding import check_draft
 from rag.grounding.verdicts import Verdict
-from rag.language.sentences import with_sentences
+from rag.predicted_findings import PredictedFindings
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import DraftSentence, Hit, ReportRecord
 
 HITS = made_up_hits()
@@ -20,40 +20,40 @@ HITS = made_up_hits()
 def test_variables_fit_the_shipped_templates() -> None:
     for name in template_names():
         template = load_template(name)
-        question = question_for(template.mode, HITS, indication="cough")
+        question = build_request(template.mode, HITS, indication="cough")
         assert render(template, question.variables).sha256
 
 
 def test_selection_gives_the_evidence_sentence_verbatim_with_its_sources() -> None:
-    question = question_for(Mode.SELECT, HITS)
+    question = build_request(Mode.SELECT, HITS)
     slots = {slot["name"]: slot["options"] for slot in question.variables["slots"]}
     lungs = next(option for option in slots["lungs"] if option["text"] == "The lungs are clear.")
     answer = dict.fromkeys(slots, "none") | {"lungs": lungs["id"]}
-    draft, notes = read_answer(question, json.dumps(answer))
+    draft, notes = parse_response(question, json.dumps(answer))
     assert draft.findings == (DraftSentence("The lungs are clear.", ("R1", "R3")),)
     assert draft.impression == ()
     assert notes == ()
 
 
 def test_selection_schema_admits_only_shown_numbers() -> None:
-    question = question_for(Mode.SELECT, HITS)
+    question = build_request(Mode.SELECT, HITS)
     answer = dict.fromkeys(question.schema["properties"], "none") | {"lungs": "L99"}
     with pytest.raises(LlmOutputError, match=r"lungs.*L99"):
-        read_answer(question, json.dumps(answer))
+        parse_response(question, json.dumps(answer))
 
 
 def test_nothing_chosen_is_not_a_draft() -> None:
-    question = question_for(Mode.SELECT, HITS)
+    question = build_request(Mode.SELECT, HITS)
     with pytest.raises(LlmOutputError, match="no sentence"):
-        read_answer(question, json.dumps(dict.fromkeys(question.schema["properties"], "none")))
+        parse_response(question, json.dumps(dict.fromkeys(question.schema["properties"], "none")))
 
 
 def test_a_partial_answer_is_a_partial_draft() -> None:
-    select = question_for(Mode.SELECT, HITS)
+    select = build_request(Mode.SELECT, HITS)
     assert [s.text for s in select.draft({"heart": "A1", "lungs": "B"}).findings] == [
         "The heart is enlarged."
     ]
-    write = question_for(Mode.WRITE, HITS)
+    write = build_request(Mode.WRITE, HITS)
     half = {"findings": [{"text": "The heart is enlarged.", "sources": ["R1"]}, {"text": "The lu"}]}
     assert len(write.draft(half).findings) == 1
     assert write.draft({}).findings == ()
@@ -66,21 +66,21 @@ def written(text: str, sources: list[str]) -> str:
 
 
 def test_written_sentences_keep_their_sources_once_each() -> None:
-    question = question_for(Mode.WRITE, HITS)
-    draft, _ = read_answer(question, written("The lungs are clear.", ["R3"]))
+    question = build_request(Mode.WRITE, HITS)
+    draft, _ = parse_response(question, written("The lungs are clear.", ["R3"]))
     assert [sentence.sources for sentence in draft.findings] == [("R2", "R1"), ("R3",)]
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Effusion is unchanged since the prior study.", "earlier film"),
+        ("Effusion is unchanged since the prior study.", "earlier image"),
         ("There is a 12 mm nodule.", "measure"),
         ("Seen by Dr. XXXX.", "identifier"),
     ],
 )
 def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> None:
-    draft, notes = read_answer(question_for(Mode.WRITE, HITS), written(text, ["R1"]))
+    draft, notes = parse_response(build_request(Mode.WRITE, HITS), written(text, ["R1"]))
     assert [sentence.text for sentence in draft.findings] == ["The heart is enlarged."]
     assert len(notes) == 1
     assert reason in notes[0]
@@ -90,17 +90,17 @@ def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> N
 def test_rubbish_is_an_output_error(answer: str) -> None:
     for mode in Mode:
         with pytest.raises(LlmOutputError):
-            read_answer(question_for(mode, HITS), answer)
+            parse_response(build_request(mode, HITS), answer)
 
 
 def test_an_invented_source_is_refused() -> None:
     with pytest.raises(LlmOutputError, match="R99"):
-        read_answer(question_for(Mode.WRITE, HITS), written("The lungs are clear.", ["R99"]))
+        parse_response(build_request(Mode.WRITE, HITS), written("The lungs are clear.", ["R99"]))
 
 
-def test_a_writing_model_is_told_what_the_film_expects() -> None:
-    expectation = Expectation({"Cardiomegaly": 0.81, "Edema": 0.02}, ("Cardiomegaly",))
-    question = question_for(Mode.WRITE, HITS, expectation=expectation)
+def test_a_writing_model_is_told_what_the_image_expects() -> None:
+    predicted = PredictedFindings({"Cardiomegaly": 0.81, "Edema": 0.02}, ("Cardiomegaly",))
+    question = build_request(Mode.WRITE, HITS, predicted=predicted)
     user = render(load_template("write_v1"), question.variables).messages[1][1]
     assert "Cardiomegaly 0.81" in user
     assert "Edema" not in user
@@ -124,7 +124,7 @@ def test_the_worked_examples_would_pass_their_own_check() -> None:
             )
             for rank, shown in enumerate(example.variables["reports"], 1)
         ]
-        draft, notes = read_answer(question_for(Mode.WRITE, hits), json.dumps(example.answer))
+        draft, notes = parse_response(build_request(Mode.WRITE, hits), json.dumps(example.answer))
         verdicts = {check.verdict for check in check_draft(draft, hits).sentences}
         assert notes == ()
         assert verdicts <= {Verdict.SUPPORTED, Verdict.PARTLY}, verdicts

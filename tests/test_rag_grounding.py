@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.grounding import DraftCheck, Reason, SentenceCheck, Verdict, check_draft
-from rag.grounding.sanitise import is_suspect
-from rag.language.sentences import with_sentences
+from rag.grounding.prompt_injection import is_suspect
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Section
 
 GOLDEN = Path(__file__).parent / "golden" / "grounding_pairs.jsonl"

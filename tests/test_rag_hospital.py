@@ -1,4 +1,4 @@
-"""Films from and reports to a real Orthanc on this machine; senders that are not on the list."""
+"""Images from and reports to a real Orthanc on this machine; senders that are not on the list."""
 
 import contextlib
 import logging
@@ -28,19 +28,19 @@ from pydicom.uid import ComprehensiveSRStorage, generate_uid
 from pynetdicom import AE
 from typer.testing import CliRunner
 
-from encoders.image_io import read_image
-from encoders.phantom import write_phantom_dicom
-from rag.batch.grouping import group_films
-from rag.batch.sources import list_films
-from rag.cli import app
-from rag.export import Export
-from rag.hospital.dicomweb import fetch_study, store_report
-from rag.hospital.errors import HospitalError
-from rag.hospital.receiver import Receipts, Receiver, Sender, receiving
+from demo.phantom import write_phantom_dicom
+from encoders.images.image_io import read_image
+from rag.batch.grouping import group_images
+from rag.batch.inputs import list_images
+from rag.cli.main import app
+from rag.export.dicom_sr import as_dicom_sr
+from rag.export.text import Export
+from rag.pacs.dicomweb import fetch_study, store_report
+from rag.pacs.errors import HospitalError
+from rag.pacs.receiver import Receipts, Receiver, Sender, receiving
 from rag.prediction import Prediction
-from rag.report import Report, Signature
+from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import Draft, DraftSentence, Status
-from rag.structured_report import as_dicom_sr
 
 NAMES = ("Quibblewick", "Thaddeus", "MRN-998877")
 EVERYBODY_HERE = "127.0.0.0/8"
@@ -52,7 +52,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         yield server
 
 
-def film(study_uid: str, *, syntax: str = "", number: int = 1, **attributes: object) -> bytes:
+def image(study_uid: str, *, syntax: str = "", number: int = 1, **attributes: object) -> bytes:
     """A ramp of an invented person."""
     return dicom(
         ramp(12, rows=64) + number,
@@ -71,10 +71,10 @@ def short_uid() -> str:
     return str(generate_uid())[:50].rstrip(".")
 
 
-def report(path: Path, *, film: Path, signed: bool = False) -> Path:
+def report(path: Path, *, image: Path, signed: bool = False) -> Path:
     drafted = Draft((DraftSentence("The heart is enlarged.", ("R1",)),), ())
     prediction = Prediction(
-        file="film",
+        file="image",
         status=Status.OK,
         draft=drafted,
         hits=tuple(made_up_hits()),
@@ -86,8 +86,8 @@ def report(path: Path, *, film: Path, signed: bool = False) -> Path:
     what = Export.of(prediction)
     if signed:
         by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
-        what = Export(prediction, Report.of(drafted).accept([0]).sign(by))
-    path.write_bytes(as_dicom_sr(what, film=film))
+        what = Export(prediction, ReviewedReport.of(drafted).accept([0]).sign(by))
+    path.write_bytes(as_dicom_sr(what, image=image))
     return path
 
 
@@ -103,24 +103,24 @@ def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uid, other = short_uid(), short_uid()
-    sent = [film(uid), film(uid, number=2, syntax=JPEG_2000_LOSSLESS, ViewPosition="LL")]
-    for one in (*sent, film(other)):
+    sent = [image(uid), image(uid, number=2, syntax=JPEG_2000_LOSSLESS, ViewPosition="LL")]
+    for one in (*sent, image(other)):
         orthanc.take(one)
     caplog.set_level(logging.INFO)
 
     found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
 
-    assert (len(found.films), found.others, found.problems) == (2, 0, ())
-    originals = {image.pixels.tobytes() for image in map(read_image, sent)}
-    assert {read_image(path).pixels.tobytes() for path in found.films} == originals
-    syntaxes = {dcmread(path).file_meta.TransferSyntaxUID for path in found.films}
+    assert (len(found.images), found.others, found.problems) == (2, 0, ())
+    originals = {read.pixels.tobytes() for read in map(read_image, sent)}
+    assert {read_image(path).pixels.tobytes() for path in found.images} == originals
+    syntaxes = {dcmread(path).file_meta.TransferSyntaxUID for path in found.images}
     assert JPEG_2000_LOSSLESS in syntaxes  # as stored, not unpacked on the way
-    assert {path.stat().st_mode & 0o777 for path in found.films} == {0o600}
-    nobody_is_named(caplog.text + str(found.films), uid)
-    (study,) = group_films(list_films(tmp_path / "in").films)  # and so to `cxr-rag batch`
+    assert {path.stat().st_mode & 0o777 for path in found.images} == {0o600}
+    nobody_is_named(caplog.text + str(found.images), uid)
+    (study,) = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
     assert len(study.further) == 1
     again = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
-    assert again.films == found.films
+    assert again.images == found.images
     assert len([path for path in (tmp_path / "in").rglob("*") if path.is_file()]) == 2
 
 
@@ -130,9 +130,9 @@ def test_a_stored_report_comes_back_as_what_it_is(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, signed: bool
 ) -> None:
     uid = short_uid()
-    (tmp_path / "film.dcm").write_bytes(film(uid))
-    orthanc.take(film(uid))
-    path = report(tmp_path / "sr.dcm", film=tmp_path / "film.dcm", signed=signed)
+    (tmp_path / "image.dcm").write_bytes(image(uid))
+    orthanc.take(image(uid))
+    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm", signed=signed)
     caplog.set_level(logging.INFO)
 
     stored = store_report(orthanc.dicomweb, path)
@@ -152,23 +152,23 @@ def test_a_stored_report_comes_back_as_what_it_is(
     second_reader = shutil.which("dsrdump")
     assert second_reader, "dcmtk is not installed; `make test` installs or names it"
     subprocess.run([second_reader, tmp_path / "back.dcm"], check=True, capture_output=True)
-    # the report lies beside the film, and is no film to fetch
+    # the report lies beside the image, and is no image to fetch
     found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
-    assert (len(found.films), found.others) == (1, 1)
+    assert (len(found.images), found.others) == (1, 1)
 
 
 @needs_orthanc
 def test_the_commands_fetch_and_store(orthanc: Orthanc, tmp_path: Path) -> None:
     uid = short_uid()
-    orthanc.take(film(uid))
+    orthanc.take(image(uid))
     run = CliRunner().invoke(
         app, ["dicomweb", "fetch", orthanc.dicomweb, uid, str(tmp_path / "in")]
     )
     assert run.exit_code == 0
-    assert run.output.startswith("1 films in ")
+    assert run.output.startswith("1 images in ")
     nobody_is_named(run.output, uid)
     (fetched,) = (tmp_path / "in").rglob("*.dcm")
-    path = report(tmp_path / "sr.dcm", film=fetched)
+    path = report(tmp_path / "sr.dcm", image=fetched)
     run = CliRunner().invoke(app, ["dicomweb", "store", orthanc.dicomweb, str(path)])
     assert run.output == "stored: PARTIAL, UNVERIFIED\n"
 
@@ -196,8 +196,8 @@ def test_where_nothing_may_be_asked(tmp_path: Path, url: str, uid: str, words: s
 
 
 def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
-    write_phantom_dicom(tmp_path / "film.dcm", size=256)
-    path = report(tmp_path / "sr.dcm", film=tmp_path / "film.dcm")
+    write_phantom_dicom(tmp_path / "image.dcm", size=256)
+    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm")
     document = dcmread(path)
     for completion, verification in [("PARTIAL", "VERIFIED"), ("COMPLETE", "UNVERIFIED")]:
         document.CompletionFlag, document.VerificationFlag = completion, verification
@@ -205,14 +205,14 @@ def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
         with pytest.raises(HospitalError, match="PARTIAL and UNVERIFIED"):
             store_report("http://127.0.0.1:9/dicom-web", path)
     with pytest.raises(HospitalError, match="nothing else is sent"):
-        store_report("http://127.0.0.1:9/dicom-web", sr_of_a_film(tmp_path))
+        store_report("http://127.0.0.1:9/dicom-web", sr_of_a_image(tmp_path))
     with pytest.raises(HospitalError, match="no DICOM structured report"):
         store_report("http://127.0.0.1:9/dicom-web", Path(__file__))
 
 
-def sr_of_a_film(folder: Path) -> Path:
-    """A film that bears the flags of a report."""
-    dataset = dcmread(folder / "film.dcm")
+def sr_of_a_image(folder: Path) -> Path:
+    """An image that bears the flags of a report."""
+    dataset = dcmread(folder / "image.dcm")
     dataset.CompletionFlag, dataset.VerificationFlag = "PARTIAL", "UNVERIFIED"
     dataset.save_as(folder / "odd.dcm")
     return folder / "odd.dcm"
@@ -254,11 +254,11 @@ def files(folder: Path) -> list[Path]:
 
 
 @needs_orthanc
-def test_orthanc_sends_and_the_film_lies_under_a_name_of_ours(
+def test_orthanc_sends_and_the_image_lies_under_a_name_of_ours(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uid = short_uid()
-    sent = film(uid, syntax=JPEG_2000_LOSSLESS)
+    sent = image(uid, syntax=JPEG_2000_LOSSLESS)
     name = orthanc.take(sent)
     caplog.set_level(logging.INFO)
     with one_receiver(tmp_path, "ORTHANC@127.0.0.1", port=orthanc.ours) as receiver:
@@ -276,7 +276,7 @@ def test_orthanc_sends_and_the_film_lies_under_a_name_of_ours(
 def test_orthanc_is_turned_away_where_its_title_is_not_on_the_list(
     orthanc: Orthanc, tmp_path: Path
 ) -> None:
-    name = orthanc.take(film(short_uid()))
+    name = orthanc.take(image(short_uid()))
     with one_receiver(tmp_path, "PACS@127.0.0.1", port=orthanc.ours) as receiver:
         answer = orthanc.ask("/modalities/cxr/store", [name])
     assert answer.status_code == requests.codes.internal_server_error
@@ -285,7 +285,7 @@ def test_orthanc_is_turned_away_where_its_title_is_not_on_the_list(
 
 
 def test_only_who_is_on_the_list_may_send(tmp_path: Path) -> None:
-    data = film(short_uid())
+    data = image(short_uid())
     allowed = ("SENDER@127.0.0.1", "OTHER@10.9.8.0/24")
     with one_receiver(tmp_path, *allowed) as receiver:
         assert send(receiver, data, title="STRANGER") == "rejected"
@@ -302,7 +302,7 @@ def test_only_who_is_on_the_list_may_send(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uid", ["../../../evil", "/etc/passwd", "a/b", ".."])
 def test_no_name_comes_from_the_wire(tmp_path: Path, uid: str) -> None:
-    data = film("1.2.3")
+    data = image("1.2.3")
     dataset = dcmread(BytesIO(data))
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
     dataset.StudyInstanceUID = uid
@@ -315,7 +315,7 @@ def test_no_name_comes_from_the_wire(tmp_path: Path, uid: str) -> None:
 
 
 def test_what_cannot_be_kept_is_answered_with_its_status(tmp_path: Path) -> None:
-    data = film(short_uid())
+    data = image(short_uid())
     with one_receiver(tmp_path / "full", keep_free=1 << 60) as receiver:
         assert send(receiver, data) == 0xA700
     without_study = dicom(ramp(12), BitsStored=12)
@@ -328,8 +328,8 @@ def test_what_cannot_be_kept_is_answered_with_its_status(tmp_path: Path) -> None
 
 
 def test_other_kinds_of_objects_are_not_taken(tmp_path: Path) -> None:
-    write_phantom_dicom(tmp_path / "film.dcm", size=256)
-    path = report(tmp_path / "sr.dcm", film=tmp_path / "film.dcm")
+    write_phantom_dicom(tmp_path / "image.dcm", size=256)
+    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm")
     with one_receiver(tmp_path / "in") as receiver:
         assert send(receiver, path.read_bytes()) == "closed"  # no context was accepted
     assert not files(tmp_path / "in")
@@ -347,11 +347,17 @@ def test_a_length_that_lies_and_a_silent_peer_hold_nothing(tmp_path: Path) -> No
             started = time.monotonic()
             assert silent.recv(1) == b""
             assert time.monotonic() - started < 8
-        assert send(receiver, film(short_uid())) == 0  # and it still receives
+        assert send(receiver, image(short_uid())) == 0  # and it still receives
 
 
 def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from rag.cli import main; main()", "receive", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from rag.cli.main import main; main()",
+        "receive",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(
         [*command, "--port", "0", "--allow", "SENDER@127.0.0.1"],
         stdout=subprocess.PIPE,
@@ -363,7 +369,7 @@ def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
     told = next(line for line in process.stderr if "listens at" in line)
     receiver = Receiver(int(told.split(" port ")[1].split(";")[0]), Receipts())
     uid = short_uid()
-    assert send(receiver, film(uid)) == 0
+    assert send(receiver, image(uid)) == 0
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "1 stored\n")
@@ -396,7 +402,7 @@ def recorded(receiver: Receiver, data: bytes) -> bytes:
 
 def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path) -> None:
     with one_receiver(tmp_path, silence_seconds=1) as receiver:
-        said = recorded(receiver, film(short_uid()))
+        said = recorded(receiver, image(short_uid()))
         greeting = 6 + struct.unpack(">L", said[2:6])[0]
         for number in range(10):
             what, random = bytearray(said[greeting:]), Random(number)  # noqa: S311
@@ -409,7 +415,7 @@ def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path
                     sender.sendall(what)
                     while sender.recv(65_536):
                         pass
-        assert send(receiver, film(short_uid())) == 0
+        assert send(receiver, image(short_uid())) == 0
         assert receiver.receipts.counts["broken connection"] > 0
     assert not [path for path in files(tmp_path) if path.suffix != ".dcm"]
 

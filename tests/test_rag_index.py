@@ -13,7 +13,7 @@ from rag.corpus import Corpus, make_corpus
 from rag.errors import StoreError, StoreMismatchError
 from rag.index import build_index, delete_from_index, rebuild_index
 from rag.index.check import index_info, verify_index
-from rag.language.sentences import with_sentences
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 from rag.store import SearchMode, open_store
 from rag.store.files import current_edition

@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rag.errors import LabelHeadError
-from rag.label_head import LabelHead, load_label_head, read_label_head, write_label_head
-from rag.label_training import calibrate, fit, table
-from rag.language.assertion import Polarity
-from rag.language.labeller import LABELS
+from rag.errors import FindingHeadError
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.labeller import LABELS
+from rag.screening.finding_head import (
+    FindingHead,
+    load_finding_head,
+    read_finding_head,
+    write_finding_head,
+)
+from rag.screening.finding_head_training import calibrate, fit, table
 
-HEAD = LabelHead(
+HEAD = FindingHead(
     encoder_id="enc@1",
     labels=("No Finding", "Cardiomegaly", "Edema", "Fracture"),
     weight=np.array([[9, 0], [2, 0], [0, 2], [-2, -2]], np.float32),
@@ -28,42 +33,44 @@ def test_probabilities_are_the_logistic_of_a_linear_map() -> None:
 
 
 def test_present_are_findings_above_the_threshold_most_probable_first() -> None:
-    expectation = HEAD.expect(np.array([0.5, 1], np.float32))
-    assert expectation.present == ("Edema", "Cardiomegaly"), "never 'No Finding'"
-    assert set(expectation.probabilities) == set(HEAD.labels)
-    assert replace(HEAD, most=1).expect(np.array([0.5, 1], np.float32)).present == ("Edema",)
+    predicted = HEAD.predict(np.array([0.5, 1], np.float32))
+    assert predicted.positive == ("Edema", "Cardiomegaly"), "never 'No Finding'"
+    assert set(predicted.probabilities) == set(HEAD.labels)
+    assert replace(HEAD, max_positive=1).predict(np.array([0.5, 1], np.float32)).present == (
+        "Edema",
+    )
 
 
 def test_an_expectation_contradicts_denials_and_unexpected_claims() -> None:
-    expectation = HEAD.expect(np.array([0, 1], np.float32))  # edema, and the heart at one half
-    assert expectation.present == ("Edema", "Cardiomegaly")
-    assert expectation.contradicts({"Edema": Polarity.NEGATIVE})
-    assert expectation.contradicts({"Fracture": Polarity.UNCERTAIN})
-    assert not expectation.contradicts({"Edema": Polarity.POSITIVE, "Fracture": Polarity.NEGATIVE})
-    assert not expectation.contradicts({"Pneumonia": Polarity.POSITIVE}), "a label it cannot judge"
+    predicted = HEAD.predict(np.array([0, 1], np.float32))  # edema, and the heart at one half
+    assert predicted.positive == ("Edema", "Cardiomegaly")
+    assert predicted.conflicts_with({"Edema": Polarity.NEGATIVE})
+    assert predicted.conflicts_with({"Fracture": Polarity.UNCERTAIN})
+    assert not predicted.conflicts_with({"Edema": Polarity.POSITIVE, "Fracture": Polarity.NEGATIVE})
+    assert not predicted.conflicts_with({"Pneumonia": Polarity.POSITIVE}), "a label it cannot judge"
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
-    write_label_head(tmp_path / "enc.safetensors", HEAD)
-    again = load_label_head("enc@1", folder=tmp_path)
+    write_finding_head(tmp_path / "enc.safetensors", HEAD)
+    again = load_finding_head("enc@1", folder=tmp_path)
     assert again is not None
     assert np.array_equal(again.weight, HEAD.weight)
-    assert (again.labels, again.threshold, again.most) == (HEAD.labels, 0.4, 4)
+    assert (again.labels, again.threshold, again.max_positive) == (HEAD.labels, 0.4, 4)
 
 
 def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path: Path) -> None:
-    assert load_label_head("other@1", folder=tmp_path) is None
-    write_label_head(tmp_path / "enc.safetensors", HEAD)
-    with pytest.raises(LabelHeadError, match=r"enc@1.*enc@2"):
-        load_label_head("enc@2", folder=tmp_path)
+    assert load_finding_head("other@1", folder=tmp_path) is None
+    write_finding_head(tmp_path / "enc.safetensors", HEAD)
+    with pytest.raises(FindingHeadError, match=r"enc@1.*enc@2"):
+        load_finding_head("enc@2", folder=tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor file", b"\x08" + b"\0" * 7 + b'{"a": 1}'])
 def test_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "enc.safetensors"
     path.write_bytes(content)
-    with pytest.raises(LabelHeadError, match=r"enc\.safetensors"):
-        read_label_head(path)
+    with pytest.raises(FindingHeadError, match=r"enc\.safetensors"):
+        read_finding_head(path)
 
 
 def test_training_finds_what_is_there_and_calibration_mends_overconfidence() -> None:
@@ -78,7 +85,7 @@ def test_training_finds_what_is_there_and_calibration_mends_overconfidence() -> 
     calibrated = calibrate(overconfident, vectors[300:], present[300:])
     truth = present[300:, [LABELS.index(name) for name in head.labels]]
 
-    def brier(of: LabelHead) -> float:
+    def brier(of: FindingHead) -> float:
         return float(((of.probabilities(vectors[300:].astype(np.float32)) - truth) ** 2).mean())
 
     assert brier(calibrated) < brier(overconfident)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.language.assertion import Polarity, mentions
-from rag.language.labeller import LABELS, label_text, read_sections
+from rag.report_nlp.assertion import Polarity, mentions
+from rag.report_nlp.labeller import LABELS, label_text, read_sections
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
 CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]

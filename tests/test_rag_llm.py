@@ -8,7 +8,7 @@ import pytest
 from fake_llm import FakeLlm
 
 from rag.errors import LlmOutputError, LlmRejectedError, LlmUnavailableError
-from rag.llm import ChatClient
+from rag.llm.client import ChatClient
 from rag.settings import LlmSettings
 
 SCHEMA = {"type": "object"}

@@ -7,7 +7,6 @@ import fault_server
 import pytest
 from fault_server import DELTA, EVENT, STOP, Answer, good, raw, reset_after, silent, status
 
-from rag import llm as llm_module
 from rag.errors import (
     LlmCutOffError,
     LlmEmptyError,
@@ -17,7 +16,8 @@ from rag.errors import (
     LlmRejectedError,
     LlmUnavailableError,
 )
-from rag.llm import ChatClient, Completion
+from rag.llm import client as llm_module
+from rag.llm.client import ChatClient, Completion
 from rag.settings import LlmSettings
 
 SCHEMA = {"type": "object"}

@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from rag.language.clauses import ROLE_LETTERS
-from rag.language.labeller import LABELS
-from rag.language.phrases import Finding, Kind, expand, match
-from rag.language.statements import Topic
-from rag.language.words import load_toml, spellings, tokens
+from rag.report_nlp.clauses import ROLE_LETTERS
+from rag.report_nlp.labeller import LABELS
+from rag.report_nlp.lexicon import Finding, Kind, expand, match
+from rag.report_nlp.statements import Topic
+from rag.report_nlp.tokenizer import load_toml, spellings, tokens
 
 FINDINGS = load_toml("findings.toml")
 CUES = load_toml("cues.toml")

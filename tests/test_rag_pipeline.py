@@ -14,7 +14,7 @@ from small_corpus import small_corpus
 
 from prompts.render import load_template
 from rag.index import build_index
-from rag.llm import ChatClient
+from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.schema import Status
@@ -62,29 +62,29 @@ def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeli
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    path = tmp_path / "film.png"
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.png"
     ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
     Image.fromarray(ramp).save(path)
     return path
 
 
-def first_of_each_heading(pipeline: ReportPipeline, film: Path) -> str:
-    """An answer to the question that this film would be asked: the first sentence everywhere."""
-    from rag.drafting import question_for  # noqa: PLC0415
+def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
+    """An answer to the question that this image would be asked: the first sentence everywhere."""
+    from rag.drafting import build_request  # noqa: PLC0415
 
-    hits = pipeline.invoke(Study(film, "film")).hits
-    schema = question_for(pipeline.template.mode, hits).schema
+    hits = pipeline.invoke(Study(image, "image")).hits
+    schema = build_request(pipeline.template.mode, hits).schema
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 
 
 def test_draft_cites_reports_that_are_in_the_store(
-    pipeline: ReportPipeline, llm: FakeLlm, film: Path
+    pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
-    llm.answers = [first_of_each_heading(pipeline, film)]
-    prediction = pipeline.invoke(Study(film, "film.png"))
+    llm.answers = [first_of_each_heading(pipeline, image)]
+    prediction = pipeline.invoke(Study(image, "image.png"))
     assert prediction.status is Status.OK
-    assert prediction.file == "film.png"
+    assert prediction.file == "image.png"
     assert len(prediction.hits) == K
     assert prediction.draft.findings
     for sentence in prediction.draft.findings + prediction.draft.impression:
@@ -99,9 +99,9 @@ def test_draft_cites_reports_that_are_in_the_store(
     json.dumps(prediction.to_json())
 
 
-def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, film: Path) -> None:
-    llm.answers = [first_of_each_heading(pipeline, film)]
-    snapshots = list(pipeline.stream(Study(film, "film")))
+def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, image: Path) -> None:
+    llm.answers = [first_of_each_heading(pipeline, image)]
+    snapshots = list(pipeline.stream(Study(image, "image")))
     assert snapshots[0].hits == ()
     assert snapshots[1].hits
     assert snapshots[1].draft.findings == ()
@@ -110,34 +110,34 @@ def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, film: Path)
     assert {s.status for s in snapshots[:-2]} == {Status.RUNNING}
 
 
-def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, film: Path) -> None:
-    everything = pipeline.invoke(Study(film, "film")).hits
+def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image: Path) -> None:
+    everything = pipeline.invoke(Study(image, "image")).hits
     nearest = everything[0].record
     without_study = pipeline.invoke(
-        Study(film, "film", study_ids=frozenset([nearest.study_id]))
+        Study(image, "image", study_ids=frozenset([nearest.study_id]))
     ).hits
     assert nearest.patient_id not in {hit.record.patient_id for hit in without_study}
     without_patient = pipeline.invoke(
-        Study(film, "film", patient_ids=frozenset([nearest.patient_id]))
+        Study(image, "image", patient_ids=frozenset([nearest.patient_id]))
     ).hits
     assert nearest.patient_id not in {hit.record.patient_id for hit in without_patient}
     assert len(without_patient) == K
 
 
-def test_reports_called_irrelevant_stay_out(pipeline: ReportPipeline, film: Path) -> None:
-    first = pipeline.invoke(Study(film, "film")).hits[0].record.report_id
-    again = pipeline.invoke(Study(film, "film", not_relevant=frozenset([first])))
+def test_reports_called_irrelevant_stay_out(pipeline: ReportPipeline, image: Path) -> None:
+    first = pipeline.invoke(Study(image, "image")).hits[0].record.report_id
+    again = pipeline.invoke(Study(image, "image", not_relevant=frozenset([first])))
     assert first not in {hit.record.report_id for hit in again.hits}
 
 
 def test_an_invalid_answer_is_asked_for_once_more(
-    writing_pipeline: ReportPipeline, llm: FakeLlm, film: Path
+    writing_pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
-    source = writing_pipeline.invoke(Study(film, "f")).hits[0].record.report_id
+    source = writing_pipeline.invoke(Study(image, "f")).hits[0].record.report_id
     good = {"text": "Heart size is normal.", "sources": [source]}
     llm.requests.clear()
     llm.answers = ["no json", json.dumps({"findings": [good], "impression": [good]})]
-    prediction = writing_pipeline.invoke(Study(film, "film"))
+    prediction = writing_pipeline.invoke(Study(image, "image"))
     assert prediction.status is Status.OK
     assert prediction.draft.findings[0].sources == (source,)
     assert len(llm.requests) == 2
@@ -145,21 +145,21 @@ def test_an_invalid_answer_is_asked_for_once_more(
 
 
 def test_a_second_invalid_answer_is_a_failure_that_keeps_the_evidence(
-    writing_pipeline: ReportPipeline, llm: FakeLlm, film: Path
+    writing_pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
     llm.answers = ["no json"]
-    prediction = writing_pipeline.invoke(Study(film, "film"))
+    prediction = writing_pipeline.invoke(Study(image, "image"))
     assert prediction.status is Status.FAILED
     assert prediction.error == "LlmFormError"
     assert len(prediction.hits) == K
     assert prediction.draft.findings == ()
 
 
-def test_unreadable_film_is_a_failure_with_a_reason(
+def test_unreadable_image_is_a_failure_with_a_reason(
     pipeline: ReportPipeline, tmp_path: Path
 ) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("not a film")
+    path.write_text("not an image")
     prediction = pipeline.invoke(Study(path, "notes.txt"))
     assert prediction.status is Status.FAILED
     assert prediction.error == "ImageReadError"
@@ -167,7 +167,7 @@ def test_unreadable_film_is_a_failure_with_a_reason(
     assert prediction.hits == ()
 
 
-def test_a_blank_film_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -> None:
+def test_a_blank_image_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -> None:
     path = tmp_path / "blank.png"
     Image.new("L", (64, 64), 90).save(path)
     prediction = pipeline.invoke(Study(path, "blank.png"))
@@ -181,22 +181,22 @@ def test_a_picture_in_colour_gets_no_draft(pipeline: ReportPipeline, tmp_path: P
     colours = np.stack([rows * 4, columns * 4, (rows * columns) % 256], axis=2).astype(np.uint8)
     Image.fromarray(colours).save(tmp_path / "cat.png")
     prediction = pipeline.invoke(Study(tmp_path / "cat.png", "cat"))
-    assert (prediction.status, prediction.error) == (Status.ABSTAINED, "NotAChestFilm")
+    assert (prediction.status, prediction.error) == (Status.ABSTAINED, "NotAChestXray")
     assert "several colours" in prediction.reason
     assert prediction.hits == ()
 
 
-def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, film: Path) -> None:
+def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, image: Path) -> None:
     for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
-        prediction = pipeline.invoke(Study(film, "film"))
+        prediction = pipeline.invoke(Study(image, "image"))
         assert prediction.error == "LlmUnavailableError"
         assert len(prediction.hits) == K
 
 
-def test_batch_gives_what_invoke_gives(pipeline: ReportPipeline, llm: FakeLlm, film: Path) -> None:
-    llm.answers = [first_of_each_heading(pipeline, film)]
-    one = pipeline.invoke(Study(film, "film"))
-    several = pipeline.batch([Study(film, "film")] * 3)
+def test_batch_gives_what_invoke_gives(pipeline: ReportPipeline, llm: FakeLlm, image: Path) -> None:
+    llm.answers = [first_of_each_heading(pipeline, image)]
+    one = pipeline.invoke(Study(image, "image"))
+    several = pipeline.batch([Study(image, "image")] * 3)
     assert [prediction.draft for prediction in several] == [one.draft] * 3
 
 

@@ -12,7 +12,7 @@ from rag.predictions import PredictionLog, prediction_line, read_lines
 from rag.schema import Draft, DraftSentence, Status
 
 PREDICTION = Prediction(
-    file="film.png",
+    file="image.png",
     status=Status.OK,
     study_id="S1",
     draft=Draft(findings=(DraftSentence("The lungs are clear.", ("R1",)),)),
@@ -24,7 +24,7 @@ def test_a_line_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     with PredictionLog(path) as log:
         log.append(PREDICTION)
-        log.append(Prediction(file="b.png", status=Status.FAILED, study_id="S2", reason="no film"))
+        log.append(Prediction(file="b.png", status=Status.FAILED, study_id="S2", reason="no image"))
     first, second = read_lines(path)
     assert first.values == PREDICTION.to_json()
     assert first.values["confidence"] == 0.25

@@ -13,9 +13,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
-from encoders.image_io import read_image
-from encoders.phantom import write_phantom_dicom
-from rag.cli import app
+from demo.phantom import write_phantom_dicom
+from encoders.images.image_io import read_image
+from rag.cli.main import app
 from rag.privacy.burned_in import WARNING, find_writing
 from rag.privacy.deidentify import Deidentifier, DeidentifyError
 
@@ -23,7 +23,7 @@ PLANTED = ("Hollister", "Quentin", "MRN-471199", "ACC-081567", "Abernathy", "St 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.471199.1"
 
 
-def film(path: Path, *, study_uid: str = STUDY_UID) -> Path:
+def image(path: Path, *, study_uid: str = STUDY_UID) -> Path:
     """A phantom's header with invented identifiers in every kind of place, a ramp for pixels."""
     write_phantom_dicom(path, size=256)
     dataset = dcmread(path)
@@ -56,7 +56,7 @@ def film(path: Path, *, study_uid: str = STUDY_UID) -> Path:
 
 
 def test_no_identifier_is_left_in_the_copy(tmp_path: Path) -> None:
-    copied = Deidentifier().copy(film(tmp_path / "Hollister.dcm"), tmp_path / "out")
+    copied = Deidentifier().copy(image(tmp_path / "Hollister.dcm"), tmp_path / "out")
     content = copied.path.read_bytes()
     for name in (*PLANTED, STUDY_UID, "19470712", "20240229"):
         assert name.encode() not in content, name
@@ -68,16 +68,16 @@ def test_no_identifier_is_left_in_the_copy(tmp_path: Path) -> None:
 
 
 def test_the_picture_is_the_same(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.dcm")
+    source = image(tmp_path / "a.dcm")
     copied = Deidentifier().copy(source, tmp_path / "out")
     assert dcmread(copied.path).PixelData == dcmread(source).PixelData
     assert np.array_equal(read_image(copied.path).pixels, read_image(source).pixels)
 
 
-def test_films_of_a_study_stay_together_and_others_apart(tmp_path: Path) -> None:
+def test_images_of_a_study_stay_together_and_others_apart(tmp_path: Path) -> None:
     copies = Deidentifier()
     paths = [
-        copies.copy(film(tmp_path / f"{n}.dcm", study_uid=uid), tmp_path / "out").path
+        copies.copy(image(tmp_path / f"{n}.dcm", study_uid=uid), tmp_path / "out").path
         for n, uid in enumerate([STUDY_UID, STUDY_UID, STUDY_UID + "9"])
     ]
     assert paths[0].parent == paths[1].parent != paths[2].parent
@@ -85,7 +85,7 @@ def test_films_of_a_study_stay_together_and_others_apart(tmp_path: Path) -> None
     assert again.parent.name != paths[0].parent.name, "new UIDs cannot be computed from old ones"
 
 
-def test_writing_on_a_film_is_warned_of(tmp_path: Path) -> None:
+def test_writing_on_a_image_is_warned_of(tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "phantom.dcm")
     warnings = Deidentifier().copy(tmp_path / "phantom.dcm", tmp_path / "out").warnings
     assert WARNING in warnings, "the phantom says PHANTOM"
@@ -107,8 +107,8 @@ def test_what_cannot_be_made_safe_is_not_copied(tmp_path: Path, content: bytes) 
 def test_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    film(folder / "a.dcm")
-    (folder / "note.txt").write_text("no film")
+    image(folder / "a.dcm")
+    (folder / "note.txt").write_text("no image")
     run = CliRunner().invoke(app, ["deid", str(folder), str(tmp_path / "out")])
     assert (run.exit_code, "1 of 1 files copied" in run.output) == (0, True), run.output
     (folder / "b.dcm").write_bytes(RUBBISH)

@@ -15,8 +15,8 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from small_corpus import small_corpus
 
-from encoders.phantom import write_phantom_dicom
-from rag.export import as_text
+from demo.phantom import write_phantom_dicom
+from rag.export.text import as_text
 from rag.index import build_index
 from rag.study import Study
 
@@ -52,12 +52,12 @@ def test_no_artefact_of_a_batch_names_anybody(
     with fake_choosing_llm.serve() as llm:
         small_batch.run(folder, output, store=store, url=llm.url)
         with small_batch.small_pipeline(store, llm.url) as pipeline:
-            study = Study(folder / "Quibblewick_Thaddeus.dcm", "film-1")
+            study = Study(folder / "Quibblewick_Thaddeus.dcm", "image-1")
             exported = as_text(pipeline.invoke(study))
         prompts = "\n".join(map(str, llm.prompts))
     artefacts = {path.name: path.read_text() for path in output.rglob("*") if path.is_file()}
     assert {"predictions.jsonl", "summary.json"} <= artefacts.keys()
-    # which film is which study is the user's own list, readable by the user alone
+    # which image is which study is the user's own list, readable by the user alone
     artefacts.pop("studies.jsonl")
     artefacts |= {"log": caplog.text, "prompts": prompts, "export": exported}
     artefacts |= {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from small_corpus import small_corpus
 
 from rag.privacy.identifiers import Identifier, find_identifiers, mask
-from rag.privacy.reports import screen_identifiers
+from rag.privacy.reports import mask_identifiers
 from rag.schema import ReportRecord
 
 # what stands between « and » is the identifier
@@ -34,13 +34,13 @@ PLANTED = [
     "Attending: «Hollister»",
     "Findings discussed with «Quentin Hollister» in the ICU.",
     "Results were communicated to «Rosalind Abernathy» by phone.",
-    "The film of «ABERNATHY^ROSALIND» is rotated.",
+    "The image of «ABERNATHY^ROSALIND» is rotated.",
     "MRN «4829134» is on the label.",
     "Medical record number: «00-48-29-13».",
     "Accession «CR2019004821» shows the tube.",
     "Accession number: «A1234567»",
     "Patient ID: «P0048291»",
-    "Patient-Nr. «482913» steht auf dem Film.",
+    "Patient-Nr. «482913» steht auf dem Image.",
     "Case No. «48291-B» was reviewed.",
     "Study ID «884213».",
     "SSN «219-09-9999».",
@@ -53,7 +53,7 @@ PLANTED = [
     "See «https://pacs.example.org/study/48».",
     "Server «192.168.20.14» sent it.",
     "Study «1.2.840.113619.2.55.3.604688» was compared.",
-    "Compared with the film of «03/14/2019».",
+    "Compared with the image of «03/14/2019».",
     "Compared with «2019-03-14».",
     "Compared with «3/14/19».",
     "Vergleich mit der Aufnahme vom «14.03.2019».",
@@ -64,8 +64,8 @@ PLANTED = [
     "Aufnahme vom «14. März 2019».",
     "Compared with «May 3, 2019».",
     "Compared with «May 2019».",
-    "Film of «March 14» is better.",
-    "Film of «14 June» is better.",
+    "Image of «March 14» is better.",
+    "Image of «14 June» is better.",
     "Prior study from «3/2019».",
     "Surgery in «2014».",
     "Status post bypass since «1998».",
@@ -117,7 +117,7 @@ CLEAN = [
     "Patient rotated to the left. Name of the vein unclear.",
     "Attenuation of 40 to 2000 HU.",
     "Stage 1.2.3 is no number.",
-    "Patient Rotated to the left; based on 2/3 of the film.",
+    "Patient Rotated to the left; based on 2/3 of the image.",
 ]
 
 
@@ -151,24 +151,24 @@ def test_what_only_looks_like_an_identifier_stays(sentence: str) -> None:
 
 
 def test_the_ids_of_the_record_must_not_stand_in_its_text() -> None:
-    record = ReportRecord("R-1", "STUDY-77A", "PAT-4711", findings="Film PAT-4711 of study-77a.")
-    clean, problems = screen_identifiers(record)
-    assert clean.findings == "Film XXXX of XXXX."
+    record = ReportRecord("R-1", "STUDY-77A", "PAT-4711", findings="Image PAT-4711 of study-77a.")
+    clean, problems = mask_identifiers(record)
+    assert clean.findings == "Image XXXX of XXXX."
     assert problems == ("findings: masked known id (2)",)
     assert all("4711" not in problem for problem in problems)
 
 
 def test_a_report_without_identifiers_is_the_same_object() -> None:
     for record in small_corpus(30).records:
-        assert screen_identifiers(record) == (record, ())
-        assert screen_identifiers(record)[0] is record
+        assert mask_identifiers(record) == (record, ())
+        assert mask_identifiers(record)[0] is record
 
 
 def test_sentences_are_found_again_after_masking() -> None:
     record = ReportRecord(
         "R1", "S1", "P1", findings="Discussed with Dr. Hollister. The lungs are clear."
     )
-    clean, _ = screen_identifiers(record)
+    clean, _ = mask_identifiers(record)
     texts = [clean.sentence(span) for span in clean.sentences]
     assert texts[-1] == "The lungs are clear."
 

@@ -1,4 +1,4 @@
-"""What is no adult chest film is refused by its header, with a reason that names no one."""
+"""What is no adult chest X-ray is refused by its header, with a reason that names no one."""
 
 import json
 from dataclasses import replace
@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from encoders.base import View
-from encoders.film import ImageReadError
-from encoders.film_facts import FilmFacts, FilmFormat, read_facts
-from rag.refusal import RefusalKind, judge_header
+from encoders.images.image_info import ImageFormat, ImageInfo, read_facts
+from encoders.images.raw_image import ImageReadError
+from rag.screening.header import RefusalKind, judge_header
 
-CHEST = FilmFacts(FilmFormat.DICOM, modality="DX", body_part="CHEST", view=View.PA)
+CHEST = ImageInfo(ImageFormat.DICOM, modality="DX", body_part="CHEST", view=View.PA)
 
 
 def dicom(path: Path, **elements: object) -> Path:
@@ -35,7 +35,7 @@ def dicom(path: Path, **elements: object) -> Path:
 @pytest.mark.parametrize(
     "part", ["CHEST", "THORAX", "CHEST_PA", "PORT CHEST", "TORAX", "LUNG", "THORAX AP", ""]
 )
-def test_a_chest_film_passes_without_a_word(modality: str, part: str) -> None:
+def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
     verdict = judge_header(replace(CHEST, modality=modality, body_part=part))
     assert verdict.refusal is None
     assert verdict.notes == ()
@@ -57,7 +57,7 @@ def test_a_chest_film_passes_without_a_word(modality: str, part: str) -> None:
         ({"age_years": 4.0}, RefusalKind.CHILD, "18 years"),
     ],
 )
-def test_what_is_no_adult_chest_film_is_refused_with_a_reason(
+def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
     facts: dict[str, object], kind: RefusalKind, word: str
 ) -> None:
     refusal = judge_header(replace(CHEST, **facts)).refusal
@@ -100,13 +100,13 @@ def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
     ],
 )
 def test_animals_are_known_by_their_headers(tmp_path: Path, elements: dict[str, str]) -> None:
-    assert read_facts(dicom(tmp_path / "film.dcm", Modality="DX", **elements)).animal
+    assert read_facts(dicom(tmp_path / "image.dcm", Modality="DX", **elements)).animal
 
 
 @pytest.mark.parametrize("species", ["", "Homo sapiens", "Human"])
 def test_humans_are_not_taken_for_animals(tmp_path: Path, species: str) -> None:
     path = dicom(
-        tmp_path / "film.dcm",
+        tmp_path / "image.dcm",
         PatientSpeciesDescription=species,
         InstitutionName="Klinikum Vetschau",
         ResponsiblePersonRole="PARENT",
@@ -118,13 +118,13 @@ def test_humans_are_not_taken_for_animals(tmp_path: Path, species: str) -> None:
     ("age", "years"), [("047Y", 47), ("018M", 1.5), ("003D", 3 / 365.25), ("47", None), ("", None)]
 )
 def test_ages_are_read_with_their_unit(tmp_path: Path, age: str, years: float | None) -> None:
-    found = read_facts(dicom(tmp_path / "film.dcm", PatientAge=age)).age_years
+    found = read_facts(dicom(tmp_path / "image.dcm", PatientAge=age)).age_years
     assert found == (None if years is None else pytest.approx(years))
 
 
 def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
     path = dicom(
-        tmp_path / "film.dcm",
+        tmp_path / "image.dcm",
         PatientName="Planted^Person^Middle",
         PatientID="ID-4711",
         AccessionNumber="ACC0815",
@@ -151,7 +151,7 @@ def test_rubbish_is_refused_or_read_but_never_crashes(data: bytes) -> None:
 
 
 def test_only_the_header_is_read(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "film.dcm", Modality="DX", BitsAllocated=8, PixelData=bytes(64))
+    path = dicom(tmp_path / "image.dcm", Modality="DX", BitsAllocated=8, PixelData=bytes(64))
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 60)  # the pixels are gone, the header is whole
     assert read_facts(path).modality == "DX"
@@ -167,7 +167,7 @@ REFUSED = {
 }
 
 
-def test_shared_films_are_refused_as_they_should_be(shared_data: Path) -> None:
+def test_shared_images_are_refused_as_they_should_be(shared_data: Path) -> None:
     folder = shared_data / "dicom"
     for line in (folder / "manifest.jsonl").read_text().splitlines():
         file = json.loads(line)["file"]

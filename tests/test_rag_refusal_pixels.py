@@ -1,4 +1,4 @@
-"""Pictures that are no chest films are refused by what the encoder sees; films are not."""
+"""Pictures that are no chest X-rays are refused by what the encoder sees; images are not."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demo.phantom import Finding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip import EclipEncoder, load_encoder
-from encoders.image_io import read_image
-from encoders.phantom import Finding, draw_phantom
-from rag.errors import RefusalScoreError
-from rag.refusal import ONLY_LATERAL, RefusalKind
-from rag.refusal_pixels import PixelJudge, load_pixel_judge, read_pixel_judge, write_pixel_judge
-from rag.refusal_training import fit, threshold_of
+from encoders.images.image_io import read_image
+from rag.errors import OodDetectorError
+from rag.screening.header import ONLY_LATERAL, RefusalKind
+from rag.screening.ood_training import fit, threshold_of
+from rag.screening.out_of_distribution import (
+    OodDetector,
+    load_ood_detector,
+    read_ood_detector,
+    write_ood_detector,
+)
 
 RNG = np.random.default_rng(5)
 
@@ -24,13 +29,13 @@ def encoder() -> EclipEncoder:
 
 
 @pytest.fixture(scope="module")
-def judge(encoder: EclipEncoder) -> PixelJudge:
-    judge = load_pixel_judge(encoder)
+def judge(encoder: EclipEncoder) -> OodDetector:
+    judge = load_ood_detector(encoder)
     assert judge is not None
     return judge
 
 
-def film(pixels: np.ndarray) -> CxrImage:
+def image(pixels: np.ndarray) -> CxrImage:
     return CxrImage(pixels=pixels.astype(np.float32), source_sha256="drawn")
 
 
@@ -57,42 +62,42 @@ def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
 ) -> None:
     judge = fit(made_up(100), made_up(100, shift=1), made_up(50), name="eclip-lite0@other")
     path = tmp_path / "eclip-lite0.safetensors"
-    write_pixel_judge(path, judge)
-    again = read_pixel_judge(path)
+    write_ood_detector(path, judge)
+    again = read_ood_detector(path)
     assert again.encoder_id == judge.encoder_id
     assert np.array_equal(again.basis, judge.basis)
-    with pytest.raises(RefusalScoreError, match="refusal_training"):
-        load_pixel_judge(encoder, folder=tmp_path)
+    with pytest.raises(OodDetectorError, match="refusal_training"):
+        load_ood_detector(encoder, folder=tmp_path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RefusalScoreError, match="damaged"):
-        read_pixel_judge(path)
-    assert load_pixel_judge(encoder, folder=tmp_path / "nowhere") is None
+    with pytest.raises(OodDetectorError, match="damaged"):
+        read_ood_detector(path)
+    assert load_ood_detector(encoder, folder=tmp_path / "nowhere") is None
 
 
 def test_features_do_not_change_the_vectors(encoder: EclipEncoder) -> None:
-    films = [film(draw_phantom(size=256))]
-    vectors, features = encoder.embed_with_features(films)
-    assert np.array_equal(vectors, encoder.embed_images(films))
+    images = [image(draw_phantom(size=256))]
+    vectors, features = encoder.embed_with_features(images)
+    assert np.array_equal(vectors, encoder.embed_images(images))
     assert features.shape == (1, encoder.feature_dim)
 
 
 @pytest.mark.parametrize("finding", list(Finding))
-def test_the_phantom_passes(encoder: EclipEncoder, judge: PixelJudge, finding: Finding) -> None:
-    features = encoder.embed_with_features([film(draw_phantom(finding=finding))])[1][0]
+def test_the_phantom_passes(encoder: EclipEncoder, judge: OodDetector, finding: Finding) -> None:
+    features = encoder.embed_with_features([image(draw_phantom(finding=finding))])[1][0]
     assert judge.judge(features).refusal is None
 
 
-@pytest.mark.parametrize("kind", ["noise", "stripes", "text", "shuffled film"])
-def test_what_is_drawn_and_no_film_is_refused(
-    encoder: EclipEncoder, judge: PixelJudge, kind: str
+@pytest.mark.parametrize("kind", ["noise", "stripes", "text", "shuffled image"])
+def test_what_is_drawn_and_no_image_is_refused(
+    encoder: EclipEncoder, judge: OodDetector, kind: str
 ) -> None:
     pixels = {
         "noise": RNG.random((256, 256)),
         "stripes": np.indices((256, 256)).sum(0) // 8 % 2,
         "text": np.kron(RNG.random((32, 32)) > 0.8, np.ones((8, 8))),
-        "shuffled film": RNG.permutation(draw_phantom(size=256).ravel()).reshape(256, 256),
+        "shuffled image": RNG.permutation(draw_phantom(size=256).ravel()).reshape(256, 256),
     }[kind]
-    refusal = judge.judge(encoder.embed_with_features([film(pixels)])[1][0]).refusal
+    refusal = judge.judge(encoder.embed_with_features([image(pixels)])[1][0]).refusal
     assert refusal is not None
     assert refusal.kind is RefusalKind.PIXELS
 
@@ -106,7 +111,7 @@ REFUSED = ("other/CR_Mod", "other/DX_dog", "edge/CR_hand", "other/RG2", "other/R
 PASSED = ("chest/", "derived/", "edge/NIH")
 
 
-def test_shared_films(shared_data: Path, encoder: EclipEncoder, judge: PixelJudge) -> None:
+def test_shared_images(shared_data: Path, encoder: EclipEncoder, judge: OodDetector) -> None:
     folder = shared_data / "dicom"
     seen = 0
     for path in sorted(folder.rglob("*.dcm")):
@@ -119,13 +124,13 @@ def test_shared_films(shared_data: Path, encoder: EclipEncoder, judge: PixelJudg
 
 
 def test_laterals_are_said_and_not_refused(
-    shared_data: Path, encoder: EclipEncoder, judge: PixelJudge
+    shared_data: Path, encoder: EclipEncoder, judge: OodDetector
 ) -> None:
-    from encoders.training.data import read_openi  # noqa: PLC0415
+    from encoders.training.dataset import read_openi  # noqa: PLC0415
 
     studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
-    films = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
-    features = encoder.embed_with_features(films)[1]
+    images = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
+    features = encoder.embed_with_features(images)[1]
     verdicts = [judge.judge(row) for row in features]
     assert sum(verdict.refusal is not None for verdict in verdicts) <= 2
-    assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(films) - 4
+    assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(images) - 4

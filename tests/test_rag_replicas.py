@@ -10,7 +10,7 @@ import pytest
 
 from rag.concurrency import AdaptiveLimit
 from rag.errors import LlmOutputError, LlmUnavailableError
-from rag.llm import Completion, Messages
+from rag.llm.client import Completion, Messages
 from rag.replicas import OutageError, ReplicaPool
 from rag.settings import LlmSettings
 
@@ -111,7 +111,7 @@ def test_an_outage_is_waited_for() -> None:
     server = FakeServer()
     server.down = True
     pool = ReplicaPool(
-        [server], model="m", retries=0, patience_seconds=60, alive=lambda: not server.down
+        [server], model="m", retries=0, outage_timeout_s=60, alive=lambda: not server.down
     )
     threading.Timer(0.3, lambda: setattr(server, "down", False)).start()
     assert pool.ask(ASK, schema={}).text == "{}"
@@ -121,7 +121,7 @@ def test_an_outage_that_lasts_is_no_failure_of_the_question() -> None:
     server = FakeServer()
     server.down = True
     pool = ReplicaPool(
-        [server], model="m", retries=0, patience_seconds=0.2, alive=lambda: not server.down
+        [server], model="m", retries=0, outage_timeout_s=0.2, alive=lambda: not server.down
     )
     with pytest.raises(OutageError, match="no model server for"):
         pool.ask(ASK, schema={})
@@ -129,7 +129,7 @@ def test_an_outage_that_lasts_is_no_failure_of_the_question() -> None:
 
 def test_stopping_frees_those_that_wait() -> None:
     server = FakeServer(seconds=0.2)
-    pool = ReplicaPool([server], model="m", most_at_once=1)
+    pool = ReplicaPool([server], model="m", max_concurrency=1)
     outcome: list[str] = []
 
     def ask() -> None:

@@ -6,28 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_reports import made_up_hits
 
-from rag.expectation import Expectation
-from rag.retrieval.conditioning import cover_expected, order_by_agreement
-from rag.retrieval.fusion import fuse
-from rag.retrieval.selection import cut_at_drop, diversify
+from rag.diversify import cut_at_drop, diversify
+from rag.predicted_findings import PredictedFindings
+from rag.rank_fusion import fuse
+from rag.reranking import cover_expected, order_by_agreement
 
 HITS = made_up_hits("R3", "R4", "R2", "R1")  # R1 and R2 state an enlarged heart
-ENLARGED = Expectation({"Cardiomegaly": 0.8, "Pleural Effusion": 0.1}, ("Cardiomegaly",))
-NORMAL = Expectation({"Cardiomegaly": 0.1, "Pleural Effusion": 0.1}, ())
+ENLARGED = PredictedFindings({"Cardiomegaly": 0.8, "Pleural Effusion": 0.1}, ("Cardiomegaly",))
+NORMAL = PredictedFindings({"Cardiomegaly": 0.1, "Pleural Effusion": 0.1}, ())
 
 
 def ids(hits: list) -> list[str]:  # type: ignore[type-arg]
     return [hit.record.report_id for hit in hits]
 
 
-def test_agreement_moves_reports_that_say_what_the_film_shows() -> None:
+def test_agreement_moves_reports_that_say_what_the_image_shows() -> None:
     assert ids(order_by_agreement(HITS, ENLARGED, weight=0.5)) == ["R2", "R1", "R3", "R4"]
     assert ids(order_by_agreement(HITS, NORMAL, weight=0.5)) == ["R3", "R4", "R2", "R1"]
 
 
-@pytest.mark.parametrize(("expectation", "weight"), [(Expectation(), 0.5), (ENLARGED, 0.0)])
-def test_agreement_switched_off_leaves_the_order(expectation: Expectation, weight: float) -> None:
-    assert order_by_agreement(HITS, expectation, weight=weight) == HITS
+@pytest.mark.parametrize(("predicted", "weight"), [(PredictedFindings(), 0.5), (ENLARGED, 0.0)])
+def test_agreement_switched_off_leaves_the_order(
+    predicted: PredictedFindings, weight: float
+) -> None:
+    assert order_by_agreement(HITS, predicted, weight=weight) == HITS
 
 
 def test_an_expected_finding_gets_a_report_that_states_it() -> None:
@@ -38,12 +40,12 @@ def test_an_expected_finding_gets_a_report_that_states_it() -> None:
 
 def test_what_is_covered_already_or_cannot_be_covered_changes_nothing() -> None:
     assert ids(cover_expected(HITS, ENLARGED, k=3)) == ["R3", "R4", "R2"]
-    fracture = Expectation({"Fracture": 0.9}, ("Fracture",))
+    fracture = PredictedFindings({"Fracture": 0.9}, ("Fracture",))
     assert ids(cover_expected(HITS, fracture, k=2)) == ["R3", "R4"]
 
 
 def test_the_only_report_of_an_expected_finding_is_not_given_up_for_another() -> None:
-    both = Expectation({"Cardiomegaly": 0.8, "Fracture": 0.9}, ("Fracture", "Cardiomegaly"))
+    both = PredictedFindings({"Cardiomegaly": 0.8, "Fracture": 0.9}, ("Fracture", "Cardiomegaly"))
     assert ids(cover_expected(HITS[2:] + HITS[:2], both, k=1)) == ["R2"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.grounding import Verdict, check_draft
-from rag.grounding.sanitise import Suspicion, is_suspect, neutralise, screen_report
+from rag.grounding.prompt_injection import Suspicion, is_suspect, neutralise, screen_report
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.language.sentences import sentence_spans, with_sentences, without_list_number
+from rag.report_nlp.sentences import sentence_spans, with_sentences, without_list_number
 from rag.schema import ReportRecord, Section, Span
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from rag.llm.vllm_server import LlmServer
 from rag.processes import start_child
-from rag.server import LlmServer
 from rag.settings import load_settings
 
 
@@ -20,7 +20,7 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **server: Any) -> lis
         seen.extend(command)
         return start_child([sys.executable, "-c", ""], **options)
 
-    monkeypatch.setattr("rag.server.start_child", start)
+    monkeypatch.setattr("rag.llm.vllm_server.start_child", start)
     settings = load_settings("cpu")
     folder.mkdir()
     chosen = {"weights": str(folder), "python": Path(sys.executable), **server}
@@ -31,7 +31,7 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **server: Any) -> lis
         }
     )
     settings = settings.model_copy(update={"home": folder / "home", "llm": llm})
-    monkeypatch.setattr("rag.server.port_is_free", lambda *_: True)
+    monkeypatch.setattr("rag.llm.vllm_server.port_is_free", lambda *_: True)
     with LlmServer(settings, say=lambda _: None):
         pass
     return seen

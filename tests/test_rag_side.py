@@ -19,8 +19,8 @@ from rag.errors import StoreError
 from rag.index import build_index, delete_from_index, rebuild_index
 from rag.index.check import index_info, verify_index
 from rag.index.embedding import sentences_of
-from rag.language.sentences import with_sentences
-from rag.retriever import FilmQuery, ReportRetriever
+from rag.report_nlp.sentences import with_sentences
+from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import ReportRecord
 from rag.settings import RetrievalSettings
 from rag.store import SearchMode, open_store
@@ -30,16 +30,16 @@ from rag.store.side import Kind, SideVectors, read_side
 
 
 class CountingEncoder(FakeEncoder):
-    """A fake encoder that counts the films it was asked for."""
+    """A fake encoder that counts the images it was asked for."""
 
-    films = 0
+    images = 0
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
-        self.films += len(images)
+        self.images += len(images)
         return super().embed_images(images)
 
 
-def film(path: Path, *, seed: int, constant: bool = False) -> Path:
+def image(path: Path, *, seed: int, constant: bool = False) -> Path:
     """A small PNG: noise, or one grey."""
     rng = np.random.default_rng(seed)
     pixels = np.full((64, 64), 90) if constant else rng.integers(0, 255, (64, 64))
@@ -47,10 +47,10 @@ def film(path: Path, *, seed: int, constant: bool = False) -> Path:
     return path
 
 
-def films_of(folder: Path, corpus: Corpus) -> dict[str, list[Path]]:
+def images_of(folder: Path, corpus: Corpus) -> dict[str, list[Path]]:
     folder.mkdir(exist_ok=True)
     return {
-        record.study_id: [film(folder / f"{record.study_id}.png", seed=number)]
+        record.study_id: [image(folder / f"{record.study_id}.png", seed=number)]
         for number, record in enumerate(corpus.records)
     }
 
@@ -90,35 +90,37 @@ def test_an_index_without_them_is_the_one_it_always_was(tmp_path: Path) -> None:
     assert build_index(corpus, encoder, tmp_path).index_id == plain.index_id
 
 
-def test_films_are_read_again_but_embedded_once_and_stay(tmp_path: Path) -> None:
+def test_images_are_read_again_but_embedded_once_and_stay(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(12), CountingEncoder()
-    films = films_of(tmp_path / "films", corpus)
-    films["elsewhere"] = films["s000"]  # a study that has no report here
-    films["s001"] = [*films["s001"], film(tmp_path / "grey.png", seed=0, constant=True)]
-    films["s002"] = [*films["s002"], tmp_path / "missing.png"]
+    images = images_of(tmp_path / "images", corpus)
+    images["elsewhere"] = images["s000"]  # a study that has no report here
+    images["s001"] = [*images["s001"], image(tmp_path / "grey.png", seed=0, constant=True)]
+    images["s002"] = [*images["s002"], tmp_path / "missing.png"]
     store = tmp_path / "store"
-    report = build_index(corpus, encoder, store, films=films)
-    assert (report.films, encoder.films) == (12, 12)
+    report = build_index(corpus, encoder, store, images=images)
+    assert (report.images, encoder.images) == (12, 12)
     assert [(p.where, p.report_id) for p in report.problems] == [
         ("grey.png", "r001"),
         ("missing.png", "r002"),
     ]
-    again = build_index(corpus, encoder, store, films=films)
-    assert (again.films, again.index_id) == (0, report.index_id)
+    again = build_index(corpus, encoder, store, images=images)
+    assert (again.images, again.index_id) == (0, report.index_id)
     fewer = make_corpus("made-up", records=corpus.records[:9], attribution="The authors.")
     build_index(fewer, encoder, store)
-    assert index_info(store).beside == {Kind.FILMS: 9}
-    assert encoder.films == 12
+    assert index_info(store).beside == {Kind.IMAGES: 9}
+    assert encoder.images == 12
     assert verify_index(store).passed
 
 
 @pytest.mark.parametrize("who", ["study", "patient"])
-def test_a_removed_person_is_gone_from_sentences_and_films(tmp_path: Path, who: str) -> None:
+def test_a_removed_person_is_gone_from_sentences_and_images(tmp_path: Path, who: str) -> None:
     secret = with_sentences(ReportRecord("x", "s-x", "p-x", findings="Zebra stripes. Heart size."))
     corpus = make_corpus("made-up", records=[*small_corpus(12).records, secret])
     encoder, store = FakeEncoder(), tmp_path / "store"
-    build_index(corpus, encoder, store, sentences=True, films=films_of(tmp_path / "films", corpus))
-    before = side_of(store, Kind.FILMS)
+    build_index(
+        corpus, encoder, store, sentences=True, images=images_of(tmp_path / "images", corpus)
+    )
+    before = side_of(store, Kind.IMAGES)
     assert before is not None
     (row,) = (row for row, names in enumerate(before.reports.values()) if names == ("x",))
     traces = [before.vectors[row].tobytes(), encoder.embed_texts(["Zebra stripes."]).tobytes()]
@@ -129,36 +131,36 @@ def test_a_removed_person_is_gone_from_sentences_and_films(tmp_path: Path, who: 
     else:
         delete_from_index(store, patients=ids)
     assert [holding(store, trace) for trace in traces] == [[], []]
-    assert index_info(store).beside[Kind.FILMS] == 12
+    assert index_info(store).beside[Kind.IMAGES] == 12
     assert verify_index(store).passed
 
 
 def test_rebuilding_keeps_what_stands_beside(tmp_path: Path) -> None:
     corpus = small_corpus(12)
-    films = films_of(tmp_path / "films", corpus)
-    built = build_index(corpus, FakeEncoder(), tmp_path / "s", sentences=True, films=films)
+    images = images_of(tmp_path / "images", corpus)
+    built = build_index(corpus, FakeEncoder(), tmp_path / "s", sentences=True, images=images)
     assert rebuild_index(tmp_path / "s").index_id == built.index_id
 
 
-def test_a_killed_indexing_need_not_embed_its_films_again(tmp_path: Path) -> None:
+def test_a_killed_indexing_need_not_embed_its_images_again(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(40), CountingEncoder()
-    films = films_of(tmp_path / "films", corpus)
+    images = images_of(tmp_path / "images", corpus)
 
     def pulled(stage: str, done: int, total: int) -> None:
-        if stage == "films" and done > 16:
+        if stage == "images" and done > 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_index(corpus, encoder, tmp_path / "s", films=films, progress=pulled)
-    assert encoder.films == 32
-    assert build_index(corpus, encoder, tmp_path / "s", films=films).films == 8
+        build_index(corpus, encoder, tmp_path / "s", images=images, progress=pulled)
+    assert encoder.images == 32
+    assert build_index(corpus, encoder, tmp_path / "s", images=images).images == 8
 
 
-@pytest.mark.parametrize("name", ["films.npy", "films.jsonl", "sentences.npy", "sentences.jsonl"])
+@pytest.mark.parametrize("name", ["images.npy", "images.jsonl", "sentences.npy", "sentences.jsonl"])
 def test_damage_is_seen(tmp_path: Path, name: str) -> None:
     corpus = small_corpus(6)
-    films = films_of(tmp_path / "films", corpus)
-    build_index(corpus, FakeEncoder(), tmp_path / "s", sentences=True, films=films)
+    images = images_of(tmp_path / "images", corpus)
+    build_index(corpus, FakeEncoder(), tmp_path / "s", sentences=True, images=images)
     path = current_edition(tmp_path / "s") / name
     path.write_bytes(path.read_bytes()[:-7])
     checks = {check.name: check.passed for check in verify_index(tmp_path / "s").checks}
@@ -166,21 +168,21 @@ def test_damage_is_seen(tmp_path: Path, name: str) -> None:
     assert not checks["beside the reports"]
 
 
-def test_the_nearest_film_brings_its_report_and_the_left_out_never_come(tmp_path: Path) -> None:
+def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(24), FakeEncoder()
-    films = films_of(tmp_path / "films", corpus)
-    build_index(corpus, encoder, tmp_path / "s", films=films)
-    side = side_of(tmp_path / "s", Kind.FILMS)
+    images = images_of(tmp_path / "images", corpus)
+    build_index(corpus, encoder, tmp_path / "s", images=images)
+    side = side_of(tmp_path / "s", Kind.IMAGES)
     assert side is not None
     with open_store(tmp_path / "s", search=SearchMode.EXACT) as store:
         for vector, (report_id,) in zip(side.vectors, side.reports.values(), strict=True):
-            (nearest,) = store.near_beside(Kind.FILMS, vector, 1)
+            (nearest,) = store.near_beside(Kind.IMAGES, vector, 1)
             record, found = store.get(report_id), store.get(nearest)
             assert record is not None
             assert found is not None
             assert found.text == record.text
             others = store.near_beside(
-                Kind.FILMS, vector, 24, exclude_patients=frozenset({record.patient_id})
+                Kind.IMAGES, vector, 24, exclude_patients=frozenset({record.patient_id})
             )
             records = [store.get(name) for name in others]
             assert record.patient_id not in {r.patient_id for r in records if r}
@@ -225,18 +227,18 @@ def test_nearest_by_sentences_is_what_the_definition_says(
 
 def test_each_step_of_the_retriever_can_be_switched_and_keeps_similarities(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(40), FakeEncoder()
-    films = films_of(tmp_path / "films", corpus)
-    build_index(corpus, encoder, tmp_path / "s", sentences=True, films=films)
-    side = side_of(tmp_path / "s", Kind.FILMS)
+    images = images_of(tmp_path / "images", corpus)
+    build_index(corpus, encoder, tmp_path / "s", sentences=True, images=images)
+    side = side_of(tmp_path / "s", Kind.IMAGES)
     assert side is not None
-    query = FilmQuery(side.vectors[3], indication="Small left pleural effusion.")
+    query = ImageQuery(side.vectors[3], indication="Small left pleural effusion.")
     found = {}
     steps: dict[str, dict[str, object]] = {
         "off": {},
-        "films": {"films": 1.0},
+        "images": {"images": 1.0},
         "indication": {"indication": 1.0},
         "sentence": {"unit": "sentence"},
-        "all": {"films": 1.0, "indication": 1.0, "unit": "sentence"},
+        "all": {"images": 1.0, "indication": 1.0, "unit": "sentence"},
     }
     with open_store(tmp_path / "s", search=SearchMode.EXACT) as store:
         for name, values in steps.items():

@@ -10,47 +10,47 @@ from fake_encoder import FakeEncoder
 from made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
 from rag.corpus import make_corpus, record_from_json, record_hash, record_to_json
+from rag.finding_labels import annotate_labels, finding_labels_of
 from rag.index import build_index
 from rag.index.check import verify_index
 from rag.schema import ReportRecord
-from rag.stated import note_stated, stated_labels
 from rag.store import SearchMode, open_store
 
 RECORDS = [made_up_record(name) for name in FINDINGS_AND_IMPRESSIONS]
 
 
 def test_labels_that_a_report_can_lend() -> None:
-    assert stated_labels(made_up_record("R1")) == {"Cardiomegaly"}
-    assert stated_labels(made_up_record("R3")) == frozenset(), "what has a measure lends none"
-    assert stated_labels(made_up_record("R4")) == {"No Finding"}
+    assert finding_labels_of(made_up_record("R1")) == {"Cardiomegaly"}
+    assert finding_labels_of(made_up_record("R3")) == frozenset(), "what has a measure lends none"
+    assert finding_labels_of(made_up_record("R4")) == {"No Finding"}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.report_id)
 def test_noting_changes_no_label_and_survives_the_disk(record: ReportRecord) -> None:
-    noted, problems = note_stated(record)
+    noted, problems = annotate_labels(record)
     assert problems == ()
     assert replace(noted, stated=None) == record
-    assert stated_labels(noted) == stated_labels(record)
+    assert finding_labels_of(noted) == finding_labels_of(record)
     assert record_from_json(json.loads(json.dumps(record_to_json(noted)))) == noted
 
 
 def test_a_record_that_nobody_has_read_keeps_the_hash_it_had_before() -> None:
     assert "stated" not in record_to_json(RECORDS[0])
-    assert record_hash(RECORDS[0]) != record_hash(note_stated(RECORDS[0])[0])
+    assert record_hash(RECORDS[0]) != record_hash(annotate_labels(RECORDS[0])[0])
 
 
 def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) -> None:
     corpus, encoder = make_corpus("made-up", records=RECORDS), FakeEncoder()
-    build_index(corpus, encoder, tmp_path, screens=(note_stated,))
+    build_index(corpus, encoder, tmp_path, screens=(annotate_labels,))
     assert verify_index(tmp_path).passed
     query = encoder.embed_texts(["The lungs are clear."])
     with (
         open_store(tmp_path, search=SearchMode.HNSW, self_test=False) as store,
-        patch("rag.stated.read_sentence", side_effect=AssertionError("read again")),
+        patch("rag.finding_labels.read_sentence", side_effect=AssertionError("read again")),
     ):
         (found,) = store.retrieve(query, len(RECORDS))
-        noted = {hit.record.report_id: stated_labels(hit.record) for hit in found.hits}
-    assert noted == {record.report_id: stated_labels(record) for record in RECORDS}
+        noted = {hit.record.report_id: finding_labels_of(hit.record) for hit in found.hits}
+    assert noted == {record.report_id: finding_labels_of(record) for record in RECORDS}
 
 
 def test_a_store_of_before_is_read_and_the_next_indexing_notes_without_embedding(
@@ -59,7 +59,7 @@ def test_a_store_of_before_is_read_and_the_next_indexing_notes_without_embedding
     corpus, encoder = make_corpus("made-up", records=RECORDS), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
     assert verify_index(tmp_path).passed
-    report = build_index(corpus, encoder, tmp_path, screens=(note_stated,))
+    report = build_index(corpus, encoder, tmp_path, screens=(annotate_labels,))
     assert (report.changed, report.embedded) == (len(RECORDS), 0)
     assert verify_index(tmp_path).passed
-    assert build_index(corpus, encoder, tmp_path, screens=(note_stated,)).changed == 0
+    assert build_index(corpus, encoder, tmp_path, screens=(annotate_labels,)).changed == 0

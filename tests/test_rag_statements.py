@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.language.assertion import Polarity
-from rag.language.numbers import NumberKind, numbers_in
-from rag.language.statements import (
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.numbers import NumberKind, numbers_in
+from rag.report_nlp.statements import (
     Severity,
     Side,
     Statement,

@@ -168,10 +168,10 @@ def test_what_was_near_but_left_out_is_said_with_the_reason(
         assert ("r005", "same study") in found.excluded
 
 
-def test_a_film_named_after_its_study_or_patient_finds_its_studies(exact: ReportStore) -> None:
+def test_a_image_named_after_its_study_or_patient_finds_its_studies(exact: ReportStore) -> None:
     assert exact.studies_named_in("s007_view-1.png") == {"s007"}
-    assert exact.studies_named_in("x/p002/film.dcm") == {"s006", "s007", "s008"}
-    assert exact.studies_named_in("film.dcm") == frozenset()
+    assert exact.studies_named_in("x/p002/image.dcm") == {"s006", "s007", "s008"}
+    assert exact.studies_named_in("image.dcm") == frozenset()
     assert "s007" in exact.study_ids
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpus import small_corpus
 
-from rag.disk import swap_text
+from rag.atomic_io import swap_text
 from rag.errors import StoreError, StoreInUseError
 from rag.index import build_index
 from rag.store import open_store
@@ -36,20 +36,20 @@ def unit(rows: np.ndarray) -> np.ndarray:
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 45), st.sets(st.integers(0, 39)))
 def test_exact_candidates_hold_the_nearest_and_all_ties(
-    seed: int, rows: int, k: int, banned: set[int]
+    seed: int, rows: int, k: int, excluded: set[int]
 ) -> None:
     rng = np.random.default_rng(seed)
     vectors = unit(rng.normal(size=(rows, 4)))[rng.integers(0, rows, rows)]  # many equal rows
     queries = unit(rng.normal(size=(3, 4)))
-    out = np.array(sorted(row for row in banned if row < rows), np.intp)
-    together = ExactSearch(vectors).nearest(queries, k, banned=out)
+    out = np.array(sorted(row for row in excluded if row < rows), np.intp)
+    together = ExactSearch(vectors).nearest(queries, k, excluded=out)
     for query, found in zip(queries, together, strict=True):
         allowed = np.setdiff1d(np.arange(rows), out)
         similarities = cosines(vectors, allowed, query)
         floor = np.sort(similarities)[::-1][: min(k, len(allowed))]
         nearest = allowed[similarities >= (floor[-1] if len(floor) else 2)]
         assert set(nearest) <= set(found) <= set(allowed)
-        (alone,) = ExactSearch(vectors).nearest(query[np.newaxis], k, banned=out)
+        (alone,) = ExactSearch(vectors).nearest(query[np.newaxis], k, excluded=out)
         assert set(nearest) <= set(alone)
 
 
@@ -74,11 +74,11 @@ def test_groups_know_their_rows(keys: list[str]) -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=20), st.sets(st.integers(0, 19)))
-def test_groups_know_which_rows_repeat_another(keys: list[str], banned: set[int]) -> None:
-    out = np.array(sorted(row for row in banned if row < len(keys)), np.intp)
-    allowed = [row for row in range(len(keys)) if row not in banned]
+def test_groups_know_which_rows_repeat_another(keys: list[str], excluded: set[int]) -> None:
+    out = np.array(sorted(row for row in excluded if row < len(keys)), np.intp)
+    allowed = [row for row in range(len(keys)) if row not in excluded]
     first = [row for row in allowed if keys[row] not in {keys[r] for r in allowed if r < row}]
-    left = set(range(len(keys))) - set(Groups(keys, len(keys)).repeats(out).tolist()) - banned
+    left = set(range(len(keys))) - set(Groups(keys, len(keys)).repeats(out).tolist()) - excluded
     assert left == set(first)
 
 
@@ -88,8 +88,8 @@ class Forgetful:
     def __init__(self, vectors: np.ndarray) -> None:
         self._exact = ExactSearch(vectors)
 
-    def nearest(self, queries: np.ndarray, k: int, *, banned: Rows) -> list[Rows]:
-        return [rows[1:] for rows in self._exact.nearest(queries, k, banned=banned)]
+    def nearest(self, queries: np.ndarray, k: int, *, excluded: Rows) -> list[Rows]:
+        return [rows[1:] for rows in self._exact.nearest(queries, k, excluded=excluded)]
 
 
 def test_the_self_test_counts_what_is_missed() -> None:

@@ -218,8 +218,8 @@ def test_a_store_without_chroma_is_not_served(directory: Path) -> None:
 
 def test_the_owner_file_names_no_patient(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments, command in [
-        (["/x/bin/cxr-rag", "generate", "/data/DOE_JANE/film.dcm"], "cxr-rag generate"),
-        (["/x/bin/cxr-rag", "/data/DOE_JANE/film.dcm"], "cxr-rag"),
+        (["/x/bin/cxr-rag", "generate", "/data/DOE_JANE/image.dcm"], "cxr-rag generate"),
+        (["/x/bin/cxr-rag", "/data/DOE_JANE/image.dcm"], "cxr-rag"),
         (["/x/bin/cxr-rag", "DOE"], "cxr-rag"),
     ]:
         monkeypatch.setattr(sys, "argv", arguments)

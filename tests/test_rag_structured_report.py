@@ -11,16 +11,16 @@ import pytest
 from made_up_reports import made_up_hits
 from pydicom.dataset import Dataset
 
-from encoders.phantom import write_phantom_dicom
-from rag.export import Export
+from demo.phantom import write_phantom_dicom
+from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
+from rag.export.text import Export
 from rag.prediction import Prediction
-from rag.report import Report, Signature
+from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, Draft, DraftSentence, Status
-from rag.structured_report import StructuredReportError, as_dicom_sr
 
 SIGNATURE = Signature("Roe, Jané", "2026-01-02T03:04:05+01:00")
 PREDICTION = Prediction(
-    file="film 0123",
+    file="image 0123",
     status=Status.OK,
     draft=Draft(
         (DraftSentence("The heart is enlarged.", ("R1",)), DraftSentence("Lungs < clear.", ())),
@@ -35,8 +35,8 @@ PREDICTION = Prediction(
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "phantom.dcm"
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "phantom.dcm"
     write_phantom_dicom(path, seed=3)
     header = pydicom.dcmread(path)
     header.PatientName, header.PatientID = "Doe^John", "4711"
@@ -50,12 +50,12 @@ def draft() -> Export:
 
 
 def signed() -> Export:
-    report = Report.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
-    return Export(PREDICTION, report.addend("A drain was removed.", SIGNATURE), "d1")
+    report = ReviewedReport.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    return Export(PREDICTION, report.add_addendum("A drain was removed.", SIGNATURE), "d1")
 
 
-def read(what: Export, film: Path) -> Dataset:
-    return pydicom.dcmread(BytesIO(as_dicom_sr(what, film=film)))
+def read(what: Export, image: Path) -> Dataset:
+    return pydicom.dcmread(BytesIO(as_dicom_sr(what, image=image)))
 
 
 def texts(document: Dataset) -> list[str]:
@@ -70,16 +70,16 @@ def sections(document: Dataset) -> dict[str, Dataset]:
     }
 
 
-def test_a_draft_is_partial_and_unverified_and_says_so(film: Path) -> None:
-    document = read(draft(), film)
+def test_a_draft_is_partial_and_unverified_and_says_so(image: Path) -> None:
+    document = read(draft(), image)
     assert document.SOPClassUID == pydicom.uid.ComprehensiveSRStorage
     assert (document.CompletionFlag, document.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
     assert "VerifyingObserverSequence" not in document
     assert any(NOTICE in text for text in texts(document))
 
 
-def test_a_signed_report_is_complete_verified_and_names_who_and_when(film: Path) -> None:
-    document = read(signed(), film)
+def test_a_signed_report_is_complete_verified_and_names_who_and_when(image: Path) -> None:
+    document = read(signed(), image)
     assert (document.CompletionFlag, document.VerificationFlag) == ("COMPLETE", "VERIFIED")
     (observer,) = document.VerifyingObserverSequence
     assert observer.VerifyingObserverName == "Roe^Jané"
@@ -88,18 +88,18 @@ def test_a_signed_report_is_complete_verified_and_names_who_and_when(film: Path)
     assert any("A drain was removed." in text for text in texts(document))
 
 
-def test_it_is_filed_with_its_film(film: Path) -> None:
-    image, document = pydicom.dcmread(film, stop_before_pixels=True), read(draft(), film)
+def test_it_is_filed_with_its_image(image: Path) -> None:
+    header, document = pydicom.dcmread(image, stop_before_pixels=True), read(draft(), image)
     for name in ("StudyInstanceUID", "PatientID", "PatientName"):
-        assert document[name].value == image[name].value
-    assert document.SeriesInstanceUID != image.SeriesInstanceUID
+        assert document[name].value == header[name].value
+    assert document.SeriesInstanceUID != header.SeriesInstanceUID
     (study,) = document.CurrentRequestedProcedureEvidenceSequence
     (series,) = study.ReferencedSeriesSequence
-    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == image.SOPInstanceUID
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == header.SOPInstanceUID
 
 
-def test_sentences_come_back_with_what_they_rest_on(film: Path) -> None:
-    found = sections(read(draft(), film))
+def test_sentences_come_back_with_what_they_rest_on(image: Path) -> None:
+    found = sections(read(draft(), image))
     findings = [item.TextValue for item in found["59776-5"].ContentSequence]
     assert findings == ["The heart is enlarged.", "Lungs < clear."]
     (impression,) = found["19005-8"].ContentSequence
@@ -109,7 +109,7 @@ def test_sentences_come_back_with_what_they_rest_on(film: Path) -> None:
     assert "report R1 " in impression.ContentSequence[1].TextValue
 
 
-def test_device_and_person_are_observers(film: Path) -> None:
+def test_device_and_person_are_observers(image: Path) -> None:
     def observers(document: Dataset) -> list[str]:
         return [
             item.ConceptCodeSequence[0].CodeValue
@@ -117,16 +117,16 @@ def test_device_and_person_are_observers(film: Path) -> None:
             if item.RelationshipType == "HAS OBS CONTEXT" and item.ValueType == "CODE"
         ]
 
-    assert observers(read(draft(), film)) == ["121007"]
-    assert observers(read(signed(), film)) == ["121007", "121006"]
+    assert observers(read(draft(), image)) == ["121007"]
+    assert observers(read(signed(), image)) == ["121007", "121006"]
 
 
-def test_dcmtk_reads_it_without_complaint(film: Path, tmp_path: Path) -> None:
+def test_dcmtk_reads_it_without_complaint(image: Path, tmp_path: Path) -> None:
     dsrdump = shutil.which("dsrdump")
     assert dsrdump, "dcmtk is not installed; `make test` installs or names it"
     for number, what in enumerate((draft(), signed())):
         path = tmp_path / f"{number}.dcm"
-        path.write_bytes(as_dicom_sr(what, film=film))
+        path.write_bytes(as_dicom_sr(what, image=image))
         run = subprocess.run([dsrdump, path], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         complaints = [line for line in run.stderr.splitlines() if line[:2] in ("E:", "W:")]
@@ -135,15 +135,15 @@ def test_dcmtk_reads_it_without_complaint(film: Path, tmp_path: Path) -> None:
         assert "The heart is enlarged." in run.stdout
 
 
-def test_a_film_without_a_study_is_refused_with_the_tag(film: Path, tmp_path: Path) -> None:
-    header = pydicom.dcmread(film)
+def test_a_image_without_a_study_is_refused_with_the_tag(image: Path, tmp_path: Path) -> None:
+    header = pydicom.dcmread(image)
     del header.StudyInstanceUID
     path = tmp_path / "no-study.dcm"
     header.save_as(path)
     with pytest.raises(StructuredReportError, match="StudyInstanceUID"):
-        as_dicom_sr(draft(), film=path)
+        as_dicom_sr(draft(), image=path)
 
 
-def test_the_fewest_words_make_a_document(film: Path) -> None:
+def test_the_fewest_words_make_a_document(image: Path) -> None:
     no_hits = replace(PREDICTION, draft=Draft((DraftSentence("Clear.", ()),), ()), hits=())
-    assert "Clear." in texts(read(Export.of(no_hits), film))
+    assert "Clear." in texts(read(Export.of(no_hits), image))

@@ -14,8 +14,8 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 from small_room import Room, open_room
 
-from encoders.dicom_write import write_dx
-from rag.audit import AuditLog
+from encoders.dicom.write import write_dx
+from rag.review.audit import AuditLog
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def url(room: Room) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.shelf.folder / "uploads"))
+        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
         with open_room(room, requests_per_minute=100_000) as url:
             yield url
 
@@ -50,8 +50,8 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def large_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("film") / "large.dcm"
+def large_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "large.dcm"
     write_dx(
         path,
         np.tile(np.linspace(0, 4095, 1600), (2000, 1)).astype(np.uint16),
@@ -61,9 +61,9 @@ def large_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patient_id="PHANTOM-LARGE",
         description="Drawn phantom, no patient",
     )
-    film = dcmread(path)
-    film.compress(JPEG2000Lossless)
-    film.save_as(path)
+    image = dcmread(path)
+    image.compress(JPEG2000Lossless)
+    image.save_as(path)
     return path
 
 
@@ -79,13 +79,13 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
         page,
         "pose",
         """
-        const screen = {width: 801, height: 599}, film = {width: 3000, height: 2000};
+        const screen = {width: 801, height: 599}, image = {width: 3000, height: 2000};
         let worst = 0;
         for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true])
           for (const factor of [0.5, 1.1, 7]) for (const at of [{x: 0, y: 0}, {x: 700, y: 31}]) {
-            const pose = m.fitted(film, screen, {turn, mirror});
-            const a = m.toFilm(pose, screen, at);
-            const b = m.toFilm(m.zoomed(pose, screen, at, factor), screen, at);
+            const pose = m.fitted(image, screen, {turn, mirror});
+            const a = m.toImage(pose, screen, at);
+            const b = m.toImage(m.zoomed(pose, screen, at, factor), screen, at);
             worst = Math.max(worst, Math.abs(a.x - b.x), Math.abs(a.y - b.y));
           }
         return worst;
@@ -94,17 +94,17 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
     assert worst < 1e-6
 
 
-def test_film_to_screen_and_back_in_every_pose(page: Page) -> None:
+def test_image_to_screen_and_back_in_every_pose(page: Page) -> None:
     worst = script(
         page,
         "pose",
         """
-        const screen = {width: 801, height: 599}, film = {width: 3000, height: 2000};
+        const screen = {width: 801, height: 599}, image = {width: 3000, height: 2000};
         let worst = 0;
         for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true]) {
-          const pose = m.zoomed(m.fitted(film, screen, {turn, mirror}), screen, {x: 9, y: 8}, 3);
+          const pose = m.zoomed(m.fitted(image, screen, {turn, mirror}), screen, {x: 9, y: 8}, 3);
           for (const p of [{x: 0, y: 0}, {x: 2999, y: 17}]) {
-            const q = m.toFilm(pose, screen, m.toScreen(pose, screen, p));
+            const q = m.toImage(pose, screen, m.toScreen(pose, screen, p));
             worst = Math.max(worst, Math.abs(p.x - q.x), Math.abs(p.y - q.y));
           }
         }
@@ -119,8 +119,8 @@ def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
         page,
         "pose",
         """
-        const screen = {width: 100, height: 100}, film = {width: 100, height: 100};
-        const up = m.fitted(film, screen), once = m.turned(up, 1);
+        const screen = {width: 100, height: 100}, image = {width: 100, height: 100};
+        const up = m.fitted(image, screen), once = m.turned(up, 1);
         const p = m.toScreen(once, screen, {x: 50, y: 0});
         const four = m.turned(m.turned(m.turned(once, 1), 1), 1);
         const twice = m.mirrored(m.mirrored(m.turned(up, 3)));
@@ -128,7 +128,7 @@ def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
                 JSON.stringify(twice) === JSON.stringify(m.turned(up, 3))];
         """,
     )
-    assert right_of_middle == [100, 50]  # the top of the film is now at the right
+    assert right_of_middle == [100, 50]  # the top of the image is now at the right
     assert same
     assert flipped
 
@@ -156,8 +156,8 @@ def test_windows_are_those_of_the_standard(
     )
 
 
-def test_dragging_sets_the_window_in_the_browser_alone(page: Page, film: Path) -> None:
-    upload(page, film)
+def test_dragging_sets_the_window_in_the_browser_alone(page: Page, image: Path) -> None:
+    upload(page, image)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     pane = page.locator(".pane")
@@ -178,11 +178,11 @@ def test_dragging_sets_the_window_in_the_browser_alone(page: Page, film: Path) -
         expect(pane).to_have_attribute(f"data-{name}", str(value))
 
 
-def test_the_canvas_shows_what_the_reader_of_films_renders(page: Page, film: Path) -> None:
-    from encoders.image_io import read_image  # noqa: PLC0415 - pydicom
+def test_the_canvas_shows_what_the_reader_of_images_renders(page: Page, image: Path) -> None:
+    from encoders.images.image_io import read_image  # noqa: PLC0415 - pydicom
 
-    pixels = read_image(film).pixels
-    upload(page, film)
+    pixels = read_image(image).pixels
+    upload(page, image)
     page.locator(".pane").focus()
     page.keyboard.press("o")
     page.wait_for_function("document.querySelector('.pane').dataset.scale === '1'")
@@ -198,15 +198,15 @@ def test_the_canvas_shows_what_the_reader_of_films_renders(page: Page, film: Pat
     assert near.min() - 1 <= shown[0] <= near.max() + 1
 
 
-def test_a_large_film_is_seen_before_all_its_pixels_and_stays_where_it_was(
-    page: Page, large_film: Path
+def test_a_large_image_is_seen_before_all_its_pixels_and_stays_where_it_was(
+    page: Page, large_image: Path
 ) -> None:
     sizes: list[int] = []
     page.on(
         "response",
-        lambda answer: sizes.append(len(answer.body())) if "/film/" in answer.url else None,
+        lambda answer: sizes.append(len(answer.body())) if "/image/" in answer.url else None,
     )
-    upload(page, large_film)
+    upload(page, large_image)
     pane = page.locator(".pane")
     pane.focus()
     fitted = pane.get_attribute("data-scale")
@@ -222,8 +222,8 @@ def test_a_large_film_is_seen_before_all_its_pixels_and_stays_where_it_was(
     assert sizes[0] * 8 < sizes[1]
 
 
-def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, film: Path) -> None:
-    upload(page, film)
+def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, image: Path) -> None:
+    upload(page, image)
     draft(page)
     page.keyboard.press("Alt+2")
     first = page.locator(".draft .line").first
@@ -256,9 +256,9 @@ def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, f
 
 
 @pytest.mark.parametrize("state", ["empty", "drafted"])
-def test_axe_has_no_serious_finding(page: Page, film: Path, state: str) -> None:
+def test_axe_has_no_serious_finding(page: Page, image: Path, state: str) -> None:
     if state == "drafted":
-        upload(page, film)
+        upload(page, image)
         draft(page)
     found = Axe().run(page).response["violations"]
     grave = [
@@ -271,13 +271,13 @@ def test_axe_has_no_serious_finding(page: Page, film: Path, state: str) -> None:
 
 @pytest.mark.parametrize("readers", [2, 8])
 def test_readers_side_by_side_see_their_own(
-    browser: Browser, url: str, film: Path, tmp_path: Path, readers: int
+    browser: Browser, url: str, image: Path, tmp_path: Path, readers: int
 ) -> None:
     contexts = [browser.new_context() for _ in range(readers)]
     pages = [open_page(context.new_page(), url) for context in contexts]
-    content = film.read_bytes()
+    content = image.read_bytes()
     for number, page in enumerate(pages):
-        own = tmp_path / f"film{number}.dcm"
+        own = tmp_path / f"image{number}.dcm"
         own.write_bytes(bytes([number]) + content[1:])
         page.set_input_files("#upload input[type=file]", own)
     for number, page in enumerate(pages):
@@ -291,29 +291,29 @@ def test_readers_side_by_side_see_their_own(
         expect(page.locator("#provenance .provenance")).to_be_visible()
         others = set(re.findall(r"Reader (\d) asks", page.content())) - {str(number)}
         assert others == set()
-        assert f"film{number}.dcm" in page.content()
-        assert len(re.findall(r"film\d\.dcm", page.content())) >= 1
-        assert set(re.findall(r"film(\d)\.dcm", page.content())) == {str(number)}
+        assert f"image{number}.dcm" in page.content()
+        assert len(re.findall(r"image\d\.dcm", page.content())) >= 1
+        assert set(re.findall(r"image(\d)\.dcm", page.content())) == {str(number)}
     for context in contexts:
         context.close()
 
 
 def test_nobody_outside_is_asked_and_the_page_works_without_a_network(
-    browser: Browser, url: str, film: Path
+    browser: Browser, url: str, image: Path
 ) -> None:
     context = browser.new_context()
     context.route(lambda address: not address.startswith(url), lambda route: route.abort())
     page = context.new_page()
     outside = outside_requests(page, url)
     open_page(page, url)
-    upload(page, film)
+    upload(page, image)
     draft(page)
     context.close()
     assert outside == []
 
 
-def test_text_of_a_reader_is_text(page: Page, film: Path) -> None:
-    upload(page, film)
+def test_text_of_a_reader_is_text(page: Page, image: Path) -> None:
+    upload(page, image)
     draft(page)
     page.fill("[data-add=findings]", "<img src=x onerror=window.hit=1>")
     page.press("[data-add=findings]", "Enter")
@@ -323,8 +323,8 @@ def test_text_of_a_reader_is_text(page: Page, film: Path) -> None:
     assert page.evaluate("window.hit") is None
 
 
-def test_without_a_model_the_evidence_is_there(page: Page, room: Room, film: Path) -> None:
-    upload(page, film)
+def test_without_a_model_the_evidence_is_there(page: Page, room: Room, image: Path) -> None:
+    upload(page, image)
     room.llm.status = lambda prompt: 500
     try:
         draft(page)
@@ -336,9 +336,9 @@ def test_without_a_model_the_evidence_is_there(page: Page, room: Room, film: Pat
     expect(page.locator(".draft .line.added")).to_have_count(1)
 
 
-def point(page: Page, film: Path) -> None:
+def point(page: Page, image: Path) -> None:
     """Drag a box with the region tool."""
-    upload(page, film)
+    upload(page, image)
     page.locator(".pane").focus()
     page.keyboard.press("b")
     box = page.locator(".pane").bounding_box()
@@ -355,8 +355,8 @@ def cards(page: Page) -> list[str | None]:
     return [card.get_attribute("id") for card in page.locator("#evidence .card:not(.left)").all()]
 
 
-def test_a_box_on_the_film_draws_the_evidence_and_can_be_undone(page: Page, film: Path) -> None:
-    point(page, film)
+def test_a_box_on_the_image_draws_the_evidence_and_can_be_undone(page: Page, image: Path) -> None:
+    point(page, image)
     expect(page.locator(".pane svg .region")).to_have_count(1)
     expect(page.locator(".pane svg .heat")).to_have_count(1)
     drawn = cards(page)
@@ -371,8 +371,8 @@ def test_a_box_on_the_film_draws_the_evidence_and_can_be_undone(page: Page, film
     assert cards(page) != drawn
 
 
-def test_a_region_with_the_keyboard_alone(page: Page, film: Path) -> None:
-    upload(page, film)
+def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
+    upload(page, image)
     page.keyboard.press("Alt+1")
     page.keyboard.press("b")
     page.keyboard.press("Enter")
@@ -396,9 +396,9 @@ def test_a_region_with_the_keyboard_alone(page: Page, film: Path) -> None:
 
 
 def test_fixations_of_a_file_are_a_region_and_rubbish_is_none(
-    page: Page, film: Path, tmp_path: Path
+    page: Page, image: Path, tmp_path: Path
 ) -> None:
-    upload(page, film)
+    upload(page, image)
     table = tmp_path / "gaze.csv"
     table.write_text("no,such,columns\n1,2,3\n")
     page.set_input_files("#viewer input[type=file]", table)

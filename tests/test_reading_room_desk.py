@@ -10,40 +10,42 @@ import pytest
 from pypdf import PdfReader
 from small_room import Room
 
-from encoders.image_io import read_image
+from encoders.images.image_io import read_image
 from rag.errors import CxrRagError
-from rag.export import SIGNED_NOTICE
+from rag.export.text import SIGNED_NOTICE
 from rag.grounding import Verdict
-from rag.replay import replay
-from rag.report import ReportError, State
+from rag.review.replay import replay
+from rag.review.reviewed_report import ReviewError, State
 from rag.schema import NOTICE, Hit, Status
 from rag.study import Study
-from reading_room.desk import FORMATS
-from reading_room.session import DeskError, Session
+from reading_room.controller import FORMATS
+from reading_room.session import ControllerError, Session
 
 
 @pytest.fixture(scope="module")
-def drafted(room: Room, film: Path) -> Session:
-    *_, last = room.desk.draft(room.desk.open_films([film], reader="a"), indication="Cough.")
+def drafted(room: Room, image: Path) -> Session:
+    *_, last = room.controller.draft(
+        room.controller.open_images([image], reader="a"), indication="Cough."
+    )
     return last
 
 
 def decided(room: Room, session: Session) -> Session:
     assert session.report
     for line in session.report.lines:
-        session = room.desk.act(session, {"op": "accept", "line": line.key})
+        session = room.controller.act(session, {"op": "accept", "line": line.key})
     return session
 
 
 def exported(room: Room, session: Session, form: str) -> bytes:
-    name = room.desk.export(session, form, reader="a")
-    path = room.shelf.find(name, reader="a")
+    name = room.controller.export(session, form, reader="a")
+    path = room.file_store.find(name, reader="a")
     assert path
     return path.read_bytes()
 
 
-def test_evidence_comes_before_the_draft(room: Room, film: Path) -> None:
-    steps = list(room.desk.draft(room.desk.open_films([film], reader="a")))
+def test_evidence_comes_before_the_draft(room: Room, image: Path) -> None:
+    steps = list(room.controller.draft(room.controller.open_images([image], reader="a")))
     first = next(step for step in steps if step.prediction and step.prediction.hits)
     assert first.report is None
     assert not first.prediction.draft.findings
@@ -51,9 +53,9 @@ def test_evidence_comes_before_the_draft(room: Room, film: Path) -> None:
 
 
 def test_a_signed_report_is_locked_and_only_added_to(room: Room, drafted: Session) -> None:
-    with pytest.raises(ReportError, match="not decided"):
-        room.desk.sign(drafted, "Roe, Jane")
-    signed = room.desk.sign(decided(room, drafted), "Roe, Jane")
+    with pytest.raises(ReviewError, match="not decided"):
+        room.controller.sign(drafted, "Roe, Jane")
+    signed = room.controller.sign(decided(room, drafted), "Roe, Jane")
     assert signed.report.state is State.SIGNED
     key = signed.report.lines[0].key
     for action in (
@@ -63,8 +65,8 @@ def test_a_signed_report_is_locked_and_only_added_to(room: Room, drafted: Sessio
         {"op": "undo"},
     ):
         with pytest.raises(CxrRagError, match="addendum"):
-            room.desk.act(signed, action)
-    added = room.desk.addend(signed, "The drain was removed.", "Roe, Jane")
+            room.controller.act(signed, action)
+    added = room.controller.add_addendum(signed, "The drain was removed.", "Roe, Jane")
     assert added.report.state is State.ADDENDUM
     assert added.report.lines == signed.report.lines
     events = [entry.event for entry in room.audit.of_draft(drafted.draft_id)]
@@ -72,20 +74,20 @@ def test_a_signed_report_is_locked_and_only_added_to(room: Room, drafted: Sessio
     assert events[-2:] == ["sign", "addendum"]
 
 
-def test_an_edit_is_recorded_with_both_texts_and_its_seconds(room: Room, film: Path) -> None:
-    *_, session = room.desk.draft(room.desk.open_films([film], reader="a"))
+def test_an_edit_is_recorded_with_both_texts_and_its_seconds(room: Room, image: Path) -> None:
+    *_, session = room.controller.draft(room.controller.open_images([image], reader="a"))
     line = session.report.lines[0]
-    edited = room.desk.act(session, {"op": "edit", "line": line.key, "text": "My words."})
+    edited = room.controller.act(session, {"op": "edit", "line": line.key, "text": "My words."})
     entry = room.audit.of_draft(session.draft_id)[-1]
     assert (entry.data["before"], entry.data["after"]) == (line.text, "My words.")
     assert entry.data["seconds"] >= 0
     assert edited.report.line(line.key).sources == ()
-    assert room.desk.act(edited, {"op": "undo"}).report == session.report
+    assert room.controller.act(edited, {"op": "undo"}).report == session.report
 
 
 def test_a_sentence_of_a_report_brings_its_source(room: Room, drafted: Session) -> None:
     record = drafted.prediction.hits[0].record
-    used = room.desk.act(drafted, {"op": "use", "report": record.report_id, "number": 0})
+    used = room.controller.act(drafted, {"op": "use", "report": record.report_id, "number": 0})
     assert any(
         line.sources == (record.report_id,) and line.text == record.sentence(record.sentences[0])
         for line in used.report.lines
@@ -111,27 +113,27 @@ def test_what_the_browser_must_not_ask_is_refused(
     room: Room, drafted: Session, action: dict[str, object]
 ) -> None:
     with pytest.raises(CxrRagError):
-        room.desk.act(drafted, action)
+        room.controller.act(drafted, action)
 
 
 def test_a_report_ruled_out_does_not_come_back(room: Room, drafted: Session) -> None:
     gone = drafted.prediction.hits[0].record.report_id
-    *_, again = room.desk.draft(room.desk.rule_out(drafted, gone))
+    *_, again = room.controller.draft(room.controller.rule_out(drafted, gone))
     assert gone not in {hit.record.report_id for hit in again.prediction.hits}
-    with pytest.raises(DeskError):
-        room.desk.rule_out(drafted, "r999")
+    with pytest.raises(ControllerError):
+        room.controller.rule_out(drafted, "r999")
 
 
-def test_without_a_model_the_evidence_can_still_be_composed_from(room: Room, film: Path) -> None:
+def test_without_a_model_the_evidence_can_still_be_composed_from(room: Room, image: Path) -> None:
     room.llm.status = lambda prompt: 500
     try:
-        *_, session = room.desk.draft(room.desk.open_films([film], reader="a"))
+        *_, session = room.controller.draft(room.controller.open_images([image], reader="a"))
     finally:
         room.llm.status = lambda prompt: 200
     assert session.prediction.status is Status.FAILED
     record = session.prediction.hits[0].record
-    session = room.desk.act(session, {"op": "use", "report": record.report_id, "number": 0})
-    signed = room.desk.sign(session, "Roe")
+    session = room.controller.act(session, {"op": "use", "report": record.report_id, "number": 0})
+    signed = room.controller.sign(session, "Roe")
     assert "Signed by Roe" in exported(room, signed, "text").decode()
 
 
@@ -139,7 +141,7 @@ def test_without_a_model_the_evidence_can_still_be_composed_from(room: Room, fil
 def test_every_export_says_ai_draft_until_it_is_signed(
     room: Room, drafted: Session, form: str
 ) -> None:
-    signed = room.desk.sign(decided(room, drafted), "Roe, Jane")
+    signed = room.controller.sign(decided(room, drafted), "Roe, Jane")
     before, after = (words(form, exported(room, each, form)) for each in (drafted, signed))
     assert NOTICE in before
     assert NOTICE not in after
@@ -159,13 +161,13 @@ def words(form: str, content: bytes) -> str:
 
 
 def test_nothing_of_the_header_or_the_file_name_leaves_but_in_dicom(
-    room: Room, tmp_path: Path, film: Path
+    room: Room, tmp_path: Path, image: Path
 ) -> None:
-    header = pydicom.dcmread(film)
+    header = pydicom.dcmread(image)
     header.PatientName, header.PatientID = "Doe^Zebediah", "HOSPITAL-47XQ11"
     named = tmp_path / "zebediah-doe.dcm"
     header.save_as(named)
-    *_, session = room.desk.draft(room.desk.open_films([named], reader="a"))
+    *_, session = room.controller.draft(room.controller.open_images([named], reader="a"))
     for form in FORMATS:
         content = words(form, exported(room, session, form)).lower()
         if form != "dicom":
@@ -178,7 +180,7 @@ def test_nothing_of_the_header_or_the_file_name_leaves_but_in_dicom(
 
 def test_the_json_holds_what_the_reader_did(room: Room, drafted: Session) -> None:
     key = drafted.report.lines[0].key
-    session = room.desk.act(drafted, {"op": "edit", "line": key, "text": "My words."})
+    session = room.controller.act(drafted, {"op": "edit", "line": key, "text": "My words."})
     report = json.loads(exported(room, session, "json"))["report"]
     assert report["state"] == "edited"
     line = next(each for each in report["findings"] if each["decision"] == "edited")
@@ -187,11 +189,11 @@ def test_the_json_holds_what_the_reader_did(room: Room, drafted: Session) -> Non
 
 
 def test_a_png_has_no_dicom_report(room: Room, drafted: Session, tmp_path: Path) -> None:
-    no_dicom = tmp_path / "film.png"
+    no_dicom = tmp_path / "image.png"
     no_dicom.write_bytes(b"\x89PNG")
-    films = (replace(drafted.films[0], path=str(no_dicom)),)
-    with pytest.raises(DeskError, match="needs a DICOM film"):
-        room.desk.export(replace(drafted, films=films), "dicom", reader="a")
+    images = (replace(drafted.images[0], path=str(no_dicom)),)
+    with pytest.raises(ControllerError, match="needs a DICOM image"):
+        room.controller.export(replace(drafted, images=images), "dicom", reader="a")
 
 
 def test_the_prompt_can_be_made_again_to_the_byte(room: Room, drafted: Session) -> None:
@@ -202,41 +204,41 @@ def test_the_prompt_can_be_made_again_to_the_byte(room: Room, drafted: Session) 
     assert made.differences == ()
 
 
-def test_too_many_films_and_rubbish_are_refused_with_a_cure(
-    room: Room, film: Path, tmp_path: Path
+def test_too_many_images_and_rubbish_are_refused_with_a_cure(
+    room: Room, image: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DeskError, match="At most 4"):
-        room.desk.open_films([film] * 5, reader="a")
+    with pytest.raises(ControllerError, match="At most 4"):
+        room.controller.open_images([image] * 5, reader="a")
     rubbish = tmp_path / "x.dcm"
     rubbish.write_bytes(b"\0" * 4096)
-    with pytest.raises(DeskError, match="DICOM"):
-        room.desk.open_films([rubbish], reader="a")
-    with pytest.raises(DeskError):
-        list(room.desk.draft(Session()))
+    with pytest.raises(ControllerError, match="DICOM"):
+        room.controller.open_images([rubbish], reader="a")
+    with pytest.raises(ControllerError):
+        list(room.controller.draft(Session()))
 
 
-def test_films_of_one_reader_are_not_found_by_another(room: Room, film: Path) -> None:
-    session = room.desk.open_films([film], reader="a")
-    name = session.films[0].url.removeprefix("film/")
-    assert room.shelf.find(name, reader="a")
-    assert room.shelf.find(name, reader="b") is None
-    assert room.shelf.find("../" + name, reader="a") is None
+def test_images_of_one_reader_are_not_found_by_another(room: Room, image: Path) -> None:
+    session = room.controller.open_images([image], reader="a")
+    name = session.images[0].url.removeprefix("image/")
+    assert room.file_store.find(name, reader="a")
+    assert room.file_store.find(name, reader="b") is None
+    assert room.file_store.find("../" + name, reader="a") is None
 
 
 def test_uploads_and_exports_are_deleted_after_their_time(tmp_path: Path) -> None:
-    from reading_room.shelf import Shelf  # noqa: PLC0415
+    from reading_room.file_store import FileStore  # noqa: PLC0415
 
-    shelf = Shelf(tmp_path / "shelf", keep_seconds=60)
-    name = shelf.put(b"film", reader="a")
-    path = shelf.find(name, reader="a")
+    file_store = FileStore(tmp_path / "file_store", keep_seconds=60)
+    name = file_store.put(b"image", reader="a")
+    path = file_store.find(name, reader="a")
     assert path
     born = path.stat().st_mtime
-    assert shelf.sweep(now=born + 59) == 0
-    assert shelf.sweep(now=born + 61) == 1
-    assert shelf.find(name, reader="a") is None
-    shelf.put(b"another", reader="a")
-    shelf.close()
-    assert not shelf.folder.exists()
+    assert file_store.sweep(now=born + 59) == 0
+    assert file_store.sweep(now=born + 61) == 1
+    assert file_store.find(name, reader="a") is None
+    file_store.put(b"another", reader="a")
+    file_store.close()
+    assert not file_store.folder.exists()
 
 
 REGION = {"boxes": [[0.1, 0.1, 0.3, 0.3]]}
@@ -247,7 +249,7 @@ def ids(hits: tuple[Hit, ...]) -> list[str]:
 
 
 def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: Session) -> None:
-    pointed = room.desk.attend(drafted, REGION)
+    pointed = room.controller.set_region(drafted, REGION)
     assert pointed.report == drafted.report
     assert ids(pointed.plain) == ids(drafted.prediction.hits)
     assert ids(pointed.drawn) != ids(pointed.plain)
@@ -256,52 +258,52 @@ def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: 
     entry = room.audit.of_draft(drafted.draft_id)[-1]
     assert entry.event == "attention"
     assert entry.data == {**REGION, "evidence": ids(pointed.drawn)}
-    cleared = room.desk.attend(pointed, {})
+    cleared = room.controller.set_region(pointed, {})
     assert not cleared.attention
     assert cleared.evidence == drafted.evidence
 
 
-def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, film: Path) -> None:
-    session = room.desk.attend(room.desk.open_films([film], reader="a"), REGION)
+def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, image: Path) -> None:
+    session = room.controller.set_region(room.controller.open_images([image], reader="a"), REGION)
     assert session.prediction is None
     assert session.shown.hits == session.evidence
-    *_, drafted = room.desk.draft(session)
+    *_, drafted = room.controller.draft(session)
     assert ids(drafted.prediction.hits) == ids(session.drawn)
     entry = room.audit.of_draft(drafted.draft_id)[0]
     assert entry.data["attention"] == REGION
     assert replay(room.audit, drafted.draft_id, store=room.store).same
 
 
-def test_pointing_before_any_draft_reads_the_film_once(
-    room: Room, film: Path, monkeypatch: pytest.MonkeyPatch
+def test_pointing_before_any_draft_reads_the_image_once(
+    room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, read = room.desk.open_films([film], reader="a"), []
+    session, read = room.controller.open_images([image], reader="a"), []
     monkeypatch.setattr(
-        "rag.look.read_image",
+        "rag.image_analysis.read_image",
         lambda source, **names: read.append(source) or read_image(source, **names),
     )
-    pointed = room.desk.attend(session, REGION)
-    assert read == [film]
-    assert ids(pointed.plain) == ids(room.pipeline.prepare(Study(film, "film")).latest.hits)
+    pointed = room.controller.set_region(session, REGION)
+    assert read == [image]
+    assert ids(pointed.plain) == ids(room.pipeline.prepare(Study(image, "image")).latest.hits)
 
 
 def test_a_sentence_of_a_report_that_came_brings_the_report_into_the_evidence(
     room: Room, drafted: Session
 ) -> None:
-    pointed = room.desk.attend(drafted, REGION)
+    pointed = room.controller.set_region(drafted, REGION)
     came = next(hit for hit in pointed.drawn if hit.record.report_id not in ids(pointed.plain))
-    used = room.desk.act(pointed, {"op": "use", "report": came.record.report_id, "number": 0})
+    used = room.controller.act(pointed, {"op": "use", "report": came.record.report_id, "number": 0})
     assert ids(used.prediction.hits)[-1] == came.record.report_id
     assert all(check.verdict is Verdict.SUPPORTED for check in used.check.sentences[-1:])
     kept = json.loads(exported(room, used, "json"))["evidence"]
     assert came.record.report_id in {each["report_id"] for each in kept}
 
 
-def test_no_region_without_a_film_nor_after_the_signature(room: Room, drafted: Session) -> None:
-    with pytest.raises(DeskError):
-        room.desk.attend(Session(), REGION)
-    signed = room.desk.sign(decided(room, drafted), "Roe, Jane")
-    with pytest.raises(DeskError, match="addendum"):
-        room.desk.attend(signed, REGION)
+def test_no_region_without_a_image_nor_after_the_signature(room: Room, drafted: Session) -> None:
+    with pytest.raises(ControllerError):
+        room.controller.set_region(Session(), REGION)
+    signed = room.controller.sign(decided(room, drafted), "Roe, Jane")
+    with pytest.raises(ControllerError, match="addendum"):
+        room.controller.set_region(signed, REGION)
     with pytest.raises(CxrRagError, match="finite"):
-        room.desk.attend(drafted, {"boxes": [["<script>", 1, 1, 1]]})
+        room.controller.set_region(drafted, {"boxes": [["<script>", 1, 1, 1]]})

@@ -5,20 +5,20 @@ from dataclasses import replace
 from made_up_reports import made_up_hits
 
 from encoders.base import View
-from rag.export import as_text
+from rag.export.text import as_text
 from rag.grounding import check_draft
 from rag.prediction import Prediction
-from rag.report import Report, Signature
+from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
 from reading_room import strings
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.film_panel import ShownFilm, viewer_html, viewer_value
+from reading_room.image_panel import ShownImage, viewer_html, viewer_value
 from reading_room.provenance_panel import provenance_html
-from reading_room.shift import Shift
+from reading_room.rank_changes import RankChanges
 
 PREDICTION = Prediction(
-    file="film.dcm",
+    file="image.dcm",
     status=Status.OK,
     draft=Draft((DraftSentence("The heart is enlarged.", ("R1",)),), ()),
     hits=tuple(made_up_hits("R1", "R3")),
@@ -71,14 +71,18 @@ def test_empty_page_says_what_will_appear() -> None:
 def test_what_is_unsupported_has_a_sign_and_a_word_and_not_colour_alone() -> None:
     draft = Draft((DraftSentence("The nasogastric tube ends in the stomach.", ("R1",)),), ())
     check = check_draft(draft, PREDICTION.hits)
-    html = draft_html(replace(PREDICTION, draft=draft), Report.of(draft), check)
+    html = draft_html(replace(PREDICTION, draft=draft), ReviewedReport.of(draft), check)
     assert 'class="line unsupported open"' in html
     assert '<span class="word">unsupported</span>' in html
     assert "no cited report says this of the enteric tube" in html
 
 
 def test_a_signed_report_offers_no_step_but_reading() -> None:
-    report = Report.of(PREDICTION.draft).accept([0]).sign(Signature("Roe", "2026-01-02T03:04:05Z"))
+    report = (
+        ReviewedReport.of(PREDICTION.draft)
+        .accept([0])
+        .sign(Signature("Roe", "2026-01-02T03:04:05Z"))
+    )
     check = check_draft(report.as_draft(), PREDICTION.hits)
     html = draft_html(PREDICTION, report, check, phrases=strings.PHRASES)
     assert "data-op" not in html
@@ -89,7 +93,7 @@ def test_a_signed_report_offers_no_step_but_reading() -> None:
 
 
 def test_every_section_offers_its_normal_phrases() -> None:
-    report = Report.of(PREDICTION.draft)
+    report = ReviewedReport.of(PREDICTION.draft)
     check = check_draft(report.as_draft(), PREDICTION.hits)
     html = draft_html(PREDICTION, report, check, phrases=strings.PHRASES)
     for section in Section:
@@ -105,10 +109,10 @@ def test_what_was_ruled_out_is_said_and_can_be_left_out() -> None:
     assert strings.DRAFT_AGAIN.format(1) in html
 
 
-def test_a_film_is_called_by_its_view_and_never_by_its_file() -> None:
+def test_a_image_is_called_by_its_view_and_never_by_its_file() -> None:
     path = "/uploads/DOE^JANE.dcm"
-    film = ShownFilm(path, "film/x", sha256="0", view=View.LATERAL, spacing=False)
-    (shown,) = viewer_value((film,), drafted=0)
+    image = ShownImage(path, "image/x", sha256="0", view=View.LATERAL, spacing=False)
+    (shown,) = viewer_value((image,), drafted=0)
     assert shown["name"] == strings.LATERAL
     assert shown["spacing_note"] == strings.NO_SPACING
     assert "JANE" not in str(shown)
@@ -134,16 +138,16 @@ def test_text_export_carries_the_notice_citations_and_evidence() -> None:
 
 
 def test_sentences_of_one_report_that_contradict_each_other_are_marked() -> None:
-    report = Report.of(PREDICTION.draft).add(Section.IMPRESSION, "Heart size is normal.")
+    report = ReviewedReport.of(PREDICTION.draft).add(Section.IMPRESSION, "Heart size is normal.")
     html = draft_html(PREDICTION, report, check_draft(report.as_draft(), PREDICTION.hits))
     assert strings.CLASHES.format("I1") in html
     assert strings.CLASHES.format("F1") in html
-    assert "contradicts" not in draft_html(PREDICTION, Report.of(PREDICTION.draft))
+    assert "contradicts" not in draft_html(PREDICTION, ReviewedReport.of(PREDICTION.draft))
 
 
 def test_what_a_region_changed_is_said_on_every_card() -> None:
     now = made_up_hits("R3", "R2", "R1")
-    shift = Shift(before=("R1", "R2"), after=("R3", "R2"), pointed=True, used=False)
+    shift = RankChanges(before=("R1", "R2"), after=("R3", "R2"), pointed=True, used=False)
     html = evidence_html(replace(PREDICTION, hits=tuple(now)), attribution="", shift=shift)
     assert 'class="card entered" id="report-R3"' in html
     assert 'class="card stayed" id="report-R2"' in html
@@ -151,14 +155,14 @@ def test_what_a_region_changed_is_said_on_every_card() -> None:
     assert strings.SHIFT.format(1, 1, 0) in html
     assert strings.DRAFT_WITH_REGION in html
     assert "experimental" in html
-    plain = Shift(before=("R1", "R3"), after=("R1", "R3"), pointed=False, used=False)
+    plain = RankChanges(before=("R1", "R3"), after=("R1", "R3"), pointed=False, used=False)
     assert evidence_html(PREDICTION, attribution="", shift=plain) == evidence_html(
         PREDICTION, attribution=""
     )
 
 
 def test_a_report_that_moved_says_from_where() -> None:
-    shift = Shift(before=("a", "b", "c"), after=("c", "a", "b"), pointed=True, used=True)
+    shift = RankChanges(before=("a", "b", "c"), after=("c", "a", "b"), pointed=True, used=True)
     assert shift.mark("c") == ("rose", strings.MOVED.format("↑", 3))
     assert shift.mark("a") == ("fell", strings.MOVED.format("↓", 1))
     assert shift.summary == strings.SHIFT.format(0, 0, 3)

@@ -14,12 +14,12 @@ import pytest
 from gradio_client import Client, handle_file
 from small_room import Room, open_room
 
-from encoders.phantom import write_phantom_dicom
+from demo.phantom import write_phantom_dicom
 from rag.errors import SettingsError
 from rag.schema import NOTICE
 from rag.settings import PageSettings
-from reading_room.guard import HEADERS, Rate
 from reading_room.login import Login, hashed, matches
+from reading_room.middleware import HEADERS, Rate
 
 pytestmark = [
     # Gradio's queue and httpx's pools leave sockets to the garbage collector
@@ -41,23 +41,30 @@ def swept() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.shelf.folder / "uploads"))
+        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
         with open_room(room, requests_per_minute=100_000) as url:
             yield url
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("films")
-    paths = [folder / f"film{number}.dcm" for number in range(8)]
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    paths = [folder / f"image{number}.dcm" for number in range(8)]
     write_phantom_dicom(paths[0], seed=0)
-    for number, path in enumerate(paths[1:], 1):  # a byte of the preamble makes another film
+    for number, path in enumerate(paths[1:], 1):  # a byte of the preamble makes another image
         path.write_bytes(bytes([number]) + paths[0].read_bytes()[1:])
     return paths
 
 
 def test_every_answer_has_the_headers(url: str) -> None:
-    for path in ("", "config", "film/x", "export/x/report.pdf", "reading-room/pose.js", "nowhere"):
+    for path in (
+        "",
+        "config",
+        "image/x",
+        "export/x/report.pdf",
+        "reading-room/viewport.js",
+        "nowhere",
+    ):
         answer = httpx.get(url + path)
         for name, value in HEADERS.items():
             assert answer.headers[name] == value, path
@@ -65,20 +72,20 @@ def test_every_answer_has_the_headers(url: str) -> None:
 
 
 def test_guessed_addresses_give_nothing(url: str, room: Room) -> None:
-    kept = room.shelf.put(b"secret", reader="")
-    assert httpx.get(f"{url}film/{kept}").content == b"secret"
-    another = room.shelf.put(b"secret", reader="another")
-    upload = room.shelf.folder / "uploads" / "0" / "film.dcm"
+    kept = room.file_store.put(b"secret", reader="")
+    assert httpx.get(f"{url}image/{kept}").content == b"secret"
+    another = room.file_store.put(b"secret", reader="another")
+    upload = room.file_store.folder / "uploads" / "0" / "image.dcm"
     for path in (
-        f"film/{another}",
-        f"film/{kept[:-1]}0" if kept[-1] != "0" else f"film/{kept[:-1]}1",
+        f"image/{another}",
+        f"image/{kept[:-1]}0" if kept[-1] != "0" else f"image/{kept[:-1]}1",
         f"export/{another}/report.txt",
-        "film/..%2f..%2faudit%2faudit.jsonl",
+        "image/..%2f..%2faudit%2faudit.jsonl",
         f"gradio_api/file={upload}",
         f"gradio_api/file={room.audit.path}",
         "gradio_api/file=/etc/passwd",
         f"gradio_api/file={Path(__file__)}",
-        f"gradio_api/file={room.shelf.folder / kept}",
+        f"gradio_api/file={room.file_store.folder / kept}",
         "gradio_api/file=http://192.0.2.1/x",
         "gradio_api/proxy=http://192.0.2.1/x",
         "monitoring",
@@ -88,10 +95,10 @@ def test_guessed_addresses_give_nothing(url: str, room: Room) -> None:
         assert b"secret" not in answer.content
 
 
-def test_a_draft_by_http(url: str, room: Room, films: list[Path]) -> None:
+def test_a_draft_by_http(url: str, room: Room, images: list[Path]) -> None:
     answer = httpx.post(
         f"{url}api/draft",
-        files={"film": films[0].read_bytes()},
+        files={"image": images[0].read_bytes()},
         data={"indication": "Cough."},
         timeout=60,
     )
@@ -106,12 +113,12 @@ def test_a_draft_by_http(url: str, room: Room, films: list[Path]) -> None:
 
 
 def test_a_region_by_http_draws_the_search_and_is_recorded(
-    url: str, room: Room, films: list[Path]
+    url: str, room: Room, images: list[Path]
 ) -> None:
     def ask(**fields: str) -> dict[str, Any]:
         answer = httpx.post(
             f"{url}api/draft",
-            files={"film": films[0].read_bytes()},
+            files={"image": images[0].read_bytes()},
             data=fields,
             timeout=60,
         )
@@ -128,7 +135,7 @@ def test_a_region_by_http_draws_the_search_and_is_recorded(
     (entry,) = room.audit.of_draft(drawn["draft_id"])
     assert entry.data["attention"] == region
     by_client = Client(url, verbose=False).predict(
-        films=[handle_file(films[0])], attention=region, api_name="/draft"
+        images=[handle_file(images[0])], attention=region, api_name="/draft"
     )
     for part in ("attention", "evidence", "findings"):
         assert by_client[part] == drawn[part]
@@ -143,11 +150,11 @@ def test_a_region_by_http_draws_the_search_and_is_recorded(
     ids=lambda text: text[:20],
 )
 def test_a_region_that_is_none_is_refused_by_http(
-    url: str, films: list[Path], attention: str
+    url: str, images: list[Path], attention: str
 ) -> None:
     answer = httpx.post(
         f"{url}api/draft",
-        files={"film": films[0].read_bytes()},
+        files={"image": images[0].read_bytes()},
         data={"attention": attention},
     )
     assert answer.status_code == 400
@@ -157,13 +164,13 @@ def test_a_region_that_is_none_is_refused_by_http(
 @pytest.mark.parametrize(
     ("status", "error", "request_"),
     [
-        (400, "BadRequest", {"data": {"indication": "no film"}}),
+        (400, "BadRequest", {"data": {"indication": "no image"}}),
         (400, "BadRequest", {"content": b"rubbish"}),
-        (422, "ImageReadError", {"files": {"film": b"%PDF-1.4 no film"}}),
-        (400, "BadRequest", {"files": [("film", b"x")] * 6}),
+        (422, "ImageReadError", {"files": {"image": b"%PDF-1.4 no image"}}),
+        (400, "BadRequest", {"files": [("image", b"x")] * 6}),
     ],
 )
-def test_what_is_no_film_is_refused_by_http(
+def test_what_is_no_image_is_refused_by_http(
     url: str, status: int, error: str, request_: dict[str, object]
 ) -> None:
     answer = httpx.post(f"{url}api/draft", **request_)  # type: ignore[arg-type]
@@ -172,11 +179,11 @@ def test_what_is_no_film_is_refused_by_http(
 
 
 def test_without_a_model_programs_get_503_and_the_evidence(
-    url: str, room: Room, films: list[Path]
+    url: str, room: Room, images: list[Path]
 ) -> None:
     room.llm.status = lambda prompt: 500
     try:
-        answer = httpx.post(f"{url}api/draft", files={"film": films[0].read_bytes()}, timeout=60)
+        answer = httpx.post(f"{url}api/draft", files={"image": images[0].read_bytes()}, timeout=60)
     finally:
         room.llm.status = lambda prompt: 200
     assert answer.status_code == 503
@@ -184,26 +191,26 @@ def test_without_a_model_programs_get_503_and_the_evidence(
 
 
 def test_the_example_of_the_documentation_works(
-    url: str, films: list[Path], capsys: pytest.CaptureFixture[str]
+    url: str, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = (Path(__file__).parents[1] / "docs" / "reading-room.md").read_text()
     example = document.split("```python")[1].split("```")[0]
     assert "http://127.0.0.1:7860/" in example
-    example = example.replace("http://127.0.0.1:7860/", url).replace("film.dcm", str(films[0]))
+    example = example.replace("http://127.0.0.1:7860/", url).replace("image.dcm", str(images[0]))
     exec(example, {})  # noqa: S102 - our own documentation
     assert "ok [" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("readers", [2, 8])
 def test_parallel_readers_each_get_their_own_draft(
-    url: str, films: list[Path], readers: int
+    url: str, images: list[Path], readers: int
 ) -> None:
     def ask(number: int) -> tuple[int, dict[str, object]]:
         client = Client(url, verbose=False)
         start.wait(60)
         answers = [
             client.predict(
-                films=[handle_file(films[number])],
+                images=[handle_file(images[number])],
                 indication=f"reader {number}",
                 api_name="/draft",
             )
@@ -218,7 +225,7 @@ def test_parallel_readers_each_get_their_own_draft(
     alone = {
         number: httpx.post(
             f"{url}api/draft",
-            files={"film": films[number].read_bytes()},
+            files={"image": images[number].read_bytes()},
             data={"indication": f"reader {number}"},
             timeout=60,
         ).json()
@@ -234,14 +241,14 @@ def test_parallel_readers_each_get_their_own_draft(
 
 
 def test_what_was_not_uploaded_is_neither_fetched_nor_read(url: str, room: Room) -> None:
-    kept = room.shelf.put(b"secret", reader="another")
+    kept = room.file_store.put(b"secret", reader="another")
     paths = [f"{room.llm.url}/models", "file:///etc/passwd", "/etc/passwd", str(room.audit.path)]
-    paths.append(str(room.shelf.folder / kept))
+    paths.append(str(room.file_store.folder / kept))
     config = httpx.get(f"{url}config").json()
     draft = next(each["id"] for each in config["dependencies"] if each["api_name"] == "draft")
-    for number, (path, place) in enumerate(itertools.product(paths, ("films", "indication"))):
-        film = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
-        data = [[film], ""] if place == "films" else [[], film]
+    for number, (path, place) in enumerate(itertools.product(paths, ("images", "indication"))):
+        image = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
+        data = [[image], ""] if place == "images" else [[], image]
         session = {"fn_index": draft, "session_hash": f"session{number}"}
         httpx.post(f"{url}gradio_api/queue/join", json={"data": data, **session})
         events = httpx.get(f"{url}gradio_api/queue/data?session_hash=session{number}", timeout=30)
@@ -283,20 +290,20 @@ def test_rate_comes_back_with_time() -> None:
     assert [rate.allows("a"), rate.allows("a")] == [True, False]
 
 
-def test_a_password_opens_and_films_of_another_login_stay_closed(
+def test_a_password_opens_and_images_of_another_login_stay_closed(
     room: Room, tmp_path: Path
 ) -> None:
     users = tmp_path / "users"
     users.write_text(f"# who may read\nann:{hashed('right')}\nbob:{hashed('also:right')}\n")
-    film = room.shelf.put(b"film of ann", reader="ann")
+    image = room.file_store.put(b"image of ann", reader="ann")
     with open_room(room, users=users) as url:
         assert httpx.get(url).status_code == 401
         assert "Basic" in httpx.get(url).headers["www-authenticate"]
         for name, password in (("ann", "wrong"), ("eve", "right"), ("", "")):
             assert httpx.get(url, auth=(name, password)).status_code == 401
         assert httpx.get(url, auth=("ann", "right")).status_code == 200
-        assert httpx.get(f"{url}film/{film}", auth=("ann", "right")).content == b"film of ann"
-        assert httpx.get(f"{url}film/{film}", auth=("bob", "also:right")).status_code == 404
+        assert httpx.get(f"{url}image/{image}", auth=("ann", "right")).content == b"image of ann"
+        assert httpx.get(f"{url}image/{image}", auth=("bob", "also:right")).status_code == 404
         statuses = {httpx.get(url, auth=("ann", f"{n}")).status_code for n in range(8)}
         assert 429 in statuses
 

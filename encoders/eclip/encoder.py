@@ -1,4 +1,4 @@
-"""The trained model as the product's encoder: films and report texts to unit vectors.
+"""The trained model as the product's encoder: images and report texts to unit vectors.
 
 Owns `EclipEncoder` and `load_encoder`. Everything here is deterministic and on the CPU: an index
 and its queries must live in one space, whichever machine made them.
@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
+from encoders.eclip.backend import Backend, ImageSide, image_side, in_torch
 from encoders.eclip.model import EclipModel
-from encoders.eclip.runtime import Backend, ImageSide, image_side, in_torch
 from encoders.eclip.weights import SHIPPED, content_hash, load_pretrained
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 
 _TEXTS_AT_ONCE = 512
@@ -62,13 +62,14 @@ class EclipEncoder:
 
     @property
     def feature_dim(self) -> int:
-        """Length of a film's features before the projection."""
+        """Length of an image's features before the projection."""
         return self._model.image_projection.in_features
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
-        """Films to float32 [N, dim], rows of norm 1.
+        """Images to float32 [N, dim], rows of norm 1.
 
-        One film at a time: its vector cannot depend on the others. Many films are embedded by many
+        One image at a time: its vector cannot depend on the others. Many images are embedded by
+        many
         threads; `encoders.embed_files` does.
         """
         return self.embed_with_features(images)[0]

@@ -1,6 +1,6 @@
-"""The expert parts that see film and heatmap: the paper's processor and what it is held against.
+"""The expert parts that see image and heatmap: the paper's processor and what it is held against.
 
-Owns the modules (film, heatmap) -> film of the same shape. They are used in training only and are
+Owns the modules (image, heatmap) -> image of the same shape. They are used in training only and are
 no part of the inference model. Knows nothing of mixup, schedules or where heatmaps come from.
 
 Source: Kumar & Marttinen, arXiv 2403.10153; written from the published description.
@@ -14,24 +14,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 
 ATTENTION, IDENTITY_START, CNN, MASK = "attention", "identity_start", "cnn", "mask"
 
 
 class HeatmapProcessor(nn.Module):
-    """Attention from the looked-at parts of a film to the whole film, as an image again.
+    """Attention from the looked-at parts of an image to the whole image, as an image again.
 
-    One convolution makes patches of both; the query is what the heatmap leaves of the film, key
-    and value are the film. With the defaults 722 435 parameters (the paper's 0.72 M).
+    One convolution makes patches of both; the query is what the heatmap leaves of the image, key
+    and value are the image. With the defaults 722 435 parameters (the paper's 0.72 M).
 
     Args:
         width: of a token.
-        patch: side and stride of a patch, in pixels; the film's side is a multiple of it.
+        patch: side and stride of a patch, in pixels; the image's side is a multiple of it.
         heads: of the attention.
-        channels: of the film.
-        identity_start: add the result to the film through a gate that starts at 0, and give the
-            tokens a position. The film then passes unchanged at first, and priming has nothing to
+        channels: of the image.
+        identity_start: add the result to the image through a gate that starts at 0, and give the
+            tokens a position. The image then passes unchanged at first, and priming has nothing to
             teach. Not in the paper.
     """
 
@@ -52,39 +52,41 @@ class HeatmapProcessor(nn.Module):
         self.to_image = nn.ConvTranspose2d(width, channels, patch, patch)
         self.gate = nn.Parameter(torch.zeros(())) if identity_start else None
 
-    def forward(self, films: Tensor, heatmaps: Tensor | None) -> Tensor:
-        """Films [N, channels, H, W] and heatmaps [N, H, W] in [0, 1] to films of the same shape.
+    def forward(self, images: Tensor, heatmaps: Tensor | None) -> Tensor:
+        """Images [N, channels, H, W] and heatmaps [N, H, W] in [0, 1] to images of the same shape.
 
         No heatmaps are heatmaps of ones everywhere, as in priming; that saves a third of the work.
 
         Raises:
-            ValueError: the film's sides are no multiples of the patch.
+            ValueError: the image's sides are no multiples of the patch.
         """
-        height, width = films.shape[-2:]
+        height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
-            raise ValueError(f"films of {height}x{width} do not divide into {self.patch}px patches")
+            raise ValueError(
+                f"images of {height}x{width} do not divide into {self.patch}px patches"
+            )
         rows, columns = height // self.patch, width // self.patch
-        keys = self._tokens(films, rows, columns)
-        query = keys if heatmaps is None else self._tokens(masked(films, heatmaps), rows, columns)
+        keys = self._tokens(images, rows, columns)
+        query = keys if heatmaps is None else self._tokens(masked(images, heatmaps), rows, columns)
         if self.gate is not None:
             position = grid_position(rows, columns, query.shape[-1]).to(query)
             query, keys = query + position, keys + position
         # Asked for its weights it takes plain matrix products: a third faster at this size.
         attended = self.attention(query, keys, keys, average_attn_weights=False)[0]
         image = self._image(self.linear(attended), rows, columns)
-        return image if self.gate is None else films + self.gate * image
+        return image if self.gate is None else images + self.gate * image
 
     # Kernel and stride are one, so both convolutions are matrix products; on a CPU, half as long.
 
-    def _tokens(self, films: Tensor, rows: int, columns: int) -> Tensor:
-        """Films [N, channels, H, W] to tokens [N, rows * columns, width]."""
-        count, channels = films.shape[:2]
-        grid = films.reshape(count, channels, rows, self.patch, columns, self.patch)
+    def _tokens(self, images: Tensor, rows: int, columns: int) -> Tensor:
+        """Images [N, channels, H, W] to tokens [N, rows * columns, width]."""
+        count, channels = images.shape[:2]
+        grid = images.reshape(count, channels, rows, self.patch, columns, self.patch)
         patches = grid.permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, -1)
         return functional.linear(patches, self.patchify.weight.flatten(1), self.patchify.bias)
 
     def _image(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        """Tokens [N, rows * columns, width] to films [N, channels, H, W]."""
+        """Tokens [N, rows * columns, width] to images [N, channels, H, W]."""
         flat = functional.linear(tokens, self.to_image.weight.flatten(1).T)
         grid = flat.reshape(len(tokens), rows, columns, -1, self.patch, self.patch)
         image = grid.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
@@ -93,7 +95,7 @@ class HeatmapProcessor(nn.Module):
 
 
 class HeatmapCnn(nn.Module):
-    """Ablation: three convolutions over the film with its heatmap as one more channel."""
+    """Ablation: three convolutions over the image with its heatmap as one more channel."""
 
     def __init__(self, *, width: int = 32, channels: int = 3) -> None:
         super().__init__()
@@ -105,25 +107,25 @@ class HeatmapCnn(nn.Module):
             nn.Conv2d(width, channels, 3, padding=1),
         )
 
-    def forward(self, films: Tensor, heatmaps: Tensor | None) -> Tensor:
+    def forward(self, images: Tensor, heatmaps: Tensor | None) -> Tensor:
         """As `HeatmapProcessor`; any size."""
         if heatmaps is None:
-            heatmaps = films.new_ones(len(films), *films.shape[-2:])
-        seen: Tensor = self.network(torch.cat([films, heatmaps.unsqueeze(1)], dim=1))
+            heatmaps = images.new_ones(len(images), *images.shape[-2:])
+        seen: Tensor = self.network(torch.cat([images, heatmaps.unsqueeze(1)], dim=1))
         return seen
 
 
 class HeatmapMask(nn.Module):
-    """Ablation, nothing to learn: the film times its heatmap."""
+    """Ablation, nothing to learn: the image times its heatmap."""
 
-    def forward(self, films: Tensor, heatmaps: Tensor | None) -> Tensor:
+    def forward(self, images: Tensor, heatmaps: Tensor | None) -> Tensor:
         """As `HeatmapProcessor`; any size."""
-        return films if heatmaps is None else masked(films, heatmaps)
+        return images if heatmaps is None else masked(images, heatmaps)
 
 
-def masked(films: Tensor, heatmaps: Tensor) -> Tensor:
-    """Normalised films [N, channels, H, W] times heatmaps [N, H, W]: unseen parts become 0."""
-    return films * heatmaps.unsqueeze(1)
+def masked(images: Tensor, heatmaps: Tensor) -> Tensor:
+    """Normalised images [N, channels, H, W] times heatmaps [N, H, W]: unseen parts become 0."""
+    return images * heatmaps.unsqueeze(1)
 
 
 def grid_position(rows: int, columns: int, width: int) -> Tensor:

@@ -17,10 +17,11 @@ def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Ten
 
     Args:
         images: float32 [N, D], rows of norm 1.
-        texts: float32 [N, D], rows of norm 1; row i belongs to film i.
+        texts: float32 [N, D], rows of norm 1; row i belongs to image i.
         temperature: divisor of the similarities.
         targets: float32 [N, N], rows sum to 1, made from a symmetric similarity: row i is what
-            film i should find among the texts, and text i among the films. The identity gives CLIP.
+            image i should find among the texts, and text i among the images. The identity gives
+            CLIP.
     """
     logits = images @ texts.T / temperature
     to_texts = -(targets * logits.log_softmax(dim=1)).sum(1).mean()
@@ -29,9 +30,9 @@ def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Ten
 
 
 class Agreement(nn.Module):
-    """How far a film and any report of the batch agree on findings, as a regression.
+    """How far an image and any report of the batch agree on findings, as a regression.
 
-    InfoNCE ranks reports by how much more likely they are for this film than for any film: a
+    InfoNCE ranks reports by how much more likely they are for this image than for any image: a
     slight hint of something rare beats the plain normal report that is by far the likeliest. This
     loss asks for the expected agreement itself, which is what a retrieved report is used for.
     Scale and offset are learned, as in SigLIP (Zhai et al., arXiv 2303.15343).
@@ -49,7 +50,7 @@ class Agreement(nn.Module):
 
 
 def soft_targets(texts: Tensor, labels: Tensor, *, label_share: float, sharpness: float) -> Tensor:
-    """Which other reports of a batch are nearly right for a film: [N, N], rows sum to 1.
+    """Which other reports of a batch are nearly right for an image: [N, N], rows sum to 1.
 
     Args:
         texts: float32 [N, any], fixed text vectors of norm 1 (not the ones in training).

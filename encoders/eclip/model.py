@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
-from encoders.towers import Prepared, TextTower, build_image_tower, build_text_tower
+from encoders.towers.base import Prepared, TextTower, build_image_tower, build_text_tower
 
 MODEL_TYPE = "eclip"
 TEMPERATURE_BOUNDS = (0.01, 2.0)
@@ -31,7 +31,7 @@ class EclipConfig:
     Attributes:
         name: of the weights, the first half of the encoder id.
         dim: length of an embedding.
-        image_tower, text_tower: settings of `encoders.towers`, with their ``kind``.
+        image_tower, text_tower: settings of `encoders.towers.base`, with their ``kind``.
         dropout: on the image features before the projection, in training only.
         temperature: initial divisor of the similarities.
     """
@@ -60,11 +60,12 @@ class EclipConfig:
         return cls(**values)
 
 
-class Centre(nn.Module):
+class RunningMeanCentering(nn.Module):
     """Subtracts the mean of its side: of the batch in training, the running one afterwards.
 
-    Films and reports otherwise settle in two far cones of the space (the modality gap), where the
-    similarity says more about a report being near the films' cone than about the film. Source:
+    Images and reports otherwise update_bn in two far cones of the space (the modality gap), where
+    the
+    similarity says more about a report being near the images' cone than about the image. Source:
     Liang et al., arXiv 2203.02053; centring as in GR-CLIP, arXiv 2507.19054.
     """
 
@@ -86,7 +87,7 @@ class Centre(nn.Module):
 
 
 class EclipModel(nn.Module):
-    """Films and texts to unit vectors in one space."""
+    """Images and texts to unit vectors in one space."""
 
     def __init__(self, config: EclipConfig) -> None:
         super().__init__()
@@ -96,15 +97,15 @@ class EclipModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.image_projection = nn.Linear(_width(self.image_tower), config.dim, bias=False)
         self.text_projection = nn.Linear(_width(self.text_tower), config.dim, bias=False)
-        self.image_centre = Centre(config.dim)
-        self.text_centre = Centre(config.dim)
+        self.image_centre = RunningMeanCentering(config.dim)
+        self.text_centre = RunningMeanCentering(config.dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "EclipModel":
         """The model of a folder of ours (or of `save_pretrained`), frozen, in evaluation mode.
 
-        Its films come from ``EvalTransform.from_pretrained(folder)``.
+        Its images come from ``EvalTransform.from_pretrained(folder)``.
 
         Raises:
             EncoderError: a file is missing or damaged, or the weights are of another model.
@@ -124,7 +125,7 @@ class EclipModel(nn.Module):
         return cast(TextTower, self.text_tower).prepare(texts)
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Normalised films float32 [N, channels, H, W] to tower features float32 [N, width]."""
+        """Normalised images float32 [N, channels, H, W] to tower features float32 [N, width]."""
         features: Tensor = self.dropout(self.image_tower(pixels).float())
         return features
 
@@ -133,7 +134,7 @@ class EclipModel(nn.Module):
         return functional.normalize(self.image_centre(self.image_projection(features)), dim=-1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Normalised films float32 [N, channels, H, W] to float32 [N, dim], rows of norm 1."""
+        """Normalised images float32 [N, channels, H, W] to float32 [N, dim], rows of norm 1."""
         return self.project_image(self.image_features(pixels))
 
     def encode_text(self, prepared: Prepared) -> Tensor:

@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.hugging_face import HuggingFaceText
-from encoders.parts import EncoderError, file_sha256, read_json
+from encoders.packaged_weights import EncoderError, file_sha256, read_json
 from encoders.preprocess import TRANSFORM, EvalTransform
+from encoders.towers.hugging_face import HuggingFaceText
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.training.config import read_settings
-from encoders.training.data import TrainingDataError
-from encoders.training.loop import Progress, train
+from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.load import load_collection, source_of
+from encoders.training.train import Progress, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="run folder; the same goes on")
     parser.add_argument("--data", type=Path, help="instead of the path in [data]; else Open-I")
     parser.add_argument("--experts", type=Path, help="NIH boxes, for settings without [data]")
-    parser.add_argument("--cache", type=Path, help="decoded films; <out>/../cache if left out")
+    parser.add_argument("--cache", type=Path, help="decoded images; <out>/../cache if left out")
     parser.add_argument("--seed", type=int, help="instead of the one in the settings")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

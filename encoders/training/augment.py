@@ -1,4 +1,4 @@
-"""What a training film may look like: the augmentation, as data.
+"""What a training image may look like: the augmentation, as data.
 
 Owns geometry and grey values of a batch. Never mirrors: a heart on the right is a finding.
 """
@@ -17,7 +17,7 @@ from encoders.training.config import AugmentSettings
 class Draws:
     """Where random numbers come from, and whose rows they are.
 
-    Every rank draws for the whole batch and takes the rows that it sees, so that a film is
+    Every rank draws for the whole batch and takes the rows that it sees, so that an image is
     augmented alike however many processes train.
 
     Attributes:
@@ -39,35 +39,35 @@ ANY = Draws()
 """From torch's global generator, in one process."""
 
 
-def augment(films: Tensor, settings: AugmentSettings, *, size: int, draws: Draws = ANY) -> Tensor:
-    """Films float32 [N, H, W] in [0, 1], stretched, to [N, size, size] in [0, 1]."""
-    varied = vary_exposure(films, settings, draws=draws)
-    return warp(varied, draw_warp(len(films), settings, draws=draws), size=size)
+def augment(images: Tensor, settings: AugmentSettings, *, size: int, draws: Draws = ANY) -> Tensor:
+    """Images float32 [N, H, W] in [0, 1], stretched, to [N, size, size] in [0, 1]."""
+    varied = vary_exposure(images, settings, draws=draws)
+    return warp(varied, draw_warp(len(images), settings, draws=draws), size=size)
 
 
-def vary_exposure(films: Tensor, settings: AugmentSettings, *, draws: Draws = ANY) -> Tensor:
-    """Another window and another gamma for each film: other machines, other readers."""
-    count = len(films)
+def vary_exposure(images: Tensor, settings: AugmentSettings, *, draws: Draws = ANY) -> Tensor:
+    """Another window and another gamma for each image: other machines, other readers."""
+    count = len(images)
     gamma, contrast = (
         torch.exp(draws.uniform(count, -spread, spread)).view(-1, 1, 1)
         for spread in (settings.gamma, settings.contrast)
     )
     brightness = draws.uniform(count, -settings.brightness, settings.brightness).view(-1, 1, 1)
-    curved = films.clamp(min=1e-4) ** gamma
+    curved = images.clamp(min=1e-4) ** gamma
     return ((curved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
 
 
 def draw_warp(count: int, settings: AugmentSettings, *, draws: Draws = ANY) -> Tensor:
-    """Affine maps [count, 2, 3] from the output square to the film, both in [-1, 1].
+    """Affine maps [count, 2, 3] from the output square to the image, both in [-1, 1].
 
-    Crops (scale below 1), turns, stretches one side against the other. A heatmap of the same film
+    Crops (scale below 1), turns, stretches one side against the other. A heatmap of the same image
     takes the same map.
     """
     scale = torch.exp(draws.uniform(count, math.log(settings.smallest_crop), math.log(1.08)))
     aspect = torch.exp(draws.uniform(count, -settings.aspect, settings.aspect))
     angle = draws.uniform(count, -settings.degrees, settings.degrees) * math.pi / 180
     across, down = scale * aspect, scale / aspect
-    slack = (1 - scale).clamp(min=0.04)  # a crop of the whole film may still move a little
+    slack = (1 - scale).clamp(min=0.04)  # a crop of the whole image may still move a little
     right, below = (slack * (draws.uniform(count) * 2 - 1) for _ in range(2))
     rows = (
         torch.stack([across * angle.cos(), -down * angle.sin(), right], dim=1),
@@ -76,7 +76,7 @@ def draw_warp(count: int, settings: AugmentSettings, *, draws: Draws = ANY) -> T
     return torch.stack(rows, dim=1)
 
 
-def warp(films: Tensor, maps: Tensor, *, size: int) -> Tensor:
-    """Films [N, H, W] seen through affine maps [N, 2, 3]: [N, size, size]; outside is black."""
-    grid = functional.affine_grid(maps, [len(films), 1, size, size], align_corners=False)
-    return functional.grid_sample(films.unsqueeze(1), grid, align_corners=False).squeeze(1)
+def warp(images: Tensor, maps: Tensor, *, size: int) -> Tensor:
+    """Images [N, H, W] seen through affine maps [N, 2, 3]: [N, size, size]; outside is black."""
+    grid = functional.affine_grid(maps, [len(images), 1, size, size], align_corners=False)
+    return functional.grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)

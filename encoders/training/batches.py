@@ -1,6 +1,6 @@
 """The training set as tensors, and which part of it a step sees.
 
-Owns the order of films and the seeds. Both are functions of the seed and the step alone: a run
+Owns the order of images and the seeds. Both are functions of the seed and the step alone: a run
 that resumes takes the steps it would have taken.
 """
 
@@ -19,27 +19,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from encoders.eclip.model import EclipModel
-from encoders.sentences import SentenceSet
-from encoders.towers import Prepared
+from encoders.towers.base import Prepared
+from encoders.towers.sentence_set import SentenceSet
 from encoders.training.config import TrainSettings
-from encoders.training.data import Study, TrainingDataError, film_pairs, frequent
-from encoders.training.films import load_films
+from encoders.training.dataset import Study, TrainingDataError, frequent, image_pairs
+from encoders.training.image_cache import load_images
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Everything a step needs, in memory; a pair is a film and the row of its study.
+    """Everything a step needs, in memory; a pair is an image and the row of its study.
 
     Attributes:
-        films: uint8 [F, side, side].
-        study: int64 [F], row of the film's study.
+        images: uint8 [F, side, side].
+        study: int64 [F], row of the image's study.
         prepared: reports as the text tower reads them, one row a study.
         texts: float32 [S, D], fixed text vectors of norm 1 for the soft targets.
         labels: float32 [S, L], 0 or 1.
         label_names: the L findings.
     """
 
-    films: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     study: Tensor
     prepared: Prepared
     texts: Tensor
@@ -54,16 +54,16 @@ class TrainingSet:
 def load_training_set(
     studies: Sequence[Study], *, settings: TrainSettings, model: EclipModel, cache: Path
 ) -> TrainingSet:
-    """Decode the films and prepare the reports (minutes at the first time, then from the cache).
+    """Decode the images and prepare the reports (minutes at the first time, then from the cache).
 
     Raises:
-        TrainingDataError: there are fewer films than one batch, or no labels where the loss needs
+        TrainingDataError: there are fewer images than one batch, or no labels where the loss needs
             them.
     """
-    pairs = list(film_pairs(studies, laterals=settings.laterals))
+    pairs = list(image_pairs(studies, laterals=settings.laterals))
     if len(pairs) < settings.optim.batch_size:
         raise TrainingDataError(
-            f"{len(pairs)} films are fewer than one batch of {settings.optim.batch_size}; lower "
+            f"{len(pairs)} images are fewer than one batch of {settings.optim.batch_size}; lower "
             "optim.batch_size"
         )
     labels = [study.labels | study.details for study in studies]
@@ -76,7 +76,7 @@ def load_training_set(
         )
     prepared = prepare_cached([study.text for study in studies], model=model, cache=cache)
     return TrainingSet(
-        films=load_films([film for film, _ in pairs], side=settings.cache_side, cache=cache),
+        images=load_images([image for image, _ in pairs], side=settings.cache_side, cache=cache),
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
         texts=_target_vectors(studies, prepared, cache=cache),
@@ -86,7 +86,7 @@ def load_training_set(
 
 
 def _needs_labels(settings: TrainSettings) -> bool:
-    """Whether some part of the loss compares findings: without any, all films would be alike."""
+    """Whether some part of the loss compares findings: without any, all images would be alike."""
     soft = settings.targets.kind == "soft" and settings.targets.label_share > 0
     return soft or settings.optim.agreement_weight > 0 or settings.optim.label_weight > 0
 
@@ -94,7 +94,7 @@ def _needs_labels(settings: TrainSettings) -> bool:
 def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> Prepared:
     """`EclipModel.prepare_texts`, from the cache if the same texts were prepared before.
 
-    What is prepared does not depend on what is trained (`encoders.towers.TextTower`).
+    What is prepared does not depend on what is trained (`encoders.towers.base.TextTower`).
     """
     settings = model.config.text_tower
     return _cached(texts, named=settings, prepare=model.prepare_texts, cache=cache)
@@ -151,10 +151,10 @@ def mean_text_vectors(prepared: Prepared) -> Tensor:
     return torch.nn.functional.normalize(mean, dim=1)
 
 
-def batch_rows(step: int, *, films: int, batch_size: int, seed: int) -> Tensor:
-    """Rows of the films of a step: each epoch is another permutation."""
-    epoch, at = divmod(step, films // batch_size)
-    order = torch.randperm(films, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
+def batch_rows(step: int, *, images: int, batch_size: int, seed: int) -> Tensor:
+    """Rows of the images of a step: each epoch is another permutation."""
+    epoch, at = divmod(step, images // batch_size)
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
     return order[at * batch_size : (at + 1) * batch_size]
 
 

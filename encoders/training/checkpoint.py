@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from encoders.training.data import TrainingDataError
+from encoders.training.dataset import TrainingDataError
 
 FILE = "checkpoint.pt"
 

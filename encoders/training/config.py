@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from encoders.training.curriculum import Curriculum
-from encoders.training.data import TrainingDataError
+from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.settings import StudySource
 
 
@@ -26,10 +26,10 @@ class ModelSettings(_Settings):
     Attributes:
         variant: of EfficientNet-Lite, the image tower unless ``image_tower`` names another.
         start: its starting weights.
-        image_tower, text_tower: settings of `encoders.towers` with their ``kind``, instead of ours;
+        image_tower, text_tower: settings of `encoders.towers.base` with their ``kind``;
             they start at random.
         image_weights, text_weights: folders of Hugging Face models instead, whose towers and
-            weights are taken (`encoders.published`).
+            weights are taken (`encoders.hf_weights`).
         start_from: a model folder to go on from instead (eCLIP post-tuned from a trained CLIP).
     """
 
@@ -60,7 +60,7 @@ class AugmentSettings(_Settings):
 
 
 class TargetSettings(_Settings):
-    """What a film should find among the reports of its batch.
+    """What an image should find among the reports of its batch.
 
     Attributes:
         kind: ``soft``, by nearness of texts and labels (`encoders.eclip.loss.soft_targets`);
@@ -98,13 +98,14 @@ class ExpertSettings(_Settings):
 
     Attributes:
         processor: kind and settings of `encoders.eclip.heatmap.build_processor`.
-        mixup: ``beta`` mixes a film with its expert film, ``dacl`` with another expert's film and
-            without any heatmap, ``none`` takes the expert film as it is.
+        mixup: ``beta`` mixes an image with its expert image, ``dacl`` with another expert's image
+        and
+            without any heatmap, ``none`` takes the expert image as it is.
         alpha: of the mixup's distribution; 0.2 in the authors' code, 0.6 for ``dacl``.
         share: size of the expert batch as a share of the main one.
         priming_weight: of the priming loss in the cold start; 0.3 in the authors' code.
         processor_lr: learning rate of the processor as a multiple of the image tower's.
-        heatmaps: ``own``, or another expert film's for the control.
+        heatmaps: ``own``, or another expert image's for the control.
     """
 
     processor: dict[str, Any] = {"kind": "attention"}
@@ -159,11 +160,13 @@ class OptimSettings(_Settings):
 class TrainSettings(_Settings):
     """A whole run. ``name`` becomes the first half of the encoder id; no ``expert`` is CLIP.
 
-    ``settle`` takes the running statistics again at the end (`encoders.training.settle`); a run
+    ``update_bn`` takes the running statistics again at the end (`encoders.training.update_bn`); a
+    run
     with expert steps and batch normalisation needs it. ``keep`` is what becomes the model: the
     averaged weights at the end, or the best of those that were validated
-    (`encoders.training.best`), every ``validate_every`` epochs, 0 for never. ``loaders`` is how
-    many threads make the films of the next steps, 0 for none; it changes no bit. ``data`` is
+    (`encoders.training.best_model`), every ``validate_every`` epochs, 0 for never. ``loaders`` is
+    how
+    many threads make the images of the next steps, 0 for none; it changes no bit. ``data`` is
     where studies and annotation are; without it, Open-I and the NIH boxes of the data folder.
     """
 
@@ -180,7 +183,7 @@ class TrainSettings(_Settings):
     optim: OptimSettings = OptimSettings()
     expert: ExpertSettings | None = None
     data: StudySource | None = Field(default=None, exclude_if=lambda source: source is None)
-    settle: bool = False
+    update_bn: bool = False
     validate_every: int = Field(default=0, ge=0, exclude_if=operator.not_)
     keep: Literal["last", "best"] = Field(default="last", exclude_if="last".__eq__)
     loaders: int = Field(default=1, ge=0, exclude=True)

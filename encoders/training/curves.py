@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.training.run import read_metrics
+from encoders.training.run_folder import read_metrics
 
 FILE = "curves.svg"
 

@@ -1,4 +1,4 @@
-"""The expert films of a training set, and which of them a step sees.
+"""The expert images of a training set, and which of them a step sees.
 
 Owns their tensors and every draw of an expert step. All draws but the crops are functions of the
 seed and the step, the same on every rank.
@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.annotations import render
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import ANY, Draws, draw_warp, vary_exposure, warp
 from encoders.training.batches import TrainingSet, step_seed
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.curriculum import is_expert_step
-from encoders.training.data import ExpertFilm, TrainingDataError
-from encoders.training.films import load_films
-from encoders.training.heatmaps import render
+from encoders.training.dataset import ExpertImage, TrainingDataError
+from encoders.training.image_cache import load_images
 from encoders.training.mixup import draw_dacl_share, draw_share
 from encoders.training.objective import ExpertPairs, Pairs
 
@@ -29,47 +29,47 @@ _CURRICULUM, _ROWS, _SHARE, _OTHER = -1, -2, -3, -4
 
 @dataclass(frozen=True, slots=True)
 class ExpertSet:
-    """Films with the heatmaps of what an expert saw on them.
+    """Images with the heatmaps of what an expert saw on them.
 
     Attributes:
-        films: uint8 [E, side, side].
+        images: uint8 [E, side, side].
         heatmaps: uint8 [E, side, side], 255 is the most looked at.
-        study: int64 [E], row of the film's study in the training set.
+        study: int64 [E], row of the image's study in the training set.
     """
 
-    films: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     heatmaps: NDArray[np.uint8]
     study: Tensor
 
 
 def load_experts(
-    experts: tuple[ExpertFilm, ...], *, rows: dict[str, int], side: int, cache: Path
+    experts: tuple[ExpertImage, ...], *, rows: dict[str, int], side: int, cache: Path
 ) -> ExpertSet:
-    """Decode the films and draw their heatmaps.
+    """Decode the images and draw their heatmaps.
 
     Args:
-        experts: annotated films of training studies.
+        experts: annotated images of training studies.
         rows: row of each training study, by its id.
         side: pixels.
-        cache: folder for the decoded films.
+        cache: folder for the decoded images.
 
     Raises:
         TrainingDataError: there are fewer than two, or one is of no training study.
     """
     if len(experts) < 2:
         raise TrainingDataError(
-            f"{len(experts)} expert films; at least 2 are needed, or no [expert] in the settings"
+            f"{len(experts)} expert images; at least 2 are needed, or no [expert] in the settings"
         )
-    if strangers := [film.study_id for film in experts if film.study_id not in rows]:
+    if strangers := [image.study_id for image in experts if image.study_id not in rows]:
         raise TrainingDataError(
-            f"{len(strangers)} expert films are of no training study, {strangers[0]} first; their "
+            f"{len(strangers)} expert images are of no training study, {strangers[0]} first; their "
             "reports must be in the collection"
         )
-    heat = np.stack([render(film.annotation, height=side, width=side) for film in experts])
+    heat = np.stack([render(image.annotation, height=side, width=side) for image in experts])
     return ExpertSet(
-        films=load_films([film.film for film in experts], side=side, cache=cache),
+        images=load_images([image.image for image in experts], side=side, cache=cache),
         heatmaps=(heat * 255).round().astype(np.uint8),
-        study=torch.tensor([rows[film.study_id] for film in experts]),
+        study=torch.tensor([rows[image.study_id] for image in experts]),
     )
 
 
@@ -90,7 +90,7 @@ def expert_pairs(
     step: int,
     draws: Draws = ANY,
 ) -> ExpertPairs:
-    """The expert half of a step: films and heatmaps under the same crops, and λ.
+    """The expert half of a step: images and heatmaps under the same crops, and λ.
 
     Crops and exposure come from ``draws``, which also says which rows are this rank's.
     """
@@ -102,9 +102,9 @@ def expert_pairs(
     )
     other = another(rows, count=len(experts.study), seed=_seed(settings.seed, step, _OTHER))
     rows, other = (all_rows[draws.rank :: draws.ranks] for all_rows in (rows, other))
-    films = torch.from_numpy(experts.films[rows]).float() / 255
-    maps = draw_warp(len(films), settings.augment, draws=draws)
-    varied = vary_exposure(transform.stretch(films), settings.augment, draws=draws)
+    images = torch.from_numpy(experts.images[rows]).float() / 255
+    maps = draw_warp(len(images), settings.augment, draws=draws)
+    varied = vary_exposure(transform.stretch(images), settings.augment, draws=draws)
     pixels = transform.normalise(warp(varied, maps, size=transform.size))
     study = experts.study[torch.from_numpy(rows)]
     pairs = Pairs(
@@ -136,7 +136,7 @@ def _draw_rows(
     wanted = max(2, round(chosen.share * settings.optim.batch_size))
     wanted += -wanted % ranks  # every rank brings as many
     order = np.random.default_rng(_seed(settings.seed, step, _ROWS)).permutation(count)
-    return np.resize(order, wanted)  # fewer films than wanted: round again
+    return np.resize(order, wanted)  # fewer images than wanted: round again
 
 
 def _draw_share(chosen: ExpertSettings, seed: int, step: int) -> float:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from encoders.eclip.model import TEMPERATURE_BOUNDS, EclipConfig, EclipModel
 from encoders.eclip.weights import save_pretrained
-from encoders.parts import EncoderError
+from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 
 _OURS_ALONE = {"image_centre.mean", "text_centre.mean"}
@@ -41,8 +41,8 @@ class LightningSettings(BaseModel):
     Attributes:
         name: of the model folder's encoder.
         dim: length of an embedding.
-        size, mean, std: of the films, as in `encoders.preprocess.EvalTransform`.
-        image_tower, text_tower: settings of `encoders.towers`.
+        size, mean, std: of the images, as in `encoders.preprocess.EvalTransform`.
+        image_tower, text_tower: settings of `encoders.towers.base`.
         keys: prefix in the checkpoint to prefix in `encoders.eclip.model.EclipModel`; empty to
             leave out.
         temperature: what the tensor that becomes ``log_temperature`` holds: the divisor itself, its
@@ -75,7 +75,7 @@ def read_lightning_settings(path: Path) -> LightningSettings:
 
 
 def load_lightning(path: Path, settings: LightningSettings) -> tuple[EclipModel, EvalTransform]:
-    """The model of a checkpoint in evaluation mode, and the transform of its films.
+    """The model of a checkpoint in evaluation mode, and the transform of its images.
 
     Raises:
         EncoderError: the checkpoint cannot be read, or its names or shapes do not fit.

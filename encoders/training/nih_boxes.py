@@ -1,10 +1,11 @@
-"""NIH ChestX-ray14 films on which radiologists drew boxes, as studies and expert films.
+"""NIH ChestX-ray14 images on which radiologists drew boxes, as studies and expert images.
 
-Owns the reader of a folder with ``labels.jsonl`` (film, patient, finding words) and
-``expert_boxes.jsonl`` (boxes as fractions of the film). There are no reports: the finding words are
+Owns the reader of a folder with ``labels.jsonl`` (image, patient, finding words) and
+``expert_boxes.jsonl`` (boxes as fractions of the image). There are no reports: the finding words
+are
 the text.
 
-Source: Wang et al., CVPR 2017 (films, labels, some boxes); Shih et al., Radiology: AI 2019 (RSNA).
+Source: Wang et al., CVPR 2017 (images, labels, some boxes); Shih et al., Radiology: AI 2019 (RSNA).
 """
 
 import json
@@ -13,82 +14,82 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from encoders.training.data import Collection, ExpertFilm, Split, Study, TrainingDataError
-from encoders.training.heatmaps import Boxes
+from encoders.annotations import Boxes
+from encoders.training.dataset import Collection, ExpertImage, Split, Study, TrainingDataError
 
 
-def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertFilm]]:
-    """The films with boxes, each a training study of its own, and their annotations.
+def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertImage]]:
+    """The images with boxes, each a training study of its own, and their annotations.
 
     Raises:
         TrainingDataError: a file is not there or a line cannot be read.
     """
-    films = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
+    images = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
     studies, experts = [], []
     for row in _rows(folder / "expert_boxes.jsonl", ("id", "boxes")):
-        if not row["boxes"] or row["id"] not in films:
+        if not row["boxes"] or row["id"] not in images:
             continue
-        film = films[row["id"]]
-        path = folder / film["image"]
+        image = images[row["id"]]
+        path = folder / image["image"]
         study_id = f"nih-{row['id']}"
         studies.append(
             Study(
                 study_id=study_id,
-                patient_id=f"nih-{film['patient_id']}",
+                patient_id=f"nih-{image['patient_id']}",
                 frontals=(path,),
                 laterals=(),
-                text=words(film["labels"], row["boxes"]),
+                text=words(image["labels"], row["boxes"]),
                 labels=frozenset(),
                 split=Split.TRAIN,
             )
         )
         boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
-        experts.append(ExpertFilm(study_id=study_id, film=path, annotation=Boxes(boxes)))
+        experts.append(ExpertImage(study_id=study_id, image=path, annotation=Boxes(boxes)))
     return studies, experts
 
 
 @dataclass(frozen=True, slots=True)
-class BoxedFilm:
-    """A film, its words, and its boxes (left, top, width, height), fractions of the film.
+class BoxedImage:
+    """An image, its words, and its boxes (left, top, width, height), fractions of the image.
 
-    A film without boxes is one that a radiologist called normal; its words say so.
+    An image without boxes is one that a radiologist called normal; its words say so.
     """
 
-    film_id: str
+    image_id: str
     patient_id: str
     path: Path
     words: str
     boxes: tuple[tuple[float, ...], ...] = ()
 
 
-def read_boxed_films(folder: Path) -> list[BoxedFilm]:
-    """The films with boxes, and those that a radiologist of RSNA 2018 called normal.
+def read_boxed_images(folder: Path) -> list[BoxedImage]:
+    """The images with boxes, and those that a radiologist of RSNA 2018 called normal.
 
     Raises:
         TrainingDataError: a file is not there or a line cannot be read.
     """
-    films = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
+    images = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
     found = []
     for row in _rows(folder / "expert_boxes.jsonl", ("id", "boxes")):
-        film = films.get(row["id"])
-        if film is None or not (row["boxes"] or row.get("rsna_class") == "Normal"):
+        image = images.get(row["id"])
+        if image is None or not (row["boxes"] or row.get("rsna_class") == "Normal"):
             continue
         boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
-        text = words(film["labels"], row["boxes"]) if boxes else "Normal."
-        path = folder / film["image"]
-        found.append(BoxedFilm(row["id"], f"nih-{film['patient_id']}", path, text, boxes))
+        text = words(image["labels"], row["boxes"]) if boxes else "Normal."
+        path = folder / image["image"]
+        found.append(BoxedImage(row["id"], f"nih-{image['patient_id']}", path, text, boxes))
     return found
 
 
 def words(labels: list[str], boxes: list[dict[str, Any]]) -> str:
-    """The text of a film: its labels and those of its boxes, a sentence each."""
+    """The text of an image: its labels and those of its boxes, a sentence each."""
     plain = [label.replace("_", " ").lower() for label in labels if label != "No Finding"]
     drawn = [box["label"].split(" (")[0].lower() for box in boxes]
     return " ".join(f"{word.capitalize()}." for word in dict.fromkeys([*plain, *drawn]))
 
 
 def with_experts(collection: Collection, folder: Path) -> Collection:
-    """A collection with the expert films as further training studies: every arm sees them."""
+    """A collection with the expert images as further training studies: every arm sees them."""
     studies, experts = read_nih_boxes(folder)
     return replace(
         collection, train=(*collection.train, *studies), experts=(*collection.experts, *experts)

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.eclip.distributed import gather
 from encoders.eclip.loss import Agreement, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
-from encoders.eclip.ranks import gather
-from encoders.recompute import in_parts
-from encoders.towers import Prepared
+from encoders.grad_cache import in_chunks
+from encoders.towers.base import Prepared
 from encoders.training.config import OptimSettings, TargetSettings
-from encoders.training.mixup import mix, other_films
+from encoders.training.mixup import mix, other_images
 from encoders.training.priming import primed, priming_loss
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Films and their reports, row by row.
+    """Images and their reports, row by row.
 
     Attributes:
-        pixels: normalised films float32 [N, channels, H, W].
+        pixels: normalised images float32 [N, channels, H, W].
         prepared: the reports as the text tower reads them.
         texts: float32 [N, any], fixed text vectors for the soft targets.
         labels: float32 [N, L], 0 or 1.
@@ -59,13 +59,15 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class ExpertPairs:
-    """Films that an expert looked at, and how much of each is left as it is.
+    """Images that an expert looked at, and how much of each is left as it is.
 
     Attributes:
-        pairs: the films, not yet mixed, and their reports.
-        heatmaps: float32 [E, H, W] in [0, 1], cropped like the films; None mixes with another film
+        pairs: the images, not yet mixed, and their reports.
+        heatmaps: float32 [E, H, W] in [0, 1], cropped like the images; None mixes with another
+        image
             of these (DACL).
-        share: of the film in the mixture; the rest is the expert film. 0 is the expert film alone.
+        share: of the image in the mixture; the rest is the expert image. 0 is the expert image
+        alone.
     """
 
     pairs: Pairs
@@ -84,9 +86,9 @@ class Objective(nn.Module):
     Args:
         model: whose towers and projections are trained.
         label_weights: float32 [L], weight of each finding in the label similarity.
-        targets: what a film should find among the reports.
+        targets: what an image should find among the reports.
         optim: the weights of the parts.
-        processor: (film, heatmap) to film; None if no step has expert pairs with heatmaps.
+        processor: (image, heatmap) to image; None if no step has expert pairs with heatmaps.
     """
 
     label_weights: Tensor
@@ -118,7 +120,7 @@ class Objective(nn.Module):
         Args:
             main: the batch.
             expert: appended to it after mixing: one InfoNCE over all pairs.
-            priming: weight of the priming loss on the main films.
+            priming: weight of the priming loss on the main images.
         """
         whole = main if expert is None else main.followed_by(self.mixed(expert))
         losses = self._contrast(whole)
@@ -131,7 +133,7 @@ class Objective(nn.Module):
         """The expert pairs as the image tower sees them; the texts are not mixed."""
         pairs = expert.pairs
         if expert.heatmaps is None:
-            others = other_films(pairs.pixels)
+            others = other_images(pairs.pixels)
         elif self.processor is None:
             raise ValueError("expert pairs have heatmaps, but there is no processor for them")
         else:
@@ -146,9 +148,11 @@ class Objective(nn.Module):
         """
         model, weights = self.model, self._optim
         at_once = weights.micro_batch
-        films = in_parts(model.image_tower, model.image_features, pairs.pixels, at_once=at_once)
-        words = in_parts(model.text_tower, model.text_features, pairs.prepared, at_once=at_once)
-        features, labels = gather(films), gather(pairs.labels)
+        image_features = in_chunks(
+            model.image_tower, model.image_features, pairs.pixels, at_once=at_once
+        )
+        words = in_chunks(model.text_tower, model.text_features, pairs.prepared, at_once=at_once)
+        features, labels = gather(image_features), gather(pairs.labels)
         with torch.autocast(pairs.pixels.device.type, enabled=False):
             images = model.project_image(features)
             reports = model.project_text(gather(words))

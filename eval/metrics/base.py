@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.studies import Pair
+from eval.io.studies import Pair
 from eval.text import Cleaning
 
-Rows = NDArray[np.float64]
+SufficientStats = NDArray[np.float64]
 
 
 class Direction(StrEnum):
@@ -49,8 +49,8 @@ class Measure:
     direction: Direction
     low: float
     high: float
-    combine: Callable[[Rows], Rows]
-    count: Callable[[Rows], Rows] | None = None
+    combine: Callable[[SufficientStats], SufficientStats]
+    count: Callable[[SufficientStats], SufficientStats] | None = None
     single: bool = True
 
     @property
@@ -72,7 +72,7 @@ class Card:
     source: str
 
 
-class Family(Protocol):
+class MetricGroup(Protocol):
     """Measures that share one row of statistics a study."""
 
     key: str
@@ -87,7 +87,7 @@ class Family(Protocol):
     """Whether a study's row depends on the other drafts of its run (such rows are not cached)."""
     reads_evidence: bool
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, width]. A missing draft gets the worst row."""
 
 
@@ -111,13 +111,13 @@ def mean_measure(
 ) -> Measure:
     """A mean over studies: its sum stands in ``column``, its count in the column after."""
 
-    def combine(rows: Rows) -> Rows:
+    def combine(rows: SufficientStats) -> SufficientStats:
         return divide(rows[..., column], rows[..., column + 1])
 
     return Measure(name, direction, low, high, combine, lambda rows: rows[..., column + 1])
 
 
-def mean_rows(values: Sequence[Sequence[float]]) -> Rows:
+def mean_rows(values: Sequence[Sequence[float]]) -> SufficientStats:
     """Values of N studies and M mean measures -> rows [N, 2 M]; a NaN does not count."""
     array = np.asarray(values, dtype=np.float64)
     defined = ~np.isnan(array)
@@ -127,7 +127,7 @@ def mean_rows(values: Sequence[Sequence[float]]) -> Rows:
     return rows
 
 
-def divide(numerator: Rows, denominator: Rows) -> Rows:
+def divide(numerator: SufficientStats, denominator: SufficientStats) -> SufficientStats:
     """Quotient, NaN where the denominator is 0."""
     safe = np.where(denominator == 0, np.nan, denominator)
     return np.asarray(numerator / safe, dtype=np.float64)

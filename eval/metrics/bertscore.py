@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.metrics.weights import local_model, weights_id
-from eval.studies import Pair
 from eval.text import Cleaning
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class BertScore:
         self.version = f"1-{weights_id(folder)}"
         self._folder = folder
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
         return mean_rows([[self.f1(pair.draft, pair.reference)] for pair in pairs])
 

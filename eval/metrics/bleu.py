@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
-from eval.studies import Pair
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide
 from eval.text import Cleaning
 
 _ORDERS = 4
@@ -13,8 +13,8 @@ _ORDERS = 4
 _MATCHED, _TOTAL, _DRAFT, _REFERENCE = slice(0, 4), slice(4, 8), 8, 9
 
 
-def _combine(orders: int) -> Callable[[Rows], Rows]:
-    def combine(rows: Rows) -> Rows:
+def _combine(orders: int) -> Callable[[SufficientStats], SufficientStats]:
+    def combine(rows: SufficientStats) -> SufficientStats:
         matched, total = rows[..., _MATCHED][..., :orders], rows[..., _TOTAL][..., :orders]
         with np.errstate(divide="ignore"):
             precision = np.log(np.nan_to_num(divide(matched, total)))
@@ -49,7 +49,7 @@ class Bleu:
         self._counter = BLEU(tokenize="none", force=True, effective_order=True)
         self.card = card(cleaning)
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 10]."""
         rows = np.zeros((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from eval.errors import EvalDataError
-from eval.metrics.base import Card, Direction, Measure, Rows, Setup, mean_measure
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, mean_measure
 from eval.metrics.labels import FIVE, MAPPINGS, macro_f1, micro_f1
 from eval.metrics.weights import local_file, local_model, weights_id
-from eval.studies import Pair
 from eval.text import Cleaning
 
 NAMES = (
@@ -36,7 +36,7 @@ CLASSES = ("absent", "positive", "negative", "uncertain")
 CHECKPOINT, BASE = "chexbert.pth", "bert-base-uncased"
 _LONGEST = 512
 _LABELS = len(MAPPINGS) * len(NAMES) * 3
-_Combine = Callable[[Rows], Rows]
+_Combine = Callable[[SufficientStats], SufficientStats]
 
 
 def _measures() -> tuple[Measure, ...]:
@@ -85,7 +85,7 @@ class Chexbert:
         self.version = f"1-{weights_id(checkpoint)}"
         self._base, self._checkpoint = base, checkpoint
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 86], counts as for our labeller, then the similarity."""
         rows = np.zeros((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):

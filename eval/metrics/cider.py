@@ -9,8 +9,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
-from eval.studies import Pair
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.text import Cleaning
 
 _ORDERS = 4
@@ -42,7 +42,7 @@ class CiderD:
         self.version = f"1-{weights}"
         self.card = card(cleaning)
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
         return mean_rows([[self._one(pair)] for pair in pairs])
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from eval.errors import NotAvailableError
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
-from eval.rules import rules_id
-from eval.studies import CitedSentence, Pair
+from eval.io.studies import CitedSentence, Pair
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
+from eval.rules_version import rules_id
 from eval.text import Cleaning
-from rag.language.assertion import Polarity
-from rag.language.statements import Side, read_sentence
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.statements import Side, read_sentence
 
 _BOTH = frozenset({Side.BILATERAL})
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -54,7 +54,7 @@ class Grounding:
     def __init__(self) -> None:
         self.version = f"1-{rules_id()}"
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 6].
 
         Raises:

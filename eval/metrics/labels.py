@@ -6,11 +6,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
-from eval.rules import rules_id
-from eval.studies import Pair
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide
+from eval.rules_version import rules_id
 from eval.text import Cleaning
-from rag.language.labeller import LABELS, label_text
+from rag.report_nlp.labeller import LABELS, label_text
 
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 """The five competition labels of CheXpert (Irvin et al., AAAI 2019)."""
@@ -23,25 +23,27 @@ _COUNTS = 3  # true positives, false positives, false negatives
 
 def micro_f1(
     mapping: int, labels: Sequence[str], *, names: Sequence[str] = LABELS
-) -> Callable[[Rows], Rows]:
+) -> Callable[[SufficientStats], SufficientStats]:
     """F1 of the summed counts of some labels, under one mapping; ``names`` orders the columns."""
     return lambda rows: _f1(_counts(rows, mapping, labels, names).sum(axis=-2))
 
 
 def macro_f1(
     mapping: int, labels: Sequence[str], *, names: Sequence[str] = LABELS
-) -> Callable[[Rows], Rows]:
+) -> Callable[[SufficientStats], SufficientStats]:
     """Mean F1 of some labels, under one mapping; a label that is nowhere counts 0."""
     return lambda rows: np.nan_to_num(_f1(_counts(rows, mapping, labels, names))).mean(axis=-1)
 
 
-def _counts(rows: Rows, mapping: int, labels: Sequence[str], names: Sequence[str]) -> Rows:
+def _counts(
+    rows: SufficientStats, mapping: int, labels: Sequence[str], names: Sequence[str]
+) -> SufficientStats:
     """TP, FP, FN of some labels: float64 [..., L, 3]."""
     shaped = rows.reshape(*rows.shape[:-1], len(MAPPINGS), len(names), _COUNTS)
     return shaped[..., mapping, [names.index(label) for label in labels], :]
 
 
-def _f1(counts: Rows) -> Rows:
+def _f1(counts: SufficientStats) -> SufficientStats:
     hits, false, missed = counts[..., 0], counts[..., 1], counts[..., 2]
     return divide(2 * hits, 2 * hits + false + missed)
 
@@ -75,7 +77,7 @@ class LabelF1:
         self.version = f"1-{rules_id()}"
         self.card = card()
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
         rows = np.zeros((len(pairs), len(MAPPINGS), len(LABELS), _COUNTS))
         for row, pair in zip(rows, pairs, strict=True):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from eval.errors import NotAvailableError
-from eval.metrics.base import Card, Direction, Measure, Rows, Setup, divide
-from eval.studies import Pair
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide
 from eval.text import Cleaning
 
 _JAR = "meteor-1.5.jar"
@@ -21,7 +21,7 @@ _STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphr
 _CHUNKS, _MATCHED_DRAFT, _MATCHED_REFERENCE = 20, 21, 22
 
 
-def combine(rows: Rows) -> Rows:
+def combine(rows: SufficientStats) -> SufficientStats:
     """METEOR of summed statistics."""
     lengths = rows[..., :4]  # words of draft and reference, function words of both
     stages = rows[..., 4:20].reshape(*rows.shape[:-1], 4, 4)
@@ -55,7 +55,7 @@ class Meteor:
         self._folder = folder
         self.card = card(cleaning)
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 23], the jar's statistics."""
         if not pairs:
             return np.zeros((0, self.width))

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from eval.io.studies import Pair
 from eval.metrics import bertscore, bleu, chexbert
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.metrics.radeval import radeval_module
 from eval.metrics.radgraph import NEEDS, ORIGINAL, annotate, find_weights
 from eval.metrics.weights import weights_id
-from eval.studies import Pair
 from eval.text import CXR_REPORT_METRIC, Cleaning
 
 # Scaler and coefficients of CXR-Report-Metric's v1 model, in the order RadGraph (mean of entity and
@@ -65,7 +65,7 @@ class RadCliQ:
         own = weights_id(models / ORIGINAL)
         self.version = f"1-{own}-{bert.version}-{labels.version}"
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
         bleu_2 = bleu.MEASURES[1].combine(self._bleu.score(pairs))
         return mean_rows([[self._one(p, float(b))] for p, b in zip(pairs, bleu_2, strict=True)])

@@ -5,10 +5,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.metrics.radeval import quiet, radeval_module
 from eval.metrics.weights import local_file, no_download, weights_id
-from eval.studies import Pair
 from eval.text import Cleaning
 
 XL, ORIGINAL = "radgraph-xl", "radgraph"
@@ -44,7 +44,7 @@ class RadGraph:
         self.version = f"1-{weights_id(models / XL)}"
         self._reward: Any = radeval_module("radgraph._vendor.rewards", needs=NEEDS).compute_reward
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 6]."""
         return mean_rows([self._one(pair) for pair in pairs])
 

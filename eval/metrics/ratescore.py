@@ -5,10 +5,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.metrics.radeval import quiet, radeval_module
 from eval.metrics.weights import local_model, no_download, weights_id
-from eval.studies import Pair
 from eval.text import Cleaning
 
 READER, SYNONYMS = "Angelakeke/RaTE-NER-Deberta", "FremyCompany/BioLORD-2023-C"
@@ -40,7 +40,7 @@ class RateScore:
         self._folders = reader, synonyms
         self.version = f"1-{weights_id(reader, synonyms)}"
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
         there = [pair for pair in pairs if pair.draft.strip() and pair.reference.strip()]
         found: dict[int, float] = {}

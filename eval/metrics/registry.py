@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from eval.errors import EvalUsageError, NotAvailableError
-from eval.metrics.base import Card, Family, Measure, Setup
+from eval.metrics.base import Card, Measure, MetricGroup, Setup
 from eval.text import Cleaning
 
 RULE_BASED = ("bleu", "rouge", "meteor", "cider", "labels", "shape", "grounding")
@@ -16,7 +16,7 @@ MODEL_BASED = ("bertscore", "chexbert", "radgraph", "radcliq", "ratescore", "gre
 KEYS = RULE_BASED + MODEL_BASED
 
 
-def families(keys: Iterable[str], setup: Setup) -> tuple[list[Family], dict[str, str]]:
+def families(keys: Iterable[str], setup: Setup) -> tuple[list[MetricGroup], dict[str, str]]:
     """Families that can run here, and for the others what to put where.
 
     Raises:
@@ -31,7 +31,7 @@ def families(keys: Iterable[str], setup: Setup) -> tuple[list[Family], dict[str,
     return ready, missing
 
 
-def family(key: str, setup: Setup) -> Family:
+def family(key: str, setup: Setup) -> MetricGroup:
     """One family by its key.
 
     Raises:
@@ -40,7 +40,7 @@ def family(key: str, setup: Setup) -> Family:
     """
     if key not in KEYS:
         raise EvalUsageError(f"unknown measure {key!r}: choose from {', '.join(KEYS)}")
-    built: Family = import_module(f"eval.metrics.{key}").family(setup)
+    built: MetricGroup = import_module(f"eval.metrics.{key}").family(setup)
     return built
 
 

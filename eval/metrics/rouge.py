@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eval.metrics.base import Card, Direction, Rows, Setup, mean_measure, mean_rows
-from eval.studies import Pair
+from eval.io.studies import Pair
+from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.text import Cleaning
 
 _BETA = 1.2
@@ -39,7 +39,7 @@ class RougeL:
         self._coco: Any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())
         self.card = card(cleaning)
 
-    def score(self, pairs: Sequence[Pair]) -> Rows:
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 4]."""
         return mean_rows([self._one(pair) for pair in pairs])
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.base import Direction
-from eval.results import Number, Result, command, file_facts, finite, made_by, now
+from eval.results import MetricValue, Result, command, file_facts, finite, made_by, now
 from eval.stats import LEVEL, intervals, resample_weights
 from eval.vectors import Vectors
 
@@ -55,13 +55,13 @@ def mean_figure(columns: dict[str, tuple[Direction, Floats]]) -> Figure:
 
 def numbers_of(
     figure: Figure, *, system: str, subset: str, patients: Sequence[str], samples: int, seed: int
-) -> list[Number]:
+) -> list[MetricValue]:
     """The measures with percentile intervals over resampled patients."""
     drawn = [figure.values(w) for w in resample_weights(patients, samples=samples, seed=seed)]
     found = figure.values(np.ones((1, len(patients))))[0]
     ends = intervals(np.concatenate(drawn))
     return [
-        Number(system, subset, name, finite(v), finite(e.low), finite(e.high), n, d.value)
+        MetricValue(system, subset, name, finite(v), finite(e.low), finite(e.high), n, d.value)
         for name, d, n, v, e in zip(
             figure.names, figure.directions, figure.counts, found, ends, strict=True
         )
@@ -73,7 +73,7 @@ def vector_result(
     vectors: Vectors,
     *,
     path: Path,
-    numbers: list[Number],
+    numbers: list[MetricValue],
     cards: list[dict[str, Any]],
     settings: dict[str, Any],
     curves: dict[str, Any] | None = None,

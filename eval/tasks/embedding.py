@@ -7,11 +7,11 @@ import numpy as np
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Floats
-from eval.results import Number, Result
+from eval.results import MetricValue, Result
 from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of, vector_result
 from eval.vectors import Vectors, load_vectors
 
-SHUFFLED = "films with other films' reports"
+SHUFFLED = "images with other images' reports"
 _ROWS_AT_ONCE = 512
 _T = 2.0  # of the uniformity's Gaussian
 
@@ -22,14 +22,14 @@ def embedding_quality(
     """Score a vectors file.
 
     Raises:
-        EvalUsageError: fewer than two films have a report.
+        EvalUsageError: fewer than two images have a report.
         EvalDataError: the file is damaged.
     """
     vectors = load_vectors(path).in_split(split)
     vectors = vectors.where(np.array([bool(name) for name in vectors.text_ids]))
     if len(vectors) < 2:
         raise EvalUsageError(
-            f"{path} has {len(vectors)} films with a report: at least 2 are wanted"
+            f"{path} has {len(vectors)} images with a report: at least 2 are wanted"
         )
     image, text = vectors.image.astype(np.float64), vectors.text.astype(np.float64)
     figures = [
@@ -43,7 +43,7 @@ def embedding_quality(
         vectors.encoder_id: figures,
         SHUFFLED: [_alignment(image, text[other])],
     }
-    numbers: list[Number] = []
+    numbers: list[MetricValue] = []
     for system, found in systems.items():
         for figure in found:
             numbers += numbers_of(
@@ -70,7 +70,7 @@ def _alignment(image: Floats, text: Floats) -> Figure:
 
 
 def _uniformity(name: str, rows: Floats) -> Figure:
-    """Over pairs of two different films; in a resample a film and its copy are no pair."""
+    """Over pairs of two different images; in a resample an image and its copy are no pair."""
 
     def values(weights: Floats) -> Floats:
         total = np.zeros(len(weights))
@@ -98,9 +98,9 @@ def _card(vectors: Vectors) -> dict[str, object]:
     return card(
         "embedding quality",
         ["alignment", "uniformity (image)", "uniformity (text)", "modality gap"],
-        formula="alignment = mean of ‖f(x) - g(y)‖² over pairs of film x and its report y; "
-        "uniformity = log of the mean of exp(-2 ‖f(x) - f(x')‖²) over pairs of different films (or "
-        "of their reports); modality gap = ‖mean of f(x) - mean of g(y)‖",
+        formula="alignment = mean of ‖f(x) - g(y)‖² over pairs of image x and its report y; "
+        "uniformity = log of the mean of exp(-2 ‖f(x) - f(x')‖²) over pairs of different images "
+        "(or of their reports); modality gap = ‖mean of f(x) - mean of g(y)‖",
         convention=f"unit vectors of length {vectors.image.shape[1]}; lower is better for each, "
         "though a small gap alone shows nothing; equal reports lower the uniformity of texts",
         source="Wang and Isola, ICML 2020; Liang et al., NeurIPS 2022",

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.aggregate import Statistics, subset_numbers
 from eval.baselines import Baselines, make_baselines
 from eval.cache import ScoreCache
 from eval.errors import NotAvailableError, Problems
+from eval.io.predictions import read_predictions
+from eval.io.references import References, read_references
+from eval.io.studies import Scope
+from eval.io.study_set import Run, StudySet, make_run, make_study_set
 from eval.leaks import LeakCheck, check_leaks
-from eval.metrics.base import Family, Rows, Setup
+from eval.metrics.base import MetricGroup, Setup, SufficientStats
 from eval.metrics.registry import families
-from eval.numbers import Statistics, subset_numbers
-from eval.predictions import read_predictions
-from eval.references import References, read_references
 from eval.results import Result, card_facts, command, file_facts, finite, made_by, now
 from eval.risk import RiskCoverage, has_risk, risk_coverage
 from eval.stats import LEVEL
-from eval.studies import Scope
-from eval.study_set import Run, StudySet, make_run, make_study_set
 from eval.text import CLEANINGS
 
 
@@ -63,7 +63,7 @@ class Scored:
     runs: tuple[Run, ...]
     leak: LeakCheck
     normal: tuple[bool, ...]
-    families: dict[str, Family]
+    families: dict[str, MetricGroup]
     statistics: Statistics
 
 
@@ -150,10 +150,10 @@ def _settings(task: GenerationTask) -> dict[str, Any]:
 
 
 def _score(
-    ready: Sequence[Family], runs: Sequence[Run], missing: dict[str, str], cache: Path | None
-) -> dict[tuple[str, str], Rows]:
+    ready: Sequence[MetricGroup], runs: Sequence[Run], missing: dict[str, str], cache: Path | None
+) -> dict[tuple[str, str], SufficientStats]:
     """Rows by system and family, system by system; what cannot run goes to ``missing``."""
-    found: dict[tuple[str, str], Rows] = {}
+    found: dict[tuple[str, str], SufficientStats] = {}
     with ScoreCache(cache) as scores:
         for family in ready:
             # evidence is the system's own: copying has no sentences to support
@@ -208,7 +208,7 @@ def _dataset(task: GenerationTask, inputs: _Inputs, normal: Sequence[bool]) -> d
 
 
 def _risk(
-    task: GenerationTask, inputs: _Inputs, ran: dict[str, Family], statistics: Statistics
+    task: GenerationTask, inputs: _Inputs, ran: dict[str, MetricGroup], statistics: Statistics
 ) -> list[dict[str, Any]]:
     """Risk and coverage of every measure that has a risk, if the run says how sure it is."""
     run = inputs.run

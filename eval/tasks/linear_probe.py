@@ -1,4 +1,4 @@
-"""Linear probe and data efficiency: what a linear model on frozen vectors learns from few films."""
+"""Linear probe and data efficiency: a linear model on frozen vectors, with few labels."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eval.errors import EvalLeakError, EvalUsageError, listed
 from eval.metrics.base import Direction
 from eval.ranking import Bools, Floats, weighted_auroc
-from eval.results import Number, Result
+from eval.results import MetricValue, Result
 from eval.tasks.common import SAMPLES, Figure, card, numbers_of, vector_result
 from eval.vectors import Vectors, load_vectors
 
@@ -24,7 +24,7 @@ THUMBNAIL = "16 x 16 thumbnail"
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _FOLDS = 3
 
-Rows = NDArray[np.float32]
+SufficientStats = NDArray[np.float32]
 
 
 def linear_probe(
@@ -38,7 +38,7 @@ def linear_probe(
     """Train on one split of a vectors file, test on another.
 
     Raises:
-        EvalUsageError: no such split, or no class with enough films in both.
+        EvalUsageError: no such split, or no class with enough images in both.
         EvalLeakError: a patient is in both splits.
     """
     vectors = load_vectors(path)
@@ -50,7 +50,7 @@ def linear_probe(
     features = {vectors.encoder_id: (train.image, test.image)}
     if len(train.thumbnail):
         features[THUMBNAIL] = (train.thumbnail, test.thumbnail)
-    numbers: list[Number] = []
+    numbers: list[MetricValue] = []
     series = []
     for system, (learn, ask) in features.items():
         middle = []
@@ -59,7 +59,7 @@ def linear_probe(
             found = numbers_of(
                 _figure(scores, test, classes),
                 system=system,
-                subset=f"{share:.0%} of the training films",
+                subset=f"{share:.0%} of the training images",
                 patients=test.patient_ids,
                 samples=samples,
                 seed=seed,
@@ -76,30 +76,30 @@ def linear_probe(
         cards=[_card(test, classes)],
         settings=settings | {"repeats": REPEATS},
         curves={"plots": [_plot(series)]},
-        notes=[f"{len(train)} training films of {len(set(train.patient_ids))} patients"],
+        notes=[f"{len(train)} training images of {len(set(train.patient_ids))} patients"],
     )
 
 
 def _scored(train: Vectors, test: Vectors) -> list[int]:
-    """Classes with enough films on both sides of the test, and in training."""
+    """Classes with enough images on both sides of the test, and in training."""
     there = [part.labels.sum(axis=0) for part in (train, test)]
     enough = (there[0] >= LEAST) & (there[1] >= LEAST) & (len(test) - there[1] >= LEAST)
     found = [int(at) for at in np.flatnonzero(enough)]
     if not found:
-        raise EvalUsageError(f"no class has {LEAST} films in training and test, with and without")
+        raise EvalUsageError(f"no class has {LEAST} images in training and test, with and without")
     return found
 
 
 def _scores(
-    learn: Rows,
-    ask: Rows,
+    learn: SufficientStats,
+    ask: SufficientStats,
     *,
     train: Vectors,
     classes: Sequence[int],
     share: float,
     seed: int,
 ) -> Iterator[Floats]:
-    """Scores of the test films, [N, L], for each draw of patients."""
+    """Scores of the test images, [N, L], for each draw of patients."""
     patients = sorted(set(train.patient_ids))
     for repeat in range(1 if share == 1 else REPEATS):
         generator = np.random.default_rng([seed, repeat])
@@ -113,14 +113,16 @@ def _scores(
         yield np.stack(columns, axis=1)
 
 
-def _one_class(rows: Rows, truth: Bools, groups: NDArray[np.str_], ask: Rows) -> Floats:
+def _one_class(
+    rows: SufficientStats, truth: Bools, groups: NDArray[np.str_], ask: SufficientStats
+) -> Floats:
     """Scores of a logistic regression; zeros, which know nothing, if a draw lacks the class."""
     if truth.all() or not truth.any():
         return np.zeros(len(ask))
     return _fit(rows, truth, ask, strength=_strength(rows, truth, groups))
 
 
-def _strength(rows: Rows, truth: Bools, groups: NDArray[np.str_]) -> float:
+def _strength(rows: SufficientStats, truth: Bools, groups: NDArray[np.str_]) -> float:
     """The inverse regularisation with the best AUROC over folds of patients."""
     from sklearn.model_selection import (  # noqa: PLC0415
         StratifiedGroupKFold,
@@ -140,7 +142,7 @@ def _strength(rows: Rows, truth: Bools, groups: NDArray[np.str_]) -> float:
     return max(_STRENGTHS, key=area)
 
 
-def _fit(rows: Rows, truth: Bools, ask: Rows, *, strength: float) -> Floats:
+def _fit(rows: SufficientStats, truth: Bools, ask: SufficientStats, *, strength: float) -> Floats:
     from sklearn.exceptions import (  # noqa: PLC0415
         ConvergenceWarning,
     )
@@ -152,7 +154,7 @@ def _fit(rows: Rows, truth: Bools, ask: Rows, *, strength: float) -> Floats:
     spread = np.where(spread == 0, 1.0, spread)
     model = LogisticRegression(C=strength, max_iter=1_000)
     with warnings.catch_warnings():
-        # separable films never converge at a weak penalty; the folds judge what comes of it
+        # separable images never converge at a weak penalty; the folds judge what comes of it
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((rows - middle) / spread, truth)
     return np.asarray(model.decision_function((ask - middle) / spread), dtype=np.float64)
@@ -180,7 +182,7 @@ def _figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> 
 def _plot(series: list[dict[str, Any]]) -> dict[str, Any]:
     ys = [y for line in series for y in line["y"] if y is not None]
     return {
-        "title": "Macro AUROC by share of the training films",
+        "title": "Macro AUROC by share of the training images",
         "x": ["log10 of the share in %", 0, 2],
         "y": ["macro AUROC", min(0.5, *ys), max(ys)],
         "series": series,
@@ -192,7 +194,7 @@ def _card(test: Vectors, classes: Sequence[int]) -> dict[str, Any]:
         "linear probe",
         ["macro AUROC", *(f"AUROC {test.classes[at]}" for at in classes)],
         formula="logistic regression with L2 on standardised frozen vectors, a class at a time; "
-        "AUROC on the test films, ties half; mean over the draws of patients",
+        "AUROC on the test images, ties half; mean over the draws of patients",
         convention=f"C of {', '.join(map(str, _STRENGTHS))} by AUROC in {_FOLDS} folds of training "
         f"patients (1 where a class has fewer than {2 * _FOLDS} patients); {REPEATS} draws of "
         "patients below 100 %; a draw without a class scores .5 on it; intervals over test "

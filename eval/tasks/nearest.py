@@ -1,4 +1,4 @@
-"""Retrieval as the report: each film drafts the report of the nearest training film's text.
+"""Retrieval as the report: each image drafts the report of the nearest training image's text.
 
 What every system with retrieval must beat, as a predictions file: no language model is asked.
 """
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from eval.errors import EvalDataError, EvalUsageError
-from eval.references import References, read_references
-from eval.studies import Scope
+from eval.io.references import References, read_references
+from eval.io.studies import Scope
 from eval.vectors import Vectors, load_vectors
 
 EVIDENCE = 5
@@ -24,9 +24,9 @@ def nearest_reports(
     """Predictions of one split from the reports of another, one object a study.
 
     Args:
-        vectors: a vectors file whose film ids are study ids.
+        vectors: a vectors file whose image ids are study ids.
         references: the reports of both splits.
-        split: films that get a draft.
+        split: images that get a draft.
         train_split: reports that are copied.
 
     Raises:
@@ -34,17 +34,17 @@ def nearest_reports(
         EvalDataError: a report of the training split is not among the references.
     """
     everything = load_vectors(vectors)
-    films, train = everything.in_split(split), everything.in_split(train_split)
+    images, train = everything.in_split(split), everything.in_split(train_split)
     train = train.where(np.array([bool(name) for name in train.text_ids]))
     if not len(train):
         raise EvalUsageError(f"{vectors} has no report in split {train_split!r}")
     reports = read_references(references, split=train_split)
     _refuse_unknown(train, reports)
-    for at, study_id in enumerate(films.film_ids):
-        similarity = train.text @ films.image[at]
-        similarity[np.array(train.patient_ids) == films.patient_ids[at]] = -np.inf
+    for at, study_id in enumerate(images.image_ids):
+        similarity = train.text @ images.image[at]
+        similarity[np.array(train.patient_ids) == images.patient_ids[at]] = -np.inf
         order = np.argsort(-similarity, kind="stable")[:EVIDENCE]
-        chosen = [reports.studies[train.film_ids[place]] for place in order]
+        chosen = [reports.studies[train.image_ids[place]] for place in order]
         first = chosen[0].texts
         yield {
             "study_id": study_id,
@@ -60,14 +60,14 @@ def nearest_reports(
                 }
                 for study, place in zip(chosen, order, strict=True)
             ],
-            "encoder_id": films.encoder_id,
+            "encoder_id": images.encoder_id,
             "confidence": round(float(similarity[order[0]]), 6),
         }
 
 
 def _refuse_unknown(train: Vectors, reports: References) -> None:
-    unknown = [name for name in train.film_ids if name not in reports.studies]
+    unknown = [name for name in train.image_ids if name not in reports.studies]
     if unknown:
         raise EvalDataError(
-            f"{reports.path} has no report of {len(unknown)} training films, {unknown[0]} first"
+            f"{reports.path} has no report of {len(unknown)} training images, {unknown[0]} first"
         )

@@ -1,4 +1,4 @@
-"""Retrieval: does a film find its own report, and a report its own film."""
+"""Retrieval: does an image find its own report, and a report its own image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Floats, Ranks, ndcg, own_ranks, weighted_median
-from eval.results import Number, Result
+from eval.results import MetricValue, Result
 from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of, vector_result
 from eval.vectors import Vectors, load_vectors
 
@@ -48,14 +48,14 @@ def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     """Score a vectors file.
 
     Raises:
-        EvalUsageError: fewer than two films have a report.
+        EvalUsageError: fewer than two images have a report.
         EvalDataError: the file is damaged.
     """
     vectors = load_vectors(path).in_split(split)
     vectors = vectors.where(np.array([bool(name) for name in vectors.text_ids]))
     if len(vectors) < 2:
-        raise EvalUsageError(f"{path} has {len(vectors)} films with a report: nothing to retrieve")
-    numbers: list[Number] = []
+        raise EvalUsageError(f"{path} has {len(vectors)} images with a report: nothing to retrieve")
+    numbers: list[MetricValue] = []
     series = []
     for search in _searches(vectors):
         found = {vectors.encoder_id: _run(search, None)}
@@ -80,7 +80,7 @@ def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
         cards=[_card()],
         settings={"split": split, "samples": samples, "seed": seed},
         curves={"plots": [_plot(series)]},
-        notes=[f"{len(set(vectors.text_ids))} different reports among {len(vectors)} films"],
+        notes=[f"{len(set(vectors.text_ids))} different reports among {len(vectors)} images"],
     )
 
 
@@ -106,11 +106,11 @@ def _searches(vectors: Vectors) -> Iterator[_Search]:
         merged,
     )
     yield _Search(
-        "text to image, own film", vectors.text, vectors.image, pairs, patients, labels, labels
+        "text to image, own image", vectors.text, vectors.image, pairs, patients, labels, labels
     )
     order = np.argsort(group, kind="stable")
     yield _Search(
-        "text to image, any film with that report",
+        "text to image, any image with that report",
         texts,
         vectors.image,
         np.stack([group[order], order], axis=1),

@@ -1,4 +1,4 @@
-"""Zero-shot classification: a film belongs to the class whose sentences lie nearest."""
+"""Zero-shot classification: an image belongs to the class whose sentences lie nearest."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Bools, Floats, roc_curve, weighted_auroc, weighted_average_precision
-from eval.results import Number, Result
+from eval.results import MetricValue, Result
 from eval.tasks.common import SAMPLES, Figure, card, numbers_of, vector_result
 from eval.vectors import Vectors, load_vectors
 
 LEAST = 5
-"""Films that a class needs on each side to be scored."""
+"""Images that a class needs on each side to be scored."""
 
 CHANCE, MAJORITY = "random scores", "most common class"
 
@@ -22,7 +22,7 @@ def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     """Score a vectors file.
 
     Raises:
-        EvalUsageError: it has no prompts, or no class with enough films.
+        EvalUsageError: it has no prompts, or no class with enough images.
         EvalDataError: it is damaged.
     """
     vectors = load_vectors(path).in_split(split)
@@ -36,7 +36,7 @@ def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     if vectors.single:
         shares = vectors.labels.mean(axis=0)
         systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
-    numbers: list[Number] = []
+    numbers: list[MetricValue] = []
     for system, scores in systems.items():
         figures = [_areas(vectors, scores)]
         if vectors.single:
@@ -63,9 +63,9 @@ def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
 
 
 def class_scores(vectors: Vectors) -> Floats:
-    """How much each film looks like each class: float64 [N, L].
+    """How much each image looks like each class: float64 [N, L].
 
-    A class vector is the mean of its sentences' unit vectors, normalised again. Where a film has
+    A class vector is the mean of its sentences' unit vectors, normalised again. Where an image has
     one class the score is its cosine with the class; else that cosine minus the one with the
     sentences that deny the class.
     """
@@ -85,7 +85,7 @@ def _class_vector(vectors: Vectors, label: str, *, present: bool) -> NDArray[np.
 
 
 def _choices(vectors: Vectors, scores: Floats) -> Figure:
-    """Accuracy and macro F1 of the nearest class, from a row of the confusion matrix a film."""
+    """Accuracy and macro F1 of the nearest class, from a row of the confusion matrix an image."""
     count = len(vectors.classes)
     cells = vectors.labels.argmax(axis=1) * count + scores.argmax(axis=1)
     rows = np.zeros((len(vectors), count * count))
@@ -102,10 +102,10 @@ def _choices(vectors: Vectors, scores: Floats) -> Figure:
 
 
 def _areas(vectors: Vectors, scores: Floats) -> Figure:
-    """AUROC and average precision, macro and by class, of the classes with enough films."""
+    """AUROC and average precision, macro and by class, of the classes with enough images."""
     scored = _scored(vectors)
     if not scored:
-        raise EvalUsageError(f"no class has {LEAST} films with it and {LEAST} without")
+        raise EvalUsageError(f"no class has {LEAST} images with it and {LEAST} without")
     truths: list[tuple[Floats, Bools]] = [(scores[:, at], vectors.labels[:, at]) for at in scored]
 
     def values(weights: Floats) -> Floats:
@@ -140,7 +140,7 @@ def _roc(vectors: Vectors, scores: Floats) -> dict[str, object]:
         name = f"{vectors.classes[at]} ({int(vectors.labels[:, at].sum())})"
         series.append({"name": name, "x": false.round(4).tolist(), "y": true.round(4).tolist()})
     return {
-        "title": "ROC of the most frequent classes (films with it)",
+        "title": "ROC of the most frequent classes (images with it)",
         "x": ["false positive rate", 0, 1],
         "y": ["true positive rate", 0, 1],
         "series": series,
@@ -157,16 +157,17 @@ def _card(vectors: Vectors) -> dict[str, object]:
         "zero-shot classification",
         measures,
         formula="class vector = normalised mean of its sentences' unit vectors; score = cosine of "
-        "film and class"
-        + ("" if vectors.single else " minus cosine of film and the sentences that deny it")
-        + "; accuracy and macro F1 of the highest score; AUROC over films, ties half",
-        convention=f"classes with fewer than {LEAST} films on a side are left out of AUROC; "
-        "sentences in eval/prompts.toml",
-        source="Radford et al., ICML 2021; Huang et al., ICCV 2021 (GLoRIA); eval/prompts.toml",
+        "image and class"
+        + ("" if vectors.single else " minus cosine of image and the sentences that deny it")
+        + "; accuracy and macro F1 of the highest score; AUROC over images, ties half",
+        convention=f"classes with fewer than {LEAST} images on a side are left out of AUROC; "
+        "sentences in eval/zero_shot_prompts.toml",
+        source="Radford et al., ICML 2021; Huang et al., ICCV 2021 (GLoRIA); "
+        "eval/zero_shot_prompts.toml",
     )
 
 
 def _notes(vectors: Vectors) -> list[str]:
     scored = set(_scored(vectors))
     left = [name for at, name in enumerate(vectors.classes) if at not in scored]
-    return [f"too few films to score: {', '.join(left)}"] if left else []
+    return [f"too few images to score: {', '.join(left)}"] if left else []

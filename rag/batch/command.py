@@ -1,4 +1,4 @@
-"""What `cxr-rag batch` does; `rag.cli_batch` only parses and prints."""
+"""What `cxr-rag batch` does; `rag.cli.batch` only parses and prints."""
 
 import logging
 import signal
@@ -10,16 +10,16 @@ from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 
-from rag.assembly import load_encoder, open_pipeline
-from rag.batch.grouping import BatchStudy, group_films
+from rag.batch.grouping import BatchStudy, group_images
+from rag.batch.inputs import Listing, list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Counts, Summary, run_batch
-from rag.batch.sources import Listing, list_films
-from rag.batch.stages import Prepare, Stop, threaded_prepare
+from rag.batch.workers import Prepare, Stop, threaded_prepare
 from rag.errors import BatchUsageError
+from rag.factory import load_encoder, open_pipeline
+from rag.llm.vllm_server import LlmServer
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
-from rag.server import LlmServer
 from rag.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ LINE_SECONDS = 30  # between two lines of progress where nobody watches a bar
 
 
 class Engine(StrEnum):
-    """Where films are read and encoded."""
+    """Where images are read and encoded."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -41,12 +41,12 @@ class BatchOptions:
     """What a user may say about a batch.
 
     Attributes:
-        source: folder, DICOMDIR, list or film.
+        source: folder, DICOMDIR, list or image.
         output: folder that is written.
         root: what relative paths of a list are relative to.
         by_folder: PNG and JPEG files of one folder are one study.
         retry_failed: do failed studies again.
-        engine: where films are read and encoded.
+        engine: where images are read and encoded.
         ray_address: of a running Ray cluster; empty starts one here.
     """
 
@@ -75,8 +75,8 @@ def run_batch_command(settings: Settings, options: BatchOptions, *, say: Say) ->
         pipeline = running.enter_context(open_pipeline(settings, load_encoder(settings)))
         pool = ReplicaPool.of(
             settings.llm,
-            most_at_once=settings.batch.most_at_once,
-            patience_seconds=settings.batch.patience_seconds,
+            max_concurrency=settings.batch.max_concurrency,
+            outage_timeout_s=settings.batch.outage_timeout_s,
         )
         pipeline.llm = pool
         llm.wait()
@@ -86,7 +86,7 @@ def run_batch_command(settings: Settings, options: BatchOptions, *, say: Say) ->
             pipeline,
             output,
             prepare=running.enter_context(_prepare(settings, options, pipeline)),
-            askers=settings.batch.most_at_once * (1 + len(settings.llm.replicas)),
+            askers=settings.batch.max_concurrency * (1 + len(settings.llm.replicas)),
             stop=stop,
             retry_failed=options.retry_failed,
             progress=running.enter_context(progress_shown(say=say)),
@@ -98,22 +98,22 @@ def _prepare(
     settings: Settings, options: BatchOptions, pipeline: ReportPipeline
 ) -> Iterator[Prepare]:
     if options.engine is Engine.RAY:
-        from rag.batch.ray_engine import ray_prepare  # noqa: PLC0415 - an extra
+        from rag.batch.ray import ray_prepare  # noqa: PLC0415 - an extra
 
         with ray_prepare(settings, address=options.ray_address) as prepare:
             yield prepare
     else:
-        yield threaded_prepare(pipeline, threads=settings.batch.readers)
+        yield threaded_prepare(pipeline, threads=settings.batch.num_workers)
 
 
 def _studies(options: BatchOptions, *, say: Say) -> Sequence[BatchStudy]:
-    listing = list_films(options.source, root=options.root, leave_out=options.output)
+    listing = list_images(options.source, root=options.root, leave_out=options.output)
     for problem in listing.problems:
         say(f"note: {problem}")
-    if not listing.films:
-        raise BatchUsageError(f"there is no film in {options.source}{_skipped(listing)}")
-    studies = group_films(listing.films, by_folder=options.by_folder)
-    say(f"{len(listing.films)} films of {len(studies)} studies{_skipped(listing)}")
+    if not listing.images:
+        raise BatchUsageError(f"there is no image in {options.source}{_skipped(listing)}")
+    studies = group_images(listing.images, by_folder=options.by_folder)
+    say(f"{len(listing.images)} images of {len(studies)} studies{_skipped(listing)}")
     return studies
 
 

@@ -1,7 +1,7 @@
 """The folder a batch writes: its lock, what is done already, and the files beside the predictions.
 
     OUT/predictions.jsonl   one line a study, appended and flushed to the disk
-    OUT/studies.jsonl       which films each study is made of; private (0600), for the user alone
+    OUT/studies.jsonl       which images each study is made of; private (0600), for the user alone
     OUT/summary.json        counts, rate, stages, of the last run
     OUT/.lock               held while a batch runs
 
@@ -18,8 +18,8 @@ from typing import Any
 
 from filelock import lock_descriptor
 
+from rag.atomic_io import disk_explained, flush, replace_text
 from rag.batch.grouping import BatchStudy
-from rag.disk import disk_explained, flush, replace_text
 from rag.errors import BatchUsageError
 from rag.prediction import Prediction
 from rag.predictions import read_lines
@@ -156,7 +156,7 @@ class BatchOutput:
         return len(failed)
 
     def write_studies(self, studies: Iterable[BatchStudy]) -> None:
-        """Write down which films each study is made of. Paths may name people: 0600."""
+        """Write down which images each study is made of. Paths may name people: 0600."""
         lines = (json.dumps(_study_json(study), ensure_ascii=False) + "\n" for study in studies)
         text = "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         replace_text(self.folder / STUDIES, text, mode=0o600)
@@ -195,7 +195,7 @@ def _not_ours(path: Path, number: int) -> BatchUsageError:
 def _study_json(study: BatchStudy) -> dict[str, Any]:
     return {
         "study_id": study.study_id,
-        "film": str(study.film),
+        "image": str(study.image),
         "further": [str(path) for path in study.further],
         "unused": [str(path) for path in study.unused],
     }

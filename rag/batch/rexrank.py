@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rag.batch.lists import read_studies_json
-from rag.disk import replace_text
+from rag.atomic_io import replace_text
+from rag.batch.manifests import read_studies_json
 from rag.errors import BatchUsageError
 from rag.predictions import read_lines
 from rag.schema import Section, Status

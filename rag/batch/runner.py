@@ -1,7 +1,7 @@
 """One run of a batch: what is left to do is done, and every study has one line in the end.
 
 Owns the order of things: take the output, see what is there, do the rest, say how it went. Knows
-neither where films come from nor how predictions are made.
+neither where images come from nor how predictions are made.
 """
 
 import logging
@@ -14,7 +14,7 @@ from typing import Any
 
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done
-from rag.batch.stages import Prepare, Stop, run_stages
+from rag.batch.workers import Prepare, Stop, run_stages
 from rag.errors import BatchUsageError, OutputError
 from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog
@@ -79,7 +79,7 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Every study has a line, and none failed. Films that are refused are no failures."""
+        """Every study has a line, and none failed. Images that are refused are no failures."""
         return not self.left and not self.statuses[Status.FAILED]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def run_batch(
         studies: of the input, with distinct ids.
         pipeline: makes the predictions.
         output: entered; its folder is ours.
-        prepare: the first half, as for `rag.batch.stages.run_stages`.
+        prepare: the first half, as for `rag.batch.workers.run_stages`.
         askers: threads of the second.
         stop: ends the run early.
         retry_failed: studies that failed before are done again.
@@ -170,9 +170,9 @@ def _summary(counts: Counts, studies: Sequence[BatchStudy], done: Done) -> Summa
 def _asked(studies: Sequence[BatchStudy], store: ReportStore) -> Iterator[Study]:
     """Studies as the pipeline takes them; what their paths name is never retrieved."""
     for study in studies:
-        named = [store.studies_named_in(path) for path in (*study.paths, str(study.film))]
+        named = [store.studies_named_in(path) for path in (*study.paths, str(study.image))]
         yield Study(
-            source=study.film,
+            source=study.image,
             name=study.name,
             further=study.further,
             study_id=study.study_id,

@@ -3,7 +3,7 @@
 A reader returns a `Corpus`. Nothing here knows the store or an encoder.
 """
 
-from rag.corpus.model import (
+from rag.corpus.records import (
     Corpus,
     Problem,
     fingerprint,

@@ -5,7 +5,7 @@ own file list; the package is never imported (it wants torchvision), and nothing
 disk. Knows the XML of Open-I and nothing else.
 
 Each report is one study, and each study one patient: the collection's DICOM header table (7 469
-films, 3 851 studies) has exactly one Patient ID a study and one study a Patient ID, the number of
+images, 3 851 studies) has exactly one Patient ID a study and one study a Patient ID, the number of
 the report. The publication date in the XML is the same for all reports and is no study date, so
 records carry none.
 """
@@ -19,7 +19,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from rag.corpus import Corpus, Problem, make_corpus
 from rag.errors import CorpusError
-from rag.language.sentences import with_sentences
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
 NAME = "open-i"

@@ -9,19 +9,19 @@ votes.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rag.grounding.claims import Claim, Fit, claims_of, decide
-from rag.grounding.details import (
+from rag.grounding.claims import Claim, Entailment, claims_of, decide
+from rag.grounding.evidence import EvidenceSentence, read_evidence, same_text
+from rag.grounding.numbers_and_terms import (
     attribute_issues,
     denial_issues,
     loose_words,
     number_issues,
     only_words,
 )
-from rag.grounding.evidence import EvidenceSentence, read_evidence, same_text
 from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
-from rag.language.assertion import Polarity
-from rag.language.sentences import sentence_spans, without_list_number
-from rag.language.statements import Reading, read_sentence
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.sentences import sentence_spans, without_list_number
+from rag.report_nlp.statements import ParsedSentence, read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Section
 
 __all__ = ["DraftCheck", "Issue", "Reason", "SentenceCheck", "Verdict", "Vote", "check_draft"]
@@ -41,7 +41,7 @@ def check_draft(
     Args:
         draft: sentences with the ids of the reports they cite.
         hits: the retrieved reports.
-        image_labels: probability in [0, 1] of CheXpert-14 labels of the film, where known.
+        image_labels: probability in [0, 1] of CheXpert-14 labels of the image, where known.
         prior: text of the patient's own earlier report; without it all talk of change is invented.
         deny_below: a label less probable than this contradicts that its finding is there.
         affirm_above: a label more probable than this contradicts that its finding is not there.
@@ -95,7 +95,10 @@ class _Checker:
         )
 
     def _weigh(
-        self, reading: Reading, claims: list[Claim], cited: Mapping[str, list[EvidenceSentence]]
+        self,
+        reading: ParsedSentence,
+        claims: list[Claim],
+        cited: Mapping[str, list[EvidenceSentence]],
     ) -> tuple[list[Support], list[Issue]]:
         sentences = [sentence for report in cited.values() for sentence in report]
         if not claims:
@@ -104,13 +107,13 @@ class _Checker:
         issues: list[Issue] = []
         for claim in claims:
             fits = [self._in_report(claim, report) for report in cited.values()]
-            carried = [s for fit, s, _ in fits if fit in (Fit.SAME, Fit.PARTLY) and s]
+            carried = [s for fit, s, _ in fits if fit in (Entailment.SAME, Entailment.PARTLY) and s]
             support += carried
-            conflicts = [i for fit, _, found in fits if fit is Fit.CONFLICT for i in found]
-            if conflicts or any(fit is Fit.SAME for fit, _, _ in fits):
+            conflicts = [i for fit, _, found in fits if fit is Entailment.CONFLICT for i in found]
+            if conflicts or any(fit is Entailment.SAME for fit, _, _ in fits):
                 issues += conflicts
             elif carried:
-                issues += next(found for fit, _, found in fits if fit is Fit.PARTLY)
+                issues += next(found for fit, _, found in fits if fit is Entailment.PARTLY)
             else:
                 reason = Reason.DEVICE if claim.statement.device else Reason.FINDING
                 issues.append(_issue(reason, claim))
@@ -124,7 +127,7 @@ class _Checker:
 
     def _leftovers(
         self,
-        reading: Reading,
+        reading: ParsedSentence,
         claims: list[Claim],
         rests_on: list[EvidenceSentence],
         issues: list[Issue],
@@ -141,13 +144,13 @@ class _Checker:
 
     def _in_report(
         self, claim: Claim, report: list[EvidenceSentence]
-    ) -> tuple[Fit, Support | None, list[Issue]]:
+    ) -> tuple[Entailment, Support | None, list[Issue]]:
         owner = {id(other): sentence for sentence in report for other in sentence.claims}
         compared, decisive = decide(claim, [c for sentence in report for c in sentence.claims])
         if decisive is None:
-            return Fit.SILENT, None, []
+            return Entailment.SILENT, None, []
         sentence = owner[id(decisive)]
-        conflict = compared.fit is Fit.CONFLICT
+        conflict = compared.fit is Entailment.CONFLICT
         issues = [
             _issue(Reason(difference.value), claim, sentence.report_id, conflict=conflict)
             for difference in compared.differences
@@ -162,7 +165,7 @@ class _Checker:
             if source not in self.evidence:
                 yield Issue(Reason.UNKNOWN_SOURCE, source)
 
-    def _own_issues(self, reading: Reading, claims: list[Claim]) -> Iterator[Issue]:
+    def _own_issues(self, reading: ParsedSentence, claims: list[Claim]) -> Iterator[Issue]:
         """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
         told = bool(claims) and all(c.concept in self.prior_concepts for c in claims)
         if not told:

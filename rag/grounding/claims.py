@@ -1,7 +1,7 @@
 """Claims: the statements of a sentence in a form in which two of them can be compared.
 
 Owns which findings are the same thing and which statement speaks about another one
-(`rag/language/lexicon/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
+(`rag/report_nlp/data/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
 """
 
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.language.assertion import Polarity
-from rag.language.statements import Reading, Severity, Side, Statement
-from rag.language.words import load_toml
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement
+from rag.report_nlp.tokenizer import load_toml
 
 
 class Difference(StrEnum):
@@ -27,7 +27,7 @@ class Difference(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One statement about the film, with what it is about under one name."""
+    """One statement about the image, with what it is about under one name."""
 
     concept: str
     statement: Statement
@@ -38,7 +38,7 @@ class Claim:
         return self.statement.polarity
 
 
-class Fit(StrEnum):
+class Entailment(StrEnum):
     """How a claim stands to one claim of the evidence."""
 
     SAME = "same"
@@ -55,12 +55,12 @@ class Comparison:
         unsaid: the evidence leaves that open ("effusion" for "left effusion").
     """
 
-    fit: Fit
+    fit: Entailment
     differences: tuple[Difference, ...] = ()
     unsaid: bool = False
 
 
-def claims_of(reading: Reading) -> list[Claim]:
+def claims_of(reading: ParsedSentence) -> list[Claim]:
     """Claims of a sentence; what it says nothing about ("heart size" alone) is left out."""
     claims = []
     for statement in reading.statements:
@@ -80,7 +80,11 @@ def compare(claim: Claim, evidence: Claim) -> Comparison:
     denied = Polarity.NEGATIVE in (claim.polarity, evidence.polarity)
     if claim.statement.terms and not _same_term(claim.statement.term, evidence.statement.term):
         near = claim.statement.terms == "near" and not denied
-        return Comparison(Fit.PARTLY, (Difference.FINDING,)) if near else Comparison(Fit.SILENT)
+        return (
+            Comparison(Entailment.PARTLY, (Difference.FINDING,))
+            if near
+            else Comparison(Entailment.SILENT)
+        )
     return (_compare_denied if denied else _compare_affirmed)(claim, evidence)
 
 
@@ -88,14 +92,14 @@ def _compare_affirmed(claim: Claim, evidence: Claim) -> Comparison:
     """Both say that the thing is there, or may be."""
     unsaid, narrower, conflicts = _attributes(claim.statement, evidence.statement)
     if Difference.ZONE in conflicts and claim.statement.topic == "bones":
-        return Comparison(Fit.SILENT)  # a broken clavicle says nothing of the ribs
+        return Comparison(Entailment.SILENT)  # a broken clavicle says nothing of the ribs
     if conflicts:
-        return Comparison(Fit.CONFLICT, tuple(conflicts))
+        return Comparison(Entailment.CONFLICT, tuple(conflicts))
     if claim.polarity is not evidence.polarity:
         narrower.insert(0, Difference.CERTAINTY)
     if not unsaid and not narrower:
-        return Comparison(Fit.SAME)
-    return Comparison(Fit.PARTLY, (*narrower, *unsaid), unsaid=not narrower)
+        return Comparison(Entailment.SAME)
+    return Comparison(Entailment.PARTLY, (*narrower, *unsaid), unsaid=not narrower)
 
 
 def _same_term(mine: str, theirs: str) -> bool:
@@ -107,7 +111,7 @@ def _compare_denied(claim: Claim, evidence: Claim) -> Comparison:
     """One of the two says that the thing is not there."""
     mine, theirs = claim.statement, evidence.statement
     if not _sides_meet(mine, theirs) or not _zones_meet(mine, theirs):
-        return Comparison(Fit.SILENT)
+        return Comparison(Entailment.SILENT)
     if claim.polarity is evidence.polarity:
         narrower = []
         if theirs.sides and mine.sides != theirs.sides:
@@ -116,13 +120,13 @@ def _compare_denied(claim: Claim, evidence: Claim) -> Comparison:
             narrower.append(Difference.ZONE)
         if theirs.severities - {Severity.SLIGHT} and not mine.severities:
             narrower.append(Difference.SEVERITY)  # "no large effusion" is less than "no effusion"
-        return Comparison(Fit.PARTLY if narrower else Fit.SAME, tuple(narrower))
+        return Comparison(Entailment.PARTLY if narrower else Entailment.SAME, tuple(narrower))
     denied, stated = (mine, theirs) if claim.polarity is Polarity.NEGATIVE else (theirs, mine)
     if denied.severities - {Severity.SLIGHT} and denied.severities.isdisjoint(stated.severities):
-        return Comparison(Fit.SILENT)  # "no large effusion" leaves room for a small one
+        return Comparison(Entailment.SILENT)  # "no large effusion" leaves room for a small one
     if stated.neutral and Polarity.UNCERTAIN in (claim.polarity, evidence.polarity):
-        return Comparison(Fit.PARTLY, (Difference.CERTAINTY,))  # "normal" for "borderline"
-    return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+        return Comparison(Entailment.PARTLY, (Difference.CERTAINTY,))  # "normal" for "borderline"
+    return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
 
 
 def _compare_related(claim: Claim, evidence: Claim) -> Comparison:
@@ -131,21 +135,21 @@ def _compare_related(claim: Claim, evidence: Claim) -> Comparison:
     if evidence.polarity is Polarity.NEGATIVE and _sides_meet(claim.statement, evidence.statement):
         if claim.concept in denies.get(evidence.concept, ()):
             if claim.polarity is not Polarity.NEGATIVE:
-                return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+                return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
             narrower = (
                 evidence.statement.sides and evidence.statement.sides != claim.statement.sides
             )
-            return Comparison(Fit.PARTLY if narrower else Fit.SAME)
+            return Comparison(Entailment.PARTLY if narrower else Entailment.SAME)
         if (
             claim.concept in excludes.get(evidence.concept, ())
             and claim.polarity is not Polarity.NEGATIVE
         ):
-            return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
+            return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
     if claim.polarity is Polarity.NEGATIVE and evidence.polarity is Polarity.POSITIVE:
         spoken_of = (*denies.get(claim.concept, ()), *excludes.get(claim.concept, ()))
         if evidence.concept in spoken_of and _sides_meet(claim.statement, evidence.statement):
-            return Comparison(Fit.CONFLICT, (Difference.POLARITY,))
-    return Comparison(Fit.SILENT)
+            return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
+    return Comparison(Entailment.SILENT)
 
 
 def _attributes(
@@ -202,16 +206,16 @@ def decide(claim: Claim, evidence: Iterable[Claim]) -> tuple[Comparison, Claim |
     direct = [
         pair
         for pair in compared
-        if pair[1].concept == claim.concept and pair[0].fit is not Fit.SILENT
+        if pair[1].concept == claim.concept and pair[0].fit is not Entailment.SILENT
     ]
     if direct and claim.polarity is not Polarity.NEGATIVE:
         compared = direct
-    nothing: tuple[Comparison, Claim | None] = (Comparison(Fit.SILENT), None)
+    nothing: tuple[Comparison, Claim | None] = (Comparison(Entailment.SILENT), None)
     compared.sort(key=lambda pair: pair[1].concept != claim.concept)  # the thing itself first
     chosen = min(compared, key=lambda pair: _rank(pair[0]), default=nothing)
     denial = next((pair for pair in direct if _outweighs(pair, claim, chosen[1])), None)
     chosen = denial or chosen
-    return chosen if chosen[0].fit is not Fit.SILENT else nothing
+    return chosen if chosen[0].fit is not Entailment.SILENT else nothing
 
 
 def _outweighs(pair: tuple[Comparison, Claim], claim: Claim, chosen: Claim | None) -> bool:
@@ -232,8 +236,8 @@ def _outweighs(pair: tuple[Comparison, Claim], claim: Claim, chosen: Claim | Non
 
 def _rank(comparison: Comparison) -> int:
     """Order in which claims of one report decide, the first first."""
-    if comparison.fit is Fit.CONFLICT:
+    if comparison.fit is Entailment.CONFLICT:
         return 1 if Difference.POLARITY in comparison.differences else 3
-    if comparison.fit is Fit.PARTLY:
+    if comparison.fit is Entailment.PARTLY:
         return 4 if comparison.unsaid else 2
-    return 0 if comparison.fit is Fit.SAME else 5
+    return 0 if comparison.fit is Entailment.SAME else 5

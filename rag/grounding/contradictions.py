@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from itertools import combinations
 
-from rag.grounding.claims import Claim, Difference, Fit, claims_of, compare
-from rag.language.statements import read_sentence
+from rag.grounding.claims import Claim, Difference, Entailment, claims_of, compare
+from rag.report_nlp.statements import read_sentence
 
 _THE_REST = re.compile(r"\b(other|others|otherwise|elsewhere|remaining|except|additional)\b", re.I)
 
@@ -32,4 +32,4 @@ def _disagree(some: list[Claim], others: list[Claim]) -> bool:
 
 def _opposite(claim: Claim, other: Claim) -> bool:
     found = compare(claim, other)
-    return found.fit is Fit.CONFLICT and Difference.POLARITY in found.differences
+    return found.fit is Entailment.CONFLICT and Difference.POLARITY in found.differences

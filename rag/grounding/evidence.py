@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rag.grounding.claims import Claim, claims_of
-from rag.grounding.sanitise import neutralise
-from rag.language.sentences import sentence_spans, without_list_number
-from rag.language.statements import Reading, read_sentence
-from rag.language.words import tokens
+from rag.grounding.prompt_injection import neutralise
+from rag.report_nlp.sentences import sentence_spans, without_list_number
+from rag.report_nlp.statements import ParsedSentence, read_sentence
+from rag.report_nlp.tokenizer import tokens
 from rag.schema import Hit, ReportRecord, Section, Span
 
 
@@ -20,7 +20,7 @@ class EvidenceSentence:
 
     report_id: str
     span: Span
-    reading: Reading
+    reading: ParsedSentence
     claims: tuple[Claim, ...]
     words: frozenset[str]
 

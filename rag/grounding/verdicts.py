@@ -12,7 +12,7 @@ class Verdict(StrEnum):
     - supported: all it states stands in the reports that it cites;
     - partly supported: some of it does, or all of it but a side, a size, a number, a certainty;
     - unsupported: nothing of it does, or it cites nothing;
-    - contradicted by the image's labels: the film's own labels say the opposite;
+    - contradicted by the image's labels: the image's own labels say the opposite;
     - contradicted by evidence: a report that it cites says the opposite.
     """
 
@@ -92,11 +92,11 @@ class Vote:
     """What the retrieved reports say of one finding that the draft mentions.
 
     Attributes:
-        finding: concept of rag/language/lexicon/findings.toml.
+        finding: concept of rag/report_nlp/data/findings.toml.
         label: its CheXpert-14 name, empty where it has none.
         present, possible, absent: ids of the reports that say so; the rest are silent.
         reports: how many reports were asked.
-        image_probability: of the label in the film, where that is known, in [0, 1].
+        image_probability: of the label in the image, where that is known, in [0, 1].
     """
 
     finding: str

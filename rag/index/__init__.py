@@ -5,10 +5,10 @@
 
 from rag.index.build import build_index, delete_from_index, rebuild_index
 from rag.index.check import index_info, verify_index
-from rag.index.plan import IndexReport, Screen
+from rag.index.plan import IndexSummary, Screen
 
 __all__ = [
-    "IndexReport",
+    "IndexSummary",
     "Screen",
     "build_index",
     "delete_from_index",

@@ -16,9 +16,9 @@ from encoders.base import ImageTextEncoder
 from rag.corpus import Corpus
 from rag.errors import StoreError, StoreMissingError
 from rag.index.embedding import Embedded, Wanted, embed
-from rag.index.films import NO_FILMS, Films
+from rag.index.images import NO_IMAGES, Images
 from rag.index.plan import (
-    IndexReport,
+    IndexSummary,
     Plan,
     RemovedIds,
     Screen,
@@ -49,14 +49,14 @@ def build_index(
     exclude: frozenset[str] = frozenset(),
     screens: tuple[Screen, ...] = (),
     sentences: bool = False,
-    films: Films = NO_FILMS,
+    images: Images = NO_IMAGES,
     replace: bool = False,
     progress: Progress = _silent,
-) -> IndexReport:
+) -> IndexSummary:
     """Make a store's part of this collection equal to the collection.
 
     New and changed reports come in, vanished and excluded ones go, the rest is kept without being
-    embedded. Films stay as long as their report does. Killed at any moment, the old index still
+    embedded. Images stay as long as their report does. Killed at any moment, the old index still
     counts and what was embedded need not be embedded again.
 
     Args:
@@ -66,7 +66,7 @@ def build_index(
         exclude: study ids to leave out, so that an evaluation's own studies are never in it.
         screens: look at every report before it is indexed.
         sentences: whether the reports' sentences have vectors too.
-        films: further films of the reports' studies, whose vectors are kept beside the reports.
+        images: further images of the reports' studies, whose vectors are kept beside the reports.
         replace: embed everything again if the index is another encoder's or is damaged.
         progress: told ("read", "embed" or "index", done, total).
 
@@ -89,7 +89,7 @@ def build_index(
         plan = make_plan(
             corpus, base, exclude=exclude, withheld=withheld, screens=screens, progress=progress
         )
-        wanted = Wanted(plan.records, sentences=sentences, films=films)
+        wanted = Wanted(plan.records, sentences=sentences, images=images)
         index_id, new = _carry_out(
             plan, wanted, encoder, directory, base, withheld=withheld, progress=progress
         )
@@ -99,7 +99,7 @@ def build_index(
     report = with_fields(
         plan.report,
         embedded=new.texts,
-        films=new.films,
+        images=new.images,
         problems=(*plan.report.problems, *new.problems),
         seconds=seconds,
         index_id=index_id,
@@ -114,7 +114,7 @@ def delete_from_index(
     studies: frozenset[str] = frozenset(),
     patients: frozenset[str] = frozenset(),
     progress: Progress = _silent,
-) -> IndexReport:
+) -> IndexSummary:
     """Remove studies or patients for good: from Chroma, vectors, records and what was kept beside.
 
     Chroma's files are made anew, as Chroma only marks rows as deleted. The ids' hashes are kept,
@@ -151,7 +151,7 @@ def delete_from_index(
         manifest = write_edition(
             directory, content, vectors_of(base), base=None, apart=True, progress=progress
         )
-    return IndexReport(
+    return IndexSummary(
         removed=base.manifest.count - len(kept),
         kept=len(kept),
         unknown_excludes=tuple(sorted((studies | patients) - known)),
@@ -160,7 +160,7 @@ def delete_from_index(
     )
 
 
-def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexReport:
+def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexSummary:
     """Make Chroma's files again from our own vectors and records, without embedding.
 
     Raises:
@@ -183,7 +183,7 @@ def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexRepo
         manifest = write_edition(
             directory, content, vectors_of(base), base=None, apart=True, progress=progress
         )
-    return IndexReport(
+    return IndexSummary(
         kept=manifest.count,
         seconds=time.perf_counter() - started,
         index_id=manifest.index_id,

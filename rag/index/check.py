@@ -16,9 +16,9 @@ from rag.errors import StoreError, StoreInUseError
 from rag.index.embedding import sentences_of
 from rag.store.catalogue import Edition, open_edition
 from rag.store.chroma import ChromaIndex, chroma_metadata
-from rag.store.client import REBUILD
+from rag.store.client import REBUILD_HINT
 from rag.store.exact import ExactSearch
-from rag.store.files import AGAIN, Manifest, check_files
+from rag.store.files import REINDEX_HINT, Manifest, check_files
 from rag.store.graph_search import GraphSearch
 from rag.store.opening import open_chroma
 from rag.store.self_test import measure_recall
@@ -58,7 +58,7 @@ class IndexInfo:
         directory, edition: where it is, and the folder that counts.
         manifest: what it was made with.
         bytes_on_disk: of that folder.
-        beside: how many vectors there are of sentences and of films.
+        beside: how many vectors there are of sentences and of images.
     """
 
     directory: Path
@@ -132,24 +132,24 @@ def _files(edition: Edition) -> str:
 def _records(edition: Edition) -> str:
     records = list(edition.catalogue.records())
     if fingerprint(records) != edition.manifest.fingerprint:
-        raise StoreError(f"the records are not those of the manifest: {AGAIN}")
+        raise StoreError(f"the records are not those of the manifest: {REINDEX_HINT}")
     keys = edition.catalogue.texts.keys
     if {text_hash(record.text) for record in records} != set(keys):
-        raise StoreError(f"the records' text hashes are wrong: {AGAIN}")
+        raise StoreError(f"the records' text hashes are wrong: {REINDEX_HINT}")
     return f"{len(records)} reports have the fingerprint {edition.manifest.fingerprint[:12]}"
 
 
 def _beside(edition: Edition) -> str:
-    """Sentences are those of the records; films stand for reports that are here."""
+    """Sentences are those of the records; images stand for reports that are here."""
     found = read_sides(edition)
     for kind, side in found.items():
         _unit_rows(side.vectors, kind)
         if list(side.reports) != sorted(side.reports):
-            raise StoreError(f"the {kind} are not in order: {AGAIN}")
+            raise StoreError(f"the {kind} are not in order: {REINDEX_HINT}")
     if sentences := found.get(Kind.SENTENCES):
         _, reports = sentences_of(edition.catalogue.records())
         if {key: tuple(names) for key, names in reports.items()} != sentences.reports:
-            raise StoreError(f"the sentences are not those of the records: {AGAIN}")
+            raise StoreError(f"the sentences are not those of the records: {REINDEX_HINT}")
     return ", ".join(f"{len(side.reports)} {kind}" for kind, side in found.items()) or "nothing"
 
 
@@ -162,12 +162,14 @@ def _unit_rows(vectors: NDArray[np.float32], what: str) -> None:
     for start in range(0, len(vectors), 4096):
         norms = np.linalg.norm(vectors[start : start + 4096], axis=1)
         if not np.isfinite(norms).all() or abs(norms - 1).max() > 1e-3:
-            raise StoreError(f"a vector of the {what} is not finite or not of norm 1: {AGAIN}")
+            raise StoreError(
+                f"a vector of the {what} is not finite or not of norm 1: {REINDEX_HINT}"
+            )
 
 
 def _chroma_ids(edition: Edition, ids: Sequence[str]) -> str:
     if not edition.catalogue.has_each_text_once(ids):
-        raise StoreError(f"Chroma's report ids are not ours: {REBUILD}")
+        raise StoreError(f"Chroma's report ids are not ours: {REBUILD_HINT}")
     return f"{len(ids)} texts of {len(edition.catalogue)} reports, each once"
 
 
@@ -179,7 +181,7 @@ def _chroma_records(edition: Edition, index: ChromaIndex, ids: Sequence[str]) ->
     for name in sample:
         row = catalogue.row_of.get(name)
         if row is None or held.get(name) != chroma_metadata(catalogue.record(row)):
-            raise StoreError(f"Chroma's copy of a report differs from ours: {REBUILD}")
+            raise StoreError(f"Chroma's copy of a report differs from ours: {REBUILD_HINT}")
     return f"{len(sample)} of {len(names)} compared word for word"
 
 
@@ -191,5 +193,7 @@ def _neighbours(edition: Edition, index: ChromaIndex) -> str:
     search = GraphSearch(index, edition.catalogue, exact)
     found = measure_recall(search, edition.vectors, edition.vectors[rows])
     if not found.passed:
-        raise StoreError(f"recall@{found.k} of stored vectors is {found.recall:.3f}: {REBUILD}")
+        raise StoreError(
+            f"recall@{found.k} of stored vectors is {found.recall:.3f}: {REBUILD_HINT}"
+        )
     return f"recall@{found.k} {found.recall:.3f} against exact search, {found.queries} reports"

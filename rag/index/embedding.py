@@ -1,4 +1,4 @@
-"""Everything of an index that an encoder makes: vectors of reports, of their sentences, of films.
+"""Everything of an index that an encoder makes: vectors of reports, of their sentences, of images.
 
 What is there already, or was when an indexing was killed, is not embedded again.
 """
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from encoders.base import ImageTextEncoder
 from rag.corpus import Problem, text_hash
-from rag.index.films import Films, FilmShelf
+from rag.index.images import ImageEmbeddings, Images
 from rag.index.vectors import embed_missing, sides_of
-from rag.language.sentences import without_list_number
+from rag.report_nlp.sentences import without_list_number
 from rag.schema import ReportRecord
 from rag.store.catalogue import Edition
 from rag.store.chroma import Progress
@@ -29,16 +29,16 @@ class Wanted:
     Attributes:
         records: all its reports.
         sentences: whether their sentences have vectors, too.
-        films: what is to be added to the films of reports that stay.
+        images: what is to be added to the images of reports that stay.
     """
 
     records: tuple[ReportRecord, ...]
     sentences: bool = False
-    films: Films = field(default_factory=dict)
+    images: Images = field(default_factory=dict)
 
     def is_in(self, manifest: Manifest) -> bool:
         """Whether an index of the same reports has all that, as far as can be said unread."""
-        return not self.films and self.sentences == has_side(manifest, Kind.SENTENCES)
+        return not self.images and self.sentences == has_side(manifest, Kind.SENTENCES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,15 +47,15 @@ class Embedded:
 
     Attributes:
         vectors: of the reports' texts, by hash: float32 [dim], norm 1.
-        sides: of sentences and films.
-        texts, films: how many of each the encoder was asked for.
-        problems: films that cannot be used.
+        sides: of sentences and images.
+        texts, images: how many of each the encoder was asked for.
+        problems: images that cannot be used.
     """
 
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     sides: Mapping[Kind, SideVectors] = field(default_factory=dict)
     texts: int = 0
-    films: int = 0
+    images: int = 0
     problems: tuple[Problem, ...] = ()
 
     def vector_of(self, record: ReportRecord) -> NDArray[np.float32]:
@@ -82,10 +82,10 @@ def embed(
 
     Args:
         wanted: what needs vectors.
-        encoder: embeds texts and films.
+        encoder: embeds texts and images.
         directory: of the store.
         old: an edition by the same encoder, whose vectors serve again.
-        progress: told ("embed" or "films", done, total).
+        progress: told ("embed" or "images", done, total).
     """
     before = sides_of(old, wanted.records) if old is not None else {}
     texts = {text_hash(record.text): record.text for record in wanted.records}
@@ -98,22 +98,22 @@ def embed(
         side=before.get(Kind.SENTENCES),
         progress=progress,
     )
-    films = before.get(Kind.FILMS)
-    shelf = FilmShelf(
-        films.reports if films else {},
-        dict(zip(films.reports, films.vectors, strict=True)) if films else {},
+    images = before.get(Kind.IMAGES)
+    shelf = ImageEmbeddings(
+        images.reports if images else {},
+        dict(zip(images.reports, images.vectors, strict=True)) if images else {},
     )
-    if wanted.films:
-        shelf.add(wanted.films, wanted.records, encoder, directory, progress=progress)
+    if wanted.images:
+        shelf.add(wanted.images, wanted.records, encoder, directory, progress=progress)
     sides = {
         Kind.SENTENCES: _in_order(reports, vectors),
-        Kind.FILMS: _in_order(shelf.reports, shelf.vectors),
+        Kind.IMAGES: _in_order(shelf.reports, shelf.vectors),
     }
     return Embedded(
         vectors,
         {kind: side for kind, side in sides.items() if side is not None},
         texts=embedded,
-        films=shelf.embedded,
+        images=shelf.embedded,
         problems=tuple(shelf.problems),
     )
 

@@ -21,13 +21,14 @@ class Screen(Protocol):
     def __call__(self, record: ReportRecord) -> tuple[ReportRecord | None, tuple[str, ...]]:
         """The record as it may be indexed (None: not at all), and what was found in it.
 
-        A changed text needs new sentence spans (`rag.language.sentences.with_sentences`). What was
+        A changed text needs new sentence spans (`rag.report_nlp.sentences.with_sentences`). What
+        was
         found is listed among the problems; it must not quote the report.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class IndexReport:
+class IndexSummary:
     """What indexing did.
 
     Attributes:
@@ -35,7 +36,7 @@ class IndexReport:
         excluded: reports left out because the caller listed their study.
         withheld: reports left out because their study or patient was removed on request.
         embedded: texts the encoder was asked for.
-        films: films the encoder was asked for.
+        images: images the encoder was asked for.
         unknown_excludes: listed studies that the collection does not have.
         problems: the collection's own, and what screening found.
         seconds: wall time.
@@ -49,7 +50,7 @@ class IndexReport:
     excluded: int = 0
     withheld: int = 0
     embedded: int = 0
-    films: int = 0
+    images: int = 0
     unknown_excludes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
@@ -94,7 +95,7 @@ class Plan:
 
     records: tuple[ReportRecord, ...]
     collections: tuple[CollectionInfo, ...]
-    report: IndexReport
+    report: IndexSummary
     something_kept_out: bool
 
     @property
@@ -141,7 +142,7 @@ def make_plan(
     info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
     infos = [info, *(base.manifest.collections if base else ())]
     records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
-    report = IndexReport(
+    report = IndexSummary(
         added=len(hashes.keys() - before.keys()),
         changed=sum(before.get(key, value) != value for key, value in hashes.items()),
         kept=sum(before.get(key) == value for key, value in hashes.items()),

@@ -48,7 +48,7 @@ class Content:
         removed: hashes of studies and patients that stay out.
         store_id: of the directory.
         encoder: what made the vectors.
-        sides: vectors of sentences and films, where there are any.
+        sides: vectors of sentences and images, where there are any.
     """
 
     records: Sequence[ReportRecord]

@@ -1,4 +1,4 @@
-"""Is there writing on a film? A warning, not a reader: it cannot say what stands there.
+"""Is there writing on an image? A warning, not a reader: it cannot say what stands there.
 
 Looks for what lettering is made of: small strokes much brighter (or darker) than what is round
 them, of one height, side by side. A lead marker ("L", "AP") is too short to count; a burned-in
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST_SIDE = 1280
-"""Films are looked at no larger: lettering of 15 to 60 pixels on a full film is 8 to 30 here."""
+"""Images are looked at no larger: lettering of 15 to 60 pixels on a full image is 8 to 30 here."""
 
 STROKE = 9
 """Widest stroke in pixels."""
@@ -23,12 +23,12 @@ HEIGHTS = (6, 48)
 LETTERS_IN_LINE = 6
 """Fewer side by side are a marker ("ERECT")."""
 
-WARNING = "there is writing on the film: look whether it names somebody"
+WARNING = "there is writing on the image: look whether it names somebody"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Lettering side by side: pixels of the film that was given.
+    """Lettering side by side: pixels of the image that was given.
 
     Attributes:
         top, left, bottom, right: of its box.
@@ -43,7 +43,7 @@ class Line:
 
 
 def find_writing(pixels: NDArray[np.float32]) -> tuple[Line, ...]:
-    """Lines of lettering on a film.
+    """Lines of lettering on an image.
 
     Args:
         pixels: float32 [H, W] in [0, 1].

@@ -3,9 +3,9 @@
 Which element is removed, emptied, replaced or renumbered is the table of the standard's edition
 2026c, as the package dicom-anonymizer carries it. Added here, because the package does not do it:
 the same inside sequences; elements that the dictionary does not know, and all names; a new file
-header and preamble; and a last look whether one of the film's own identifiers is left anywhere.
+header and preamble; and a last look whether one of the image's own identifiers is left anywhere.
 
-Pixels are not touched. Writing on them is looked for and said (`rag.privacy.burned_in`).
+Pixels are not touched. FreeText on them is looked for and said (`rag.privacy.burned_in`).
 """
 
 import io
@@ -24,11 +24,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
-from encoders.dicom_header import parse_whole
-from encoders.film import ImageReadError
-from encoders.film_facts import FilmFormat, film_format, read_facts
-from encoders.image_io import read_image
-from rag.disk import disk_explained
+from encoders.dicom.header import parse_whole
+from encoders.images.image_info import ImageFormat, image_format, read_facts
+from encoders.images.image_io import read_image
+from encoders.images.raw_image import ImageReadError
+from rag.atomic_io import disk_explained
 from rag.errors import CxrRagError
 from rag.privacy.burned_in import WARNING, find_writing
 
@@ -72,7 +72,7 @@ class Deidentifier:
             data = source.read_bytes()
         except OSError as error:
             raise DeidentifyError(f"cannot be opened: {error.strerror}") from error
-        if film_format(data[:132]) is not FilmFormat.DICOM:
+        if image_format(data[:132]) is not ImageFormat.DICOM:
             raise DeidentifyError("is no DICOM file; only DICOM has a profile to go by")
         try:
             names = read_facts(data).names
@@ -136,7 +136,7 @@ def dicom_files(folder: Path) -> Iterator[Path]:
         with suppress(OSError):
             if path.is_file() and path.name.upper() != "DICOMDIR":
                 with path.open("rb") as file:
-                    if film_format(file.read(132)) is FilmFormat.DICOM:
+                    if image_format(file.read(132)) is ImageFormat.DICOM:
                         yield path
 
 
@@ -169,7 +169,7 @@ def _drop_unknown(dataset: Dataset) -> None:
 
 
 def _drop_names(dataset: Dataset, names: frozenset[str]) -> None:
-    """Names of persons, and whatever else still holds an identifier of this film."""
+    """Names of persons, and whatever else still holds an identifier of this image."""
     pattern = _any_of(names)
     for element in list(dataset):
         if element.VR == "PN" and element.value:
@@ -224,13 +224,13 @@ def _refuse_leftovers(written: bytes, names: frozenset[str]) -> None:
 
 def _warnings(data: bytes, dataset: Dataset) -> Iterator[str]:
     if str(dataset.get("BurnedInAnnotation", "")).upper() == "YES":
-        yield "its header says that there is writing on the film (BurnedInAnnotation is YES)"
+        yield "its header says that there is writing on the image (BurnedInAnnotation is YES)"
     if str(dataset.get("RecognizableVisualFeatures", "")).upper() == "YES":
         yield "its header says that a face can be recognised (RecognizableVisualFeatures is YES)"
     try:
-        film: Any = read_image(data)
+        image: Any = read_image(data)
     except ImageReadError as error:
         yield f"its pixels were not looked at: {error.reason.value}"
         return
-    if find_writing(film.pixels):
+    if find_writing(image.pixels):
         yield WARNING

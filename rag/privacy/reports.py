@@ -7,15 +7,15 @@ knows it. A `rag.index.plan.Screen`.
 from collections import Counter
 from dataclasses import replace
 
-from rag.language.sentences import with_sentences
 from rag.privacy.identifiers import find_identifiers, mask
+from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
 TOKEN = "XXXX"  # noqa: S105 - what stands for a removed name
 _SECTIONS = ("findings", "impression", "indication", "comparison")
 
 
-def screen_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
+def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
     """A report without identifiers, and what was found in it, without quoting it.
 
     A report without any is returned as the same object.

@@ -19,8 +19,8 @@ from rag.corpus import record_from_json
 from rag.errors import StoreError, StoreMismatchError
 from rag.schema import ReportRecord
 from rag.store.files import (
-    AGAIN,
     RECORDS,
+    REINDEX_HINT,
     EncoderIdentity,
     Manifest,
     current_edition,
@@ -62,15 +62,15 @@ class Groups:
         """The first row of each code, by code."""
         return np.asarray(self._order[self._ends[:-1]], np.intp)
 
-    def repeats(self, banned: Rows) -> Rows:
+    def repeats(self, excluded: Rows) -> Rows:
         """Rows that need not be looked at where rows of one key count once.
 
-        Of each key's rows that are not banned, all but the first.
+        Of each key's rows that are not excluded, all but the first.
         """
-        if not len(banned):
+        if not len(excluded):
             return self._repeats
-        touched = np.unique(self.codes[banned])
-        left = np.setdiff1d(np.concatenate([self.members(code) for code in touched]), banned)
+        touched = np.unique(self.codes[excluded])
+        left = np.setdiff1d(np.concatenate([self.members(code) for code in touched]), excluded)
         _, first = np.unique(self.codes[left], return_index=True)
         return np.setdiff1d(self._repeats, left[first], assume_unique=True)
 
@@ -99,12 +99,16 @@ class Catalogue:
             self._data = _map(path)
             heads = [_head(line) for line in self._lines()]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged ({type(error).__name__}): {AGAIN}") from error
+            raise StoreError(
+                f"{path} is damaged ({type(error).__name__}): {REINDEX_HINT}"
+            ) from error
         self.report_ids = [head[0] for head in heads]
         if len(heads) != manifest.count or any(
             one >= other for one, other in pairwise(self.report_ids)
         ):
-            raise StoreError(f"{path} does not hold {manifest.count} reports in order: {AGAIN}")
+            raise StoreError(
+                f"{path} does not hold {manifest.count} reports in order: {REINDEX_HINT}"
+            )
         self.row_of = {report_id: row for row, report_id in enumerate(self.report_ids)}
         self.studies = Groups((head[1] for head in heads), len(heads))
         self.patients = Groups((head[2] for head in heads), len(heads))

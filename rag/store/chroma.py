@@ -21,7 +21,7 @@ from rag.errors import StoreError
 from rag.schema import ReportRecord
 from rag.store.client import (
     NAME,
-    REBUILD,
+    REBUILD_HINT,
     chroma_errors,
     close_client,
     embedded_client,
@@ -99,7 +99,7 @@ class ChromaIndex:
             StoreError: Chroma's files are missing or damaged.
         """
         if not (edition / CHROMA / "chroma.sqlite3").is_file():  # Chroma would make an empty one
-            raise StoreError(f"{edition / CHROMA} is missing or half deleted: {REBUILD}")
+            raise StoreError(f"{edition / CHROMA} is missing or half deleted: {REBUILD_HINT}")
         client = embedded_client(edition / CHROMA)
         try:
             with chroma_errors(edition):

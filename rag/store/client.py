@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chromadb.api.client import Client
 
 NAME = "reports"
-REBUILD = "`cxr-rag index rebuild` makes it again from our own vectors, without embedding"
+REBUILD_HINT = "`cxr-rag index rebuild` makes it again from our own vectors, without embedding"
 
 _TIMEOUT_SECONDS = 30.0
 _ENVIRONMENT = threading.Lock()
@@ -27,23 +27,23 @@ _ENVIRONMENT = threading.Lock()
 
 @contextlib.contextmanager
 def chroma_errors(where: object) -> Iterator[None]:
-    """What Chroma, SQLite or the HTTP client say, as one sentence with its cure."""
+    """What Chroma, SQLite or the HTTP client say, as one sentence with its hint."""
     import httpx  # noqa: PLC0415
     from chromadb.errors import ChromaError, NotFoundError  # noqa: PLC0415
 
     try:
         yield
     except NotFoundError as error:
-        raise StoreError(f"{where} holds no collection {NAME!r}: {REBUILD}") from error
+        raise StoreError(f"{where} holds no collection {NAME!r}: {REBUILD_HINT}") from error
     except (ChromaError, httpx.HTTPError, OSError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         if "disk is full" in words or "No space left" in words:
-            cure = "the disk is full: free some space and run the same command again"
+            hint = "the disk is full: free some space and run the same command again"
         elif isinstance(error, httpx.HTTPError) or "connect to a Chroma server" in words:
-            cure = "the store's server has stopped: start it again"
+            hint = "the store's server has stopped: start it again"
         else:
-            cure = REBUILD
-        raise StoreError(f"Chroma failed at {where} ({words}): {cure}") from error
+            hint = REBUILD_HINT
+        raise StoreError(f"Chroma failed at {where} ({words}): {hint}") from error
 
 
 def embedded_client(folder: Path) -> "Client":

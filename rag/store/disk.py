@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rag.disk import cure
+from rag.atomic_io import hint
 from rag.errors import StoreError
 
 
@@ -17,9 +17,9 @@ def file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def disk_errors(directory: Path) -> Iterator[None]:
-    """Turn what the operating system says about a disk into one sentence with its cure."""
+    """Turn what the operating system says about a disk into one sentence with its hint."""
     try:
         yield
     except OSError as error:
-        words = cure(error, instead="choose another folder; exact search only reads")
+        words = hint(error, instead="choose another folder; exact search only reads")
         raise StoreError(f"cannot write the store in {directory}: {words}") from error

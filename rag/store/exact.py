@@ -21,7 +21,7 @@ class Search(Protocol):
     """Finds candidates for the nearest rows."""
 
     def nearest(
-        self, queries: NDArray[np.float32], k: int, *, banned: Rows, distinct: bool = False
+        self, queries: NDArray[np.float32], k: int, *, excluded: Rows, distinct: bool = False
     ) -> list[Rows]:
         """Rows among which the ``k`` nearest to each query are, whatever their order.
 
@@ -30,9 +30,9 @@ class Search(Protocol):
         Args:
             queries: float32 [N, dim], rows of norm 1.
             k: how many are wanted.
-            banned: rows that do not count; they may be among the candidates.
+            excluded: rows that do not count; they may be among the candidates.
             distinct: rows of one text count once, so more rows are needed; of each text that is
-                among the candidates, the first row that is not banned is.
+                among the candidates, the first row that is not excluded is.
         """
 
 
@@ -49,15 +49,15 @@ class ExactSearch:
         self._texts = texts
 
     def nearest(
-        self, queries: NDArray[np.float32], k: int, *, banned: Rows, distinct: bool = False
+        self, queries: NDArray[np.float32], k: int, *, excluded: Rows, distinct: bool = False
     ) -> list[Rows]:
-        """See `Search`; here nothing banned is among the candidates."""
+        """See `Search`; here nothing excluded is among the candidates."""
         rows = len(self._vectors)
         if distinct and self._texts is not None:
-            banned = np.concatenate([banned, self._texts.repeats(banned)])
+            excluded = np.concatenate([excluded, self._texts.repeats(excluded)])
         candidates = []
         for similarities in self._similarities(queries):
-            similarities[banned] = -np.inf
+            similarities[excluded] = -np.inf
             floor = np.float32(-np.inf)
             if k < rows:
                 floor = np.partition(similarities, rows - k)[rows - k]

@@ -6,7 +6,7 @@
         manifest.json      what it was made with, counts, SHA-256 of the vectors and records below
         vectors.npy        float32 [R, dim], unit rows, one a report, sorted by report id
         records.jsonl      the same reports in the same order
-        sentences.npy, .jsonl, films.npy, .jsonl   if wanted: see `rag.store.side`
+        sentences.npy, .jsonl, images.npy, .jsonl   if wanted: see `rag.store.side`
         chroma/            Chroma's files (`rag.store.chroma`)
       building/            an edition being made: nobody reads it, the next writer sweeps it away
       embedded.journal     vectors of an interrupted indexing (`rag.store.journal`)
@@ -28,16 +28,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.atomic_io import flush, swap_text
 from rag.corpus import record_to_json, text_hash
-from rag.disk import flush, swap_text
 from rag.errors import StoreError, StoreMismatchError, StoreMissingError
 from rag.schema import ReportRecord
 from rag.store.disk import file_sha256
 
 FORMAT = 1
 MANIFEST, VECTORS, RECORDS, CHROMA = "manifest.json", "vectors.npy", "records.jsonl", "chroma"
-AGAIN = "index again with --replace"
-"""The cure where our own files are damaged; who was removed on request stays out."""
+REINDEX_HINT = "index again with --replace"
+"""The hint where our own files are damaged; who was removed on request stays out."""
 
 _CURRENT, _BUILDING = "current", "building"
 _EDITION = re.compile(r"edition-(\d{6,})")
@@ -123,12 +123,12 @@ def read_manifest(edition: Path) -> Manifest:
         if values["format"] != FORMAT:
             raise StoreMismatchError(
                 f"{path} has format {values['format']}, this program reads {FORMAT}: "
-                f"{AGAIN}, or use the version that wrote it"
+                f"{REINDEX_HINT}, or use the version that wrote it"
             )
         values["collections"] = tuple(CollectionInfo(**info) for info in values["collections"])
         return Manifest(**{**values, "removed": tuple(values["removed"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({type(error).__name__}): {AGAIN}") from error
+        raise StoreError(f"{path} is damaged ({type(error).__name__}): {REINDEX_HINT}") from error
 
 
 def write_manifest(edition: Path, manifest: Manifest) -> None:
@@ -155,11 +155,11 @@ def read_vectors(edition: Path, manifest: Manifest) -> NDArray[np.float32]:
     try:
         vectors = np.load(path, mmap_mode="r" if manifest.count else None, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): {AGAIN}") from error
+        raise StoreError(f"{path} cannot be read ({error}): {REINDEX_HINT}") from error
     if vectors.shape != (manifest.count, manifest.dim) or vectors.dtype != np.float32:
         raise StoreError(
             f"{path} is {vectors.dtype} {vectors.shape}, the manifest says float32 "
-            f"{(manifest.count, manifest.dim)}: {AGAIN}"
+            f"{(manifest.count, manifest.dim)}: {REINDEX_HINT}"
         )
     return np.asarray(vectors)
 
@@ -173,7 +173,9 @@ def check_files(edition: Path, manifest: Manifest) -> None:
     for name, expected in manifest.sha256.items():
         path = edition / name
         if not path.is_file() or file_sha256(path) != expected:
-            raise StoreError(f"{path} is missing or has changed since it was written: {AGAIN}")
+            raise StoreError(
+                f"{path} is missing or has changed since it was written: {REINDEX_HINT}"
+            )
 
 
 def current_edition(directory: Path) -> Path:
@@ -192,7 +194,9 @@ def current_edition(directory: Path) -> Path:
         raise StoreError(f"{directory} cannot be read: {error.strerror}") from error
     edition = directory / name
     if not _EDITION.fullmatch(name) or not edition.is_dir():
-        raise StoreError(f"{directory / _CURRENT} names {name[:40]!r}, which is not there: {AGAIN}")
+        raise StoreError(
+            f"{directory / _CURRENT} names {name[:40]!r}, which is not there: {REINDEX_HINT}"
+        )
     return edition
 
 

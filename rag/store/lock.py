@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from rag.disk import swap_text
+from rag.atomic_io import swap_text
 from rag.errors import StoreError, StoreInUseError
 from rag.store.disk import disk_errors
 

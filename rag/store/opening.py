@@ -11,7 +11,7 @@ from pathlib import Path
 from rag.errors import StoreError, StoreInUseError
 from rag.store.catalogue import Edition, check_encoder, open_edition
 from rag.store.chroma import ChromaIndex, collection_facts
-from rag.store.client import REBUILD
+from rag.store.client import REBUILD_HINT
 from rag.store.disk import disk_errors
 from rag.store.files import EncoderIdentity, current_edition, sweep
 from rag.store.lock import Owner, StoreLock, read_owner
@@ -65,7 +65,7 @@ def open_store(
 def _tested(store: ReportStore) -> SelfTest:
     found = store.check_recall()
     if found.recall < BROKEN:
-        raise StoreError(f"Chroma's graph in {store.directory} is broken ({found}): {REBUILD}")
+        raise StoreError(f"Chroma's graph in {store.directory} is broken ({found}): {REBUILD_HINT}")
     if not found.passed:
         logger.warning("the index misses neighbours: %s; exact search would not", found)
     return found
@@ -140,7 +140,7 @@ def check_facts(index: ChromaIndex, edition: Edition) -> None:
     if index.facts != facts or count != manifest.texts:
         raise StoreError(
             f"Chroma's collection in {edition.path} is not the one of its manifest ({count} "
-            f"texts, {manifest.texts} expected): {REBUILD}"
+            f"texts, {manifest.texts} expected): {REBUILD_HINT}"
         )
 
 

@@ -31,7 +31,7 @@ def unit_rows(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(array / norms, np.float32)
 
 
-def rows_left_out(
+def excluded_rows(
     catalogue: Catalogue,
     *,
     studies: frozenset[str],

@@ -2,7 +2,7 @@
 
 Two ways to search, one setting: ``hnsw`` (Chroma's graph) and ``exact`` (numpy over our own
 vectors). Both give the same hits with the same similarities, apart from what the graph misses, and
-in both a report of an excluded study or patient never comes back. Does not know what a film is,
+in both a report of an excluded study or patient never comes back. Does not know what an image is,
 nor how an index is built (`rag.index`).
 """
 
@@ -27,7 +27,7 @@ from rag.store.files import (
 )
 from rag.store.graph_search import GraphSearch
 from rag.store.lock import StoreLock
-from rag.store.ranking import near_but_left_out, rank, rows_left_out, unit_rows
+from rag.store.ranking import excluded_rows, near_but_left_out, rank, unit_rows
 from rag.store.self_test import SAMPLE, SelfTest, measure_recall
 from rag.store.side import Kind, SideSearch, open_side, sample_of
 
@@ -108,7 +108,7 @@ class ReportStore:
         return None if row is None else catalogue.record(row)
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
-        """Studies that a film's path names, by their own id or by their patient's."""
+        """Studies that an image's path names, by their own id or by their patient's."""
         catalogue = self._edition.catalogue
         patients = ids_in_path(path, catalogue.patients.keys)
         of_patients = (
@@ -169,7 +169,7 @@ class ReportStore:
         queries = unit_rows(vectors, edition.manifest.dim)
         if not len(queries):
             return []
-        left_out = rows_left_out(
+        left_out = excluded_rows(
             edition.catalogue,
             studies=exclude_studies,
             patients=exclude_patients,
@@ -178,13 +178,15 @@ class ReportStore:
         rows = np.fromiter(left_out, np.intp, len(left_out))
         search = self._search(edition)
         answers = []
-        found = search.nearest(queries, k, banned=rows, distinct=distinct)
+        found = search.nearest(queries, k, excluded=rows, distinct=distinct)
         for query, near in zip(queries, found, strict=True):
             hits = rank(edition, query, np.setdiff1d(near, rows), k, distinct=distinct)
             wanted = k
             while len(hits) < k and wanted < len(edition.catalogue):
                 wanted *= 4  # equal texts fill the answer, or the graph found too few
-                (more,) = search.nearest(query[np.newaxis], wanted, banned=rows, distinct=distinct)
+                (more,) = search.nearest(
+                    query[np.newaxis], wanted, excluded=rows, distinct=distinct
+                )
                 hits = rank(edition, query, np.setdiff1d(more, rows), k, distinct=distinct)
             floor = hits[-1].similarity if len(hits) == k else -1.0
             answers.append(
@@ -202,14 +204,14 @@ class ReportStore:
         exclude_patients: frozenset[str] = frozenset(),
         exclude_reports: frozenset[str] = frozenset(),
     ) -> list[str]:
-        """Ids of the ``k`` reports whose sentences or films are nearest, one a text, best first.
+        """Ids of the ``k`` reports whose sentences or images are nearest, one a text, best first.
 
         The vector is float32 [dim]; what is left out is as in `retrieve`. A `StoreError` where the
         index has no such vectors.
         """
         edition = self._refresh()
         (query,) = unit_rows(vector[np.newaxis], edition.manifest.dim)
-        left_out = rows_left_out(
+        left_out = excluded_rows(
             edition.catalogue,
             studies=exclude_studies,
             patients=exclude_patients,
@@ -217,8 +219,8 @@ class ReportStore:
         )
         if kind not in self._sides:
             self._sides[kind] = open_side(edition, kind)
-        banned = np.fromiter(left_out, np.intp, len(left_out))
-        rows = self._sides[kind].nearest(query, k, banned=banned)
+        excluded = np.fromiter(left_out, np.intp, len(left_out))
+        rows = self._sides[kind].nearest(query, k, excluded=excluded)
         return [edition.catalogue.report_ids[row] for row in rows]
 
     def hits(self, report_ids: Sequence[str], vector: NDArray[np.float32]) -> list[Hit]:
@@ -243,13 +245,13 @@ class ReportStore:
         """Recall@k of this store's search against exact search.
 
         Args:
-            queries: image vectors, float32 [N, dim]; by default some of the indexed films, or,
+            queries: image vectors, float32 [N, dim]; by default some of the indexed images, or,
                 where there are none, texts moved far away.
             k: how many neighbours are compared.
         """
         edition = self._refresh()
         if queries is None:
-            queries = sample_of(edition, Kind.FILMS, SAMPLE)
+            queries = sample_of(edition, Kind.IMAGES, SAMPLE)
         return measure_recall(self._search(edition), edition.vectors, queries, k=k)
 
     def close(self) -> None:

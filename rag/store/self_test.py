@@ -1,9 +1,10 @@
 """How much of the true neighbourhood a search finds, asked with queries that are like images.
 
 Image vectors lie far from every text vector, which is where graph indexes lose neighbours. So the
-test asks with films of the index, or, where it holds none, with text vectors moved far away. Films
+test asks with images of the index, or, where it holds none, with text vectors moved far away.
+Images
 that readers bring are not kept for it, and drawn ones are too like each other to be a sample (mean
-cosine of two .95, of two Open-I films .20). Knows nothing of reports.
+cosine of two .95, of two Open-I images .20). Knows nothing of reports.
 """
 
 from dataclasses import dataclass
@@ -70,8 +71,8 @@ def measure_recall(
     if not k or not len(asked):
         return SelfTest(1.0, 0, k, source)
     nothing = np.empty(0, np.intp)
-    truth = ExactSearch(vectors).nearest(asked, k, banned=nothing)
-    found = search.nearest(asked, k, banned=nothing)
+    truth = ExactSearch(vectors).nearest(asked, k, excluded=nothing)
+    found = search.nearest(asked, k, excluded=nothing)
     hits = 0
     for query, true, near in zip(asked, truth, found, strict=True):
         floor = np.sort(cosines(vectors, true, query))[-k]

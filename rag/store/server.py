@@ -19,7 +19,7 @@ from rag.errors import ServerError, StoreError
 from rag.processes import log_tail, start_child, stop_child
 from rag.store.catalogue import Edition, open_edition
 from rag.store.chroma import ChromaIndex
-from rag.store.client import REBUILD
+from rag.store.client import REBUILD_HINT
 from rag.store.files import CHROMA, current_edition
 from rag.store.opening import check_facts, own_store
 
@@ -48,7 +48,7 @@ def serve_store(directory: Path, *, start_seconds: float = 60) -> Iterator[int]:
     with own_store(directory) as lock:
         edition = open_edition(directory)
         if not (edition.path / CHROMA / "chroma.sqlite3").is_file():
-            raise StoreError(f"{edition.path / CHROMA} is missing or half deleted: {REBUILD}")
+            raise StoreError(f"{edition.path / CHROMA} is missing or half deleted: {REBUILD_HINT}")
         process, port = _start(edition, directory / _LOG, time.monotonic() + start_seconds)
         try:
             lock.announce(port=port, server_pid=process.pid)

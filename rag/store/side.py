@@ -1,9 +1,9 @@
-"""Vectors beside the reports' own: of their sentences, and of the films they were written about.
+"""Vectors beside the reports' own: of their sentences, and of the images they were written about.
 
 Two files of an edition for each kind: ``<kind>.npy``, float32 [V, dim], unit rows, sorted by key;
 and ``<kind>.jsonl``, a line a row: its key, and the reports it stands for. A neighbour among them
 is a hit of its reports. Searched exactly, a row after the other: no graph is kept of them. Knows
-neither encoders nor where films come from.
+neither encoders nor where images come from.
 """
 
 import json
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from rag.errors import StoreError
 from rag.store.catalogue import Catalogue, Edition, Rows
-from rag.store.files import AGAIN, Manifest
+from rag.store.files import REINDEX_HINT, Manifest
 
 
 class Kind(StrEnum):
     """What the vectors are of."""
 
     SENTENCES = "sentences"
-    FILMS = "films"
+    IMAGES = "images"
 
     @property
     def files(self) -> tuple[str, str]:
@@ -34,13 +34,13 @@ class Kind(StrEnum):
 
 _CURES = {
     Kind.SENTENCES: "run `cxr-rag index` again with the same settings",
-    Kind.FILMS: "run `cxr-rag index` again with --films",
+    Kind.IMAGES: "run `cxr-rag index` again with --images",
 }
-_COUNTED = {Kind.SENTENCES: 3, Kind.FILMS: 1}
+_COUNTED = {Kind.SENTENCES: 3, Kind.IMAGES: 1}
 """How many of a report's vectors decide how near it is: the mean of the nearest so many.
 
 One sentence is too few: the nearest reports are then those that happen to hold a sentence that
-suits every film (docs/retrieval.md has the measure). A report has one or two frontal films.
+suits every image (docs/retrieval.md has the measure). A report has one or two frontal images.
 """
 
 
@@ -101,11 +101,13 @@ def read_side(edition: Edition, kind: Kind) -> SideVectors | None:
             for names in reports.values()
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{vectors} or {rows.name} is damaged ({error!r}): {AGAIN}") from error
+        raise StoreError(
+            f"{vectors} or {rows.name} is damaged ({error!r}): {REINDEX_HINT}"
+        ) from error
     if not known or found.shape != (len(reports), edition.manifest.dim) or found.dtype != "f4":
         raise StoreError(
             f"{vectors} is {found.dtype} {found.shape} and {rows.name} has {len(reports)} lines, "
-            f"or names a report that is not here: {AGAIN}"
+            f"or names a report that is not here: {REINDEX_HINT}"
         )
     return SideVectors(reports, found)
 
@@ -117,7 +119,7 @@ def read_sides(edition: Edition) -> dict[Kind, SideVectors]:
 
 
 class SideSearch:
-    """Finds the reports whose sentences or films are nearest."""
+    """Finds the reports whose sentences or images are nearest."""
 
     def __init__(self, kind: Kind, side: SideVectors, catalogue: Catalogue) -> None:
         self._count = _COUNTED[kind]
@@ -128,7 +130,7 @@ class SideSearch:
         self._owners = np.asarray(named, np.intp)
         self._vector_of = np.repeat(np.arange(len(counts)), counts)
 
-    def nearest(self, query: NDArray[np.float32], k: int, *, banned: Rows) -> list[int]:
+    def nearest(self, query: NDArray[np.float32], k: int, *, excluded: Rows) -> list[int]:
         """Rows of the ``k`` nearest reports, one a text and the first of it, nearest first.
 
         Ties by report id.
@@ -136,16 +138,16 @@ class SideSearch:
         Args:
             query: float32 [dim], norm 1.
             k: how many at most; reports that nothing stands for never come.
-            banned: rows of reports that do not count.
+            excluded: rows of reports that do not count.
         """
         near = self._nearness(np.einsum("vd,d->v", self._vectors, query)[self._vector_of])
-        near[banned] = -np.inf
+        near[excluded] = -np.inf
         chosen: dict[int, int] = {}
         for row in self._best_first(near):
             code = int(self._catalogue.texts.codes[row])
             if code not in chosen:
                 same = self._catalogue.texts.members(code)
-                chosen[code] = int(np.setdiff1d(same, banned)[0])
+                chosen[code] = int(np.setdiff1d(same, excluded)[0])
             if len(chosen) == k:
                 break
         return list(chosen.values())

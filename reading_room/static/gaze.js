@@ -1,24 +1,24 @@
-// A table of fixations (CSV) to [x, y, seconds], fractions of the film. Pure.
+// A table of fixations (CSV) to [x, y, seconds], fractions of the image. Pure.
 //
 // Columns are found by name: EGD-CXR's, REFLACX's, and plain x, y, duration. Places are fractions
-// where all of them could be, else pixels of the film as it is stored.
+// where all of them could be, else pixels of the image as it is stored.
 
 const X = ["x", "x_original", "x_position", "fpogx"];
 const Y = ["y", "y_original", "y_position", "fpogy"];
 const SECONDS = ["duration", "seconds", "fpogd"];
 const [START, END] = ["timestamp_start_fixation", "timestamp_end_fixation"];
-const FILM = ["dicom_id", "image_id", "film"];
+const IMAGE = ["dicom_id", "image_id", "image"];
 const LONGEST = 60; // seconds of a fixation; more are milliseconds
 
-/** Parse; null where it is no table of fixations, or one of several films. */
+/** Parse; null where it is no table of fixations, or one of several images. */
 export function parseGaze(text, { width, height }) {
   const rows = text.split(/\r?\n/).filter((line) => line.trim()).map(cells);
   const names = (rows.shift() ?? []).map((name) => name.toLowerCase());
   const place = (wanted) => wanted.map((name) => names.indexOf(name)).find((at) => at >= 0) ?? -1;
-  const [x, y, film] = [place(X), place(Y), place(FILM)];
+  const [x, y, image] = [place(X), place(Y), place(IMAGE)];
   const seconds = secondsOf(names, place(SECONDS));
   if (x < 0 || y < 0 || !seconds || !rows.length) return null;
-  if (film >= 0 && new Set(rows.map((row) => row[film])).size > 1) return null;
+  if (image >= 0 && new Set(rows.map((row) => row[image])).size > 1) return null;
   const points = rows
     .map((row) => [Number(row[x] || NaN), Number(row[y] || NaN), seconds(row)])
     .filter((point) => point.every(Number.isFinite) && point[2] > 0);

@@ -1,33 +1,33 @@
-// One film on the page: its canvas, its marks, and what is done to it. Asks the server nothing.
+// One image on the page: its canvas, its marks, and what is done to it. Asks the server nothing.
 
-import { pyramid } from "./film.js";
-import { dragged, histogram, ownTable, presetWindow, tableOf } from "./grey.js";
-import { coloursOf, paint } from "./paint.js";
-import { fitted, mirrored, panned, toFilm, toScreen, turned, zoomed } from "./pose.js";
+import { pyramid } from "./image.js";
+import { dragged, histogram, ownTable, presetWindow, tableOf } from "./voi_lut.js";
+import { coloursOf, paint } from "./canvas_renderer.js";
+import { fitted, mirrored, panned, toImage, toScreen, turned, zoomed } from "./viewport.js";
 import { Regions, boxOf } from "./regions.js";
 import { lengthText, ratioText, scaleBar } from "./ruler.js";
-import { regionMarks } from "./spots.js";
+import { regionMarks } from "./region_overlay.js";
 import { svg } from "./svg.js";
 
 const MOST_PIXELS = 8192; // a side of the canvas, whatever the page's layout does
-const COUNTED = 1_000_000; // pixels are enough for the presets of a large film
+const COUNTED = 1_000_000; // pixels are enough for the presets of a large image
 
 let made = 0;
 
 export class Pane {
   /**
-   * @param root element with a canvas, an svg and the corner texts of `film_panel.py`
-   * @param film what `readFilm` returned
+   * @param root element with a canvas, an svg and the corner texts of `image_panel.py`
+   * @param image what `readImage` returned
    * @param words strings of the page
    * @param drafted whether the draft is made from it, so that a region on it means something
    */
-  constructor(root, film, words, drafted = true) {
+  constructor(root, image, words, drafted = true) {
     this.root = root;
     this.words = words;
     this.drafted = drafted;
     this.regions = new Regions();
     this.name = `heat-${++made}`;
-    this.#take(film);
+    this.#take(image);
     this.canvas = root.querySelector("canvas");
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.marks = root.querySelector("svg");
@@ -41,17 +41,17 @@ export class Pane {
   }
 
   /** All pixels in place of a first look; pose, window and marks stay. */
-  sharpen(film) {
-    this.#take(film);
+  sharpen(image) {
+    this.#take(image);
     if (["file", ""].includes(this.preset)) this.#recolour();
     else this.use(this.preset);
   }
 
-  #take(film) {
-    this.film = film;
-    this.levels = pyramid(film);
-    this.counts = histogram(film, Math.max(1, Math.floor(film.codes.length / COUNTED)));
-    this.root.dataset.whole = String(film.stored[1] === film.width);
+  #take(image) {
+    this.image = image;
+    this.levels = pyramid(image);
+    this.counts = histogram(image, Math.max(1, Math.floor(image.codes.length / COUNTED)));
+    this.root.dataset.whole = String(image.stored[1] === image.width);
   }
 
   dispose() {
@@ -60,7 +60,7 @@ export class Pane {
 
   /** As it was opened: the file's own grey scale, upright, whole. */
   reset() {
-    this.window = null; // the film's own table
+    this.window = null; // the image's own table
     this.negative = false;
     this.lines = [];
     this.preset = "file";
@@ -69,12 +69,12 @@ export class Pane {
   }
 
   fit(changes = {}) {
-    this.pose = fitted(this.film, this.#screen(), { ...this.pose, ...changes });
+    this.pose = fitted(this.image, this.#screen(), { ...this.pose, ...changes });
     this.whole = true;
     this.draw();
   }
 
-  /** One film pixel a screen pixel, about a point of the screen. */
+  /** One image pixel a screen pixel, about a point of the screen. */
   oneToOne(at = this.#middle()) {
     this.zoom(1 / this.pose.scale, at);
   }
@@ -86,7 +86,7 @@ export class Pane {
   }
 
   pan(dx, dy) {
-    this.pose = panned(this.pose, this.#screen(), dx, dy, this.film);
+    this.pose = panned(this.pose, this.#screen(), dx, dy, this.image);
     this.whole = false;
     this.draw();
   }
@@ -109,25 +109,25 @@ export class Pane {
 
   use(preset) {
     this.preset = preset;
-    this.window = preset === "file" ? null : presetWindow(preset, this.counts, this.film);
+    this.window = preset === "file" ? null : presetWindow(preset, this.counts, this.image);
     this.#recolour();
   }
 
   /** Window and level after a drag of so many screen pixels. */
   drag(dx, dy) {
     this.preset = "";
-    this.window = dragged(this.window ?? this.film.window, dx, dy, {
-      invert: this.film.invert,
+    this.window = dragged(this.window ?? this.image.window, dx, dy, {
+      invert: this.image.invert,
       negative: this.negative,
-      least: Math.abs(this.film.slope),
+      least: Math.abs(this.image.slope),
       reach: 600 * devicePixelRatio,
     });
     this.#recolour();
   }
 
-  /** Film point of a pointer event. */
+  /** Image point of a pointer event. */
   pointOf(event) {
-    return toFilm(this.pose, this.#screen(), this.placeOf(event));
+    return toImage(this.pose, this.#screen(), this.placeOf(event));
   }
 
   /** Screen point of a pointer event, in device pixels of this canvas. */
@@ -146,18 +146,18 @@ export class Pane {
     this.draw();
   }
 
-  /** A box in the middle of what is seen, for who has no mouse: fractions of the film. */
+  /** A box in the middle of what is seen, for who has no mouse: fractions of the image. */
   middleBox() {
     const { width, height } = this.#screen();
     const [a, b] = [3 / 8, 5 / 8].map((share) =>
-      toFilm(this.pose, this.#screen(), { x: share * width, y: share * height }));
-    return boxOf(...[a, b].map(({ x, y }) => ({ x: x / this.film.width, y: y / this.film.height })));
+      toImage(this.pose, this.#screen(), { x: share * width, y: share * height }));
+    return boxOf(...[a, b].map(({ x, y }) => ({ x: x / this.image.width, y: y / this.image.height })));
   }
 
-  /** A direction on the screen as one on the film, whatever its pose. */
-  onFilm(across, down) {
-    const from = toFilm(this.pose, this.#screen(), { x: 0, y: 0 });
-    const to = toFilm(this.pose, this.#screen(), { x: across, y: down });
+  /** A direction on the screen as one on the image, whatever its pose. */
+  onImage(across, down) {
+    const from = toImage(this.pose, this.#screen(), { x: 0, y: 0 });
+    const to = toImage(this.pose, this.#screen(), { x: across, y: down });
     return [Math.sign(Math.round((to.x - from.x) * 1e6)), Math.sign(Math.round((to.y - from.y) * 1e6))];
   }
 
@@ -187,8 +187,8 @@ export class Pane {
 
   #recolour() {
     const table = this.window
-      ? tableOf(this.window, this.film, this.negative)
-      : ownTable(this.film.table, this.negative);
+      ? tableOf(this.window, this.image, this.negative)
+      : ownTable(this.image.table, this.negative);
     this.colours = coloursOf(table);
     this.draw();
   }
@@ -224,12 +224,12 @@ export class Pane {
   #drawMarks() {
     this.marks.setAttribute("viewBox", `0 0 ${this.canvas.width} ${this.canvas.height}`);
     const lines = this.draft ? [...this.lines, this.draft] : this.lines;
-    const ratio = ratioText(this.lines, this.film.spacing);
-    const texts = lines.map((line) => lengthText(line, this.film.spacing));
+    const ratio = ratioText(this.lines, this.image.spacing);
+    const texts = lines.map((line) => lengthText(line, this.image.spacing));
     if (ratio && !this.draft) texts[1] += `  ·  ${this.words.ratio} ${ratio}`;
-    const { film, pose, name } = this;
+    const { image, pose, name } = this;
     this.marks.replaceChildren(
-      ...regionMarks(this.regions, { film, pose, screen: this.#screen(), name }),
+      ...regionMarks(this.regions, { image, pose, screen: this.#screen(), name }),
       ...lines.flatMap((line, i) => this.#mark(line, texts[i])),
     );
   }
@@ -245,10 +245,10 @@ export class Pane {
   }
 
   #say() {
-    const { film, pose, words } = this;
-    const window = this.window ?? film.window;
+    const { image, pose, words } = this;
+    const window = this.window ?? image.window;
     const k = devicePixelRatio;
-    this.#put("grey", this.preset === "file" && film.lut
+    this.#put("grey", this.preset === "file" && image.lut
       ? words.lut
       : `${words.window} ${round(window.width)}  ${words.level} ${round(window.centre)}`);
     const whole = this.root.dataset.whole === "true";
@@ -258,7 +258,7 @@ export class Pane {
     if (pose.turn) turns.push(words.turned.replace("{}", String(90 * pose.turn)));
     if (this.negative) turns.push(words.negative);
     this.#put("turned", turns.join(" · "));
-    const bar = scaleBar(film.spacing, pose.scale, this.canvas.width / 3);
+    const bar = scaleBar(image.spacing, pose.scale, this.canvas.width / 3);
     const ruler = this.root.querySelector(".scale-bar");
     ruler.hidden = !bar;
     if (bar) {

@@ -33,7 +33,7 @@ export class Pointing {
       if (this.#allowed(pane)) this.#add(pane, pane.middleBox());
       return true;
     }
-    if (arrow && pane.regions.nudge(...pane.onFilm(...arrow), event.shiftKey)) {
+    if (arrow && pane.regions.nudge(...pane.onImage(...arrow), event.shiftKey)) {
       return this.#changed(pane);
     }
     return false;
@@ -50,7 +50,7 @@ export class Pointing {
   /** Fixations of a file. */
   async gaze(pane, file) {
     if (!this.#allowed(pane)) return;
-    const fixations = parseGaze(await file.text(), pane.film);
+    const fixations = parseGaze(await file.text(), pane.image);
     if (!fixations) {
       pane.say(this.words.bad_gaze);
       return;
@@ -65,7 +65,7 @@ export class Pointing {
   }
 
   #allowed(pane) {
-    if (!pane.drafted) pane.say(this.words.other_film);
+    if (!pane.drafted) pane.say(this.words.other_image);
     return pane.drafted;
   }
 
@@ -78,7 +78,7 @@ export class Pointing {
   }
 }
 
-function fractions({ film }, from, to) {
-  const part = ({ x, y }) => ({ x: x / film.width, y: y / film.height });
+function fractions({ image }, from, to) {
+  const part = ({ x, y }) => ({ x: x / image.width, y: y / image.height });
   return boxOf(part(from), part(to));
 }

@@ -1,17 +1,17 @@
-// Where the reader points on a film: boxes and fixations, as fractions of the stored film, and what
+// Where the reader points on an image: boxes and fixations, as fractions of the stored image, and what
 // of them is seen. Knows neither canvas nor server.
 
-export const MOST = 8; // boxes, as `rag.attention` allows
+export const MOST = 8; // boxes, as `rag.region` allows
 export const LEAST = 0.01; // of a side
 const STEP = 0.02;
-const GAZE_SIGMA = 0.055; // of the film's width, as in `encoders.training.heatmaps`
+const GAZE_SIGMA = 0.055; // of the image's width, as in `encoders.annotations`
 const REACH = 2.2; // standard deviations that are drawn
 const MOST_SPOTS = 250; // fixations that are drawn, the longest first
 
-/** The box between two points of the film, cut to it. */
+/** The box between two points of the image, cut to it. */
 export function boxOf(a, b) {
-  const [left, right] = [a.x, b.x].sort((p, q) => p - q).map(onFilm);
-  const [top, bottom] = [a.y, b.y].sort((p, q) => p - q).map(onFilm);
+  const [left, right] = [a.x, b.x].sort((p, q) => p - q).map(onImage);
+  const [top, bottom] = [a.y, b.y].sort((p, q) => p - q).map(onImage);
   return [left, top, right - left, bottom - top];
 }
 
@@ -60,7 +60,7 @@ export class Regions {
     this.fixations = [];
   }
 
-  /** Soft spots of the heat: middle and half axes in film pixels, and how strong, 0 to 1. */
+  /** Soft spots of the heat: middle and half axes in image pixels, and how strong, 0 to 1. */
   spots({ width, height }) {
     const boxes = this.boxes.map(([x, y, w, h]) => ({
       x: (x + w / 2) * width, y: (y + h / 2) * height,
@@ -77,7 +77,7 @@ export class Regions {
   }
 }
 
-function onFilm(value) {
+function onImage(value) {
   return within(value, 0, 1);
 }
 

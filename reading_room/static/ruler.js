@@ -1,4 +1,4 @@
-// Lengths on a film: in millimetres where the header allows it, else in film pixels.
+// Lengths on an image: in millimetres where the header allows it, else in image pixels.
 
 /** {value, unit}; `spacing` is [row, column] distance of two pixel centres in mm, or null. */
 export function lengthOf({ from, to }, spacing) {

@@ -1,6 +1,6 @@
-// The viewer: toolbar, panes, pointers and keys. Films come from the server once, as they are stored.
+// The viewer: toolbar, panes, pointers and keys. Images come from the server once, as they are stored.
 
-import { readFilm } from "./film.js";
+import { readImage } from "./image.js";
 import { Pane } from "./pane.js";
 import { Pointing } from "./pointing.js";
 
@@ -56,12 +56,12 @@ class Viewer {
     this.#mark();
   }
 
-  /** Show these films: [{token, name, url, ...}]; an empty list clears the viewer. */
-  async show(films) {
-    const keys = films.map((film) => film.key).join();
-    if (films.length && keys === this.keys) {
-      if (this.panes.length) this.#sharpen(films, this.shown);
-      else this.awaited = films; // the first look is still on its way
+  /** Show these images: [{token, name, url, ...}]; an empty list clears the viewer. */
+  async show(images) {
+    const keys = images.map((image) => image.key).join();
+    if (images.length && keys === this.keys) {
+      if (this.panes.length) this.#sharpen(images, this.shown);
+      else this.awaited = images; // the first look is still on its way
       return;
     }
     const turn = ++this.shown;
@@ -71,15 +71,15 @@ class Viewer {
     this.panes = [];
     this.active = null;
     this.place.replaceChildren();
-    this.root.dataset.state = films.length ? "loading" : "empty";
+    this.root.dataset.state = images.length ? "loading" : "empty";
     try {
-      const loaded = await Promise.all(films.map((film) => fetchFilm(film.url)));
-      if (turn !== this.shown) return; // other films were opened meanwhile
-      this.panes = loaded.map((film, i) => this.#pane(film, films[i]));
+      const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
+      if (turn !== this.shown) return; // other images were opened meanwhile
+      this.panes = loaded.map((image, i) => this.#pane(image, images[i]));
       if (this.awaited) this.#sharpen(this.awaited, turn);
       this.awaited = null;
       this.#activate(this.panes[0] ?? null);
-      this.root.dataset.state = films.length ? "shown" : "empty";
+      this.root.dataset.state = images.length ? "shown" : "empty";
     } catch (error) {
       if (turn !== this.shown) return;
       this.root.dataset.state = "failed";
@@ -87,17 +87,17 @@ class Viewer {
     }
   }
 
-  /** The same films, now with all their pixels. */
-  async #sharpen(films, turn) {
+  /** The same images, now with all their pixels. */
+  async #sharpen(images, turn) {
     try {
-      const loaded = await Promise.all(films.map((film) => fetchFilm(film.url)));
+      const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
       if (turn === this.shown) this.panes.forEach((pane, i) => pane.sharpen(loaded[i]));
     } catch (error) {
       console.error(error); // the first look stays, and says that it is one
     }
   }
 
-  /** The pane whose film the draft is made from. */
+  /** The pane whose image the draft is made from. */
   get drafted() {
     return this.panes.find((pane) => pane.drafted);
   }
@@ -130,7 +130,7 @@ class Viewer {
     return true;
   }
 
-  #pane(film, about) {
+  #pane(image, about) {
     const root = this.template.content.firstElementChild.cloneNode(true);
     root.setAttribute("aria-label", about.label);
     root.querySelector(".say-name").textContent = about.name;
@@ -138,7 +138,7 @@ class Viewer {
     root.querySelector(".say-warnings").textContent = about.warnings.join("\n");
     root.querySelector(".drafted").hidden = !about.drafted;
     this.place.append(root);
-    const pane = new Pane(root, film, this.words, about.pointed_at);
+    const pane = new Pane(root, image, this.words, about.pointed_at);
     root.addEventListener("pointerdown", (event) => this.#press(event, pane));
     root.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -218,7 +218,7 @@ class Viewer {
     this.root.dataset.tool = this.tool;
   }
 
-  /** Films dropped on the viewer are put into the page's file field. */
+  /** Images dropped on the viewer are put into the page's file field. */
   #dropped(event) {
     event.preventDefault();
     this.root.classList.toggle("wanted", event.type === "dragenter" || event.type === "dragover");
@@ -229,8 +229,8 @@ class Viewer {
   }
 }
 
-async function fetchFilm(url) {
+async function fetchImage(url) {
   const answer = await fetch(url, { credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`film: ${answer.status}`);
-  return readFilm(await answer.arrayBuffer());
+  if (!answer.ok) throw new Error(`image: ${answer.status}`);
+  return readImage(await answer.arrayBuffer());
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import assert_never
 
 from encoders.training.config import TrainSettings
-from encoders.training.data import Collection, Study, TrainingDataError, clean, read_openi
+from encoders.training.dataset import Collection, Study, TrainingDataError, clean, read_openi
 from encoders.training.nih_boxes import with_experts
 from encoders.training.sources.egd import read_egd
 from encoders.training.sources.marks import Reading, attach, read_own_marks
@@ -60,16 +60,16 @@ def source_of(
 
 
 def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -> Collection:
-    """Studies of any layout, split by patient, with the expert films of their training part.
+    """Studies of any layout, split by patient, with the expert images of their training part.
 
     Args:
         source: the ``[data]`` table.
         cache: where shards are unpacked.
-        experts: whether annotation is read; without it, no expert film is a study either.
+        experts: whether annotation is read; without it, no expert image is a study either.
 
     Raises:
         TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
-            annotation fits no training film; the message names the row and the cure.
+            annotation fits no training image; the message names the row and the cure.
     """
     studies, own_readings = _studies(source, cache)
     collection = clean(studies, same_texts=source.same_texts)

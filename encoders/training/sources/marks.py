@@ -1,6 +1,6 @@
-"""What an expert marked, as a row of one's own says it, and whose film it is.
+"""What an expert marked, as a row of one's own says it, and whose image it is.
 
-Owns the layout of marks (fractions of the film) and the join of marks and films.
+Owns the layout of marks (fractions of the image) and the join of marks and images.
 """
 
 from collections import Counter, defaultdict
@@ -11,51 +11,51 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.image_io import ImageReadError, read_image
-from encoders.training.data import Collection, ExpertFilm, TrainingDataError
-from encoders.training.heatmaps import Annotation, Boxes, Ellipses, Fixations, Mask
+from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask
+from encoders.images.image_io import ImageReadError, read_image
+from encoders.training.dataset import Collection, ExpertImage, TrainingDataError
 from encoders.training.sources.settings import OwnMarks
 from encoders.training.sources.tables import Row, is_csv, read_rows
 
-FRACTIONS = "places are fractions of the film: divide pixels by its width and height"
+FRACTIONS = "places are fractions of the image: divide pixels by its width and height"
 _SLACK = 0.05
 """How far a box may stick out: drawn by hand, or cut at the edge by rounding."""
 
 _FAR = 10.0
-"""A gaze this many films away is no gaze but pixels."""
+"""A gaze this many images away is no gaze but pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one expert marked on one film.
+    """What one expert marked on one image.
 
     Attributes:
-        film: the film's path, or its file name with or without the suffix (in MIMIC-CXR the
+        image: the image's path, or its file name with or without the suffix (in MIMIC-CXR the
             DICOM id).
         annotation: the marks.
         where: the row it comes from.
     """
 
-    film: str
+    image: str
     annotation: Annotation
     where: str
 
 
 def attach(collection: Collection, readings: Iterable[Reading]) -> Collection:
-    """A collection with the readings of its training films.
+    """A collection with the readings of its training images.
 
-    Readings of other films are counted, not used: neither a validation nor a test film, nor its
+    Readings of other images are counted, not used: neither a validation nor a test image, nor its
     patient, is learned from by way of an expert.
 
     Raises:
-        TrainingDataError: a file name is that of several films, or no reading fits any film.
+        TrainingDataError: a file name is that of several images, or no reading fits any image.
     """
-    films = [
-        (str(film), study.study_id)
+    images = [
+        (str(image), study.study_id)
         for study in collection.train
-        for film in (*study.frontals, *study.laterals)
+        for image in (*study.frontals, *study.laterals)
     ]
-    by_path = dict(films)
+    by_path = dict(images)
     called: dict[str, list[str]] = defaultdict(list)
     for known in by_path:
         for name in {Path(known).name, Path(known).stem}:
@@ -63,28 +63,29 @@ def attach(collection: Collection, readings: Iterable[Reading]) -> Collection:
     found, strangers = list(collection.experts), 0
     reading = None
     for reading in readings:
-        path = reading.film if reading.film in by_path else _only(called, reading)
+        path = reading.image if reading.image in by_path else _only(called, reading)
         if path is None:
             strangers += 1
         else:
-            found.append(ExpertFilm(by_path[path], Path(path), reading.annotation))
+            found.append(ExpertImage(by_path[path], Path(path), reading.annotation))
     if reading is not None and len(found) == len(collection.experts):
         raise TrainingDataError(
-            f"none of {strangers} readings is of a film of the {len(collection.train)} training "
-            f"studies ({reading.where} is of {reading.film}); the films must be in [data]"
+            f"none of {strangers} readings is of an image of the {len(collection.train)} training "
+            f"studies ({reading.where} is of {reading.image}); the images must be in [data]"
         )
     left_out = Counter(collection.left_out)
-    left_out["expert reading of no training film"] += strangers
+    left_out["expert reading of no training image"] += strangers
     return replace(collection, experts=tuple(found), left_out=dict(left_out))
 
 
 def _only(called: Mapping[str, list[str]], reading: Reading) -> str | None:
-    """The one film of that name, if there is one."""
-    for name in (reading.film, Path(reading.film).name, Path(reading.film).stem):
+    """The one image of that name, if there is one."""
+    for name in (reading.image, Path(reading.image).name, Path(reading.image).stem):
         paths = called.get(name, [])
         if len(paths) > 1:
             raise TrainingDataError(
-                f"{reading.where}: {len(paths)} films are called {name}; name the film by its path"
+                f"{reading.where}: {len(paths)} images are called {name}; name the image by its "
+                f"path"
             )
         if paths:
             return paths[0]
@@ -92,21 +93,21 @@ def _only(called: Mapping[str, list[str]], reading: Reading) -> str | None:
 
 
 def read_own_marks(settings: OwnMarks) -> Iterator[Reading]:
-    """Readings of a table: JSONL with a film a line, or CSV with a mark a row.
+    """Readings of a table: JSONL with an image a line, or CSV with a mark a row.
 
     Raises:
         TrainingDataError: the table cannot be read, or a row is no mark; the message names it.
     """
-    rows = read_rows(settings.path, needed=("film",))
+    rows = read_rows(settings.path, needed=("image",))
     folder = settings.path.parent
     if is_csv(settings.path):
         rows = _gathered(rows)
     for row in rows:
-        film = str(folder / row.needed("film"))
+        image = str(folder / row.needed("image"))
         marks = list(annotations(row, folder, settings))
         if not marks:
             raise row.error("has none of boxes, ellipses, fixations, mask")
-        yield from (Reading(film, mark, row.where) for mark in marks)
+        yield from (Reading(image, mark, row.where) for mark in marks)
 
 
 def annotations(row: Row, folder: Path, gaze: OwnMarks | None = None) -> Iterator[Annotation]:
@@ -138,7 +139,7 @@ Numbers = tuple[float, ...]
 
 
 def looked_at(points: Iterable[Numbers]) -> bool:
-    """Whether any fixation is on the film: of the others only tails would be left, made large."""
+    """Whether any fixation is on the image: of the others only tails would be left, made large."""
     return any(0 <= x <= 1 and 0 <= y <= 1 for x, y, _ in points)
 
 
@@ -159,14 +160,14 @@ def _box(row: Row, mark: Numbers) -> None:
         raise row.error(f"{mark} is no left, top, width and height above 0")
     left, top, width, height = mark
     if min(left, top) < -_SLACK or max(left + width, top + height) > 1 + _SLACK:
-        raise row.error(f"{mark} lies beyond the film", cure=FRACTIONS)
+        raise row.error(f"{mark} lies beyond the image", cure=FRACTIONS)
 
 
 def _fixation(row: Row, mark: Numbers) -> None:
     if len(mark) != 3 or mark[2] <= 0:
         raise row.error(f"{mark} is no x, y and seconds above 0")
     if max(abs(mark[0]), abs(mark[1])) > _FAR:
-        raise row.error(f"{mark} lies far beyond the film", cure=FRACTIONS)
+        raise row.error(f"{mark} lies far beyond the image", cure=FRACTIONS)
 
 
 def _mask(row: Row, path: Path) -> NDArray[np.float32]:
@@ -179,11 +180,11 @@ def _mask(row: Row, path: Path) -> NDArray[np.float32]:
 
 
 def _gathered(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows of a CSV, a mark each, as one row a film: at the place of its first mark."""
-    films: dict[str, Row] = {}
+    """Rows of a CSV, a mark each, as one row an image: at the place of its first mark."""
+    images: dict[str, Row] = {}
     for row in rows:
-        film, kind = row.needed("film"), row.needed("kind").lower()
-        kept = films.setdefault(film, Row(row.where, {"film": film}))
+        image, kind = row.needed("image"), row.needed("kind").lower()
+        kept = images.setdefault(image, Row(row.where, {"image": image}))
         values = dict(kept.values)
         if kind in {"box", "ellipse"}:
             mark = [row.number(key) for key in ("x", "y", "width", "height")]
@@ -195,5 +196,5 @@ def _gathered(rows: Iterable[Row]) -> Iterator[Row]:
             raise row.error(f"kind is {kind[:40]!r}, not box, ellipse or fixation")
         key = {"box": "boxes", "ellipse": "ellipses", "fixation": "fixations"}[kind]
         values[key] = [*values.get(key, []), mark]
-        films[film] = Row(kept.where, values)
-    yield from films.values()
+        images[image] = Row(kept.where, values)
+    yield from images.values()

@@ -1,10 +1,10 @@
-"""MIMIC-CXR: films of MIMIC-CXR-JPG (or the DICOM of MIMIC-CXR), reports, the official split.
+"""MIMIC-CXR: images of MIMIC-CXR-JPG (or the DICOM of MIMIC-CXR), reports, the official split.
 
-Owns the folders and the three tables. A film that is not on the disk is left out, so that a part
+Owns the folders and the three tables. An image that is not on the disk is left out, so that a part
 of the collection can be used.
 
 Source: Johnson et al., MIMIC-CXR-JPG 2.0.0 and 2.1.0, PhysioNet. The test split stays a test
-split: none of its films, reports or patients is trained on.
+split: none of its images, reports or patients is trained on.
 """
 
 import logging
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.report_sections import parse_sections
-from encoders.training.data import Split, Study, TrainingDataError
+from encoders.training.dataset import Split, Study, TrainingDataError
 from encoders.training.sources.settings import Mimic
 from encoders.training.sources.tables import find_table, read_rows
 
@@ -29,8 +29,8 @@ _NORMAL = {"no finding": "normal"}
 
 
 @dataclass(slots=True)
-class _Films:
-    """A study while its films come in."""
+class _Images:
+    """A study while its images come in."""
 
     subject: str
     split: Split
@@ -39,7 +39,7 @@ class _Films:
 
 
 def read_mimic(settings: Mimic) -> list[Study]:
-    """Studies with their films (PA before AP), findings and impression, and CheXpert's labels.
+    """Studies with their images (PA before AP), findings and impression, and CheXpert's labels.
 
     Raises:
         TrainingDataError: a table or the reports are missing, or a row cannot be used.
@@ -50,43 +50,43 @@ def read_mimic(settings: Mimic) -> list[Study]:
     studies = [
         Study(
             study_id=f"s{number}",
-            patient_id=f"p{films.subject}",
-            frontals=tuple(path for _, path in sorted(films.frontals)),
-            laterals=tuple(films.laterals),
-            text=_text(reports / f"{_folder(films.subject, number)}.txt"),
+            patient_id=f"p{images.subject}",
+            frontals=tuple(path for _, path in sorted(images.frontals)),
+            laterals=tuple(images.laterals),
+            text=_text(reports / f"{_folder(images.subject, number)}.txt"),
             labels=labels.get(number, frozenset()),
-            split=films.split,
+            split=images.split,
         )
-        for number, films in _films(tables, settings).items()
+        for number, images in _images(tables, settings).items()
     ]
     for what, there in (
-        (f".{settings.suffix} film in {settings.path}", any(study.frontals for study in studies)),
+        (f".{settings.suffix} image in {settings.path}", any(study.frontals for study in studies)),
         (f"report in {reports}", any(study.text for study in studies)),
     ):
         if not there:
             raise TrainingDataError(
                 f"there is no {what} of the {len(studies)} studies of the split table; expected is "
-                "files/p10/p10000032/s50414267/ with films, and the same with .txt for the report"
+                "files/p10/p10000032/s50414267/ with images, and the same with .txt for the report"
             )
     return studies
 
 
-def _films(tables: Path, settings: Mimic) -> dict[str, _Films]:
+def _images(tables: Path, settings: Mimic) -> dict[str, _Images]:
     views = _views(tables)
-    studies: dict[str, _Films] = {}
+    studies: dict[str, _Images] = {}
     absent = other = 0
     for row in read_rows(find_table(tables, f"{TABLES}split.csv"), needed=(*_IDS, "split")):
-        film, study, subject = (row.needed(key) for key in _IDS)
+        image, study, subject = (row.needed(key) for key in _IDS)
         split = _SPLITS.get(row.text("split"))
         if split is None:
             raise row.error(f"split is {row.text('split')[:40]!r}, not one of {', '.join(_SPLITS)}")
         if not (study.isdecimal() and subject.isdecimal()):
             raise row.error(f"study {study[:40]!r} of subject {subject[:40]!r} is no number")
-        known = studies.setdefault(study, _Films(subject, split))
+        known = studies.setdefault(study, _Images(subject, split))
         if (known.subject, known.split) != (subject, split):
             raise row.error(f"study {study} has another subject or split in an earlier row")
-        view = views.get(film, "")
-        path = settings.path / _folder(subject, study) / f"{film}.{settings.suffix}"
+        view = views.get(image, "")
+        path = settings.path / _folder(subject, study) / f"{image}.{settings.suffix}"
         if view not in _FRONTAL + _LATERAL:
             other += 1
         elif not path.exists():
@@ -96,7 +96,7 @@ def _films(tables: Path, settings: Mimic) -> dict[str, _Films]:
         else:
             known.laterals.append(path)
     _log.info(
-        "%d films of the table are not on the disk, %d are neither frontal nor lateral",
+        "%d images of the table are not on the disk, %d are neither frontal nor lateral",
         absent,
         other,
     )

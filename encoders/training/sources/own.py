@@ -1,4 +1,4 @@
-"""One's own studies: rows with a film each, from a table or from shards.
+"""One's own studies: rows with an image each, from a table or from shards.
 
 Owns the columns and the split of those who have none. Rows of one study become one study.
 """
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.report_sections import parse_sections
-from encoders.training.data import Split, Study
+from encoders.training.dataset import Split, Study
 from encoders.training.sources.marks import Reading, annotations
 from encoders.training.sources.settings import Table
 from encoders.training.sources.tables import Row, read_rows
 
-COLUMNS = ("film", "study_id", "patient_id")
+COLUMNS = ("image", "study_id", "patient_id")
 """Columns that must be there; the others are in docs/training.md."""
 
 _VIEWS = {"": True, "frontal": True, "pa": True, "ap": True} | dict.fromkeys(
@@ -58,11 +58,11 @@ def read_table(settings: Table) -> tuple[list[Study], list[Reading]]:
 def gather(
     rows: Iterable[Row], *, folder: Path, val_share: float
 ) -> tuple[list[Study], list[Reading]]:
-    """Studies of rows with a film each.
+    """Studies of rows with an image each.
 
     Args:
         rows: of `COLUMNS` and more.
-        folder: what films and masks are relative to.
+        folder: what images and masks are relative to.
         val_share: of the patients without a split.
 
     Raises:
@@ -73,10 +73,10 @@ def gather(
     seen: dict[Path, str] = {}
     readings = []
     for row in rows:
-        film = folder / row.needed("film")
-        if film in seen:
-            raise row.error(f"film {film.name} stands at {seen[film]} already")
-        seen[film] = row.where
+        image = folder / row.needed("image")
+        if image in seen:
+            raise row.error(f"image {image.name} stands at {seen[image]} already")
+        seen[image] = row.where
         view = row.text("view").lower()
         if view not in _VIEWS:
             raise row.error(f"view is {view[:40]!r}, not frontal or lateral")
@@ -86,8 +86,8 @@ def gather(
         _refuse_contradiction(row, known, new)
         known.text = known.text or new.text
         known.labels |= new.labels
-        (known.frontals if _VIEWS[view] else known.laterals).append(film)
-        readings += [Reading(str(film), mark, row.where) for mark in annotations(row, folder)]
+        (known.frontals if _VIEWS[view] else known.laterals).append(image)
+        readings += [Reading(str(image), mark, row.where) for mark in annotations(row, folder)]
     return [_study(study_id, known) for study_id, known in studies.items()], readings
 
 

@@ -1,19 +1,19 @@
-"""REFLACX: where five radiologists looked on 2 616 films of MIMIC-CXR, and what they drew.
+"""REFLACX: where five radiologists looked on 2 616 images of MIMIC-CXR, and what they drew.
 
 Owns the layout of ``main_data/``: ``metadata_phase_1.csv`` to ``_3.csv`` name the readings and the
-size of their films; each reading has a folder with ``fixations.csv`` and
-``anomaly_location_ellipses.csv``, both in pixels of the film. A film that several radiologists
+size of their images; each reading has a folder with ``fixations.csv`` and
+``anomaly_location_ellipses.csv``, both in pixels of the image. An image that several radiologists
 read gives several readings.
 
 Source: Bigolin Lanfredi et al., Scientific Data 9:350 (2022). The authors spread a fixation by one
-degree of sight; here by a fraction of the film's width, as for other gaze.
+degree of sight; here by a fraction of the image's width, as for other gaze.
 """
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from encoders.training.data import TrainingDataError
-from encoders.training.heatmaps import Ellipses, Fixations
+from encoders.annotations import Ellipses, Fixations
+from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.marks import Reading, looked_at
 from encoders.training.sources.settings import Reflacx
 from encoders.training.sources.tables import Row, read_rows
@@ -24,7 +24,7 @@ Size = tuple[float, float]
 
 
 def read_reflacx(settings: Reflacx) -> Iterator[Reading]:
-    """One reading a radiologist and film; those without a mark that counts are left out.
+    """One reading a radiologist and image; those without a mark that counts are left out.
 
     Raises:
         TrainingDataError: a file is missing or a row cannot be used; the message names it.
@@ -42,14 +42,14 @@ def read_reflacx(settings: Reflacx) -> Iterator[Reading]:
         for row in read_rows(table, needed=("id", "image", "image_size_x", "image_size_y")):
             annotation = _annotation(row, folder / row.needed("id"), settings)
             if annotation is not None:
-                film = row.text("dicom_id") or PurePosixPath(row.needed("image")).stem
-                yield Reading(film, annotation, row.where)
+                image = row.text("dicom_id") or PurePosixPath(row.needed("image")).stem
+                yield Reading(image, annotation, row.where)
 
 
 def _annotation(row: Row, folder: Path, settings: Reflacx) -> Fixations | Ellipses | None:
     size = row.number("image_size_x"), row.number("image_size_y")
     if min(size) < 1:
-        raise row.error(f"a film of {size[0]:g} x {size[1]:g} pixels has no place for a mark")
+        raise row.error(f"an image of {size[0]:g} x {size[1]:g} pixels has no place for a mark")
     if settings.marks == "ellipses":
         drawn = tuple(_ellipses(folder, size, settings.least_certainty))
         return Ellipses(drawn) if drawn else None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from encoders.training.heatmaps import GAZE_SIGMA
+from encoders.annotations import GAZE_SIGMA
 
 
 class _Source(BaseModel):
@@ -17,14 +17,14 @@ class _Source(BaseModel):
 
 
 class _Gaze(_Source):
-    """How fixations become a heatmap; see `encoders.training.heatmaps.Fixations`."""
+    """How fixations become a heatmap; see `encoders.annotations.Fixations`."""
 
     sigma: float = Field(default=GAZE_SIGMA, gt=0, le=1)
     by_duration: bool = True
 
 
 class NihBoxes(_Source):
-    """NIH films with boxes: training studies of their own, their finding words as text."""
+    """NIH images with boxes: training studies of their own, their finding words as text."""
 
     kind: Literal["nih_boxes"] = "nih_boxes"
 
@@ -63,7 +63,7 @@ class _Studies(_Source):
     Attributes:
         same_texts: what becomes of training texts that are, word for word, in another split:
             ``drop`` leaves them out, ``keep`` only counts them.
-        experts: annotation of these films; read only where the settings have ``[expert]``.
+        experts: annotation of these images; read only where the settings have ``[expert]``.
     """
 
     same_texts: Literal["drop", "keep"] = "drop"
@@ -80,10 +80,10 @@ class Mimic(_Studies):
     """MIMIC-CXR with the tables of MIMIC-CXR-JPG.
 
     Attributes:
-        path: holds ``files/p10/...`` with the films.
+        path: holds ``files/p10/...`` with the images.
         reports: holds the same tree with ``s<study>.txt``.
         tables: holds the split and metadata tables; ``path`` if left out.
-        suffix: of the films.
+        suffix: of the images.
     """
 
     kind: Literal["mimic"] = "mimic"
@@ -103,7 +103,7 @@ class _Own(_Studies):
 
 
 class Table(_Own):
-    """A CSV or JSONL file, a film a row."""
+    """A CSV or JSONL file, an image a row."""
 
     kind: Literal["table"] = "table"
 

@@ -1,7 +1,7 @@
-"""WebDataset shards: .tar files whose members of one name before the first dot are one film.
+"""WebDataset shards: .tar files whose members of one name before the first dot are one image.
 
 Owns the format (github.com/webdataset/webdataset, tar as in POSIX; read with the standard library)
-and the unpacking of films: a shard is unpacked once into the cache, because films are read in
+and the unpacking of images: a shard is unpacked once into the cache, because images are read in
 another order there.
 """
 
@@ -12,16 +12,16 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
-from encoders.training.data import Study, TrainingDataError
+from encoders.training.dataset import Study, TrainingDataError
 from encoders.training.sources.marks import Reading
 from encoders.training.sources.own import gather
 from encoders.training.sources.settings import WebDataset
 from encoders.training.sources.tables import Row, parse_json
 
-_FILMS = ("png", "jpg", "jpeg", "dcm")
+_IMAGES = ("png", "jpg", "jpeg", "dcm")
 _JSON, _TEXT, _MASK = "json", "txt", "mask.png"
 _LARGEST = 256 * 1024**2
-"""Bytes of a member: no film is larger (`encoders.film.MAX_BYTES`)."""
+"""Bytes of a member: no image is larger (`encoders.images.raw_image.MAX_BYTES`)."""
 
 
 def read_shards(settings: WebDataset, *, cache: Path) -> tuple[list[Study], list[Reading]]:
@@ -32,7 +32,7 @@ def read_shards(settings: WebDataset, *, cache: Path) -> tuple[list[Study], list
         cache: where the shards are unpacked.
 
     Raises:
-        TrainingDataError: a shard is broken or a film's JSON cannot be used; it is named.
+        TrainingDataError: a shard is broken or an image's JSON cannot be used; it is named.
     """
     path = settings.path
     shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
@@ -43,7 +43,7 @@ def read_shards(settings: WebDataset, *, cache: Path) -> tuple[list[Study], list
 
 
 def _rows(shard: Path, folder: Path) -> Iterator[Row]:
-    """One row a sample, by name: its JSON, its text, the paths of its film and mask."""
+    """One row a sample, by name: its JSON, its text, the paths of its image and mask."""
     samples: dict[str, dict[str, Path]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name, _, extension = path.name.partition(".")
@@ -51,10 +51,10 @@ def _rows(shard: Path, folder: Path) -> Iterator[Row]:
         samples.setdefault(key, {})[extension.lower()] = path
     for key, files in samples.items():
         where = f"{shard} sample {key}"
-        films = [files[extension] for extension in _FILMS if extension in files]
-        if len(films) != 1:
+        images = [files[extension] for extension in _IMAGES if extension in files]
+        if len(images) != 1:
             raise TrainingDataError(
-                f"{where} has {len(films)} films, not one of {', '.join(_FILMS)}; take it out"
+                f"{where} has {len(images)} images, not one of {', '.join(_IMAGES)}; take it out"
             )
         told = (
             files[_JSON].read_text(encoding="utf-8", errors="replace") if _JSON in files else "{}"
@@ -64,7 +64,7 @@ def _rows(shard: Path, folder: Path) -> Iterator[Row]:
             values.setdefault("text", files[_TEXT].read_text(encoding="utf-8", errors="replace"))
         if _MASK in files:
             values["mask"] = str(files[_MASK])
-        yield Row(where, values | {"film": str(films[0])})
+        yield Row(where, values | {"image": str(images[0])})
 
 
 def _unpacked(shard: Path, cache: Path) -> Path:
@@ -98,7 +98,7 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, shar
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or member.size > _LARGEST:
         raise TrainingDataError(
-            f"{shard} holds {member.name[:80]!r} of {member.size} bytes, which is no film's; only "
+            f"{shard} holds {member.name[:80]!r} of {member.size} bytes, which is no image's; only "
             "plain names are unpacked"
         )
     content = archive.extractfile(member)

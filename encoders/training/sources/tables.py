@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from encoders.training.data import TrainingDataError
+from encoders.training.dataset import TrainingDataError
 
 CURE = "correct the row or take it out"
 """For any row of a user's; a published file that fails was cut on its way: fetch it again."""

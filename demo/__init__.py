@@ -1,0 +1,1 @@
+"""The drawn phantom: an example image that belongs to nobody."""

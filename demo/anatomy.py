@@ -1,0 +1,201 @@
+"""Path lengths of X-rays through a drawn chest: how many centimetres of what, pixel by pixel.
+
+Owns the shapes of `demo.phantom`: ellipsoids, tubes and bands seen in parallel projection, in
+centimetres on a 43 x 43 cm image (x to the right from the midline, y down from the upper edge; the
+patient's left is on the right). Nobody's anatomy: the numbers are drawn after textbook
+proportions. Knows numpy only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.float64]
+
+IMAGE_CM = 43.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """The pixel grid: coordinates in centimetres, float64 [size, size] each."""
+
+    x: Map
+    y: Map
+
+    @classmethod
+    def of(cls, size: int) -> "Image":
+        """A square image of ``size`` pixels a side."""
+        centres = (np.arange(size) + 0.5) * (IMAGE_CM / size)
+        x, y = np.meshgrid(centres - IMAGE_CM / 2, centres)
+        return cls(x, y)
+
+    def empty(self) -> Map:
+        """Nothing in the beam."""
+        return np.zeros_like(self.x)
+
+    def ellipsoid(
+        self, x: float, y: float, *, wide: float, high: float, deep: float, turn: float = 0.0
+    ) -> Map:
+        """Path through an ellipsoid of the given half axes, turned clockwise by degrees."""
+        cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        path = self.empty()
+        box = self.box(x, y, x, y, margin=max(wide, high))
+        across = ((self.x[box] - x) * cos + (self.y[box] - y) * sin) / wide
+        down = (-(self.x[box] - x) * sin + (self.y[box] - y) * cos) / high
+        path[box] = 2 * deep * np.sqrt(np.clip(1 - across**2 - down**2, 0, None))
+        return path
+
+    def tube(self, points: Sequence[tuple[float, float, float]]) -> Map:
+        """Path through a round tube along points (x, y, radius); joints do not add up."""
+        path = self.empty()
+        for (x0, y0, r0), (x1, y1, r1) in pairwise(points):
+            box = self.box(x0, y0, x1, y1, margin=max(r0, r1))
+            x, y = self.x[box], self.y[box]
+            length = max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-9)
+            along = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length, 0, 1)
+            distance = np.hypot(x - x0 - along * (x1 - x0), y - y0 - along * (y1 - y0))
+            radius = r0 + along * (r1 - r0)
+            chord = 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None))
+            path[box] = np.maximum(path[box], chord)
+        return path
+
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, *, margin: float
+    ) -> tuple[slice, slice]:
+        """The part of the grid around a line: most of an image is far from any tube."""
+        scale, size = len(self.x) / IMAGE_CM, len(self.x)
+        low = [min(y0, y1) - margin, min(x0, x1) - margin + IMAGE_CM / 2]
+        high = [max(y0, y1) + margin, max(x0, x1) + margin + IMAGE_CM / 2]
+        first = [int(np.clip(v * scale - 1, 0, size)) for v in low]
+        last = [int(np.clip(v * scale + 2, 0, size)) for v in high]
+        return slice(first[0], last[0]), slice(first[1], last[1])
+
+
+def step(values: Map, *, width: float) -> Map:
+    """0 to 1 around zero, over about ``width``."""
+    return np.asarray(0.5 * (1 + np.tanh(2 * values / width)))
+
+
+def profile(at: Map, knots: Sequence[tuple[float, float]]) -> Map:
+    """A smooth curve through knots (position, value): linear, then eased by averaging."""
+    places, values = zip(*knots, strict=True)
+    spread = 0.6
+    near = [np.interp(at + shift, places, values) for shift in (-spread, 0.0, spread)]
+    return np.asarray((near[0] + 2 * near[1] + near[2]) / 4)
+
+
+def body(image: Image) -> Map:
+    """Soft tissue from front to back if there were no lungs."""
+    half = profile(
+        image.y,
+        [
+            *((0, 5.4), (2, 5.8), (4, 8.6), (6.5, 15.5), (9, 22), (13, 23), (16.5, 18.6)),
+            *((20, 17.2), (26, 16.8), (34, 16.6), (43, 17.0)),
+        ],
+    )
+    deep = profile(image.y, [(0, 11), (4, 13), (8, 17), (14, 20), (24, 21.5), (34, 21), (43, 20)])
+    edge = np.clip(1 - (np.abs(image.x) / half) ** 3.2, 0, None)
+    return deep * edge**0.45
+
+
+def lung(image: Image, *, left: bool) -> Map:
+    """Air-filled path of one lung, before heart and vessels take their part of it."""
+    x = image.x if left else -image.x
+    dome_top = 30.2 if left else 28.9
+    lateral = profile(
+        image.y,
+        [
+            *((4.6, 5.6), (5.6, 7.3), (7.5, 9.2), (11, 11.4), (16, 13.1), (22, 14.1)),
+            *((28, 14.6), (33, 14.8), (36, 14.6)),
+        ],
+    )
+    medial = profile(
+        image.y, [(4.6, 4.4), (6, 3.0), (9, 2.4), (14, 2.1), (22, 1.9), (30, 1.7), (36, 1.6)]
+    )
+    centre, half = (lateral + medial) / 2, np.maximum((lateral - medial) / 2, 0.05)
+    across = np.clip(1 - np.abs((x - centre) / half) ** 2.6, 0, None) ** 0.5
+    deep = profile(image.y, [(4.6, 1), (6, 5), (9, 10), (14, 14), (22, 16), (30, 17), (36, 15)])
+    dome = dome_top + 0.026 * (x - 7.2) ** 2 + 0.0016 * np.clip(x - 9.5, 0, None) ** 4
+    apex = step(image.y - (5.0 + 0.09 * (x - 5.6) ** 2), width=0.8)
+    below = image.y - dome
+    # Above the dome the whole depth is lung; below it only the recess behind, ever less
+    recess = 0.16 * np.clip(1 - below / 4.5, 0, 1) ** 1.3
+    return deep * across * apex * (recess + (1 - recess) * step(-below, width=0.35))
+
+
+def heart(image: Image, *, scale: float = 1.0) -> Map:
+    """Heart and great vessels that lie in front of lung."""
+    s = scale
+    parts = [
+        image.ellipsoid(1.0 + 1.3 * s, 25.9, wide=6.4 * s, high=5.0 * s, deep=4.0, turn=34),
+        image.ellipsoid(
+            2.2 * s, 28.6, wide=5.2 * s, high=2.9, deep=3.6, turn=8
+        ),  # on the diaphragm
+        image.ellipsoid(-0.8 - 0.5 * (s - 1), 25.0, wide=3.9 * s, high=5.6, deep=3.5, turn=4),
+        image.ellipsoid(1.7, 19.3, wide=2.7, high=2.9, deep=2.3, turn=24),  # pulmonary trunk
+        image.ellipsoid(1.7, 14.5, wide=1.9, high=1.9, deep=2.2),  # aortic knob
+        image.tube([(-1.3, 8.5, 1.1), (-1.6, 15, 1.25), (-1.5, 22, 1.6)]),  # caval vein
+        image.tube([(1.6, 14.6, 1.25), (1.6, 20, 1.2), (1.2, 33, 1.1)]),  # descending aorta
+    ]
+    return np.asarray(np.maximum.reduce(parts))
+
+
+def airways(image: Image) -> Map:
+    """Air in trachea and main bronchi, and in the stomach."""
+    tree = [
+        image.tube([(0.1, 0, 0.88), (0.05, 6, 0.88), (0.2, 13.4, 0.82)]),
+        image.tube([(0.2, 13.4, 0.74), (-1.5, 15.8, 0.62), (-3.1, 18.6, 0.42)]),
+        image.tube([(0.2, 13.4, 0.68), (2.4, 16.2, 0.54), (4.2, 18.2, 0.36)]),
+    ]
+    bubble = image.ellipsoid(6.6, 34.6, wide=3.3, high=2.0, deep=2.6, turn=-10)
+    bubble = bubble * step(35.5 - image.y, width=0.12)  # stands on fluid
+    return 1.25 * np.asarray(np.maximum.reduce(tree)) + bubble
+
+
+_ROOTS = {  # direction in degrees below the horizontal, outwards; radius in cm
+    False: ((-68, 0.42), (-40, 0.4), (-10, 0.36), (18, 0.34), (46, 0.42), (72, 0.62), (84, 0.44)),
+    True: ((-64, 0.42), (-34, 0.42), (-6, 0.36), (22, 0.36), (44, 0.4), (64, 0.6), (80, 0.42)),
+}
+"""Where the arteries of the right and the left (True) lung set out."""
+
+
+def branches(image: Image, rng: np.random.Generator, *, left: bool) -> Map:
+    """Pulmonary vessels of one lung: a tree from the hilum, winding and thinner with every fork."""
+    side = 1.0 if left else -1.0
+    x, y = side * 3.0, 17.4 if left else 18.6
+    path = image.tube(
+        [(x, y - 1.4, 0.8), (x + side * 0.5, y, 0.95), (x + side * 0.6, y + 2.4, 0.7)]
+    )
+    growing = [
+        (x, y, np.radians(angle + rng.uniform(-6, 6)), radius * rng.uniform(1.0, 1.25), 0)
+        for angle, radius in _ROOTS[left]
+    ]
+    while growing:
+        x, y, turn, radius, depth = growing.pop()
+        course = [(x, y, radius)]
+        for _ in range(3):
+            turn += rng.normal(0, 0.13)
+            length = rng.uniform(0.55, 0.85)
+            x, y = x + side * length * np.cos(turn), y + length * np.sin(turn)
+            radius *= 0.955
+            course.append((x, y, radius))
+        path = np.maximum(path, image.tube(course))
+        if depth < 5:
+            for fork in (-1, 1):
+                angle = turn + fork * rng.uniform(0.15, 0.55)
+                growing.append((x, y, angle, radius * rng.uniform(0.66, 0.86), depth + 1))
+    return path
+
+
+def texture(image: Image, rng: np.random.Generator) -> Map:
+    """Fine unevenness of lung, about -1 to 1: vessels too small to be drawn one by one."""
+    total = image.empty()
+    for cells in (60, 110, 190):
+        grid = rng.normal(size=(cells, cells))
+        at = np.linspace(0, cells - 1, len(image.x))
+        rows = np.array([np.interp(at, np.arange(cells), line) for line in grid])
+        total += np.array([np.interp(at, np.arange(cells), line) for line in rows.T]).T
+    return total / 3

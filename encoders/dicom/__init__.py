@@ -1,0 +1,1 @@
+"""Reads DICOM: header, decoding, grey scale."""

@@ -1,0 +1,256 @@
+"""From stored values to an image: the grey-scale pipeline of DICOM.
+
+Owns what the values mean, in the standard's order: padding, modality LUT, VOI LUT or window,
+polarity, shutter (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3, C.7.6.11). Knows nothing of how
+the values were encoded.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from encoders.dicom.header import code, items, number, numbers
+from encoders.dicom.layout import Layout, tag
+from encoders.dicom.lut import palette_luminance, read_lut
+from encoders.dicom.shutter import outside_shutter
+from encoders.images.exposure import (
+    CODES,
+    Histogram,
+    Voi,
+    VoiLut,
+    Window,
+    WindowFunction,
+    by_table,
+    choose,
+)
+from encoders.images.raw_image import ImageReadError, RawImage, Reason
+
+Pixels = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+_MOST_PADDING = 0.98
+"""More padding than this share of an image means that the padding value is wrong."""
+
+
+_WIDE_RANGE = (0.01, 99.99)
+"""Percentiles that 65536 codes are spread over where values have more than 16 bits: one wild value
+must not leave the rest of the image with a handful of greys."""
+
+
+_LARGEST = 1e15
+"""Pixel values beyond it (and NaN) are no measurement; they overflow what is computed from them."""
+
+_LEAST_WIDTH = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Coded:
+    """Values as uint16 codes: ``code * slope + intercept`` is the value."""
+
+    codes: NDArray[np.uint16]
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The value of every code: float64 [65536]."""
+        return CODES * self.slope + self.intercept
+
+
+def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
+    """Give stored values [rows, columns] their meaning.
+
+    Raises:
+        ImageReadError: a palette image without a usable palette.
+    """
+    if layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        return _colour_image(dataset, stored, layout)
+    warnings: list[str] = []
+    hidden = _padding(dataset, stored, layout, warnings)
+    shuttered, notes = outside_shutter(dataset, layout.rows, layout.columns)
+    warnings.extend(notes)
+    if shuttered is not None:
+        hidden = shuttered if hidden is None else hidden | shuttered
+    invert = _inverted(dataset, layout, warnings)
+    coded = _modality(dataset, _encode(stored, hidden), warnings)
+    visible = coded.codes if hidden is None else coded.codes[~hidden]
+    if visible.size == 0:
+        hidden, visible = None, coded.codes
+        warnings.append("padding and shutter cover the whole image: not used")
+    histogram = Histogram.of(visible, slope=coded.slope, intercept=coded.intercept)
+    candidates = _candidates(dataset, histogram, warnings)
+    voi, notes = choose(candidates, histogram, invert=invert)
+    warnings.extend(notes)
+    return RawImage(
+        codes=coded.codes,
+        slope=coded.slope,
+        intercept=coded.intercept,
+        voi=voi,
+        invert=invert,
+        hidden=hidden,
+        warnings=tuple(warnings),
+    )
+
+
+def _colour_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
+    """Colour is shown as it is: windows and polarity are for grey values (PS3.3 C.11.2.1.2)."""
+    top = (1 << min(layout.stored, 16)) - 1
+    codes = np.asarray(stored >> max(layout.stored - 16, 0)).astype(np.uint16)
+    if layout.photometric == "PALETTE COLOR":
+        try:
+            brightness = palette_luminance(dataset, entries=top + 1)
+        except Exception:  # noqa: BLE001 - pydicom raises many kinds for malformed palettes
+            raise ImageReadError(
+                Reason.BAD_HEADER,
+                f"{tag('PhotometricInterpretation')} = 'PALETTE COLOR', but the palette is "
+                "missing or damaged. Export the image as MONOCHROME2.",
+            ) from None
+        codes = by_table(np.rint(brightness * 65535).astype(np.uint16), codes)
+        top = 65535
+    window = Window(top / 2, top, WindowFunction.LINEAR_EXACT)
+    return RawImage(codes, 1.0, 0.0, window, warnings=("a colour image: its luminance is used",))
+
+
+def _padding(dataset: Dataset, stored: Pixels, layout: Layout, warnings: list[str]) -> Mask | None:
+    """True where a pixel is padding (PS3.3 C.7.5.1.1.2): bool [rows, columns] or None."""
+    kind = {"f4": "FloatPixel", "f8": "DoubleFloatPixel"}.get(stored.dtype.str[1:], "Pixel")
+    mask: Mask | None = None
+    if kind != "Pixel" and not (usable := np.abs(stored) < _LARGEST).all():
+        mask = ~usable
+        warnings.append("some pixel values are no numbers: shown black")
+    value = number(dataset, f"{kind}PaddingValue")
+    if value is None:
+        return mask
+    limit = number(dataset, f"{kind}PaddingRangeLimit")
+    ends = [_as_stored(end, layout) for end in (value, value if limit is None else limit)]
+    padded = (stored >= min(ends)) & (stored <= max(ends))
+    share = padded.mean()
+    if share > _MOST_PADDING:
+        warnings.append(f"{tag('PixelPaddingValue')} marks {share:.0%} of the image: not used")
+    elif share > 0:
+        mask = padded if mask is None else mask | padded
+    return mask
+
+
+def _as_stored(value: float, layout: Layout) -> float:
+    """A padding value in the pixels' signedness: its VR is US or SS, and often the wrong one."""
+    span = float(1 << layout.allocated)
+    if layout.signed and value >= span / 2:
+        return value - span
+    if not layout.signed and value < 0:
+        return value + span
+    return value
+
+
+def _inverted(dataset: Dataset, layout: Layout, warnings: list[str]) -> bool:
+    """True where the lowest value is to be white, told once, by whichever tag says it.
+
+    MONOCHROME1 says it (C.7.6.3.1.2). PresentationLUTShape INVERSE (C.8.11.3) repeats it, or
+    says it for MONOCHROME2. MONOCHROME1 with IDENTITY contradicts itself: the photometric
+    interpretation is what every writer sets on purpose.
+    """
+    shape = code(dataset, "PresentationLUTShape")
+    if (layout.photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        warnings.append(
+            f"{tag('PhotometricInterpretation')} = {layout.photometric} with "
+            f"{tag('PresentationLUTShape')} = {shape}: shown with its low values white"
+        )
+    if code(dataset, "PresentationIntentType") == "FOR PROCESSING":
+        warnings.append(
+            f"{tag('PresentationIntentType')} = FOR PROCESSING: detector values that were not "
+            "made for reading; brightness and contrast may mislead, use the FOR PRESENTATION image"
+        )
+    return layout.photometric == "MONOCHROME1" or shape == "INVERSE"
+
+
+def _encode(stored: Pixels, hidden: Mask | None) -> _Coded:
+    """Stored values as uint16 codes: exactly for up to 16 bits, else in 65536 steps."""
+    kind, size = stored.dtype.kind, stored.dtype.itemsize
+    if kind == "u" and size <= 2:
+        return _Coded(stored.astype(np.uint16))
+    if kind == "i" and size <= 2:
+        wide = stored.astype(np.int16).view(np.uint16) ^ np.uint16(0x8000)
+        return _Coded(wide, intercept=-32768.0)
+    visible = stored if hidden is None else stored[~hidden]
+    ends = np.percentile(visible, _WIDE_RANGE).tolist() if visible.size else [0.0, 0.0]
+    low, high = (math.floor(ends[0]), math.ceil(ends[1])) if kind in "ui" else ends
+    exact = kind in "ui" and high - low <= 65535
+    slope = 1.0 if exact or high <= low else (high - low) / 65535.0
+    codes = np.empty(stored.shape, np.uint16)
+    for row in range(0, len(stored), 256):  # float64 of a block, not of the image
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is hidden, not of the image
+            block = np.nan_to_num(stored[row : row + 256].astype(np.float64), nan=low)
+            codes[row : row + 256] = np.clip(np.rint((block - low) / slope), 0, 65535)
+    return _Coded(codes, slope, low)
+
+
+def _modality(dataset: Dataset, coded: _Coded, warnings: list[str]) -> _Coded:
+    """The modality LUT, as a table or as a line (C.11.1)."""
+    values = coded.values
+    for item in items(dataset, "ModalityLUTSequence")[:1]:
+        lut = read_lut(item, lowest=float(values[0]), highest=float(values[-1]))
+        if lut is not None:
+            return _Coded(by_table(lut.lookup(values), coded.codes))
+        warnings.append(f"{tag('ModalityLUTSequence')} is empty or damaged: not used")
+    macro = _macro(dataset, "RescaleSlope", "PixelValueTransformationSequence")
+    slope, intercept = number(macro, "RescaleSlope"), number(macro, "RescaleIntercept") or 0.0
+    if slope == 0:
+        warnings.append(f"{tag('RescaleSlope')} = 0: not used")
+        slope, intercept = None, 0.0
+    slope = 1.0 if slope is None else slope
+    return _Coded(coded.codes, coded.slope * slope, coded.intercept * slope + intercept)
+
+
+def _macro(dataset: Dataset, keyword: str, sequence: str) -> Dataset:
+    """The data set that holds an attribute: the top level, or a group of an enhanced object."""
+    if keyword in dataset:
+        return dataset
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in items(dataset, groups)[:1]:
+            for item in items(group, sequence)[:1]:
+                return item
+    return dataset
+
+
+def _candidates(dataset: Dataset, histogram: Histogram, warnings: list[str]) -> list[Voi]:
+    """The file's VOI LUT and window, in this order, each the first of several (C.11.2)."""
+    found: list[Voi] = []
+    lowest, highest = float(histogram.values[0]), float(histogram.values[-1])
+    luts = items(dataset, "VOILUTSequence")
+    if len(luts) > 1:
+        warnings.append(f"{len(luts)} VOI LUTs in the file: the first is used")
+    for item in luts[:1]:
+        lut = read_lut(item, lowest=lowest, highest=highest)
+        if lut is None:
+            warnings.append(f"{tag('VOILUTSequence')} is empty or damaged: not used")
+        else:
+            found.append(VoiLut(lut.first, lut.entries / float((1 << lut.bits) - 1)))
+    window = _window(_macro(dataset, "WindowWidth", "FrameVOILUTSequence"), warnings)
+    return found if window is None else [*found, window]
+
+
+def _window(dataset: Dataset, warnings: list[str]) -> Window | None:
+    centres, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
+    if not centres or not widths:
+        return None
+    if len(centres) > 1 or len(widths) > 1:
+        warnings.append(
+            f"{max(len(centres), len(widths))} windows in the file: the first is used (centre "
+            f"{centres[0]:g}, width {widths[0]:g})"
+        )
+    name = code(dataset, "VOILUTFunction") or "LINEAR"
+    function = WindowFunction.LINEAR
+    if name in WindowFunction.__members__:
+        function = WindowFunction[name]
+    else:
+        warnings.append(f"{tag('VOILUTFunction')} is unknown: LINEAR assumed")
+    if widths[0] < _LEAST_WIDTH:
+        warnings.append(f"{tag('WindowWidth')} = {widths[0]:g} is no width: not used")
+        return None
+    if function is WindowFunction.LINEAR and widths[0] < 1:
+        function = WindowFunction.LINEAR_EXACT  # LINEAR is for whole values; this is a real one
+    return Window(centres[0], widths[0], function)

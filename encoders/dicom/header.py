@@ -1,0 +1,275 @@
+"""The DICOM header: parsed leniently, and only the elements that reading an image needs.
+
+Owns how a file becomes a dataset (missing preamble, wrong or missing transfer syntax, deflated
+bombs) and how an element becomes a number or a word. Nothing here raises for a malformed value:
+it is absent. Knows nothing of pixels.
+
+Elements that name a person are never parsed together with the pixels: `read_identity` reads them
+alone, and its result lives in memory only.
+"""
+
+import io
+import logging
+import re
+import warnings
+import zlib
+from typing import Any
+
+from pydicom import config, dcmread
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
+
+from encoders.images.raw_image import MAX_BYTES, HeaderIdentity, ImageReadError, Reason
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_EXPLICIT = b"1.2.840.10008.1.2.1"
+_LARGEST = 1e15
+"""No number that images carry comes near; larger ones overflow what is computed from them."""
+HEADER_READS = 300_000
+"""How often a header may be read from: an image's has a few hundred elements; this is 2 s."""
+
+_CODE = re.compile(r"[A-Z0-9_ \-/.]{1,16}")
+_PYDICOM = re.compile(r"pydicom\b")
+
+_KEYWORDS = (
+    *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
+    *("ViewCodeSequence", "ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing"),
+    *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge"),
+    *("ShutterUpperHorizontalEdge", "ShutterLowerHorizontalEdge", "CenterOfCircularShutter"),
+    *("RadiusOfCircularShutter", "VerticesOfThePolygonalShutter"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
+    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue"),
+    *("FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingValue"),
+    *("DoubleFloatPixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "VOILUTSequence"),
+    *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
+    *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+    *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
+    *("SegmentedBluePaletteColorLookupTableData", "PresentationLUTShape"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+_OVERLAY_ROWS: tuple[int, ...] = tuple(0x60000010 + (group << 16) for group in range(0, 32, 2))
+_IDENTITY_KEYWORDS = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
+
+
+def parse(data: bytes) -> Dataset:
+    """The elements that reading an image needs, pixel data included.
+
+    Raises:
+        ImageReadError: the header cannot be parsed at all.
+    """
+    return _parse(data, [*_KEYWORDS, *_OVERLAY_ROWS])
+
+
+def read_identity(data: bytes) -> HeaderIdentity:
+    """Study and patient identifiers of a DICOM file, and nothing else of it."""
+    dataset = _parse(data, list(_IDENTITY_KEYWORDS), stop_before_pixels=True)
+    found = [word(dataset, keyword, limit=128) for keyword in _IDENTITY_KEYWORDS]
+    return HeaderIdentity(tuple(dict.fromkeys(filter(None, found[:3]))), found[3])
+
+
+def read_directory(data: bytes) -> Dataset:
+    """The records of a DICOMDIR."""
+    return _parse(data, ["DirectoryRecordSequence"])
+
+
+def parse_whole(data: bytes) -> Dataset:
+    """Every element: for who rewrites a file, not for reading an image.
+
+    Raises:
+        ImageReadError: as for `parse`.
+    """
+    return _parse(data, None)
+
+
+def _parse(
+    data: bytes, tags: list[str | int] | None, *, stop_before_pixels: bool = False
+) -> Dataset:
+    bounded = _Bounded(inflated(data))
+    return parse_stream(bounded, tags, stop_before_pixels=stop_before_pixels)
+
+
+def parse_stream(
+    file: io.BufferedIOBase | io.RawIOBase,
+    tags: list[str | int] | None,
+    *,
+    stop_before_pixels: bool,
+) -> Dataset:
+    """The elements with these tags, or all, of a file that bounds how often it is read from.
+
+    Raises:
+        ImageReadError: the header cannot be parsed at all.
+    """
+    quiet()
+    try:
+        return dcmread(
+            file,  # a reader, as pydicom asks for
+            force=True,
+            specific_tags=tags,  # type: ignore[arg-type]  # keywords and numbers may be mixed
+            stop_before_pixels=stop_before_pixels,
+        )
+    except ImageReadError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pydicom raises a dozen kinds
+        # The parser's own words may quote the header: only the kind of error is passed on.
+        raise ImageReadError(
+            Reason.BAD_HEADER,
+            f"the DICOM header cannot be parsed ({type(error).__name__}): the file is damaged or "
+            "cut short. Export it again.",
+        ) from None
+
+
+class _Bounded(io.BytesIO):
+    """Bytes that can be read from so many times only.
+
+    pydicom reads one to three times an element. A hostile file of 16 MB holds two million empty
+    items, and would be parsed for a minute into gigabytes of objects.
+    """
+
+    _left = HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise too_many_elements()
+        return super().read(size)
+
+
+def too_many_elements() -> ImageReadError:
+    """The error of a header that was read from more often than `HEADER_READS` allows."""
+    return ImageReadError(
+        Reason.TOO_LARGE,
+        "the DICOM header has more elements than any image's: the file is damaged or made to do "
+        "harm. Export it again.",
+    )
+
+
+def quiet() -> None:
+    """Keep pydicom from quoting header values in warnings and log lines.
+
+    What matters of them is said by us, without the value. Set again at every call, because
+    `warnings.catch_warnings` blocks of a caller undo it, and thread-safe, which they are not.
+    """
+    config.settings.reading_validation_mode = config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    if ("ignore", None, Warning, _PYDICOM, 0) not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PYDICOM.pattern)
+
+
+def inflated(data: bytes) -> bytes:
+    """A deflated data set as an explicit little endian one, inflated within bounds.
+
+    pydicom would inflate whatever comes: a 1 MB file can hold 1 GB of zeros.
+    """
+    if data[128:132] != b"DICM" or data[132:138] != b"\x02\0\0\0UL":
+        return data
+    meta_end = 144 + int.from_bytes(data[140:144], "little")
+    if _DEFLATED not in data[144:meta_end]:
+        return data
+    head = data[:meta_end].replace(_DEFLATED, _EXPLICIT.ljust(len(_DEFLATED), b"\0"))
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        body = stream.decompress(data[meta_end:], MAX_BYTES)
+    except zlib.error:
+        return head + data[meta_end:]  # some say deflated and are not
+    if stream.unconsumed_tail:
+        raise ImageReadError(
+            Reason.TOO_LARGE,
+            f"the deflated data set inflates to more than {MAX_BYTES >> 20} MB, more than the "
+            "largest image. Export it with another transfer syntax.",
+        )
+    return head + body
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """First value of a numeric element; None if absent, empty or nonsense."""
+    values = numbers(dataset, keyword)
+    return values[0] if values else None
+
+
+def integer(dataset: Dataset, keyword: str) -> int | None:
+    """First value of an integer element; None if absent, empty or nonsense."""
+    value = number(dataset, keyword)
+    return int(value) if value is not None and value == int(value) else None
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """All finite values of a numeric element, in order."""
+    found = []
+    for value in _values(dataset, keyword):
+        try:
+            parsed = float(str(value).strip(" \0").replace(",", "."))
+        except ValueError:
+            continue
+        if abs(parsed) <= _LARGEST:  # False for NaN
+            found.append(parsed)
+    return tuple(found)
+
+
+def word(dataset: Dataset, keyword: str, *, limit: int = 16) -> str:
+    """First value of a text element, stripped; empty if absent."""
+    values = _values(dataset, keyword)
+    return str(values[0]).strip(" \0")[:limit] if values else ""
+
+
+def text_values(dataset: Dataset, keyword: str) -> list[str]:
+    """All values of a text element, stripped."""
+    return [str(value).strip(" \0") for value in _values(dataset, keyword)]
+
+
+def code(dataset: Dataset, keyword: str) -> str:
+    """First coded word (VR CS) in capitals; empty if absent or no code."""
+    return next(iter(codes(dataset, keyword)), "")
+
+
+def codes(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """All coded words (VR CS) in capitals, at most 16 characters of the standard's alphabet.
+
+    What else writers put there could be anything, a name included: it is left out.
+    """
+    found = [str(value).strip(" \0").upper() for value in _values(dataset, keyword)]
+    return tuple(value for value in found if _CODE.fullmatch(value))
+
+
+def content(dataset: Dataset, keyword: str) -> bytes:
+    """An element's bytes as they stand in the file: converting them may need other elements."""
+    value = getattr(raw(dataset, keyword), "value", None)
+    return value if isinstance(value, bytes) else b""
+
+
+def raw(dataset: Dataset, keyword: str) -> RawDataElement | DataElement | None:
+    """An element as it was parsed, not converted: conversion raises for malformed ones."""
+    return dataset.get_item(keyword, keep_deferred=True) if keyword in dataset else None
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Items of a sequence; none if it is absent or cannot be parsed."""
+    return [item for item in _values(dataset, keyword) if isinstance(item, Dataset)]
+
+
+def overlays(dataset: Dataset) -> bool:
+    """True where the file brings overlay planes (PS3.3 C.9.2)."""
+    return any(tag in dataset for tag in _OVERLAY_ROWS)
+
+
+def _values(dataset: Dataset, keyword: str) -> list[Any]:
+    """Values of an element; where pydicom cannot convert it, its bytes split at backslashes."""
+    if keyword not in dataset:
+        return []
+    try:
+        value = dataset[keyword].value
+    except Exception:  # noqa: BLE001 - pydicom raises a dozen kinds for malformed values
+        value = content(dataset, keyword).decode("latin-1").split("\\")
+    if value is None or value == "":
+        return []
+    if isinstance(value, str | bytes | int | float | PersonName):  # a name can be iterated, too
+        return [value]
+    try:
+        return [item for item in value if item is not None and item != ""]
+    except TypeError:
+        return [value]

@@ -1,0 +1,130 @@
+"""How the header says that pixel data is laid out (Image Pixel module, PS3.3 C.7.6.3).
+
+Owns the check of rows, columns, samples and bits before anything is decoded, and the repair of
+what is missing where only one reading is possible. Knows nothing of the pixel data itself.
+"""
+
+from dataclasses import dataclass
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+
+from encoders.dicom.header import code, content, integer
+from encoders.images.raw_image import ImageReadError, Reason, check_size
+
+COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+_GREYS = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the header says that the pixel data is laid out, repaired where the cure is certain."""
+
+    rows: int
+    columns: int
+    samples: int
+    photometric: str
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+    planar: bool
+    frames: int
+    warnings: tuple[str, ...]
+
+
+def tag(keyword: str) -> str:
+    """How messages name an element: ``Rows (0028,0010)``."""
+    number = tag_for_keyword(keyword) or 0
+    return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})"
+
+
+def read_layout(dataset: Dataset) -> Layout:
+    """Read and check the Image Pixel module.
+
+    Raises:
+        ImageReadError: an element without which pixels mean nothing is missing or impossible, or
+            the size is no image's.
+    """
+    rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")
+    check_size(rows, columns, rows_name=tag("Rows"), columns_name=tag("Columns"))
+    warnings: list[str] = []
+    samples = integer(dataset, "SamplesPerPixel") or 1
+    photometric = _photometric(dataset, samples, warnings)
+    allocated = _allocated(dataset, rows * columns * samples)
+    stored = integer(dataset, "BitsStored") or allocated
+    if stored > allocated:
+        warnings.append(f"{tag('BitsStored')} = {stored} is more than is allocated: not used")
+        stored = allocated
+    high_bit = integer(dataset, "HighBit")
+    if high_bit is None or not stored - 1 <= high_bit < allocated:
+        high_bit = stored - 1
+    frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
+    if frames > 1:
+        warnings.append(f"{frames} frames in the file: the first is shown")
+    return Layout(
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        photometric=photometric,
+        allocated=allocated,
+        stored=stored,
+        high_bit=high_bit,
+        signed=integer(dataset, "PixelRepresentation") == 1,
+        planar=integer(dataset, "PlanarConfiguration") == 1,
+        frames=frames,
+        warnings=tuple(warnings),
+    )
+
+
+def _required(dataset: Dataset, keyword: str) -> int:
+    value = integer(dataset, keyword)
+    if value is None or value < 1:
+        raise ImageReadError(
+            Reason.BAD_HEADER,
+            f"{tag(keyword)} is {'missing' if value is None else value}: the pixel data cannot be "
+            "laid out without it. Export the image again from its source.",
+        )
+    return value
+
+
+def _photometric(dataset: Dataset, samples: int, warnings: list[str]) -> str:
+    value = code(dataset, "PhotometricInterpretation")
+    if samples not in (1, 3):
+        raise ImageReadError(
+            Reason.UNSUPPORTED,
+            f"{tag('SamplesPerPixel')} = {samples}: an image has 1 (grey) or 3 (colour). Export it "
+            "as MONOCHROME2.",
+        )
+    if (samples == 1 and value in _GREYS) or (samples == 3 and value in COLOURS):
+        return value
+    if value and not value.startswith("MONOCHROME") and value not in _GREYS | COLOURS:
+        raise ImageReadError(
+            Reason.UNSUPPORTED,
+            f"{tag('PhotometricInterpretation')} = {value!r} is not supported. Export the image as "
+            "MONOCHROME2.",
+        )
+    assumed = "MONOCHROME2" if samples == 1 else "RGB"
+    warnings.append(
+        f"{tag('PhotometricInterpretation')} is {repr(value) if value else 'missing'}: "
+        f"{assumed} assumed"
+    )
+    return assumed
+
+
+def _allocated(dataset: Dataset, count: int) -> int:
+    if "FloatPixelData" in dataset:
+        return 32
+    if "DoubleFloatPixelData" in dataset:
+        return 64
+    value = integer(dataset, "BitsAllocated")
+    if value is None:  # tell it from the length, which only fits one
+        length = len(content(dataset, "PixelData"))
+        value = 16 if length >= 2 * count else 8
+    if value not in (1, 8, 16, 32):
+        raise ImageReadError(
+            Reason.UNSUPPORTED,
+            f"{tag('BitsAllocated')} = {value}: supported are 1, 8, 16 and 32. Export the image "
+            "with 16.",
+        )
+    return value

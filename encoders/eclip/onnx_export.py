@@ -1,0 +1,190 @@
+"""A model's image side as an ONNX graph, for a runtime that is faster on a CPU than eager PyTorch.
+
+    python -m encoders.eclip.onnx_export FOLDER     # pip install "cxr-rag[export]"
+
+Owns ``image.onnx`` in a model's folder. The graph is some fifty kilobytes: its weights are the
+tensors in ``model.safetensors`` beside it, by their place in that file, so that no second copy can
+differ from the first. `encoders.eclip.backend` runs it, and finds out whether it fits.
+
+Written node by node rather than traced: the exporters of PyTorch leave the padding in nodes of its
+own, and one more large package in every installation.
+"""
+
+import argparse
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from encoders.eclip.backend import FEATURES, PIXELS, VECTORS
+from encoders.eclip.model import EclipModel
+from encoders.eclip.weights import GRAPH, WEIGHTS, load_pretrained
+from encoders.packaged_weights import EncoderError
+from encoders.towers.efficientnet_lite import Bottleneck, EfficientNetLite
+
+if TYPE_CHECKING:
+    import onnx
+
+_OPSET, _IR = 17, 8  # of 2022: any ONNX Runtime of today reads it
+
+
+@dataclass(slots=True)
+class _Tensors:
+    """The tensors of a safetensors file, as ONNX refers to them."""
+
+    path: Path
+    used: dict[str, "onnx.TensorProto"] = field(default_factory=dict)
+    _facts: dict[str, Any] = field(init=False)
+    _start: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        with self.path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            self._facts = json.loads(file.read(length))
+        self._start = 8 + length
+
+    def name(self, key: str) -> str:
+        """Note that the graph reads a tensor."""
+        import onnx  # noqa: PLC0415 - only who exports has it
+
+        facts = self._facts[key]
+        if facts["dtype"] != "F32":
+            raise EncoderError(f"{key} in {self.path} is {facts['dtype']}, expected F32")
+        begin, end = facts["data_offsets"]
+        place = {"location": self.path.name, "offset": self._start + begin, "length": end - begin}
+        self.used[key] = onnx.TensorProto(
+            name=key,
+            dims=facts["shape"],
+            data_type=onnx.TensorProto.FLOAT,
+            data_location=onnx.TensorProto.EXTERNAL,
+            external_data=[
+                onnx.StringStringEntryProto(key=name, value=str(value))
+                for name, value in place.items()
+            ],
+        )
+        return key
+
+
+@dataclass(slots=True)
+class _Graph:
+    """Nodes so far; every method adds some and gives the name of their output."""
+
+    tensors: _Tensors
+    side: int
+    nodes: list["onnx.NodeProto"] = field(default_factory=list)
+
+    def node(self, kind: str, inputs: Sequence[str], *, to: str = "", **attributes: Any) -> str:
+        from onnx import helper  # noqa: PLC0415 - as above
+
+        output = to or f"{kind.lower()}-{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def module(self, module: nn.Module, name: str, images: str) -> str:
+        """A layer of the image tower, or one of its parts."""
+        match module:
+            case nn.Sequential():
+                for key, part in module.named_children():
+                    images = self.module(part, f"{name}.{key}", images)
+                return images
+            case Bottleneck():
+                branch = self.module(module.body, f"{name}.body", images)
+                return self.node("Add", [images, branch]) if module.residual else branch
+            case nn.Conv2d():
+                return self._conv(module, name, images)
+            case nn.BatchNorm2d():
+                keys = ("weight", "bias", "running_mean", "running_var")
+                inputs = [images, *(self.tensors.name(f"{name}.{key}") for key in keys)]
+                return self.node("BatchNormalization", inputs, epsilon=module.eps)
+            case nn.ReLU6():
+                return self.node("Clip", [images, "zero", "six"])
+        raise EncoderError(f"no graph is known for {type(module).__name__} ({name})")
+
+    def _conv(self, conv: nn.Conv2d, name: str, images: str) -> str:
+        (kernel, _), (stride, _) = conv.kernel_size, conv.stride
+        after = -(-self.side // stride)
+        padding = max((after - 1) * stride + kernel - self.side, 0)  # TensorFlow's SAME
+        self.side = after
+        before = padding // 2
+        return self.node(
+            "Conv",
+            [images, self.tensors.name(f"{name}.weight")],
+            group=conv.groups,
+            kernel_shape=[kernel, kernel],
+            pads=[before, before, padding - before, padding - before],
+            strides=[stride, stride],
+        )
+
+
+def write_graph(folder: Path) -> Path:
+    """Write ``image.onnx`` of a model's folder; returns its path.
+
+    Raises:
+        EncoderError: the model cannot be read, or its image tower is of another kind than
+            ``efficientnet_lite``.
+    """
+    model, transform = load_pretrained(folder)
+    tower = model.image_tower
+    if not isinstance(tower, EfficientNetLite):
+        raise EncoderError(
+            f"graphs are written for efficientnet_lite, not {model.config.image_tower['kind']!r}; "
+            "this model runs in PyTorch"
+        )
+    graph = _Graph(_Tensors(folder / WEIGHTS), transform.size)
+    images = PIXELS
+    for key in ("stem", "blocks", "head"):
+        images = graph.module(getattr(tower, key), f"image_tower.{key}", images)
+    graph.node("ReduceMean", [images], to=FEATURES, axes=[2, 3], keepdims=0)
+    _project(graph)
+    path = folder / GRAPH
+    path.write_bytes(_model(graph, model, shape=(1, transform.channels, *2 * [transform.size])))
+    return path
+
+
+def _project(graph: _Graph) -> None:
+    weight = graph.tensors.name("image_projection.weight")
+    projected = graph.node("Gemm", [FEATURES, weight], transB=1)
+    centred = graph.node("Sub", [projected, graph.tensors.name("image_centre.mean")])
+    graph.node("LpNormalization", [centred], to=VECTORS, axis=1, p=2)
+
+
+def _model(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
+    from onnx import TensorProto, helper  # noqa: PLC0415 - as above
+
+    shapes = {
+        PIXELS: shape,
+        VECTORS: (1, model.config.dim),
+        FEATURES: (1, model.image_projection.in_features),
+    }
+    pixels, *outputs = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+        for name, dims in shapes.items()
+    )
+    bounds = [
+        helper.make_tensor(name, TensorProto.FLOAT, [], [value])
+        for name, value in (("zero", 0.0), ("six", 6.0))
+    ]
+    made = helper.make_model(
+        helper.make_graph(
+            graph.nodes, "image", [pixels], outputs, [*bounds, *graph.tensors.used.values()]
+        ),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR,
+        producer_name="cxr-rag",
+    )
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the graph of a folder."""
+    parser = argparse.ArgumentParser(description="Write image.onnx of a model's folder.")
+    parser.add_argument("folder", type=Path)
+    write_graph(parser.parse_args(arguments).folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Reads images of any format: DICOM, PNG, JPEG."""

@@ -1,0 +1,210 @@
+"""From modality values to brightness: windows, VOI LUTs, and what to do when there is none.
+
+Owns the formulas of DICOM PS3.3 C.11.2 (VOI LUT module) and the judgement whether a window fits
+the image it came with. Knows numpy only: not where a window was written, nor who looks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+CODES: Floats = np.arange(65536, dtype=np.float64)
+"""Every value that a stored uint16 can have: transformations are tables over it."""
+
+PERCENTILES = (0.5, 99.5)
+"""Black and white of an image without a window. Not the extremes: one hot pixel or a lead
+letter would decide the exposure of the lungs."""
+
+MOST_CLIPPED = 0.97
+"""A window that makes more than this share of an image black or white shows no anatomy."""
+
+LEAST_CONTRAST = 0.1
+"""A window that spreads the whole image over less than this share of the grey scale shows none."""
+
+_BLOCK = 128
+"""Rows at a time: what fits a processor's cache."""
+
+_COUNTED = 1 << 16
+"""Pixels at a time, for the same reason."""
+
+_NEARLY = 1 / 512
+"""Half a step of an 8-bit screen: nearer than this to black or white is black or white."""
+
+
+def by_table(table: NDArray[Any], codes: NDArray[np.uint16]) -> NDArray[Any]:
+    """``table[codes]``, in blocks: numpy widens an index array to int64, eight bytes a pixel.
+
+    Args:
+        table: [65536] of any type.
+        codes: uint16 [H, W].
+    """
+    out = np.empty(codes.shape, table.dtype)
+    for row in range(0, len(codes), _BLOCK):
+        np.take(table, codes[row : row + _BLOCK], out=out[row : row + _BLOCK], mode="clip")
+    return out
+
+
+class WindowFunction(StrEnum):
+    """VOI LUT Function (0028,1056)."""
+
+    LINEAR = "LINEAR"
+    LINEAR_EXACT = "LINEAR_EXACT"
+    SIGMOID = "SIGMOID"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Window centre and width in the units of the modality LUT's output.
+
+    Source: PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (SIGMOID, LINEAR_EXACT).
+    """
+
+    centre: float
+    width: float
+    function: WindowFunction = WindowFunction.LINEAR
+
+    def apply(self, values: Floats) -> Floats:
+        """Brightness in [0, 1] of modality values, any shape."""
+        if self.function is WindowFunction.SIGMOID:
+            steepness = np.clip(-4.0 * (values - self.centre) / self.width, -500.0, 500.0)
+            return np.asarray(1.0 / (1.0 + np.exp(steepness)))
+        centre, width = self.centre, self.width
+        if self.function is WindowFunction.LINEAR:
+            centre, width = centre - 0.5, width - 1.0
+        if width <= 0:  # LINEAR of width 1: a threshold, by the standard's own inequalities
+            return np.where(values <= centre, 0.0, 1.0)
+        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+
+    def as_window(self) -> "Window":
+        """Itself; the counterpart of `VoiLut.as_window`."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoiLut:
+    """A VOI LUT: ``outputs[i]`` in [0, 1] is the brightness of modality value ``first + i``.
+
+    Values before the first and after the last entry get the first and the last brightness.
+    Source: PS3.3 C.11.2.1.1.
+    """
+
+    first: int
+    outputs: Floats
+
+    def apply(self, values: Floats) -> Floats:
+        """Brightness in [0, 1] of modality values, any shape."""
+        index = np.clip(np.rint(values) - self.first, 0, len(self.outputs) - 1)
+        brightness: Floats = np.take(self.outputs, index.astype(np.intp))
+        return brightness
+
+    def as_window(self) -> Window:
+        """The window over the entries where the LUT rises (or falls): for a viewer's handles."""
+        moving = np.flatnonzero(np.diff(self.outputs)) + self.first
+        low, high = (moving[0], moving[-1] + 1) if len(moving) else (self.first, self.first + 1)
+        return Window((low + high) / 2, float(high - low), WindowFunction.LINEAR_EXACT)
+
+
+Voi = Window | VoiLut
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """How often each modality value occurs among the pixels that are image.
+
+    Attributes:
+        values: float64 [N], ascending, each at least once on the image.
+        counts: int64 [N].
+    """
+
+    values: Floats
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.uint16], *, slope: float, intercept: float) -> "Histogram":
+        """Count codes of any shape; exact, in memory that does not grow with the image."""
+        flat = codes.reshape(-1)
+        counts = np.zeros(65536, dtype=np.int64)
+        for start in range(0, flat.size, _COUNTED):  # bincount widens its input to int64
+            found = np.bincount(flat[start : start + _COUNTED])
+            counts[: len(found)] += found
+        present = np.flatnonzero(counts)
+        values = CODES[present] * slope + intercept
+        order = np.argsort(values, kind="stable")
+        return cls(values[order], counts[present][order])
+
+    @property
+    def constant(self) -> bool:
+        """True where every pixel is the same: nothing to see."""
+        return len(self.values) < 2
+
+    def percentile(self, percent: float) -> float:
+        """The smallest value with at least ``percent`` % of the pixels at or below it."""
+        cumulative = np.cumsum(self.counts)
+        place = np.searchsorted(cumulative, cumulative[-1] * percent / 100.0)
+        return float(self.values[min(int(place), len(self.values) - 1)])
+
+
+def percentile_window(histogram: Histogram, *, invert: bool) -> Window:
+    """The window of an image that brings none (or none that fits).
+
+    A constant image becomes black, whatever its polarity: nothing must look like tissue.
+    """
+    if histogram.constant:
+        value = float(histogram.values[0]) if len(histogram.values) else 0.0
+        return Window(value - 1.0 if invert else value + 1.0, 1.0, WindowFunction.LINEAR_EXACT)
+    low, high = (histogram.percentile(percent) for percent in PERCENTILES)
+    if low == high:  # e.g. a few marks on an empty image: the extremes are all there is
+        low, high = float(histogram.values[0]), float(histogram.values[-1])
+    return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
+
+
+def fits(voi: Voi, histogram: Histogram) -> bool:
+    """False where an image would be all black, all white, or all one grey under this window.
+
+    The image's own extremes are not counted as clipped: a black collimated border is black under
+    every window and says nothing about it. A constant image fits every window: there the window's
+    formula is the defined result.
+    """
+    if histogram.constant:
+        return True
+    brightness = voi.apply(histogram.values)
+    if brightness.max() - brightness.min() < LEAST_CONTRAST:
+        return False
+    inner, weights = brightness[1:-1], histogram.counts[1:-1]
+    if not len(inner):
+        return True
+    clipped = (inner <= _NEARLY) | (inner >= 1.0 - _NEARLY)
+    return bool(weights[clipped].sum() <= MOST_CLIPPED * weights.sum())
+
+
+def choose(
+    candidates: Sequence[Voi], histogram: Histogram, *, invert: bool
+) -> tuple[Voi, tuple[str, ...]]:
+    """The first candidate that fits the image, or percentiles.
+
+    Returns:
+        The transformation, and warnings about every candidate that was passed over.
+    """
+    warnings: list[str] = []
+    for voi in candidates:
+        if fits(voi, histogram):
+            return voi, tuple(warnings)
+        warnings.append(f"{_name(voi)} leaves this image nearly black, white or flat: not used")
+    percentile = percentile_window(histogram, invert=invert)
+    warnings.append(
+        f"no usable window in the file: shown from percentile {PERCENTILES[0]} to "
+        f"{PERCENTILES[1]} of its own values"
+    )
+    return percentile, tuple(warnings)
+
+
+def _name(voi: Voi) -> str:
+    if isinstance(voi, Window):
+        return f"the file's window (centre {voi.centre:g}, width {voi.width:g})"
+    return "the file's VOI LUT (0028,3010)"

@@ -1,0 +1,243 @@
+"""Reads an image: DICOM, PNG or JPEG, from a file or from memory.
+
+Owns the public face of reading and the recognition of formats by content. `read_image` gives the
+image to look at or to embed, `read_raw` the same image at its full depth for a viewer,
+`read_header_identity` whose image it is. Knows nothing of encoders, and does not judge what is on
+an image: that it is no chest is for others to say.
+
+Every failure is one `ImageReadError`, whatever the bytes are.
+"""
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from encoders.base import CxrImage
+from encoders.images.raw_image import (
+    COLOURFUL,
+    MAX_BYTES,
+    MAX_PIXELS,
+    MIN_SIDE,
+    HeaderIdentity,
+    ImageReadError,
+    RawImage,
+    Reason,
+)
+
+if TYPE_CHECKING:
+    from encoders.dicom.preview import Preview
+
+__all__ = [
+    "BLANK",
+    "COLOURFUL",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "HeaderIdentity",
+    "ImageReadError",
+    "RawImage",
+    "Reason",
+    "read_header_identity",
+    "read_image",
+    "read_preview",
+    "read_raw",
+]
+
+BLANK = "every pixel has the same value: there is nothing to see"
+"""The warning of a constant image. It is read, not refused: its pixels are defined (its window's
+formula, black without one). Who drafts from an image must look for this warning and not draft."""
+
+_log = logging.getLogger(__name__)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"GIF8": "a GIF picture",
+    b"BM": "a BMP picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"RIFF": "a WebP picture or a recording",
+    b"\0\0\0\x0cjP": "a bare JPEG 2000 file",
+    b"\xffO\xffQ": "a bare JPEG 2000 stream",
+    b"<": "a web page or XML",
+    b"{": "JSON",
+}
+_BARE = (b"\x02\0", b"\x08\0", b"\0\x08", b"\0\0\0\0\x04\0\0\0")
+"""First bytes of a DICOM file without preamble: group 2, group 8 in either order, a command."""
+
+
+def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
+    """Read an image as it is to be looked at.
+
+    Args:
+        source: a file, or its bytes.
+        name: what messages call the image; the file's own name is left out of them, because it
+            may be a person's.
+
+    Returns:
+        Pixels float32 [H, W] in [0, 1], white is dense; the same bytes give the same bits.
+
+    Raises:
+        ImageReadError: for any reason, whatever the bytes were.
+    """
+    raw = read_raw(source, name=name)
+    pixels = raw.render()
+    warnings = raw.warnings
+    if pixels.min() == pixels.max():
+        warnings = (*warnings, BLANK)
+    return CxrImage(
+        pixels=pixels,
+        source_sha256=raw.source_sha256,
+        view=raw.view,
+        spacing_mm=raw.spacing_mm,
+        modality=raw.modality,
+        body_part=raw.body_part,
+        warnings=warnings,
+    )
+
+
+def read_raw(source: Path | bytes, *, name: str = "") -> RawImage:
+    """Read an image at its full depth, with its default window: for a viewer.
+
+    Args and errors as for `read_image`.
+    """
+    try:
+        data = _load(source)
+        image = _read(data)
+        return replace(image, source_sha256=hashlib.sha256(data).hexdigest())
+    except ImageReadError as error:
+        raise _named(error, name) from None
+    except Exception as error:  # noqa: BLE001 - the promise: one exception, whatever the bytes
+        raise _named(_unexpected(error), name) from None
+
+
+def read_preview(source: Path) -> "Preview | None":
+    """A large image in a fraction of its size, where that is much quicker than all of it.
+
+    For a first look only. None wherever it is not, also where the image cannot be read: `read_raw`
+    says why.
+    """
+    from encoders.dicom.preview import preview_dicom  # noqa: PLC0415 - heavy
+
+    try:
+        data = _load(source)
+        found = preview_dicom(data) if _format(data) == "DICOM" else None
+    except Exception as error:  # noqa: BLE001 - whatever the bytes: there is no preview of them
+        _log.debug("no preview", exc_info=error)
+        return None
+    if found is None:
+        return None
+    image = replace(found.image, source_sha256=hashlib.sha256(data).hexdigest())
+    return replace(found, image=image)
+
+
+def read_header_identity(source: Path | bytes, *, name: str = "") -> HeaderIdentity:
+    """Study and patient identifiers, to keep the same study and patient out of retrieval.
+
+    Returns:
+        What a DICOM header says; nothing for PNG and JPEG. Never log it, never store it.
+
+    Raises:
+        ImageReadError: as for `read_image`, except that pixels are not looked at.
+    """
+    from encoders.dicom.header import read_identity  # noqa: PLC0415 - heavy
+
+    try:
+        data = _load(source)
+        return read_identity(data) if _format(data) == "DICOM" else HeaderIdentity()
+    except ImageReadError as error:
+        raise _named(error, name) from None
+    except Exception as error:  # noqa: BLE001 - as above
+        raise _named(_unexpected(error), name) from None
+
+
+def _load(source: Path | bytes) -> bytes:
+    """The file's bytes, if they are not too many."""
+    size = len(source) if isinstance(source, bytes) else _size(source)
+    if size > MAX_BYTES:
+        raise ImageReadError(
+            Reason.TOO_LARGE,
+            f"the file has {size / 2**20:.0f} MB, more than the {MAX_BYTES >> 20} MB of the "
+            "largest image. Choose one image, not an archive or a recording.",
+        )
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise _cannot_open(error) from None
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise _cannot_open(error) from None
+    if not path.is_file():  # a pipe or device would be read without end
+        raise ImageReadError(Reason.FILE, "this is no regular file: choose a DICOM, PNG or JPEG.")
+    return found.st_size
+
+
+def _cannot_open(error: Exception) -> ImageReadError:
+    words = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return ImageReadError(
+        Reason.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
+    )
+
+
+def _read(data: bytes) -> RawImage:
+    if _format(data) == "DICOM":
+        from encoders.dicom.reader import read_dicom  # noqa: PLC0415 - heavy
+
+        return read_dicom(data)
+    from encoders.images.raster import read_raster  # noqa: PLC0415 - heavy
+
+    return read_raster(data)
+
+
+def _format(data: bytes) -> str:
+    """DICOM or RASTER, by content alone; anything else is refused by name."""
+    if data[128:132] == b"DICM":  # first: the preamble may hold another format's header
+        return "DICOM"
+    if data.startswith((_PNG, _JPEG)):
+        return "RASTER"
+    if data.startswith(_BARE):
+        return "DICOM"
+    known = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
+    raise ImageReadError(
+        Reason.NOT_A_IMAGE,
+        f"this is no image: the file is {known or _describe(data)}. Choose a DICOM, PNG or JPEG.",
+    )
+
+
+def _describe(data: bytes) -> str:
+    if not data:
+        return "empty"
+    head = data[:512]
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "text"
+    return "of a kind that is not known (no DICOM prefix, no PNG or JPEG signature)"
+
+
+def _named(error: ImageReadError, name: str) -> ImageReadError:
+    """Put the image's name before the message, once."""
+    return ImageReadError(error.reason, f"{name}: {error}") if name else error
+
+
+def _unexpected(error: Exception) -> ImageReadError:
+    """What no reader foresaw. The cause may quote header values: it goes to DEBUG alone."""
+    _log.debug("unexpected failure while reading an image", exc_info=error)
+    if isinstance(error, MemoryError):
+        return ImageReadError(
+            Reason.TOO_LARGE, "not enough memory to read this image. Close other programs."
+        )
+    return ImageReadError(
+        Reason.UNDECODABLE,
+        f"the image cannot be read ({type(error).__name__}): the file is damaged in a way that was "
+        "not foreseen. Export it again, and please report it.",
+    )

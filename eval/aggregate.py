@@ -1,0 +1,72 @@
+"""Rows of statistics -> numbers with n and interval, for every system, measure and subset."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.metrics.base import MetricGroup, SufficientStats
+from eval.results import MetricValue, finite
+from eval.stats import Block, bootstrap, group_sums, intervals
+
+Statistics = Mapping[tuple[str, str], SufficientStats]
+"""By system and family key: float64 [N, width]."""
+
+
+def subset_numbers(
+    subset: str,
+    mask: NDArray[np.bool_],
+    *,
+    statistics: Statistics,
+    families: Mapping[str, MetricGroup],
+    patients: Sequence[str],
+    samples: int,
+    seed: int,
+) -> list[MetricValue]:
+    """Every number of a subset; all systems and measures are resampled with the same draws.
+
+    Args:
+        subset: its name.
+        mask: bool [N], studies in it.
+        statistics: of each system and family.
+        families: by key.
+        patients: patient of each study, [N].
+        samples: resamples of patients.
+        seed: of the draws.
+    """
+    keys = list(statistics)
+    blocks = blocks_of(keys, families)
+    groups = [patient for patient, inside in zip(patients, mask, strict=True) if inside]
+    # summed by patient one part at a time: the parts side by side would be the largest thing here
+    sums = np.concatenate([group_sums(statistics[key][mask], groups) for key in keys], axis=1)
+    named = sorted(set(groups))
+    ends = iter(intervals(bootstrap(sums, named, blocks, samples=samples, seed=seed)))
+    total = sums.sum(axis=0)
+    numbers = []
+    for (system, _), block in zip(keys, blocks, strict=True):
+        for measure, value in zip(block.measures, block.values(total), strict=True):
+            interval = next(ends)
+            count = measure.count(total[block.columns]) if measure.count else len(groups)
+            numbers.append(
+                MetricValue(
+                    system=system,
+                    subset=subset,
+                    measure=measure.name,
+                    value=finite(value),
+                    low=finite(interval.low),
+                    high=finite(interval.high),
+                    n=int(count),
+                    direction=measure.direction.value,
+                )
+            )
+    return numbers
+
+
+def blocks_of(keys: Sequence[tuple[str, str]], families: Mapping[str, MetricGroup]) -> list[Block]:
+    """Where each family's statistics stand when they are laid side by side."""
+    blocks, start = [], 0
+    for _, family in keys:
+        width = families[family].width
+        blocks.append(Block(families[family].measures, slice(start, start + width)))
+        start += width
+    return blocks

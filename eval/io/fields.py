@@ -1,0 +1,79 @@
+"""Fields of one entry of a user's file, each checked, each complaint in words.
+
+Shared by the readers of references and of predictions; knows what a text may be, not what it means.
+"""
+
+import math
+from typing import Any
+
+MAX_WORDS = 2_000
+"""Longer than any chest X-ray's report by far: a draft of more is a run gone wrong."""
+
+
+class FieldError(Exception):
+    """A field holds what it must not; the text is one sentence for the user."""
+
+
+_NOTHING = {"nan", "none", "null", "n/a"}
+
+
+def identifier(values: dict[str, Any], *names: str) -> str:
+    """The first of these keys that is there, as text; empty if none is.
+
+    Raises:
+        FieldError: it is no text and no whole number, or has a control character.
+    """
+    for name in names:
+        value = values.get(name)
+        if value is None or value == "":
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise FieldError(f"{name} is a {type(value).__name__}, not a text or a whole number")
+        text = str(value).strip()
+        if not text.isprintable():
+            raise FieldError(f"{name} holds a control character")
+        return text
+    return ""
+
+
+def text(values: dict[str, Any], name: str) -> str:
+    """A text without the white space around it; empty if it is missing, null or blank.
+
+    Raises:
+        FieldError: it is no text, only a word for nothing, or far too long.
+    """
+    value = values.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise FieldError(f"{name} is a {type(value).__name__}, not a text")
+    stripped = value.strip()
+    if stripped.lower() in _NOTHING:
+        raise FieldError(f"{name} is the word {stripped!r}: leave out what is missing")
+    check_length(stripped, name)
+    return stripped
+
+
+def check_length(value: str, name: str) -> None:
+    """Refuse what no radiologist wrote.
+
+    Raises:
+        FieldError: more words than `MAX_WORDS`.
+    """
+    words = len(value.split())
+    if words > MAX_WORDS:
+        raise FieldError(f"{name} has {words} words; more than {MAX_WORDS} is no report")
+
+
+def number(values: dict[str, Any], name: str) -> float | None:
+    """A finite number, or None if it is missing or null.
+
+    Raises:
+        FieldError: it is something else.
+    """
+    value = values.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise FieldError(f"{name} is {value!r}, not a finite number")
+    return float(value)

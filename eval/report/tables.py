@@ -1,0 +1,171 @@
+"""Numbers as Markdown and CSV: every cell with its interval, every row with its n."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eval.results import MetricValue, Result
+
+_ARROWS = {"higher is better": " ↑", "lower is better": " ↓"}
+
+
+def as_markdown(result: Result) -> str:
+    """Everything that may be quoted: facts, one table a subset, cards."""
+    parts = [f"# {_plain(result.name)}: {result.task}", _facts(result)]
+    for subset in result.subsets():
+        parts += [f"## {subset.capitalize()}", subset_table(result, subset)]
+    if risk := result.curves.get("risk_coverage"):
+        parts += ["## Risk and coverage", risk_table(risk)]
+    if result.not_available:
+        missing = [f"- {name}: not available: {why}" for name, why in result.not_available.items()]
+        parts += ["## Not available", "\n".join(missing)]
+    parts += ["## Cards", "\n".join(card_lines(result.cards))]
+    return "\n\n".join(parts) + "\n"
+
+
+def subset_table(result: Result, subset: str) -> str:
+    """One subset: a row a measure, a column a system."""
+    systems = result.systems()
+    rows = []
+    for name in result.measures():
+        numbers = [result.number(system=s, subset=subset, measure=name) for s in systems]
+        known = next((number for number in numbers if number), None)
+        if known is not None:
+            arrow = _ARROWS.get(known.direction, "")
+            counts = sorted({number.n for number in numbers if number})
+            n = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            rows.append([name + arrow, n, *map(cell, numbers)])
+    return markdown_table(["measure", "n", *map(_plain, systems)], rows)
+
+
+def cell(number: MetricValue | None) -> str:
+    """A value with its interval, or a dash."""
+    if number is None or number.value is None:
+        return "-"
+    digits = 1 if abs(number.value) >= 10 else 3
+    text = f"{number.value:.{digits}f}"
+    if number.low is None or number.high is None:
+        return text
+    return f"{text} [{number.low:.{digits}f}, {number.high:.{digits}f}]"
+
+
+def risk_table(curves: Iterable[dict[str, Any]]) -> str:
+    """AURC and the score at the coverage asked for."""
+    rows = []
+    for curve in curves:
+        aurc, at = (
+            f"{curve[name]:.3f} [{curve[f'{name}_low']:.3f}, {curve[f'{name}_high']:.3f}]"
+            for name in ("aurc", "score_at")
+        )
+        random, everything = f"{curve['aurc_random']:.3f}", f"{curve['score_all']:.3f}"
+        rows.append([curve["measure"], aurc, random, everything, at])
+    at = next((f"{curve['at']:.0%}" for curve in curves), "")
+    header = ["measure", "AURC ↓", "AURC at random", "at 100 % coverage", f"at {at} coverage"]
+    return markdown_table(header, rows)
+
+
+def card_lines(cards: Iterable[dict[str, Any]]) -> list[str]:
+    """Cards as a list: what a number is, in one line each."""
+    return [
+        f"- **{card['title']}** ({', '.join(card['measures'])}). {card['formula']}. "
+        f"Words: {card['words']}. Convention: {card['convention']}. Source: {card['source']}."
+        for card in cards
+    ]
+
+
+def all_cards() -> str:
+    """Every card with the default cleaning, as the documentation has it."""
+    from eval.metrics.registry import KEYS, card, measures  # noqa: PLC0415
+    from eval.text import COCO_PTB  # noqa: PLC0415
+
+    parts = []
+    for key in KEYS:
+        about = card(key, COCO_PTB)
+        rows = [
+            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"] for m in measures(key)
+        ]
+        parts += [
+            f"### {about.title} (`{key}`)",
+            markdown_table(["measure", "direction", "range"], rows),
+            f"- Formula: {about.formula}.\n- Words: {about.words}.\n"
+            f"- Convention: {about.convention}.\n- Source: {about.source}.",
+        ]
+    return "\n\n".join(parts)
+
+
+def _end(value: float) -> str:
+    if math.isinf(value):
+        return "unbounded"
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in GitHub's Markdown."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def as_csv(result: Result) -> str:
+    """Every number, one a row, unrounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["system", "subset", "measure", "value", "low", "high", "n", "direction"])
+    for number in result.numbers:
+        row = [number.system, number.subset, number.measure, number.value, number.low, number.high]
+        writer.writerow([*map(_safe, row), number.n, number.direction])
+    return out.getvalue()
+
+
+def _facts(result: Result) -> str:
+    facts = {**result.settings, **{k: v for k, v in result.dataset.items() if v not in (None, "")}}
+    shown = [f"{name}: {_plain(str(_brief(value)))}" for name, value in facts.items()]
+    lines = [f"Made {result.created} by `{result.command}`.", "; ".join(shown) + "."]
+    lines += [f"Note: {note}." for note in result.notes]
+    return "\n\n".join(lines)
+
+
+def _brief(value: Any) -> Any:
+    if isinstance(value, dict) and "sha256" in value:
+        return f"{value['name']} ({value['sha256'][:12]})"
+    if isinstance(value, str) and len(value) == 64:
+        return value[:12]
+    return value
+
+
+def _plain(text: str) -> str:
+    """Text that cannot break a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _safe(value: Any) -> Any:
+    """A name that a spreadsheet must not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" else value
+
+
+def as_terminal(result: Result) -> str:
+    """The tables in aligned columns, for a terminal; of drafts the table of all studies only."""
+    subsets = ["all"] if result.task == "generation" else result.subsets()
+    lines = [line for subset in subsets for line in _aligned(result, subset)]
+    lines += [f"{name}: not available: {why}" for name, why in result.not_available.items()]
+    lines += [f"note: {note}" for note in result.notes]
+    missing = result.dataset.get("missing_predictions") or {}
+    lines += [f"no draft ({why}): {n} studies, scored as the worst" for why, n in missing.items()]
+    return "\n".join(lines)
+
+
+def _aligned(result: Result, subset: str) -> list[str]:
+    systems = result.systems()
+    rows = [[subset, "n", *systems]]
+    for name in result.measures():
+        numbers = [result.number(system=s, subset=subset, measure=name) for s in systems]
+        first = next((number for number in numbers if number), None)
+        if first is not None:
+            arrow = _ARROWS.get(first.direction, "")
+            rows.append([name + arrow, str(first.n), *map(cell, numbers)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""Ablation drivers: what a table of a paper needs."""

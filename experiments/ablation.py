@@ -1,0 +1,196 @@
+"""The question whether expert annotations help, asked fairly: all arms from one start.
+
+``python -m experiments.ablation --config configs/train/arms.toml --out runs/arms``
+
+Owns the plan (which arm, which seed, in which order) and its one CSV line a finished run. A run
+that is cut goes on where it was; a finished one is not done again. An arm is a set of changes to
+shared settings; all arms see the same images, the expert images as plain pairs included, so that
+only what is done with the annotations differs. The seed sets the starting weights, the order of
+images and every draw.
+"""
+
+import argparse
+import copy
+import csv
+import logging
+import os
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from encoders.packaged_weights import EncoderError
+from encoders.training.config import TrainSettings
+from encoders.training.dataset import Collection, TrainingDataError
+from encoders.training.sources.load import default_source, load_collection
+from encoders.training.train import MODEL_FOLDER, train
+from experiments.ablation_report import write_report
+from experiments.ablation_scores import Benchmark
+
+_log = logging.getLogger(__name__)
+
+RESULTS = "arms.csv"
+RUNS = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm of the table.
+
+    Attributes:
+        name: in the table.
+        seeds: how many.
+        settings: of its runs, without the seed.
+        after: the arm whose trained model of the same seed it starts from.
+    """
+
+    name: str
+    seeds: int
+    settings: TrainSettings
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All arms; ``studies`` limits the training studies (0 is all)."""
+
+    arms: tuple[Arm, ...]
+    baseline: str
+    studies: int
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a TOML file: ``[shared]`` settings, and ``[[arm]]`` with what differs.
+
+    Raises:
+        TrainingDataError: the file cannot be read, or a key is unknown or out of range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        arms = tuple(_arm(content["shared"], row) for row in content["arm"])
+        plan = Plan(arms, content["baseline"], content.get("studies", 0))
+    except (OSError, tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
+        raise TrainingDataError(f"cannot use {path}: {error!r}") from error
+    names = [arm.name for arm in plan.arms]
+    for name in (plan.baseline, *(arm.after for arm in plan.arms if arm.after)):
+        if name not in names:
+            raise TrainingDataError(f"{path}: no arm {name!r}; there are {names}")
+    return plan
+
+
+def _arm(shared: dict[str, Any], row: dict[str, Any]) -> Arm:
+    changes = {key: value for key, value in row.items() if key not in {"name", "seeds", "after"}}
+    settings = TrainSettings.model_validate(_merged(shared, changes))
+    return Arm(row["name"], row["seeds"], settings, row.get("after", ""))
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested tables are merged key by key, all else is replaced."""
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) else value
+    return merged
+
+
+def schedule(plan: Plan) -> Iterator[tuple[Arm, int]]:
+    """(arm, seed): the arms with most seeds first, seed by seed, so that a cut leaves pairs."""
+    for count in sorted({arm.seeds for arm in plan.arms}, reverse=True):
+        for seed in range(count):
+            for arm in plan.arms:
+                if arm.seeds == count:
+                    yield arm, seed
+
+
+def run_plan(plan: Plan, *, collection: Collection, out: Path, cache: Path) -> None:
+    """Do every run that has no line yet; the table and figure are written after each.
+
+    Raises:
+        TrainingDataError: the data or a run folder cannot be used.
+    """
+    benchmark: Benchmark | None = None
+    for arm, seed in schedule(plan):
+        done = {(row["arm"], int(row["seed"])) for row in read_results(out / RESULTS)}
+        if (arm.name, seed) in done:
+            continue
+        began = time.monotonic()
+        folder = _folder(out, arm.name, seed)
+        settings = arm.settings.model_copy(update={"seed": seed})
+        if arm.after:
+            start = _folder(out, arm.after, seed) / MODEL_FOLDER
+            model = settings.model.model_copy(update={"start_from": start})
+            settings = settings.model_copy(update={"model": model})
+        model_folder = train(settings, collection=collection, out=folder, cache=cache)
+        seconds = time.monotonic() - began
+        benchmark = benchmark or Benchmark(collection, settings=settings, cache=cache)
+        measures = benchmark.score(model_folder)
+        _append(out / RESULTS, {"arm": arm.name, "seed": seed, "seconds": seconds, **measures})
+        (folder / "checkpoint.pt").unlink(missing_ok=True)  # 3 copies of what `model` holds
+        _log.info("%s, seed %d: %.0f s", arm.name, seed, seconds)
+        write_report(read_results(out / RESULTS), baseline=plan.baseline, folder=out)
+
+
+def _folder(out: Path, name: str, seed: int) -> Path:
+    return out / RUNS / f"{name.replace(' ', '-')}-{seed}"
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    """The finished runs; a line that was cut in the middle is not one."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row for row in rows if None not in row and None not in row.values()]
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Rewrite beside and rename: the file is whole at any moment."""
+    shown = {
+        key: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for key, value in row.items()
+    }
+    rows = [*read_results(path), shown]
+    beside = path.with_suffix(".part")
+    with beside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(shown))
+        writer.writeheader()
+        writer.writerows(rows)
+    beside.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the plan or go on with it; 0 when all is done, 1 with a reason."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.ablation", description=__doc__)
+    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
+    parser.add_argument("--config", type=Path, required=True, help="plan, TOML")
+    parser.add_argument("--out", type=Path, required=True, help="results; the same goes on")
+    parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_boxes/")
+    parser.add_argument("--again", action="store_true", help="forget what is done in --out")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if chosen.again:
+        shutil.rmtree(chosen.out, ignore_errors=True)
+    try:
+        plan = read_plan(chosen.config)
+        cache = chosen.out / "cache"
+        usual = default_source(chosen.data / "openi", chosen.data / "nih_boxes")
+        collection = load_collection(plan.arms[0].settings.data or usual, cache=cache)
+        if plan.studies:
+            collection = collection.first(plan.studies)
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        run_plan(plan, collection=collection, out=chosen.out, cache=cache)
+    except (TrainingDataError, EncoderError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stderr.write((chosen.out / "table.md").read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

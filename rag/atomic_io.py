@@ -1,0 +1,97 @@
+"""Files that survive a pulled plug, and what a disk's complaints about an output mean."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rag.errors import OutputError
+
+_AGAIN = "free some space and run the same command again"
+_CURES = {
+    errno.ENOSPC: f"the disk is full: {_AGAIN}",
+    errno.EDQUOT: f"your disk quota is used up: {_AGAIN}",
+    errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
+    errno.EROFS: "the disk is read-only: {instead}",
+    errno.EACCES: "permission denied: {instead}",
+    errno.EPERM: "permission denied: {instead}",
+    errno.EISDIR: "it is a folder: choose another place",
+    errno.ENOTDIR: "a file stands where a folder should be: choose another place",
+    errno.EEXIST: "a file stands where a folder should be: choose another place",
+}
+
+
+def hint(error: OSError, *, instead: str = "choose another output") -> str:
+    """What the operating system says about an output, and what helps.
+
+    Args:
+        error: what it said.
+        instead: what to do where writing is not allowed.
+    """
+    words = _CURES.get(error.errno or 0, error.strerror or str(error))
+    return words.replace("{instead}", instead)
+
+
+@contextmanager
+def disk_explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about an output into an `OutputError` with its hint."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {hint(error)}") from error
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or a folder's entries are on the disk, and outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write a file in one step: readers, and we after a crash, see the old text or the new one.
+
+    Raises:
+        OutputError: the disk refuses; the old text stays.
+    """
+    with disk_explained(path):
+        swap_text(path, text, mode=mode)
+
+
+def swap_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """As `replace_text`, for who explains the disk's complaints otherwise.
+
+    Raises:
+        OSError: the disk refuses; the old text stays.
+    """
+    swap_bytes(path, text.encode(), mode=mode)
+
+
+def swap_bytes(path: Path, data: bytes, *, mode: int = 0o666, beside: Path | None = None) -> None:
+    """As `swap_text`, for bytes.
+
+    Args:
+        path: the file.
+        data: its new content.
+        mode: its permissions.
+        beside: where it is written first; must not be there. By default a name of the file's own,
+            for one writer at a time.
+
+    Raises:
+        OSError: the disk refuses; the old content stays.
+    """
+    how = "wb" if beside is None else "xb"
+    beside = beside or path.with_name(f".{path.name}.new")
+    try:
+        with open(beside, how, opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    flush(path.parent)

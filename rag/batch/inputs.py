@@ -1,0 +1,143 @@
+"""What the user points at -> the images in it: a folder tree, a DICOMDIR, one image, a list.
+
+Owns which files count as images and what they are called in the output. Does not open an image
+beyond
+its first bytes; studies are made of them in `rag.batch.grouping`.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from encoders.images.image_info import ImageFormat, image_format
+from rag.errors import BatchUsageError
+
+IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
+"""Files of these names are meant as images: if they are none, that is a failure to be told."""
+
+LISTS = frozenset({".csv", ".jsonl", ".json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image as the input names it.
+
+    Attributes:
+        path: the file.
+        name: what predictions call it: the path within the input, with slashes.
+        study_id: of the list it stands in; empty where the header decides.
+        frontal: as the list says it; None where it says nothing.
+        indication: why it was taken, as the list says it.
+        patient_id: never to be retrieved, as the list says it.
+        chosen: the list says that this is the image to report from.
+    """
+
+    path: Path
+    name: str
+    study_id: str = ""
+    frontal: bool | None = None
+    indication: str = ""
+    patient_id: str = ""
+    chosen: bool = False
+
+
+@dataclass(slots=True)
+class Listing:
+    """The images of an input, and what was passed over.
+
+    Attributes:
+        images: in a fixed order.
+        skipped: files that are no images, by kind ("no image", "hidden").
+        problems: what could not be looked at, one sentence each.
+    """
+
+    images: list[Image] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def skip(self, why: str) -> None:
+        """Count a file that is passed over."""
+        self.skipped[why] = self.skipped.get(why, 0) + 1
+
+
+def list_images(
+    source: Path, *, root: Path | None = None, leave_out: Path | None = None
+) -> Listing:
+    """The images of a folder, a DICOMDIR, a list (CSV, JSONL, JSON) or a single image.
+
+    Args:
+        source: what the user named.
+        root: folder that the paths of a list are relative to; by default the list's own.
+        leave_out: a folder within ``source`` that is not looked into (the output's).
+
+    Raises:
+        BatchUsageError: there is no such thing, or a list is wrong; every wrong line is named.
+    """
+    if source.is_dir():
+        return _tree(source, leave_out)
+    if not source.is_file():
+        raise BatchUsageError(f"there is no file or folder {source}")
+    if source.suffix.lower() in LISTS:
+        from rag.batch.manifests import read_list  # noqa: PLC0415 - it knows `Listing`
+
+        return read_list(source, root=root or source.parent)
+    if source.name.upper().startswith("DICOMDIR"):
+        return _dicomdir(source)
+    return Listing([Image(source, source.name)])
+
+
+def _tree(folder: Path, leave_out: Path | None) -> Listing:
+    listing = Listing()
+    avoided = leave_out.resolve() if leave_out else None
+    for path in _files(folder, listing, avoided):
+        if path.name.startswith("."):
+            listing.skip("hidden")
+        elif path.name.upper() == "DICOMDIR":
+            listing.skip("DICOMDIR")  # the images it lists lie beside it
+        elif path.suffix.lower() in IMAGE_SUFFIXES or _looks_like_image(path, listing):
+            listing.images.append(Image(path, path.relative_to(folder).as_posix()))
+        else:
+            listing.skip("no image")
+    return listing
+
+
+def _files(folder: Path, listing: Listing, avoided: Path | None) -> Iterator[Path]:
+    """Files of a tree by name; links to folders are not followed, so that no tree is endless."""
+
+    def complain(error: OSError) -> None:
+        where = Path(str(error.filename)).name
+        listing.problems.append(f"the folder {where} cannot be read: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=complain):
+        here = Path(parent)
+        folders[:] = sorted(
+            name for name in folders if avoided is None or (here / name).resolve() != avoided
+        )
+        for name in sorted(names):
+            yield here / name
+
+
+def _looks_like_image(path: Path, listing: Listing) -> bool:
+    """By content; DICOM files often have no suffix."""
+    try:
+        if not path.is_file():  # a pipe would be waited for without end
+            return False
+        with path.open("rb") as file:
+            return image_format(file.read(132)) is not ImageFormat.OTHER
+    except OSError as error:
+        listing.problems.append(f"the file {path.name} cannot be read: {error.strerror}")
+        return False
+
+
+def _dicomdir(path: Path) -> Listing:
+    from encoders.dicom.dicomdir import images_of_dicomdir  # noqa: PLC0415 - pydicom
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
+
+    try:
+        listed, problems = images_of_dicomdir(path)
+    except ImageReadError as error:
+        raise BatchUsageError(f"{path}: {error}") from error
+    folder = path.parent
+    images = [Image(image, image.relative_to(folder).as_posix()) for image in listed]
+    return Listing(images, problems=list(problems))

@@ -1,0 +1,212 @@
+"""Lists of images, as people and benchmarks write them: CSV, JSONL, and ReXrank's JSON.
+
+Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
+named. Columns: ``study_id`` and ``file`` (or ``image_path``, a path or a list of paths), and if
+wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rag.batch.inputs import Image, Listing
+from rag.errors import BatchUsageError
+from rag.predictions import parse_strict, read_lines
+
+_SHOWN = 20  # wrong lines that are named
+_LONGEST_ID = 200
+_LONGEST_TEXT = 10_000
+_FILES = ("file", "files", "image_path")
+_VIEWS = ("view", "views", "frontal_lateral")
+_FRONTAL = frozenset({"PA", "AP", "FRONTAL"})
+_LATERAL = frozenset({"LATERAL", "LAT", "LL", "RL"})
+
+Row = tuple[str, dict[str, Any]]
+"""Where it stands, and what it says."""
+
+
+class _RowError(ValueError):
+    """What is wrong with one row."""
+
+
+def read_list(path: Path, *, root: Path) -> Listing:
+    """The images of a list.
+
+    Args:
+        path: .csv, .jsonl or .json.
+        root: what relative paths in it are relative to.
+
+    Raises:
+        BatchUsageError: names what is wrong with each wrong line.
+    """
+    images: list[Image] = []
+    problems: list[str] = []
+    seen: set[tuple[str, str]] = set()
+    for where, row in _rows(path, problems):
+        try:
+            found = _images(row, root)
+        except _RowError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        for image in found:
+            if (image.study_id, image.name) in seen:
+                problems.append(f"{where}: names the image {image.name!r} of this study again")
+            seen.add((image.study_id, image.name))
+        images.extend(found)
+    if problems:
+        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        lines = "\n".join(_printable(problem) for problem in problems[:_SHOWN])
+        raise BatchUsageError(f"{path} cannot be used:\n{lines}{more}")
+    if not images:
+        raise BatchUsageError(f"{path} lists no image")
+    return Listing(images)
+
+
+def read_studies_json(path: Path) -> dict[str, dict[str, Any]]:
+    """ReXrank's file: an object of studies by their id, each with ``image_path``.
+
+    Raises:
+        BatchUsageError: it is none.
+    """
+    try:
+        values = parse_strict(_text(path))
+    except ValueError as error:
+        raise BatchUsageError(f"{path} {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(row, dict) for row in values.values()):
+        raise BatchUsageError(f"{path} is no JSON object of studies by their id, as ReXrank's are")
+    return values
+
+
+def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        yield from _csv_rows(path, problems)
+    elif kind == ".jsonl":
+        for line in read_lines(path):
+            if line.problem:
+                problems.append(f"line {line.number}: {line.problem}")
+            else:
+                yield f"line {line.number}", line.values
+    else:
+        for study_id, row in read_studies_json(path).items():
+            yield f"study {study_id}", {**row, "study_id": study_id}
+
+
+def _csv_rows(path: Path, problems: list[str]) -> Iterator[Row]:
+    # strict: a stray quotation mark would else swallow the next rows into one field
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+    except csv.Error as error:
+        raise BatchUsageError(f"{path} has no readable header line: {error}") from error
+    if "study_id" not in header or not set(_FILES) & set(header):
+        shown = ", ".join(header)[:200]
+        raise BatchUsageError(f"{path} needs the columns study_id and file; it has: {shown}")
+    if len(set(header)) < len(header):
+        raise BatchUsageError(f"{path} has two columns of the same name: {', '.join(header)[:200]}")
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            problems.append(f"line {first}: not readable as CSV: {error}")
+            continue
+        if fields is None:
+            return
+        if len(fields) == len(header):
+            yield f"line {first}", dict(zip(header, fields, strict=True))
+        elif fields:
+            problems.append(
+                f"line {first}: has {len(fields)} fields where the header has {len(header)}"
+            )
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:1000]:
+        raise BatchUsageError(f"{path} is UTF-16 or no text: save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BatchUsageError(
+            f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8"
+        ) from error
+
+
+def _images(row: dict[str, Any], root: Path) -> list[Image]:
+    study_id = _study_id(row.get("study_id"))
+    files = _strings(row, _FILES)
+    if not files:
+        raise _RowError("names no file")
+    views = _strings(row, _VIEWS) or [""] * len(files)
+    if len(views) != len(files):
+        raise _RowError(f"has {len(files)} files and {len(views)} views")
+    indication = _string(row, "indication") or _string(row, "context")
+    patient_id = _string(row, "patient_id")
+    key = _string(row, "key_image_path")
+    return [
+        Image(
+            path=root / name.lstrip("/") if row.get("image_path") else root / name,
+            name=name,
+            study_id=study_id,
+            frontal=_frontal(view),
+            indication=indication,
+            patient_id=patient_id,
+            chosen=name == key,
+        )
+        for name, view in zip(files, views, strict=True)
+    ]
+
+
+def _study_id(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise _RowError("has no study_id")
+    study_id = value.strip()
+    if len(study_id) > _LONGEST_ID or not study_id.isprintable():
+        raise _RowError(f"has a study_id that is longer than {_LONGEST_ID} letters or unprintable")
+    return study_id
+
+
+def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    """One text or a list of texts, under the first of these names that is there."""
+    for name in names:
+        value = row.get(name)
+        if value is None or value == "":
+            continue
+        values = value if isinstance(value, list) else [value]
+        texts = [one for one in values if isinstance(one, str) and one.strip() and "\0" not in one]
+        if len(texts) < len(values):
+            raise _RowError(f"{name} is neither a text nor a list of texts")
+        return texts
+    return []
+
+
+def _string(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _RowError(f"{name} is a {type(value).__name__}, not a text")
+    if len(value) > _LONGEST_TEXT:
+        raise _RowError(f"{name} has {len(value)} letters, more than {_LONGEST_TEXT}")
+    return value.strip()
+
+
+def _frontal(view: str) -> bool | None:
+    word = view.strip().upper()
+    if word and word not in _FRONTAL | _LATERAL and word not in ("", "UNKNOWN"):
+        known = ", ".join(sorted(_FRONTAL | _LATERAL))
+        raise _RowError(f"view is {json.dumps(view[:40])}, not one of {known}, UNKNOWN")
+    return None if word in ("", "UNKNOWN") else word in _FRONTAL
+
+
+def _printable(text: str) -> str:
+    """Ids and names are the user's own and go to a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,128 @@
+"""The other engine: Ray Data reads, encodes and matches, on as many machines as it has.
+
+Every worker is an actor with a pipeline of its own and does the first half of a study
+(`ReportPipeline.prepare`); asking, checking and writing stay where the batch was started. Ray
+restarts a worker that dies and repeats what it had in hand; each study comes out once. All nodes
+see images, settings and index under the same paths. Needs ``pip install "cxr-rag[ray]"``.
+"""
+
+import logging
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from rag.batch.workers import Prepare, Stop, prepared
+from rag.errors import BatchUsageError
+from rag.factory import load_encoder, open_pipeline
+from rag.pipeline import ReportPipeline
+from rag.settings import Settings
+from rag.study import Study, Work
+
+logger = logging.getLogger(__name__)
+
+MakePipeline = Callable[[], AbstractContextManager[ReportPipeline]]
+"""How a worker gets its pipeline; sent to it, so it must be picklable."""
+
+_STUDIES_IN_BLOCK = 4  # what a worker takes at once, and what is done again when it dies
+_OBJECT_STORE = 256 << 20  # bytes; a prepared study has some ten thousand
+
+
+@contextmanager
+def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
+    """A Ray cluster, as the first half of a batch.
+
+    Workers search exactly, whatever ``retrieval.search`` says, unless the store is served: many
+    processes cannot share a Chroma folder.
+
+    Args:
+        settings: the same on all nodes.
+        address: of a running cluster; empty starts one on this machine, for this run.
+
+    Raises:
+        BatchUsageError: Ray is not installed, or does not answer.
+    """
+    with _cluster(address, workers=settings.batch.num_workers):
+        yield prepare_on_ray(partial(_open, settings), workers=settings.batch.num_workers)
+
+
+def prepare_on_ray(make: MakePipeline, *, workers: int) -> Prepare:
+    """The first half on the cluster that this process is connected to.
+
+    Args:
+        make: called once in every worker.
+        workers: actors, with a processor each.
+    """
+
+    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Work]:
+        import ray.data  # noqa: PLC0415 - an extra
+
+        items = [{"study": pickle.dumps(study)} for study in studies]
+        if not items:
+            return
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        blocks = -(-len(items) // _STUDIES_IN_BLOCK)
+        works = ray.data.from_items(items, override_num_blocks=blocks).map(
+            _Worker,
+            fn_constructor_args=(make,),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
+            num_cpus=1,
+        )
+        for row in works.iter_rows():
+            if stop.is_set():
+                return
+            # S301: what our own workers pickled, on a cluster that runs our code anyway
+            yield pickle.loads(row["work"])  # noqa: S301
+
+    return prepare
+
+
+class _Worker:
+    """One actor."""
+
+    def __init__(self, make: MakePipeline) -> None:
+        self._opened = make()  # kept: it closes the store when it is collected
+        self._pipeline = self._opened.__enter__()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        study = pickle.loads(row["study"])  # noqa: S301 - as above
+        return {"work": pickle.dumps(prepared(self._pipeline, study))}
+
+
+def _open(settings: Settings) -> AbstractContextManager[ReportPipeline]:
+    retrieval = settings.retrieval.model_copy(update={"search": "exact"})
+    settings = settings.model_copy(update={"retrieval": retrieval})
+    return open_pipeline(settings, load_encoder(settings))
+
+
+def _cluster(address: str, *, workers: int) -> AbstractContextManager[Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise BatchUsageError(
+            '--engine ray needs Ray: pip install "cxr-rag[ray]", on every node'
+        ) from error
+    if ray.is_initialized():
+        return nullcontext()
+    where: dict[str, Any] = {"address": address}
+    if not address:
+        where = {
+            "address": "local",
+            "num_cpus": workers,
+            "object_store_memory": _OBJECT_STORE,
+            "include_dashboard": False,
+        }
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BatchUsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)  # ours finishes what is under way
+    logger.info("Ray nodes: %d", len(ray.nodes()))
+    connected: AbstractContextManager[Any] = context
+    return connected

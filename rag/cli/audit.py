@@ -1,0 +1,82 @@
+"""`cxr-rag replay RECORD` and `cxr-rag audit verify | list`: the audit record from the shell."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rag.schema import NOTICE
+
+if TYPE_CHECKING:
+    from rag.review.audit import AuditLog
+
+app = typer.Typer(help="The audit record of the reading room.", no_args_is_help=True)
+
+Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
+File = Annotated[
+    Path | None, typer.Option("--file", help="The record, if it is not the one of the settings.")
+]
+EXIT_FAILED = 3
+
+
+@app.command()
+def verify(
+    config: Config = "cpu",
+    file: File = None,
+    last: Annotated[
+        str, typer.Option(help="The last hash as you noted it; must still be in.")
+    ] = "",
+) -> None:
+    """Check that no line was changed, removed, added or moved; name the first that was."""
+    from rag.review.audit import AuditError  # noqa: PLC0415
+
+    log = _log(config, file)
+    count, found = log.verify()
+    if last and last not in {entry.sha256 for entry in log.entries()}:
+        raise AuditError(f"no line has the hash {last}: this is another record, or a rewritten one")
+    typer.echo(f"{count} lines in order; last hash {found}")
+
+
+@app.command("list")
+def list_drafts(config: Config = "cpu", file: File = None) -> None:
+    """One line a draft: id, time, state, how many edits, who signed."""
+    log = _log(config, file)
+    drafts: dict[str, list[str]] = {}
+    for entry in log.entries():
+        drafts.setdefault(entry.draft, []).append(entry.event)
+        if entry.event == "draft":
+            drafts[entry.draft][0] = f"{entry.at} {entry.data['status']}"
+    for draft, (first, *events) in drafts.items():
+        typer.echo(f"{draft}  {first}  {' '.join(events)}")
+
+
+def replay(
+    record: Annotated[str, typer.Argument(help="Id of a draft, or the beginning of it.")],
+    config: Config = "cpu",
+    file: File = None,
+) -> None:
+    """Make the prompt of a recorded draft again, and compare it byte for byte."""
+    from rag.review.replay import replay as make_again  # noqa: PLC0415
+    from rag.settings import load_settings  # noqa: PLC0415
+    from rag.store import SearchMode, open_store  # noqa: PLC0415
+
+    settings = load_settings(config)
+    with open_store(settings.index_dir, search=SearchMode.EXACT) as store:
+        made = make_again(_log(config, file), record, store=store)
+    for role, content in made.prompt.messages:
+        typer.echo(f"--- {role}\n{content}")
+    typer.echo(f"--- answer then ({NOTICE})\n{made.answer}")
+    for difference in made.differences:
+        typer.echo(difference, err=True)
+    verdict = "the same to the byte" if made.same else "NOT the prompt that was sent"
+    typer.echo(f"{verdict}: recorded {made.recorded}, now {made.prompt.sha256}", err=True)
+    if not made.same:
+        sys.exit(EXIT_FAILED)
+
+
+def _log(config: str, file: Path | None) -> "AuditLog":
+    from rag.review.audit import AuditLog  # noqa: PLC0415
+    from rag.settings import load_settings  # noqa: PLC0415
+
+    return AuditLog(file or load_settings(config).audit_file)

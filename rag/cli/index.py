@@ -1,0 +1,177 @@
+"""`cxr-rag index`: build the report store, prove it, mend it, remove from it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rag.index.plan import IndexSummary
+    from rag.settings import Settings
+
+app = typer.Typer(help="Build the report store, or look after it.", invoke_without_command=True)
+
+EXIT_FAILED = 3
+LISTED = 20  # problems that are printed one by one
+
+Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
+
+
+@app.callback()
+def index(
+    context: typer.Context,
+    *,
+    config: Config = "cpu",
+    collection: Annotated[
+        Path | None,
+        typer.Option(help="Your own reports: .csv, .jsonl or a folder of .txt; else Open-I."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What to call your collection in the store.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of your own reports.")] = "not stated",
+    attribution: Annotated[str, typer.Option(help="Whom to thank for them.")] = "",
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of study ids to leave out, one a line.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV (study_id, image) of images whose vectors stand beside the reports."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option(help="Start over if the store is another encoder's or is damaged.")
+    ] = False,
+) -> None:
+    """Make the store equal to a report collection. Doing it again adds nothing."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    from rag.cli.progress import progress_bars  # noqa: PLC0415
+    from rag.corpus.exclude import read_exclude_file  # noqa: PLC0415
+    from rag.corpus.image_lists import read_images_file  # noqa: PLC0415
+    from rag.corpus.openi import read_openi  # noqa: PLC0415
+    from rag.corpus.user_collection import read_collection  # noqa: PLC0415
+    from rag.factory import load_encoder  # noqa: PLC0415
+    from rag.finding_labels import annotate_labels  # noqa: PLC0415
+    from rag.grounding.prompt_injection import screen_report  # noqa: PLC0415
+    from rag.index import build_index  # noqa: PLC0415
+    from rag.privacy.reports import mask_identifiers  # noqa: PLC0415
+
+    settings = _settings(config)
+    excluded = read_exclude_file(exclude) if exclude else frozenset()
+    if collection:
+        corpus = read_collection(collection, name=name, licence=licence, attribution=attribution)
+    else:
+        corpus = read_openi()
+    typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
+    typer.echo(f"Licence: {corpus.licence}")
+    with progress_bars() as progress:
+        report = build_index(
+            corpus,
+            load_encoder(settings),
+            settings.index_dir,
+            exclude=excluded,
+            screens=(mask_identifiers, screen_report, annotate_labels),
+            sentences=settings.retrieval.unit == "sentence",
+            images=read_images_file(images) if images else {},
+            replace=replace,
+            progress=progress,
+        )
+    for warning in corpus.warnings:
+        typer.echo(f"note: {warning}")
+    _print_problems(report)
+    typer.echo(_summary(report))
+
+
+@app.command()
+def info(context: typer.Context) -> None:
+    """Show what is in the store and what it was made with."""
+    from rag.index.check import index_info  # noqa: PLC0415
+
+    found = index_info(_settings(context.obj).index_dir)
+    manifest = found.manifest
+    typer.echo(f"{found.directory}: index {manifest.index_id}, {found.bytes_on_disk / 1e6:.0f} MB")
+    typer.echo(
+        f"{manifest.count} reports, {manifest.dim} dimensions, encoder {manifest.encoder_id}"
+    )
+    for collection in manifest.collections:
+        typer.echo(f"  {collection.name}: {collection.count} reports, {collection.licence}")
+    for kind, count in found.beside.items():
+        typer.echo(f"  beside them: {count} vectors of {kind}")
+
+
+@app.command()
+def verify(context: typer.Context) -> None:
+    """Prove that the store is whole: files, records, vectors and what Chroma answers."""
+    from rag.index.check import verify_index  # noqa: PLC0415
+
+    report = verify_index(_settings(context.obj).index_dir)
+    for check in report.checks:
+        mark = "ok  " if check.passed else "BAD "
+        typer.secho(f"{mark} {check.name}: {check.detail}", fg=None if check.passed else "red")
+    if not report.passed:
+        typer.echo("`cxr-rag index rebuild` makes Chroma's files again from our own")
+        sys.exit(EXIT_FAILED)
+
+
+@app.command()
+def rebuild(context: typer.Context) -> None:
+    """Make Chroma's files again from our own vectors and records; nothing is embedded."""
+    from rag.cli.progress import progress_bars  # noqa: PLC0415
+    from rag.index import rebuild_index  # noqa: PLC0415
+
+    with progress_bars() as progress:
+        typer.echo(_summary(rebuild_index(_settings(context.obj).index_dir, progress=progress)))
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    study: Annotated[list[str] | None, typer.Option(help="Study id; may be repeated.")] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="Patient id; may be repeated.")] = None,
+) -> None:
+    """Remove studies or patients for good; indexing their collection again leaves them out."""
+    from rag.index import delete_from_index  # noqa: PLC0415
+
+    if not study and not patient:
+        raise typer.BadParameter("name a --study or a --patient")
+    report = delete_from_index(
+        _settings(context.obj).index_dir,
+        studies=frozenset(study or ()),
+        patients=frozenset(patient or ()),
+    )
+    typer.echo(_summary(report))
+
+
+def _settings(config: str) -> "Settings":
+    from rag.settings import load_settings  # noqa: PLC0415
+
+    return load_settings(config)
+
+
+def _print_problems(report: "IndexSummary") -> None:
+    for problem in report.problems[:LISTED]:
+        typer.echo(f"left out or mended: {problem}")
+    if len(report.problems) > LISTED:
+        typer.echo(f"... and {len(report.problems) - LISTED} more")
+    if report.unknown_excludes:
+        unknown = ", ".join(report.unknown_excludes[:LISTED])
+        typer.echo(f"listed, but not in this store: {unknown}")
+
+
+def _summary(report: "IndexSummary") -> str:
+    counts = {
+        "added": report.added,
+        "changed": report.changed,
+        "kept": report.kept,
+        "removed": report.removed,
+        "excluded": report.excluded,
+        "withheld": report.withheld,
+        "images": report.images,
+        "problems": len(report.problems),
+    }
+    parts = ", ".join(
+        f"{count} {name}" for name, count in counts.items() if count or name == "added"
+    )
+    return f"{parts}; index {report.index_id} in {report.seconds:.1f} s"

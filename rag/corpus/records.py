@@ -1,0 +1,172 @@
+"""A report collection in memory: its records, its problems, its licence and its fingerprint.
+
+Owns what all readers share (ids, hashes, the image-to-study rule). Does not know where reports come
+from (`rag.corpus.openi`, `rag.corpus.user_collection`), nor encoders, nor the store.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from pathlib import PurePath
+from typing import Any
+
+from rag.schema import ReportRecord, Section, Span
+
+_SECTIONS = {section.value: section for section in Section}  # three times as quick as Section(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One report that was left out, or a text that was mended, and why. Holds no report text.
+
+    Attributes:
+        where: the line ("line 17"), file or archive member, as a reader can find it.
+        reason: what is wrong with it, and what to do.
+        report_id: the report's id where it is known.
+    """
+
+    where: str
+    reason: str
+    report_id: str = ""
+
+    def __str__(self) -> str:
+        named = f" ({self.report_id})" if self.report_id else ""
+        line = f"{self.where}{named}: {self.reason}"
+        # ids and file names are the user's own and go to a terminal
+        return "".join(character if character.isprintable() else "?" for character in line)
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A collection of reports, ready to be indexed.
+
+    Attributes:
+        name: what it is called in the store; a store may hold several collections.
+        licence, attribution: shown to users wherever its reports are shown.
+        records: sorted by report id, each with its ``collection`` set to ``name``.
+        problems: what was left out, and why.
+        fingerprint: SHA-256 over all records; equal collections have equal fingerprints.
+        warnings: what holds for the collection as a whole ("no patient ids: ...").
+    """
+
+    name: str
+    licence: str
+    attribution: str
+    records: tuple[ReportRecord, ...]
+    problems: tuple[Problem, ...]
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+
+def make_corpus(
+    name: str,
+    *,
+    records: Iterable[ReportRecord],
+    licence: str = "",
+    attribution: str = "",
+    problems: Iterable[Problem] = (),
+    warnings: Iterable[str] = (),
+) -> Corpus:
+    """Sort the records, stamp the collection's name on them and take the fingerprint.
+
+    Raises:
+        ValueError: two records have one id; readers list the second as a problem.
+    """
+    stamped = sorted(
+        (replace(record, collection=name) for record in records), key=lambda r: r.report_id
+    )
+    for one, other in pairwise(stamped):
+        if one.report_id == other.report_id:
+            raise ValueError(f"two records have the id {one.report_id!r}")
+    return Corpus(
+        name=name,
+        licence=licence,
+        attribution=attribution,
+        records=tuple(stamped),
+        problems=tuple(problems),
+        fingerprint=fingerprint(stamped),
+        warnings=tuple(warnings),
+    )
+
+
+def fingerprint(records: Iterable[ReportRecord]) -> str:
+    """SHA-256 over records in the order given (callers sort by report id)."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record_hash(record).encode())
+    return digest.hexdigest()
+
+
+def record_hash(record: ReportRecord) -> str:
+    """SHA-256 over every field of a record: equal if and only if nothing has changed."""
+    return _sha256(json.dumps(record_to_json(record), sort_keys=True, ensure_ascii=False))
+
+
+def text_hash(text: str) -> str:
+    """Name of an exact text: equal if and only if the texts are equal, word for word."""
+    return _sha256(text)[:32]
+
+
+def record_to_json(record: ReportRecord) -> dict[str, Any]:
+    """A record as one JSON object; `record_from_json` is its inverse."""
+    values = {
+        **{field.name: getattr(record, field.name) for field in fields(record)},
+        "labels": list(record.labels),
+        "sentences": [[span.section.value, span.start, span.end] for span in record.sentences],
+    }
+    stated = values.pop("stated")  # absent where nobody has read it, as in stores of before
+    return values if stated is None else {**values, "stated": list(stated)}
+
+
+def record_from_json(values: dict[str, Any]) -> ReportRecord:
+    """A record from what `record_to_json` made of it.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is not such an object.
+    """
+    spans = tuple(Span(_SECTIONS[name], start, end) for name, start, end in values["sentences"])
+    lists: dict[str, Any] = {
+        name: tuple(values[name]) for name in ("labels", "stated") if name in values
+    }
+    return ReportRecord(**{**values, **lists, "sentences": spans})
+
+
+def ids_in_path(path: str | PurePath, known_ids: Collection[str]) -> frozenset[str]:
+    """Study (or patient) ids that a path names, so that an image never retrieves its own report.
+
+    A part of the path names an id if it equals it, or begins with it and goes on with a character
+    that is neither letter nor digit: ``images/CXR330_IM-1577-0001.jpg`` names CXR330, and not
+    CXR33. Within one part the longest id wins.
+
+    Args:
+        path: as the user gave it, either slash.
+        known_ids: ids of the store; a set or frozenset, so that this stays quick.
+    """
+    named = (_longest_id(part, known_ids) for part in str(path).replace("\\", "/").split("/"))
+    return frozenset(name for name in named if name)
+
+
+def study_of_path(path: str | PurePath, known_study_ids: Collection[str]) -> str | None:
+    """The one study an image's path names: the longest id of `ids_in_path`, or None."""
+    named = ids_in_path(path, known_study_ids)
+    return max(named, key=lambda name: (len(name), name), default=None)
+
+
+def _longest_id(part: str, known_ids: Collection[str]) -> str:
+    return next((start for start in _beginnings(part) if start in known_ids), "")
+
+
+def _beginnings(part: str) -> Iterator[str]:
+    """A path part and its beginnings that end before a separator, longest first."""
+    if part:
+        yield part
+    for end in range(len(part) - 1, 0, -1):
+        if not part[end].isalnum():
+            yield part[:end]
+
+
+def _sha256(text: str) -> str:
+    # surrogates cannot be encoded, and no reader lets them through; a hash must still not fail
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

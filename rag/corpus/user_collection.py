@@ -1,0 +1,193 @@
+"""Reads a user's own reports: a CSV or JSONL file, or a folder of .txt files.
+
+The columns are documented in docs/collections.md. A row that cannot be used becomes a `Problem`
+with its line and the reason, and the rest is read. Screening for names and dates happens later,
+at indexing (`rag.index`, ``screens``). Knows nothing of encoders and stores.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from encoders.report_sections import parse_sections
+from rag.corpus import Corpus, Problem, make_corpus
+from rag.corpus.user_files import Row, csv_rows, jsonl_rows, text_rows
+from rag.errors import CorpusError
+from rag.report_nlp.sentences import with_sentences
+from rag.schema import ReportRecord
+
+_TEXTS = ("findings", "impression", "text", "indication", "comparison")
+COLUMNS = ("report_id", "study_id", "patient_id", *_TEXTS, "labels", "date")
+LONGEST_SECTION = 50_000
+"""Characters; the longest Open-I report has 1 054."""
+
+_LONGEST_ID = 128
+_NO_ID = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+
+
+class _RowError(Exception):
+    """Why a row cannot be used."""
+
+
+def read_collection(
+    path: Path, *, name: str = "", licence: str = "not stated", attribution: str = ""
+) -> Corpus:
+    """A user's own collection.
+
+    Args:
+        path: a .csv (comma, semicolon or tab), .jsonl or .ndjson file, or a folder of .txt.
+        name: what to call it in the store; by default the file's or folder's name.
+        licence: shown wherever its reports are shown.
+        attribution: whom to thank, shown beside it.
+
+    Raises:
+        CorpusError: nothing can be read: no such file, empty, another format, no report_id.
+    """
+    readers = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".ndjson": jsonl_rows}
+    try:
+        if path.is_dir():
+            rows = text_rows(path)
+        elif not path.exists():
+            raise CorpusError(f"there is no {path}")
+        elif path.suffix.lower() not in readers:
+            raise CorpusError(
+                f"{path.name}: {path.suffix or 'no suffix'} is not a report collection; give .csv, "
+                ".jsonl or a folder of .txt files"
+            )
+        elif path.stat().st_size == 0:
+            raise CorpusError(f"{path} is empty")
+        else:
+            rows = readers[path.suffix.lower()](path)
+        records, problems, warnings = _read_rows(rows)
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not records and not problems:
+        raise CorpusError(f"{path} holds no report")
+    return make_corpus(
+        name or path.resolve().stem,
+        records=records,
+        problems=problems,
+        warnings=warnings,
+        licence=licence,
+        attribution=attribution,
+    )
+
+
+def _read_rows(
+    rows: Iterable[Row | Problem],
+) -> tuple[list[ReportRecord], list[Problem], list[str]]:
+    records: list[ReportRecord] = []
+    seen_at: dict[str, str] = {}
+    problems: list[Problem] = []
+    missing: Counter[str] = Counter()
+    unknown: set[str] = set()
+    for row in rows:
+        if isinstance(row, Problem):
+            problems.append(row)
+            continue
+        item = _read_row(row, seen_at)
+        if isinstance(item, Problem):
+            problems.append(item)
+            continue
+        seen_at[item.report_id] = row.where
+        records.append(item)
+        missing.update(key for key in ("study_id", "patient_id") if not row.values.get(key))
+        unknown.update(key for key in row.values if key not in COLUMNS)
+    return records, problems, _warnings(len(records), missing, unknown)
+
+
+def _read_row(row: Row, seen_at: Mapping[str, str]) -> ReportRecord | Problem:
+    named = str(row.values.get("report_id", "")).strip()[:_LONGEST_ID]
+    try:
+        record = _record(row.values)
+    except _RowError as error:
+        return Problem(row.where, str(error), named)
+    if record.report_id in seen_at:
+        return Problem(row.where, f"stands at {seen_at[record.report_id]} already", named)
+    return record
+
+
+def _warnings(count: int, missing: Counter[str], unknown: set[str]) -> list[str]:
+    stand_in = {"study_id": "report_id", "patient_id": "study_id"}
+    warnings = [
+        f"{number} of {count} reports have no {key}; their {stand_in[key]} is taken instead, so "
+        f"reports of the same {key.removesuffix('_id')} may be retrieved for each other"
+        for key, number in missing.items()
+    ]
+    if unknown:
+        warnings.append(f"columns that are not used: {', '.join(sorted(unknown))}"[:500])
+    return warnings
+
+
+def _record(values: Mapping[str, Any]) -> ReportRecord:
+    report_id = _identifier(values, "report_id", default="")
+    study_id = _identifier(values, "study_id", default=report_id)
+    texts = {key: _text(values.get(key), key) for key in _TEXTS}
+    if not texts["findings"].strip() and not texts["impression"].strip():
+        parsed = parse_sections(texts["text"])
+        texts |= {key: value for key, value in asdict(parsed).items() if value}
+    if not texts["findings"].strip() and not texts["impression"].strip():
+        raise _RowError("has neither findings nor impression nor text")
+    return with_sentences(
+        ReportRecord(
+            report_id=report_id,
+            study_id=study_id,
+            patient_id=_identifier(values, "patient_id", default=study_id),
+            findings=texts["findings"],
+            impression=texts["impression"],
+            indication=texts["indication"],
+            comparison=texts["comparison"],
+            labels=_labels(values.get("labels")),
+            date=_date(values.get("date")),
+        )
+    )
+
+
+def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
+    value = values.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    value = _text(value, key).strip() or default
+    if not value:
+        raise _RowError(f"has no {key}")
+    if len(value) > _LONGEST_ID or _NO_ID.search(value):
+        raise _RowError(
+            f"{key} is longer than {_LONGEST_ID} characters or holds control characters"
+        )
+    return value
+
+
+def _text(value: Any, key: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _RowError(f"{key} is {type(value).__name__}, not text")
+    if "\x00" in value:
+        raise _RowError(f"{key} holds a NUL byte: the file is damaged or not text")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise _RowError(f"{key} is not valid UTF-8: save the file as UTF-8")
+    if len(value) > LONGEST_SECTION:
+        raise _RowError(f"{key} has {len(value)} characters, more than {LONGEST_SECTION}")
+    return value
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    parts = value.split(";") if isinstance(value, str) else ([] if value is None else value)
+    if not isinstance(parts, list):
+        raise _RowError(f"labels is {type(value).__name__}, not a list or text separated by ';'")
+    labels = [_text(part, "labels").strip() for part in parts]
+    return tuple(dict.fromkeys(label for label in labels if label))
+
+
+def _date(value: Any) -> str:
+    text = _text(value, "date").strip()
+    try:
+        if len(text) <= len("2026-11-24"):
+            return date.fromisoformat(text).isoformat() if text else ""
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        raise _RowError("date is not ISO 8601 (2026-11-24)") from None

@@ -1,0 +1,251 @@
+"""A draft or a signed report as a DICOM Comprehensive SR document, beside the image it is of.
+
+The only importer of highdicom, and outside the encoders of pydicom. Owns the mapping: findings and
+impression as text, the evidence of each sentence as inferred-from text, the device that drafted and
+the person who signed as observers (PS3.16 TID 1001 ff.), PARTIAL and UNVERIFIED until signed
+(PS3.3 C.17.2). Patient and study are copied from the image's header into the document and nowhere
+else: it goes back to where the image came from.
+"""
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag.errors import CxrRagError
+from rag.export.text import Export, sections_of
+from rag.review.reviewed_report import Line, Signature
+from rag.schema import NOTICE, Hit, Section
+
+if TYPE_CHECKING:
+    from highdicom.sr import ContentSequence
+    from pydicom.dataset import Dataset
+
+MANUFACTURER = "cxr-rag"
+_TITLES = {  # LOINC, as PS3.16 CID 7001 and TID 2000 have them
+    Section.FINDINGS: ("59776-5", "Findings", "121071", "Finding"),
+    Section.IMPRESSION: ("19005-8", "Impressions", "121073", "Impression"),
+}
+_COMMENT = ("121106", "DCM", "Comment")
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+
+class StructuredReportError(CxrRagError):
+    """The image is none that a DICOM report can be of."""
+
+
+def as_dicom_sr(what: Export, *, image: Path) -> bytes:
+    """The report as a DICOM file.
+
+    Args:
+        what: the report as it stands.
+        image: the DICOM file it is of.
+
+    Raises:
+        StructuredReportError: the image is no DICOM file, or says not which study it is of.
+    """
+    import highdicom as hd  # noqa: PLC0415 - a second
+    from pydicom.uid import generate_uid  # noqa: PLC0415
+
+    header = _header_of(image)
+    signature = what.report.signature
+    document = hd.sr.ComprehensiveSR(
+        evidence=[header],
+        content=_content(what, header),
+        series_instance_uid=generate_uid(),
+        series_number=_next_number(header),
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=signature is not None,
+        is_final=signature is not None,
+        is_verified=signature is not None,
+        institution_name=None,
+        verifying_observer_name=_person(signature) if signature else None,
+        verifying_organization="" if signature else None,
+        series_description="Chest X-ray report" if signature else NOTICE,
+    )
+    if signature:
+        document.VerifyingObserverSequence[0].VerificationDateTime = _moment(signature)
+    buffer = io.BytesIO()
+    document.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _header_of(path: Path) -> "Dataset":
+    from pydicom import dcmread  # noqa: PLC0415 - heavy
+    from pydicom.errors import InvalidDicomError  # noqa: PLC0415
+
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError, ValueError) as error:
+        raise StructuredReportError(
+            "a DICOM report needs a DICOM image: it copies patient and study from its header. "
+            "Export as PDF or text instead."
+        ) from error
+    missing = [name for name in _NEEDED if not header.get(name)]
+    if missing:
+        raise StructuredReportError(
+            f"the image's header has no {', '.join(missing)}: a report could not be filed with it"
+        )
+    for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID"):
+        if name not in header:  # type 2: present, perhaps empty
+            setattr(header, name, "")
+    for name in ("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"):
+        if name not in header:
+            setattr(header, name, "")
+    return header
+
+
+def _content(what: Export, image: "Dataset") -> Any:
+    import highdicom as hd  # noqa: PLC0415 - a second
+    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
+
+    root = hd.sr.ContainerContentItem(
+        name=_code("18748-4", "LN", "Diagnostic imaging report"),
+        is_content_continuous=False,
+        template_id="2000",
+    )
+    children = hd.sr.ContentSequence()
+    children.append(
+        hd.sr.CodeContentItem(
+            _code("121049", "DCM", "Language of Content Item and Descendants"),
+            _code("en", "RFC5646", "English"),
+            Relation.HAS_CONCEPT_MOD,
+        )
+    )
+    children.extend(_observers(what))
+    hits = {hit.record.report_id: hit for hit in what.prediction.hits}
+    for section, (_, lines) in zip(Section, sections_of(what), strict=True):
+        if lines:
+            children.append(_section(section, lines, hits, image))
+    for addendum in what.report.addenda:
+        by = f"{addendum.signature.name}, {addendum.signature.at}"
+        children.append(_box("55107-7", "Addendum", [_text(*_COMMENT, f"{addendum.text} ({by})")]))
+    children.append(_library(image))
+    notes = "\n".join((what.notice, *what.provenance, *what.prediction.warnings))
+    children.append(_text(*_COMMENT, notes))
+    root.ContentSequence = children
+    return root
+
+
+def _observers(what: Export) -> Iterator[Any]:
+    """The device that drafted, and once there is one the person who signed."""
+    from highdicom import UID  # noqa: PLC0415 - a second
+    from highdicom.sr import (  # noqa: PLC0415
+        DeviceObserverIdentifyingAttributes,
+        ObserverContext,
+        PersonObserverIdentifyingAttributes,
+    )
+
+    found = what.prediction
+    device = DeviceObserverIdentifyingAttributes(
+        uid=UID.from_uuid("6d1a1a52-2f3c-4a52-9a51-1f8f0c5d2a11"),
+        name=f"{MANUFACTURER} {found.encoder_id}"[:64],
+        manufacturer_name=MANUFACTURER,
+        model_name=f"{found.llm} {found.prompt}"[:64],
+    )
+    yield from ObserverContext(_code("121007", "DCM", "Device"), device)
+    if what.report.signature:
+        person = PersonObserverIdentifyingAttributes(name=_person(what.report.signature))
+        yield from ObserverContext(_code("121006", "DCM", "Person"), person)
+
+
+def _section(
+    section: Section, lines: tuple[Line, ...], hits: dict[str, Hit], image: "Dataset"
+) -> Any:
+    container_code, container, item_code, item = _TITLES[section]
+    texts = []
+    for line in lines:
+        text = _text(item_code, "DCM", item, line.text)
+        text.ContentSequence = _support(line, hits, image)
+        texts.append(text)
+    return _box(container_code, container, texts)
+
+
+def _support(line: Line, hits: dict[str, Hit], image: "Dataset") -> "ContentSequence":
+    """What a sentence was inferred from: the image, and the reports that it cites."""
+    import highdicom as hd  # noqa: PLC0415 - a second
+    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
+
+    support = hd.sr.ContentSequence()
+    support.append(_reference(image, Relation.INFERRED_FROM))
+    for source in line.sources:
+        hit = hits.get(source)
+        told = f"report {source} of a similar image"
+        told += f", cosine similarity {hit.similarity:.3f}" if hit else ""
+        support.append(
+            hd.sr.TextContentItem(
+                _code("cxr-evidence", "99CXRRAG", "Retrieved report"),
+                told,
+                Relation.INFERRED_FROM,
+            )
+        )
+    return support
+
+
+def _library(image: "Dataset") -> Any:
+    """The image, as the list of what was looked at."""
+    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415 - a second
+
+    return _box("55113-5", "Key images", [_reference(image, Relation.CONTAINS)])
+
+
+def _box(value: str, meaning: str, items: list[Any]) -> Any:
+    """A section: a container under a LOINC heading."""
+    import highdicom as hd  # noqa: PLC0415 - a second
+    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
+
+    box = hd.sr.ContainerContentItem(
+        _code(value, "LN", meaning),
+        is_content_continuous=False,
+        relationship_type=Relation.CONTAINS,
+    )
+    box.ContentSequence = hd.sr.ContentSequence(items)
+    return box
+
+
+def _reference(image: "Dataset", relation: Any) -> Any:
+    import highdicom as hd  # noqa: PLC0415 - a second
+
+    return hd.sr.ImageContentItem(
+        _code("121080", "DCM", "Best illustration of finding"),
+        image.SOPClassUID,
+        image.SOPInstanceUID,
+        relationship_type=relation,
+    )
+
+
+def _text(value: str, scheme: str, meaning: str, text: str) -> Any:
+    import highdicom as hd  # noqa: PLC0415 - a second
+    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
+
+    return hd.sr.TextContentItem(_code(value, scheme, meaning), text, Relation.CONTAINS)
+
+
+def _code(value: str, scheme: str, meaning: str) -> Any:
+    from highdicom.sr import CodedConcept  # noqa: PLC0415 - a second
+
+    return CodedConcept(value, scheme, meaning)
+
+
+def _person(signature: Signature) -> str:
+    """A name as PS3.5 6.2.1 writes it: "Roe, Jane" and "Jane Roe" are both Roe^Jane."""
+    name = "".join(" " if letter in "\\=^" else letter for letter in signature.name)
+    family, comma, given = name.partition(",")
+    if not comma:
+        given, _, family = name.strip().rpartition(" ")
+    return f"{' '.join(family.split())}^{' '.join(given.split())}"[:64]
+
+
+def _moment(signature: Signature) -> str:
+    """An ISO time as PS3.5 writes it (VR DT)."""
+    at = datetime.fromisoformat(signature.at)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).strftime("%Y%m%d%H%M%S%z")
+
+
+def _next_number(image: "Dataset") -> int:
+    """A series number behind the image's, within what VR IS and highdicom take."""
+    number = image.get("SeriesNumber")
+    return min(int(number or 0) + 900, 99999)

@@ -1,0 +1,92 @@
+"""Settings -> the parts of the product, wired together. The one place that knows them all."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from encoders.base import ImageTextEncoder
+from encoders.region_query import RegionQuery
+from prompts.render import PromptTemplateError, load_template
+from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
+from rag.llm.client import ChatClient
+from rag.pipeline import ReportPipeline
+from rag.retriever import ReportRetriever
+from rag.screening.finding_head import load_finding_head
+from rag.screening.out_of_distribution import load_ood_detector
+from rag.settings import Settings
+from rag.store import SearchMode, open_store
+
+logger = logging.getLogger(__name__)
+
+
+def load_encoder(settings: Settings) -> ImageTextEncoder:
+    """The encoder that ships with the project, or the one in the folder ``settings.encoder``.
+
+    Raises:
+        EncoderUnavailableError: weights are missing, damaged, or need a package.
+    """
+    from encoders.eclip import load_encoder as load  # noqa: PLC0415 - torch takes seconds
+    from encoders.packaged_weights import EncoderError  # noqa: PLC0415 - torch takes seconds
+
+    try:
+        return load(settings.encoder, backend=settings.encoder_backend)
+    except EncoderError as error:
+        raise EncoderUnavailableError(str(error)) from error
+
+
+def load_steering(settings: Settings, encoder: ImageTextEncoder) -> RegionQuery | None:
+    """The trained processor beside the encoder's weights; None where a crop has to do.
+
+    Raises:
+        EncoderUnavailableError: it is damaged, or belongs to another encoder.
+    """
+    from encoders.eclip.region_steering import load_steering as load  # noqa: PLC0415 - torch again
+    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
+
+    try:
+        return load(encoder.encoder_id, settings.encoder)
+    except EncoderError as error:
+        raise EncoderUnavailableError(str(error)) from error
+
+
+@contextmanager
+def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportRetriever]:
+    """Encoder and store, ready for queries; the store is closed at the end.
+
+    Where another process owns the store without serving it, our own vectors are read instead: the
+    same answers, by exact search.
+    """
+    try:
+        store = open_store(
+            settings.index_dir, encoder=encoder, search=SearchMode(settings.retrieval.search)
+        )
+    except StoreInUseError as error:
+        logger.warning("%s; reading its vectors without Chroma", error)
+        store = open_store(settings.index_dir, encoder=encoder, search=SearchMode.EXACT)
+    with store:
+        yield ReportRetriever(store=store, encoder=encoder, settings=settings.retrieval)
+
+
+@contextmanager
+def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportPipeline]:
+    """The whole line from image to draft; the language model is only asked when a study comes.
+
+    Raises:
+        PromptError: ``llm.template`` names no template.
+        StoreError: no store, or one of another encoder.
+    """
+    try:
+        template = load_template(settings.llm.template)
+    except PromptTemplateError as error:
+        raise PromptError(str(error)) from error
+    with open_retriever(settings, encoder) as retriever:
+        yield ReportPipeline(
+            encoder=encoder,
+            finding_head=load_finding_head(encoder.encoder_id),
+            ood_detector=load_ood_detector(encoder),
+            steering=load_steering(settings, encoder),
+            retriever=retriever,
+            template=template,
+            llm=ChatClient(settings.llm),
+            abstention=settings.abstention,
+        )

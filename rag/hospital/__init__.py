@@ -1,6 +1,0 @@
-"""The hospital's network: films come from it, signed and unsigned reports go back to it.
-
-`landing` puts what arrives into a folder, under names of our own; `dicomweb` asks a server for a
-study and stores a report there; `receiver` waits for films that are sent. What is in the folder
-then goes the ordinary way (`rag.batch`): nothing here looks at pixels.
-"""

@@ -1,0 +1,1 @@
+"""The language model: client, errors, checks of its responses, and the vLLM server of the demo."""

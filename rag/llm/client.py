@@ -1,0 +1,177 @@
+"""Chat client for an OpenAI-compatible server: messages in, a completion or a typed error out.
+
+The only importer of langchain_openai. Knows nothing of reports: what the answer must look like
+arrives as a JSON schema, which the server enforces while it decodes.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pybreaker import CircuitBreaker, CircuitBreakerError
+from pydantic import SecretStr
+
+from rag.errors import LlmCutOffError, LlmEmptyError, LlmRefusalError, LlmUnavailableError
+from rag.llm.errors import explained
+from rag.llm.response_checks import degenerate_error, is_degenerate
+from rag.settings import LlmSettings
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessageChunk
+    from langchain_openai import ChatOpenAI
+
+logger = logging.getLogger(__name__)
+
+BREAKER_FAILURES = 5
+BREAKER_SECONDS = 20
+LONGEST_PAUSE_SECONDS = 30
+
+Messages = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One whole answer.
+
+    Attributes:
+        text: what the model wrote.
+        model: name of the model that answered.
+        prompt_tokens, completion_tokens: 0 where the server does not count.
+        seconds: wall time from the request to the last token.
+    """
+
+    text: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+class ChatClient:
+    """Asks one model at one URL. Deterministic as far as the server is: temperature 0, a seed.
+
+    A server that is busy or breaks off is asked again (``llm.retries`` times, after what it said in
+    Retry-After or a growing, jittered pause). One that failed `BREAKER_FAILURES` times in a row is
+    left alone for `BREAKER_SECONDS`, so that many studies do not each wait for a dead server.
+    """
+
+    def __init__(self, settings: LlmSettings) -> None:
+        self._settings = settings
+        self._chat: ChatOpenAI | None = None
+        self._breaker = CircuitBreaker(
+            fail_max=BREAKER_FAILURES,
+            reset_timeout=BREAKER_SECONDS,
+            exclude=[lambda error: not isinstance(error, LlmUnavailableError)],
+            throw_new_error_on_trip=False,
+        )
+
+    @property
+    def model(self) -> str:
+        """The name the model is asked by."""
+        return self._settings.model
+
+    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
+        """Ask and wait for the whole answer; see `stream` for what it raises."""
+        *_, (_, completion) = self.stream(messages, schema=schema)
+        assert completion is not None  # noqa: S101 - a stream ends with one or raises
+        return completion
+
+    def stream(
+        self, messages: Messages, *, schema: dict[str, Any]
+    ) -> Iterator[tuple[str, Completion | None]]:
+        """Yield the text so far each time it grows, last with the completion.
+
+        After a broken stream the text begins anew.
+
+        Args:
+            messages: (role, content) pairs.
+            schema: JSON schema the answer must obey.
+
+        Raises:
+            LlmUnavailableError: nothing answers at the URL, or it stopped answering.
+            LlmRejectedError: an error that asking again would not mend; the message says the cure.
+            LlmOutputError: the answer is empty, is_refusal by a filter, was cut off at
+                ``max_tokens``, or repeats itself until there; each has a class of its own.
+        """
+        for attempt in range(self._settings.retries + 1):
+            try:
+                with self._breaker.calling(), explained(self._settings):
+                    yield from self._once(messages, schema)
+            except CircuitBreakerError as error:
+                raise LlmUnavailableError(
+                    f"{self._settings.url} failed {BREAKER_FAILURES} times in a row and is not "
+                    f"asked for {BREAKER_SECONDS} s; look at the server's log",
+                    retry_after=BREAKER_SECONDS,
+                ) from error
+            except LlmUnavailableError as error:
+                if attempt == self._settings.retries:
+                    raise
+                pause = error.retry_after or random.uniform(0.5, 1) * 2**attempt  # noqa: S311
+                logger.info("language model unavailable, asking again in %.1f s", pause)
+                time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+            else:
+                return
+
+    def _once(
+        self, messages: Messages, schema: dict[str, Any]
+    ) -> Iterator[tuple[str, Completion | None]]:
+        started = time.perf_counter()
+        text, finish_reason, usage = "", "", (0, 0)
+        response_format = {
+            "type": "json_schema",
+            "json_schema": {"name": "draft", "strict": True, "schema": schema},
+        }
+        # in extra_body, so that the client library does not parse and reject the answer itself
+        body = {"response_format": response_format}
+        for chunk in self._client().stream(list(messages), extra_body=body):
+            finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
+            usage = _usage(chunk) or usage
+            if chunk.text:
+                text += chunk.text
+                yield text, None
+        self._refuse_unfinished(text, finish_reason)
+        seconds = time.perf_counter() - started
+        yield text, Completion(text, self.model, usage[0], usage[1], seconds)
+
+    def _refuse_unfinished(self, text: str, finish_reason: str) -> None:
+        if finish_reason == "length" and is_degenerate(text):
+            raise degenerate_error(self.model)
+        if finish_reason == "length":
+            raise LlmCutOffError(
+                f"{self.model} was cut off after {self._settings.max_tokens} tokens; "
+                "raise llm.max_tokens or lower retrieval.k"
+            )
+        if not finish_reason:
+            raise LlmUnavailableError(f"{self._settings.url} ended its answer in the middle")
+        if finish_reason != "stop":
+            raise LlmRefusalError(
+                f"{self.model} stopped with {finish_reason!r} instead of an answer"
+            )
+        if not text.strip():
+            raise LlmEmptyError(f"{self.model} answered with nothing")
+
+    def _client(self) -> "ChatOpenAI":
+        if self._chat is None:
+            from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
+
+            settings = self._settings
+            self._chat = ChatOpenAI(
+                base_url=settings.url,
+                api_key=SecretStr(settings.api_key),
+                model=settings.model,
+                temperature=0,
+                seed=0,
+                max_completion_tokens=settings.max_tokens,
+                timeout=settings.timeout_seconds,
+                max_retries=0,  # `stream` asks again, also after a stream that broke off
+                stream_usage=True,
+            )
+        return self._chat
+
+
+def _usage(chunk: "AIMessageChunk") -> tuple[int, int] | None:
+    usage = chunk.usage_metadata
+    return (usage["input_tokens"], usage["output_tokens"]) if usage else None

@@ -1,0 +1,147 @@
+"""Starts, waits for and stops the language-model server of the demo. Knows nothing of prompts.
+
+A server that already answers with the right model is used and left alone. vLLM runs in an
+environment of its own and is only ever reached by URL; nothing here imports it.
+"""
+
+import json
+import logging
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rag.errors import LlmUnavailableError, ServerError
+from rag.llm.smollm2 import prepare_smollm2
+from rag.processes import log_tail, port_is_free, start_child, stop_child
+from rag.settings import LlmSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+def served_models(url: str, *, timeout: float = 2) -> list[str] | None:
+    """Names of the models an OpenAI-compatible server offers; None if nothing answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/models", timeout=timeout) as answer:  # noqa: S310
+            return [str(model["id"]) for model in json.load(answer)["data"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class LlmServer:
+    """The configured model's server for as long as the ``with`` block runs.
+
+    Entering starts vLLM if nothing answers yet and returns at once, so that other work can go on
+    while it loads; `wait` blocks until it answers. Leaving stops what was started, and only that.
+
+    Args:
+        settings: which model, where, and how to start it if nothing answers.
+        say: told what happens, a line at a time.
+    """
+
+    def __init__(self, settings: Settings, *, say: Say) -> None:
+        self._settings = settings
+        self._say = say
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "LlmServer":
+        """Start the server if it is needed.
+
+        Raises:
+            ServerError: the port is taken by something else, or there is no vLLM to start.
+            LlmUnavailableError: nothing answers and the server is not ours to start.
+        """
+        llm = self._settings.llm
+        models = served_models(llm.url)
+        if models is not None:
+            _refuse_other_model(llm, models)
+            self._say(f"language model {llm.model} already answers at {llm.url}")
+        elif not llm.server.enabled:
+            raise LlmUnavailableError(
+                f"nothing answers at {llm.url}, and llm.server.enabled is false"
+            )
+        else:
+            self._process = _start(self._settings, say=self._say)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            stop_child(self._process)
+
+    def wait(self) -> None:
+        """Block until the model answers.
+
+        Raises:
+            ServerError: the server ended or stayed silent; the end of its log is quoted.
+        """
+        if self._process is not None:
+            _wait_until_healthy(self._process, self._settings, say=self._say)
+
+
+def _refuse_other_model(llm: LlmSettings, models: list[str]) -> None:
+    if llm.model not in models:
+        raise ServerError(
+            f"{llm.url} serves {models}, not {llm.model!r}; stop it, or set llm.url or llm.model"
+        )
+
+
+def _start(settings: Settings, *, say: Say) -> subprocess.Popen[bytes]:
+    llm, server = settings.llm, settings.llm.server
+    address = urlsplit(llm.url)
+    host, port = address.hostname or "127.0.0.1", address.port or 80
+    if not port_is_free(host, port):
+        raise ServerError(
+            f"port {port} is in use by something that is not a language model; free it, or set "
+            f"CXR_RAG_LLM__URL=http://127.0.0.1:{port + 1}/v1"
+        )
+    if not server.python.exists():
+        raise ServerError(f"no vLLM environment at {server.python}; `make llm` installs it")
+    weights: str | Path = server.weights
+    if weights == "smollm2":
+        weights = prepare_smollm2(settings.llm_dir, say=say)
+    command = [str(server.python), "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(weights), "--served-model-name", llm.model]
+    command += ["--host", host, "--port", str(port), "--generation-config", "vllm"]
+    command += ["--max-model-len", str(server.max_model_len), "--dtype", _dtype(server.dtype)]
+    command += server.args
+    environment = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(server.kv_cache_gib),
+    }
+    if Path(weights).is_dir():
+        environment["HF_HUB_OFFLINE"] = "1"
+    log = settings.log_dir / "llm-server.log"
+    say(f"starting vLLM with {llm.model} on port {port}; its log is {log}")
+    return start_child(command, log=log, environment=environment)
+
+
+def _dtype(setting: str) -> str:
+    """The number format that vLLM is started with."""
+    if setting != "cpu":
+        return setting
+    from encoders.precision import computes_bfloat16  # noqa: PLC0415 - imports torch
+
+    return "bfloat16" if computes_bfloat16(gpu=False) else "float32"
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], settings: Settings, *, say: Say) -> None:
+    say(f"waiting for {settings.llm.model} (30 to 90 s is usual on two cores)")
+    started = time.monotonic()
+    log = settings.log_dir / "llm-server.log"
+    limit = settings.llm.server.start_seconds
+    while served_models(settings.llm.url) is None:
+        waited = time.monotonic() - started
+        if process.poll() is not None:
+            raise ServerError(
+                f"vLLM ended with code {process.returncode} before it was ready: {log_tail(log)} "
+                f"(whole log: {log})"
+            )
+        if waited > limit:
+            raise ServerError(f"vLLM was not ready after {limit:g} s; see {log}")
+        time.sleep(0.5)
+    say(f"{settings.llm.model} is ready")

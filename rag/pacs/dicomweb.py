@@ -1,0 +1,219 @@
+"""DICOMweb, our side of it: fetch a study's images (QIDO-RS, WADO-RS), store a report (STOW-RS).
+
+PS3.18. The client is dicomweb-client; owned here is what it leaves open: which instances are
+images, that what comes is what was asked for, and that a report is stored as what it is.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag.atomic_io import disk_explained
+from rag.pacs.errors import HospitalError
+from rag.pacs.http import explained, open_session
+from rag.pacs.inbox import IMAGE_CLASSES, Landing, check_uid
+
+if TYPE_CHECKING:
+    from dicomweb_client import DICOMwebClient
+    from pydicom.dataset import Dataset
+
+logger = logging.getLogger(__name__)
+
+_MOST_INSTANCES = 1000  # of a study of chest X-rays; more is another kind of study
+_ATTEMPTS, _WAIT_MS = 3, 250  # milliseconds, doubled each time
+_SR_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.88.11": "Basic Text SR",
+    "1.2.840.10008.5.1.4.1.1.88.22": "Enhanced SR",
+    "1.2.840.10008.5.1.4.1.1.88.33": "Comprehensive SR",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came of a study.
+
+    Attributes:
+        images: where they lie.
+        others: instances that are no images, and were left where they are.
+        problems: images that did not come, one sentence each.
+    """
+
+    images: tuple[Path, ...]
+    others: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A report that the server says it has.
+
+    Attributes:
+        completion, verification: as in the document (PS3.3 C.17.2).
+    """
+
+    completion: str
+    verification: str
+
+
+def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
+    """Fetch all images of a study, as they are stored, one at a time.
+
+    Args:
+        url: of the DICOMweb service, as ``https://server/dicom-web``.
+        study_uid: StudyInstanceUID.
+        folder: where they are put; images that are there already are kept.
+
+    Raises:
+        HospitalError: the server cannot be asked, or does not know the study.
+        OutputError: the disk refuses.
+    """
+    check_uid(study_uid)
+    landing = Landing(folder)
+    with disk_explained(folder):
+        landing.open()
+    images, problems = [], []
+    with _client(url) as client:
+        listed = list(_instances(client, study_uid))
+        wanted = [one for one in listed if one["class"] in IMAGE_CLASSES]
+        for number, one in enumerate(wanted, 1):
+            try:
+                data = _retrieve(client, study_uid, one)
+                with disk_explained(folder):
+                    images.append(
+                        landing.put(data, instance_uid=one["instance"], study_uid=study_uid)
+                    )
+            except HospitalError as error:
+                problems.append(f"image {number} of {len(wanted)}: {error}")
+    if not listed:
+        raise HospitalError("the DICOMweb server has no instance of this study")
+    logger.info("fetched %d images, %d failed", len(images), len(problems))
+    return Fetched(tuple(images), len(listed) - len(wanted), tuple(problems))
+
+
+def store_report(url: str, report: Path) -> Stored:
+    """Store a structured report, and see that the server says it has it.
+
+    Args:
+        url: as for `fetch_study`.
+        report: a DICOM SR file, as `rag.export.dicom_sr` makes them.
+
+    Raises:
+        HospitalError: the file is no report, or claims more than it holds; the server refuses.
+    """
+    document = _read_report(report)
+    with _client(url) as client, _explained():
+        answer = client.store_instances([document])
+    taken = {str(one.get("ReferencedSOPInstanceUID")) for one in _items(answer, "ReferencedSOP")}
+    failed = _items(answer, "FailedSOP")
+    if failed or str(document.SOPInstanceUID) not in taken:
+        reason = failed[0].get("FailureReason") if failed else None
+        why = f"reason 0x{int(reason):04X} of PS3.18 Table I.2-2" if reason else "it does not say"
+        raise HospitalError(f"the DICOMweb server did not take the report: {why}")
+    logger.info("stored a report")
+    return Stored(str(document.CompletionFlag), str(document.VerificationFlag))
+
+
+@contextmanager
+def _client(url: str) -> Iterator["DICOMwebClient"]:
+    _hush("dicomweb_client")
+    with warnings.catch_warnings():  # it imports what pydicom 4 will not have
+        warnings.filterwarnings("ignore", "get_frame_offsets", DeprecationWarning)
+        from dicomweb_client import DICOMwebClient  # noqa: PLC0415 - pydicom, requests
+    session = open_session(url)
+    with session:
+        try:
+            client = DICOMwebClient(url.rstrip("/"), session=session)
+        except ValueError as error:
+            raise HospitalError("a DICOMweb URL looks like https://server/dicom-web") from error
+        client.set_http_retry_params(max_attempts=_ATTEMPTS, wait_exponential_multiplier=_WAIT_MS)
+        yield client
+
+
+def _hush(package: str) -> None:
+    """Its INFO names studies: only who asks for everything gets it."""
+    if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
+        logging.getLogger(package).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Whatever client and server do becomes one error, whose words name nobody."""
+    try:
+        yield
+    except HospitalError:
+        raise
+    except Exception as error:
+        logger.debug("a DICOMweb request failed", exc_info=error)
+        raise explained(error) from None
+
+
+def _instances(client: "DICOMwebClient", study_uid: str) -> Iterator[dict[str, str]]:
+    """All instances of a study, page by page; a server that repeats itself is not asked again."""
+    seen: set[str] = set()
+    while len(seen) < _MOST_INSTANCES:
+        with _explained():
+            page = client.search_for_instances(study_uid, offset=len(seen) or None)
+            found = [_named(one) for one in page]
+        new = [one for one in found if one["instance"] not in seen]
+        if not new:
+            return
+        seen.update(one["instance"] for one in new)
+        yield from new
+    raise HospitalError(f"the study has more than {_MOST_INSTANCES} instances: no study of images")
+
+
+def _named(instance: dict[str, Any]) -> dict[str, str]:
+    tags = {"class": "00080016", "instance": "00080018", "series": "0020000E"}
+    return {name: str(instance[tag]["Value"][0]) for name, tag in tags.items()}
+
+
+def _retrieve(client: "DICOMwebClient", study_uid: str, one: dict[str, str]) -> bytes:
+    """One instance in the transfer syntax it is stored in, as a DICOM file."""
+    with _explained():
+        dataset = client.retrieve_instance(study_uid, one["series"], one["instance"])
+        if str(dataset.SOPInstanceUID) != one["instance"]:
+            raise HospitalError("the server sent another image than the one that was asked for")
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
+
+def _read_report(path: Path) -> "Dataset":
+    """A report as a dataset.
+
+    Raises:
+        HospitalError: it is none; or it says it was verified, and not by whom.
+    """
+    from pydicom import dcmread  # noqa: PLC0415 - heavy
+
+    try:
+        document = dcmread(path)
+        kind = str(document.SOPClassUID)
+        flags = (str(document.CompletionFlag), str(document.VerificationFlag))
+        _ = document.SOPInstanceUID, document.StudyInstanceUID
+    except OSError as error:
+        raise HospitalError(f"{path} cannot be opened: {error.strerror}") from None
+    except Exception as error:
+        logger.debug("no report", exc_info=error)
+        raise HospitalError(f"{path} is no DICOM structured report") from None
+    if kind not in _SR_CLASSES:
+        raise HospitalError(
+            f"{path} is no structured report ({', '.join(_SR_CLASSES.values())}): nothing else is "
+            "sent from here"
+        )
+    signed = bool(document.get("VerifyingObserverSequence"))
+    if signed != (flags[1] == "VERIFIED") or (not signed and flags[0] != "PARTIAL"):
+        raise HospitalError(
+            f"{path} says {flags[0]}, {flags[1]} and {'names' if signed else 'does not name'} who "
+            "verified it: an unsigned draft is PARTIAL and UNVERIFIED"
+        )
+    return document
+
+
+def _items(answer: "Dataset", what: str) -> list["Dataset"]:
+    return list(answer.get(f"{what}Sequence") or [])

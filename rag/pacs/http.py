@@ -1,0 +1,124 @@
+"""An HTTP session that a hostile or broken server cannot use against us.
+
+Owns the limits: how much of an answer is read, how long one waits, that nobody is followed
+elsewhere, and that credentials and reports go over the wire in the clear to this machine only.
+Name and password come from ``~/.netrc`` (requests reads it), a bearer token from the environment:
+a command line is seen by every user of the machine.
+"""
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from encoders.images.raw_image import MAX_BYTES
+from rag.pacs.errors import HospitalError
+
+TOKEN = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_SLACK = 1 << 20  # of the multipart envelope around an image
+
+
+class _TooLongError(requests.RequestException):
+    """The answer is longer than the largest image."""
+
+
+class _Counted:
+    """A response's raw stream that ends with an error when it has given too much."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, amount: int, decode_content: bool | None = None) -> Iterator[bytes]:
+        """Chunks after decompression: a small body may unpack to a large one."""
+        count = 0
+        for chunk in self._raw.stream(amount, decode_content=decode_content):
+            count += len(chunk)
+            if count > MAX_BYTES + _SLACK:
+                self._raw.close()
+                raise _TooLongError
+            yield chunk
+
+
+class _BoundedAdapter(HTTPAdapter):
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
+        response = super().send(request, *args, **kwargs)
+        response.raw = _Counted(response.raw)
+        if response.is_redirect:
+            response.close()
+            raise requests.TooManyRedirects(response=response)
+        return response
+
+
+def open_session(url: str) -> requests.Session:
+    """A session for one server.
+
+    Raises:
+        HospitalError: the URL is none that patients' data may be sent to.
+    """
+    _check(url)
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _BoundedAdapter())
+    if token := os.environ.get(TOKEN):
+        session.headers["Authorization"] = f"Bearer {token}"
+    return session
+
+
+def explained(error: BaseException) -> HospitalError:
+    """What a request's failure means, without its URL, which names the study."""
+    if isinstance(error, _TooLongError):
+        words = f"its answer is longer than {MAX_BYTES >> 20} MB, the largest image"
+    elif isinstance(error, requests.TooManyRedirects):
+        words = "it sends us elsewhere: give the URL that it names, if you trust it"
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        words = _status(error.response.status_code)
+    elif isinstance(error, requests.exceptions.SSLError):
+        words = "its certificate is not trusted: set REQUESTS_CA_BUNDLE to your hospital's"
+    elif isinstance(error, requests.Timeout):
+        words = "it does not answer in time"
+    elif isinstance(error, requests.ConnectionError):
+        words = "nothing answers at this URL, or it hangs up"
+    else:
+        words = f"its answer is no DICOMweb ({type(error).__name__})"
+    return HospitalError(f"the DICOMweb server failed: {words}")
+
+
+def _status(code: int) -> str:
+    known = {
+        401: f"it wants a name and password (~/.netrc) or a token ({TOKEN})",
+        403: "you are not allowed to do this (403)",
+        404: "it does not know this study or path (404)",
+        409: "it took nothing of what was sent (409)",
+        413: "what was sent is too long for it (413)",
+        415: "it does not take this kind of DICOM file (415)",
+    }
+    return known.get(code, f"it answers with HTTP status {code}")
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise HospitalError("a DICOMweb URL looks like https://server/dicom-web")
+    if parts.username or parts.password:
+        raise HospitalError("a password in a URL is seen by others: write it into ~/.netrc")
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        raise HospitalError(
+            f"http:// to {parts.hostname} would send patients' data in the clear: use https://, or "
+            "a tunnel that ends on this machine"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

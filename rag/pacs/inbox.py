@@ -1,0 +1,121 @@
+"""Where images from the network are put: a folder a study, a file an image, names of our own.
+
+Owns the names and the writing. A name is a digest of the UID it stands for, never a text from the
+wire, so that no sender chooses a path, and an image that is sent twice is one file. A file is whole
+or not there. Files and folders are for their owner alone (0600, 0700).
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from encoders.images.image_info import ImageFormat, read_facts
+from encoders.images.raw_image import ImageReadError
+from rag.atomic_io import swap_bytes
+from rag.batch.grouping import pseudonym
+from rag.pacs.errors import HospitalError
+
+IMAGE_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
+    "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
+    "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
+    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture, and its multi-frame kinds
+    "1.2.840.10008.5.1.4.1.1.7.1",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+    "1.2.840.10008.5.1.4.1.1.7.4",
+)
+"""SOP classes that a chest X-ray can be (PS3.4 B.5); nothing else is fetched or received."""
+
+KEEP_FREE = 256 * 1024 * 1024
+"""Bytes of the disk that are left alone: whoever shares it must still be able to write."""
+
+_PART = ".part"
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+class Landing:
+    """Puts images into a folder.
+
+    Args:
+        folder: made if it is not there.
+        keep_free: bytes that stay free on its disk.
+    """
+
+    def __init__(self, folder: Path, *, keep_free: int = KEEP_FREE) -> None:
+        self.folder = folder
+        self._keep_free = keep_free
+
+    def open(self) -> None:
+        """Make the folder, and take away what an earlier kill left half written.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in self.folder.glob(f"*/.*{_PART}"):
+            part.unlink(missing_ok=True)
+
+    def put(self, data: bytes, *, instance_uid: str, study_uid: str = "") -> Path:
+        """Write an image; one that is there already is left as it is.
+
+        Args:
+            data: a DICOM file.
+            instance_uid: SOPInstanceUID that was announced.
+            study_uid: StudyInstanceUID that was asked for; empty takes the image's own.
+
+        Returns:
+            Its path, which holds nothing of the image's header.
+
+        Raises:
+            HospitalError: this is no DICOM file with a study, or one of another study.
+            OSError: the disk is full, or refuses; nothing is left of the image.
+        """
+        study = study_of(data)
+        if study_uid and study != study_uid:
+            raise HospitalError("the image is of another study than the one that was asked for")
+        path = self.folder / pseudonym(study) / f"{_digest(instance_uid)}.dcm"
+        if path.exists():
+            return path
+        if shutil.disk_usage(self.folder).free < len(data) + self._keep_free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        # a name of its own each time: two senders may send the same image
+        swap_bytes(path, data, mode=0o600, beside=path.with_name(f".{secrets.token_hex(8)}{_PART}"))
+        return path
+
+
+def check_uid(uid: str) -> str:
+    """The UID, if it is one (PS3.5 9.1).
+
+    Raises:
+        HospitalError: it holds something else than digits and dots, or too much.
+    """
+    if not _UID.fullmatch(uid):
+        raise HospitalError(
+            "this is no UID: it has up to 64 digits and dots, as StudyInstanceUID (0020,000D)"
+        )
+    return uid
+
+
+def study_of(data: bytes) -> str:
+    """StudyInstanceUID of a DICOM file.
+
+    Raises:
+        HospitalError: it is none, or has none.
+    """
+    try:
+        facts = read_facts(data)
+    except ImageReadError as error:
+        raise HospitalError(f"what was sent cannot be read: {error.reason.value}") from None
+    if facts.format is not ImageFormat.DICOM or not facts.study_uid:
+        raise HospitalError("what was sent is no DICOM file with a StudyInstanceUID (0020,000D)")
+    return facts.study_uid
+
+
+def _digest(instance_uid: str) -> str:
+    return hashlib.sha256(f"cxr-rag image {instance_uid}".encode()).hexdigest()[:20]

@@ -1,0 +1,309 @@
+"""Receives images by C-STORE (PS3.4 Annex B), from those who are on a list and nobody else.
+
+The protocol is pynetdicom; owned here is who may send, how much, and what each failure is answered
+with. AE titles are no passwords and the protocol is not encrypted: the list keeps strays out, a
+network of one's own or a tunnel keeps attackers out.
+"""
+
+import errno
+import ipaddress
+import logging
+import re
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from encoders.images.raw_image import MAX_BYTES
+from rag.atomic_io import disk_explained
+from rag.pacs.errors import HospitalError
+from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, Landing
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 4
+"""Senders at one time; each may hold two or three times ``max_bytes`` of memory."""
+
+_SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  # PS3.4 Table B.2-1
+_SILENCE_SECONDS = 30.0
+_SLACK = 1 << 20  # of the association's own messages
+_TITLE = re.compile(r"[!-~](?:[ -~]{0,14}[!-~])?")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who may send: an AE title, from an address or network."""
+
+    title: str
+    network: Network
+
+    @classmethod
+    def parse(cls, text: str) -> "Sender":
+        """``TITLE@ADDRESS``, as ``PACS@10.1.2.3`` or ``PACS@10.1.2.0/24``.
+
+        Raises:
+            HospitalError: it is not written like this.
+        """
+        title, _, address = text.rpartition("@")
+        try:
+            return cls(check_title(title), ipaddress.ip_network(address))
+        except ValueError:
+            raise HospitalError(
+                f"{text!r} is no sender: write TITLE@ADDRESS, as PACS@10.1.2.3 or PACS@10.1.2.0/24"
+            ) from None
+
+    def at(self, address: str) -> bool:
+        """Whether an address is this sender's."""
+        found = ipaddress.ip_address(address.partition("%")[0])
+        found = getattr(found, "ipv4_mapped", None) or found
+        return found in self.network
+
+
+@dataclass(slots=True)
+class Receipts:
+    """What happened so far, counted.
+
+    Attributes:
+        counts: by outcome: ``stored``, ``refused address``, ``refused title``, ``no room``,
+            ``not understood``, ``broken connection``, ``failed``.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, outcome: str) -> None:
+        """Count one; called from many threads."""
+        with self._lock:
+            self.counts[outcome] += 1
+        logger.info("receiver: %s", outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A receiver that runs.
+
+    Attributes:
+        port: where it listens.
+        receipts: what happened so far.
+    """
+
+    port: int
+    receipts: Receipts
+
+
+def check_title(title: str) -> str:
+    """An AE title (PS3.5, VR AE).
+
+    Raises:
+        HospitalError: longer than 16 characters, or none at all.
+    """
+    if not _TITLE.fullmatch(title) or "\\" in title:
+        raise HospitalError(f"{title!r} is no AE title: 1 to 16 ASCII characters, no backslash")
+    return title
+
+
+@contextmanager
+def receiving(
+    folder: Path,
+    *,
+    title: str,
+    senders: tuple[Sender, ...],
+    host: str = "127.0.0.1",
+    port: int = 11112,
+    max_bytes: int = MAX_BYTES,
+    keep_free: int = KEEP_FREE,
+    silence_seconds: float = _SILENCE_SECONDS,
+) -> Iterator[Receiver]:
+    """Receive images into a folder for as long as the block runs.
+
+    Args:
+        folder: where they are put; one receiver a folder.
+        title: our AE title; who calls another is refused.
+        senders: who may send.
+        host: address to listen at; by default this machine's own, which nobody else reaches.
+        port: 0 takes a free one.
+        max_bytes: of one image; who sends more is cut off.
+        keep_free: bytes that stay free on the disk.
+        silence_seconds: after which a connection is given up.
+
+    Raises:
+        HospitalError: nobody may send, the port is taken, or another receiver has the folder.
+        OutputError: the folder cannot be written.
+    """
+    if not senders:
+        raise HospitalError("name who may send, with --allow TITLE@ADDRESS")
+    landing, receipts = Landing(folder, keep_free=keep_free), Receipts()
+    with disk_explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(folder):
+        with disk_explained(folder):
+            landing.open()
+        _hush()
+        entity = _entity(title, silence_seconds)
+        handlers = _handlers(landing, receipts, senders, max_bytes)
+        try:
+            server = entity.make_server(
+                (host, port),
+                ae_title=title,
+                evt_handlers=handlers,
+                server_class=_server_class(receipts, senders, max_bytes, silence_seconds),
+            )
+        except OSError as error:
+            raise HospitalError(
+                f"cannot listen at {host} port {port}: {error.strerror}; choose another --port"
+            ) from error
+        entity._servers.append(server)  # as start_server does: shutdown ends what is listed
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
+        try:
+            with _broken_connections_counted(receipts):
+                yield Receiver(server.server_address[1], receipts)
+        finally:
+            entity.shutdown()
+            thread.join(5)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".receive.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise HospitalError(f"another receiver writes {folder}: choose another folder") from error
+
+
+@contextmanager
+def _broken_connections_counted(receipts: Receipts) -> Iterator[None]:
+    """Threads of pynetdicom die of nonsense on the wire, and would show it on stderr."""
+    before = threading.excepthook
+
+    def note(died: threading.ExceptHookArgs) -> None:
+        if not type(died.thread).__module__.startswith("pynetdicom"):
+            before(died)
+            return
+        receipts.note("broken connection")
+        logger.debug("a connection broke", exc_info=died.exc_value)
+
+    threading.excepthook = note
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _hush() -> None:
+    """It tells what it does, UIDs and all; only who asks for everything gets it."""
+    from pynetdicom import _config  # noqa: PLC0415 - heavy
+
+    if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
+        _config.LOG_HANDLER_LEVEL = "none"
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+
+
+def _entity(title: str, silence_seconds: float) -> Any:
+    """What is offered: images in every transfer syntax that our reader decodes, and C-ECHO."""
+    from pynetdicom import AE, ALL_TRANSFER_SYNTAXES  # noqa: PLC0415 - heavy
+    from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    entity = AE(check_title(title))
+    for uid in IMAGE_CLASSES:
+        entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
+    entity.add_supported_context(Verification)
+    entity.require_called_aet = True
+    entity.maximum_associations = AT_ONCE
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = silence_seconds
+    return entity
+
+
+class _MeteredSocket(socket.socket):
+    """A connection that ends when it has brought more than one image.
+
+    pynetdicom believes the length that a PDU or a message says of itself, and collects it in
+    memory: the meter is below all that, and set back when an image has been put away.
+    """
+
+    left = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = super().recv(size, flags)
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(errno.EMSGSIZE, "more than one image at once")
+        return data
+
+
+def _server_class(
+    receipts: Receipts, senders: tuple[Sender, ...], max_bytes: int, silence_seconds: float
+) -> Any:
+    from pynetdicom.transport import ThreadedAssociationServer  # noqa: PLC0415 - heavy
+
+    class Server(ThreadedAssociationServer):
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            """Before a byte is read."""
+            if any(one.at(client_address[0]) for one in senders):
+                return True
+            receipts.note("refused address")
+            return False
+
+        def get_request(self) -> tuple[socket.socket, Any]:
+            plain, address = super().get_request()
+            metered = _MeteredSocket(fileno=plain.detach())
+            metered.left = max_bytes + _SLACK
+            metered.settimeout(silence_seconds)  # pynetdicom would wait for ever within a PDU
+            return metered, address
+
+    return Server
+
+
+def _handlers(
+    landing: Landing, receipts: Receipts, senders: tuple[Sender, ...], max_bytes: int
+) -> list[Any]:
+    from pynetdicom import evt  # noqa: PLC0415 - heavy
+
+    def requested(event: "Event") -> None:
+        """The title belongs to the address, not only to somebody on the list."""
+        asking = event.assoc.requestor
+        title = str(getattr(asking.primitive, "calling_ae_title", "")).strip()
+        if not any(one.title == title and one.at(asking.address) for one in senders):
+            receipts.note("refused title")
+            event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
+            event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
+
+    def stored(event: "Event") -> int:
+        outcome, status = _store(landing, event)
+        receipts.note(outcome)
+        connection: Any = event.assoc.dul.socket
+        connection.socket.left = max_bytes + _SLACK
+        return status
+
+    return [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, stored)]
+
+
+def _store(landing: Landing, event: "Event") -> tuple[str, int]:
+    """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1)."""
+    try:
+        uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
+        landing.put(event.encoded_dataset(), instance_uid=uid)
+    except HospitalError:
+        return "not understood", _NOT_UNDERSTOOD
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return "no room", _NO_ROOM
+        logger.warning("an image could not be written: %s", error.strerror)
+        return "failed", _NO_ROOM
+    except Exception as error:
+        logger.debug("an image was not received", exc_info=error)
+        return "failed", _FAILED
+    return "stored", _SUCCESS

@@ -1,0 +1,198 @@
+"""Where a clause begins, and which phrases of a clause belong together.
+
+Works on the role string that `rag.report_nlp.assertion` explains: one letter a phrase. Knows
+neither
+words nor findings.
+"""
+
+import itertools
+import re
+from collections.abc import Callable
+
+ROLE_LETTERS = {
+    "negation": "n",
+    "not": "t",
+    "no_longer": "K",
+    "seen": "s",
+    "well": "W",
+    "assess": "V",
+    "obscured": "O",
+    "obscuring": "F",
+    "limited": "Y",
+    "exclude": "x",
+    "excluded": "X",
+    "resolved": "r",
+    "resolution_of": "Z",
+    "removed": "R",
+    "removal_of": "M",
+    "partial": "p",
+    "document": "D",
+    "change": "c",
+    "changed_verb": "j",
+    "increased": "J",
+    "enlargement": "E",
+    "uncertain": "u",
+    "suggesting": "G",
+    "suspicious": "U",
+    "likely": "l",
+    "doubted": "q",
+    "versus": "v",
+    "history": "H",
+    "request": "Q",
+    "recommend": "C",
+    "conditional": "I",
+    "instead": "T",
+    "enlarged": "A",
+    "large": "L",
+    "normal": "N",
+    "borderline": "B",
+    "stable": "S",
+    "status": "k",
+    "size": "z",
+    "exists": "m",
+    "side": "g",
+    "a": "e",
+    "but": "b",
+    "with": "w",
+    "cause": "y",
+    "due_to": "2",
+    "place": "P",
+    "or": "o",
+    "and": "a",
+    "verb": "i",
+    "comma": ",",
+    "semicolon": ";",
+    "tip": "1",
+}
+"""Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``_`` is
+spent, a dot is any other word."""
+
+_Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+
+
+def _becomes(letter: str, *, last: bool = False, keep: str = "") -> Callable[[re.Match[str]], str]:
+    """Replace a match by ``letter`` at its start (or end) and spent places, length unchanged."""
+
+    def replace(found: re.Match[str]) -> str:
+        spent = "".join(role if role in keep else "_" for role in found.group()[1:])
+        return spent + letter if last else letter + spent
+
+    return replace
+
+
+_spent = _becomes("_")
+
+_RULES: tuple[_Rule, ...] = (
+    # not obscuring -> says nothing
+    (re.compile(r"t[._]{0,2}O"), _spent),
+    # history of pneumothorax; none today
+    (re.compile(r";(?=r)"), _becomes(",")),
+    # no longer (seen) -> resolved
+    (re.compile(r"K[._]{0,2}[sV]?"), _becomes("r")),
+    # not clearly seen, cannot be assessed -> obscured
+    (re.compile(r"t[.p]{0,2}W[.]?[sV]"), _becomes("O")),
+    (re.compile(r"t[.pi]{0,2}V"), _becomes("O")),
+    # cannot be excluded, difficult to exclude, does not exclude
+    (re.compile(r"[tn][.pWil]{0,4}X"), _becomes("q", last=True)),
+    (re.compile(r"[tn][.pWilz]{0,4}x(?=[^;b]*[fdh])"), _becomes("u", last=True)),
+    (re.compile(r"[tn][.pWilz]{0,4}x"), _becomes("q", last=True)),
+    # no enlargement of the heart / of the nodule
+    (re.compile(r"E(?=[.ezgkP]{0,3}h)"), _becomes("A")),
+    (re.compile(r"E(?=[.ezgkP]{0,3}f)"), _becomes("c")),
+    # no change in, has not increased -> stable
+    (re.compile(r"[tn][.pzkgWNeA]{0,4}c(?:[oa]?[.]?[cjJ])*"), _becomes("S")),
+    (re.compile(r"t[.pWz]{0,3}[jJ](?:[oan]?[.]?[cjJ])*"), _becomes("S")),
+    # partial resolution, nearly resolved, has not resolved, not without -> still there
+    (re.compile(r"p[._]{0,2}[rZ]"), _spent),
+    (re.compile(r"[tnT][.pSWk_iz]{0,3}[rRZMX]"), _spent),
+    (re.compile(r"t[._]{0,2}n"), _spent),
+    (re.compile(r"[DC][._pki]{0,3}[Zr]"), _spent),
+    # effusion: no
+    (re.compile(r"(?<=[fd])[,.]n(?=[,.]*$)"), _becomes("r", last=True)),
+    # evaluation for pneumothorax is limited
+    (re.compile(r"Q(?=[^;b]*iY)"), _becomes("u")),
+    # may have resolved
+    (re.compile(r"[uGl][._ip]{0,2}[rX]"), _becomes("q", last=True)),
+    # may be due to, likely secondary to
+    (re.compile(r"[uGl][._p]{0,2}2"), _becomes("u")),
+)
+
+_NOT_SEEN = re.compile(r"t[._izWp]{0,3}s")
+_TIP_NOT_SEEN = re.compile(r"(?:1[.]{0,3}d|1)[^;bfdh]{0,4}r")
+_MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
+
+
+def rewrite(roles: str) -> str:
+    """Join what means something only together; the length stays the same."""
+    for pattern, replace in _RULES:
+        roles = pattern.sub(replace, roles)
+    asked = "u" if "C" in roles or "I" in roles else "Q"
+    roles = roles.replace("x", asked)
+    if "C" in roles:
+        roles = roles.replace("Q", "u")
+    for pattern, letter in ((_NOT_SEEN, "r"), (_MAY_BE_SEEN, "q")):
+        found = pattern.search(roles)
+        while found:
+            before = re.split(r"[;b]", roles[: found.start()])[-1]
+            new = letter if re.search(r"[fdh]", before) else found.group()[0]
+            roles = (
+                roles[: found.start()] + new + "_" * (len(found.group()) - 1) + roles[found.end() :]
+            )
+            found = pattern.search(roles, found.end())
+    # a tip that is not seen says that the tube is there
+    return _TIP_NOT_SEEN.sub(lambda found: found.group()[:-1] + "_", roles)
+
+
+_SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")
+_PREDICATE = re.compile(r"[qrOXR]")
+_EXISTENTIAL = re.compile(r"[.f,aohd]*i[._]?s")
+_MARKED = {",": re.compile(r"[.]?[ezkgASLulGUm]"), "a": re.compile(r"[.]?[ezkASLmlu]")}
+
+
+def clauses(roles: str) -> list[tuple[int, int]]:
+    """Offsets of the clauses of a role string, in order and without gaps."""
+    cuts = [0]
+    for found in re.finditer(r"[;b]|,?a|,", roles):
+        separator = found.group()
+        if separator in ";b":
+            cuts.append(found.start())
+            continue
+        rest = re.match(r"[^;b]*", roles[found.end() :])
+        assert rest is not None  # noqa: S101 - the pattern matches the empty string
+        if _begins_clause(roles[cuts[-1] : found.start()], separator, rest.group()):
+            cuts.append(found.start())
+    cuts.append(len(roles))
+    return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
+
+
+def _begins_clause(left: str, separator: str, rest: str) -> bool:
+    """Whether a comma or "and" after ``left`` begins a clause; otherwise it goes on with a list."""
+    if re.search(r"[ntulGUZ][^fdhims]*$", left):
+        return False  # "no acute, displaced fracture": the cue has not reached its noun yet
+    part = rest.partition(",")[0]
+    denies = bool(re.search(r"[ntZulGU]", left))
+    if _SUBJECT_VERB.match(part):
+        return _sentence_follows(left, separator, part, denies=denies)
+    has_target = bool(re.search(r"[fhd]", part))
+    listed = "o" in re.split("[iu]", rest, maxsplit=1)[0] or ("a" in separator and "u" in left)
+    return bool(
+        re.search(r"[nt]", part)
+        or (has_target and _PREDICATE.search(part) and "a" not in separator)
+        or (denies and re.match("[.]?[lu]", part))
+        or (denies and not listed and _MARKED[separator[-1]].match(part))
+        # heart normal, mediastinum widened
+        or (re.search(r"h.*[ANBSOL]", left) and "h" in part and re.search(r"[ANBSO]", part))
+    )
+
+
+def _sentence_follows(left: str, separator: str, part: str, *, denies: bool) -> bool:
+    subject = re.split("[iu]", part, maxsplit=1)[0]
+    if denies and "o" in subject:
+        return False  # no effusion, pneumothorax or edema is seen
+    if "a" in separator:
+        if denies and "s" not in left and _EXISTENTIAL.match(part):
+            return False  # no effusion and pneumothorax is seen
+        listed = "," in left or separator == "a"
+        return bool(re.search(r"[im]", left)) or denies or not listed
+    # the heart, mediastinum and lungs are normal
+    return not ("a" in subject and not re.search(r"[imnt]", left))

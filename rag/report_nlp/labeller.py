@@ -1,0 +1,100 @@
+"""CheXpert-14 labels of a report by rule.
+
+Owns which polarity wins in a whole text, what "No Finding" means and which sections are not read.
+`rag.report_nlp.assertion` reads the sentences; `rag/report_nlp/data/findings.toml` says which words
+carry which label.
+"""
+
+import re
+from functools import lru_cache
+
+from rag.report_nlp.assertion import Mention, Polarity, mentions
+
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""CheXpert's observations, by its names and in its order (Irvin et al., AAAI 2019)."""
+
+NO_FINDING = LABELS[0]
+
+_RANK = {Polarity.POSITIVE: 2, Polarity.UNCERTAIN: 1, Polarity.NEGATIVE: 0}
+
+_NOT_READ = (
+    r"indications?|(?:clinical |patient )?history|clinical (?:information|indication|data|details)"
+    r"|reason (?:for|of) (?:exam(?:ination)?|study|test)|comparisons?|technique|procedure"
+    r"|exam(?:ination)?|study|type of exam|request"
+)
+_READ = (
+    r"findings?|impressions?|conclusions?|report|results?|interpretation|opinion|summary"
+    r"|observations?|assessment|recommendations?|heart|lungs?|pleura|bones?|mediastinum"
+    r"|lines(?: and tubes)?|tubes|(?:support )?devices|cardiomediastin\w+|other"
+)
+_HEADING = re.compile(rf"(?:(?<=\n)|(?<=[.;?])\s|^)\s*(?:(?P<skip>{_NOT_READ})|{_READ})\s*:", re.I)
+
+
+def label_text(text: str) -> dict[str, Polarity]:
+    """CheXpert-14 labels of a report or of any part of one.
+
+    Where mentions of one label disagree, positive wins over uncertain and uncertain over negative.
+    "No Finding" is positive where nothing but support devices is said to be there, and absent
+    otherwise; findings without a label of their own (emphysema, scoliosis, hernia) count too.
+    Indication, history, comparison and technique are not read where a heading marks them.
+
+    Args:
+        text: findings, impression, or a whole report with headings.
+
+    Returns:
+        Labels that the text mentions; an empty text has none.
+    """
+    return dict(_label_text(text))
+
+
+@lru_cache(maxsize=8192)  # an image looks at fifty reports, and many images at the same ones
+def _label_text(text: str) -> tuple[tuple[str, Polarity], ...]:
+    if not any(letter.isalpha() for letter in text):
+        return ()
+    return tuple(labels_of(mentions(read_sections(text))).items())
+
+
+def labels_of(found: list[Mention]) -> dict[str, Polarity]:
+    """Labels of mentions that were read already."""
+    labels: dict[str, Polarity] = {}
+    normal = True
+    # "Stable" says least, so what else is said of the heart counts first.
+    for mention in sorted(found, key=lambda mention: mention.stable):
+        label, polarity = mention.finding.label, mention.polarity
+        if polarity is None or (mention.stable and label in labels):
+            continue
+        if label and (label not in labels or _RANK[polarity] > _RANK[labels[label]]):
+            labels[label] = polarity
+        if polarity is not Polarity.NEGATIVE and label != "Support Devices":
+            normal = normal and mention.finding.normal
+    if normal:
+        labels[NO_FINDING] = Polarity.POSITIVE
+    return {name: labels[name] for name in LABELS if name in labels}
+
+
+def read_sections(text: str) -> str:
+    """``text`` with the sections blanked that do not describe the image; offsets stay the same."""
+    if ":" not in text:
+        return text
+    headings = list(_HEADING.finditer(text))
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    for heading, end in zip(headings, ends, strict=False):
+        if heading.group("skip"):
+            blank = re.sub(r"\S", " ", text[heading.start() : end])
+            text = text[: heading.start()] + blank + text[end:]
+    return text

@@ -1,0 +1,173 @@
+"""The lexicon: phrases of report language and the roles they play in a sentence.
+
+Owns the tables of `rag/report_nlp/lexicon`, their notation, and the longest-match search for their
+phrases. Does not know what a role does to a sentence; `rag.report_nlp.assertion` does.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+
+from rag.report_nlp.tokenizer import Token, load_toml
+
+
+class Kind(StrEnum):
+    """How a finding behaves in a sentence; explained in findings.toml."""
+
+    FINDING = "finding"
+    NEUTRAL = "neutral"
+    DEVICE = "device"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One entry of findings.toml."""
+
+    name: str
+    topic: str
+    label: str = ""
+    kind: Kind = Kind.FINDING
+    default: str = ""
+    normal: bool = False
+    concept: str = ""
+    terms: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A phrase found at ``tokens[first:last]``.
+
+    Attributes:
+        roles: what the phrase is: one cue role, or ``category.value`` of attributes.toml; empty for
+            words that the lexicon does not know.
+        findings: the findings it names, if it names any.
+    """
+
+    first: int
+    last: int
+    roles: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(slots=True)
+class _Node:
+    next: dict[str, "_Node"] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def expand(phrases: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Spell out the alternatives of each phrase and cut it into words.
+
+    >>> list(expand(["{pleural|} fluid"]))
+    [('pleural', 'fluid'), ('fluid',)]
+    """
+    for phrase in phrases:
+        parts = re.split(r"\{(.*?)\}", phrase)
+        choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+        for choice in itertools.product(*choices):
+            yield tuple("".join(choice).split())
+
+
+@lru_cache(maxsize=1)
+def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
+    table = {}
+    for name, entry in load_toml("findings.toml").items():
+        phrases = list(expand(entry.pop("phrases")))
+        entry["kind"] = Kind(entry.get("kind", "finding"))
+        table[name] = (Finding(name=name, **entry), phrases)
+    return table
+
+
+def _cue_table() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for role, phrases in load_toml("cues.toml").items():
+        yield from ((role, phrase) for phrase in expand(phrases))
+
+
+def _attribute_table() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for category, values in load_toml("attributes.toml").items():
+        for value, phrases in values.items():
+            yield from ((f"{category}.{value}", phrase) for phrase in expand(phrases))
+
+
+@lru_cache(maxsize=1)
+def vocabulary() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Words of the lexicon, and the stems of those that end in ``*`` (longest first)."""
+    named = (phrase for _, phrases in _finding_table().values() for phrase in phrases)
+    others = (phrase for _, phrase in itertools.chain(_cue_table(), _attribute_table()))
+    words = {word for phrase in itertools.chain(named, others) for word in phrase}
+    stems = {word[:-1] for word in words if word.endswith("*")}
+    plain = frozenset(word for word in words if not word.endswith("*"))
+    return plain, tuple(sorted(stems, key=lambda stem: (-len(stem), stem)))
+
+
+@lru_cache(maxsize=1)
+def _sentence_trie() -> _Node:
+    root = _Node()
+    for finding, phrases in _finding_table().values():
+        for phrase in phrases:
+            node = _descend(root, phrase)
+            node.findings = (*(f for f in node.findings if f is not finding), finding)
+    for role, phrase in _cue_table():
+        node = _descend(root, phrase)
+        if not node.findings:
+            node.roles = (role,)
+    return root
+
+
+@lru_cache(maxsize=1)
+def _attribute_trie() -> _Node:
+    root = _Node()
+    for role, phrase in _attribute_table():
+        node = _descend(root, phrase)
+        node.roles = (*node.roles, role)
+    return root
+
+
+def _descend(root: _Node, phrase: tuple[str, ...]) -> _Node:
+    node = root
+    for word in phrase:
+        node = node.next.setdefault(word, _Node())
+    return node
+
+
+def match(tokens: Sequence[Token]) -> list[Match]:
+    """Cut ``tokens`` into findings, cues and other words: every token is in exactly one match."""
+    return _match(_sentence_trie(), tokens)
+
+
+def match_attributes(tokens: Sequence[Token]) -> list[Match]:
+    """Sides, severities, zones and topics among ``tokens``."""
+    return [found for found in _match(_attribute_trie(), tokens) if found.roles]
+
+
+def _match(root: _Node, tokens: Sequence[Token]) -> list[Match]:
+    found = []
+    at = 0
+    while at < len(tokens):
+        last, node = _longest(root, tokens, at)
+        if node is None:
+            found.append(Match(at, at + 1))
+        else:
+            found.append(Match(at, last, node.roles, node.findings))
+        at = last
+    return found
+
+
+def _longest(root: _Node, tokens: Sequence[Token], at: int) -> tuple[int, _Node | None]:
+    best: tuple[int, _Node | None] = (at + 1, None)
+    for key in tokens[at].keys:
+        node = root.next.get(key)
+        if node is None:
+            continue
+        if (node.roles or node.findings) and best[1] is None:
+            best = (at + 1, node)
+        if node.next and at + 1 < len(tokens):
+            longer = _longest(node, tokens, at + 1)
+            if longer[1] is not None and longer[0] > best[0]:
+                best = longer
+    return best

@@ -1,0 +1,272 @@
+"""What a sentence of a report states, piece by piece.
+
+Owns the record of a statement (finding, polarity, side, severity, zone), the topics of a sentence,
+and small questions about it: does it speak of a prior, hide a word, give a number, recommend or
+report a phone call? Works on report text alone; knows no store, no draft and no image.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from rag.report_nlp.assertion import Mention, Polarity, sentence_mentions
+from rag.report_nlp.lexicon import Kind, Match, match_attributes
+from rag.report_nlp.non_findings import has_placeholder, mentions_prior, recommends_or_communicates
+from rag.report_nlp.numbers import Number, numbers_in
+from rag.report_nlp.tokenizer import Token, tokens
+
+__all__ = [
+    "ParsedSentence",
+    "Severity",
+    "Side",
+    "Statement",
+    "Topic",
+    "has_placeholder",
+    "mentions_prior",
+    "numbers_in",
+    "read_sentence",
+    "recommends_or_communicates",
+    "topic_of",
+]
+
+
+class Topic(StrEnum):
+    """The part of the chest, or of the reading, that a sentence is about."""
+
+    HEART = "heart"
+    MEDIASTINUM = "mediastinum"
+    LUNGS = "lungs"
+    PLEURA = "pleura"
+    BONES = "bones"
+    SOFT_TISSUES = "soft_tissues"
+    ABDOMEN = "abdomen"
+    DEVICES = "devices"
+    TECHNIQUE = "technique"
+    OVERALL = "overall"
+    """The chest as a whole: "no acute cardiopulmonary abnormality"."""
+    ADVICE = "advice"
+    """A recommendation or a communication."""
+    OTHER = "other"
+
+
+class Side(StrEnum):
+    """Side of the patient's body."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    BILATERAL = "bilateral"
+
+
+class Severity(StrEnum):
+    """Extent or degree in three steps: "trace" and "small" are the same one."""
+
+    SLIGHT = "slight"
+    MODERATE = "moderate"
+    SEVERE = "severe"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One finding as a sentence states it, at ``sentence[start:end]``.
+
+    Attributes:
+        finding: id in rag/report_nlp/data/findings.toml.
+        label: CheXpert-14 name, empty where CheXpert has none.
+        polarity: None where nothing is said of the image (indication, history, "heart size" alone).
+        sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
+            "middle" and "lower", "hilar", a chamber of the heart or a bone.
+        side_shared: the side was said of another finding of the clause.
+        device, neutral: kind of the finding.
+        concept: the same for findings that are the same thing ("cardiomegaly", "enlarged heart").
+        term: the phrase in canonical spelling; where ``terms`` is set, the finding is a mixed bag
+            and only the same term is the same thing; "near" if the others are at least alike.
+    """
+
+    finding: str
+    label: str
+    polarity: Polarity | None
+    start: int
+    end: int
+    sides: frozenset[Side] = frozenset()
+    side_shared: bool = False
+    severities: frozenset[Severity] = frozenset()
+    zones: frozenset[str] = frozenset()
+    device: bool = False
+    concept: str = ""
+    term: str = ""
+    terms: str = ""
+    neutral: bool = False
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedSentence:
+    """All that is read from one sentence. Spans are offsets in that sentence.
+
+    ``sides``, ``severities`` and ``zones`` are those of the whole sentence, also of things that the
+    lexicon does not know.
+    """
+
+    text: str
+    statements: tuple[Statement, ...]
+    topics: frozenset[Topic]
+    numbers: tuple[Number, ...]
+    priors: tuple[tuple[int, int], ...]
+    placeholder: bool
+    advice: bool
+    sides: frozenset[Side] = frozenset()
+    severities: frozenset[Severity] = frozenset()
+    zones: frozenset[str] = frozenset()
+
+    @property
+    def labels(self) -> dict[str, Polarity]:
+        """CheXpert-14 labels that are stated; positive wins over uncertain, that over negative."""
+        stated: dict[str, Polarity] = {}
+        for polarity in (Polarity.NEGATIVE, Polarity.UNCERTAIN, Polarity.POSITIVE):
+            found = {s.label for s in self.statements if s.polarity is polarity and s.label}
+            stated |= dict.fromkeys(found, polarity)
+        return stated
+
+
+@lru_cache(maxsize=8192)
+def read_sentence(sentence: str) -> ParsedSentence:
+    """Everything this module knows about one sentence; kept, since reports repeat each other."""
+    words = tokens(sentence)
+    attributes = match_attributes(words)
+    mentions = sentence_mentions(sentence)
+    advice = recommends_or_communicates(sentence)
+    roles = {role for found in attributes for role in found.roles}
+    return ParsedSentence(
+        text=sentence,
+        statements=tuple(_statements(mentions, words, attributes)),
+        topics=_topics(mentions, attributes, advice=advice),
+        numbers=numbers_in(sentence),
+        priors=tuple(mentions_prior(sentence)),
+        placeholder=has_placeholder(sentence),
+        advice=advice,
+        sides=frozenset(Side(v) for v in _values("side.", roles)),
+        severities=_severities(roles),
+        zones=frozenset(_values("zone.", roles)),
+    )
+
+
+def topic_of(sentence: str) -> frozenset[Topic]:
+    """Topics of a sentence; often several, and never none.
+
+    >>> sorted(topic_of("The heart, lungs and mediastinum are normal."))
+    [<Topic.HEART: 'heart'>, <Topic.LUNGS: 'lungs'>, <Topic.MEDIASTINUM: 'mediastinum'>]
+    """
+    attributes = match_attributes(tokens(sentence))
+    advice = recommends_or_communicates(sentence)
+    return _topics(sentence_mentions(sentence), attributes, advice=advice)
+
+
+def _topics(
+    mentions: Iterable[Mention], attributes: Iterable[Match], *, advice: bool
+) -> frozenset[Topic]:
+    named = {Topic(mention.finding.topic) for mention in mentions}
+    words = {
+        Topic(role.removeprefix("topic."))
+        for found in attributes
+        for role in found.roles
+        if role.startswith("topic.")
+    }
+    topics = named | words
+    specific = topics - {Topic.OVERALL, Topic.TECHNIQUE, Topic.OTHER}
+    if specific:
+        # "within normal limits" and "on the lateral view" do not change what a sentence is about.
+        topics = specific | (named - {Topic.OVERALL, Topic.OTHER})
+    if advice:
+        topics = topics | {Topic.ADVICE}
+    return frozenset(topics or {Topic.OTHER})
+
+
+_SIDED = frozenset({"lungs", "pleura", "bones", "devices", "soft_tissues"})
+_Span = tuple[int, int]
+
+
+def _statements(
+    mentions: Sequence[Mention], words: list[Token], attributes: list[Match]
+) -> Iterable[Statement]:
+    """One statement a mention, each with the sides, severities and zones that belong to it."""
+    given: dict[_Span, set[str]] = {(m.start, m.end): set() for m in mentions}
+    owners = [(m.start, m.end) for m in mentions if m.polarity or m.finding.label]
+    in_clause: dict[_Span, set[str]] = {m.clause: set() for m in mentions}
+    for found in attributes:
+        start = words[found.first].start
+        clause = next((c for c in in_clause if c[0] <= start < c[1]), None)
+        roles = {role for role in found.roles if not role.startswith("topic.")}
+        if clause is None or not roles:
+            continue
+        in_it = [span for span in given if clause[0] <= span[0] < clause[1]]
+        # "Large lung nodule": the nodule is large, not the lung.
+        spans = [span for span in in_it if span in owners] or in_it
+        given[_owner(spans, words, found)] |= roles
+        in_clause[clause] |= roles
+    for mention in mentions:
+        roles = given[mention.start, mention.end]
+        sides, shared = _sides(roles), False
+        if not sides and mention.finding.topic in _SIDED:
+            # "Left effusion with atelectasis": one side for the whole clause is everyone's side.
+            sides, shared = _sides(in_clause[mention.clause]), True
+        yield Statement(
+            finding=mention.finding.name,
+            label=mention.finding.label,
+            polarity=mention.polarity,
+            start=mention.start,
+            end=mention.end,
+            sides=sides,
+            side_shared=shared and bool(sides),
+            severities=_severities(roles),
+            zones=frozenset(_values("zone.", roles)),
+            device=mention.finding.kind is Kind.DEVICE,
+            concept=mention.finding.concept or mention.finding.name,
+            term=_term(mention, words),
+            terms=mention.finding.terms,
+            neutral=mention.finding.kind is Kind.NEUTRAL,
+            topic=mention.finding.topic,
+        )
+
+
+def _term(mention: Mention, words: list[Token]) -> str:
+    """The phrase of a mention in canonical spelling, without sides."""
+    inside = (w for w in words if w.keys and mention.start <= w.start < mention.end)
+    return " ".join(w.keys[0] for w in inside if w.keys[0] not in ("left", "right", "the"))
+
+
+# Between an adjective and its noun none of these can stand.
+_APART = frozenset(
+    [*",;:()", "and", "or", "in", "at", "on", "of", "with", "is", "are", "was", "were"]
+)
+
+
+def _owner(spans: list[_Span], words: list[Token], found: Match) -> _Span:
+    """Which mention of a clause an attribute describes.
+
+    An adjective stands before its noun ("small left effusion"), a place after it ("opacity in the
+    left base").
+    """
+    start = words[found.first].start
+    following = min((span for span in spans if span[1] > start), default=None)
+    before = max((span for span in spans if span[1] <= start), default=None)
+    if following is None or before is None:
+        return following or before or spans[0]
+    between = (w for w in words[found.last :] if w.start < following[0])
+    apart = any(key in _APART for word in between for key in word.keys)
+    return before if apart else following
+
+
+def _values(prefix: str, roles: Iterable[str]) -> set[str]:
+    return {role.removeprefix(prefix) for role in roles if role.startswith(prefix)}
+
+
+def _severities(roles: Iterable[str]) -> frozenset[Severity]:
+    return frozenset(Severity(v) for value in _values("severity.", roles) for v in value.split("-"))
+
+
+def _sides(roles: Iterable[str]) -> frozenset[Side]:
+    sides = {Side(value) for value in _values("side.", roles)}
+    if {Side.LEFT, Side.RIGHT} <= sides:
+        return frozenset({Side.BILATERAL})
+    return frozenset(sides)

@@ -1,0 +1,280 @@
+"""The audit record: one line an event, each sealed with the line before, never changed.
+
+Owns the file's form, appending and verifying. `rag.review.replay` makes prompts again from it. A
+line is
+JSON: its number, time, the draft it belongs to, what happened, and two hashes; the second is the
+SHA-256 of the line without it, so that a changed, removed or moved line breaks the chain. A small
+file beside it names the last line, so that a cut end is noticed too. Somebody who may write both
+files can write a whole new chain: note the last hash elsewhere (`cxr-rag audit verify` prints it).
+
+What is written is decided by `draft_event` and by callers: hashes, ids, the model's words and the
+reader's, never a pixel, a header value or an image's file name.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from rag.errors import CxrRagError
+from rag.prediction import Prediction
+from rag.schema import Section
+
+START = "0" * 64
+"""The hash before the first line."""
+
+
+class AuditError(CxrRagError):
+    """The record cannot be written, or is not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the record.
+
+    Attributes:
+        number: from 0, without a gap.
+        at: ISO 8601 with its offset.
+        draft: id of the draft it belongs to.
+        event: "draft", "edit", "sign", "addendum", "export", "discard".
+        data: what happened.
+        before, sha256: hash of the line before, and of this one.
+    """
+
+    number: int
+    at: str
+    draft: str
+    event: str
+    data: Mapping[str, Any]
+    before: str
+    sha256: str
+
+
+class AuditLog:
+    """An append-only file that several threads and processes may write to.
+
+    Args:
+        path: the file; it and its folder are made when first written to, for the owner's eyes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._head = path.with_suffix(".head")
+
+    def append(self, event: str, *, draft: str, data: Mapping[str, Any]) -> Entry:
+        """Write one event and wait until it is on the disk.
+
+        Raises:
+            AuditError: it could not be written; nothing must go on as if it had been.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(self.path.with_suffix(".lock")):
+                return self._append(event, draft, data)
+        except OSError as error:
+            raise AuditError(
+                f"the audit record {self.path} cannot be written: {error.strerror or error}. "
+                "Free some disk space, or check who owns it."
+            ) from error
+
+    def _append(self, event: str, draft: str, data: Mapping[str, Any]) -> Entry:
+        last, torn = self._end()
+        values: dict[str, Any] = {
+            "number": last.number + 1 if last else 0,
+            "at": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "draft": draft,
+            "event": event,
+            "data": {**data, "torn": _sha256(torn)} if torn else dict(data),
+            "before": last.sha256 if last else START,
+        }
+        seal = _seal(values)
+        line = _plain({**values, "sha256": seal}) + b"\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            _write_all(descriptor, (b"\n" if torn else b"") + line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        replacement = self._head.with_suffix(".new")
+        replacement.write_text(f"{values['number']} {seal}\n", encoding="ascii")
+        replacement.replace(self._head)
+        return Entry(**values, sha256=seal)
+
+    def _end(self) -> tuple[Entry | None, bytes]:
+        """The last whole line, and what a crash left of one behind it."""
+        if not self.path.exists():
+            return None, b""
+        size, reach = self.path.stat().st_size, 1 << 16
+        while True:
+            with self.path.open("rb") as file:
+                file.seek(max(0, size - reach))
+                tail = file.read()
+            whole, _, torn = tail.rpartition(b"\n")
+            lines = whole.split(b"\n")
+            for line in reversed(lines[1:] if reach < size else lines):
+                if (entry := _entry(line)) is not None:
+                    return entry, torn
+            if reach >= size:
+                return None, torn
+            reach *= 8
+
+    def entries(self) -> Iterator[Entry]:
+        """All whole lines, in order; verifies nothing."""
+        for line in self._lines():
+            if (entry := _entry(line)) is not None:
+                yield entry
+
+    def of_draft(self, draft: str) -> list[Entry]:
+        """The lines of one draft, by its id or the unambiguous beginning of it.
+
+        Raises:
+            AuditError: there is no such draft, or there are several.
+        """
+        found = [entry for entry in self.entries() if entry.draft.startswith(draft)]
+        ids = {entry.draft for entry in found}
+        if len(ids) != 1 or not draft:
+            kind = "several drafts" if ids else "no draft"
+            raise AuditError(f"{self.path} has {kind} whose id begins with {draft!r}")
+        return found
+
+    def verify(self) -> tuple[int, str]:
+        """Check every line.
+
+        Returns:
+            How many lines there are, and the last hash.
+
+        Raises:
+            AuditError: a line was changed, removed, moved, added, or cut off; its number is named.
+        """
+        before, count, torn = START, 0, b""
+        for place, line in enumerate(self._lines(), 1):
+            entry = _entry(line)
+            if entry is None:
+                torn = line
+                continue
+            _check(entry, count, before, torn, place)
+            before, count, torn = entry.sha256, count + 1, b""
+        if torn:
+            raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
+        self._check_head(count, before)
+        return count, before
+
+    def _check_head(self, count: int, last: str) -> None:
+        if not self._head.exists():
+            if count:
+                raise AuditError(f"{self._head} is missing: whether the end was cut is not known")
+            return
+        number, _, seal = self._head.read_text(encoding="ascii").strip().partition(" ")
+        if (number, seal) != (str(count - 1), last):
+            raise AuditError(
+                f"line {int(number) + 1} was written last, the file ends with {count}: lines at "
+                "the end were removed or added"
+            )
+
+    def _lines(self) -> Iterator[bytes]:
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                for line in file:
+                    if line.strip():
+                        yield line.rstrip(b"\n")
+
+
+def draft_event(
+    prediction: Prediction, *, images: Sequence[str], indication: str, ruled_out: Sequence[str]
+) -> dict[str, Any]:
+    """What is kept of a draft: enough to make its prompt again, and to see what was answered.
+
+    Args:
+        prediction: the finished draft, or why there is none.
+        images: SHA-256 of each image's bytes.
+        indication: as it stood in the prompt.
+        ruled_out: report ids the reader had called irrelevant.
+    """
+    check = prediction.check
+    return {
+        "images": list(images),
+        "status": prediction.status.value,
+        "error": prediction.error,
+        "encoder": prediction.encoder_id,
+        "index": prediction.index_id,
+        "llm": prediction.llm,
+        "prompt": prediction.prompt,
+        "prompt_sha256": prediction.prompt_hash,
+        "indication": indication,
+        "ruled_out": sorted(ruled_out),
+        **({"attention": dict(prediction.attention)} if prediction.attention else {}),
+        "labels": dict(prediction.labels),
+        "expected": list(prediction.expected),
+        "evidence": [
+            {
+                "report_id": hit.record.report_id,
+                "rank": hit.rank,
+                "similarity": hit.similarity,
+                "copies": hit.copies,
+                "why": hit.why,
+                "text_sha256": _sha256(hit.record.text.encode()),
+            }
+            for hit in prediction.hits
+        ],
+        "answer": prediction.answer,
+        "sentences": [
+            {"section": section.value, "text": sentence.text, "sources": list(sentence.sources)}
+            for section in Section
+            for sentence in prediction.draft.section(section)
+        ],
+        "verdicts": [each.verdict.value for each in check.sentences] if check else [],
+        "seconds": {stage: round(value, 4) for stage, value in prediction.seconds.items()},
+    }
+
+
+def _check(entry: Entry, number: int, before: str, torn: bytes, place: int) -> None:
+    values = {
+        "number": entry.number,
+        "at": entry.at,
+        "draft": entry.draft,
+        "event": entry.event,
+        "data": entry.data,
+        "before": entry.before,
+    }
+    if _seal(values) != entry.sha256:
+        raise AuditError(f"line {place} was changed: its hash does not fit its content")
+    if entry.number != number or entry.before != before:
+        raise AuditError(
+            f"line {place} does not follow the one before it: a line was removed, added or moved"
+        )
+    if torn and entry.data.get("torn") != _sha256(torn):
+        raise AuditError(f"line {place - 1} was changed: it is no line of a record")
+
+
+def _entry(line: bytes) -> Entry | None:
+    """A line, if it is one."""
+    try:
+        return Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    return _sha256(_plain(values))
+
+
+def _plain(values: Mapping[str, Any]) -> bytes:
+    """The one way to write a line: sorted keys, no blanks, ASCII."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(
+        "ascii"
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,135 @@
+"""Does a picture look like a chest X-ray to the encoder? A distance and a view, from its features.
+
+The encoder's pooled image features of chest X-rays lie near a flat subspace; what is no chest X-ray
+leaves it. The share of a feature vector's length that the subspace cannot explain is the score: the
+PCA residual of out-of-distribution detection (Guan et al., ICCV 2023), here over frontal and
+lateral images. A linear unit beside it tells laterals, which are said and not refused.
+
+A judge belongs to one encoder and is refused for another. What ships lies in ``rag/refusal_scores``
+and is made by `rag.screening.ood_training`. Knows features alone, no header.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.base import CxrImage, ImageTextEncoder
+from rag import encoder_artifacts
+from rag.errors import OodDetectorError
+from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
+
+SCORES = Path(str(files("rag"))) / "refusal_scores"
+LATERAL_FROM = 0.9
+"""Probability from which an image is called a lateral."""
+_FORMAT = "1"
+
+
+class FeatureEncoder(Protocol):
+    """An encoder that shows what it saw before the projection."""
+
+    def embed_with_features(
+        self, images: Sequence[CxrImage]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Images to vectors float32 [N, dim], as `embed_images`, and features float32 [N, F]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OodDetector:
+    """Statistics of chest X-rays' features.
+
+    Attributes:
+        encoder_id: of the encoder whose features these are.
+        mean: float32 [F], of the images.
+        basis: float32 [K, F], orthonormal rows that span the images' subspace.
+        threshold: score above which a picture is refused.
+        lateral: float32 [F + 1], log-odds of a lateral: weights, and last the bias.
+    """
+
+    encoder_id: str
+    mean: NDArray[np.float32]
+    basis: NDArray[np.float32]
+    threshold: float
+    lateral: NDArray[np.float32]
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Features float32 [N, F] to float64 [N] in [0, about 1]; higher is stranger."""
+        centred = features.astype(np.float64) - self.mean
+        left = centred - (centred @ self.basis.T.astype(np.float64)) @ self.basis
+        lengths = np.linalg.norm(features.astype(np.float64), axis=1)
+        return np.asarray(np.linalg.norm(left, axis=1) / np.maximum(lengths, 1e-12))
+
+    def lateral_probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Features float32 [N, F] to float64 [N] in [0, 1]."""
+        odds = features.astype(np.float64) @ self.lateral[:-1] + self.lateral[-1]
+        return np.asarray(1 / (1 + np.exp(-odds)))
+
+    def judge(self, features: NDArray[np.float32]) -> ScreeningResult:
+        """What is to be said of the image with these features, float32 [F]."""
+        row = features[np.newaxis]
+        (score,) = self.scores(row)
+        if score > self.threshold:
+            return ScreeningResult(
+                Refusal(
+                    RefusalKind.PIXELS,
+                    f"the picture does not look like a chest X-ray (score {score:.2f}, limit "
+                    f"{self.threshold:.2f}). Choose a frontal chest X-ray, "
+                    "upright and not inverted.",
+                )
+            )
+        (lateral,) = self.lateral_probabilities(row)
+        return ScreeningResult(notes=(ONLY_LATERAL,) if lateral > LATERAL_FROM else ())
+
+
+def load_ood_detector(encoder: ImageTextEncoder, *, folder: Path = SCORES) -> OodDetector | None:
+    """The judge that ships for an encoder; None if there is none.
+
+    Raises:
+        OodDetectorError: the file is damaged, or belongs to other weights of that name.
+    """
+    path = encoder_artifacts.path_for(encoder.encoder_id, folder)
+    if not path.is_file() or not hasattr(encoder, "embed_with_features"):
+        return None
+    judge = read_ood_detector(path)
+    if judge.encoder_id != encoder.encoder_id:
+        raise OodDetectorError(
+            f"{path.name} was made for {judge.encoder_id}, the encoder is {encoder.encoder_id}; "
+            "make it again with `python -m rag.screening.ood_training`, or remove it to refuse by "
+            "header "
+            "alone"
+        )
+    return judge
+
+
+def read_ood_detector(path: Path) -> OodDetector:
+    """Read a judge from its file."""
+    with encoder_artifacts.opened(path, key="judge", error=OodDetectorError) as (facts, tensor):
+        judge = OodDetector(
+            encoder_id=facts["encoder_id"],
+            threshold=facts["threshold"],
+            mean=tensor("mean"),
+            basis=tensor("basis").astype(np.float32),
+            lateral=tensor("lateral"),
+        )
+    if facts.get("format") != _FORMAT or judge.basis.shape[1:] != judge.mean.shape:
+        raise OodDetectorError(f"{path} has another format than this version reads; restore it")
+    return judge
+
+
+def write_ood_detector(path: Path, judge: OodDetector) -> None:
+    """Write a judge, beside and renamed; the basis in half precision."""
+    facts = {
+        "format": _FORMAT,
+        "encoder_id": judge.encoder_id,
+        "threshold": judge.threshold,
+    }
+    tensors: dict[str, NDArray[Any]] = {
+        "mean": judge.mean.astype(np.float32),
+        "basis": np.ascontiguousarray(judge.basis, np.float16),
+        "lateral": judge.lateral.astype(np.float32),
+    }
+    encoder_artifacts.write(path, tensors, key="judge", facts=facts)

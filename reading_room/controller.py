@@ -1,0 +1,250 @@
+"""What a reader can do on the page, step by step: open, point, draft, decide, sign, export.
+
+Owns the steps that need the pipeline, the file_store or the audit record; what a decision does to a
+draft is in `reading_room.decisions`. Nothing of a study lives anywhere but in the session and on
+the reader's file_store. Knows no HTML and no Gradio.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from encoders.base import View
+from encoders.images.image_io import ImageReadError, read_preview, read_raw
+from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
+from rag.export.pdf import as_pdf
+from rag.export.text import Export, as_json, as_markdown, as_text
+from rag.pipeline import ReportPipeline
+from rag.region import NO_REGION, ReaderRegion
+from rag.review.audit import AuditLog, draft_event
+from rag.review.reviewed_report import ReviewedReport
+from rag.schema import Draft, Hit, Status
+from rag.study import Study
+from reading_room import decisions, strings
+from reading_room.decisions import Step
+from reading_room.file_store import FileStore
+from reading_room.image_file import image_file
+from reading_room.image_panel import ShownImage
+from reading_room.session import ControllerError, Session
+
+MOST_IMAGES = 4
+LONGEST_INDICATION = 500
+FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", "dicom": "dcm"}
+
+
+class Controller:
+    """The steps. Shared by all readers, and holds nothing of any.
+
+    Args:
+        pipeline: from image to draft.
+        file_store: where images and exports lie.
+        audit: where every draft, edit and signature is written; None keeps no record.
+    """
+
+    def __init__(
+        self, pipeline: ReportPipeline, *, file_store: FileStore, audit: AuditLog | None
+    ) -> None:
+        self.pipeline = pipeline
+        self._file_store = file_store
+        self._audit = audit
+
+    def open_images(self, paths: Sequence[Path], *, reader: str) -> Session:
+        """A new session with the images of one study.
+
+        Raises:
+            ControllerError: one of them cannot be read, or there are too many.
+        """
+        if len(paths) > MOST_IMAGES:
+            raise ControllerError(strings.TOO_MANY_IMAGES.format(MOST_IMAGES, len(paths)))
+        return _session([self._open(path, reader=reader) for path in paths])
+
+    def preview(self, paths: Sequence[Path], *, reader: str) -> Session | None:
+        """The same with fewer pixels, where those of every image can be had much sooner."""
+        images = []
+        for path in paths[:MOST_IMAGES]:
+            found = read_preview(path)
+            if found is None:
+                return None
+            content = image_file(found.image, size=(found.rows, found.columns))
+            url = f"image/{self._file_store.put(content, reader=reader)}"
+            images.append(ShownImage.of(found.image, path=str(path), url=url))
+        return _session(images) if images and len(images) == len(paths) else None
+
+    def _open(self, path: Path, *, reader: str) -> ShownImage:
+        try:
+            raw = read_raw(path)
+        except ImageReadError as error:
+            raise ControllerError(f"{strings.IMAGE}: {error}") from error
+        url = f"image/{self._file_store.put(image_file(raw), reader=reader)}"
+        return ShownImage.of(raw, path=str(path), url=url)
+
+    def draft(self, session: Session, *, indication: str = "") -> Iterator[Session]:
+        """The session each time the draft has grown; last with the report to decide on.
+
+        Raises:
+            ControllerError: there is no image.
+        """
+        if not session.images:
+            raise ControllerError(strings.NO_IMAGE)
+        session = replace(
+            session,
+            indication=" ".join(indication.split())[:LONGEST_INDICATION],
+            prediction=None,
+            report=None,
+            check=None,
+            history=(),
+            draft_id=uuid.uuid4().hex,
+        )
+        for prediction in self.pipeline.stream(self._study(session)):
+            session = replace(session, prediction=prediction)
+            if prediction.hits and session.attention:
+                session = replace(session, drawn=prediction.hits)
+            elif prediction.hits:
+                session = replace(session, plain=prediction.hits)
+            if prediction.status is Status.RUNNING:
+                yield session
+        yield self._finished(session)
+
+    def _study(self, session: Session) -> Study:
+        paths = [Path(image.path) for image in session.images]
+        first = session.images[session.drafted]
+        store = self.pipeline.retriever.store
+        named = [study for path in paths for study in store.studies_named_in(path)]
+        return Study(
+            source=Path(first.path),
+            further=tuple(path for path in paths if str(path) != first.path),
+            name=f"image {first.sha256[:12]}",  # not the file's name: it may be a person's
+            study_ids=frozenset(named),
+            indication=session.indication,
+            not_relevant=session.ruled_out,
+            attention=session.attention,
+        )
+
+    def _finished(self, session: Session) -> Session:
+        found = session.prediction
+        assert found is not None  # noqa: S101 - a stream ends with a prediction
+        usable = found.status is Status.OK or bool(found.hits)
+        event = draft_event(
+            found,
+            images=[image.sha256 for image in session.images],
+            indication=session.indication,
+            ruled_out=sorted(session.ruled_out),
+        )
+        self._write(session, "draft", event)
+        return replace(
+            session,
+            report=ReviewedReport.of(found.draft) if usable else None,
+            check=found.check,
+            shown_at=time.monotonic(),
+        )
+
+    def stopped(self, session: Session) -> Session:
+        """What is left of a draft that the reader stopped: its evidence, to compose from."""
+        found = session.prediction
+        if found is None or found.status is not Status.RUNNING:
+            return session
+        found = replace(
+            found, status=Status.FAILED, error="Stopped", reason=strings.STOPPED, draft=Draft()
+        )
+        return self._finished(replace(session, prediction=found))
+
+    def set_region(self, session: Session, values: Mapping[str, Any]) -> Session:
+        """Draw the evidence to a region or a gaze; nothing at all takes that back.
+
+        The draft stays as it is until it is asked for again. What is nearest without the region is
+        looked up too, so that the reader sees what it changed.
+
+        Raises:
+            ControllerError: there is no image, the report is signed, or nothing could be found.
+            RegionError: it is no region.
+        """
+        if not session.images:
+            raise ControllerError(strings.NO_IMAGE)
+        if session.report and session.report.signature:
+            raise ControllerError(strings.SIGNED_IS_SIGNED)
+        attention = ReaderRegion.from_json(values)
+        wanted = [] if session.plain else [NO_REGION]
+        if attention:
+            wanted.append(attention)
+        found = self._nearest(session, wanted)
+        plain = session.plain or found[0]
+        drawn = found[-1] if attention else ()
+        session = replace(session, attention=attention, plain=plain, drawn=drawn)
+        if session.draft_id:
+            ids = [hit.record.report_id for hit in drawn or plain]
+            self._write(session, "attention", {**attention.to_json(), "evidence": ids})
+        return session
+
+    def _nearest(self, session: Session, wanted: Sequence[ReaderRegion]) -> list[tuple[Hit, ...]]:
+        """The evidence that a draft would rest on, with each of these regions."""
+        if not wanted:
+            return []
+        last, found = self.pipeline.evidence(self._study(session), wanted)
+        if not found or not all(found):
+            raise ControllerError(last.reason or strings.NOTHING_FOUND)
+        return found
+
+    def act(self, session: Session, action: Mapping[str, Any]) -> Session:
+        """One decision about the draft, as in `reading_room.decisions.act`."""
+        return self._taken(decisions.act(session, action))
+
+    def sign(self, session: Session, name: str) -> Session:
+        """Lock the report under a name."""
+        return self._taken(decisions.sign(session, name))
+
+    def add_addendum(self, session: Session, text: str, name: str) -> Session:
+        """Add to a signed report."""
+        return self._taken(decisions.add_addendum(session, text, name))
+
+    def _taken(self, step: Step) -> Session:
+        for event, data in step.events:
+            self._write(step.session, event, data)
+        return step.session
+
+    def rule_out(self, session: Session, report_id: str) -> Session:
+        """Call a report irrelevant, or take that back; it counts when drafted again."""
+        if report_id not in {hit.record.report_id for hit in session.evidence}:
+            raise ControllerError(strings.UNKNOWN_STEP.format("rule out"))
+        return replace(session, ruled_out=session.ruled_out ^ {report_id})
+
+    def export(self, session: Session, form: str, *, reader: str) -> str:
+        """Put the report on the file_store in one of `FORMATS`; returns its name there.
+
+        Raises:
+            ControllerError: there is nothing to export, or not in this form.
+        """
+        if session.prediction is None or session.prediction.status is Status.RUNNING:
+            raise ControllerError(strings.NOTHING_TO_EXPORT)
+        what = Export(session.prediction, session.report or ReviewedReport(), session.draft_id)
+        content = _content(what, form, session)
+        state = what.report.state.value if session.report else "no draft"
+        self._write(session, "export", {"form": form, "state": state})
+        return self._file_store.put(content, reader=reader)
+
+    def _write(self, session: Session, event: str, data: Mapping[str, Any]) -> None:
+        if self._audit is not None:
+            self._audit.append(event, draft=session.draft_id, data=data)
+
+
+def _session(images: list[ShownImage]) -> Session:
+    images.sort(key=lambda image: image.view is View.LATERAL)
+    return Session(images=tuple(images))
+
+
+def _content(what: Export, form: str, session: Session) -> bytes:
+    texts = {"text": as_text, "markdown": as_markdown, "json": as_json}
+    if form in texts:
+        return texts[form](what).encode()
+    if form == "pdf":
+        return as_pdf(what)
+    if form != "dicom":
+        raise ControllerError(strings.UNKNOWN_STEP.format(form[:40]))
+    if not what.has_text:
+        raise ControllerError(strings.NOTHING_TO_EXPORT)
+    try:
+        return as_dicom_sr(what, image=Path(session.images[session.drafted].path))
+    except StructuredReportError as error:
+        raise ControllerError(str(error)) from error

@@ -1,0 +1,90 @@
+"""Where the page keeps what belongs to one reader for a while: images, uploads, exports.
+
+Everything lies in one private folder. A name is 32 random bytes and bears a seal of the reader it
+was made for, so that it can be neither guessed nor used by another login. Nothing outlives
+``keep_seconds`` or the process. Knows nothing of what is kept.
+"""
+
+import hmac
+import logging
+import re
+import secrets
+import shutil
+import threading
+import time
+from hashlib import sha256
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{43}\.[0-9a-f]{16}")
+
+
+class FileStore:
+    """Files of readers under unguessable names.
+
+    Args:
+        folder: made private; emptied at the start and at the end.
+        keep_seconds: age at which a file is deleted.
+    """
+
+    def __init__(self, folder: Path, *, keep_seconds: float) -> None:
+        self.folder = folder
+        self.keep_seconds = keep_seconds
+        self._key = secrets.token_bytes(32)
+        self._ended = threading.Event()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+
+    def put(self, content: bytes, *, reader: str) -> str:
+        """Keep something for a reader; returns its name."""
+        token = secrets.token_urlsafe(32)
+        name = f"{token}.{self._seal(token, reader)}"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # may have been cleaned away
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        return name
+
+    def find(self, name: str, *, reader: str) -> Path | None:
+        """The file of a name, if there is one and it is this reader's."""
+        if not _NAME.fullmatch(name):
+            return None
+        token, seal = name.split(".")
+        if not hmac.compare_digest(seal, self._seal(token, reader)):
+            return None
+        path = self.folder / name
+        return path if path.is_file() else None
+
+    def sweep(self, *, now: float | None = None) -> int:
+        """Delete what has been kept long enough; returns how many files."""
+        limit = (time.time() if now is None else now) - self.keep_seconds
+        swept = 0
+        for path in self.folder.rglob("*"):
+            try:
+                if path.is_file() and path.stat().st_mtime < limit:
+                    path.unlink()
+                    swept += 1
+            except FileNotFoundError:
+                continue  # its reader was quicker
+        if swept:
+            logger.info("deleted %d files of readers", swept)
+        return swept
+
+    def sweep_now_and_then(self) -> None:
+        """Sweep in the background until `close`."""
+        pause = min(self.keep_seconds / 4, 60)
+
+        def work() -> None:
+            while not self._ended.wait(pause):
+                self.sweep()
+
+        threading.Thread(target=work, name="file_store", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop sweeping and delete everything."""
+        self._ended.set()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _seal(self, token: str, reader: str) -> str:
+        return hmac.new(self._key, f"{token} {reader}".encode(), sha256).hexdigest()[:16]

@@ -1,0 +1,33 @@
+"""What the tests of reading images share."""
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from encoders.images.image_io import (
+    ImageReadError,
+    read_image,
+)
+
+WINDOW = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+
+
+def refused(source: Path | bytes, **options: Any) -> ImageReadError:
+    with pytest.raises(ImageReadError) as caught:
+        read_image(source, **options)
+    return caught.value
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def meta(data: bytes) -> int:
+    """Where the data set begins."""
+    return 144 + int(struct.unpack_from("<I", data, 140)[0])

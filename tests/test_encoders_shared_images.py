@@ -1,0 +1,59 @@
+"""Real images read as their manifest says."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from image_reading import refused
+
+from encoders.images.image_io import (
+    MIN_SIDE,
+    Reason,
+    read_image,
+    read_raw,
+)
+
+DATA = Path(os.environ.get("CXR_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+
+
+def manifest() -> list[dict[str, Any]]:
+    path = DATA / "dicom" / "manifest.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.skipif(
+    not manifest(), reason="no shared images: CXR_DATA names no folder with dicom/manifest.jsonl"
+)
+def test_shared_images_give_what_their_manifest_says() -> None:
+    for entry in manifest():
+        path = DATA / "dicom" / entry["file"]
+        if not entry["decode"].startswith("ok") or entry["rows"] < MIN_SIDE:
+            assert refused(path).reason in (Reason.UNDECODABLE, Reason.NO_PIXELS, Reason.TOO_SMALL)
+            continue
+        image, raw = read_image(path), read_raw(path)
+        assert image.pixels.shape == (entry["rows"], entry["cols"]), entry["file"]
+        assert image.modality == entry["modality"]
+        assert image.body_part == entry["body_part"]
+        assert image.view.value == (entry["view"] if entry["view"] in ("PA", "AP") else "UNKNOWN")
+        assert image.pixels.max() > 0.8
+        assert image.pixels.std() > 0.05, "no contrast"
+        if not entry["has_modality_lut_seq"]:
+            _, dtype, _, low, _, high = entry["decode"].split()[0:6]
+            values = raw.codes * raw.slope + raw.intercept
+            # another decoder's DCT may round the last bit otherwise
+            assert abs(values.min() - int(low)) <= 1, (entry["file"], dtype)
+            assert abs(values.max() - int(high)) <= 1, (entry["file"], dtype)
+
+
+@pytest.mark.skipif(
+    not manifest(), reason="no shared images: CXR_DATA names no folder with dicom/manifest.jsonl"
+)
+def test_one_shared_image_is_the_same_in_every_transfer_syntax() -> None:
+    derived = sorted((DATA / "dicom" / "derived").glob("test3_*.dcm"))
+    assert len(derived) >= 6
+    images = [read_image(path).pixels for path in derived]
+    for image in images[1:]:
+        assert np.abs(image - images[0]).max() <= 1 / 255 + 1e-6

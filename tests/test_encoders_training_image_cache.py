@@ -1,0 +1,76 @@
+"""Images are decoded once, in order, and go on where a decoding was cut."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.training import image_cache as module
+from encoders.training.dataset import TrainingDataError
+from encoders.training.image_cache import load_images
+
+
+def write(folder: Path, count: int) -> list[Path]:
+    """Images of 40 x 40 that say which they are by their mean."""
+    paths = []
+    for number in range(count):
+        ramp = np.linspace(-20, 20, 40)[None].repeat(40, 0) + 30 + number * 10
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(ramp.astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def test_every_image_is_in_its_row_and_progress_is_told(tmp_path: Path) -> None:
+    paths = write(tmp_path, 17)
+    told: list[tuple[int, int]] = []
+    images = load_images(paths, side=40, cache=tmp_path / "c", on_image=lambda *at: told.append(at))
+    assert images.shape == (17, 40, 40)
+    assert images.mean((1, 2)) == pytest.approx(np.arange(17) * 10 + 30, abs=1)
+    assert told == [(number, 17) for number in range(1, 18)]
+    assert sorted(path.suffix for path in (tmp_path / "c").iterdir()) == [".lock", ".npy"]
+
+
+def test_a_cut_decoding_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 4)
+    paths = write(tmp_path, 12)
+
+    def cut(done: int, _: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_images(paths, side=40, cache=tmp_path, on_image=cut)
+    told: list[int] = []
+    images = load_images(paths, side=40, cache=tmp_path, on_image=lambda at, _: told.append(at))
+    assert told == [9, 10, 11, 12]
+    assert images.mean((1, 2)) == pytest.approx(np.arange(12) * 10 + 30, abs=1)
+
+
+def test_images_that_cannot_be_read_are_named_together(tmp_path: Path) -> None:
+    paths = write(tmp_path, 5)
+    for number in (1, 3):
+        paths[number].write_bytes(b"no image")
+    for _ in range(2):
+        with pytest.raises(TrainingDataError, match=r"2 of 5 images cannot be read(.|\n)*1.png"):
+            load_images(paths, side=40, cache=tmp_path / "c")
+    write(tmp_path, 5)
+    assert load_images(paths, side=40, cache=tmp_path / "c").shape == (5, 40, 40)
+
+
+def test_a_note_that_lies_about_another_array_is_not_believed(tmp_path: Path) -> None:
+    paths = write(tmp_path, 3)
+    load_images(paths, side=40, cache=tmp_path / "c")
+    (whole,) = (tmp_path / "c").glob("*.npy")
+    whole.unlink()
+    whole.with_suffix(".done").write_text("2")
+    np.save(whole.with_name(f".{whole.name}"), np.zeros((2, 40, 40), np.uint8))
+    images = load_images(paths, side=40, cache=tmp_path / "c")
+    assert images.mean((1, 2)) == pytest.approx([30, 40, 50], abs=1)
+
+
+def test_no_image_is_no_file(tmp_path: Path) -> None:
+    assert load_images([], side=40, cache=tmp_path / "c").shape == (0, 40, 40)
+    assert not (tmp_path / "c").exists()

@@ -1,0 +1,42 @@
+"""The list of images: every line counts, or the file is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from rag.corpus.image_lists import read_images_file
+from rag.errors import CorpusError
+
+
+def test_images_lie_beside_the_file_and_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "images.csv"
+    path.write_text(
+        "\ufeffview,study_id,image\nPA,s1,a/1.dcm\nLL,s1,/b/2.png\nPA,s1,a/1.dcm\n,s2,3\n"
+    )
+    assert read_images_file(path) == {
+        "s1": (tmp_path / "a/1.dcm", Path("/b/2.png")),
+        "s2": (tmp_path / "3",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study_id,path\ns1,a.png\n", "no column image"),
+        ("image\na.png\n", "no column study_id"),
+        ("", "no column"),
+        ("study_id,image\ns1,a.png\ns2\n", "line 3: no study_id or no image"),
+        ("study_id,image\n ,a.png\n", "line 2"),
+        ('study_id,image\n"s1,a.png\n', "cannot be read"),
+    ],
+)
+def test_a_list_that_is_half_right_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "images.csv"
+    path.write_text(text)
+    with pytest.raises(CorpusError, match=message):
+        read_images_file(path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot be read"):
+        read_images_file(tmp_path / "images.csv")
