@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both make what they need and reuse what is there.
 PYTHON ?= python3.11
-PRESET ?= cpu
+export PRESET ?= cpu
 ARGS ?=
 CXR = .venv/bin/cxr-rag
 # a browser, a Chroma and a torch each: more than four would need more than 24 GB
@@ -8,11 +8,12 @@ WORKERS = -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test lint check arms-small setup llm clean
 
-demo: setup llm
+demo:
+	@$(PYTHON) bootstrap.py app data llm
 	@$(CXR) demo --config $(PRESET) $(ARGS)
 
-test: setup llm
-	@$(PYTHON) bootstrap.py dev system
+test:
+	@$(PYTHON) bootstrap.py app data dev llm system
 	@.venv/bin/python -m pytest $(WORKERS) $(ARGS)
 
 lint:
@@ -27,8 +28,9 @@ check: lint
 arms-small: setup
 	@.venv/bin/python -m experiments.ablation --config configs/train/arms-small.toml --out runs/arms-small --again
 
+# what a developer needs: the app, its data, the checks and `.venv/bin/pre-commit`
 setup:
-	@$(PYTHON) bootstrap.py app data
+	@$(PYTHON) bootstrap.py app data dev
 
 llm:
 	@$(PYTHON) bootstrap.py llm

