@@ -16,7 +16,7 @@ CUES = load_toml("cues.toml")
 
 
 def test_every_role_is_known_and_every_letter_stands_for_one_role() -> None:
-    assert set(CUES) == {*ROLE_LETTERS, "inert"}
+    assert set(CUES) == {*ROLE_LETTERS, "inert", "ticked", "unticked"}
     assert max(Counter(ROLE_LETTERS.values()).values()) == 1
     assert not set("fhd_.") & set(ROLE_LETTERS.values())
 

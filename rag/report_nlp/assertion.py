@@ -22,25 +22,22 @@ as uncertain follows CheXpert's labeller (Irvin 2019) except where docs/groundin
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rag.report_nlp.anatomy_mentions import is_place, is_unchanged, is_unclear, judge
-from rag.report_nlp.clauses import ROLE_LETTERS, clauses, rewrite
+from rag.report_nlp.clauses import ASKED, ROLE_LETTERS, clauses, rewrite
+from rag.report_nlp.follow_ups import LONGEST_ANSWER, answered, names_other_side, names_side
+from rag.report_nlp.forms import COLON, answers, asks_ahead, moved_not_removed, ratio_roles
 from rag.report_nlp.lexicon import Finding, Kind, Match, match
-from rag.report_nlp.scopes import Assertion, Scopes
+from rag.report_nlp.pieces import Box, Piece, pieces
+from rag.report_nlp.pronouns import resolve
+from rag.report_nlp.scopes import Assertion, Polarity, Scopes
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.tokenizer import Token, tokens
 
-
-class Polarity(StrEnum):
-    """What a text says of a finding that it mentions."""
-
-    POSITIVE = "positive"
-    NEGATIVE = "negative"
-    UNCERTAIN = "uncertain"
+__all__ = ["Mention", "Polarity", "mentions", "sentence_mentions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +78,68 @@ def mentions(text: str) -> list[Mention]:
     each line and often no full stop.
     """
     lines = [0, *(found.end() for found in _LINE.finditer(text)), len(text)]
-    return [
-        mention.moved(first + start)
+    spans = [
+        (first + start, first + end)
         for first, last in itertools.pairwise(lines)
         for start, end in sentence_spans(text[first:last])
-        for mention in sentence_mentions(text[first + start : first + end])
+    ]
+    read: list[tuple[str, Sequence[Mention]]] = []
+    for start, end in spans:
+        sentence = text[start:end]
+        if read and len(sentence) <= LONGEST_ANSWER:
+            _answer(sentence, read)
+        before = _antecedent(sentence, *read[-1]) if read else None
+        read.append((sentence, sentence_mentions(sentence, before)))
+    return [
+        mention.moved(start)
+        for (start, _), (_, found) in zip(spans, read, strict=True)
+        for mention in found
     ]
 
 
+def _answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
+    """Let a sentence that only answers ("No.") speak for what was asked before it."""
+    for at, polarity in answered(sentence, [earlier for earlier, _ in read]):
+        earlier, found = read[at]
+        read[at] = (earlier, [replace(mention, polarity=polarity) for mention in found])
+
+
+def _antecedent(sentence: str, earlier: str, found: Sequence[Mention]) -> Finding | None:
+    """What "a small one on the left" stands for, if the sentence before denied it of one side."""
+    denied = [m.finding for m in found if m.polarity is Polarity.NEGATIVE and m.finding.label]
+    if denied and names_side(earlier) and names_other_side(sentence):
+        return denied[-1]
+    return None
+
+
 @lru_cache(maxsize=16384)  # reports repeat each other's sentences
-def sentence_mentions(sentence: str) -> tuple[Mention, ...]:
-    """The findings of one sentence."""
+def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple[Mention, ...]:
+    """The findings of one sentence.
+
+    Args:
+        sentence: text of it.
+        antecedent: finding of the sentence before that "a small one" may stand for.
+    """
     words = tokens(sentence)
     matches = match(words)
-    if not any(found.findings for found in matches):
+    if antecedent is None and not any(found.findings for found in matches):
         return ()
-    roles = rewrite("".join(_letter(found) for found in matches))
+    matches = resolve(words, matches, antecedent)
+    return tuple(
+        mention
+        for piece in pieces(sentence, words, matches)
+        for mention in _piece_mentions(sentence, words, piece)
+    )
+
+
+def _piece_mentions(sentence: str, words: Sequence[Token], piece: Piece) -> Iterator[Mention]:
+    matches = piece.matches
+    letters = [_letter(sentence, words, found) for found in matches]
+    for at, letter in ratio_roles(sentence, words, matches).items():
+        letters[at] = letter
+    roles = rewrite(answers("".join(letters)))
     parts = clauses(roles)
     scopes = Scopes(roles, parts)
-    found = []
     for part in parts:
         clause = _span(words, matches[part[0]].first, matches[part[1] - 1].last)
         for at in range(*part):
@@ -107,8 +147,9 @@ def sentence_mentions(sentence: str) -> tuple[Mention, ...]:
             for finding in matches[at].findings:
                 if finding.kind is not Kind.IGNORE:
                     polarity, stable = _polarity(finding, scopes, at, part)
-                    found.append(Mention(finding, *span, polarity, clause, stable))
-    return tuple(found)
+                    if piece.box is Box.UNTICKED:
+                        polarity, stable = _unticked(polarity), False
+                    yield Mention(finding, *span, polarity, clause, stable)
 
 
 def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:
@@ -118,13 +159,31 @@ def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:
 _KIND_LETTERS = {Kind.FINDING: "f", Kind.NEUTRAL: "h", Kind.DEVICE: "d", Kind.IGNORE: "."}
 
 
-def _letter(found: Match) -> str:
+def _letter(sentence: str, words: Sequence[Token], found: Match) -> str:
     if not found.findings:
-        return ROLE_LETTERS.get(found.roles[0], ".") if found.roles else "."
+        return _cue_letter(sentence, words, found)
     finding = found.findings[0]
     if finding.kind is Kind.NEUTRAL and not finding.label:
         return "."  # "lung" and "chest" are mostly places; see _polarity for "lungs are clear"
     return _KIND_LETTERS[finding.kind]
+
+
+def _cue_letter(sentence: str, words: Sequence[Token], found: Match) -> str:
+    role = found.roles[0] if found.roles else ""
+    text = sentence[words[found.first].start : words[found.last - 1].end].lower()
+    if text in (":", "="):
+        return COLON
+    if role == "negation" and text in ("no", "-"):
+        return "%"
+    if text == "?" and asks_ahead(sentence, words[found.first]):
+        return ASKED
+    if role == "removed" and moved_not_removed(sentence, words, found):
+        return "."
+    return ROLE_LETTERS.get(role, ".")
+
+
+def _unticked(polarity: Polarity | None) -> Polarity | None:
+    return Polarity.NEGATIVE if polarity is Polarity.POSITIVE else None
 
 
 _POLARITY = {

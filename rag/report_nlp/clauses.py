@@ -63,9 +63,25 @@ ROLE_LETTERS = {
     "comma": ",",
     "semicolon": ";",
     "tip": "1",
+    "none": "0",
+    "none_of_these": "3",
+    "answer_no": "7",
+    "answer_yes": "8",
+    "positive_for": "6",
+    "innocent": "4",
+    "explained": "5",
+    "artifactual": "9",
+    "technical": "+",
+    "out": "!",
+    "in_general": "<",
+    "general_truth": ">",
+    "should": "^",
 }
 """Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``_`` is
 spent, a dot is any other word."""
+
+ASKED = "?"
+"""Letter of a question mark that clings to the word it asks of."""
 
 _Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
@@ -82,13 +98,74 @@ def _becomes(letter: str, *, last: bool = False, keep: str = "") -> Callable[[re
 
 _spent = _becomes("_")
 
+_RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
+    # positive for ends a denial, not positive for is one
+    ("6", ((re.compile(r"[tn][._]{0,2}6"), _becomes("n")), (re.compile("6"), _becomes("b")))),
+    # should symptoms persist -> a condition; the effusion should -> a verb
+    (
+        "^",
+        (
+            (
+                re.compile(r"^[.]?\^|(?<=[,;])\^|(?<=C)[^fdh;b]{0,8}\^"),
+                _becomes("I", last=True),
+            ),
+            (re.compile(r"\^"), _becomes("i")),
+        ),
+    ),
+    # the tube is out
+    (
+        "!",
+        (
+            (re.compile(r"(?<=d)!(?=[,;a]|$)"), _becomes("R")),
+            (re.compile(r"!"), _becomes(".")),
+        ),
+    ),
+    # removal of the tube is advised -> it is in
+    (
+        "M",
+        (
+            (re.compile(r"M(?=[^;b]*C)"), _spent),
+            (re.compile(r"(?<=C)[._e]{0,2}M"), _spent),
+        ),
+    ),
+    (
+        "4",
+        (
+            # is not a skin fold; may be due to overlying tissue -> says nothing more
+            (re.compile(r"[tnuGl][._ipe]{0,4}[25]?[._e]{0,3}4"), _spent),
+            # was a skin fold, is due to overlying tissue -> was never there
+            (re.compile(r"[i25][._e]{0,3}[25]?[._e]{0,3}4"), _becomes("=", last=True)),
+        ),
+    ),
+    ("9", ((re.compile(r"i[._e]{0,2}9"), _becomes("=", last=True)),)),
+    # possibly because of rotation -> the heart may be normal
+    ("+", ((re.compile(r"(?:u|[uGl][._p]{0,2}[2y])[._e]{0,3}\+"), _becomes("%")),)),
+    (
+        "K",
+        (
+            # no longer clearly seen -> obscured; no longer seen -> resolved
+            (re.compile(r"K[.p]{0,2}W[.]?[sV]"), _becomes("O")),
+            (re.compile(r"K[._]{0,2}[sV]"), _becomes("r")),
+            # no longer normal -> not; no longer any, no longer causes -> no
+            (re.compile(r"K[._eip]{0,2}(?=[NA])"), _becomes("t", last=True)),
+            (re.compile(r"K(?=[,;]|$)"), _becomes("r")),
+            (
+                re.compile(r"(?:^|(?<=[;b]))[^fdhK;b]*K(?=[^;b,]*[fd])"),
+                _becomes("n", last=True, keep="mi"),
+            ),
+            (re.compile(r"K(?=[^;b,am]*[fd])"), _becomes("t")),
+            # no longer large -> it has changed and is there
+            (re.compile(r"K[._]{0,2}[FOLzkcjJSYx1P]?"), _spent),
+        ),
+    ),
+)
+"""Rules for roles that most sentences do not have, with the letter that each group is about."""
+
 _RULES: tuple[_Rule, ...] = (
     # not obscuring -> says nothing
     (re.compile(r"t[._]{0,2}O"), _spent),
     # history of pneumothorax; none today
     (re.compile(r";(?=r)"), _becomes(",")),
-    # no longer (seen) -> resolved
-    (re.compile(r"K[._]{0,2}[sV]?"), _becomes("r")),
     # not clearly seen, cannot be assessed -> obscured
     (re.compile(r"t[.p]{0,2}W[.]?[sV]"), _becomes("O")),
     (re.compile(r"t[.pi]{0,2}V"), _becomes("O")),
@@ -107,16 +184,15 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(r"[tnT][.pSWk_iz]{0,3}[rRZMX]"), _spent),
     (re.compile(r"t[._]{0,2}n"), _spent),
     (re.compile(r"[DC][._pki]{0,3}[Zr]"), _spent),
-    # effusion: no
-    (re.compile(r"(?<=[fd])[,.]n(?=[,.]*$)"), _becomes("r", last=True)),
     # evaluation for pneumothorax is limited
     (re.compile(r"Q(?=[^;b]*iY)"), _becomes("u")),
     # may have resolved
     (re.compile(r"[uGl][._ip]{0,2}[rX]"), _becomes("q", last=True)),
-    # may be due to, likely secondary to
-    (re.compile(r"[uGl][._p]{0,2}2"), _becomes("u")),
+    # may be due to, likely secondary to; ", possibly because of"
+    (re.compile(r"[uGl][._p]{0,2}2|(?<=[,b])[uGl][._p]{0,2}y"), _becomes("u")),
 )
 
+_LEFT_OVER = re.compile("[+59]")
 _NOT_SEEN = re.compile(r"t[._izWp]{0,3}s")
 _TIP_NOT_SEEN = re.compile(r"(?:1[.]{0,3}d|1)[^;bfdh]{0,4}r")
 _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
@@ -124,6 +200,13 @@ _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
 
 def rewrite(roles: str) -> str:
     """Join what means something only together; the length stays the same."""
+    if "0" in roles:
+        roles = _none_elsewhere(roles)
+    for letter, rules in _RARE_RULES:
+        if letter in roles:
+            for pattern, replace in rules:
+                roles = pattern.sub(replace, roles)
+    roles = _LEFT_OVER.sub(".", roles)
     for pattern, replace in _RULES:
         roles = pattern.sub(replace, roles)
     asked = "u" if "C" in roles or "I" in roles else "Q"
@@ -143,6 +226,19 @@ def rewrite(roles: str) -> str:
     return _TIP_NOT_SEEN.sub(lambda found: found.group()[:-1] + "_", roles)
 
 
+def _none_elsewhere(roles: str) -> str:
+    """Let "none" deny what stands before it, unless it speaks of the other side only.
+
+    "Right effusion, none on the left" is an effusion.
+    """
+    for found in re.finditer("0", roles):
+        before = re.split("[;b]", roles[: found.start()])[-1]
+        elsewhere = re.search("g[^;b]*[fd]|[fd][^;b]*g", before) and _SIDE.match(roles, found.end())
+        roles = roles[: found.start()] + ("_" if elsewhere else "r") + roles[found.end() :]
+    return roles
+
+
+_SIDE = re.compile(r"[.P]{0,2}g")
 _SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")
 _PREDICATE = re.compile(r"[qrOXR]")
 _EXISTENTIAL = re.compile(r"[.f,aohd]*i[._]?s")

@@ -9,6 +9,14 @@ import re
 from enum import StrEnum
 
 
+class Polarity(StrEnum):
+    """What a text says of a finding that it mentions."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    UNCERTAIN = "uncertain"
+
+
 class Assertion(StrEnum):
     """What the cues of a sentence say of one mention."""
 
@@ -22,10 +30,11 @@ class Assertion(StrEnum):
 TARGETS = "fdh"
 """Findings, devices, neutral mentions."""
 
-_STATE = {"n": "n", "t": "n", "T": "n", "Z": "n", "M": "M", "u": "u", "F": "u", "G": "u", "I": "u"}
-_STATE |= {"l": "l", "B": "l", "U": "l", "v": "l", "H": "H", "Q": "Q"}
+_STATE = {"n": "n", "t": "n", "T": "n", "Z": "n", "M": "M", "u": "u", "F": "u", "G": "u"}
+_STATE |= {"l": "l", "?": "l", "B": "l", "U": "l", "v": "l", "H": "H", "Q": "Q", "I": "I", "<": "I"}
 """Role of a cue that looks ahead -> the state it sets: denied (n, or M for devices only), doubted
-strongly (u: to the end of the clause) or weakly (l: to the next "and"), history, question."""
+strongly (u: to the end of the clause) or weakly (l: to the next "and"), history, question,
+condition (I: nothing is said of the film until the sentence turns to something else)."""
 
 _VERDICT = {
     "n": Assertion.DENIED,
@@ -34,12 +43,14 @@ _VERDICT = {
     "l": Assertion.DOUBTED,
     "H": Assertion.UNSAID,
     "Q": Assertion.UNSAID,
+    "I": Assertion.UNSAID,
 }
 _OR_FOLLOWS = re.compile(r"[,a][.ezgkL,f]*o")
 _SIDE_FOLLOWS = re.compile(r"[.P]{0,2}g")
 _EITHER = re.compile(
     r"(?:f[.ezgkLp]*(?:,[.ezgkLp]*f[.ezgkLp]*)*,o|f[.ezgkLp]*o)[.ezgkLApSJ]*f"  # a, b, or c; a or b
 )
+_OR_INNOCENT = re.compile(r"f[.ezgkLp]*,?o[.ezgkL]*4|4[.ezgkLP]*,?o[.ezgkL]*f")
 _VERSUS = re.compile(r"f(?:[.ezgkL]*[ao][.ezgkL]*f)?[.ezgkLi]*,?v")
 _LOOK_BACK = {
     "r": (Assertion.DENIED, "fd"),
@@ -49,6 +60,9 @@ _LOOK_BACK = {
     "O": (Assertion.DOUBTED, "fh"),
     "l": (Assertion.DOUBTED, "fd"),
     "U": (Assertion.DOUBTED, "fd"),
+    "%": (Assertion.DOUBTED, "h"),
+    "=": (Assertion.DENIED, "fd"),
+    ">": (Assertion.UNSAID, "fd"),
 }
 """Role of a cue that looks back -> what it says, and of which roles."""
 
@@ -65,8 +79,11 @@ class Scopes:
         self.roles = roles
         self.verdict: dict[int, Assertion] = {}
         self.scope = [""] * len(roles)
+        condition = False
         for start, end in clauses:
-            self._look_ahead(start, end)
+            condition = condition and self._is_advice(start, end)
+            self._look_ahead(start, end, state="I" if condition else "")
+            condition = self.scope[end - 1] == "I"
         for start, end in clauses:
             self._alternatives(start, end)
             self._look_back(start, end)
@@ -76,8 +93,17 @@ class Scopes:
         """What the cues left of ``at`` say of something that stands there."""
         return _VERDICT.get(self.scope[at])
 
-    def _look_ahead(self, start: int, end: int) -> None:
-        state, since, suspended = "", start, False
+    def _is_advice(self, start: int, end: int) -> bool:
+        """Whether a clause goes on with a condition: "if pain persists, films for a fracture"."""
+        clause = self.roles[start:end]
+        return (
+            clause[0] not in ";b"
+            and "m" not in clause
+            and ("C" in clause or not set("iuG") & set(clause))
+        )
+
+    def _look_ahead(self, start: int, end: int, *, state: str = "") -> None:
+        since, suspended = start, False
         for at in range(start, end):
             role = self.roles[at]
             reached = has_target(self.roles[since:at])
@@ -95,6 +121,8 @@ class Scopes:
                 self.verdict[at] = _VERDICT[state]
 
     def _next_state(self, state: str, role: str, *, reached: bool) -> str | None:
+        if state == "I":
+            return None
         new = _STATE.get(role)
         if new == "n" and state in ("u", "l") and not reached:
             return None  # "probably no effusion" stays doubtful
@@ -104,6 +132,8 @@ class Scopes:
 
     def _stops(self, state: str, at: int, end: int, *, reached: bool) -> bool:
         role = self.roles[at]
+        if state == "I":
+            return role in ";b" or (role == "m" and reached)
         if role in "wy2;b":
             return True
         if state == "l":
@@ -113,7 +143,7 @@ class Scopes:
 
     def _alternatives(self, start: int, end: int) -> None:
         """Doubt both of "atelectasis or pneumonia" and of "atelectasis versus pneumonia"."""
-        for pattern in (_EITHER, _VERSUS):
+        for pattern in (_EITHER, _VERSUS, _OR_INNOCENT):
             for found in pattern.finditer(self.roles, start, end):
                 for at in range(*found.span()):
                     if self.roles[at] == "f":
@@ -122,7 +152,7 @@ class Scopes:
     def _look_back(self, start: int, end: int) -> None:
         for at in range(start, end):
             role = self.roles[at]
-            if role not in _LOOK_BACK:
+            if role not in _LOOK_BACK or self.scope[at] == "I":
                 continue
             if role in "lU" and (not self.scope[at] or has_target(self.roles[at + 1 : end])):
                 continue  # an adjective: it looks ahead
@@ -134,7 +164,11 @@ class Scopes:
                 found = [i for i in range(at, end) if self.roles[i] in kinds]
                 found = [i for i in found if i not in self.verdict]
             for target in found:
-                if verdict is Assertion.DENIED or self.verdict.get(target) is not Assertion.DENIED:
+                if role == "=" and self.roles[target] == "d":
+                    self.verdict[target] = Assertion.UNSAID  # the "line" was a skin fold
+                elif (
+                    verdict is Assertion.DENIED or self.verdict.get(target) is not Assertion.DENIED
+                ):
                     self.verdict[target] = verdict
 
     def _before(self, at: int, kinds: str, start: int) -> list[int]:

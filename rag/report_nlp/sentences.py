@@ -28,6 +28,7 @@ _ABBREVIATION = re.compile(
     r"(?<![A-Za-z])(?:Dr|Drs|Mr|Mrs|Ms|Prof|St|vs|approx|cf|e\.g|i\.e|M\.D|D\.O|Ph\.D)\.$"
 )
 _BEFORE_NOON = re.compile(r"(?<![A-Za-z])[ap]\.m\.$")
+_QUERY = re.compile(r"(?:^|\s)\?+$")
 _BEFORE_LOWER = re.compile(r"(?<![A-Za-z])(?:cm|mm|lat|sup|inf|ant|post|dx|hx|resp|incl|etc)\.$")
 
 
@@ -79,6 +80,10 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
     if _LIST_MARKER.fullmatch(sentence) or _ABBREVIATION.search(sentence):
         return False
     following = text[end:].lstrip()[:2]
+    if _QUERY.search(sentence):
+        # "opacity ? pneumonia" asks of what follows; "effusion ?" at the end of what stands before
+        asks_on = following[:1].islower() or following.isupper() or not sentence.strip(" ?\n\t")
+        return not (following and asks_on)
     if _BEFORE_NOON.search(sentence):
         return following[:1].isupper() and following != "XX"
     return not (_BEFORE_LOWER.search(sentence) and following[:1].islower())

@@ -17,9 +17,11 @@ PLACEHOLDER = re.compile(r"\bX{2,}\b|_{2,}|\[\*\*.*?\*\*\]")
 
 _TOKEN = re.compile(
     r"(?P<hidden>X{2,}(?![A-Za-z])|_{2,}|\[\*\*.*?\*\*\])"
+    r"|(?P<ticked>[\[(]\s?[xX\u2713\u2714]\s?[\])]|\[\s?[yY]es\s?\]|[\u2611\u2612\u25a0])"
+    r"|(?P<unticked>\[\s*(?:[nN]o)?\s*\]|\(\s*\)|[\u2610\u25a1])"
     r"|(?P<word>[A-Za-z]+)"
     r"|(?P<number>\d+(?:[.,/:]\d+)*)"
-    r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:()?&/])"
+    r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:=()?&/])"
 )
 
 
@@ -50,6 +52,8 @@ def tokens(text: str) -> list[Token]:
             keys = (match.group(),)
         elif kind == "number":
             keys = ()
+        elif kind in ("ticked", "unticked"):
+            keys = (f"[{kind}]",)
         else:
             continue
         found.append(Token(keys, match.start(), match.end()))

@@ -1,0 +1,168 @@
+"""Cuts a sentence where it is really several: a full stop was forgotten, or it is a ticked form.
+
+Works on the matches of `rag.report_nlp.lexicon` and on capitals. Does not judge any finding;
+`rag.report_nlp.assertion` reads each piece as a sentence of its own.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from rag.report_nlp.lexicon import Kind, Match
+from rag.report_nlp.tokenizer import Token
+
+
+class Box(Enum):
+    """The tick box that stands before (or, in some forms, behind) a piece."""
+
+    TICKED = "ticked"
+    UNTICKED = "unticked"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive matches that are read as one sentence."""
+
+    matches: tuple[Match, ...]
+    box: Box | None = None
+
+
+_STARTERS = frozenset(("the", "this", "these", "there", "both", "a", "an"))
+_FUNCTION = frozenset(
+    (
+        *("of", "by", "for", "from", "per", "to", "at", "on", "in", "into", "under", "over"),
+        *("the", "a", "an", "this", "that", "these", "her", "his", "last", "mr", "mrs", "dr", "st"),
+        *("and", "or", "than", "as", "like", "via", "acute", "focal", "definite", "new"),
+    )
+)
+_PREDICATES = frozenset(
+    (
+        *("normal", "enlarged", "borderline", "stable", "resolved", "excluded", "removed"),
+        *("obscured", "seen", "doubted", "changed_verb", "increased", "change"),
+    )
+)
+_AFTER_VERB = frozenset(("size", "large", "status", "side"))
+
+
+def pieces(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> list[Piece]:
+    """The sentence's matches in order, cut at tick boxes and forgotten stops."""
+    boxes = [at for at, found in enumerate(matches) if box_of(found)]
+    found: list[Piece] = []
+    for start, end, box in _between(boxes, matches):
+        cuts = [start, *_forgotten_stops(sentence, words, matches[start:end], start), end]
+        for first, last in itertools.pairwise(cuts):
+            if first < last:
+                found.append(Piece(tuple(matches[first:last]), box))
+    return _with_answers(found)
+
+
+def _with_answers(found: list[Piece]) -> list[Piece]:
+    """Let a box at an answer tick what stands before it: "Effusion: [ ] yes [x] no"."""
+    read: list[Piece] = []
+    for piece in found:
+        first = piece.matches[0]
+        alone = piece.box and not any(match.findings for match in piece.matches)
+        answer = first.roles[0] if alone and read and first.roles else ""
+        if answer in ("negation", "answer_no") and piece.box is Box.TICKED:
+            read[-1] = replace(read[-1], box=Box.UNTICKED)
+        elif answer in ("negation", "answer_no", "answer_yes"):
+            pass
+        else:
+            read.append(piece)
+    return read
+
+
+def box_of(found: Match) -> Box | None:
+    """The tick box that a match is, if it is one."""
+    role = found.roles[0] if found.roles else ""
+    return Box(role) if role in ("ticked", "unticked") else None
+
+
+def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int, Box | None]]:
+    if not boxes:
+        return [(0, len(matches), None)]
+    edges = [*boxes, len(matches)]
+    if any(found.findings for found in matches[: boxes[0]]) and boxes[-1] == len(matches) - 1:
+        # "Effusion [x] Pneumothorax [ ]": the boxes stand behind
+        starts = [0, *(box + 1 for box in boxes)]
+        return [
+            (start, box, box_of(matches[box])) for start, box in zip(starts, boxes, strict=False)
+        ]
+    parts: list[tuple[int, int, Box | None]] = [(0, boxes[0], None)]
+    for box, end in zip(boxes, edges[1:], strict=True):
+        parts.append((box + 1, end, box_of(matches[box])))
+    return parts
+
+
+def _forgotten_stops(
+    sentence: str, words: Sequence[Token], matches: Sequence[Match], offset: int
+) -> list[int]:
+    """Where a capital after a closed phrase begins a new sentence."""
+    capitals = [
+        at for at in range(1, len(matches)) if sentence[words[matches[at].first].start].isupper()
+    ]
+    if not capitals or _is_title(sentence, words, matches):
+        return []
+    cuts = []
+    since = 0
+    for at in capitals:
+        if _begins(sentence, words, matches, since, at):
+            cuts.append(at + offset)
+            since = at
+    return cuts
+
+
+def _is_title(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> bool:
+    """Whether every word of some length has a capital: "No Acute Cardiopulmonary Abnormality"."""
+    if not matches:
+        return True
+    inside = words[matches[0].first : matches[-1].last]
+    texts = [sentence[word.start : word.end] for word in inside if word.end - word.start > 3]
+    return not any(text[0].islower() for text in texts)
+
+
+def _begins(
+    sentence: str, words: Sequence[Token], matches: Sequence[Match], since: int, at: int
+) -> bool:
+    word, before = words[matches[at].first], words[matches[at].first - 1]
+    text = sentence[word.start : word.end]
+    if not sentence[before.end : word.start].isspace():
+        return False
+    reached = any(_is_target(found) for found in matches[since:at])
+    if not reached or not _is_closed(sentence, words, matches, at):
+        return False
+    if not re.fullmatch("[A-Z]?[a-z]+", text):  # PICC, CHF, ET: only where a target begins
+        previous = matches[at - 1]
+        return bool(matches[at].findings and (previous.findings or previous.roles))
+    if matches[at].findings or matches[at].roles or text.lower() in _STARTERS:
+        return True
+    follows = any(_is_target(found) for found in matches[at + 1 : at + 4])
+    return follows and bool(matches[at - 1].findings or matches[at - 1].roles)
+
+
+def _is_target(found: Match) -> bool:
+    return any(finding.kind is not Kind.IGNORE for finding in found.findings)
+
+
+def _is_closed(sentence: str, words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+    """Whether the phrase before ``at`` can end a sentence: a finding, a verdict, a place."""
+    found = matches[at - 1]
+    if found.findings:
+        return True
+    role = found.roles[0] if found.roles else ""
+    if role in _PREDICATES:
+        return True
+    before = matches[at - 2] if at > 1 else None
+    if role in _AFTER_VERB:
+        closing = before is not None and before.roles[:1] in (("verb",), ("place",), ("a",))
+        return closing or (before is not None and _text(sentence, words, before) in _FUNCTION)
+    if role:
+        return False
+    text = _text(sentence, words, found)
+    return text.isalpha() and text[0].islower() and text not in _FUNCTION
+
+
+def _text(sentence: str, words: Sequence[Token], found: Match) -> str:
+    return sentence[words[found.first].start : words[found.last - 1].end]

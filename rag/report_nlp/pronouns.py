@@ -1,0 +1,105 @@
+"""Words that stand for a finding named before: "none on the right; a small one on the left".
+
+Works on the matches of `rag.report_nlp.lexicon`: a word that stands for a finding gets that
+finding, and the rules of `rag.report_nlp.assertion` then read it like any other mention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rag.report_nlp.lexicon import Finding, Kind, Match
+from rag.report_nlp.tokenizer import Token
+
+_PRONOUNS = frozenset(("one", "ones", "two", "three", "several", "some", "another", "that"))
+_VERBS = frozenset(("is", "are", "was", "were", "remain", "remains", "persist", "persists"))
+_SEPARATORS = frozenset(("comma", "semicolon", "but"))
+_DENIALS = frozenset(("negation", "none", "resolved", "not"))
+
+
+def resolve(
+    words: Sequence[Token], matches: Sequence[Match], antecedent: Finding | None = None
+) -> list[Match]:
+    """The matches, with a finding wherever a word stands for the last one named.
+
+    Args:
+        words: tokens of the sentence.
+        matches: what they are.
+        antecedent: the last finding of the sentence before, where one may be meant.
+    """
+    found = list(matches)
+    last: tuple[Finding, ...] = (antecedent,) if antecedent else ()
+    for at, match in enumerate(found):
+        if is_target(match):
+            last = match.findings[:1]
+        elif last and (_is_pronoun(words, found, at) or _is_elliptic(words, found, at)):
+            found[at] = replace(match, roles=(), findings=last)
+            _set_apart(found, at)
+    return found
+
+
+def _set_apart(matches: list[Match], at: int) -> None:
+    """A comma before the part with a pronoun ends the denial that came before it."""
+    start = next((i for i in range(at - 1, -1, -1) if _role(matches[i]) in _SEPARATORS), None)
+    if start is not None and _role(matches[start]) == "comma":
+        part = matches[start:at]
+        if not any(_role(match) in _DENIALS for match in part):
+            matches[start] = replace(matches[start], roles=("semicolon",))
+
+
+def is_target(match: Match) -> bool:
+    """Whether a match names a finding, a device or a neutral part with a label."""
+    return any(
+        finding.kind is not Kind.IGNORE and (finding.kind is not Kind.NEUTRAL or finding.label)
+        for finding in match.findings
+    )
+
+
+def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+    if _key(words, matches[at]) not in _PRONOUNS:
+        return False
+    following = matches[at + 1] if at + 1 < len(matches) else None
+    if following is None:
+        return _role(matches[at - 1]) in ("side", "size", "a") if at else False
+    role, key = _role(following), _key(words, following)
+    if role == "place" or key in ("on", "at"):
+        return not _target_near(matches, at + 1, 1)
+    if _key(words, matches[at]) == "that":
+        return False
+    if role in ("side", "seen"):
+        return not _target_near(matches, at + 1, 2)
+    after_side = at > 0 and _role(matches[at - 1]) == "side"
+    return key in _VERBS or (after_side and (role == "verb" or not role))
+
+
+def _is_elliptic(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+    """Whether a size stands alone for the finding: "none on the left, moderate on the right"."""
+    if _role(matches[at]) not in ("size", "large", "seen"):
+        return False
+    start = next((i for i in range(at - 1, -1, -1) if _role(matches[i]) in _SEPARATORS), None)
+    if start is None:
+        return False
+    ends = (i for i in range(at, len(matches)) if _role(matches[i]) in _SEPARATORS)
+    end = next(ends, len(matches))
+    part = matches[start:end]
+    if any(match.findings for match in part) or not any(_role(m) == "side" for m in part):
+        return False
+    if any(_is_pronoun(words, matches, i) for i in range(at + 1, end)):
+        return False  # "a small one": the word that follows stands for it
+    if any(_role(match) in _DENIALS or _role(match) == "verb" for match in part):
+        return False
+    before = matches[:start]
+    sided = any(_role(match) == "side" for match in before)
+    return sided and any(_role(match) in _DENIALS for match in before)
+
+
+def _target_near(matches: Sequence[Match], at: int, within: int) -> bool:
+    return any(is_target(match) for match in matches[at : at + within])
+
+
+def _role(match: Match) -> str:
+    return match.roles[0] if match.roles else ""
+
+
+def _key(words: Sequence[Token], match: Match) -> str:
+    keys = words[match.first].keys
+    return keys[0] if keys and match.last == match.first + 1 else ""
