@@ -33,6 +33,7 @@ from encoders.images.image_io import read_image
 from encoders.region_query import CropRegionQuery, RegionQuery, around
 from encoders.training.region_steering import FOLDS, KINDS
 from rag.factory import load_encoder
+from rag.index import open_index
 from rag.predicted_findings import NO_PREDICTION
 from rag.region import ReaderRegion
 from rag.report_nlp.assertion import Polarity
@@ -42,7 +43,6 @@ from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Hit
 from rag.screening.finding_head import load_finding_head
 from rag.settings import RetrievalSettings, load_settings
-from rag.store import SearchMode, open_store
 
 K = 5
 SAMPLES = 10_000
@@ -124,7 +124,7 @@ def main() -> None:
         there = [steer(image.mirrored(), vector) for image, vector in pairs]
         asked[f"image + {name}, mirrored"] = np.stack(there)
     head = load_finding_head(encoder.encoder_id)
-    with open_store(settings.index_dir, encoder=encoder, search=SearchMode.EXACT) as store:
+    with open_index(settings.index_dir, encoder=encoder) as store:
         near = RetrievalSettings(k=K, cover_expected=False)
         by_vector = ReportRetriever(store=store, encoder=encoder, settings=near)
         as_page = ReportRetriever(store=store, encoder=encoder, settings=settings.retrieval)

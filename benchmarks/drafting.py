@@ -34,14 +34,13 @@ from rag.cli.progress import progress_bars
 from rag.corpus.openi import read_openi as read_reports
 from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
-from rag.index import build_index
+from rag.index import build_index, open_index
 from rag.llm.client import ChatClient, Completion, Messages
 from rag.pipeline import LanguageModel, ReportPipeline
 from rag.predictions import PredictionLog, read_lines
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_head
 from rag.settings import RetrievalSettings, load_settings
-from rag.store import SearchMode, open_store
 from rag.study import Study
 
 
@@ -56,21 +55,21 @@ class Arm:
     max_tokens: int = 256
 
 
-NEAREST = {"agreement": 0.0, "cover_expected": False}
+NEAREST = {"label_penalty": 0.0, "cover_expected": False}
 ARMS = {
     "shipped": Arm(asks=True),
     "first": Arm(),
     "no-labels": Arm(labels=False),
     "slots-only": Arm(NEAREST),
-    "no-agreement": Arm({"agreement": 0.0}),
+    "no-agreement": Arm({"label_penalty": 0.0}),
     "no-cover": Arm({"cover_expected": False}),
-    "agreement-.02": Arm({"agreement": 0.02}),
-    "agreement-.1": Arm({"agreement": 0.1}),
+    "agreement-.02": Arm({"label_penalty": 0.02}),
+    "agreement-.1": Arm({"label_penalty": 0.1}),
     "k3": Arm({"k": 3}),
     "k8": Arm({"k": 8}),
     "k12": Arm({"k": 12}),
-    "pool-20": Arm({"pool": 20}),
-    "pool-200": Arm({"pool": 200}),
+    "pool-20": Arm({"fetch_k": 20}),
+    "pool-200": Arm({"fetch_k": 200}),
     "mmr-.8": Arm({"relevance": 0.8}),
     "drop-.1": Arm({"drop": 0.1}),
     "sentences": Arm({"unit": "sentence"}),
@@ -150,7 +149,7 @@ def main() -> None:
         )
     indications = {record.study_id: record.indication for record in reports.records}
     for name, arm in arms.items():
-        with open_store(store_dir, encoder=encoder, search=SearchMode.EXACT) as store:
+        with open_index(store_dir, encoder=encoder) as store:
             pipeline = ReportPipeline(
                 encoder=encoder,
                 retriever=ReportRetriever(

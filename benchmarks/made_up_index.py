@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from made_up_collection import Drawn, Reports, row_of
 from numpy.typing import NDArray
-
-from rag.index.writer import Content, write_edition
 from rag.store import ReportStore, SearchMode, open_store
 from rag.store.chroma import GRAPH, ChromaIndex
 from rag.store.files import CHROMA, current_edition
 from rag.store.opening import own_store
 from rag.store.side import Kind, SideVectors
+
+from rag.index.writer import Content, write_edition
 
 FAISS = "faiss.index"
 KEPT = 32  # images kept in the store, which its self-test asks with: the last ones drawn

@@ -43,13 +43,12 @@ from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
 from rag.finding_labels import annotate_labels  # noqa: E402
 from rag.grounding.prompt_injection import screen_report  # noqa: E402
-from rag.index import build_index  # noqa: E402
+from rag.index import build_index, open_index  # noqa: E402
 from rag.prediction import Prediction  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
 from rag.screening.finding_head import FindingHead, load_finding_head  # noqa: E402
 from rag.screening.out_of_distribution import OodDetector, load_ood_detector  # noqa: E402
 from rag.settings import RetrievalSettings  # noqa: E402
-from rag.store import SearchMode, open_store  # noqa: E402
 from rag.study import Study  # noqa: E402
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
@@ -88,7 +87,7 @@ def main() -> None:
     build_index(
         reports, encoder, store_dir, exclude=others, screens=(screen_report, annotate_labels)
     )
-    with open_store(store_dir, encoder=encoder, search=SearchMode.HNSW) as store:
+    with open_index(store_dir, encoder=encoder) as store:
         pipeline = line.ReportPipeline(
             encoder=encoder,
             retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),

@@ -26,11 +26,11 @@ import numpy as np
 from made_up_collection import Drawn, draw, patient_id, row_of
 from made_up_index import KEPT, build, print_costs, read_faiss, texts_of
 from numpy.typing import NDArray
+from rag.store import ReportStore, SearchMode, open_store
+from rag.store.exact import cosines
 
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.settings import RetrievalSettings
-from rag.store import ReportStore, SearchMode, open_store
-from rag.store.exact import cosines
 
 BARE, BARE_POOL, NUMPY = "Chroma, bare query", "Chroma, bare query, k = 50", "numpy, exact"
 POOL = 50  # what the product looks at before it chooses

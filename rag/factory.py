@@ -1,22 +1,19 @@
 """Settings -> the parts of the product, wired together. The one place that knows them all."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from encoders.base import ImageTextEncoder
 from encoders.region_query import RegionQuery
 from prompts.render import PromptTemplateError, load_template
-from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
+from rag.errors import EncoderUnavailableError, PromptError
+from rag.index import open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_head
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
-from rag.store import SearchMode, open_store
-
-logger = logging.getLogger(__name__)
 
 
 def load_encoder(settings: Settings) -> ImageTextEncoder:
@@ -51,19 +48,13 @@ def load_steering(settings: Settings, encoder: ImageTextEncoder) -> RegionQuery 
 
 @contextmanager
 def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportRetriever]:
-    """Encoder and store, ready for queries; the store is closed at the end.
-
-    Where another process owns the store without serving it, our own vectors are read instead: the
-    same answers, by exact search.
-    """
-    try:
-        store = open_store(
-            settings.index_dir, encoder=encoder, search=SearchMode(settings.retrieval.search)
-        )
-    except StoreInUseError as error:
-        logger.warning("%s; reading its vectors without Chroma", error)
-        store = open_store(settings.index_dir, encoder=encoder, search=SearchMode.EXACT)
-    with store:
+    """Encoder and index, ready for queries; the index is closed at the end."""
+    with open_index(
+        settings.index_dir,
+        encoder=encoder,
+        url=settings.chroma_url,
+        exact=settings.retrieval.search == "exact",
+    ) as store:
         yield ReportRetriever(store=store, encoder=encoder, settings=settings.retrieval)
 
 

@@ -266,7 +266,6 @@ def _query(
         studies=study.study_ids | frozenset(facts.identity.study_ids),
         patients=study.patient_ids | frozenset(filter(None, [facts.identity.patient_id])),
         reports=study.not_relevant,
-        indication=study.indication,
     )
 
 

@@ -5,7 +5,7 @@ vector, which LangChain's interface has no word for. Knows nothing of prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,26 +16,24 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from encoders.base import ImageTextEncoder
-from rag.diversify import cut_at_drop, diversify
+from rag.index import ReportIndex
+from rag.index.ranking import numbered
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.rank_fusion import fuse
 from rag.reranking import cover_expected, order_by_agreement
 from rag.schema import Hit, Retrieval
 from rag.settings import RetrievalSettings
-from rag.store import ReportStore
-from rag.store.side import Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageQuery:
-    """What an image asks of the store.
+    """What an image asks of the index.
 
     Attributes:
         vector: float32 [dim], norm 1.
         predicted: what its own labels expect.
         studies, patients: ids whose reports must not come back.
         reports: report ids the reader called irrelevant.
-        indication: why the image was taken, if known.
     """
 
     vector: NDArray[np.float32]
@@ -43,7 +41,6 @@ class ImageQuery:
     studies: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
     reports: frozenset[str] = frozenset()
-    indication: str = ""
 
 
 class ReportRetriever(BaseRetriever):
@@ -58,7 +55,7 @@ class ReportRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
-    store: ReportStore
+    store: ReportIndex
     encoder: Any  # an ImageTextEncoder; pydantic cannot check a Protocol
     settings: RetrievalSettings = RetrievalSettings()
     k: int | None = Field(default=None, ge=1)
@@ -71,62 +68,40 @@ class ReportRetriever(BaseRetriever):
             k: how many reports, by default the retriever's own or the settings'.
         """
         chosen, k = self.settings, k or self.k or self.settings.k
-        found = self._nearest(query.vector, query, max(k, chosen.fetch_k))
+        count = max(k, chosen.fetch_k)
+        (found,) = self.store.retrieve(query.vector[np.newaxis], count, **_excluded(query))
         pool: Sequence[Hit] = found.hits
-        asked_in_words = chosen.indication and query.indication.strip()
-        if chosen.unit == "sentence" or chosen.images or asked_in_words:
-            pool = self._fused(found.hits, query, max(k, chosen.fetch_k))
+        if chosen.images:
+            pool = self._fused_with_images(found.hits, query, count)
         hits = order_by_agreement(pool, query.predicted, weight=chosen.label_penalty)
-        if chosen.relevance < 1:
-            vectors = self.encoder.embed_texts([hit.record.text for hit in hits])
-            first = diversify(hits, vectors, k=k, relevance=chosen.relevance)
-            hits = first + [hit for hit in hits if hit not in first]
         if chosen.cover_expected:
             hits = cover_expected(hits, query.predicted, k=k)
-        hits = hits[:k]
-        if chosen.drop is not None:
-            hits = cut_at_drop(hits, drop=chosen.drop)
-        ranked = tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
-        return Retrieval(ranked, found.excluded)
+        return Retrieval(numbered(hits[:k]), found.excluded)
 
-    def _nearest(self, vector: NDArray[np.float32], query: ImageQuery, count: int) -> Retrieval:
-        """The reports nearest to a vector, without what the query leaves out."""
-        (found,) = self.store.retrieve(vector[np.newaxis], count, distinct=True, **_left_out(query))
-        return found
-
-    def _fused(self, nearest: Sequence[Hit], query: ImageQuery, count: int) -> list[Hit]:
-        """As many hits, in the order that all the ways to look for reports agree on.
+    def _fused_with_images(
+        self, nearest: Sequence[Hit], query: ImageQuery, count: int
+    ) -> list[Hit]:
+        """As many hits, in the order that report and image neighbours agree on.
 
         Their similarity stays that of image and report, whatever found them.
         """
-        chosen, left_out = self.settings, _left_out(query)
-        rankings = [[hit.record.report_id for hit in nearest]]
-        weights = [1.0]
-        if chosen.unit == "sentence":
-            rankings = [
-                self.store.near_beside(Kind.SENTENCES, query.vector, count, **left_out),
-            ]
-        if chosen.images:
-            rankings.append(self.store.near_beside(Kind.IMAGES, query.vector, count, **left_out))
-            weights.append(chosen.images)
-        if chosen.indication and query.indication.strip():
-            (vector,) = self.encoder.embed_texts([query.indication])
-            hits = self._nearest(vector, query, count).hits
-            rankings.append([hit.record.report_id for hit in hits])
-            weights.append(chosen.indication)
-        return self.store.hits(fuse(rankings, weights=weights)[:count], query.vector)
+        by_images = self.store.retrieve_by_images(query.vector, count, **_excluded(query))
+        hits = {hit.record.report_id: hit for hit in (*by_images, *nearest)}
+        rankings = [[hit.record.report_id for hit in of] for of in (nearest, by_images)]
+        fused = fuse(rankings, weights=[1.0, self.settings.images])
+        return [hits[report_id] for report_id in fused[:count]]
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
         encoder: ImageTextEncoder = self.encoder
         vectors = encoder.embed_texts([query])
-        (hits,) = self.store.query(vectors, k or self.k or self.settings.k, distinct=True)
+        (hits,) = self.store.query(vectors, k or self.k or self.settings.k)
         return [to_document(hit) for hit in hits]
 
 
-def _left_out(query: ImageQuery) -> dict[str, frozenset[str]]:
-    """What a query leaves out, as the store's arguments."""
+def _excluded(query: ImageQuery) -> dict[str, frozenset[str]]:
+    """What a query leaves out, as the index's arguments."""
     return {
         "exclude_studies": query.studies,
         "exclude_patients": query.patients,

@@ -88,14 +88,8 @@ class RetrievalSettings(_Section):
         fetch_k: so many of the nearest are looked at before ``k`` are chosen.
         label_penalty: cosine similarity that one label costs on which image and report disagree.
         cover_expected: fetch a report for an expected finding that none of the nearest states.
-        drop: leave out what is less similar than the nearest by more than this; None: keep all k.
-        relevance: below 1, unlike reports are preferred (maximal marginal relevance).
-        unit: "report" compares an image with whole reports, "sentence" with their sentences (a
-        report
-            is as near as its three nearest); `cxr-rag index` must have run with this setting.
         images: weight of the reports of the nearest images against 1 of the nearest reports, fused
             by reciprocal rank; 0 is off. The index must hold images (`cxr-rag index --images`).
-        indication: the same for the reports nearest to the indication's words; 0 is off.
     """
 
     k: int = Field(default=5, ge=1, le=50)
@@ -103,11 +97,7 @@ class RetrievalSettings(_Section):
     fetch_k: int = Field(default=50, ge=1, le=1000)
     label_penalty: float = Field(default=0.05, ge=0, le=1)
     cover_expected: bool = True
-    drop: float | None = Field(default=None, ge=0)
-    relevance: float = Field(default=1.0, ge=0, le=1)
-    unit: Literal["report", "sentence"] = "report"
     images: float = Field(default=0.0, ge=0, le=10)
-    indication: float = Field(default=0.0, ge=0, le=10)
 
 
 class AbstentionSettings(_Section):
@@ -173,7 +163,10 @@ class Settings(BaseSettings):
     """Everything that can be set.
 
     Attributes:
-        home: where indexes and the prepared LLM live.
+        home: where the index, the prepared LLM, the audit record and logs live.
+        index_dir: the report index; by default the folder "index" in ``home``.
+        chroma_url: of a Chroma server that holds the index's collections, e.g.
+            "http://127.0.0.1:8000"; empty: they lie in ``index_dir``.
         encoder: folder of a trained model; None is the one that ships.
         encoder_backend: "auto" runs its image side in ONNX Runtime where it can be, "torch" never.
     """
@@ -183,6 +176,8 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default_factory=default_home)
+    index_dir: Path = Field(default_factory=lambda values: values["home"] / "index")
+    chroma_url: str = ""
     encoder: Path | None = None
     encoder_backend: Literal["auto", "torch"] = "auto"
     llm: LlmSettings = LlmSettings()
@@ -202,11 +197,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file, which arrives as constructor arguments."""
         return env_settings, init_settings
-
-    @property
-    def index_dir(self) -> Path:
-        """The report store."""
-        return self.home / "index"
 
     @property
     def llm_dir(self) -> Path:

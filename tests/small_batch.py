@@ -18,11 +18,11 @@ from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Summary, run_batch
 from rag.batch.workers import Prepare, Stop, threaded_prepare
+from rag.index import open_index
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
 from rag.retriever import ReportRetriever
 from rag.settings import AbstentionSettings, LlmSettings
-from rag.store import SearchMode, open_store
 
 K = 4
 
@@ -47,7 +47,7 @@ def draw_images(folder: Path, count: int) -> Path:
 def small_pipeline(store: Path, *urls: str, patience: float = 5) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
     settings = LlmSettings(url=urls[0], replicas=urls[1:], model=MODEL, retries=1)
-    with open_store(store, encoder=encoder, search=SearchMode.EXACT) as opened:
+    with open_index(store, encoder=encoder) as opened:
         yield ReportPipeline(
             encoder=encoder,
             retriever=ReportRetriever(store=opened, encoder=encoder, k=K),

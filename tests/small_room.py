@@ -14,13 +14,12 @@ from small_corpus import small_corpus
 
 from encoders.base import CxrImage
 from prompts.render import load_template
-from rag.index import build_index
+from rag.index import ReportIndex, build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.review.audit import AuditLog
 from rag.settings import LlmSettings, PageSettings, RetrievalSettings, Settings
-from rag.store import ReportStore, SearchMode, open_store
 from reading_room.controller import Controller
 from reading_room.file_store import FileStore
 
@@ -32,7 +31,7 @@ class Room:
     """The parts behind one page."""
 
     pipeline: ReportPipeline
-    store: ReportStore
+    store: ReportIndex
     llm: ChoosingLlm
     audit: AuditLog
     file_store: FileStore
@@ -56,7 +55,7 @@ def small_room(folder: Path) -> Iterator[Room]:
     build_index(small_corpus(), encoder, folder / "index")
     with (
         fake_choosing_llm.serve() as llm,
-        open_store(folder / "index", encoder=encoder, search=SearchMode.EXACT) as store,
+        open_index(folder / "index", encoder=encoder) as store,
     ):
         pipeline = ReportPipeline(
             encoder=encoder,

@@ -11,17 +11,22 @@ from small_corpus import small_corpus
 
 from rag.corpus import Corpus, make_corpus
 from rag.errors import StoreError, StoreMismatchError
-from rag.index import build_index, delete_from_index, rebuild_index
-from rag.index.check import index_info, verify_index
+from rag.index import (
+    build_index,
+    delete_from_index,
+    open_index,
+    read_info,
+    rebuild_index,
+    verify_index,
+)
+from rag.index.contents import read_contents
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
-from rag.store import SearchMode, open_store
-from rag.store.files import current_edition
 
 
 def report_ids(directory: Path) -> list[str]:
-    with open_store(directory, search=SearchMode.EXACT) as store:
-        return store._edition.catalogue.report_ids
+    contents = read_contents(directory, read_info(directory), "")
+    return [record.report_id for record in contents.records]
 
 
 def files_with(directory: Path, trace: bytes) -> list[str]:
@@ -42,11 +47,11 @@ def test_indexing_again_adds_and_embeds_nothing(tmp_path: Path) -> None:
     texts = {record.text for record in corpus.records}
     assert sorted(encoder.embedded) == sorted(texts)  # equal texts once
     assert first.embedded == len(texts)
-    edition = current_edition(tmp_path)
+    version = read_info(tmp_path).version
     again = build_index(corpus, encoder, tmp_path)
     assert (again.added, again.changed, again.kept, again.embedded) == (0, 0, 60, 0)
     assert again.index_id == first.index_id
-    assert current_edition(tmp_path) == edition  # nothing was written
+    assert read_info(tmp_path).version == version  # nothing was written
     assert len(encoder.embedded) == len(texts)
     assert verify_index(tmp_path).passed
 
@@ -63,7 +68,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     )
     assert (report.added, report.changed, report.kept, report.removed) == (1, 2, 27, 1)
     assert sorted(encoder.embedded) == ["A new report.", new_text.text]
-    with open_store(tmp_path, encoder=encoder, search=SearchMode.EXACT) as store:
+    with open_index(tmp_path, encoder=encoder) as store:
         assert store.get("r007") is None
         assert store.get("r005") == replace(new_labels, collection="made-up")
         (hits,) = store.query(encoder.embed_texts(["A new report."]), 1)
@@ -71,7 +76,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     assert verify_index(tmp_path).passed
 
 
-def test_additions_build_upon_the_graph_and_equal_a_fresh_index(tmp_path: Path) -> None:
+def test_an_index_that_grew_equals_a_fresh_one(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     whole = small_corpus(80)
     part = make_corpus(whole.name, records=whole.records[:50], licence=whole.licence,
@@ -82,12 +87,11 @@ def test_additions_build_upon_the_graph_and_equal_a_fresh_index(tmp_path: Path) 
     assert (grown.added, grown.kept) == (30, 50)
     assert grown.index_id == fresh.index_id
     assert verify_index(tmp_path / "grown").passed
-    manifests = [index_info(tmp_path / name).manifest for name in ("grown", "fresh")]
-    assert manifests[0].fingerprint == manifests[1].fingerprint
-    assert manifests[0].sha256 == manifests[1].sha256
+    fingerprints = {read_info(tmp_path / name).fingerprint for name in ("grown", "fresh")}
+    assert len(fingerprints) == 1
 
 
-def test_several_collections_share_a_store_and_do_not_touch_each_other(tmp_path: Path) -> None:
+def test_several_collections_share_an_index_and_do_not_touch_each_other(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     ours, theirs = small_corpus(10), small_corpus(10, name="theirs", first=5)
     build_index(ours, encoder, tmp_path)
@@ -95,7 +99,7 @@ def test_several_collections_share_a_store_and_do_not_touch_each_other(tmp_path:
     assert (report.added, report.removed) == (5, 0)
     assert len(report.problems) == 5
     assert "made-up has a report of this id already" in str(report.problems[0])
-    assert [(info.name, info.count) for info in index_info(tmp_path).manifest.collections] == [
+    assert [(info.name, info.count) for info in read_info(tmp_path).collections] == [
         ("made-up", 10),
         ("theirs", 5),
     ]
@@ -127,8 +131,8 @@ def test_screens_may_change_a_report_or_keep_it_out_and_their_findings_are_liste
     report = build_index(corpus, encoder, tmp_path, screens=(no_opacity, no_labels))
     assert [problem.report_id for problem in report.problems] == with_opacity != []
     assert len(report_ids(tmp_path)) == 30 - len(with_opacity)
-    with open_store(tmp_path, search=SearchMode.EXACT) as store:
-        assert {record.labels for record in store._edition.catalogue.records()} == {()}
+    contents = read_contents(tmp_path, read_info(tmp_path), "")
+    assert {record.labels for record in contents.records} == {()}
 
 
 @pytest.mark.parametrize("who", ["study", "patient"])
@@ -167,16 +171,16 @@ def test_another_encoder_needs_replace_and_then_embeds_every_collection(tmp_path
         build_index(small_corpus(10), other, tmp_path)
     report = build_index(small_corpus(10), other, tmp_path, replace=True)
     assert report.kept == 10
-    manifest = index_info(tmp_path).manifest
-    assert (manifest.encoder_id, manifest.dim, manifest.count) == ("fake@2", 8, 15)
+    info = read_info(tmp_path)
+    assert (info.encoder_id, info.dim, info.count) == ("fake@2", 8, 15)
     assert verify_index(tmp_path).passed
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     build_index(small_corpus(60), FakeEncoder(), tmp_path, progress=lambda *step: told.append(step))
-    assert {stage for stage, _, _ in told} == {"read", "embed", "index"}
-    for stage in ("read", "embed", "index"):
+    assert {stage for stage, _, _ in told} == {"read", "embed", "index", "publish"}
+    for stage in ("read", "embed", "index", "publish"):
         done = [(done, total) for name, done, total in told if name == stage]
         assert done == sorted(done)
         assert done[-1][0] == done[-1][1]
@@ -199,3 +203,38 @@ def test_an_encoder_that_breaks_its_promise_is_named(
     encoder.embed_texts = lambda texts: rows(len(texts))  # type: ignore[method-assign]
     with pytest.raises(StoreError, match="encoder fake@1 gave"):
         build_index(small_corpus(10), encoder, tmp_path)
+
+
+def test_a_rebuild_embeds_nothing_even_without_the_cache(tmp_path: Path) -> None:
+    corpus, encoder = small_corpus(30), FakeEncoder()
+    first = build_index(corpus, encoder, tmp_path)
+    rebuilt = rebuild_index(tmp_path)
+    assert (rebuilt.kept, rebuilt.index_id) == (30, first.index_id)
+    (tmp_path / "embeddings.cache").unlink()
+    rebuild_index(tmp_path)
+    assert len(encoder.embedded) == first.embedded
+    assert verify_index(tmp_path).passed
+    # and the cache is full again: another Chroma folder needs no encoder either
+    for path in tmp_path.glob("version-*/chroma/chroma.sqlite3"):
+        path.unlink()
+    assert build_index(corpus, encoder, tmp_path).embedded == 0
+    assert verify_index(tmp_path).passed
+
+
+def test_a_patient_with_more_reports_than_sqlite_takes_variables_is_removed(
+    tmp_path: Path,
+) -> None:
+    one = [replace(r, patient_id="p-all") for r in small_corpus(900).records]
+    texts = [
+        replace(record, findings=f"{record.findings} Number {number}.", sentences=())
+        for number, record in enumerate(one)
+    ]
+    other = ReportRecord("z", "z", "p-other", findings="Clear.")
+    build_index(make_corpus("made-up", records=[*texts, other]), FakeEncoder(), tmp_path)
+    with open_index(tmp_path) as index:
+        vector = FakeEncoder().embed_texts(["Clear."])
+        (found,) = index.retrieve(vector, 5, exclude_patients=frozenset({"p-all"}))
+        assert [hit.record.report_id for hit in found.hits] == ["z"]
+    report = delete_from_index(tmp_path, patients=frozenset({"p-all"}))
+    assert (report.removed, report.kept) == (900, 1)
+    assert verify_index(tmp_path).passed

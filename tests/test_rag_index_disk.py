@@ -12,15 +12,21 @@ from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
 from rag.errors import StoreError, StoreInUseError
-from rag.index import build_index, delete_from_index, rebuild_index
+from rag.index import (
+    build_index,
+    delete_from_index,
+    open_index,
+    read_info,
+    rebuild_index,
+    verify_index,
+)
 from rag.index import writer as index_writer
-from rag.index.check import index_info, verify_index
-from rag.store import SearchMode, open_store
+from rag.index.lock import write_lock
 
 
 def test_a_folder_with_other_things_is_never_written_into(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(StoreError, match="not empty and not a store"):
+    with pytest.raises(StoreError, match="not empty and not an index"):
         build_index(small_corpus(3), FakeEncoder(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(StoreError, match="a file stands where a folder should be"):
@@ -40,11 +46,11 @@ def test_a_disk_fault_is_one_sentence_and_the_old_index_counts(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(index_writer, "write_records", fail)
+        patch.setattr(index_writer, "write_ids", fail)
         with pytest.raises(StoreError, match=words):
             build_index(small_corpus(20), FakeEncoder(), tmp_path)
-    assert not (tmp_path / "building").exists()
-    assert index_info(tmp_path).manifest.index_id == first.index_id
+    assert len(list(tmp_path.glob("version-*"))) == 1
+    assert read_info(tmp_path).index_id == first.index_id
     assert verify_index(tmp_path).passed
 
 
@@ -76,7 +82,7 @@ except StoreError as error:
 @pytest.mark.parametrize("limit", [20_000, 100_000, 300_000, 400_000, 700_000])
 def test_a_write_that_the_kernel_refuses_at_any_size(tmp_path: Path, limit: int) -> None:
     build_index(small_corpus(10), FakeEncoder(dim=64), tmp_path)
-    first = index_info(tmp_path).manifest.index_id
+    first = read_info(tmp_path).index_id
     run = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)],
         capture_output=True,
@@ -86,7 +92,7 @@ def test_a_write_that_the_kernel_refuses_at_any_size(tmp_path: Path, limit: int)
     )
     assert run.stdout.startswith("StoreError: "), run.stderr[-2000:]
     assert "Traceback" not in run.stderr
-    assert index_info(tmp_path).manifest.index_id == first
+    assert read_info(tmp_path).index_id == first
     assert verify_index(tmp_path).passed
 
 
@@ -98,10 +104,8 @@ def test_permission_denied(tmp_path: Path) -> None:
             folder.chmod(0o755)
     os.seteuid(65534)
     try:
-        with open_store(tmp_path, search=SearchMode.EXACT) as store:  # reading needs no rights
-            assert len(store) == 10
+        assert read_info(tmp_path).count == 10
         for attempt in (
-            lambda: open_store(tmp_path),
             lambda: build_index(small_corpus(20), FakeEncoder(), tmp_path),
             lambda: build_index(small_corpus(20), FakeEncoder(), tmp_path / "new"),
             lambda: rebuild_index(tmp_path),
@@ -112,23 +116,41 @@ def test_permission_denied(tmp_path: Path) -> None:
         os.seteuid(0)
 
 
-def test_an_owned_store_is_not_written(tmp_path: Path) -> None:
+def test_one_process_writes_and_readers_do_not_mind(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(10), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
-    with open_store(tmp_path, encoder=encoder):
+    with open_index(tmp_path) as index, write_lock(tmp_path):
+        assert len(index.query(encoder.embed_texts(["Lungs are clear."]), 3)[0]) == 3
         for attempt in (
             lambda: build_index(corpus, encoder, tmp_path),
             lambda: delete_from_index(tmp_path, studies=frozenset({"s001"})),
             lambda: rebuild_index(tmp_path),
-            lambda: verify_index(tmp_path),
         ):
-            with pytest.raises(StoreInUseError, match=r"in use by `.*` \(process \d+"):
+            with pytest.raises(StoreInUseError, match="another process is writing"):
                 attempt()
+        assert verify_index(tmp_path).passed
     build_index(corpus, encoder, tmp_path)
 
 
+def test_the_lock_ends_with_its_owner(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from rag.index.lock import write_lock\n"
+    code += "with write_lock(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(StoreInUseError), write_lock(tmp_path):
+            pass
+        other.kill()
+    with write_lock(tmp_path):
+        pass
+
+
 def test_info_and_verify_where_nothing_is(tmp_path: Path) -> None:
-    for attempt in (index_info, verify_index, rebuild_index, delete_from_index):
+    for attempt in (read_info, verify_index, rebuild_index, delete_from_index):
         with pytest.raises(StoreError, match="make one with `cxr-rag index`"):
             attempt(tmp_path)
     assert list(tmp_path.iterdir()) == []

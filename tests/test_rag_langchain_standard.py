@@ -13,9 +13,8 @@ from fake_encoder import FakeEncoder
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 from small_corpus import small_corpus
 
-from rag.index import build_index
+from rag.index import ReportIndex, build_index, open_index
 from rag.retriever import ReportRetriever
-from rag.store import ReportStore, open_store
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +23,10 @@ def encoder() -> FakeEncoder:
 
 
 @pytest.fixture(scope="module")
-def store(encoder: FakeEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportStore]:
+def store(encoder: FakeEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportIndex]:
     directory: Path = tmp_path_factory.mktemp("store")
     build_index(small_corpus(60), encoder, directory)
-    with open_store(directory, encoder=encoder) as store:
+    with open_index(directory, encoder=encoder) as store:
         yield store
 
 
@@ -36,7 +35,7 @@ class TestReportRetriever(RetrieversIntegrationTests):
     """The standard tests; nothing here is overridden."""
 
     @pytest.fixture(autouse=True)
-    def _parts(self, store: ReportStore, encoder: FakeEncoder) -> None:
+    def _parts(self, store: ReportIndex, encoder: FakeEncoder) -> None:
         self.parts = {"store": store, "encoder": encoder}
 
     @pytest.fixture

@@ -13,13 +13,12 @@ from PIL import Image
 from small_corpus import small_corpus
 
 from prompts.render import load_template
-from rag.index import build_index
+from rag.index import build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.schema import Status
 from rag.settings import LlmSettings, RetrievalSettings
-from rag.store import open_store
 from rag.study import Study
 
 K = 4
@@ -50,7 +49,7 @@ def writing_pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
 
 def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
-    with open_store(store_dir, encoder=encoder) as store:
+    with open_index(store_dir, encoder=encoder) as store:
         yield ReportPipeline(
             encoder=encoder,
             retriever=ReportRetriever(

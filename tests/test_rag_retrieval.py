@@ -1,12 +1,10 @@
 """Each retrieval step on its own, on made-up hits."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_reports import made_up_hits
 
-from rag.diversify import cut_at_drop, diversify
 from rag.predicted_findings import PredictedFindings
 from rag.rank_fusion import fuse
 from rag.reranking import cover_expected, order_by_agreement
@@ -47,18 +45,6 @@ def test_what_is_covered_already_or_cannot_be_covered_changes_nothing() -> None:
 def test_the_only_report_of_an_expected_finding_is_not_given_up_for_another() -> None:
     both = PredictedFindings({"Cardiomegaly": 0.8, "Fracture": 0.9}, ("Fracture", "Cardiomegaly"))
     assert ids(cover_expected(HITS[2:] + HITS[:2], both, k=1)) == ["R2"]
-
-
-def test_cut_at_drop() -> None:
-    assert ids(cut_at_drop(HITS, drop=0.11)) == ["R3", "R4"]
-    assert len(cut_at_drop(HITS, drop=0, least=3)) == 3
-    assert cut_at_drop([], drop=0.1) == []
-
-
-def test_diversify_prefers_what_is_unlike_the_chosen() -> None:
-    twins = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
-    assert ids(diversify(HITS, twins, k=2, relevance=0.5)) == ["R3", "R2"]
-    assert ids(diversify(HITS, twins, k=2, relevance=1.0)) == ["R3", "R4"]
 
 
 @given(st.lists(st.permutations("abcde"), min_size=1, max_size=4))

@@ -11,10 +11,8 @@ from made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
 from rag.corpus import make_corpus, record_from_json, record_hash, record_to_json
 from rag.finding_labels import annotate_labels, finding_labels_of
-from rag.index import build_index
-from rag.index.check import verify_index
+from rag.index import build_index, open_index, verify_index
 from rag.schema import ReportRecord
-from rag.store import SearchMode, open_store
 
 RECORDS = [made_up_record(name) for name in FINDINGS_AND_IMPRESSIONS]
 
@@ -45,7 +43,7 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
     assert verify_index(tmp_path).passed
     query = encoder.embed_texts(["The lungs are clear."])
     with (
-        open_store(tmp_path, search=SearchMode.HNSW, self_test=False) as store,
+        open_index(tmp_path) as store,
         patch("rag.finding_labels.read_sentence", side_effect=AssertionError("read again")),
     ):
         (found,) = store.retrieve(query, len(RECORDS))

@@ -35,8 +35,7 @@ _OBJECT_STORE = 256 << 20  # bytes; a prepared study has some ten thousand
 def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
     """A Ray cluster, as the first half of a batch.
 
-    Workers search exactly, whatever ``retrieval.search`` says, unless the store is served: many
-    processes cannot share a Chroma folder.
+    Every worker opens the index for itself: the folder, or the server of ``chroma_url``.
 
     Args:
         settings: the same on all nodes.
@@ -84,7 +83,7 @@ class _Worker:
     """One actor."""
 
     def __init__(self, make: MakePipeline) -> None:
-        self._opened = make()  # kept: it closes the store when it is collected
+        self._opened = make()  # kept: it closes the index when it is collected
         self._pipeline = self._opened.__enter__()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -93,8 +92,6 @@ class _Worker:
 
 
 def _open(settings: Settings) -> AbstractContextManager[ReportPipeline]:
-    retrieval = settings.retrieval.model_copy(update={"search": "exact"})
-    settings = settings.model_copy(update={"retrieval": retrieval})
     return open_pipeline(settings, load_encoder(settings))
 
 

@@ -16,10 +16,10 @@ from rag.batch.grouping import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done
 from rag.batch.workers import Prepare, Stop, run_stages
 from rag.errors import BatchUsageError, OutputError
+from rag.index import ReportIndex
 from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog
 from rag.schema import NOTICE, Status
-from rag.store import ReportStore
 from rag.study import Study
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def _summary(counts: Counts, studies: Sequence[BatchStudy], done: Done) -> Summa
     return Summary(counts, statuses, left=len(studies) - statuses.total())
 
 
-def _asked(studies: Sequence[BatchStudy], store: ReportStore) -> Iterator[Study]:
+def _asked(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:
     """Studies as the pipeline takes them; what their paths name is never retrieved."""
     for study in studies:
         named = [store.studies_named_in(path) for path in (*study.paths, str(study.image))]

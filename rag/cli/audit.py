@@ -57,12 +57,12 @@ def replay(
     file: File = None,
 ) -> None:
     """Make the prompt of a recorded draft again, and compare it byte for byte."""
+    from rag.index import open_index  # noqa: PLC0415
     from rag.review.replay import replay as make_again  # noqa: PLC0415
     from rag.settings import load_settings  # noqa: PLC0415
-    from rag.store import SearchMode, open_store  # noqa: PLC0415
 
     settings = load_settings(config)
-    with open_store(settings.index_dir, search=SearchMode.EXACT) as store:
+    with open_index(settings.index_dir, url=settings.chroma_url) as store:
         made = make_again(_log(config, file), record, store=store)
     for role, content in made.prompt.messages:
         typer.echo(f"--- {role}\n{content}")

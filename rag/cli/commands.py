@@ -29,7 +29,7 @@ def run_query(settings: Settings, what: str, *, k: int, as_json: bool) -> Iterat
         if path.is_file():
             hits: Sequence[Hit] = _hits_of_image(retriever, path, k)
         else:
-            (hits,) = retriever.store.query(encoder.embed_texts([what]), k, distinct=True)
+            (hits,) = retriever.store.query(encoder.embed_texts([what]), k)
         for hit in hits:
             record = hit.record
             if as_json:

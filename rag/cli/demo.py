@@ -15,14 +15,12 @@ from rag.errors import ServerError, StoreMissingError
 from rag.factory import load_encoder, open_pipeline
 from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
-from rag.index import build_index
-from rag.index.check import index_info
+from rag.index import build_index, read_info
+from rag.index.chroma import chroma_facts
 from rag.llm.vllm_server import LlmServer
 from rag.processes import port_is_free
 from rag.schema import NOTICE
 from rag.settings import Settings
-from rag.store.chroma import chroma_facts
-from rag.store.server import serve_store
 
 Say = Callable[[str], None]
 
@@ -46,7 +44,6 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
         llm = running.enter_context(LlmServer(settings, say=say))
         encoder = load_encoder(settings)
         ensure_index(settings, encoder, say=say)
-        running.enter_context(serve_store(settings.index_dir))
         pipeline = running.enter_context(open_pipeline(settings, encoder))
         llm.wait()
         open_page(pipeline, settings, say=say)
@@ -60,13 +57,13 @@ def ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> 
     the error says what to do.
     """
     try:
-        info = index_info(settings.index_dir)
+        info = read_info(settings.index_dir)
     except StoreMissingError:
         pass
     else:
-        ours = [collection.name for collection in info.manifest.collections] == [OPENI]
-        same = info.manifest.encoder_id == encoder.encoder_id
-        if not ours or (same and info.manifest.chroma == chroma_facts()):
+        ours = [collection.name for collection in info.collections] == [OPENI]
+        same = info.encoder_id == encoder.encoder_id
+        if not ours or (same and info.chroma == chroma_facts()):
             return
         say(f"{'this program' if same else 'the encoder'} has changed since the store was made")
     corpus = read_openi()
@@ -76,8 +73,8 @@ def ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> 
             corpus,
             encoder,
             settings.index_dir,
+            url=settings.chroma_url,
             screens=(screen_report, annotate_labels),
-            sentences=settings.retrieval.unit == "sentence",
             replace=True,
             progress=progress,
         )

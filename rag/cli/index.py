@@ -1,4 +1,4 @@
-"""`cxr-rag index`: build the report store, prove it, mend it, remove from it."""
+"""`cxr-rag index`: build the report index, verify it, rebuild it, remove from it."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rag.index.plan import IndexSummary
+    from rag.index import IndexSummary
     from rag.settings import Settings
 
-app = typer.Typer(help="Build the report store, or look after it.", invoke_without_command=True)
+app = typer.Typer(help="Build the report index, or look after it.", invoke_without_command=True)
 
 EXIT_FAILED = 3
 LISTED = 20  # problems that are printed one by one
@@ -27,7 +27,7 @@ def index(
         Path | None,
         typer.Option(help="Your own reports: .csv, .jsonl or a folder of .txt; else Open-I."),
     ] = None,
-    name: Annotated[str, typer.Option(help="What to call your collection in the store.")] = "",
+    name: Annotated[str, typer.Option(help="What to call your collection in the index.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of your own reports.")] = "not stated",
     attribution: Annotated[str, typer.Option(help="Whom to thank for them.")] = "",
     exclude: Annotated[
@@ -35,15 +35,13 @@ def index(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            help="CSV (study_id, image) of images whose vectors stand beside the reports."
-        ),
+        typer.Option(help="CSV (study_id, image) of images to retrieve reports by."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option(help="Start over if the store is another encoder's or is damaged.")
+        bool, typer.Option(help="Start over if the index is another encoder's or is damaged.")
     ] = False,
 ) -> None:
-    """Make the store equal to a report collection. Doing it again adds nothing."""
+    """Make the index equal to a report collection. Doing it again adds nothing."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -71,9 +69,9 @@ def index(
             corpus,
             load_encoder(settings),
             settings.index_dir,
+            url=settings.chroma_url,
             exclude=excluded,
             screens=(mask_identifiers, screen_report, annotate_labels),
-            sentences=settings.retrieval.unit == "sentence",
             images=read_images_file(images) if images else {},
             replace=replace,
             progress=progress,
@@ -86,43 +84,46 @@ def index(
 
 @app.command()
 def info(context: typer.Context) -> None:
-    """Show what is in the store and what it was made with."""
-    from rag.index.check import index_info  # noqa: PLC0415
+    """Show what is in the index and what it was made with."""
+    from rag.index import read_info  # noqa: PLC0415
 
-    found = index_info(_settings(context.obj).index_dir)
-    manifest = found.manifest
-    typer.echo(f"{found.directory}: index {manifest.index_id}, {found.bytes_on_disk / 1e6:.0f} MB")
+    settings = _settings(context.obj)
+    found = read_info(settings.index_dir)
+    where = f" (collections on {settings.chroma_url})" if settings.chroma_url else ""
+    typer.echo(f"{settings.index_dir}{where}: index {found.index_id}, {found.created}")
     typer.echo(
-        f"{manifest.count} reports, {manifest.dim} dimensions, encoder {manifest.encoder_id}"
+        f"{found.count} reports of {found.texts} texts, {found.images} images, {found.dim} "
+        f"dimensions, encoder {found.encoder_id}"
     )
-    for collection in manifest.collections:
+    for collection in found.collections:
         typer.echo(f"  {collection.name}: {collection.count} reports, {collection.licence}")
-    for kind, count in found.beside.items():
-        typer.echo(f"  beside them: {count} vectors of {kind}")
 
 
 @app.command()
 def verify(context: typer.Context) -> None:
-    """Prove that the store is whole: files, records, vectors and what Chroma answers."""
-    from rag.index.check import verify_index  # noqa: PLC0415
+    """Verify index integrity: every record, every vector, and what Chroma answers."""
+    from rag.index import verify_index  # noqa: PLC0415
 
-    report = verify_index(_settings(context.obj).index_dir)
+    settings = _settings(context.obj)
+    report = verify_index(settings.index_dir, url=settings.chroma_url)
     for check in report.checks:
         mark = "ok  " if check.passed else "BAD "
         typer.secho(f"{mark} {check.name}: {check.detail}", fg=None if check.passed else "red")
     if not report.passed:
-        typer.echo("`cxr-rag index rebuild` makes Chroma's files again from our own")
         sys.exit(EXIT_FAILED)
 
 
 @app.command()
 def rebuild(context: typer.Context) -> None:
-    """Make Chroma's files again from our own vectors and records; nothing is embedded."""
+    """Write the index again from its own records and vectors; nothing is embedded."""
     from rag.cli.progress import progress_bars  # noqa: PLC0415
     from rag.index import rebuild_index  # noqa: PLC0415
 
+    settings = _settings(context.obj)
     with progress_bars() as progress:
-        typer.echo(_summary(rebuild_index(_settings(context.obj).index_dir, progress=progress)))
+        typer.echo(
+            _summary(rebuild_index(settings.index_dir, url=settings.chroma_url, progress=progress))
+        )
 
 
 @app.command()
@@ -136,8 +137,10 @@ def delete(
 
     if not study and not patient:
         raise typer.BadParameter("name a --study or a --patient")
+    settings = _settings(context.obj)
     report = delete_from_index(
-        _settings(context.obj).index_dir,
+        settings.index_dir,
+        url=settings.chroma_url,
         studies=frozenset(study or ()),
         patients=frozenset(patient or ()),
     )
@@ -152,12 +155,12 @@ def _settings(config: str) -> "Settings":
 
 def _print_problems(report: "IndexSummary") -> None:
     for problem in report.problems[:LISTED]:
-        typer.echo(f"left out or mended: {problem}")
+        typer.echo(f"skipped or repaired: {problem}")
     if len(report.problems) > LISTED:
         typer.echo(f"... and {len(report.problems) - LISTED} more")
     if report.unknown_excludes:
         unknown = ", ".join(report.unknown_excludes[:LISTED])
-        typer.echo(f"listed, but not in this store: {unknown}")
+        typer.echo(f"listed, but not in this collection: {unknown}")
 
 
 def _summary(report: "IndexSummary") -> str:

@@ -6,7 +6,7 @@ from (`rag.corpus.openi`, `rag.corpus.user_collection`), nor encoders, nor the s
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import PurePath
@@ -133,7 +133,7 @@ def record_from_json(values: dict[str, Any]) -> ReportRecord:
     return ReportRecord(**{**values, **lists, "sentences": spans})
 
 
-def ids_in_path(path: str | PurePath, known_ids: Collection[str]) -> frozenset[str]:
+def ids_in_path(path: str | PurePath, known_ids: Container[str]) -> frozenset[str]:
     """Study (or patient) ids that a path names, so that an image never retrieves its own report.
 
     A part of the path names an id if it equals it, or begins with it and goes on with a character
@@ -142,19 +142,19 @@ def ids_in_path(path: str | PurePath, known_ids: Collection[str]) -> frozenset[s
 
     Args:
         path: as the user gave it, either slash.
-        known_ids: ids of the store; a set or frozenset, so that this stays quick.
+        known_ids: ids of the index, looked up one by one.
     """
     named = (_longest_id(part, known_ids) for part in str(path).replace("\\", "/").split("/"))
     return frozenset(name for name in named if name)
 
 
-def study_of_path(path: str | PurePath, known_study_ids: Collection[str]) -> str | None:
+def study_of_path(path: str | PurePath, known_study_ids: Container[str]) -> str | None:
     """The one study an image's path names: the longest id of `ids_in_path`, or None."""
     named = ids_in_path(path, known_study_ids)
     return max(named, key=lambda name: (len(name), name), default=None)
 
 
-def _longest_id(part: str, known_ids: Collection[str]) -> str:
+def _longest_id(part: str, known_ids: Container[str]) -> str:
     return next((start for start in _beginnings(part) if start in known_ids), "")
 
 

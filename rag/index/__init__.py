@@ -1,18 +1,37 @@
-"""A collection and an encoder -> a store on disk; proving, mending and removing.
+"""The report index: Chroma holds it, everything else in the folder is small or can be made again.
 
-`build` does the work, `plan` decides what changes, `check` proves an index or shows what is in it.
+    <index_dir>/
+      index.json             which version counts, and what it was made with; replaced in one step
+      version-<token>/       never changed once index.json names it
+        chroma/              Chroma's files (not there if a Chroma server holds the collections)
+        reports.sqlite       who is in it: report, study and patient ids
+      embeddings.cache       vectors by content hash, so that nothing is embedded twice
+      write.lock             held by the one process that writes
+
+`open_index` answers queries, `build_index`, `delete_from_index` and `rebuild_index` write a new
+version beside the old one, `verify_index` checks what is there. Any number of processes may read.
 """
 
 from rag.index.build import build_index, delete_from_index, rebuild_index
-from rag.index.check import index_info, verify_index
+from rag.index.info import CollectionInfo, EncoderIdentity, IndexInfo, Progress, read_info
 from rag.index.plan import IndexSummary, Screen
+from rag.index.store import ReportIndex, open_index
+from rag.index.verify import Check, VerifyReport, verify_index
 
 __all__ = [
+    "Check",
+    "CollectionInfo",
+    "EncoderIdentity",
+    "IndexInfo",
     "IndexSummary",
+    "Progress",
+    "ReportIndex",
     "Screen",
+    "VerifyReport",
     "build_index",
     "delete_from_index",
-    "index_info",
+    "open_index",
+    "read_info",
     "rebuild_index",
     "verify_index",
 ]

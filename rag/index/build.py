@@ -1,11 +1,10 @@
 """A collection and an encoder -> an index. Indexing again adds nothing and embeds nothing twice.
 
-A store may hold several collections; indexing one makes its part of the store equal to the
-collection, and leaves the others alone. What was removed on request stays out. Does not know how
-collections are read (`rag.corpus`), how an edition is written (`rag.index.writer`), nor queries.
+An index may hold several collections; indexing one makes its part equal to the collection, and
+leaves the others alone. What was removed on request stays out. Whatever changes, a whole new
+version is written beside the old one: that takes as long as the first time, without the embedding.
 """
 
-import contextlib
 import logging
 import time
 import uuid
@@ -13,26 +12,33 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 
 from encoders.base import ImageTextEncoder
-from rag.corpus import Corpus
+from rag.corpus import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
-from rag.index.embedding import Embedded, Wanted, embed
-from rag.index.images import NO_IMAGES, Images
+from rag.index.cache import EmbeddingCache
+from rag.index.chroma import chroma_facts, open_collections
+from rag.index.contents import Contents, place_of, read_contents
+from rag.index.embedding import NO_IMAGES, Images, embed_images, embed_texts
+from rag.index.info import (
+    IndexInfo,
+    Progress,
+    check_encoder,
+    disk_errors,
+    is_index,
+    read_info,
+    same_encoder,
+)
+from rag.index.lock import write_lock
 from rag.index.plan import (
     IndexSummary,
-    Plan,
     RemovedIds,
     Screen,
+    Screened,
     collection_infos,
     make_plan,
+    screen_corpus,
 )
-from rag.index.vectors import sides_of, vectors_of
-from rag.index.writer import Content, write_edition
-from rag.store.catalogue import Edition, check_encoder, open_edition
-from rag.store.chroma import Progress, chroma_facts
-from rag.store.disk import disk_errors
-from rag.store.files import CHROMA, Manifest, check_files, current_edition, read_manifest
-from rag.store.journal import remove_journal
-from rag.store.opening import own_store
+from rag.index.records import by_text
+from rag.index.writer import Content, images_hash, write_version
 
 logger = logging.getLogger(__name__)
 
@@ -46,79 +52,85 @@ def build_index(
     encoder: ImageTextEncoder,
     directory: Path,
     *,
+    url: str = "",
     exclude: frozenset[str] = frozenset(),
     screens: tuple[Screen, ...] = (),
-    sentences: bool = False,
     images: Images = NO_IMAGES,
     replace: bool = False,
     progress: Progress = _silent,
 ) -> IndexSummary:
-    """Make a store's part of this collection equal to the collection.
+    """Make an index's part of this collection equal to the collection.
 
     New and changed reports come in, vanished and excluded ones go, the rest is kept without being
     embedded. Images stay as long as their report does. Killed at any moment, the old index still
-    counts and what was embedded need not be embedded again.
+    counts, and what was embedded is not embedded again by the next run.
 
     Args:
         corpus: what to index.
         encoder: embeds the texts.
-        directory: of the store; made if it is not there.
+        directory: of the index; made if it is not there.
+        url: of the Chroma server that holds the collections, if they are not in the folder.
         exclude: study ids to leave out, so that an evaluation's own studies are never in it.
         screens: look at every report before it is indexed.
-        sentences: whether the reports' sentences have vectors too.
-        images: further images of the reports' studies, whose vectors are kept beside the reports.
-        replace: embed everything again if the index is another encoder's or is damaged.
-        progress: told ("read", "embed" or "index", done, total).
+        images: further images of the reports' studies, for image -> image -> report retrieval.
+        replace: start over if the index is another encoder's or is damaged.
+        progress: told ("read", "embed", "images", "index" or "publish", done, total).
 
     Raises:
-        StoreInUseError: another process owns the store.
+        StoreInUseError: another process is writing.
         StoreMismatchError: the index is another encoder's, and ``replace`` is not set.
-        StoreError: disk or Chroma failed; the message says what mends it.
+        StoreError: disk or Chroma failed; the message says what to do.
     """
     started = time.perf_counter()
     _prepare(directory)
-    with own_store(directory):
-        base = _base(directory, replace=replace)
-        if base is not None and not replace:
-            check_encoder(directory, base.manifest, encoder)
-        known = base.manifest if base else _readable_manifest(directory)
-        withheld = RemovedIds(
-            known.store_id if known else uuid.uuid4().hex,
-            frozenset(known.removed if known else ()),
+    with write_lock(directory):
+        info = _info(directory, replace=replace)
+        if info is not None and not replace:
+            check_encoder(directory, info, encoder)
+        removed = RemovedIds(
+            info.store_id if info else uuid.uuid4().hex, frozenset(info.removed if info else ())
         )
-        plan = make_plan(
-            corpus, base, exclude=exclude, withheld=withheld, screens=screens, progress=progress
+        screened = screen_corpus(
+            corpus, exclude=exclude, removed=removed, screens=screens, progress=progress
         )
-        wanted = Wanted(plan.records, sentences=sentences, images=images)
-        index_id, new = _carry_out(
-            plan, wanted, encoder, directory, base, withheld=withheld, progress=progress
-        )
-        with disk_errors(directory):
-            remove_journal(directory)
-    seconds = time.perf_counter() - started
-    report = with_fields(
-        plan.report,
-        embedded=new.texts,
-        images=new.images,
-        problems=(*plan.report.problems, *new.problems),
-        seconds=seconds,
-        index_id=index_id,
-    )
-    logger.info("indexed: %d added, %d kept, index %s", report.added, report.kept, index_id)
-    return report
+        if (
+            info is not None
+            and not images
+            and _is_indexed(corpus, screened, info, encoder)
+            and _is_ours(info, directory, url)
+        ):
+            summary = _unchanged(screened, info)
+        else:
+            summary = _update(
+                corpus,
+                screened,
+                encoder,
+                directory,
+                info,
+                removed,
+                url=url,
+                images=images,
+                replace=replace,
+                progress=progress,
+            )
+    summary = with_fields(summary, seconds=time.perf_counter() - started)
+    logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, summary.index_id)
+    return summary
 
 
 def delete_from_index(
     directory: Path,
     *,
+    url: str = "",
     studies: frozenset[str] = frozenset(),
     patients: frozenset[str] = frozenset(),
     progress: Progress = _silent,
 ) -> IndexSummary:
-    """Remove studies or patients for good: from Chroma, vectors, records and what was kept beside.
+    """Remove studies or patients for good: from Chroma, and from what is kept beside it.
 
-    Chroma's files are made anew, as Chroma only marks rows as deleted. The ids' hashes are kept,
-    so that indexing the same collection again does not bring the reports back.
+    A new version is written, as Chroma only marks records as deleted (on a Chroma server, run its
+    `vacuum` command afterwards). The ids' hashes are kept, so that indexing the same collection
+    again does not bring the reports back.
 
     Returns:
         ``removed`` and ``kept`` count reports; ids of which nothing was here stand in
@@ -128,146 +140,202 @@ def delete_from_index(
         StoreMissingError, StoreInUseError, StoreError: as for `build_index`.
     """
     started = time.perf_counter()
-    base = open_edition(directory)
-    with own_store(directory):
-        base = _sound_edition(directory)
-        kept = [
-            record
-            for record in base.catalogue.records()
-            if record.study_id not in studies and record.patient_id not in patients
-        ]
-        known = (studies & base.catalogue.studies.keys) | (patients & base.catalogue.patients.keys)
-        before = RemovedIds(base.manifest.store_id, frozenset(base.manifest.removed))
+    read_info(directory)  # before a lock file is made where nothing is
+    with write_lock(directory):
+        info = read_info(directory)
+        base = read_contents(directory, info, url)
+        kept, known = [], set[str]()
+        for record in base.records:
+            named = (studies & {record.study_id}) | (patients & {record.patient_id})
+            known |= named
+            if not named:
+                kept.append(record)
+        before = RemovedIds(info.store_id, frozenset(info.removed))
         content = Content(
             records=kept,
-            collections=collection_infos(kept, base.manifest.collections),
+            collections=collection_infos(kept, info.collections),
             removed=tuple(sorted(before.hashes | before.of(studies=studies, patients=patients))),
-            store_id=base.manifest.store_id,
-            encoder=base.manifest,
-            sides=sides_of(base, kept),
+            store_id=info.store_id,
+            encoder=info,
+            images=base.images_of(kept),
         )
-        with disk_errors(directory):
-            remove_journal(directory)
-        manifest = write_edition(
-            directory, content, vectors_of(base), base=None, apart=True, progress=progress
-        )
+        cache = _filled_cache(directory, info, content, url)
+        new = write_version(directory, content, cache, url=url, apart=True, progress=progress)
     return IndexSummary(
-        removed=base.manifest.count - len(kept),
-        kept=len(kept),
+        removed=info.count - new.count,
+        kept=new.count,
         unknown_excludes=tuple(sorted((studies | patients) - known)),
         seconds=time.perf_counter() - started,
-        index_id=manifest.index_id,
+        index_id=new.index_id,
     )
 
 
-def rebuild_index(directory: Path, *, progress: Progress = _silent) -> IndexSummary:
-    """Make Chroma's files again from our own vectors and records, without embedding.
+def rebuild_index(directory: Path, *, url: str = "", progress: Progress = _silent) -> IndexSummary:
+    """Write an index again from its own records and vectors, without embedding.
+
+    For a damaged graph, or after Chroma or the graph's settings have changed.
 
     Raises:
         StoreMissingError, StoreInUseError: as for `build_index`.
-        StoreError: our own files are damaged too; only indexing again helps.
+        StoreError: Chroma's records are damaged, too; only indexing again helps.
     """
     started = time.perf_counter()
-    open_edition(directory)
-    with own_store(directory):
-        base = _sound_edition(directory)
-        records = list(base.catalogue.records())
+    read_info(directory)
+    with write_lock(directory):
+        info = read_info(directory)
+        base = read_contents(directory, info, url)
         content = Content(
-            records=records,
-            collections=base.manifest.collections,
-            removed=base.manifest.removed,
-            store_id=base.manifest.store_id,
-            encoder=base.manifest,
-            sides=sides_of(base, records),
+            records=base.records,
+            collections=info.collections,
+            removed=info.removed,
+            store_id=info.store_id,
+            encoder=info,
+            images=base.images,
         )
-        manifest = write_edition(
-            directory, content, vectors_of(base), base=None, apart=True, progress=progress
+        cache = _filled_cache(directory, info, content, url)
+        new = write_version(
+            directory, content, cache, url=url, apart=bool(info.removed), progress=progress
         )
     return IndexSummary(
-        kept=manifest.count,
-        seconds=time.perf_counter() - started,
-        index_id=manifest.index_id,
+        kept=new.count, seconds=time.perf_counter() - started, index_id=new.index_id
     )
 
 
-def _carry_out(
-    plan: Plan,
-    wanted: Wanted,
+def _update(
+    corpus: Corpus,
+    screened: Screened,
     encoder: ImageTextEncoder,
     directory: Path,
-    base: Edition | None,
+    info: IndexInfo | None,
+    removed: RemovedIds,
     *,
-    withheld: RemovedIds,
+    url: str,
+    images: Images,
+    replace: bool,
     progress: Progress,
-) -> tuple[str, Embedded]:
-    """Write what the plan says, if it is not there yet; the index id, and what was embedded."""
-    old = base if base is not None and _same_encoder(base, encoder) else None
-    same = old is not None and plan.changes_nothing(old) and _has_chroma(old)
-    if old is not None and same and wanted.is_in(old.manifest):
-        return old.manifest.index_id, Embedded()
-    new = embed(wanted, encoder, directory, old, progress=progress)
-    if old is not None and same and new.adds_nothing_to(old):
-        return old.manifest.index_id, new
+) -> IndexSummary:
+    """Embed what has no vector, and write a new version if anything has changed."""
+    base = _base(corpus, directory, info, url=url, replace=replace)
+    plan = make_plan(corpus, screened, base.records, info.collections if info else ())
+    cache = EmbeddingCache(directory, encoder)
+    embedded = embed_texts(plan.records, encoder, cache, progress=progress)
+    found, new_images, problems = embed_images(
+        images, plan.records, encoder, cache, progress=progress
+    )
+    same = info is not None and same_encoder(info, encoder)
+    for key, reports in base.images_of(plan.records).items() if same else ():
+        if key in cache:
+            found.setdefault(key, set()).update(reports)
     content = Content(
         records=plan.records,
         collections=plan.collections,
-        removed=tuple(sorted(withheld.hashes)),
-        store_id=withheld.store_id,
+        removed=tuple(sorted(removed.hashes)),
+        store_id=removed.store_id,
         encoder=encoder,
-        sides=new.sides,
+        images={key: sorted(reports) for key, reports in found.items()},
     )
-    manifest = write_edition(
-        directory,
-        content,
-        new.vector_of,
-        base=old.path if old is not None and not plan.something_goes else None,
-        apart=base is not None or bool(withheld.hashes) or plan.something_kept_out,
-        progress=progress,
+    if info is None or not same or not _holds(info, base, content, directory, url):
+        info = write_version(
+            directory,
+            content,
+            cache,
+            url=url,
+            apart=bool(base.records or removed.hashes or not screened.complete),
+            progress=progress,
+        )
+    return with_fields(
+        plan.summary,
+        embedded=embedded,
+        images=new_images,
+        problems=(*plan.summary.problems, *problems),
+        index_id=info.index_id,
     )
-    return manifest.index_id, new
+
+
+def _holds(info: IndexInfo, base: Contents, content: Content, directory: Path, url: str) -> bool:
+    """Whether the index is exactly this already."""
+    return (
+        info.collections == content.collections
+        and info.fingerprint == fingerprint(content.records)
+        and images_hash(base.images) == images_hash(content.images)
+        and len(base.records) == info.count
+        and _is_ours(info, directory, url)
+    )
+
+
+def _is_indexed(
+    corpus: Corpus, screened: Screened, info: IndexInfo, encoder: ImageTextEncoder
+) -> bool:
+    """Whether an index holds this collection and no other, as far as can be said unread."""
+    records = sorted(screened.records, key=lambda record: record.report_id)
+    made = [(each.name, each.licence, each.attribution) for each in info.collections]
+    return (
+        made == [(corpus.name, corpus.licence, corpus.attribution)]
+        and info.fingerprint == fingerprint(records)
+        and same_encoder(info, encoder)
+    )
+
+
+def _unchanged(screened: Screened, info: IndexInfo) -> IndexSummary:
+    return IndexSummary(
+        kept=info.count,
+        excluded=screened.excluded,
+        withheld=screened.withheld,
+        unknown_excludes=screened.unknown_excludes,
+        problems=screened.problems,
+        index_id=info.index_id,
+    )
+
+
+def _is_ours(info: IndexInfo, directory: Path, url: str) -> bool:
+    """Whether Chroma's files are there, and as this program makes them."""
+    made = bool(url) or (place_of(directory, info, url).folder / "chroma.sqlite3").is_file()
+    return made and info.chroma == chroma_facts()
+
+
+def _base(
+    corpus: Corpus, directory: Path, info: IndexInfo | None, *, url: str, replace: bool
+) -> Contents:
+    """What is indexed; nothing if it is damaged and this collection is all there was."""
+    if info is None:
+        return Contents()
+    try:
+        return read_contents(directory, info, url)
+    except StoreError:
+        if replace or {each.name for each in info.collections} <= {corpus.name}:
+            return Contents()
+        raise
+
+
+def _filled_cache(directory: Path, info: IndexInfo, content: Content, url: str) -> EmbeddingCache:
+    """The cache, with what it lacks of a content taken from Chroma."""
+    cache = EmbeddingCache(directory, info)
+    texts = [key for key in by_text(content.records) if key not in cache]
+    images = [key for key in content.images if key not in cache]
+    if texts or images:
+        with open_collections(place_of(directory, info, url)) as collections:
+            for collection, keys in zip(collections, (texts, images), strict=True):
+                if keys:
+                    cache.append(keys, collection.vectors(keys))
+    return cache
 
 
 def _prepare(directory: Path) -> None:
     with disk_errors(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
-        if not (directory / "store.lock").exists() and any(directory.iterdir()):
+        if not is_index(directory):
             raise StoreError(
-                f"{directory} is not empty and not a store: choose another or an empty folder"
+                f"{directory} is not empty and not an index: choose another or an empty folder"
             )
 
 
-def _base(directory: Path, *, replace: bool) -> Edition | None:
-    """What is indexed; None if nothing is, or if it is damaged and may be replaced."""
+def _info(directory: Path, *, replace: bool) -> IndexInfo | None:
+    """What is indexed; None if nothing is, or if ``index.json`` is damaged and may be replaced."""
     try:
-        return _sound_edition(directory)
+        return read_info(directory)
     except StoreMissingError:
         return None
     except StoreError:
-        if replace:
+        if replace and not (directory / "current").exists():
             return None
         raise
-
-
-def _sound_edition(directory: Path) -> Edition:
-    """The edition that counts, checked byte for byte, so that no damage is carried over."""
-    edition = open_edition(directory)
-    check_files(edition.path, edition.manifest)
-    return edition
-
-
-def _readable_manifest(directory: Path) -> Manifest | None:
-    """Of a damaged edition: who was removed must stay out even if all else is lost."""
-    with contextlib.suppress(StoreError):
-        return read_manifest(current_edition(directory))
-    return None
-
-
-def _same_encoder(base: Edition, encoder: ImageTextEncoder) -> bool:
-    made = (base.manifest.encoder_id, base.manifest.preprocess_hash, base.manifest.dim)
-    return made == (encoder.encoder_id, encoder.preprocess_hash, encoder.dim)
-
-
-def _has_chroma(base: Edition) -> bool:
-    """Whether Chroma's files are there, and as this program makes them."""
-    made = (base.path / CHROMA / "chroma.sqlite3").is_file()
-    return made and base.manifest.chroma == chroma_facts()

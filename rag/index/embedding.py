@@ -1,141 +1,126 @@
-"""Everything of an index that an encoder makes: vectors of reports, of their sentences, of images.
+"""Embeds what has no vector yet: texts, and images of the indexed studies.
 
-What is there already, or was when an indexing was killed, is not embedded again.
+Each batch is on the disk before the next is begun. Equal texts are embedded once, so that they have
+equal vectors to the last bit.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import ImageTextEncoder
+from encoders.base import CxrImage, ImageTextEncoder
 from rag.corpus import Problem, text_hash
-from rag.index.images import ImageEmbeddings, Images
-from rag.index.vectors import embed_missing, sides_of
-from rag.report_nlp.sentences import without_list_number
+from rag.errors import StoreError
+from rag.index.cache import KEY_LENGTH, EmbeddingCache
+from rag.index.info import Progress
 from rag.schema import ReportRecord
-from rag.store.catalogue import Edition
-from rag.store.chroma import Progress
-from rag.store.files import Manifest
-from rag.store.side import Kind, SideVectors, has_side, read_sides
+
+Images = Mapping[str, Sequence[Path]]
+"""Study id -> files of its images."""
+
+NO_IMAGES: Images = MappingProxyType({})
+
+_TEXTS = 256  # large, as a batch repeats sentences; small, as a kill loses what is in the works
+_IMAGES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What an index shall have vectors of.
-
-    Attributes:
-        records: all its reports.
-        sentences: whether their sentences have vectors, too.
-        images: what is to be added to the images of reports that stay.
-    """
-
-    records: tuple[ReportRecord, ...]
-    sentences: bool = False
-    images: Images = field(default_factory=dict)
-
-    def is_in(self, manifest: Manifest) -> bool:
-        """Whether an index of the same reports has all that, as far as can be said unread."""
-        return not self.images and self.sentences == has_side(manifest, Kind.SENTENCES)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """Vectors of an index.
-
-    Attributes:
-        vectors: of the reports' texts, by hash: float32 [dim], norm 1.
-        sides: of sentences and images.
-        texts, images: how many of each the encoder was asked for.
-        problems: images that cannot be used.
-    """
-
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    sides: Mapping[Kind, SideVectors] = field(default_factory=dict)
-    texts: int = 0
-    images: int = 0
-    problems: tuple[Problem, ...] = ()
-
-    def vector_of(self, record: ReportRecord) -> NDArray[np.float32]:
-        """The vector of a report."""
-        return self.vectors[text_hash(record.text)]
-
-    def adds_nothing_to(self, old: Edition) -> bool:
-        """Whether an edition of the same reports has the same beside them."""
-        before = read_sides(old)
-        return {kind: side.reports for kind, side in before.items()} == {
-            kind: side.reports for kind, side in self.sides.items()
-        }
-
-
-def embed(
-    wanted: Wanted,
+def embed_texts(
+    records: Iterable[ReportRecord],
     encoder: ImageTextEncoder,
-    directory: Path,
-    old: Edition | None,
+    cache: EmbeddingCache,
     *,
     progress: Progress,
-) -> Embedded:
-    """Embed what has no vector yet, and keep each batch on the disk at once.
+) -> int:
+    """Embed the records' texts that are not in the cache; returns how many that were.
+
+    ``progress`` is told ("embed", done, total).
+    """
+    texts = {text_hash(record.text): record.text for record in records}
+    missing = [(key, text) for key, text in texts.items() if key not in cache]
+    missing.sort(key=lambda item: (len(item[1]), item[0]))  # texts of like length share a batch
+    for start in range(0, len(missing), _TEXTS):
+        batch = missing[start : start + _TEXTS]
+        rows = encoder.embed_texts([text for _, text in batch])
+        cache.append([key for key, _ in batch], _checked(rows, encoder, len(batch)))
+        progress("embed", start + len(batch), len(missing))
+    return len(missing)
+
+
+def embed_images(
+    images: Images,
+    records: Iterable[ReportRecord],
+    encoder: ImageTextEncoder,
+    cache: EmbeddingCache,
+    *,
+    progress: Progress,
+) -> tuple[dict[str, set[str]], int, list[Problem]]:
+    """Read images of studies that have a report, and embed those that are not in the cache.
 
     Args:
-        wanted: what needs vectors.
-        encoder: embeds texts and images.
-        directory: of the store.
-        old: an edition by the same encoder, whose vectors serve again.
-        progress: told ("embed" or "images", done, total).
+        images: by study; those that cannot be read or show nothing become problems.
+        records: all that the index will hold.
+        encoder: embeds the images.
+        cache: where vectors are and go.
+        progress: told ("images", done, total).
+
+    Returns:
+        Key of an image (hash of its file) -> ids of the reports it stands for; how many were
+        embedded; and problems.
     """
-    before = sides_of(old, wanted.records) if old is not None else {}
-    texts = {text_hash(record.text): record.text for record in wanted.records}
-    sentences, reports = sentences_of(wanted.records) if wanted.sentences else ({}, {})
-    vectors, embedded = embed_missing(
-        texts | sentences,
-        encoder,
-        directory,
-        old,
-        side=before.get(Kind.SENTENCES),
-        progress=progress,
-    )
-    images = before.get(Kind.IMAGES)
-    shelf = ImageEmbeddings(
-        images.reports if images else {},
-        dict(zip(images.reports, images.vectors, strict=True)) if images else {},
-    )
-    if wanted.images:
-        shelf.add(wanted.images, wanted.records, encoder, directory, progress=progress)
-    sides = {
-        Kind.SENTENCES: _in_order(reports, vectors),
-        Kind.IMAGES: _in_order(shelf.reports, shelf.vectors),
-    }
-    return Embedded(
-        vectors,
-        {kind: side for kind, side in sides.items() if side is not None},
-        texts=embedded,
-        images=shelf.embedded,
-        problems=tuple(shelf.problems),
-    )
-
-
-def sentences_of(records: Iterable[ReportRecord]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Distinct sentences without list numbers, by hash: their texts, and who holds them."""
-    texts: dict[str, str] = {}
-    reports: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for record in records:
-        for text in {without_list_number(record.sentence(span)) for span in record.sentences}:
-            if text:
-                key = text_hash(text)
-                texts[key] = text
-                reports.setdefault(key, []).append(record.report_id)
-    return texts, reports
+        names.setdefault(record.study_id, []).append(record.report_id)
+    todo = [(names[study], path) for study in images if study in names for path in images[study]]
+    found: dict[str, set[str]] = {}
+    problems: list[Problem] = []
+    embedded = 0
+    for start in range(0, len(todo), _IMAGES):
+        batch = todo[start : start + _IMAGES]
+        new: dict[str, CxrImage] = {}
+        for reports, image in _read(batch, problems):
+            key = image.source_sha256[:KEY_LENGTH]
+            found.setdefault(key, set()).update(reports)
+            if key not in cache:
+                new[key] = image
+        if new:
+            rows = encoder.embed_images(list(new.values()))
+            cache.append(list(new), _checked(rows, encoder, len(new)))
+            embedded += len(new)
+        progress("images", start + len(batch), len(todo))
+    return found, embedded, problems
 
 
-def _in_order(
-    reports: Mapping[str, Iterable[str]], vectors: Mapping[str, NDArray[np.float32]]
-) -> SideVectors | None:
-    keys = sorted(reports)
-    if not keys:
-        return None
-    named = {key: tuple(sorted(set(reports[key]))) for key in keys}
-    return SideVectors(named, np.stack([vectors[key] for key in keys]))
+def _read(
+    batch: Iterable[tuple[list[str], Path]], problems: list[Problem]
+) -> Iterator[tuple[list[str], CxrImage]]:
+    from encoders.images.image_io import BLANK, ImageReadError, read_image  # noqa: PLC0415 - pydicom
+
+    for reports, path in batch:
+        try:
+            image = read_image(path)
+        except ImageReadError as error:
+            reason = f"an image cannot be read: {error.reason.value}"
+            problems.append(Problem(path.name, reason, reports[0]))
+            continue
+        if BLANK in image.warnings:
+            problems.append(Problem(path.name, "an image shows nothing", reports[0]))
+        else:
+            yield reports, image
+
+
+def _checked(
+    vectors: NDArray[np.float32], encoder: ImageTextEncoder, count: int
+) -> NDArray[np.float32]:
+    """What an encoder gave, if it is what its protocol promises."""
+    rows = np.asarray(vectors, np.float32)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    shape = (count, encoder.dim)
+    if rows.shape != shape or not np.isfinite(norms).all() or abs(norms - 1).max() > 1e-3:
+        raise StoreError(
+            f"encoder {encoder.encoder_id} gave {rows.shape} instead of unit rows {shape}, or "
+            "values that are not finite: it cannot be indexed with"
+        )
+    return np.asarray(rows / norms, np.float32)

@@ -1,18 +1,16 @@
-"""What indexing a collection would change in a store, before anything is done.
+"""What indexing a collection would change in an index, before anything is done.
 
 Decides what comes in, what stays and what goes, and why. Pure: touches neither disk nor encoder.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rag.corpus import Corpus, Problem, fingerprint, record_hash
+from rag.index.info import CollectionInfo, Progress
 from rag.schema import ReportRecord
-from rag.store.catalogue import Edition
-from rag.store.chroma import Progress
-from rag.store.files import CollectionInfo
 
 
 class Screen(Protocol):
@@ -22,8 +20,7 @@ class Screen(Protocol):
         """The record as it may be indexed (None: not at all), and what was found in it.
 
         A changed text needs new sentence spans (`rag.report_nlp.sentences.with_sentences`). What
-        was
-        found is listed among the problems; it must not quote the report.
+        was found is listed among the problems; it must not quote the report.
         """
 
 
@@ -62,7 +59,7 @@ class RemovedIds:
     """Studies and patients that were removed on request, as hashes, so that no id is kept.
 
     Attributes:
-        store_id: of the store; the same id has another hash in another store.
+        store_id: of the index; the same id has another hash in another index.
         hashes: of those removed so far.
     """
 
@@ -83,77 +80,109 @@ class RemovedIds:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a store shall hold.
+class Screened:
+    """A collection's reports as they may be indexed.
 
     Attributes:
-        records: of all its collections, sorted by report id.
-        collections: where they come from.
-        report: what changes, without what only doing it can tell.
-        something_kept_out: a report of the collection is not among the records.
+        records: what may be indexed.
+        excluded: how many the caller listed.
+        withheld: how many were removed from the index on request.
+        problems: the collection's own, and what screening found.
+        unknown_excludes: listed studies that the collection does not have.
+        complete: every report of the collection is among the records, unchanged.
     """
 
     records: tuple[ReportRecord, ...]
-    collections: tuple[CollectionInfo, ...]
-    report: IndexSummary
-    something_kept_out: bool
-
-    @property
-    def something_goes(self) -> bool:
-        """Whether a report or a text leaves the index."""
-        return bool(self.report.removed or self.report.changed)
-
-    def changes_nothing(self, base: Edition) -> bool:
-        """Whether the edition holds exactly this already."""
-        return (
-            self.collections == base.manifest.collections
-            and fingerprint(self.records) == base.manifest.fingerprint
-        )
+    excluded: int
+    withheld: int
+    problems: tuple[Problem, ...]
+    unknown_excludes: tuple[str, ...]
+    complete: bool
 
 
-def make_plan(
+def screen_corpus(
     corpus: Corpus,
-    base: Edition | None,
     *,
     exclude: frozenset[str],
-    withheld: RemovedIds,
+    removed: RemovedIds,
     screens: tuple[Screen, ...],
     progress: Progress,
-) -> Plan:
-    """Compare a collection with what a store holds; ``progress`` is told ("read", done, total)."""
-    indexed = list(base.catalogue.records()) if base else []
-    others = {r.report_id: r for r in indexed if r.collection != corpus.name}
-    before = {r.report_id: record_hash(r) for r in indexed if r.collection == corpus.name}
+) -> Screened:
+    """Leave out who must stay out, and look at the rest; tells ("read", done, total)."""
     problems = list(corpus.problems)
-    wanted = []
-    excluded = kept_out = 0
+    records = []
+    excluded = withheld = 0
     for number, record in enumerate(corpus.records, start=1):
         progress("read", number, len(corpus.records))
         if record.study_id in exclude:
             excluded += 1
-        elif withheld.hashes and withheld.has(record):
-            kept_out += 1
-        elif other := others.get(record.report_id):
+        elif removed.hashes and removed.has(record):
+            withheld += 1
+        elif (screened := _screen(record, screens, problems)) is not None:
+            records.append(screened)
+    texts = [record.text for record in corpus.records]
+    return Screened(
+        records=tuple(records),
+        excluded=excluded,
+        withheld=withheld,
+        problems=tuple(problems),
+        unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
+        complete=texts == [record.text for record in records],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an index shall hold.
+
+    Attributes:
+        records: of all its collections, sorted by report id.
+        collections: where they come from.
+        summary: what changes, without what only doing it can tell.
+    """
+
+    records: tuple[ReportRecord, ...]
+    collections: tuple[CollectionInfo, ...]
+    summary: IndexSummary
+
+
+def make_plan(
+    corpus: Corpus,
+    screened: Screened,
+    indexed: Sequence[ReportRecord],
+    infos: Sequence[CollectionInfo],
+) -> Plan:
+    """Compare a collection with what an index holds.
+
+    Args:
+        corpus: where the reports come from.
+        screened: the reports.
+        indexed: everything in the index now.
+        infos: its collections.
+    """
+    others = {r.report_id: r for r in indexed if r.collection != corpus.name}
+    before = {r.report_id: record_hash(r) for r in indexed if r.collection == corpus.name}
+    wanted, problems = [], list(screened.problems)
+    for record in screened.records:
+        if other := others.get(record.report_id):
             reason = f"the collection {other.collection} has a report of this id already"
             problems.append(Problem(corpus.name, reason, record.report_id))
-        elif (screened := _screen(record, screens, problems)) is not None:
-            wanted.append(screened)
+        else:
+            wanted.append(record)
     hashes = {record.report_id: record_hash(record) for record in wanted}
-    info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
-    infos = [info, *(base.manifest.collections if base else ())]
-    records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
-    report = IndexSummary(
+    summary = IndexSummary(
         added=len(hashes.keys() - before.keys()),
         changed=sum(before.get(key, value) != value for key, value in hashes.items()),
         kept=sum(before.get(key) == value for key, value in hashes.items()),
         removed=len(before.keys() - hashes.keys()),
-        excluded=excluded,
-        withheld=kept_out,
-        unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
+        excluded=screened.excluded,
+        withheld=screened.withheld,
+        unknown_excludes=screened.unknown_excludes,
         problems=tuple(problems),
     )
-    kept_something_out = len(wanted) < len(corpus.records)
-    return Plan(records, collection_infos(records, infos), report, kept_something_out)
+    records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
+    info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
+    return Plan(records, collection_infos(records, [info, *infos]), summary)
 
 
 def collection_infos(

@@ -1,54 +1,74 @@
-"""Writes a new edition of a store beside the one that counts, proves it, and puts it in its place.
+"""Writes a new version of an index beside the one that counts, and puts it in its place.
 
-Whatever happens before the last step, the old edition counts; after it, the new one. Called with
-the store's lock held. Knows records and vectors; does not know encoders or where reports come from.
+Whatever happens before the last step, the old version counts; after it, the new one. Called with
+the lock held.
+
+Chroma's graph library writes memory to the disk that it has never set: bits of whatever the process
+held before (seen: a deleted report's words inside data_level0.bin). So wherever something that must
+not be in the index may be in this process's memory, Chroma's files are written by a fresh process
+that is sent nothing but the content.
 """
 
-import logging
+import contextlib
+import errno
+import hashlib
+import json
+import multiprocessing
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.atomic_io import flush
 from rag.corpus import fingerprint
 from rag.errors import StoreError
-from rag.index.graph import write_graph, write_graph_apart
-from rag.schema import ReportRecord
-from rag.store.chroma import Progress, chroma_facts
-from rag.store.disk import disk_errors, file_sha256
-from rag.store.files import (
-    RECORDS,
-    VECTORS,
+from rag.index.cache import EmbeddingCache
+from rag.index.chroma import (
+    Place,
+    batch_plan,
+    chroma_facts,
+    create_collections,
+    delete_old_collections,
+    open_collections,
+)
+from rag.index.ids import write_ids
+from rag.index.info import (
     CollectionInfo,
     EncoderIdentity,
-    Manifest,
-    new_building,
-    publish,
-    write_manifest,
-    write_records,
+    IndexInfo,
+    Progress,
+    content_id,
+    disk_errors,
+    publish_info,
 )
-from rag.store.side import Kind, SideVectors, write_side
+from rag.index.records import by_text, to_metadata
+from rag.schema import ReportRecord
 
-logger = logging.getLogger(__name__)
+_FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
+_PROBES = 16
 
-VectorOf = Callable[[ReportRecord], NDArray[np.float32]]
+Batch = tuple[int, Sequence[str], NDArray[np.float32], Sequence[Mapping[str, Any]]]
+"""Number of the collection (0 reports, 1 images), ids, vectors, metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a new edition shall hold.
+    """What a version shall hold.
 
     Attributes:
-        records: sorted by report id.
-        collections: where they come from.
+        records: its reports.
+        images: key of an image -> ids of the reports it stands for.
+        collections: where the reports come from.
         removed: hashes of studies and patients that stay out.
-        store_id: of the directory.
+        store_id: of the folder.
         encoder: what made the vectors.
-        sides: vectors of sentences and images, where there are any.
     """
 
     records: Sequence[ReportRecord]
@@ -56,86 +76,208 @@ class Content:
     removed: tuple[str, ...]
     store_id: str
     encoder: EncoderIdentity
-    sides: Mapping[Kind, SideVectors] = field(default_factory=dict)
+    images: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def write_edition(
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What whoever writes Chroma's collections must know. Sent to another process."""
+
+    place: Place
+    store_id: str
+    texts: int
+    images: int
+
+
+def write_version(
     directory: Path,
     content: Content,
-    vector_of: VectorOf,
+    cache: EmbeddingCache,
     *,
-    base: Path | None,
+    url: str,
     apart: bool,
     progress: Progress,
-) -> Manifest:
-    """Write, prove and publish an edition.
+) -> IndexInfo:
+    """Write, check and publish a version; forget what the cache holds beyond it.
 
     Args:
-        directory: of the store; its lock is ours.
+        directory: of the index.
         content: what it shall hold.
-        vector_of: the vector of a record, float32 [dim], norm 1.
-        base: the edition that counts, if nothing of it goes: Chroma's files are then copied and
-            added to. They must not be if something goes, as Chroma only marks rows as deleted.
-        apart: this process may hold what must not be in the index (see `rag.index.graph`).
-        progress: told as work goes on.
+        cache: has a vector for every text and image.
+        url: of a Chroma server, or empty.
+        apart: this process may hold what must not be in the index.
+        progress: told ("index", records written, total), then ("publish", step, 3).
 
     Raises:
-        StoreError: the disk or Chroma failed; the old edition still counts.
+        StoreError: the disk or Chroma failed; the old version still counts.
     """
+    texts = by_text(content.records)
+    info = _describe(content, texts)
+    folder = directory / f"version-{info.version}"
+    place = Place(folder / "chroma", url, info.version)
+    job = _Job(place, content.store_id, len(texts), len(content.images))
     with disk_errors(directory):
+        sweep(directory)
         _refuse_small_disk(directory, content)
-        building = new_building(directory)
+        folder.mkdir()
+        cache.keep([*texts, *content.images])
     try:
         with disk_errors(directory):
-            _write_vectors(building, content, vector_of)
-            write_records(building, content.records)
-            for kind, side in content.sides.items():
-                write_side(building, kind, side)
-            manifest = _manifest(building, content)
-            write_manifest(building, manifest)
-        write = write_graph_apart if apart else write_graph
-        write(building, base, progress=progress)
+            write_ids(folder, texts)
+        write = _write_in_child if apart else _write_here
+        done, total = 0, len(texts) + len(content.images)
+        for size in write(job, _batches(content, texts, cache)):
+            done += size
+            progress("index", done, total)
         with disk_errors(directory):
-            publish(directory)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
+            for path in (*folder.rglob("*"), folder):
+                flush(path)
+            progress("publish", 1, 3)
+            publish_info(directory, info)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, StoreError) and shutil.disk_usage(directory).free < _FULL:
+            with disk_errors(directory):  # Chroma's own words do not say so
+                raise OSError(errno.ENOSPC, "") from error
         raise
-    return manifest
+    progress("publish", 2, 3)
+    with disk_errors(directory):
+        sweep(directory, counts=info.version)
+    if url:
+        delete_old_collections(place, _facts(job))
+    progress("publish", 3, 3)
+    return info
+
+
+def sweep(directory: Path, *, counts: str = "") -> None:
+    """Delete versions that do not count: what a killed writer left, and old ones."""
+    if not counts:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            counts = json.loads((directory / "index.json").read_text(encoding="utf-8"))["version"]
+    for path in directory.glob("version-*"):
+        if path.name != f"version-{counts}":
+            shutil.rmtree(path)
+
+
+def _write_here(job: _Job, batches: Iterable[Batch]) -> Iterator[int]:
+    """Make the collections and fill them; yields the size of each batch once it is written."""
+    with create_collections(
+        job.place, _facts(job), texts=job.texts, images=job.images
+    ) as collections:
+        probes: list[tuple[int, str, NDArray[np.float32]]] = []
+        for number, ids, vectors, metadatas in batches:
+            collections[number].add(ids, vectors, metadatas)
+            if len(probes) < _PROBES:
+                probes.append((number, ids[0], vectors[:1].copy()))
+            yield len(ids)
+    with open_collections(job.place) as written:  # as a reader would
+        counts = tuple(collection.count() for collection in written)
+        found = [written[number].nearest(vector, 1)[0] for number, _, vector in probes]
+    near = sum(similarities[0] > 1 - 1e-3 for _, similarities in found)
+    # a graph may miss one; a wrong file misses nearly all
+    if counts != (job.texts, job.images) or near < 0.75 * len(probes):
+        raise StoreError("Chroma does not find what was written: run the same command again")
+
+
+def _write_in_child(job: _Job, batches: Iterable[Batch]) -> Iterator[int]:
+    """As `_write_here`, in a process that knows nothing else."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_child, args=(job, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        for batch in batches:
+            ours.send(batch)
+            yield _answer(ours)
+        ours.send(None)
+        _answer(ours)
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        raise StoreError(
+            "the process that writes Chroma's files ended unexpectedly (out of memory?): run the "
+            "same command again"
+        ) from error
+    finally:
+        ours.close()
+        child.join(timeout=10)
+        child.kill()
+
+
+def _answer(connection: Connection) -> int:
+    answer = connection.recv()
+    if isinstance(answer, str):
+        raise StoreError(answer)
+    return int(answer)
+
+
+def _child(job: _Job, connection: Connection) -> None:
+    """The child's side; ends with its parent, whose end closes the connection."""
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            for size in _write_here(job, iter(connection.recv, None)):
+                connection.send(size)
+            connection.send(0)
+        except StoreError as error:
+            connection.send(str(error))
+
+
+def _batches(
+    content: Content, texts: Mapping[str, Sequence[ReportRecord]], cache: EmbeddingCache
+) -> Iterator[Batch]:
+    for number, keys in enumerate((list(texts), sorted(content.images))):
+        start = 0
+        for size in batch_plan(len(keys))[0]:
+            ids = keys[start : start + size]
+            start += size
+            metadatas = [
+                {"reports": json.dumps(list(content.images[key]))}
+                if number
+                else to_metadata(texts[key])
+                for key in ids
+            ]
+            yield number, ids, cache.vectors(ids), metadatas
+
+
+def _facts(job: _Job) -> dict[str, str]:
+    return {"made_by": "cxr-rag", "store_id": job.store_id}
+
+
+def _describe(content: Content, texts: Mapping[str, Sequence[ReportRecord]]) -> IndexInfo:
+    content_hash = fingerprint(sorted(content.records, key=lambda record: record.report_id))
+    return IndexInfo(
+        index_id=content_id(
+            content.encoder, content_hash, images_hash(content.images), chroma_facts()
+        ),
+        version=uuid.uuid4().hex[:12],
+        store_id=content.store_id,
+        encoder_id=content.encoder.encoder_id,
+        preprocess_hash=content.encoder.preprocess_hash,
+        dim=content.encoder.dim,
+        fingerprint=content_hash,
+        count=len(content.records),
+        texts=len(texts),
+        images=len(content.images),
+        collections=content.collections,
+        removed=content.removed,
+        chroma=chroma_facts(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def images_hash(images: Mapping[str, Sequence[str]]) -> str:
+    """Names a set of images and what they stand for; empty where there are none."""
+    if not images:
+        return ""
+    content = json.dumps({key: list(reports) for key, reports in sorted(images.items())})
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _refuse_small_disk(directory: Path, content: Content) -> None:
-    beside = sum(side.vectors.nbytes for side in content.sides.values())
-    needed = (len(content.records) * (12 * content.encoder.dim + 8192) + 2 * beside) // 10**6
+    vectors = len(content.records) + len(content.images)
+    needed = (vectors * 12 * content.encoder.dim + len(content.records) * 8192) // 10**6
     free = shutil.disk_usage(directory).free // 10**6
     if free < needed:
         raise StoreError(
             f"the index needs about {needed} MB in {directory}, {free} MB are free: free some "
             "space, or choose another folder"
         )
-
-
-def _write_vectors(building: Path, content: Content, vector_of: VectorOf) -> None:
-    shape = (len(content.records), content.encoder.dim)
-    with (building / VECTORS).open("wb") as file:  # not a map: a full disk is a bus error there
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for record in content.records:
-            file.write(vector_of(record).astype("<f4").tobytes())
-
-
-def _manifest(building: Path, content: Content) -> Manifest:
-    files = [VECTORS, RECORDS, *(name for kind in content.sides for name in kind.files)]
-    return Manifest(
-        store_id=content.store_id,
-        encoder_id=content.encoder.encoder_id,
-        preprocess_hash=content.encoder.preprocess_hash,
-        dim=content.encoder.dim,
-        fingerprint=fingerprint(content.records),
-        count=len(content.records),
-        texts=len({record.text for record in content.records}),
-        collections=content.collections,
-        removed=content.removed,
-        sha256={name: file_sha256(building / name) for name in files},
-        chroma=chroma_facts(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

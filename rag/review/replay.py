@@ -10,10 +10,10 @@ from typing import Any
 
 from prompts.render import Prompt, PromptTemplateError, load_template, render
 from rag.drafting import build_request
+from rag.index import ReportIndex
 from rag.predicted_findings import PredictedFindings
 from rag.review.audit import AuditError, AuditLog, Entry
 from rag.schema import Hit
-from rag.store import ReportStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Replay:
         return self.prompt.sha256 == self.recorded
 
 
-def replay(log: AuditLog, draft: str, *, store: ReportStore) -> Replay:
+def replay(log: AuditLog, draft: str, *, store: ReportIndex) -> Replay:
     """Make the prompt of a recorded draft again.
 
     Raises:
@@ -50,7 +50,7 @@ def replay(log: AuditLog, draft: str, *, store: ReportStore) -> Replay:
     return _replay(entry, store)
 
 
-def _replay(entry: Entry, store: ReportStore) -> Replay:
+def _replay(entry: Entry, store: ReportIndex) -> Replay:
     data = entry.data
     differences = []
     if store.index_id != data["index"]:
@@ -77,7 +77,7 @@ def _replay(entry: Entry, store: ReportStore) -> Replay:
     return Replay(prompt, data["prompt_sha256"], tuple(differences), data["answer"])
 
 
-def _hit(evidence: Mapping[str, Any], store: ReportStore) -> Hit:
+def _hit(evidence: Mapping[str, Any], store: ReportIndex) -> Hit:
     record = store.get(evidence["report_id"])
     if record is None:
         raise AuditError(

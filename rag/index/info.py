@@ -1,0 +1,177 @@
+"""``index.json``: which version of an index counts, and what it was made with.
+
+Knows the folder; does not know Chroma or encoders.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rag.atomic_io import hint, swap_text
+from rag.errors import StoreError, StoreMismatchError, StoreMissingError
+
+FORMAT = 2
+REINDEX_HINT = "index again with `cxr-rag index --replace` (known texts are not embedded again)"
+REBUILD_HINT = "`cxr-rag index rebuild` writes it again without embedding"
+
+Progress = Callable[[str, int, int], None]
+"""Told (stage, done, total) as work goes on."""
+
+_FILE = "index.json"
+
+
+class EncoderIdentity(Protocol):
+    """What an index must agree with: an encoder, or what an index says of one."""
+
+    @property
+    def encoder_id(self) -> str:
+        """Name and content hash of the weights."""
+
+    @property
+    def preprocess_hash(self) -> str:
+        """Hash of the evaluation transform's settings."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """One collection of an index, as it is shown to users."""
+
+    name: str
+    licence: str
+    attribution: str
+    fingerprint: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What an index is and was made with.
+
+    Attributes:
+        index_id: short hash of everything that decides what a query brings; stands in predictions.
+        version: names the folder and Chroma's collections of this version.
+        store_id: random, given to the folder once; salts `removed`, marks collections on a server.
+        encoder_id, preprocess_hash, dim: of the encoder.
+        fingerprint: SHA-256 over all records, by report id.
+        count, texts, images: reports, distinct texts among them, images.
+        collections: what was indexed.
+        removed: hashes of studies and patients that were removed on request and stay out.
+        chroma: Chroma's version and the settings of its graph.
+        created: when, ISO 8601 in UTC.
+    """
+
+    index_id: str
+    version: str
+    store_id: str
+    encoder_id: str
+    preprocess_hash: str
+    dim: int
+    fingerprint: str
+    count: int
+    texts: int
+    images: int
+    collections: tuple[CollectionInfo, ...]
+    removed: tuple[str, ...]
+    chroma: dict[str, Any]
+    created: str
+    format: int = FORMAT
+
+
+def content_id(
+    encoder: EncoderIdentity, fingerprint: str, images: str, chroma: dict[str, Any]
+) -> str:
+    """`IndexInfo.index_id` of what an index holds; ``images`` is a hash of them, or empty."""
+    content = [FORMAT, encoder.encoder_id, encoder.preprocess_hash, fingerprint, images, chroma]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_info(directory: Path) -> IndexInfo:
+    """What is in an index; may be asked while another process writes it.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreMismatchError: an earlier or later version of the program wrote it.
+        StoreError: ``index.json`` is damaged.
+    """
+    path = directory / _FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise StoreMismatchError(
+                f"{path} has format {values['format']}, this program reads {FORMAT}: {REINDEX_HINT}"
+            )
+        values["collections"] = tuple(CollectionInfo(**each) for each in values["collections"])
+        return IndexInfo(**{**values, "removed": tuple(values["removed"])})
+    except FileNotFoundError as error:
+        if (directory / "current").exists():
+            raise StoreMismatchError(
+                f"the index in {directory} was made by an earlier version of this program: delete "
+                "that folder and index again (name studies that were removed with --exclude)"
+            ) from error
+        raise StoreMissingError(
+            f"no index in {directory}: make one with `cxr-rag index`"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({type(error).__name__}): {REINDEX_HINT}") from error
+
+
+def publish_info(directory: Path, info: IndexInfo) -> None:
+    """Make this version the one that counts, in one step."""
+    swap_text(directory / _FILE, json.dumps(asdict(info), indent=1, ensure_ascii=False))
+
+
+def version_mark(directory: Path) -> tuple[int, int]:
+    """Changes whenever another version has come to count; costs one system call."""
+    with contextlib.suppress(OSError):
+        status = (directory / _FILE).stat()
+        return status.st_ino, status.st_mtime_ns
+    return 0, 0
+
+
+def is_index(directory: Path) -> bool:
+    """Whether a folder is one of ours, or may become one."""
+    names = {path.name for path in directory.iterdir()}
+    return not names or not names.isdisjoint({_FILE, "write.lock", "current"})
+
+
+def check_encoder(directory: Path, info: IndexInfo, encoder: EncoderIdentity | None) -> None:
+    """Refuse an encoder that did not make the index.
+
+    Raises:
+        StoreMismatchError: names both and the command that embeds again.
+    """
+    if encoder is not None and not same_encoder(info, encoder):
+        raise StoreMismatchError(
+            f"the index in {directory} was made by {_described(info)}, and {_described(encoder)} "
+            "is asking: use the encoder it was made with, or embed its reports again with "
+            "`cxr-rag index --replace`"
+        )
+
+
+def same_encoder(one: EncoderIdentity, other: EncoderIdentity) -> bool:
+    """Whether two encoders give the same vectors."""
+    return _described(one) == _described(other)
+
+
+def _described(encoder: EncoderIdentity) -> str:
+    return (
+        f"{encoder.encoder_id} ({encoder.dim} dimensions, preprocessing {encoder.preprocess_hash})"
+    )
+
+
+@contextlib.contextmanager
+def disk_errors(directory: Path) -> Iterator[None]:
+    """Turn what the operating system says about a disk into one sentence with its hint."""
+    try:
+        yield
+    except OSError as error:
+        words = hint(error, instead="choose another folder")
+        raise StoreError(f"cannot write the index in {directory}: {words}") from error

@@ -1,0 +1,320 @@
+"""The report index: answers queries with evidence. Knows neither images nor how an index is built.
+
+Two ways to search, one setting: Chroma's graph, and exact (numpy over Chroma's vectors). In both a
+report of an excluded study or patient never comes back: as many more neighbours are fetched as
+texts are excluded, because a filter inside Chroma takes a hundred times as long and loses recall.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.corpus import ids_in_path
+from rag.errors import StoreError, StoreMismatchError
+from rag.index.chroma import VectorCollection, chroma_facts, open_collections
+from rag.index.contents import place_of
+from rag.index.exact import ExactSearch, Neighbours
+from rag.index.ids import Excluded, ReportIds
+from rag.index.info import (
+    REBUILD_HINT,
+    CollectionInfo,
+    EncoderIdentity,
+    IndexInfo,
+    check_encoder,
+    read_info,
+    version_mark,
+)
+from rag.index.ranking import candidates, hit_of, numbered, rank, retrieval, unit_rows
+from rag.index.records import reports_of
+from rag.schema import Hit, ReportRecord, Retrieval
+
+_MORE = 8  # fetched beyond what is needed, for equal similarities at the end
+NOBODY: frozenset[str] = frozenset()
+T = TypeVar("T")
+
+
+def open_index(
+    directory: Path,
+    *,
+    encoder: EncoderIdentity | None = None,
+    url: str = "",
+    exact: bool = False,
+) -> "ReportIndex":
+    """Open an index for reading. Any number of processes may do so, also while one writes.
+
+    Args:
+        directory: where `rag.index.build_index` made it.
+        encoder: who will ask; an index made by another encoder is refused. None: do not check.
+        url: of the Chroma server that holds the collections, if they are not in the folder.
+        exact: compare with every vector instead of asking Chroma's graph.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreMismatchError: made by another encoder, preprocessing, Chroma or version of ours.
+        StoreError: the files are damaged; the message says what to do.
+    """
+    return ReportIndex(directory, encoder=encoder, url=url, exact=exact)
+
+
+class ReportIndex:
+    """An opened index; close it, or use it as a context manager.
+
+    Queries may come from several threads. A newer version is taken up at the next query.
+    """
+
+    def __init__(
+        self, directory: Path, *, encoder: EncoderIdentity | None, url: str, exact: bool
+    ) -> None:
+        self.directory = directory
+        self._encoder = encoder
+        self._url = url
+        self._exact = exact
+        self._turn = threading.Lock()
+        self._opened = ExitStack()
+        self._version = self._open()
+
+    @property
+    def info(self) -> IndexInfo:
+        """What the index was made with."""
+        return self._version.info
+
+    @property
+    def index_id(self) -> str:
+        """Short hash of the index; stands in every prediction."""
+        return self.info.index_id
+
+    @property
+    def collections(self) -> tuple[CollectionInfo, ...]:
+        """What was indexed, with licence and attribution."""
+        return self.info.collections
+
+    @property
+    def attribution(self) -> str:
+        """Where the reports come from, to be shown wherever they are."""
+        return " ".join(
+            each.attribution or f"{each.name} (licence: {each.licence})."
+            for each in self.collections
+        )
+
+    @property
+    def mode(self) -> str:
+        """How it searches, for people."""
+        return "exact" if self._exact else f"hnsw ({self._url or 'embedded'})"
+
+    def __len__(self) -> int:
+        return self.info.count
+
+    def get(self, report_id: str) -> ReportRecord | None:
+        """A report by its id; None if it is not here."""
+
+        def find(version: _Version) -> ReportRecord | None:
+            text_id = version.ids.text_of(report_id)
+            if text_id is None:
+                return None
+            found = reports_of(version.texts.metadatas([text_id])[text_id])
+            return next(record for record in found if record.report_id == report_id)
+
+        return self._ask(find)
+
+    def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
+        """Studies that an image's path names, by their own id or by their patient's."""
+        ids = self._version.ids
+        patients = ids_in_path(path, ids.patients)
+        return ids_in_path(path, ids.studies) | ids.studies_of_patients(patients)
+
+    def query(self, vectors: NDArray[np.float32], k: int) -> list[list[Hit]]:
+        """The hits of `retrieve`, with nothing left out."""
+        return [list(found.hits) for found in self.retrieve(vectors, k)]
+
+    def retrieve(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        exclude_studies: frozenset[str] = NOBODY,
+        exclude_patients: frozenset[str] = NOBODY,
+        exclude_reports: frozenset[str] = NOBODY,
+    ) -> list[Retrieval]:
+        """The ``k`` nearest texts to each vector, nearest first, ties by report id.
+
+        A text comes once, as its first report by id that is not left out; `Hit.copies` says how
+        many have it.
+
+        Args:
+            vectors: float32 [N, dim]; scaled to norm 1 here.
+            k: how many; fewer come back only if fewer are there.
+            exclude_studies: studies whose reports, and those of their patients, stay out.
+            exclude_patients: patients whose reports stay out.
+            exclude_reports: single reports that stay out.
+
+        Raises:
+            ValueError: the vectors have another shape, or are not finite, or zero.
+            StoreError: the index has become unusable, or its server has stopped.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; ask for one report or more")
+        queries = unit_rows(vectors, self.info.dim)
+
+        def ask(version: _Version) -> list[Retrieval]:
+            excluded = version.ids.excluded(
+                studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
+            )
+            return version.retrieve(queries, k, excluded) if len(queries) else []
+
+        return self._ask(ask)
+
+    def retrieve_by_images(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        exclude_studies: frozenset[str] = NOBODY,
+        exclude_patients: frozenset[str] = NOBODY,
+        exclude_reports: frozenset[str] = NOBODY,
+    ) -> tuple[Hit, ...]:
+        """The ``k`` reports whose images are nearest to a vector, one a text, nearest first.
+
+        A hit's similarity is that of its text to the vector, as everywhere else. What is left out
+        is as in `retrieve`. A `StoreError` where the index has no images.
+        """
+        (query,) = unit_rows(vector[np.newaxis], self.info.dim)
+
+        def ask(version: _Version) -> tuple[Hit, ...]:
+            excluded = version.ids.excluded(
+                studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
+            )
+            return version.retrieve_by_images(query, k, excluded)
+
+        return self._ask(ask)
+
+    def close(self) -> None:
+        """Let go of the files. Safe to call twice."""
+        self._opened.close()
+
+    def __enter__(self) -> "ReportIndex":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, question: "Callable[[_Version], T]") -> T:
+        """Ask the version that counts; once more if it was replaced under our hands."""
+        version = self._current()
+        try:
+            return question(version)
+        except StoreError:
+            current = self._current()
+            if current is version:
+                raise
+            return question(current)
+
+    def _current(self) -> "_Version":
+        if version_mark(self.directory) != self._version.mark:
+            with self._turn:
+                if version_mark(self.directory) != self._version.mark:
+                    self._version = self._open()  # the old one stays open for who is asking it
+        return self._version
+
+    def _open(self) -> "_Version":
+        mark = version_mark(self.directory)
+        info = read_info(self.directory)
+        check_encoder(self.directory, info, self._encoder)
+        here, made = (str(facts["version"]) for facts in (chroma_facts(), info.chroma))
+        if here.split(".")[:2] != made.split(".")[:2]:
+            raise StoreMismatchError(
+                f"the index in {self.directory} was written by Chroma {made}, this is {here}: "
+                f"{REBUILD_HINT}"
+            )
+        place = place_of(self.directory, info, self._url)
+        with ExitStack() as opened:
+            texts, images = opened.enter_context(open_collections(place))
+            if (count := texts.count()) != info.texts:
+                raise StoreError(
+                    f"Chroma in {place} holds {count} texts, {info.texts} expected: {REBUILD_HINT}"
+                )
+            ids = ReportIds(place.folder.parent)
+            opened.callback(ids.close)
+            self._opened.push(opened.pop_all())
+        return _Version(mark, info, texts, images, ids, exact=self._exact)
+
+
+@dataclass(slots=True, eq=False)
+class _Version:
+    """One version of an index, opened. It never changes."""
+
+    mark: tuple[int, int]
+    info: IndexInfo
+    texts: VectorCollection
+    images: VectorCollection
+    ids: ReportIds
+    exact: bool
+    _searches: dict[int, ExactSearch] = field(default_factory=dict)
+
+    def retrieve(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[Retrieval]:
+        """See `ReportIndex.retrieve`."""
+        left = self.info.texts - len(excluded.whole_texts)
+        n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
+        answers = []
+        for query, first in zip(queries, self._nearest(self.texts, queries, n), strict=True):
+            found, wanted = first, n
+            near = candidates(found, k, excluded)
+            while len(near) < min(k, left) and wanted < self.info.texts:  # the graph missed some
+                wanted = min(4 * wanted, self.info.texts)
+                (found,) = self._nearest(self.texts, query[np.newaxis], wanted)
+                near = candidates(found, k, excluded)
+            hits = rank(near, self.texts.metadatas(list(near)), k, excluded)
+            answers.append(retrieval(hits, k, found, excluded))
+        return answers
+
+    def retrieve_by_images(
+        self, query: NDArray[np.float32], k: int, excluded: Excluded
+    ) -> tuple[Hit, ...]:
+        """See `ReportIndex.retrieve_by_images`."""
+        if not self.info.images:
+            raise StoreError(
+                "the index has no images, which the settings ask for ([retrieval] images): run "
+                "`cxr-rag index` again with --images"
+            )
+        n, texts = 2 * k + _MORE, dict[str, None]()
+        while True:
+            n = min(n, self.info.images)
+            ((image_ids, _),) = self._nearest(self.images, query[np.newaxis], n)
+            metadatas = self.images.metadatas(image_ids)
+            reports = [
+                report_id
+                for image_id in image_ids
+                for report_id in json.loads(metadatas[image_id]["reports"])
+                if report_id not in excluded.reports
+            ]
+            text_of = self.ids.texts_of(reports)
+            texts = dict.fromkeys(text_of[report_id] for report_id in reports)
+            if len(texts) >= k or n == self.info.images:
+                break
+            n *= 4
+        nearest = list(texts)[:k]
+        found = self.texts.metadatas(nearest)
+        similarities = self.texts.vectors(nearest) @ query if nearest else ()
+        return numbered(
+            hit_of(found[text_id], round(float(similarity), 6), excluded.texts.get(text_id, ()))
+            for text_id, similarity in zip(nearest, similarities, strict=True)
+        )
+
+    def _nearest(
+        self, collection: VectorCollection, queries: NDArray[np.float32], n: int
+    ) -> list[Neighbours]:
+        if not n:
+            return [([], []) for _ in queries]
+        if not self.exact:
+            return collection.nearest(queries, n)
+        key = id(collection)
+        if key not in self._searches:
+            ids = collection.ids()
+            self._searches[key] = ExactSearch(ids, collection.vectors(ids))
+        return self._searches[key].nearest(queries, n)

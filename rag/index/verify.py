@@ -1,0 +1,166 @@
+"""Checks that an index is whole, or says what is wrong with it and what to do. Changes nothing."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from json import loads
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.corpus import fingerprint, text_hash
+from rag.errors import StoreError
+from rag.index.cache import EmbeddingCache
+from rag.index.chroma import VectorCollection, open_collections
+from rag.index.contents import place_of, read_texts
+from rag.index.exact import ExactSearch
+from rag.index.ids import ReportIds
+from rag.index.info import REBUILD_HINT, REINDEX_HINT, IndexInfo, read_info
+from rag.schema import ReportRecord
+
+_SAMPLE, _K = 64, 10
+_WANTED = 0.99
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify_index` found."""
+
+    index_id: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the index is whole."""
+        return all(check.passed for check in self.checks)
+
+
+def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
+    """Look at every record and every vector, and measure what the graph finds of them.
+
+    Raises:
+        StoreMissingError: nothing has been indexed here.
+        StoreError: ``index.json`` is damaged; the message says what helps.
+    """
+    info = read_info(directory)
+    place = place_of(directory, info, url)
+    checks: list[Check] = []
+    try:
+        with open_collections(place) as (texts, images):
+            found: list[tuple[str, list[ReportRecord]]] = []
+            checks.append(_check("records", lambda: _records(info, texts, found)))
+            checks.append(_check("ids", lambda: _ids(place.folder.parent, found)))
+            checks.append(_check("images", lambda: _images(info, images, found)))
+            checks.append(_check("vectors", lambda: _vectors(directory, info, texts)))
+            checks.append(_check("neighbours", lambda: _neighbours(info, texts, images)))
+    except StoreError as error:
+        checks.append(Check("Chroma", False, str(error)))
+    return VerifyReport(info.index_id, tuple(checks))
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    """Run one look; what it returns is the detail, what it raises is the fault."""
+    try:
+        return Check(name, True, look())
+    except StoreError as error:
+        return Check(name, False, str(error))
+
+
+def _records(
+    info: IndexInfo, texts: VectorCollection, found: list[tuple[str, list[ReportRecord]]]
+) -> str:
+    """Every report is there once, word for word as it was indexed; puts them into ``found``."""
+    try:
+        found += read_texts(texts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"a record is not readable ({error!r}): {REINDEX_HINT}") from error
+    records = sorted((r for _, reports in found for r in reports), key=lambda r: r.report_id)
+    ids = {record.report_id for record in records}
+    if len(ids) < len(records):
+        raise StoreError(f"{len(records) - len(ids)} reports stand twice: {REINDEX_HINT}")
+    if len(records) != info.count:
+        raise StoreError(f"{len(records)} reports, {info.count} expected: {REINDEX_HINT}")
+    wrong = sum(text_hash(r.text) != text_id for text_id, reports in found for r in reports)
+    if wrong or fingerprint(records) != info.fingerprint:
+        raise StoreError(f"a report is not as it was indexed: {REINDEX_HINT}")
+    return f"{len(records)} reports of {len(found)} texts, as they were indexed"
+
+
+def _ids(folder: Path, found: Iterable[tuple[str, list[ReportRecord]]]) -> str:
+    expected = sorted(
+        (record.report_id, record.study_id, record.patient_id, text_id, len(reports))
+        for text_id, reports in found
+        for record in reports
+    )
+    ids = ReportIds(folder)
+    try:
+        if ids.rows() != expected:
+            raise StoreError(f"the list of report ids is not that of the records: {REBUILD_HINT}")
+    finally:
+        ids.close()
+    return f"{len(expected)} reports, with their studies and patients"
+
+
+def _images(
+    info: IndexInfo, images: VectorCollection, found: Iterable[tuple[str, list[ReportRecord]]]
+) -> str:
+    known = {record.report_id for _, reports in found for record in reports}
+    metadatas = images.metadatas(images.ids())
+    reports = [loads(metadata.get("reports", "[]")) for metadata in metadatas.values()]
+    if len(reports) != info.images or not all(of and known.issuperset(of) for of in reports):
+        raise StoreError(f"the images are not those of the reports: {REINDEX_HINT}")
+    return f"{len(reports)} images"
+
+
+def _vectors(directory: Path, info: IndexInfo, texts: VectorCollection) -> str:
+    """Vectors are those that were embedded, as far as the cache still has them."""
+    ids = texts.ids()
+    vectors = texts.vectors(ids) if ids else np.empty((0, info.dim), np.float32)
+    norms = np.linalg.norm(vectors, axis=1)
+    if vectors.shape[1] != info.dim or (len(norms) and not abs(norms - 1).max() < 1e-3):
+        raise StoreError(f"a vector is not finite or not of norm 1: {REINDEX_HINT}")
+    cache = EmbeddingCache(directory, info, read_only=True)
+    known = [row for row, name in enumerate(ids) if name in cache]
+    embedded = cache.vectors([ids[row] for row in known])
+    if known and abs(vectors[known] - embedded).max() > 1e-5:
+        raise StoreError(f"a vector is not the one that was embedded: {REBUILD_HINT}")
+    return f"{len(vectors)} vectors of norm 1, {len(known)} compared with what was embedded"
+
+
+def _neighbours(info: IndexInfo, texts: VectorCollection, images: VectorCollection) -> str:
+    """What the graph finds, asked with images of the index, or where it has none with its texts."""
+    if not info.texts:
+        return "nothing to find"
+    ids = texts.ids()
+    exact = ExactSearch(ids, texts.vectors(ids))
+    asked, what = (images, "images") if info.images else (texts, "texts")
+    names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
+    queries = asked.vectors(names[:_SAMPLE])
+    recall = recall_of(texts, exact, queries, k=min(_K, info.texts))
+    if recall < _WANTED:
+        raise StoreError(f"recall@{_K} of {what} is {recall:.3f}: {REBUILD_HINT}")
+    return f"recall@{_K} {recall:.3f} against exact search, {len(queries)} {what}"
+
+
+def recall_of(
+    texts: VectorCollection, exact: ExactSearch, queries: NDArray[np.float32], *, k: int
+) -> float:
+    """Share of the true ``k`` nearest that a search finds, or others as near, in [0, 1]."""
+    hits = 0
+    row_of = {name: row for row, name in enumerate(exact.ids)}
+    truth = exact.nearest(queries, k)
+    for query, (ids, _), (_, true) in zip(queries, texts.nearest(queries, k), truth, strict=True):
+        near = exact.vectors[[row_of[name] for name in ids if name in row_of]] @ query
+        hits += int((near >= true[-1] - _SAME).sum())
+    return hits / (k * len(queries))

@@ -1,0 +1,228 @@
+"""The index's parts on their own: exact search, records, the embedding cache, Chroma's traps."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_encoder import FakeEncoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_corpus import small_corpus
+
+from rag.errors import StoreError
+from rag.index import build_index, open_index, writer
+from rag.index.cache import FILE, EmbeddingCache
+from rag.index.chroma import batch_plan
+from rag.index.exact import ExactSearch
+from rag.index.records import by_text, reports_of, to_metadata
+from rag.index.verify import recall_of
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 45))
+def test_exact_search_is_the_definition(seed: int, rows: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = unit(rng.normal(size=(rows, 4)))
+    ids = [f"{number:03d}" for number in rng.permutation(rows)]
+    (query,) = unit(rng.normal(size=(1, 4)))
+    ((found, similarities),) = ExactSearch(ids, vectors).nearest(query[np.newaxis], n)
+    true = sorted(zip(ids, vectors @ query, strict=True), key=lambda item: -item[1])[:n]
+    assert similarities == pytest.approx([similarity for _, similarity in true], abs=1e-6)
+    assert len(set(found)) == min(n, rows)
+
+
+class Forgetful(ExactSearch):
+    """A search that misses the best of each answer."""
+
+    def nearest(self, queries: np.ndarray, n: int) -> list[tuple[list[str], list[float]]]:
+        return [(ids[1:], near[1:]) for ids, near in super().nearest(queries, n + 1)]
+
+
+def test_recall_counts_what_is_missed() -> None:
+    vectors = unit(np.random.default_rng(0).normal(size=(300, 16)))
+    ids = [f"{number:03d}" for number in range(300)]
+    exact = ExactSearch(ids, vectors)
+    assert recall_of(exact, exact, vectors[:32], k=10) == 1.0  # type: ignore[arg-type]
+    missed = recall_of(Forgetful(ids, vectors), exact, vectors[:32], k=10)  # type: ignore[arg-type]
+    assert missed == pytest.approx(0.9)
+
+
+def test_reports_of_one_text_are_one_record_and_come_back_whole() -> None:
+    corpus = small_corpus(60)
+    groups = by_text(corpus.records)
+    assert len(groups) < 60
+    for reports in groups.values():
+        metadata = to_metadata(reports)
+        assert reports_of(metadata) == reports
+        assert reports_of(metadata, first_only=True) == reports[:1]
+        assert metadata["copies"] == len(reports)
+
+
+KEYS = [f"{number:032x}" for number in range(5)]
+ROWS = np.arange(20, dtype=np.float32).reshape(5, 4)
+
+
+def cache(directory: Path, encoder: FakeEncoder | None = None) -> EmbeddingCache:
+    return EmbeddingCache(directory, encoder or FakeEncoder(dim=4))
+
+
+@pytest.mark.parametrize("cut", range(0, 210, 7))
+def test_a_torn_cache_gives_back_what_is_whole_and_goes_on(tmp_path: Path, cut: int) -> None:
+    cache(tmp_path).append(KEYS[:4], ROWS[:4])
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:cut])
+    found = cache(tmp_path)
+    kept = [key for key in KEYS if key in found]
+    assert (found.vectors(kept) == ROWS[: len(kept)]).all()
+    found.append(KEYS[4:], ROWS[4:])
+    again = cache(tmp_path)
+    assert len(again) == len(kept) + 1
+    assert (again.vectors(KEYS[4:]) == ROWS[4:]).all()
+
+
+@pytest.mark.parametrize("place", range(0, 160, 5))
+def test_a_flipped_bit_in_a_cache_is_never_read_as_a_vector(tmp_path: Path, place: int) -> None:
+    cache(tmp_path).append(KEYS, ROWS)
+    path = tmp_path / FILE
+    data = bytearray(path.read_bytes())
+    data[place] ^= 4
+    path.write_bytes(data)
+    found = cache(tmp_path)
+    for key, row in zip(KEYS, ROWS, strict=True):
+        if key in found:
+            assert (found.vectors([key]) == row).all()
+
+
+def test_what_is_not_kept_is_gone_from_the_file(tmp_path: Path) -> None:
+    full = cache(tmp_path)
+    full.append(KEYS, ROWS)
+    full.keep([KEYS[3], KEYS[1], "f" * 32])
+    for found in (full, cache(tmp_path)):
+        assert len(found) == 2
+        assert (found.vectors([KEYS[1], KEYS[3]]) == ROWS[[1, 3]]).all()
+    assert ROWS[2].tobytes() not in (tmp_path / FILE).read_bytes()
+
+
+def test_another_encoders_cache_is_thrown_away_but_not_by_a_look(tmp_path: Path) -> None:
+    cache(tmp_path).append(KEYS, ROWS)
+    other = FakeEncoder("fake@2", dim=4)
+    assert len(EmbeddingCache(tmp_path, other, read_only=True)) == 0
+    assert len(cache(tmp_path)) == 5
+    assert len(cache(tmp_path, other)) == 0
+    assert len(cache(tmp_path)) == 0
+
+
+@given(st.integers(0, 5000))
+def test_batches_are_even_and_the_last_write_falls_on_the_last_record(total: int) -> None:
+    sizes, threshold = batch_plan(total)
+    assert sum(sizes) == total
+    assert all(0 < size <= 400 for size in sizes)
+    waiting = 0
+    for size in sizes:
+        waiting += size
+        if waiting >= threshold:
+            waiting = 0
+    assert waiting <= max(4, total % 4 + 4)
+
+
+def test_nothing_of_this_imports_heavy_packages_until_they_are_needed() -> None:
+    code = "import sys, rag.index, rag.corpus.openi\n"
+    code += "print(sorted({'chromadb', 'torch', 'httpx', 'pydicom'} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_writer_process_that_is_killed_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_index(small_corpus(10), FakeEncoder(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_child", os.abort)  # which takes no arguments: ends with a traceback
+        with pytest.raises(StoreError, match="ended unexpectedly"):
+            build_index(small_corpus(20), FakeEncoder(), tmp_path)
+    assert build_index(small_corpus(10), FakeEncoder(), tmp_path).index_id == first.index_id
+
+
+READ = """
+import sys
+from pathlib import Path
+from fake_encoder import FakeEncoder
+from rag.index import open_index
+with open_index(Path(sys.argv[1])) as index:
+    vectors = FakeEncoder().embed_texts(sys.argv[2:])
+    for _ in range(50):
+        print([[hit.record.report_id for hit in hits] for hits in index.query(vectors, 5)])
+"""
+
+
+@pytest.mark.slow
+def test_many_processes_may_read_at_once_and_change_nothing_but_sqlites_lock_table(
+    tmp_path: Path,
+) -> None:
+    build_index(small_corpus(1500), FakeEncoder(), tmp_path)
+    graph = {path: path.read_bytes() for path in tmp_path.glob("version-*/chroma/*/*")}
+    assert graph
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READ, str(tmp_path), "Lungs are clear.", "Effusion."],
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        for _ in range(4)
+    ]
+    answers = {line for reader in readers for line in reader.communicate()[0].splitlines()}
+    assert [reader.returncode for reader in readers] == [0] * 4
+    assert len(answers) == 1
+    assert {path: path.read_bytes() for path in graph} == graph
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="strace is Linux")
+@pytest.mark.skipif(
+    not any((Path(folder) / "strace").exists() for folder in os.environ["PATH"].split(":")),
+    reason="strace is not installed",
+)
+def test_no_outside_connection_is_ever_tried(tmp_path: Path) -> None:
+    build_index(small_corpus(30), FakeEncoder(), tmp_path / "index")
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace)]
+    subprocess.run(
+        [*command, sys.executable, "-c", READ, str(tmp_path / "index"), "Lungs are clear."],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+    )
+    lines = trace.read_text().splitlines()
+    assert [line for line in lines if "sin_addr" in line or "AF_INET6" in line] == []
+
+
+def test_an_old_version_is_answered_from_while_a_new_one_is_written(tmp_path: Path) -> None:
+    build_index(small_corpus(30), FakeEncoder(), tmp_path)
+    query = FakeEncoder().embed_texts(["Lungs are clear."])
+    with open_index(tmp_path) as index:
+        before = index.query(query, 5)
+        during = []
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage == "index" or (stage, done) == ("publish", 1):
+                during.append(index.query(query, 5))
+
+        build_index(small_corpus(40), FakeEncoder(), tmp_path, progress=progress)
+        assert during
+        assert all(answer == before for answer in during)
+        assert len(index) == 30  # until it is asked again
+        index.query(query, 5)
+        assert len(index) == 40

@@ -1,0 +1,235 @@
+"""Queries: the true neighbours in both modes, nothing that is excluded, ties by id."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_encoder import FakeEncoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_corpus import small_corpus
+
+from rag.errors import StoreMismatchError, StoreMissingError
+from rag.index import ReportIndex, build_index, delete_from_index, open_index
+from rag.index.ranking import unit_rows
+from rag.schema import Hit
+
+
+class OtherPreprocessing(FakeEncoder):
+    preprocess_hash = "other"
+
+
+ENCODER = FakeEncoder()
+CORPUS = small_corpus(120)
+VECTORS = unit_rows(FakeEncoder().embed_texts([record.text for record in CORPUS.records]), 16)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index")
+    build_index(CORPUS, ENCODER, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exact(directory: Path) -> Iterator[ReportIndex]:
+    with open_index(directory, encoder=ENCODER, exact=True) as index:
+        yield index
+
+
+@pytest.fixture(scope="module")
+def graph(directory: Path) -> Iterator[ReportIndex]:
+    with open_index(directory, encoder=ENCODER) as index:
+        yield index
+
+
+def ids(hits: list[Hit] | tuple[Hit, ...]) -> list[str]:
+    return [hit.record.report_id for hit in hits]
+
+
+def brute_force(
+    query: np.ndarray, k: int, out: set[int] | frozenset[int] = frozenset()
+) -> list[tuple[str, float]]:
+    """The definition, as plainly as can be: the first report of each text, nearest first."""
+    wide = unit_rows(query[np.newaxis], len(query))[0].astype(np.float64)
+    texts: dict[str, tuple[str, float]] = {}
+    for row, (vector, record) in enumerate(zip(VECTORS, CORPUS.records, strict=True)):
+        if row not in out:
+            similarity = round(float(vector.astype(np.float64) @ wide), 5)
+            texts.setdefault(record.text, (record.report_id, similarity))
+    return sorted(texts.values(), key=lambda item: (-item[1], item[0]))[:k]
+
+
+def random_query(seed: int) -> np.ndarray:
+    query = np.random.default_rng(seed).normal(size=ENCODER.dim)
+    return np.asarray(query / np.linalg.norm(query), np.float32)
+
+
+SEEDS = st.integers(0, 10**6)
+IDS = st.lists(st.integers(0, 119), max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(1, 130), st.tuples(IDS, IDS, IDS))
+def test_both_modes_are_the_definition_without_what_is_excluded(
+    exact: ReportIndex, graph: ReportIndex, seed: int, k: int, left_out: tuple[list[int], ...]
+) -> None:
+    studies, patients, reports = left_out
+    query = random_query(seed)
+    out_patients = {number // 3 for number in studies} | {number // 3 for number in patients}
+    out = {row for row in range(120) if row // 3 in out_patients} | set(reports)
+    expected = brute_force(query, k, out)
+    for index in (exact, graph):
+        (found,) = index.retrieve(
+            query[np.newaxis],
+            k,
+            exclude_studies=frozenset(f"s{number:03d}" for number in studies) | {"unknown"},
+            exclude_patients=frozenset(f"p{number // 3:03d}" for number in patients),
+            exclude_reports=frozenset(f"r{number:03d}" for number in reports),
+        )
+        similarities = [similarity for _, similarity in expected]
+        assert [hit.similarity for hit in found.hits] == pytest.approx(similarities, abs=2e-5)
+        assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
+        if all(one - other > 4e-5 for one, other in pairwise(similarities)):
+            assert ids(found.hits) == [report_id for report_id, _ in expected]
+        assert not {int(name[1:]) for name in ids(found.hits)} & out
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(SEEDS, min_size=1, max_size=5), st.integers(1, 12))
+def test_a_batch_is_what_its_queries_are_alone(
+    exact: ReportIndex, graph: ReportIndex, seeds: list[int], k: int
+) -> None:
+    queries = np.stack([random_query(seed) for seed in seeds])
+    for index in (exact, graph):
+        alone = [index.query(query[np.newaxis], k)[0] for query in queries]
+        assert index.query(queries, k) == alone
+
+
+def test_a_text_comes_once_with_the_count_of_its_reports(graph: ReportIndex) -> None:
+    (hits,) = graph.query(VECTORS[5:6], 120)
+    assert {hit.record.text for hit in hits} == {record.text for record in CORPUS.records}
+    assert len(hits) < 120
+    for hit in hits:
+        assert hit.copies == sum(r.text == hit.record.text for r in CORPUS.records)
+
+
+def test_every_report_comes_back_whole_by_its_id(graph: ReportIndex) -> None:
+    assert [graph.get(record.report_id) for record in CORPUS.records] == list(CORPUS.records)
+    assert graph.get("nobody") is None
+
+
+def test_what_was_near_but_left_out_is_said_with_the_reason(
+    exact: ReportIndex, graph: ReportIndex
+) -> None:
+    for index in (exact, graph):
+        (found,) = index.retrieve(
+            VECTORS[5:6],
+            120,
+            exclude_studies=frozenset({"s005"}),
+            exclude_reports=frozenset({"r010"}),
+        )
+        assert dict(found.excluded) == {
+            "r005": "same study",
+            "r003": "same patient",
+            "r004": "same patient",
+            "r010": "left out by the reader",
+        }
+        assert found.excluded[0][0] == "r005"  # nearest first
+        (found,) = index.retrieve(VECTORS[5:6], 1, exclude_studies=frozenset({"s005"}))
+        assert ("r005", "same study") in found.excluded
+
+
+def test_an_image_named_after_its_study_or_patient_finds_its_studies(graph: ReportIndex) -> None:
+    assert graph.studies_named_in("s007_view-1.png") == {"s007"}
+    assert graph.studies_named_in("x/p002/image.dcm") == {"s006", "s007", "s008"}
+    assert graph.studies_named_in("image.dcm") == frozenset()
+
+
+def test_everything_may_be_excluded(graph: ReportIndex) -> None:
+    everybody = frozenset(record.patient_id for record in CORPUS.records)
+    (found,) = graph.retrieve(VECTORS[:1], 5, exclude_patients=everybody)
+    assert found.hits == ()
+    assert len(found.excluded) == 120
+
+
+@pytest.mark.parametrize(
+    ("vectors", "k", "message"),
+    [
+        (np.zeros((1, 16), np.float32), 5, "zero or not finite"),
+        (np.full((1, 16), np.nan, np.float32), 5, "zero or not finite"),
+        (np.ones((1, 15), np.float32), 5, r"\(1, 15\), this index wants \(N, 16\)"),
+        (np.ones(16, np.float32), 5, r"\(16,\), this index wants"),
+        (np.ones((1, 16), np.float32), 0, "k is 0"),
+    ],
+)
+def test_queries_that_make_no_sense(
+    graph: ReportIndex, vectors: np.ndarray, k: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        graph.query(vectors, k)
+
+
+def test_no_query_no_answer(exact: ReportIndex, graph: ReportIndex) -> None:
+    for index in (exact, graph):
+        assert index.query(np.empty((0, 16), np.float32), 5) == []
+
+
+def test_queries_from_several_threads_agree(graph: ReportIndex) -> None:
+    queries = [random_query(seed)[np.newaxis] for seed in range(40)]
+    alone = [graph.query(query, 5) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda query: graph.query(query, 5), queries)) == alone
+
+
+def test_what_the_index_says_of_itself(exact: ReportIndex, graph: ReportIndex) -> None:
+    assert len(exact) == 120
+    assert exact.index_id == graph.index_id
+    assert len(exact.index_id) == 12
+    assert exact.attribution == "The authors."
+    assert (exact.mode, graph.mode) == ("exact", "hnsw (embedded)")
+
+
+@pytest.mark.parametrize("other", [FakeEncoder("fake@2"), FakeEncoder(dim=8), OtherPreprocessing()])
+def test_another_encoder_is_refused_with_both_names(directory: Path, other: FakeEncoder) -> None:
+    with pytest.raises(StoreMismatchError) as refused:
+        open_index(directory, encoder=other)
+    assert "fake@1 (16 dimensions, preprocessing none)" in str(refused.value)
+    assert f"{other.encoder_id} ({other.dim} dimensions, preprocessing" in str(refused.value)
+    assert "cxr-rag index --replace" in str(refused.value)
+
+
+def test_nothing_indexed(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(StoreMissingError, match="make one with `cxr-rag index`"):
+            open_index(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("exactly", [False, True])
+def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(
+    tmp_path: Path, exactly: bool
+) -> None:
+    build_index(small_corpus(9), ENCODER, tmp_path)
+    with open_index(tmp_path, encoder=ENCODER, exact=exactly) as reader:
+        before = reader.index_id
+        assert "r004" in ids(reader.query(VECTORS[:1], 9)[0])
+        delete_from_index(tmp_path, studies=frozenset({"s004"}))
+        assert "r004" not in ids(reader.query(VECTORS[:1], 9)[0])
+        assert reader.index_id != before
+        build_index(small_corpus(9), FakeEncoder("fake@2"), tmp_path, replace=True)
+        with pytest.raises(StoreMismatchError, match="fake@2"):
+            reader.query(VECTORS[:1], 9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("exactly", [False, True])
+def test_very_small_indexes(tmp_path: Path, count: int, exactly: bool) -> None:
+    build_index(small_corpus(count), ENCODER, tmp_path)
+    with open_index(tmp_path, encoder=ENCODER, exact=exactly) as index:
+        (hits,) = index.query(VECTORS[:1], 5)
+        assert len(hits) == min(count, 5)
+        assert len(index) == count

@@ -1,0 +1,110 @@
+"""Collections on a Chroma server (`chroma run`) instead of in the folder."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_encoder import FakeEncoder
+from small_corpus import small_corpus
+
+from rag.errors import StoreError
+from rag.index import (
+    build_index,
+    delete_from_index,
+    open_index,
+    read_info,
+    rebuild_index,
+    verify_index,
+)
+
+pytestmark = pytest.mark.slow
+Server = tuple[str, "subprocess.Popen[bytes]"]
+CORPUS = small_corpus(60)
+QUERIES = FakeEncoder().embed_texts([record.text for record in CORPUS.records[:10]])
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """A Chroma server with a folder of its own."""
+    program = Path(sys.executable).with_name("chroma")
+    command = [str(program) if program.exists() else shutil.which("chroma") or "", "run"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command += ["--path", str(tmp_path_factory.mktemp("server")), "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "RUST_LOG": "error", "ANONYMIZED_TELEMETRY": "False"},
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    try:
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_server_answers_as_the_folder_does_and_old_collections_go(
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, process = server
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):  # a hospital's proxy must not matter
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    here, there, other = (tmp_path / name for name in ("here", "there", "other"))
+    build_index(CORPUS, FakeEncoder(), here)
+    build_index(CORPUS, FakeEncoder(), there, url=url)
+    build_index(small_corpus(5), FakeEncoder(), other, url=url)  # another index on the server
+    assert not list(there.glob("version-*/chroma"))
+    with open_index(here) as folder, open_index(there, url=url) as served:
+        assert served.mode == f"hnsw ({url})"
+        assert served.query(QUERIES, 5) == folder.query(QUERIES, 5)
+        assert served.get("r007") == CORPUS.records[7]
+    with open_index(there, url=url, exact=True) as exact:
+        assert len(exact.query(QUERIES, 5)) == 10
+    assert verify_index(there, url=url).passed
+    assert rebuild_index(there, url=url).index_id == read_info(there).index_id
+    assert delete_from_index(there, url=url, studies=frozenset({"s003"})).removed == 1
+    assert build_index(CORPUS, FakeEncoder(), there, url=url).withheld == 1
+    assert verify_index(there, url=url).passed
+    assert verify_index(other, url=url).passed
+    import chromadb  # noqa: PLC0415
+
+    with monkeypatch.context() as patch:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            patch.delenv(name)
+        client = chromadb.HttpClient("127.0.0.1", int(url.rpartition(":")[2]))
+    versions = {read_info(there).version, read_info(other).version}
+    names = {f"{kind}-{version}" for kind in ("reports", "images") for version in versions}
+    assert {collection.name for collection in client.list_collections()} == names
+    assert os.environ["HTTP_PROXY"] == "http://127.0.0.1:9"
+
+    with open_index(there, url=url) as served:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with pytest.raises(StoreError, match="start the Chroma server that `chroma_url` names"):
+            served.query(QUERIES, 5)
+    with pytest.raises(StoreError, match="start the Chroma server that `chroma_url` names"):
+        open_index(there, url=url)
+
+
+def test_an_address_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="write it as http://host:port"):
+        build_index(CORPUS, FakeEncoder(), tmp_path, url="localhost")
