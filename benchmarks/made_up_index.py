@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_up_collection import Drawn, Reports, row_of
+from made_up_collection import Drawn, Reports
 from numpy.typing import NDArray
-from rag.store import ReportStore, SearchMode, open_store
-from rag.store.chroma import GRAPH, ChromaIndex
-from rag.store.files import CHROMA, current_edition
-from rag.store.opening import own_store
-from rag.store.side import Kind, SideVectors
 
-from rag.index.writer import Content, write_edition
+from rag.corpus import text_hash
+from rag.index import ReportIndex, open_index, read_info
+from rag.index.cache import EmbeddingCache
+from rag.index.chroma import GRAPH, open_collections
+from rag.index.contents import place_of
+from rag.index.lock import write_lock
+from rag.index.writer import Content, write_version
 
 FAISS = "faiss.index"
-KEPT = 32  # images kept in the store, which its self-test asks with: the last ones drawn
-Opened = tuple[Callable[[NDArray[np.float32]], Any], ReportStore | None]
+KEPT = 32  # images kept in the index, which `verify` asks with: the last ones drawn
+Ask = Callable[[NDArray[np.float32]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def build(folder: Path, drawn: Drawn, *, with_faiss: bool) -> dict[str, list[flo
     notes = folder / "built.json"
     folder.mkdir(parents=True, exist_ok=True)
     built: dict[str, list[float]] = json.loads(notes.read_text()) if notes.exists() else {}
-    for name, make in (("retriever, hnsw", _build_store), ("FAISS", _build_faiss)):
+    for name, make in (("retriever, hnsw", _build_index), ("FAISS", _build_faiss)):
         if name not in built and (with_faiss or name != "FAISS"):
             started, busy = time.perf_counter(), time.process_time()
             make(folder, drawn)
@@ -56,27 +57,21 @@ def build(folder: Path, drawn: Drawn, *, with_faiss: bool) -> dict[str, list[flo
     return built
 
 
-def _build_store(folder: Path, drawn: Drawn) -> None:
-    encoder, store = MadeUpEncoder(drawn.vectors.shape[1]), folder / "store"
-    store.mkdir(exist_ok=True)
+def _build_index(folder: Path, drawn: Drawn) -> None:
+    encoder, directory = MadeUpEncoder(drawn.vectors.shape[1]), folder / "index"
+    directory.mkdir(exist_ok=True)
     reports = Reports(drawn.text_of)
-    images = {f"image {number:02d}": (reports[number].report_id,) for number in range(KEPT)}
-    with own_store(store):
-        write_edition(
-            store,
-            Content(
-                reports,
-                (),
-                (),
-                store_id="made-up",
-                encoder=encoder,
-                sides={Kind.IMAGES: SideVectors(images, drawn.images[-KEPT:])},
-            ),
-            lambda record: drawn.vectors[row_of(record.report_id)],
-            base=None,
-            apart=False,
-            progress=lambda *_: None,
-        )
+    images = {f"{number:032x}": (reports[number].report_id,) for number in range(KEPT)}
+    with write_lock(directory):
+        cache = EmbeddingCache(directory, encoder)
+        rows = texts_of(drawn)
+        for start in range(0, len(rows), 10_000):
+            part = rows[start : start + 10_000]
+            keys = [text_hash(reports[int(row)].text) for row in part]
+            cache.append(keys, drawn.vectors[part])
+        cache.append(list(images), drawn.images[-KEPT:])
+        content = Content(reports, (), (), store_id="made-up", encoder=encoder, images=images)
+        write_version(directory, content, cache, url="", apart=False, progress=lambda *_: None)
 
 
 def _build_faiss(folder: Path, drawn: Drawn) -> None:
@@ -99,16 +94,19 @@ def read_faiss(folder: Path) -> Any:
 
 def print_costs(folder: Path, built: dict[str, list[float]], images: NDArray[np.float32]) -> None:
     """Print what building, opening and holding each index costs."""
-    edition = current_edition(folder / "store")
+    directory = folder / "index"
+    info = read_info(directory)
+    chroma = place_of(directory, info, "").folder
     disk = {
-        "retriever, exact": _bytes(edition) - _bytes(edition / CHROMA),
-        "retriever, hnsw": _bytes(edition),
-        "Chroma alone": _bytes(edition / CHROMA),
+        "retriever, hnsw": _bytes(chroma.parent),
+        "retriever, exact": _bytes(chroma.parent),
+        "Chroma alone": _bytes(chroma),
     }
     if "FAISS" in built:
         disk["FAISS"] = (folder / FAISS).stat().st_size
     print(
-        f"\n| system | build s | cpu s | disk MB | memory MB | mapped MB | open s |\n{'|---' * 7}|"
+        f"\n| system | build s | cpu s | disk MB | memory MB | mapped MB | open s | first query s |"
+        f"\n{'|---' * 8}|"
     )
     for name, size in disk.items():
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
@@ -116,49 +114,46 @@ def print_costs(folder: Path, built: dict[str, list[float]], images: NDArray[np.
         made = " | ".join(f"{taken:.0f}" for taken in built[name]) if name in built else "- | -"
         print(
             f"| {name} | {made} | {size / 1e6:.0f} | {found['own']:.0f} "
-            f"| {found['mapped']:.0f} | {found['open']:.2f} |"
+            f"| {found['mapped']:.0f} | {found['open']:.2f} | {found['first']:.2f} |"
         )
-        if "test" in found:
-            test = f"Self-test at the start: {found['test_seconds']:.2f} s, {found['test']}."
-    print(f"\n{test}")
+    cache = (directory / "embeddings.cache").stat().st_size
+    print(f"\nEmbedding cache beside it: {cache / 1e6:.0f} MB")
 
 
-def _weigh(kind: str, folder: Path, images: NDArray[np.float32]) -> dict[str, Any]:
+def _weigh(kind: str, folder: Path, images: NDArray[np.float32]) -> dict[str, float]:
     """Open one index and ask it a few times; seconds and megabytes that took."""
     import chromadb  # noqa: F401, PLC0415 - its own size is not the index's
 
     before, started = _memory(), time.perf_counter()
     with contextlib.ExitStack() as opened:
-        ask, store = _OPENERS[kind](folder, opened)
-        result: dict[str, Any] = {"open": time.perf_counter() - started}
+        ask = _OPENERS[kind](folder, opened)
+        result = {"open": time.perf_counter() - started}
         for image in images:
             ask(image[np.newaxis])
-        result |= {name: size - before[name] for name, size in _memory().items()}
-        if store is not None and store.mode != SearchMode.EXACT:
-            started = time.perf_counter()
-            result["test"] = str(store.check_recall())
-            result["test_seconds"] = time.perf_counter() - started
-    return result
+            result.setdefault("first", time.perf_counter() - started - result["open"])
+        return result | {name: size - before[name] for name, size in _memory().items()}
 
 
-def _open_ours(folder: Path, opened: contextlib.ExitStack, search: SearchMode) -> Opened:
-    store = opened.enter_context(open_store(folder / "store", search=search, self_test=False))
-    return lambda image: store.retrieve(image, 10, distinct=True), store
+def _open_ours(folder: Path, opened: contextlib.ExitStack, *, exact: bool) -> Ask:
+    index: ReportIndex = opened.enter_context(open_index(folder / "index", exact=exact))
+    return lambda image: index.retrieve(image, 10)
 
 
-def _open_chroma(folder: Path, opened: contextlib.ExitStack) -> Opened:
-    index = opened.enter_context(ChromaIndex.open(current_edition(folder / "store")))
-    return lambda image: index.nearest(image, 10), None
+def _open_chroma(folder: Path, opened: contextlib.ExitStack) -> Ask:
+    directory = folder / "index"
+    place = place_of(directory, read_info(directory), "")
+    texts, _ = opened.enter_context(open_collections(place))
+    return lambda image: texts.nearest(image, 10)
 
 
-def _open_faiss(folder: Path, _: contextlib.ExitStack) -> Opened:
+def _open_faiss(folder: Path, _: contextlib.ExitStack) -> Ask:
     index = read_faiss(folder)
-    return lambda image: index.search(image, 10), None
+    return lambda image: index.search(image, 10)
 
 
-_OPENERS: dict[str, Callable[[Path, contextlib.ExitStack], Opened]] = {
-    "retriever, exact": lambda folder, opened: _open_ours(folder, opened, SearchMode.EXACT),
-    "retriever, hnsw": lambda folder, opened: _open_ours(folder, opened, SearchMode.HNSW),
+_OPENERS: dict[str, Callable[[Path, contextlib.ExitStack], Ask]] = {
+    "retriever, hnsw": lambda folder, opened: _open_ours(folder, opened, exact=False),
+    "retriever, exact": lambda folder, opened: _open_ours(folder, opened, exact=True),
     "Chroma alone": _open_chroma,
     "FAISS": _open_faiss,
 }
