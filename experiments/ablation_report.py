@@ -160,7 +160,7 @@ def as_markdown(cells: Mapping[str, Mapping[str, Cell]], *, baseline: str) -> st
             f"| {measure} ({better}) |" + "".join(f" {c.mean:.3f} ± {c.half:.3f} |" for c in shown)
         )
     others = [arm for arm in arms if arm != baseline]
-    lines += ["", f"Difference to {baseline}, paired by seed; p is Holm's (before Holm)", ""]
+    lines += ["", f"MetricDifference to {baseline}, paired by seed; p is Holm's (before Holm)", ""]
     lines += [
         "| measure |" + "".join(f" {arm} |" for arm in others),
         "|---|" + "---:|" * len(others),
