@@ -29,7 +29,14 @@ def files(tmp_path: Path) -> Path:
 
 def score(files: Path, predictions: str, *more: object, code: int = 0) -> str:
     options = ["--references", files / "references.jsonl", "--out", files / "out"]
-    options += ["--cache", files / "c.sqlite", "--samples", 200, "--measures", "bleu,labels,diversity"]
+    options += [
+        "--cache",
+        files / "c.sqlite",
+        "--samples",
+        200,
+        "--measures",
+        "bleu,labels,diversity",
+    ]
     done = run("score", files / predictions, *options, *more, code=code)
     return done.stdout + done.stderr
 

@@ -206,7 +206,9 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:
-    images = tuple(LabelledImage(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3))
+    images = tuple(
+        LabelledImage(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3)
+    )
     data = LabelledSet(images, ("Flu",), single=False)
     image = unit(np.random.default_rng(0).normal(size=(4, 8)))
     path = tmp_path / "theirs.npz"
