@@ -47,7 +47,7 @@ PROGRAMS = {
     "chromium": "chromium",
     "dcm2pnm": "dcmtk",
     "Orthanc": "orthanc-dicomweb",
-    "nginx": "nginx-light",
+    "nginx": "nginx",
 }
 WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers are there
 
