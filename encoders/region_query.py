@@ -1,8 +1,7 @@
-"""An image's vector, drawn to a region of it: the seam, and the way that needs no training.
+"""An image's vector, drawn to a region of it, so that a search asks about what is there.
 
-The processor of eCLIP is another way behind the same seam (`encoders.eclip.region_steering`).
-Knows images
-and vectors; where a region came from is for callers.
+Knows images and vectors; where a region came from is for callers. A heatmap processor trained for
+this did no better than the crop (docs/experiments.md).
 """
 
 from dataclasses import replace

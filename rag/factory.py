@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from encoders.base import ImageTextEncoder
-from encoders.region_query import RegionQuery
 from prompts.render import PromptTemplateError, load_template
 from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
 from rag.llm.client import ChatClient
@@ -30,21 +29,6 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
 
     try:
         return load(settings.encoder, backend=settings.encoder_backend)
-    except EncoderError as error:
-        raise EncoderUnavailableError(str(error)) from error
-
-
-def load_steering(settings: Settings, encoder: ImageTextEncoder) -> RegionQuery | None:
-    """The trained processor beside the encoder's weights; None where a crop has to do.
-
-    Raises:
-        EncoderUnavailableError: it is damaged, or belongs to another encoder.
-    """
-    from encoders.eclip.region_steering import load_steering as load  # noqa: PLC0415 - torch again
-    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
-
-    try:
-        return load(encoder.encoder_id, settings.encoder)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 
@@ -84,7 +68,6 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
             encoder=encoder,
             finding_head=load_finding_head(encoder.encoder_id),
             ood_detector=load_ood_detector(encoder),
-            steering=load_steering(settings, encoder),
             retriever=retriever,
             template=template,
             llm=ChatClient(settings.llm),

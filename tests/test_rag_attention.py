@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_room import Room
 
 from encoders.base import CxrImage
-from encoders.region_query import CropRegionQuery, around
+from encoders.region_query import CropRegionQuery, crop_to_region
 from rag.region import MOST_BOXES, ReaderRegion, RegionError
 from rag.review.audit import draft_event
 from rag.study import Study
@@ -28,7 +28,7 @@ def test_the_crop_is_the_square_around_the_box(
 ) -> None:
     rows, columns = np.mgrid[:400, :300].astype(np.float32)
     image = CxrImage(pixels=columns * 1000 + rows, source_sha256="0")
-    seen = around(image, ReaderRegion(((x, y, width, height),)).heatmap()).pixels
+    seen = crop_to_region(image, ReaderRegion(((x, y, width, height),)).heatmap()).pixels
     half = max(width * 300, height * 400) * 0.75
     left, top = max((x + width / 2) * 300 - half, 0), max((y + height / 2) * 400 - half, 0)
     first = seen[0, 0]

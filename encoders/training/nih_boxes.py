@@ -10,7 +10,7 @@ Source: Wang et al., CVPR 2017 (images, labels, some boxes); Shih et al., Radiol
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,39 +46,6 @@ def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertImage]]:
         boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
         experts.append(ExpertImage(study_id=study_id, image=path, annotation=Boxes(boxes)))
     return studies, experts
-
-
-@dataclass(frozen=True, slots=True)
-class BoxedImage:
-    """An image, its words, and its boxes (left, top, width, height), fractions of the image.
-
-    An image without boxes is one that a radiologist called normal; its words say so.
-    """
-
-    image_id: str
-    patient_id: str
-    path: Path
-    words: str
-    boxes: tuple[tuple[float, ...], ...] = ()
-
-
-def read_boxed_images(folder: Path) -> list[BoxedImage]:
-    """The images with boxes, and those that a radiologist of RSNA 2018 called normal.
-
-    Raises:
-        TrainingDataError: a file is not there or a line cannot be read.
-    """
-    images = {row["id"]: row for row in _rows(folder / "labels.jsonl", ("id", "image", "labels"))}
-    found = []
-    for row in _rows(folder / "expert_boxes.jsonl", ("id", "boxes")):
-        image = images.get(row["id"])
-        if image is None or not (row["boxes"] or row.get("rsna_class") == "Normal"):
-            continue
-        boxes = tuple((box["nx"], box["ny"], box["nw"], box["nh"]) for box in row["boxes"])
-        text = words(image["labels"], row["boxes"]) if boxes else "Normal."
-        path = folder / image["image"]
-        found.append(BoxedImage(row["id"], f"nih-{image['patient_id']}", path, text, boxes))
-    return found
 
 
 def words(labels: list[str], boxes: list[dict[str, Any]]) -> str:
