@@ -28,7 +28,8 @@ from rich.progress import track
 
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip import load_encoder
-from encoders.training.dataset import clean, read_openi
+from encoders.training.dataset import clean
+from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
 from rag.cli.progress import progress_bars
 from rag.corpus.openi import read_openi as read_reports

@@ -38,7 +38,8 @@ import rag.image_analysis as look  # noqa: E402
 import rag.pipeline as line  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
 from encoders.training.dataset import Study as Image  # noqa: E402
-from encoders.training.dataset import clean, read_openi  # noqa: E402
+from encoders.training.dataset import clean  # noqa: E402
+from encoders.training.sources.openi import read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
 from rag.finding_labels import annotate_labels  # noqa: E402
