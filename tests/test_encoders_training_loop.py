@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_training import train_command
 from PIL import Image
 from torch import nn
 
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import load_pretrained
 from encoders.images.image_io import read_image
-from encoders.training.__main__ import main
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import TrainingDataError, clean
 from encoders.training.sources.openi import read_openi
@@ -102,7 +102,7 @@ def metrics(folder: Path, name: str) -> list[float]:
 def test_a_run_learns_what_is_on_the_images(
     openi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(openi, tmp_path / "run", epochs=30)) == 0
+    assert train_command(command(openi, tmp_path / "run", epochs=30)) == (0, "")
     losses = metrics(tmp_path / "run", "contrast")
     assert len(losses) == 60
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(
     more = {"more": keep_best, "optim": "micro_batch = 3\n"} if best else {}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "encoders.training"]
+    program = [sys.executable, "-m", "rag.cli.main", "train"]
     subprocess.run(
         [*program, *command(openi, whole, epochs=12, **more)],
         env=environment,
@@ -230,13 +230,12 @@ def test_bf16_is_used_where_the_machine_computes_in_it(
 
 
 @pytest.mark.parametrize("missing", ["config", "data"])
-def test_a_wrong_path_is_one_line_and_code_1(
-    openi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str
-) -> None:
+def test_a_wrong_path_is_one_line_and_code_3(openi: Path, tmp_path: Path, missing: str) -> None:
     arguments = command(openi, tmp_path / "run", epochs=1)
     arguments[arguments.index(f"--{missing}") + 1] = str(tmp_path / "nowhere")
-    assert main(arguments) == 1
-    assert "nowhere" in capsys.readouterr().err
+    code, error = train_command(arguments)
+    assert code == 3
+    assert "nowhere" in error
 
 
 def test_the_average_follows_the_weights_and_the_statistics() -> None:

@@ -10,26 +10,27 @@ from typing import assert_never
 
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, Study, TrainingDataError, clean
+from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.egd import read_egd
-from encoders.training.sources.marks import Reading, attach, read_own_marks
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_boxes import read_nih_boxes
 from encoders.training.sources.openi import read_openi
-from encoders.training.sources.own import read_table
+from encoders.training.sources.readings import Reading, attach
 from encoders.training.sources.reflacx import read_reflacx
 from encoders.training.sources.settings import (
+    AnnotationTable,
     Egd,
     ExpertSource,
     Mimic,
     NihBoxes,
     Openi,
-    OwnMarks,
     Reflacx,
     StudySource,
-    Table,
+    StudyTable,
     WebDataset,
 )
-from encoders.training.sources.shards import read_shards
+from encoders.training.sources.study_table import read_study_table
+from encoders.training.sources.webdataset import read_webdataset
 
 
 def default_source(openi: Path | None = None, nih_boxes: Path | None = None) -> Openi:
@@ -90,10 +91,10 @@ def _studies(source: StudySource, cache: Path) -> tuple[list[Study], list[Readin
             return read_openi(source.path), []
         case Mimic():
             return read_mimic(source), []
-        case Table():
-            return read_table(source)
+        case StudyTable():
+            return read_study_table(source)
         case WebDataset():
-            return read_shards(source, cache=cache)
+            return read_webdataset(source, cache=cache)
         case _:
             assert_never(source)
 
@@ -111,7 +112,7 @@ def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
             return attach(collection, read_egd(source))
         case Reflacx():
             return attach(collection, read_reflacx(source))
-        case OwnMarks():
-            return attach(collection, read_own_marks(source))
+        case AnnotationTable():
+            return attach(collection, read_annotation_table(source))
         case _:
             assert_never(source)
