@@ -21,7 +21,7 @@ from eval.tasks.linear_probe import linear_probe
 from eval.tasks.retrieval import retrieval
 from eval.tasks.zero_shot import zero_shot
 from eval.vectors import make_vectors, save_vectors
-from eval.zero_shot_prompts import class_names, has_prompts, prompts
+from eval.zero_shot_prompts import class_names, classes_of, prompts
 
 _TO_TEXT = "image to text, equal reports are one"
 _TO_IMAGE = "text to image, any image with that report"
@@ -102,8 +102,8 @@ class Benchmark:
 
 
 def _labelled(study: Study, *, split: str) -> LabelledImage:
-    """A study as `eval` sees it, with the classes that have sentences."""
-    own = frozenset(label for label in study.labels if has_prompts(label))
+    """A study as `eval` sees it, with the classes that Open-I's labels or CheXpert's stand for."""
+    own = study.labels & frozenset(classes_of("open-i"))
     return LabelledImage(
         image_id=study.study_id,
         patient_id=study.patient_id,
