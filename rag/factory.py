@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 from encoders.base import ImageTextEncoder
 from prompts.render import PromptTemplateError, load_template
+from rag.drafting import Drafter
 from rag.errors import EncoderUnavailableError, PromptError, StoreInUseError
+from rag.image_analysis import ImageAnalyzer
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
@@ -63,13 +65,14 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
         template = load_template(settings.llm.template)
     except PromptTemplateError as error:
         raise PromptError(str(error)) from error
+    llm = ChatClient(settings.llm) if settings.llm.enabled else None
     with open_retriever(settings, encoder) as retriever:
         yield ReportPipeline(
-            encoder=encoder,
-            finding_head=load_finding_head(encoder.encoder_id),
-            ood_detector=load_ood_detector(encoder),
+            analyzer=ImageAnalyzer(
+                encoder,
+                finding_head=load_finding_head(encoder.encoder_id),
+                ood_detector=load_ood_detector(encoder),
+            ),
             retriever=retriever,
-            template=template,
-            llm=ChatClient(settings.llm),
-            abstention=settings.abstention,
+            drafter=Drafter(template, llm, limits=settings.abstention),
         )
