@@ -8,7 +8,9 @@ and pip itself does where uv cannot. PRESET=gpu installs CUDA builds.
 
 import ast
 import collections
+import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -45,7 +47,7 @@ PROGRAMS = {
     "chromium": "chromium",
     "dcm2pnm": "dcmtk",
     "Orthanc": "orthanc-dicomweb",
-    "nginx": "nginx-light",
+    "nginx": "nginx",
 }
 WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers are there
 
@@ -53,14 +55,22 @@ WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers
 TORCH_INDEX = os.environ.get("CXR_RAG_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 CPU_TORCH = re.compile(r"^torch==(\S+\+cpu)", re.MULTILINE)
 
-# pip's settings that uv has no equal for: with one of these, pip installs.
+# pip's settings and uv's names for them, and those that uv has no equal for: then pip installs.
+UV_VARIABLES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "constraint": "UV_CONSTRAINT",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "ALL_PROXY",
+}
 PIP_ONLY = {"client-cert", "keyring-provider", "no-binary", "only-binary", "pre", "target"}
 
 # Lines of an installer that say how far it is, and those that nobody needs to see.
 PROGRESS = re.compile(
     r"\s*(Resolved|Collecting|Downloading|Downloaded|Building|Built|Prepared|Installing|Installed)\b"
 )
-REDRAWN, REPEATED = 0.5, 10  # seconds between two status lines: in a terminal, and elsewhere
+REPEATED = 5  # seconds between two lines that say how far it is
 NOISE = re.compile(r"\s*(\+ |- |~ |WARNING: Location .* is ignored|\[notice\])|\s*$")
 
 
@@ -69,48 +79,56 @@ def main(steps):
     if sys.version_info[:2] not in ((3, 11), (3, 12)):
         found = ".".join(map(str, sys.version_info[:2]))
         fail(f"Python 3.11 or 3.12 is needed, this is {found}; try `make PYTHON=python3.11`")
-    for number, step in enumerate(steps, 1):
-        if step == "system":
-            install_programs()
-        else:
-            install(step, f"[{number}/{len(steps)}]")
+    missing = [step for step in STEPS if step in steps and not is_installed(step)]
+    gigabytes, free = sum(STEPS[step][3] for step in missing), shutil.disk_usage(HERE).free / 1e9
+    if free < gigabytes:
+        fail(f"{gigabytes:.1f} GB are needed on disk, {free:.1f} GB are free in {HERE}")
+    if missing:
+        make_environment(APP)
+        find_installer()
+    for step in missing:  # asked once, before the threads
+        torch_index(requirements_of(STEPS[step][1]))
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # environments side by side
+        turns = [[step for step in missing if STEPS[step][0] == place] for place in (APP, LLM)]
+        for turn in [pool.submit(lambda steps: [*map(install, steps)], steps) for steps in turns]:
+            turn.result()
     if set(steps) - {"system"}:
         install_project()
+    if "system" in steps:
+        install_programs()
 
 
-def install(step, position):
-    """The requirements of one step into its environment, unless that was done before."""
+def is_installed(step):
+    """Whether what a step asks for today is what it installed last."""
+    stamp = STEPS[step][0] / f"installed-{step}"
+    return stamp.exists() and stamp.read_text() == digest_of(requirements_of(STEPS[step][1]))
+
+
+def digest_of(text):
+    """What a stamp holds."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def install(step):
+    """The requirements of one step into its environment."""
     environment, files, options, gigabytes, what = STEPS[step]
-    wanted = requirements_of(files)
-    stamp, digest = environment / f"installed-{step}", hashlib.sha256(wanted.encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
-        return
-    free = shutil.disk_usage(HERE).free / 1e9
-    if free < gigabytes:
-        fail(f"{what} needs {gigabytes} GB on disk, {free:.1f} GB are free in {HERE}")
-    say(f"{position} installing {what}: {gigabytes} GB on disk")
-    started = time.time()
-    make_environment(APP)
+    wanted, started = requirements_of(files), time.time()
+    say(f"{step}: installing {what}, {gigabytes} GB on disk")
     if environment != APP:  # pins without dependencies: nothing of an older list may stay
         make_environment(environment, "--clear", "--without-pip")
     pins = environment / f"requirements-{step}.txt"
     pins.write_text(wanted)
-    install_packages(environment, [*options, "--requirement", str(pins)], f"{position} {step}")
-    stamp.write_text(digest)
-    say(f"{position} installed {what} in {time.time() - started:.0f} s")
+    install_packages(environment, [*options, "--requirement", str(pins)], step)
+    (environment / f"installed-{step}").write_text(digest_of(wanted))
+    say(f"{step}: done in {time.time() - started:.0f} s")
 
 
 def requirements_of(files):
     """The files as one list, in which a later file's pins replace an earlier one's."""
-    *earlier, last = [(HERE / name).read_text() for name in files]
-    replaced = {name_of(line) for line in last.splitlines()} - {""}
-    kept = [
-        line
-        for text in earlier
-        for line in text.splitlines(keepends=True)
-        if name_of(line) not in replaced
-    ]
-    return "".join(kept) + last
+    *earlier, last = [(HERE / name).read_text().splitlines(keepends=True) for name in files]
+    replaced = {name_of(line) for line in last} - {""}
+    kept = [line for lines in earlier for line in lines if name_of(line) not in replaced]
+    return "".join(kept + last)
 
 
 def name_of(requirement):
@@ -121,8 +139,7 @@ def name_of(requirement):
 
 def install_project():
     """The command `cxr-rag`, as a link to this folder; again when pyproject.toml has changed."""
-    stamp = APP / "installed-project"
-    digest = hashlib.sha256((HERE / "pyproject.toml").read_bytes()).hexdigest()
+    stamp, digest = APP / "installed-project", digest_of((HERE / "pyproject.toml").read_text())
     if not stamp.exists() or stamp.read_text() != digest:
         install_packages(APP, ["--no-deps", "--editable", str(HERE)], "cxr-rag")
         stamp.write_text(digest)
@@ -130,21 +147,23 @@ def install_project():
 
 def make_environment(folder, *options):
     """A virtual environment, unless there is one that need not be made anew."""
-    if not (folder / "bin" / "python").exists() or "--clear" in options:
-        command = [sys.executable, "-m", "venv", *options, str(folder)]
-        cure = "on Debian and Ubuntu: apt-get install python3-venv"
-        if not watch(command, folder.name):
-            fail(f"cannot make {folder}; {cure}")
+    if (folder / "bin" / "python").exists() and "--clear" not in options:
+        return
+    if not watch([sys.executable, "-m", "venv", *options, str(folder)], folder.name):
+        fail(f"cannot make {folder}; on Debian and Ubuntu: apt-get install python3-venv")
 
 
 def install_packages(environment, arguments, label):
     """Install with uv if it can be had and follows pip's settings, with pip otherwise."""
-    extra = torch_index(Path(arguments[-1]))
-    uv, variables, options = uv_setup(extra)
+    listed = Path(arguments[-1])
+    extra = torch_index(listed.read_text()) if listed.is_file() else []
+    uv, variables, options = find_installer()
     target = str(environment / "bin" / "python")
     if uv:
         command = [uv, "pip", "install", "--python", target, *options, *arguments]
-        if watch(command, label, os.environ | variables):
+        environ = {**os.environ, **variables}
+        environ["UV_INDEX"] = " ".join([environ.get("UV_INDEX", ""), *extra])
+        if watch(command, label, environ):
             return
         say("uv could not install that; trying pip, which is slower")
     pip = [str(APP / "bin" / "python"), "-m", "pip", "--python", target, "install"]
@@ -152,26 +171,30 @@ def install_packages(environment, arguments, label):
     pip += [part for url in extra for part in ("--extra-index-url", url)]
     if not watch([*pip, *arguments], label):
         fail(
-            "the packages could not be installed; the reason is above. No network? Set "
-            "PIP_INDEX_URL to an index you can reach, and CXR_RAG_TORCH_INDEX to one with torch "
-            "...+cpu."
+            "packages could not be installed; the reason is above. No network? Set PIP_INDEX_URL "
+            "to an index you can reach, and CXR_RAG_TORCH_INDEX to one with torch ...+cpu."
         )
 
 
 def torch_index(requirements):
     """PyTorch's CPU index, where it is needed: pip's own indexes lack the build that is pinned."""
-    pinned = CPU_TORCH.search(requirements.read_text()) if requirements.is_file() else None
-    if not pinned:
-        return []
-    answer = output_of_pip("index", "versions", "torch")  # names what is installed, too
+    pinned = CPU_TORCH.search(requirements)
+    return [TORCH_INDEX] if pinned and not is_available(pinned[1]) else []
+
+
+@functools.lru_cache(None)
+def is_available(version):
+    """Whether pip's indexes and links have a version of torch; says so if not."""
+    answer = output_of_pip("index", "versions", "torch")  # which names what is installed, too
     available = re.search(r"^Available versions: (.*)", answer, re.MULTILINE)
-    if available and pinned[1] in available[1].split(", "):
-        return []
-    say(f"the configured package index has no torch {pinned[1]}: adding PyTorch's, {TORCH_INDEX}")
-    return [TORCH_INDEX]
+    if available and version in available[1].split(", "):
+        return True
+    say(f"the configured package index has no torch {version}: adding PyTorch's, {TORCH_INDEX}")
+    return False
 
 
-def uv_setup(extra):
+@functools.lru_cache(None)
+def find_installer():
     """The program uv, and pip's settings as its variables and options; None if pip must do it."""
     settings = pip_settings()
     if PIP_ONLY & set(settings):
@@ -183,23 +206,16 @@ def uv_setup(extra):
     if not uv.exists():
         say("uv is not to be had here: using pip, which is slower")
         return None, {}, []
-    values = {name: value.split() for name, value in settings.items()}
-    several = {
-        "UV_DEFAULT_INDEX": values.get("index-url", []),
-        "UV_INDEX": [*os.environ.get("UV_INDEX", "").split(), *values.get("extra-index-url", [])],
-        "UV_INSECURE_HOST": values.get("trusted-host", []),
-        "SSL_CERT_FILE": values.get("cert", []),
-        "ALL_PROXY": values.get("proxy", []),
+    variables = {
+        UV_VARIABLES[name]: " ".join(value.split())
+        for name, value in settings.items()
+        if name in UV_VARIABLES
     }
-    several["UV_INDEX"] += extra
-    variables = {name: " ".join(listed) for name, listed in several.items() if listed}
     options = ["--index-strategy", "unsafe-best-match"]  # as pip: the best of all indexes
-    for place in values.get("find-links", []):
+    for place in settings.get("find-links", "").split():
         local = place[len("file://") :] if place.startswith("file://") else place
         if "://" in local or Path(local).exists():  # uv refuses one that is gone, pip warns
             options += ["--find-links", place]
-    for file in values.get("constraint", []):
-        options += ["--constraints", file]
     if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
         options.append("--no-index")
     return str(uv), variables, options
@@ -223,10 +239,7 @@ def pip_settings():
 def output_of_pip(*arguments):
     """What a question to pip prints; empty if it fails."""
     command = [str(APP / "bin" / "python"), "-m", "pip", *arguments]
-    asked = subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    return asked.stdout
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
 
 def install_programs():
@@ -250,23 +263,20 @@ def watch(command, label, environment=None):
     Its own words are shown only if it fails.
     """
     lines, started = [], time.time()
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
+        command, env=environment, text=True, errors="replace", **pipes
     ) as process:
         reader = threading.Thread(target=keep_lines, args=(process.stdout, lines), daemon=True)
         reader.start()
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(REDRAWN if sys.stdout.isatty() else REPEATED)
+                process.wait(REPEATED)
                 break
-            show(f"{label}, {time.time() - started:.0f} s: {how_far(lines)}")
+            say(f"{label}, {time.time() - started:.0f} s: {how_far(lines)}"[:100])
         reader.join()
+    if process.returncode in (-2, 130):
+        fail("interrupted; the same command goes on from here")
     if process.returncode:
         say("".join(line for line in lines if not PROGRESS.match(line))[-4000:])
     return process.returncode == 0
@@ -291,18 +301,9 @@ def how_far(lines):
     return f"{count['Collecting']} packages found; {newest}"
 
 
-def show(text):
-    """A status line, drawn over the one before where somebody is looking."""
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns - 1
-        print(f"\r\033[K{text[:width]}", end="", flush=True)
-    else:
-        print(text[:120], flush=True)
-
-
 def say(text):
-    """A line that stays."""
-    print(f"\r\033[K{text}" if sys.stdout.isatty() else text, flush=True)
+    """A line on the screen, at once."""
+    print(text, flush=True)
 
 
 def fail(message):

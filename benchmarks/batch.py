@@ -25,10 +25,12 @@ import httpx
 import numpy as np
 
 from demo.phantom import Finding, write_phantom_dicom
+from prompts.render import render
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
 from rag.batch.workers import Stop, threaded_prepare
+from rag.draft_requests import build_request
 from rag.factory import load_encoder, open_pipeline
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
@@ -60,7 +62,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
-        pipeline.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
+        pipeline.drafter.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
         source = val_studies(chosen.openi) if chosen.openi else phantoms(Path(folder))
         asked = asked_of(pipeline, source, llm, count=chosen.studies)
         blocks = [asked[at : at + chosen.block] for at in range(0, len(asked), chosen.block)]
@@ -99,7 +101,7 @@ def asked_of(
     """The first studies that come to a question, with what the product would send."""
     found: list[Asked] = []
     for study in studies:
-        work = pipeline.prepare(
+        prepared = pipeline.prepare(
             Study(
                 source=study.image,
                 name=study.name,
@@ -107,15 +109,20 @@ def asked_of(
                 study_ids=frozenset({study.study_id}),
             )
         )
-        if work.question is None:
+        if prepared.analysis is None or prepared.evidence is None:
             continue
-        schema = {"name": "draft", "strict": True, "schema": work.question.schema}
+        template = pipeline.drafter.template
+        request = build_request(
+            template.mode, prepared.evidence.hits, predicted=prepared.analysis.predicted
+        )
+        messages = render(template, request.variables).messages
+        schema = {"name": "draft", "strict": True, "schema": request.schema}
         found.append(
             Asked(
                 study,
                 {
                     "model": llm.model,
-                    "messages": [{"role": r, "content": c} for r, c in work.latest.messages],
+                    "messages": [{"role": r, "content": c} for r, c in messages],
                     "temperature": 0,
                     "seed": 0,
                     "max_completion_tokens": llm.max_tokens,

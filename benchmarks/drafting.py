@@ -28,15 +28,18 @@ from rich.progress import track
 
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip import load_encoder
-from encoders.training.dataset import clean, read_openi
+from encoders.training.dataset import clean
+from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
 from rag.cli.progress import progress_bars
 from rag.corpus.openi import read_openi as read_reports
+from rag.drafting import Drafter, LanguageModel
 from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
+from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
 from rag.llm.client import ChatClient, Completion, Messages
-from rag.pipeline import LanguageModel, ReportPipeline
+from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog, read_lines
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_head
@@ -151,13 +154,14 @@ def main() -> None:
     for name, arm in arms.items():
         with open_index(store_dir, encoder=encoder) as store:
             pipeline = ReportPipeline(
-                encoder=encoder,
+                analyzer=ImageAnalyzer(
+                    encoder,
+                    finding_head=load_finding_head(encoder.encoder_id) if arm.labels else None,
+                ),
                 retriever=ReportRetriever(
                     store=store, encoder=encoder, settings=RetrievalSettings(**arm.retrieval)
                 ),
-                template=load_template(arm.template),
-                llm=_model(arm),
-                finding_head=load_finding_head(encoder.encoder_id) if arm.labels else None,
+                drafter=Drafter(load_template(arm.template), _model(arm)),
             )
             asked = [
                 Study(

@@ -11,20 +11,19 @@ to the first file, study by study.
 
 import argparse
 import os
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from encoders.training.dataset import clean, frequent, read_openi
-from encoders.training.retrieval_metrics import Measure, Votes, bootstrap, overlap, table, vote
-from experiments.validate_encoder import LEAST_LABEL_COUNT, NORMAL, label_table
+from encoders.training.dataset import clean, frequent, label_matrix
+from encoders.training.sources.openi import read_openi
+from eval.results import MetricValue
+from eval.tasks.common import Figure, numbers_of
+from experiments.agreement import agreement_figures, difference
+from experiments.validate_encoder import MIN_LABEL_COUNT, as_markdown
 from rag.predictions import read_lines
 
 RESAMPLES = 2_000
-Labels = NDArray[np.bool_]
 
 
 def main() -> None:
@@ -35,26 +34,35 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=5)
     chosen = parser.parse_args()
     collection = clean(read_openi(chosen.data))
-    names = frequent((study.labels for study in collection.train), least=LEAST_LABEL_COUNT)
+    names = frequent((study.labels for study in collection.train), least=MIN_LABEL_COUNT)
     rows = {study.study_id: row for row, study in enumerate(collection.train)}
-    said = label_table(collection.train, names)
+    said = label_matrix([study.labels for study in collection.train], names)
     evidence = {path.stem: evidence_of(path, k=chosen.k) for path in chosen.predictions}
     studies = [s for s in collection.val if all(s.study_id in found for found in evidence.values())]
-    truth = label_table(studies, names)
+    truth = label_matrix([study.labels for study in studies], names)
     systems = {}
     for name, found in evidence.items():
         hits = np.array([[rows[report] for report in found[s.study_id]] for s in studies])
-        systems[name] = measures_of(hits, said=said, truth=truth, names=names)
-    interval = partial(bootstrap, studies=len(studies), resamples=RESAMPLES)
+        systems[name] = agreement_figures(hits, said=said, truth=truth, names=names)
+    patients = [study.patient_id for study in studies]
     print(f"n = {len(studies)}, k = {chosen.k}\n")
-    print(table({name: {m: interval(f) for m, f in of.items()} for name, of in systems.items()}))
+    print(as_markdown(values for of in systems.items() for values in values_of(*of, patients)))
     (first, base), *others = systems.items()
-    differences = {
-        f"{name} against {first}": {m: interval(partial(apart, f, base[m])) for m, f in of.items()}
-        for name, of in others
-    }
+    differences = [
+        value
+        for name, figures in others
+        for value in values_of(
+            f"{name} against {first}", list(map(difference, figures, base)), patients
+        )
+    ]
     if differences:
-        print("\n" + table(differences))
+        print("\n" + as_markdown(differences))
+
+
+def values_of(system: str, figures: list[Figure], patients: list[str]) -> list[MetricValue]:
+    """All measures of a system with their intervals."""
+    facts = {"subset": "val", "patients": patients, "samples": RESAMPLES, "seed": 0}
+    return [v for figure in figures for v in numbers_of(figure, system=system, **facts)]
 
 
 def evidence_of(path: Path, *, k: int) -> dict[str, list[str]]:
@@ -65,27 +73,6 @@ def evidence_of(path: Path, *, k: int) -> dict[str, list[str]]:
         if len(reports) == k:
             found[line.values["study_id"]] = reports
     return found
-
-
-def measures_of(
-    hits: NDArray[np.intp], *, said: Labels, truth: Labels, names: Sequence[str]
-) -> dict[str, Measure]:
-    """What retrieved reports (rows of ``said``) say against what the images' own say."""
-    abnormal = [number for number, name in enumerate(names) if name != NORMAL]
-    votes = Votes(vote(hits, said)[:, abnormal], truth[:, abnormal])
-    overlaps = overlap(hits, said, truth)
-    return {
-        "label overlap": lambda rows: float(overlaps[rows].mean()),
-        "finding found": votes.found,
-        "mention right": votes.right,
-        "F1 (2 of 5 say so)": partial(votes.micro_f1, least=0.4),
-        "macro AUC": votes.macro_auc,
-    }
-
-
-def apart(one: Measure, other: Measure, rows: NDArray[np.intp]) -> float:
-    """The difference of two measures on the same studies."""
-    return one(rows) - other(rows)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as name,
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
-        pipeline.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
+        pipeline.drafter.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
         folder = Path(name)
         images = [folder / f"{seed}.dcm" for seed in range(DISTINCT)]
         for seed, image in enumerate(images):

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from encoders.training.dataset import clean, read_openi
+from encoders.training.dataset import clean
+from encoders.training.sources.openi import read_openi
 from rag.predictions import read_lines
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import label_text

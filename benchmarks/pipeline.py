@@ -34,15 +34,18 @@ from drafting import FirstOption
 # A script's own folder comes first on the path, and there eval.py would hide the package eval.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import rag.image_analysis as look  # noqa: E402
+import rag.drafting as drafting  # noqa: E402, PLR0402
 import rag.pipeline as line  # noqa: E402
+import rag.study as loading  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
 from encoders.training.dataset import Study as Image  # noqa: E402
-from encoders.training.dataset import clean, read_openi  # noqa: E402
+from encoders.training.dataset import clean  # noqa: E402
+from encoders.training.sources.openi import read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
 from rag.finding_labels import annotate_labels  # noqa: E402
 from rag.grounding.prompt_injection import screen_report  # noqa: E402
+from rag.image_analysis import ImageAnalyzer  # noqa: E402
 from rag.index import build_index, open_index  # noqa: E402
 from rag.prediction import Prediction  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
@@ -52,15 +55,15 @@ from rag.settings import RetrievalSettings  # noqa: E402
 from rag.study import Study  # noqa: E402
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
-    ("header", look, "read_facts"),
-    ("read the image", look, "read_image"),
+    ("header", loading, "read_facts"),
+    ("read the image", loading, "read_image"),
     ("encode", EclipEncoder, "embed_with_features"),
     ("strange pixels?", OodDetector, "judge"),
-    ("labels", FindingHead, "expect"),
+    ("labels", FindingHead, "predict"),
     ("retrieve", ReportRetriever, "retrieve"),
-    ("candidates", line, "build_request"),
-    ("prompt", line, "render"),
-    ("read the answer", line, "parse_response"),
+    ("candidates", drafting, "build_request"),
+    ("prompt", drafting, "render"),
+    ("read the answer", drafting, "parse_response"),
     ("check", line, "check_draft"),
 )
 ENCODE, ALL, CPU = "encode", "all", " cpu"
@@ -89,12 +92,13 @@ def main() -> None:
     )
     with open_index(store_dir, encoder=encoder) as store:
         pipeline = line.ReportPipeline(
-            encoder=encoder,
+            analyzer=ImageAnalyzer(
+                encoder,
+                finding_head=load_finding_head(encoder.encoder_id),
+                ood_detector=load_ood_detector(encoder),
+            ),
             retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),
-            template=load_template("select_v1"),
-            llm=FirstOption(),
-            finding_head=load_finding_head(encoder.encoder_id),
-            judge=load_ood_detector(encoder),
+            drafter=drafting.Drafter(load_template("select_v1"), FirstOption()),
         )
         images = collection.val[: chosen.studies + 2]
         run(pipeline, images[-2:])  # what is loaded at the first call is not a study's time

@@ -2,12 +2,11 @@
 
 ``OMP_NUM_THREADS=1 python benchmarks/training.py [--steps 6] [--towers small lite0 swin]``
 
-Made-up images and reports through the product's own feed and objective, forward, backward and
-AdamW.
-The kinds of step (plain, priming, expert) take turns in one run, so that a busy machine slows all
-of them; the cost of the paper's curriculum is their mean weighted by how often each comes. They are
-CPU seconds of the process, which other work on the machine hardly changes; what a step waits for
-its images is by the clock.
+Made-up images and reports through the product's own loader and objective, forward, backward and
+AdamW. The kinds of step (plain, priming, expert) take turns in one run, so that a busy machine
+slows all of them; the cost of the paper's curriculum is their mean weighted by how often each
+comes. They are CPU seconds of the process, which other work on the machine hardly changes; what a
+step waits for its images is by the clock.
 """
 
 import argparse
@@ -26,13 +25,13 @@ from torch import nn
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
-from encoders.training.batches import TrainingSet
+from encoders.training.augment import ANY
 from encoders.training.config import TrainSettings
-from encoders.training.curriculum import Curriculum, mean_probability
+from encoders.training.curriculum import Curriculum
 from encoders.training.dataloader import BatchLoader, StepBatch
-from encoders.training.experts import ExpertSet, expert_pairs
 from encoders.training.objective import Objective
 from encoders.training.trainer import precision_of
+from encoders.training.training_set import ExpertSet, TrainingSet
 
 IMAGES, SENTENCES = 512, 6
 PRECISION = precision_of("auto")
@@ -88,13 +87,11 @@ class Bench:
         texts = nn.functional.normalize(torch.randn(IMAGES, 384), dim=1)
         rows = torch.arange(IMAGES)
         self.data = TrainingSet(images, rows, prepared, texts, torch.zeros(IMAGES, 20), ())
-        self.experts = ExpertSet(images[:200], images[200:400], rows[:200])
-        self.transform = EvalTransform(size=size.side)
-        self.feed = BatchLoader(
+        self.loader = BatchLoader(
             self.settings,
             data=self.data,
-            experts=None,
-            transform=self.transform,
+            experts=ExpertSet(images[:200], images[200:400], rows[:200]),
+            transform=EvalTransform(size=size.side),
             steps=1_000_000,
         )
         self.objective = Objective(
@@ -108,14 +105,8 @@ class Bench:
 
     def kinds(self, step: int) -> dict[str, StepBatch]:
         """The same images as a plain, a priming and an expert step."""
-        plain = replace(self.feed.make(step), priming=0.0)
-        expert = expert_pairs(
-            self.experts,
-            self.data,
-            settings=self.settings,
-            transform=self.transform,
-            step=step,
-        )
+        plain = replace(self.loader.make(step), priming=0.0, expert=None)
+        expert = self.loader.expert_pairs(step, ANY)
         return {
             "plain": plain,
             "priming": replace(plain, priming=0.1),
@@ -139,29 +130,31 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def measure(size: Size, *, steps: int) -> dict[str, float]:
-    """Median seconds of each kind of step, of loading, and of waiting for what is made ahead."""
+    """Median seconds of each kind of step, of loading, and of waiting for the next batch."""
     bench = Bench(size)
     found = defaultdict[str, list[float]](list)
     for step in range(steps + 1):
         for kind, seen in bench.kinds(step).items():
             found[kind].append(cpu_seconds(partial(bench.learn, seen)))
-        found["loading"].append(cpu_seconds(partial(bench.feed.make, step)))
-    for kind, take in (("ahead", bench.feed.take), ("not ahead", bench.feed.make)):
-        with bench.feed.loading_ahead():
-            for step in range(steps + 1):
-                began = time.perf_counter()
-                plain = replace(take(step), priming=0.0)
-                waited = time.perf_counter()
-                bench.learn(plain)
-                found[f"waiting, {kind}"].append(waited - began)
-                found[f"step, {kind}"].append(time.perf_counter() - waited)
+        found["loading"].append(cpu_seconds(partial(bench.loader.make, step)))
+    for kind, batches in (
+        ("ahead", bench.loader.batches()),
+        ("not ahead", map(bench.loader.make, range(steps + 1))),
+    ):
+        for _ in range(steps + 1):
+            began = time.perf_counter()
+            plain = replace(next(batches), priming=0.0, expert=None)
+            waited = time.perf_counter()
+            bench.learn(plain)
+            found[f"waiting, {kind}"].append(waited - began)
+            found[f"step, {kind}"].append(time.perf_counter() - waited)
     return {kind: statistics.median(values[1:]) for kind, values in found.items()}  # 1st warms up
 
 
 def report(name: str, size: Size, cost: dict[str, float], *, steps: int) -> str:
     """Markdown: one table a tower."""
     schedule = Curriculum()
-    chance = mean_probability(schedule)
+    chance = schedule.mean_probability()
     eclip = (
         schedule.cold * cost["priming"]
         + chance * cost["expert"]

@@ -1,9 +1,8 @@
-"""Where an expert looked or drew, as a heatmap over the image.
+"""Boxes, ellipses, gaze and masks on an image, each as a heatmap over it.
 
-Owns the kinds of annotation and how each becomes a map float32 [H, W] in [0, 1], its largest value
-1 (0 everywhere where there is nothing). Places are fractions of the image's width and height, so
-that a map can be made at any size; it is cropped with the image by the same affine map
-(`encoders.training.augment.warp`). The published tables are read by `encoders.training.sources`.
+Used for a reader's region and in training. A heatmap is float32 [H, W] in [0, 1] with a largest
+value of 1, or 0 everywhere where nothing is marked. Places are fractions of the image's width and
+height, so that a heatmap can be made at any size.
 
 Source: eye gaze as in EGD-CXR (Karargyris et al., Scientific Data 2021): a Gaussian at every
 fixation, about 5-6 % of the image's width; arXiv 2403.10153 for its use.
@@ -30,16 +29,20 @@ class Fixations:
     """Eye gaze.
 
     Attributes:
-        points: (x, y, seconds) each; x and y are fractions of the image. A fixation beside the
-        image
-            only leaves its tail on it.
+        points: (x, y, seconds) each; x and y are fractions of the image. Of a fixation beside the
+            image only the tail lies on it.
         sigma: of each Gaussian, as a fraction of the width.
-        by_duration: weigh a fixation by its length; else all count alike.
+        by_duration: weight a fixation by its length; else all count alike.
     """
 
     points: Rows
     sigma: float = GAZE_SIGMA
     by_duration: bool = True
+
+    @property
+    def on_image(self) -> bool:
+        """Whether any fixation is: without one, a heatmap would be tails scaled up."""
+        return any(0 <= x <= 1 and 0 <= y <= 1 for x, y, _ in self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _gaze(gaze: Fixations, height: int, width: int) -> NDArray[np.floating]:
 def _regions(
     ellipses: Sequence[tuple[float, ...]], height: int, width: int
 ) -> NDArray[np.floating]:
-    """The largest of the Gaussians at every pixel: an overlap is not looked at twice."""
+    """The largest of the Gaussians at every pixel: an overlap does not count twice."""
     heat = np.zeros((height, width))
     for x, y, across, down in ellipses:
         _refuse_nonsense("region", (x, y, across, down), sizes=(across, down))

@@ -1,54 +1,21 @@
-"""An image's vector, drawn to a region of it: the seam, and the way that needs no training.
+"""An image's vector, drawn to a region of it: the mean of the image's own and that of the crop.
 
-The processor of eCLIP is another way behind the same seam (`encoders.eclip.region_steering`).
-Knows images
-and vectors; where a region came from is for callers.
+Knows images and vectors; where a region came from is for callers. A trained heatmap processor does
+no better (docs/experiments.md).
 """
 
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageTextEncoder
+from encoders.base import CxrImage
 
 EDGE = float(np.exp(-0.5))
 """A heatmap this high or higher is region: one standard deviation, where a box has its sides."""
 
 MARGIN = 0.25
 """Of the region's longer side, left around it on each side."""
-
-
-class RegionQuery(Protocol):
-    """Draws an image's vector to what was looked at."""
-
-    def steer(
-        self, image: CxrImage, vector: NDArray[np.float32], heat: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """The vector to ask with, float32 [dim], norm 1.
-
-        Args:
-            image: the whole image.
-            vector: its own, float32 [dim], norm 1.
-            heat: float32 [H, W] in [0, 1] over the whole image, of any size; all 0 is no region.
-        """
-
-
-class CropRegionQuery:
-    """The mean of the image's vector and that of the square around the region."""
-
-    def __init__(self, encoder: ImageTextEncoder) -> None:
-        self._encoder = encoder
-
-    def steer(
-        self, image: CxrImage, vector: NDArray[np.float32], heat: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """As in `RegionQuery`."""
-        if not heat.max(initial=0) > 0:
-            return vector
-        (seen,) = self._encoder.embed_images([crop_to_region(image, heat)])
-        return normalized_mean(vector, seen)
 
 
 def normalized_mean(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

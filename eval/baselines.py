@@ -64,17 +64,20 @@ def make_baselines(
     """
     source = "the training reports" if train else "the references of the other patients"
     pool = _pool(study_set, train)
-    runs = [
-        _copied(CONSTANT, study_set, _constant(study_set, pool)),
-        _copied(RANDOM, study_set, _random(study_set, pool, seed)),
-        _copied(ORACLE, study_set, _oracle(study_set, pool, words)),
-    ]
-    missing = {}
-    nearest = _nearest(study_set, run, train)
-    if nearest is None:
-        missing[TOP_1] = "the predictions do not say which report was nearest (evidence)"
-    else:
-        runs.insert(2, _copied(TOP_1, study_set, nearest))
+    drafts = {
+        CONSTANT: _constant(study_set, pool),
+        RANDOM: _random(study_set, pool, seed),
+        TOP_1: _nearest(study_set, run, train),
+        ORACLE: _oracle(study_set, pool, words),
+    }
+    runs = [_copied(name, study_set, texts) for name, texts in drafts.items() if any(texts)]
+    missing = {
+        name: "the predictions do not say which report was nearest (evidence)"
+        if name == TOP_1
+        else f"{source} hold no report of another patient"
+        for name, texts in drafts.items()
+        if not any(texts)
+    }
     return Baselines(tuple(runs), source, missing)
 
 
@@ -129,7 +132,7 @@ def _random(study_set: StudySet, pool: Sequence[_Text], seed: int) -> list[str]:
     return drafts
 
 
-def _nearest(study_set: StudySet, run: Run, train: References | None) -> list[str] | None:
+def _nearest(study_set: StudySet, run: Run, train: References | None) -> list[str]:
     """The nearest report's text, its scored section alone where the training data has it."""
     drafts = []
     for pair in run.pairs:
@@ -142,8 +145,8 @@ def _nearest(study_set: StudySet, run: Run, train: References | None) -> list[st
         elif study_set.scope is Scope.REPORT:
             drafts.append(first.text)
         else:
-            return None
-    return drafts if any(drafts) else None
+            return []
+    return drafts
 
 
 def _oracle(

@@ -51,12 +51,13 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed images, reports and prompts of a data set once, for all tasks below."""
-    from eval.datasets import Layout, read_layout  # noqa: PLC0415
+    from eval.datasets import DatasetLayout, read_layout  # noqa: PLC0415
     from eval.embedding import embed as embed_images  # noqa: PLC0415
     from eval.embedding import import_vectors  # noqa: PLC0415
     from eval.vectors import save_vectors  # noqa: PLC0415
 
-    data = read_layout(Layout(layout.value), table, split=split, per_class=per_class, seed=seed)
+    kind = DatasetLayout(layout.value)
+    data = read_layout(kind, table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:
         made = import_vectors(data, vectors, name=name or vectors.stem)
     else:
@@ -79,10 +80,10 @@ def prompts(
     """Print the sentences of a data set's classes, one JSON object a line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
-    from eval.datasets import Layout, classes_of_layout  # noqa: PLC0415
+    from eval.datasets import DatasetLayout, classes_of_layout  # noqa: PLC0415
     from eval.zero_shot_prompts import prompts as sentences  # noqa: PLC0415
 
-    for prompt in sentences(classes_of_layout(Layout(layout.value))):
+    for prompt in sentences(classes_of_layout(DatasetLayout(layout.value))):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
         typer.echo(json.dumps(line))
 

@@ -19,7 +19,7 @@ from eval.stats import Block, bootstrap, holm, intervals, randomisation_test
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class MetricDifference:
     """One measure of two runs.
 
     Attributes:
@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RunComparison:
     """Two runs, measure by measure.
 
     Attributes:
@@ -55,7 +55,7 @@ class Comparison:
     patients: int
     samples: int
     seed: int
-    differences: list[Difference]
+    differences: list[MetricDifference]
     not_compared: list[str]
 
 
@@ -76,7 +76,7 @@ def compare(
     second_system: str = "",
     samples: int = 10_000,
     seed: int = 0,
-) -> Comparison:
+) -> RunComparison:
     """Compare two saved results.
 
     Args:
@@ -106,7 +106,7 @@ def compare(
         if _title(ours) != _title(theirs)
         else (f"{_title(ours)} (1)", f"{_title(theirs)} (2)")
     )
-    return Comparison(
+    return RunComparison(
         first=names[0],
         second=names[1],
         studies=len(one),
@@ -118,7 +118,7 @@ def compare(
     )
 
 
-def as_markdown(comparison: Comparison) -> str:
+def as_markdown(comparison: RunComparison) -> str:
     """The comparison as a table with its convention."""
     rows = [
         [
@@ -216,7 +216,7 @@ def _differences(
     *,
     samples: int,
     seed: int,
-) -> list[Difference]:
+) -> list[MetricDifference]:
     drawn = [bootstrap(rows, patients, blocks, samples=samples, seed=seed) for rows in (one, two)]
     ends = intervals(drawn[1] - drawn[0])
     p_values = randomisation_test(one, two, patients, blocks, samples=samples, seed=seed)
@@ -235,7 +235,7 @@ def _differences(
             up = (second > first) == (measure.direction is Direction.HIGHER)
             better = "second" if up else "first"
         differences.append(
-            Difference(
+            MetricDifference(
                 measure=measure.name,
                 direction=measure.direction.value,
                 first=finite(first),

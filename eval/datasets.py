@@ -18,7 +18,7 @@ from eval.io.files import read_entries
 from eval.zero_shot_prompts import class_names, classes_of
 
 
-class Layout(StrEnum):
+class DatasetLayout(StrEnum):
     """Names of the layouts."""
 
     OPEN_I = "open-i"
@@ -60,7 +60,7 @@ class LabelledSet:
 
 
 def read_layout(
-    layout: Layout, path: Path, *, split: str = "", per_class: int = 100, seed: int = 0
+    layout: DatasetLayout, path: Path, *, split: str = "", per_class: int = 100, seed: int = 0
 ) -> LabelledSet:
     """Images of a data set, sorted by id.
 
@@ -88,24 +88,24 @@ def read_layout(
             continue
         if image is None:
             continue
-        if image.image_id in found and layout is not Layout.RSNA:  # RSNA has a line a box
+        if image.image_id in found and layout is not DatasetLayout.RSNA:  # RSNA has a line a box
             problems.add(entry.where, f"the image {image.image_id} is there twice")
         found[image.image_id] = image
     problems.raise_if_any()
     images = sorted(found.values(), key=lambda image: image.image_id)
     images = [image for image in images if not split or image.split == split]
-    if layout is Layout.NIH_14X100:
+    if layout is DatasetLayout.NIH_14X100:
         images = _draw(images, per_class=per_class, seed=seed)
     if not images:
         where = f" in split {split!r}" if split else ""
         raise EvalUsageError(f"{path} holds no image{where} for the layout {layout}")
-    single = layout in {Layout.CHEXPERT_5X200, Layout.NIH_14X100}
+    single = layout in {DatasetLayout.CHEXPERT_5X200, DatasetLayout.NIH_14X100}
     named = sorted(frozenset().union(*(image.labels for image in images)))
     classes = classes_of_layout(layout) if layout in _DATA_SETS else tuple(named)
     return LabelledSet(tuple(images), classes, single)
 
 
-def classes_of_layout(layout: Layout) -> tuple[str, ...]:
+def classes_of_layout(layout: DatasetLayout) -> tuple[str, ...]:
     """Classes of a data set that has its own.
 
     Raises:
@@ -156,10 +156,10 @@ def _rsna(values: dict[str, Any]) -> LabelledImage:
 
 
 def _nih(values: dict[str, Any]) -> LabelledImage | None:
-    image, patient = identifier(values, "LabelledImage Index"), identifier(values, "Patient ID")
+    image, patient = identifier(values, "Image Index"), identifier(values, "Patient ID")
     given = identifier(values, "Finding Labels").split("|")
     if not image or not patient:
-        raise FieldError("has no LabelledImage Index or no Patient ID")
+        raise FieldError("has no Image Index or no Patient ID")
     labels = class_names("nih", given)
     # the protocol takes images with exactly one of the fourteen findings
     return LabelledImage(image, patient, image, labels) if len(given) == len(labels) == 1 else None
@@ -184,18 +184,18 @@ def _table(values: dict[str, Any]) -> LabelledImage:
     )
 
 
-_READERS: dict[Layout, Callable[[dict[str, Any]], LabelledImage | None]] = {
-    Layout.OPEN_I: _open_i,
-    Layout.CHEXPERT_5X200: _chexpert,
-    Layout.RSNA: _rsna,
-    Layout.NIH_14X100: _nih,
-    Layout.TABLE: _table,
+_READERS: dict[DatasetLayout, Callable[[dict[str, Any]], LabelledImage | None]] = {
+    DatasetLayout.OPEN_I: _open_i,
+    DatasetLayout.CHEXPERT_5X200: _chexpert,
+    DatasetLayout.RSNA: _rsna,
+    DatasetLayout.NIH_14X100: _nih,
+    DatasetLayout.TABLE: _table,
 }
 _DATA_SETS = {
-    Layout.OPEN_I: "open-i",
-    Layout.CHEXPERT_5X200: "chexpert",
-    Layout.RSNA: "rsna",
-    Layout.NIH_14X100: "nih",
+    DatasetLayout.OPEN_I: "open-i",
+    DatasetLayout.CHEXPERT_5X200: "chexpert",
+    DatasetLayout.RSNA: "rsna",
+    DatasetLayout.NIH_14X100: "nih",
 }
 
 

@@ -10,7 +10,7 @@ from encoders.base import CxrImage, ImageTextEncoder
 from eval.datasets import LabelledSet
 from eval.errors import EvalDataError, Problems
 from eval.vectors import Vectors, check_rows, load_arrays, make_vectors
-from eval.zero_shot_prompts import has_prompts, prompts
+from eval.zero_shot_prompts import prompts
 
 _SIDE = 16  # of a thumbnail
 _AT_ONCE = 32  # images in memory
@@ -90,9 +90,6 @@ def import_vectors(data: LabelledSet, path: Path, *, name: str) -> Vectors:
 
 
 def _prompt_texts(data: LabelledSet) -> list[str]:
-    """Sentences of the classes; none if a class has none, as in a table of one's own."""
-    if not all(map(has_prompts, data.classes)):
-        return []
     return [prompt.text for prompt in prompts(data.classes)]
 
 

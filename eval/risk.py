@@ -66,7 +66,8 @@ def risk_coverage(
         confidence: of each study, higher is surer; ties count as any order of theirs would on
             average (their rows are averaged).
         groups: patient of each study, for the intervals.
-        measures: of that family, each one that `has_risk`.
+        measures: of that family, each one that `has_risk`; one that is undefined for these
+            studies (no study has one of its labels) gets no curve.
         at: coverage in (0, 1] whose score is wanted.
         samples: resamples of patients.
         seed: of the draws.
@@ -77,9 +78,11 @@ def risk_coverage(
     _, patients = np.unique(np.asarray(groups)[order], return_inverse=True)
     resampled = _resample(ordered, patients, measures, at=at, samples=samples, seed=seed)
     kept = np.cumsum(ordered, axis=0)
+    scores = [measure.combine(kept) for measure in measures]
     return [
-        _curve(measure, measure.combine(kept), intervals(resampled[:, place]), at=at)
-        for place, measure in enumerate(measures)
+        _curve(measure, each, intervals(resampled[:, place]), at=at)
+        for place, (measure, each) in enumerate(zip(measures, scores, strict=True))
+        if np.isfinite(each[-1])
     ]
 
 

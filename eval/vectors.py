@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eval.datasets import LabelledImage, LabelledSet
 from eval.errors import EvalDataError, EvalUsageError
-from eval.zero_shot_prompts import Prompt, prompts
+from eval.zero_shot_prompts import ClassPrompt, prompts
 
 SCHEMA = "cxr-rag-vectors/1"
 _NORM_TOLERANCE = 1e-3
@@ -56,7 +56,7 @@ class Vectors:
         return len(self.image_ids)
 
     @property
-    def prompts(self) -> tuple[Prompt, ...]:
+    def prompts(self) -> tuple[ClassPrompt, ...]:
         """What the rows of ``prompt`` say."""
         return prompts(self.classes)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ClassPrompt:
     """A sentence that says a finding is there, or that it is not."""
 
     label: str
@@ -17,24 +17,23 @@ class Prompt:
     text: str
 
 
-def prompts(labels: Iterable[str]) -> tuple[Prompt, ...]:
+def prompts(labels: Iterable[str]) -> tuple[ClassPrompt, ...]:
     """The sentences of these classes, in the order of the labels and of the TOML file.
 
-    Raises:
-        KeyError: a class without sentences.
+    A class that the file does not have, as in a table of one's own, gets plain sentences.
     """
     table = _toml("zero_shot_prompts.toml")
     return tuple(
-        Prompt(label, state == "positive", text)
+        ClassPrompt(label, state == "positive", text)
         for label in labels
         for state in ("positive", "negative")
-        for text in table[label][state]
+        for text in table.get(label, _plain(label))[state]
     )
 
 
-def has_prompts(label: str) -> bool:
-    """Whether a class has sentences."""
-    return label in _toml("zero_shot_prompts.toml")
+def _plain(label: str) -> dict[str, tuple[str]]:
+    name = label.replace("_", " ").lower()
+    return {"positive": (f"There is {name}.",), "negative": (f"There is no {name}.",)}
 
 
 def classes_of(data_set: str) -> tuple[str, ...]:

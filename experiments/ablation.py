@@ -2,11 +2,11 @@
 
 ``python -m experiments.ablation --config configs/train/arms.toml --out runs/arms``
 
-Owns the plan (which arm, which seed, in which order) and its one CSV line a finished run. A run
-that is cut goes on where it was; a finished one is not done again. An arm is a set of changes to
-shared settings; all arms see the same images, the expert images as plain pairs included, so that
-only what is done with the annotations differs. The seed sets the starting weights, the order of
-images and every draw.
+Owns the plan (which arm, which seed, in which order) and one CSV line for each finished run. A run
+that was cut resumes; a finished one is not done again. An arm is a set of changes to shared
+settings; all arms see the same images, the expert images as plain pairs included, so that only what
+is done with the annotations differs. The seed sets the starting weights, the order of images and
+every draw.
 """
 
 import argparse
@@ -28,8 +28,10 @@ from pydantic import ValidationError
 from encoders.packaged_weights import EncoderError
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingDataError
+from encoders.training.run_folder import CHECKPOINT
 from encoders.training.sources.load import default_source, load_collection
 from encoders.training.train import MODEL_FOLDER, train
+from eval.errors import EvalDataError, EvalUsageError
 from experiments.ablation_report import write_report
 from experiments.ablation_scores import Benchmark
 
@@ -131,7 +133,7 @@ def run_plan(plan: Plan, *, collection: Collection, out: Path, cache: Path) -> N
         benchmark = benchmark or Benchmark(collection, settings=settings, cache=cache)
         measures = benchmark.score(model_folder)
         _append(out / RESULTS, {"arm": arm.name, "seed": seed, "seconds": seconds, **measures})
-        (folder / "checkpoint.pt").unlink(missing_ok=True)  # 3 copies of what `model` holds
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # 3 copies of what `model` holds
         _log.info("%s, seed %d: %.0f s", arm.name, seed, seconds)
         write_report(read_results(out / RESULTS), baseline=plan.baseline, folder=out)
 
@@ -165,13 +167,15 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the plan or go on with it; 0 when all is done, 1 with a reason."""
+    """Run the plan, or resume it; 0 when all is done, 1 with a reason."""
     parser = argparse.ArgumentParser(prog="python -m experiments.ablation", description=__doc__)
     data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     parser.add_argument("--config", type=Path, required=True, help="plan, TOML")
-    parser.add_argument("--out", type=Path, required=True, help="results; the same goes on")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="results; pass an existing folder to resume"
+    )
     parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_boxes/")
-    parser.add_argument("--again", action="store_true", help="forget what is done in --out")
+    parser.add_argument("--again", action="store_true", help="start over: delete --out first")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if chosen.again:
@@ -185,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             collection = collection.first(plan.studies)
         chosen.out.mkdir(parents=True, exist_ok=True)
         run_plan(plan, collection=collection, out=chosen.out, cache=cache)
-    except (TrainingDataError, EncoderError) as error:
+    except (TrainingDataError, EncoderError, EvalUsageError, EvalDataError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stderr.write((chosen.out / "table.md").read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """The table of arms: mean, 95 % interval over seeds, paired test against the baseline; a figure.
 
-Owns the statistics over seeds and the two files, table.md and figure.svg. Knows measures by name
-only.
+Owns the statistics over seeds and the two files, table.md and figure.svg.
 
 The unit is the seed: intervals are Student's over seeds; an arm and the baseline are paired by seed
 (two-sided paired t test, Holm over all arms and measures of the table). They say how sure the
@@ -10,36 +9,28 @@ cannot fall below p = 0.06, hence t. Two seeds are shown and not tested: recalls
 equal differences are common, and a t test would call them certain.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from experiments.ablation_measures import LOWER_IS_BETTER
+from eval.stats import holm
+from experiments.ablation_scores import LOWER_IS_BETTER, MEASURES
 
-SHOWN = (
-    "R@1 image to text",
-    "R@5 image to text",
-    "R@10 image to text",
-    "R@1 text to image",
-    "R@5 text to image",
-    "R@10 text to image",
-    "zero-shot AUC",
-    "probe AUC",
-    "alignment",
-    "uniformity",
-    "modality gap",
-)
-FIGURE = ("R@10 image to text", "R@10 text to image", "zero-shot AUC", "probe AUC")
+_log = logging.getLogger(__name__)
+
+FIGURE = ("R@10 image to text", "R@10 text to image", "zero-shot AUC", "probe AUC, 100%")
 
 LEAST_TESTED = 3
 """Seeds that an arm must share with the baseline to be tested."""
 
 Floats = NDArray[np.float64]
+Table = Mapping[str, Mapping[str, "Cell"]]
+"""Cells by arm and measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ def summarise(rows: Sequence[Mapping[str, str]], *, baseline: str) -> dict[str, 
     """Cells by arm and measure, from the lines of finished runs."""
     values: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
-        for measure in SHOWN:
+        for measure in MEASURES:
             seeds = values.setdefault(row["arm"], {}).setdefault(measure, {})
             seeds[int(row["seed"])] = float(row[measure])
     cells = {
@@ -105,67 +96,38 @@ def _half_width(values: Floats) -> float:
 
 
 def _with_holm(cells: dict[str, dict[str, Cell]]) -> dict[str, dict[str, Cell]]:
-    tests = [
-        (cell.p, arm, measure)
-        for arm, measures in cells.items()
-        for measure, cell in measures.items()
-        if not np.isnan(cell.p)
-    ]
-    adjusted = holm([p for p, _, _ in tests])
-    lookup = {(arm, measure): p for (_, arm, measure), p in zip(tests, adjusted, strict=True)}
+    adjusted = iter(holm([cell.p for row in cells.values() for cell in row.values()]))
     return {
-        arm: {
-            measure: Cell(
-                cell.mean,
-                cell.half,
-                cell.n,
-                cell.difference,
-                cell.difference_half,
-                cell.p,
-                lookup.get((arm, measure), float("nan")),
-            )
-            for measure, cell in measures.items()
-        }
-        for arm, measures in cells.items()
+        arm: {measure: replace(cell, p_holm=next(adjusted)) for measure, cell in row.items()}
+        for arm, row in cells.items()
     }
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values, in the given order."""
-    order = np.argsort(p_values)
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, at in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[at]))
-        adjusted[at] = highest
-    return adjusted
-
-
 def write_report(rows: Sequence[Mapping[str, str]], *, baseline: str, folder: Path) -> None:
-    """Write table.md and figure.svg."""
+    """Write table.md, and figure.svg where matplotlib is installed."""
     cells = summarise(rows, baseline=baseline)
     (folder / "table.md").write_text(as_markdown(cells, baseline=baseline), encoding="utf-8")
-    (folder / "figure.svg").write_text(as_svg(cells, baseline=baseline), encoding="utf-8")
+    plot(cells, baseline=baseline, path=folder / "figure.svg")
 
 
-def as_markdown(cells: Mapping[str, Mapping[str, Cell]], *, baseline: str) -> str:
+def as_markdown(cells: Table, *, baseline: str) -> str:
     """One table of means with intervals, one of differences with p values."""
     arms = list(cells)
-    head = "| measure |" + "".join(f" {arm} (n={cells[arm][SHOWN[0]].n}) |" for arm in arms)
+    head = "| measure |" + "".join(f" {arm} (n={cells[arm][FIGURE[0]].n}) |" for arm in arms)
     lines = [head, "|---|" + "---:|" * len(arms)]
-    for measure in SHOWN:
+    for measure in MEASURES:
         better = "lower" if measure in LOWER_IS_BETTER else "higher"
         shown = (cells[arm][measure] for arm in arms)
         lines.append(
             f"| {measure} ({better}) |" + "".join(f" {c.mean:.3f} ± {c.half:.3f} |" for c in shown)
         )
     others = [arm for arm in arms if arm != baseline]
-    lines += ["", f"Difference to {baseline}, paired by seed; p is Holm's (before Holm)", ""]
+    lines += ["", f"MetricDifference to {baseline}, paired by seed; p is Holm's (before Holm)", ""]
     lines += [
         "| measure |" + "".join(f" {arm} |" for arm in others),
         "|---|" + "---:|" * len(others),
     ]
-    for measure in SHOWN:
+    for measure in MEASURES:
         shown = (cells[arm][measure] for arm in others)
         lines.append(f"| {measure} |" + "".join(f" {_difference(cell)} |" for cell in shown))
     return "\n".join(lines) + "\n"
@@ -178,57 +140,24 @@ def _difference(cell: Cell) -> str:
     return f"{cell.difference:+.3f} ± {cell.difference_half:.3f}{tested}"
 
 
-_ROW, _PANEL, _LEFT, _TOP = 22, 210, 150, 40
-
-
-def as_svg(cells: Mapping[str, Mapping[str, Cell]], *, baseline: str) -> str:
+def plot(cells: Table, *, baseline: str, path: Path) -> None:
     """Dots with intervals, an arm a line, a measure a panel; the baseline's mean is dashed."""
-    height = _TOP + _ROW * len(cells) + 40
-    width = _LEFT + _PANEL * len(FIGURE)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
-    for at, arm in enumerate(cells):
-        y = _TOP + _ROW * at + _ROW / 2
-        parts.append(
-            f'<text x="8" y="{y + 4:.1f}">{escape(arm)} ({cells[arm][FIGURE[0]].n})</text>'
-        )
-    for column, measure in enumerate(FIGURE):
-        parts += _panel(cells, measure, baseline=baseline, left=_LEFT + _PANEL * column)
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _panel(
-    cells: Mapping[str, Mapping[str, Cell]], measure: str, *, baseline: str, left: float
-) -> list[str]:
-    column = {arm: measures[measure] for arm, measures in cells.items()}
-    half = {arm: cell.half if cell.n >= LEAST_TESTED else 0.0 for arm, cell in column.items()}
-    low = min(cell.mean - half[arm] for arm, cell in column.items())
-    high = max(cell.mean + half[arm] for arm, cell in column.items())
-    room, bottom = max(high - low, 1e-6), _TOP + _ROW * len(cells)
-
-    def x(value: float) -> float:
-        return left + 15 + (_PANEL - 40) * (value - low) / room
-
-    parts = [f'<text x="{left + 15}" y="24" font-weight="bold">{escape(measure)}</text>']
-    parts += [
-        f'<text x="{x(value):.1f}" y="{bottom + 18}" text-anchor="middle" fill="#555">'
-        f"{value:.3f}</text>"
-        for value in (low, high)
-    ]
-    if baseline in column:
-        at = x(column[baseline].mean)
-        parts.append(
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" stroke="#999" '
-            'stroke-dasharray="4 3"/>'
-        )
-    for row, (arm, cell) in enumerate(column.items()):
-        y = _TOP + _ROW * row + _ROW / 2
-        parts.append(
-            f'<line x1="{x(cell.mean - half[arm]):.1f}" x2="{x(cell.mean + half[arm]):.1f}" '
-            f'y1="{y}" y2="{y}" stroke="#1f5f8b" stroke-width="2"/>'
-        )
-        parts.append(f'<circle cx="{x(cell.mean):.1f}" cy="{y}" r="4" fill="#1f5f8b"/>')
-    return parts
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+    except ImportError:
+        _log.info('no %s: it needs matplotlib (pip install "cxr-rag[plots]")', path.name)
+        return
+    arms = list(cells)
+    size = (3 * len(FIGURE), 0.4 * len(arms) + 1)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(FIGURE), sharey=True)
+    for panel, measure in zip(panels, FIGURE, strict=True):
+        row = [cells[arm][measure] for arm in arms]
+        half = [cell.half if cell.n >= LEAST_TESTED else 0.0 for cell in row]
+        panel.errorbar([cell.mean for cell in row], range(len(arms)), xerr=half, fmt="o")
+        panel.set_title(measure)
+        if baseline in cells:
+            panel.axvline(cells[baseline][measure].mean, color="gray", linestyle="--")
+    panels[0].set_yticks(range(len(arms)), [f"{arm} ({cells[arm][FIGURE[0]].n})" for arm in arms])
+    panels[0].invert_yaxis()
+    figure.savefig(path)

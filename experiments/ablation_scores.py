@@ -1,27 +1,49 @@
-"""An arm's model against the validation studies.
+"""An arm's model against the validation studies, by the tasks of `eval`.
 
-Owns what is embedded: the first frontal image of each study, its report, one sentence that states
-and one that denies each finding. Images come from the same cache as in training.
+Owns what is embedded (the first frontal image of each study, its report, the sentences of each
+class) and which numbers of the tasks make the table. Images come from the cache of training.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from encoders.eclip.model import EclipModel
+from encoders.eclip.encoder import load_encoder
 from encoders.eclip.weights import load_pretrained
-from encoders.preprocess import EvalTransform, resize_square
-from encoders.training.batches import prepare_cached
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, Study, frequent
+from encoders.training.dataset import Collection, Study
 from encoders.training.image_cache import load_images
-from experiments import ablation_measures
+from encoders.training.validation import embed_cached_images
+from eval.datasets import LabelledImage, LabelledSet
+from eval.results import Result
+from eval.tasks.embedding import embedding_quality
+from eval.tasks.linear_probe import linear_probe
+from eval.tasks.retrieval import retrieval
+from eval.tasks.zero_shot import zero_shot
+from eval.vectors import make_vectors, save_vectors
+from eval.zero_shot_prompts import class_names, classes_of, prompts
 
-_AT_ONCE = 256
-_NO_FINDING = "normal"
+_TO_TEXT = "image to text, equal reports are one"
+_TO_IMAGE = "text to image, any image with that report"
+
+MEASURES = {
+    **{f"R@{k} image to text": ("retrieval", _TO_TEXT, f"R@{k}") for k in (1, 5, 10)},
+    **{f"R@{k} text to image": ("retrieval", _TO_IMAGE, f"R@{k}") for k in (1, 5, 10)},
+    "zero-shot AUC": ("zero-shot", "all", "macro AUROC"),
+    **{
+        f"probe AUC, {share}": ("linear-probe", f"{share} of the training images", "macro AUROC")
+        for share in ("1%", "10%", "100%")
+    },
+    "alignment": ("embedding", "all", "alignment"),
+    "uniformity": ("embedding", "all", "uniformity (image)"),
+    "modality gap": ("embedding", "all", "modality gap"),
+}
+"""Columns of the table: task of `eval`, subset, measure."""
+
+LOWER_IS_BETTER = frozenset({"alignment", "uniformity", "modality gap"})
+
+_SAMPLES = 2
+"""Of the bootstrap over studies, which is not shown: the table's unit is the seed."""
 
 
 class Benchmark:
@@ -29,61 +51,69 @@ class Benchmark:
 
     Args:
         collection: studies; training images that have labels serve the linear probe.
-        settings: of any arm: size of the cached images, how rare a finding may be.
+        settings: of any arm: size of the cached images.
         cache: decoded images.
     """
 
     def __init__(self, collection: Collection, *, settings: TrainSettings, cache: Path) -> None:
-        self.val = [study for study in collection.val if study.frontals]
-        labelled = [study for study in collection.train if study.frontals and study.labels]
-        counted = frequent((study.labels for study in labelled), least=settings.least_label_count)
-        self.cache = cache
-        self.findings = [name for name in counted if name != _NO_FINDING]
-        self.val_truth = self._truth(self.val)
-        self.train_truth = self._truth(labelled)
-        self.val_images, self.train_images = (
-            load_images(
-                [study.frontals[0] for study in studies], side=settings.cache_side, cache=cache
-            )
-            for studies in (self.val, labelled)
+        val = [study for study in collection.val if study.frontals]
+        train = [study for study in collection.train if study.frontals and study.labels]
+        self._studies = [*val, *train]
+        self._texts = [study.text for study in val]
+        labelled = [_labelled(study, split="val") for study in val]
+        labelled += [_labelled(study, split="train") for study in train]
+        classes = sorted(frozenset().union(*(image.labels for image in labelled)))
+        self._data = LabelledSet(tuple(labelled), tuple(classes), single=False)
+        self._images = load_images(
+            [study.frontals[0] for study in self._studies], side=settings.cache_side, cache=cache
         )
 
     def score(self, folder: Path) -> dict[str, float]:
-        """Every measure of a model folder."""
-        model, transform = load_pretrained(folder)
-        images = embed_images(model, transform, self.val_images)
-        texts = [study.text for study in self.val]
-        reports = self._embed_texts(model, texts)
-        plain = [name.lower().replace(", ", " ") for name in self.findings]
-        present = self._embed_texts(model, [f"{name.capitalize()}." for name in plain])
-        absent = self._embed_texts(model, [f"No {name}." for name in plain])
-        known = embed_images(model, transform, self.train_images)
+        """Every measure of a model folder; its vectors are kept beside it."""
+        path = folder.parent / "vectors.npz"
+        self._embed(folder, path)
+        results = {
+            "retrieval": retrieval(path, split="val", samples=_SAMPLES),
+            "zero-shot": zero_shot(path, split="val", samples=_SAMPLES),
+            "linear-probe": linear_probe(
+                path, train_split="train", test_split="val", samples=_SAMPLES
+            ),
+            "embedding": embedding_quality(path, split="val", samples=_SAMPLES),
+        }
         return {
-            **ablation_measures.retrieval(images, reports, texts),
-            **ablation_measures.zero_shot(images, present, absent, self.val_truth),
-            **ablation_measures.probe(known, self.train_truth, images, self.val_truth),
-            **ablation_measures.embedding(images, reports),
+            name: _value(results[task], subset=subset, measure=measure)
+            for name, (task, subset, measure) in MEASURES.items()
         }
 
-    @torch.inference_mode()
-    def _embed_texts(self, model: EclipModel, texts: Sequence[str]) -> NDArray[np.float32]:
-        prepared = prepare_cached(texts, model=model, cache=self.cache)
-        vectors: NDArray[np.float32] = model.encode_text(prepared).numpy()
-        return vectors
+    def _embed(self, folder: Path, path: Path) -> None:
+        encoder = load_encoder(folder, backend="torch")
+        images = embed_cached_images(*load_pretrained(folder), self._images)
+        text = np.full_like(images, np.nan)
+        text[: len(self._texts)] = encoder.embed_texts(self._texts)
+        vectors = make_vectors(
+            self._data,
+            encoder_id=encoder.encoder_id,
+            image=images,
+            text=text,
+            prompt=encoder.embed_texts([prompt.text for prompt in prompts(self._data.classes)]),
+            thumbnail=np.empty((0, 256), dtype=np.float32),
+        )
+        save_vectors(path, vectors)
 
-    def _truth(self, studies: Sequence[Study]) -> NDArray[np.bool_]:
-        rows = [[name in study.labels for name in self.findings] for study in studies]
-        return np.asarray(rows, dtype=bool).reshape(len(studies), len(self.findings))
+
+def _labelled(study: Study, *, split: str) -> LabelledImage:
+    """A study as `eval` sees it, with the classes that Open-I's labels or CheXpert's stand for."""
+    own = study.labels & frozenset(classes_of("open-i"))
+    return LabelledImage(
+        image_id=study.study_id,
+        patient_id=study.patient_id,
+        image=str(study.frontals[0]),
+        labels=own | class_names("open-i", study.labels),
+        text=study.text,
+        split=split,
+    )
 
 
-@torch.inference_mode()
-def embed_images(
-    model: EclipModel, transform: EvalTransform, images: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """Cached images uint8 [N, side, side] to unit rows float32 [N, dim]."""
-    rows, device = [], model.log_temperature.device
-    for at in range(0, len(images), _AT_ONCE):
-        grey = torch.from_numpy(images[at : at + _AT_ONCE].copy()).float() / 255
-        pixels = transform.normalise(transform.stretch(resize_square(grey, transform.size)))
-        rows.append(model.encode_image(pixels.to(device)).cpu().numpy())
-    return np.concatenate(rows)
+def _value(result: Result, *, subset: str, measure: str) -> float:
+    found = result.number(system=result.name, subset=subset, measure=measure)
+    return float("nan") if found is None or found.value is None else found.value

@@ -1,4 +1,4 @@
-"""Every number of the model card, from one command.
+"""Every number of the encoder's model card, from one command.
 
 ``python -m experiments.validate_encoder [--model FOLDER] [--data FOLDER] [--json FILE]``
 
@@ -12,11 +12,9 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +22,15 @@ from numpy.typing import NDArray
 from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.images.image_io import read_image
-from encoders.training import retrieval_metrics
-from encoders.training.dataset import Collection, Study, clean, frequent, read_openi
-from encoders.training.retrieval_metrics import Interval, Votes, bootstrap, nearest, own_rank, vote
+from encoders.training.dataset import Collection, clean, frequent, label_matrix
+from encoders.training.sources.openi import read_openi
+from eval.metrics.base import Direction
+from eval.ranking import Ranks, own_ranks, weighted_median
+from eval.results import MetricValue
+from eval.tasks.common import Figure, mean_figure, numbers_of
+from experiments.agreement import NEIGHBOURS, agreement_figures, nearest
 
-LEAST_LABEL_COUNT = 20
+MIN_LABEL_COUNT = 20
 """Findings with fewer training studies are left out."""
 
 SHOWN = (
@@ -41,29 +43,32 @@ SHOWN = (
     "Emphysema",
     "normal",
 )
-"""Findings with an AUC of their own in the card."""
+"""Labels with an AUC of their own in the card."""
 
-NORMAL = "normal"
-"""Not a finding, but its share among the neighbours is worth an AUC."""
+SAMPLES = 1000
+"""Of the bootstrap over studies."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """A collection as an encoder sees it, unit rows float32 [studies, D]."""
+class EmbeddedCollection:
+    """A collection as an encoder sees it, unit rows float32 [studies, D].
+
+    Attributes:
+        val_all_views: every image of a study, frontal and lateral, averaged.
+        train_images: NaN where a study has no frontal image.
+    """
 
     val_images: Vectors
     val_all_views: Vectors
-    """Every image of the study, frontal and lateral, averaged."""
     val_reports: Vectors
     train_images: Vectors
-    """NaN where a study has no frontal image."""
     train_reports: Vectors
 
 
-def embed(encoder: ImageTextEncoder, collection: Collection) -> Embedded:
-    """Embed what is asked with and what is found."""
+def embed(encoder: ImageTextEncoder, collection: Collection) -> EmbeddedCollection:
+    """Embed queries and reports."""
 
     def mean_vector(images: Sequence[Path]) -> Vectors:
         if not images:
@@ -72,7 +77,7 @@ def embed(encoder: ImageTextEncoder, collection: Collection) -> Embedded:
         return np.asarray(mean / np.linalg.norm(mean))
 
     val, train = collection.val, collection.train
-    return Embedded(
+    return EmbeddedCollection(
         val_images=np.stack([mean_vector(study.frontals[:1]) for study in val]),
         val_all_views=np.stack([mean_vector(study.frontals + study.laterals) for study in val]),
         val_reports=encoder.embed_texts([study.text for study in val]),
@@ -81,106 +86,82 @@ def embed(encoder: ImageTextEncoder, collection: Collection) -> Embedded:
     )
 
 
-def retrievers(embedded: Embedded, collection: Collection) -> dict[str, NDArray[np.intp]]:
+def retrievers(embedded: EmbeddedCollection, collection: Collection) -> dict[str, NDArray[np.intp]]:
     """For each way to retrieve: rows of the training studies, one line a validation study."""
-    count = retrieval_metrics.NEIGHBOURS
-    asked, kept = len(collection.val), len(collection.train)
+    queries, reports = len(collection.val), len(collection.train)
     texts = [study.text for study in collection.train]
     usual = texts.index(Counter(texts).most_common(1)[0][0])
     image_similarity = np.nan_to_num(embedded.val_images @ embedded.train_images.T, nan=-np.inf)
+    random = np.random.default_rng(0).integers(reports, size=(queries, NEIGHBOURS))
     return {
-        "image to report": nearest(embedded.val_images @ embedded.train_reports.T, count),
-        "all views to report": nearest(embedded.val_all_views @ embedded.train_reports.T, count),
-        "own report to report (ceiling)": nearest(
-            embedded.val_reports @ embedded.train_reports.T, count
-        ),
-        "image to image": nearest(image_similarity, count),
-        "most common report": np.full((asked, count), usual),
-        "random reports": np.random.default_rng(0).integers(kept, size=(asked, count)),
+        "image to report": nearest(embedded.val_images @ embedded.train_reports.T),
+        "all views to report": nearest(embedded.val_all_views @ embedded.train_reports.T),
+        "own report to report (ceiling)": nearest(embedded.val_reports @ embedded.train_reports.T),
+        "image to image": nearest(image_similarity),
+        "most common report": np.full((queries, NEIGHBOURS), usual),
+        "random reports": random,
     }
 
 
-def measure(embedded: Embedded, collection: Collection) -> dict[str, dict[str, Interval]]:
+def measure(embedded: EmbeddedCollection, collection: Collection) -> list[MetricValue]:
     """All measures of all retrievers, with intervals over the validation studies."""
-    names = frequent((study.labels for study in collection.train), least=LEAST_LABEL_COUNT)
-    said, truth = (label_table(studies, names) for studies in (collection.train, collection.val))
-    results = {
-        system: agreement_of(rows, said=said, truth=truth, names=names)
-        for system, rows in retrievers(embedded, collection).items()
+    names = frequent((study.labels for study in collection.train), least=MIN_LABEL_COUNT)
+    said, truth = (
+        label_matrix([study.labels for study in studies], names)
+        for studies in (collection.train, collection.val)
+    )
+    figures = {
+        system: agreement_figures(hits, said=said, truth=truth, names=names, shown=SHOWN)
+        for system, hits in retrievers(embedded, collection).items()
     }
     texts = [study.text for study in collection.val]
-    interval = partial(bootstrap, studies=len(texts))
-    for system, images in (
-        ("image to report", embedded.val_images),
-        ("all views to report", embedded.val_all_views),
-    ):
-        ranks = own_rank(images @ embedded.val_reports.T, texts)
-        for k in (1, 5, 10):
-            results[system][f"R@{k}"] = interval(partial(_found_within, ranks=ranks, k=k))
-        results[system]["median rank"] = interval(partial(_median, values=ranks))
-    return results
+    figures["image to report"] += rank_figures(embedded.val_images @ embedded.val_reports.T, texts)
+    figures["all views to report"] += rank_figures(
+        embedded.val_all_views @ embedded.val_reports.T, texts
+    )
+    patients = [study.patient_id for study in collection.val]
+    return [
+        value
+        for system, of_system in figures.items()
+        for figure in of_system
+        for value in numbers_of(
+            figure, system=system, subset="val", patients=patients, samples=SAMPLES, seed=0
+        )
+    ]
 
 
-def agreement_of(
-    rows: NDArray[np.intp],
-    *,
-    said: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
-    names: Sequence[str],
-) -> dict[str, Interval]:
-    """What retrieved reports say against what the images' own reports say.
+def rank_figures(similarity: NDArray[np.floating], texts: Sequence[str]) -> list[Figure]:
+    """Recall and median rank of each image's own report; equal reports are one.
 
     Args:
-        rows: [N, K], rows of ``said``, the retrieved reports.
-        said: [reports, L], labels of the reports.
-        truth: [N, L], labels of the images' own reports.
-        names: the L labels.
+        similarity: [N, N], image by report; row i and column i are one study.
+        texts: the N reports.
     """
-    interval = partial(bootstrap, studies=len(truth))
-    abnormal = [number for number, name in enumerate(names) if name != NORMAL]
-    every = Votes(vote(rows, said), truth)
-    findings = Votes(every.votes[:, abnormal], truth[:, abnormal])
-    overlaps = retrieval_metrics.overlap(rows, said, truth)
-    values = {
-        "label overlap": interval(partial(_mean, values=overlaps)),
-        "finding found": interval(findings.found),
-        "mention right": interval(findings.right),
-        "F1 (2 of 5 say so)": interval(partial(findings.micro_f1, least=0.4)),
-        "macro AUC": interval(findings.macro_auc),
-    }
-    for name in (name for name in SHOWN if name in names):
-        number = names.index(name)
-        positive = int(truth[:, number].sum())
-        values[f"AUC {name} (n={positive})"] = interval(partial(every.auc, finding=number))
-    return values
+    first, group = np.unique(np.asarray(texts), return_index=True, return_inverse=True)[1:]
+    distinct = similarity[:, first].astype(np.float64)
+    ranks = Ranks(*own_ranks(distinct, distinct[np.arange(len(texts)), group]))
+    recalls = {f"R@{k}": (Direction.HIGHER, ranks.recall(k)) for k in (1, 5, 10)}
+    places = ranks.rank()
+    median = Figure(
+        ("median rank",),
+        (Direction.LOWER,),
+        (len(texts),),
+        lambda weights: weighted_median(places, weights)[:, None],
+    )
+    return [mean_figure(recalls), median]
 
 
-def label_table(studies: Sequence[Study], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Table bool [S, L], True where a study has a label."""
-    rows = [[name in study.labels for name in names] for study in studies]
-    return np.asarray(rows, dtype=bool).reshape(len(studies), len(names))
-
-
-def _mean(rows: NDArray[np.intp], *, values: NDArray[np.float64]) -> float:
-    return float(values[rows].mean())
-
-
-def _found_within(rows: NDArray[np.intp], *, ranks: NDArray[np.int64], k: int) -> float:
-    return float((ranks[rows] <= k).mean())
-
-
-def _median(rows: NDArray[np.intp], *, values: NDArray[np.int64]) -> float:
-    return float(np.median(values[rows]))
-
-
-def render(results: dict[str, dict[str, Interval]]) -> str:
-    """The card's table: a line a measure, a column a retriever."""
-    measures = list(dict.fromkeys(name for values in results.values() for name in values))
-    turned = {
-        name: {system: values[name] for system, values in results.items() if name in values}
-        for name in measures
-    }
-    return retrieval_metrics.table(turned)
+def as_markdown(values: Iterable[MetricValue]) -> str:
+    """One line a measure, one column a system, with intervals."""
+    cells: dict[str, dict[str, str]] = {}
+    for one in values:
+        shown = "" if one.value is None else f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        cells.setdefault(one.measure, {})[one.system] = shown
+    systems = list(dict.fromkeys(system for row in cells.values() for system in row))
+    lines = ["| |" + "".join(f" {name} |" for name in systems), "|---|" + "---|" * len(systems)]
+    for name, row in cells.items():
+        lines.append(f"| {name} |" + "".join(f" {row.get(system, '')} |" for system in systems))
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -194,19 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     encoder = load_encoder(chosen.model)
     collection = clean(read_openi(chosen.data))
-    results = measure(embed(encoder, collection), collection)
+    values = measure(embed(encoder, collection), collection)
     print(f"{encoder.encoder_id}, {len(collection.val)} validation studies")  # noqa: T201
-    print(render(results))  # noqa: T201
+    print(as_markdown(values))  # noqa: T201
     if chosen.json:
-        facts: dict[str, Any] = {
+        facts = {
             "encoder_id": encoder.encoder_id,
             "preprocess_hash": encoder.preprocess_hash,
             "train_studies": len(collection.train),
             "val_studies": len(collection.val),
-            "results": {
-                system: {name: asdict(value) for name, value in values.items()}
-                for system, values in results.items()
-            },
+            "results": [asdict(value) for value in values],
         }
         chosen.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

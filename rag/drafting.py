@@ -1,64 +1,160 @@
-"""Evidence -> a question for the model, and the model's answer -> a draft.
+"""Evidence -> a cited draft: what is asked of the language model, and what its answer is worth.
 
-Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`Selection`),
-or writes sentences with their sources (`FreeText`). Both are a `DraftRequest`: variables for the
-template, a schema for the server, and how to read the answer, whole or as far as it has come.
+`rag.draft_requests` has the two ways of asking. Without a model, the first choice of every slot is
+taken: candidates come best first. Knows no image and no store.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import jsonschema
+from langchain_core.utils.json import parse_partial_json
 
-from prompts.render import Mode
-from prompts.schemas import NOTHING, selection_schema, written_schema
-from rag.candidates import Candidate, slots_for
-from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
-from rag.llm.response_checks import is_refusal, validate
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from prompts.render import PromptTemplate, render
+from rag.draft_requests import DraftRequest, Selection, build_request
+from rag.errors import LlmEmptyError, LlmFormError, LlmOutputError, LlmRefusalError, NoGround
+from rag.image_analysis import ImageAnalysis
+from rag.llm.client import Completion, Messages
+from rag.llm.response_checks import is_refusal
 from rag.report_nlp.statements import read_sentence
-from rag.schema import Draft, DraftSentence, Hit, Section
+from rag.schema import Draft, DraftSentence, Retrieval, Section
+from rag.screening.abstention import no_ground
+from rag.settings import AbstentionSettings
+from rag.study import Study
+
+logger = logging.getLogger(__name__)
+
+NO_MODEL = "none"
+"""What a prediction calls the model where none was asked."""
+
+WITHOUT_MODEL = "drafted without a language model: the first choice of every slot"
 
 
-class DraftRequest(Protocol):
-    """What is asked of the model about one study."""
+class LanguageModel(Protocol):
+    """What a drafter asks: `rag.llm.client.ChatClient`."""
 
     @property
-    def variables(self) -> Mapping[str, Any]:
-        """Variables of the prompt template."""
+    def model(self) -> str:
+        """Name of the model."""
 
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON schema of the answer."""
+    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
+        """The whole answer, or an `rag.errors.LlmError`."""
 
-    def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """The draft that an answer stands for; what is not yet complete is left out."""
-
-    def validate(self, draft: Draft) -> None:
-        """Raise an `rag.errors.LlmOutputError` if a whole answer's text is no draft at all."""
+    def stream(
+        self, messages: Messages, *, schema: dict[str, Any]
+    ) -> Iterator[tuple[str, Completion | None]]:
+        """The answer as far as it has come, each time it grows; last with the completion."""
 
 
-def build_request(
-    mode: Mode,
-    hits: Sequence[Hit],
-    *,
-    indication: str = "",
-    predicted: PredictedFindings = NO_PREDICTION,
-) -> DraftRequest:
-    """The question that a template of this mode asks about these reports.
+@dataclass(frozen=True, slots=True)
+class DraftResult:
+    """A draft and how it came about.
+
+    Attributes:
+        draft: cited sentences.
+        notes: what was taken out of it, and that no model was asked.
+        answer: what the model wrote, to the letter.
+        messages, prompt_hash: what it was asked; empty where no model was.
+    """
+
+    draft: Draft = field(default_factory=Draft)
+    notes: tuple[str, ...] = ()
+    answer: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    prompt_hash: str = ""
+
+
+class Drafter:
+    """Drafts from evidence.
 
     Args:
-        mode: of the prompt template.
-        hits: the evidence, nearest first.
-        indication: why the image was taken, if known.
-        predicted: what the image's own labels expect.
+        template: how the model is asked.
+        llm: the model; None takes the first choice of every slot.
+        limits: when there is no ground for a draft.
     """
-    kinds: dict[Mode, type[Selection] | type[FreeText]] = {
-        Mode.SELECT: Selection,
-        Mode.WRITE: FreeText,
-    }
-    return kinds[mode](hits, indication=indication, predicted=predicted)
+
+    def __init__(
+        self,
+        template: PromptTemplate,
+        llm: LanguageModel | None,
+        *,
+        limits: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
+    ) -> None:
+        self.template = template
+        self.llm = llm
+        self.limits = limits
+
+    @property
+    def made_with(self) -> dict[str, str]:
+        """What predictions say of it: the model's name and the template's."""
+        if self.llm is None:
+            return {"llm": NO_MODEL, "prompt": ""}
+        return {"llm": self.llm.model, "prompt": self.template.name}
+
+    def draft(self, study: Study, analysis: ImageAnalysis, evidence: Retrieval) -> DraftResult:
+        """The whole draft; see `stream`."""
+        *_, whole = self.stream(study, analysis, evidence)
+        return whole
+
+    def stream(
+        self, study: Study, analysis: ImageAnalysis, evidence: Retrieval
+    ) -> Iterator[DraftResult]:
+        """The draft each time it grows, the first time empty, the last time whole.
+
+        Raises:
+            NoGround: the evidence is no ground for a draft.
+            LlmError: the model cannot be asked, or twice gave no draft.
+        """
+        hits, predicted = evidence.hits, analysis.predicted
+        if reason := no_ground(hits, predicted, self.limits):
+            raise NoGround(reason)
+        if self.llm is None:
+            yield _first_choice(Selection(hits, indication=study.indication, predicted=predicted))
+            return
+        request = build_request(
+            self.template.mode, hits, indication=study.indication, predicted=predicted
+        )
+        prompt = render(self.template, request.variables)
+        asked = DraftResult(messages=tuple(prompt.messages), prompt_hash=prompt.sha256)
+        yield asked
+        yield from _answers(self.llm, request, asked)
+
+
+def _answers(
+    llm: LanguageModel, request: DraftRequest, asked: DraftResult
+) -> Iterator[DraftResult]:
+    """The draft as the answer grows; an answer that is no draft is asked for once more."""
+    text = ""
+    for text, _ in llm.stream(asked.messages, schema=request.schema):
+        yield replace(asked, draft=request.draft(_as_far_as_it_goes(text)), answer=text)
+    try:
+        draft, notes = parse_response(request, text)
+    except LlmOutputError as error:
+        logger.info("answer was not valid, asking once more")
+        repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
+        text = llm.ask(repair, schema=request.schema).text
+        yield replace(asked, answer=text)
+        draft, notes = parse_response(request, text)
+    yield replace(asked, draft=draft, notes=notes, answer=text)
+
+
+def _first_choice(request: Selection) -> DraftResult:
+    draft, notes = _without_what_cannot_be_known(request.draft(request.first_choice))
+    if not draft.findings and not draft.impression:
+        raise NoGround("no sentence of the evidence could be said of this image")
+    return DraftResult(draft, (*notes, WITHOUT_MODEL))
+
+
+def _as_far_as_it_goes(text: str) -> dict[str, Any]:
+    """The object that the beginning of an answer stands for; empty while there is none."""
+    try:
+        answer = parse_partial_json(text)
+    except json.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
@@ -86,117 +182,6 @@ def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str,
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes
-
-
-class Selection:
-    """The model chooses one numbered sentence a slot; text and sources are the evidence's."""
-
-    def __init__(
-        self, hits: Sequence[Hit], *, indication: str, predicted: PredictedFindings
-    ) -> None:
-        self._slots = slots_for(hits, predicted=predicted)
-        self._options: dict[str, dict[str, Candidate]] = {
-            slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
-            for at, slot in enumerate(self._slots)
-        }
-        self._reports = len(hits)
-        self._indication = indication
-
-    @property
-    def variables(self) -> Mapping[str, Any]:
-        """Slots with their numbered sentences."""
-        slots = [
-            {
-                "name": name,
-                "options": [
-                    {"id": number, "votes": option.votes, "text": option.text}
-                    for number, option in options.items()
-                ],
-            }
-            for name, options in self._options.items()
-        ]
-        return {"slots": slots, "reports": self._reports, "indication": self._indication}
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """One closed choice a heading."""
-        return selection_schema({name: list(options) for name, options in self._options.items()})
-
-    def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """The chosen sentences, each once, in the order of a report."""
-        sections: dict[Section, dict[str, DraftSentence]] = {section: {} for section in Section}
-        for slot in self._slots:
-            chosen = self._options[slot.name].get(answer.get(slot.name, NOTHING))
-            if chosen is not None:
-                sentence = DraftSentence(chosen.text, chosen.sources)
-                sections[slot.section].setdefault(chosen.text, sentence)
-        findings, impression = (tuple(sections[section].values()) for section in Section)
-        return Draft(findings, impression)
-
-    def validate(self, draft: Draft) -> None:
-        """Nothing to refuse: every sentence is the evidence's own."""
-
-
-class FreeText:
-    """The model writes sentences and names the reports that each of them rests on."""
-
-    def __init__(
-        self, hits: Sequence[Hit], *, indication: str, predicted: PredictedFindings
-    ) -> None:
-        self._hits = tuple(hits)
-        self._indication = indication
-        self._expectation = predicted
-
-    @property
-    def variables(self) -> Mapping[str, Any]:
-        """Reports, nearest first."""
-        reports = [
-            {
-                "id": hit.record.report_id,
-                "similarity": round(hit.similarity, 3),
-                "findings": hit.record.findings,
-                "impression": hit.record.impression,
-            }
-            for hit in self._hits
-        ]
-        expected = self._expectation
-        labels = [
-            {"name": name, "probability": f"{expected.probabilities[name]:.2f}"}
-            for name in expected.positive
-        ]
-        return {"reports": reports, "labels": labels, "indication": self._indication}
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """Sentences whose sources are an enum of the shown reports."""
-        return written_schema([hit.record.report_id for hit in self._hits])
-
-    def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """Sentences that have text and known sources; a source is named once."""
-        known = {hit.record.report_id for hit in self._hits}
-
-        def sentences(section: Section) -> tuple[DraftSentence, ...]:
-            found = []
-            for item in answer.get(section.value) or ():
-                text = str(item.get("text", "")).strip() if isinstance(item, Mapping) else ""
-                sources = item.get("sources") or () if text else ()
-                cited = tuple(dict.fromkeys(source for source in sources if source in known))
-                if cited:
-                    found.append(DraftSentence(text, cited))
-            return tuple(found)
-
-        return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
-
-    def validate(self, draft: Draft) -> None:
-        """Refusals, loops and other languages."""
-        texts = [sentence.text for section in Section for sentence in draft.section(section)]
-        validate(texts, evidence=(hit.record.text for hit in self._hits))
-
-
-def _letters(number: int) -> str:
-    """A, B, ... Z, AA, ...: short and different for every slot."""
-    before, last = divmod(number, 26)
-    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 def _without_what_cannot_be_known(draft: Draft) -> tuple[Draft, tuple[str, ...]]:

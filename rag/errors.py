@@ -3,7 +3,12 @@
     CxrRagError                  anything we can explain to a user
     ├── SettingsError            a setting is unknown or out of range
     ├── EncoderUnavailableError the weights are missing, damaged or do not fit
-    ├── FindingHeadError       the label head is damaged, or another encoder's
+    ├── FindingHeadError        the label head is damaged, or another encoder's
+    ├── OodDetectorError        so are the statistics by which strange pictures are refused
+    ├── NoDraft                 nothing went wrong, but nothing may be drafted from this
+    │   ├── NotAChestXray       by the header, its colours or its pixels
+    │   ├── BlankImage          every pixel has the same value
+    │   └── NoGround            the evidence is too far from the image
     ├── CorpusError              a report collection cannot be read at all
     ├── StoreError               the vector store
     │   ├── StoreMissingError    nothing has been indexed yet
@@ -29,6 +34,8 @@ Every message says what was wrong, with the value, and what to do about it. Imag
 read raise `encoders.images.image_io.ImageReadError`, which belongs to the encoders.
 """
 
+from collections.abc import Iterable
+
 
 class CxrRagError(Exception):
     """Anything we can explain to a user in one sentence, with its cure."""
@@ -48,6 +55,30 @@ class FindingHeadError(CxrRagError):
 
 class OodDetectorError(CxrRagError):
     """The statistics by which strange pictures are refused are damaged, or another encoder's."""
+
+
+class NoDraft(CxrRagError):  # noqa: N818 - a verdict, no mistake; predictions name its class
+    """Nothing may be drafted from this study; the prediction has the status "abstained".
+
+    Attributes:
+        notes: what the reader should know besides.
+    """
+
+    def __init__(self, reason: str, *, notes: Iterable[str] = ()) -> None:
+        super().__init__(reason)
+        self.notes = tuple(dict.fromkeys(notes))
+
+
+class NotAChestXray(NoDraft):
+    """It is no adult chest X-ray, by the header, its colours or its pixels."""
+
+
+class BlankImage(NoDraft):
+    """Every pixel has the same value."""
+
+
+class NoGround(NoDraft):
+    """The evidence is no ground for a draft."""
 
 
 class CorpusError(CxrRagError):

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from encoders.base import ImageTextEncoder
-from encoders.region_query import RegionQuery
 from prompts.render import PromptTemplateError, load_template
+from rag.drafting import Drafter
 from rag.errors import EncoderUnavailableError, PromptError
+from rag.image_analysis import ImageAnalyzer
 from rag.index import open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
@@ -27,21 +28,6 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
 
     try:
         return load(settings.encoder, backend=settings.encoder_backend)
-    except EncoderError as error:
-        raise EncoderUnavailableError(str(error)) from error
-
-
-def load_steering(settings: Settings, encoder: ImageTextEncoder) -> RegionQuery | None:
-    """The trained processor beside the encoder's weights; None where a crop has to do.
-
-    Raises:
-        EncoderUnavailableError: it is damaged, or belongs to another encoder.
-    """
-    from encoders.eclip.region_steering import load_steering as load  # noqa: PLC0415 - torch again
-    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
-
-    try:
-        return load(encoder.encoder_id, settings.encoder)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 
@@ -70,14 +56,14 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
         template = load_template(settings.llm.template)
     except PromptTemplateError as error:
         raise PromptError(str(error)) from error
+    llm = ChatClient(settings.llm) if settings.llm.enabled else None
     with open_retriever(settings, encoder) as retriever:
         yield ReportPipeline(
-            encoder=encoder,
-            finding_head=load_finding_head(encoder.encoder_id),
-            ood_detector=load_ood_detector(encoder),
-            steering=load_steering(settings, encoder),
+            analyzer=ImageAnalyzer(
+                encoder,
+                finding_head=load_finding_head(encoder.encoder_id),
+                ood_detector=load_ood_detector(encoder),
+            ),
             retriever=retriever,
-            template=template,
-            llm=ChatClient(settings.llm),
-            abstention=settings.abstention,
+            drafter=Drafter(template, llm, limits=settings.abstention),
         )

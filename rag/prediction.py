@@ -34,7 +34,7 @@ class Prediction:
         confidence: what abstention weighs: any finite number, higher is surer, comparable between
             studies of one run; None where nothing measures it.
         warnings: what the reader of the draft should know.
-        attention: where the reader looked (`rag.region`); empty where nothing drew the search.
+        region: where the reader looked (`rag.region`); empty where nothing drew the search.
         seconds: wall time by stage.
     """
 
@@ -57,7 +57,7 @@ class Prediction:
     answer: str = ""
     confidence: float | None = None
     warnings: tuple[str, ...] = ()
-    attention: Mapping[str, Any] = field(default_factory=dict)
+    region: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def checks(self, section: Section) -> list[tuple[DraftSentence, SentenceCheck | None]]:
@@ -88,7 +88,7 @@ class Prediction:
             "prompt_hash": self.prompt_hash,
             "confidence": self.confidence,
             "warnings": list(self.warnings),
-            **({"attention": dict(self.attention)} if self.attention else {}),
+            **({"attention": dict(self.region)} if self.region else {}),
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
         }
 

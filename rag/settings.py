@@ -58,6 +58,7 @@ class LlmSettings(_Section):
     """The language model: any OpenAI-compatible server.
 
     Attributes:
+        enabled: false asks no model: a draft takes the first choice of every slot.
         url: base URL up to and including /v1.
         replicas: further servers of the same model; a batch asks the least loaded of all.
         model: name the server knows the model by.
@@ -68,6 +69,7 @@ class LlmSettings(_Section):
         retries: further attempts when the server is busy or breaks off.
     """
 
+    enabled: bool = True
     url: str = "http://127.0.0.1:8100/v1"
     replicas: tuple[str, ...] = ()
     model: str = "smollm2-135m-instruct"

@@ -1,15 +1,20 @@
-"""One study, as it is asked for and while it is under way. Knows no step of the pipeline."""
+"""One study: what is asked about it, and its images once they are loaded.
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+Owns what a study is called and the first step of the line, `load`: from files to pixels, or why
+there must be no draft. Knows no encoder.
+"""
 
-from rag.drafting import DraftRequest
-from rag.prediction import Prediction
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from encoders.base import CxrImage
+from encoders.images.image_info import ImageInfo, read_facts
+from encoders.images.image_io import BLANK, ImageReadError, read_image
+from rag.errors import BlankImage, NotAChestXray
 from rag.region import NO_REGION, ReaderRegion
-from rag.schema import Status
+from rag.screening.header import judge_colour, judge_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +25,11 @@ class Study:
         source: the frontal image, as a file or as its bytes.
         further: other views of the same study, a lateral above all; they help to find reports.
         name: what the prediction calls the image ("file").
-        study_id: what the prediction calls the study.
+        study_id: what the prediction calls the study; empty: see `study_id_of`.
         study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
         indication: why the image was taken, if known.
         not_relevant: report ids the reader ruled out.
-        attention: where the reader looked on the frontal image; it draws the search there.
+        region: where the reader looked on the frontal image; it draws the search there.
     """
 
     source: Path | bytes
@@ -35,41 +40,71 @@ class Study:
     patient_ids: frozenset[str] = frozenset()
     indication: str = ""
     not_relevant: frozenset[str] = frozenset()
-    attention: ReaderRegion = NO_REGION
+    region: ReaderRegion = NO_REGION
 
 
-@dataclass(slots=True)
-class Work:
-    """A study under way. Holds no pixels; can be pickled, so that two machines may share it.
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyImages:
+    """The images of a study. Holds pixels, tens of megabytes: not for keeping.
 
     Attributes:
-        latest: the prediction as far as it has come.
-        question: what is to be asked; None while it is not known, and if the study has ended.
-        seconds: wall time by stage.
+        info: what the frontal image's header says.
+        views: the frontal image first, then those of the others that can be read.
+        notes: what the reader of a draft should know of them.
     """
 
-    latest: Prediction
-    question: DraftRequest | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    info: ImageInfo
+    views: tuple[CxrImage, ...]
+    notes: tuple[str, ...] = ()
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a stage."""
-        started = time.perf_counter()
+
+def load(study: Study) -> StudyImages:
+    """Read the images of a study.
+
+    Raises:
+        NotAChestXray: by what the header says, or because it is a picture in colour.
+        BlankImage: every pixel has the same value.
+        ImageReadError: the frontal image cannot be read.
+    """
+    info = read_facts(study.source)
+    verdict = judge_header(info)
+    if verdict.refusal:
+        raise NotAChestXray(verdict.refusal.reason, notes=verdict.notes)
+    frontal = read_image(study.source, name=study.name)
+    notes = [*verdict.notes, *frontal.warnings]
+    if BLANK in frontal.warnings:
+        raise BlankImage(BLANK, notes=notes)
+    if colour := judge_colour(frontal.warnings):
+        raise NotAChestXray(colour.reason, notes=notes)
+    views = [frontal]
+    for number, source in enumerate(study.further, 2):
         try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - started
+            view = read_image(source)
+        except ImageReadError as error:
+            notes.append(f"view {number} was left out: {error.reason.value}")
+        else:
+            if BLANK not in view.warnings:
+                views.append(view)
+    return StudyImages(info, tuple(views), once(notes))
 
-    def note(self, warnings: Iterable[str]) -> None:
-        """Add warnings, each once."""
-        told = dict.fromkeys((*self.latest.warnings, *warnings))
-        self.latest = replace(self.latest, warnings=tuple(told))
 
-    def abstain(self, error: str, reason: str) -> None:
-        """End it without a draft."""
-        self.latest = replace(self.latest, status=Status.ABSTAINED, error=error, reason=reason)
+def study_id_of(study: Study, info: ImageInfo | None = None) -> str:
+    """What a prediction calls a study that nobody has named; never empty.
 
-    def done(self) -> Prediction:
-        """The prediction with its times."""
-        return replace(self.latest, seconds=dict(self.seconds))
+    A pseudonym of the StudyInstanceUID, and without one the image's name without its suffix.
+    """
+    if study.study_id:
+        return study.study_id
+    if info is not None and info.study_uid:
+        return pseudonym(info.study_uid)
+    return PurePath(study.name).stem or "study"
+
+
+def pseudonym(study_uid: str) -> str:
+    """What a DICOM study is called. Whoever has the UID can find the study, nobody else."""
+    return "dcm-" + hashlib.sha256(f"cxr-rag study {study_uid}".encode()).hexdigest()[:20]
+
+
+def once(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes in their order, each once."""
+    return tuple(dict.fromkeys(notes))

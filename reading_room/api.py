@@ -84,7 +84,7 @@ class Drafter:
             further=tuple(images[1:]),
             name=f"image {hashes[0][:12]}",
             indication=" ".join(indication.split())[:LONGEST_INDICATION],
-            attention=attention,
+            region=attention,
         )
         prediction = self._pipeline.invoke(study)
         draft_id = uuid.uuid4().hex

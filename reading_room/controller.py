@@ -14,6 +14,7 @@ from typing import Any
 
 from encoders.base import View
 from encoders.images.image_io import ImageReadError, read_preview, read_raw
+from rag.errors import CxrRagError
 from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
 from rag.export.pdf import as_pdf
 from rag.export.text import Export, as_json, as_markdown, as_text
@@ -120,7 +121,7 @@ class Controller:
             study_ids=frozenset(named),
             indication=session.indication,
             not_relevant=session.ruled_out,
-            attention=session.attention,
+            region=session.attention,
         )
 
     def _finished(self, session: Session) -> Session:
@@ -182,9 +183,12 @@ class Controller:
         """The evidence that a draft would rest on, with each of these regions."""
         if not wanted:
             return []
-        last, found = self.pipeline.evidence(self._study(session), wanted)
-        if not found or not all(found):
-            raise ControllerError(last.reason or strings.NOTHING_FOUND)
+        try:
+            found = self.pipeline.evidence(self._study(session), wanted)
+        except (CxrRagError, ImageReadError) as error:
+            raise ControllerError(str(error)) from error
+        if not all(found):
+            raise ControllerError(strings.NOTHING_FOUND)
         return found
 
     def act(self, session: Session, action: Mapping[str, Any]) -> Session:

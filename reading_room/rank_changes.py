@@ -49,7 +49,7 @@ class RankChanges:
 
 def rank_changes(session: Session) -> RankChanges:
     """What has changed in a session."""
-    made_with = session.prediction.attention if session.prediction else {}
+    made_with = session.prediction.region if session.prediction else {}
     return RankChanges(
         before=tuple(hit.record.report_id for hit in session.plain),
         after=tuple(hit.record.report_id for hit in session.nearest),

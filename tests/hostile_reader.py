@@ -216,11 +216,11 @@ def _gaze(data: bytes, folder: Path) -> str:
 
 
 def _marks(data: bytes, folder: Path) -> str:
-    from encoders.training.sources.marks import read_own_marks  # noqa: PLC0415
-    from encoders.training.sources.settings import OwnMarks  # noqa: PLC0415
+    from encoders.training.sources.annotation_table import read_annotation_table  # noqa: PLC0415
+    from encoders.training.sources.settings import AnnotationTable  # noqa: PLC0415
 
     (folder / "marks.jsonl").write_bytes(data)
-    return _rendered(lambda: read_own_marks(OwnMarks(path=folder / "marks.jsonl")))
+    return _rendered(lambda: read_annotation_table(AnnotationTable(path=folder / "marks.jsonl")))
 
 
 def _rendered(readings: Callable[[], Iterator[Any]]) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from typer.testing import CliRunner
 
 from encoders.training.dataset import Split, Study
+from rag.cli.main import app
 
 CLEAR, LARGE = "The lungs are clear.", "The heart is enlarged."
 
@@ -49,4 +51,14 @@ def one_study(*images: str, number: int = 1, **changes: Any) -> Study:
         laterals=(),
         labels=frozenset(),
         **facts,
+    )
+
+
+def train_command(arguments: list[str]) -> tuple[int, str]:
+    """Exit code and error of ``cxr-rag train``; what it says of its progress is left out."""
+    result = CliRunner().invoke(app, ["train", *arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, "".join(
+        line for line in result.stderr.splitlines(keepends=True) if line.startswith("cxr-rag")
     )

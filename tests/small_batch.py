@@ -18,6 +18,8 @@ from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Summary, run_batch
 from rag.batch.workers import Prepare, Stop, threaded_prepare
+from rag.drafting import Drafter
+from rag.image_analysis import ImageAnalyzer
 from rag.index import open_index
 from rag.pipeline import ReportPipeline
 from rag.replicas import ReplicaPool
@@ -49,11 +51,13 @@ def small_pipeline(store: Path, *urls: str, patience: float = 5) -> Iterator[Rep
     settings = LlmSettings(url=urls[0], replicas=urls[1:], model=MODEL, retries=1)
     with open_index(store, encoder=encoder) as opened:
         yield ReportPipeline(
-            encoder=encoder,
+            analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(store=opened, encoder=encoder, k=K),
-            template=load_template("select_v1"),
-            abstention=AbstentionSettings(similarity=-1),  # the fake encoder sees no likeness
-            llm=ReplicaPool.of(settings, max_concurrency=8, outage_timeout_s=patience),
+            drafter=Drafter(
+                load_template("select_v1"),
+                ReplicaPool.of(settings, max_concurrency=8, outage_timeout_s=patience),
+                limits=AbstentionSettings(similarity=-1),  # the fake encoder sees no likeness
+            ),
         )
 
 

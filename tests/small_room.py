@@ -1,6 +1,6 @@
 """A whole reading room for tests: real page, server, store and record; fake encoder and model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from small_corpus import small_corpus
 
 from encoders.base import CxrImage
 from prompts.render import load_template
+from rag.drafting import Drafter
+from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
@@ -39,32 +41,31 @@ class Room:
     home: Path
 
 
-class FarSteering:
-    """A fake: a region asks for the opposite of what the image is like. Needs no pixels."""
+class CropEncoder(FakeEncoder):
+    """Tells a crop from the whole image, which the fake does not."""
 
-    def steer(self, image: CxrImage, vector: Floats, heat: Floats) -> Floats:
-        assert image.pixels.ndim == 2
-        assert heat.max() > 0.99
-        return -vector
+    def embed_images(self, images: Sequence[CxrImage]) -> Floats:
+        return self._rows([f"{image.source_sha256} {image.pixels.shape}" for image in images])
 
 
 @contextmanager
 def small_room(folder: Path) -> Iterator[Room]:
     """Everything but the server."""
-    encoder = FakeEncoder()
+    encoder = CropEncoder()
     build_index(small_corpus(), encoder, folder / "index")
     with (
         fake_choosing_llm.serve() as llm,
         open_index(folder / "index", encoder=encoder) as store,
     ):
         pipeline = ReportPipeline(
-            encoder=encoder,
+            analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(
                 store=store, encoder=encoder, settings=RetrievalSettings(k=4)
             ),
-            template=load_template("select_v1"),
-            steering=FarSteering(),
-            llm=ChatClient(LlmSettings(url=llm.url, model=fake_choosing_llm.MODEL, retries=0)),
+            drafter=Drafter(
+                load_template("select_v1"),
+                ChatClient(LlmSettings(url=llm.url, model=fake_choosing_llm.MODEL, retries=0)),
+            ),
         )
         audit = AuditLog(folder / "audit" / "audit.jsonl")
         file_store = FileStore(folder / "page", keep_seconds=3600)

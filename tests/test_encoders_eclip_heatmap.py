@@ -6,7 +6,7 @@ from torch import nn
 
 from encoders.eclip.heatmap import PROCESSORS, HeatmapProcessor, build_processor, grid_position
 from encoders.packaged_weights import EncoderError
-from encoders.training.priming import primed, priming_loss
+from encoders.training.objective import priming_loss
 
 SMALL = {"attention": {"width": 16, "patch": 8, "heads": 2}, "cnn": {"width": 4}}
 SMALL["identity_start"] = SMALL["attention"]
@@ -72,10 +72,6 @@ def test_priming_teaches_the_processor_to_leave_a_image_alone() -> None:
 
 def test_priming_of_the_mask_has_nothing_to_teach() -> None:
     assert float(priming_loss(small("mask"), torch.randn(2, 3, 8, 8))) == 0
-
-
-def test_the_priming_loss_is_weighed_against_the_rest() -> None:
-    assert float(primed(torch.tensor(2.0), torch.tensor(5.0), weight=0.1)) == pytest.approx(2.3)
 
 
 def test_every_place_of_the_grid_has_its_own_position() -> None:

@@ -15,12 +15,13 @@ from encoders.annotations import Boxes
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.loss import equal_targets
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.training.config import ExpertSettings, OptimSettings, TargetSettings, TrainSettings
-from encoders.training.curriculum import Curriculum, constant, is_expert_step, mean_probability
+from encoders.training.config import ExpertSettings, OptimSettings, TargetSettings
+from encoders.training.curriculum import Curriculum, is_expert_step
+from encoders.training.dataloader import another
 from encoders.training.dataset import ExpertImage, TrainingDataError
-from encoders.training.experts import another, draw_is_expert, load_experts
 from encoders.training.mixup import draw_dacl_share, draw_share, mix, other_images
 from encoders.training.objective import ExpertPairs, Objective, Pairs
+from encoders.training.training_set import load_expert_set
 
 # --- curriculum
 
@@ -49,8 +50,8 @@ def test_the_authors_cool_down_ends_lower() -> None:
 
 def test_on_average_22_percent_of_the_steps_are_expert_steps() -> None:
     """0.3 x 0.275 + 0.4 x 0.3 + 0.2 x 0.1."""
-    assert mean_probability(Curriculum()) == pytest.approx(0.2225, abs=1e-4)
-    assert mean_probability(constant(0.22)) == pytest.approx(0.22)
+    assert Curriculum().mean_probability() == pytest.approx(0.2225, abs=1e-4)
+    assert Curriculum.constant(0.22).mean_probability() == pytest.approx(0.22)
 
 
 def test_the_cold_start_ends_where_the_warm_up_begins() -> None:
@@ -60,7 +61,7 @@ def test_the_cold_start_ends_where_the_warm_up_begins() -> None:
 
 @pytest.mark.parametrize("wrong", [{"cold": 0.5, "warm": 0.4, "cool": 0.2}, {"peak": 1.5}])
 def test_an_impossible_schedule_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
+    with pytest.raises(ValidationError, match=str(next(iter(wrong.values())))):
         Curriculum(**wrong)
 
 
@@ -75,14 +76,12 @@ def test_the_draw_is_a_function_of_the_seed(chance: float, seed: int) -> None:
 
 
 def test_the_draws_of_a_run_follow_the_schedule() -> None:
-    settings = TrainSettings(expert=ExpertSettings())
     steps = 4000
-    drawn = [draw_is_expert(settings, step=step, steps=steps) for step in range(steps)]
+    chances = [Curriculum().probability(step, steps=steps) for step in range(steps)]
+    drawn = [is_expert_step(chance, seed) for seed, chance in enumerate(chances)]
     assert not any(drawn[:400])
     assert np.mean(drawn) == pytest.approx(0.2225, abs=0.02)
     assert np.mean(drawn[1500:1700]) == pytest.approx(0.5, abs=0.1)
-    plain = TrainSettings()
-    assert not any(draw_is_expert(plain, step=step, steps=steps) for step in range(steps))
 
 
 # --- mixup
@@ -223,6 +222,6 @@ def test_the_temperature_stays_within_its_bounds_and_can_come_back(
 def test_expert_images_without_a_training_study_are_named(tmp_path: Path) -> None:
     image = ExpertImage("lost", Path("image.png"), Boxes(((0.1, 0.1, 0.2, 0.2),)))
     with pytest.raises(TrainingDataError, match="lost"):
-        load_experts((image, image), rows={}, side=8, cache=tmp_path)
+        load_expert_set((image, image), studies=(), side=8, cache=tmp_path)
     with pytest.raises(TrainingDataError, match="at least 2"):
-        load_experts((image,), rows={}, side=8, cache=tmp_path)
+        load_expert_set((image,), studies=(), side=8, cache=tmp_path)

@@ -14,13 +14,14 @@ from PIL import Image
 
 from encoders.annotations import Boxes, Ellipses, Fixations, Mask, render
 from encoders.training.dataset import Split, Study, TrainingDataError, clean
+from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.load import load_collection
-from encoders.training.sources.marks import Reading, attach, read_own_marks
-from encoders.training.sources.own import read_table, split_of
+from encoders.training.sources.readings import Reading, attach
 from encoders.training.sources.settings import (
-    OwnMarks,
-    Table,
+    AnnotationTable,
+    StudyTable,
 )
+from encoders.training.sources.study_table import read_study_table, split_of
 
 # --- one's own table
 
@@ -39,7 +40,7 @@ LINES = [
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
     text = TABLE.replace("; clear", "").replace(",", separator)
-    (one, two), readings = read_table(Table(path=write_csv(tmp_path / "own.csv", text)))
+    (one, two), readings = read_study_table(StudyTable(path=write_csv(tmp_path / "own.csv", text)))
     assert one == Study(
         "1",
         "p1",
@@ -62,7 +63,7 @@ def test_json_lines_may_hold_whole_reports_and_marks(tmp_path: Path) -> None:
     }
     report = f"INDICATION: cough.\nFINDINGS: {CLEAR}\nIMPRESSION: Normal."
     lines = [LINES[0] | marks | {"text": report}, LINES[1]]
-    table = Table(path=jsonl(tmp_path / "own.jsonl", lines))
+    table = StudyTable(path=jsonl(tmp_path / "own.jsonl", lines))
     collection = load_collection(table, cache=tmp_path)
     assert collection.train[0].text == f"{CLEAR}\nNormal."
     boxes, ellipses, gaze, mask = (image.annotation for image in collection.experts)
@@ -109,7 +110,7 @@ def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> Non
 def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write_csv(tmp_path / "own.csv", TABLE.strip() + "\n" + row)
     with pytest.raises(TrainingDataError, match=message):
-        read_table(Table(path=path))
+        read_study_table(StudyTable(path=path))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_rubbish_table_is_explained(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TrainingDataError, match=message):
-        read_table(Table(path=tmp_path / name))
+        read_study_table(StudyTable(path=tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_a_rubbish_table_is_explained(
 def test_a_rubbish_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
     path = jsonl(tmp_path / "own.jsonl", [LINES[0] | marks])
     with pytest.raises(TrainingDataError, match=message):
-        read_table(Table(path=path))
+        read_study_table(StudyTable(path=path))
 
 
 CELL = st.one_of(
@@ -179,7 +180,7 @@ def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) ->
     with tempfile.TemporaryDirectory() as folder:
         path = jsonl(Path(folder) / "own.jsonl", rows)
         try:
-            studies, _ = read_table(Table(path=path))
+            studies, _ = read_study_table(StudyTable(path=path))
         except TrainingDataError as error:
             assert "own.jsonl line" in str(error)
         else:
@@ -194,7 +195,7 @@ def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) 
         header = b"" if suffix == ".csv.gz" else b"image,study_id,patient_id\n"
         path.write_bytes(header + content)
         with contextlib.suppress(TrainingDataError):
-            read_table(Table(path=path))
+            read_study_table(StudyTable(path=path))
 
 
 # --- marks in a table of their own
@@ -211,7 +212,7 @@ a.png,Box,0.5,0.5,0.1,0.1,
 b.png,fixation,0.6,0.5,,,0.4
 """,
     )
-    first, second = read_own_marks(OwnMarks(path=path, sigma=0.1))
+    first, second = read_annotation_table(AnnotationTable(path=path, sigma=0.1))
     assert first.image == str(tmp_path / "a.png")
     assert first.annotation == Boxes(((0.1, 0.2, 0.3, 0.4), (0.5, 0.5, 0.1, 0.1)))
     assert second.annotation == Fixations(((0.5, 0.5, 0.2), (0.6, 0.5, 0.4)), sigma=0.1)
@@ -228,13 +229,13 @@ b.png,fixation,0.6,0.5,,,0.4
 def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write_csv(tmp_path / "m.csv", "image,kind,x,y,width,height,seconds\n" + row)
     with pytest.raises(TrainingDataError, match=message):
-        list(read_own_marks(OwnMarks(path=path)))
+        list(read_annotation_table(AnnotationTable(path=path)))
 
 
 def test_a_line_without_any_mark_is_named(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "m.jsonl", [{"image": "a.png", "boxes": []}])
     with pytest.raises(TrainingDataError, match=r"m.jsonl line 1: has none of boxes"):
-        list(read_own_marks(OwnMarks(path=path)))
+        list(read_annotation_table(AnnotationTable(path=path)))
 
 
 def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
@@ -246,7 +247,7 @@ def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
     assert [s.study_id for s in joined.first(1).train] == ["s1", "s2"]  # both have expert images
     assert [s.study_id for s in collection.first(1).train] == ["s1"]
     with pytest.raises(
-        TrainingDataError, match=r"line 7: 2 images are called b.png; name the image"
+        TrainingDataError, match=r"line 7: 2 images are called b.png; give the image's path"
     ):
         attach(collection, [Reading("b.png", box, "line 7")])
     with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encoders.training.augment import augment, draw_warp, warp
-from encoders.training.batches import batch_rows, step_seed
-from encoders.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from encoders.training.config import AugmentSettings, TrainSettings, read_settings
+from encoders.training.dataloader import batch_rows, step_seed
 from encoders.training.dataset import (
     Split,
     Study,
@@ -22,10 +21,11 @@ from encoders.training.dataset import (
     clean,
     frequent,
     image_pairs,
-    read_openi,
+    label_matrix,
 )
 from encoders.training.image_cache import load_images
-from encoders.training.run_folder import append_metrics, fingerprint, trim_metrics
+from encoders.training.run_folder import CHECKPOINT, RunFolder, fingerprint
+from encoders.training.sources.openi import read_openi
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 
@@ -95,6 +95,11 @@ def test_rare_labels_are_not_learned() -> None:
     labels = [study(number, "x", Split.TRAIN).labels for number in range(5)]
     assert frequent(labels, least=2) == ["normal", "Cardiomegaly"]
     assert frequent(labels, least=3) == ["normal"]
+
+
+def test_no_labels_are_no_columns() -> None:
+    assert label_matrix([frozenset({"a"}), frozenset()], ["a"]).tolist() == [[True], [False]]
+    assert label_matrix([frozenset()], []).shape == (1, 0)
 
 
 def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path) -> None:
@@ -224,19 +229,20 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path, fingerprint="a") is None
-    save_checkpoint(tmp_path, {"fingerprint": "a", "step": 3})
-    state = load_checkpoint(tmp_path, fingerprint="a")
+    folder = RunFolder(tmp_path, fingerprint="a")
+    assert folder.load() is None
+    folder.save({"step": 3})
+    state = folder.load()
     assert state is not None
     assert state["step"] == 3
     with pytest.raises(TrainingDataError, match="other settings or data"):
-        load_checkpoint(tmp_path, fingerprint="b")
+        RunFolder(tmp_path, fingerprint="b").load()
 
 
 def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"fingerprint": "a", "trap": Path("x")}, tmp_path / FILE)
+    torch.save({"fingerprint": "a", "trap": Path("x")}, tmp_path / CHECKPOINT)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        load_checkpoint(tmp_path, fingerprint="a")
+        RunFolder(tmp_path, fingerprint="a").load()
 
 
 def test_the_fingerprint_follows_the_settings() -> None:
@@ -247,11 +253,12 @@ def test_the_fingerprint_follows_the_settings() -> None:
 
 
 def test_numbers_after_the_checkpoint_and_half_lines_are_forgotten(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, fingerprint="a")
     for step in (1, 2, 3):
-        append_metrics(tmp_path, step=step, values={"loss": 1 / step})
+        folder.append_metrics(step, {"loss": 1 / step})
     with (tmp_path / "metrics.csv").open("a") as stream:
         stream.write("4,lo")
-    trim_metrics(tmp_path, step=2)
-    append_metrics(tmp_path, step=3, values={"loss": 0.5})
+    folder.trim_metrics(2)
+    folder.append_metrics(3, {"loss": 0.5})
     lines = (tmp_path / "metrics.csv").read_text().split()
     assert lines == ["step,name,value", "1,loss,1", "2,loss,0.5", "3,loss,0.5"]

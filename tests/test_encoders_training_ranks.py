@@ -129,7 +129,7 @@ def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path: Path, with_ex
 WHOLE_RUN: dict[str, Any] = {
     "size": 32,
     "cache_side": 40,
-    "least_label_count": 2,
+    "min_label_count": 2,
     "validate_every": 2,
     "keep": "best",
     "model": {

@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 from made_up_studies import drafts, reports, write_jsonl
 
-# `cxr-rag eval` is mounted by rag.cli.main; this is that program, mounted or not.
-PROGRAM = """
-from rag.cli.main import main
-from eval.cli import app
-if all(group.name != "eval" for group in main.app.registered_groups):
-    main.app.add_typer(app, name="eval")
-main.main()
-"""
+PROGRAM = "from rag.cli.main import main; main()"
 REFERENCES = reports(12)
 
 
@@ -36,7 +29,14 @@ def files(tmp_path: Path) -> Path:
 
 def score(files: Path, predictions: str, *more: object, code: int = 0) -> str:
     options = ["--references", files / "references.jsonl", "--out", files / "out"]
-    options += ["--cache", files / "c.sqlite", "--samples", 200, "--measures", "bleu,labels,shape"]
+    options += [
+        "--cache",
+        files / "c.sqlite",
+        "--samples",
+        200,
+        "--measures",
+        "bleu,labels,diversity",
+    ]
     done = run("score", files / predictions, *options, *more, code=code)
     return done.stdout + done.stderr
 

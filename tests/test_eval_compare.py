@@ -20,7 +20,7 @@ def scored(folder: Path, name: str, rows: list[dict], references: list[dict] = R
         predictions=write_jsonl(folder / f"{name}.jsonl", rows),
         references=write_jsonl(folder / f"{name}-references.jsonl", references),
         name=name,
-        measures=("bleu", "rouge", "cider", "labels", "shape"),
+        measures=("bleu", "rouge", "cider", "labels", "diversity"),
         samples=100,
     )
     save_generation(score_generation(task), folder / name)

@@ -11,11 +11,12 @@ from made_up_studies import NORMAL, drafts, reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.io.studies import Scope
+from eval.report.tables import as_markdown
 from eval.result_io import save_generation
 from eval.results import read_jsonl, read_result
 from eval.tasks.generation import GenerationTask, Scored, score_generation
 
-RULES = ("bleu", "rouge", "cider", "labels", "shape", "grounding")
+RULES = ("bleu", "rouge", "cider", "labels", "diversity", "grounding")
 REFERENCES = reports(24)
 TRAIN = reports(30, first="T", seed=5)
 
@@ -291,3 +292,21 @@ def test_a_result_of_another_schema_or_a_torn_one_is_refused(
         read_result(out)
     with pytest.raises(EvalUsageError, match="no evaluation"):
         read_result(tmp_path)
+
+
+def test_one_distinct_reference_and_one_patient_leave_nothing_to_compare(
+    task: GenerationTask,
+) -> None:
+    alike = [{"study_id": f"S{n}", "patient_id": f"P{n}", "report": "Clear."} for n in range(3)]
+    sure = [row | {"report": "Clear lungs.", "confidence": n} for n, row in enumerate(alike)]
+    write_jsonl(task.references, alike)
+    write_jsonl(task.predictions, sure)
+    result = score_generation(replace(task, train=None)).result
+    assert "every word has weight 0" in result.not_available["cider"]
+    as_markdown(result)  # no finding of F1-5 anywhere: no curve of it, and no crash
+    assert "micro F1-5 (u=1)" not in {c["measure"] for c in result.curves["risk_coverage"]}
+
+    write_jsonl(task.references, [row | {"patient_id": "P"} for row in alike])
+    result = score_generation(replace(task, train=None)).result
+    assert result.systems() == ["system"]
+    assert "no report of another patient" in result.not_available["constant"]

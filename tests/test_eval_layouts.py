@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from made_up_studies import write_jsonl
 
-from eval.datasets import Layout, classes_of_layout, read_layout
+from eval.datasets import DatasetLayout, classes_of_layout, read_layout
 from eval.errors import EvalDataError, EvalUsageError
 from eval.zero_shot_prompts import class_names, classes_of, prompts
 
 
 def test_open_i(tmp_path: Path, shared_data: Path) -> None:
-    data = read_layout(Layout.OPEN_I, shared_data / "openi" / "studies.jsonl", split="val")
+    data = read_layout(DatasetLayout.OPEN_I, shared_data / "openi" / "studies.jsonl", split="val")
     assert len(data.images) == 294  # two of 296 studies have lateral images only
     assert not data.single
     assert sum("No Finding" in image.labels for image in data.images) == 98
@@ -26,7 +26,7 @@ def test_chexpert_5x200(tmp_path: Path) -> None:
         "CheXpert-v1.0/train/patient00007/study1/view1_frontal.jpg,M,0,1,0,0,0\n"
         "CheXpert-v1.0/train/patient00009/study2/view1_frontal.jpg,F,0.0,0.0,0.0,0.0,1.0\n"
     )
-    data = read_layout(Layout.CHEXPERT_5X200, path)
+    data = read_layout(DatasetLayout.CHEXPERT_5X200, path)
     assert data.single
     assert [(f.patient_id, *f.labels) for f in data.images] == [
         ("patient00007", "Cardiomegaly"),
@@ -34,7 +34,7 @@ def test_chexpert_5x200(tmp_path: Path) -> None:
     ]
     path.write_text(path.read_text() + "x/patient1/a.jpg,M,1,1,0,0,0\n")
     with pytest.raises(EvalDataError, match="line 4: has 2 of the five classes"):
-        read_layout(Layout.CHEXPERT_5X200, path)
+        read_layout(DatasetLayout.CHEXPERT_5X200, path)
 
 
 def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
@@ -42,14 +42,14 @@ def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
     path.write_text(
         "patientId,x,y,width,height,Target\na,1,1,9,9,1\na,5,5,9,9,1\nb,,,,,0\n", encoding="utf-8"
     )
-    data = read_layout(Layout.RSNA, path)
+    data = read_layout(DatasetLayout.RSNA, path)
     assert [(f.image, sorted(f.labels)) for f in data.images] == [
         ("a.dcm", ["Pneumonia"]),
         ("b.dcm", []),
     ]
     path.write_text("patientId,Target\na,yes\n")
     with pytest.raises(EvalDataError, match="Target that is neither"):
-        read_layout(Layout.RSNA, path)
+        read_layout(DatasetLayout.RSNA, path)
 
 
 def test_nih_14x100_draws_images_with_one_finding(tmp_path: Path) -> None:
@@ -62,13 +62,13 @@ def test_nih_14x100_draws_images_with_one_finding(tmp_path: Path) -> None:
     lines += ["900_0.png,No Finding,900", "901_0.png,Mass|Nodule,901"]
     path = tmp_path / "Data_Entry_2017.csv"
     path.write_text("\n".join(lines))
-    data = read_layout(Layout.NIH_14X100, path, per_class=3, seed=1)
+    data = read_layout(DatasetLayout.NIH_14X100, path, per_class=3, seed=1)
     assert (len(data.images), data.single, len(data.classes)) == (42, True, 14)
     assert not {"900_0.png", "901_0.png"} & {image.image_id for image in data.images}
-    assert data.images == read_layout(Layout.NIH_14X100, path, per_class=3, seed=1).images
-    assert data.images != read_layout(Layout.NIH_14X100, path, per_class=3, seed=2).images
+    assert data.images == read_layout(DatasetLayout.NIH_14X100, path, per_class=3, seed=1).images
+    assert data.images != read_layout(DatasetLayout.NIH_14X100, path, per_class=3, seed=2).images
     with pytest.raises(EvalDataError, match="fewer than 5 images"):
-        read_layout(Layout.NIH_14X100, path, per_class=5)
+        read_layout(DatasetLayout.NIH_14X100, path, per_class=5)
 
 
 def test_a_table_of_ones_own(tmp_path: Path) -> None:
@@ -78,18 +78,18 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         {"id": "3", "image": "c.png"},
     ]
     path = write_jsonl(tmp_path / "t.jsonl", rows)
-    data = read_layout(Layout.TABLE, path)
+    data = read_layout(DatasetLayout.TABLE, path)
     assert data.classes == ("Cold", "Flu")
     assert [sorted(image.labels) for image in data.images] == [["Flu"], ["Cold", "Flu"], []]
-    assert len(read_layout(Layout.TABLE, path, split="test").images) == 1
+    assert len(read_layout(DatasetLayout.TABLE, path, split="test").images) == 1
     with pytest.raises(EvalUsageError, match="no image in split 'x'"):
-        read_layout(Layout.TABLE, path, split="x")
+        read_layout(DatasetLayout.TABLE, path, split="x")
     write_jsonl(path, [rows[0], rows[0]])
     with pytest.raises(EvalDataError, match="line 2: the image 1 is there twice"):
-        read_layout(Layout.TABLE, path)
+        read_layout(DatasetLayout.TABLE, path)
     path.write_text(json.dumps(rows[0] | {"labels": 3}))
     with pytest.raises(EvalDataError, match="neither a list of names"):
-        read_layout(Layout.TABLE, path)
+        read_layout(DatasetLayout.TABLE, path)
 
 
 @pytest.mark.parametrize("data_set", ["open-i", "nih", "chexpert", "rsna"])
@@ -104,4 +104,4 @@ def test_names_are_read_whatever_their_case() -> None:
     assert class_names("nih", ["Effusion", " MASS "]) == {"Pleural Effusion", "Mass"}
     assert class_names("open-i", ["no indexing"]) == frozenset()
     with pytest.raises(EvalUsageError, match="no classes of its own"):
-        classes_of_layout(Layout.TABLE)
+        classes_of_layout(DatasetLayout.TABLE)

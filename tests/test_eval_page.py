@@ -24,7 +24,7 @@ def scored(folder: Path, name: str, rows: list[dict], references: list[dict]) ->
         predictions=write_jsonl(folder / "p.jsonl", rows),
         references=write_jsonl(folder / "r.jsonl", references),
         name=name,
-        measures=("bleu", "rouge", "labels", "shape", "grounding"),
+        measures=("bleu", "rouge", "labels", "diversity", "grounding"),
         samples=100,
     )
     save_generation(score_generation(task), folder / "out" / re.sub(r"\W", "", name))

@@ -39,7 +39,7 @@ def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
     image = unit(middle[which] + noise * generator.normal(size=(COUNT, DIM)))
     text = unit(image + noise * generator.normal(size=(COUNT, DIM)))
     images = tuple(
-        Image(
+        LabelledImage(
             image_id=f"f{at:03d}",
             patient_id=f"p{at // 2:03d}",
             image="x.png",
@@ -206,7 +206,9 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:
-    images = tuple(Image(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3))
+    images = tuple(
+        LabelledImage(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3)
+    )
     data = LabelledSet(images, ("Flu",), single=False)
     image = unit(np.random.default_rng(0).normal(size=(4, 8)))
     path = tmp_path / "theirs.npz"

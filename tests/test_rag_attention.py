@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_room import Room
 
 from encoders.base import CxrImage
-from encoders.region_query import CropRegionQuery, around
+from encoders.region_query import crop_to_region
 from rag.region import MOST_BOXES, ReaderRegion, RegionError
 from rag.review.audit import draft_event
 from rag.study import Study
@@ -28,20 +27,13 @@ def test_the_crop_is_the_square_around_the_box(
 ) -> None:
     rows, columns = np.mgrid[:400, :300].astype(np.float32)
     image = CxrImage(pixels=columns * 1000 + rows, source_sha256="0")
-    seen = around(image, ReaderRegion(((x, y, width, height),)).heatmap()).pixels
+    seen = crop_to_region(image, ReaderRegion(((x, y, width, height),)).heatmap()).pixels
     half = max(width * 300, height * 400) * 0.75
     left, top = max((x + width / 2) * 300 - half, 0), max((y + height / 2) * 400 - half, 0)
     first = seen[0, 0]
     assert first // 1000 == pytest.approx(left, abs=4)  # the heatmap has 256 pixels a side
     assert first % 1000 == pytest.approx(top, abs=4)
     assert seen.shape[0] <= 2 * half + 8
-
-
-def test_no_heat_is_no_region() -> None:
-    image = CxrImage(pixels=np.ones((64, 64), np.float32), source_sha256="0")
-    vector = FakeEncoder().embed_images([image])[0]
-    asked = CropRegionQuery(FakeEncoder()).steer(image, vector, ReaderRegion().heatmap())
-    assert asked is vector
 
 
 @given(
@@ -87,11 +79,11 @@ def test_a_box_beyond_the_image_is_cut_to_it() -> None:
 
 
 def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> None:
-    plain = room.pipeline.prepare(Study(image, "image")).latest
+    plain = room.pipeline.prepare(Study(image, "image")).prediction
     assert "attention" not in plain.to_json()
     assert "attention" not in draft_event(plain, images=[], indication="", ruled_out=[])
     attention = ReaderRegion(((0.1, 0.2, 0.3, 0.4),))
-    drawn = room.pipeline.prepare(Study(image, "image", attention=attention)).latest
+    drawn = room.pipeline.prepare(Study(image, "image", region=attention)).prediction
     assert drawn.hits != plain.hits
     assert drawn.labels == plain.labels
     recorded = {"boxes": [[0.1, 0.2, 0.3, 0.4]]}
@@ -100,15 +92,17 @@ def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> N
     assert event["attention"] == recorded
 
 
-def test_without_a_region_all_is_as_it_was(room: Room, image: Path) -> None:
-    def boom(*_: object) -> None:
-        raise AssertionError("nothing was looked at")
-
-    before = room.pipeline.analyzer.steering
-    plain = room.pipeline.prepare(Study(image, "image")).latest
-    room.pipeline.analyzer.steering = type("Boom", (), {"steer": boom})()
-    try:
-        again = room.pipeline.prepare(Study(image, "image", attention=ReaderRegion())).latest
-    finally:
-        room.pipeline.analyzer.steering = before
+def test_without_a_region_nothing_more_is_encoded(
+    room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = room.pipeline.prepare(Study(image, "image")).prediction
+    asked: list[int] = []
+    embed = room.pipeline.encoder.embed_images
+    monkeypatch.setattr(
+        room.pipeline.encoder,
+        "embed_images",
+        lambda images: asked.append(len(images)) or embed(images),
+    )
+    again = room.pipeline.prepare(Study(image, "image", region=ReaderRegion())).prediction
+    assert asked == [1]
     assert replace(again, seconds={}) == replace(plain, seconds={})

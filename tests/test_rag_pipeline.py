@@ -13,6 +13,8 @@ from PIL import Image
 from small_corpus import small_corpus
 
 from prompts.render import load_template
+from rag.drafting import Drafter
+from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
@@ -51,12 +53,14 @@ def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeli
     encoder = FakeEncoder()
     with open_index(store_dir, encoder=encoder) as store:
         yield ReportPipeline(
-            encoder=encoder,
+            analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(
                 store=store, encoder=encoder, settings=RetrievalSettings(k=K)
             ),
-            template=load_template(template),
-            llm=ChatClient(LlmSettings(url=url, model=fake_llm.MODEL, retries=0)),
+            drafter=Drafter(
+                load_template(template),
+                ChatClient(LlmSettings(url=url, model=fake_llm.MODEL, retries=0)),
+            ),
         )
 
 
@@ -70,10 +74,10 @@ def image(tmp_path: Path) -> Path:
 
 def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     """An answer to the question that this image would be asked: the first sentence everywhere."""
-    from rag.drafting import build_request  # noqa: PLC0415
+    from rag.draft_requests import build_request  # noqa: PLC0415
 
     hits = pipeline.invoke(Study(image, "image")).hits
-    schema = build_request(pipeline.template.mode, hits).schema
+    schema = build_request(pipeline.drafter.template.mode, hits).schema
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 
 

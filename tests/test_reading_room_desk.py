@@ -279,12 +279,12 @@ def test_pointing_before_any_draft_reads_the_image_once(
 ) -> None:
     session, read = room.controller.open_images([image], reader="a"), []
     monkeypatch.setattr(
-        "rag.image_analysis.read_image",
+        "rag.study.read_image",
         lambda source, **names: read.append(source) or read_image(source, **names),
     )
     pointed = room.controller.set_region(session, REGION)
     assert read == [image]
-    assert ids(pointed.plain) == ids(room.pipeline.prepare(Study(image, "image")).latest.hits)
+    assert ids(pointed.plain) == ids(room.pipeline.prepare(Study(image, "image")).prediction.hits)
 
 
 def test_a_sentence_of_a_report_that_came_brings_the_report_into_the_evidence(

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +21,28 @@ from encoders.eclip.weights import GRAPH
 logger = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
-ImageSide = Callable[[torch.Tensor], tuple[Vectors, Vectors]]
-"""One normalised image float32 [1, channels, H, W] to its vector float32 [1, dim], of norm 1, and
-its features float32 [1, F]. Safe to call from many threads; the same image gives the same bits."""
 
-PIXELS, VECTORS, FEATURES = "pixels", "vectors", "features"
+
+class ImageOutput(NamedTuple):
+    """What the image side gives.
+
+    Attributes:
+        vectors: float32 [1, dim], of norm 1.
+        features: float32 [1, F].
+        maps: of findings, log-odds float32 [1, findings, h, w]; no findings where the model has
+            none.
+    """
+
+    vectors: Vectors
+    features: Vectors
+    maps: Vectors
+
+
+ImageSide = Callable[[torch.Tensor], ImageOutput]
+"""One normalised image float32 [1, channels, H, W]. Safe to call from many threads; the same image
+gives the same bits."""
+
+PIXELS, VECTORS, FEATURES, MAPS = "pixels", "vectors", "features", "maps"
 """What a graph's input and outputs are called."""
 
 AGREEMENT = 1e-4
@@ -76,9 +94,12 @@ def in_torch(model: EclipModel) -> ImageSide:
     """Eager PyTorch."""
 
     @torch.inference_mode()
-    def run(pixels: torch.Tensor) -> tuple[Vectors, Vectors]:
-        features = model.image_features(pixels)
-        return model.project_image(features).numpy(), features.numpy()
+    def run(pixels: torch.Tensor) -> ImageOutput:
+        if model.finding_maps is None:
+            features, maps = model.image_features(pixels), pixels.new_zeros(len(pixels), 0, 1, 1)
+        else:
+            features, maps = model.features_and_maps(pixels)
+        return ImageOutput(model.project_image(features).numpy(), features.numpy(), maps.numpy())
 
     return run
 
@@ -96,17 +117,25 @@ def in_onnx_runtime(path: Path) -> ImageSide:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they are raised as well
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+    without_maps = np.zeros((1, 0, 1, 1), np.float32)
 
-    def run(pixels: torch.Tensor) -> tuple[Vectors, Vectors]:
+    def run(pixels: torch.Tensor) -> ImageOutput:
         image = np.ascontiguousarray(pixels.numpy())
-        vectors, features = session.run([VECTORS, FEATURES], {PIXELS: image})
-        return vectors, features
+        given = dict(zip(outputs, session.run(outputs, {PIXELS: image}), strict=True))
+        return ImageOutput(given[VECTORS], given[FEATURES], given.get(MAPS, without_maps))
 
     return run
 
 
 def _distance(one: ImageSide, other: ImageSide, shape: tuple[int, ...]) -> float:
-    """Cosine distance of what two ways make of an image of noise, by vector or features."""
+    """Cosine distance of what two ways make of an image of noise, by vector, features or maps."""
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 4 - 2
     pairs = zip(one(image), other(image), strict=True)
-    return max(1 - float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in pairs)
+    return max(1 - _cosine(a, b) for a, b in pairs if a.size or b.size)
+
+
+def _cosine(a: Vectors, b: Vectors) -> float:
+    if a.shape != b.shape:
+        return -1.0
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))

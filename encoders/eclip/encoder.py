@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
-from encoders.eclip.backend import Backend, ImageSide, image_side, in_torch
+from encoders.eclip.backend import Backend, ImageOutput, ImageSide, image_side, in_torch
 from encoders.eclip.model import EclipModel
 from encoders.eclip.weights import SHIPPED, content_hash, load_pretrained
 from encoders.packaged_weights import EncoderError
@@ -81,9 +81,22 @@ class EclipEncoder:
         vectors = np.empty((len(images), self.dim), dtype=np.float32)
         features = np.empty((len(images), self.feature_dim), dtype=np.float32)
         for row, image in enumerate(images):
-            pixels = self._transform(image).unsqueeze(0)
-            vectors[row : row + 1], features[row : row + 1] = self._image_side(pixels)
+            seen = self._see(image)
+            vectors[row], features[row] = seen.vectors[0], seen.features[0]
         return vectors, features
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the encoder has maps of; empty where it has none."""
+        return self._model.config.findings
+
+    def finding_maps(self, image: CxrImage) -> NDArray[np.float32]:
+        """Log-odds of each of `findings` by place, float32 [findings, h, w] over the image."""
+        maps: NDArray[np.float32] = self._see(image).maps[0]
+        return maps
+
+    def _see(self, image: CxrImage) -> ImageOutput:
+        return self._image_side(self._transform(image).unsqueeze(0))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.eclip.finding_maps import FindingMaps
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import Prepared, TextTower, build_image_tower, build_text_tower
+from encoders.towers.efficientnet_lite import EfficientNetLite
 
 MODEL_TYPE = "eclip"
 TEMPERATURE_BOUNDS = (0.01, 2.0)
@@ -34,6 +36,8 @@ class EclipConfig:
         image_tower, text_tower: settings of `encoders.towers.base`, with their ``kind``.
         dropout: on the image features before the projection, in training only.
         temperature: initial divisor of the similarities.
+        findings: that the model has maps of, in their order (`encoders.eclip.finding_maps`).
+        map_grid: side of the maps.
     """
 
     name: str = "eclip"
@@ -42,6 +46,8 @@ class EclipConfig:
     text_tower: dict[str, Any] = field(default_factory=lambda: {"kind": "sentence_set"})
     dropout: float = 0.3
     temperature: float = 0.07
+    findings: tuple[str, ...] = ()
+    map_grid: int = 14
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -57,6 +63,7 @@ class EclipConfig:
         unknown = values.keys() - {item.name for item in fields(cls)}
         if unknown:
             raise EncoderError(f"config.json has unknown keys {sorted(unknown)}")
+        values["findings"] = tuple(values.get("findings", ()))
         return cls(**values)
 
 
@@ -100,6 +107,7 @@ class EclipModel(nn.Module):
         self.image_centre = RunningMeanCentering(config.dim)
         self.text_centre = RunningMeanCentering(config.dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+        self.finding_maps = _finding_maps(config, self.image_tower) if config.findings else None
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "EclipModel":
@@ -128,6 +136,18 @@ class EclipModel(nn.Module):
         """Normalised images float32 [N, channels, H, W] to tower features float32 [N, width]."""
         features: Tensor = self.dropout(self.image_tower(pixels).float())
         return features
+
+    def features_and_maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """As `image_features`, and each finding's map [N, findings, h, w] in log-odds.
+
+        Raises:
+            EncoderError: the model has no maps.
+        """
+        if self.finding_maps is None:
+            raise EncoderError(f"{self.config.name} has no finding maps")
+        mid, deep = cast(EfficientNetLite, self.image_tower).grids(pixels)
+        features: Tensor = self.dropout(deep.float().mean((-2, -1)))
+        return features, self.finding_maps(mid, deep)
 
     def project_image(self, features: Tensor) -> Tensor:
         """Tower features to embeddings float32 [N, dim], rows of norm 1."""
@@ -159,6 +179,14 @@ class EclipModel(nn.Module):
     def temperature(self) -> Tensor:
         """What similarities are divided by in the loss, within `TEMPERATURE_BOUNDS`."""
         return self.log_temperature.exp().clamp(*TEMPERATURE_BOUNDS)
+
+
+def _finding_maps(config: EclipConfig, tower: nn.Module) -> FindingMaps:
+    if not isinstance(tower, EfficientNetLite):
+        raise EncoderError(f"{type(tower).__name__} gives no grids to make finding maps of")
+    return FindingMaps(
+        len(config.findings), mid_width=tower.mid_width, width=tower.width, grid=config.map_grid
+    )
 
 
 def _width(tower: nn.Module) -> int:

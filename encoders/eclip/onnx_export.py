@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from encoders.eclip.backend import FEATURES, PIXELS, VECTORS
+from encoders.eclip.backend import FEATURES, MAPS, PIXELS, VECTORS
+from encoders.eclip.finding_maps import FindingMaps
 from encoders.eclip.model import EclipModel
 from encoders.eclip.weights import GRAPH, WEIGHTS, load_pretrained
 from encoders.packaged_weights import EncoderError
@@ -135,11 +136,17 @@ def write_graph(folder: Path) -> Path:
             "this model runs in PyTorch"
         )
     graph = _Graph(_Tensors(folder / WEIGHTS), transform.size)
-    images = PIXELS
-    for key in ("stem", "blocks", "head"):
-        images = graph.module(getattr(tower, key), f"image_tower.{key}", images)
-    graph.node("ReduceMean", [images], to=FEATURES, axes=[2, 3], keepdims=0)
+    images = mid = graph.module(tower.stem, "image_tower.stem", PIXELS)
+    for at, block in enumerate(tower.blocks):
+        if at == tower.mid_end:
+            mid, mid_side = images, graph.side
+        images = graph.module(block, f"image_tower.blocks.{at}", images)
+    deep = graph.module(tower.head, "image_tower.head", images)
+    graph.node("ReduceMean", [deep], to=FEATURES, axes=[2, 3], keepdims=0)
     _project(graph)
+    if model.finding_maps is not None:
+        graph.side = mid_side
+        _finding_maps(graph, model.finding_maps, mid, deep)
     path = folder / GRAPH
     path.write_bytes(_model(graph, model, shape=(1, transform.channels, *2 * [transform.size])))
     return path
@@ -152,6 +159,26 @@ def _project(graph: _Graph) -> None:
     graph.node("LpNormalization", [centred], to=VECTORS, axis=1, p=2)
 
 
+def _finding_maps(graph: _Graph, maps: FindingMaps, mid: str, deep: str) -> None:
+    """As `FindingMaps.forward` at the size it was made for."""
+
+    def layer(name: str, images: str) -> str:
+        return graph.module(getattr(maps, name), f"finding_maps.{name}", images)
+
+    coarse = graph.node(
+        "Resize",
+        [layer("deep", deep), "", "", "map_size"],
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+    seen = graph.node("Add", [layer("mid", mid), coarse])
+    seen = graph.node("Add", [seen, graph.tensors.name("finding_maps.place")])
+    seen = graph.node("Relu", [layer("norm", seen)])
+    seen = graph.node("Relu", [layer("conv_norm", layer("conv", seen))])
+    weight, bias = (graph.tensors.name(f"finding_maps.out.{key}") for key in ("weight", "bias"))
+    graph.node("Conv", [seen, weight, bias], to=MAPS, kernel_shape=[1, 1])
+
+
 def _model(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
     from onnx import TensorProto, helper  # noqa: PLC0415 - as above
 
@@ -160,17 +187,21 @@ def _model(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
         VECTORS: (1, model.config.dim),
         FEATURES: (1, model.image_projection.in_features),
     }
+    constants = [
+        helper.make_tensor(name, TensorProto.FLOAT, [], [value])
+        for name, value in (("zero", 0.0), ("six", 6.0))
+    ]
+    if model.finding_maps is not None:
+        hidden, grid = model.finding_maps.deep.out_channels, 2 * [model.config.map_grid]
+        constants.append(helper.make_tensor("map_size", TensorProto.INT64, [4], [1, hidden, *grid]))
+        shapes[MAPS] = (1, len(model.config.findings), *grid)
     pixels, *outputs = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
         for name, dims in shapes.items()
     )
-    bounds = [
-        helper.make_tensor(name, TensorProto.FLOAT, [], [value])
-        for name, value in (("zero", 0.0), ("six", 6.0))
-    ]
     made = helper.make_model(
         helper.make_graph(
-            graph.nodes, "image", [pixels], outputs, [*bounds, *graph.tensors.used.values()]
+            graph.nodes, "image", [pixels], outputs, [*constants, *graph.tensors.used.values()]
         ),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR,

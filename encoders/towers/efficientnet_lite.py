@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from encoders.grad_cache import recomputed
 from encoders.packaged_weights import EncoderError
+from encoders.towers.depthwise import depthwise_conv2d
 
 _STAGES = (  # repeats, kernel, stride, expansion, channels in, channels out
     (1, 3, 1, 1, 32, 16),
@@ -47,6 +48,8 @@ class EfficientNetLite(nn.Module):
         self.width = 1280
         self._recomputes = False
         shapes = _block_shapes(*_SCALES[variant])
+        self.mid_end = max(at for at, (_, stride, *_) in enumerate(shapes) if stride == 2)
+        self.mid_width = shapes[self.mid_end][3]
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
         self.stem = nn.Sequential(*_conv_unit(3, 32, kernel=3, stride=2))
         self.blocks = nn.Sequential(
@@ -56,11 +59,19 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Images [N, 3, H, W] to globally averaged features [N, 1280]."""
-        seen = self.stem(pixels)
-        for block in self.blocks:
+        return self.grids(pixels)[1].mean((-2, -1))
+
+    def grids(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to features by place: [N, `mid_width`, H / 16, W / 16], [N, 1280, H / 32, W / 32].
+
+        The mean of the second is what `forward` gives.
+        """
+        seen = mid = self.stem(pixels)
+        for at, block in enumerate(self.blocks):
+            if at == self.mid_end:
+                mid = seen
             seen = recomputed(block, block, seen) if self._recomputes else block(seen)
-        features: Tensor = self.head(seen)
-        return features.mean((-2, -1))
+        return mid, self.head(seen)
 
     def recompute_blocks(self) -> None:
         """From now on keep only the blocks' inputs for the backward pass."""
@@ -96,7 +107,7 @@ class _SameConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the base class's name
         if self.stride == (1, 1):
-            return super().forward(input)
+            return self._convolved(input)
         padding: list[int] = []
         for length, kernel, stride in zip(
             reversed(input.shape[-2:]),
@@ -106,7 +117,18 @@ class _SameConv(nn.Conv2d):
         ):
             total = max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
             padding += [total // 2, total - total // 2]
-        return super().forward(functional.pad(input, padding))
+        return self._convolved(functional.pad(input, padding))
+
+    def _convolved(self, images: Tensor) -> Tensor:
+        in_bfloat16 = torch.is_autocast_enabled("cpu") and not images.is_cuda
+        if not (self.groups > 1 and self.training and in_bfloat16):
+            return super().forward(images)
+        low = torch.get_autocast_dtype("cpu")
+        padding = self.kernel_size[0] // 2 if self.stride == (1, 1) else 0
+        with torch.autocast("cpu", enabled=False):
+            return depthwise_conv2d(
+                images.to(low), self.weight.to(low), stride=self.stride[0], padding=padding
+            )
 
 
 def _conv_unit(

@@ -1,10 +1,8 @@
 """The settings of a training run, read from a TOML file; an unknown key is refused.
 
-Owns names, defaults and units. Every default is the shipped recipe's. A setting that is excluded at
-its default, or always, is no part of a run's fingerprint then: runs from before it go on.
+Owns names, defaults and units. Every default is the shipped recipe's.
 """
 
-import operator
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -30,7 +28,7 @@ class ModelSettings(_Settings):
             they start at random.
         image_weights, text_weights: folders of Hugging Face models instead, whose towers and
             weights are taken (`encoders.hf_weights`).
-        start_from: a model folder to go on from instead (eCLIP post-tuned from a trained CLIP).
+        start_from: a model folder to continue from instead (eCLIP post-tuned from a trained CLIP).
     """
 
     dim: int = Field(default=256, ge=8)
@@ -42,9 +40,9 @@ class ModelSettings(_Settings):
     text_hidden: int = Field(default=512, ge=8)
     temperature: float = Field(default=0.07, ge=0.01, le=2)
     image_tower: dict[str, Any] = {}
-    text_tower: dict[str, Any] = Field(default={}, exclude_if=operator.not_)
-    image_weights: Path | None = Field(default=None, exclude_if=operator.not_)
-    text_weights: Path | None = Field(default=None, exclude_if=operator.not_)
+    text_tower: dict[str, Any] = {}
+    image_weights: Path | None = None
+    text_weights: Path | None = None
     start_from: Path | None = None
 
 
@@ -73,34 +71,13 @@ class TargetSettings(_Settings):
     sharpness: float = Field(default=0.1, gt=0)
 
 
-class CurriculumSettings(_Settings):
-    """When a step has expert pairs; see `encoders.training.curriculum.Curriculum`."""
-
-    cold: float = Field(default=0.1, ge=0, le=1)
-    warm: float = Field(default=0.3, ge=0, le=1)
-    cool: float = Field(default=0.4, ge=0, le=1)
-    first: float = Field(default=0.05, ge=0, le=1)
-    peak: float = Field(default=0.5, ge=0, le=1)
-    last: float = Field(default=0.1, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        self.curriculum()
-        return self
-
-    def curriculum(self) -> Curriculum:
-        """The schedule of these settings."""
-        return Curriculum(**self.model_dump())
-
-
 class ExpertSettings(_Settings):
     """eCLIP: what an expert step adds to the batch. The paper's values are the defaults.
 
     Attributes:
         processor: kind and settings of `encoders.eclip.heatmap.build_processor`.
-        mixup: ``beta`` mixes an image with its expert image, ``dacl`` with another expert's image
-        and
-            without any heatmap, ``none`` takes the expert image as it is.
+        mixup: ``beta`` mixes an image with its expert image; ``dacl`` with another annotated image,
+            without any heatmap; ``none`` takes the expert image as it is.
         alpha: of the mixup's distribution; 0.2 in the authors' code, 0.6 for ``dacl``.
         share: size of the expert batch as a share of the main one.
         priming_weight: of the priming loss in the cold start; 0.3 in the authors' code.
@@ -115,12 +92,17 @@ class ExpertSettings(_Settings):
     priming_weight: float = Field(default=0.1, ge=0, lt=1)
     processor_lr: float = Field(default=2.0, gt=0)
     heatmaps: Literal["own", "shuffled"] = "own"
-    curriculum: CurriculumSettings = CurriculumSettings()
+    curriculum: Curriculum = Curriculum()
 
     @property
     def has_processor(self) -> bool:
-        """Whether anything looks at a heatmap: DACL's mixup does without."""
+        """Whether anything reads a heatmap: DACL's mixup does not."""
         return self.mixup != "dacl"
+
+    @property
+    def is_control(self) -> bool:
+        """Whether each image gets the heatmap of another."""
+        return self.heatmaps == "shuffled"
 
 
 class OptimSettings(_Settings):
@@ -153,21 +135,26 @@ class OptimSettings(_Settings):
     agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    micro_batch: int = Field(default=0, ge=0, exclude_if=operator.not_)
-    recompute_blocks: bool = Field(default=False, exclude_if=operator.not_)
+    micro_batch: int = Field(default=0, ge=0)
+    recompute_blocks: bool = Field(default=False)
 
 
 class TrainSettings(_Settings):
-    """A whole run. ``name`` becomes the first half of the encoder id; no ``expert`` is CLIP.
+    """A whole run; without ``expert`` it trains CLIP.
 
-    ``update_bn`` takes the running statistics again at the end (`encoders.training.update_bn`); a
-    run
-    with expert steps and batch normalisation needs it. ``keep`` is what becomes the model: the
-    averaged weights at the end, or the best of those that were validated
-    (`encoders.training.best_model`), every ``validate_every`` epochs, 0 for never. ``loaders`` is
-    how
-    many threads make the images of the next steps, 0 for none; it changes no bit. ``data`` is
-    where studies and annotation are; without it, Open-I and the NIH boxes of the data folder.
+    Attributes:
+        name: first half of the encoder id.
+        size, cache_side: sides in pixels of the images that are trained on and kept decoded.
+        laterals: whether lateral images are trained on too.
+        min_label_count: training studies that a finding needs to be learned.
+        checkpoint_every: steps.
+        data: studies and annotation; Open-I with the NIH boxes of the data folder if left out.
+        update_bn: compute the running statistics again at the end (`encoders.training.update_bn`);
+            a run with expert steps and batch normalization needs it.
+        validate_every: epochs between two validations; 0 for none.
+        keep: what becomes the model: the averaged weights at the end, or the best of those that
+            were validated.
+        num_workers: threads that prepare the next batches, 0 for none; changes no bit.
     """
 
     name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -175,18 +162,18 @@ class TrainSettings(_Settings):
     size: int = Field(default=224, ge=32)
     cache_side: int = Field(default=256, ge=32)
     laterals: bool = True
-    least_label_count: int = Field(default=20, ge=1)
+    min_label_count: int = Field(default=20, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
     model: ModelSettings = ModelSettings()
     augment: AugmentSettings = AugmentSettings()
     targets: TargetSettings = TargetSettings()
     optim: OptimSettings = OptimSettings()
     expert: ExpertSettings | None = None
-    data: StudySource | None = Field(default=None, exclude_if=lambda source: source is None)
+    data: StudySource | None = Field(default=None)
     update_bn: bool = False
-    validate_every: int = Field(default=0, ge=0, exclude_if=operator.not_)
-    keep: Literal["last", "best"] = Field(default="last", exclude_if="last".__eq__)
-    loaders: int = Field(default=1, ge=0, exclude=True)
+    validate_every: int = Field(default=0, ge=0)
+    keep: Literal["last", "best"] = Field(default="last")
+    num_workers: int = Field(default=1, ge=0, exclude=True)
 
     @model_validator(mode="after")
     def _best_is_known(self) -> Self:

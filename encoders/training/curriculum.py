@@ -1,52 +1,56 @@
 """When a step has expert pairs: cold start, warm-up, cool-down, constant.
 
 Owns the probability at a step and the draw. Both are functions of the settings, the seed and the
-step, so that every rank draws alike and a resumed run draws as it would have.
+step, so that all ranks draw alike and a resumed run draws as it would have.
 
 Source: Kumar & Marttinen, arXiv 2403.10153: 10 % of the steps none (and priming), 30 % rising from
 0.05 to 0.5, 40 % falling to 0.1 (0.05 in the authors' code), then constant: 22 % on average.
 """
 
-from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curriculum:
-    """Shares of all steps and probabilities of an expert step.
+class Curriculum(BaseModel):
+    """Shares of all steps, and probabilities of an expert step.
 
     Attributes:
-        cold: share without expert steps; the processor is primed in it.
+        cold: share without expert steps; the heatmap processor is primed in it.
         warm: share in which the probability rises.
-        cool: share in which it falls; what is left is constant.
-        first, peak, last: probability at the start of warm-up, at its end, after cool-down.
+        cool: share in which it falls; it is constant in the rest.
+        first, peak, last: probability at the start of the warm-up, at its end, after the cool-down.
     """
 
-    cold: float = 0.1
-    warm: float = 0.3
-    cool: float = 0.4
-    first: float = 0.05
-    peak: float = 0.5
-    last: float = 0.1
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __post_init__(self) -> None:
-        if min(self.cold, self.warm, self.cool) < 0 or self.cold + self.warm + self.cool > 1 + 1e-9:
+    cold: float = Field(default=0.1, ge=0, le=1)
+    warm: float = Field(default=0.3, ge=0, le=1)
+    cool: float = Field(default=0.4, ge=0, le=1)
+    first: float = Field(default=0.05, ge=0, le=1)
+    peak: float = Field(default=0.5, ge=0, le=1)
+    last: float = Field(default=0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits_into_a_run(self) -> Self:
+        if self.cold + self.warm + self.cool > 1 + 1e-9:
             raise ValueError(
-                f"the shares cold {self.cold}, warm {self.warm}, cool {self.cool} must be at least "
-                "0 and sum to at most 1"
+                f"cold {self.cold}, warm {self.warm} and cool {self.cool} must sum to at most 1"
             )
-        if not all(0 <= chance <= 1 for chance in (self.first, self.peak, self.last)):
-            raise ValueError(
-                f"first {self.first}, peak {self.peak}, last {self.last} must be probabilities"
-            )
+        return self
+
+    @classmethod
+    def constant(cls, probability: float) -> Self:
+        """The same probability at every step, without a cold start."""
+        return cls(cold=0, warm=0, cool=0, first=probability, peak=probability, last=probability)
 
     def is_cold(self, step: int, *, steps: int) -> bool:
         """Whether the step is in the cold start."""
         return step / steps < self.cold
 
     def probability(self, step: int, *, steps: int) -> float:
-        """Chance of an expert step, 0 to 1, at a step of a run of so many."""
+        """Of an expert step at a step of a run of so many."""
         at = step / steps - self.cold
         if at < 0:
             return 0.0
@@ -57,15 +61,9 @@ class Curriculum:
             return self.peak + (self.last - self.peak) * at / self.cool
         return self.last
 
-
-def constant(probability: float) -> Curriculum:
-    """The same chance at every step, no cold start."""
-    return Curriculum(cold=0, warm=0, cool=0, first=probability, peak=probability, last=probability)
-
-
-def mean_probability(curriculum: Curriculum, *, steps: int = 10_000) -> float:
-    """Share of expert steps to be expected over a run."""
-    return float(np.mean([curriculum.probability(step, steps=steps) for step in range(steps)]))
+    def mean_probability(self, *, steps: int = 10_000) -> float:
+        """Expected share of expert steps over a run."""
+        return float(np.mean([self.probability(step, steps=steps) for step in range(steps)]))
 
 
 def is_expert_step(probability: float, seed: int) -> bool:

@@ -1,28 +1,33 @@
-"""What each step of a run sees, made while the step before is taken.
+"""The batch of each step, prepared while the step before is taken.
 
-Owns the order of draws of a step: its images' augmentation, its expert pairs. All of it is a
-function of the seed and the step, drawn from a generator of the step's own, so that neither the
-number of loaders nor the number of ranks changes a bit of what is seen.
+Owns which images a step sees and every random draw that makes them: order, augmentation, expert
+pairs, mixup. All of it is a function of the seed and the step, so that neither the number of
+threads nor the number of ranks nor a resume changes a bit of what is seen.
 
-Threads, not worker processes: the images are bytes mapped into memory and torch lets go of the
-interpreter's lock, so that nothing would be gained by copying batches from process to process.
+Threads, not the worker processes of torch's DataLoader: the images are bytes mapped into memory and
+torch releases the interpreter's lock, so nothing is gained by copying batches between processes.
 """
 
+import hashlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.map_ahead import map_ahead
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import Draws, augment
-from encoders.training.batches import TrainingSet, batch_rows, step_seed
-from encoders.training.config import TrainSettings
-from encoders.training.experts import ExpertSet, draw_is_expert, expert_pairs
+from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
+from encoders.training.config import ExpertSettings, TrainSettings
+from encoders.training.curriculum import is_expert_step
+from encoders.training.mixup import draw_dacl_share, draw_share
 from encoders.training.objective import ExpertPairs, Pairs
+from encoders.training.training_set import ExpertSet, TrainingSet
+
+_CURRICULUM, _ROWS, _SHARE, _OTHER = -1, -2, -3, -4
+"""In place of a rank: draws that all ranks share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class StepBatch:
         main: augmented images and their reports.
         expert: the expert pairs, or None by the curriculum's draw.
         priming: weight of the priming loss.
-        state: of the generator after these draws; dropout goes on from there.
+        state: of the generator after these draws; dropout continues from there.
     """
 
     main: Pairs
@@ -43,15 +48,15 @@ class StepBatch:
 
 
 class BatchLoader:
-    """The inputs of all steps of a run, in any order, fastest in the usual one.
+    """The batches of a run.
 
     Args:
         settings: of the run.
         data: all images and reports.
-        experts: images that experts looked at.
+        experts: annotated images.
         transform: of evaluation; augmentation comes before its last step.
         steps: of the whole run.
-        rank, ranks: the rows ``rank :: ranks`` of each batch are this process's.
+        rank, ranks: this process takes the rows ``rank :: ranks`` of each batch.
     """
 
     def __init__(
@@ -71,76 +76,125 @@ class BatchLoader:
         self._transform = transform
         self._steps = steps
         self._rank, self._ranks = rank, ranks
-        self._pool: ThreadPoolExecutor | None = None
-        self._ahead: dict[int, Future[StepBatch]] = {}
 
-    @contextmanager
-    def loading_ahead(self) -> Iterator[Self]:
-        """Within this, the next steps' inputs are made in threads of their own."""
-        loaders = self._settings.loaders
-        self._pool = ThreadPoolExecutor(loaders, "loader") if loaders else None
-        try:
-            yield self
-        finally:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-            self._ahead.clear()
-
-    def take(self, step: int) -> StepBatch:
-        """The input of a step; starts on those that follow."""
-        if self._pool is None:
-            return self.make(step)
-        for at in range(step, min(step + 1 + self._settings.loaders, self._steps)):
-            if at not in self._ahead:
-                self._ahead[at] = self._pool.submit(self.make, at)
-        return self._ahead.pop(step).result()
+    def batches(self, first: int = 0) -> Iterator[StepBatch]:
+        """Batches of the steps from ``first`` to the end, prepared ahead by ``num_workers``."""
+        workers = self._settings.num_workers
+        return map_ahead(self.make, range(first, self._steps), threads=workers, ahead=workers)
 
     def make(self, step: int) -> StepBatch:
-        """The input of a step, made here and now."""
+        """The batch of a step."""
         generator = torch.Generator().manual_seed(step_seed(self._settings.seed, step=step))
         draws = Draws(generator, self._rank, self._ranks)
-        main = self._main(step, draws)
-        expert = self._expert(step, draws)
-        return StepBatch(main, expert, self._priming(step), generator.get_state())
+        main = self._main_pairs(step, draws)
+        expert = self.expert_pairs(step, draws) if self._is_expert_step(step) else None
+        return StepBatch(main, expert, self._priming_weight(step), generator.get_state())
 
-    def _main(self, step: int, draws: Draws) -> Pairs:
-        data, settings = self._data, self._settings
+    def _main_pairs(self, step: int, draws: Draws) -> Pairs:
+        settings = self._settings
         rows = batch_rows(
             step,
-            images=len(data.study),
+            images=len(self._data.study),
             batch_size=settings.optim.batch_size,
             seed=settings.seed,
         )[self._rank :: self._ranks]
-        images = torch.from_numpy(data.images[rows.numpy()]).float() / 255
-        seen = augment(
+        images = torch.from_numpy(self._data.images[rows.numpy()]).float() / 255
+        augmented = augment(
             self._transform.stretch(images),
             settings.augment,
             size=self._transform.size,
             draws=draws,
         )
-        pixels = self._transform.normalise(seen).contiguous(memory_format=torch.channels_last)
-        study = data.study[rows]
-        prepared = {name: value[study] for name, value in data.prepared.items()}
-        return Pairs(pixels, prepared, data.texts[study], data.labels[study])
+        return self._pairs(augmented, self._data.study[rows])
 
-    def _expert(self, step: int, draws: Draws) -> ExpertPairs | None:
-        if self._experts is None or not draw_is_expert(
-            self._settings, step=step, steps=self._steps
-        ):
-            return None
-        return expert_pairs(
-            self._experts,
-            self._data,
-            settings=self._settings,
-            transform=self._transform,
-            step=step,
-            draws=draws,
+    def expert_pairs(self, step: int, draws: Draws) -> ExpertPairs:
+        """The expert half of a step: images and heatmaps under the same crops, and λ.
+
+        Crops and exposure come from ``draws``, which also says which rows are this rank's.
+
+        Raises:
+            ValueError: the run has no experts.
+        """
+        settings, experts, chosen = self._settings, self._experts, self._settings.expert
+        if chosen is None or experts is None:
+            raise ValueError("the run has no expert images")
+        rows, other = self._expert_rows(chosen, experts, step)
+        images = torch.from_numpy(experts.images[rows]).float() / 255
+        maps = draw_warp(len(images), settings.augment, draws=draws)
+        varied = vary_exposure(self._transform.stretch(images), settings.augment, draws=draws)
+        cropped = warp(varied, maps, size=self._transform.size)
+        pairs = self._pairs(cropped, experts.study[torch.from_numpy(rows)])
+        share = _mixup_share(chosen, step_seed(settings.seed, step=step, rank=_SHARE))
+        if not chosen.has_processor:
+            return ExpertPairs(pairs, None, share)
+        heat = torch.from_numpy(experts.heatmaps[other if chosen.is_control else rows]).float()
+        return ExpertPairs(
+            pairs, warp(heat / 255, maps, size=self._transform.size).clamp(0, 1), share
         )
 
-    def _priming(self, step: int) -> float:
+    def _expert_rows(
+        self, chosen: ExpertSettings, experts: ExpertSet, step: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """This rank's rows of the annotated images, and for each another one."""
+        seed, count = self._settings.seed, len(experts.study)
+        wanted = max(2, round(chosen.share * self._settings.optim.batch_size))
+        wanted += -wanted % self._ranks  # every rank brings as many
+        generator = np.random.default_rng(step_seed(seed, step=step, rank=_ROWS))
+        rows = np.resize(generator.permutation(count), wanted)  # too few images come again
+        other = another(rows, count=count, seed=step_seed(seed, step=step, rank=_OTHER))
+        return rows[self._rank :: self._ranks], other[self._rank :: self._ranks]
+
+    def _pairs(self, pixels: Tensor, study: Tensor) -> Pairs:
+        """Augmented images [N, H, W] with the reports of their studies."""
+        data = self._data
+        return Pairs(
+            self._transform.normalise(pixels).contiguous(memory_format=torch.channels_last),
+            {name: value[study] for name, value in data.prepared.items()},
+            data.texts[study],
+            data.labels[study],
+        )
+
+    def _is_expert_step(self, step: int) -> bool:
+        chosen = self._settings.expert
+        if chosen is None or self._experts is None:
+            return False
+        chance = chosen.curriculum.probability(step, steps=self._steps)
+        return is_expert_step(chance, step_seed(self._settings.seed, step=step, rank=_CURRICULUM))
+
+    def _priming_weight(self, step: int) -> float:
         chosen = self._settings.expert
         if chosen is None or not chosen.has_processor:
             return 0.0
-        cold = chosen.curriculum.curriculum().is_cold(step, steps=self._steps)
-        return chosen.priming_weight if cold else 0.0
+        return chosen.priming_weight if chosen.curriculum.is_cold(step, steps=self._steps) else 0.0
+
+
+def batch_rows(step: int, *, images: int, batch_size: int, seed: int) -> Tensor:
+    """Rows of the images of a step: each epoch is another permutation."""
+    epoch, at = divmod(step, images // batch_size)
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
+    return order[at * batch_size : (at + 1) * batch_size]
+
+
+def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
+    """Seed of everything random in a step on one rank."""
+    return _seed(seed, step, rank)
+
+
+def another(rows: NDArray[np.intp], *, count: int, seed: int) -> NDArray[np.intp]:
+    """For each row any other of ``count``, evenly drawn, never itself."""
+    ahead = np.random.default_rng(seed).integers(1, count, size=len(rows))
+    return np.asarray((rows + ahead) % count)
+
+
+def _mixup_share(chosen: ExpertSettings, seed: int) -> float:
+    """λ of a step; 0 is the expert image alone."""
+    if chosen.mixup == "none":
+        return 0.0
+    draw = draw_dacl_share if chosen.mixup == "dacl" else draw_share
+    return draw(chosen.alpha, seed)
+
+
+def _seed(*parts: int) -> int:
+    """63 bits from numbers; nearby numbers give unrelated seeds."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

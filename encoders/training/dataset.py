@@ -1,11 +1,9 @@
 """Studies to learn from: images, a report, finding labels, and a split that does not leak.
 
-Owns the records, the reader of the Open-I folder and the cleaning of a split. Knows nothing of
-pixels or models. Other collections are other readers of the same records
-(`encoders.training.sources`).
+Owns the records and the cleaning of a split. Knows nothing of files, pixels or models; each
+collection has its reader in `encoders.training.sources`.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +11,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from encoders.annotations import Annotation
 
@@ -39,11 +40,11 @@ class Study:
     Attributes:
         study_id: unique in its collection.
         patient_id: in Open-I every study is another patient.
-        frontals: frontal images, the first is the one that is asked with in validation.
+        frontals: frontal images; validation uses the first.
         laterals: lateral images.
         text: findings and impression, as in `rag.schema.ReportRecord.text`.
         labels: finding labels that came with the report; what validation compares.
-        details: finer ones, learned from beside the labels (in Open-I a MeSH heading with each of
+        details: finer ones, trained on beside the labels (in Open-I a MeSH heading with each of
             its qualifiers: ``Opacity/left``; ``Lung/hypoinflation`` and ``Lung/hyperdistention``
             are opposites under one label).
         split: what it is used for.
@@ -90,58 +91,6 @@ class Collection:
         marked = {image.study_id for image in self.experts}
         further = (study for study in self.train[count:] if study.study_id in marked)
         return replace(self, train=(*self.train[:count], *further), val=self.val[:count])
-
-
-ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
-"""Open-I images that lie on their side."""
-
-_OPENI_SPLITS = {"train": Split.TRAIN, "extra": Split.TRAIN, "val": Split.VAL}
-_NO_FINDING = frozenset({"No Indexing", "Technical Quality of Image Unsatisfactory"})
-"""MeSH headings that say nothing about the image."""
-
-
-def read_openi(folder: Path) -> list[Study]:
-    """All studies of an Open-I folder: ``studies.jsonl`` and the images it names.
-
-    Raises:
-        TrainingDataError: the folder is not there or a line cannot be read.
-    """
-    table = folder / "studies.jsonl"
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise TrainingDataError(
-            f"cannot read {table}: {error.strerror}; set CXR_DATA or --data to the folder that "
-            "holds openi/studies.jsonl"
-        ) from error
-    studies = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            studies.append(_openi_study(json.loads(line), folder))
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrainingDataError(f"{table} line {number}: {error!r}") from error
-    return studies
-
-
-def _openi_study(row: dict[str, Any], folder: Path) -> Study:
-    frontals, laterals = (
-        tuple(folder / name for name in row[view] if not any(bad in name for bad in ROTATED))
-        for view in ("frontal", "lateral")
-    )
-    return Study(
-        study_id=row["id"],
-        patient_id=row["id"],
-        frontals=frontals,
-        laterals=laterals,
-        text="\n".join(part for part in (row["findings"], row["impression"]) if part.strip()),
-        labels=frozenset(label.strip() for label in row["labels"]["problems"]) - _NO_FINDING,
-        split=_OPENI_SPLITS[row["split"]],
-        details=frozenset(
-            f"{heading}/{qualifier}"
-            for heading, *qualifiers in (term.split("/") for term in row["labels"]["mesh_major"])
-            for qualifier in qualifiers
-        ),
-    )
 
 
 def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "drop") -> Collection:
@@ -220,10 +169,16 @@ def image_pairs(studies: Sequence[Study], *, laterals: bool) -> Iterator[tuple[P
 
 
 def frequent(labels: Iterable[frozenset[str]], *, least: int) -> list[str]:
-    """Labels that at least so many studies have, most frequent first."""
+    """Labels of at least so many studies, most frequent first."""
     counts = Counter(label for study in labels for label in study)
     kept = [label for label, count in counts.items() if count >= least]
     return sorted(kept, key=lambda label: (-counts[label], label))
+
+
+def label_matrix(labels: Iterable[frozenset[str]], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Table bool [S, L], True where a study has a label."""
+    rows = [[name in study for name in names] for study in labels]
+    return np.asarray(rows, dtype=bool).reshape(len(rows), len(names))
 
 
 def _same_text(text: str) -> str:

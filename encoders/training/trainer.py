@@ -1,29 +1,28 @@
 """One step of training, and the state that it changes.
 
-Owns objective, running average and optimiser, on one rank. Accelerate moves tensors, casts and
-averages gradients over ranks; it was chosen over Lightning Fabric because almost all of its
-dependencies are here already (transformers needs them) and its API leaves the loop a plain one.
+Owns objective, optimizer, learning rate and averaged weights, on one rank. Accelerate moves
+tensors, casts and averages gradients over ranks; it was chosen over Lightning Fabric because almost
+all of its dependencies are here already (transformers needs them) and the loop stays a plain one.
 """
 
-import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import (  # type: ignore[import-untyped]
     Accelerator,
     DistributedDataParallelKwargs,
 )
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from transformers import get_cosine_schedule_with_warmup
 
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipModel
 from encoders.precision import computes_bfloat16
-from encoders.training.batches import step_seed
 from encoders.training.config import TrainSettings
-from encoders.training.dataloader import StepBatch
+from encoders.training.dataloader import StepBatch, step_seed
 from encoders.training.dataset import TrainingDataError
 from encoders.training.objective import Objective
-from encoders.training.optim import make_optimizer, schedule, update_average
 
 
 def new_accelerator(settings: TrainSettings) -> Accelerator:
@@ -77,7 +76,6 @@ class Trainer:
     ) -> None:
         self.step = 0
         self._settings = settings
-        self._steps = steps
         self._accelerator = accelerator
         expert = settings.expert
         rare_weighs_more = 1 / torch.log(2 + label_counts)
@@ -92,49 +90,48 @@ class Trainer:
         ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
         objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._average = copy.deepcopy(objective).eval().requires_grad_(False)
+        self._average = average_of(objective, decay=settings.optim.ema)
         self._objective, self._optimizer = accelerator.prepare(
             objective, make_optimizer(objective, settings)
+        )
+        self._schedule = get_cosine_schedule_with_warmup(
+            self._optimizer, round(settings.optim.warm_up * steps), steps
         )
 
     @property
     def averaged(self) -> EclipModel:
         """The running average of the model: what is validated and kept."""
-        model: EclipModel = self._average.model
-        return model
+        return cast(EclipModel, self._average.module.model)
 
-    def take_step(self, seen: StepBatch) -> dict[str, float]:
-        """One batch: lose, learn, average. Returns the losses, of all ranks."""
-        optim, accelerator = self._settings.optim, self._accelerator
-        factor = self._begin_step(seen.state)
+    def take_step(self, batch: StepBatch) -> dict[str, float]:
+        """One batch: losses, gradients, weights, average. Returns the losses, of all ranks."""
+        accelerator = self._accelerator
+        lr = self._schedule.get_last_lr()[0]
+        self._seed_step(batch.state)
+        self._objective.train()
         losses = self._objective(
-            seen.main.to(accelerator.device),
-            expert=seen.expert.to(accelerator.device) if seen.expert else None,
-            priming=seen.priming,
+            batch.main.to(accelerator.device),
+            expert=batch.expert.to(accelerator.device) if batch.expert else None,
+            priming=batch.priming,
         )
         self._optimizer.zero_grad()
         accelerator.backward(losses["loss"])
-        accelerator.clip_grad_norm_(self._objective.parameters(), optim.clip)
+        accelerator.clip_grad_norm_(self._objective.parameters(), self._settings.optim.clip)
         self._optimizer.step()
+        self._schedule.step()
         objective = accelerator.unwrap_model(self._objective)
         objective.model.bound_temperature()
+        self._average.update_parameters(objective)
         self.step += 1
-        decay = min(optim.ema, (1 + self.step) / (10 + self.step))
-        update_average(self._average, objective, decay=decay)
         shown = accelerator.reduce({name: loss.detach() for name, loss in losses.items()}, "mean")
-        return {name: loss.item() for name, loss in shown.items()} | {"lr_factor": factor}
+        return {name: loss.item() for name, loss in shown.items()} | {"lr": lr}
 
-    def _begin_step(self, drawn: Tensor) -> float:
-        """What a step takes from its number: random state and learning rate. Returns its factor."""
+    def _seed_step(self, drawn: Tensor) -> None:
+        """Random state is a function of the step, so that a resumed run draws as it would have."""
         rank = self._accelerator.process_index
         torch.manual_seed(step_seed(self._settings.seed, step=self.step, rank=rank))
         if rank == 0:
-            torch.set_rng_state(drawn)  # dropout goes on where the augmentation ended
-        factor = schedule(self.step, steps=self._steps, warm_up=self._settings.optim.warm_up)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
-        self._objective.train()
-        return factor
+            torch.set_rng_state(drawn)  # dropout continues where the augmentation ended
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold."""
@@ -144,14 +141,55 @@ class Trainer:
             "objective": self._accelerator.unwrap_model(self._objective).state_dict(),
             "average": self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
-    def go_back(self, state: dict[str, Any]) -> None:
-        """Be again what `state` described."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Return to what `state` described."""
         self._accelerator.unwrap_model(self._objective).load_state_dict(state["objective"])
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+
+
+def make_optimizer(objective: Objective, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; what starts at random learns faster; biases, norms and scalars do not decay."""
+    optim = settings.optim
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in objective.named_parameters():
+        lr = optim.lr * _lr_multiple(name, settings)
+        decay = optim.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((lr, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": lr, "weight_decay": decay}
+            for (lr, decay), parameters in groups.items()
+        ],
+        betas=optim.betas,
+    )
+
+
+def _lr_multiple(name: str, settings: TrainSettings) -> float:
+    """Learning rate of a parameter as a multiple of the image tower's."""
+    if name.startswith("model.image_tower."):
+        return 1.0
+    if name.startswith("processor.") and settings.expert is not None:
+        return settings.expert.processor_lr
+    return settings.optim.head_lr
+
+
+def average_of(module: nn.Module, *, decay: float) -> AveragedModel:
+    """Exponential moving average of weights and batch statistics, in evaluation mode.
+
+    The decay grows to its value over the first steps, so that a short run forgets its start.
+    """
+
+    def average(kept: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        weight = min(decay, (1 + int(count)) / (10 + int(count)))
+        return kept.lerp(new, 1 - weight) if kept.is_floating_point() else new
+
+    return AveragedModel(module, avg_fn=average, use_buffers=True).eval().requires_grad_(False)

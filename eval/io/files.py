@@ -15,7 +15,7 @@ _LARGEST_CELL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileEntry:
     """One entry of a file.
 
     Attributes:
@@ -29,7 +29,7 @@ class Entry:
     key: str = ""
 
 
-def read_entries(path: Path, problems: Problems) -> Iterator[Entry]:
+def read_entries(path: Path, problems: Problems) -> Iterator[FileEntry]:
     """Entries in order; what cannot be read goes to ``problems``.
 
     Raises:
@@ -45,16 +45,16 @@ def read_entries(path: Path, problems: Problems) -> Iterator[Entry]:
     yield from reader(path, problems)
 
 
-def _jsonl(path: Path, problems: Problems) -> Iterator[Entry]:
+def _jsonl(path: Path, problems: Problems) -> Iterator[FileEntry]:
     for line in read_lines(path):
         where = f"line {line.number}"
         if line.problem:
             problems.add(where, line.problem)
         else:
-            yield Entry(where, line.values)
+            yield FileEntry(where, line.values)
 
 
-def _json(path: Path, problems: Problems) -> Iterator[Entry]:
+def _json(path: Path, problems: Problems) -> Iterator[FileEntry]:
     """An object of objects by study id, or a list of objects, as ReXrank's files are.
 
     Those files hold NaN for a missing section, as pandas writes it: here, and only here, NaN is
@@ -75,7 +75,7 @@ def _json(path: Path, problems: Problems) -> Iterator[Entry]:
         raise EvalDataError(f"{path} is neither an object of studies nor a list of them")
     for where, values, key in found:
         if isinstance(values, dict):
-            yield Entry(where, {name: _given(value) for name, value in values.items()}, key)
+            yield FileEntry(where, {name: _given(value) for name, value in values.items()}, key)
         else:
             problems.add(where, f"is a {type(values).__name__}, not an object")
 
@@ -84,7 +84,7 @@ def _given(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _csv(path: Path, problems: Problems) -> Iterator[Entry]:
+def _csv(path: Path, problems: Problems) -> Iterator[FileEntry]:
     before = csv.field_size_limit(_LARGEST_CELL)  # the limit is the whole process's
     try:
         yield from _csv_rows(path, problems)
@@ -92,7 +92,7 @@ def _csv(path: Path, problems: Problems) -> Iterator[Entry]:
         csv.field_size_limit(before)
 
 
-def _csv_rows(path: Path, problems: Problems) -> Iterator[Entry]:
+def _csv_rows(path: Path, problems: Problems) -> Iterator[FileEntry]:
     lines = _decoded(path).splitlines(keepends=True)
     reader = csv.DictReader(
         lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
@@ -110,7 +110,7 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[Entry]:
             elif None in row.values():
                 problems.add(where, f"has fewer cells than the {len(header)} columns")
             else:
-                yield Entry(where, {name: cell or None for name, cell in row.items()})
+                yield FileEntry(where, {name: cell or None for name, cell in row.items()})
     except csv.Error as error:
         raise EvalDataError(f"{path}, line {reader.line_num}: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.errors import EvalDataError, Problems
 from eval.io.fields import FieldError, check_length, identifier, number, text
-from eval.io.files import Entry, read_entries
+from eval.io.files import FileEntry, read_entries
 from eval.io.studies import CitedSentence, Evidence, PredictedStudy, Scope, Texts
 from rag.schema import Section, Status
 
@@ -46,7 +46,7 @@ def read_predictions(path: Path) -> dict[str, PredictedStudy]:
     return studies
 
 
-def _study(entry: Entry) -> PredictedStudy:
+def _study(entry: FileEntry) -> PredictedStudy:
     values = entry.values
     study_id = identifier(values, "study_id", "id") or entry.key
     if not study_id:

@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.errors import EvalDataError, EvalUsageError, Problems, listed
 from eval.io.fields import FieldError, identifier, text
-from eval.io.files import Entry, read_entries
+from eval.io.files import FileEntry, read_entries
 from eval.io.studies import ReferenceStudy, Texts
 
 _OPEN_I = {"id", "frontal", "lateral", "labels", "split"}
@@ -69,7 +69,7 @@ def read_references(path: Path, *, split: str = "") -> References:
     return References(path, kept, elsewhere, has_patients=named > 0)
 
 
-def _study(entry: Entry) -> tuple[ReferenceStudy, bool]:
+def _study(entry: FileEntry) -> tuple[ReferenceStudy, bool]:
     values = entry.values
     study_id = identifier(values, "study_id", "id") or entry.key
     if not study_id:

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from eval.errors import NotAvailableError
 from eval.io.studies import Pair
 from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
 from eval.text import Cleaning
@@ -79,7 +80,15 @@ def card(cleaning: Cleaning) -> Card:
 
 
 def family(setup: Setup) -> CiderD:
-    """CIDEr-D with the document frequencies of the study set."""
+    """CIDEr-D with the document frequencies of the study set.
+
+    Raises:
+        NotAvailableError: all references are alike, so that no word is rarer than another.
+    """
+    if len(set(setup.references)) < 2:
+        raise NotAvailableError(
+            "references that differ: with one distinct text every word has weight 0"
+        )
     return CiderD(setup.cleaning, setup.references)
 
 

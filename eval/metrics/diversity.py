@@ -30,10 +30,10 @@ MEASURES = (
 )
 
 
-class Shape:
+class Diversity:
     """See the card."""
 
-    key = "shape"
+    key = "diversity"
     width = 9
     batch = 1_000
     whole_run = True
@@ -76,9 +76,9 @@ class Shape:
 
 def card(_: Cleaning) -> Card:
     """What this family measures."""
-    return Shape.card
+    return Diversity.card
 
 
-def family(_: Setup) -> Shape:
-    """Shape of a run; needs no setup."""
-    return Shape()
+def family(_: Setup) -> Diversity:
+    """Diversity of a run; needs no setup."""
+    return Diversity()

@@ -42,13 +42,18 @@ def subset_table(result: Result, subset: str) -> str:
 
 def cell(number: MetricValue | None) -> str:
     """A value with its interval, or a dash."""
-    if number is None or number.value is None:
+    if number is None:
         return "-"
-    digits = 1 if abs(number.value) >= 10 else 3
-    text = f"{number.value:.{digits}f}"
-    if number.low is None or number.high is None:
-        return text
-    return f"{text} [{number.low:.{digits}f}, {number.high:.{digits}f}]"
+    return _with_interval(number.value, number.low, number.high)
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    digits = 1 if abs(value) >= 10 else 3
+    if low is None or high is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def risk_table(curves: Iterable[dict[str, Any]]) -> str:
@@ -56,7 +61,7 @@ def risk_table(curves: Iterable[dict[str, Any]]) -> str:
     rows = []
     for curve in curves:
         aurc, at = (
-            f"{curve[name]:.3f} [{curve[f'{name}_low']:.3f}, {curve[f'{name}_high']:.3f}]"
+            _with_interval(curve[name], curve[f"{name}_low"], curve[f"{name}_high"])
             for name in ("aurc", "score_at")
         )
         random, everything = f"{curve['aurc_random']:.3f}", f"{curve['score_all']:.3f}"

@@ -78,7 +78,7 @@ def run_batch_command(settings: Settings, options: BatchOptions, *, say: Say) ->
             max_concurrency=settings.batch.max_concurrency,
             outage_timeout_s=settings.batch.outage_timeout_s,
         )
-        pipeline.llm = pool
+        pipeline.drafter.llm = pool
         llm.wait()
         running.enter_context(stopped_by_signals(stop, pool.stop, say=say))
         return run_batch(

@@ -26,6 +26,7 @@ from encoders.images.image_info import ImageFormat, ImageInfo, read_facts
 from encoders.images.raw_image import ImageReadError
 from rag.batch.inputs import IMAGE_SUFFIXES, Image
 from rag.screening.header import judge_header
+from rag.study import pseudonym
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +85,6 @@ def group_images(images: Sequence[Image], *, by_folder: bool = False) -> list[Ba
         groups.setdefault(_key(seen, by_folder=by_folder), []).append(seen)
     studies = [_study(key, group) for key, group in groups.items()]
     return sorted(_without_suffixes(studies), key=lambda study: study.study_id)
-
-
-def pseudonym(study_uid: str) -> str:
-    """What a DICOM study is called. Whoever has the UID can find the study, nobody else."""
-    return "dcm-" + hashlib.sha256(f"cxr-rag study {study_uid}".encode()).hexdigest()[:20]
 
 
 def _looked_at(images: Sequence[Image]) -> Iterator[_Seen]:

@@ -18,9 +18,9 @@ from typing import Any
 from rag.batch.workers import Prepare, Stop, prepared
 from rag.errors import BatchUsageError
 from rag.factory import load_encoder, open_pipeline
-from rag.pipeline import ReportPipeline
+from rag.pipeline import Prepared, ReportPipeline
 from rag.settings import Settings
-from rag.study import Study, Work
+from rag.study import Study
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def prepare_on_ray(make: MakePipeline, *, workers: int) -> Prepare:
         workers: actors, with a processor each.
     """
 
-    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Work]:
+    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Prepared]:
         import ray.data  # noqa: PLC0415 - an extra
 
         items = [{"study": pickle.dumps(study)} for study in studies]

@@ -190,8 +190,7 @@ def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -
     """
     if not done.made_with:
         return
-    begun = pipeline.begin(Study(b"", "")).latest
-    now = {name: str(getattr(begun, name)) for name in MADE_WITH}
+    now = pipeline.made_with
     changed = [
         f"{name} was {done.made_with[name]!r} and is {now[name]!r}"
         for name in MADE_WITH

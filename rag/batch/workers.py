@@ -18,11 +18,11 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from rag.errors import BatchError
-from rag.pipeline import ReportPipeline
+from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction
 from rag.replicas import OutageError
 from rag.schema import Draft, Status
-from rag.study import Study, Work
+from rag.study import Study
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class _Channel(Generic[_T]):
                     return
 
 
-Prepare = Callable[[Iterable[Study], Stop], Iterator[Work]]
+Prepare = Callable[[Iterable[Study], Stop], Iterator[Prepared]]
 """An engine's first half: studies to work, in any order. `rag.batch.ray` has another."""
 
 
@@ -124,7 +124,7 @@ def run_stages(
         BatchError: the model is gone; what was not asked was not done, and is no failure.
     """
     finished: _Channel[Prediction] = _Channel(2 * askers, stop)
-    ready: _Channel[Work] = _Channel(askers, stop)
+    ready: _Channel[Prepared] = _Channel(askers, stop)
     ready.join(1)
     finished.join(askers)
 
@@ -152,8 +152,8 @@ def run_stages(
 def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:
     """Prepare in this process: images are read and decoded side by side."""
 
-    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Work]:
-        ready: _Channel[Work] = _Channel(threads, stop)
+    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Prepared]:
+        ready: _Channel[Prepared] = _Channel(threads, stop)
         ready.join(threads)
         source = iter(studies)
         taking = threading.Lock()
@@ -173,21 +173,21 @@ def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:
     return prepare
 
 
-def prepared(pipeline: ReportPipeline, study: Study) -> Work:
+def prepared(pipeline: ReportPipeline, study: Study) -> Prepared:
     """The first half of a study; not even a mistake of ours ends the run."""
     try:
         return pipeline.prepare(study)
     except Exception as error:  # noqa: BLE001 - unattended: the other studies must go on
-        return Work(_broken(pipeline.begin(study).latest, error))
+        return Prepared(study, _broken(pipeline.begun(study), error))
 
 
-def _finished(pipeline: ReportPipeline, work: Work) -> Prediction:
+def _finished(pipeline: ReportPipeline, work: Prepared) -> Prediction:
     try:
         return pipeline.finish(work)
     except OutageError:
         raise
     except Exception as error:  # noqa: BLE001 - as above
-        return _broken(work.latest, error)
+        return _broken(work.prediction, error)
 
 
 def _broken(latest: Prediction, error: Exception) -> Prediction:

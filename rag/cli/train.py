@@ -1,36 +1,79 @@
 """`cxr-rag train` and `cxr-rag embed`: the encoder's own commands."""
 
+import logging
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rag.errors import BatchUsageError
 
+if TYPE_CHECKING:
+    from encoders.training.train import Progress
+
 EXIT_USAGE, EXIT_FAILED = 2, 3
+
+_REPORT_SECONDS = 30
 
 
 def train(
     config: Annotated[Path, typer.Option("--config", help="A file of configs/train/.")],
-    out: Annotated[Path, typer.Option("--out", help="Run folder; the same one goes on.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Run folder; pass an existing folder to resume.")
+    ],
     *,
     data: Annotated[Path | None, typer.Option(help="Instead of the settings' data.path.")] = None,
     experts: Annotated[
         Path | None, typer.Option(help="NIH boxes, for settings without a data section.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Decoded images.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Decoded images; beside the run folder if left out.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the one in the settings.")] = None,
 ) -> None:
-    """Train CLIP, or eCLIP where the settings have an expert section; goes on where it was cut."""
-    from encoders.training.__main__ import main  # noqa: PLC0415 - torch takes seconds
+    """Train CLIP, or eCLIP where the settings have an expert section; resumes after a cut.
 
-    arguments = ["--config", str(config), "--out", str(out)]
-    for name, value in (("data", data), ("experts", experts), ("cache", cache), ("seed", seed)):
-        if value is not None:
-            arguments += [f"--{name}", str(value)]
-    if main(arguments):
+    With several processes: accelerate launch -m rag.cli.main train ...
+    """
+    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
+    from encoders.training.config import read_settings  # noqa: PLC0415
+    from encoders.training.dataset import TrainingDataError  # noqa: PLC0415
+    from encoders.training.sources.load import load_collection, source_of  # noqa: PLC0415
+    from encoders.training.train import train as run  # noqa: PLC0415 - torch takes seconds
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cache = cache or out.parent / "cache"
+    try:
+        settings = read_settings(config)
+        if seed is not None:
+            settings = settings.model_copy(update={"seed": seed})
+        source = source_of(settings, data=data, experts=experts)
+        collection = load_collection(source, cache=cache, experts=settings.expert is not None)
+        folder = run(settings, collection=collection, out=out, cache=cache, on_step=_Reporter())
+    except (TrainingDataError, EncoderError) as error:
+        typer.secho(f"cxr-rag: {error}", err=True, fg="red")
         sys.exit(EXIT_FAILED)
+    typer.echo(f"model written to {folder}", err=True)
+
+
+class _Reporter:
+    """A line every half minute: step, loss, time left."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, progress: "Progress") -> None:
+        now = time.monotonic()
+        if now < self._next and progress.step < progress.steps:
+            return
+        self._next = now + _REPORT_SECONDS
+        typer.echo(
+            f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
+            f"{round(progress.seconds_left / 60)} min left",
+            err=True,
+        )
 
 
 def embed(

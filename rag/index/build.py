@@ -104,10 +104,10 @@ def build_index(
             summary = _update(
                 corpus,
                 screened,
-                encoder,
-                directory,
-                info,
-                removed,
+                encoder=encoder,
+                directory=directory,
+                info=info,
+                removed=removed,
                 url=url,
                 images=images,
                 replace=replace,
@@ -204,11 +204,11 @@ def rebuild_index(directory: Path, *, url: str = "", progress: Progress = _silen
 def _update(
     corpus: Corpus,
     screened: Screened,
+    *,
     encoder: ImageTextEncoder,
     directory: Path,
     info: IndexInfo | None,
     removed: RemovedIds,
-    *,
     url: str,
     images: Images,
     replace: bool,
@@ -288,9 +288,13 @@ def _unchanged(screened: Screened, info: IndexInfo) -> IndexSummary:
 
 
 def _is_ours(info: IndexInfo, directory: Path, url: str) -> bool:
-    """Whether Chroma's files are there, and as this program makes them."""
-    made = bool(url) or (place_of(directory, info, url).folder / "chroma.sqlite3").is_file()
-    return made and info.chroma == chroma_facts()
+    """Whether the collections are there, and as this program makes them."""
+    try:
+        with open_collections(place_of(directory, info, url)) as (texts, images):
+            counts = (texts.count(), images.count())
+    except StoreError:
+        return False
+    return info.chroma == chroma_facts() and counts == (info.texts, info.images)
 
 
 def _base(

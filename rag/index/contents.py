@@ -1,9 +1,11 @@
 """Everything an index holds, read back from Chroma. For writers and `verify`, not for queries."""
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from json import loads
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rag.corpus import fingerprint
 from rag.errors import StoreError
@@ -11,6 +13,8 @@ from rag.index.chroma import Place, VectorCollection, open_collections
 from rag.index.info import REINDEX_HINT, IndexInfo
 from rag.index.records import Metadata, reports_of
 from rag.schema import ReportRecord
+
+_RECORDS = "chroma.sqlite3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,17 @@ def read_contents(directory: Path, info: IndexInfo, url: str) -> Contents:
     Raises:
         StoreError: Chroma's files are damaged, or a record is missing, changed or doubled.
     """
+    place = place_of(directory, info, url)
     try:
-        with open_collections(place_of(directory, info, url)) as (texts, images):
-            records = [record for _, found in read_texts(texts) for record in found]
-            of_images = {
-                key: tuple(loads(metadata["reports"]))
-                for key, metadata in images.metadatas(images.ids()).items()
-            }
+        try:
+            records, of_images = _read(place)
+        except StoreError:
+            if url or not (place.folder / _RECORDS).is_file():
+                raise
+            # a damaged graph keeps Chroma from giving back records, too; no graph at all does not
+            with TemporaryDirectory(dir=directory) as beside:
+                shutil.copy(place.folder / _RECORDS, beside)
+                records, of_images = _read(Place(Path(beside), "", info.version))
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(directory, repr(error)) from error
     except StoreError as error:
@@ -56,6 +64,16 @@ def read_contents(directory: Path, info: IndexInfo, url: str) -> Contents:
     if fingerprint(records) != info.fingerprint or len(of_images) != info.images:
         raise _damaged(directory, "it does not hold what was written")
     return Contents(records, of_images)
+
+
+def _read(place: Place) -> tuple[list[ReportRecord], dict[str, tuple[str, ...]]]:
+    with open_collections(place) as (texts, images):
+        records = [record for _, found in read_texts(texts) for record in found]
+        of_images = {
+            key: tuple(loads(metadata["reports"]))
+            for key, metadata in images.metadatas(images.ids()).items()
+        }
+    return records, of_images
 
 
 def read_texts(collection: VectorCollection) -> Iterable[tuple[str, list[ReportRecord]]]:

@@ -25,9 +25,8 @@ def write_lock(directory: Path) -> Iterator[None]:
     """
     lock = FileLock(directory / _LOCK, mode=0o600, blocking=False)
     try:
-        with disk_errors(directory):
-            lock.acquire()
-    except Timeout as error:
+        lock.acquire()
+    except Timeout as error:  # an OSError, too
         raise StoreInUseError(
             f"another process is writing the index in {directory}: wait until it has finished"
         ) from error
@@ -35,6 +34,9 @@ def write_lock(directory: Path) -> Iterator[None]:
         raise StoreError(
             f"the file system of {directory} has no locks: put the index on a local disk"
         ) from error
+    except OSError:
+        with disk_errors(directory):
+            raise
     try:
         yield
     finally:

@@ -152,7 +152,7 @@ def write_version(
 def sweep(directory: Path, *, counts: str = "") -> None:
     """Delete versions that do not count: what a killed writer left, and old ones."""
     if not counts:
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             counts = json.loads((directory / "index.json").read_text(encoding="utf-8"))["version"]
     for path in directory.glob("version-*"):
         if path.name != f"version-{counts}":

@@ -16,8 +16,8 @@ from pathlib import Path
 from encoders.images.image_info import ImageFormat, read_facts
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import swap_bytes
-from rag.batch.grouping import pseudonym
 from rag.pacs.errors import HospitalError
+from rag.study import pseudonym
 
 IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography

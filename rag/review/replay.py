@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prompts.render import Prompt, PromptTemplateError, load_template, render
-from rag.drafting import build_request
+from rag.draft_requests import build_request
 from rag.index import ReportIndex
 from rag.predicted_findings import PredictedFindings
 from rag.review.audit import AuditError, AuditLog, Entry

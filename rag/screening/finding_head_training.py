@@ -22,7 +22,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.images.image_io import read_image
-from encoders.training.dataset import Study, clean, read_openi
+from encoders.training.dataset import Study, clean
+from encoders.training.sources.openi import read_openi
 from rag.encoder_artifacts import path_for
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text

@@ -24,7 +24,7 @@ from encoders.eclip import load_encoder
 from encoders.images.image_info import ImageInfo, read_facts
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
-from encoders.training.dataset import read_openi
+from encoders.training.sources.openi import read_openi
 from rag.encoder_artifacts import path_for
 from rag.screening.header import judge_colour, judge_header
 from rag.screening.out_of_distribution import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from encoders.annotations import Fixations
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.marks import Reading, looked_at
+from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import Egd
 from encoders.training.sources.tables import Row, find_table, read_rows
 
@@ -68,8 +68,8 @@ def read_egd(settings: Egd) -> Iterator[Reading]:
             "sheet; both must be of one release"
         )
     for image, seen in points.items():
-        if looked_at(seen):
-            gaze = Fixations(tuple(seen), sigma=settings.sigma, by_duration=settings.by_duration)
+        gaze = Fixations(tuple(seen), sigma=settings.sigma, by_duration=settings.by_duration)
+        if gaze.on_image:
             yield Reading(image, gaze, first[image])
 
 

@@ -4,30 +4,33 @@ Owns which reader reads which layout, and the order: studies, clean split, annot
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, Study, TrainingDataError, clean, read_openi
-from encoders.training.nih_boxes import with_experts
+from encoders.training.dataset import Collection, Study, TrainingDataError, clean
+from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.egd import read_egd
-from encoders.training.sources.marks import Reading, attach, read_own_marks
 from encoders.training.sources.mimic import read_mimic
-from encoders.training.sources.own import read_table
+from encoders.training.sources.nih_boxes import read_nih_boxes
+from encoders.training.sources.openi import read_openi
+from encoders.training.sources.readings import Reading, attach
 from encoders.training.sources.reflacx import read_reflacx
 from encoders.training.sources.settings import (
+    AnnotationTable,
     Egd,
     ExpertSource,
     Mimic,
     NihBoxes,
     Openi,
-    OwnMarks,
     Reflacx,
     StudySource,
-    Table,
+    StudyTable,
     WebDataset,
 )
-from encoders.training.sources.shards import read_shards
+from encoders.training.sources.study_table import read_study_table
+from encoders.training.sources.webdataset import read_webdataset
 
 
 def default_source(openi: Path | None = None, nih_boxes: Path | None = None) -> Openi:
@@ -78,7 +81,7 @@ def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -
     if own_readings:
         collection = attach(collection, own_readings)
     for expert in source.experts:
-        collection = _with(collection, expert)
+        collection = _with_experts(collection, expert)
     return collection
 
 
@@ -88,23 +91,28 @@ def _studies(source: StudySource, cache: Path) -> tuple[list[Study], list[Readin
             return read_openi(source.path), []
         case Mimic():
             return read_mimic(source), []
-        case Table():
-            return read_table(source)
+        case StudyTable():
+            return read_study_table(source)
         case WebDataset():
-            return read_shards(source, cache=cache)
+            return read_webdataset(source, cache=cache)
         case _:
             assert_never(source)
 
 
-def _with(collection: Collection, expert: ExpertSource) -> Collection:
-    match expert:
+def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
+    match source:
         case NihBoxes():
-            return with_experts(collection, expert.path)
+            studies, experts = read_nih_boxes(source.path)
+            return replace(
+                collection,
+                train=(*collection.train, *studies),
+                experts=(*collection.experts, *experts),
+            )
         case Egd():
-            return attach(collection, read_egd(expert))
+            return attach(collection, read_egd(source))
         case Reflacx():
-            return attach(collection, read_reflacx(expert))
-        case OwnMarks():
-            return attach(collection, read_own_marks(expert))
+            return attach(collection, read_reflacx(source))
+        case AnnotationTable():
+            return attach(collection, read_annotation_table(source))
         case _:
-            assert_never(expert)
+            assert_never(source)

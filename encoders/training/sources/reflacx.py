@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from encoders.annotations import Ellipses, Fixations
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.marks import Reading, looked_at
+from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import Reflacx
 from encoders.training.sources.tables import Row, read_rows
 
@@ -57,7 +57,7 @@ def _annotation(row: Row, folder: Path, settings: Reflacx) -> Fixations | Ellips
         return None
     points = tuple(_fixations(folder, size))
     gaze = Fixations(points, sigma=settings.sigma, by_duration=settings.by_duration)
-    return gaze if looked_at(points) else None
+    return gaze if gaze.on_image else None
 
 
 def _fixations(folder: Path, size: Size) -> Iterator[tuple[float, float, float]]:

@@ -1,4 +1,4 @@
-"""The ``[data]`` table of a training configuration: which layout, where it lies, what is done.
+"""The ``[data]`` table of a training configuration: which layout, in which folder.
 
 Owns names, defaults and units. Layouts are described in docs/training.md, "Your own data".
 """
@@ -48,21 +48,21 @@ class Reflacx(_Gaze):
     least_certainty: int = Field(default=3, ge=1, le=5)
 
 
-class OwnMarks(_Gaze):
+class AnnotationTable(_Gaze):
     """Your own annotation: a CSV or JSONL file."""
 
     kind: Literal["table"] = "table"
 
 
-ExpertSource = Annotated[NihBoxes | Egd | Reflacx | OwnMarks, Field(discriminator="kind")]
+ExpertSource = Annotated[NihBoxes | Egd | Reflacx | AnnotationTable, Field(discriminator="kind")]
 
 
 class _Studies(_Source):
     """Attributes of every set of studies.
 
     Attributes:
-        same_texts: what becomes of training texts that are, word for word, in another split:
-            ``drop`` leaves them out, ``keep`` only counts them.
+        same_texts: training texts that are, word for word, in another split: ``drop`` leaves
+            them out, ``keep`` only counts them.
         experts: annotation of these images; read only where the settings have ``[expert]``.
     """
 
@@ -102,7 +102,7 @@ class _Own(_Studies):
     val_share: float = Field(default=0.1, gt=0, lt=1)
 
 
-class Table(_Own):
+class StudyTable(_Own):
     """A CSV or JSONL file, an image a row."""
 
     kind: Literal["table"] = "table"
@@ -114,4 +114,4 @@ class WebDataset(_Own):
     kind: Literal["webdataset"] = "webdataset"
 
 
-StudySource = Annotated[Openi | Mimic | Table | WebDataset, Field(discriminator="kind")]
+StudySource = Annotated[Openi | Mimic | StudyTable | WebDataset, Field(discriminator="kind")]

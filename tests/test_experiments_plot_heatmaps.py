@@ -11,10 +11,10 @@ from PIL import Image
 
 from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask
 from encoders.training.config import TrainSettings
+from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.egd import read_egd
-from encoders.training.sources.marks import read_own_marks
-from encoders.training.sources.own import read_table
-from encoders.training.sources.settings import Egd, OwnMarks, Table
+from encoders.training.sources.settings import AnnotationTable, Egd, StudyTable
+from encoders.training.sources.study_table import read_study_table
 from experiments.plot_heatmaps import SIDE, main, overlay
 
 ROOT = Path(__file__).parents[1]
@@ -98,14 +98,14 @@ def test_the_settings_of_the_page_are_settings(text: str) -> None:
 
 def test_the_tables_of_the_page_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(block("csv", "image,study_id"))
-    studies, _ = read_table(Table(path=tmp_path / "own.csv"))
+    studies, _ = read_study_table(StudyTable(path=tmp_path / "own.csv"))
     assert [study.split for study in studies] == ["train", "val"]
     (tmp_path / "marks.csv").write_text(block("csv", "image,kind"))
-    marks = list(read_own_marks(OwnMarks(path=tmp_path / "marks.csv")))
+    marks = list(read_annotation_table(AnnotationTable(path=tmp_path / "marks.csv")))
     assert [type(mark.annotation) for mark in marks] == [Boxes, Fixations]
     Image.fromarray(DISC).save(tmp_path / "c-mask.png")
     (tmp_path / "marks.jsonl").write_text(block("jsonl", "{"))
-    marks = list(read_own_marks(OwnMarks(path=tmp_path / "marks.jsonl")))
+    marks = list(read_annotation_table(AnnotationTable(path=tmp_path / "marks.jsonl")))
     assert [type(mark.annotation) for mark in marks] == [Ellipses, Boxes, Fixations, Mask]
 
 

@@ -6,19 +6,18 @@ import torch
 from torch import Tensor
 
 from encoders.preprocess import EvalTransform
-from encoders.training.batches import TrainingSet
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
-from encoders.training.experts import ExpertSet
+from encoders.training.training_set import ExpertSet, TrainingSet
 
 STEPS = 12
 
 
-def feed(*, rank: int = 0, ranks: int = 1, loaders: int = 1, images: int = 24) -> BatchLoader:
+def loader(*, rank: int = 0, ranks: int = 1, workers: int = 1, images: int = 24) -> BatchLoader:
     settings = TrainSettings.model_validate(
         {
             "size": 32,
-            "loaders": loaders,
+            "num_workers": workers,
             "optim": {"batch_size": 8},
             "expert": {"curriculum": {"cold": 0.25, "first": 1, "peak": 1, "last": 1}},
         }
@@ -46,27 +45,28 @@ def tensors(seen: StepBatch) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("loaders", [1, 3])
-def test_made_ahead_is_the_same_to_the_bit(loaders: int) -> None:
-    plain, ahead = feed(), feed(loaders=loaders)
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_batch_is_the_same_to_the_bit_whoever_prepares_it(workers: int) -> None:
+    plain, ahead = loader(), loader(workers=workers)
     torch.manual_seed(5)
-    with ahead.loading_ahead():
-        for step in range(3, STEPS):  # as after a resume
-            torch.rand(step)  # what the step itself draws, meanwhile
-            one, two = plain.make(step), ahead.take(step)
-            assert (one.expert is None) == (two.expert is None)
-            assert one.priming == two.priming
-            assert all(a.equal(b) for a, b in zip(tensors(one), tensors(two), strict=True))
+    resumed = enumerate(ahead.batches(3), start=3)
+    for step, two in resumed:
+        torch.rand(step)  # what the step itself draws, meanwhile
+        one = plain.make(step)
+        assert (one.expert is None) == (two.expert is None)
+        assert one.priming == two.priming
+        assert all(a.equal(b) for a, b in zip(tensors(one), tensors(two), strict=True))
+    assert step == STEPS - 1
 
 
 def test_priming_in_the_cold_start_experts_after_it() -> None:
-    seen = [feed().make(step) for step in range(STEPS)]
+    seen = [loader().make(step) for step in range(STEPS)]
     assert [one.priming for one in seen] == [0.1] * 3 + [0.0] * 9
     assert [one.expert is not None for one in seen] == [False] * 3 + [True] * 9
 
 
 def test_two_ranks_see_together_what_one_sees() -> None:
-    whole, parts = feed(), [feed(rank=rank, ranks=2) for rank in (0, 1)]
+    whole, parts = loader(), [loader(rank=rank, ranks=2) for rank in (0, 1)]
     for step in (0, 5):
         one = whole.make(step)
         for rank, part in enumerate(parts):
@@ -80,9 +80,8 @@ def test_two_ranks_see_together_what_one_sees() -> None:
                 assert two.expert.heatmaps.equal(one.expert.heatmaps[rank::2])
 
 
-def test_a_fault_in_a_loader_reaches_the_loop_and_ends_it() -> None:
-    broken = feed()
+def test_a_fault_in_a_worker_reaches_the_loop() -> None:
+    broken = loader()
     broken._data.images.resize((4, 40, 40), refcheck=False)
-    with pytest.raises(IndexError), broken.loading_ahead():
-        broken.take(0)
-    assert broken._pool is None
+    with pytest.raises(IndexError):
+        next(broken.batches())

@@ -1,6 +1,6 @@
-"""One's own studies: rows with an image each, from a table or from shards.
+"""Your own studies: rows with an image each, from a table or from shards.
 
-Owns the columns and the split of those who have none. Rows of one study become one study.
+Owns the columns, and the split of patients that have none. Rows of one study become one study.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from encoders.report_sections import parse_sections
 from encoders.training.dataset import Split, Study
-from encoders.training.sources.marks import Reading, annotations
-from encoders.training.sources.settings import Table
+from encoders.training.sources.annotation_table import annotations
+from encoders.training.sources.readings import Reading
+from encoders.training.sources.settings import StudyTable
 from encoders.training.sources.tables import Row, read_rows
 
 COLUMNS = ("image", "study_id", "patient_id")
@@ -45,7 +46,7 @@ class _Gathering:
     laterals: list[Path] = field(default_factory=list)
 
 
-def read_table(settings: Table) -> tuple[list[Study], list[Reading]]:
+def read_study_table(settings: StudyTable) -> tuple[list[Study], list[Reading]]:
     """Studies of a CSV or JSONL file, and the marks that its rows hold.
 
     Raises:

@@ -1,7 +1,6 @@
-"""The training set as tensors, and which part of it a step sees.
+"""The training set as tensors in memory: images, prepared reports, labels, expert heatmaps.
 
-Owns the order of images and the seeds. Both are functions of the seed and the step alone: a run
-that resumes takes the steps it would have taken.
+Owns what is decoded and prepared once, before the first step, and the cache of it.
 """
 
 import hashlib
@@ -18,17 +17,25 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from encoders.annotations import render
 from encoders.eclip.model import EclipModel
 from encoders.towers.base import Prepared
 from encoders.towers.sentence_set import SentenceSet
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Study, TrainingDataError, frequent, image_pairs
+from encoders.training.dataset import (
+    ExpertImage,
+    Study,
+    TrainingDataError,
+    frequent,
+    image_pairs,
+    label_matrix,
+)
 from encoders.training.image_cache import load_images
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Everything a step needs, in memory; a pair is an image and the row of its study.
+    """Everything a step needs; a pair is an image and the row of its study.
 
     Attributes:
         images: uint8 [F, side, side].
@@ -47,14 +54,29 @@ class TrainingSet:
     label_names: tuple[str, ...]
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches; the rest of an epoch is left out, another rest each epoch."""
+        """Whole batches; the images left over are others in each epoch."""
         return len(self.study) // batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSet:
+    """Annotated images of a training set.
+
+    Attributes:
+        images: uint8 [E, side, side].
+        heatmaps: uint8 [E, side, side], 255 where the expert looked most.
+        study: int64 [E], row of the image's study in the training set.
+    """
+
+    images: NDArray[np.uint8]
+    heatmaps: NDArray[np.uint8]
+    study: Tensor
 
 
 def load_training_set(
     studies: Sequence[Study], *, settings: TrainSettings, model: EclipModel, cache: Path
 ) -> TrainingSet:
-    """Decode the images and prepare the reports (minutes at the first time, then from the cache).
+    """Decode the images and prepare the reports (minutes the first time, then from the cache).
 
     Raises:
         TrainingDataError: there are fewer images than one batch, or no labels where the loss needs
@@ -67,11 +89,11 @@ def load_training_set(
             "optim.batch_size"
         )
     labels = [study.labels | study.details for study in studies]
-    names = frequent(labels, least=settings.least_label_count)
+    names = frequent(labels, least=settings.min_label_count)
     if not names and _needs_labels(settings):
         raise TrainingDataError(
-            f"no finding label is that of {settings.least_label_count} training studies; give "
-            "labels, lower least_label_count, or learn from texts alone: targets.label_share = 0, "
+            f"no finding label has {settings.min_label_count} training studies; give labels, lower "
+            "min_label_count, or learn from texts alone: targets.label_share = 0, "
             "optim.agreement_weight = 0, optim.label_weight = 0"
         )
     prepared = prepare_cached([study.text for study in studies], model=model, cache=cache)
@@ -80,13 +102,45 @@ def load_training_set(
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
         texts=_target_vectors(studies, prepared, cache=cache),
-        labels=label_matrix(labels, names),
+        labels=torch.from_numpy(label_matrix(labels, names)).float(),
         label_names=tuple(names),
     )
 
 
+def load_expert_set(
+    experts: Sequence[ExpertImage], *, studies: Sequence[Study], side: int, cache: Path
+) -> ExpertSet:
+    """Decode the annotated images and render their heatmaps.
+
+    Args:
+        experts: annotated images of training studies.
+        studies: of the training set, in its order.
+        side: pixels.
+        cache: folder for the decoded images.
+
+    Raises:
+        TrainingDataError: there are fewer than two, or one belongs to no training study.
+    """
+    if len(experts) < 2:
+        raise TrainingDataError(
+            f"{len(experts)} expert images; give at least 2, or no [expert] in the settings"
+        )
+    rows = {study.study_id: row for row, study in enumerate(studies)}
+    if strangers := [image.study_id for image in experts if image.study_id not in rows]:
+        raise TrainingDataError(
+            f"{len(strangers)} expert images belong to no training study, {strangers[0]} first; "
+            "their reports must be in the collection"
+        )
+    heat = np.stack([render(image.annotation, height=side, width=side) for image in experts])
+    return ExpertSet(
+        images=load_images([image.image for image in experts], side=side, cache=cache),
+        heatmaps=(heat * 255).round().astype(np.uint8),
+        study=torch.tensor([rows[image.study_id] for image in experts]),
+    )
+
+
 def _needs_labels(settings: TrainSettings) -> bool:
-    """Whether some part of the loss compares findings: without any, all images would be alike."""
+    """Whether a part of the loss compares findings: without any, all images would be alike."""
     soft = settings.targets.kind == "soft" and settings.targets.label_share > 0
     return soft or settings.optim.agreement_weight > 0 or settings.optim.label_weight > 0
 
@@ -101,13 +155,20 @@ def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> P
 
 
 def _target_vectors(studies: Sequence[Study], prepared: Prepared, *, cache: Path) -> Tensor:
-    """Vectors of the frozen sentence encoder; a foreign text tower does not prepare them."""
+    """Vectors of the frozen sentence encoder, whatever the text tower is."""
     if "sentences" not in prepared:
         ours = SentenceSet(hidden=8)
         texts = [study.text for study in studies]
         named = {"kind": "sentence_set"}
         prepared = _cached(texts, named=named, prepare=ours.prepare, cache=cache)
     return mean_text_vectors(prepared)
+
+
+def mean_text_vectors(prepared: Prepared) -> Tensor:
+    """float32 [S, D] of norm 1: the mean of a report's frozen sentence vectors."""
+    present = prepared["present"].unsqueeze(-1)
+    mean = (prepared["sentences"] * present).sum(1) / present.sum(1)
+    return torch.nn.functional.normalize(mean, dim=1)
 
 
 def _cached(
@@ -136,34 +197,3 @@ def _cached(
     save_file({name: value.contiguous() for name, value in prepared.items()}, beside)
     beside.replace(target)
     return prepared
-
-
-def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> Tensor:
-    """float32 [S, L], 1 where a study has a label."""
-    rows = [[float(name in study) for name in names] for study in labels]
-    return torch.tensor(rows).reshape(len(labels), len(names))
-
-
-def mean_text_vectors(prepared: Prepared) -> Tensor:
-    """float32 [S, D] of norm 1: the mean of a report's frozen sentence vectors."""
-    present = prepared["present"].unsqueeze(-1)
-    mean = (prepared["sentences"] * present).sum(1) / present.sum(1)
-    return torch.nn.functional.normalize(mean, dim=1)
-
-
-def batch_rows(step: int, *, images: int, batch_size: int, seed: int) -> Tensor:
-    """Rows of the images of a step: each epoch is another permutation."""
-    epoch, at = divmod(step, images // batch_size)
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
-    return order[at * batch_size : (at + 1) * batch_size]
-
-
-def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
-    """Seed of everything random in a step on one rank."""
-    return _seed(seed, step, rank)
-
-
-def _seed(*parts: int) -> int:
-    """63 bits from numbers; nearby numbers give unrelated seeds."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

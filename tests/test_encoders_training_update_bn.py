@@ -5,7 +5,7 @@ import torch
 
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
-from encoders.training.batches import TrainingSet
+from encoders.training.training_set import TrainingSet
 from encoders.training.update_bn import update_bn
 
 

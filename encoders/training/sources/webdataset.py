@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from encoders.training.dataset import Study, TrainingDataError
-from encoders.training.sources.marks import Reading
-from encoders.training.sources.own import gather
+from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import WebDataset
+from encoders.training.sources.study_table import gather
 from encoders.training.sources.tables import Row, parse_json
 
 _IMAGES = ("png", "jpg", "jpeg", "dcm")
@@ -24,7 +24,7 @@ _LARGEST = 256 * 1024**2
 """Bytes of a member: no image is larger (`encoders.images.raw_image.MAX_BYTES`)."""
 
 
-def read_shards(settings: WebDataset, *, cache: Path) -> tuple[list[Study], list[Reading]]:
+def read_webdataset(settings: WebDataset, *, cache: Path) -> tuple[list[Study], list[Reading]]:
     """Studies of all shards, in the order of their names, and the marks that they hold.
 
     Args:

@@ -1,11 +1,9 @@
-"""What an expert marked, as a row of one's own says it, and whose image it is.
+"""Annotations in a table of your own: boxes, ellipses, fixations and masks of images.
 
-Owns the layout of marks (fractions of the image) and the join of marks and images.
+Owns the columns; places are fractions of the image (docs/training.md).
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,8 @@ from numpy.typing import NDArray
 
 from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask
 from encoders.images.image_io import ImageReadError, read_image
-from encoders.training.dataset import Collection, ExpertImage, TrainingDataError
-from encoders.training.sources.settings import OwnMarks
+from encoders.training.sources.readings import Reading
+from encoders.training.sources.settings import AnnotationTable
 from encoders.training.sources.tables import Row, is_csv, read_rows
 
 FRACTIONS = "places are fractions of the image: divide pixels by its width and height"
@@ -22,77 +20,10 @@ _SLACK = 0.05
 """How far a box may stick out: drawn by hand, or cut at the edge by rounding."""
 
 _FAR = 10.0
-"""A gaze this many images away is no gaze but pixels."""
+"""A fixation this many images away is given in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one expert marked on one image.
-
-    Attributes:
-        image: the image's path, or its file name with or without the suffix (in MIMIC-CXR the
-            DICOM id).
-        annotation: the marks.
-        where: the row it comes from.
-    """
-
-    image: str
-    annotation: Annotation
-    where: str
-
-
-def attach(collection: Collection, readings: Iterable[Reading]) -> Collection:
-    """A collection with the readings of its training images.
-
-    Readings of other images are counted, not used: neither a validation nor a test image, nor its
-    patient, is learned from by way of an expert.
-
-    Raises:
-        TrainingDataError: a file name is that of several images, or no reading fits any image.
-    """
-    images = [
-        (str(image), study.study_id)
-        for study in collection.train
-        for image in (*study.frontals, *study.laterals)
-    ]
-    by_path = dict(images)
-    called: dict[str, list[str]] = defaultdict(list)
-    for known in by_path:
-        for name in {Path(known).name, Path(known).stem}:
-            called[name].append(known)
-    found, strangers = list(collection.experts), 0
-    reading = None
-    for reading in readings:
-        path = reading.image if reading.image in by_path else _only(called, reading)
-        if path is None:
-            strangers += 1
-        else:
-            found.append(ExpertImage(by_path[path], Path(path), reading.annotation))
-    if reading is not None and len(found) == len(collection.experts):
-        raise TrainingDataError(
-            f"none of {strangers} readings is of an image of the {len(collection.train)} training "
-            f"studies ({reading.where} is of {reading.image}); the images must be in [data]"
-        )
-    left_out = Counter(collection.left_out)
-    left_out["expert reading of no training image"] += strangers
-    return replace(collection, experts=tuple(found), left_out=dict(left_out))
-
-
-def _only(called: Mapping[str, list[str]], reading: Reading) -> str | None:
-    """The one image of that name, if there is one."""
-    for name in (reading.image, Path(reading.image).name, Path(reading.image).stem):
-        paths = called.get(name, [])
-        if len(paths) > 1:
-            raise TrainingDataError(
-                f"{reading.where}: {len(paths)} images are called {name}; name the image by its "
-                f"path"
-            )
-        if paths:
-            return paths[0]
-    return None
-
-
-def read_own_marks(settings: OwnMarks) -> Iterator[Reading]:
+def read_annotation_table(settings: AnnotationTable) -> Iterator[Reading]:
     """Readings of a table: JSONL with an image a line, or CSV with a mark a row.
 
     Raises:
@@ -110,7 +41,9 @@ def read_own_marks(settings: OwnMarks) -> Iterator[Reading]:
         yield from (Reading(image, mark, row.where) for mark in marks)
 
 
-def annotations(row: Row, folder: Path, gaze: OwnMarks | None = None) -> Iterator[Annotation]:
+def annotations(
+    row: Row, folder: Path, gaze: AnnotationTable | None = None
+) -> Iterator[Annotation]:
     """Every kind of mark that a row holds.
 
     Args:
@@ -136,11 +69,6 @@ def annotations(row: Row, folder: Path, gaze: OwnMarks | None = None) -> Iterato
 
 
 Numbers = tuple[float, ...]
-
-
-def looked_at(points: Iterable[Numbers]) -> bool:
-    """Whether any fixation is on the image: of the others only tails would be left, made large."""
-    return any(0 <= x <= 1 and 0 <= y <= 1 for x, y, _ in points)
 
 
 def _lists(row: Row, key: str, check: Callable[[Row, Numbers], None]) -> tuple[Numbers, ...]:

@@ -1,0 +1,100 @@
+"""Where on an image a finding is: a map for each finding from the image tower's own grid.
+
+Owns the layers that make the maps and how a map becomes a peak and a box. They are taught by
+radiologists' boxes and polygons (`encoders.training.finding_maps`). Which findings there are stands
+in the model's ``config.json``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+INSIDE = 0.5
+"""A place belongs to a finding's box if its share there is this part of the share at the peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where a finding is, as fractions of the image's width and height.
+
+    Attributes:
+        peak: (x, y) of the most likely place.
+        box: (left, top, width, height) around it.
+    """
+
+    peak: tuple[float, float]
+    box: tuple[float, float, float, float]
+
+
+class FindingMaps(nn.Module):
+    """Grids of a tower to one map a finding, at the finer grid's size.
+
+    A place is part of what is read: where a finding lies is half known before the image is seen.
+
+    Args:
+        findings: how many maps.
+        mid_width: channels of the finer grid.
+        width: channels of the coarser one.
+        grid: side of the finer grid at the model's image size.
+        hidden: channels in between.
+    """
+
+    def __init__(
+        self, findings: int, *, mid_width: int, width: int, grid: int, hidden: int = 96
+    ) -> None:
+        super().__init__()
+        self.mid = nn.Conv2d(mid_width, hidden, 1, bias=False)
+        self.deep = nn.Conv2d(width, hidden, 1, bias=False)
+        self.place = nn.Parameter(torch.zeros(1, hidden, grid, grid))
+        self.norm = nn.BatchNorm2d(hidden)
+        self.conv = nn.Conv2d(hidden, hidden, 3, padding=1, bias=False)
+        self.conv_norm = nn.BatchNorm2d(hidden)
+        self.out = nn.Conv2d(hidden, findings, 1)
+        nn.init.constant_(self.out.bias, -3.0)  # type: ignore[arg-type] # it has one
+
+    def forward(self, mid: Tensor, deep: Tensor) -> Tensor:
+        """[N, mid_width, h, w] and [N, width, h / 2, w / 2] to log-odds float32 [N, F, h, w]."""
+        size = (mid.shape[-2], mid.shape[-1])
+        coarse = functional.interpolate(self.deep(deep).float(), size, mode="bilinear")
+        place: Tensor = self.place
+        if place.shape[-2:] != size:
+            place = functional.interpolate(place, size, mode="bilinear")
+        seen = self.norm(self.mid(mid) + coarse + place).relu()
+        maps: Tensor = self.out(self.conv_norm(self.conv(seen)).relu())
+        return maps.float()
+
+
+def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
+    """The peak and the box of one map [h, w]; read at a finer side, between the grid's places."""
+    grid = torch.from_numpy(np.ascontiguousarray(log_odds))[None, None]
+    fine = functional.interpolate(grid, (side, side), mode="bilinear")[0, 0].numpy()
+    row, column = np.unravel_index(int(fine.argmax()), fine.shape)
+    inside = _connected(_odds_share(fine) >= INSIDE, int(row), int(column))
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    left, top = float(columns[0]) / side, float(rows[0]) / side
+    right, bottom = float(columns[-1] + 1) / side, float(rows[-1] + 1) / side
+    peak = ((float(column) + 0.5) / side, (float(row) + 0.5) / side)
+    return Region(peak, (left, top, right - left, bottom - top))
+
+
+def _odds_share(fine: NDArray[np.float32]) -> NDArray[np.float64]:
+    chance = 1 / (1 + np.exp(-fine.astype(np.float64)))
+    return np.asarray(chance / chance.max())
+
+
+def _connected(inside: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
+    """The part of a mask that touches a place, by growing it until it grows no more."""
+    region = np.zeros_like(inside)
+    region[row, column] = True
+    while True:
+        padded = np.pad(region, 1)
+        grown = (
+            padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | region
+        ) & inside
+        if (grown == region).all():
+            return region
+        region = grown
