@@ -45,14 +45,13 @@ def read_entries(path: Path, problems: Problems) -> Iterator[FileEntry]:
 
 
 def _table(path: Path, problems: Problems) -> Iterator[FileEntry]:
+    in_json = path.suffix.lower() in (".jsonl", ".ndjson")
     try:
         for row in read_table(path, strict=True):
             if row.problem:
                 problems.add(row.where, row.problem)
             else:
-                # an empty cell is a missing value; a word for nothing is the readers' to judge
-                values = {n: None if value == "" else value for n, value in row.values.items()}
-                yield FileEntry(row.where, values)
+                yield FileEntry(row.where, row.values if in_json else _cells(row.values))
     except TableError as error:
         raise EvalDataError(str(error)) from error
 
@@ -81,6 +80,11 @@ def _json(path: Path, problems: Problems) -> Iterator[FileEntry]:
             yield FileEntry(where, {name: _given(value) for name, value in values.items()}, key)
         else:
             problems.add(where, f"is a {type(values).__name__}, not an object")
+
+
+def _cells(values: dict[str, Any]) -> dict[str, Any]:
+    """Cells of a CSV: an empty one is a missing value."""
+    return {name: None if cell == "" else cell for name, cell in values.items()}
 
 
 def _given(value: Any) -> Any:
