@@ -53,7 +53,7 @@ WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers
 
 # The common package index has no CPU-only torch for Linux; PyTorch's own has.
 TORCH_INDEX = os.environ.get("CXR_RAG_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
-CPU_TORCH = re.compile(r"^torch==(\S+\+cpu)", re.MULTILINE)
+CPU_TORCH = re.compile(r"^torch==([\w.]+\+cpu)\b", re.MULTILINE)
 
 # pip's settings and uv's names for them, and those that uv has no equal for: then pip installs.
 UV_VARIABLES = {
@@ -167,7 +167,7 @@ def install_packages(environment, arguments, label):
             return
         say("uv could not install that; trying pip, which is slower")
     pip = [str(APP / "bin" / "python"), "-m", "pip", "--python", target, "install"]
-    pip += ["--progress-bar", "off", "--disable-pip-version-check"]
+    pip += ["--progress-bar", "off", "--disable-pip-version-check", "--retries", "2"]
     pip += [part for url in extra for part in ("--extra-index-url", url)]
     if not watch([*pip, *arguments], label):
         fail(

@@ -1,30 +1,46 @@
-"""A report as one text -> its sections, by their headings. Every section is a verbatim slice.
+"""A report as one text -> its sections, by their headings. Every part is a verbatim slice.
 
-Understands headings at the beginning of a line as MIMIC-CXR and most systems write them
-("FINDINGS:", "Impression:", "REASON FOR EXAM:"). A heading that it does not know ("LUNGS:") stays
+Understands headings at the beginning of a line or after a sentence, with a colon or alone on their
+line, in bold or not, as MIMIC-CXR and most systems write them ("FINDINGS:", "**Impression:**",
+"REASON FOR EXAM:", "CHEST, PA AND LATERAL:"). A heading that it does not know ("LUNGS:") stays
 part of the section it stands in, so that no finding is lost.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from enum import StrEnum
 
-_NAMES = {
-    "findings": "FINDINGS?|FINDINGS? ?(?:AND|/|&) ?IMPRESSIONS?",
-    "impression": "IMPRESSIONS?|CONCLUSIONS?|OPINION",
-    "indication": "(?:CLINICAL )?(?:INDICATIONS?|HISTORY|INFORMATION)|REASON FOR (?:THE )?"
-    "(?:EXAM(?:INATION)?|STUDY)",
-    "comparison": "COMPARISONS?|PRIOR STUD(?:Y|IES)",
-    "other": "TECHNIQUE|EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?|WET READ|NOTIFICATION|ADDENDUM",
-}
-_HEADING = re.compile(
-    r"^[ \t]*(?:"
-    + "|".join(f"(?P<{name}>{words})" for name, words in _NAMES.items())
-    + r")[ \t]*:",
-    re.MULTILINE | re.IGNORECASE,
-)
-_BANNER = re.compile(r"^[ \t]*FINAL REPORT[ \t]*$", re.MULTILINE)
-_BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
+
+class Kind(StrEnum):
+    """What a part of a report is."""
+
+    FINDINGS = "findings"
+    IMPRESSION = "impression"
+    ADDENDUM = "addendum"
+    BODY = "body"
+    """What stands under the examination's own name: the findings, if nothing else is."""
+    INDICATION = "indication"
+    COMPARISON = "comparison"
+    OTHER = "other"
+    UNHEADED = "unheaded"
+
+
+DESCRIBING = frozenset((Kind.FINDINGS, Kind.IMPRESSION, Kind.ADDENDUM, Kind.BODY))
+"""Kinds that describe the image."""
+
+HEADER = frozenset((Kind.INDICATION, Kind.COMPARISON, Kind.OTHER))
+"""Kinds that do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a report: its heading at ``text[start:body]``, its text at ``text[body:end]``."""
+
+    kind: Kind
+    start: int
+    body: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +53,205 @@ class Sections:
     comparison: str = ""
 
 
+_REVISED = r"(?:(?:CORRECTED|AMENDED|REVISED|UPDATED|FINAL|PRELIMINARY) )?"
+_NAMES = {
+    Kind.FINDINGS: rf"{_REVISED}FINDINGS?(?: ?(?:AND|/|&) ?IMPRESSIONS?)?"
+    "|(?:RADIOLOGY )?REPORT|RESULTS?|OBSERVATIONS?",
+    Kind.IMPRESSION: rf"{_REVISED}(?:IMPRESSIONS?|CONCLUSIONS?)"
+    "|OPINION|INTERPRETATION|SUMMARY|ASSESSMENT",
+    Kind.ADDENDUM: r"(?:FINAL )?ADDEND(?:UM|A)(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?"
+    r"(?:,? (?:BY|DATED|FROM|ON|OF) [^:\n]{1,60})?"
+    r"|(?:CORRECTED|AMENDED|REVISED) REPORT|CORRECTIONS?",
+    Kind.INDICATION: "(?:CLINICAL |PATIENT )?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|DETAILS)"
+    "|REASON (?:FOR|OF) (?:THE )?(?:EXAM(?:INATION)?|STUDY|TEST)|REQUEST",
+    Kind.COMPARISON: "COMPARISONS?|PRIOR STUD(?:Y|IES)",
+    Kind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?|WET READ"
+    "|NOTIFICATION",
+}
+_ANY_NAME = "|".join(f"(?P<{kind.value}>{words})" for kind, words in _NAMES.items())
+_BREAK = "\n\r\x0b\x0c\x85\u2028\u2029"
+_LINE_START = rf"(?:^|(?<=[{_BREAK}]))[ \t]*"
+_BOLD = r"(?:\*{1,3}|(?<!_)__(?!_)|\#{1,6}|</?(?:b|strong|u|i|h\d|p)>)"
+_OPEN, _CLOSE = rf"(?:{_BOLD}[ \t]*)*", rf"(?:[ \t]*{_BOLD})*"
+_ALONE = rf"[ \t]*[:\-\u2013]?[ \t]*(?=[{_BREAK}]|$)"
+
+_HEADING = re.compile(
+    # at the beginning of a line, or after a sentence; with a colon
+    rf"(?:{_LINE_START}|(?<=[.;?!)])[ \t]+|(?<=[.;?!)]){_BOLD}){_OPEN}"
+    rf"(?:{_ANY_NAME}){_CLOSE}[ \t]*[:\uff1a]{_CLOSE}",
+    re.IGNORECASE,
+)
+_ALONE_HEADING = re.compile(rf"{_LINE_START}{_OPEN}(?:{_ANY_NAME}){_CLOSE}{_ALONE}", re.IGNORECASE)
+_CAPITALS = {
+    Kind.FINDINGS: "FINDINGS",
+    Kind.IMPRESSION: "IMPRESSION|CONCLUSION",
+    Kind.ADDENDUM: "ADDENDUM",
+    Kind.INDICATION: "(?:CLINICAL )?(?:INDICATION|HISTORY)|REASON FOR (?:EXAM(?:INATION)?|STUDY)",
+    Kind.COMPARISON: "COMPARISON",
+    Kind.OTHER: "TECHNIQUE|EXAMINATION|PROCEDURE",
+}
+_ANY_CAPITALS = "|".join(f"(?P<{kind.value}>{words})" for kind, words in _CAPITALS.items())
+_CAPITAL_HEADING = re.compile(
+    # FINDINGS Lungs are clear. IMPRESSION - Normal; also without the full stop before it
+    rf"(?:{_LINE_START}|(?<=[.;?!)])[ \t]+){_OPEN}(?:{_ANY_CAPITALS}){_CLOSE}"
+    rf"(?:[ \t]+[-\u2013\u2014])?[ \t]+(?=[A-Z0-9][a-z0-9. ])"
+)
+_INNER_HEADING = re.compile(rf"(?<=\S)[ \t]+{_OPEN}(?:{_ANY_CAPITALS}){_CLOSE}[ \t]*:{_CLOSE}")
+
+_VIEW_WORD = (
+    r"(?:PA|AP|LAT(?:ERAL)?|FRONTAL|VIEWS?|TWO|ONE|SINGLE|THREE|PORTABLE|MOBILE|UPRIGHT|ERECT|SUPINE"
+    r"|SEMI-?(?:ERECT|UPRIGHT)|AND|OF|THE|X-?RAYS?|XR|CXR|RADIOGRAPHS?|RADIOGRAPHY|RADIOGRAPHIC|FILMS?"
+    r"|PLAIN|EXAM(?:INATION)?|STUDY|SERIES|BEDSIDE|AT|ON|DATED|WITH|HOURS|HRS|[AP]\.?M\.?|_{2,}|X{3,}"
+    r"|\d[\d/:.\-]*)"
+)
+_JOIN = r"[ \t,/&()\-]+"
+_EXAM_NAME = re.compile(
+    rf"{_LINE_START}{_OPEN}(?:{_VIEW_WORD}{_JOIN})*(?:CHEST|THORAX|CXR)(?:{_JOIN}{_VIEW_WORD})*"
+    rf"[ \t)]*(?:{_CLOSE}[ \t]*:{_CLOSE}|{_CLOSE}{_ALONE})",
+    re.IGNORECASE,
+)
+_ORGAN = re.compile(
+    rf"(?:{_LINE_START}|(?<=[.;?!)])[ \t]+){_OPEN}(?:HEART|LUNGS?|PLEURA|BONES?|MEDIASTINUM"
+    r"|CARDIOMEDIASTIN\w+|LINES(?: AND TUBES)?|TUBES|(?:SUPPORT )?DEVICES|OTHER)"
+    rf"{_CLOSE}[ \t]*:",
+    re.IGNORECASE,
+)
+"""A heading within findings; in the indication it begins them. It stays part of the text."""
+
+_BANNER = re.compile(r"^[ \t]*FINAL REPORT[ \t]*$", re.MULTILINE)
+_BLANK_LINE = re.compile(r"(?:\r?\n|\r)[ \t\r]*\n")
+_LINE_END = re.compile(f"[{_BREAK}]|$")
+_SENTENCE_END = re.compile(rf"[.?!](?=\s|$)|[{_BREAK}]|$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    kind: Kind
+    start: int
+    end: int
+    capitals: bool
+    at_line: bool
+
+
 def parse_sections(text: str) -> Sections:
     """Sections of a report text.
 
-    The first section of each kind that says anything counts. A text without a findings or an
-    impression heading is all findings, apart from the headed sections before it: those end at
-    the first blank line.
+    What stands under several headings of one kind is joined by an empty line, in order, and
+    addenda are the end of the impression: what was corrected is read last. A text without a
+    findings or an impression heading is all findings, apart from the headed sections before it:
+    those end at the first blank line.
     """
     banner = _BANNER.search(text)
     body = text[banner.end() :] if banner else text
-    headings = list(_HEADING.finditer(body))
-    found: dict[str, str] = {}
-    for heading, following in zip_longest(headings, headings[1:]):
-        kind = str(heading.lastgroup)
-        section = body[heading.end() : following.start() if following else len(body)].strip()
-        found[kind] = found.get(kind) or section
-    if not found.get("findings") and not found.get("impression"):
-        _take_unheaded(body, headings, found)
-    found.pop("other", None)
-    return Sections(**found)
+    found: dict[Kind, list[str]] = {}
+    before = report_parts(text[: banner.start()]) if banner else []
+    addenda = [text[part.body : part.end] for part in before if part.kind is Kind.ADDENDUM]
+    for part in report_parts(body):
+        found.setdefault(part.kind, []).append(body[part.body : part.end])
+    findings = _joined(found.get(Kind.FINDINGS, ())) or _joined(found.get(Kind.BODY, ()))
+    if not findings and not _joined(found.get(Kind.IMPRESSION, ())):
+        findings = _joined(found.get(Kind.UNHEADED, ()))  # else a letterhead
+    return Sections(
+        findings=findings,
+        impression=_joined(
+            [*found.get(Kind.IMPRESSION, ()), *addenda, *found.get(Kind.ADDENDUM, ())]
+        ),
+        indication=_joined(found.get(Kind.INDICATION, ())[:1]),
+        comparison=_joined(found.get(Kind.COMPARISON, ())[:1]),
+    )
 
 
-def _take_unheaded(body: str, headings: list[re.Match[str]], found: dict[str, str]) -> None:
-    """Findings are what follows the last headed paragraph, or everything."""
+def report_parts(text: str) -> list[Part]:
+    """The parts of a report in order; together they cover the text.
+
+    Once the findings have begun, a heading that describes no image ("Study: limited by habitus.")
+    does not end them: it takes its own line, or in a report with headings in capitals nothing.
+    """
+    headings = _headings(text)
     if not headings:
-        found["findings"] = body.strip()
+        return [Part(Kind.UNHEADED, 0, 0, len(text))]
+    return list(_cut(text, headings))
+
+
+def _cut(text: str, headings: list[_Heading]) -> Iterator[Part]:
+    kinds = {heading.kind for heading in headings if heading.start < heading.end}
+    named = not kinds.isdisjoint((Kind.FINDINGS, Kind.IMPRESSION, Kind.BODY))
+    described = not kinds.isdisjoint((Kind.FINDINGS, Kind.BODY))
+    current = _Heading(Kind.UNHEADED, 0, 0, capitals=False, at_line=True)
+    for heading in headings:
+        said = bool(text[current.end : heading.start].strip())
+        begun = said and (current.kind in DESCRIBING or (not named and current.kind not in HEADER))
+        organ = heading.start == heading.end and current.kind not in HEADER
+        if organ or (begun and heading.kind is Kind.BODY):
+            continue
+        if begun and heading.kind in HEADER:
+            if current.capitals and not heading.capitals:
+                continue
+            end = _own_line(text, heading)
+            yield Part(current.kind, current.start, current.end, heading.start)
+            yield Part(heading.kind, heading.start, heading.end, end)
+            current = _Heading(current.kind, end, end, current.capitals, at_line=True)
+            continue
+        if heading.start < current.end:
+            continue
+        last = not described and heading.kind not in HEADER
+        yield from _part(text, current, heading.start, last=last)
+        current = heading
+    yield from _part(text, current, len(text), last=not named)
+
+
+def _part(text: str, heading: _Heading, end: int, *, last: bool) -> Iterator[Part]:
+    if not last or heading.kind not in HEADER:
+        yield Part(heading.kind, heading.start, heading.end, end)
         return
-    last = headings[-1]
-    paragraph, *rest = _BLANK_LINE.split(body[last.end() :].strip(), maxsplit=1)
-    found[str(last.lastgroup)] = paragraph.strip()
-    found["findings"] = "".join(rest).strip()
+    # the last header of a report without a findings heading ends at a blank line
+    first = re.compile(r"\S").search(text, heading.end)
+    gap = _BLANK_LINE.search(text, first.start() if first else heading.end)
+    stop = gap.start() if gap else end
+    yield Part(heading.kind, heading.start, heading.end, stop)
+    yield Part(Kind.BODY, stop, stop, end)
+
+
+def _own_line(text: str, heading: _Heading) -> int:
+    """Where a heading within the findings ends: with its line, sentence or paragraph."""
+    pattern = _LINE_END if heading.at_line else _SENTENCE_END
+    found = pattern.search(text, heading.end)
+    end = found.end() if found else len(text)
+    if text[heading.end : end].strip():
+        return end
+    gap = _BLANK_LINE.search(text, end)
+    return gap.start() if gap else len(text)
+
+
+def _headings(text: str) -> list[_Heading]:
+    found: dict[int, _Heading] = {}
+    shouted = text.isupper()
+    patterns = [_HEADING, _ALONE_HEADING, _EXAM_NAME]
+    if not shouted:
+        patterns.append(_CAPITAL_HEADING)
+    for pattern in patterns:
+        for match in pattern.finditer(text):
+            _keep(found, text, match)
+    if found and not shouted and min(found) <= len(text) - len(text.lstrip()):
+        for match in _INNER_HEADING.finditer(text):
+            _keep(found, text, match)
+    if any(heading.kind in HEADER for heading in found.values()):
+        for match in _ORGAN.finditer(text):
+            start = match.end() - len(match.group().lstrip())
+            organ = _Heading(Kind.BODY, start, start, match.group().isupper(), at_line=True)
+            found.setdefault(start, organ)
+    return [found[at] for at in sorted(found)]
+
+
+def _keep(found: dict[int, _Heading], text: str, match: re.Match[str]) -> None:
+    if any(other.start < match.end() and match.start() < other.end for other in found.values()):
+        return
+    kind = Kind(match.lastgroup) if match.lastgroup else Kind.BODY
+    name = match.group(match.lastgroup) if match.lastgroup else match.group()
+    before = text[: match.start()].rstrip(" \t")
+    at_line = not before or before[-1] in _BREAK or match.group()[:1] in _BREAK
+    found[match.start()] = _Heading(kind, match.start(), match.end(), name.isupper(), at_line)
+
+
+def _joined(parts: list[str] | tuple[str, ...]) -> str:
+    return "\n\n".join(stripped for part in parts if (stripped := part.strip()))

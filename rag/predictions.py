@@ -15,6 +15,7 @@ from typing import Any
 
 from rag.atomic_io import disk_explained, flush
 from rag.prediction import Prediction
+from rag.tabular import parse_strict
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +102,6 @@ def read_lines(path: Path) -> Iterator[Line]:
                 yield _read_line(number, raw)
 
 
-def parse_strict(text: str) -> Any:
-    """JSON without duplicate keys, NaN or half surrogates.
-
-    Raises:
-        ValueError: says what is wrong, and where.
-    """
-    try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        # a lone surrogate passes json.loads and would break whoever writes it down
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
-    except UnicodeEncodeError as error:
-        raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff)") from error
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
-    return value
-
-
 def _read_line(number: int, raw: bytes) -> Line:
     try:
         text = raw.decode("utf-8")
@@ -135,19 +117,6 @@ def _read_line(number: int, raw: bytes) -> Line:
     if not isinstance(values, dict):
         return Line(number, {}, f"is a {type(values).__name__}, not an object {{...}}")
     return Line(number, values)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ValueError(f"has the key {key!r} twice")
-        values[key] = value
-    return values
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")
 
 
 def _mend_end(file: io.FileIO) -> None:

@@ -246,6 +246,7 @@ def test_the_gpu_preset_has_cuda_builds_in_both_environments(
         packages(module.requirements_of(module.STEPS[step][1]), module.name_of)
         for step in ("app", "llm")
     )
+    assert [module.CPU_TORCH.search(chosen["torch"]) for chosen in (app, server)] == [None, None]
     monkeypatch.setenv("PRESET", "cpu")
     module = load_bootstrap()
     plain, plain_server = (

@@ -124,10 +124,10 @@ def test_csv_with_newlines_in_cells_and_a_mark_in_front(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("study_id,report\n1,Clear.\n1,Clear.\n", "line 3: the study 1 is there twice"),
-        ("study_id,report\n1,Clear.,x\n", "line 2: has more cells"),
-        ("study_id,report\n1\n", "line 2: has fewer cells"),
+        ("study_id,report\n1,Clear.,x\n", "line 2: has 3 fields where the header has 2"),
+        ("study_id,report\n1\n", "line 2: has 1 fields where the header has 2"),
         ('study_id,report\n1,"Clear.\n', "unexpected end"),
-        ("study_id,report,report\n1,a,b\n", "column 'report' twice"),
+        ("study_id,report,report\n1,a,b\n", "two columns of the same name"),
         ("study_id,text\n1,Clear.\n", "line 2: has no findings, impression or report"),
         ("study_id,report\n", "holds no study"),
         ("study_id,patient_id,report\n1,p,Clear.\n2,,Clear.\n", "a patient in 1 of 2"),
@@ -143,7 +143,7 @@ def test_a_bad_table_is_refused(tmp_path: Path, text: str, reason: str) -> None:
 def test_latin_1_is_named_by_line(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_bytes(b"study_id,report\n1,Clear.\n2,caf\xe9\n")
-    with pytest.raises(EvalDataError, match=r"line 3: not UTF-8 \(byte 0xe9\)"):
+    with pytest.raises(EvalDataError, match="line 3: report is not valid UTF-8"):
         read_references(path)
 
 

@@ -27,11 +27,11 @@ def test_exclude_files(tmp_path: Path, name: str, text: str, expected: set[str])
     [
         ("a.txt", b"# nothing\n", "names no study"),
         ("a.txt", b"\xff", "cannot be read"),
-        ("a.csv", b"id\n1\n", "line 2: no study_id"),
+        ("a.csv", b"id\n1\n", "has no column study_id"),
         ("a.csv", b"study_id\n1\n", None),
         ("a.csv", b"study_id,x\n1,2\n,3\n", "line 3: no study_id"),
-        ("a.csv", b"study_id\n" + b"a" * 200_000, "cannot be read: field larger"),
-        ("a.jsonl", b'{"study_id": "1"}\n{\n', "line 2: no study_id"),
+        ("a.csv", b"study_id\n" + b"a" * 200_000, "line 2: not readable as CSV: field larger"),
+        ("a.jsonl", b'{"study_id": "1"}\n{\n', "line 2: not JSON"),
         ("a.jsonl", b'{"study_id": ""}\n', "line 1: no study_id"),
     ],
 )

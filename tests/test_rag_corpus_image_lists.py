@@ -25,7 +25,7 @@ def test_images_lie_beside_the_file_and_count_once(tmp_path: Path) -> None:
         ("study_id,path\ns1,a.png\n", "no column image"),
         ("image\na.png\n", "no column study_id"),
         ("", "no column"),
-        ("study_id,image\ns1,a.png\ns2\n", "line 3: no study_id or no image"),
+        ("study_id,image\ns1,a.png\ns2\n", "line 3 cannot be read: has 1 fields"),
         ("study_id,image\n ,a.png\n", "line 2"),
         ('study_id,image\n"s1,a.png\n', "cannot be read"),
     ],

@@ -6,6 +6,8 @@ Shared by the readers of references and of predictions; knows what a text may be
 import math
 from typing import Any
 
+from rag.tabular import identifier as table_id
+
 MAX_WORDS = 2_000
 """Longer than any chest X-ray's report by far: a draft of more is a run gone wrong."""
 
@@ -21,15 +23,19 @@ def identifier(values: dict[str, Any], *names: str) -> str:
     """The first of these keys that is there, as text; empty if none is.
 
     Raises:
-        FieldError: it is no text and no whole number, or has a control character.
+        FieldError: it is no text and no whole number, a number that was rounded (1.2E+11), or has
+            a control character.
     """
     for name in names:
         value = values.get(name)
-        if value is None or value == "":
-            continue
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, bool | list | dict):
             raise FieldError(f"{name} is a {type(value).__name__}, not a text or a whole number")
-        text = str(value).strip()
+        try:
+            text = table_id(value)
+        except ValueError as error:
+            raise FieldError(f"{name} {error}") from error
+        if not text:
+            continue
         if not text.isprintable():
             raise FieldError(f"{name} holds a control character")
         return text

@@ -1,6 +1,5 @@
 """Reads a user's file into entries: JSONL, JSON as ReXrank has it, CSV. Knows no field."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator
@@ -9,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.errors import EvalDataError, EvalUsageError, Problems
-from rag.predictions import read_lines
-
-_LARGEST_CELL = 1_000_000
+from rag.tabular import TableError, is_table, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +35,25 @@ def read_entries(path: Path, problems: Problems) -> Iterator[FileEntry]:
     """
     if not path.is_file():
         raise EvalUsageError(f"there is no file {path}")
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise EvalUsageError(f"{path} is none of {', '.join(readers)}: name it by what it holds")
-    yield from reader(path, problems)
+    if path.suffix.lower() == ".json":
+        yield from _json(path, problems)
+    elif is_table(path):
+        yield from _table(path, problems)
+    else:
+        kinds = ".jsonl, .ndjson, .json, .csv, .tsv"
+        raise EvalUsageError(f"{path} is none of {kinds}: name it by what it holds")
 
 
-def _jsonl(path: Path, problems: Problems) -> Iterator[FileEntry]:
-    for line in read_lines(path):
-        where = f"line {line.number}"
-        if line.problem:
-            problems.add(where, line.problem)
-        else:
-            yield FileEntry(where, line.values)
+def _table(path: Path, problems: Problems) -> Iterator[FileEntry]:
+    in_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    try:
+        for row in read_table(path, strict=True):
+            if row.problem:
+                problems.add(row.where, row.problem)
+            else:
+                yield FileEntry(row.where, row.values if in_json else _cells(row.values))
+    except TableError as error:
+        raise EvalDataError(str(error)) from error
 
 
 def _json(path: Path, problems: Problems) -> Iterator[FileEntry]:
@@ -80,39 +82,13 @@ def _json(path: Path, problems: Problems) -> Iterator[FileEntry]:
             problems.add(where, f"is a {type(values).__name__}, not an object")
 
 
+def _cells(values: dict[str, Any]) -> dict[str, Any]:
+    """Cells of a CSV: an empty one is a missing value."""
+    return {name: None if cell == "" else cell for name, cell in values.items()}
+
+
 def _given(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _csv(path: Path, problems: Problems) -> Iterator[FileEntry]:
-    before = csv.field_size_limit(_LARGEST_CELL)  # the limit is the whole process's
-    try:
-        yield from _csv_rows(path, problems)
-    finally:
-        csv.field_size_limit(before)
-
-
-def _csv_rows(path: Path, problems: Problems) -> Iterator[FileEntry]:
-    lines = _decoded(path).splitlines(keepends=True)
-    reader = csv.DictReader(
-        lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
-    try:
-        header = list(reader.fieldnames or [])
-        twice = {name for name in header if header.count(name) > 1}
-        if twice:
-            raise EvalDataError(f"{path} has the column {twice.pop()!r} twice")
-        for row in reader:
-            # a record ends on line_num; with newlines in its cells it began earlier
-            where = f"line {reader.line_num}"
-            if None in row:
-                problems.add(where, f"has more cells than the {len(header)} columns")
-            elif None in row.values():
-                problems.add(where, f"has fewer cells than the {len(header)} columns")
-            else:
-                yield FileEntry(where, {name: cell or None for name, cell in row.items()})
-    except csv.Error as error:
-        raise EvalDataError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _decoded(path: Path) -> str:

@@ -16,7 +16,7 @@ from rag.errors import BatchUsageError
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
 """Files of these names are meant as images: if they are none, that is a failure to be told."""
 
-LISTS = frozenset({".csv", ".jsonl", ".json"})
+LISTS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json"})
 
 
 @dataclass(frozen=True, slots=True)

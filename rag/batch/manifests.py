@@ -5,8 +5,6 @@ named. Columns: ``study_id`` and ``file`` (or ``image_path``, a path or a list o
 wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 from rag.batch.inputs import Image, Listing
 from rag.errors import BatchUsageError
-from rag.predictions import parse_strict, read_lines
+from rag.tabular import TableError, identifier, is_nothing, is_table, parse_strict, read_table
 
 _SHOWN = 20  # wrong lines that are named
 _LONGEST_ID = 200
@@ -81,47 +79,18 @@ def read_studies_json(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
-    kind = path.suffix.lower()
-    if kind == ".csv":
-        yield from _csv_rows(path, problems)
-    elif kind == ".jsonl":
-        for line in read_lines(path):
-            if line.problem:
-                problems.append(f"line {line.number}: {line.problem}")
-            else:
-                yield f"line {line.number}", line.values
-    else:
+    if not is_table(path):
         for study_id, row in read_studies_json(path).items():
             yield f"study {study_id}", {**row, "study_id": study_id}
-
-
-def _csv_rows(path: Path, problems: list[str]) -> Iterator[Row]:
-    # strict: a stray quotation mark would else swallow the next rows into one field
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+        return
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
-    except csv.Error as error:
-        raise BatchUsageError(f"{path} has no readable header line: {error}") from error
-    if "study_id" not in header or not set(_FILES) & set(header):
-        shown = ", ".join(header)[:200]
-        raise BatchUsageError(f"{path} needs the columns study_id and file; it has: {shown}")
-    if len(set(header)) < len(header):
-        raise BatchUsageError(f"{path} has two columns of the same name: {', '.join(header)[:200]}")
-    while True:
-        first = reader.line_num + 1
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            problems.append(f"line {first}: not readable as CSV: {error}")
-            continue
-        if fields is None:
-            return
-        if len(fields) == len(header):
-            yield f"line {first}", dict(zip(header, fields, strict=True))
-        elif fields:
-            problems.append(
-                f"line {first}: has {len(fields)} fields where the header has {len(header)}"
-            )
+        for line in read_table(path, needed=("study_id", _FILES), strict=True):
+            if line.problem:
+                problems.append(f"{line.where}: {line.problem}")
+            else:
+                yield line.where, line.values
+    except TableError as error:
+        raise BatchUsageError(str(error)) from error
 
 
 def _text(path: Path) -> str:
@@ -137,7 +106,9 @@ def _text(path: Path) -> str:
 
 
 def _images(row: dict[str, Any], root: Path) -> list[Image]:
-    study_id = _study_id(row.get("study_id"))
+    study_id = _identifier(row, "study_id")
+    if not study_id:
+        raise _RowError("has no study_id")
     files = _strings(row, _FILES)
     if not files:
         raise _RowError("names no file")
@@ -145,7 +116,7 @@ def _images(row: dict[str, Any], root: Path) -> list[Image]:
     if len(views) != len(files):
         raise _RowError(f"has {len(files)} files and {len(views)} views")
     indication = _string(row, "indication") or _string(row, "context")
-    patient_id = _string(row, "patient_id")
+    patient_id = _identifier(row, "patient_id")
     key = _string(row, "key_image_path")
     return [
         Image(
@@ -161,22 +132,21 @@ def _images(row: dict[str, Any], root: Path) -> list[Image]:
     ]
 
 
-def _study_id(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise _RowError("has no study_id")
-    study_id = value.strip()
-    if len(study_id) > _LONGEST_ID or not study_id.isprintable():
-        raise _RowError(f"has a study_id that is longer than {_LONGEST_ID} letters or unprintable")
-    return study_id
+def _identifier(row: dict[str, Any], name: str) -> str:
+    try:
+        value = identifier(row.get(name))
+    except ValueError as error:
+        raise _RowError(f"{name} {error}") from error
+    if len(value) > _LONGEST_ID or not value.isprintable():
+        raise _RowError(f"has a {name} that is longer than {_LONGEST_ID} letters or unprintable")
+    return value
 
 
 def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     """One text or a list of texts, under the first of these names that is there."""
     for name in names:
         value = row.get(name)
-        if value is None or value == "":
+        if is_nothing(value):
             continue
         values = value if isinstance(value, list) else [value]
         texts = [one for one in values if isinstance(one, str) and one.strip() and "\0" not in one]
@@ -188,7 +158,7 @@ def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
 
 def _string(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
-    if value is None:
+    if is_nothing(value):
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)

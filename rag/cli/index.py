@@ -40,6 +40,10 @@ def index(
     replace: Annotated[
         bool, typer.Option(help="Start over if the index is another encoder's or is damaged.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would be left out and masked; write nothing."),
+    ] = False,
 ) -> None:
     """Make the index equal to a report collection. Doing it again adds nothing."""
     context.obj = config
@@ -64,6 +68,15 @@ def index(
         corpus = read_openi()
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
+    if dry_run:
+        from rag.cli.index_preview import preview  # noqa: PLC0415
+
+        for line in (
+            *(f"note: {warning}" for warning in corpus.warnings),
+            *preview(corpus, excluded),
+        ):
+            typer.echo(line)
+        return
     with progress_bars() as progress:
         report = build_index(
             corpus,
@@ -145,6 +158,13 @@ def delete(
         patients=frozenset(patient or ()),
     )
     typer.echo(_summary(report))
+    if report.unknown_excludes:
+        from rag.errors import StoreError  # noqa: PLC0415
+
+        unknown = ", ".join(report.unknown_excludes)
+        raise StoreError(
+            f"no study or patient of this store has the id {unknown}: check its spelling"
+        )
 
 
 def _settings(config: str) -> "Settings":
@@ -158,6 +178,11 @@ def _print_problems(report: "IndexSummary") -> None:
         typer.echo(f"skipped or repaired: {problem}")
     if len(report.problems) > LISTED:
         typer.echo(f"... and {len(report.problems) - LISTED} more")
+    if masked := sum("masked" in problem.reason for problem in report.problems):
+        typer.echo(
+            f"masked names, dates or numbers in {masked} sections of reports (the file itself is "
+            "not changed); `cxr-rag index --dry-run` shows each place"
+        )
     if report.unknown_excludes:
         unknown = ", ".join(report.unknown_excludes[:LISTED])
         typer.echo(f"listed, but not in this collection: {unknown}")

@@ -1,11 +1,10 @@
 """Reads the study ids that an index shall leave out: `cxr-rag index --exclude FILE`."""
 
-import csv
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rag.errors import CorpusError
+from rag.tabular import TableError, identifier, is_table, read_table
 
 _KEY = "study_id"
 
@@ -13,46 +12,34 @@ _KEY = "study_id"
 def read_exclude_file(path: Path) -> frozenset[str]:
     """Study ids from a file.
 
-    A .csv has a column study_id, a .jsonl an object with study_id a line; any other file has one
+    A table (.csv, .tsv, .jsonl) has a column study_id; any other file has one
     id a line, where "#" begins a comment.
 
     Raises:
         CorpusError: the file cannot be read, or a line has no study id. An exclusion that is half
             read would let an evaluation's studies into its own index, so nothing is skipped.
     """
-    readers = {".csv": _from_csv, ".jsonl": _from_jsonl, ".ndjson": _from_jsonl}
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-        numbered = list(readers.get(path.suffix.lower(), _from_lines)(lines))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        named = list(_from_table(path) if is_table(path) else _from_lines(path))
+    except (OSError, UnicodeDecodeError, TableError) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
-    ids = {study_id.strip() for _, study_id in numbered}
-    if "" in ids:
-        first = next(number for number, study_id in numbered if not study_id.strip())
-        raise CorpusError(f"{path} line {first}: no {_KEY}")
-    if not ids:
+    if not named:
         raise CorpusError(f"{path} names no study")
-    return frozenset(ids)
+    return frozenset(named)
 
 
-def _from_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(lines, 1):
+def _from_lines(path: Path) -> Iterator[str]:
+    for line in path.read_text(encoding="utf-8-sig").split("\n"):
         if study_id := line.partition("#")[0].strip():
-            yield number, study_id
+            yield study_id
 
 
-def _from_csv(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    reader = csv.DictReader(lines)
-    for row in reader:
-        yield reader.line_num, row.get(_KEY) or ""
-
-
-def _from_jsonl(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+def _from_table(path: Path) -> Iterator[str]:
+    for row in read_table(path, needed=(_KEY,)):
         try:
-            values = json.loads(line)
-        except ValueError:
-            values = None
-        yield number, str(values.get(_KEY, "")) if isinstance(values, dict) else ""
+            study_id = identifier(row.values.get(_KEY))
+        except ValueError as error:
+            raise CorpusError(f"{path} {row.where}: {_KEY} {error}") from error
+        if row.problem or not study_id:
+            raise CorpusError(f"{path} {row.where}: {row.problem or f'no {_KEY}'}")
+        yield study_id

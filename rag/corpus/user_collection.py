@@ -15,18 +15,23 @@ from typing import Any
 
 from encoders.report_sections import parse_sections
 from rag.corpus import Corpus, Problem, make_corpus
-from rag.corpus.user_files import Row, csv_rows, jsonl_rows, text_rows
+from rag.corpus.english import NOT_ENGLISH, not_english
+from rag.corpus.user_files import text_rows
 from rag.errors import CorpusError
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
+from rag.tabular import Row, TableError, identifier, is_nothing, is_table, read_table, repaired
 
+_IDS = ("report_id", "study_id", "patient_id")
 _TEXTS = ("findings", "impression", "text", "indication", "comparison")
-COLUMNS = ("report_id", "study_id", "patient_id", *_TEXTS, "labels", "date")
+COLUMNS = (*_IDS, *_TEXTS, "labels", "date")
 LONGEST_SECTION = 50_000
 """Characters; the longest Open-I report has 1 054."""
 
 _LONGEST_ID = 128
-_NO_ID = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_NO_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_WRITTEN_OUT = re.compile(r"\\r\\n|\\n|\\r")
+"""A line end that an export wrote as a backslash and a letter."""
 
 
 class _RowError(Exception):
@@ -47,13 +52,12 @@ def read_collection(
     Raises:
         CorpusError: nothing can be read: no such file, empty, another format, no report_id.
     """
-    readers = {".csv": csv_rows, ".tsv": csv_rows, ".jsonl": jsonl_rows, ".ndjson": jsonl_rows}
     try:
         if path.is_dir():
             rows = text_rows(path)
         elif not path.exists():
             raise CorpusError(f"there is no {path}")
-        elif path.suffix.lower() not in readers:
+        elif not is_table(path):
             raise CorpusError(
                 f"{path.name}: {path.suffix or 'no suffix'} is not a report collection; give .csv, "
                 ".jsonl or a folder of .txt files"
@@ -61,8 +65,10 @@ def read_collection(
         elif path.stat().st_size == 0:
             raise CorpusError(f"{path} is empty")
         else:
-            rows = readers[path.suffix.lower()](path)
+            rows = read_table(path, needed=("report_id",))
         records, problems, warnings = _read_rows(rows)
+    except TableError as error:
+        raise CorpusError(str(error)) from error
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
     if not records and not problems:
@@ -78,30 +84,34 @@ def read_collection(
 
 
 def _read_rows(
-    rows: Iterable[Row | Problem],
+    rows: Iterable[Row],
 ) -> tuple[list[ReportRecord], list[Problem], list[str]]:
     records: list[ReportRecord] = []
     seen_at: dict[str, str] = {}
     problems: list[Problem] = []
     missing: Counter[str] = Counter()
+    floats: Counter[str] = Counter()
     unknown: set[str] = set()
     for row in rows:
-        if isinstance(row, Problem):
-            problems.append(row)
-            continue
         item = _read_row(row, seen_at)
         if isinstance(item, Problem):
             problems.append(item)
             continue
         seen_at[item.report_id] = row.where
         records.append(item)
-        missing.update(key for key in ("study_id", "patient_id") if not row.values.get(key))
+        missing.update(key for key in _IDS[1:] if is_nothing(row.values.get(key)))
+        floats.update(key for key in _IDS if repaired(row.values.get(key)))
         unknown.update(key for key in row.values if key not in COLUMNS)
-    return records, problems, _warnings(len(records), missing, unknown)
+    warnings = _warnings(len(records), missing, floats, unknown)
+    if not_english(record.text for record in records):
+        warnings.append(NOT_ENGLISH)
+    return records, problems, warnings
 
 
 def _read_row(row: Row, seen_at: Mapping[str, str]) -> ReportRecord | Problem:
     named = str(row.values.get("report_id", "")).strip()[:_LONGEST_ID]
+    if row.problem:
+        return Problem(row.where, row.problem, named)
     try:
         record = _record(row.values)
     except _RowError as error:
@@ -111,12 +121,18 @@ def _read_row(row: Row, seen_at: Mapping[str, str]) -> ReportRecord | Problem:
     return record
 
 
-def _warnings(count: int, missing: Counter[str], unknown: set[str]) -> list[str]:
+def _warnings(
+    count: int, missing: Counter[str], floats: Counter[str], unknown: set[str]
+) -> list[str]:
     stand_in = {"study_id": "report_id", "patient_id": "study_id"}
     warnings = [
         f"{number} of {count} reports have no {key}; their {stand_in[key]} is taken instead, so "
         f"reports of the same {key.removesuffix('_id')} may be retrieved for each other"
         for key, number in missing.items()
+    ]
+    warnings += [
+        f"{number} values of {key} had become numbers with a point (77.0) and are read without it"
+        for key, number in floats.items()
     ]
     if unknown:
         warnings.append(f"columns that are not used: {', '.join(sorted(unknown))}"[:500])
@@ -148,10 +164,10 @@ def _record(values: Mapping[str, Any]) -> ReportRecord:
 
 
 def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
-    value = values.get(key)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    value = _text(value, key).strip() or default
+    try:
+        value = _text(identifier(values.get(key)), key) or default
+    except ValueError as error:
+        raise _RowError(f"{key} {error}") from error
     if not value:
         raise _RowError(f"has no {key}")
     if len(value) > _LONGEST_ID or _NO_ID.search(value):
@@ -162,7 +178,7 @@ def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
 
 
 def _text(value: Any, key: str) -> str:
-    if value is None:
+    if is_nothing(value):
         return ""
     if not isinstance(value, str):
         raise _RowError(f"{key} is {type(value).__name__}, not text")
@@ -172,11 +188,11 @@ def _text(value: Any, key: str) -> str:
         raise _RowError(f"{key} is not valid UTF-8: save the file as UTF-8")
     if len(value) > LONGEST_SECTION:
         raise _RowError(f"{key} has {len(value)} characters, more than {LONGEST_SECTION}")
-    return value
+    return value if "\n" in value else _WRITTEN_OUT.sub("\n", value)
 
 
 def _labels(value: Any) -> tuple[str, ...]:
-    parts = value.split(";") if isinstance(value, str) else ([] if value is None else value)
+    parts = value.split(";") if isinstance(value, str) else ([] if is_nothing(value) else value)
     if not isinstance(parts, list):
         raise _RowError(f"labels is {type(value).__name__}, not a list or text separated by ';'")
     labels = [_text(part, "labels").strip() for part in parts]

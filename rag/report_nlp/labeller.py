@@ -2,12 +2,13 @@
 
 Owns which polarity wins in a whole text, what "No Finding" means and which sections are not read.
 `rag.report_nlp.assertion` reads the sentences; `rag/report_nlp/data/findings.toml` says which words
-carry which label.
+carry which label. Headings are `encoders.report_sections`'s.
 """
 
 import re
 from functools import lru_cache
 
+from encoders.report_sections import HEADER, report_parts
 from rag.report_nlp.assertion import Mention, Polarity, mentions
 
 LABELS = (
@@ -31,18 +32,6 @@ LABELS = (
 NO_FINDING = LABELS[0]
 
 _RANK = {Polarity.POSITIVE: 2, Polarity.UNCERTAIN: 1, Polarity.NEGATIVE: 0}
-
-_NOT_READ = (
-    r"indications?|(?:clinical |patient )?history|clinical (?:information|indication|data|details)"
-    r"|reason (?:for|of) (?:exam(?:ination)?|study|test)|comparisons?|technique|procedure"
-    r"|exam(?:ination)?|study|type of exam|request"
-)
-_READ = (
-    r"findings?|impressions?|conclusions?|report|results?|interpretation|opinion|summary"
-    r"|observations?|assessment|recommendations?|heart|lungs?|pleura|bones?|mediastinum"
-    r"|lines(?: and tubes)?|tubes|(?:support )?devices|cardiomediastin\w+|other"
-)
-_HEADING = re.compile(rf"(?:(?<=\n)|(?<=[.;?])\s|^)\s*(?:(?P<skip>{_NOT_READ})|{_READ})\s*:", re.I)
 
 
 def label_text(text: str) -> dict[str, Polarity]:
@@ -91,10 +80,8 @@ def read_sections(text: str) -> str:
     """``text`` with the sections blanked that do not describe the image; offsets stay the same."""
     if ":" not in text:
         return text
-    headings = list(_HEADING.finditer(text))
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    for heading, end in zip(headings, ends, strict=False):
-        if heading.group("skip"):
-            blank = re.sub(r"\S", " ", text[heading.start() : end])
-            text = text[: heading.start()] + blank + text[end:]
+    for part in report_parts(text):
+        if part.kind in HEADER:
+            blank = re.sub(r"\S", " ", text[part.start : part.end])
+            text = text[: part.start] + blank + text[part.end :]
     return text

@@ -1,0 +1,290 @@
+"""Tables as people save them -> rows, one at a time, whatever is wrong inside them.
+
+The one reader of users' tables: CSV by comma, semicolon, tab or bar, and JSONL. Owns what
+spreadsheets and pandas do to a file (Excel's ``sep=`` line, empty columns, old Mac line ends,
+UTF-16, "nan" for nothing, ids that became floats) and which line an error names. Knows no column.
+
+Lines end at a line feed, or at a carriage return in a file without line feeds: never at U+2028,
+U+0085, a form feed or a vertical tab, which stand inside cells (so never ``str.splitlines``).
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LONGEST_LINE = 1_000_000
+"""Characters; what is longer is cut, and then fails as a row."""
+
+_DELIMITERS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r"""\s*"?sep=(?P<delimiter>.)"?\s*""", re.IGNORECASE)
+_HEAD = 1 << 16  # bytes that are looked at to know the line ends
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_NOTHING = frozenset(("nan", "null", "none", "n/a", "#n/a", "<na>", "nat", "n.a."))
+_WHOLE_FLOAT = re.compile(r"(\d+)[.,]0+")
+_EXPONENT = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]\d+")
+_LARGEST_EXACT = 2**53
+"""Whole numbers up to here survive as floats; a longer id has lost digits."""
+
+
+class TableError(Exception):
+    """A table cannot be read at all; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        where: "line 7" or "lines 7-9", as an editor counts.
+        values: cells by column name in small letters; text in a CSV, any JSON value in JSONL.
+        problem: why the row cannot be used; then its values are there for a name at most.
+    """
+
+    where: str
+    values: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+def read_table(
+    path: Path, *, needed: Sequence[str | tuple[str, ...]] = (), strict: bool = False
+) -> Iterator[Row]:
+    """Rows of a .csv, .tsv, .jsonl or .ndjson file, in order; empty ones are passed over.
+
+    Args:
+        path: the file; UTF-8 with or without a byte order mark, or UTF-16 with one.
+        needed: columns that a CSV's header must have; a tuple names alternatives.
+        strict: whether JSON must have no NaN, no doubled key and no half surrogate. If not, NaN is
+            nothing, as in pandas' files.
+
+    Raises:
+        TableError: the header is missing or unreadable, or the file is no text.
+        OSError: the file cannot be read.
+    """
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        yield from _json_rows(path, strict=strict)
+    else:
+        yield from _csv_rows(path, needed)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its name."""
+    return path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+def is_nothing(value: object) -> bool:
+    """Whether a cell only says that there is nothing: empty, null, NaN, "N/A".
+
+    >>> [is_nothing(value) for value in (None, " ", "NULL", "nan", "None.", 0)]
+    [True, True, True, True, False, False]
+    """
+    if isinstance(value, float):
+        return math.isnan(value)
+    if isinstance(value, str):
+        return not value.strip() or value.strip().lower() in _NOTHING
+    return value is None
+
+
+def identifier(value: object) -> str:
+    """An id as text; empty if there is none.
+
+    A spreadsheet's or pandas' ``77.0`` is 77. What lost digits is refused, since two patients
+    would become one.
+
+    Raises:
+        ValueError: says what the id is instead.
+
+    >>> identifier("77.0"), identifier(77.0), identifier(" A7 "), identifier("nan")
+    ('77', '77', 'A7', '')
+    """
+    if is_nothing(value):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"is {type(value).__name__}, not text")  # noqa: TRY004 - a user's value
+    text = str(value).strip()
+    if _EXPONENT.fullmatch(text):
+        raise ValueError(
+            f"is {text[:40]}: a spreadsheet made a number of the id and dropped its digits; export "
+            "the column as text"
+        )
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"is the number {text[:40]}, not an id")
+    whole = _WHOLE_FLOAT.fullmatch(text)
+    if not whole:
+        return text
+    if int(whole[1]) > _LARGEST_EXACT:
+        raise ValueError(
+            f"is {text[:40]}: a number of so many digits was rounded; export it as text"
+        )
+    return whole[1]
+
+
+def repaired(value: object) -> bool:
+    """Whether `identifier` reads an id that had become a float."""
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return isinstance(value, str) and _WHOLE_FLOAT.fullmatch(value.strip()) is not None
+
+
+def parse_strict(text: str) -> Any:
+    """JSON without duplicate keys, NaN or half surrogates.
+
+    Raises:
+        ValueError: says what is wrong, and where.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        # a lone surrogate passes json.loads and would break whoever writes it down
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff)") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    return value
+
+
+def _parse_lenient(text: str) -> Any:
+    """JSON as pandas writes it, where NaN is nothing."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+    except ValueError as error:  # what it says, without the text it stumbled over
+        raise ValueError(f"not JSON: {str(error).partition(':')[0]}") from error
+
+
+def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        if strict and any("\udc80" <= character <= "\udcff" for character in line):
+            yield Row(where, problem="not UTF-8: save the file as UTF-8")
+            continue
+        try:
+            values = parse_strict(line) if strict else _parse_lenient(line)
+        except ValueError as error:
+            yield Row(where, problem=str(error))
+            continue
+        if isinstance(values, dict):
+            yield _checked(where, {key.strip().lower(): values[key] for key in values})
+        else:
+            yield Row(where, problem=f"is {type(values).__name__}, not a JSON object")
+
+
+def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[Row]:
+    lines = _lines(path)
+    first, skipped = next(lines, ""), 1
+    marked = _SEPARATOR_LINE.fullmatch(first)
+    if marked:
+        first, skipped = next(lines, ""), 2
+    if "\x00" in first:
+        raise TableError(f"{path.name} holds zero bytes, as UTF-16 does: save it as UTF-8")
+    delimiter = marked["delimiter"] if marked else _delimiter(first)
+    names = _header(path, first, delimiter)
+    _check_header(path, names, needed)
+    # strict: a stray quotation mark would else swallow the next rows into one field
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = reader.line_num + skipped + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            where = _where(start, reader.line_num + skipped)
+            yield Row(where, problem=f"not readable as CSV: {error}")
+            continue
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield _row(_where(start, reader.line_num + skipped), names, cells)
+
+
+def _row(where: str, names: list[str], cells: list[str]) -> Row:
+    if len(cells) != len(names):
+        return Row(where, problem=f"has {len(cells)} fields where the header has {len(names)}")
+    values = {name: cell for name, cell in zip(names, cells, strict=True) if name}
+    # pandas writes its index as a first column without a name; others mean that cells have moved
+    lost = [at for at, name in enumerate(names) if not name and cells[at].strip() and at]
+    if lost:
+        return Row(where, problem=f"has a value in column {lost[0] + 1}, which has no name")
+    return _checked(where, values)
+
+
+def _checked(where: str, values: dict[str, Any]) -> Row:
+    for name, value in values.items():
+        if not isinstance(value, str):
+            continue
+        if "\x00" in value:
+            reason = f"{name} holds a NUL byte: the file is damaged or not text"
+            return Row(where, values, reason)
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            return Row(where, values, f"{name} is not valid UTF-8: save the file as UTF-8")
+    return Row(where, values)
+
+
+def _header(path: Path, line: str, delimiter: str) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    except csv.Error as error:
+        raise TableError(f"{path.name} has no readable header line: {error}") from error
+    return [name.strip().lower() for name in cells]
+
+
+def _check_header(path: Path, names: list[str], needed: Sequence[str | tuple[str, ...]]) -> None:
+    shown = ", ".join(name[:40] for name in names[:12] if name) or "none"
+    for column in needed:
+        choices = (column,) if isinstance(column, str) else column
+        if not set(choices) & set(names):
+            wanted = " or ".join(choices)
+            raise TableError(f"{path.name} has no column {wanted}; its columns are: {shown}")
+    named = [name for name in names if name]
+    if len(set(named)) < len(named):
+        raise TableError(f"{path.name} has two columns of the same name: {shown}")
+
+
+def _delimiter(line: str) -> str:
+    """What separates the columns: the sign that is most frequent outside quotation marks."""
+    plain = re.sub(r'"[^"]*"', "", line)
+    return max(_DELIMITERS, key=plain.count)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines with their ends; of one that is too long only the beginning.
+
+    Bytes that are not UTF-8 arrive as surrogates, for their row to fail.
+    """
+    with path.open("rb") as raw:
+        head = raw.read(_HEAD)
+    encoding, errors = "utf-8-sig", "surrogateescape"
+    if head.startswith(_UTF16_MARKS):
+        encoding, errors = "utf-16", "replace"
+    end = "\r" if b"\r" in head and b"\n" not in head else "\n"
+    with path.open(encoding=encoding, errors=errors, newline=end) as stream:
+        while line := stream.readline(LONGEST_LINE):
+            cut = not line.endswith(end)
+            yield line
+            while cut and (rest := stream.readline(LONGEST_LINE)):
+                cut = not rest.endswith(end)
+
+
+def _where(first: int, last: int) -> str:
+    return f"line {first}" if first >= last else f"lines {first}-{last}"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"has the key {key!r} twice")
+        values[key] = value
+    return values
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")

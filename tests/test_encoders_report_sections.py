@@ -1,0 +1,121 @@
+"""Headings as people write them: none is missed, and none within the findings ends them."""
+
+import pytest
+
+from encoders.report_sections import Sections, parse_sections
+
+WANTED = Sections("Lungs are clear.", "Normal film.", "Fever.", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # on one line
+        "INDICATION: Fever. FINDINGS: Lungs are clear. IMPRESSION: Normal film.",
+        "Indication: Fever. Findings: Lungs are clear. Impression: Normal film.",
+        "Reason for exam: Fever. Report: Lungs are clear. Conclusion: Normal film.",
+        "HISTORY Fever. FINDINGS Lungs are clear. IMPRESSION Normal film.",
+        # in bold
+        "**INDICATION:** Fever. **FINDINGS:** Lungs are clear. **IMPRESSION:** Normal film.",
+        "**Indication**: Fever.\n\n**Findings**: Lungs are clear.\n**Impression**\nNormal film.",
+        "__HISTORY:__ Fever.\n__FINDINGS:__ Lungs are clear.\n__IMPRESSION:__ Normal film.",
+        "<b>INDICATION:</b> Fever. <b>FINDINGS:</b> Lungs are clear. <b>IMPRESSION:</b> "
+        "Normal film.",
+        "## Indication\nFever.\n## Findings\nLungs are clear.\n## Impression\nNormal film.",
+        # without a colon
+        "INDICATION\nFever.\nFINDINGS\nLungs are clear.\nIMPRESSION\nNormal film.",
+        "Indication\r\nFever.\r\n\r\nFindings\r\nLungs are clear.\r\n\r\nImpression\r\n"
+        "Normal film.\r\n",
+        "INDICATION - Fever.\nFINDINGS - Lungs are clear.\nIMPRESSION - Normal film.",
+        # other line ends
+        "INDICATION: Fever.\rFINDINGS: Lungs are clear.\rIMPRESSION: Normal film.",
+        "INDICATION: Fever.\u2028FINDINGS: Lungs are clear.\u2028IMPRESSION: Normal film.",
+        "INDICATION: Fever.\x85FINDINGS: Lungs are clear.\x0bIMPRESSION: Normal film.\x0c",
+        # under the examination's own name
+        "HISTORY: Fever.\nCHEST, PA AND LATERAL: Lungs are clear.\nIMPRESSION: Normal film.",
+        "HISTORY: Fever.\nPORTABLE AP CHEST RADIOGRAPH, 3/4/2020 AT 10:30:\nLungs are clear.\n"
+        "IMPRESSION: Normal film.",
+        "HISTORY: Fever.\nTwo views of the chest\nLungs are clear.\nIMPRESSION: Normal film.",
+        # under no heading at all
+        "INDICATION: Fever.\n\nLungs are clear.\n\nIMPRESSION: Normal film.",
+        # after a letterhead
+        "St. Nowhere Hospital\nINDICATION: Fever.\nFINDINGS: Lungs are clear.\n"
+        "IMPRESSION: Normal film.",
+    ],
+)
+def test_the_same_sections_in_every_dress(text: str) -> None:
+    assert parse_sections(text) == WANTED
+
+
+def test_capitals_without_full_stops() -> None:
+    sections = parse_sections("INDICATION: Fever FINDINGS: Lungs clear IMPRESSION: Normal film")
+    assert sections == Sections("Lungs clear", "Normal film", "Fever", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (
+            "FINDINGS: Lungs clear.\nViews: limited by arms.\nRib fracture.\nIMPRESSION: Same.",
+            ("Lungs clear.", "Rib fracture."),
+        ),
+        (
+            "FINDINGS: Clear.\nExam: suboptimal.\nBig heart.\nIMPRESSION: Big heart.",
+            ("Big heart.",),
+        ),
+        ("Findings: Clear.\nTechnique: rotated.\nBig heart.\nImpression: None.", ("Big heart.",)),
+        ("FINDINGS: Clear. Comparison: none. Big heart. IMPRESSION: None.", ("Big heart.",)),
+        ("Clear.\nStudy: rotated.\nBig heart.", ("Clear.", "Big heart.")),
+        ("FINDINGS: No change in findings. My impression of a mass is unchanged.", ("a mass is",)),
+        ("FINDINGS: Lungs: clear.\nHeart: big.\nIMPRESSION: Big heart.", ("Heart: big.",)),
+        (
+            "CHEST, TWO VIEWS: Clear.\nChest: no deformity.\nBig heart.",
+            ("no deformity", "Big heart."),
+        ),
+    ],
+)
+def test_a_heading_word_within_the_findings_does_not_end_them(
+    text: str, kept: tuple[str, ...]
+) -> None:
+    findings = parse_sections(text).findings
+    assert all(piece in findings for piece in kept)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "ADDENDUM:",
+        "Addendum:",
+        "ADDENDUM #2:",
+        "ADDENDUM (5/6/2020 09:30):",
+        "Addendum by the attending:",
+        "**ADDENDUM:**",
+        "ADDENDUM\n",
+        "IMPRESSION:",
+        "CORRECTED IMPRESSION:",
+        "Amended report:",
+        "REVISED CONCLUSION:",
+    ],
+)
+def test_addenda_and_second_impressions_are_read_last(heading: str) -> None:
+    report = "FINDINGS: Clear.\n\nIMPRESSION: Normal.\n\n"
+    sections = parse_sections(f"{report}{heading} There is a fracture.\n")
+    assert sections.findings == "Clear."
+    assert sections.impression == "Normal.\n\nThere is a fracture."
+
+
+def test_an_addendum_that_stands_first_is_read_last() -> None:
+    text = "ADDENDUM: There is a fracture.\n\nFINDINGS: Clear.\nIMPRESSION: Normal.\n"
+    assert parse_sections(text).impression == "Normal.\n\nThere is a fracture."
+    text = "ADDENDUM: There is a fracture.\nFINAL REPORT\nFINDINGS: Clear.\nIMPRESSION: Normal.\n"
+    assert parse_sections(text).impression == "Normal.\n\nThere is a fracture."
+
+
+def test_a_preliminary_reading_is_passed_over() -> None:
+    text = "IMPRESSION:\n1. Clear.\n\nWET READ: Clear.\nIMPRESSION: Fracture, corrected.\n"
+    assert parse_sections(text).impression == "1. Clear.\n\nFracture, corrected."
+
+
+@pytest.mark.parametrize("text", ["see FINDINGS: above", "The findings: a mass", "no impression"])
+def test_a_word_within_a_sentence_is_no_heading(text: str) -> None:
+    assert parse_sections(text) == Sections(findings=text)
