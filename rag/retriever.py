@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 
 from encoders.base import ImageTextEncoder
 from rag.index import ReportIndex
-from rag.index.ranking import numbered
+from rag.index.search import numbered
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.rank_fusion import fuse
 from rag.reranking import cover_expected, order_by_agreement

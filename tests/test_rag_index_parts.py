@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_corpus import small_corpus
 
 from rag.errors import StoreError
-from rag.index import build_index, open_index, writer
+from rag.index import build_index, fill, open_index
 from rag.index.cache import FILE, EmbeddingCache
 from rag.index.chroma import batch_plan
 from rag.index.exact import ExactSearch
@@ -150,7 +150,7 @@ def test_a_writer_process_that_is_killed_is_one_sentence(
 ) -> None:
     first = build_index(small_corpus(10), FakeEncoder(), tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_child", os.abort)  # which takes no arguments: ends with a traceback
+        patch.setattr(fill, "_child", os.abort)  # which takes no arguments: ends with a traceback
         with pytest.raises(StoreError, match="ended unexpectedly"):
             build_index(small_corpus(20), FakeEncoder(), tmp_path)
     assert build_index(small_corpus(10), FakeEncoder(), tmp_path).index_id == first.index_id

@@ -14,7 +14,7 @@ from small_corpus import small_corpus
 
 from rag.errors import StoreMismatchError, StoreMissingError
 from rag.index import ReportIndex, build_index, delete_from_index, open_index
-from rag.index.ranking import unit_rows
+from rag.index.search import unit_rows
 from rag.schema import Hit
 
 

@@ -1,33 +1,26 @@
-"""Chroma: clients, collections and what its errors mean. The only module that imports chromadb.
+"""Collections of Chroma: made, opened, asked.
 
 Traps of Chroma 1.5 that are minded here. Its default space is l2: collections are made for cosine.
 What is not in the graph file is inserted again at every start, so the last write falls on the last
 record. A search over a missing graph file finds little and says nothing: too few answers are an
 error here. Reading writes one row of a lock table through SQLite and nothing else, so any number
-of processes may read a folder that nobody writes. The HTTP client obeys proxy variables even for
-this machine, waits for ever and is never closed; a client that failed to start is remembered.
-Chroma's Python server has a remote code execution (CVE-2026-45829): use `chroma run`.
+of processes may read a folder that nobody writes.
 """
 
 import contextlib
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import StoreError
+from rag.index.client import Place, chroma_errors, connect
 from rag.index.exact import Neighbours
 from rag.index.info import REBUILD_HINT
 
 if TYPE_CHECKING:
-    from chromadb.api.client import Client
     from chromadb.api.collection_configuration import CreateHNSWConfiguration
     from chromadb.api.models.Collection import Collection
 
@@ -41,31 +34,11 @@ GRAPH: "CreateHNSWConfiguration" = {
 
 _BATCH, _BATCHES_A_SYNC = 250, 4
 _READ = 5000  # records read at a time
-_TIMEOUT_SECONDS = 60.0
-_ENVIRONMENT = threading.Lock()
 
 
 def chroma_facts() -> dict[str, Any]:
     """Version and graph settings, for `rag.index.info.IndexInfo`."""
     return {"version": metadata.version("chromadb"), **GRAPH}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the collections of one version are.
-
-    Attributes:
-        folder: Chroma's own files; opened in this process where there is no URL.
-        url: of a Chroma server, e.g. "http://127.0.0.1:8000", or empty.
-        version: stands in the collections' names.
-    """
-
-    folder: Path
-    url: str
-    version: str
-
-    def __str__(self) -> str:
-        return self.url or str(self.folder)
 
 
 class VectorCollection:
@@ -151,7 +124,7 @@ def open_collections(place: Place) -> Iterator[tuple[VectorCollection, VectorCol
     """
     if not place.url and not (place.folder / "chroma.sqlite3").is_file():
         raise StoreError(f"{place.folder} is missing or half deleted: {REBUILD_HINT}")
-    with _client(place) as client:
+    with connect(place) as client:
         with chroma_errors(place):
             found = [client.get_collection(name, embedding_function=None) for name in _names(place)]
         yield VectorCollection(found[0], place), VectorCollection(found[1], place)
@@ -162,7 +135,7 @@ def create_collections(
     place: Place, facts: Mapping[str, str], *, texts: int, images: int
 ) -> Iterator[tuple[VectorCollection, VectorCollection]]:
     """New, empty collections for so many records, which say these facts of themselves."""
-    with _client(place) as client:
+    with connect(place) as client:
         with chroma_errors(place):
             made = [
                 client.create_collection(
@@ -178,7 +151,7 @@ def create_collections(
 
 def delete_old_collections(place: Place, facts: Mapping[str, str]) -> None:
     """Delete a server's other collections that say the same of themselves."""
-    with _client(place) as client, chroma_errors(place):
+    with connect(place) as client, chroma_errors(place):
         for collection in client.list_collections():
             if dict(collection.metadata or {}) == dict(facts) and collection.name not in _names(
                 place
@@ -197,99 +170,5 @@ def batch_plan(total: int) -> tuple[list[int], int]:
     return [size for size in sizes if size], max(2, size * _BATCHES_A_SYNC)
 
 
-@contextlib.contextmanager
-def chroma_errors(place: Place) -> Iterator[None]:
-    """What Chroma, SQLite or the HTTP client say, as one sentence with its hint."""
-    try:
-        yield
-    except (StoreError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # Rust's panics are no Exception
-        raise _explained(error, place) from error
-
-
-def _explained(error: BaseException, place: Place) -> StoreError:
-    words = " ".join(str(error).split())[:200]
-    if "disk is full" in words or "No space left" in words:
-        hint = "the disk is full: free some space and run the same command again"
-    elif place.url and ("connect" in words.lower() or type(error).__module__.startswith("http")):
-        hint = "start the Chroma server that `chroma_url` names"
-    else:
-        hint = REBUILD_HINT
-    return StoreError(f"Chroma failed at {place} ({type(error).__name__}: {words}): {hint}")
-
-
 def _names(place: Place) -> tuple[str, str]:
     return f"reports-{place.version}", f"images-{place.version}"
-
-
-@contextlib.contextmanager
-def _client(place: Place) -> Iterator["Client"]:
-    with chroma_errors(place):
-        client = _http_client(place.url) if place.url else _embedded_client(place.folder)
-    try:
-        yield client
-    finally:
-        for session in _http_sessions(client):
-            session.close()
-        client.close()
-
-
-def _embedded_client(folder: Path) -> "Client":
-    """A client that opens Chroma's files in this process, and makes them if there are none."""
-    import chromadb  # noqa: PLC0415
-    from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415
-
-    try:
-        client = chromadb.PersistentClient(folder, settings=_settings())
-    except BaseException:
-        SharedSystemClient._identifier_to_system.pop(str(folder), None)
-        raise
-    return cast("Client", client)  # annotated as an interface that lacks close()
-
-
-def _http_client(url: str) -> "Client":
-    import chromadb  # noqa: PLC0415
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"chroma_url is {url!r}; write it as http://host:port")
-    secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 8000)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    with _no_proxy() if local else contextlib.nullcontext():
-        client = cast(
-            "Client",
-            chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=_settings()),
-        )
-    for session in _http_sessions(client):
-        session.timeout = _TIMEOUT_SECONDS
-    return client
-
-
-def _http_sessions(client: "Client") -> list[Any]:
-    """Connection pools inside Chroma's HTTP client, which neither limits nor closes them."""
-    servers = (client._server, client._admin_client._server)  # type: ignore[attr-defined]
-    return [server._session for server in servers if hasattr(server, "_session")]
-
-
-def _settings() -> Any:
-    from chromadb.config import Settings  # noqa: PLC0415
-
-    return Settings(anonymized_telemetry=False, allow_reset=False)
-
-
-@contextlib.contextmanager
-def _no_proxy() -> Iterator[None]:
-    """Talk to this machine directly, whatever proxy it is set to.
-
-    Chroma makes its own HTTP client and gives no way to configure it; the variables are read when
-    that client is made, so they are hidden for that moment.
-    """
-    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-    with _ENVIRONMENT:
-        hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
-        try:
-            yield
-        finally:
-            os.environ.update(hidden)

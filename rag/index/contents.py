@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from rag.corpus import fingerprint
 from rag.errors import StoreError
-from rag.index.chroma import Place, VectorCollection, open_collections
+from rag.index.chroma import VectorCollection, open_collections
+from rag.index.client import Place
 from rag.index.info import REINDEX_HINT, IndexInfo
 from rag.index.records import Metadata, reports_of
 from rag.schema import ReportRecord

@@ -24,6 +24,10 @@ Progress = Callable[[str, int, int], None]
 _FILE = "index.json"
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
 class EncoderIdentity(Protocol):
     """What an index must agree with: an encoder, or what an index says of one."""
 

@@ -1,15 +1,12 @@
 """The report index: answers queries with evidence. Knows neither images nor how an index is built.
 
 Two ways to search, one setting: Chroma's graph, and exact (numpy over Chroma's vectors). In both a
-report of an excluded study or patient never comes back: as many more neighbours are fetched as
-texts are excluded, because a filter inside Chroma takes a hundred times as long and loses recall.
+report of an excluded study or patient never comes back.
 """
 
-import json
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TypeVar
 
@@ -18,10 +15,9 @@ from numpy.typing import NDArray
 
 from rag.corpus import ids_in_path
 from rag.errors import StoreError, StoreMismatchError
-from rag.index.chroma import VectorCollection, chroma_facts, open_collections
+from rag.index.chroma import chroma_facts, open_collections
 from rag.index.contents import place_of
-from rag.index.exact import ExactSearch, Neighbours
-from rag.index.ids import Excluded, ReportIds
+from rag.index.ids import ReportIds
 from rag.index.info import (
     REBUILD_HINT,
     CollectionInfo,
@@ -31,11 +27,10 @@ from rag.index.info import (
     read_info,
     version_mark,
 )
-from rag.index.ranking import candidates, hit_of, numbered, rank, retrieval, unit_rows
 from rag.index.records import reports_of
+from rag.index.search import OpenedVersion, unit_rows
 from rag.schema import Hit, ReportRecord, Retrieval
 
-_MORE = 8  # fetched beyond what is needed, for equal similarities at the end
 NOBODY: frozenset[str] = frozenset()
 T = TypeVar("T")
 
@@ -114,7 +109,7 @@ class ReportIndex:
     def get(self, report_id: str) -> ReportRecord | None:
         """A report by its id; None if it is not here."""
 
-        def find(version: _Version) -> ReportRecord | None:
+        def find(version: OpenedVersion) -> ReportRecord | None:
             text_id = version.ids.text_of(report_id)
             if text_id is None:
                 return None
@@ -162,7 +157,7 @@ class ReportIndex:
             raise ValueError(f"k is {k}; ask for one report or more")
         queries = unit_rows(vectors, self.info.dim)
 
-        def ask(version: _Version) -> list[Retrieval]:
+        def ask(version: OpenedVersion) -> list[Retrieval]:
             excluded = version.ids.excluded(
                 studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
             )
@@ -186,7 +181,7 @@ class ReportIndex:
         """
         (query,) = unit_rows(vector[np.newaxis], self.info.dim)
 
-        def ask(version: _Version) -> tuple[Hit, ...]:
+        def ask(version: OpenedVersion) -> tuple[Hit, ...]:
             excluded = version.ids.excluded(
                 studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
             )
@@ -204,7 +199,7 @@ class ReportIndex:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, question: "Callable[[_Version], T]") -> T:
+    def _ask(self, question: Callable[[OpenedVersion], T]) -> T:
         """Ask the version that counts; once more if it was replaced under our hands."""
         version = self._current()
         try:
@@ -215,14 +210,14 @@ class ReportIndex:
                 raise
             return question(current)
 
-    def _current(self) -> "_Version":
+    def _current(self) -> OpenedVersion:
         if version_mark(self.directory) != self._version.mark:
             with self._turn:
                 if version_mark(self.directory) != self._version.mark:
                     self._version = self._open()  # the old one stays open for who is asking it
         return self._version
 
-    def _open(self) -> "_Version":
+    def _open(self) -> OpenedVersion:
         mark = version_mark(self.directory)
         info = read_info(self.directory)
         check_encoder(self.directory, info, self._encoder)
@@ -242,79 +237,4 @@ class ReportIndex:
             ids = ReportIds(place.folder.parent)
             opened.callback(ids.close)
             self._opened.push(opened.pop_all())
-        return _Version(mark, info, texts, images, ids, exact=self._exact)
-
-
-@dataclass(slots=True, eq=False)
-class _Version:
-    """One version of an index, opened. It never changes."""
-
-    mark: tuple[int, int]
-    info: IndexInfo
-    texts: VectorCollection
-    images: VectorCollection
-    ids: ReportIds
-    exact: bool
-    _searches: dict[int, ExactSearch] = field(default_factory=dict)
-
-    def retrieve(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[Retrieval]:
-        """See `ReportIndex.retrieve`."""
-        left = self.info.texts - len(excluded.whole_texts)
-        n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
-        answers = []
-        for query, first in zip(queries, self._nearest(self.texts, queries, n), strict=True):
-            found, wanted = first, n
-            near = candidates(found, k, excluded)
-            while len(near) < min(k, left) and wanted < self.info.texts:  # the graph missed some
-                wanted = min(4 * wanted, self.info.texts)
-                (found,) = self._nearest(self.texts, query[np.newaxis], wanted)
-                near = candidates(found, k, excluded)
-            hits = rank(near, self.texts.metadatas(list(near)), k, excluded)
-            answers.append(retrieval(hits, k, found, excluded))
-        return answers
-
-    def retrieve_by_images(
-        self, query: NDArray[np.float32], k: int, excluded: Excluded
-    ) -> tuple[Hit, ...]:
-        """See `ReportIndex.retrieve_by_images`."""
-        if not self.info.images:
-            raise StoreError(
-                "the index has no images, which the settings ask for ([retrieval] images): run "
-                "`cxr-rag index` again with --images"
-            )
-        n, texts = 2 * k + _MORE, dict[str, None]()
-        while True:
-            n = min(n, self.info.images)
-            ((image_ids, _),) = self._nearest(self.images, query[np.newaxis], n)
-            metadatas = self.images.metadatas(image_ids)
-            reports = [
-                report_id
-                for image_id in image_ids
-                for report_id in json.loads(metadatas[image_id]["reports"])
-                if report_id not in excluded.reports
-            ]
-            text_of = self.ids.texts_of(reports)
-            texts = dict.fromkeys(text_of[report_id] for report_id in reports)
-            if len(texts) >= k or n == self.info.images:
-                break
-            n *= 4
-        nearest = list(texts)[:k]
-        found = self.texts.metadatas(nearest)
-        similarities = self.texts.vectors(nearest) @ query if nearest else ()
-        return numbered(
-            hit_of(found[text_id], round(float(similarity), 6), excluded.texts.get(text_id, ()))
-            for text_id, similarity in zip(nearest, similarities, strict=True)
-        )
-
-    def _nearest(
-        self, collection: VectorCollection, queries: NDArray[np.float32], n: int
-    ) -> list[Neighbours]:
-        if not n:
-            return [([], []) for _ in queries]
-        if not self.exact:
-            return collection.nearest(queries, n)
-        key = id(collection)
-        if key not in self._searches:
-            ids = collection.ids()
-            self._searches[key] = ExactSearch(ids, collection.vectors(ids))
-        return self._searches[key].nearest(queries, n)
+        return OpenedVersion(mark, info, texts, images, ids, exact=self._exact)

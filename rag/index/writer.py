@@ -2,42 +2,26 @@
 
 Whatever happens before the last step, the old version counts; after it, the new one. Called with
 the lock held.
-
-Chroma's graph library writes memory to the disk that it has never set: bits of whatever the process
-held before (seen: a deleted report's words inside data_level0.bin). So wherever something that must
-not be in the index may be in this process's memory, Chroma's files are written by a fresh process
-that is sent nothing but the content.
 """
 
 import contextlib
 import errno
 import hashlib
 import json
-import multiprocessing
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rag.atomic_io import flush
 from rag.corpus import fingerprint
 from rag.errors import StoreError
 from rag.index.cache import EmbeddingCache
-from rag.index.chroma import (
-    Place,
-    batch_plan,
-    chroma_facts,
-    create_collections,
-    delete_old_collections,
-    open_collections,
-)
+from rag.index.chroma import batch_plan, chroma_facts, delete_old_collections
+from rag.index.client import Place
+from rag.index.fill import Batch, Job, fill, fill_in_child
 from rag.index.ids import write_ids
 from rag.index.info import (
     CollectionInfo,
@@ -52,10 +36,6 @@ from rag.index.records import by_text, to_metadata
 from rag.schema import ReportRecord
 
 _FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
-_PROBES = 16
-
-Batch = tuple[int, Sequence[str], NDArray[np.float32], Sequence[Mapping[str, Any]]]
-"""Number of the collection (0 reports, 1 images), ids, vectors, metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +57,6 @@ class Content:
     store_id: str
     encoder: EncoderIdentity
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What whoever writes Chroma's collections must know. Sent to another process."""
-
-    place: Place
-    store_id: str
-    texts: int
-    images: int
 
 
 def write_version(
@@ -115,7 +85,7 @@ def write_version(
     info = _describe(content, texts)
     folder = directory / f"version-{info.version}"
     place = Place(folder / "chroma", url, info.version)
-    job = _Job(place, content.store_id, len(texts), len(content.images))
+    job = Job(place, content.store_id, len(texts), len(content.images))
     with disk_errors(directory):
         sweep(directory)
         _refuse_small_disk(directory, content)
@@ -124,7 +94,7 @@ def write_version(
     try:
         with disk_errors(directory):
             write_ids(folder, texts)
-        write = _write_in_child if apart else _write_here
+        write = fill_in_child if apart else fill
         done, total = 0, len(texts) + len(content.images)
         for size in write(job, _batches(content, texts, cache)):
             done += size
@@ -144,7 +114,7 @@ def write_version(
     with disk_errors(directory):
         sweep(directory, counts=info.version)
     if url:
-        delete_old_collections(place, _facts(job))
+        delete_old_collections(place, job.facts)
     progress("publish", 3, 3)
     return info
 
@@ -157,68 +127,6 @@ def sweep(directory: Path, *, counts: str = "") -> None:
     for path in directory.glob("version-*"):
         if path.name != f"version-{counts}":
             shutil.rmtree(path)
-
-
-def _write_here(job: _Job, batches: Iterable[Batch]) -> Iterator[int]:
-    """Make the collections and fill them; yields the size of each batch once it is written."""
-    with create_collections(
-        job.place, _facts(job), texts=job.texts, images=job.images
-    ) as collections:
-        probes: list[tuple[int, str, NDArray[np.float32]]] = []
-        for number, ids, vectors, metadatas in batches:
-            collections[number].add(ids, vectors, metadatas)
-            if len(probes) < _PROBES:
-                probes.append((number, ids[0], vectors[:1].copy()))
-            yield len(ids)
-    with open_collections(job.place) as written:  # as a reader would
-        counts = tuple(collection.count() for collection in written)
-        found = [written[number].nearest(vector, 1)[0] for number, _, vector in probes]
-    near = sum(similarities[0] > 1 - 1e-3 for _, similarities in found)
-    # a graph may miss one; a wrong file misses nearly all
-    if counts != (job.texts, job.images) or near < 0.75 * len(probes):
-        raise StoreError("Chroma does not find what was written: run the same command again")
-
-
-def _write_in_child(job: _Job, batches: Iterable[Batch]) -> Iterator[int]:
-    """As `_write_here`, in a process that knows nothing else."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_child, args=(job, theirs), daemon=True)
-    child.start()
-    theirs.close()
-    try:
-        for batch in batches:
-            ours.send(batch)
-            yield _answer(ours)
-        ours.send(None)
-        _answer(ours)
-    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-        raise StoreError(
-            "the process that writes Chroma's files ended unexpectedly (out of memory?): run the "
-            "same command again"
-        ) from error
-    finally:
-        ours.close()
-        child.join(timeout=10)
-        child.kill()
-
-
-def _answer(connection: Connection) -> int:
-    answer = connection.recv()
-    if isinstance(answer, str):
-        raise StoreError(answer)
-    return int(answer)
-
-
-def _child(job: _Job, connection: Connection) -> None:
-    """The child's side; ends with its parent, whose end closes the connection."""
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        try:
-            for size in _write_here(job, iter(connection.recv, None)):
-                connection.send(size)
-            connection.send(0)
-        except StoreError as error:
-            connection.send(str(error))
 
 
 def _batches(
@@ -236,10 +144,6 @@ def _batches(
                 for key in ids
             ]
             yield number, ids, cache.vectors(ids), metadatas
-
-
-def _facts(job: _Job) -> dict[str, str]:
-    return {"made_by": "cxr-rag", "store_id": job.store_id}
 
 
 def _describe(content: Content, texts: Mapping[str, Sequence[ReportRecord]]) -> IndexInfo:

@@ -1,0 +1,137 @@
+"""Clients of Chroma, and what its errors mean. The only module that imports chromadb.
+
+Traps of Chroma 1.5 that are minded here: the HTTP client obeys proxy variables even for this
+machine, waits for ever and is never closed; a client that failed to start is remembered. Chroma's
+Python server has a remote code execution (CVE-2026-45829): use `chroma run`.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from rag.errors import StoreError
+from rag.index.info import REBUILD_HINT
+
+if TYPE_CHECKING:
+    from chromadb.api.client import Client
+
+_TIMEOUT_SECONDS = 60.0
+_ENVIRONMENT = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the collections of one version are.
+
+    Attributes:
+        folder: Chroma's own files; opened in this process where there is no URL.
+        url: of a Chroma server, e.g. "http://127.0.0.1:8000", or empty.
+        version: stands in the collections' names.
+    """
+
+    folder: Path
+    url: str
+    version: str
+
+    def __str__(self) -> str:
+        return self.url or str(self.folder)
+
+
+@contextlib.contextmanager
+def chroma_errors(place: Place) -> Iterator[None]:
+    """What Chroma, SQLite or the HTTP client say, as one sentence with its hint."""
+    try:
+        yield
+    except (StoreError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # Rust's panics are no Exception
+        raise _explained(error, place) from error
+
+
+def _explained(error: BaseException, place: Place) -> StoreError:
+    words = " ".join(str(error).split())[:200]
+    if "disk is full" in words or "No space left" in words:
+        hint = "the disk is full: free some space and run the same command again"
+    elif place.url and ("connect" in words.lower() or type(error).__module__.startswith("http")):
+        hint = "start the Chroma server that `chroma_url` names"
+    else:
+        hint = REBUILD_HINT
+    return StoreError(f"Chroma failed at {place} ({type(error).__name__}: {words}): {hint}")
+
+
+@contextlib.contextmanager
+def connect(place: Place) -> Iterator["Client"]:
+    """A client, closed at the end of the block."""
+    with chroma_errors(place):
+        client = _http_client(place.url) if place.url else _embedded_client(place.folder)
+    try:
+        yield client
+    finally:
+        for session in _http_sessions(client):
+            session.close()
+        client.close()
+
+
+def _embedded_client(folder: Path) -> "Client":
+    """A client that opens Chroma's files in this process, and makes them if there are none."""
+    import chromadb  # noqa: PLC0415
+    from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415
+
+    try:
+        client = chromadb.PersistentClient(folder, settings=_settings())
+    except BaseException:
+        SharedSystemClient._identifier_to_system.pop(str(folder), None)
+        raise
+    return cast("Client", client)  # annotated as an interface that lacks close()
+
+
+def _http_client(url: str) -> "Client":
+    import chromadb  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"chroma_url is {url!r}; write it as http://host:port")
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 8000)
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    with _no_proxy() if local else contextlib.nullcontext():
+        client = cast(
+            "Client",
+            chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=_settings()),
+        )
+    for session in _http_sessions(client):
+        session.timeout = _TIMEOUT_SECONDS
+    return client
+
+
+def _http_sessions(client: "Client") -> list[Any]:
+    """Connection pools inside Chroma's HTTP client, which neither limits nor closes them."""
+    servers = (client._server, client._admin_client._server)  # type: ignore[attr-defined]
+    return [server._session for server in servers if hasattr(server, "_session")]
+
+
+def _settings() -> Any:
+    from chromadb.config import Settings  # noqa: PLC0415
+
+    return Settings(anonymized_telemetry=False, allow_reset=False)
+
+
+@contextlib.contextmanager
+def _no_proxy() -> Iterator[None]:
+    """Talk to this machine directly, whatever proxy it is set to.
+
+    Chroma makes its own HTTP client and gives no way to configure it; the variables are read when
+    that client is made, so they are hidden for that moment.
+    """
+    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    with _ENVIRONMENT:
+        hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)

@@ -1,0 +1,180 @@
+"""Neighbours -> hits: what is left out, in which order, how many.
+
+As many more neighbours are fetched as texts are excluded, because a filter inside Chroma takes a
+hundred times as long and loses recall.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import StoreError
+from rag.index.chroma import VectorCollection
+from rag.index.exact import ExactSearch, Neighbours
+from rag.index.ids import Excluded, ReportIds
+from rag.index.info import IndexInfo
+from rag.index.records import Metadata, reports_of
+from rag.schema import Hit, Retrieval
+
+_MORE = 8  # fetched beyond what is needed, for equal similarities at the end
+_DIGITS = 6  # of a similarity: what float32 can tell apart, so that every mode gives the same
+_LISTED = 1000  # reports left out that are worth a look
+
+
+@dataclass(slots=True, eq=False)
+class OpenedVersion:
+    """One version of an index, opened. It never changes."""
+
+    mark: tuple[int, int]
+    info: IndexInfo
+    texts: VectorCollection
+    images: VectorCollection
+    ids: ReportIds
+    exact: bool
+    _searches: dict[int, ExactSearch] = field(default_factory=dict)
+
+    def retrieve(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[Retrieval]:
+        """See `ReportIndex.retrieve`."""
+        left = self.info.texts - len(excluded.whole_texts)
+        n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
+        answers = []
+        for query, first in zip(queries, self._nearest(self.texts, queries, n), strict=True):
+            found, wanted = first, n
+            near = _candidates(found, k, excluded)
+            while len(near) < min(k, left) and wanted < self.info.texts:  # the graph missed some
+                wanted = min(4 * wanted, self.info.texts)
+                (found,) = self._nearest(self.texts, query[np.newaxis], wanted)
+                near = _candidates(found, k, excluded)
+            hits = _rank(near, self.texts.metadatas(list(near)), k, excluded)
+            answers.append(_retrieval(hits, k, found, excluded))
+        return answers
+
+    def retrieve_by_images(
+        self, query: NDArray[np.float32], k: int, excluded: Excluded
+    ) -> tuple[Hit, ...]:
+        """See `ReportIndex.retrieve_by_images`."""
+        if not self.info.images:
+            raise StoreError(
+                "the index has no images, which the settings ask for ([retrieval] images): run "
+                "`cxr-rag index` again with --images"
+            )
+        n, texts = 2 * k + _MORE, dict[str, None]()
+        while True:
+            n = min(n, self.info.images)
+            ((image_ids, _),) = self._nearest(self.images, query[np.newaxis], n)
+            metadatas = self.images.metadatas(image_ids)
+            reports = [
+                report_id
+                for image_id in image_ids
+                for report_id in json.loads(metadatas[image_id]["reports"])
+                if report_id not in excluded.reports
+            ]
+            text_of = self.ids.texts_of(reports)
+            texts = dict.fromkeys(text_of[report_id] for report_id in reports)
+            if len(texts) >= k or n == self.info.images:
+                break
+            n *= 4
+        nearest = list(texts)[:k]
+        found = self.texts.metadatas(nearest)
+        similarities = self.texts.vectors(nearest) @ query if nearest else ()
+        return numbered(
+            _hit(found[text_id], round(float(similarity), _DIGITS), excluded.texts.get(text_id, ()))
+            for text_id, similarity in zip(nearest, similarities, strict=True)
+        )
+
+    def _nearest(
+        self, collection: VectorCollection, queries: NDArray[np.float32], n: int
+    ) -> list[Neighbours]:
+        if not n:
+            return [([], []) for _ in queries]
+        if not self.exact:
+            return collection.nearest(queries, n)
+        key = id(collection)
+        if key not in self._searches:
+            ids = collection.ids()
+            self._searches[key] = ExactSearch(ids, collection.vectors(ids))
+        return self._searches[key].nearest(queries, n)
+
+
+def unit_rows(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Query vectors, checked and scaled: float32 [N, dim], rows of norm 1.
+
+    Raises:
+        ValueError: another shape, a value that is not finite, or a zero vector.
+    """
+    array = np.asarray(vectors, np.float32)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise ValueError(f"query vectors are {array.shape}, this index wants (N, {dim})")
+    norms = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or not norms.all():
+        raise ValueError("a query vector is zero or not finite")
+    return np.ascontiguousarray(array / norms, np.float32)
+
+
+def _candidates(found: Neighbours, k: int, excluded: Excluded) -> dict[str, float]:
+    """Similarities of the ``k`` nearest texts that may come back, and of any as near as the last.
+
+    Args:
+        found: more than ``k`` neighbours by as many as are excluded.
+        k: how many are wanted.
+        excluded: what must not come back.
+    """
+    left = [
+        (text_id, round(similarity, _DIGITS))
+        for text_id, similarity in zip(*found, strict=True)
+        if text_id not in excluded.whole_texts
+    ]
+    floor = left[k - 1][1] if len(left) >= k else -1.0
+    return {text_id: similarity for text_id, similarity in left if similarity >= floor}
+
+
+def _rank(
+    similarities: Mapping[str, float],
+    metadatas: Mapping[str, Metadata],
+    k: int,
+    excluded: Excluded,
+) -> tuple[Hit, ...]:
+    """The ``k`` nearest texts as hits, nearest first, ties by report id."""
+    hits = [
+        _hit(metadatas[text_id], similarity, excluded.texts.get(text_id, ()))
+        for text_id, similarity in similarities.items()
+    ]
+    hits.sort(key=lambda hit: (-hit.similarity, hit.record.report_id))
+    return numbered(hits[:k])
+
+
+def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
+    """A text as a hit: its first report by id that is not left out."""
+    reports = reports_of(metadata, first_only=not left_out)
+    record = next(report for report in reports if report.report_id not in left_out)
+    return Hit(record=record, similarity=similarity, rank=1, copies=int(metadata["copies"]))
+
+
+def numbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
+    """Hits with their rank, in this order."""
+    return tuple(
+        Hit(hit.record, hit.similarity, rank, hit.copies, hit.why)
+        for rank, hit in enumerate(hits, 1)
+    )
+
+
+def _retrieval(hits: tuple[Hit, ...], k: int, found: Neighbours, excluded: Excluded) -> Retrieval:
+    """Hits, and what was left out though it is at least as near as the last of them.
+
+    If more than 1 000 reports are left out (a filter, not a patient), none is listed.
+    """
+    if not excluded.reports or len(excluded.reports) > _LISTED:
+        return Retrieval(hits)
+    floor = hits[-1].similarity if len(hits) == k else -1.0
+    near = [
+        (-round(similarity, _DIGITS), report_id)
+        for text_id, similarity in zip(*found, strict=True)
+        if round(similarity, _DIGITS) >= floor
+        for report_id in excluded.texts.get(text_id, ())
+    ]
+    return Retrieval(
+        hits, tuple((report_id, excluded.reports[report_id]) for _, report_id in sorted(near))
+    )
