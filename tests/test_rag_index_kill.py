@@ -45,7 +45,7 @@ steps = 0
 def progress(stage, done, total):
     global steps
     steps += stage != "read" or done == total
-    if steps == kill_at:
+    if kill_at and steps == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 if kind == "delete":
     delete_from_index(directory, studies=frozenset({"s005"}), progress=progress)

@@ -123,7 +123,9 @@ def read_info(directory: Path) -> IndexInfo:
         raise StoreMissingError(
             f"no index in {directory}: make one with `cxr-rag index`"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged ({type(error).__name__}): {REINDEX_HINT}") from error
 
 
