@@ -137,8 +137,9 @@ class PageSettings(_Section):
         requests_per_minute: of one reader or address; more are answered with 429.
         users: file of names and password hashes (`python -m reading_room.login`); None: no login.
         user_header: header in which a reverse proxy names the reader, e.g. "X-Remote-User".
-        trusted_proxies: addresses that header is believed from.
+        trusted_proxies: addresses that this header and X-Forwarded-* are believed from.
         hosts: further names the page is called by, e.g. behind a reverse proxy.
+        root_path: path below which a reverse proxy serves the page, e.g. "/cxr".
         audit: whether every draft, edit and signature goes to the audit record.
     """
 
@@ -152,6 +153,7 @@ class PageSettings(_Section):
     user_header: str = ""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     hosts: tuple[str, ...] = ()
+    root_path: str = Field(default="", pattern=r"^(/[\w.-]+)*$")
     audit: bool = True
 
 
