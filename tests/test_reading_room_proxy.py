@@ -43,7 +43,8 @@ def below(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
                 for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
             )
             config.write_text(
-                f"user root; daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+                f"user root; daemon off; pid {folder}/pid;\n"
+                f"error_log {folder}/error.log; events {{}}\n"
                 f"http {{ access_log off; {temp}\n"
                 f"server {{ listen 127.0.0.1:{port}; {block} }} }}\n"
             )
