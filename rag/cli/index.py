@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rag.cli.options import EXIT_FAILED, Config, read_settings
+from rag.errors import UsageError
+
 if TYPE_CHECKING:
     from rag.index.plan import IndexSummary
-    from rag.settings import Settings
 
 app = typer.Typer(help="Build the report store, or look after it.", invoke_without_command=True)
 
-EXIT_FAILED = 3
 LISTED = 20  # problems that are printed one by one
-
-Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 
 
 @app.callback()
@@ -56,18 +55,19 @@ def index(
     from rag.corpus.image_lists import read_images_file  # noqa: PLC0415
     from rag.corpus.openi import read_openi  # noqa: PLC0415
     from rag.corpus.user_collection import read_collection  # noqa: PLC0415
-    from rag.factory import load_encoder  # noqa: PLC0415
-    from rag.finding_labels import annotate_labels  # noqa: PLC0415
-    from rag.grounding.prompt_injection import screen_report  # noqa: PLC0415
-    from rag.index import build_index  # noqa: PLC0415
-    from rag.privacy.reports import mask_identifiers  # noqa: PLC0415
+    from rag.factory import index_reports, load_encoder  # noqa: PLC0415
 
-    settings = _settings(config)
+    settings = read_settings(config)
+    for path in (collection, exclude, images):
+        if path is not None and not path.exists():
+            raise UsageError(f"there is no {path}")
     excluded = read_exclude_file(exclude) if exclude else frozenset()
     if collection:
         corpus = read_collection(collection, name=name, licence=licence, attribution=attribution)
     else:
         corpus = read_openi()
+    pictures = read_images_file(images) if images else {}
+    unknown = pictures.keys() - {record.study_id for record in corpus.records}
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
     if dry_run:
@@ -80,17 +80,18 @@ def index(
             typer.echo(line)
         return
     with progress_bars() as progress:
-        report = build_index(
+        report = index_reports(
+            settings,
             corpus,
             load_encoder(settings),
-            settings.index_dir,
             exclude=excluded,
-            screens=(mask_identifiers, screen_report, annotate_labels),
-            sentences=settings.retrieval.unit == "sentence",
-            images=read_images_file(images) if images else {},
+            images=pictures,
             replace=replace,
             progress=progress,
         )
+    if unknown:
+        shown = ", ".join(sorted(unknown)[:LISTED])
+        typer.echo(f"{images}: {len(unknown)} studies are not in this collection: {shown}")
     for warning in corpus.warnings:
         typer.echo(f"note: {warning}")
     _print_problems(report)
@@ -102,7 +103,7 @@ def info(context: typer.Context) -> None:
     """Show what is in the store and what it was made with."""
     from rag.index.check import index_info  # noqa: PLC0415
 
-    found = index_info(_settings(context.obj).index_dir)
+    found = index_info(read_settings(context.obj).index_dir)
     manifest = found.manifest
     typer.echo(f"{found.directory}: index {manifest.index_id}, {found.bytes_on_disk / 1e6:.0f} MB")
     typer.echo(
@@ -119,7 +120,7 @@ def verify(context: typer.Context) -> None:
     """Prove that the store is whole: files, records, vectors and what Chroma answers."""
     from rag.index.check import verify_index  # noqa: PLC0415
 
-    report = verify_index(_settings(context.obj).index_dir)
+    report = verify_index(read_settings(context.obj).index_dir)
     for check in report.checks:
         mark = "ok  " if check.passed else "BAD "
         typer.secho(f"{mark} {check.name}: {check.detail}", fg=None if check.passed else "red")
@@ -135,7 +136,7 @@ def rebuild(context: typer.Context) -> None:
     from rag.index import rebuild_index  # noqa: PLC0415
 
     with progress_bars() as progress:
-        typer.echo(_summary(rebuild_index(_settings(context.obj).index_dir, progress=progress)))
+        typer.echo(_summary(rebuild_index(read_settings(context.obj).index_dir, progress=progress)))
 
 
 @app.command()
@@ -150,7 +151,7 @@ def delete(
     if not study and not patient:
         raise typer.BadParameter("name a --study or a --patient")
     report = delete_from_index(
-        _settings(context.obj).index_dir,
+        read_settings(context.obj).index_dir,
         studies=frozenset(study or ()),
         patients=frozenset(patient or ()),
     )
@@ -162,12 +163,6 @@ def delete(
         raise StoreError(
             f"no study or patient of this store has the id {unknown}: check its spelling"
         )
-
-
-def _settings(config: str) -> "Settings":
-    from rag.settings import load_settings  # noqa: PLC0415
-
-    return load_settings(config)
 
 
 def _print_problems(report: "IndexSummary") -> None:
