@@ -46,6 +46,7 @@ STEPS = {
 PROGRAMS = {
     "chromium": "chromium",
     "dcm2pnm": "dcmtk",
+    "dciodvfy": "dicom3tools",
     "Orthanc": "orthanc-dicomweb",
     "nginx": "nginx",
 }

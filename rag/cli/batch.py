@@ -119,7 +119,7 @@ def _studies(
     from rag.batch.inputs import list_images  # noqa: PLC0415
 
     listing = list_images(source, root=root, leave_out=output.folder)
-    studies = group_images(listing.images, by_folder=by_folder)
+    studies = group_images(listing.images, by_folder=by_folder, problems=listing.problems)
     for problem in listing.problems:
         say(f"note: {problem}")
     passed = ", ".join(f"{count} {why}" for why, count in sorted(listing.skipped.items()))

@@ -1,4 +1,4 @@
-"""`cxr-rag dicomweb` and `cxr-rag receive`: images from the hospital's network, reports back."""
+"""`cxr-rag dicomweb` and `cxr-rag receive`: images from a PACS, reports back."""
 
 import signal
 import sys
@@ -34,7 +34,8 @@ def fetch(
     found = fetch_study(url, study_uid, output)
     for problem in found.problems:
         complain(f"not fetched: {problem}")
-    others = f"; {found.others} other objects were left" if found.others else ""
+    others = f"; {len(found.notes)} notes about images" if found.notes else ""
+    others += f"; {found.others} other objects were left" if found.others else ""
     typer.echo(f"{len(found.images)} images in {output}{others}")
     for image in found.images:
         typer.echo(f"  {image.relative_to(output)}")
@@ -67,12 +68,13 @@ def receive(
     max_megabytes: Annotated[int, typer.Option(help="Largest image.", min=1, max=256)] = 256,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C; names of files are made here."""
-    from rag.pacs.errors import HospitalError  # noqa: PLC0415
-    from rag.pacs.receiver import Sender, receiving  # noqa: PLC0415
+    from rag.pacs.errors import PacsError  # noqa: PLC0415
+    from rag.pacs.receiver import receiving  # noqa: PLC0415
+    from rag.pacs.senders import Sender  # noqa: PLC0415
 
     try:
         senders = tuple(map(Sender.parse, allow))
-    except HospitalError as error:
+    except PacsError as error:
         raise UsageError(f"--allow: {error}") from error
 
     ended = threading.Event()

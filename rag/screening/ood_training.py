@@ -22,8 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from encoders.base import CxrImage
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import SHIPPED
-from encoders.images.image_info import ImageInfo, read_facts
-from encoders.images.image_io import read_image
+from encoders.images.image_info import ImageInfo
+from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from encoders.training.sources.openi import read_openi
 from rag.screening.header import judge_colour, judge_header
@@ -161,7 +161,7 @@ def _dicom(folder: Path) -> list[tuple[str, Path]]:
 
 def _facts(path: Path) -> ImageInfo:
     try:
-        return read_facts(path)
+        return read_image_info(path)
     except ImageReadError:
         return ImageInfo()
 
