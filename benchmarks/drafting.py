@@ -28,6 +28,7 @@ from rich.progress import track
 
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip import load_encoder
+from encoders.eclip.weights import SHIPPED
 from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
@@ -151,12 +152,13 @@ def main() -> None:
             progress=progress,
         )
     indications = {record.study_id: record.indication for record in reports.records}
+    head = load_finding_head(SHIPPED, encoder.encoder_id)
     for name, arm in arms.items():
         with open_index(store_dir, encoder=encoder) as store:
             pipeline = ReportPipeline(
                 analyzer=ImageAnalyzer(
                     encoder,
-                    finding_head=load_finding_head(encoder.encoder_id) if arm.labels else None,
+                    finding_head=head if arm.labels else None,
                 ),
                 retriever=ReportRetriever(
                     store=store, encoder=encoder, settings=RetrievalSettings(**arm.retrieval)

@@ -20,10 +20,10 @@ from demo.phantom import write_phantom_dicom
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import PREDICTIONS, BatchOutput
 from rag.batch.runner import Summary, run_batch
-from rag.batch.workers import Stop, threaded_prepare
+from rag.batch.workers import Outage, Stop, threaded_prepare
 from rag.factory import load_encoder, open_pipeline
+from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.replicas import ReplicaPool
 from rag.settings import load_settings
 
 DISTINCT = 16  # phantoms
@@ -84,7 +84,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as name,
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
-        pipeline.drafter.llm = ReplicaPool.of(llm, max_concurrency=chosen.at_once)
+        pipeline.drafter.llm = ChatClient(llm)
         folder = Path(name)
         images = [folder / f"{seed}.dcm" for seed in range(DISTINCT)]
         for seed, image in enumerate(images):
@@ -126,7 +126,8 @@ def run(
             pipeline,
             output,
             prepare=threaded_prepare(pipeline, threads=readers),
-            askers=2 * at_once,  # as the command has: checking holds nobody's place
+            max_concurrency=at_once,
+            outage=Outage(300),
             stop=Stop(),
         )
 

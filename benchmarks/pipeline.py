@@ -38,6 +38,7 @@ import rag.drafting as drafting  # noqa: E402, PLR0402
 import rag.pipeline as line  # noqa: E402
 import rag.study as loading  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
+from encoders.eclip.weights import SHIPPED  # noqa: E402
 from encoders.training.dataset import Study as Image  # noqa: E402
 from encoders.training.dataset import clean  # noqa: E402
 from encoders.training.sources.openi import read_openi  # noqa: E402
@@ -55,7 +56,7 @@ from rag.settings import RetrievalSettings  # noqa: E402
 from rag.study import Study  # noqa: E402
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
-    ("header", loading, "read_facts"),
+    ("header", loading, "read_image_info"),
     ("read the image", loading, "read_image"),
     ("encode", EclipEncoder, "embed_with_features"),
     ("strange pixels?", OodDetector, "judge"),
@@ -94,8 +95,8 @@ def main() -> None:
         pipeline = line.ReportPipeline(
             analyzer=ImageAnalyzer(
                 encoder,
-                finding_head=load_finding_head(encoder.encoder_id),
-                ood_detector=load_ood_detector(encoder),
+                finding_head=load_finding_head(SHIPPED, encoder.encoder_id),
+                ood_detector=load_ood_detector(SHIPPED, encoder),
             ),
             retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),
             drafter=drafting.Drafter(load_template("select_v1"), FirstOption()),

@@ -67,18 +67,18 @@ class Prompt:
     sha256: str
 
 
-def template_names() -> list[str]:
+def template_names(templates: Path = TEMPLATES) -> list[str]:
     """Names of all templates, sorted."""
-    return sorted(path.parent.name for path in TEMPLATES.glob("*/template.toml"))
+    return sorted(path.parent.name for path in templates.glob("*/template.toml"))
 
 
-def load_template(name: str) -> PromptTemplate:
-    """Read a template by its name.
+def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
+    """Read a template by its name, from the folder of those that ship or from another.
 
     Raises:
         PromptTemplateError: there is no such template, or a file of it is broken.
     """
-    folder = TEMPLATES / name
+    folder = templates / name
     try:
         about = tomllib.loads((folder / "template.toml").read_text(encoding="utf-8"))
         return PromptTemplate(
@@ -91,10 +91,10 @@ def load_template(name: str) -> PromptTemplate:
             examples=tuple(_example(path) for path in sorted(folder.glob("examples/*.json"))),
         )
     except FileNotFoundError as error:
-        known = ", ".join(template_names())
+        known = ", ".join(template_names(templates)) or f"none in {templates}"
         raise PromptTemplateError(f"no prompt template {name!r}; there are: {known}") from error
     except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
-        raise PromptTemplateError(f"prompts/templates/{name}/template.toml: {error!r}") from error
+        raise PromptTemplateError(f"{folder / 'template.toml'}: {error!r}") from error
 
 
 def _example(path: Path) -> Example:

@@ -1,6 +1,7 @@
-"""Small trained parts that belong to one encoder: a safetensors file with facts in its header.
+"""Small trained parts that belong to one encoder and lie in its folder.
 
-`rag.screening.finding_head` and `rag.screening.out_of_distribution` say what is in theirs.
+Each is a safetensors file with facts in its header; `rag.screening.finding_head` and
+`rag.screening.out_of_distribution` say what is in theirs.
 """
 
 import json
@@ -16,9 +17,17 @@ from rag.errors import CxrRagError
 TensorOf = Callable[[str], NDArray[Any]]
 
 
-def path_for(encoder_id: str, folder: Path) -> Path:
-    """Where the part that ships for an encoder would lie: its name, without its weights' hash."""
-    return folder / f"{encoder_id.partition('@')[0]}.safetensors"
+def refuse_another(path: Path, *, made_for: str, encoder_id: str, error: type[CxrRagError]) -> None:
+    """Refuse a part that belongs to other weights than the encoder's.
+
+    Raises:
+        CxrRagError: of the given class.
+    """
+    if made_for != encoder_id:
+        raise error(
+            f"{path} was made for {made_for}, the encoder is {encoder_id}; make it again "
+            "(docs/training.md), or remove it to do without"
+        )
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """The exceptions of the product, drawn as a tree.
 
     CxrRagError                  anything we can explain to a user
-    ├── SettingsError            a setting is unknown or out of range
+    ├── UsageError               what was asked for cannot be done so; nothing was done (exit 2)
+    │   ├── SettingsError        a setting is unknown or out of range
+    │   ├── PromptError          a template or one of its variables is missing
+    │   └── BatchUsageError      input or output of a batch cannot be used as they are
     ├── EncoderUnavailableError the weights are missing, damaged or do not fit
     ├── FindingHeadError        the label head is damaged, or another encoder's
     ├── OodDetectorError        so are the statistics by which strange pictures are refused
@@ -14,9 +17,9 @@
     │   ├── StoreMissingError    nothing has been indexed yet
     │   ├── StoreInUseError      another process owns the directory
     │   └── StoreMismatchError   made by another encoder, preprocessing or format
-    ├── PromptError              a template or one of its variables is missing
     ├── LlmError                 the language model
     │   ├── LlmUnavailableError  nothing answers at the URL, or it stopped answering
+    │   │   └── LlmBusyError     too much to do; ask later
     │   ├── LlmRejectedError     it answered with an error (unknown model, prompt too long)
     │   └── LlmOutputError       it answered with something that is not a draft
     │       ├── LlmCutOffError   more tokens than llm.max_tokens
@@ -25,8 +28,7 @@
     │       ├── LlmRefusalError  an apology or a lecture instead of a report
     │       ├── LlmLanguageError words that are neither English nor the evidence's
     │       └── LlmLoopError     the same over and over
-    ├── BatchError               many studies at once
-    │   ├── BatchUsageError      input or output cannot be used as they are
+    ├── BatchError               many studies at once: the run was stopped
     │   └── OutputError          predictions cannot be written (any more)
     └── ServerError              the demo's own servers would not start
 
@@ -41,7 +43,11 @@ class CxrRagError(Exception):
     """Anything we can explain to a user in one sentence, with its cure."""
 
 
-class SettingsError(CxrRagError):
+class UsageError(CxrRagError):
+    """What was asked for cannot be done so, and nothing was done. Commands exit with 2."""
+
+
+class SettingsError(UsageError):
     """A setting is unknown or out of range."""
 
 
@@ -101,7 +107,7 @@ class StoreMismatchError(StoreError):
     """The store was made by another encoder, preprocessing or format."""
 
 
-class PromptError(CxrRagError):
+class PromptError(UsageError):
     """A template, or a variable it needs, is missing."""
 
 
@@ -119,6 +125,10 @@ class LlmUnavailableError(LlmError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class LlmBusyError(LlmUnavailableError):
+    """The server has too much to do; it will answer later."""
 
 
 class LlmRejectedError(LlmError):
@@ -154,10 +164,10 @@ class LlmLoopError(LlmOutputError):
 
 
 class BatchError(CxrRagError):
-    """Many studies at once."""
+    """Many studies at once: the run was stopped."""
 
 
-class BatchUsageError(BatchError):
+class BatchUsageError(UsageError):
     """The input or the output cannot be used as they are; nothing was done."""
 
 

@@ -1,20 +1,28 @@
-"""Settings -> the parts of the product, wired together. The one place that knows them all."""
+"""Settings -> the parts of the product, a study, an index. The one place that knows them all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from encoders.base import ImageTextEncoder
-from prompts.render import PromptTemplateError, load_template
+from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
+from rag.corpus import Corpus
 from rag.drafting import Drafter
 from rag.errors import EncoderUnavailableError, PromptError
+from rag.finding_labels import annotate_labels
+from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
-from rag.index import open_index
+from rag.index import IndexSummary, Progress, ReportIndex, build_index, open_index
+from rag.index.embedding import NO_IMAGES, Images
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
+from rag.privacy.reports import mask_identifiers
+from rag.region import NO_REGION, ReaderRegion
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_head
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
+from rag.study import Study
 
 
 def load_encoder(settings: Settings) -> ImageTextEncoder:
@@ -30,6 +38,13 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
         return load(settings.encoder, backend=settings.encoder_backend)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
+
+
+def encoder_folder(settings: Settings) -> Path:
+    """Where the encoder's weights lie, and the parts that were trained on its vectors."""
+    from encoders.eclip.weights import SHIPPED  # noqa: PLC0415 - torch takes seconds
+
+    return settings.encoder or SHIPPED
 
 
 @contextmanager
@@ -52,18 +67,111 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
         PromptError: ``llm.template`` names no template.
         StoreError: no store, or one of another encoder.
     """
-    try:
-        template = load_template(settings.llm.template)
-    except PromptTemplateError as error:
-        raise PromptError(str(error)) from error
     llm = ChatClient(settings.llm) if settings.llm.enabled else None
+    drafter = Drafter(template_of(settings), llm, limits=settings.abstention)
+    folder = encoder_folder(settings)
+    analyzer = ImageAnalyzer(
+        encoder,
+        finding_head=load_finding_head(folder, encoder.encoder_id),
+        ood_detector=load_ood_detector(folder, encoder),
+    )
     with open_retriever(settings, encoder) as retriever:
-        yield ReportPipeline(
-            analyzer=ImageAnalyzer(
-                encoder,
-                finding_head=load_finding_head(encoder.encoder_id),
-                ood_detector=load_ood_detector(encoder),
-            ),
-            retriever=retriever,
-            drafter=Drafter(template, llm, limits=settings.abstention),
-        )
+        yield ReportPipeline(analyzer=analyzer, retriever=retriever, drafter=drafter)
+
+
+def template_folder(settings: Settings) -> Path:
+    """Where the prompt templates are."""
+    return settings.prompt_dir or TEMPLATES
+
+
+def template_of(settings: Settings) -> PromptTemplate:
+    """The template that ``llm.template`` names.
+
+    Raises:
+        PromptError: there is none of that name, or it is broken.
+    """
+    try:
+        return load_template(settings.llm.template, templates=template_folder(settings))
+    except PromptTemplateError as error:
+        raise PromptError(f"llm.template: {error}") from error
+
+
+def study_of_files(
+    store: ReportIndex,
+    images: Sequence[Path],
+    *,
+    name: str,
+    named_in: Iterable[str | Path] = (),
+    study_id: str = "",
+    study_ids: Iterable[str] = (),
+    patient_ids: Iterable[str] = (),
+    indication: str = "",
+    not_relevant: frozenset[str] = frozenset(),
+    region: ReaderRegion = NO_REGION,
+) -> Study:
+    """A study of image files, the frontal one first.
+
+    Args:
+        store: studies of it that a path names are never retrieved.
+        images: the files.
+        name: what the prediction calls the image.
+        named_in: further paths that may name studies.
+        study_id: what the prediction calls the study.
+        study_ids: studies whose reports are never retrieved.
+        patient_ids: patients of whom none is.
+        not_relevant: reports the reader ruled out.
+        indication: why the images were taken, if known.
+        region: where the reader looked on the frontal image.
+    """
+    named = [store.studies_named_in(path) for path in (*images, *named_in)]
+    return Study(
+        source=images[0],
+        further=tuple(images[1:]),
+        name=name,
+        study_id=study_id,
+        study_ids=frozenset(study_ids).union(*named),
+        patient_ids=frozenset(patient_ids),
+        indication=indication,
+        not_relevant=not_relevant,
+        region=region,
+    )
+
+
+def index_reports(
+    settings: Settings,
+    corpus: Corpus,
+    encoder: ImageTextEncoder,
+    *,
+    exclude: frozenset[str] = frozenset(),
+    images: Images = NO_IMAGES,
+    replace: bool = False,
+    progress: Progress = lambda *_: None,
+) -> IndexSummary:
+    """Make the index of the settings equal to a collection, screened as every index is.
+
+    Names and dates are masked, words that speak to a language model withheld, and what each report
+    states is noted in its record.
+
+    Args:
+        settings: where the index is.
+        corpus: the reports.
+        encoder: embeds them.
+        exclude: studies to leave out.
+        images: image files by study, to retrieve reports by.
+        replace: start over where the index is another encoder's or is damaged.
+        progress: told how far it is.
+
+    Raises:
+        StoreError: see `rag.index.build_index`.
+    """
+    return build_index(
+        corpus,
+        encoder,
+        settings.index_dir,
+        url=settings.chroma_url,
+        exclude=exclude,
+        screens=(mask_identifiers, screen_report, annotate_labels),
+        images=images,
+        replace=replace,
+        progress=progress,
+    )

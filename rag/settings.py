@@ -1,28 +1,75 @@
 """All settings of the product, frozen. Read once, in app.py and the command lines.
 
-A preset is a TOML file in configs/; values come from, in this order: the environment
+A preset is a TOML file in rag/presets/; values come from, in this order: the environment
 (``CXR_RAG_LLM__URL=...``), the file named by ``--config`` or the preset, the defaults below. An
-unknown key is an error, so that a typing mistake cannot go unnoticed.
+unknown key or variable is an error, so that a typing mistake cannot go unnoticed.
 """
 
 import os
+import sys
 import tomllib
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeGuard
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from rag.errors import SettingsError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PRESETS = REPOSITORY / "configs"
+PREFIX = "CXR_RAG_"
+OTHER_VARIABLES = frozenset(
+    {
+        "CXR_RAG_LOG",
+        "CXR_RAG_DICOMWEB_TOKEN",
+        "CXR_RAG_SERVER_REQUIREMENTS",
+        "CXR_RAG_TORCH_INDEX",
+    }
+)
+"""Variables of ours that are no settings: for logging, `cxr-rag dicomweb`, and bootstrap.py."""
 
 
 def default_home() -> Path:
     """Where indexes and the prepared LLM live: ``CXR_RAG_HOME`` or the user's data folder."""
     return Path(os.environ.get("CXR_RAG_HOME") or platformdirs.user_data_dir("cxr-rag"))
+
+
+def _presets() -> Traversable:
+    return files("rag") / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship, sorted."""
+    return sorted(Path(each.name).stem for each in _presets().iterdir())
+
+
+def _vllm_python() -> Path:
+    """The interpreter of the environment ``.venv-llm`` beside the one that runs this."""
+    return Path(sys.prefix).parent / ".venv-llm" / "bin" / "python"
+
+
+def _checked_url(url: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(url)
+    return url.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_checked_url)]
+"""An http or https URL, without a slash at its end."""
 
 
 class _Section(BaseModel):
@@ -45,7 +92,7 @@ class LlmServerSettings(_Section):
     """
 
     enabled: bool = True
-    python: Path = REPOSITORY / ".venv-llm" / "bin" / "python"
+    python: Path = Field(default_factory=_vllm_python)
     weights: str = "smollm2"
     max_model_len: int = Field(default=4096, ge=512)
     kv_cache_gib: int = Field(default=1, ge=1)
@@ -60,20 +107,18 @@ class LlmSettings(_Section):
     Attributes:
         enabled: false asks no model: a draft takes the first choice of every slot.
         url: base URL up to and including /v1.
-        replicas: further servers of the same model; a batch asks the least loaded of all.
         model: name the server knows the model by.
-        api_key: sent as a bearer token; local servers ignore it.
-        template: folder in prompts/templates; it says how the model drafts.
+        api_key: sent as a bearer token; local servers ignore it. Never shown.
+        template: name of the prompt template; it says how the model drafts.
         max_tokens: longest answer.
-        timeout_seconds: longest wait for one answer.
+        timeout_seconds: longest wait for one whole answer.
         retries: further attempts when the server is busy or breaks off.
     """
 
     enabled: bool = True
-    url: str = "http://127.0.0.1:8100/v1"
-    replicas: tuple[str, ...] = ()
+    url: Url = "http://127.0.0.1:8100/v1"
     model: str = "smollm2-135m-instruct"
-    api_key: str = "not-needed"
+    api_key: str = Field(default="not-needed", repr=False)
     template: str = "select_v1"
     max_tokens: int = Field(default=512, ge=16)
     timeout_seconds: float = Field(default=120, gt=0)
@@ -127,8 +172,9 @@ class PageSettings(_Section):
         requests_per_minute: of one reader or address; more are answered with 429.
         users: file of names and password hashes (`python -m reading_room.login`); None: no login.
         user_header: header in which a reverse proxy names the reader, e.g. "X-Remote-User".
-        trusted_proxies: addresses that header is believed from.
+        trusted_proxies: addresses that this header and X-Forwarded-* are believed from.
         hosts: further names the page is called by, e.g. behind a reverse proxy.
+        root_path: path below which a reverse proxy serves the page, e.g. "/cxr".
         audit: whether every draft, edit and signature goes to the audit record.
     """
 
@@ -142,6 +188,7 @@ class PageSettings(_Section):
     user_header: str = ""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     hosts: tuple[str, ...] = ()
+    root_path: str = Field(default="", pattern=r"^(/[\w.-]+)*$")
     audit: bool = True
 
 
@@ -150,14 +197,12 @@ class BatchSettings(_Section):
 
     Attributes:
         num_workers: threads (with Ray: workers) that read, decode and encode images.
-        max_concurrency: upper bound of questions under way at one model server; how many there
-        really
-            are is found out while it runs.
-        outage_timeout_s: how long an outage of all model servers is waited for.
+        max_concurrency: drafts under way at the model server at once.
+        outage_timeout_s: a model server that answers nobody for so long ends the run.
     """
 
     num_workers: int = Field(default=2, ge=1)
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: int = Field(default=16, ge=1)
     outage_timeout_s: float = Field(default=300, ge=0)
 
 
@@ -169,6 +214,7 @@ class Settings(BaseSettings):
         index_dir: the report index; by default the folder "index" in ``home``.
         chroma_url: of a Chroma server that holds the index's collections, e.g.
             "http://127.0.0.1:8000"; empty: they lie in ``index_dir``.
+        prompt_dir: folder of prompt templates; None: those that ship.
         encoder: folder of a trained model; None is the one that ships.
         encoder_backend: "auto" runs its image side in ONNX Runtime where it can be, "torch" never.
     """
@@ -180,6 +226,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     index_dir: Path = Field(default_factory=lambda values: values["home"] / "index")
     chroma_url: str = ""
+    prompt_dir: Path | None = None
     encoder: Path | None = None
     encoder_backend: Literal["auto", "torch"] = "auto"
     llm: LlmSettings = LlmSettings()
@@ -220,24 +267,52 @@ def load_settings(config: str | Path = "cpu") -> Settings:
     """Read a preset's name (``cpu``, ``gpu``) or a TOML file; the environment wins over it.
 
     Raises:
-        SettingsError: no such file, not TOML, an unknown key or a value out of range.
+        SettingsError: no such file, not TOML, an unknown key or variable, or a value out of range.
     """
-    path = Path(config)
-    if path.suffix != ".toml":
-        path = PRESETS / f"{config}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
-        raise SettingsError(f"no settings file {path}; presets are: {known}")
+    where: Traversable = Path(config)
+    if Path(config).suffix != ".toml":
+        where = _presets() / f"{config}.toml"
+    if not where.is_file():
+        known = ", ".join(preset_names())
+        raise SettingsError(f"no settings file {config}; presets are: {known}")
+    _refuse_unknown_variables()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(where.read_text(encoding="utf-8"))
         return Settings(**values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        raise SettingsError(f"{path} or the environment: {_first_problem(error)}") from error
+        raise SettingsError(f"{config} is not valid TOML: {error}") from error
+    except (ValidationError, PydanticSettingsError) as error:
+        raise SettingsError(f"{config} or the environment: {_first_problem(error)}") from error
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
+def _refuse_unknown_variables() -> None:
+    """Raise if a variable that begins like ours is none of ours.
+
+    Raises:
+        SettingsError: names it.
+    """
+    for name in sorted(os.environ):
+        if not name.upper().startswith(PREFIX) or name.upper() in OTHER_VARIABLES:
+            continue
+        model: object = Settings
+        for key in name[len(PREFIX) :].lower().split("__"):
+            fields = model.model_fields if _is_section(model) else {}
+            if key not in fields:
+                known = f"one of {', '.join(sorted(fields))}" if fields else "part of a value"
+                raise SettingsError(
+                    f"the environment variable {name} is no setting: {key!r} is not {known}"
+                )
+            model = fields[key].annotation
+
+
+def _is_section(model: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def _first_problem(error: ValidationError | PydanticSettingsError) -> str:
+    if isinstance(error, PydanticSettingsError):
+        return str(error)
+    problem = error.errors(include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']} (value: {problem.get('input')!r})"
+    value = "" if where.endswith("api_key") else f" (value: {error.errors()[0].get('input')!r})"
+    return f"{where}: {problem['msg']}{value}"

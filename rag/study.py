@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from encoders.base import CxrImage
-from encoders.images.image_info import ImageInfo, read_facts
-from encoders.images.image_io import BLANK, ImageReadError, read_image
+from encoders.images.image_info import ImageInfo
+from encoders.images.image_io import BLANK, ImageReadError, read_image, read_image_info
 from rag.errors import BlankImage, NotAChestXray
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.header import judge_colour, judge_header
@@ -66,7 +66,7 @@ def load(study: Study) -> StudyImages:
         BlankImage: every pixel has the same value.
         ImageReadError: the frontal image cannot be read.
     """
-    info = read_facts(study.source)
+    info = read_image_info(study.source)
     verdict = judge_header(info)
     if verdict.refusal:
         raise NotAChestXray(verdict.refusal.reason, notes=verdict.notes)

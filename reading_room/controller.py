@@ -18,6 +18,7 @@ from rag.errors import CxrRagError
 from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
 from rag.export.pdf import as_pdf
 from rag.export.text import Export, as_json, as_markdown, as_text
+from rag.factory import study_of_files
 from rag.pipeline import ReportPipeline
 from rag.region import NO_REGION, ReaderRegion
 from rag.review.audit import AuditLog, draft_event
@@ -110,15 +111,12 @@ class Controller:
         yield self._finished(session)
 
     def _study(self, session: Session) -> Study:
-        paths = [Path(image.path) for image in session.images]
         first = session.images[session.drafted]
-        store = self.pipeline.retriever.store
-        named = [study for path in paths for study in store.studies_named_in(path)]
-        return Study(
-            source=Path(first.path),
-            further=tuple(path for path in paths if str(path) != first.path),
+        others = [Path(each.path) for each in session.images if each.path != first.path]
+        return study_of_files(
+            self.pipeline.retriever.store,
+            [Path(first.path), *others],
             name=f"image {first.sha256[:12]}",  # not the file's name: it may be a person's
-            study_ids=frozenset(named),
             indication=session.indication,
             not_relevant=session.ruled_out,
             region=session.attention,

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -78,7 +79,8 @@ class Middleware:
         app: what is guarded.
         login: recognises readers.
         hosts: names the page may be called by; others are refused, so that no web site can have
-            its own name point at this machine.
+            its own name point at this machine. An address is nobody's name and passes.
+        proxies: addresses whose X-Forwarded-* headers are believed; others' are dropped.
         per_minute: requests that change something, of one reader or address.
         most_bytes: of an upload.
     """
@@ -89,12 +91,14 @@ class Middleware:
         *,
         login: Login,
         hosts: frozenset[str],
+        proxies: frozenset[str],
         per_minute: int,
         most_bytes: int,
     ) -> None:
         self._app = app
         self._login = login
         self._hosts = hosts
+        self._proxies = proxies
         self._rate = Rate(per_minute)
         self._wrong_passwords = Rate(20)
         self._most_bytes = most_bytes
@@ -106,6 +110,10 @@ class Middleware:
                 await self._app(scope, receive, send)
             return
         send = _with_headers(send)
+        if _peer(scope) not in self._proxies:
+            scope["headers"] = [
+                pair for pair in scope["headers"] if not pair[0].lower().startswith(b"x-forwarded-")
+            ]
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in scope["headers"]
@@ -127,7 +135,7 @@ class Middleware:
     def _misplaced(self, scope: Scope, headers: dict[str, str]) -> tuple[HTTPStatus, str] | None:
         path = unquote(scope.get("path", ""))
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._hosts and host not in self._hosts:
+        if host not in self._hosts and not _is_address(host):
             return HTTPStatus.MISDIRECTED_REQUEST, "This page is not called by that name."
         if _FETCHES.search(path):
             return HTTPStatus.FORBIDDEN, "This server fetches nothing from elsewhere."
@@ -136,11 +144,13 @@ class Middleware:
         return None
 
     def _unwelcome(self, scope: Scope, headers: dict[str, str]) -> tuple[HTTPStatus, str] | None:
-        address = scope["client"][0] if scope.get("client") else ""
+        peer = _peer(scope)
+        # the proxy adds whom it serves at the end; what stands before it is the client's word
+        address = headers.get("x-forwarded-for", peer).rpartition(",")[2].strip()
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if changes and headers.get("sec-fetch-site", "same-origin") == "cross-site":
             return HTTPStatus.FORBIDDEN, "Another web site asked for this: refused."
-        reader = self._login.reader_of(headers, address=address)
+        reader = self._login.reader_of(headers, address=peer)
         if reader is None:
             if headers.get("authorization") and not self._wrong_passwords.allows(address):
                 return HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong passwords. Wait a minute."
@@ -149,6 +159,19 @@ class Middleware:
         if changes and not self._rate.allows(reader or address):
             return HTTPStatus.TOO_MANY_REQUESTS, "Too many requests. Wait some seconds."
         return None
+
+
+def _peer(scope: Scope) -> str:
+    """Address of who connected to us."""
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_headers(send: Send) -> Send:

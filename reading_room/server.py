@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -53,6 +54,7 @@ def make_server(
         server,
         page,
         path="/",
+        root_path=settings.root_path or None,
         auth_dependency=lambda request: request.scope["reader"],
         max_file_size=f"{settings.max_upload_mb}mb",
         allowed_paths=[],
@@ -71,9 +73,8 @@ def make_server(
     server.add_middleware(
         Middleware,
         login=login,
-        hosts=frozenset({*LOOPBACK, settings.host, *settings.hosts})
-        if settings.host in LOOPBACK or settings.hosts
-        else frozenset(),
+        hosts=frozenset({*LOOPBACK, settings.host, gethostname(), *settings.hosts}),
+        proxies=frozenset(settings.trusted_proxies),
         per_minute=settings.requests_per_minute,
         most_bytes=(settings.max_upload_mb + 1) * 2**20,
     )
@@ -130,6 +131,7 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
         access_log=False,
         timeout_graceful_shutdown=2,
         server_header=False,
+        proxy_headers=False,  # the middleware decides whom to believe
     )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, name="page", daemon=True)

@@ -66,7 +66,7 @@ def serve() -> None:
     import openai  # noqa: F401, PLC0415
     import small_batch  # noqa: F401, PLC0415
 
-    from encoders.dicom.reader import info  # noqa: F401, PLC0415
+    from encoders.dicom import reader  # noqa: F401, PLC0415
     from encoders.images import raster  # noqa: F401, PLC0415
 
     pid = 0

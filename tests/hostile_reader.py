@@ -136,17 +136,16 @@ def _peak(pid: str) -> int:
 
 
 def _image(data: bytes, _: Path) -> str:
-    from encoders.images.image_info import read_facts  # noqa: PLC0415
-    from encoders.images.image_io import read_image  # noqa: PLC0415
+    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
-    from rag.pacs.errors import HospitalError  # noqa: PLC0415
+    from rag.pacs.errors import PacsError  # noqa: PLC0415
     from rag.pacs.inbox import study_of  # noqa: PLC0415
     from rag.screening.header import judge_header  # noqa: PLC0415
 
-    with contextlib.suppress(HospitalError):  # as a receiver looks at it, before it writes
+    with contextlib.suppress(PacsError):  # as a receiver looks at it, before it writes
         study_of(data)
     try:
-        judge_header(read_facts(data))
+        judge_header(read_image_info(data))
         image = read_image(data)
     except ImageReadError as error:
         if "not foreseen" in str(error):  # the net below all readers: no crash, but no answer

@@ -17,12 +17,13 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Summary, run_batch
-from rag.batch.workers import Prepare, Stop, threaded_prepare
+from rag.batch.workers import Outage, Prepare, Stop, threaded_prepare
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import open_index
+from rag.llm.client import ChatClient
+from rag.llm.vllm_server import is_alive
 from rag.pipeline import ReportPipeline
-from rag.replicas import ReplicaPool
 from rag.retriever import ReportRetriever
 from rag.settings import AbstentionSettings, LlmSettings
 
@@ -46,16 +47,15 @@ def draw_images(folder: Path, count: int) -> Path:
 
 
 @contextmanager
-def small_pipeline(store: Path, *urls: str, patience: float = 5) -> Iterator[ReportPipeline]:
+def small_pipeline(store: Path, url: str) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
-    settings = LlmSettings(url=urls[0], replicas=urls[1:], model=MODEL, retries=1)
     with open_index(store, encoder=encoder) as opened:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(store=opened, encoder=encoder, k=K),
             drafter=Drafter(
                 load_template("select_v1"),
-                ReplicaPool.of(settings, max_concurrency=8, outage_timeout_s=patience),
+                ChatClient(LlmSettings(url=url, model=MODEL, retries=0)),
                 limits=AbstentionSettings(similarity=-1),  # the fake encoder sees no likeness
             ),
         )
@@ -73,13 +73,14 @@ def run(
     prepare: Prepare | None = None,
 ) -> Summary:
     """One whole run."""
-    with BatchOutput(output) as out, small_pipeline(store, url, patience=patience) as pipeline:
+    with BatchOutput(output) as out, small_pipeline(store, url) as pipeline:
         return run_batch(
             group_images(list_images(source).images),
             pipeline,
             out,
             prepare=prepare or threaded_prepare(pipeline, threads=2),
-            askers=8,
+            max_concurrency=8,
+            outage=Outage(patience, is_alive=lambda: is_alive(LlmSettings(url=url))),
             stop=stop or Stop(),
             retry_failed=retry_failed,
         )

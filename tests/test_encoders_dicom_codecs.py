@@ -16,7 +16,7 @@ from dicom_files import dicom, ramp
 from openjpeg.utils import encode_array
 
 from encoders.dicom import codecs
-from encoders.dicom.codecs import _Pool, _Worker
+from encoders.dicom.codecs import _DecoderProcess, _Pool
 from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
 from encoders.images.image_io import ImageReadError, Reason, read_image
 
@@ -107,7 +107,7 @@ def test_a_forked_process_starts_workers_of_its_own(pool: _Pool) -> None:
 def test_workers_end_with_their_parent() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from encoders.dicom.codecs import _Worker, _pool\n"
+        "from encoders.dicom.codecs import _DecoderProcess, _pool\n"
         "from encoders.dicom.codecs import decode\n"
         "from encoders.dicom.codestream import inspect\n"
         "frame = bytes.fromhex(sys.argv[2])\n"
@@ -136,7 +136,7 @@ def test_memory_of_a_worker_is_limited() -> None:
     start = frame.index(b"\xff\x4f\xff\x51")
     for offset in (8, 24):  # image and tile size
         frame[start + offset : start + offset + 8] = struct.pack(">II", 60_000, 60_000)
-    worker = _Worker()
+    worker = _DecoderProcess()
     with pytest.raises((CodecError, EOFError, ValueError, OSError)):
         worker.decode(
             {"kind": "jpeg-2000", "length": len(frame), "halvings": 0}, bytes(frame), seconds=60

@@ -57,7 +57,7 @@ def test_view(attributes: dict[str, Any], view: View) -> None:
 @pytest.mark.parametrize(
     ("attributes", "spacing"),
     [
-        ({"PixelSpacing": [0.2, 0.3]}, (0.2, 0.3)),
+        ({"PixelSpacing": [0.2, 0.3]}, (0.2, 0.2)),
         ({"PixelSpacing": [0, 0]}, None),
         ({"PixelSpacing": None, "ImagerPixelSpacing": [0.14, 0.14]}, (0.14, 0.14)),
         ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.14, 0.14]}, (0.14, 0.14)),

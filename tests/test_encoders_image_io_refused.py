@@ -66,13 +66,13 @@ PIXELS = ramp(12)
 
 
 REFUSED: list[tuple[str, Callable[[], bytes], Reason, str]] = [
-    ("empty", lambda: b"", Reason.NOT_A_IMAGE, "empty"),
-    ("text", lambda: b"No acute disease.", Reason.NOT_A_IMAGE, "text"),
-    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Reason.NOT_A_IMAGE, "PDF"),
-    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Reason.NOT_A_IMAGE, "ZIP"),
-    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Reason.NOT_A_IMAGE, "not known"),
-    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Reason.NOT_A_IMAGE, "TIFF"),
-    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Reason.NOT_A_IMAGE, "GIF"),
+    ("empty", lambda: b"", Reason.NOT_AN_IMAGE, "empty"),
+    ("text", lambda: b"No acute disease.", Reason.NOT_AN_IMAGE, "text"),
+    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Reason.NOT_AN_IMAGE, "PDF"),
+    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Reason.NOT_AN_IMAGE, "ZIP"),
+    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Reason.NOT_AN_IMAGE, "not known"),
+    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Reason.NOT_AN_IMAGE, "TIFF"),
+    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Reason.NOT_AN_IMAGE, "GIF"),
     ("only DICM", lambda: bytes(128) + b"DICM", Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
     ("no pixels", lambda: dicom(PIXELS, PixelData=None), Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
     ("no Rows", lambda: dicom(PIXELS, Rows=None), Reason.BAD_HEADER, "Rows (0028,0010) is missing"),

@@ -37,7 +37,10 @@ def test_shared_images_give_what_their_manifest_says() -> None:
         assert image.pixels.shape == (entry["rows"], entry["cols"]), entry["file"]
         assert image.modality == entry["modality"]
         assert image.body_part == entry["body_part"]
-        assert image.view.value == (entry["view"] if entry["view"] in ("PA", "AP") else "UNKNOWN")
+        if entry["view"] in ("PA", "AP"):
+            assert image.view.value == entry["view"]
+        else:  # words of the series may say what the view position does not
+            assert image.view.value in ("UNKNOWN", "LATERAL")
         assert image.pixels.max() > 0.8
         assert image.pixels.std() > 0.05, "no contrast"
         if not entry["has_modality_lut_seq"]:

@@ -48,6 +48,22 @@ def test_a_written_out_line_end_is_one_in_a_section_too(tmp_path: Path) -> None:
     assert record.findings == "Clear.\nBig heart."
 
 
+def test_what_excel_and_web_forms_write_for_line_ends(tmp_path: Path) -> None:
+    rows = 'r1,"Clear._x000D_\nBig heart."\nr2,Clear.<br>Big heart.<br/>\n'
+    for record in read(tmp_path, "report_id,findings\n" + rows).records:
+        assert record.findings.rstrip() == "Clear.\nBig heart."
+
+
+def test_an_addendum_may_have_a_column(tmp_path: Path) -> None:
+    rows = "r1,Normal.,Tiny pneumothorax.\nr2,Normal.,\nr3,,Fracture.\n"
+    found = read(tmp_path, "report_id,impression,addendum\n" + rows).records
+    assert [record.impression for record in found] == [
+        "Normal.\n\nTiny pneumothorax.",
+        "Normal.",
+        "Fracture.",
+    ]
+
+
 @pytest.mark.parametrize(
     "heading", ["ADDENDUM", "Addendum #1", "CORRECTED IMPRESSION", "IMPRESSION"]
 )

@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def ensure(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Ensure:
     """Ask for the index with a small stand-in for Open-I; gives what the user is told."""
-    monkeypatch.setattr(demo, "read_openi", lambda: small_corpus(30, name=NAME))
+    monkeypatch.setattr("rag.corpus.openi.read_openi", lambda: small_corpus(30, name=NAME))
 
     def ask(encoder: FakeEncoder) -> list[str]:
         told: list[str] = []

@@ -10,6 +10,7 @@ from rag.errors import FindingHeadError
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS
 from rag.screening.finding_head import (
+    FINDING_HEAD,
     FindingHead,
     load_finding_head,
     read_finding_head,
@@ -51,18 +52,18 @@ def test_an_expectation_contradicts_denials_and_unexpected_claims() -> None:
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
-    write_finding_head(tmp_path / "enc.safetensors", HEAD)
-    again = load_finding_head("enc@1", folder=tmp_path)
+    write_finding_head(tmp_path / FINDING_HEAD, HEAD)
+    again = load_finding_head(tmp_path, "enc@1")
     assert again is not None
     assert np.array_equal(again.weight, HEAD.weight)
     assert (again.labels, again.threshold, again.max_positive) == (HEAD.labels, 0.4, 4)
 
 
 def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path: Path) -> None:
-    assert load_finding_head("other@1", folder=tmp_path) is None
-    write_finding_head(tmp_path / "enc.safetensors", HEAD)
+    assert load_finding_head(tmp_path, "enc@1") is None
+    write_finding_head(tmp_path / FINDING_HEAD, HEAD)
     with pytest.raises(FindingHeadError, match=r"enc@1.*enc@2"):
-        load_finding_head("enc@2", folder=tmp_path)
+        load_finding_head(tmp_path, "enc@2")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor file", b"\x08" + b"\0" * 7 + b'{"a": 1}'])

@@ -1,13 +1,17 @@
 """Every way a language-model server fails, over real HTTP: typed, bounded, explained."""
 
+import json
 import time
+from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import fault_server
 import pytest
 from fault_server import DELTA, EVENT, STOP, Answer, good, raw, reset_after, silent, status
 
 from rag.errors import (
+    LlmBusyError,
     LlmCutOffError,
     LlmEmptyError,
     LlmError,
@@ -35,10 +39,10 @@ FILTERED = STOP.replace("stop", "content_filter")
 LOOP = EVENT % (DELTA % ("No effusion. " * 20))
 BLANKS = EVENT % (DELTA % ("{" + " " * 200))
 FAULTS: dict[str, tuple[Answer, type[LlmError], str]] = {
-    "busy": (status(429), LlmUnavailableError, "busy"),
+    "busy": (status(429), LlmBusyError, "busy"),
     "wrong model": (status(404), LlmRejectedError, "no model"),
     "prompt too long": (status(400), LlmRejectedError, "400"),
-    "wrong key": (status(401), LlmRejectedError, "401"),
+    "wrong key": (status(401), LlmRejectedError, "API_KEY"),
     "out of memory": (status(500), LlmUnavailableError, "500"),
     "gateway": (status(503), LlmUnavailableError, "503"),
     "reset in the middle": (reset_after(BEGINNING), LlmUnavailableError, "no connection"),
@@ -112,30 +116,55 @@ def test_retry_after_is_obeyed() -> None:
         assert second - first >= 1
 
 
-def test_a_server_that_keeps_failing_is_left_alone() -> None:
-    with fault_server.serve(status(503)) as server:
-        client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
-        for _ in range(llm_module.BREAKER_FAILURES + 3):
-            with pytest.raises(LlmUnavailableError):
-                client.ask(MESSAGES, schema=SCHEMA)
-        assert len(server.times) == llm_module.BREAKER_FAILURES
-        with pytest.raises(LlmUnavailableError, match="in a row"):
-            client.ask(MESSAGES, schema=SCHEMA)
-
-
-def test_refusals_do_not_trip_the_breaker() -> None:
-    with fault_server.serve(status(400)) as server:
-        client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
-        for _ in range(llm_module.BREAKER_FAILURES + 1):
-            with pytest.raises(LlmRejectedError):
-                client.ask(MESSAGES, schema=SCHEMA)
-
-
 def test_leaving_a_stream_early_is_no_failure() -> None:
     with fault_server.serve(good("one two")) as server:
         client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
-        for _ in range(llm_module.BREAKER_FAILURES + 1):
+        for _ in range(3):
             stream = client.stream(MESSAGES, schema=SCHEMA)
             next(stream)
             stream.close()
         assert client.ask(MESSAGES, schema=SCHEMA).text == "one two"
+
+
+def endless(beginning: str, piece: str) -> Answer:
+    """A stream that begins so and never ends."""
+
+    def answer(reply: Any) -> None:
+        raw(EVENT % (DELTA % beginning))(reply)
+        with suppress(OSError):
+            while True:
+                reply.sendall((EVENT % (DELTA % piece)).encode())
+
+    return answer
+
+
+def test_blanks_after_a_whole_answer_end_it() -> None:
+    with fault_server.serve(endless('{\\"a\\": 1}', " " * 40)) as server:
+        assert json.loads(ask(server.url).text) == {"a": 1}
+
+
+def test_blanks_within_an_answer_are_a_loop() -> None:
+    answer = endless('{\\"a\\":', " " * 40)
+    with fault_server.serve(answer) as server, pytest.raises(LlmLoopError, match="repeats"):
+        ask(server.url)
+
+
+def test_a_server_that_drips_ends_at_the_timeout() -> None:
+    def drip(reply: Any) -> None:
+        raw(BEGINNING)(reply)
+        with suppress(OSError):
+            for _ in range(100):
+                reply.sendall(b": still here\n\n")
+                time.sleep(0.1)
+
+    with fault_server.serve(drip) as server:
+        started = time.monotonic()
+        with pytest.raises(LlmUnavailableError, match=r"no whole answer from .* within 0\.5 s"):
+            ask(server.url, timeout=0.5)
+        assert time.monotonic() - started < 2.5
+
+
+def test_a_server_that_wants_a_key_says_which_setting() -> None:
+    words = "CXR_RAG_LLM__API_KEY"
+    with fault_server.serve(status(401)) as server, pytest.raises(LlmRejectedError, match=words):
+        ask(server.url)

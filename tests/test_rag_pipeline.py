@@ -1,6 +1,7 @@
 """The whole line on a small real store (Chroma), with a fake encoder and a fake language model."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from fake_llm import FakeLlm
 from PIL import Image
 from small_corpus import small_corpus
 
+from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
-from rag.drafting import Drafter
+from rag.drafting import WITHOUT_MODEL, Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
 from rag.llm.client import ChatClient
@@ -111,6 +113,46 @@ def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, image: Path
     lengths = [len(s.draft.findings) + len(s.draft.impression) for s in snapshots]
     assert lengths == sorted(lengths)
     assert {s.status for s in snapshots[:-2]} == {Status.RUNNING}
+
+
+def test_without_a_model_the_first_choices_make_the_draft(
+    pipeline: ReportPipeline, llm: FakeLlm, image: Path
+) -> None:
+    llm.answers = [first_of_each_heading(pipeline, image)]
+    asked = pipeline.invoke(Study(image, "image"))
+    requests = len(llm.requests)
+    alone = ReportPipeline(
+        analyzer=pipeline.analyzer,
+        retriever=pipeline.retriever,
+        drafter=Drafter(pipeline.drafter.template, None),
+    )
+    prediction = alone.invoke(Study(image, "image"))
+    assert prediction.status is Status.OK
+    assert prediction.draft == asked.draft
+    assert (prediction.llm, prediction.prompt, prediction.prompt_hash) == ("none", "", "")
+    assert prediction.to_json()["llm"] == "none"
+    assert WITHOUT_MODEL in prediction.warnings
+    assert len(llm.requests) == requests
+
+
+def test_a_study_that_nobody_named_has_an_id(pipeline: ReportPipeline, image: Path) -> None:
+    assert pipeline.invoke(Study(image, "some/image.png")).study_id == "image"
+    assert pipeline.invoke(Study(image, "image.png", study_id="s7")).study_id == "s7"
+    phantom = image.with_name("phantom.dcm")
+    write_phantom_dicom(phantom, seed=1, size=256)
+    study_id = pipeline.prepare(Study(phantom, "phantom.dcm")).prediction.study_id
+    assert study_id.startswith("dcm-")
+    assert pipeline.prepare(Study(image.with_name("none"), "")).prediction.study_id == "study"
+
+
+def test_what_is_prepared_can_be_pickled(
+    pipeline: ReportPipeline, llm: FakeLlm, image: Path
+) -> None:
+    llm.answers = [first_of_each_heading(pipeline, image)]
+    prepared = pipeline.prepare(Study(image, "image"))
+    again = pickle.loads(pickle.dumps(prepared))  # noqa: S301 - our own
+    assert pipeline.finish(again).draft == pipeline.finish(prepared).draft
+    assert len(pickle.dumps(prepared)) < 100_000
 
 
 def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image: Path) -> None:

@@ -25,6 +25,9 @@ PLANTED = [
     "Electronically signed by «Quentin Hollister».",
     "Dictated by «Hollister» and transcribed.",
     "Interpreted by «Rosalind P. Abernathy».",
+    "DR «HOLLISTER» WAS CALLED.",
+    "Discussed with Mr. «Brainard» and Dr. «Portman».",
+    "Prof. Dr. med. «Birkenfeld» wurde informiert.",
     "«Quentin Hollister», M.D. reviewed the images.",
     "Patient name: «Rosalind Abernathy»",
     "Patient: «ABERNATHY, ROSALIND»",
@@ -117,6 +120,11 @@ CLEAN = [
     "Patient rotated to the left. Name of the vein unclear.",
     "Attenuation of 40 to 2000 HU.",
     "Stage 1.2.3 is no number.",
+    "MR IMAGING is recommended.",
+    "Recommend MR angiography or MR BRAIN.",
+    "DR PORTABLE CHEST, one view.",
+    "Med Port tip in the superior vena cava.",
+    "DR UNIT of the emergency room.",
     "Patient Rotated to the left; based on 2/3 of the image.",
 ]
 

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from encoders.base import View
-from encoders.images.image_info import ImageFormat, ImageInfo, read_facts
+from encoders.images.image_info import ImageFormat, ImageInfo
+from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.screening.header import RefusalKind, judge_header
 
@@ -100,7 +101,7 @@ def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
     ],
 )
 def test_animals_are_known_by_their_headers(tmp_path: Path, elements: dict[str, str]) -> None:
-    assert read_facts(dicom(tmp_path / "image.dcm", Modality="DX", **elements)).animal
+    assert read_image_info(dicom(tmp_path / "image.dcm", Modality="DX", **elements)).animal
 
 
 @pytest.mark.parametrize("species", ["", "Homo sapiens", "Human"])
@@ -111,14 +112,14 @@ def test_humans_are_not_taken_for_animals(tmp_path: Path, species: str) -> None:
         InstitutionName="Klinikum Vetschau",
         ResponsiblePersonRole="PARENT",
     )
-    assert not read_facts(path).animal
+    assert not read_image_info(path).animal
 
 
 @pytest.mark.parametrize(
     ("age", "years"), [("047Y", 47), ("018M", 1.5), ("003D", 3 / 365.25), ("47", None), ("", None)]
 )
 def test_ages_are_read_with_their_unit(tmp_path: Path, age: str, years: float | None) -> None:
-    found = read_facts(dicom(tmp_path / "image.dcm", PatientAge=age)).age_years
+    found = read_image_info(dicom(tmp_path / "image.dcm", PatientAge=age)).age_years
     assert found == (None if years is None else pytest.approx(years))
 
 
@@ -135,7 +136,7 @@ def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
         Columns=20,
         PresentationIntentType="FOR PROCESSING",
     )
-    facts = read_facts(path)
+    facts = read_image_info(path)
     assert {"planted", "person", "middle", "id-4711", "acc0815", "1.2.3.4"} <= facts.names
     assert facts.identity.patient_id == "ID-4711"
     assert (facts.order, facts.pixels, facts.for_processing) == ((3, 2), 200, True)
@@ -145,7 +146,7 @@ def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
 def test_rubbish_is_refused_or_read_but_never_crashes(data: bytes) -> None:
     for content in (data, bytes(128) + b"DICM" + data, b"\x08\0" + data):
         try:
-            read_facts(content)
+            read_image_info(content)
         except ImageReadError as error:
             assert str(error)
 
@@ -154,7 +155,7 @@ def test_only_the_header_is_read(tmp_path: Path) -> None:
     path = dicom(tmp_path / "image.dcm", Modality="DX", BitsAllocated=8, PixelData=bytes(64))
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 60)  # the pixels are gone, the header is whole
-    assert read_facts(path).modality == "DX"
+    assert read_image_info(path).modality == "DX"
 
 
 REFUSED = {
@@ -171,7 +172,7 @@ def test_shared_images_are_refused_as_they_should_be(shared_data: Path) -> None:
     folder = shared_data / "dicom"
     for line in (folder / "manifest.jsonl").read_text().splitlines():
         file = json.loads(line)["file"]
-        refusal = judge_header(read_facts(folder / file)).refusal
+        refusal = judge_header(read_image_info(folder / file)).refusal
         if file.startswith(("other/RG2", "other/RG3")):
             assert refusal is not None, file
         else:

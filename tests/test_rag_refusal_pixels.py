@@ -9,11 +9,13 @@ import pytest
 from demo.phantom import Finding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip import EclipEncoder, load_encoder
+from encoders.eclip.weights import SHIPPED
 from encoders.images.image_io import read_image
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, RefusalKind
 from rag.screening.ood_training import fit, threshold_of
 from rag.screening.out_of_distribution import (
+    OOD_DETECTOR,
     OodDetector,
     load_ood_detector,
     read_ood_detector,
@@ -30,7 +32,7 @@ def encoder() -> EclipEncoder:
 
 @pytest.fixture(scope="module")
 def judge(encoder: EclipEncoder) -> OodDetector:
-    judge = load_ood_detector(encoder)
+    judge = load_ood_detector(SHIPPED, encoder)
     assert judge is not None
     return judge
 
@@ -61,17 +63,17 @@ def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
     tmp_path: Path, encoder: EclipEncoder
 ) -> None:
     judge = fit(made_up(100), made_up(100, shift=1), made_up(50), name="eclip-lite0@other")
-    path = tmp_path / "eclip-lite0.safetensors"
+    path = tmp_path / OOD_DETECTOR
     write_ood_detector(path, judge)
     again = read_ood_detector(path)
     assert again.encoder_id == judge.encoder_id
     assert np.array_equal(again.basis, judge.basis)
-    with pytest.raises(OodDetectorError, match="refusal_training"):
-        load_ood_detector(encoder, folder=tmp_path)
+    with pytest.raises(OodDetectorError, match="was made for eclip-lite0@other"):
+        load_ood_detector(tmp_path, encoder)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(OodDetectorError, match="damaged"):
         read_ood_detector(path)
-    assert load_ood_detector(encoder, folder=tmp_path / "nowhere") is None
+    assert load_ood_detector(tmp_path / "nowhere", encoder) is None
 
 
 def test_features_do_not_change_the_vectors(encoder: EclipEncoder) -> None:
@@ -103,8 +105,7 @@ def test_what_is_drawn_and_no_image_is_refused(
 
 
 def test_what_ships_is_small() -> None:
-    path = Path(__file__).parent.parent / "rag" / "refusal_scores" / "eclip-lite0.safetensors"
-    assert path.stat().st_size <= 300_000
+    assert (SHIPPED / OOD_DETECTOR).stat().st_size <= 300_000
 
 
 REFUSED = ("other/CR_Mod", "other/DX_dog", "edge/CR_hand", "other/RG2", "other/RG3", "edge/SMPTE")

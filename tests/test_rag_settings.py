@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from rag.errors import SettingsError
-from rag.settings import PRESETS, load_settings
+from rag.settings import load_settings, preset_names
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.toml")))
+@pytest.mark.parametrize("preset", preset_names())
 def test_presets_load(preset: str) -> None:
     assert load_settings(preset).llm.url.endswith("/v1")
 
@@ -46,3 +46,33 @@ def test_missing_or_broken_file(tmp_path: Path, name: str, text: str | None) -> 
 def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXR_RAG_HOME", str(tmp_path))
     assert load_settings().index_dir == tmp_path / "index"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CXR_RAG_LMM__URL", "http://127.0.0.1:1/v1", "'lmm' is not one of"),
+        ("CXR_RAG_LLM__ULR", "http://127.0.0.1:1/v1", "'ulr' is not one of"),
+        ("CXR_RAG_LLM__URL__X", "1", "'x'"),
+        ("CXR_RAG_LLM__URL", "127.0.0.1:8100", "llm.url"),
+        ("CXR_RAG_LLM__URL", "ftp://127.0.0.1/v1", "llm.url"),
+        ("CXR_RAG_LLM", "{", "llm"),
+    ],
+)
+def test_a_wrong_variable_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=words):
+        load_settings()
+
+
+def test_variables_that_are_no_settings_are_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_RAG_LOG", "DEBUG")
+    monkeypatch.setenv("CXR_RAG_DICOMWEB_TOKEN", "secret")
+    load_settings()
+
+
+def test_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_RAG_LLM__API_KEY", "secret-key")
+    assert "secret-key" not in repr(load_settings())

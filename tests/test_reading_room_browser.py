@@ -77,7 +77,7 @@ def script(page: Page, module: str, body: str) -> Any:
 def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
     worst = script(
         page,
-        "pose",
+        "viewport",
         """
         const screen = {width: 801, height: 599}, image = {width: 3000, height: 2000};
         let worst = 0;
@@ -97,7 +97,7 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
 def test_image_to_screen_and_back_in_every_pose(page: Page) -> None:
     worst = script(
         page,
-        "pose",
+        "viewport",
         """
         const screen = {width: 801, height: 599}, image = {width: 3000, height: 2000};
         let worst = 0;
@@ -117,7 +117,7 @@ def test_image_to_screen_and_back_in_every_pose(page: Page) -> None:
 def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
     right_of_middle, same, flipped = script(
         page,
-        "pose",
+        "viewport",
         """
         const screen = {width: 100, height: 100}, image = {width: 100, height: 100};
         const up = m.fitted(image, screen), once = m.turned(up, 1);
@@ -151,7 +151,7 @@ def test_windows_are_those_of_the_standard(
     page: Page, shape: str, value: float, expected: float
 ) -> None:
     window = f"{{centre: 2048, width: 4096, shape: '{shape}'}}"
-    assert script(page, "grey", f"return m.brightness({value}, {window});") == pytest.approx(
+    assert script(page, "voi_lut", f"return m.brightness({value}, {window});") == pytest.approx(
         expected, abs=1e-4
     )
 

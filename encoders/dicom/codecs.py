@@ -26,7 +26,7 @@ _BUSY = 10
 """Seconds on the clock for one of the processor: a machine may be busy, and a worker must start."""
 
 
-class _Worker:
+class _DecoderProcess:
     """One child process and its two pipes."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class _Pool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
+        self._idle: list[_DecoderProcess] = []
         self._owner = os.getpid()
         self._registered = False
 
@@ -108,7 +108,7 @@ class _Pool:
         self._give(worker)
         return pixels
 
-    def _take(self) -> _Worker:
+    def _take(self) -> _DecoderProcess:
         with self._lock:
             if self._owner != os.getpid():  # forked: these pipes are the parent's
                 self._idle, self._owner = [], os.getpid()
@@ -120,9 +120,9 @@ class _Pool:
             if not self._registered:
                 atexit.register(self.close)
                 self._registered = True
-        return _Worker()
+        return _DecoderProcess()
 
-    def _give(self, worker: _Worker) -> None:
+    def _give(self, worker: _DecoderProcess) -> None:
         with self._lock:
             if len(self._idle) < (os.cpu_count() or 1):
                 self._idle.append(worker)

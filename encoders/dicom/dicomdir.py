@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from encoders.dicom.header import items, read_directory, text_values, word
+from encoders.dicom.header import items, parse_header, text_values, word
 from encoders.images.raw_image import ImageReadError, Reason
 
 
@@ -18,7 +18,9 @@ def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
     images: dict[Path, None] = {}
     problems: list[str] = []
     try:
-        records = items(read_directory(path.read_bytes()), "DirectoryRecordSequence")
+        with path.open("rb") as file:
+            directory = parse_header(file, ["DirectoryRecordSequence"])
+        records = items(directory, "DirectoryRecordSequence")
     except OSError as error:
         raise ImageReadError(Reason.FILE, f"the DICOMDIR cannot be opened: {error}") from None
     for number, record in enumerate(records, 1):

@@ -2,7 +2,8 @@
 
 Owns what the values mean, in the standard's order: padding, modality LUT, VOI LUT or window,
 polarity, shutter (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3, C.7.6.11). Knows nothing of how
-the values were encoded.
+the values were encoded. Of `pydicom.pixels.processing` only the palette is used: its functions give
+38 of the 76 cases of tests/dicom_cases.py (no shutter, padding, misfit window, mislabelled LUT).
 """
 
 import math

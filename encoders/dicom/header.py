@@ -4,8 +4,8 @@ Owns how a file becomes a dataset (missing preamble, wrong or missing transfer s
 bombs) and how an element becomes a number or a word. Nothing here raises for a malformed value:
 it is absent. Knows nothing of pixels.
 
-Elements that name a person are never parsed together with the pixels: `read_identity` reads them
-alone, and its result lives in memory only.
+Elements that identify a person are not parsed together with the pixels; `encoders.dicom.info` reads
+them alone, and they live in memory only.
 """
 
 import io
@@ -13,6 +13,7 @@ import logging
 import re
 import warnings
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydicom import config, dcmread
@@ -20,7 +21,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
-from encoders.images.raw_image import MAX_BYTES, HeaderIdentity, ImageReadError, Reason
+from encoders.images.raw_image import MAX_BYTES, ImageReadError, Reason
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1"
@@ -32,9 +33,17 @@ HEADER_READS = 300_000
 _CODE = re.compile(r"[A-Z0-9_ \-/.]{1,16}")
 _PYDICOM = re.compile(r"pydicom\b")
 
+VIEW_WORDS = (
+    *("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"),
+    *("AcquisitionDeviceProcessingCode", "PerformedProcedureStepDescription"),
+)
+"""Free text that may name the projection; read for that alone."""
+
 _KEYWORDS = (
     *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
     *("ViewCodeSequence", "ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing"),
+    *("PixelAspectRatio", "PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation"),
+    *VIEW_WORDS,
     *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge"),
     *("ShutterUpperHorizontalEdge", "ShutterLowerHorizontalEdge", "CenterOfCircularShutter"),
     *("RadiusOfCircularShutter", "VerticesOfThePolygonalShutter"),
@@ -54,7 +63,6 @@ _KEYWORDS = (
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 _OVERLAY_ROWS: tuple[int, ...] = tuple(0x60000010 + (group << 16) for group in range(0, 32, 2))
-_IDENTITY_KEYWORDS = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
 
 
 def parse(data: bytes) -> Dataset:
@@ -63,19 +71,7 @@ def parse(data: bytes) -> Dataset:
     Raises:
         ImageReadError: the header cannot be parsed at all.
     """
-    return _parse(data, [*_KEYWORDS, *_OVERLAY_ROWS])
-
-
-def read_identity(data: bytes) -> HeaderIdentity:
-    """Study and patient identifiers of a DICOM file, and nothing else of it."""
-    dataset = _parse(data, list(_IDENTITY_KEYWORDS), stop_before_pixels=True)
-    found = [word(dataset, keyword, limit=128) for keyword in _IDENTITY_KEYWORDS]
-    return HeaderIdentity(tuple(dict.fromkeys(filter(None, found[:3]))), found[3])
-
-
-def read_directory(data: bytes) -> Dataset:
-    """The records of a DICOMDIR."""
-    return _parse(data, ["DirectoryRecordSequence"])
+    return _parse(io.BytesIO(inflated(data)), [*_KEYWORDS, *_OVERLAY_ROWS])
 
 
 def parse_whole(data: bytes) -> Dataset:
@@ -84,31 +80,31 @@ def parse_whole(data: bytes) -> Dataset:
     Raises:
         ImageReadError: as for `parse`.
     """
-    return _parse(data, None)
+    return _parse(io.BytesIO(inflated(data)), None)
+
+
+def parse_header(
+    file: io.BufferedIOBase, keywords: Sequence[str], *, stop_before_pixels: bool = True
+) -> Dataset:
+    """Elements of a file by keyword; of the file, no more is read than that.
+
+    Raises:
+        ImageReadError: as for `parse`.
+    """
+    head = file.read(1024)
+    file.seek(0)
+    if _DEFLATED in head:
+        file = io.BytesIO(inflated(file.read()))
+    return _parse(file, list(keywords), stop_before_pixels=stop_before_pixels)
 
 
 def _parse(
-    data: bytes, tags: list[str | int] | None, *, stop_before_pixels: bool = False
+    file: io.BufferedIOBase, tags: list[str | int] | None, *, stop_before_pixels: bool = False
 ) -> Dataset:
-    bounded = _Bounded(inflated(data))
-    return parse_stream(bounded, tags, stop_before_pixels=stop_before_pixels)
-
-
-def parse_stream(
-    file: io.BufferedIOBase | io.RawIOBase,
-    tags: list[str | int] | None,
-    *,
-    stop_before_pixels: bool,
-) -> Dataset:
-    """The elements with these tags, or all, of a file that bounds how often it is read from.
-
-    Raises:
-        ImageReadError: the header cannot be parsed at all.
-    """
     quiet()
     try:
         return dcmread(
-            file,  # a reader, as pydicom asks for
+            _Bounded(file),  # a reader, as pydicom asks for
             force=True,
             specific_tags=tags,  # type: ignore[arg-type]  # keywords and numbers may be mixed
             stop_before_pixels=stop_before_pixels,
@@ -124,29 +120,32 @@ def parse_stream(
         ) from None
 
 
-class _Bounded(io.BytesIO):
-    """Bytes that can be read from so many times only.
+class _Bounded(io.RawIOBase):
+    """A file that can be read from so many times only.
 
     pydicom reads one to three times an element. A hostile file of 16 MB holds two million empty
     items, and would be parsed for a minute into gigabytes of objects.
     """
 
-    _left = HEADER_READS
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self._left = HEADER_READS
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         self._left -= 1
         if self._left < 0:
-            raise too_many_elements()
-        return super().read(size)
+            raise ImageReadError(
+                Reason.TOO_LARGE,
+                "the DICOM header has more elements than any image's: the file is damaged or made "
+                "to do harm. Export it again.",
+            )
+        return self._file.read(size)
 
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
 
-def too_many_elements() -> ImageReadError:
-    """The error of a header that was read from more often than `HEADER_READS` allows."""
-    return ImageReadError(
-        Reason.TOO_LARGE,
-        "the DICOM header has more elements than any image's: the file is damaged or made to do "
-        "harm. Export it again.",
-    )
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def quiet() -> None:

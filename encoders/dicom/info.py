@@ -1,7 +1,7 @@
 """A DICOM header, up to the pixels, to `ImageInfo`: for a quick look at many files.
 
 Nothing here raises for a malformed value: it is absent. What names a person is read into
-`ImageInfo.identity` and `ImageInfo.names`, and nowhere else.
+`ImageInfo.identity`, `person` and `names`, and nowhere else.
 """
 
 import io
@@ -9,22 +9,11 @@ import re
 
 from pydicom.dataset import Dataset
 
-from encoders.dicom.header import (
-    HEADER_READS,
-    code,
-    inflated,
-    integer,
-    items,
-    parse_stream,
-    text_values,
-    too_many_elements,
-    word,
-)
-from encoders.dicom.reader import view_of
+from encoders.dicom.header import VIEW_WORDS, code, integer, items, parse_header, text_values, word
+from encoders.dicom.view import view_of
 from encoders.images.image_info import ImageFormat, ImageInfo, name_parts
 from encoders.images.raw_image import HeaderIdentity
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _IDENTITY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
 _NAMES = (
     *("PatientName", "OtherPatientNames", "OtherPatientIDs", "PatientBirthDate"),
@@ -40,70 +29,93 @@ _VETERINARY = re.compile(
     r"veterin|\bvet\b|\banimal|canine|feline|equine|\bdog\b|\bcat\b|tierarzt|tierklinik|tier.rzt",
     re.IGNORECASE,
 )
-_SEQUENCES = ("ViewCodeSequence", "PatientSpeciesCodeSequence", "PatientBreedCodeSequence")
-_FACTS = (
-    *("Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType", "PatientAge"),
-    *("Rows", "Columns", "SeriesNumber", "InstanceNumber", "SpecificCharacterSet"),
+_SEQUENCES = (
+    *("ViewCodeSequence", "PatientSpeciesCodeSequence", "PatientBreedCodeSequence"),
+    *("ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence"),
 )
+_TIMES = (  # date and time of the exposure, the best first; ContentDate is often the export's
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("ContentDate", "ContentTime"),
+)
+_OTHERS = (
+    *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType"),
+    *("PatientAge", "Rows", "Columns", "SeriesNumber", "InstanceNumber", "QualityControlImage"),
+    *("SpecificCharacterSet", "AcquisitionDateTime"),
+    *(keyword for pair in _TIMES for keyword in pair),
+)
+_KEYWORDS = tuple(
+    dict.fromkeys(
+        (*_IDENTITY, *_NAMES, *_ANIMAL, *_PLACES, *VIEW_WORDS, *_SEQUENCES, *_OTHERS),
+    )
+)
+_KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
+_REJECTED = frozenset({"113001", "113037", "113038", "113039"})
+"""Titles of PS3.16 CID 7010 by which a note takes instances out of use: for quality, for patient
+safety, for a wrong worklist entry, for an expired retention (IHE RAD, Imaging Object Change)."""
 _MAN = re.compile(r"\s*(homo sapiens|human|)\s*", re.IGNORECASE)
 _MAN_CODES = {"L-85B00", "337915000", ""}
 _AGE = re.compile(r"\s*(\d{1,3})([DWMY])\s*")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
-def dicom_facts(file: io.BufferedIOBase) -> ImageInfo:
-    """Facts of a DICOM file; it is read up to the pixels.
+def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
+    """What a DICOM file's header says; it is read up to the pixels.
 
     Raises:
         ImageReadError: the header cannot be parsed.
     """
-    dataset = _parsed(file)
+    dataset = parse_header(file, _KEYWORDS)
     ids = [word(dataset, keyword, limit=128) for keyword in _IDENTITY]
     named = [value for keyword in _NAMES for value in text_values(dataset, keyword)]
+    person = [word(dataset, keyword, limit=128) for keyword in ("PatientName", "PatientBirthDate")]
+    selects = word(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
     return ImageInfo(
         ImageFormat.DICOM,
         identity=HeaderIdentity(tuple(dict.fromkeys(filter(None, ids[:3]))), ids[3]),
         study_uid=ids[0],
         accession=ids[1],
+        instance_uid=word(dataset, "SOPInstanceUID", limit=128),
+        person="|".join(person).lower() if any(person) else "",
         modality=code(dataset, "Modality"),
         body_part=code(dataset, "BodyPartExamined"),
         view=view_of(dataset),
         for_processing=code(dataset, "PresentationIntentType") == "FOR PROCESSING",
         pixels=(integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0),
         order=(integer(dataset, "SeriesNumber") or 0, integer(dataset, "InstanceNumber") or 0),
+        taken_at=_taken_at(dataset),
         animal=_is_animal(dataset),
         age_years=_age(word(dataset, "PatientAge")),
+        quality_control=code(dataset, "QualityControlImage") == "YES",
+        selects=selects,
+        rejects=_rejected(dataset) if selects else frozenset(),
         names=name_parts(*ids, *named),
     )
 
 
-class _Bounded(io.RawIOBase):
-    """A file that can be read from so many times only, as in `encoders.dicom.header`."""
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file = file
-        self._left = HEADER_READS
-
-    def read(self, size: int = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise too_many_elements()
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
+def _rejected(note: Dataset) -> frozenset[str]:
+    """Instances that a Key Object Selection takes out of use (PS3.3 C.17.6.2)."""
+    titles = {word(item, "CodeValue") for item in items(note, "ConceptNameCodeSequence")}
+    if not titles & _REJECTED:
+        return frozenset()
+    return frozenset(
+        word(instance, "ReferencedSOPInstanceUID", limit=128)
+        for study in items(note, "CurrentRequestedProcedureEvidenceSequence")
+        for series in items(study, "ReferencedSeriesSequence")
+        for instance in items(series, "ReferencedSOPSequence")
+    )
 
 
-def _parsed(file: io.BufferedIOBase) -> Dataset:
-    head = file.read(1024)
-    file.seek(0)
-    if _DEFLATED in head:
-        file = io.BytesIO(inflated(file.read()))
-    wanted: list[str | int] = [*_IDENTITY, *_NAMES, *_ANIMAL, *_PLACES, *_SEQUENCES, *_FACTS]
-    return parse_stream(_Bounded(file), wanted, stop_before_pixels=True)
+def _taken_at(dataset: Dataset) -> str:
+    """Digits of the acquisition's date and time, to the second."""
+    digits = re.sub(r"\D", "", word(dataset, "AcquisitionDateTime", limit=26).partition(".")[0])
+    if len(digits) >= 14:
+        return digits[:14]
+    for date, time in _TIMES:
+        day = re.sub(r"\D", "", word(dataset, date))
+        moment = re.sub(r"\D", "", word(dataset, time).partition(".")[0])
+        if len(day) == 8 and len(moment) >= 4:
+            return f"{day}{moment[:6]:0<6}"
+    return ""
 
 
 def _is_animal(dataset: Dataset) -> bool:

@@ -1,9 +1,8 @@
 """A large image at a fraction of its size, before all of it is decoded.
 
 Owns which images can be had that quickly: JPEG 2000 holds every size that is a half of the next.
-The
-values are means, so nothing must be measured or drafted from them. Everything else gives None, and
-every failure does: the full reading says what is wrong.
+The values are means, so nothing must be measured or drafted from them. Everything else gives None,
+and every failure does: the full reading says what is wrong.
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from encoders.dicom.codestream import Codec, inspect
 from encoders.dicom.greyscale import grey_image
 from encoders.dicom.header import content, parse
 from encoders.dicom.layout import read_layout
-from encoders.dicom.reader import describe
+from encoders.dicom.reader import describe, is_plain
 from encoders.images.raw_image import RawImage
 
 LEAST_PIXELS = 3_000_000
@@ -39,9 +38,11 @@ def preview_dicom(data: bytes) -> Preview | None:
     dataset = parse(data)
     layout = read_layout(dataset)
     rows, columns = layout.rows, layout.columns
-    plain = layout.photometric in ("MONOCHROME1", "MONOCHROME2") and not layout.signed
+    grey = layout.photometric in ("MONOCHROME1", "MONOCHROME2") and not layout.signed
     # a shutter is given in pixels of the whole image
-    if rows * columns < LEAST_PIXELS or not plain or "ShutterShape" in dataset:
+    if "ShutterShape" in dataset or not is_plain(dataset):
+        return None
+    if rows * columns < LEAST_PIXELS or not grey:
         return None
     frame = bytes(get_frame(content(dataset, "PixelData"), 0, number_of_frames=layout.frames))
     stream = inspect(frame)

@@ -1,8 +1,7 @@
-"""A DICOM file to an image: the order of the steps, and what the header says about the image.
+"""A DICOM file to an image: parse, check, decode, grey scale, upright, and what the header says.
 
-Owns the sequence parse, check, decode, grey scale, and the descriptive facts (view, spacing,
-modality, body part). The steps themselves are in `encoders.dicom.header`, `dicom_pixels`,
-`dicom_codecs` and `dicom_grey`; together these modules are the only ones that import pydicom.
+Owns the order of the steps, and spacing, modality and body part. The steps are the other modules of
+this package.
 """
 
 from collections.abc import Iterable
@@ -11,21 +10,17 @@ from dataclasses import replace
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from encoders.base import View
 from encoders.dicom.greyscale import grey_image
-from encoders.dicom.header import code, items, numbers, overlays, parse, word
+from encoders.dicom.header import code, numbers, overlays, parse, word
 from encoders.dicom.layout import read_layout, tag
+from encoders.dicom.orientation import turn_of
 from encoders.dicom.pixels import stored_values
+from encoders.dicom.view import view_of
+from encoders.images.geometry import is_square, turned, with_square_pixels
 from encoders.images.raw_image import ImageReadError, RawImage, Reason
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
-_LATERAL = {"LATERAL", "LAT", "LL", "RL"}
-_VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
-    **dict.fromkeys(("R-10206", "399348003"), View.AP),
-    **dict.fromkeys(("R-10214", "399372009"), View.PA),
-    **dict.fromkeys(("R-10232", "399198007", "R-10236", "399173006"), View.LATERAL),
-}
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
@@ -36,27 +31,60 @@ def read_dicom(data: bytes) -> RawImage:
         ImageReadError: nothing to show; the message names the tag, its value and the cure.
     """
     dataset = parse(data)
-    if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
-        raise _no_pixels(dataset, data)
-    layout = read_layout(dataset)
-    warnings = list(layout.warnings)
-    image = grey_image(dataset, stored_values(dataset, layout, warnings), layout)
+    warnings: list[str] = []
+    image = _as_stored(dataset, data, warnings)
     return describe(image, dataset, warnings)
 
 
+def read_as_stored(data: bytes) -> RawImage:
+    """As `read_dicom`, with rows and columns as they lie in the file: for who writes it again."""
+    return _as_stored(parse(data), data, [])
+
+
+def _as_stored(dataset: Dataset, data: bytes, warnings: list[str]) -> RawImage:
+    if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
+        raise _no_pixels(dataset, data)
+    layout = read_layout(dataset)
+    warnings.extend(layout.warnings)
+    return grey_image(dataset, stored_values(dataset, layout, warnings), layout)
+
+
 def describe(image: RawImage, dataset: Dataset, notes: Iterable[str]) -> RawImage:
-    """The image with what the header says about it, and ``notes`` before its own warnings."""
+    """The image upright, with what the header says about it, and ``notes`` before its warnings."""
     warnings = [*notes, *image.warnings]
     if overlays(dataset):
         warnings.append("an overlay (drawn annotation) in the file is not shown")
-    return replace(
+    view = view_of(dataset)
+    image = replace(
         image,
-        view=view_of(dataset),
+        view=view,
         spacing_mm=_spacing(dataset),
         modality=code(dataset, "Modality"),
         body_part=code(dataset, "BodyPartExamined"),
-        warnings=tuple(warnings),
     )
+    aspect = _aspect(dataset)
+    if not is_square(aspect):
+        square = with_square_pixels(image, aspect)
+        warnings.append(
+            f"pixels are {aspect:.3g} times as high as wide: "
+            + ("resampled to square ones" if square else "shapes are distorted")
+        )
+        image = square or image
+    turn, about = turn_of(dataset, view)
+    warnings.extend(about)
+    if turn:
+        image = turned(
+            image,
+            transpose=turn.transpose,
+            flip_rows=turn.flip_rows,
+            flip_columns=turn.flip_columns,
+        )
+    return replace(image, warnings=tuple(warnings))
+
+
+def is_plain(dataset: Dataset) -> bool:
+    """Whether the stored pixels are square and upright: shown as they lie."""
+    return is_square(_aspect(dataset)) and not turn_of(dataset, view_of(dataset))[0]
 
 
 def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
@@ -75,20 +103,6 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
     )
 
 
-def view_of(dataset: Dataset) -> View:
-    """ViewPosition (0018,5101), else ViewCodeSequence (0054,0220)."""
-    position = code(dataset, "ViewPosition")
-    if position in (View.PA, View.AP):
-        return View(position)
-    if position in _LATERAL:
-        return View.LATERAL
-    for item in items(dataset, "ViewCodeSequence"):
-        view = _VIEW_CODES.get(word(item, "CodeValue"))
-        if view is not None:
-            return view
-    return View.UNKNOWN
-
-
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Row and column spacing in mm: in the patient, else at the detector, else of the scanner."""
     for keyword in _SPACINGS:
@@ -96,3 +110,11 @@ def _spacing(dataset: Dataset) -> tuple[float, float] | None:
         if len(values) == 2 and all(0.01 <= value <= 10 for value in values):
             return values[0], values[1]
     return None
+
+
+def _aspect(dataset: Dataset) -> float:
+    """Height of a pixel by its width: by its spacing, else by PixelAspectRatio (0028,0034)."""
+    if spacing := _spacing(dataset):
+        return spacing[0] / spacing[1]
+    ratio = numbers(dataset, "PixelAspectRatio")
+    return ratio[0] / ratio[1] if len(ratio) == 2 and min(ratio) > 0 else 1.0

@@ -27,6 +27,23 @@ MOST_CLIPPED = 0.97
 LEAST_CONTRAST = 0.1
 """A window that spreads the whole image over less than this share of the grey scale shows none."""
 
+_BINS = 64
+"""Of the coarse histogram in which a border is looked for."""
+
+_PEAK, _WIDE, _VALLEY = 8, 8, 0.15
+"""A border's peak ends before this bin; the valley behind it has at least so many bins, each with
+less than this share of what an even distribution would have."""
+
+_SMOOTHED = 7
+"""Bins that a blurred edge is averaged over: its few pixels crowd on few values."""
+
+_SQUEEZED = 0.6
+"""Border and markers are left out of the grey scale where they take more than the rest of it: a
+chest that was shown well before is shown as before."""
+
+_LEAST_FIELD, _LEAST_VALUES = 0.02, 16
+"""Share of the pixels, and different values, that must be left of an image without its border."""
+
 _BLOCK = 128
 """Rows at a time: what fits a processor's cache."""
 
@@ -158,10 +175,67 @@ def percentile_window(histogram: Histogram, *, invert: bool) -> Window:
     if histogram.constant:
         value = float(histogram.values[0]) if len(histogram.values) else 0.0
         return Window(value - 1.0 if invert else value + 1.0, 1.0, WindowFunction.LINEAR_EXACT)
-    low, high = (histogram.percentile(percent) for percent in PERCENTILES)
+    low, high = _percentiles(histogram)
+    inner_low, inner_high = _percentiles(exposed_field(histogram))
+    if 0 < inner_high - inner_low < _SQUEEZED * (high - low):
+        low, high = inner_low, inner_high
     if low == high:  # e.g. a few marks on an empty image: the extremes are all there is
         low, high = float(histogram.values[0]), float(histogram.values[-1])
     return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
+
+
+def _percentiles(histogram: Histogram) -> tuple[float, float]:
+    low, high = (histogram.percentile(percent) for percent in PERCENTILES)
+    return low, high
+
+
+def exposed_field(histogram: Histogram) -> Histogram:
+    """The values of an image without its collimated border and its lead markers.
+
+    These are narrow peaks at an end of the histogram, with next to nothing between them and the
+    rest. Taking one away clips no anatomy: within it there was hardly any contrast.
+    """
+    left = histogram
+    while (less := _without_peak(left)) is not None:
+        left = less
+    return left
+
+
+def _without_peak(histogram: Histogram) -> Histogram | None:
+    """Without the peak that stands apart at either end, the widest valley first; None if none."""
+    values, counts = histogram.values, histogram.counts
+    span = float(values[-1] - values[0])
+    if span <= 0:
+        return None
+    bins = np.minimum((values - values[0]) / span * _BINS, _BINS - 1).astype(np.intp)
+    heights = np.bincount(bins, weights=counts, minlength=_BINS)
+    heights = np.convolve(heights, np.full(_SMOOTHED, 1 / _SMOOTHED), "same")
+    few = heights < _VALLEY * heights.sum() / _BINS
+    best: tuple[int, Histogram] | None = None
+    for at_end in (False, True):
+        valley = _valley_behind_peak(few[::-1] if at_end else few)
+        if valley is None:
+            continue
+        start, stop = valley
+        kept = bins < _BINS - stop if at_end else bins >= stop
+        rest = Histogram(values[kept], counts[kept])
+        enough = len(rest.values) >= _LEAST_VALUES
+        if enough and rest.counts.sum() >= _LEAST_FIELD * counts.sum():
+            best = max(best or (0, rest), (stop - start, rest), key=lambda one: one[0])
+    return best[1] if best else None
+
+
+def _valley_behind_peak(few: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Bins of the widest valley that begins behind a narrow peak; None where there is none."""
+    full = np.flatnonzero(~few)
+    edges = [0, *(int(one) + 1 for one in full)]
+    valleys = [
+        (start, int(full[full >= start][0]))
+        for start in edges
+        if start <= _PEAK and (full >= start).any()
+    ]
+    start, stop = max(valleys, key=lambda one: one[1] - one[0], default=(0, 0))
+    return (start, stop) if stop - start >= _WIDE else None
 
 
 def fits(voi: Voi, histogram: Histogram) -> bool:

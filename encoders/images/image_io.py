@@ -1,20 +1,22 @@
 """Reads an image: DICOM, PNG or JPEG, from a file or from memory.
 
-Owns the public face of reading and the recognition of formats by content. `read_image` gives the
-image to look at or to embed, `read_raw` the same image at its full depth for a viewer,
+Owns the public face of reading. `read_image` gives the image to look at or to embed, `read_raw` the
+same image at its full depth for a viewer, `read_image_info` what its header says, and
 `read_header_identity` whose image it is. Knows nothing of encoders, and does not judge what is on
-an image: that it is no chest is for others to say.
+an image: that it is not a chest is for others to say.
 
 Every failure is one `ImageReadError`, whatever the bytes are.
 """
 
 import hashlib
+import io
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoders.base import CxrImage
+from encoders.images.image_info import HEAD_BYTES, ImageFormat, ImageInfo, image_format
 from encoders.images.raw_image import (
     COLOURFUL,
     MAX_BYTES,
@@ -41,6 +43,7 @@ __all__ = [
     "Reason",
     "read_header_identity",
     "read_image",
+    "read_image_info",
     "read_preview",
     "read_raw",
 ]
@@ -51,8 +54,6 @@ formula, black without one). Who drafts from an image must look for this warning
 
 _log = logging.getLogger(__name__)
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
 _OTHERS = {
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a ZIP archive: unpack it first",
@@ -67,8 +68,6 @@ _OTHERS = {
     b"<": "a web page or XML",
     b"{": "JSON",
 }
-_BARE = (b"\x02\0", b"\x08\0", b"\0\x08", b"\0\0\0\0\x04\0\0\0")
-"""First bytes of a DICOM file without preamble: group 2, group 8 in either order, a command."""
 
 
 def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
@@ -126,7 +125,7 @@ def read_preview(source: Path) -> "Preview | None":
 
     try:
         data = _load(source)
-        found = preview_dicom(data) if _format(data) == "DICOM" else None
+        found = preview_dicom(data) if _format(data) is ImageFormat.DICOM else None
     except Exception as error:  # noqa: BLE001 - whatever the bytes: there is no preview of them
         _log.debug("no preview", exc_info=error)
         return None
@@ -134,6 +133,23 @@ def read_preview(source: Path) -> "Preview | None":
         return None
     image = replace(found.image, source_sha256=hashlib.sha256(data).hexdigest())
     return replace(found, image=image)
+
+
+def read_image_info(source: Path | bytes) -> ImageInfo:
+    """Look at an image's header; of a file, no more is read than that.
+
+    Raises:
+        ImageReadError: the file cannot be opened, or its DICOM header cannot be parsed.
+    """
+    if isinstance(source, bytes):
+        return _info(io.BytesIO(source))
+    try:
+        if not source.is_file():
+            raise ImageReadError(Reason.FILE, "this is no regular file.")
+        with source.open("rb") as file:
+            return _info(file)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise _cannot_open(error) from None
 
 
 def read_header_identity(source: Path | bytes, *, name: str = "") -> HeaderIdentity:
@@ -145,15 +161,24 @@ def read_header_identity(source: Path | bytes, *, name: str = "") -> HeaderIdent
     Raises:
         ImageReadError: as for `read_image`, except that pixels are not looked at.
     """
-    from encoders.dicom.header import read_identity  # noqa: PLC0415 - heavy
-
     try:
         data = _load(source)
-        return read_identity(data) if _format(data) == "DICOM" else HeaderIdentity()
+        _format(data)
+        return read_image_info(data).identity
     except ImageReadError as error:
         raise _named(error, name) from None
     except Exception as error:  # noqa: BLE001 - as above
         raise _named(_unexpected(error), name) from None
+
+
+def _info(file: io.BufferedIOBase) -> ImageInfo:
+    found = image_format(file.read(HEAD_BYTES))
+    if found is not ImageFormat.DICOM:
+        return ImageInfo(found)
+    from encoders.dicom.info import dicom_info  # noqa: PLC0415 - pydicom takes a while
+
+    file.seek(0)
+    return dicom_info(file)
 
 
 def _load(source: Path | bytes) -> bytes:
@@ -191,7 +216,7 @@ def _cannot_open(error: Exception) -> ImageReadError:
 
 
 def _read(data: bytes) -> RawImage:
-    if _format(data) == "DICOM":
+    if _format(data) is ImageFormat.DICOM:
         from encoders.dicom.reader import read_dicom  # noqa: PLC0415 - heavy
 
         return read_dicom(data)
@@ -200,22 +225,19 @@ def _read(data: bytes) -> RawImage:
     return read_raster(data)
 
 
-def _format(data: bytes) -> str:
+def _format(data: bytes) -> ImageFormat:
     """DICOM or RASTER, by content alone; anything else is refused by name."""
-    if data[128:132] == b"DICM":  # first: the preamble may hold another format's header
-        return "DICOM"
-    if data.startswith((_PNG, _JPEG)):
-        return "RASTER"
-    if data.startswith(_BARE):
-        return "DICOM"
+    found = image_format(data)
+    if found is not ImageFormat.OTHER:
+        return found
     known = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
     raise ImageReadError(
-        Reason.NOT_A_IMAGE,
-        f"this is no image: the file is {known or _describe(data)}. Choose a DICOM, PNG or JPEG.",
+        Reason.NOT_AN_IMAGE,
+        f"this is no image: the file is {known or _kind(data)}. Choose a DICOM, PNG or JPEG.",
     )
 
 
-def _describe(data: bytes) -> str:
+def _kind(data: bytes) -> str:
     if not data:
         return "empty"
     head = data[:512]

@@ -32,7 +32,7 @@ class Reason(StrEnum):
     """Why an image was not read: what failures are counted by."""
 
     FILE = "file cannot be opened"
-    NOT_A_IMAGE = "not a DICOM, PNG or JPEG file"
+    NOT_AN_IMAGE = "not a DICOM, PNG or JPEG file"
     NO_PIXELS = "no pixel data"
     BAD_HEADER = "header contradicts itself"
     TRUNCATED = "truncated"

@@ -1,10 +1,12 @@
 """Images -> studies: which belong together, which one is reported from, what the study is called.
 
 Images of a list belong together by its ``study_id``; DICOM images by StudyInstanceUID, without one
-by
-AccessionNumber; every other image is a study of its own (or every folder is one, if the user says
-so). Of a study's images the frontal one is reported from: PA before AP before one without a view.
-Laterals are further views; what is left over is named, not used.
+by AccessionNumber and patient; every other image is a study of its own (or every folder is one, if
+the user says so). Images of two patients are never one study. Of a study's images the frontal one
+is reported from: PA before AP before one without a view; of two takes of a view the later one.
+Images that a rejection note (Key Object Selection) names are not reported from at all, those marked
+for quality control only if there is nothing else. Laterals are further views; what is left over is
+named, not used.
 
 Names: no identifier of a header ever becomes one. A DICOM study is called ``dcm-`` and 20 digits
 of the SHA-256 of its StudyInstanceUID: the same everywhere, every time. Other studies bear the
@@ -16,21 +18,25 @@ content.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from encoders.base import View
-from encoders.images.image_info import ImageFormat, ImageInfo, read_facts
+from encoders.images.image_info import ImageFormat, ImageInfo
+from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.batch.inputs import IMAGE_SUFFIXES, Image
+from rag.batch.inputs import IMAGE_SUFFIXES, ListedImage
 from rag.screening.header import judge_header
 from rag.study import pseudonym
 
 logger = logging.getLogger(__name__)
 
 _READERS = 4  # threads that wait for the disk
+_SMALL = 2
+"""An image with less than this part of the largest one's pixels is a copy in small, no take."""
+
 _RANK = {View.PA: 0, View.AP: 1, View.UNKNOWN: 2, View.LATERAL: 3}
 
 
@@ -44,6 +50,7 @@ class BatchStudy:
         name: what predictions call that image.
         further: laterals.
         unused: images of the study that are neither.
+        rejected: images that a rejection note takes out of use.
         indication: why the images were taken.
         patient_ids: never to be retrieved, as a list says them.
         paths: all images as the input names them, for finding studies that they name.
@@ -54,6 +61,7 @@ class BatchStudy:
     name: str
     further: tuple[Path, ...] = ()
     unused: tuple[Path, ...] = ()
+    rejected: tuple[Path, ...] = ()
     indication: str = ""
     patient_ids: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
@@ -63,34 +71,62 @@ class BatchStudy:
 class _Seen:
     """An image with what its header says; None where that cannot be read."""
 
-    image: Image
-    facts: ImageInfo | None
+    image: ListedImage
+    info: ImageInfo | None
 
     @property
     def lateral(self) -> bool:
         if self.image.frontal is not None:
             return not self.image.frontal
-        return self.facts is not None and self.facts.view is View.LATERAL
+        return self.info is not None and self.info.view is View.LATERAL
 
 
-def group_images(images: Sequence[Image], *, by_folder: bool = False) -> list[BatchStudy]:
-    """The studies of some images, sorted by study id; every image is in exactly one.
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What images of one study have in common: how it was found, the value, and the patient."""
+
+    kind: str
+    value: str
+    patient: str = ""
+
+
+def group_images(
+    images: Sequence[ListedImage], *, by_folder: bool = False, problems: list[str] | None = None
+) -> list[BatchStudy]:
+    """The studies of some images, sorted by study id; every image is in at most one.
 
     Args:
-        images: as `rag.batch.inputs.list_images` found them.
+        images: as `rag.batch.inputs.list_images` found them. Key Object Selections among them are
+            no images, and in no study.
         by_folder: PNG and JPEG files of one folder are one study.
+        problems: gets a sentence for every study that has only rejected images and is left out, and
+            for every StudyInstanceUID that two patients share.
     """
-    groups: dict[tuple[str, str], list[_Seen]] = {}
-    for seen in _looked_at(images):
-        groups.setdefault(_key(seen, by_folder=by_folder), []).append(seen)
-    studies = [_study(key, group) for key, group in groups.items()]
+    problems = [] if problems is None else problems
+    seen = list(_looked_at(images))
+    rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info))
+    groups: dict[_Key, list[_Seen]] = {}
+    for one in seen:
+        if one.info is None or not one.info.selects:
+            groups.setdefault(_key(one, by_folder=by_folder), []).append(one)
+    groups = _one_patient_each(groups, problems)
+    studies = []
+    for key, group in groups.items():
+        accepted = [one for one in group if not (one.info and one.info.instance_uid in rejected)]
+        if accepted:
+            study = _study(key, accepted)
+            out = tuple(one.image.path for one in group if one not in accepted)
+            studies.append(replace(study, rejected=out))
+        else:
+            name = _study(key, group).study_id
+            problems.append(f"every image of the study {name} was rejected: there is no draft")
     return sorted(_without_suffixes(studies), key=lambda study: study.study_id)
 
 
-def _looked_at(images: Sequence[Image]) -> Iterator[_Seen]:
-    def look(image: Image) -> _Seen:
+def _looked_at(images: Sequence[ListedImage]) -> Iterator[_Seen]:
+    def look(image: ListedImage) -> _Seen:
         try:
-            return _Seen(image, read_facts(image.path))
+            return _Seen(image, read_image_info(image.path))
         except ImageReadError as error:
             logger.debug("a header cannot be read: %s", error.reason)
             return _Seen(image, None)  # the study will fail, with the reason, when it is its turn
@@ -99,31 +135,55 @@ def _looked_at(images: Sequence[Image]) -> Iterator[_Seen]:
         yield from pool.map(look, images)
 
 
-def _key(seen: _Seen, *, by_folder: bool) -> tuple[str, str]:
-    """What images of one study have in common: how it was found, and the value."""
-    image, facts = seen.image, seen.facts
+def _key(seen: _Seen, *, by_folder: bool) -> _Key:
+    image, info = seen.image, seen.info
     if image.study_id:
-        return "list", image.study_id
-    if facts is not None and facts.format is ImageFormat.DICOM:
-        study_uid, accession = facts.study_uid, facts.accession
-        if study_uid:
-            return "uid", study_uid
-        if accession:
-            return "accession", accession
+        return _Key("list", image.study_id)
+    if info is not None and info.format is ImageFormat.DICOM:
+        patient = info.identity.patient_id
+        if info.study_uid:
+            return _Key("uid", info.study_uid, patient)
+        if info.accession:
+            return _Key("accession", info.accession, patient or info.person)
     folder = str(PurePosixPath(image.name).parent)
-    if by_folder and folder != "." and (facts is None or facts.format is not ImageFormat.DICOM):
-        return "folder", folder
-    return "image", image.name
+    if by_folder and folder != "." and (info is None or info.format is not ImageFormat.DICOM):
+        return _Key("folder", folder)
+    return _Key("image", image.name)
 
 
-def _study(key: tuple[str, str], group: Sequence[_Seen]) -> BatchStudy:
-    kind, value = key
-    ranked = sorted(group, key=_rank)
+def _one_patient_each(
+    groups: Mapping[_Key, list[_Seen]], problems: list[str]
+) -> dict[_Key, list[_Seen]]:
+    """Groups of one patient each. A StudyInstanceUID is enough where nobody contradicts it."""
+    patients: dict[str, set[str]] = {}
+    for key in groups:
+        if key.kind == "uid":
+            patients.setdefault(key.value, set()).add(key.patient)
+    found: dict[_Key, list[_Seen]] = {}
+    for key, group in groups.items():
+        of_study = patients.get(key.value, set()) if key.kind == "uid" else set()
+        if len(of_study - {""}) <= 1:
+            key = replace(key, patient="") if key.kind == "uid" else key  # noqa: PLW2901
+        found.setdefault(key, []).extend(group)
+    for uid, several in patients.items():
+        if len(several - {""}) > 1:
+            problems.append(
+                f"images of {len(several - {''})} patients bear the StudyInstanceUID of "
+                f"{pseudonym(uid)}: they are kept apart"
+            )
+    return found
+
+
+def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
+    kind, value = key.kind, key.value
+    ranked = sorted(group, key=_ranker(group))
     chosen, others = ranked[0], ranked[1:]
     further = tuple(one.image.path for one in others if one.lateral and _usable(one))
-    secrets = frozenset[str]().union(*(one.facts.names for one in group if one.facts))
+    secrets = frozenset[str]().union(*(one.info.names for one in group if one.info))
     shown = chosen.image.name
-    study_id = pseudonym(value) if kind == "uid" else value
+    study_id = value
+    if kind == "uid":
+        study_id = pseudonym(f"{value} {key.patient}" if key.patient else value)
     if any(secret in shown.lower() for secret in secrets):
         study_id = study_id if kind in ("uid", "list") else _by_content(chosen.image.path)
         shown = f"{study_id}/1"
@@ -147,25 +207,45 @@ def _by_content(path: Path) -> str:
         return f"image-{hashlib.file_digest(file, 'sha256').hexdigest()[:20]}"
 
 
-def _rank(seen: _Seen) -> tuple[object, ...]:
-    """Smallest first: the image to report from."""
-    facts = seen.facts or ImageInfo()
-    stated = 0 if seen.image.frontal else 1 if seen.image.frontal is None else 2
-    return (
-        not seen.image.chosen,
-        seen.lateral,
-        not _usable(seen),
-        stated,
-        _RANK[facts.view],
-        facts.for_processing,
-        -facts.pixels,
-        facts.order,
-        seen.image.name,
-    )
+def _ranker(group: Sequence[_Seen]) -> Callable[[_Seen], tuple[object, ...]]:
+    """How the images of a study are sorted: smallest first is the one to report from."""
+    infos = [one.info for one in group if one.info]
+    largest = max((info.pixels for info in infos), default=0)
+
+    def rank(seen: _Seen) -> tuple[object, ...]:
+        info = seen.info or ImageInfo()
+        stated = 0 if seen.image.frontal else 1 if seen.image.frontal is None else 2
+        return (
+            not seen.image.chosen,
+            seen.lateral,
+            not _usable(seen),
+            info.quality_control,
+            stated,
+            _RANK[info.view],
+            info.for_processing,
+            info.pixels * _SMALL < largest,
+            *_lateness(info),
+            seen.image.name,
+        )
+
+    return rank
+
+
+def _lateness(info: ImageInfo) -> tuple[object, ...]:
+    """The later of two takes first; images of one exposure, and those without a view, in order.
+
+    Without a view two images need not be takes of the same: often the lateral comes second.
+    """
+    series, instance = info.order
+    if info.view is View.UNKNOWN:
+        return 0, -info.pixels, series, instance
+    if info.taken_at:
+        return -int(info.taken_at), -info.pixels, series, instance
+    return 0, 0, -series, -instance
 
 
 def _usable(seen: _Seen) -> bool:
-    return seen.facts is not None and judge_header(seen.facts).refusal is None
+    return seen.info is not None and judge_header(seen.info).refusal is None
 
 
 def _without_suffixes(studies: Sequence[BatchStudy]) -> Iterator[BatchStudy]:

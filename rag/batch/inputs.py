@@ -20,7 +20,7 @@ LISTS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json"})
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ListedImage:
     """One image as the input names it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Listing:
         problems: what could not be looked at, one sentence each.
     """
 
-    images: list[Image] = field(default_factory=list)
+    images: list[ListedImage] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -84,7 +84,7 @@ def list_images(
         return read_list(source, root=root or source.parent)
     if source.name.upper().startswith("DICOMDIR"):
         return _dicomdir(source)
-    return Listing([Image(source, source.name)])
+    return Listing([ListedImage(source, source.name)])
 
 
 def _tree(folder: Path, leave_out: Path | None) -> Listing:
@@ -96,7 +96,7 @@ def _tree(folder: Path, leave_out: Path | None) -> Listing:
         elif path.name.upper() == "DICOMDIR":
             listing.skip("DICOMDIR")  # the images it lists lie beside it
         elif path.suffix.lower() in IMAGE_SUFFIXES or _looks_like_image(path, listing):
-            listing.images.append(Image(path, path.relative_to(folder).as_posix()))
+            listing.images.append(ListedImage(path, path.relative_to(folder).as_posix()))
         else:
             listing.skip("no image")
     return listing
@@ -139,5 +139,5 @@ def _dicomdir(path: Path) -> Listing:
     except ImageReadError as error:
         raise BatchUsageError(f"{path}: {error}") from error
     folder = path.parent
-    images = [Image(image, image.relative_to(folder).as_posix()) for image in listed]
+    images = [ListedImage(image, image.relative_to(folder).as_posix()) for image in listed]
     return Listing(images, problems=list(problems))

@@ -2,15 +2,18 @@
 
 Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
 named. Columns: ``study_id`` and ``file`` (or ``image_path``, a path or a list of paths), and if
-wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass.
+wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass. A view
+that is not known is no wrong line: the image's own header decides, and a note says so.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rag.batch.inputs import Image, Listing
+from encoders.images.view import is_frontal
+from rag.batch.inputs import ListedImage, Listing
 from rag.errors import BatchUsageError
 from rag.tabular import TableError, identifier, is_nothing, is_table, parse_strict, read_table
 
@@ -19,14 +22,12 @@ _LONGEST_ID = 200
 _LONGEST_TEXT = 10_000
 _FILES = ("file", "files", "image_path")
 _VIEWS = ("view", "views", "frontal_lateral")
-_FRONTAL = frozenset({"PA", "AP", "FRONTAL"})
-_LATERAL = frozenset({"LATERAL", "LAT", "LL", "RL"})
 
 Row = tuple[str, dict[str, Any]]
 """Where it stands, and what it says."""
 
 
-class _RowError(ValueError):
+class _ListRowError(ValueError):
     """What is wrong with one row."""
 
 
@@ -40,13 +41,14 @@ def read_list(path: Path, *, root: Path) -> Listing:
     Raises:
         BatchUsageError: names what is wrong with each wrong line.
     """
-    images: list[Image] = []
+    images: list[ListedImage] = []
     problems: list[str] = []
     seen: set[tuple[str, str]] = set()
+    views: Counter[str] = Counter()
     for where, row in _rows(path, problems):
         try:
-            found = _images(row, root)
-        except _RowError as error:
+            found = _images(row, root, views)
+        except _ListRowError as error:
             problems.append(f"{where}: {error}")
             continue
         for image in found:
@@ -60,7 +62,7 @@ def read_list(path: Path, *, root: Path) -> Listing:
         raise BatchUsageError(f"{path} cannot be used:\n{lines}{more}")
     if not images:
         raise BatchUsageError(f"{path} lists no image")
-    return Listing(images)
+    return Listing(images, problems=_about_unknown(views))
 
 
 def read_studies_json(path: Path) -> dict[str, dict[str, Any]]:
@@ -105,25 +107,34 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _images(row: dict[str, Any], root: Path) -> list[Image]:
+def _about_unknown(views: Counter[str]) -> list[str]:
+    if not views:
+        return []
+    shown = ", ".join(f"{json.dumps(view[:40])} ({count})" for view, count in views.most_common(5))
+    return [_printable(f"views that are not known, so that the headers decide: {shown}")]
+
+
+def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> list[ListedImage]:
     study_id = _identifier(row, "study_id")
     if not study_id:
-        raise _RowError("has no study_id")
+        raise _ListRowError("has no study_id")
     files = _strings(row, _FILES)
     if not files:
-        raise _RowError("names no file")
-    views = _strings(row, _VIEWS) or [""] * len(files)
+        raise _ListRowError("names no file")
+    views = _views(row) or [""] * len(files)
     if len(views) != len(files):
-        raise _RowError(f"has {len(files)} files and {len(views)} views")
+        raise _ListRowError(f"has {len(files)} files and {len(views)} views")
     indication = _string(row, "indication") or _string(row, "context")
     patient_id = _identifier(row, "patient_id")
     key = _string(row, "key_image_path")
+    named = (view.strip() for view in views if not is_nothing(view) and view.upper() != "UNKNOWN")
+    unknown_views.update(view for view in named if is_frontal(view) is None)
     return [
-        Image(
+        ListedImage(
             path=root / name.lstrip("/") if row.get("image_path") else root / name,
             name=name,
             study_id=study_id,
-            frontal=_frontal(view),
+            frontal=is_frontal(view),
             indication=indication,
             patient_id=patient_id,
             chosen=name == key,
@@ -136,9 +147,11 @@ def _identifier(row: dict[str, Any], name: str) -> str:
     try:
         value = identifier(row.get(name))
     except ValueError as error:
-        raise _RowError(f"{name} {error}") from error
+        raise _ListRowError(f"{name} {error}") from error
     if len(value) > _LONGEST_ID or not value.isprintable():
-        raise _RowError(f"has a {name} that is longer than {_LONGEST_ID} letters or unprintable")
+        raise _ListRowError(
+            f"has a {name} that is longer than {_LONGEST_ID} letters or unprintable"
+        )
     return value
 
 
@@ -151,9 +164,16 @@ def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
         values = value if isinstance(value, list) else [value]
         texts = [one for one in values if isinstance(one, str) and one.strip() and "\0" not in one]
         if len(texts) < len(values):
-            raise _RowError(f"{name} is neither a text nor a list of texts")
+            raise _ListRowError(f"{name} is neither a text nor a list of texts")
         return texts
     return []
+
+
+def _views(row: dict[str, Any]) -> list[str]:
+    """Views under the first of their names that is there; what is no text is empty."""
+    value: Any = next((row[name] for name in _VIEWS if not is_nothing(row.get(name))), [])
+    values = value if isinstance(value, list) else [value]
+    return [one.replace("\0", " ") if isinstance(one, str) else "" for one in values]
 
 
 def _string(row: dict[str, Any], name: str) -> str:
@@ -163,18 +183,10 @@ def _string(row: dict[str, Any], name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _RowError(f"{name} is a {type(value).__name__}, not a text")
+        raise _ListRowError(f"{name} is a {type(value).__name__}, not a text")
     if len(value) > _LONGEST_TEXT:
-        raise _RowError(f"{name} has {len(value)} letters, more than {_LONGEST_TEXT}")
+        raise _ListRowError(f"{name} has {len(value)} letters, more than {_LONGEST_TEXT}")
     return value.strip()
-
-
-def _frontal(view: str) -> bool | None:
-    word = view.strip().upper()
-    if word and word not in _FRONTAL | _LATERAL and word not in ("", "UNKNOWN"):
-        known = ", ".join(sorted(_FRONTAL | _LATERAL))
-        raise _RowError(f"view is {json.dumps(view[:40])}, not one of {known}, UNKNOWN")
-    return None if word in ("", "UNKNOWN") else word in _FRONTAL
 
 
 def _printable(text: str) -> str:

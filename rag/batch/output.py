@@ -198,4 +198,5 @@ def _study_json(study: BatchStudy) -> dict[str, Any]:
         "image": str(study.image),
         "further": [str(path) for path in study.further],
         "unused": [str(path) for path in study.unused],
+        "rejected": [str(path) for path in study.rejected],
     }

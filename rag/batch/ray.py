@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from rag.batch.workers import Prepare, Stop, prepared
+from rag.batch.workers import Prepare, prepare_study
 from rag.errors import BatchUsageError
 from rag.factory import load_encoder, open_pipeline
 from rag.pipeline import Prepared, ReportPipeline
@@ -56,7 +56,7 @@ def prepare_on_ray(make: MakePipeline, *, workers: int) -> Prepare:
         workers: actors, with a processor each.
     """
 
-    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Prepared]:
+    def prepare(studies: Iterable[Study]) -> Iterator[Prepared]:
         import ray.data  # noqa: PLC0415 - an extra
 
         items = [{"study": pickle.dumps(study)} for study in studies]
@@ -64,17 +64,15 @@ def prepare_on_ray(make: MakePipeline, *, workers: int) -> Prepare:
             return
         ray.data.DataContext.get_current().enable_progress_bars = False
         blocks = -(-len(items) // _STUDIES_IN_BLOCK)
-        works = ray.data.from_items(items, override_num_blocks=blocks).map(
+        rows = ray.data.from_items(items, override_num_blocks=blocks).map(
             _Worker,
             fn_constructor_args=(make,),
             compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
             num_cpus=1,
         )
-        for row in works.iter_rows():
-            if stop.is_set():
-                return
+        for row in rows.iter_rows():
             # S301: what our own workers pickled, on a cluster that runs our code anyway
-            yield pickle.loads(row["work"])  # noqa: S301
+            yield pickle.loads(row["prepared"])  # noqa: S301
 
     return prepare
 
@@ -88,7 +86,7 @@ class _Worker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         study = pickle.loads(row["study"])  # noqa: S301 - as above
-        return {"work": pickle.dumps(prepared(self._pipeline, study))}
+        return {"prepared": pickle.dumps(prepare_study(self._pipeline, study))}
 
 
 def _open(settings: Settings) -> AbstractContextManager[ReportPipeline]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done
-from rag.batch.workers import Prepare, Stop, run_stages
+from rag.batch.workers import Outage, Prepare, Stop, draft_studies
 from rag.errors import BatchUsageError, OutputError
+from rag.factory import study_of_files
 from rag.index import ReportIndex
 from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog
@@ -109,7 +110,8 @@ def run_batch(
     output: BatchOutput,
     *,
     prepare: Prepare,
-    askers: int,
+    max_concurrency: int,
+    outage: Outage,
     stop: Stop,
     retry_failed: bool = False,
     progress: Progress | None = None,
@@ -120,8 +122,9 @@ def run_batch(
         studies: of the input, with distinct ids.
         pipeline: makes the predictions.
         output: entered; its folder is ours.
-        prepare: the first half, as for `rag.batch.workers.run_stages`.
-        askers: threads of the second.
+        prepare: the first half.
+        max_concurrency: drafts under way at once.
+        outage: when the model's server is gone.
         stop: ends the run early.
         retry_failed: studies that failed before are done again.
         progress: told after every study.
@@ -138,8 +141,13 @@ def run_batch(
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in done.statuses]
     counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
-    run = run_stages(
-        _asked(left, pipeline.retriever.store), pipeline, stop=stop, prepare=prepare, askers=askers
+    run = draft_studies(
+        _asked(left, pipeline.retriever.store),
+        pipeline,
+        prepare=prepare,
+        max_concurrency=max_concurrency,
+        outage=outage,
+        stop=stop,
     )
     try:
         with PredictionLog(output.predictions) as log:
@@ -170,13 +178,13 @@ def _summary(counts: Counts, studies: Sequence[BatchStudy], done: Done) -> Summa
 def _asked(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:
     """Studies as the pipeline takes them; what their paths name is never retrieved."""
     for study in studies:
-        named = [store.studies_named_in(path) for path in (*study.paths, str(study.image))]
-        yield Study(
-            source=study.image,
+        yield study_of_files(
+            store,
+            [study.image, *study.further],
             name=study.name,
-            further=study.further,
+            named_in=study.paths,
             study_id=study.study_id,
-            study_ids=frozenset({study.study_id}).union(*named),
+            study_ids=[study.study_id],
             patient_ids=study.patient_ids,
             indication=study.indication,
         )

@@ -1,47 +1,50 @@
-"""The local engine: reading and encoding, asking, and writing at the same time, in bounded memory.
+"""The local engine: images are prepared, and what is prepared is drafted, side by side.
 
-    studies ─▶ prepare (a few threads) ─▶ queue ─▶ finish (many threads) ─▶ queue ─▶ the caller
+    studies ─▶ prepare (a few threads) ─▶ finish (many threads) ─▶ the caller
 
-Preparing needs the processor, finishing mostly waits for the model; how many questions are really
-under way is the model's matter (`rag.replicas`). The queues are short: when the model is slow,
-preparing waits. What comes out, comes in the order of its completion.
+Preparing needs the processor, finishing mostly waits for the model. Both are bounded: when the
+model is slow, preparing waits. What comes out, comes in the order of its completion.
 """
 
 import logging
 import math
-import queue
+import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Generic, TypeVar
 
-from rag.errors import BatchError
+from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
 from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction
-from rag.replicas import OutageError
 from rag.schema import Draft, Status
 from rag.study import Study
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-_TICK = 0.1  # seconds after which a waiting thread looks whether it should still wait
+GRACE_SECONDS = 30.0
+"""How long drafts under way are waited for after a stop."""
+
+LONGEST_PAUSE_SECONDS = 15.0
+_TICK_SECONDS = 0.2  # after which a stop is noticed
+
+Prepare = Callable[[Iterable[Study]], Iterator[Prepared]]
+"""An engine's first half, in any order. `rag.batch.ray` has another."""
 
 
 class Stop:
-    """Says to all threads of a run that it ends early, and why."""
+    """Ends a run early, and says why."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self.error: BaseException | None = None
+        self.reason: BaseException | None = None
         self.since = math.inf
 
-    def set(self, error: BaseException | None = None) -> None:
-        """End the run; the first error counts."""
-        if self.error is None:
-            self.error = error
+    def set(self, reason: BaseException | None = None) -> None:
+        """End the run; the first reason counts."""
+        self.reason = self.reason or reason
         self.since = min(self.since, time.monotonic())
         self._event.set()
 
@@ -49,131 +52,118 @@ class Stop:
         """Whether the run is to end."""
         return self._event.is_set()
 
-
-class _Channel(Generic[_T]):
-    """A bounded queue that ends: when all who put have left, or when the run is stopped."""
-
-    def __init__(self, size: int, stop: Stop) -> None:
-        self._queue: queue.Queue[_T] = queue.Queue(size)
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._writers = 0
-        self._closed = threading.Event()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Somebody puts things here for as long as the block runs; call `join` first."""
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._writers -= 1
-                if not self._writers:
-                    self._closed.set()
-
-    def join(self, writers: int) -> None:
-        """So many will be writing."""
-        self._writers = writers
-
-    def put(self, item: _T, *, even_if_stopped: bool = False) -> bool:
-        """Put it, when there is room; False if the run was stopped first."""
-        while even_if_stopped or not self._stop.is_set():
-            with suppress(queue.Full):
-                self._queue.put(item, timeout=_TICK)
-                return True
-        return False
-
-    def taking(self, *, grace_seconds: float = math.inf) -> Iterator[_T]:
-        """Everything that is put; after a stop for so many seconds at the most."""
-        while True:
-            try:
-                yield self._queue.get(timeout=_TICK)
-            except queue.Empty:
-                if self._closed.is_set() and self._queue.empty():
-                    return
-                if time.monotonic() > self._stop.since + grace_seconds:
-                    return
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but not beyond a stop; whether there is one."""
+        return self._event.wait(seconds)
 
 
-Prepare = Callable[[Iterable[Study], Stop], Iterator[Prepared]]
-"""An engine's first half: studies to work, in any order. `rag.batch.ray` has another."""
+class Outage:
+    """Tells a model server that is gone, which ends a run, from a study that it cannot answer.
+
+    Args:
+        timeout_s: how long a server that answers nobody is waited for.
+        is_alive: whether the server is there; asked only after failures.
+    """
+
+    def __init__(self, timeout_s: float, *, is_alive: Callable[[], bool] = lambda: True) -> None:
+        self._timeout_s = timeout_s
+        self._is_alive = is_alive
+        self._last_answer = -math.inf
+
+    def answered(self) -> None:
+        """The server has answered somebody."""
+        self._last_answer = time.monotonic()
+
+    def must_wait(self, error: str, *, since: float) -> bool:
+        """Whether a question is to be asked again later; else its failure is its own.
+
+        Args:
+            error: class name of its failure.
+            since: when it was asked first.
+
+        Raises:
+            BatchError: nobody was answered for too long.
+        """
+        busy = error == LlmBusyError.__name__
+        if not busy and error != LlmUnavailableError.__name__:
+            return False
+        if not busy and (self._last_answer > since or self._is_alive()):
+            return False
+        silent = time.monotonic() - max(self._last_answer, since)
+        if silent > self._timeout_s:
+            raise BatchError(
+                f"stopped: no model server has answered for {silent:.0f} s. Look at its log, then "
+                "give the same command again: it resumes"
+            )
+        return True
 
 
-def run_stages(
+def draft_studies(
     studies: Iterable[Study],
     pipeline: ReportPipeline,
     *,
-    stop: Stop,
     prepare: Prepare,
-    askers: int,
-    grace_seconds: float = 30,
+    max_concurrency: int,
+    outage: Outage,
+    stop: Stop,
 ) -> Iterator[Prediction]:
     """The predictions of all studies, as they are finished.
 
-    After ``stop.set()`` no study is begun; those whose question is under way are still finished.
+    After ``stop.set()`` no study is begun; drafts under way are waited for `GRACE_SECONDS`.
 
     Args:
         studies: taken as they are needed.
         pipeline: its `finish` is called from many threads.
-        stop: ends the run early; set here when something breaks that is no study's fault.
         prepare: the first half.
-        askers: threads that ask; more than the model's servers ever take are idle.
-        grace_seconds: how long answers are waited for after a stop.
+        max_concurrency: drafts under way at once.
+        outage: when the server is gone.
+        stop: ends the run early.
 
     Raises:
         BatchError: the model is gone; what was not asked was not done, and is no failure.
     """
-    finished: _Channel[Prediction] = _Channel(2 * askers, stop)
-    ready: _Channel[Prepared] = _Channel(askers, stop)
-    ready.join(1)
-    finished.join(askers)
+    drafters = ThreadPoolExecutor(max_concurrency, thread_name_prefix="draft")
+    under_way: set[Future[Prediction | None]] = set()
 
-    def feed() -> None:
-        with ready.writing(), _ending_on_error(stop):
-            for work in prepare(studies, stop):
-                if not ready.put(work):
-                    return
+    def finished(most_left: int) -> Iterator[Prediction]:
+        while under_way and time.monotonic() < stop.since + GRACE_SECONDS:
+            full = len(under_way) > most_left
+            done, _ = wait(under_way, _TICK_SECONDS if full else 0, FIRST_COMPLETED)
+            under_way.difference_update(done)
+            yield from filter(None, (future.result() for future in done))
+            if not full:
+                return
 
-    def ask() -> None:
-        with finished.writing(), _ending_on_error(stop):
-            for work in ready.taking():
-                if stop.is_set():
-                    continue  # empty the queue; this study is done by the next run
-                finished.put(_finished(pipeline, work), even_if_stopped=True)
-
-    _start(feed, "feed")
-    for number in range(askers):
-        _start(ask, f"ask-{number}")
-    yield from finished.taking(grace_seconds=grace_seconds)
-    if stop.error is not None:
-        raise stop.error
+    try:
+        for prepared in prepare(studies):
+            if stop.is_set():
+                break
+            under_way.add(drafters.submit(_finished, pipeline, prepared, outage, stop))
+            yield from finished(max_concurrency - 1)
+        yield from finished(0)
+    finally:
+        drafters.shutdown(wait=False, cancel_futures=True)
+    if stop.reason is not None:
+        raise stop.reason
 
 
 def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:
-    """Prepare in this process: images are read and decoded side by side."""
+    """Prepare in this process: images are read and encoded side by side, a few ahead."""
 
-    def prepare(studies: Iterable[Study], stop: Stop) -> Iterator[Prepared]:
-        ready: _Channel[Prepared] = _Channel(threads, stop)
-        ready.join(threads)
-        source = iter(studies)
-        taking = threading.Lock()
-
-        def read() -> None:
-            with ready.writing(), _ending_on_error(stop):
-                while not stop.is_set():
-                    with taking:
-                        study = next(source, None)
-                    if study is None or not ready.put(prepared(pipeline, study)):
-                        return
-
-        for number in range(threads):
-            _start(read, f"prepare-{number}")
-        yield from ready.taking()
+    def prepare(studies: Iterable[Study]) -> Iterator[Prepared]:
+        with ThreadPoolExecutor(threads, thread_name_prefix="prepare") as readers:
+            ahead: deque[Future[Prepared]] = deque()
+            for study in studies:
+                ahead.append(readers.submit(prepare_study, pipeline, study))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     return prepare
 
 
-def prepared(pipeline: ReportPipeline, study: Study) -> Prepared:
+def prepare_study(pipeline: ReportPipeline, study: Study) -> Prepared:
     """The first half of a study; not even a mistake of ours ends the run."""
     try:
         return pipeline.prepare(study)
@@ -181,21 +171,31 @@ def prepared(pipeline: ReportPipeline, study: Study) -> Prepared:
         return Prepared(study, _broken(pipeline.begun(study), error))
 
 
-def _finished(pipeline: ReportPipeline, work: Prepared) -> Prediction:
-    try:
-        return pipeline.finish(work)
-    except OutageError:
-        raise
-    except Exception as error:  # noqa: BLE001 - as above
-        return _broken(work.prediction, error)
+def _finished(
+    pipeline: ReportPipeline, prepared: Prepared, outage: Outage, stop: Stop
+) -> Prediction | None:
+    """The second half; None where the run was stopped before the model could be asked."""
+    since, pause = time.monotonic(), 0.5
+    while not stop.is_set():
+        try:
+            prediction = pipeline.finish(prepared)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _broken(prepared.prediction, error)
+        if not outage.must_wait(prediction.error, since=since):
+            if prediction.status is Status.OK:
+                outage.answered()
+            return prediction
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - so that not all ask at once
+    return None
 
 
-def _broken(latest: Prediction, error: Exception) -> Prediction:
+def _broken(prediction: Prediction, error: Exception) -> Prediction:
     """A failure nobody foresaw. Its words may quote the image: they go to DEBUG alone."""
     logger.debug("unexpected failure of a study", exc_info=error)
     logger.error("a study failed in a way that was not foreseen: %s", type(error).__name__)
     return replace(
-        latest,
+        prediction,
         status=Status.FAILED,
         error=type(error).__name__,
         reason="failed in a way that was not foreseen; CXR_RAG_LOG=DEBUG shows where. Please "
@@ -203,20 +203,3 @@ def _broken(latest: Prediction, error: Exception) -> Prediction:
         draft=Draft(),
         check=None,
     )
-
-
-def _start(target: Callable[[], None], name: str) -> None:
-    # daemons: a request that hangs must not keep a process from ending that was told to end
-    threading.Thread(target=target, name=f"batch-{name}", daemon=True).start()
-
-
-@contextmanager
-def _ending_on_error(stop: Stop) -> Iterator[None]:
-    """Whatever breaks a thread ends the run: a study's own failures never come this far."""
-    try:
-        yield
-    except OutageError as error:
-        stop.set(BatchError(f"stopped: {error}") if not stop.is_set() else None)
-    except BaseException as error:
-        logger.debug("a thread of the batch broke", exc_info=error)
-        stop.set(error)

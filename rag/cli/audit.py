@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rag.cli.options import EXIT_FAILED, Config, read_settings
 from rag.schema import NOTICE
 
 if TYPE_CHECKING:
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The audit record of the reading room.", no_args_is_help=True)
 
-Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 File = Annotated[
     Path | None, typer.Option("--file", help="The record, if it is not the one of the settings.")
 ]
-EXIT_FAILED = 3
 
 
 @app.command()
@@ -57,13 +56,15 @@ def replay(
     file: File = None,
 ) -> None:
     """Make the prompt of a recorded draft again, and compare it byte for byte."""
+    from rag.factory import template_folder  # noqa: PLC0415
     from rag.index import open_index  # noqa: PLC0415
     from rag.review.replay import replay as make_again  # noqa: PLC0415
-    from rag.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(config)
+    settings = read_settings(config)
     with open_index(settings.index_dir, url=settings.chroma_url) as store:
-        made = make_again(_log(config, file), record, store=store)
+        made = make_again(
+            _log(config, file), record, store=store, templates=template_folder(settings)
+        )
     for role, content in made.prompt.messages:
         typer.echo(f"--- {role}\n{content}")
     typer.echo(f"--- answer then ({NOTICE})\n{made.answer}")
@@ -77,6 +78,5 @@ def replay(
 
 def _log(config: str, file: Path | None) -> "AuditLog":
     from rag.review.audit import AuditLog  # noqa: PLC0415
-    from rag.settings import load_settings  # noqa: PLC0415
 
-    return AuditLog(file or load_settings(config).audit_file)
+    return AuditLog(file or read_settings(config).audit_file)

@@ -1,41 +1,61 @@
 """`cxr-rag batch`: whole folders and lists of images to predictions.jsonl."""
 
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.errors import BatchUsageError
+from rag.cli.options import EXIT_FAILED, Config, NoLlm, read_settings, say
+from rag.errors import BatchUsageError, UsageError
 
 if TYPE_CHECKING:
-    from rag.batch.command import BatchOptions
+    from rag.batch.grouping import BatchStudy
+    from rag.batch.output import BatchOutput
     from rag.batch.runner import Summary
+    from rag.batch.workers import Prepare, Stop
+    from rag.pipeline import ReportPipeline
+    from rag.settings import Settings
 
-EXIT_USAGE, EXIT_FAILED = 2, 3
 
-Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
-Source = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="IN", help="Folder, DICOMDIR, image, or a list: .csv, .jsonl, ReXrank .json."
-    ),
-]
-Output = Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder for the predictions.")]
-InputJson = Annotated[Path | None, typer.Option("--input_json_file", help="ReXrank: studies.")]
-SaveJson = Annotated[
-    Path | None, typer.Option("--save_json_file", help="ReXrank: the same with drafts.")
-]
-ImageRoot = Annotated[
-    Path | None, typer.Option("--img_root_dir", help="Folder that a list's paths are in.")
-]
+class Engine(StrEnum):
+    """Where images are read and encoded."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The user ended the run.
+
+    Attributes:
+        code: exit code, 128 and the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by signal {number}")
+        self.code = 128 + number
 
 
 def batch(
-    source: Source = None,
-    output: Output = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="IN", help="Folder, DICOMDIR, image, or a list: .csv, .jsonl, ReXrank .json."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="Folder for the predictions.")
+    ] = None,
     *,
     config: Config = "cpu",
+    no_llm: NoLlm = False,
     by_folder: Annotated[
         bool, typer.Option("--by-folder", help="PNG and JPEG files of one folder are one study.")
     ] = False,
@@ -43,71 +63,143 @@ def batch(
         bool, typer.Option("--retry-failed", help="Do failed studies again.")
     ] = False,
     engine: Annotated[
-        str, typer.Option(help="local; or ray: read and encode on many machines.")
-    ] = "local",
+        Engine, typer.Option(help="local; or ray: read and encode on many machines.")
+    ] = Engine.LOCAL,
     ray_address: Annotated[str, typer.Option(help="Of a running Ray cluster.")] = "",
-    input_json_file: InputJson = None,
-    save_json_file: SaveJson = None,
-    img_root_dir: ImageRoot = None,
+    input_json_file: Annotated[
+        Path | None, typer.Option("--input_json_file", help="ReXrank: studies.")
+    ] = None,
+    save_json_file: Annotated[
+        Path | None, typer.Option("--save_json_file", help="ReXrank: the same with drafts.")
+    ] = None,
+    img_root_dir: Annotated[
+        Path | None, typer.Option("--img_root_dir", help="Folder that a list's paths are in.")
+    ] = None,
 ) -> None:
-    """Draft a report for every study of a folder or list; goes on where it was interrupted.
+    """Draft a report for every study of a folder or list; resumes where it was interrupted.
 
     Exit codes: 0 every study has a draft or was refused; 2 wrong usage; 3 some failed; 130, 143
     ended by Ctrl-C or SIGTERM.
     """
-    from rag.batch.command import BatchOptions, Engine  # noqa: PLC0415
-    from rag.batch.rexrank import refuse_foreign_file, work_folder  # noqa: PLC0415
+    settings = read_settings(config, no_llm=no_llm)
+    from rag.batch import rexrank  # noqa: PLC0415
+    from rag.batch.output import BatchOutput  # noqa: PLC0415
 
     if save_json_file is not None and input_json_file is not None and source is None:
-        source, output = input_json_file, work_folder(save_json_file)
+        source, output = input_json_file, rexrank.work_folder(save_json_file)
+        rexrank.refuse_foreign_file(save_json_file)
     elif input_json_file is not None or save_json_file is not None:
-        raise typer.BadParameter("--input_json_file and --save_json_file stand for IN and OUT")
+        raise UsageError("--input_json_file and --save_json_file stand for IN and OUT")
     if source is None or output is None:
-        raise typer.BadParameter("name IN and OUT")
-    if engine not in list(Engine):
-        raise typer.BadParameter(f"--engine is {engine!r}, not local or ray")
-    options = BatchOptions(
-        source=source,
-        output=output,
-        root=img_root_dir,
-        by_folder=by_folder,
-        retry_failed=retry_failed,
-        engine=Engine(engine),
-        ray_address=ray_address,
-    )
+        raise UsageError("name IN and OUT")
+    ended: Interrupted | None = None
+    with ExitStack() as running:
+        out = running.enter_context(BatchOutput(output))
+        studies = _studies(source, out, root=img_root_dir, by_folder=by_folder)
+        try:
+            summary = _run(settings, studies, out, engine, ray_address, retry_failed=retry_failed)
+        except Interrupted as error:
+            ended = error
+        if save_json_file is not None and out.predictions.exists():
+            count = rexrank.write_rexrank(source, save_json_file, out.predictions)
+            typer.echo(f"{save_json_file}: {count} studies")
+    if ended is not None:
+        say("ended early; the same command resumes from here")
+        sys.stdout.flush()
+        os._exit(ended.code)  # an answer that hangs in a thread must not keep us
+    _print_summary(summary, output)
+    if not summary.complete:
+        sys.exit(EXIT_FAILED)
+
+
+def _studies(
+    source: Path, output: "BatchOutput", *, root: Path | None, by_folder: bool
+) -> "Sequence[BatchStudy]":
+    from rag.batch.grouping import group_images  # noqa: PLC0415 - numpy
+    from rag.batch.inputs import list_images  # noqa: PLC0415
+
+    listing = list_images(source, root=root, leave_out=output.folder)
+    studies = group_images(listing.images, by_folder=by_folder, problems=listing.problems)
+    for problem in listing.problems:
+        say(f"note: {problem}")
+    passed = ", ".join(f"{count} {why}" for why, count in sorted(listing.skipped.items()))
+    skipped = f" (skipped: {passed})" if passed else ""
+    if not studies:
+        raise BatchUsageError(f"there is no image in {source}{skipped}")
+    say(f"{len(listing.images)} images of {len(studies)} studies{skipped}")
+    output.read_done()  # refuses a foreign file before anything heavy is started
+    return studies
+
+
+def _run(
+    settings: "Settings",
+    studies: "Sequence[BatchStudy]",
+    output: "BatchOutput",
+    engine: Engine,
+    ray_address: str,
+    *,
+    retry_failed: bool,
+) -> "Summary":
+    from rag.batch.runner import run_batch  # noqa: PLC0415
+    from rag.batch.workers import Outage, Stop  # noqa: PLC0415
+    from rag.cli.progress import batch_progress  # noqa: PLC0415
+    from rag.factory import load_encoder, open_pipeline  # noqa: PLC0415 - torch takes seconds
+    from rag.llm.vllm_server import LlmServer, is_alive  # noqa: PLC0415
+
+    stop = Stop()
+    with ExitStack() as running:
+        llm = running.enter_context(LlmServer(settings, say=say))
+        pipeline = running.enter_context(open_pipeline(settings, load_encoder(settings)))
+        llm.wait()
+        running.enter_context(_stopped_by_signals(stop))
+        return run_batch(
+            studies,
+            pipeline,
+            output,
+            prepare=running.enter_context(_prepare(settings, pipeline, engine, ray_address)),
+            max_concurrency=settings.batch.max_concurrency,
+            outage=Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm)),
+            stop=stop,
+            retry_failed=retry_failed,
+            progress=running.enter_context(batch_progress(say=say)),
+        )
+
+
+@contextmanager
+def _prepare(
+    settings: "Settings", pipeline: "ReportPipeline", engine: Engine, ray_address: str
+) -> "Iterator[Prepare]":
+    if engine is Engine.RAY:
+        from rag.batch.ray import ray_prepare  # noqa: PLC0415 - an extra
+
+        with ray_prepare(settings, address=ray_address) as prepare:
+            yield prepare
+    else:
+        from rag.batch.workers import threaded_prepare  # noqa: PLC0415
+
+        yield threaded_prepare(pipeline, threads=settings.batch.num_workers)
+
+
+@contextmanager
+def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run in order: what is under way is finished, nothing is begun.
+
+    A second one ends it at once; what was written stays.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        say("ending: drafts under way are finished, for 30 s at most; once more ends at once")
+        stop.set(Interrupted(number))
+
+    handle: Callable[[int, FrameType | None], None] = end
+    before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if save_json_file is not None:
-            refuse_foreign_file(save_json_file)
-        code = _run(config, options)
-    except BatchUsageError as error:
-        typer.secho(f"cxr-rag: {error}", err=True, fg="red")
-        sys.exit(EXIT_USAGE)
-    if save_json_file is not None:
-        _write_rexrank(source, save_json_file, output)
-    sys.exit(code)
-
-
-def _run(config: str, options: "BatchOptions") -> int:
-    """Run it, say how it went, and give the exit code."""
-    from rag.batch.command import Interrupted, run_batch_command  # noqa: PLC0415
-    from rag.settings import load_settings  # noqa: PLC0415
-
-    try:
-        summary = run_batch_command(load_settings(config), options, say=_say)
-    except Interrupted as ended:
-        _say("ended early; the same command goes on from here")
-        return ended.code
-    _print_summary(summary, options.output)
-    return 0 if summary.complete else EXIT_FAILED
-
-
-def _write_rexrank(input_json_file: Path, save_json_file: Path, folder: Path) -> None:
-    from rag.batch.output import PREDICTIONS  # noqa: PLC0415
-    from rag.batch.rexrank import write_rexrank  # noqa: PLC0415
-
-    if (folder / PREDICTIONS).exists():
-        count = write_rexrank(input_json_file, save_json_file, folder / PREDICTIONS)
-        typer.echo(f"{save_json_file}: {count} studies")
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _print_summary(summary: "Summary", folder: Path) -> None:
@@ -121,7 +213,3 @@ def _print_summary(summary: "Summary", folder: Path) -> None:
     typer.echo(
         f"{counts.now.total()} in this run, {counts.rate:.2f} a second; {folder / 'summary.json'}"
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

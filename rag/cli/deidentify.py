@@ -12,8 +12,23 @@ EXIT_USAGE, EXIT_FAILED = 2, 3
 def deid(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A DICOM file, or a folder.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the copies.")],
+    *,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Secret key of the pseudonyms, made if it is not there: with it the same patient "
+            "gets the same one in every run.",
+        ),
+    ] = None,
+    shift_dates: Annotated[
+        bool, typer.Option(help="Move dates instead of removing them, all of a patient alike.")
+    ] = False,
+    mask_text: Annotated[
+        bool, typer.Option(help="Blacken what looks like writing on the images.")
+    ] = False,
 ) -> None:
-    """Copy DICOM files without identifiers (PS3.15 Basic Profile); pixels are not touched.
+    """Copy DICOM files without identifiers (PS3.15 Basic Profile).
 
     Names of the copies are new UIDs. Exit codes: 0 every file was copied; 2 wrong usage; 3 some
     were not, or have something on them that a person must look at.
@@ -21,17 +36,19 @@ def deid(
     from rag.privacy.deidentify import (  # noqa: PLC0415 - pydicom takes a second
         Deidentifier,
         DeidentifyError,
-        dicom_files,
+        dicom_and_other_files,
     )
+    from rag.privacy.pseudonyms import Pseudonyms  # noqa: PLC0415
 
     if not source.exists():
         _fail(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
         _fail(f"{output} lies in {source}: the copies would be mixed with the originals")
-    files = [source] if source.is_file() else list(dicom_files(source))
+    files, others = ([source], []) if source.is_file() else dicom_and_other_files(source)
     if not files:
         _fail(f"there is no DICOM file in {source}")
-    copies = Deidentifier()
+    pseudonyms = Pseudonyms.of_file(key) if key else Pseudonyms()
+    copies = Deidentifier(pseudonyms, shift_dates=shift_dates, mask_writing=mask_text)
     refused = to_look_at = 0
     for number, path in enumerate(files, 1):
         try:
@@ -43,8 +60,12 @@ def deid(
             to_look_at += bool(copied.warnings)
             for warning in copied.warnings:
                 typer.secho(f"look at {copied.path} (file {number}): {warning}", err=True)
+    for path in others:
+        typer.secho(f"not DICOM, not copied: {path}", err=True)
+    beside = f"; {len(others)} not DICOM and not copied" if others else ""
     typer.echo(
         f"{len(files) - refused} of {len(files)} files copied to {output}; {to_look_at} to look at"
+        f"{beside}"
     )
     sys.exit(EXIT_FAILED if refused or to_look_at else 0)
 

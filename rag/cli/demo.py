@@ -6,26 +6,37 @@ both are ready. Whatever ends the demo (Ctrl-C, a signal, an error) ends what it
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
-from encoders.base import ImageTextEncoder
-from rag.cli.progress import progress_bars
-from rag.corpus.openi import NAME as OPENI
-from rag.corpus.openi import read_openi
+import typer
+
+from rag.cli.options import Config, NoLlm, read_settings, say
 from rag.errors import ServerError, StoreMissingError
-from rag.factory import load_encoder, open_pipeline
-from rag.finding_labels import annotate_labels
-from rag.grounding.prompt_injection import screen_report
-from rag.index import build_index, read_info
-from rag.index.chroma import chroma_facts
-from rag.llm.vllm_server import LlmServer
-from rag.processes import port_is_free
 from rag.schema import NOTICE
-from rag.settings import Settings
+
+if TYPE_CHECKING:
+    from encoders.base import ImageTextEncoder
+    from rag.settings import Settings
 
 Say = Callable[[str], None]
 
 
-def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) -> None:
+def demo(
+    config: Config = "cpu",
+    port: Annotated[int | None, typer.Option(help="Port of the page.")] = None,
+    no_llm: NoLlm = False,
+) -> None:
+    """Build what is missing, start the language model, and open the reading room."""
+    from app import serve  # noqa: PLC0415 - gradio takes seconds
+
+    settings = read_settings(config, no_llm=no_llm)
+    if port is not None:
+        page = settings.page.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"page": page})
+    run_demo(settings, open_page=serve, say=say)
+
+
+def run_demo(settings: "Settings", *, open_page: Callable[..., None], say: Say) -> None:
     """Run until interrupted.
 
     Args:
@@ -36,6 +47,10 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
     Raises:
         ServerError: a port is taken, or a server would not start.
     """
+    from rag.factory import load_encoder, open_pipeline  # noqa: PLC0415 - torch takes seconds
+    from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
+    from rag.processes import port_is_free  # noqa: PLC0415
+
     page = settings.page
     if not port_is_free(page.host, page.port):
         raise ServerError(f"port {page.port} is in use; choose another with --port {page.port + 1}")
@@ -49,13 +64,20 @@ def run_demo(settings: Settings, *, open_page: Callable[..., None], say: Say) ->
         open_page(pipeline, settings, say=say)
 
 
-def ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> None:
+def ensure_index(settings: "Settings", encoder: "ImageTextEncoder", *, say: Say) -> None:
     """Index Open-I where nothing is indexed; a store that is there is left as it is.
 
     A store of Open-I alone that was made by another encoder or another version is made again, and
     nothing is embedded that need not be; one that holds a user's own reports is not touched, and
     the error says what to do.
     """
+    from rag.cli.progress import progress_bars  # noqa: PLC0415
+    from rag.corpus.openi import NAME as OPENI  # noqa: PLC0415
+    from rag.corpus.openi import read_openi  # noqa: PLC0415
+    from rag.factory import index_reports  # noqa: PLC0415
+    from rag.index import read_info  # noqa: PLC0415
+    from rag.index.chroma import chroma_facts  # noqa: PLC0415
+
     try:
         info = read_info(settings.index_dir)
     except StoreMissingError:
@@ -69,12 +91,4 @@ def ensure_index(settings: Settings, encoder: ImageTextEncoder, *, say: Say) -> 
     corpus = read_openi()
     say(f"indexing {len(corpus.records)} reports, once, two to five minutes. {corpus.attribution}")
     with progress_bars() as progress:
-        build_index(
-            corpus,
-            encoder,
-            settings.index_dir,
-            url=settings.chroma_url,
-            screens=(screen_report, annotate_labels),
-            replace=True,
-            progress=progress,
-        )
+        index_reports(settings, corpus, encoder, replace=True, progress=progress)

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rag.cli.options import EXIT_FAILED, Config, read_settings
+from rag.errors import UsageError
+
 if TYPE_CHECKING:
     from rag.index import IndexSummary
-    from rag.settings import Settings
 
 app = typer.Typer(help="Build the report index, or look after it.", invoke_without_command=True)
 
-EXIT_FAILED = 3
 LISTED = 20  # problems that are printed one by one
-
-Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 
 
 @app.callback()
@@ -54,18 +53,19 @@ def index(
     from rag.corpus.image_lists import read_images_file  # noqa: PLC0415
     from rag.corpus.openi import read_openi  # noqa: PLC0415
     from rag.corpus.user_collection import read_collection  # noqa: PLC0415
-    from rag.factory import load_encoder  # noqa: PLC0415
-    from rag.finding_labels import annotate_labels  # noqa: PLC0415
-    from rag.grounding.prompt_injection import screen_report  # noqa: PLC0415
-    from rag.index import build_index  # noqa: PLC0415
-    from rag.privacy.reports import mask_identifiers  # noqa: PLC0415
+    from rag.factory import index_reports, load_encoder  # noqa: PLC0415
 
-    settings = _settings(config)
+    settings = read_settings(config)
+    for path in (collection, exclude, images):
+        if path is not None and not path.exists():
+            raise UsageError(f"there is no {path}")
     excluded = read_exclude_file(exclude) if exclude else frozenset()
     if collection:
         corpus = read_collection(collection, name=name, licence=licence, attribution=attribution)
     else:
         corpus = read_openi()
+    pictures = read_images_file(images) if images else {}
+    unknown = pictures.keys() - {record.study_id for record in corpus.records}
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
     if dry_run:
@@ -78,17 +78,18 @@ def index(
             typer.echo(line)
         return
     with progress_bars() as progress:
-        report = build_index(
+        report = index_reports(
+            settings,
             corpus,
             load_encoder(settings),
-            settings.index_dir,
-            url=settings.chroma_url,
             exclude=excluded,
-            screens=(mask_identifiers, screen_report, annotate_labels),
-            images=read_images_file(images) if images else {},
+            images=pictures,
             replace=replace,
             progress=progress,
         )
+    if unknown:
+        shown = ", ".join(sorted(unknown)[:LISTED])
+        typer.echo(f"{images}: {len(unknown)} studies are not in this collection: {shown}")
     for warning in corpus.warnings:
         typer.echo(f"note: {warning}")
     _print_problems(report)
@@ -100,7 +101,7 @@ def info(context: typer.Context) -> None:
     """Show what is in the index and what it was made with."""
     from rag.index import read_info  # noqa: PLC0415
 
-    settings = _settings(context.obj)
+    settings = read_settings(context.obj)
     found = read_info(settings.index_dir)
     where = f" (collections on {settings.chroma_url})" if settings.chroma_url else ""
     typer.echo(f"{settings.index_dir}{where}: index {found.index_id}, {found.created}")
@@ -117,7 +118,7 @@ def verify(context: typer.Context) -> None:
     """Verify index integrity: every record, every vector, and what Chroma answers."""
     from rag.index import verify_index  # noqa: PLC0415
 
-    settings = _settings(context.obj)
+    settings = read_settings(context.obj)
     report = verify_index(settings.index_dir, url=settings.chroma_url)
     for check in report.checks:
         mark = "ok  " if check.passed else "BAD "
@@ -132,11 +133,10 @@ def rebuild(context: typer.Context) -> None:
     from rag.cli.progress import progress_bars  # noqa: PLC0415
     from rag.index import rebuild_index  # noqa: PLC0415
 
-    settings = _settings(context.obj)
+    settings = read_settings(context.obj)
     with progress_bars() as progress:
-        typer.echo(
-            _summary(rebuild_index(settings.index_dir, url=settings.chroma_url, progress=progress))
-        )
+        report = rebuild_index(settings.index_dir, url=settings.chroma_url, progress=progress)
+    typer.echo(_summary(report))
 
 
 @app.command()
@@ -150,7 +150,7 @@ def delete(
 
     if not study and not patient:
         raise typer.BadParameter("name a --study or a --patient")
-    settings = _settings(context.obj)
+    settings = read_settings(context.obj)
     report = delete_from_index(
         settings.index_dir,
         url=settings.chroma_url,
@@ -167,15 +167,9 @@ def delete(
         )
 
 
-def _settings(config: str) -> "Settings":
-    from rag.settings import load_settings  # noqa: PLC0415
-
-    return load_settings(config)
-
-
 def _print_problems(report: "IndexSummary") -> None:
     for problem in report.problems[:LISTED]:
-        typer.echo(f"skipped or repaired: {problem}")
+        typer.echo(f"left out or mended: {problem}")
     if len(report.problems) > LISTED:
         typer.echo(f"... and {len(report.problems) - LISTED} more")
     if masked := sum("masked" in problem.reason for problem in report.problems):
@@ -185,7 +179,7 @@ def _print_problems(report: "IndexSummary") -> None:
         )
     if report.unknown_excludes:
         unknown = ", ".join(report.unknown_excludes[:LISTED])
-        typer.echo(f"listed, but not in this collection: {unknown}")
+        typer.echo(f"listed, but not in this store: {unknown}")
 
 
 def _summary(report: "IndexSummary") -> str:

@@ -1,4 +1,4 @@
-"""`cxr-rag dicomweb` and `cxr-rag receive`: images from the hospital's network, reports back."""
+"""`cxr-rag dicomweb` and `cxr-rag receive`: images from a PACS, reports back."""
 
 import signal
 import sys
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-EXIT_FAILED = 3
+from rag.cli.options import EXIT_FAILED, complain
+from rag.errors import UsageError
 
 app = typer.Typer(
     help="Fetch a study's images from a DICOMweb server, store a report there.",
@@ -32,8 +33,9 @@ def fetch(
 
     found = fetch_study(url, study_uid, output)
     for problem in found.problems:
-        typer.secho(f"not fetched: {problem}", err=True, fg="red")
-    others = f"; {found.others} other objects were left" if found.others else ""
+        complain(f"not fetched: {problem}")
+    others = f"; {len(found.notes)} notes about images" if found.notes else ""
+    others += f"; {found.others} other objects were left" if found.others else ""
     typer.echo(f"{len(found.images)} images in {output}{others}")
     for image in found.images:
         typer.echo(f"  {image.relative_to(output)}")
@@ -66,7 +68,14 @@ def receive(
     max_megabytes: Annotated[int, typer.Option(help="Largest image.", min=1, max=256)] = 256,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C; names of files are made here."""
-    from rag.pacs.receiver import Sender, receiving  # noqa: PLC0415
+    from rag.pacs.errors import PacsError  # noqa: PLC0415
+    from rag.pacs.receiver import receiving  # noqa: PLC0415
+    from rag.pacs.senders import Sender  # noqa: PLC0415
+
+    try:
+        senders = tuple(map(Sender.parse, allow))
+    except PacsError as error:
+        raise UsageError(f"--allow: {error}") from error
 
     ended = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
@@ -74,7 +83,7 @@ def receive(
     with receiving(
         output,
         title=ae_title,
-        senders=tuple(map(Sender.parse, allow)),
+        senders=senders,
         host=host,
         port=port,
         max_bytes=max_megabytes << 20,

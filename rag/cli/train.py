@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.errors import BatchUsageError
+from rag.cli.options import EXIT_FAILED, Config, Source, fail, read_settings
+from rag.errors import UsageError
 
 if TYPE_CHECKING:
     from encoders.training.train import Progress
-
-EXIT_USAGE, EXIT_FAILED = 2, 3
 
 _REPORT_SECONDS = 30
 
@@ -38,7 +37,7 @@ def train(
     With several processes: accelerate launch -m rag.cli.main train ...
     """
     from encoders.packaged_weights import EncoderError  # noqa: PLC0415
-    from encoders.training.config import read_settings  # noqa: PLC0415
+    from encoders.training.config import read_settings as read_training_settings  # noqa: PLC0415
     from encoders.training.dataset import TrainingDataError  # noqa: PLC0415
     from encoders.training.sources.load import load_collection, source_of  # noqa: PLC0415
     from encoders.training.train import train as run  # noqa: PLC0415 - torch takes seconds
@@ -46,15 +45,17 @@ def train(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cache = cache or out.parent / "cache"
     try:
-        settings = read_settings(config)
+        settings = read_training_settings(config)
         if seed is not None:
             settings = settings.model_copy(update={"seed": seed})
         source = source_of(settings, data=data, experts=experts)
+    except (TrainingDataError, EncoderError) as error:
+        raise UsageError(str(error)) from error
+    try:
         collection = load_collection(source, cache=cache, experts=settings.expert is not None)
         folder = run(settings, collection=collection, out=out, cache=cache, on_step=_Reporter())
     except (TrainingDataError, EncoderError) as error:
-        typer.secho(f"cxr-rag: {error}", err=True, fg="red")
-        sys.exit(EXIT_FAILED)
+        fail(error, EXIT_FAILED)
     typer.echo(f"model written to {folder}", err=True)
 
 
@@ -77,10 +78,10 @@ class _Reporter:
 
 
 def embed(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder, DICOMDIR, list or image.")],
+    source: Source,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The array; ids go beside it.")],
     *,
-    config: Annotated[str, typer.Option("--config", help="A preset or a TOML file.")] = "cpu",
+    config: Config = "cpu",
 ) -> None:
     """Turn images into unit vectors: OUT.npy float32 [N, D], OUT.csv with their ids.
 
@@ -89,14 +90,11 @@ def embed(
     from encoders.embed_files import embed_files  # noqa: PLC0415
     from rag.batch.inputs import list_images  # noqa: PLC0415
     from rag.factory import load_encoder  # noqa: PLC0415
-    from rag.settings import load_settings  # noqa: PLC0415
 
-    try:
-        images = list_images(source).images
-    except BatchUsageError as error:
-        typer.secho(f"cxr-rag: {error}", err=True, fg="red")
-        sys.exit(EXIT_USAGE)
-    settings = load_settings(config)
+    settings = read_settings(config)
+    images = list_images(source).images
+    if not images:
+        raise UsageError(f"there is no image in {source}")
     encoder = load_encoder(settings)
     with typer.progressbar(length=len(images), label="images", file=sys.stderr) as bar:
         done = embed_files(

@@ -23,7 +23,7 @@ from rag.schema import ReportRecord
 from rag.tabular import Row, TableError, identifier, is_nothing, is_table, read_table, repaired
 
 _IDS = ("report_id", "study_id", "patient_id")
-_TEXTS = ("findings", "impression", "text", "indication", "comparison")
+_TEXTS = ("findings", "impression", "addendum", "text", "indication", "comparison")
 COLUMNS = (*_IDS, *_TEXTS, "labels", "date")
 LONGEST_SECTION = 50_000
 """Characters; the longest Open-I report has 1 054."""
@@ -32,6 +32,8 @@ _LONGEST_ID = 128
 _NO_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WRITTEN_OUT = re.compile(r"\\r\\n|\\n|\\r")
 """A line end that an export wrote as a backslash and a letter."""
+_OF_EXPORTS = re.compile(r"_x000D_|(?P<line><br ?/?>)", re.IGNORECASE)
+"""What Excel and web forms write for a carriage return and a line end."""
 
 
 class _RowError(Exception):
@@ -146,6 +148,8 @@ def _record(values: Mapping[str, Any]) -> ReportRecord:
     if not texts["findings"].strip() and not texts["impression"].strip():
         parsed = parse_sections(texts["text"])
         texts |= {key: value for key, value in asdict(parsed).items() if value}
+    if texts["addendum"].strip():  # corrects what stands before it, so it is read last
+        texts["impression"] = f"{texts['impression']}\n\n{texts['addendum']}".strip()
     if not texts["findings"].strip() and not texts["impression"].strip():
         raise _RowError("has neither findings nor impression nor text")
     return with_sentences(
@@ -188,7 +192,8 @@ def _text(value: Any, key: str) -> str:
         raise _RowError(f"{key} is not valid UTF-8: save the file as UTF-8")
     if len(value) > LONGEST_SECTION:
         raise _RowError(f"{key} has {len(value)} characters, more than {LONGEST_SECTION}")
-    return value if "\n" in value else _WRITTEN_OUT.sub("\n", value)
+    value = _OF_EXPORTS.sub(lambda found: "\n" if found["line"] else "", value)
+    return value if "\n" in value.strip() else _WRITTEN_OUT.sub("\n", value)
 
 
 def _labels(value: Any) -> tuple[str, ...]:

@@ -1,19 +1,21 @@
 """A draft or a signed report as a DICOM Comprehensive SR document, beside the image it is of.
 
-The only importer of highdicom, and outside the encoders of pydicom. Owns the mapping: findings and
-impression as text, the evidence of each sentence as inferred-from text, the device that drafted and
-the person who signed as observers (PS3.16 TID 1001 ff.), PARTIAL and UNVERIFIED until signed
-(PS3.3 C.17.2). Patient and study are copied from the image's header into the document and nowhere
-else: it goes back to where the image came from.
+The only importer of highdicom. Owns the mapping: findings and impression as text, the evidence of
+each sentence as inferred-from text, the device that drafted and the person who signed as observers
+(PS3.16 TID 1001 ff.), PARTIAL and UNVERIFIED until signed (PS3.3 C.17.2). Patient and study are
+copied from the image's header into the document (`rag.export.dicom_header`) and nowhere else: it
+goes back to where the image came from. It is written in UTF-8 (ISO_IR 192).
 """
 
 import io
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag.errors import CxrRagError
+from rag.export.dicom_header import StructuredReportError, copied_header
 from rag.export.text import Export, sections_of
 from rag.review.reviewed_report import Line, Signature
 from rag.schema import NOTICE, Hit, Section
@@ -22,17 +24,20 @@ if TYPE_CHECKING:
     from highdicom.sr import ContentSequence
     from pydicom.dataset import Dataset
 
+__all__ = ["StructuredReportError", "as_dicom_sr"]
+
+logger = logging.getLogger(__name__)
+
 MANUFACTURER = "cxr-rag"
+_OWN_CODES = "99CXRRAG"
 _TITLES = {  # LOINC, as PS3.16 CID 7001 and TID 2000 have them
     Section.FINDINGS: ("59776-5", "Findings", "121071", "Finding"),
     Section.IMPRESSION: ("19005-8", "Impressions", "121073", "Impression"),
 }
 _COMMENT = ("121106", "DCM", "Comment")
-_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-
-
-class StructuredReportError(CxrRagError):
-    """The image is none that a DICOM report can be of."""
+_FAMILY_FIRST = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Chinese, Japanese and Korean letters: a name in them begins with the family's."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 
 def as_dicom_sr(what: Export, *, image: Path) -> bytes:
@@ -43,16 +48,32 @@ def as_dicom_sr(what: Export, *, image: Path) -> bytes:
         image: the DICOM file it is of.
 
     Raises:
-        StructuredReportError: the image is no DICOM file, or says not which study it is of.
+        StructuredReportError: the image is no DICOM file, does not say which study it is of, or
+            has something in its header that no document can be made with.
     """
+    header, notes = copied_header(image)
+    try:
+        return _written(what, header, notes)
+    except StructuredReportError:
+        raise
+    except Exception as error:
+        # what highdicom and pydicom say may quote the header: the class alone is told
+        logger.debug("no DICOM report", exc_info=error)
+        raise StructuredReportError(
+            f"no DICOM report can be made of this image's header ({type(error).__name__}): export "
+            "as PDF or text instead"
+        ) from None
+
+
+def _written(what: Export, header: "Dataset", notes: Sequence[str]) -> bytes:
     import highdicom as hd  # noqa: PLC0415 - a second
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem  # noqa: PLC0415
     from pydicom.uid import generate_uid  # noqa: PLC0415
 
-    header = _header_of(image)
     signature = what.report.signature
     document = hd.sr.ComprehensiveSR(
         evidence=[header],
-        content=_content(what, header),
+        content=_content(what, header, notes),
         series_instance_uid=generate_uid(),
         series_number=_next_number(header),
         sop_instance_uid=generate_uid(),
@@ -63,8 +84,13 @@ def as_dicom_sr(what: Export, *, image: Path) -> bytes:
         is_verified=signature is not None,
         institution_name=None,
         verifying_observer_name=_person(signature) if signature else None,
-        verifying_organization="" if signature else None,
+        verifying_organization=_organization(header) if signature else None,
         series_description="Chest X-ray report" if signature else NOTICE,
+        coding_schemes=[
+            CodingSchemeIdentificationItem(
+                _OWN_CODES, name="codes of cxr-rag", responsible_organization=MANUFACTURER
+            )
+        ],
     )
     if signature:
         document.VerifyingObserverSequence[0].VerificationDateTime = _moment(signature)
@@ -73,32 +99,7 @@ def as_dicom_sr(what: Export, *, image: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _header_of(path: Path) -> "Dataset":
-    from pydicom import dcmread  # noqa: PLC0415 - heavy
-    from pydicom.errors import InvalidDicomError  # noqa: PLC0415
-
-    try:
-        header = dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, ValueError) as error:
-        raise StructuredReportError(
-            "a DICOM report needs a DICOM image: it copies patient and study from its header. "
-            "Export as PDF or text instead."
-        ) from error
-    missing = [name for name in _NEEDED if not header.get(name)]
-    if missing:
-        raise StructuredReportError(
-            f"the image's header has no {', '.join(missing)}: a report could not be filed with it"
-        )
-    for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID"):
-        if name not in header:  # type 2: present, perhaps empty
-            setattr(header, name, "")
-    for name in ("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"):
-        if name not in header:
-            setattr(header, name, "")
-    return header
-
-
-def _content(what: Export, image: "Dataset") -> Any:
+def _content(what: Export, image: "Dataset", header_notes: Sequence[str]) -> Any:
     import highdicom as hd  # noqa: PLC0415 - a second
     from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
 
@@ -124,7 +125,7 @@ def _content(what: Export, image: "Dataset") -> Any:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
         children.append(_box("55107-7", "Addendum", [_text(*_COMMENT, f"{addendum.text} ({by})")]))
     children.append(_library(image))
-    notes = "\n".join((what.notice, *what.provenance, *what.prediction.warnings))
+    notes = "\n".join((what.notice, *what.provenance, *what.prediction.warnings, *header_notes))
     children.append(_text(*_COMMENT, notes))
     root.ContentSequence = children
     return root
@@ -177,7 +178,7 @@ def _support(line: Line, hits: dict[str, Hit], image: "Dataset") -> "ContentSequ
         told += f", cosine similarity {hit.similarity:.3f}" if hit else ""
         support.append(
             hd.sr.TextContentItem(
-                _code("cxr-evidence", "99CXRRAG", "Retrieved report"),
+                _code("cxr-evidence", _OWN_CODES, "Retrieved report"),
                 told,
                 Relation.INFERRED_FROM,
             )
@@ -221,6 +222,7 @@ def _text(value: str, scheme: str, meaning: str, text: str) -> Any:
     import highdicom as hd  # noqa: PLC0415 - a second
     from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
 
+    text = _CONTROLS.sub(" ", text)
     return hd.sr.TextContentItem(_code(value, scheme, meaning), text, Relation.CONTAINS)
 
 
@@ -233,10 +235,18 @@ def _code(value: str, scheme: str, meaning: str) -> Any:
 def _person(signature: Signature) -> str:
     """A name as PS3.5 6.2.1 writes it: "Roe, Jane" and "Jane Roe" are both Roe^Jane."""
     name = "".join(" " if letter in "\\=^" else letter for letter in signature.name)
+    name = " ".join(_CONTROLS.sub(" ", name).split())
     family, comma, given = name.partition(",")
-    if not comma:
-        given, _, family = name.strip().rpartition(" ")
-    return f"{' '.join(family.split())}^{' '.join(given.split())}"[:64]
+    if not comma and _FAMILY_FIRST.search(name):
+        family, _, given = name.partition(" ")
+    elif not comma:
+        given, _, family = name.rpartition(" ")
+    return f"{family.strip()}^{given.strip()}"[:64]
+
+
+def _organization(header: "Dataset") -> str:
+    """Whom the signer answers to (type 1): nobody says it here but the image's own header."""
+    return str(header.InstitutionName) or "not stated"
 
 
 def _moment(signature: Signature) -> str:
@@ -247,5 +257,4 @@ def _moment(signature: Signature) -> str:
 
 def _next_number(image: "Dataset") -> int:
     """A series number behind the image's, within what VR IS and highdicom take."""
-    number = image.get("SeriesNumber")
-    return min(int(number or 0) + 900, 99999)
+    return min(max(int(image.SeriesNumber or 0), 0) + 900, 99999)

@@ -4,6 +4,7 @@ The only importer of langchain_openai. Knows nothing of reports: what the answer
 arrives as a JSON schema, which the server enforces while it decodes.
 """
 
+import json
 import logging
 import random
 import time
@@ -11,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pybreaker import CircuitBreaker, CircuitBreakerError
 from pydantic import SecretStr
 
 from rag.errors import LlmCutOffError, LlmEmptyError, LlmRefusalError, LlmUnavailableError
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BREAKER_FAILURES = 5
-BREAKER_SECONDS = 20
 LONGEST_PAUSE_SECONDS = 30
+MOST_BLANKS = 300
+"""An answer that ends in so many blanks has ended: small models fill what a schema lets them."""
 
 Messages = Sequence[tuple[str, str]]
 
@@ -54,19 +54,12 @@ class ChatClient:
     """Asks one model at one URL. Deterministic as far as the server is: temperature 0, a seed.
 
     A server that is busy or breaks off is asked again (``llm.retries`` times, after what it said in
-    Retry-After or a growing, jittered pause). One that failed `BREAKER_FAILURES` times in a row is
-    left alone for `BREAKER_SECONDS`, so that many studies do not each wait for a dead server.
+    Retry-After or a growing, jittered pause).
     """
 
     def __init__(self, settings: LlmSettings) -> None:
         self._settings = settings
         self._chat: ChatOpenAI | None = None
-        self._breaker = CircuitBreaker(
-            fail_max=BREAKER_FAILURES,
-            reset_timeout=BREAKER_SECONDS,
-            exclude=[lambda error: not isinstance(error, LlmUnavailableError)],
-            throw_new_error_on_trip=False,
-        )
 
     @property
     def model(self) -> str:
@@ -93,19 +86,13 @@ class ChatClient:
         Raises:
             LlmUnavailableError: nothing answers at the URL, or it stopped answering.
             LlmRejectedError: an error that asking again would not mend; the message says the cure.
-            LlmOutputError: the answer is empty, is_refusal by a filter, was cut off at
+            LlmOutputError: the answer is empty, refused by a filter, was cut off at
                 ``max_tokens``, or repeats itself until there; each has a class of its own.
         """
         for attempt in range(self._settings.retries + 1):
             try:
-                with self._breaker.calling(), explained(self._settings):
+                with explained(self._settings):
                     yield from self._once(messages, schema)
-            except CircuitBreakerError as error:
-                raise LlmUnavailableError(
-                    f"{self._settings.url} failed {BREAKER_FAILURES} times in a row and is not "
-                    f"asked for {BREAKER_SECONDS} s; look at the server's log",
-                    retry_after=BREAKER_SECONDS,
-                ) from error
             except LlmUnavailableError as error:
                 if attempt == self._settings.retries:
                     raise
@@ -132,6 +119,9 @@ class ChatClient:
             if chunk.text:
                 text += chunk.text
                 yield text, None
+            if text[-MOST_BLANKS:].isspace() and len(text) > MOST_BLANKS:
+                finish_reason = "stop" if _is_json(text) else "length"
+                break
         self._refuse_unfinished(text, finish_reason)
         seconds = time.perf_counter() - started
         yield text, Completion(text, self.model, usage[0], usage[1], seconds)
@@ -157,6 +147,8 @@ class ChatClient:
         if self._chat is None:
             from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
 
+            from rag.llm.deadline import client_with_deadline  # noqa: PLC0415 - httpx too
+
             settings = self._settings
             self._chat = ChatOpenAI(
                 base_url=settings.url,
@@ -166,10 +158,19 @@ class ChatClient:
                 seed=0,
                 max_completion_tokens=settings.max_tokens,
                 timeout=settings.timeout_seconds,
+                http_client=client_with_deadline(settings.timeout_seconds),
                 max_retries=0,  # `stream` asks again, also after a stream that broke off
                 stream_usage=True,
             )
         return self._chat
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _usage(chunk: "AIMessageChunk") -> tuple[int, int] | None:

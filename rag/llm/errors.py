@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rag.errors import LlmRejectedError, LlmUnavailableError
+from rag.errors import LlmBusyError, LlmRejectedError, LlmUnavailableError
 from rag.settings import LlmSettings
 
 if TYPE_CHECKING:
@@ -28,16 +28,18 @@ def explained(settings: LlmSettings) -> Iterator[None]:
     url = settings.url
     try:
         yield
-    except openai.APITimeoutError as error:
+    except (openai.APITimeoutError, httpx.TimeoutException) as error:
         raise LlmUnavailableError(
-            f"no answer from {url} within {settings.timeout_seconds:g} s; "
+            f"no whole answer from {url} within {settings.timeout_seconds:g} s; "
             "raise llm.timeout_seconds or look at the server's log"
         ) from error
     except openai.APIConnectionError as error:
         raise LlmUnavailableError(
-            f"no connection to {url} ({error.__cause__ or error}); start the server with "
-            "`cxr-rag demo`, or set llm.url"
+            f"no connection to {url} ({error.__cause__ or error}); is its server running? "
+            "`cxr-rag doctor` looks, and llm.url says where"
         ) from error
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise LlmRejectedError(wants_key(url, error.status_code)) from error
     except openai.NotFoundError as error:
         raise LlmRejectedError(f"{url} has no model {settings.model!r}; set llm.model") from error
     except openai.APIStatusError as error:
@@ -48,12 +50,20 @@ def explained(settings: LlmSettings) -> Iterator[None]:
         raise LlmUnavailableError(f"{url} answered with garbage: {str(error)[:100]}") from error
 
 
+def wants_key(url: str, status: int) -> str:
+    """What to say where a server does not take our key."""
+    return (
+        f"{url} does not accept the key ({status}); set llm.api_key, best as the environment "
+        "variable CXR_RAG_LLM__API_KEY"
+    )
+
+
 def _of_status(error: "openai.APIStatusError", url: str) -> LlmRejectedError | LlmUnavailableError:
     status = error.status_code
     if status == _BUSY:
         after = error.response.headers.get("retry-after", "")
         seconds = float(after) if after.replace(".", "", 1).isdigit() else None
-        return LlmUnavailableError(f"{url} is busy (429); ask later", retry_after=seconds)
+        return LlmBusyError(f"{url} is busy (429); ask later", retry_after=seconds)
     message = str(error.message)[:300]
     if status >= _BROKEN:
         return LlmUnavailableError(f"{url} failed with {status}: {message}; see the server's log")

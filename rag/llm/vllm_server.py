@@ -8,12 +8,15 @@ import json
 import logging
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rag.errors import LlmUnavailableError, ServerError
+from rag.errors import LlmRejectedError, LlmUnavailableError, ServerError
+from rag.llm.errors import wants_key
 from rag.llm.smollm2 import prepare_smollm2
 from rag.processes import log_tail, port_is_free, start_child, stop_child
 from rag.settings import LlmSettings, Settings
@@ -23,13 +26,43 @@ logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
-def served_models(url: str, *, timeout: float = 2) -> list[str] | None:
-    """Names of the models an OpenAI-compatible server offers; None if nothing answers."""
+def served_models(llm: LlmSettings, *, timeout: float = 5) -> list[str] | None:
+    """Names of the models that the server at ``llm.url`` offers; None if nothing answers there.
+
+    Raises:
+        LlmRejectedError: it does not take our key, or is no OpenAI-compatible server.
+    """
+    request = urllib.request.Request(  # noqa: S310 - settings allow http and https alone
+        f"{llm.url.rstrip('/')}/models", headers={"Authorization": f"Bearer {llm.api_key}"}
+    )
     try:
-        with urllib.request.urlopen(f"{url}/models", timeout=timeout) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
             return [str(model["id"]) for model in json.load(answer)["data"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise LlmRejectedError(wants_key(llm.url, error.code)) from error
+        if error.code >= 500:
+            return None
+        raise LlmRejectedError(_no_model_server(llm, f"status {error.code}")) from error
+    except OSError:
         return None
+    except (HTTPException, ValueError, KeyError, TypeError) as error:
+        raise LlmRejectedError(_no_model_server(llm, type(error).__name__)) from error
+
+
+def is_alive(llm: LlmSettings) -> bool:
+    """Whether anything answers at ``llm.url``."""
+    try:
+        return served_models(llm) is not None
+    except LlmRejectedError:
+        return True
+
+
+def _no_model_server(llm: LlmSettings, found: str) -> str:
+    return (
+        f"what answers at {llm.url} is no OpenAI-compatible server (GET /models: {found}); set "
+        "llm.url to the base URL, which usually ends in /v1, or free the port"
+    )
 
 
 class LlmServer:
@@ -52,17 +85,21 @@ class LlmServer:
         """Start the server if it is needed.
 
         Raises:
-            ServerError: the port is taken by something else, or there is no vLLM to start.
+            ServerError: it serves another model, its port is taken, or there is no vLLM to start.
+            LlmRejectedError: it does not take our key, or is no model server.
             LlmUnavailableError: nothing answers and the server is not ours to start.
         """
         llm = self._settings.llm
-        models = served_models(llm.url)
+        if not llm.enabled:
+            return self
+        models = served_models(llm)
         if models is not None:
             _refuse_other_model(llm, models)
             self._say(f"language model {llm.model} already answers at {llm.url}")
-        elif not llm.server.enabled:
+        elif not (llm.server.enabled and _is_local(llm.url)):
             raise LlmUnavailableError(
-                f"nothing answers at {llm.url}, and llm.server.enabled is false"
+                f"nothing answers at {llm.url}; start the server there, correct llm.url, or "
+                "draft without a model (--no-llm)"
             )
         else:
             self._process = _start(self._settings, say=self._say)
@@ -82,6 +119,11 @@ class LlmServer:
             _wait_until_healthy(self._process, self._settings, say=self._say)
 
 
+def _is_local(url: str) -> bool:
+    """Whether a server at this URL could be one of this machine."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
+
+
 def _refuse_other_model(llm: LlmSettings, models: list[str]) -> None:
     if llm.model not in models:
         raise ServerError(
@@ -99,7 +141,10 @@ def _start(settings: Settings, *, say: Say) -> subprocess.Popen[bytes]:
             f"CXR_RAG_LLM__URL=http://127.0.0.1:{port + 1}/v1"
         )
     if not server.python.exists():
-        raise ServerError(f"no vLLM environment at {server.python}; `make llm` installs it")
+        raise ServerError(
+            f"no vLLM environment at {server.python}; `make llm` installs it, and --no-llm drafts "
+            "without a model"
+        )
     weights: str | Path = server.weights
     if weights == "smollm2":
         weights = prepare_smollm2(settings.llm_dir, say=say)
@@ -134,7 +179,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], settings: Settings, *,
     started = time.monotonic()
     log = settings.log_dir / "llm-server.log"
     limit = settings.llm.server.start_seconds
-    while served_models(settings.llm.url) is None:
+    while served_models(settings.llm) is None:
         waited = time.monotonic() - started
         if process.poll() is not None:
             raise ServerError(

@@ -1,6 +1,6 @@
-"""The hospital's network: images come from it, signed and unsigned reports go back to it.
+"""The picture archive: images come from it, signed and unsigned reports go back to it.
 
-`landing` puts what arrives into a folder, under names of our own; `dicomweb` asks a server for a
+`inbox` puts what arrives into a folder, under names of our own; `dicomweb` asks a server for a
 study and stores a report there; `receiver` waits for images that are sent. What is in the folder
 then goes the ordinary way (`rag.batch`): nothing here looks at pixels.
 """

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.atomic_io import disk_explained
-from rag.pacs.errors import HospitalError
+from rag.pacs.errors import PacsError
 from rag.pacs.http import explained, open_session
-from rag.pacs.inbox import IMAGE_CLASSES, Landing, check_uid
+from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, Inbox, check_uid
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
@@ -39,11 +39,13 @@ class Fetched:
 
     Attributes:
         images: where they lie.
-        others: instances that are no images, and were left where they are.
+        notes: Key Object Selections that came with them; a rejection among them is honoured.
+        others: instances that are neither, and were left where they are.
         problems: images that did not come, one sentence each.
     """
 
     images: tuple[Path, ...]
+    notes: tuple[Path, ...] = ()
     others: int = 0
     problems: tuple[str, ...] = ()
 
@@ -66,33 +68,37 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
     Args:
         url: of the DICOMweb service, as ``https://server/dicom-web``.
         study_uid: StudyInstanceUID.
-        folder: where they are put; images that are there already are kept.
+        folder: where they are put, in place of those that are there already.
 
     Raises:
-        HospitalError: the server cannot be asked, or does not know the study.
+        PacsError: the server cannot be asked, or does not know the study.
         OutputError: the disk refuses.
     """
     check_uid(study_uid)
-    landing = Landing(folder)
+    inbox = Inbox(folder)
     with disk_explained(folder):
-        landing.open()
-    images, problems = [], []
+        inbox.open()
+    came: dict[str, Path] = {}
+    problems = []
     with _client(url) as client:
         listed = list(_instances(client, study_uid))
-        wanted = [one for one in listed if one["class"] in IMAGE_CLASSES]
+        wanted = [one for one in listed if one["class"] in (*IMAGE_CLASSES, *NOTE_CLASSES)]
         for number, one in enumerate(wanted, 1):
             try:
                 data = _retrieve(client, study_uid, one)
                 with disk_explained(folder):
-                    images.append(
-                        landing.put(data, instance_uid=one["instance"], study_uid=study_uid)
+                    came[one["instance"]] = inbox.put(
+                        data, instance_uid=one["instance"], study_uid=study_uid
                     )
-            except HospitalError as error:
-                problems.append(f"image {number} of {len(wanted)}: {error}")
+            except PacsError as error:
+                problems.append(f"object {number} of {len(wanted)}: {error}")
     if not listed:
-        raise HospitalError("the DICOMweb server has no instance of this study")
+        raise PacsError("the DICOMweb server has no instance of this study")
+    of_notes = {one["instance"] for one in wanted if one["class"] in NOTE_CLASSES}
+    images = tuple(path for uid, path in came.items() if uid not in of_notes)
+    notes = tuple(path for uid, path in came.items() if uid in of_notes)
     logger.info("fetched %d images, %d failed", len(images), len(problems))
-    return Fetched(tuple(images), len(listed) - len(wanted), tuple(problems))
+    return Fetched(images, notes, len(listed) - len(wanted), tuple(problems))
 
 
 def store_report(url: str, report: Path) -> Stored:
@@ -103,7 +109,7 @@ def store_report(url: str, report: Path) -> Stored:
         report: a DICOM SR file, as `rag.export.dicom_sr` makes them.
 
     Raises:
-        HospitalError: the file is no report, or claims more than it holds; the server refuses.
+        PacsError: the file is no report, or claims more than it holds; the server refuses.
     """
     document = _read_report(report)
     with _client(url) as client, _explained():
@@ -113,7 +119,7 @@ def store_report(url: str, report: Path) -> Stored:
     if failed or str(document.SOPInstanceUID) not in taken:
         reason = failed[0].get("FailureReason") if failed else None
         why = f"reason 0x{int(reason):04X} of PS3.18 Table I.2-2" if reason else "it does not say"
-        raise HospitalError(f"the DICOMweb server did not take the report: {why}")
+        raise PacsError(f"the DICOMweb server did not take the report: {why}")
     logger.info("stored a report")
     return Stored(str(document.CompletionFlag), str(document.VerificationFlag))
 
@@ -129,7 +135,7 @@ def _client(url: str) -> Iterator["DICOMwebClient"]:
         try:
             client = DICOMwebClient(url.rstrip("/"), session=session)
         except ValueError as error:
-            raise HospitalError("a DICOMweb URL looks like https://server/dicom-web") from error
+            raise PacsError("a DICOMweb URL looks like https://server/dicom-web") from error
         client.set_http_retry_params(max_attempts=_ATTEMPTS, wait_exponential_multiplier=_WAIT_MS)
         yield client
 
@@ -145,7 +151,7 @@ def _explained() -> Iterator[None]:
     """Whatever client and server do becomes one error, whose words name nobody."""
     try:
         yield
-    except HospitalError:
+    except PacsError:
         raise
     except Exception as error:
         logger.debug("a DICOMweb request failed", exc_info=error)
@@ -164,7 +170,7 @@ def _instances(client: "DICOMwebClient", study_uid: str) -> Iterator[dict[str, s
             return
         seen.update(one["instance"] for one in new)
         yield from new
-    raise HospitalError(f"the study has more than {_MOST_INSTANCES} instances: no study of images")
+    raise PacsError(f"the study has more than {_MOST_INSTANCES} instances: no study of images")
 
 
 def _named(instance: dict[str, Any]) -> dict[str, str]:
@@ -177,7 +183,7 @@ def _retrieve(client: "DICOMwebClient", study_uid: str, one: dict[str, str]) -> 
     with _explained():
         dataset = client.retrieve_instance(study_uid, one["series"], one["instance"])
         if str(dataset.SOPInstanceUID) != one["instance"]:
-            raise HospitalError("the server sent another image than the one that was asked for")
+            raise PacsError("the server sent another image than the one that was asked for")
         buffer = io.BytesIO()
         dataset.save_as(buffer, enforce_file_format=True)
         return buffer.getvalue()
@@ -187,7 +193,7 @@ def _read_report(path: Path) -> "Dataset":
     """A report as a dataset.
 
     Raises:
-        HospitalError: it is none; or it says it was verified, and not by whom.
+        PacsError: it is none; or it says it was verified, and not by whom.
     """
     from pydicom import dcmread  # noqa: PLC0415 - heavy
 
@@ -197,18 +203,18 @@ def _read_report(path: Path) -> "Dataset":
         flags = (str(document.CompletionFlag), str(document.VerificationFlag))
         _ = document.SOPInstanceUID, document.StudyInstanceUID
     except OSError as error:
-        raise HospitalError(f"{path} cannot be opened: {error.strerror}") from None
+        raise PacsError(f"{path} cannot be opened: {error.strerror}") from None
     except Exception as error:
         logger.debug("no report", exc_info=error)
-        raise HospitalError(f"{path} is no DICOM structured report") from None
+        raise PacsError(f"{path} is no DICOM structured report") from None
     if kind not in _SR_CLASSES:
-        raise HospitalError(
+        raise PacsError(
             f"{path} is no structured report ({', '.join(_SR_CLASSES.values())}): nothing else is "
             "sent from here"
         )
     signed = bool(document.get("VerifyingObserverSequence"))
     if signed != (flags[1] == "VERIFIED") or (not signed and flags[0] != "PARTIAL"):
-        raise HospitalError(
+        raise PacsError(
             f"{path} says {flags[0]}, {flags[1]} and {'names' if signed else 'does not name'} who "
             "verified it: an unsigned draft is PARTIAL and UNVERIFIED"
         )

@@ -16,7 +16,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.pacs.errors import HospitalError
+from rag.pacs.errors import PacsError
 
 TOKEN = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
@@ -62,7 +62,7 @@ def open_session(url: str) -> requests.Session:
     """A session for one server.
 
     Raises:
-        HospitalError: the URL is none that patients' data may be sent to.
+        PacsError: the URL is none that patients' data may be sent to.
     """
     _check(url)
     session = requests.Session()
@@ -73,7 +73,7 @@ def open_session(url: str) -> requests.Session:
     return session
 
 
-def explained(error: BaseException) -> HospitalError:
+def explained(error: BaseException) -> PacsError:
     """What a request's failure means, without its URL, which names the study."""
     if isinstance(error, _TooLongError):
         words = f"its answer is longer than {MAX_BYTES >> 20} MB, the largest image"
@@ -89,7 +89,7 @@ def explained(error: BaseException) -> HospitalError:
         words = "nothing answers at this URL, or it hangs up"
     else:
         words = f"its answer is no DICOMweb ({type(error).__name__})"
-    return HospitalError(f"the DICOMweb server failed: {words}")
+    return PacsError(f"the DICOMweb server failed: {words}")
 
 
 def _status(code: int) -> str:
@@ -107,11 +107,11 @@ def _status(code: int) -> str:
 def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise HospitalError("a DICOMweb URL looks like https://server/dicom-web")
+        raise PacsError("a DICOMweb URL looks like https://server/dicom-web")
     if parts.username or parts.password:
-        raise HospitalError("a password in a URL is seen by others: write it into ~/.netrc")
+        raise PacsError("a password in a URL is seen by others: write it into ~/.netrc")
     if parts.scheme == "http" and not _is_this_machine(parts.hostname):
-        raise HospitalError(
+        raise PacsError(
             f"http:// to {parts.hostname} would send patients' data in the clear: use https://, or "
             "a tunnel that ends on this machine"
         )

@@ -1,8 +1,9 @@
 """Where images from the network are put: a folder a study, a file an image, names of our own.
 
 Owns the names and the writing. A name is a digest of the UID it stands for, never a text from the
-wire, so that no sender chooses a path, and an image that is sent twice is one file. A file is whole
-or not there. Files and folders are for their owner alone (0600, 0700).
+wire, so that no sender chooses a path, and an image that is sent twice is one file: the one that
+came last, because archives correct an image by sending it again. A file is whole or not there.
+Files and folders are for their owner alone (0600, 0700).
 """
 
 import errno
@@ -11,12 +12,14 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from pathlib import Path
 
-from encoders.images.image_info import ImageFormat, read_facts
+from encoders.images.image_info import ImageFormat
+from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import swap_bytes
-from rag.pacs.errors import HospitalError
+from rag.pacs.errors import PacsError
 from rag.study import pseudonym
 
 IMAGE_CLASSES = (
@@ -31,6 +34,9 @@ IMAGE_CLASSES = (
 )
 """SOP classes that a chest X-ray can be (PS3.4 B.5); nothing else is fetched or received."""
 
+NOTE_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
+"""Key Object Selection: by it a department takes an image out of use (`rag.batch.grouping`)."""
+
 KEEP_FREE = 256 * 1024 * 1024
 """Bytes of the disk that are left alone: whoever shares it must still be able to write."""
 
@@ -38,7 +44,7 @@ _PART = ".part"
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
-class Landing:
+class Inbox:
     """Puts images into a folder.
 
     Args:
@@ -49,9 +55,11 @@ class Landing:
     def __init__(self, folder: Path, *, keep_free: int = KEEP_FREE) -> None:
         self.folder = folder
         self._keep_free = keep_free
+        self._places: dict[str, Path] = {}
+        self._lock = threading.Lock()
 
     def open(self) -> None:
-        """Make the folder, and take away what an earlier kill left half written.
+        """Make the folder, see what is in it, and delete what a kill left half written.
 
         Raises:
             OSError: the disk refuses.
@@ -59,9 +67,10 @@ class Landing:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in self.folder.glob(f"*/.*{_PART}"):
             part.unlink(missing_ok=True)
+        self._places = {path.name: path for path in self.folder.glob("*/*.dcm")}
 
     def put(self, data: bytes, *, instance_uid: str, study_uid: str = "") -> Path:
-        """Write an image; one that is there already is left as it is.
+        """Write an image, in place of an earlier one of the same UID in whatever study.
 
         Args:
             data: a DICOM file.
@@ -72,20 +81,24 @@ class Landing:
             Its path, which holds nothing of the image's header.
 
         Raises:
-            HospitalError: this is no DICOM file with a study, or one of another study.
-            OSError: the disk is full, or refuses; nothing is left of the image.
+            PacsError: this is no DICOM file with a study, or one of another study.
+            OSError: the disk is full, or refuses; nothing is left of the image, and an earlier one
+                stays.
         """
         study = study_of(data)
         if study_uid and study != study_uid:
-            raise HospitalError("the image is of another study than the one that was asked for")
+            raise PacsError("the image is of another study than the one that was asked for")
         path = self.folder / pseudonym(study) / f"{_digest(instance_uid)}.dcm"
-        if path.exists():
-            return path
         if shutil.disk_usage(self.folder).free < len(data) + self._keep_free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         path.parent.mkdir(mode=0o700, exist_ok=True)
         # a name of its own each time: two senders may send the same image
         swap_bytes(path, data, mode=0o600, beside=path.with_name(f".{secrets.token_hex(8)}{_PART}"))
+        with self._lock:
+            earlier = self._places.get(path.name)
+            self._places[path.name] = path
+        if earlier is not None and earlier != path:  # it was filed in a wrong study before
+            earlier.unlink(missing_ok=True)
         return path
 
 
@@ -93,10 +106,10 @@ def check_uid(uid: str) -> str:
     """The UID, if it is one (PS3.5 9.1).
 
     Raises:
-        HospitalError: it holds something else than digits and dots, or too much.
+        PacsError: it holds something else than digits and dots, or too much.
     """
     if not _UID.fullmatch(uid):
-        raise HospitalError(
+        raise PacsError(
             "this is no UID: it has up to 64 digits and dots, as StudyInstanceUID (0020,000D)"
         )
     return uid
@@ -106,14 +119,14 @@ def study_of(data: bytes) -> str:
     """StudyInstanceUID of a DICOM file.
 
     Raises:
-        HospitalError: it is none, or has none.
+        PacsError: it is none, or has none.
     """
     try:
-        facts = read_facts(data)
+        facts = read_image_info(data)
     except ImageReadError as error:
-        raise HospitalError(f"what was sent cannot be read: {error.reason.value}") from None
+        raise PacsError(f"what was sent cannot be read: {error.reason.value}") from None
     if facts.format is not ImageFormat.DICOM or not facts.study_uid:
-        raise HospitalError("what was sent is no DICOM file with a StudyInstanceUID (0020,000D)")
+        raise PacsError("what was sent is no DICOM file with a StudyInstanceUID (0020,000D)")
     return facts.study_uid
 
 

@@ -6,15 +6,12 @@ network of one's own or a tunnel keeps attackers out.
 """
 
 import errno
-import ipaddress
 import logging
-import re
 import socket
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +19,9 @@ from filelock import FileLock, Timeout
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import disk_explained
-from rag.pacs.errors import HospitalError
-from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, Landing
+from rag.pacs.errors import PacsError
+from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, Inbox
+from rag.pacs.senders import Receipts, Sender, check_title
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -36,57 +34,6 @@ AT_ONCE = 4
 _SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  # PS3.4 Table B.2-1
 _SILENCE_SECONDS = 30.0
 _SLACK = 1 << 20  # of the association's own messages
-_TITLE = re.compile(r"[!-~](?:[ -~]{0,14}[!-~])?")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who may send: an AE title, from an address or network."""
-
-    title: str
-    network: Network
-
-    @classmethod
-    def parse(cls, text: str) -> "Sender":
-        """``TITLE@ADDRESS``, as ``PACS@10.1.2.3`` or ``PACS@10.1.2.0/24``.
-
-        Raises:
-            HospitalError: it is not written like this.
-        """
-        title, _, address = text.rpartition("@")
-        try:
-            return cls(check_title(title), ipaddress.ip_network(address))
-        except ValueError:
-            raise HospitalError(
-                f"{text!r} is no sender: write TITLE@ADDRESS, as PACS@10.1.2.3 or PACS@10.1.2.0/24"
-            ) from None
-
-    def at(self, address: str) -> bool:
-        """Whether an address is this sender's."""
-        found = ipaddress.ip_address(address.partition("%")[0])
-        found = getattr(found, "ipv4_mapped", None) or found
-        return found in self.network
-
-
-@dataclass(slots=True)
-class Receipts:
-    """What happened so far, counted.
-
-    Attributes:
-        counts: by outcome: ``stored``, ``refused address``, ``refused title``, ``no room``,
-            ``not understood``, ``broken connection``, ``failed``.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, outcome: str) -> None:
-        """Count one; called from many threads."""
-        with self._lock:
-            self.counts[outcome] += 1
-        logger.info("receiver: %s", outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +47,6 @@ class Receiver:
 
     port: int
     receipts: Receipts
-
-
-def check_title(title: str) -> str:
-    """An AE title (PS3.5, VR AE).
-
-    Raises:
-        HospitalError: longer than 16 characters, or none at all.
-    """
-    if not _TITLE.fullmatch(title) or "\\" in title:
-        raise HospitalError(f"{title!r} is no AE title: 1 to 16 ASCII characters, no backslash")
-    return title
 
 
 @contextmanager
@@ -138,20 +74,20 @@ def receiving(
         silence_seconds: after which a connection is given up.
 
     Raises:
-        HospitalError: nobody may send, the port is taken, or another receiver has the folder.
+        PacsError: nobody may send, the port is taken, or another receiver has the folder.
         OutputError: the folder cannot be written.
     """
     if not senders:
-        raise HospitalError("name who may send, with --allow TITLE@ADDRESS")
-    landing, receipts = Landing(folder, keep_free=keep_free), Receipts()
+        raise PacsError("name who may send, with --allow TITLE@ADDRESS")
+    inbox, receipts = Inbox(folder, keep_free=keep_free), Receipts()
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder):
         with disk_explained(folder):
-            landing.open()
+            inbox.open()
         _hush()
         entity = _entity(title, silence_seconds)
-        handlers = _handlers(landing, receipts, senders, max_bytes)
+        handlers = _handlers(inbox, receipts, senders, max_bytes)
         try:
             server = entity.make_server(
                 (host, port),
@@ -160,7 +96,7 @@ def receiving(
                 server_class=_server_class(receipts, senders, max_bytes, silence_seconds),
             )
         except OSError as error:
-            raise HospitalError(
+            raise PacsError(
                 f"cannot listen at {host} port {port}: {error.strerror}; choose another --port"
             ) from error
         entity._servers.append(server)  # as start_server does: shutdown ends what is listed
@@ -181,7 +117,7 @@ def _alone(folder: Path) -> Iterator[None]:
         with lock:
             yield
     except Timeout as error:
-        raise HospitalError(f"another receiver writes {folder}: choose another folder") from error
+        raise PacsError(f"another receiver writes {folder}: choose another folder") from error
 
 
 @contextmanager
@@ -213,12 +149,12 @@ def _hush() -> None:
 
 
 def _entity(title: str, silence_seconds: float) -> Any:
-    """What is offered: images in every transfer syntax that our reader decodes, and C-ECHO."""
+    """What is offered: images and notes, in every syntax that our reader decodes, and C-ECHO."""
     from pynetdicom import AE, ALL_TRANSFER_SYNTAXES  # noqa: PLC0415 - heavy
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # noqa: PLC0415
 
     entity = AE(check_title(title))
-    for uid in IMAGE_CLASSES:
+    for uid in (*IMAGE_CLASSES, *NOTE_CLASSES):
         entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification)
     entity.require_called_aet = True
@@ -268,7 +204,7 @@ def _server_class(
 
 
 def _handlers(
-    landing: Landing, receipts: Receipts, senders: tuple[Sender, ...], max_bytes: int
+    inbox: Inbox, receipts: Receipts, senders: tuple[Sender, ...], max_bytes: int
 ) -> list[Any]:
     from pynetdicom import evt  # noqa: PLC0415 - heavy
 
@@ -282,7 +218,7 @@ def _handlers(
             event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
 
     def stored(event: "Event") -> int:
-        outcome, status = _store(landing, event)
+        outcome, status = _store(inbox, event)
         receipts.note(outcome)
         connection: Any = event.assoc.dul.socket
         connection.socket.left = max_bytes + _SLACK
@@ -291,12 +227,12 @@ def _handlers(
     return [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, stored)]
 
 
-def _store(landing: Landing, event: "Event") -> tuple[str, int]:
+def _store(inbox: Inbox, event: "Event") -> tuple[str, int]:
     """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1)."""
     try:
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
-        landing.put(event.encoded_dataset(), instance_uid=uid)
-    except HospitalError:
+        inbox.put(event.encoded_dataset(), instance_uid=uid)
+    except PacsError:
         return "not understood", _NOT_UNDERSTOOD
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -1,41 +1,47 @@
 """Copies of DICOM files without identifiers, by the Basic Profile of PS3.15 Annex E.
 
-Which element is removed, emptied, replaced or renumbered is the table of the standard's edition
-2026c, as the package dicom-anonymizer carries it. Added here, because the package does not do it:
-the same inside sequences; elements that the dictionary does not know, and all names; a new file
-header and preamble; and a last look whether one of the image's own identifiers is left anywhere.
-
-Pixels are not touched. FreeText on them is looked for and said (`rag.privacy.burned_in`).
+Owns one copy: its elements (`rag.privacy.profile`), its UIDs and its patient
+(`rag.privacy.pseudonyms`), its pixels as far as something hides beside them, a new file header, and
+a last look whether one of the image's own identifiers is left anywhere. Dates are removed unless
+they are to be moved; writing on the image is looked for and said, and blackened if that is wanted.
 """
 
+import hashlib
 import io
-import re
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
-from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions
-from pydicom.datadict import dictionary_has_tag
-from pydicom.dataelem import DataElement
+from dicomanonymizer.simpledicomanonymizer import anonymize_dataset
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
 from encoders.dicom.header import parse_whole
-from encoders.images.image_info import ImageFormat, image_format, read_facts
+from encoders.dicom.reader import read_as_stored
+from encoders.dicom.rewrite import RewriteError, blacken, clear_unused_bits
+from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import disk_explained
 from rag.errors import CxrRagError
 from rag.privacy.burned_in import WARNING, find_writing
+from rag.privacy.header_names import HeaderNames
+from rag.privacy.profile import (
+    Rules,
+    drop_what_no_table_knows,
+    innermost_first,
+    profile_table,
+    uid_tags,
+)
+from rag.privacy.pseudonyms import Pseudonyms
 
-EDITION = "dicomfields_2026c"
 METHOD = "cxr-rag, PS3.15 Basic Profile 2026c"
-
-Rules = dict[tuple[int, ...], Callable[[Dataset, tuple[int, ...]], None]]
+_CODES = {  # PS3.16 CID 7050
+    "113100": "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+}
 
 
 class DeidentifyError(CxrRagError):
@@ -43,7 +49,7 @@ class DeidentifyError(CxrRagError):
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class DeidentifiedCopy:
     """One copy.
 
     Attributes:
@@ -56,31 +62,52 @@ class Copied:
 
 
 class Deidentifier:
-    """Copies files; the same UID gets the same new one for as long as this object lives."""
+    """Copies files; equal UIDs and patients get equal new ones.
 
-    def __init__(self) -> None:
-        self._uids: dict[str, str] = {}
+    Args:
+        pseudonyms: where the new ones come from; by default of a key that nobody keeps.
+        shift_dates: move dates, by as much for all dates of a patient, instead of removing them.
+        mask_writing: blacken what looks like writing on an image.
+    """
 
-    def copy(self, source: Path, folder: Path) -> Copied:
+    def __init__(
+        self,
+        pseudonyms: Pseudonyms | None = None,
+        *,
+        shift_dates: bool = False,
+        mask_writing: bool = False,
+    ) -> None:
+        self._pseudonyms = pseudonyms or Pseudonyms()
+        self._shift_dates = shift_dates
+        self._mask_writing = mask_writing
+        self._sources: set[bytes] = set()
+        self._written: set[Path] = set()
+
+    def copy(self, source: Path, folder: Path) -> DeidentifiedCopy:
         """Write a copy without identifiers below ``folder``.
 
         Raises:
-            DeidentifyError: no DICOM file, or one that cannot be made safe; nothing was written.
+            DeidentifyError: no DICOM file, one that was copied already, or one that cannot be made
+                safe; nothing was written.
             OutputError: the disk refuses.
         """
         try:
             data = source.read_bytes()
         except OSError as error:
             raise DeidentifyError(f"cannot be opened: {error.strerror}") from error
-        if image_format(data[:132]) is not ImageFormat.DICOM:
+        if image_format(data[:HEAD_BYTES]) is not ImageFormat.DICOM:
             raise DeidentifyError("is no DICOM file; only DICOM has a profile to go by")
+        content = hashlib.sha256(data).digest()
+        if content in self._sources:
+            raise DeidentifyError("is equal to a file that was copied before")
         try:
-            names = read_facts(data).names
             dataset = parse_whole(data)
-            self._clean(dataset, names)
+            names = HeaderNames(dataset)
+            warnings = self._clean(dataset, names, data)
+            path = self._path(dataset, folder, warnings)
             written = _bytes_of(dataset)
             _refuse_leftovers(written, names)
-        except ImageReadError as error:
+        except (ImageReadError, RewriteError) as error:
             raise DeidentifyError(str(error)) from error
         except DeidentifyError:
             raise
@@ -89,118 +116,155 @@ class Deidentifier:
             raise DeidentifyError(
                 f"cannot be made safe ({type(error).__name__}): an element of it is malformed"
             ) from None
-        path = folder / str(dataset.StudyInstanceUID) / f"{dataset.SOPInstanceUID}.dcm"
         with disk_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(".part")
             beside.write_bytes(written)
             beside.replace(path)
-        return Copied(path, tuple(_warnings(data, dataset)))
+        self._sources.add(content)
+        self._written.add(path)
+        return DeidentifiedCopy(path, tuple(warnings))
 
-    def _clean(self, dataset: Dataset, names: frozenset[str]) -> None:
-        """Make a dataset and everything within it safe, in place."""
-        for nested in _innermost_first(dataset):
-            _drop_unknown(nested)
-            anonymize_dataset(nested, base_rules_gen=self._rules)
+    def _path(self, dataset: Dataset, folder: Path, warnings: list[str]) -> Path:
+        """Where the copy goes; never where another file of this run went."""
+        path = folder / str(dataset.StudyInstanceUID) / f"{dataset.SOPInstanceUID}.dcm"
+        if path not in self._written:
+            return path
+        dataset.SOPInstanceUID = generate_uid()
+        warnings.append("another file bears the same SOPInstanceUID: this copy has one of its own")
+        return path.with_name(f"{dataset.SOPInstanceUID}.dcm")
+
+    def _clean(self, dataset: Dataset, names: HeaderNames, data: bytes) -> list[str]:
+        """Make a dataset and everything within it safe, in place; what a person must look at."""
+        patient = _patient_of(dataset)
+        done = ["113100"]
+        clear_unused_bits(dataset)
+        warnings = self._writing(dataset, data, done)
+        rules = self._rules(patient)
+        for nested in innermost_first(dataset):
+            drop_what_no_table_knows(nested)
+            anonymize_dataset(nested, base_rules_gen=lambda: rules)
             _drop_names(nested, names)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             if not dataset.get(keyword):
                 setattr(dataset, keyword, generate_uid())
+        dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(patient)
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = METHOD
-        dataset.DeidentificationMethodCodeSequence = [_basic_profile()]
         dataset.LongitudinalTemporalInformationModified = "REMOVED"
+        if self._shift_dates and patient:
+            dataset.LongitudinalTemporalInformationModified = "MODIFIED"
+            done.append("113107")
+        dataset.DeidentificationMethodCodeSequence = [_code(value) for value in done]
         syntax = dataset.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian
         dataset.file_meta = FileMetaDataset()  # the old one may name application entities
         dataset.file_meta.TransferSyntaxUID = UID(str(syntax))
         dataset.preamble = bytes(128)
+        return warnings
 
-    def _rules(self) -> Rules:
-        rules: Rules = dict(_table())
-        for tag in _uid_tags():
-            rules[tag] = self._renumber
-        return rules
+    def _rules(self, patient: str) -> Rules:
+        def renumber(dataset: Dataset, tag: tuple[int, ...]) -> None:
+            element = dataset.get(tag)  # type: ignore[arg-type]  # a pair of numbers is a tag
+            if element is None or not element.value:
+                return
+            values = [element.value] if element.VM == 1 else list(element.value)
+            new = [self._pseudonyms.uid(str(value)) for value in values]
+            element.value = new[0] if len(new) == 1 else new
 
-    def _renumber(self, dataset: Dataset, tag: tuple[int, ...]) -> None:
-        element = dataset.get(tag)  # type: ignore[arg-type]  # a pair of numbers is a tag
-        if element is None or not element.value:
-            return
-        values = [element.value] if element.VM == 1 else list(element.value)
-        new = [self._uids.setdefault(str(value), generate_uid(None)) for value in values]
-        element.value = new[0] if len(new) == 1 else new
+        rules: Rules = {**profile_table(), **dict.fromkeys(uid_tags(), renumber)}
+        if not self._shift_dates:
+            return rules
+        return {tag: self._shifting(rule, patient) for tag, rule in rules.items()}
+
+    def _shifting(self, rule: Any, patient: str) -> Any:
+        """A rule that moves a date, and else does what the profile says."""
+
+        def shift(dataset: Dataset, tag: tuple[int, ...]) -> None:
+            element = dataset.get(tag) if len(tag) == 2 else None
+            if (
+                element is not None
+                and element.VR in ("DA", "DT")
+                and element.VM == 1
+                and element.keyword != "PatientBirthDate"
+            ):
+                moved = self._pseudonyms.shifted(str(element.value), identity=patient)
+                if moved is not None:
+                    element.value = moved
+                    return
+            rule(dataset, tag)
+
+        return shift
+
+    def _writing(self, dataset: Dataset, data: bytes, done: list[str]) -> list[str]:
+        """Look for writing on the image, and blacken it if that is wanted."""
+        warnings = []
+        if str(dataset.get("RecognizableVisualFeatures", "")).upper() == "YES":
+            warnings.append(
+                "its header says that a face can be recognised (RecognizableVisualFeatures is YES)"
+            )
+        said = str(dataset.get("BurnedInAnnotation", "")).upper() == "YES"
+        try:
+            lines = find_writing(read_image(data).pixels)
+            if lines and self._mask_writing:
+                stored = read_as_stored(data)
+                boxes = [line.with_margin() for line in find_writing(stored.render())]
+                blacken(dataset, boxes, inverted=stored.invert)
+                done.append("113101")
+                dataset.BurnedInAnnotation = "NO"
+                return [
+                    *warnings,
+                    f"{len(boxes)} lines of writing were blackened: look whether any is left",
+                ]
+        except ImageReadError as error:
+            return [*warnings, f"its pixels were not looked at: {error.reason.value}"]
+        if said:
+            warnings.append(
+                "its header says that there is writing on the image (BurnedInAnnotation is YES)"
+            )
+        return [*warnings, WARNING] if lines else warnings
 
 
-def dicom_files(folder: Path) -> Iterator[Path]:
-    """DICOM files of a tree, by content, in a fixed order."""
+def dicom_and_other_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """DICOM files of a tree by content, and all others, in a fixed order.
+
+    A DICOMDIR is one of the others: it lists the originals.
+    """
+    dicom: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.rglob("*")):
+        head = b""
         with suppress(OSError):
+            if path.is_dir():
+                continue
             if path.is_file() and path.name.upper() != "DICOMDIR":
                 with path.open("rb") as file:
-                    if image_format(file.read(132)) is ImageFormat.DICOM:
-                        yield path
+                    head = file.read(HEAD_BYTES)
+        (dicom if image_format(head) is ImageFormat.DICOM else others).append(path)
+    return dicom, others
 
 
-@lru_cache(maxsize=1)
-def _table() -> Rules:
-    rules: Rules = initialize_actions(EDITION)
-    return rules
+def _patient_of(dataset: Dataset) -> str:
+    """Whose file it is: PatientID and who issued it, else name and birth date; empty if unknown."""
+    number = str(dataset.get("PatientID") or "").strip()
+    if number:
+        return f"{number}|{str(dataset.get('IssuerOfPatientID') or '').strip()}"
+    name = str(dataset.get("PatientName") or "").strip().lower()
+    return f"{name}|{dataset.get('PatientBirthDate') or ''}" if name else ""
 
 
-@lru_cache(maxsize=1)
-def _uid_tags() -> tuple[tuple[int, ...], ...]:
-    return tuple(dicom_anonymization_database_selector(EDITION)["U_TAGS"])
-
-
-def _innermost_first(dataset: Dataset) -> Iterator[Dataset]:
-    for element in list(dataset):  # converts every element: a malformed one raises here
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _innermost_first(item)
-    yield dataset
-
-
-def _drop_unknown(dataset: Dataset) -> None:
-    """Private elements, and those the dictionary does not know: nobody can say what is in them."""
-    for element in list(dataset):
-        group = element.tag.group
-        repeats = 0x5000 <= group < 0x5100 or 0x6000 <= group < 0x6100
-        if element.tag.is_private or not (repeats or dictionary_has_tag(element.tag)):
-            del dataset[element.tag]
-
-
-def _drop_names(dataset: Dataset, names: frozenset[str]) -> None:
+def _drop_names(dataset: Dataset, names: HeaderNames) -> None:
     """Names of persons, and whatever else still holds an identifier of this image."""
-    pattern = _any_of(names)
     for element in list(dataset):
         if element.VR == "PN" and element.value:
             element.value = ""
-        elif element.VR in _TEXT and pattern and pattern.search(_text(element).lower()):
+        elif names.stand_in(element):
             del dataset[element.tag]
 
 
-_TEXT = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UI", "DA", "DT", "UN"})
-_SHORTEST = 4  # letters; shorter parts of names are words, too
-
-
-def _any_of(names: frozenset[str]) -> re.Pattern[str] | None:
-    long = sorted(name for name in names if len(name) >= _SHORTEST)
-    if not long:
-        return None
-    return re.compile(rf"(?<![a-z0-9.])(?:{'|'.join(map(re.escape, long))})(?![a-z0-9])")
-
-
-def _text(element: DataElement) -> str:
-    value = element.value
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    return str(value)
-
-
-def _basic_profile() -> Dataset:
-    """PS3.16 CID 7050, Basic Application Confidentiality Profile."""
+def _code(value: str) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator = "113100", "DCM"
-    item.CodeMeaning = "Basic Application Confidentiality Profile"
+    item.CodeValue, item.CodingSchemeDesignator = value, "DCM"
+    item.CodeMeaning = _CODES[value]
     return item
 
 
@@ -210,27 +274,10 @@ def _bytes_of(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _refuse_leftovers(written: bytes, names: frozenset[str]) -> None:
+def _refuse_leftovers(written: bytes, names: HeaderNames) -> None:
     """The last look: at the file as it will be, without its pixels."""
-    left = read_facts(written).names & {name for name in names if len(name) >= _SHORTEST}
     start = written.find(b"\xe0\x7f\x10\x00")
-    header = written[: start if start > 0 else None].decode("latin-1").lower()
-    pattern = _any_of(names)
-    if left or (pattern and pattern.search(header)):
+    if names.stand_in_bytes(written[: start if start > 0 else None]):
         raise DeidentifyError(
             "still holds one of its identifiers, in a place that was not foreseen"
         )
-
-
-def _warnings(data: bytes, dataset: Dataset) -> Iterator[str]:
-    if str(dataset.get("BurnedInAnnotation", "")).upper() == "YES":
-        yield "its header says that there is writing on the image (BurnedInAnnotation is YES)"
-    if str(dataset.get("RecognizableVisualFeatures", "")).upper() == "YES":
-        yield "its header says that a face can be recognised (RecognizableVisualFeatures is YES)"
-    try:
-        image: Any = read_image(data)
-    except ImageReadError as error:
-        yield f"its pixels were not looked at: {error.reason.value}"
-        return
-    if find_writing(image.pixels):
-        yield WARNING

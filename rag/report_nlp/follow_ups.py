@@ -12,8 +12,8 @@ _SEEN = (
     r"(?: (?:is|are|was|were))?"
     r"(?: (?:seen|present|identified|noted|visible|evident|detected|found))?"
 )
-_NO = re.compile(rf"\s*(?:no|none{_SEEN}|absent|negative|nil|not{_SEEN})\W*", re.I)
-_YES = re.compile(r"\s*(?:yes|present|positive)\W*", re.I)
+_NO = re.compile(rf"\s*(?:no|none{_SEEN}|absent|negative|nil|not{_SEEN})(?:,.*|\W*)", re.I)
+_YES = re.compile(r"\s*(?:yes|present|positive)(?:,.*|\W*)", re.I)
 _NONE = re.compile(
     r"\W*none of (?:the (?:above|foregoing)|these|those|them)"
     rf"(?: (?:findings?|abnormalit(?:y|ies)))?{_SEEN}\W*",
@@ -21,14 +21,16 @@ _NONE = re.compile(
 )
 _SIDE = re.compile(r"\b(?:left|right)\b", re.I)
 _OTHER_SIDE = re.compile(
-    r"\b(?:one|ones|two|three|several|some)\b[^.;]*\b(?:on|in|at) the (?:left|right)\b", re.I
+    r"\b(?:one|ones|two|three|several|some)\b[^.;]*\b(?:on|in|at) the (?:left|right)\b"
+    r"|\b(?:left|right)\b[^.;:]*:[^.;]*\b(?:one|two|three|several)\b",
+    re.I,
 )
 _STATES = re.compile(
     r"\b(?:is|are|was|were|has|have|there|no|not|without|may|might|could|can|with|seen|noted)\b",
     re.I,
 )
 _LONGEST_ITEM = 60
-LONGEST_ANSWER = 60
+LONGEST_ANSWER = 120
 """Characters; what is longer answers nothing."""
 
 

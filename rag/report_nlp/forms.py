@@ -20,6 +20,8 @@ _HALF = 0.5
 _ANSWERED_NO = re.compile(
     rf"(?<=[fdh])(?P<between>[^;fdhnti{COLON}]*)[{COLON},](?P<no>[%{_NO}])(?=,|;|$)"
 )
+_NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
+_NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{COLON}{_YES}])")
 _OTHER = "[^:bintuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
     rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{COLON}l]*)(?P<no>[%{_NO}{_NONE}r0])i?s?,?"
@@ -34,8 +36,8 @@ def answers(roles: str) -> str:
     parts = [_none_of_list(part) for part in re.split("(;)", roles)]
     roles = _JUDGED_NO.sub(_turned, "".join(parts))
     roles = _ANSWERED_NO.sub(_resolved, roles)
-    roles = re.sub(rf"(?<=r),(?=[^;b]*[{COLON}])", ";", roles)
-    roles = re.sub(rf"(?<=[{_YES}]),(?=[^;b]*[{COLON}])", ";", roles)
+    roles = _NO_BEHIND.sub("r", roles)
+    roles = _NEXT_ANSWER.sub(";", roles)
     return re.sub(f"[{COLON}{_NO}{_YES}{_NONE}]", ".", roles.replace("%", "n"))
 
 

@@ -43,7 +43,8 @@ _PREDICATES = frozenset(
         *("obscured", "seen", "doubted", "changed_verb", "increased", "change"),
     )
 )
-_AFTER_VERB = frozenset(("size", "large", "status", "side"))
+_SIZES = frozenset(("size", "large", "status"))
+_PLACING = frozenset(("the", "on", "at", "in"))
 
 
 def pieces(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> list[Piece]:
@@ -155,9 +156,11 @@ def _is_closed(sentence: str, words: Sequence[Token], matches: Sequence[Match], 
     if role in _PREDICATES:
         return True
     before = matches[at - 2] if at > 1 else None
-    if role in _AFTER_VERB:
-        closing = before is not None and before.roles[:1] in (("verb",), ("place",), ("a",))
-        return closing or (before is not None and _text(sentence, words, before) in _FUNCTION)
+    if role == "side":
+        placed = before is not None and before.roles[:1] == ("place",)
+        return placed or (before is not None and _text(sentence, words, before) in _PLACING)
+    if role in _SIZES:
+        return before is not None and before.roles[:1] == ("verb",)
     if role:
         return False
     text = _text(sentence, words, found)

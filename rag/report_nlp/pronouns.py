@@ -13,7 +13,8 @@ from rag.report_nlp.tokenizer import Token
 _PRONOUNS = frozenset(("one", "ones", "two", "three", "several", "some", "another", "that"))
 _VERBS = frozenset(("is", "are", "was", "were", "remain", "remains", "persist", "persists"))
 _SEPARATORS = frozenset(("comma", "semicolon", "but"))
-_DENIALS = frozenset(("negation", "none", "resolved", "not"))
+_DENIALS = frozenset(("negation", "none", "resolved", "not", "no_longer"))
+_LASTING = frozenset(("persist", "persists", "persisting", "remaining"))
 
 
 def resolve(
@@ -73,7 +74,8 @@ def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bo
 
 def _is_elliptic(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
     """Whether a size stands alone for the finding: "none on the left, moderate on the right"."""
-    if _role(matches[at]) not in ("size", "large", "seen"):
+    lasts = _key(words, matches[at]) in _LASTING
+    if not lasts and _role(matches[at]) not in ("size", "large", "seen"):
         return False
     start = next((i for i in range(at - 1, -1, -1) if _role(matches[i]) in _SEPARATORS), None)
     if start is None:

@@ -6,9 +6,10 @@ Knows the record, the store and the templates; asks no model.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from prompts.render import Prompt, PromptTemplateError, load_template, render
+from prompts.render import TEMPLATES, Prompt, PromptTemplateError, load_template, render
 from rag.draft_requests import build_request
 from rag.index import ReportIndex
 from rag.predicted_findings import PredictedFindings
@@ -38,8 +39,8 @@ class Replay:
         return self.prompt.sha256 == self.recorded
 
 
-def replay(log: AuditLog, draft: str, *, store: ReportIndex) -> Replay:
-    """Make the prompt of a recorded draft again.
+def replay(log: AuditLog, draft: str, *, store: ReportIndex, templates: Path = TEMPLATES) -> Replay:
+    """Make the prompt of a recorded draft again, with the templates of a folder.
 
     Raises:
         AuditError: no such draft, or no prompt was sent for it.
@@ -47,16 +48,16 @@ def replay(log: AuditLog, draft: str, *, store: ReportIndex) -> Replay:
     entry = next((e for e in log.of_draft(draft) if e.event == "draft"), None)
     if entry is None or not entry.data["prompt_sha256"]:
         raise AuditError(f"draft {draft}: nothing was asked of a model, so there is no prompt")
-    return _replay(entry, store)
+    return _replay(entry, store, templates)
 
 
-def _replay(entry: Entry, store: ReportIndex) -> Replay:
+def _replay(entry: Entry, store: ReportIndex, templates: Path) -> Replay:
     data = entry.data
     differences = []
     if store.index_id != data["index"]:
         differences.append(f"the index is {store.index_id}, was {data['index']}")
     try:
-        template = load_template(data["prompt"])
+        template = load_template(data["prompt"], templates=templates)
     except PromptTemplateError as error:
         raise AuditError(f"the prompt template of the draft is gone: {error}") from error
     hits = [_hit(each, store) for each in data["evidence"]]

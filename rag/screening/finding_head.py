@@ -1,13 +1,11 @@
 """Predicts CheXpert-14 labels of an image from its vector: one calibrated logistic unit a label.
 
-A head belongs to one encoder and is refused for another. The heads that ship lie in
-``rag/label_heads`` and are made by `rag.screening.finding_head_training`. Without one, drafts rest
-on the votes of
-the neighbours alone. Knows vectors and labels; what they decide is `rag.predicted_findings`.
+A head belongs to one encoder, lies in its folder, and is refused for another; it is made by
+`rag.screening.finding_head_training`. Without one, drafts rest on the votes of the neighbours
+alone. Knows vectors and labels; what they decide is `rag.predicted_findings`.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,9 @@ from rag.errors import FindingHeadError
 from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import NO_FINDING
 
-HEADS = Path(str(files("rag"))) / "label_heads"
+FINDING_HEAD = "finding_head.safetensors"
+"""In the encoder's folder."""
+
 NORMAL_FROM = 0.35
 """Probability of no finding from which normal reports are welcome: about their share in Open-I.
 With it the evidence agrees better with the images' own reports; see docs/retrieval.md."""
@@ -37,8 +37,7 @@ class FindingHead:
         threshold: probability from which a label is taken as present. For calibrated probabilities
             the best F1 is reached at half of itself (Lipton et al. 2014, arXiv 1402.1892), far
             below one half for rare findings.
-        max_positive: at max_positive so many labels are taken as present, the max_positive
-        probable ones.
+        max_positive: so many labels at most are taken as present, the most probable ones.
     """
 
     encoder_id: str
@@ -63,22 +62,19 @@ class FindingHead:
         return PredictedFindings(probabilities, tuple(present[: self.max_positive]), normal)
 
 
-def load_finding_head(encoder_id: str, *, folder: Path = HEADS) -> FindingHead | None:
-    """The head that ships for an encoder; None if there is none.
+def load_finding_head(folder: Path, encoder_id: str) -> FindingHead | None:
+    """The head in an encoder's folder; None if there is none.
 
     Raises:
-        FindingHeadError: the file is damaged, or belongs to other weights of that name.
+        FindingHeadError: the file is damaged, or belongs to other weights.
     """
-    path = encoder_artifacts.path_for(encoder_id, folder)
+    path = folder / FINDING_HEAD
     if not path.is_file():
         return None
     head = read_finding_head(path)
-    if head.encoder_id != encoder_id:
-        raise FindingHeadError(
-            f"{path.name} was made for {head.encoder_id}, the encoder is {encoder_id}; make it "
-            "again with `python -m rag.screening.finding_head_training`, or remove it to draft "
-            "without labels"
-        )
+    encoder_artifacts.refuse_another(
+        path, made_for=head.encoder_id, encoder_id=encoder_id, error=FindingHeadError
+    )
     return head
 
 

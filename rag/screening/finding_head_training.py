@@ -21,13 +21,13 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
+from encoders.eclip.weights import SHIPPED
 from encoders.images.image_io import read_image
 from encoders.training.dataset import Study, clean
 from encoders.training.sources.openi import read_openi
-from rag.encoder_artifacts import path_for
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
-from rag.screening.finding_head import HEADS, FindingHead, write_finding_head
+from rag.screening.finding_head import FINDING_HEAD, FindingHead, write_finding_head
 
 LEAST_POSITIVES = 10
 """Labels with fewer training studies are left out: a probability learnt from them means little."""
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = fit(vectors["train"], present["train"], encoder_id=encoder.encoder_id)
     head = calibrate(head, vectors["val"], present["val"])
     print(table(head, vectors["val"], present["val"]))  # noqa: T201
-    out = chosen.out or path_for(encoder.encoder_id, HEADS)
+    out = chosen.out or (chosen.model or SHIPPED) / FINDING_HEAD
     write_finding_head(out, head)
 
 

@@ -21,15 +21,15 @@ from sklearn.linear_model import LogisticRegression
 
 from encoders.base import CxrImage
 from encoders.eclip import load_encoder
-from encoders.images.image_info import ImageInfo, read_facts
-from encoders.images.image_io import read_image
+from encoders.eclip.weights import SHIPPED
+from encoders.images.image_info import ImageInfo
+from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from encoders.training.sources.openi import read_openi
-from rag.encoder_artifacts import path_for
 from rag.screening.header import judge_colour, judge_header
 from rag.screening.out_of_distribution import (
     LATERAL_FROM,
-    SCORES,
+    OOD_DETECTOR,
     FeatureEncoder,
     OodDetector,
     write_ood_detector,
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     must_pass["NIH frontal"] = nih[3::4]
     print(passed_table(judge, must_pass))  # noqa: T201
     print(refused_table(encoder, judge, _dicom(chosen.data / "dicom"), chosen.pictures))  # noqa: T201
-    out = chosen.out or path_for(encoder.encoder_id, SCORES)
+    out = chosen.out or (chosen.model or SHIPPED) / OOD_DETECTOR
     write_ood_detector(out, judge)
 
 
@@ -161,7 +161,7 @@ def _dicom(folder: Path) -> list[tuple[str, Path]]:
 
 def _facts(path: Path) -> ImageInfo:
     try:
-        return read_facts(path)
+        return read_image_info(path)
     except ImageReadError:
         return ImageInfo()
 

@@ -5,13 +5,12 @@ leaves it. The share of a feature vector's length that the subspace cannot expla
 PCA residual of out-of-distribution detection (Guan et al., ICCV 2023), here over frontal and
 lateral images. A linear unit beside it tells laterals, which are said and not refused.
 
-A judge belongs to one encoder and is refused for another. What ships lies in ``rag/refusal_scores``
-and is made by `rag.screening.ood_training`. Knows features alone, no header.
+A detector belongs to one encoder, lies in its folder, and is refused for another; it is made by
+`rag.screening.ood_training`. Knows features alone, no header.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,9 @@ from rag import encoder_artifacts
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
 
-SCORES = Path(str(files("rag"))) / "refusal_scores"
+OOD_DETECTOR = "out_of_distribution.safetensors"
+"""In the encoder's folder."""
+
 LATERAL_FROM = 0.9
 """Probability from which an image is called a lateral."""
 _FORMAT = "1"
@@ -85,24 +86,20 @@ class OodDetector:
         return ScreeningResult(notes=(ONLY_LATERAL,) if lateral > LATERAL_FROM else ())
 
 
-def load_ood_detector(encoder: ImageTextEncoder, *, folder: Path = SCORES) -> OodDetector | None:
-    """The judge that ships for an encoder; None if there is none.
+def load_ood_detector(folder: Path, encoder: ImageTextEncoder) -> OodDetector | None:
+    """The detector in an encoder's folder; None if there is none, or the encoder has no features.
 
     Raises:
-        OodDetectorError: the file is damaged, or belongs to other weights of that name.
+        OodDetectorError: the file is damaged, or belongs to other weights.
     """
-    path = encoder_artifacts.path_for(encoder.encoder_id, folder)
+    path = folder / OOD_DETECTOR
     if not path.is_file() or not hasattr(encoder, "embed_with_features"):
         return None
-    judge = read_ood_detector(path)
-    if judge.encoder_id != encoder.encoder_id:
-        raise OodDetectorError(
-            f"{path.name} was made for {judge.encoder_id}, the encoder is {encoder.encoder_id}; "
-            "make it again with `python -m rag.screening.ood_training`, or remove it to refuse by "
-            "header "
-            "alone"
-        )
-    return judge
+    detector = read_ood_detector(path)
+    encoder_artifacts.refuse_another(
+        path, made_for=detector.encoder_id, encoder_id=encoder.encoder_id, error=OodDetectorError
+    )
+    return detector
 
 
 def read_ood_detector(path: Path) -> OodDetector:

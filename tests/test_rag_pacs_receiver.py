@@ -1,9 +1,8 @@
-"""Images from and reports to a real Orthanc on this machine; senders that are not on the list."""
+"""C-STORE: who may send, and what becomes of what is sent."""
 
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -21,236 +19,29 @@ import numpy as np
 import pytest
 import requests
 from dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
-from made_up_reports import made_up_hits
 from orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, generate_uid
-from pynetdicom import AE
-from typer.testing import CliRunner
+from support.pacs import (
+    files,
+    image,
+    nobody_is_named,
+    one_receiver,
+    report,
+    send,
+    short_uid,
+)
 
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
-from rag.batch.grouping import group_images
-from rag.batch.inputs import list_images
-from rag.cli.main import app
-from rag.export.dicom_sr import as_dicom_sr
-from rag.export.text import Export
-from rag.pacs.dicomweb import fetch_study, store_report
-from rag.pacs.errors import HospitalError
-from rag.pacs.receiver import Receipts, Receiver, Sender, receiving
-from rag.prediction import Prediction
-from rag.review.reviewed_report import ReviewedReport, Signature
-from rag.schema import Draft, DraftSentence, Status
-
-NAMES = ("Quibblewick", "Thaddeus", "MRN-998877")
-EVERYBODY_HERE = "127.0.0.0/8"
+from rag.pacs.errors import PacsError
+from rag.pacs.receiver import Receiver, receiving
+from rag.pacs.senders import Receipts, Sender
 
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
         yield server
-
-
-def image(study_uid: str, *, syntax: str = "", number: int = 1, **attributes: object) -> bytes:
-    """A ramp of an invented person."""
-    return dicom(
-        ramp(12, rows=64) + number,
-        **({"syntax": syntax} if syntax else {}),  # type: ignore[arg-type]
-        PatientName="Quibblewick^Thaddeus",
-        PatientID="MRN-998877",
-        BitsStored=12,
-        StudyInstanceUID=study_uid,
-        SeriesInstanceUID=f"{study_uid}.1",
-        SOPInstanceUID=f"{study_uid}.1.{number}",
-        **attributes,
-    )
-
-
-def short_uid() -> str:
-    return str(generate_uid())[:50].rstrip(".")
-
-
-def report(path: Path, *, image: Path, signed: bool = False) -> Path:
-    drafted = Draft((DraftSentence("The heart is enlarged.", ("R1",)),), ())
-    prediction = Prediction(
-        file="image",
-        status=Status.OK,
-        draft=drafted,
-        hits=tuple(made_up_hits()),
-        encoder_id="enc",
-        index_id="idx",
-        llm="model",
-        prompt="select_v1",
-    )
-    what = Export.of(prediction)
-    if signed:
-        by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
-        what = Export(prediction, ReviewedReport.of(drafted).accept([0]).sign(by))
-    path.write_bytes(as_dicom_sr(what, image=image))
-    return path
-
-
-def nobody_is_named(text: str, *uids: str) -> None:
-    assert not [secret for secret in (*NAMES, *uids) if secret.lower() in text.lower()]
-
-
-# --- DICOMweb
-
-
-@needs_orthanc
-def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
-    orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    uid, other = short_uid(), short_uid()
-    sent = [image(uid), image(uid, number=2, syntax=JPEG_2000_LOSSLESS, ViewPosition="LL")]
-    for one in (*sent, image(other)):
-        orthanc.take(one)
-    caplog.set_level(logging.INFO)
-
-    found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
-
-    assert (len(found.images), found.others, found.problems) == (2, 0, ())
-    originals = {read.pixels.tobytes() for read in map(read_image, sent)}
-    assert {read_image(path).pixels.tobytes() for path in found.images} == originals
-    syntaxes = {dcmread(path).file_meta.TransferSyntaxUID for path in found.images}
-    assert JPEG_2000_LOSSLESS in syntaxes  # as stored, not unpacked on the way
-    assert {path.stat().st_mode & 0o777 for path in found.images} == {0o600}
-    nobody_is_named(caplog.text + str(found.images), uid)
-    (study,) = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
-    assert len(study.further) == 1
-    again = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
-    assert again.images == found.images
-    assert len([path for path in (tmp_path / "in").rglob("*") if path.is_file()]) == 2
-
-
-@needs_orthanc
-@pytest.mark.parametrize("signed", [False, True])
-def test_a_stored_report_comes_back_as_what_it_is(
-    orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, signed: bool
-) -> None:
-    uid = short_uid()
-    (tmp_path / "image.dcm").write_bytes(image(uid))
-    orthanc.take(image(uid))
-    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm", signed=signed)
-    caplog.set_level(logging.INFO)
-
-    stored = store_report(orthanc.dicomweb, path)
-
-    expected = ("COMPLETE", "VERIFIED") if signed else ("PARTIAL", "UNVERIFIED")
-    assert (stored.completion, stored.verification) == expected
-    nobody_is_named(caplog.text, uid)
-    ids = orthanc.ask(
-        "/tools/find", {"Level": "Instance", "Query": {"Modality": "SR", "StudyInstanceUID": uid}}
-    )
-    (name,) = ids.json()
-    back = dcmread(BytesIO(orthanc.ask(f"/instances/{name}/file").content))
-    assert back.SOPClassUID == ComprehensiveSRStorage
-    assert (back.CompletionFlag, back.VerificationFlag) == expected
-    assert back == dcmread(path)
-    back.save_as(tmp_path / "back.dcm")
-    second_reader = shutil.which("dsrdump")
-    assert second_reader, "dcmtk is not installed; `make test` installs or names it"
-    subprocess.run([second_reader, tmp_path / "back.dcm"], check=True, capture_output=True)
-    # the report lies beside the image, and is no image to fetch
-    found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
-    assert (len(found.images), found.others) == (1, 1)
-
-
-@needs_orthanc
-def test_the_commands_fetch_and_store(orthanc: Orthanc, tmp_path: Path) -> None:
-    uid = short_uid()
-    orthanc.take(image(uid))
-    run = CliRunner().invoke(
-        app, ["dicomweb", "fetch", orthanc.dicomweb, uid, str(tmp_path / "in")]
-    )
-    assert run.exit_code == 0
-    assert run.output.startswith("1 images in ")
-    nobody_is_named(run.output, uid)
-    (fetched,) = (tmp_path / "in").rglob("*.dcm")
-    path = report(tmp_path / "sr.dcm", image=fetched)
-    run = CliRunner().invoke(app, ["dicomweb", "store", orthanc.dicomweb, str(path)])
-    assert run.output == "stored: PARTIAL, UNVERIFIED\n"
-
-
-@needs_orthanc
-def test_a_study_that_is_not_there_is_said(orthanc: Orthanc, tmp_path: Path) -> None:
-    with pytest.raises(HospitalError, match="no instance of this study"):
-        fetch_study(orthanc.dicomweb, "1.2.3.4.5", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("url", "uid", "words"),
-    [
-        ("http://10.0.0.1/dicom-web", "1.2", "in the clear"),
-        ("https://me:secret@server/dicom-web", "1.2", "netrc"),
-        ("ftp://server/", "1.2", "looks like"),
-        ("http://127.0.0.1:9/dicom-web", "1.2", "nothing answers"),
-        ("http://127.0.0.1:9/dicom-web", "../../etc", "no UID"),
-    ],
-)
-def test_where_nothing_may_be_asked(tmp_path: Path, url: str, uid: str, words: str) -> None:
-    with pytest.raises(HospitalError, match=words) as told:
-        fetch_study(url, uid, tmp_path)
-    assert "secret" not in str(told.value)
-
-
-def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
-    write_phantom_dicom(tmp_path / "image.dcm", size=256)
-    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm")
-    document = dcmread(path)
-    for completion, verification in [("PARTIAL", "VERIFIED"), ("COMPLETE", "UNVERIFIED")]:
-        document.CompletionFlag, document.VerificationFlag = completion, verification
-        document.save_as(path)
-        with pytest.raises(HospitalError, match="PARTIAL and UNVERIFIED"):
-            store_report("http://127.0.0.1:9/dicom-web", path)
-    with pytest.raises(HospitalError, match="nothing else is sent"):
-        store_report("http://127.0.0.1:9/dicom-web", sr_of_a_image(tmp_path))
-    with pytest.raises(HospitalError, match="no DICOM structured report"):
-        store_report("http://127.0.0.1:9/dicom-web", Path(__file__))
-
-
-def sr_of_a_image(folder: Path) -> Path:
-    """An image that bears the flags of a report."""
-    dataset = dcmread(folder / "image.dcm")
-    dataset.CompletionFlag, dataset.VerificationFlag = "PARTIAL", "UNVERIFIED"
-    dataset.save_as(folder / "odd.dcm")
-    return folder / "odd.dcm"
-
-
-# --- C-STORE
-
-
-def one_receiver(
-    folder: Path, *allowed: str, port: int = 0, **more: int
-) -> AbstractContextManager[Receiver]:
-    senders = tuple(map(Sender.parse, allowed or (f"SENDER@{EVERYBODY_HERE}",)))
-    return receiving(folder, title=OUR_TITLE, senders=senders, port=port, **more)
-
-
-def send(
-    receiver: Receiver, data: bytes, *, title: str = "SENDER", called: str = OUR_TITLE
-) -> int | str:
-    """The status of one C-STORE, or how the association ended."""
-    dataset = dcmread(BytesIO(data))
-    entity = AE(title)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
-    syntax = dataset.file_meta.TransferSyntaxUID
-    entity.add_requested_context(dataset.SOPClassUID, syntax)
-    link = entity.associate("127.0.0.1", receiver.port, ae_title=called)
-    try:
-        if not link.is_established:
-            return "rejected" if link.is_rejected else "closed"
-        status = link.send_c_store(dataset)
-        return int(status.Status) if "Status" in status else "closed"
-    finally:
-        link.release() if link.is_established else link.abort()
-        if link.dul.socket and link.dul.socket.socket:  # pynetdicom forgets it after a hang-up
-            link.dul.socket.socket.close()
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
 @needs_orthanc
@@ -425,13 +216,13 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
     (tmp_path / "dcm-1" / ".ab.part").write_bytes(b"torn")
     with one_receiver(tmp_path) as receiver:
         assert not list(tmp_path.rglob("*.part"))
-        with pytest.raises(HospitalError, match="another receiver"), one_receiver(tmp_path):
+        with pytest.raises(PacsError, match="another receiver"), one_receiver(tmp_path):
             pass
         taken = one_receiver(tmp_path / "b", port=receiver.port)
-        with pytest.raises(HospitalError, match="choose another --port"), taken:
+        with pytest.raises(PacsError, match="choose another --port"), taken:
             pass
     with (
-        pytest.raises(HospitalError, match="--allow"),
+        pytest.raises(PacsError, match="--allow"),
         receiving(tmp_path, title=OUR_TITLE, senders=()),
     ):
         pass
@@ -441,7 +232,7 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
     "text", ["PACS", "@10.0.0.1", "PACS@", "PACS@server", "A" * 17 + "@1.2.3.4"]
 )
 def test_a_sender_is_a_title_and_an_address(text: str) -> None:
-    with pytest.raises(HospitalError):
+    with pytest.raises(PacsError):
         Sender.parse(text)
 
 

@@ -1,15 +1,22 @@
-"""The DICOM report: read back by pydicom, and by dcmtk's dsrdump where it is installed."""
+"""The DICOM report: read by pydicom and dsrdump, judged by dciodvfy and dicom-validator."""
 
+import logging
 import shutil
 import subprocess
 from dataclasses import replace
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import pydicom
 import pytest
+from dicom_validator.validator.dicom_file_validator import DicomFileValidator
+from dicom_validator.validator.dicom_info import DicomInfo
+from dicom_validator.validator.validation_result import Status as Validity
 from made_up_reports import made_up_hits
 from pydicom.dataset import Dataset
+from support.dicom_standard import tables
+from support.odd_images import odd_image
 
 from demo.phantom import write_phantom_dicom
 from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
@@ -147,3 +154,31 @@ def test_a_image_without_a_study_is_refused_with_the_tag(image: Path, tmp_path: 
 def test_the_fewest_words_make_a_document(image: Path) -> None:
     no_hits = replace(PREDICTION, draft=Draft((DraftSentence("Clear.", ()),), ()), hits=())
     assert "Clear." in texts(read(Export.of(no_hits), image))
+
+
+def test_a_validator_of_the_standard_finds_no_error(image: Path, tmp_path: Path) -> None:
+    dciodvfy = shutil.which("dciodvfy")
+    assert dciodvfy, "dicom3tools is not installed; `make test` installs or names it"
+    empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
+    for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
+        path = tmp_path / f"{number}.sr.dcm"
+        path.write_bytes(as_dicom_sr(what, image=of))
+        run = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
+        said = run.stdout + run.stderr
+        assert "ComprehensiveSR" in said
+        assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+def test_dicom_validator_finds_no_error_in_any_module(image: Path, tmp_path: Path) -> None:
+    info = DicomInfo(*tables())
+    empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
+    for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
+        path = tmp_path / f"{number}.sr.dcm"
+        path.write_bytes(as_dicom_sr(what, image=of))
+        (found,) = DicomFileValidator(info, log_level=logging.CRITICAL).validate(path).values()
+        assert found.status is Validity.Passed, found.module_errors
+    document = pydicom.dcmread(path)
+    document.VerifyingObserverSequence[0].VerifyingOrganization = ""  # and it finds those that are
+    document.save_as(path)
+    (found,) = DicomFileValidator(info, log_level=logging.CRITICAL).validate(path).values()
+    assert found.status is Validity.Failed

@@ -1,0 +1,96 @@
+"""`cxr-rag generate`: a draft for each image."""
+
+import json
+import sys
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rag.cli.options import (
+    EXIT_FAILED,
+    Config,
+    Json,
+    NoLlm,
+    PatientIds,
+    StudyIds,
+    read_settings,
+    say,
+)
+from rag.errors import UsageError
+from rag.schema import Status
+
+if TYPE_CHECKING:
+    from rag.prediction import Prediction
+
+
+def generate(
+    images: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")],
+    *,
+    config: Config = "cpu",
+    as_json: Json = False,
+    no_llm: NoLlm = False,
+    indication: Annotated[str, typer.Option(help="Why the image was taken.")] = "",
+    study_ids: StudyIds = None,
+    patient_ids: PatientIds = None,
+    sr: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write DICOM reports here.")
+    ] = None,
+) -> None:
+    """Draft a report for each image; every sentence names the reports it rests on.
+
+    The language model is started for the run if nothing answers at its URL and it is ours to start.
+    DICOM reports are PARTIAL and UNVERIFIED.
+    """
+    settings = read_settings(config, no_llm=no_llm)
+    if missing := [str(image) for image in images if not image.is_file()]:
+        raise UsageError(f"there is no file {', '.join(missing)}")
+    from rag.export.text import as_text  # noqa: PLC0415
+    from rag.factory import load_encoder, open_pipeline, study_of_files  # noqa: PLC0415 - torch
+    from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
+
+    failed = False
+    with (
+        LlmServer(settings, say=say) as llm,
+        open_pipeline(settings, load_encoder(settings)) as pipeline,
+    ):
+        llm.wait()
+        for image in images:
+            study = study_of_files(
+                pipeline.retriever.store,
+                [image],
+                name=str(image),
+                study_ids=study_ids or (),
+                patient_ids=patient_ids or (),
+                indication=indication,
+            )
+            prediction = pipeline.invoke(study)
+            if prediction.status is not Status.OK:
+                failed = True
+            elif sr is not None:
+                say(_write_sr(prediction, image, sr))
+            if as_json:
+                typer.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
+            else:
+                typer.echo(as_text(prediction) + "\n")
+    if failed:
+        sys.exit(EXIT_FAILED)
+
+
+def _write_sr(prediction: "Prediction", image: Path, folder: Path) -> str:
+    """Write a DICOM report of an image into a folder; returns what is to be said of it."""
+    from rag.atomic_io import disk_explained, swap_bytes  # noqa: PLC0415
+    from rag.export.dicom_sr import StructuredReportError, as_dicom_sr  # noqa: PLC0415
+    from rag.export.text import Export  # noqa: PLC0415
+
+    try:
+        content = as_dicom_sr(Export.of(prediction), image=image)
+    except StructuredReportError as error:
+        return f"{image}: no DICOM report: {error}"
+    with disk_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        names = (f"{image.stem}{'' if n == 1 else f'-{n}'}.sr.dcm" for n in count(1))
+        path = next(folder / name for name in names if not (folder / name).exists())
+        swap_bytes(path, content, mode=0o600)  # it names the patient
+    return f"{image}: DICOM report in {path}"

@@ -1,0 +1,57 @@
+"""Options and manners that all commands share: exit codes, ``--config``, what is printed where."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rag.settings import Settings
+
+EXIT_USAGE, EXIT_FAILED = 2, 3
+EXIT_CODES = "Exit codes: 0 done, 1 a bug, 2 wrong usage or settings, 3 something failed."
+
+Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+NoLlm = Annotated[
+    bool, typer.Option("--no-llm", help="Ask no language model: take the first choice everywhere.")
+]
+StudyIds = Annotated[
+    list[str] | None, typer.Option("--study-id", help="Never retrieve this study's reports.")
+]
+PatientIds = Annotated[
+    list[str] | None, typer.Option("--patient-id", help="Never retrieve this patient's reports.")
+]
+Source = Annotated[Path, typer.Argument(metavar="IN", help="Folder, DICOMDIR, list or image.")]
+
+
+def read_settings(config: str, *, no_llm: bool = False) -> "Settings":
+    """The settings of a command.
+
+    Raises:
+        SettingsError: see `rag.settings.load_settings`.
+    """
+    from rag.settings import load_settings  # noqa: PLC0415 - pydantic takes a fifth of a second
+
+    settings = load_settings(config)
+    if no_llm:
+        llm = settings.llm.model_copy(update={"enabled": False})
+        settings = settings.model_copy(update={"llm": llm})
+    return settings
+
+
+def say(line: str) -> None:
+    """Tell the user what happens: on stderr, so that stdout holds results alone."""
+    typer.echo(line, err=True)
+
+
+def complain(line: str) -> None:
+    """Say what went wrong."""
+    typer.secho(line, err=True, fg="red")
+
+
+def fail(reason: object, code: int) -> None:
+    """End with one line."""
+    complain(f"cxr-rag: {reason}")
+    sys.exit(code)

@@ -1,0 +1,98 @@
+"""What the tests of the archive share: images and reports of an invented person, a sender."""
+
+from contextlib import AbstractContextManager
+from io import BytesIO
+from pathlib import Path
+
+from dicom_files import dicom, ramp
+from made_up_reports import made_up_hits
+from orthanc import OUR_TITLE
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+from pynetdicom import AE
+
+from rag.export.dicom_sr import as_dicom_sr
+from rag.export.text import Export
+from rag.pacs.receiver import Receiver, receiving
+from rag.pacs.senders import Sender
+from rag.prediction import Prediction
+from rag.review.reviewed_report import ReviewedReport, Signature
+from rag.schema import Draft, DraftSentence, Status
+
+NAMES = ("Quibblewick", "Thaddeus", "MRN-998877")
+EVERYBODY_HERE = "127.0.0.0/8"
+
+
+def image(study_uid: str, *, syntax: str = "", number: int = 1, **attributes: object) -> bytes:
+    """A ramp of an invented person."""
+    return dicom(
+        ramp(12, rows=64) + number,
+        **({"syntax": syntax} if syntax else {}),  # type: ignore[arg-type]
+        PatientName="Quibblewick^Thaddeus",
+        PatientID="MRN-998877",
+        BitsStored=12,
+        StudyInstanceUID=study_uid,
+        SeriesInstanceUID=f"{study_uid}.1",
+        SOPInstanceUID=f"{study_uid}.1.{number}",
+        **attributes,
+    )
+
+
+def short_uid() -> str:
+    return str(generate_uid())[:50].rstrip(".")
+
+
+def report(path: Path, *, image: Path, signed: bool = False) -> Path:
+    drafted = Draft((DraftSentence("The heart is enlarged.", ("R1",)),), ())
+    prediction = Prediction(
+        file="image",
+        status=Status.OK,
+        draft=drafted,
+        hits=tuple(made_up_hits()),
+        encoder_id="enc",
+        index_id="idx",
+        llm="model",
+        prompt="select_v1",
+    )
+    what = Export.of(prediction)
+    if signed:
+        by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
+        what = Export(prediction, ReviewedReport.of(drafted).accept([0]).sign(by))
+    path.write_bytes(as_dicom_sr(what, image=image))
+    return path
+
+
+def nobody_is_named(text: str, *uids: str) -> None:
+    assert not [secret for secret in (*NAMES, *uids) if secret.lower() in text.lower()]
+
+
+def one_receiver(
+    folder: Path, *allowed: str, port: int = 0, **more: int
+) -> AbstractContextManager[Receiver]:
+    senders = tuple(map(Sender.parse, allowed or (f"SENDER@{EVERYBODY_HERE}",)))
+    return receiving(folder, title=OUR_TITLE, senders=senders, port=port, **more)
+
+
+def send(
+    receiver: Receiver, data: bytes, *, title: str = "SENDER", called: str = OUR_TITLE
+) -> int | str:
+    """The status of one C-STORE, or how the association ended."""
+    dataset = dcmread(BytesIO(data))
+    entity = AE(title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+    syntax = dataset.file_meta.TransferSyntaxUID
+    entity.add_requested_context(dataset.SOPClassUID, syntax)
+    link = entity.associate("127.0.0.1", receiver.port, ae_title=called)
+    try:
+        if not link.is_established:
+            return "rejected" if link.is_rejected else "closed"
+        status = link.send_c_store(dataset)
+        return int(status.Status) if "Status" in status else "closed"
+    finally:
+        link.release() if link.is_established else link.abort()
+        if link.dul.socket and link.dul.socket.socket:  # pynetdicom forgets it after a hang-up
+            link.dul.socket.socket.close()
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")

@@ -1,0 +1,74 @@
+"""The projection, known by a code or by words alone."""
+
+from typing import Any
+
+import pytest
+from dicom_files import dicom, ramp
+from pydicom.dataset import Dataset
+
+from encoders.base import View
+from encoders.images.image_io import read_image, read_image_info
+from encoders.images.view import is_frontal, parse_view
+
+
+@pytest.mark.parametrize(
+    ("words", "view"),
+    [
+        ("AP AXIAL", View.AP),
+        ("XTABLE LATERAL", View.LATERAL),
+        ("X-TABLE LAT", View.LATERAL),
+        ("LAO", View.UNKNOWN),
+        ("RPO", View.UNKNOWN),
+        ("nan", View.UNKNOWN),
+        ("", View.UNKNOWN),
+        ("W077 Thorax p.a. stehend", View.PA),
+        ("Thorax a.p. liegend", View.AP),
+        ("Thorax seitl.", View.LATERAL),
+        ("CHEST_PA", View.PA),
+        ("Chest PA1", View.PA),
+        ("postero-anterior", View.PA),
+        ("ANTEROPOSTERIOR", View.AP),
+        ("Left lateral decubitus", View.UNKNOWN),
+        ("Chest, PA and lateral", View.UNKNOWN),
+        ("bilateral ribs", View.UNKNOWN),
+        ("chest pain, apical", View.UNKNOWN),
+        ("胸部側面", View.LATERAL),
+    ],
+)
+def test_words_for_a_projection(words: str, view: View) -> None:
+    assert parse_view(words) is view
+
+
+@pytest.mark.parametrize(
+    ("words", "frontal"),
+    [("Frontal", True), ("AP ERECT", True), ("LL", False), ("LAO", None), ("NaN", None)],
+)
+def test_frontal_or_not(words: str, frontal: bool | None) -> None:
+    assert is_frontal(words) is frontal
+
+
+def _item(value: str, meaning: str) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "99X", meaning
+    return [item]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "view"),
+    [
+        ({"SeriesDescription": "THORAX SEITLICH"}, View.LATERAL),
+        ({"ProtocolName": "Chest PA grid"}, View.PA),
+        ({"AcquisitionDeviceProcessingDescription": "CHEST, LAT."}, View.LATERAL),
+        ({"ViewCodeSequence": _item("17", "antero-posterior")}, View.AP),
+        ({"ViewCodeSequence": _item("R-10214", "")}, View.PA),
+        ({"SeriesDescription": "PA + LAT", "ProtocolName": "lateral"}, View.LATERAL),
+        ({"ViewPosition": "LLO", "SeriesDescription": "Chest PA"}, View.UNKNOWN),
+        ({"ViewPosition": "AP", "SeriesDescription": "Chest PA"}, View.AP),
+        ({"ViewPosition": "SPECIAL", "SeriesDescription": "Chest PA"}, View.PA),
+        ({"SeriesDescription": "Thorax"}, View.UNKNOWN),
+    ],
+)
+def test_the_header_names_the_view_by_words(attributes: dict[str, Any], view: View) -> None:
+    data = dicom(ramp(12), **{"ViewPosition": "", "BitsStored": 12, **attributes})
+    assert read_image_info(data).view is view
+    assert read_image(data).view is view

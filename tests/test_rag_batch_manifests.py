@@ -1,0 +1,181 @@
+"""Lists of images (CSV, JSONL, ReXrank's JSON): read, or refused with every wrong line named."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_batch import draw_image
+
+from rag.batch.grouping import BatchStudy, group_images
+from rag.batch.inputs import list_images
+from rag.batch.manifests import read_list
+from rag.batch.rexrank import write_rexrank
+from rag.errors import BatchUsageError
+
+
+def studies_of(source: Path) -> list[BatchStudy]:
+    return group_images(list_images(source).images)
+
+
+def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
+    for number, name in enumerate(("f.png", "l.png", "g.png")):
+        draw_image(tmp_path / name, number)
+    (tmp_path / "list.csv").write_text(
+        "study_id,file,view,indication,patient_id,more\n"
+        'S1,f.png,frontal,"cough, fever",P1,x\nS1,l.png,lateral,,P1,\nS2,g.png,,,,\n'
+    )
+    rows = [
+        {
+            "study_id": "S1",
+            "files": ["f.png", "l.png"],
+            "views": ["PA", "LL"],
+            "indication": "cough, fever",
+            "patient_id": "P1",
+        },
+        {"study_id": "S2", "file": "g.png"},
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    from_csv, from_jsonl = (studies_of(tmp_path / f"list.{kind}") for kind in ("csv", "jsonl"))
+    assert from_csv == from_jsonl
+    one, two = from_csv
+    assert (one.study_id, one.name, one.further) == ("S1", "f.png", (tmp_path / "l.png",))
+    assert (one.indication, one.patient_ids) == ("cough, fever", {"P1"})
+    assert (two.study_id, two.further) == ("S2", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("l.csv", b"file\na.png\n", "has no column study_id"),
+        ("l.csv", b"study_id,file\nS1\n", "line 2: has 1 fields where the header has 2"),
+        ("l.csv", b'study_id,file\nS1,"a\nS2,b\n', "not readable as CSV"),
+        ("l.csv", b"study_id,file\n,a.png\n", "line 2: has no study_id"),
+        ("l.csv", b"study_id,file\nS1,\n", "line 2: names no file"),
+        ("l.csv", b"study_id,file\nS1,a.png\nS1,a.png\n", "line 3: names the image"),
+        ("l.csv", b"study_id,file\n", "lists no image"),
+        ("l.csv", b"", "has no column"),
+        ("l.csv", "study_id,file\nS1,a.png\n".encode("utf-16-be"), "UTF-16"),
+        ("l.csv", b"study_id,file\nS\xff,a.png\n", "line 2: study_id is not valid UTF-8"),
+        ("l.csv", b"study_id,file\n1.2E+11,a.png\n", "line 2: study_id is 1.2E"),
+        ("l.jsonl", b'{"study_id": "S1"}\n', "line 1: names no file"),
+        ("l.jsonl", b'{"study_id": "S1", "file": 7}\n', "neither a text nor a list"),
+        ("l.jsonl", b'{"study_id": ["S1"], "file": "a"}\n', "study_id is list, not text"),
+        ("l.jsonl", b'{"study_id": "S1", "files": ["a"], "views": []}\n', ""),
+        ("l.jsonl", b"not json\n", "not JSON"),
+        ("l.json", b"[1, 2]", "no JSON object of studies"),
+        ("l.json", b'{"S1": {"image_path": []}}', "names no file"),
+    ],
+)
+def test_a_wrong_list_is_refused_as_a_whole(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    if words:
+        with pytest.raises(BatchUsageError, match=words):
+            list_images(path)
+
+
+def test_many_wrong_lines_are_not_all_printed(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    path.write_text('{"study_id": "S\\u001b[31m"}\n' * 100)
+    with pytest.raises(BatchUsageError) as found:
+        list_images(path)
+    assert "and 80 more" in str(found.value)
+    assert "\x1b" not in str(found.value)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["csv", "jsonl", "json"]),
+    start=st.sampled_from([b"", b"study_id,file\n", b'{"study_id": "S1", "file": "a"}\n']),
+    rest=st.binary(max_size=300),
+)
+def test_rubbish_is_refused_or_read_but_never_crashes(
+    tmp_path: Path, kind: str, start: bytes, rest: bytes
+) -> None:
+    path = tmp_path / f"l.{kind}"
+    path.write_bytes(start + rest)
+    try:
+        listing = read_list(path, root=tmp_path)
+    except BatchUsageError as error:
+        assert str(error)
+    else:
+        assert group_images(listing.images)
+
+
+VIEWS = "study_id,file,view\nS1,a.png,{}\nS1,b.png,{}\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "frontal", "noted"),
+    [
+        ("AP AXIAL", "XTABLE LATERAL", [True, False], ""),
+        ("Lat. stehend", "a.p.", [False, True], ""),
+        ("LAO", "PA", [None, True], '"LAO" (1)'),
+        ("sideways", "sideways", [None, None], '"sideways" (2)'),
+        ("nan", "N/A", [None, None], ""),
+        ("frontal", "NULL", [True, None], ""),
+    ],
+)
+def test_a_view_that_is_not_known_refuses_no_list(
+    tmp_path: Path, first: str, second: str, frontal: list[bool | None], noted: str
+) -> None:
+    (tmp_path / "l.csv").write_text(VIEWS.format(first, second))
+    listing = list_images(tmp_path / "l.csv")
+    assert [image.frontal for image in listing.images] == frontal
+    assert noted in " ".join(listing.problems)
+    assert bool(listing.problems) is bool(noted)
+
+
+def test_empty_cells_are_empty_whatever_a_table_writes_in_them(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text(
+        "study_id,file,indication,patient_id\nS1,a.png,nan,NaN\nS2,b.png,None,N/A\n"
+    )
+    for image in list_images(tmp_path / "l.csv").images:
+        assert (image.indication, image.patient_id) == ("", "")
+    row = {"study_id": "S1", "files": ["a", "b"], "views": [None, "LL"]}
+    (tmp_path / "l.jsonl").write_text(json.dumps(row) + "\n")
+    assert [image.frontal for image in list_images(tmp_path / "l.jsonl").images] == [None, False]
+
+
+REXRANK = {
+    "CXR1_IM-1": {
+        "key_image_path": "CXR1_IM-1/1.png",
+        "image_path": ["CXR1_IM-1/0.png", "CXR1_IM-1/1.png"],
+        "frontal_lateral": ["Lateral", "Frontal"],
+        "context": "Indication: cough Comparison: None.",
+        "section_findings": "Lungs are clear.",
+        "report": "Findings: Lungs are clear.",
+    },
+    "CXR2_IM-2": {"image_path": ["/CXR2_IM-2/0.png"], "context": ""},
+}
+
+
+def test_rexrank_in_and_out(tmp_path: Path) -> None:
+    source = tmp_path / "input.json"
+    source.write_text(json.dumps(REXRANK))
+    one, two = group_images(list_images(source, root=tmp_path / "images").images)
+    assert (one.study_id, one.name) == ("CXR1_IM-1", "CXR1_IM-1/1.png")
+    assert one.image == tmp_path / "images" / "CXR1_IM-1" / "1.png"
+    assert one.further == ()  # the lateral is not there: it cannot be looked at
+    assert one.indication.startswith("Indication: cough")
+    assert two.image == tmp_path / "images" / "CXR2_IM-2" / "0.png"
+
+    predictions = tmp_path / "predictions.jsonl"
+    draft = {
+        "study_id": "CXR1_IM-1",
+        "status": "ok",
+        "findings": [{"text": "Lungs are clear."}, {"text": "Heart is normal."}],
+        "impression": [{"text": "Normal."}],
+    }
+    failed = {"study_id": "CXR2_IM-2", "status": "failed", "findings": [], "impression": []}
+    predictions.write_text(json.dumps(draft) + "\n" + json.dumps(failed) + "\n")
+    assert write_rexrank(source, tmp_path / "output.json", predictions) == 2
+    written = json.loads((tmp_path / "output.json").read_text())
+    prediction = "Findings: Lungs are clear. Heart is normal. Impression: Normal."
+    assert written["CXR1_IM-1"] == {**REXRANK["CXR1_IM-1"], "model_prediction": prediction}
+    assert written["CXR2_IM-2"]["model_prediction"] == ""
+    assert written["CXR2_IM-2"]["status"] == "failed"

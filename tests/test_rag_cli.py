@@ -1,0 +1,144 @@
+"""The command line as a user types it: what each wrong use is told, and drafts without a model."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from small_corpus import small_corpus
+
+from demo.phantom import write_phantom_dicom
+from encoders.eclip import load_encoder
+from rag.cli.main import main
+from rag.drafting import WITHOUT_MODEL
+from rag.index import build_index
+
+EXIT_USAGE, EXIT_FAILED = 2, 3
+
+
+class Cli:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: object, env: dict[str, str] | None = None) -> int:
+        """Exit code; `out` and `err` hold what was printed."""
+        for name, value in (env or {}).items():
+            self._monkeypatch.setenv(name, value)
+        self._monkeypatch.setattr(sys, "argv", ["cxr-rag", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        self.out, self.err = self._capsys.readouterr()
+        return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    for name in os.environ:
+        if name.startswith("CXR_RAG_"):
+            monkeypatch.delenv(name)
+    return Cli(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody's home: an index of made-up reports by the encoder that ships, and no model."""
+    folder = tmp_path_factory.mktemp("home")
+    build_index(small_corpus(), load_encoder(), folder / "index")
+    (folder / "none.toml").write_text(
+        f'home = "{folder}"\n[llm]\nurl = "http://127.0.0.1:9/v1"\n[llm.server]\nenabled = false\n'
+        "[abstention]\nsimilarity = -1.0\ncertainty = 0.0\ndisagreement = 1.0\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    paths = [folder / f"{seed}.dcm" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        write_phantom_dicom(path, seed=seed, size=256)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "nofile.dcm"], "there is no file nofile.dcm"),
+        (["query", "fillm.dcm"], "there is no file fillm.dcm"),
+        (["query", "folder/image"], "there is no file folder/image"),
+        (["batch", "nowhere", "out"], "no file or folder nowhere"),
+        (["batch", "only-in"], "name IN and OUT"),
+        (["batch", "in", "out", "--engine", "spark"], "spark"),
+        (["index", "--collection", "nowhere.csv"], "there is no nowhere.csv"),
+        (["embed", "nowhere", "out"], "no file or folder nowhere"),
+        (["train", "--config", "nowhere.toml", "--out", "out"], "nowhere.toml"),
+        (["receive", "out", "--allow", "PACS@nowhere"], "TITLE@ADDRESS"),
+        (["generate", "--config", "nosuch", "x.dcm"], "presets are: cpu, gpu"),
+        (["nosuch"], "No such command"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exits_with_2(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli(*arguments) == EXIT_USAGE
+    assert words in cli.err
+    assert "Traceback" not in cli.err
+
+
+def test_embedding_an_empty_folder_is_wrong_use(cli: Cli, tmp_path: Path) -> None:
+    assert cli("embed", tmp_path, tmp_path / "out") == EXIT_USAGE
+    assert "no image" in cli.err
+
+
+def test_a_wrong_log_level_is_one_sentence(cli: Cli) -> None:
+    assert cli("doctor", env={"CXR_RAG_LOG": "foo"}) == EXIT_USAGE
+    assert "CXR_RAG_LOG is 'foo'" in cli.err
+
+
+def test_a_misspelt_variable_is_an_error(cli: Cli) -> None:
+    assert cli("doctor", env={"CXR_RAG_LMM__URL": "http://127.0.0.1:1/v1"}) == EXIT_USAGE
+    assert "CXR_RAG_LMM__URL" in cli.err
+
+
+def test_an_unknown_template_is_named_by_doctor_and_refused(
+    cli: Cli, home: Path, images: list[Path]
+) -> None:
+    wrong = {"CXR_RAG_LLM__TEMPLATE": "nosuch"}
+    config = home / "none.toml"
+    assert cli("doctor", "--config", config, env=wrong) == EXIT_FAILED
+    assert "no prompt template 'nosuch'" in cli.out
+    assert cli("generate", images[0], "--no-llm", "--config", config, env=wrong) == EXIT_USAGE
+
+
+def test_a_draft_without_a_model(cli: Cli, home: Path, images: list[Path]) -> None:
+    config = ("--config", home / "none.toml")
+    assert cli("generate", *images, "--json", *config) == EXIT_FAILED, "no model answers"
+    assert "--no-llm" in cli.err
+    assert cli("generate", *images, "--json", "--no-llm", *config) == 0
+    for line, image in zip(map(json.loads, cli.out.splitlines()), images, strict=True):
+        assert (line["file"], line["status"], line["llm"]) == (str(image), "ok", "none")
+        assert line["study_id"].startswith("dcm-")
+        assert line["findings"]
+        assert WITHOUT_MODEL in line["warnings"]
+
+
+def test_a_batch_without_a_model(cli: Cli, home: Path, images: list[Path], tmp_path: Path) -> None:
+    arguments = ("batch", images[0].parent, tmp_path / "out", "--config", home / "none.toml")
+    assert cli(*arguments, "--no-llm") == 0
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert {json.loads(line)["llm"] for line in lines} == {"none"}
+    assert len(lines) == len(images)
+
+
+def test_query_shows_the_nearest_reports(cli: Cli, home: Path, images: list[Path]) -> None:
+    config = ("--config", home / "none.toml")
+    for what in (images[0], "enlarged heart"):
+        assert cli("query", what, "-k", 3, "--json", *config) == 0
+        found = [json.loads(line) for line in cli.out.splitlines()]
+        assert len(found) == 3
+        assert found[0]["similarity"] >= found[2]["similarity"]

@@ -1,0 +1,79 @@
+"""Images that are sent again, corrected, and notes that take images out of use."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from dicom_files import dicom, ramp
+from pydicom import dcmread
+from support.pacs import files, image, one_receiver, send, short_uid
+from test_rag_batch_takes import note
+
+from rag.batch.grouping import group_images
+from rag.batch.inputs import list_images
+from rag.pacs.errors import PacsError
+from rag.pacs.inbox import Inbox
+
+
+def corrected(study_uid: str, instance_uid: str, **attributes: object) -> bytes:
+    return dicom(
+        ramp(12, rows=64)[:, ::-1].copy(),
+        BitsStored=12,
+        StudyInstanceUID=study_uid,
+        SeriesInstanceUID=f"{study_uid}.1",
+        SOPInstanceUID=instance_uid,
+        **attributes,
+    )
+
+
+def test_a_corrected_image_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    uid = short_uid()
+    with one_receiver(tmp_path) as receiver:
+        assert send(receiver, image(uid)) == 0
+        again = corrected(uid, f"{uid}.1.1", PatientID="RIGHT-7", PatientName="Right^One")
+        assert send(receiver, again) == 0
+    (path,) = files(tmp_path)
+    written = dcmread(path)
+    assert (written.PatientID, written.PatientName) == ("RIGHT-7", "Right^One")
+    assert written.PixelData == dcmread(BytesIO(again)).PixelData
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_image_that_moves_to_another_study_leaves_the_first(
+    tmp_path: Path, restarted: bool
+) -> None:
+    wrong, right = short_uid(), short_uid()
+    inbox = Inbox(tmp_path)
+    inbox.open()
+    inbox.put(image(wrong), instance_uid=f"{wrong}.1.1")
+    if restarted:
+        inbox = Inbox(tmp_path)
+        inbox.open()
+    path = inbox.put(corrected(right, f"{wrong}.1.1"), instance_uid=f"{wrong}.1.1")
+    assert files(tmp_path) == [path]
+    assert dcmread(path).StudyInstanceUID == right
+
+
+def test_a_correction_that_cannot_be_kept_leaves_the_first(tmp_path: Path) -> None:
+    uid = short_uid()
+    inbox = Inbox(tmp_path)
+    inbox.open()
+    path = inbox.put(image(uid), instance_uid=f"{uid}.1.1")
+    full = Inbox(tmp_path, keep_free=1 << 60)
+    with pytest.raises(OSError, match="space"):
+        full.put(corrected(uid, f"{uid}.1.1"), instance_uid=f"{uid}.1.1")
+    with pytest.raises(PacsError):
+        inbox.put(b"nonsense", instance_uid=f"{uid}.1.1")
+    assert path.read_bytes() == image(uid)
+
+
+def test_a_rejection_note_is_taken_and_honoured(tmp_path: Path) -> None:
+    uid = short_uid()
+    kos = note(tmp_path / "kos.dcm", f"{uid}.1.2", study=uid)
+    with one_receiver(tmp_path / "in") as receiver:
+        for number in (1, 2):
+            assert send(receiver, image(uid, number=number, InstanceNumber=number)) == 0
+        assert send(receiver, kos.read_bytes()) == 0
+    (study,) = group_images(list_images(tmp_path / "in").images)
+    assert dcmread(study.image).InstanceNumber == 1
+    assert len(study.rejected) == 1

@@ -1,0 +1,155 @@
+"""DICOMweb against a real Orthanc on this machine: studies come, reports go."""
+
+import logging
+import shutil
+import subprocess
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from dicom_files import JPEG_2000_LOSSLESS
+from orthanc import Orthanc, needs_orthanc, running_orthanc
+from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage
+from support.pacs import (
+    image,
+    nobody_is_named,
+    report,
+    short_uid,
+)
+from typer.testing import CliRunner
+
+from demo.phantom import write_phantom_dicom
+from encoders.images.image_io import read_image
+from rag.batch.grouping import group_images
+from rag.batch.inputs import list_images
+from rag.cli.main import app
+from rag.pacs.dicomweb import fetch_study, store_report
+from rag.pacs.errors import PacsError
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
+
+
+@needs_orthanc
+def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
+    orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uid, other = short_uid(), short_uid()
+    sent = [image(uid), image(uid, number=2, syntax=JPEG_2000_LOSSLESS, ViewPosition="LL")]
+    for one in (*sent, image(other)):
+        orthanc.take(one)
+    caplog.set_level(logging.INFO)
+
+    found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
+
+    assert (len(found.images), found.others, found.problems) == (2, 0, ())
+    originals = {read.pixels.tobytes() for read in map(read_image, sent)}
+    assert {read_image(path).pixels.tobytes() for path in found.images} == originals
+    syntaxes = {dcmread(path).file_meta.TransferSyntaxUID for path in found.images}
+    assert JPEG_2000_LOSSLESS in syntaxes  # as stored, not unpacked on the way
+    assert {path.stat().st_mode & 0o777 for path in found.images} == {0o600}
+    nobody_is_named(caplog.text + str(found.images), uid)
+    (study,) = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
+    assert len(study.further) == 1
+    again = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
+    assert again.images == found.images
+    assert len([path for path in (tmp_path / "in").rglob("*") if path.is_file()]) == 2
+
+
+@needs_orthanc
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_stored_report_comes_back_as_what_it_is(
+    orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, signed: bool
+) -> None:
+    uid = short_uid()
+    (tmp_path / "image.dcm").write_bytes(image(uid))
+    orthanc.take(image(uid))
+    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm", signed=signed)
+    caplog.set_level(logging.INFO)
+
+    stored = store_report(orthanc.dicomweb, path)
+
+    expected = ("COMPLETE", "VERIFIED") if signed else ("PARTIAL", "UNVERIFIED")
+    assert (stored.completion, stored.verification) == expected
+    nobody_is_named(caplog.text, uid)
+    ids = orthanc.ask(
+        "/tools/find", {"Level": "Instance", "Query": {"Modality": "SR", "StudyInstanceUID": uid}}
+    )
+    (name,) = ids.json()
+    back = dcmread(BytesIO(orthanc.ask(f"/instances/{name}/file").content))
+    assert back.SOPClassUID == ComprehensiveSRStorage
+    assert (back.CompletionFlag, back.VerificationFlag) == expected
+    assert back == dcmread(path)
+    back.save_as(tmp_path / "back.dcm")
+    second_reader = shutil.which("dsrdump")
+    assert second_reader, "dcmtk is not installed; `make test` installs or names it"
+    subprocess.run([second_reader, tmp_path / "back.dcm"], check=True, capture_output=True)
+    # the report lies beside the image, and is no image to fetch
+    found = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
+    assert (len(found.images), found.others) == (1, 1)
+
+
+@needs_orthanc
+def test_the_commands_fetch_and_store(orthanc: Orthanc, tmp_path: Path) -> None:
+    uid = short_uid()
+    orthanc.take(image(uid))
+    run = CliRunner().invoke(
+        app, ["dicomweb", "fetch", orthanc.dicomweb, uid, str(tmp_path / "in")]
+    )
+    assert run.exit_code == 0
+    assert run.output.startswith("1 images in ")
+    nobody_is_named(run.output, uid)
+    (fetched,) = (tmp_path / "in").rglob("*.dcm")
+    path = report(tmp_path / "sr.dcm", image=fetched)
+    run = CliRunner().invoke(app, ["dicomweb", "store", orthanc.dicomweb, str(path)])
+    assert run.output == "stored: PARTIAL, UNVERIFIED\n"
+
+
+@needs_orthanc
+def test_a_study_that_is_not_there_is_said(orthanc: Orthanc, tmp_path: Path) -> None:
+    with pytest.raises(PacsError, match="no instance of this study"):
+        fetch_study(orthanc.dicomweb, "1.2.3.4.5", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "uid", "words"),
+    [
+        ("http://10.0.0.1/dicom-web", "1.2", "in the clear"),
+        ("https://me:secret@server/dicom-web", "1.2", "netrc"),
+        ("ftp://server/", "1.2", "looks like"),
+        ("http://127.0.0.1:9/dicom-web", "1.2", "nothing answers"),
+        ("http://127.0.0.1:9/dicom-web", "../../etc", "no UID"),
+    ],
+)
+def test_where_nothing_may_be_asked(tmp_path: Path, url: str, uid: str, words: str) -> None:
+    with pytest.raises(PacsError, match=words) as told:
+        fetch_study(url, uid, tmp_path)
+    assert "secret" not in str(told.value)
+
+
+def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
+    write_phantom_dicom(tmp_path / "image.dcm", size=256)
+    path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm")
+    document = dcmread(path)
+    for completion, verification in [("PARTIAL", "VERIFIED"), ("COMPLETE", "UNVERIFIED")]:
+        document.CompletionFlag, document.VerificationFlag = completion, verification
+        document.save_as(path)
+        with pytest.raises(PacsError, match="PARTIAL and UNVERIFIED"):
+            store_report("http://127.0.0.1:9/dicom-web", path)
+    with pytest.raises(PacsError, match="nothing else is sent"):
+        store_report("http://127.0.0.1:9/dicom-web", sr_of_a_image(tmp_path))
+    with pytest.raises(PacsError, match="no DICOM structured report"):
+        store_report("http://127.0.0.1:9/dicom-web", Path(__file__))
+
+
+def sr_of_a_image(folder: Path) -> Path:
+    """An image that bears the flags of a report."""
+    dataset = dcmread(folder / "image.dcm")
+    dataset.CompletionFlag, dataset.VerificationFlag = "PARTIAL", "UNVERIFIED"
+    dataset.save_as(folder / "odd.dcm")
+    return folder / "odd.dcm"

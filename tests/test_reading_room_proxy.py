@@ -1,0 +1,94 @@
+"""The page behind nginx, below a path: what docs/reading-room.md tells people to write works."""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from orthanc import free_port
+from page_driver import chromium, draft, open_page, upload
+from small_room import Room, open_room
+
+DOCS = Path(__file__).parent.parent / "docs" / "reading-room.md"
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
+
+@pytest.fixture(scope="module")
+def below(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the page below /cxr/ of an nginx of our own."""
+    assert NGINX, "nginx is not installed; `make test` installs or names it"
+    folder = tmp_path_factory.mktemp("nginx")
+    (block,) = re.findall(r"```nginx\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    port = free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
+        settings = {"requests_per_minute": 100_000, "root_path": "/cxr", "hosts": ("localhost",)}
+        with open_room(room, **settings) as url:
+            block = block.replace("http://127.0.0.1:7860/", url)
+            config = folder / "nginx.conf"
+            temp = "".join(
+                f"{kind}_temp_path {folder}/{kind}; "
+                for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            )
+            config.write_text(
+                f"user root; daemon off; pid {folder}/pid;\n"
+                f"error_log {folder}/error.log; events {{}}\n"
+                f"http {{ access_log off; {temp}\n"
+                f"server {{ listen 127.0.0.1:{port}; {block} }} }}\n"
+            )
+            process = subprocess.Popen([NGINX, "-e", f"{folder}/error.log", "-c", str(config)])
+            try:
+                address = f"http://127.0.0.1:{port}/cxr/"
+                _wait_for(address)
+                yield address
+            finally:
+                process.terminate()
+                process.wait(10)
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(100):
+        try:
+            httpx.get(address, timeout=30)
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"nothing answers at {address}")
+
+
+def test_page_upload_draft_and_export_work_below_a_path(
+    below: str, room: Room, image: Path, tmp_path: Path
+) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        outside: list[str] = []
+        page.on("request", lambda request: outside.append(request.url))
+        open_page(page, below)
+        upload(page, image)
+        draft(page)
+        assert page.locator(".draft .line[tabindex]").count() > 0
+        with page.expect_download() as download:
+            page.click("button[data-form] >> nth=0")
+        download.value.save_as(tmp_path / "report")
+        assert "not for clinical use" in (tmp_path / "report").read_text(encoding="utf-8")
+        ours = (below, "data:", "blob:")
+        assert [url for url in outside if not url.startswith(ours)] == []
+
+
+def test_a_draft_by_http_below_a_path(below: str, image: Path) -> None:
+    answer = httpx.post(f"{below}api/draft", files={"image": image.read_bytes()}, timeout=120)
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert httpx.get(below.rstrip("/")).headers["location"].endswith("/cxr/")
