@@ -92,7 +92,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
             else:
                 yield line.where, line.values
     except TableError as error:
-        raise BatchUsageError(str(error)) from error
+        raise BatchUsageError("\n".join(map(_printable, str(error).split("\n")))) from error
 
 
 def _text(path: Path) -> str:
