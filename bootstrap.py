@@ -280,6 +280,7 @@ def watch(command, label, environment=None):
         fail("interrupted; the same command goes on from here")
     if process.returncode:
         say("".join(line for line in lines if not PROGRESS.match(line))[-4000:])
+        say(f"{label} ended with code {process.returncode}")  # a negative one is a signal: memory?
     return process.returncode == 0
 
 
