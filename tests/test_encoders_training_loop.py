@@ -132,7 +132,7 @@ class CutError(Exception):
 def test_a_run_that_is_cut_resumes_to_the_same_bits(
     openi: Path, tmp_path: Path, best: bool
 ) -> None:
-    keep_best = 'validate_every = 1\nkeep = "best"\nupdate_bn = true\nnum_workers = 2\n'
+    keep_best = 'validate_every = 1\nkeep = "best"\nnum_workers = 2\n'
     more = {"more": keep_best, "optim": "micro_batch = 3\n"} if best else {}
     config = Path(command(openi, tmp_path / "run", epochs=6, **more)[1])
     whole, cut = tmp_path / "whole", tmp_path / "cut"

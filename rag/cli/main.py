@@ -16,12 +16,19 @@ from eval.cli import app as eval_app
 from rag.cli import (
     audit,
     batch,
+<<<<<<< HEAD
     calibrate,
+=======
+>>>>>>> enc
     deidentify,
     demo,
     doctor,
     generate,
     index,
+<<<<<<< HEAD
+=======
+    locate,
+>>>>>>> enc
     pacs,
     query,
     train,
@@ -47,6 +54,7 @@ app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers wi
 app.command()(doctor.doctor)
 app.add_typer(audit.app, name="audit")
 app.command()(audit.replay)
+app.command()(locate.locate)
 app.command()(train.train)
 app.command()(train.embed)
 app.command()(deidentify.deid)
