@@ -15,8 +15,8 @@ from encoders.base import ImageTextEncoder
 from rag.corpus import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
 from rag.index.cache import EmbeddingCache
-from rag.index.chroma import chroma_facts, open_collections
-from rag.index.contents import Contents, place_of, read_contents
+from rag.index.chroma import chroma_facts
+from rag.index.contents import Contents, read_contents
 from rag.index.embedding import NO_IMAGES, Images, embed_images, embed_texts
 from rag.index.info import (
     IndexInfo,
@@ -33,9 +33,7 @@ from rag.index.plan import (
     IndexSummary,
     RemovedIds,
     Screen,
-    Screened,
     make_plan,
-    screen_corpus,
 )
 from rag.index.writer import Content, images_hash, write_version
 
@@ -85,128 +83,64 @@ def build_index(
         removed = RemovedIds(
             info.store_id if info else uuid.uuid4().hex, frozenset(info.removed if info else ())
         )
-        screened = screen_corpus(
-            corpus, exclude=exclude, removed=removed, screens=screens, progress=progress
-        )
-        if (
-            info is not None
-            and not images
-            and _is_indexed(corpus, screened, info, encoder)
-            and _is_ours(info, directory, url)
-        ):
-            summary = _unchanged(screened, info)
-        else:
-            summary = _update(
-                corpus,
-                screened,
-                encoder=encoder,
-                directory=directory,
-                info=info,
-                removed=removed,
-                url=url,
-                images=images,
-                replace=replace,
-                progress=progress,
-            )
-    summary = with_fields(summary, seconds=time.perf_counter() - started)
-    logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, summary.index_id)
-    return summary
-
-
-def _update(
-    corpus: Corpus,
-    screened: Screened,
-    *,
-    encoder: ImageTextEncoder,
-    directory: Path,
-    info: IndexInfo | None,
-    removed: RemovedIds,
-    url: str,
-    images: Images,
-    replace: bool,
-    progress: Progress,
-) -> IndexSummary:
-    """Embed what has no vector, and write a new version if anything has changed."""
-    base = _base(corpus, directory, info, url=url, replace=replace)
-    plan = make_plan(corpus, screened, base.records, info.collections if info else ())
-    cache = EmbeddingCache(directory, encoder)
-    embedded = embed_texts(plan.records, encoder, cache, progress=progress)
-    found, new_images, problems = embed_images(
-        images, plan.records, encoder, cache, progress=progress
-    )
-    same = info is not None and same_encoder(info, encoder)
-    for key, reports in base.images_of(plan.records).items() if same else ():
-        if key in cache:
-            found.setdefault(key, set()).update(reports)
-    content = Content(
-        records=plan.records,
-        collections=plan.collections,
-        removed=tuple(sorted(removed.hashes)),
-        store_id=removed.store_id,
-        encoder=encoder,
-        images={key: sorted(reports) for key, reports in found.items()},
-    )
-    if info is None or not same or not _holds(info, base, content, directory, url):
-        info = write_version(
-            directory,
-            content,
-            cache,
-            url=url,
-            apart=bool(base.records or removed.hashes or not screened.complete),
+        base = _base(corpus, directory, info, url=url, replace=replace)
+        plan = make_plan(
+            corpus,
+            base.records,
+            info.collections if info else (),
+            exclude=exclude,
+            removed=removed,
+            screens=screens,
             progress=progress,
         )
+        cache = EmbeddingCache(directory, encoder)
+        embedded = embed_texts(plan.records, encoder, cache, progress=progress)
+        found, new_images, problems = embed_images(
+            images, plan.records, encoder, cache, progress=progress
+        )
+        for key, reports in base.images_of(plan.records).items():
+            if key in cache:  # else it is of another encoder
+                found.setdefault(key, set()).update(reports)
+        content = Content(
+            records=plan.records,
+            collections=plan.collections,
+            removed=tuple(sorted(removed.hashes)),
+            store_id=removed.store_id,
+            encoder=encoder,
+            images={key: sorted(reports) for key, reports in found.items()},
+        )
+        if info is None or not _holds(info, base, content):
+            info = write_version(
+                directory,
+                content,
+                cache,
+                url=url,
+                apart=bool(base.records or removed.hashes or not plan.complete),
+                progress=progress,
+            )
+    summary = plan.summary
+    logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, info.index_id)
     return with_fields(
-        plan.summary,
+        summary,
         embedded=embedded,
         images=new_images,
-        problems=(*plan.summary.problems, *problems),
+        problems=(*summary.problems, *problems),
+        seconds=time.perf_counter() - started,
         index_id=info.index_id,
     )
 
 
-def _holds(info: IndexInfo, base: Contents, content: Content, directory: Path, url: str) -> bool:
-    """Whether the index is exactly this already."""
+def _holds(info: IndexInfo, base: Contents, content: Content) -> bool:
+    """Whether an index is exactly this already, and as this program makes it."""
     return (
-        info.collections == content.collections
-        and info.fingerprint == fingerprint(content.records)
-        and images_hash(base.images) == images_hash(content.images)
+        base.sound
         and len(base.records) == info.count
-        and _is_ours(info, directory, url)
+        and info.fingerprint == fingerprint(content.records)
+        and info.collections == content.collections
+        and images_hash(base.images) == images_hash(content.images)
+        and same_encoder(info, content.encoder)
+        and info.chroma == chroma_facts()
     )
-
-
-def _is_indexed(
-    corpus: Corpus, screened: Screened, info: IndexInfo, encoder: ImageTextEncoder
-) -> bool:
-    """Whether an index holds this collection and no other, as far as can be said unread."""
-    records = sorted(screened.records, key=lambda record: record.report_id)
-    made = [(each.name, each.licence, each.attribution) for each in info.collections]
-    return (
-        made == [(corpus.name, corpus.licence, corpus.attribution)]
-        and info.fingerprint == fingerprint(records)
-        and same_encoder(info, encoder)
-    )
-
-
-def _unchanged(screened: Screened, info: IndexInfo) -> IndexSummary:
-    return IndexSummary(
-        kept=info.count,
-        excluded=screened.excluded,
-        withheld=screened.withheld,
-        unknown_excludes=screened.unknown_excludes,
-        problems=screened.problems,
-        index_id=info.index_id,
-    )
-
-
-def _is_ours(info: IndexInfo, directory: Path, url: str) -> bool:
-    """Whether the collections are there, and as this program makes them."""
-    try:
-        with open_collections(place_of(directory, info, url)) as (texts, images):
-            counts = (texts.count(), images.count())
-    except StoreError:
-        return False
-    return info.chroma == chroma_facts() and counts == (info.texts, info.images)
 
 
 def _base(

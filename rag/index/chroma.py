@@ -63,22 +63,35 @@ class VectorCollection:
         with chroma_errors(self._place):
             self._collection.add(ids=list(ids), embeddings=vectors, metadatas=list(metadatas))
 
-    def nearest(self, queries: NDArray[np.float32], n: int) -> list[Neighbours]:
+    def nearest(
+        self,
+        queries: NDArray[np.float32],
+        n: int,
+        *,
+        metadatas: dict[str, Mapping[str, Any]] | None = None,
+    ) -> list[Neighbours]:
         """About the ``n`` nearest to each row of ``queries``, nearest first.
+
+        Args:
+            queries: float32 [N, dim], rows of norm 1.
+            n: how many.
+            metadatas: where the neighbours' metadata goes, by id. It costs less than `metadatas`
+                does afterwards, if most of it is needed.
 
         Raises:
             StoreError: Chroma failed, or finds less than there is.
         """
+        wanted: list[Any] = ["distances"] if metadatas is None else ["distances", "metadatas"]
         with chroma_errors(self._place):
-            found = self._collection.query(
-                query_embeddings=queries, n_results=n, include=["distances"]
-            )
-        distances = found["distances"] or []
+            found = self._collection.query(query_embeddings=queries, n_results=n, include=wanted)
         if min(map(len, found["ids"]), default=n) < min(n, 10):
             raise StoreError(f"Chroma's graph in {self._place} is incomplete: {REBUILD_HINT}")
+        if metadatas is not None:
+            for ids, of_query in zip(found["ids"], found["metadatas"] or (), strict=True):
+                metadatas.update(zip(ids, of_query, strict=True))
         return [
             (ids, [max(-1.0, min(1.0, 1.0 - distance)) for distance in of_query])
-            for ids, of_query in zip(found["ids"], distances, strict=True)
+            for ids, of_query in zip(found["ids"], found["distances"] or (), strict=True)
         ]
 
     def metadatas(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:

@@ -20,10 +20,17 @@ _RECORDS = "chroma.sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Reports, and images by key with the ids of the reports they stand for."""
+    """What an index holds.
+
+    Attributes:
+        records: its reports, by id.
+        images: by key, with the ids of the reports they stand for.
+        sound: whether Chroma gave all that back, and not only its records without the graph.
+    """
 
     records: list[ReportRecord] = field(default_factory=list)
     images: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sound: bool = True
 
     def images_of(self, records: Iterable[ReportRecord]) -> dict[str, tuple[str, ...]]:
         """The images of some of the reports."""
@@ -46,13 +53,14 @@ def read_contents(directory: Path, info: IndexInfo, url: str) -> Contents:
     Raises:
         StoreError: Chroma's files are damaged, or a record is missing, changed or doubled.
     """
-    place = place_of(directory, info, url)
+    place, sound = place_of(directory, info, url), True
     try:
         try:
             records, of_images = _read(place)
         except StoreError:
             if url or not (place.folder / _RECORDS).is_file():
                 raise
+            sound = False
             # a damaged graph keeps Chroma from giving back records, too; no graph at all does not
             with TemporaryDirectory(dir=directory) as beside:
                 shutil.copy(place.folder / _RECORDS, beside)
@@ -64,7 +72,7 @@ def read_contents(directory: Path, info: IndexInfo, url: str) -> Contents:
     records.sort(key=lambda record: record.report_id)
     if fingerprint(records) != info.fingerprint or len(of_images) != info.images:
         raise _damaged(directory, "it does not hold what was written")
-    return Contents(records, of_images)
+    return Contents(records, of_images, sound)
 
 
 def _read(place: Place) -> tuple[list[ReportRecord], dict[str, tuple[str, ...]]]:

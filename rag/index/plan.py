@@ -80,58 +80,6 @@ class RemovedIds:
 
 
 @dataclass(frozen=True, slots=True)
-class Screened:
-    """A collection's reports as they may be indexed.
-
-    Attributes:
-        records: what may be indexed.
-        excluded: how many the caller listed.
-        withheld: how many were removed from the index on request.
-        problems: the collection's own, and what screening found.
-        unknown_excludes: listed studies that the collection does not have.
-        complete: every report of the collection is among the records, unchanged.
-    """
-
-    records: tuple[ReportRecord, ...]
-    excluded: int
-    withheld: int
-    problems: tuple[Problem, ...]
-    unknown_excludes: tuple[str, ...]
-    complete: bool
-
-
-def screen_corpus(
-    corpus: Corpus,
-    *,
-    exclude: frozenset[str],
-    removed: RemovedIds,
-    screens: tuple[Screen, ...],
-    progress: Progress,
-) -> Screened:
-    """Leave out who must stay out, and look at the rest; tells ("read", done, total)."""
-    problems = list(corpus.problems)
-    records = []
-    excluded = withheld = 0
-    for number, record in enumerate(corpus.records, start=1):
-        progress("read", number, len(corpus.records))
-        if record.study_id in exclude:
-            excluded += 1
-        elif removed.hashes and removed.has(record):
-            withheld += 1
-        elif (screened := _screen(record, screens, problems)) is not None:
-            records.append(screened)
-    texts = [record.text for record in corpus.records]
-    return Screened(
-        records=tuple(records),
-        excluded=excluded,
-        withheld=withheld,
-        problems=tuple(problems),
-        unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
-        complete=texts == [record.text for record in records],
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What an index shall hold.
 
@@ -139,50 +87,66 @@ class Plan:
         records: of all its collections, sorted by report id.
         collections: where they come from.
         summary: what changes, without what only doing it can tell.
+        complete: every text of the collection is among the records as it came.
     """
 
     records: tuple[ReportRecord, ...]
     collections: tuple[CollectionInfo, ...]
     summary: IndexSummary
+    complete: bool
 
 
 def make_plan(
     corpus: Corpus,
-    screened: Screened,
     indexed: Sequence[ReportRecord],
     infos: Sequence[CollectionInfo],
+    *,
+    exclude: frozenset[str],
+    removed: RemovedIds,
+    screens: tuple[Screen, ...],
+    progress: Progress,
 ) -> Plan:
-    """Compare a collection with what an index holds.
+    """Screen a collection, and compare it with what an index holds.
 
     Args:
-        corpus: where the reports come from.
-        screened: the reports.
+        corpus: the collection.
         indexed: everything in the index now.
         infos: its collections.
+        exclude: studies to leave out.
+        removed: who was removed on request.
+        screens: look at every report that is left.
+        progress: told ("read", done, total).
     """
     others = {r.report_id: r for r in indexed if r.collection != corpus.name}
     before = {r.report_id: record_hash(r) for r in indexed if r.collection == corpus.name}
-    wanted, problems = [], list(screened.problems)
-    for record in screened.records:
-        if other := others.get(record.report_id):
+    problems, wanted = list(corpus.problems), list[ReportRecord]()
+    excluded = withheld = 0
+    for number, record in enumerate(corpus.records, start=1):
+        progress("read", number, len(corpus.records))
+        if record.study_id in exclude:
+            excluded += 1
+        elif removed.hashes and removed.has(record):
+            withheld += 1
+        elif other := others.get(record.report_id):
             reason = f"the collection {other.collection} has a report of this id already"
             problems.append(Problem(corpus.name, reason, record.report_id))
-        else:
-            wanted.append(record)
+        elif (screened := _screen(record, screens, problems)) is not None:
+            wanted.append(screened)
     hashes = {record.report_id: record_hash(record) for record in wanted}
     summary = IndexSummary(
         added=len(hashes.keys() - before.keys()),
         changed=sum(before.get(key, value) != value for key, value in hashes.items()),
         kept=sum(before.get(key) == value for key, value in hashes.items()),
         removed=len(before.keys() - hashes.keys()),
-        excluded=screened.excluded,
-        withheld=screened.withheld,
-        unknown_excludes=screened.unknown_excludes,
+        excluded=excluded,
+        withheld=withheld,
+        unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
         problems=tuple(problems),
     )
     records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
     info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
-    return Plan(records, collection_infos(records, [info, *infos]), summary)
+    complete = [r.text for r in corpus.records] == [r.text for r in wanted]
+    return Plan(records, collection_infos(records, [info, *infos]), summary, complete)
 
 
 def collection_infos(

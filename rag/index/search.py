@@ -19,7 +19,8 @@ from rag.index.info import IndexInfo
 from rag.index.records import Metadata, reports_of
 from rag.schema import Hit, Retrieval
 
-_MORE = 8  # fetched beyond what is needed, for equal similarities at the end
+_MORE = 4  # fetched beyond what is needed, for equal similarities at the end
+_AT_ONCE = 32  # so many more records may be read in vain before a second question is quicker
 _DIGITS = 6  # of a similarity: what float32 can tell apart, so that every mode gives the same
 _LISTED = 1000  # reports left out that are worth a look
 
@@ -40,16 +41,19 @@ class OpenedVersion:
         """See `ReportIndex.retrieve`."""
         left = self.info.texts - len(excluded.whole_texts)
         n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
+        known: dict[str, Metadata] = {}
+        at_once = known if n <= k + _AT_ONCE else None
         answers = []
-        for query, first in zip(queries, self._nearest(self.texts, queries, n), strict=True):
-            found, wanted = first, n
-            near = _candidates(found, k, excluded)
+        first = self._nearest(self.texts, queries, n, metadatas=at_once)
+        for query, found in zip(queries, first, strict=True):
+            near, wanted = _candidates(found, k, excluded), n
             while len(near) < min(k, left) and wanted < self.info.texts:  # the graph missed some
                 wanted = min(4 * wanted, self.info.texts)
-                (found,) = self._nearest(self.texts, query[np.newaxis], wanted)
+                (found,) = self._nearest(self.texts, query[np.newaxis], wanted)  # noqa: PLW2901
                 near = _candidates(found, k, excluded)
-            hits = _rank(near, self.texts.metadatas(list(near)), k, excluded)
-            answers.append(_retrieval(hits, k, found, excluded))
+            if missing := [text_id for text_id in near if text_id not in known]:
+                known |= self.texts.metadatas(missing)
+            answers.append(_retrieval(_rank(near, known, k, excluded), k, found, excluded))
         return answers
 
     def retrieve_by_images(
@@ -86,12 +90,17 @@ class OpenedVersion:
         )
 
     def _nearest(
-        self, collection: VectorCollection, queries: NDArray[np.float32], n: int
+        self,
+        collection: VectorCollection,
+        queries: NDArray[np.float32],
+        n: int,
+        *,
+        metadatas: dict[str, Metadata] | None = None,
     ) -> list[Neighbours]:
         if not n:
             return [([], []) for _ in queries]
         if not self.exact:
-            return collection.nearest(queries, n)
+            return collection.nearest(queries, n, metadatas=metadatas)
         key = id(collection)
         if key not in self._searches:
             ids = collection.ids()
