@@ -16,19 +16,13 @@ from eval.cli import app as eval_app
 from rag.cli import (
     audit,
     batch,
-<<<<<<< HEAD
     calibrate,
-=======
->>>>>>> enc
     deidentify,
     demo,
     doctor,
     generate,
     index,
-<<<<<<< HEAD
-=======
     locate,
->>>>>>> enc
     pacs,
     query,
     train,
