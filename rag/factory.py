@@ -19,7 +19,7 @@ from rag.pipeline import ReportPipeline
 from rag.privacy.reports import mask_identifiers
 from rag.region import NO_REGION, ReaderRegion
 from rag.retriever import ReportRetriever
-from rag.screening.finding_head import load_finding_head
+from rag.screening.finding_head import load_finding_predictor
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
 from rag.study import Study
@@ -72,7 +72,7 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
     folder = encoder_folder(settings)
     analyzer = ImageAnalyzer(
         encoder,
-        finding_head=load_finding_head(folder, encoder.encoder_id),
+        findings=load_finding_predictor(folder, encoder.encoder_id, settings.drafting),
         ood_detector=load_ood_detector(folder, encoder),
     )
     with open_retriever(settings, encoder) as retriever:

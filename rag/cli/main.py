@@ -13,7 +13,19 @@ import sys
 import typer
 
 from eval.cli import app as eval_app
-from rag.cli import audit, batch, deidentify, demo, doctor, generate, index, pacs, query, train
+from rag.cli import (
+    audit,
+    batch,
+    calibrate,
+    deidentify,
+    demo,
+    doctor,
+    generate,
+    index,
+    pacs,
+    query,
+    train,
+)
 from rag.cli.options import EXIT_CODES, EXIT_FAILED, EXIT_USAGE, fail
 from rag.errors import CxrRagError, UsageError
 from rag.schema import NOTICE
@@ -29,6 +41,7 @@ app.command()(demo.demo)
 app.command()(query.query)
 app.command()(generate.generate)
 app.command()(batch.batch)
+app.command()(calibrate.calibrate)
 app.add_typer(index.app, name="index")
 app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers with intervals.")
 app.command()(doctor.doctor)
