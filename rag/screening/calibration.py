@@ -114,6 +114,7 @@ def calibrate(encoder_id: str, names: Sequence[str], odds: Floats, present: Flag
         present: what the studies' reports state, perhaps with a doubt, bool [studies, findings].
     """
     aucs = {name: auc_of(odds[:, at], present[:, at]) for at, name in enumerate(names)}
+    blind = frozenset(name for name, auc in aucs.items() if not auc.assessable)
     slope, shift = _line(odds, present)
     folds = np.random.default_rng(0).permutation(len(odds)) % 10
     probabilities = np.empty_like(odds)
@@ -127,14 +128,9 @@ def calibrate(encoder_id: str, names: Sequence[str], odds: Floats, present: Flag
         shift=shift,
         aucs=aucs,
         false_positives=_rounded(
-            stated_wrongly(
-                names,
-                probabilities,
-                present,
-                not_assessable=frozenset(n for n, auc in aucs.items() if not auc.assessable),
-            )
+            stated_wrongly(names, probabilities, present, not_assessable=blind)
         ),
-        missed=_rounded(_missed(names, probabilities, present)),
+        missed=_rounded(_missed(names, probabilities, present, not_assessable=blind)),
     )
 
 
@@ -188,8 +184,12 @@ def stated_wrongly(
     return np.asarray(wrong[:, labels].max(1, initial=0.0), float)
 
 
-def _missed(names: Sequence[str], probabilities: Floats, present: Flags) -> Floats:
-    grave = [at for at, name in enumerate(names) if name in MUST_NOT_MISS]
+def _missed(
+    names: Sequence[str], probabilities: Floats, present: Flags, *, not_assessable: frozenset[str]
+) -> Floats:
+    """By study, the limit from which its draft could deny what must not be missed and is there."""
+    graver = set(MUST_NOT_MISS) - not_assessable
+    grave = [at for at, name in enumerate(names) if name in graver]
     there = np.where(present, probabilities, 1.0)[:, grave]
     return np.asarray(there.min(1, initial=1.0), float)
 

@@ -75,7 +75,9 @@ class FindingPredictor:
             probabilities=probabilities,
             positive=_positive(probabilities, threshold, measured.not_assessable),
             undeniable=frozenset(
-                name for name in MUST_NOT_MISS if probabilities.get(name, 0.0) >= limit
+                name
+                for name in set(MUST_NOT_MISS) - measured.not_assessable
+                if probabilities.get(name, 0.0) >= limit
             ),
             not_assessable=measured.not_assessable,
             normal=probabilities.get(NO_FINDING, 0.0) >= NORMAL_FROM,
