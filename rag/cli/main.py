@@ -13,7 +13,19 @@ import sys
 import typer
 
 from eval.cli import app as eval_app
-from rag.cli import audit, batch, deidentify, demo, doctor, generate, index, pacs, query, train
+from rag.cli import (
+    audit,
+    batch,
+    deidentify,
+    demo,
+    doctor,
+    generate,
+    index,
+    locate,
+    pacs,
+    query,
+    train,
+)
 from rag.cli.options import EXIT_CODES, EXIT_FAILED, EXIT_USAGE, fail
 from rag.errors import CxrRagError, UsageError
 from rag.schema import NOTICE
@@ -34,6 +46,7 @@ app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers wi
 app.command()(doctor.doctor)
 app.add_typer(audit.app, name="audit")
 app.command()(audit.replay)
+app.command()(locate.locate)
 app.command()(train.train)
 app.command()(train.embed)
 app.command()(deidentify.deid)
