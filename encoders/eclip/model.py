@@ -137,8 +137,14 @@ class EclipModel(nn.Module):
         features: Tensor = self.dropout(self.image_tower(pixels).float())
         return features
 
-    def features_and_maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def features_and_maps(
+        self, pixels: Tensor, *, mapped: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
         """As `image_features`, and each finding's map [N, findings, h, w] in log-odds.
+
+        Args:
+            pixels: normalised images float32 [N, channels, H, W].
+            mapped: the images whose maps are wanted.
 
         Raises:
             EncoderError: the model has no maps.
@@ -147,7 +153,7 @@ class EclipModel(nn.Module):
             raise EncoderError(f"{self.config.name} has no finding maps")
         mid, deep = cast(EfficientNetLite, self.image_tower).grids(pixels)
         features: Tensor = self.dropout(deep.float().mean((-2, -1)))
-        return features, self.finding_maps(mid, deep)
+        return features, self.finding_maps(mid[mapped], deep[mapped])
 
     def project_image(self, features: Tensor) -> Tensor:
         """Tower features to embeddings float32 [N, dim], rows of norm 1."""

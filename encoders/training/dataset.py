@@ -6,7 +6,7 @@ collection has its reader in `encoders.training.sources`.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.annotations import Annotation
+from encoders.annotations import Annotation, Outline
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Study:
             its qualifiers: ``Opacity/left``; ``Lung/hypoinflation`` and ``Lung/hyperdistention``
             are opposites under one label).
         split: what it is used for.
+        labels_complete: whether a label that is missing is not there; else only those that are
+            given are known, and they teach nothing but which reports are alike.
     """
 
     study_id: str
@@ -58,6 +60,7 @@ class Study:
     labels: frozenset[str]
     split: Split
     details: frozenset[str] = frozenset()
+    labels_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,29 @@ class ExpertImage:
     study_id: str
     image: Path
     annotation: Annotation
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """An image without a report that readers labelled, and perhaps drew on.
+
+    Attributes:
+        image_id: unique in its collection.
+        patient_id: of the patient.
+        image: the file.
+        view: PA or AP; empty where it is not known.
+        labels: ``source/class`` to whether it is there; what a source did not judge is missing.
+        outlines: finding to what was drawn; empty where it was looked for and is not there.
+        split: held-back patients are for validation.
+    """
+
+    image_id: str
+    patient_id: str
+    image: Path
+    view: str
+    labels: Mapping[str, bool]
+    outlines: Mapping[str, tuple[Outline, ...]]
+    split: Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +107,7 @@ class Collection:
     val: tuple[Study, ...]
     left_out: dict[str, int]
     experts: tuple[ExpertImage, ...] = ()
+    labelled: tuple[LabelledImage, ...] = ()
     same_texts: int = 0
 
     def first(self, count: int) -> "Collection":

@@ -44,6 +44,7 @@ class TrainingSet:
         texts: float32 [S, D], fixed text vectors of norm 1 for the soft targets.
         labels: float32 [S, L], 0 or 1.
         label_names: the L findings.
+        complete: bool [S], whether a label that is 0 is known not to be there.
     """
 
     images: NDArray[np.uint8]
@@ -52,6 +53,7 @@ class TrainingSet:
     texts: Tensor
     labels: Tensor
     label_names: tuple[str, ...]
+    complete: Tensor
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches; the images left over are others in each epoch."""
@@ -104,6 +106,7 @@ def load_training_set(
         texts=_target_vectors(studies, prepared, cache=cache),
         labels=torch.from_numpy(label_matrix(labels, names)).float(),
         label_names=tuple(names),
+        complete=torch.tensor([study.labels_complete for study in studies]),
     )
 
 
