@@ -89,7 +89,7 @@ def filled(outlines: Sequence[Outline], *, side: int) -> NDArray[np.uint8]:
     for outline in outlines:
         corners = [(x * side, y * side) for x, y in outline]
         ImageDraw.Draw(canvas).polygon(corners, fill=255, outline=255)
-    return np.asarray(canvas)
+    return np.array(canvas)
 
 
 Annotation = Fixations | Boxes | Ellipses | Mask

@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, help="results; pass an existing folder to resume"
     )
-    parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_boxes/")
+    parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_expert/")
     parser.add_argument("--again", action="store_true", help="start over: delete --out first")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = read_plan(chosen.config)
         cache = chosen.out / "cache"
-        usual = default_source(chosen.data / "openi", chosen.data / "nih_boxes")
+        usual = default_source(chosen.data / "openi", chosen.data / "nih_expert")
         collection = load_collection(plan.arms[0].settings.data or usual, cache=cache)
         if plan.studies:
             collection = collection.first(plan.studies)

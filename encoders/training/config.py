@@ -190,8 +190,6 @@ class TrainSettings(_Settings):
         expert, labelled, pretrain: expert steps, labelled images beside the pairs, and a start
             from them; none of each if left out.
         data: studies and annotation; Open-I with the NIH readings of the data folder if left out.
-        update_bn: compute the running statistics again at the end (`encoders.training.update_bn`);
-            a run with expert steps and batch normalization needs it.
         validate_every: epochs between two validations; 0 for none.
         keep: what becomes the model: the averaged weights at the end, or the best of those that
             were validated.
@@ -215,7 +213,6 @@ class TrainSettings(_Settings):
     labelled: LabelledSettings | None = None
     pretrain: PretrainSettings | None = None
     data: StudySource | None = Field(default=None)
-    update_bn: bool = False
     validate_every: int = Field(default=0, ge=0)
     keep: Literal["last", "best"] = Field(default="last")
     num_workers: int = Field(default=1, ge=0, exclude=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from encoders.annotations import filled
+from encoders.eclip.finding_maps import CELL
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, draw_warp, vary_exposure, warp
 from encoders.training.config import AugmentSettings
@@ -25,9 +26,6 @@ from encoders.training.image_cache import load_images
 
 COVER_SIDE = 64
 """Side of a drawn region in memory."""
-
-CELL = 16
-"""Pixels of the image a place of a map stands for."""
 
 _ABSENT_WEIGHT = 0.3
 """Of a map of a finding that is not there, against one that is: they are many."""
