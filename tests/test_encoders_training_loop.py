@@ -128,7 +128,7 @@ def test_a_run_learns_what_is_on_the_images(
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(
     openi: Path, tmp_path: Path, best: bool
 ) -> None:
-    keep_best = 'validate_every = 1\nkeep = "best"\nupdate_bn = true\nnum_workers = 2\n'
+    keep_best = 'validate_every = 1\nkeep = "best"\nnum_workers = 2\n'
     more = {"more": keep_best, "optim": "micro_batch = 3\n"} if best else {}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -176,7 +176,7 @@ class BatchLoader:
             {name: value[study] for name, value in data.prepared.items()},
             data.texts[study],
             data.labels[study],
-            data.complete[study],
+            None if data.complete is None else data.complete[study],
         )
 
     def _is_expert_step(self, step: int) -> bool:

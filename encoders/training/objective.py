@@ -34,14 +34,14 @@ class Pairs:
         prepared: the reports as the text tower reads them.
         texts: float32 [N, any], fixed text vectors for the soft targets.
         labels: float32 [N, L], 0 or 1.
-        complete: bool [N], whether a label that is 0 is known not to be there.
+        complete: bool [N], whether a label that is 0 is known not to be there; None for all.
     """
 
     pixels: Tensor
     prepared: Prepared
     texts: Tensor
     labels: Tensor
-    complete: Tensor
+    complete: Tensor | None = None
 
     def to(self, device: torch.device) -> "Pairs":
         """The same on a device."""
@@ -50,8 +50,15 @@ class Pairs:
             {name: value.to(device) for name, value in self.prepared.items()},
             self.texts.to(device),
             self.labels.to(device),
-            self.complete.to(device),
+            None if self.complete is None else self.complete.to(device),
         )
+
+    @property
+    def label_rows(self) -> Tensor:
+        """Bool [N]: the rows whose labels can be learned from."""
+        if self.complete is not None:
+            return self.complete
+        return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +139,7 @@ class Objective(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         if labelled is None:
-            features = in_chunks(
-                self.model.image_tower,
-                self.model.image_features,
-                main.pixels,
-                at_once=self._optim.micro_batch,
-            )
+            features = self._features(main.pixels)
         else:
             features, losses = self._taught(main, labelled)
         parts = [main]
@@ -145,7 +147,7 @@ class Objective(nn.Module):
             parts.append(self.mixed(expert))
             # What the processor makes of images must not enter the statistics of inference.
             with statistics_stay(self.model.image_tower):
-                features = torch.cat([features, self.model.image_features(parts[1].pixels)])
+                features = torch.cat([features, self._features(parts[1].pixels)])
         losses |= self._contrast(features, parts)
         losses["loss"] = sum(
             (weight * losses[name] for name, weight in self._weights().items() if name in losses),
@@ -155,6 +157,11 @@ class Objective(nn.Module):
             losses["priming"] = priming_loss(self.processor, main.pixels)
             losses["loss"] = (1 - priming) * losses["loss"] + priming * losses["priming"]
         return losses
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        model = self.model
+        at_once = self._optim.micro_batch
+        return in_chunks(model.image_tower, model.image_features, pixels, at_once=at_once)
 
     def _weights(self) -> dict[str, float]:
         optim, labelled = self._optim, self._labelled
@@ -206,7 +213,7 @@ class Objective(nn.Module):
         features = gather(image_features)
         texts, labels, complete = (
             gather(torch.cat([getattr(part, name) for part in parts]))
-            for name in ("texts", "labels", "complete")
+            for name in ("texts", "labels", "label_rows")
         )
         with torch.autocast(features.device.type, enabled=False):
             images = model.project_image(features)

@@ -44,7 +44,7 @@ class TrainingSet:
         texts: float32 [S, D], fixed text vectors of norm 1 for the soft targets.
         labels: float32 [S, L], 0 or 1.
         label_names: the L findings.
-        complete: bool [S], whether a label that is 0 is known not to be there.
+        complete: bool [S], whether a label that is 0 is known not to be there; None for all.
     """
 
     images: NDArray[np.uint8]
@@ -53,7 +53,7 @@ class TrainingSet:
     texts: Tensor
     labels: Tensor
     label_names: tuple[str, ...]
-    complete: Tensor
+    complete: Tensor | None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches; the images left over are others in each epoch."""
