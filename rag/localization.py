@@ -16,8 +16,8 @@ from encoders.base import CxrImage
 from encoders.eclip.backend import ImageOutput
 from encoders.eclip.finding_maps import Region, locate
 from rag.errors import EncoderUnavailableError
+from rag.predicted_findings import PredictedFindings
 from rag.schema import NOTICE
-from rag.screening.finding_head import FindingHead
 
 LABELS = {
     "Atelectasis": "Atelectasis",
@@ -54,6 +54,13 @@ class MapEncoder(Protocol):
         """Vector, features and finding maps of an image, from one pass."""
 
 
+class Predictor(Protocol):
+    """What reads findings off an image's vector."""
+
+    def predict(self, vector: NDArray[np.float32]) -> PredictedFindings:
+        """What the image of one vector float32 [D] is expected to show."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocatedFinding:
     """A finding, how likely it is, and where it would be.
@@ -83,7 +90,7 @@ class LocatedFinding:
 
 
 def locate_findings(
-    encoder: MapEncoder, image: CxrImage, *, head: FindingHead | None
+    encoder: MapEncoder, image: CxrImage, *, head: Predictor | None
 ) -> list[LocatedFinding]:
     """Every finding that the encoder has a map of, the most probable first.
 
@@ -95,7 +102,7 @@ def locate_findings(
             "this encoder has no finding maps; use the shipped one, or train one with [maps]"
         )
     seen = encoder.outputs(image)
-    known = head.predict(seen.features[0]).probabilities if head else {}
+    known = head.predict(seen.vectors[0]).probabilities if head else {}
     found = [
         LocatedFinding(
             name,

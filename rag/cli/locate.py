@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from rag.cli.options import EXIT_FAILED, Config, Json, complain, read_settings, say
 from rag.schema import NOTICE
 
 if TYPE_CHECKING:
     from encoders.base import CxrImage
     from rag.localization import LocatedFinding, MapEncoder
 
-EXIT_FAILED = 3
-
 
 def locate(
     images: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")],
     *,
-    config: Annotated[str, typer.Option("--config", help="A preset or a TOML file.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a finding.")] = False,
+    config: Config = "cpu",
+    as_json: Json = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also draw the findings on the images.")
     ] = None,
@@ -30,20 +29,21 @@ def locate(
 
     Exit codes: 0 all images were read; 3 some could not be, or show no chest.
     """
+    settings = read_settings(config)
     from encoders.images.image_io import ImageReadError  # noqa: PLC0415 - torch takes seconds
     from rag.atomic_io import disk_explained  # noqa: PLC0415
-    from rag.factory import load_encoder  # noqa: PLC0415
+    from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
     from rag.localization import draw_overlay, locate_findings, write_overlay  # noqa: PLC0415
     from rag.screening.finding_head import load_finding_head  # noqa: PLC0415
-    from rag.settings import load_settings  # noqa: PLC0415
 
-    encoder = load_encoder(load_settings(config))
-    head, failed = load_finding_head(encoder.encoder_id), False
+    encoder = load_encoder(settings)
+    head = load_finding_head(encoder_folder(settings), encoder.encoder_id)
+    failed = False
     for path in images:
         try:
             image = _read_chest(path)
         except (ImageReadError, ValueError) as error:
-            typer.secho(f"cxr-rag: {path}: {error}", err=True, fg="red")
+            complain(f"cxr-rag: {path}: {error}")
             failed = True
             continue
         found = locate_findings(cast("MapEncoder", encoder), image, head=head)
@@ -52,7 +52,7 @@ def locate(
         if out is not None:
             with disk_explained(out):
                 written = write_overlay(draw_overlay(image, found), path, out)
-            typer.echo(f"{path}: overlay in {written}", err=True)
+            say(f"{path}: overlay in {written}")
     if not as_json:
         typer.echo(f"Experimental. {NOTICE}.")
     if failed:
@@ -66,11 +66,10 @@ def _read_chest(path: Path) -> "CxrImage":
         ImageReadError: it cannot be read.
         ValueError: it is none; the message says why.
     """
-    from encoders.images.image_info import read_facts  # noqa: PLC0415
-    from encoders.images.image_io import read_image  # noqa: PLC0415
+    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
     from rag.screening.header import judge_colour, judge_header  # noqa: PLC0415
 
-    refusal = judge_header(read_facts(path)).refusal
+    refusal = judge_header(read_image_info(path)).refusal
     image = read_image(path, name=path.name)
     if refusal := refusal or judge_colour(image.warnings):
         raise ValueError(refusal.reason)
