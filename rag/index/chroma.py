@@ -10,7 +10,7 @@ of processes may read a folder that nobody writes.
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,32 +95,24 @@ class VectorCollection:
         ]
 
     def metadatas(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """Metadata by id; ids that are not here are left out."""
-        found: dict[str, Mapping[str, Any]] = {}
-        for start in range(0, len(ids), _READ):
-            with chroma_errors(self._place):
-                part = self._collection.get(
-                    ids=list(ids[start : start + _READ]), include=["metadatas"]
-                )
-            metadatas = (each or {} for each in part["metadatas"] or [])
-            found.update(zip(part["ids"], metadatas, strict=True))
-        return found
+        """Metadata of ids that are all here, by id."""
+        return self._get(ids, "metadatas")
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of ids that are all here, in their order: float32 [len(ids), dim]."""
-        rows: dict[str, NDArray[np.float32]] = {}
+        rows = self._get(ids, "embeddings")
+        return np.asarray([rows[name] for name in ids], np.float32)
+
+    def _get(self, ids: Sequence[str], what: Literal["metadatas", "embeddings"]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for start in range(0, len(ids), _READ):
             with chroma_errors(self._place):
-                part = self._collection.get(
-                    ids=list(ids[start : start + _READ]), include=["embeddings"]
-                )
-                vectors = np.asarray(part["embeddings"], np.float32)
-            rows.update(zip(part["ids"], vectors, strict=True))
-        if missing := [name for name in ids if name not in rows]:
-            raise StoreError(
-                f"Chroma in {self._place} has no vector for {len(missing)} records: {REBUILD_HINT}"
-            )
-        return np.stack([rows[name] for name in ids]) if rows else np.empty((0, 0), np.float32)
+                part = self._collection.get(ids=list(ids[start : start + _READ]), include=[what])
+                found.update(zip(part["ids"], part[what], strict=True))  # type: ignore[arg-type]
+        if len(found) < len(set(ids)):
+            missing = len(set(ids)) - len(found)
+            raise StoreError(f"Chroma in {self._place} lacks {missing} records: {REBUILD_HINT}")
+        return found
 
     def ids(self) -> list[str]:
         """All ids, in order."""

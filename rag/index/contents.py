@@ -65,8 +65,6 @@ def read_contents(directory: Path, info: IndexInfo, url: str) -> Contents:
             with TemporaryDirectory(dir=directory) as beside:
                 shutil.copy(place.folder / _RECORDS, beside)
                 records, of_images = _read(Place(Path(beside), "", info.version))
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(directory, repr(error)) from error
     except StoreError as error:
         raise _damaged(directory, str(error).partition(": `cxr-rag")[0]) from error
     records.sort(key=lambda record: record.report_id)
@@ -86,11 +84,7 @@ def _read(place: Place) -> tuple[list[ReportRecord], dict[str, tuple[str, ...]]]
 
 
 def read_texts(collection: VectorCollection) -> Iterable[tuple[str, list[ReportRecord]]]:
-    """All texts with their reports, by text id.
-
-    Raises:
-        ValueError, KeyError, TypeError: a record is not as we write it.
-    """
+    """All texts with their reports, by text id."""
     metadatas: Mapping[str, Metadata] = collection.metadatas(collection.ids())
     return ((text_id, reports_of(metadata)) for text_id, metadata in metadatas.items())
 

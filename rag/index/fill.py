@@ -8,6 +8,7 @@ that is sent nothing but the content.
 
 import contextlib
 import multiprocessing
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -94,6 +95,7 @@ def _answer(connection: Connection) -> int:
 
 def _child(job: Job, connection: Connection) -> None:
     """The child's side; ends with its parent, whose end closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             for size in fill(job, iter(connection.recv, None)):

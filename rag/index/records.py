@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rag.corpus import record_from_json, record_to_json, text_hash
+from rag.errors import StoreError
+from rag.index.info import REINDEX_HINT
 from rag.schema import ReportRecord
 
 Metadata = Mapping[str, Any]
@@ -45,13 +47,18 @@ def reports_of(metadata: Metadata, *, first_only: bool = False) -> list[ReportRe
     """All reports of a text, by id, or only the first.
 
     Raises:
-        ValueError, KeyError, TypeError: it is not what `to_metadata` wrote.
+        StoreError: it is not what `to_metadata` wrote.
     """
-    first = json.loads(metadata["report"])
-    if first_only:
-        return [record_from_json(first)]
-    others = [first | different for different in json.loads(metadata["others"])]
-    return [
-        record_from_json({key: value for key, value in values.items() if value is not None})
-        for values in (first, *others)
-    ]
+    try:
+        first = json.loads(metadata["report"])
+        if first_only:
+            return [record_from_json(first)]
+        others = [first | different for different in json.loads(metadata["others"])]
+        return [
+            record_from_json({key: value for key, value in values.items() if value is not None})
+            for values in (first, *others)
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"a record in Chroma is not as it was written ({type(error).__name__}): {REINDEX_HINT}"
+        ) from error

@@ -81,10 +81,7 @@ def _records(
     info: IndexInfo, texts: VectorCollection, found: list[tuple[str, list[ReportRecord]]]
 ) -> str:
     """Every report is there once, word for word as it was indexed; puts them into ``found``."""
-    try:
-        found += read_texts(texts)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"a record is not readable ({error!r}): {REINDEX_HINT}") from error
+    found += read_texts(texts)
     records = sorted((r for _, reports in found for r in reports), key=lambda r: r.report_id)
     ids = {record.report_id for record in records}
     if len(ids) < len(records):

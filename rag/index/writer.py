@@ -105,7 +105,8 @@ def write_version(
             progress("publish", 1, 3)
             publish_info(directory, info)
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            sweep(directory)  # not the new version, if it counts already
         if isinstance(error, StoreError) and shutil.disk_usage(directory).free < _FULL:
             with disk_errors(directory):  # Chroma's own words do not say so
                 raise OSError(errno.ENOSPC, "") from error
