@@ -37,7 +37,7 @@ def test_present_are_findings_above_the_threshold_most_probable_first() -> None:
     predicted = HEAD.predict(np.array([0.5, 1], np.float32))
     assert predicted.positive == ("Edema", "Cardiomegaly"), "never 'No Finding'"
     assert set(predicted.probabilities) == set(HEAD.labels)
-    assert replace(HEAD, max_positive=1).predict(np.array([0.5, 1], np.float32)).present == (
+    assert replace(HEAD, max_positive=1).predict(np.array([0.5, 1], np.float32)).positive == (
         "Edema",
     )
 
