@@ -150,9 +150,9 @@ def _same(
     if detail == "device kind":
         mine, theirs = _devices(drafted), _devices(referred)
         return len(mine & theirs), len(mine) if theirs else 0
-    mine, theirs = _by_finding(detail, drafted), _by_finding(detail, referred)
-    both = mine.keys() & theirs.keys()
-    return sum(bool(mine[name] & theirs[name]) for name in both), len(both)
+    ours, others = _by_finding(detail, drafted), _by_finding(detail, referred)
+    both = ours.keys() & others.keys()
+    return sum(bool(ours[name] & others[name]) for name in both), len(both)
 
 
 def _devices(statements: Sequence[Statement]) -> set[str]:

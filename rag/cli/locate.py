@@ -34,10 +34,11 @@ def locate(
     from rag.atomic_io import disk_explained  # noqa: PLC0415
     from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
     from rag.localization import draw_overlay, locate_findings, write_overlay  # noqa: PLC0415
-    from rag.screening.finding_head import load_finding_head  # noqa: PLC0415
+    from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
 
     encoder = load_encoder(settings)
-    head = load_finding_head(encoder_folder(settings), encoder.encoder_id)
+    folder = encoder_folder(settings)
+    head = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
     failed = False
     for path in images:
         try:

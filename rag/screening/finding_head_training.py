@@ -20,7 +20,7 @@ from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import SHIPPED
 from encoders.images.image_io import read_image
-from encoders.training.dataset import Study, clean
+from encoders.training.dataset import TrainingStudy, clean
 from encoders.training.sources.openi import read_openi
 from rag.image_analysis import ImageAnalysis
 from rag.report_nlp.labeller import LABELS
@@ -91,7 +91,7 @@ def fit(
     )
 
 
-def study_vectors(encoder: ImageTextEncoder, studies: Sequence[Study]) -> Floats:
+def study_vectors(encoder: ImageTextEncoder, studies: Sequence[TrainingStudy]) -> Floats:
     """Mean direction of each study's views: float32 [studies, dim]."""
     views = ([read_image(path) for path in (*s.frontals, *s.laterals)] for s in studies)
     return np.stack([ImageAnalysis(encoder.embed_images(each)).query_vector for each in views])
