@@ -39,7 +39,7 @@ import rag.pipeline as line  # noqa: E402
 import rag.study as loading  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
 from encoders.eclip.weights import SHIPPED  # noqa: E402
-from encoders.training.dataset import Study as Image  # noqa: E402
+from encoders.training.dataset import TrainingStudy as Image  # noqa: E402
 from encoders.training.dataset import clean  # noqa: E402
 from encoders.training.sources.openi import read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402

@@ -24,7 +24,7 @@ _Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddingSummary:
     """How many images have a row, and how many failed."""
 
     count: int
@@ -38,7 +38,7 @@ def embed_files(
     out: Path,
     threads: int = 1,
     on_image: Callable[[], None] | None = None,
-) -> Embedded:
+) -> EmbeddingSummary:
     """Embed images; one that cannot be read is a line of the failures.
 
     Args:
@@ -76,7 +76,7 @@ def embed_files(
     beside = target.with_name(f".{target.stem}-{os.getpid()}.npy")
     np.save(beside, vectors)
     beside.replace(target)
-    return Embedded(len(ids), len(failures))
+    return EmbeddingSummary(len(ids), len(failures))
 
 
 def _in_order(work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int) -> Iterator[_Out]:

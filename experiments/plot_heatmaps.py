@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.phantom import Finding, draw_phantom
+from demo.phantom import PhantomFinding, draw_phantom
 from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask, render
 from encoders.training.dataset import TrainingDataError
 
@@ -68,7 +68,7 @@ def picture_of(panels: Sequence[Panel]) -> "Image":
 
 def drawn_panels() -> list[Panel]:
     """Each kind of annotation on the phantom with a nodule in its right upper lobe."""
-    image = draw_phantom(finding=Finding.RIGHT_UPPER_LOBE_NODULE, size=2 * SIDE)
+    image = draw_phantom(finding=PhantomFinding.RIGHT_UPPER_LOBE_NODULE, size=2 * SIDE)
     looks = ((0.7, 0.3, 0.2), (0.72, 0.5, 0.2), (0.5, 0.6, 0.3), (0.33, 0.55, 0.2))
     nodule = ((0.3, 0.34, 0.8), (0.32, 0.345, 0.6))
     across, down = np.meshgrid(np.linspace(0, 1, 120), np.linspace(0, 1, 120))

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from encoders import registry
 from encoders.base import ImageTextEncoder
+from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
 from rag.corpus import Corpus
 from rag.drafting import Drafter
@@ -26,16 +28,13 @@ from rag.study import Study
 
 
 def load_encoder(settings: Settings) -> ImageTextEncoder:
-    """The encoder that ships with the project, or the one in the folder ``settings.encoder``.
+    """The encoder that ``settings.encoder`` names.
 
     Raises:
         EncoderUnavailableError: weights are missing, damaged, or need a package.
     """
-    from encoders.eclip import load_encoder as load  # noqa: PLC0415 - torch takes seconds
-    from encoders.packaged_weights import EncoderError  # noqa: PLC0415 - torch takes seconds
-
     try:
-        return load(settings.encoder, backend=settings.encoder_backend)
+        return registry.load_encoder(settings.encoder, backend=settings.encoder_backend)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 

@@ -215,8 +215,9 @@ class Settings(BaseSettings):
         chroma_url: of a Chroma server that holds the index's collections, e.g.
             "http://127.0.0.1:8000"; empty: they lie in ``index_dir``.
         prompt_dir: folder of prompt templates; None: those that ship.
-        encoder: folder of a trained model; None is the one that ships.
-        encoder_backend: "auto" runs its image side in ONNX Runtime where it can be, "torch" never.
+        encoder: as in `encoders.registry`: "eclip" ships, a folder, "hf:ID", ...
+        encoder_backend: "auto" runs the image side of an eCLIP encoder in ONNX Runtime where it can
+            be, "torch" never.
     """
 
     model_config = SettingsConfigDict(
@@ -227,7 +228,7 @@ class Settings(BaseSettings):
     index_dir: Path = Field(default_factory=lambda values: values["home"] / "index")
     chroma_url: str = ""
     prompt_dir: Path | None = None
-    encoder: Path | None = None
+    encoder: str = "eclip"
     encoder_backend: Literal["auto", "torch"] = "auto"
     llm: LlmSettings = LlmSettings()
     retrieval: RetrievalSettings = RetrievalSettings()

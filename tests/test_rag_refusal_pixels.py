@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.phantom import Finding, draw_phantom
+from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip import EclipEncoder, load_encoder
 from encoders.eclip.weights import SHIPPED
@@ -83,8 +83,10 @@ def test_features_do_not_change_the_vectors(encoder: EclipEncoder) -> None:
     assert features.shape == (1, encoder.feature_dim)
 
 
-@pytest.mark.parametrize("finding", list(Finding))
-def test_the_phantom_passes(encoder: EclipEncoder, judge: OodDetector, finding: Finding) -> None:
+@pytest.mark.parametrize("finding", list(PhantomFinding))
+def test_the_phantom_passes(
+    encoder: EclipEncoder, judge: OodDetector, finding: PhantomFinding
+) -> None:
     features = encoder.embed_with_features([image(draw_phantom(finding=finding))])[1][0]
     assert judge.judge(features).refusal is None
 

@@ -34,7 +34,7 @@ class Split(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class TrainingStudy:
     """One examination.
 
     Attributes:
@@ -77,8 +77,8 @@ class Collection:
     split, whether or not they were left out for it.
     """
 
-    train: tuple[Study, ...]
-    val: tuple[Study, ...]
+    train: tuple[TrainingStudy, ...]
+    val: tuple[TrainingStudy, ...]
     left_out: dict[str, int]
     experts: tuple[ExpertImage, ...] = ()
     same_texts: int = 0
@@ -93,7 +93,9 @@ class Collection:
         return replace(self, train=(*self.train[:count], *further), val=self.val[:count])
 
 
-def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "drop") -> Collection:
+def clean(
+    studies: Sequence[TrainingStudy], *, same_texts: Literal["drop", "keep"] = "drop"
+) -> Collection:
     """Refuse overlap, drop what cannot be learned from, and training texts of another split.
 
     Test studies are held back: they only say which patients and texts must not be trained on.
@@ -112,7 +114,7 @@ def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "dr
         for split in (Split.VAL, Split.TEST)
     }
     left_out = Counter({"no text": 0, "no image": 0, _same_as(Split.VAL): 0})
-    kept: dict[Split, list[Study]] = {split: [] for split in Split}
+    kept: dict[Split, list[TrainingStudy]] = {split: [] for split in Split}
     same = 0
     for study in studies:
         text = _same_text(study.text)
@@ -144,7 +146,7 @@ def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "dr
     return collection
 
 
-def _refuse_shared_patients(studies: Sequence[Study]) -> None:
+def _refuse_shared_patients(studies: Sequence[TrainingStudy]) -> None:
     patients = {
         split: {study.patient_id for study in studies if study.split is split} for split in Split
     }
@@ -161,7 +163,7 @@ def _same_as(split: Split) -> str:
     return f"training text identical to a {split} text"
 
 
-def image_pairs(studies: Sequence[Study], *, laterals: bool) -> Iterator[tuple[Path, int]]:
+def image_pairs(studies: Sequence[TrainingStudy], *, laterals: bool) -> Iterator[tuple[Path, int]]:
     """(image, row of its study) for every image that is trained on."""
     for row, study in enumerate(studies):
         for image in (*study.frontals, *(study.laterals if laterals else ())):

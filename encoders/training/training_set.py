@@ -24,8 +24,8 @@ from encoders.towers.sentence_set import SentenceSet
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import (
     ExpertImage,
-    Study,
     TrainingDataError,
+    TrainingStudy,
     frequent,
     image_pairs,
     label_matrix,
@@ -74,7 +74,7 @@ class ExpertSet:
 
 
 def load_training_set(
-    studies: Sequence[Study], *, settings: TrainSettings, model: EclipModel, cache: Path
+    studies: Sequence[TrainingStudy], *, settings: TrainSettings, model: EclipModel, cache: Path
 ) -> TrainingSet:
     """Decode the images and prepare the reports (minutes the first time, then from the cache).
 
@@ -108,7 +108,7 @@ def load_training_set(
 
 
 def load_expert_set(
-    experts: Sequence[ExpertImage], *, studies: Sequence[Study], side: int, cache: Path
+    experts: Sequence[ExpertImage], *, studies: Sequence[TrainingStudy], side: int, cache: Path
 ) -> ExpertSet:
     """Decode the annotated images and render their heatmaps.
 
@@ -154,7 +154,7 @@ def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> P
     return _cached(texts, named=settings, prepare=model.prepare_texts, cache=cache)
 
 
-def _target_vectors(studies: Sequence[Study], prepared: Prepared, *, cache: Path) -> Tensor:
+def _target_vectors(studies: Sequence[TrainingStudy], prepared: Prepared, *, cache: Path) -> Tensor:
     """Vectors of the frozen sentence encoder, whatever the text tower is."""
     if "sentences" not in prepared:
         ours = SentenceSet(hidden=8)

@@ -23,7 +23,7 @@ from encoders.base import ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import SHIPPED
 from encoders.images.image_io import read_image
-from encoders.training.dataset import Study, clean
+from encoders.training.dataset import TrainingStudy, clean
 from encoders.training.sources.openi import read_openi
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_finding_head(out, head)
 
 
-def present_labels(studies: Sequence[Study]) -> Flags:
+def present_labels(studies: Sequence[TrainingStudy]) -> Flags:
     """What the reports say is there, bool [studies, 14]; an uncertain finding counts as there."""
     rows = []
     for study in studies:
@@ -119,7 +119,7 @@ def table(head: FindingHead, vectors: Floats, present: Flags) -> str:
     return "\n".join(lines)
 
 
-def _image_vectors(encoder: ImageTextEncoder, studies: Sequence[Study]) -> Floats:
+def _image_vectors(encoder: ImageTextEncoder, studies: Sequence[TrainingStudy]) -> Floats:
     images = (read_image(study.frontals[0]) for study in studies)
     return np.stack([encoder.embed_images([image])[0] for image in images]).astype(np.float64)
 

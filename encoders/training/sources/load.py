@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, Study, TrainingDataError, clean
+from encoders.training.dataset import Collection, TrainingDataError, TrainingStudy, clean
 from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.egd import read_egd
 from encoders.training.sources.mimic import read_mimic
@@ -85,7 +85,7 @@ def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -
     return collection
 
 
-def _studies(source: StudySource, cache: Path) -> tuple[list[Study], list[Reading]]:
+def _studies(source: StudySource, cache: Path) -> tuple[list[TrainingStudy], list[Reading]]:
     match source:
         case Openi():
             return read_openi(source.path), []

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from encoders.annotations import Boxes
-from encoders.training.dataset import ExpertImage, Split, Study
+from encoders.training.dataset import ExpertImage, Split, TrainingStudy
 from encoders.training.sources.tables import read_rows
 
 
-def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertImage]]:
+def read_nih_boxes(folder: Path) -> tuple[list[TrainingStudy], list[ExpertImage]]:
     """The images with boxes, each a training study of its own, and their annotations.
 
     Raises:
@@ -31,7 +31,7 @@ def read_nih_boxes(folder: Path) -> tuple[list[Study], list[ExpertImage]]:
         if image is None or not boxes:
             continue
         path, study_id = folder / image["image"], f"nih-{row.needed('id')}"
-        study = Study(
+        study = TrainingStudy(
             study_id=study_id,
             patient_id=f"nih-{image['patient_id']}",
             frontals=(path,),
