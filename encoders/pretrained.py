@@ -62,7 +62,7 @@ class PretrainedImageEncoder:
         self._processor = processor
         self._encoder_id = encoder_id
         self._image_features = image_features
-        self._dim = self._embed_images([_BLANK]).shape[1]
+        self._dim: int = self._embed_images([_BLANK]).shape[1]
 
     @property
     def encoder_id(self) -> str:
@@ -230,7 +230,9 @@ def _load_processor(folder: Path) -> Any:
 
     read_json(folder / _PROCESSOR)
     try:
-        return AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+        return AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, local_files_only=True, backend="pil"
+        )
     except (OSError, ValueError, KeyError) as error:
         raise EncoderError(f"cannot use {folder / _PROCESSOR}: {error}") from error
 

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from encoders.base import ImageEncoder, ImageTextEncoder
-from encoders.packaged_weights import EncoderError, read_json
+from encoders.packaged_weights import SHIPPED, EncoderError, read_json
 
-SHIPPED = "eclip"
+DEFAULT = "eclip"
 
 
-def load_encoder(name: str | Path = SHIPPED, *, backend: str = "auto") -> ImageTextEncoder:
+def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageTextEncoder:
     """The encoder of a string, for images and texts.
 
     Args:
@@ -36,7 +36,7 @@ def load_encoder(name: str | Path = SHIPPED, *, backend: str = "auto") -> ImageT
     return encoder  # type: ignore[return-value] # it has all of them
 
 
-def load_image_encoder(name: str | Path = SHIPPED, *, backend: str = "auto") -> ImageEncoder:
+def load_image_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageEncoder:
     """The encoder of a string, whether or not it embeds texts.
 
     Args:
@@ -47,7 +47,7 @@ def load_image_encoder(name: str | Path = SHIPPED, *, backend: str = "auto") -> 
         EncoderError: no such encoder, or it cannot be loaded.
     """
     text = str(name)
-    if text == SHIPPED:
+    if text == DEFAULT:
         return _load_eclip("", backend)
     for prefix, load in _LOADERS.items():
         if text.startswith(prefix):
@@ -56,10 +56,21 @@ def load_image_encoder(name: str | Path = SHIPPED, *, backend: str = "auto") -> 
     if not folder.is_dir():
         forms = ", ".join(f"{prefix}…" for prefix in _LOADERS)
         raise EncoderError(
-            f"no encoder {text!r}: it is neither a model folder nor one of {SHIPPED}, {forms}"
+            f"no encoder {text!r}: it is neither a model folder nor one of {DEFAULT}, {forms}"
         )
     kind = read_json(folder / "config.json").get("model_type")
     return _load_eclip(text, backend) if kind == "eclip" else _load_pair(text, backend)
+
+
+def folder_of(name: str) -> Path:
+    """The folder of an encoder, where what was trained on its vectors lies too.
+
+    A model of the hub has none here: the folder then does not exist.
+    """
+    if name == DEFAULT:
+        return SHIPPED
+    prefix = next((prefix for prefix in _LOADERS if name.startswith(prefix)), "")
+    return Path(name.removeprefix(prefix))
 
 
 def _load_eclip(folder: str, backend: str) -> ImageTextEncoder:

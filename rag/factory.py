@@ -41,9 +41,7 @@ def load_encoder(settings: Settings) -> ImageTextEncoder:
 
 def encoder_folder(settings: Settings) -> Path:
     """Where the encoder's weights lie, and the parts that were trained on its vectors."""
-    from encoders.eclip.weights import SHIPPED  # noqa: PLC0415 - torch takes seconds
-
-    return settings.encoder or SHIPPED
+    return registry.folder_of(settings.encoder)
 
 
 @contextmanager
