@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-
 SHIPPED = Path(__file__).parent / "eclip" / "weights" / "eclip-lite0"
 """Folder of the encoder that ships, and of the parts that were trained on its vectors."""
 
