@@ -68,9 +68,8 @@ class EclipEncoder:
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Images to float32 [N, dim], rows of norm 1.
 
-        One image at a time: its vector cannot depend on the others. Many images are embedded by
-        many
-        threads; `encoders.embed_files` does.
+        One image at a time: its vector cannot depend on the others. To embed many images, call from
+        several threads, as `encoders.embed_files` does.
         """
         return self.embed_with_features(images)[0]
 
