@@ -42,7 +42,7 @@ class Bert:
 
     def _layer(self, hidden: Tensor, at: str) -> Tensor:
         query, key, value = (
-            self._linear(hidden, f"{at}attention.self.{name}")
+            self._linear(hidden, f"{at}attention.self.{name}")  # type: ignore[no-untyped-call]
             .unflatten(-1, (self._heads, -1))
             .transpose(1, 2)
             for name in ("query", "key", "value")

@@ -12,7 +12,7 @@ from rag.cli.options import EXIT_FAILED, Config, Source, fail, read_settings
 from rag.errors import UsageError
 
 if TYPE_CHECKING:
-    from encoders.training.dataset import Collection, Study
+    from encoders.training.dataset import Collection, TrainingStudy
     from encoders.training.train import Progress
 
 _REPORT_SECONDS = 30
@@ -68,7 +68,7 @@ def _with_report_labels(collection: "Collection") -> "Collection":
     from rag.report_nlp.assertion import Polarity  # noqa: PLC0415
     from rag.report_nlp.labeller import label_text  # noqa: PLC0415
 
-    def labelled(study: "Study") -> "Study":
+    def labelled(study: "TrainingStudy") -> "TrainingStudy":
         if not study.labels_complete:
             return study
         stated = label_text(study.text).items()

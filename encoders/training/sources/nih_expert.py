@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from encoders.annotations import Boxes, Outline, bounding_box, outline_of_box
-from encoders.training.dataset import ExpertImage, LabelledImage, Split, Study
+from encoders.training.dataset import ExpertImage, LabelledImage, Split, TrainingStudy
 from encoders.training.sources.settings import ALL_OF_CHESTX_DET, FINDINGS, NihExpert
-from encoders.training.sources.tables import Row, read_rows
+from encoders.training.sources.tables import TableRow, read_rows
 
 CHESTX_DET, RSNA, GOOGLE = "chestx-det", "rsna-2018", "google-2019"
 
@@ -74,7 +74,7 @@ Drawn = list[tuple[str, Outline]]
 
 def read_nih_expert(
     settings: NihExpert,
-) -> tuple[list[Study], list[ExpertImage], list[LabelledImage]]:
+) -> tuple[list[TrainingStudy], list[ExpertImage], list[LabelledImage]]:
     """Annotated images of training patients as studies, and every image with what is known of it.
 
     Raises:
@@ -110,7 +110,7 @@ def describe(drawn: Drawn) -> str:
 
 
 def _labelled(
-    row: Row,
+    row: TableRow,
     folder: Path,
     mined: list[str],
     settings: NihExpert,
@@ -142,7 +142,7 @@ def _labelled(
     )
 
 
-def _readings(row: Row) -> list[dict[str, Any]]:
+def _readings(row: TableRow) -> list[dict[str, Any]]:
     readings = row.values["readings"]
     try:
         known = [
@@ -163,7 +163,7 @@ def _judged(reading: Mapping[str, Any]) -> dict[str, bool]:
     return {f"{source}/{name}": name in classes for name in asked}
 
 
-def _drawn(row: Row, reading: Mapping[str, Any]) -> Iterator[tuple[str, Outline]]:
+def _drawn(row: TableRow, reading: Mapping[str, Any]) -> Iterator[tuple[str, Outline]]:
     """What one reading drew, polygons where there are any."""
     for mark in reading["boxes"]:
         if mark.get("label") not in FINDINGS:
@@ -177,12 +177,12 @@ def _drawn(row: Row, reading: Mapping[str, Any]) -> Iterator[tuple[str, Outline]
         yield mark["label"], tuple(polygon) if len(polygon) > 2 else box
 
 
-def _study(image: LabelledImage, drawn: Drawn) -> Study:
+def _study(image: LabelledImage, drawn: Drawn) -> TrainingStudy:
     headings = {heading for finding, _ in drawn for heading in _HEADINGS.get(finding, ())}
     for finding, outline in drawn:
         if finding in _WITH_A_SIDE:
             headings.add(f"{_HEADINGS[finding][0]}/{_side(outline)}")
-    return Study(
+    return TrainingStudy(
         study_id=f"nih-{image.image_id}",
         patient_id=image.patient_id,
         frontals=(image.image,),
