@@ -170,13 +170,12 @@ def _letter(sentence: str, words: Sequence[Token], found: Match) -> str:
 
 def _cue_letter(sentence: str, words: Sequence[Token], found: Match) -> str:
     role = found.roles[0] if found.roles else ""
-    text = sentence[words[found.first].start : words[found.last - 1].end].lower()
-    if text in (":", "="):
-        return COLON
-    if role == "negation" and text in ("no", "-"):
+    if not role:
+        return COLON if words[found.first].keys in ((":",), ("=",)) else "."
+    if role == "negation" and words[found.first].keys == ("no",) and found.last == found.first + 1:
         return "%"
-    if text == "?" and asks_ahead(sentence, words[found.first]):
-        return ASKED
+    if role == "likely" and words[found.first].keys == ("?",):
+        return ASKED if asks_ahead(sentence, words[found.first]) else ROLE_LETTERS[role]
     if role == "removed" and moved_not_removed(sentence, words, found):
         return "."
     return ROLE_LETTERS.get(role, ".")
