@@ -16,7 +16,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from demo.phantom import Finding, write_phantom_dicom
+from demo.phantom import PhantomFinding, write_phantom_dicom
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from rag.settings import Settings
@@ -75,5 +75,5 @@ def example_image(file_store: FileStore) -> Path:
 def _phantom() -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "phantom.dcm"
-        write_phantom_dicom(path, seed=1, finding=Finding.LEFT_PLEURAL_EFFUSION)
+        write_phantom_dicom(path, seed=1, finding=PhantomFinding.LEFT_PLEURAL_EFFUSION)
         return path.read_bytes()

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from demo.phantom import Finding, write_phantom_dicom
+from demo.phantom import PhantomFinding, write_phantom_dicom
 from prompts.render import render
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import BatchOutput
@@ -91,7 +91,8 @@ def val_studies(openi: Path) -> Iterator[BatchStudy]:
 def phantoms(folder: Path) -> Iterator[BatchStudy]:
     for seed in range(10_000):
         path = folder / f"{seed}.dcm"
-        write_phantom_dicom(path, seed=seed, finding=list(Finding)[seed % len(Finding)])
+        finding = list(PhantomFinding)[seed % len(PhantomFinding)]
+        write_phantom_dicom(path, seed=seed, finding=finding)
         yield BatchStudy(study_id=str(seed), image=path, name=str(seed))
 
 

@@ -1,23 +1,21 @@
-"""Drafts of the validation studies under different settings: the runs behind docs/retrieval.md.
+"""Drafts of the validation studies under different settings: the runs behind docs/results.md.
 
-    python benchmarks/drafting.py --out out/drafting [--arms shipped,no-labels] [--data FOLDER]
+    python benchmarks/drafting.py --out out/drafting [--arms no-model,no-head] [--data FOLDER]
 
 Makes a store of the training reports only, drafts every validation study once an arm, and writes
 ``<out>/<arm>.jsonl``; a run that was cut goes on where it was. Then, with ``S`` for
 ``$CXR_DATA/openi/studies.jsonl``:
 
-    cxr-rag eval score out/drafting/shipped.jsonl --references S --split val --train S
-        --train-split train --out out/score/shipped
-    cxr-rag eval compare out/score/shipped out/score/no-labels
+    cxr-rag eval score out/drafting/no-model.jsonl --references S --split val --train S
+        --train-split train --out out/score/no-model
+    cxr-rag eval compare out/score/no-model out/score/no-head
 
-Arms that do not ask take the first option of every slot, without a language model; the others need
-the server of ``llm.url``.
+Arms that do not ask draft without a language model; the others need the server of ``llm.url``.
 """
 
 import argparse
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +37,12 @@ from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
-from rag.llm.client import ChatClient, Completion, Messages
+from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog, read_lines
 from rag.retriever import ReportRetriever
-from rag.screening.finding_head import load_finding_head
-from rag.settings import RetrievalSettings, load_settings
+from rag.screening.finding_head import load_finding_predictor
+from rag.settings import DraftingSettings, RetrievalSettings, load_settings
 from rag.study import Study
 
 
@@ -53,38 +51,25 @@ class Arm:
     """One way to draft."""
 
     retrieval: dict[str, Any] = field(default_factory=dict)
-    labels: bool = True
+    drafting: dict[str, Any] = field(default_factory=dict)
+    head: bool = True
     template: str = "select_v1"
     asks: bool = False
     max_tokens: int = 256
 
 
-NEAREST = {"label_penalty": 0.0, "cover_expected": False}
 ARMS = {
-    "shipped": Arm(asks=True),
-    "first": Arm(),
-    "no-labels": Arm(labels=False),
-    "slots-only": Arm(NEAREST),
-    "no-agreement": Arm({"label_penalty": 0.0}),
-    "no-cover": Arm({"cover_expected": False}),
-    "agreement-.02": Arm({"label_penalty": 0.02}),
-    "agreement-.1": Arm({"label_penalty": 0.1}),
-    "k3": Arm({"k": 3}),
-    "k8": Arm({"k": 8}),
-    "k12": Arm({"k": 12}),
-    "pool-20": Arm({"fetch_k": 20}),
-    "pool-200": Arm({"fetch_k": 200}),
-    "mmr-.8": Arm({"relevance": 0.8}),
-    "drop-.1": Arm({"drop": 0.1}),
-    "sentences": Arm({"unit": "sentence"}),
-    "images": Arm({"images": 1.0}),
-    "images-.3": Arm({"images": 0.3}),
-    "images-3": Arm({"images": 3.0}),
-    "indication": Arm({"indication": 1.0}),
-    "indication-.3": Arm({"indication": 0.3}),
-    "sentences-images": Arm({"unit": "sentence", "images": 1.0}),
-    "free-text": Arm(template="write_v1", asks=True, max_tokens=768),
-    "free-text-examples": Arm(template="write_v2", asks=True, max_tokens=768),
+    "no-model": Arm(),
+    "chooses": Arm(asks=True),
+    "writes": Arm(template="write_v3", asks=True, max_tokens=768),
+    "no-head": Arm(head=False),
+    "pool-5": Arm({"fetch_k": 5}),
+    "pool-50": Arm({"fetch_k": 50}),
+    "pool-150": Arm({"fetch_k": 150}),
+    **{
+        f"rate-{rate}": Arm(drafting={"false_finding_rate": rate})
+        for rate in (0.05, 0.1, 0.2, 0.25)
+    },
 }
 
 
@@ -106,24 +91,6 @@ class ImagesOnce:
         return np.stack([self._images[image.source_sha256] for image in images])
 
 
-class FirstOption:
-    """No language model: answers with the first option of every slot of the schema."""
-
-    model = "first option"
-
-    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
-        """The first id of every enum."""
-        answer = {name: slot["enum"][0] for name, slot in schema["properties"].items()}
-        return Completion(json.dumps(answer), self.model, 0, 0, 0.0)
-
-    def stream(
-        self, messages: Messages, *, schema: dict[str, Any]
-    ) -> Iterator[tuple[str, Completion | None]]:
-        """The same, at once."""
-        whole = self.ask(messages, schema=schema)
-        yield whole.text, whole
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
@@ -139,7 +106,6 @@ def main() -> None:
     others = frozenset(r.study_id for r in reports.records) - kept
     store_dir = chosen.out / "store"
     arms = {name: ARMS[name] for name in chosen.arms.split(",")}
-    images = {study.study_id: study.frontals for study in collection.train}
     with progress_bars() as progress:
         build_index(
             reports,
@@ -147,18 +113,18 @@ def main() -> None:
             store_dir,
             exclude=others,
             screens=(screen_report, annotate_labels),
-            sentences=any(arm.retrieval.get("unit") == "sentence" for arm in arms.values()),
-            images=images if any("images" in arm.retrieval for arm in arms.values()) else {},
             progress=progress,
         )
-    indications = {record.study_id: record.indication for record in reports.records}
-    head = load_finding_head(SHIPPED, encoder.encoder_id)
     for name, arm in arms.items():
         with open_index(store_dir, encoder=encoder) as store:
             pipeline = ReportPipeline(
                 analyzer=ImageAnalyzer(
                     encoder,
-                    finding_head=head if arm.labels else None,
+                    findings=load_finding_predictor(
+                        SHIPPED, encoder.encoder_id, DraftingSettings(**arm.drafting)
+                    )
+                    if arm.head
+                    else None,
                 ),
                 retriever=ReportRetriever(
                     store=store, encoder=encoder, settings=RetrievalSettings(**arm.retrieval)
@@ -168,10 +134,10 @@ def main() -> None:
             asked = [
                 Study(
                     source=image.frontals[0],
+                    further=(*image.frontals[1:], *image.laterals),
                     name=image.frontals[0].name,
                     study_id=image.study_id,
                     study_ids=frozenset([image.study_id]),
-                    indication=indications[image.study_id] if "indication" in arm.retrieval else "",
                 )
                 for image in collection.val[: chosen.limit]
             ]
@@ -187,9 +153,9 @@ def draft_all(pipeline: ReportPipeline, studies: Sequence[Study], path: Path, na
                 log.append(pipeline.invoke(study))
 
 
-def _model(arm: Arm) -> LanguageModel:
+def _model(arm: Arm) -> LanguageModel | None:
     if not arm.asks:
-        return FirstOption()
+        return None
     llm = load_settings("cpu").llm
     return ChatClient(llm.model_copy(update={"max_tokens": arm.max_tokens}))
 

@@ -29,7 +29,6 @@ from unittest.mock import patch
 import httpx
 import numpy as np
 import torch
-from drafting import FirstOption
 
 # A script's own folder comes first on the path, and there eval.py would hide the package eval.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -39,7 +38,7 @@ import rag.pipeline as line  # noqa: E402
 import rag.study as loading  # noqa: E402
 from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
 from encoders.eclip.weights import SHIPPED  # noqa: E402
-from encoders.training.dataset import Study as Image  # noqa: E402
+from encoders.training.dataset import TrainingStudy as Image  # noqa: E402
 from encoders.training.dataset import clean  # noqa: E402
 from encoders.training.sources.openi import read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402
@@ -50,9 +49,9 @@ from rag.image_analysis import ImageAnalyzer  # noqa: E402
 from rag.index import build_index, open_index  # noqa: E402
 from rag.prediction import Prediction  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
-from rag.screening.finding_head import FindingHead, load_finding_head  # noqa: E402
+from rag.screening.finding_head import FindingPredictor, load_finding_predictor  # noqa: E402
 from rag.screening.out_of_distribution import OodDetector, load_ood_detector  # noqa: E402
-from rag.settings import RetrievalSettings  # noqa: E402
+from rag.settings import DraftingSettings, RetrievalSettings  # noqa: E402
 from rag.study import Study  # noqa: E402
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
@@ -60,9 +59,9 @@ STEPS: tuple[tuple[str, Any, str], ...] = (
     ("read the image", loading, "read_image"),
     ("encode", EclipEncoder, "embed_with_features"),
     ("strange pixels?", OodDetector, "judge"),
-    ("labels", FindingHead, "predict"),
+    ("findings", FindingPredictor, "predict"),
     ("retrieve", ReportRetriever, "retrieve"),
-    ("candidates", drafting, "build_request"),
+    ("consensus", drafting, "slots_for"),
     ("prompt", drafting, "render"),
     ("read the answer", drafting, "parse_response"),
     ("check", line, "check_draft"),
@@ -95,11 +94,11 @@ def main() -> None:
         pipeline = line.ReportPipeline(
             analyzer=ImageAnalyzer(
                 encoder,
-                finding_head=load_finding_head(SHIPPED, encoder.encoder_id),
+                findings=load_finding_predictor(SHIPPED, encoder.encoder_id, DraftingSettings()),
                 ood_detector=load_ood_detector(SHIPPED, encoder),
             ),
             retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),
-            drafter=drafting.Drafter(load_template("select_v1"), FirstOption()),
+            drafter=drafting.Drafter(load_template("select_v1"), None),
         )
         images = collection.val[: chosen.studies + 2]
         run(pipeline, images[-2:])  # what is loaded at the first call is not a study's time

@@ -19,14 +19,14 @@ IMAGE_CM = 43.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class PixelGrid:
     """The pixel grid: coordinates in centimetres, float64 [size, size] each."""
 
     x: Map
     y: Map
 
     @classmethod
-    def of(cls, size: int) -> "Image":
+    def of(cls, size: int) -> "PixelGrid":
         """A square image of ``size`` pixels a side."""
         centres = (np.arange(size) + 0.5) * (IMAGE_CM / size)
         x, y = np.meshgrid(centres - IMAGE_CM / 2, centres)
@@ -87,7 +87,7 @@ def profile(at: Map, knots: Sequence[tuple[float, float]]) -> Map:
     return np.asarray((near[0] + 2 * near[1] + near[2]) / 4)
 
 
-def body(image: Image) -> Map:
+def body(image: PixelGrid) -> Map:
     """Soft tissue from front to back if there were no lungs."""
     half = profile(
         image.y,
@@ -101,7 +101,7 @@ def body(image: Image) -> Map:
     return deep * edge**0.45
 
 
-def lung(image: Image, *, left: bool) -> Map:
+def lung(image: PixelGrid, *, left: bool) -> Map:
     """Air-filled path of one lung, before heart and vessels take their part of it."""
     x = image.x if left else -image.x
     dome_top = 30.2 if left else 28.9
@@ -126,7 +126,7 @@ def lung(image: Image, *, left: bool) -> Map:
     return deep * across * apex * (recess + (1 - recess) * step(-below, width=0.35))
 
 
-def heart(image: Image, *, scale: float = 1.0) -> Map:
+def heart(image: PixelGrid, *, scale: float = 1.0) -> Map:
     """Heart and great vessels that lie in front of lung."""
     s = scale
     parts = [
@@ -143,7 +143,7 @@ def heart(image: Image, *, scale: float = 1.0) -> Map:
     return np.asarray(np.maximum.reduce(parts))
 
 
-def airways(image: Image) -> Map:
+def airways(image: PixelGrid) -> Map:
     """Air in trachea and main bronchi, and in the stomach."""
     tree = [
         image.tube([(0.1, 0, 0.88), (0.05, 6, 0.88), (0.2, 13.4, 0.82)]),
@@ -162,7 +162,7 @@ _ROOTS = {  # direction in degrees below the horizontal, outwards; radius in cm
 """Where the arteries of the right and the left (True) lung set out."""
 
 
-def branches(image: Image, rng: np.random.Generator, *, left: bool) -> Map:
+def branches(image: PixelGrid, rng: np.random.Generator, *, left: bool) -> Map:
     """Pulmonary vessels of one lung: a tree from the hilum, winding and thinner with every fork."""
     side = 1.0 if left else -1.0
     x, y = side * 3.0, 17.4 if left else 18.6
@@ -190,7 +190,7 @@ def branches(image: Image, rng: np.random.Generator, *, left: bool) -> Map:
     return path
 
 
-def texture(image: Image, rng: np.random.Generator) -> Map:
+def texture(image: PixelGrid, rng: np.random.Generator) -> Map:
     """Fine unevenness of lung, about -1 to 1: vessels too small to be drawn one by one."""
     total = image.empty()
     for cells in (60, 110, 190):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from demo.anatomy import Image, Map, step
+from demo.anatomy import Map, PixelGrid, step
 
 RIBS = 10
 """Pairs that are drawn; the eleventh and twelfth hide behind the abdomen."""
 
 
-def shell(image: Image, points: Sequence[tuple[float, float, float]], *, wall: float) -> Map:
+def shell(image: PixelGrid, points: Sequence[tuple[float, float, float]], *, wall: float) -> Map:
     """Path through a long bone: its cortex, and a third of the marrow inside."""
     inner = [(x, y, max(radius - wall, 0.01)) for x, y, radius in points]
     return image.tube(points) - 0.68 * image.tube(inner)
@@ -42,7 +42,7 @@ def rib_course(number: int, *, side: float) -> list[tuple[float, float, float]]:
     return course
 
 
-def ribs(image: Image, rng: np.random.Generator) -> Map:
+def ribs(image: PixelGrid, rng: np.random.Generator) -> Map:
     """All ribs of both sides. Hind and fore parts cross, so they add up."""
     total = image.empty()
     for number in range(RIBS):
@@ -58,13 +58,13 @@ def ribs(image: Image, rng: np.random.Generator) -> Map:
     return total
 
 
-def _cartilage(image: Image, fore: Sequence[tuple[float, float, float]]) -> Map:
+def _cartilage(image: PixelGrid, fore: Sequence[tuple[float, float, float]]) -> Map:
     """1 in bone, 0 in the cartilage that the fore end of a rib turns into."""
     x, _, _ = fore[-1]
     return step(np.abs(image.x) - abs(x) - 0.4, width=1.2)
 
 
-def spine(image: Image) -> Map:
+def spine(image: PixelGrid) -> Map:
     """Vertebrae with their end plates, pedicles and spinous processes."""
     total = image.empty()
     top = -0.9
@@ -96,7 +96,7 @@ _BLADE_EDGE = (
 )
 
 
-def shoulders(image: Image) -> Map:
+def shoulders(image: PixelGrid) -> Map:
     """Clavicles, shoulder blades and heads of the humerus."""
     total = image.empty()
     for side in (-1.0, 1.0):

@@ -2,7 +2,7 @@
 
 Owns the drawing (absorption, scatter, noise, contrast) and its DICOM file. No patient was ever in
 this beam: it says PHANTOM on the image and in its header, and what is on it was put there by
-`Finding`. Not a simulation of physics beyond looking right.
+`PhantomFinding`. Not a simulation of physics beyond looking right.
 """
 
 from enum import StrEnum
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo import anatomy, bones
-from demo.anatomy import IMAGE_CM, Image, Map, step
+from demo.anatomy import IMAGE_CM, Map, PixelGrid, step
 
 BITS = 12
 """Depth of the DICOM image, as of most detectors."""
@@ -26,7 +26,7 @@ STEEPNESS, MIDDLE = 4.4, 0.6
 """The image curve: how hard it is, and which share of the density range becomes middle grey."""
 
 
-class Finding(StrEnum):
+class PhantomFinding(StrEnum):
     """What is drawn besides the normal chest."""
 
     NONE = "none"
@@ -36,7 +36,7 @@ class Finding(StrEnum):
 
 
 def draw_phantom(
-    *, seed: int = 0, finding: Finding = Finding.NONE, size: int = 1024
+    *, seed: int = 0, finding: PhantomFinding = PhantomFinding.NONE, size: int = 1024
 ) -> NDArray[np.float32]:
     """Draw a frontal (PA) chest X-ray.
 
@@ -49,7 +49,7 @@ def draw_phantom(
         float32 [size, size] in [0, 1], white is dense.
     """
     rng = np.random.default_rng(seed)
-    image = Image.of(size)
+    image = PixelGrid.of(size)
     exposure = np.exp(-_absorption(image, rng, finding))
     exposure = 0.93 * exposure + 0.07 * _blurred(exposure, sigma=size / 14)  # scatter
     exposure = _blurred(exposure, sigma=size / 1600)  # focal spot and detector
@@ -60,19 +60,19 @@ def draw_phantom(
     return pixels
 
 
-def _absorption(image: Image, rng: np.random.Generator, finding: Finding) -> Map:
+def _absorption(image: PixelGrid, rng: np.random.Generator, finding: PhantomFinding) -> Map:
     """Natural logarithm of how much of the beam is taken away."""
     air, vessels = image.empty(), image.empty()
     for left in (False, True):
         lung = anatomy.lung(image, left=left)
         air += lung
         vessels += anatomy.branches(image, rng, left=left) * (lung > 0.5)
-    scale = 1.42 if finding is Finding.CARDIOMEGALY else 1.0
+    scale = 1.42 if finding is PhantomFinding.CARDIOMEGALY else 1.0
     heart = anatomy.heart(image, scale=scale)
     fluid = image.empty()
-    if finding is Finding.LEFT_PLEURAL_EFFUSION:
+    if finding is PhantomFinding.LEFT_PLEURAL_EFFUSION:
         fluid = _effusion(image) * air * (image.x > 0)
-    if finding is Finding.RIGHT_UPPER_LOBE_NODULE:
+    if finding is PhantomFinding.RIGHT_UPPER_LOBE_NODULE:
         fluid = _nodule(image)
     # Lung is a third soft tissue; what lies in it takes the place of air
     air = 0.72 * air * (1 + 0.03 * anatomy.texture(image, rng))
@@ -84,14 +84,14 @@ def _absorption(image: Image, rng: np.random.Generator, finding: Finding) -> Map
     return 0.185 * soft + 0.33 * np.clip(bone, 0, None) * np.clip(body / 6, 0, 1)
 
 
-def _effusion(image: Image) -> Map:
+def _effusion(image: PixelGrid) -> Map:
     """Share of the left lung's depth that is fluid: a meniscus that climbs at the side."""
     side = np.clip((image.x - 3.0) / 11.6, 0, 1)
     level = 30.0 - 6.6 * side**2.6
     return step(image.y - level, width=2.4)
 
 
-def _nodule(image: Image) -> Map:
+def _nodule(image: PixelGrid) -> Map:
     """A round shadow of 2.4 cm without a hard edge, a little lobed."""
     lobes = image.ellipsoid(-8.4, 14.5, wide=1.25, high=1.15, deep=1.0, turn=20) ** 1.7
     return (
@@ -99,7 +99,7 @@ def _nodule(image: Image) -> Map:
     )
 
 
-def _cloud(image: Image, rng: np.random.Generator) -> Map:
+def _cloud(image: PixelGrid, rng: np.random.Generator) -> Map:
     """Slow unevenness of soft tissue, about -1 to 1."""
     coarse = rng.normal(size=(9, 9))
     at = (np.arange(len(image.x)) + 0.5) / len(image.x) * 8
@@ -153,7 +153,7 @@ def _burn(pixels: NDArray[np.float32], text: str, *, x: float, y: float) -> None
 
 
 def write_phantom_dicom(
-    path: Path, *, seed: int = 0, finding: Finding = Finding.NONE, size: int = 1024
+    path: Path, *, seed: int = 0, finding: PhantomFinding = PhantomFinding.NONE, size: int = 1024
 ) -> None:
     """Draw a phantom and write it as a DICOM file (DX, MONOCHROME2, 12 bits).
 

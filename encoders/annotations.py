@@ -66,6 +66,32 @@ class Mask:
     pixels: NDArray[np.generic]
 
 
+Outline = tuple[tuple[float, float], ...]
+"""Corners (x, y) of a drawn polygon, fractions of the image; a box has four."""
+
+
+def outline_of_box(left: float, top: float, right: float, bottom: float) -> Outline:
+    """A rectangle as an outline."""
+    return ((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+def bounding_box(outline: Outline) -> tuple[float, float, float, float]:
+    """(left, top, width, height) of the rectangle around an outline."""
+    across, down = zip(*outline, strict=True)
+    return min(across), min(down), max(across) - min(across), max(down) - min(down)
+
+
+def filled(outlines: Sequence[Outline], *, side: int) -> NDArray[np.uint8]:
+    """uint8 [side, side] over the whole image, 255 inside any of the outlines."""
+    from PIL import Image, ImageDraw  # noqa: PLC0415 - everything else here needs numpy only
+
+    canvas = Image.new("L", (side, side))
+    for outline in outlines:
+        corners = [(x * side, y * side) for x, y in outline]
+        ImageDraw.Draw(canvas).polygon(corners, fill=255, outline=255)
+    return np.array(canvas)
+
+
 Annotation = Fixations | Boxes | Ellipses | Mask
 
 

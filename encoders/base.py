@@ -1,7 +1,6 @@
-"""The two seams of this package: what an image is, and what an encoder does.
+"""The two interfaces of this package: what an image is, and what an encoder does.
 
-Owns the types that readers, encoders and their callers share. Imports numpy only, so that
-`cxr-rag --help` and the type checker never wait for torch.
+Imports numpy only, so that `cxr-rag --help` does not wait for torch.
 """
 
 from collections.abc import Sequence
@@ -47,8 +46,8 @@ class CxrImage:
     warnings: tuple[str, ...] = field(default=())
 
 
-class ImageTextEncoder(Protocol):
-    """Embeds images and texts into one space.
+class ImageEncoder(Protocol):
+    """Embeds images.
 
     The same list of inputs gives the same bits; an input alone and in a batch gives vectors that
     agree within 1e-5.
@@ -68,6 +67,10 @@ class ImageTextEncoder(Protocol):
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Images to vectors: float32 [N, dim], rows of norm 1."""
+
+
+class ImageTextEncoder(ImageEncoder, Protocol):
+    """Embeds images and texts into one space."""
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts to vectors: float32 [N, dim], rows of norm 1. An empty text is a ValueError."""

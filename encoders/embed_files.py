@@ -1,4 +1,4 @@
-"""Many images to one array of unit vectors on disk, for whoever works on with them in numpy.
+"""Many images to one array of unit vectors on disk, for use in numpy.
 
 Owns the three files: ``OUT.npy`` (float32 [N, D]), ``OUT.csv`` (a line a row: row, id) and
 ``OUT.failed.csv`` (id, reason) where an image could not be read. Knows any encoder by its protocol.
@@ -6,25 +6,20 @@ Owns the three files: ``OUT.npy`` (float32 [N, D]), ``OUT.csv`` (a line a row: r
 
 import csv
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder
 from encoders.images.image_io import ImageReadError, read_image
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+from encoders.map_ahead import map_ahead
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddingSummary:
     """How many images have a row, and how many failed."""
 
     count: int
@@ -34,18 +29,18 @@ class Embedded:
 def embed_files(
     images: Iterable[tuple[str, Path]],
     *,
-    encoder: ImageTextEncoder,
+    encoder: ImageEncoder,
     out: Path,
     threads: int = 1,
     on_image: Callable[[], None] | None = None,
-) -> Embedded:
+) -> EmbeddingSummary:
     """Embed images; one that cannot be read is a line of the failures.
 
     Args:
         images: (id, file) each.
         encoder: of the vectors.
         out: path of the array, with or without ``.npy``. All files appear whole at the end.
-        threads: so many images are read and embedded side by side.
+        threads: images that are read and embedded at once.
         on_image: told after each image.
     """
     rows, ids, failures = [], [], []
@@ -57,7 +52,7 @@ def embed_files(
         except ImageReadError as error:
             return name, error
 
-    for name, made in _in_order(embed, images, threads=threads):
+    for name, made in map_ahead(embed, images, threads=threads, ahead=2 * threads):
         if isinstance(made, ImageReadError):
             failures.append((name, str(made)))
         else:
@@ -76,19 +71,7 @@ def embed_files(
     beside = target.with_name(f".{target.stem}-{os.getpid()}.npy")
     np.save(beside, vectors)
     beside.replace(target)
-    return Embedded(len(ids), len(failures))
-
-
-def _in_order(work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int) -> Iterator[_Out]:
-    """As `map`, by several threads, a few items ahead of what is taken."""
-    under_way: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            under_way.append(pool.submit(work, item))
-            if len(under_way) > 2 * threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+    return EmbeddingSummary(len(ids), len(failures))
 
 
 def _write(path: Path, rows: Iterable[tuple[object, object]]) -> None:

@@ -33,7 +33,7 @@ def recomputed(
         call,
         rows,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _statistics_stay(module)),
+        context_fn=lambda: (nullcontext(), statistics_stay(module)),
     )
     return result
 
@@ -65,7 +65,8 @@ def in_chunks(
 
 
 @contextmanager
-def _statistics_stay(module: nn.Module) -> Iterator[None]:
+def statistics_stay(module: nn.Module) -> Iterator[None]:
+    """Within this, training passes leave a module's running statistics alone."""
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     usual = [layer.momentum for layer in norms]
     for layer in norms:

@@ -1,7 +1,7 @@
-"""Weights that come inside an installed package: found, checked by hash, never committed.
+"""Weights inside installed packages: our own folder, and files of others, checked by hash.
 
-Owns the look-up of a file of a distribution and the error of this package's loaders. The package
-itself is never imported: some of them import at their top what we do not want.
+Owns the look-up of a distribution's file and the error of this package's loaders. The distribution
+itself is never imported: some import at their top what we do not want.
 """
 
 import hashlib
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+SHIPPED = Path(__file__).parent / "eclip" / "weights" / "eclip-lite0"
+"""Folder of the encoder that ships, and of the parts that were trained on its vectors."""
 
 
 class EncoderError(Exception):

@@ -59,7 +59,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AblationPlan:
     """All arms; ``studies`` limits the training studies (0 is all)."""
 
     arms: tuple[Arm, ...]
@@ -67,7 +67,7 @@ class Plan:
     studies: int
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> AblationPlan:
     """The plan of a TOML file: ``[shared]`` settings, and ``[[arm]]`` with what differs.
 
     Raises:
@@ -76,7 +76,7 @@ def read_plan(path: Path) -> Plan:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         arms = tuple(_arm(content["shared"], row) for row in content["arm"])
-        plan = Plan(arms, content["baseline"], content.get("studies", 0))
+        plan = AblationPlan(arms, content["baseline"], content.get("studies", 0))
     except (OSError, tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
         raise TrainingDataError(f"cannot use {path}: {error!r}") from error
     names = [arm.name for arm in plan.arms]
@@ -101,7 +101,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def schedule(plan: Plan) -> Iterator[tuple[Arm, int]]:
+def schedule(plan: AblationPlan) -> Iterator[tuple[Arm, int]]:
     """(arm, seed): the arms with most seeds first, seed by seed, so that a cut leaves pairs."""
     for count in sorted({arm.seeds for arm in plan.arms}, reverse=True):
         for seed in range(count):
@@ -110,7 +110,7 @@ def schedule(plan: Plan) -> Iterator[tuple[Arm, int]]:
                     yield arm, seed
 
 
-def run_plan(plan: Plan, *, collection: Collection, out: Path, cache: Path) -> None:
+def run_plan(plan: AblationPlan, *, collection: Collection, out: Path, cache: Path) -> None:
     """Do every run that has no line yet; the table and figure are written after each.
 
     Raises:
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, help="results; pass an existing folder to resume"
     )
-    parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_boxes/")
+    parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_expert/")
     parser.add_argument("--again", action="store_true", help="start over: delete --out first")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = read_plan(chosen.config)
         cache = chosen.out / "cache"
-        usual = default_source(chosen.data / "openi", chosen.data / "nih_boxes")
+        usual = default_source(chosen.data / "openi", chosen.data / "nih_expert")
         collection = load_collection(plan.arms[0].settings.data or usual, cache=cache)
         if plan.studies:
             collection = collection.first(plan.studies)

@@ -11,7 +11,7 @@ import numpy as np
 from encoders.eclip.encoder import load_encoder
 from encoders.eclip.weights import load_pretrained
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, Study
+from encoders.training.dataset import Collection, TrainingStudy
 from encoders.training.image_cache import load_images
 from encoders.training.validation import embed_cached_images
 from eval.datasets import LabelledImage, LabelledSet
@@ -101,7 +101,7 @@ class Benchmark:
         save_vectors(path, vectors)
 
 
-def _labelled(study: Study, *, split: str) -> LabelledImage:
+def _labelled(study: TrainingStudy, *, split: str) -> LabelledImage:
     """A study as `eval` sees it, with the classes that Open-I's labels or CheXpert's stand for."""
     own = study.labels & frozenset(classes_of("open-i"))
     return LabelledImage(

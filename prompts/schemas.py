@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTHING = "none"
-"""The answer for a heading none of whose sentences fits."""
+"""The answer for a heading none of whose sentences is better than another."""
 
 
 def selection_schema(slots: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """One choice a heading: ``{"heart": "H2", "lungs": "none", ...}``.
+    """One choice a heading: ``{"heart": "A2", "lungs": "none", ...}``.
 
     Args:
         slots: heading -> ids of its sentences, in the order in which they are shown.

@@ -5,15 +5,15 @@ or writes sentences with their sources (`FreeText`). Both are a `DraftRequest`: 
 template, a schema for the server, and how to read the answer, whole or as far as it has come.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from prompts.render import Mode
-from prompts.schemas import NOTHING, selection_schema, written_schema
-from rag.candidates import Candidate, slots_for
+from prompts.schemas import selection_schema, written_schema
 from rag.llm.response_checks import validate
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.schema import Draft, DraftSentence, Hit, Section
+from rag.slots import Slot
 
 
 class DraftRequest(Protocol):
@@ -36,75 +36,86 @@ class DraftRequest(Protocol):
 
 def build_request(
     mode: Mode,
+    slots: Sequence[Slot],
     hits: Sequence[Hit],
     *,
+    reports: int,
     indication: str = "",
     predicted: PredictedFindings = NO_PREDICTION,
-) -> DraftRequest:
-    """The question that a template of this mode asks about these reports.
+) -> "Selection | FreeText":
+    """What a template of this mode asks.
 
     Args:
         mode: of the prompt template.
-        hits: the evidence, nearest first.
+        slots: the draft that the pool agrees on.
+        hits: the evidence, nearest first; only who writes sees it.
+        reports: how many reports the pool has.
         indication: why the image was taken, if known.
-        predicted: what the image's own labels expect.
+        predicted: the image's findings.
     """
-    kinds: dict[Mode, type[Selection] | type[FreeText]] = {
-        Mode.SELECT: Selection,
-        Mode.WRITE: FreeText,
-    }
-    return kinds[mode](hits, indication=indication, predicted=predicted)
+    if mode is Mode.SELECT:
+        return Selection(slots, reports=reports, indication=indication)
+    return FreeText(slots, hits, indication=indication, predicted=predicted)
+
+
+def first_choice(slots: Sequence[Slot]) -> Draft:
+    """The draft with the first sentence of every slot."""
+    return _draft((slot.section, slot.options[0]) for slot in slots)
 
 
 class Selection:
-    """The model chooses one numbered sentence a slot; text and sources are the evidence's."""
+    """The model chooses a wording where there are several; text and sources are the evidence's.
 
-    def __init__(
-        self, hits: Sequence[Hit], *, indication: str, predicted: PredictedFindings
-    ) -> None:
-        self._slots = slots_for(hits, predicted=predicted)
-        self._options: dict[str, dict[str, Candidate]] = {
-            slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
-            for at, slot in enumerate(self._slots)
-        }
-        self._reports = len(hits)
+    Args:
+        slots: of `rag.slots`: what is said is settled, the first option of each is the pool's.
+        reports: how many reports the pool has.
+        indication: why the image was taken, if known.
+    """
+
+    def __init__(self, slots: Sequence[Slot], *, reports: int, indication: str = "") -> None:
+        self._slots = tuple(slots)
+        self._reports = reports
         self._indication = indication
+        self._options = {
+            slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
+            for at, slot in enumerate(slot for slot in slots if len(slot.options) > 1)
+        }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to choose."""
+        return bool(self._options)
 
     @property
     def variables(self) -> Mapping[str, Any]:
-        """Slots with their numbered sentences."""
+        """The open slots with their numbered sentences."""
         slots = [
             {
-                "name": name,
+                "name": slot.name,
                 "options": [
-                    {"id": number, "votes": option.votes, "text": option.text}
-                    for number, option in options.items()
+                    {"id": number, "votes": votes, "text": option.text}
+                    for (number, option), votes in zip(
+                        self._options[slot.name].items(), slot.votes, strict=True
+                    )
                 ],
             }
-            for name, options in self._options.items()
+            for slot in self._slots
+            if slot.name in self._options
         ]
         return {"slots": slots, "reports": self._reports, "indication": self._indication}
 
     @property
     def schema(self) -> dict[str, Any]:
-        """One closed choice a heading."""
+        """One closed choice a slot."""
         return selection_schema({name: list(options) for name, options in self._options.items()})
 
-    @property
-    def first_choice(self) -> Mapping[str, Any]:
-        """The answer that takes the best sentence of every slot."""
-        return {name: next(iter(options)) for name, options in self._options.items()}
-
     def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """The chosen sentences, each once, in the order of a report."""
-        sections: dict[Section, dict[str, DraftSentence]] = {section: {} for section in Section}
+        """The chosen sentences in the order of a report; the first option where none is chosen."""
+        said = []
         for slot in self._slots:
-            chosen = self._options[slot.name].get(answer.get(slot.name, NOTHING))
-            if chosen is not None:
-                sentence = DraftSentence(chosen.text, chosen.sources)
-                sections[slot.section].setdefault(chosen.text, sentence)
-        findings, impression = (tuple(sections[section].values()) for section in Section)
-        return Draft(findings, impression)
+            options = self._options.get(slot.name, {})
+            said.append((slot.section, options.get(answer.get(slot.name, ""), slot.options[0])))
+        return _draft(said)
 
     def validate(self, draft: Draft) -> None:
         """Nothing to refuse: every sentence is the evidence's own."""
@@ -113,12 +124,20 @@ class Selection:
 class FreeText:
     """The model writes sentences and names the reports that each of them rests on."""
 
+    is_open = True
+
     def __init__(
-        self, hits: Sequence[Hit], *, indication: str, predicted: PredictedFindings
+        self,
+        slots: Sequence[Slot],
+        hits: Sequence[Hit],
+        *,
+        indication: str,
+        predicted: PredictedFindings,
     ) -> None:
+        self._start = first_choice(slots)
         self._hits = tuple(hits)
         self._indication = indication
-        self._expectation = predicted
+        self._predicted = predicted
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -132,12 +151,24 @@ class FreeText:
             }
             for hit in self._hits
         ]
-        expected = self._expectation
+        predicted = self._predicted
         labels = [
-            {"name": name, "probability": f"{expected.probabilities[name]:.2f}"}
-            for name in expected.positive
+            {"name": name, "probability": f"{predicted.probabilities[name]:.2f}"}
+            for name in predicted.positive
         ]
-        return {"reports": reports, "labels": labels, "indication": self._indication}
+        return {
+            "reports": reports,
+            "labels": labels,
+            "undeniable": sorted(predicted.undeniable - set(predicted.positive)),
+            "start": {
+                section.value: [
+                    {"text": sentence.text, "sources": list(sentence.sources)}
+                    for sentence in self._start.section(section)
+                ]
+                for section in Section
+            },
+            "indication": self._indication,
+        }
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -164,6 +195,15 @@ class FreeText:
         """Refusals, loops and other languages."""
         texts = [sentence.text for section in Section for sentence in draft.section(section)]
         validate(texts, evidence=(hit.record.text for hit in self._hits))
+
+
+def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
+    sentences = list(said)
+    findings, impression = (
+        tuple(sentence for section, sentence in sentences if section is wanted)
+        for wanted in Section
+    )
+    return Draft(findings, impression)
 
 
 def _letters(number: int) -> str:

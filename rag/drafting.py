@@ -1,12 +1,13 @@
 """Evidence -> a cited draft: what is asked of the language model, and what its answer is worth.
 
-`rag.draft_requests` has the two ways of asking. Without a model, the first choice of every slot is
-taken: candidates come best first. Knows no image and no store.
+`rag.slots` has the draft that the pool agrees on, `rag.draft_requests` the two ways of asking a
+model about it. Without a model, and where nothing is left to choose, that draft stands as it is.
+Knows no image and no store.
 """
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,15 +15,17 @@ import jsonschema
 from langchain_core.utils.json import parse_partial_json
 
 from prompts.render import PromptTemplate, render
-from rag.draft_requests import DraftRequest, Selection, build_request
+from rag.draft_requests import DraftRequest, build_request, first_choice
 from rag.errors import LlmEmptyError, LlmFormError, LlmOutputError, LlmRefusalError, NoGround
 from rag.image_analysis import ImageAnalysis
 from rag.llm.client import Completion, Messages
 from rag.llm.response_checks import is_refusal
+from rag.look_for import Hint, hints_for
 from rag.report_nlp.statements import read_sentence
-from rag.schema import Draft, DraftSentence, Retrieval, Section
+from rag.schema import Draft, DraftSentence, Hit, Retrieval, Section
 from rag.screening.abstention import no_ground
 from rag.settings import AbstentionSettings
+from rag.slots import slots_for
 from rag.study import Study
 
 logger = logging.getLogger(__name__)
@@ -30,7 +33,10 @@ logger = logging.getLogger(__name__)
 NO_MODEL = "none"
 """What a prediction calls the model where none was asked."""
 
-WITHOUT_MODEL = "drafted without a language model: the first choice of every slot"
+WITHOUT_MODEL = "drafted without a language model: the sentences that the similar reports agree on"
+
+
+NOTHING_TO_CHOOSE = "the language model was not asked: no sentence had another wording"
 
 
 class LanguageModel(Protocol):
@@ -57,7 +63,9 @@ class DraftResult:
         draft: cited sentences.
         notes: what was taken out of it, and that no model was asked.
         answer: what the model wrote, to the letter.
-        messages, prompt_hash: what it was asked; empty where no model was.
+        messages, prompt_hash, variables: what it was asked; empty where no model was.
+        hints: findings below the reporting threshold that are worth a look.
+        evidence: the reports shown, and those that sentences come from; each cited one is there.
     """
 
     draft: Draft = field(default_factory=Draft)
@@ -65,6 +73,9 @@ class DraftResult:
     answer: str = ""
     messages: tuple[tuple[str, str], ...] = ()
     prompt_hash: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    hints: tuple[Hint, ...] = ()
+    evidence: tuple[Hit, ...] = ()
 
 
 class Drafter:
@@ -72,7 +83,7 @@ class Drafter:
 
     Args:
         template: how the model is asked.
-        llm: the model; None takes the first choice of every slot.
+        llm: the model; None leaves the draft as the pool has it.
         limits: when there is no ground for a draft.
     """
 
@@ -108,19 +119,54 @@ class Drafter:
             NoGround: the evidence is no ground for a draft.
             LlmError: the model cannot be asked, or twice gave no draft.
         """
-        hits, predicted = evidence.hits, analysis.predicted
-        if reason := no_ground(hits, predicted, self.limits):
+        if reason := no_ground(evidence.hits, self.limits):
             raise NoGround(reason)
+        predicted, pool = analysis.predicted, evidence.pool or evidence.hits
+        slots = slots_for(pool, predicted)
+        if not slots:
+            raise NoGround("no sentence of the similar reports could be said of this image")
+        start = first_choice(slots)
+        hints = hints_for(pool, predicted, start)
+        agreed = _with_evidence(DraftResult(start, hints=hints), evidence)
         if self.llm is None:
-            yield _first_choice(Selection(hits, indication=study.indication, predicted=predicted))
+            yield replace(agreed, notes=(WITHOUT_MODEL,))
             return
         request = build_request(
-            self.template.mode, hits, indication=study.indication, predicted=predicted
+            self.template.mode,
+            slots,
+            agreed.evidence,
+            reports=len(pool),
+            indication=study.indication,
+            predicted=predicted,
         )
-        prompt = render(self.template, request.variables)
-        asked = DraftResult(messages=tuple(prompt.messages), prompt_hash=prompt.sha256)
-        yield asked
-        yield from _answers(self.llm, request, asked)
+        if not request.is_open:
+            yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
+            return
+        given = {k: v for k, v in request.variables.items() if k in self.template.variables}
+        prompt = render(self.template, given)
+        asked = DraftResult(
+            messages=tuple(prompt.messages),
+            prompt_hash=prompt.sha256,
+            variables=given,
+            hints=hints,
+        )
+        yield _with_evidence(asked, evidence)
+        for result in _answers(self.llm, request, asked):
+            yield _with_evidence(result, evidence)
+
+
+def _with_evidence(result: DraftResult, evidence: Retrieval) -> DraftResult:
+    """The result with the reports to show: the evidence, and what sentences come from."""
+    shown = {hit.record.report_id for hit in evidence.hits}
+    hinted = (hint.sentence for hint in result.hints)
+    sentences = (*result.draft.findings, *result.draft.impression, *hinted)
+    cited = {source for sentence in sentences for source in sentence.sources}
+    further = [hit for hit in evidence.pool if hit.record.report_id in cited - shown]
+    ranked = (
+        replace(hit, rank=rank, why="a sentence comes from it")
+        for rank, hit in enumerate(further, len(evidence.hits) + 1)
+    )
+    return replace(result, evidence=(*evidence.hits, *ranked))
 
 
 def _answers(
@@ -139,13 +185,6 @@ def _answers(
         yield replace(asked, answer=text)
         draft, notes = parse_response(request, text)
     yield replace(asked, draft=draft, notes=notes, answer=text)
-
-
-def _first_choice(request: Selection) -> DraftResult:
-    draft, notes = _without_what_cannot_be_known(request.draft(request.first_choice))
-    if not draft.findings and not draft.impression:
-        raise NoGround("no sentence of the evidence could be said of this image")
-    return DraftResult(draft, (*notes, WITHOUT_MODEL))
 
 
 def _as_far_as_it_goes(text: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@
     │   ├── PromptError          a template or one of its variables is missing
     │   └── BatchUsageError      input or output of a batch cannot be used as they are
     ├── EncoderUnavailableError the weights are missing, damaged or do not fit
-    ├── FindingHeadError        the label head is damaged, or another encoder's
+    ├── FindingHeadError         the finding head is damaged, or another encoder's
+    ├── CalibrationError         so is its calibration, or there are too few studies for one
     ├── OodDetectorError        so are the statistics by which strange pictures are refused
     ├── NoDraft                 nothing went wrong, but nothing may be drafted from this
     │   ├── NotAChestXray       by the header, its colours or its pixels
@@ -57,6 +58,10 @@ class EncoderUnavailableError(CxrRagError):
 
 class FindingHeadError(CxrRagError):
     """The label head is damaged, or another encoder's."""
+
+
+class CalibrationError(CxrRagError):
+    """A calibration is missing or damaged, or there are too few studies for one."""
 
 
 class OodDetectorError(CxrRagError):

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from encoders import registry
 from encoders.base import ImageTextEncoder
+from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
 from rag.corpus import Corpus
 from rag.drafting import Drafter
@@ -19,32 +21,27 @@ from rag.pipeline import ReportPipeline
 from rag.privacy.reports import mask_identifiers
 from rag.region import NO_REGION, ReaderRegion
 from rag.retriever import ReportRetriever
-from rag.screening.finding_head import load_finding_head
+from rag.screening.finding_head import load_finding_predictor
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
 from rag.study import Study
 
 
 def load_encoder(settings: Settings) -> ImageTextEncoder:
-    """The encoder that ships with the project, or the one in the folder ``settings.encoder``.
+    """The encoder that ``settings.encoder`` names.
 
     Raises:
         EncoderUnavailableError: weights are missing, damaged, or need a package.
     """
-    from encoders.eclip import load_encoder as load  # noqa: PLC0415 - torch takes seconds
-    from encoders.packaged_weights import EncoderError  # noqa: PLC0415 - torch takes seconds
-
     try:
-        return load(settings.encoder, backend=settings.encoder_backend)
+        return registry.load_encoder(settings.encoder, backend=settings.encoder_backend)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 
 
 def encoder_folder(settings: Settings) -> Path:
     """Where the encoder's weights lie, and the parts that were trained on its vectors."""
-    from encoders.eclip.weights import SHIPPED  # noqa: PLC0415 - torch takes seconds
-
-    return settings.encoder or SHIPPED
+    return registry.folder_of(settings.encoder)
 
 
 @contextmanager
@@ -72,7 +69,7 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
     folder = encoder_folder(settings)
     analyzer = ImageAnalyzer(
         encoder,
-        finding_head=load_finding_head(folder, encoder.encoder_id),
+        findings=load_finding_predictor(folder, encoder.encoder_id, settings.drafting),
         ood_detector=load_ood_detector(folder, encoder),
     )
     with open_retriever(settings, encoder) as retriever:

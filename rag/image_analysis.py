@@ -15,7 +15,7 @@ from encoders.region_query import crop_to_region, normalized_mean
 from rag.errors import NotAChestXray
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.region import NO_REGION, ReaderRegion
-from rag.screening.finding_head import FindingHead
+from rag.screening.finding_head import FindingPredictor
 from rag.screening.header import ScreeningResult
 from rag.screening.out_of_distribution import FeatureEncoder, OodDetector
 from rag.study import StudyImages, once
@@ -27,7 +27,7 @@ class ImageAnalysis:
 
     Attributes:
         vectors: of all views, the frontal first, float32 [views, dim], norm 1.
-        predicted: findings read off the frontal image.
+        predicted: findings read off all views.
         notes: what the reader of a draft should know, of the images and of this.
         region_vector: of the frontal image drawn to the reader's region, float32 [dim], norm 1;
             None where there is no region.
@@ -51,7 +51,7 @@ class ImageAnalyzer:
 
     Args:
         encoder: images to vectors.
-        finding_head: predicts findings; None where the encoder has none.
+        findings: predicts findings; None where the encoder has no head for them.
         ood_detector: refuses images whose pixels are strange (the encoder must show its features);
             None where none is calibrated.
     """
@@ -60,15 +60,15 @@ class ImageAnalyzer:
         self,
         encoder: ImageTextEncoder,
         *,
-        finding_head: FindingHead | None = None,
+        findings: FindingPredictor | None = None,
         ood_detector: OodDetector | None = None,
     ) -> None:
         self.encoder = encoder
-        self._finding_head = finding_head
+        self._findings = findings
         self._ood_detector = ood_detector
 
     def analyze(self, images: StudyImages, *, region: ReaderRegion = NO_REGION) -> ImageAnalysis:
-        """Vectors of all views and the findings of the frontal one.
+        """Vectors of all views, and the findings they show together.
 
         Args:
             images: as `rag.study.load` gives them.
@@ -80,8 +80,9 @@ class ImageAnalyzer:
         vectors, seen = self._embed(images.views)
         if seen.refusal:
             raise NotAChestXray(seen.refusal.reason, notes=images.notes)
-        predicted = self._finding_head.predict(vectors[0]) if self._finding_head else NO_PREDICTION
-        analysis = ImageAnalysis(vectors, predicted, once((*images.notes, *seen.notes)))
+        analysis = ImageAnalysis(vectors, notes=once((*images.notes, *seen.notes)))
+        if self._findings is not None:
+            analysis = replace(analysis, predicted=self._findings.predict(analysis.query_vector))
         return self.draw_to(region, analysis, images)
 
     def draw_to(

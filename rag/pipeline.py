@@ -106,7 +106,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
                     known = _with_draft(known, draft)
                     yield known
             with clock.stage("check"):
-                checked = check(draft, evidence, analysis)
+                checked = check(draft, analysis)
         except CxrRagError as error:
             yield _ended(known, error, clock)
         else:
@@ -186,17 +186,16 @@ def _query(study: Study, info: ImageInfo, analysis: ImageAnalysis) -> ImageQuery
     )
 
 
-def check(draft: DraftResult, evidence: Retrieval, analysis: ImageAnalysis) -> DraftCheck:
+def check(draft: DraftResult, analysis: ImageAnalysis) -> DraftCheck:
     """A verdict on each sentence, by the reports it cites and the image's own findings."""
     labels = analysis.predicted.probabilities
-    return check_draft(draft.draft, evidence.hits, image_labels=labels)
+    return check_draft(draft.draft, draft.evidence, image_labels=labels)
 
 
 def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Prediction:
     return replace(
         prediction,
-        labels=analysis.predicted.probabilities,
-        expected=analysis.predicted.positive,
+        predicted=analysis.predicted,
         confidence=confidence_of(analysis.predicted),
         warnings=analysis.notes,
     )
@@ -206,6 +205,9 @@ def _with_draft(prediction: Prediction, result: DraftResult) -> Prediction:
     return replace(
         prediction,
         draft=result.draft,
+        hits=result.evidence,
+        hints=result.hints,
+        variables=result.variables,
         answer=result.answer,
         messages=result.messages,
         prompt_hash=result.prompt_hash,

@@ -1,13 +1,17 @@
 """All that is kept of one study, and its JSON form: what generation and evaluation share.
 
-Standard library only. `rag.predictions` writes and reads files of them.
+`rag.predictions` writes and reads files of them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rag.grounding.image_marks import ImageMark, image_mark
 from rag.grounding.verdicts import DraftCheck, Issue, SentenceCheck, Vote
+from rag.look_for import Hint
+from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.report_nlp.labeller import LABELS
 from rag.schema import NOTICE, Draft, DraftSentence, Hit, Section, Status
 
 
@@ -26,10 +30,11 @@ class Prediction:
         draft: sentences with their sources.
         check: verdict on each sentence and the votes on each finding; None while there is no draft.
         hits: the evidence, nearest first.
-        labels: probability in [0, 1] of each label of the image, where a head predicts them.
+        predicted: findings of the image, where a head predicts them.
+        hints: findings below the reporting threshold that are worth a look.
         encoder_id, index_id, llm, prompt, prompt_hash: what the draft was made with.
         messages: the prompt as it was sent, for showing; only its hash is kept on disk.
-        expected: labels taken as present, most probable first; they shape the prompt.
+        variables: what the prompt was made from; for the audit record, which makes it again.
         answer: what the model wrote, to the letter; for the audit record (`rag.review.audit`).
         confidence: what abstention weighs: any finite number, higher is surer, comparable between
             studies of one run; None where nothing measures it.
@@ -46,19 +51,30 @@ class Prediction:
     draft: Draft = field(default_factory=Draft)
     check: DraftCheck | None = None
     hits: tuple[Hit, ...] = ()
-    labels: Mapping[str, float] = field(default_factory=dict)
+    predicted: PredictedFindings = NO_PREDICTION
+    hints: tuple[Hint, ...] = ()
     encoder_id: str = ""
     index_id: str = ""
     llm: str = ""
     prompt: str = ""
     prompt_hash: str = ""
     messages: tuple[tuple[str, str], ...] = ()
-    expected: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
     answer: str = ""
     confidence: float | None = None
     warnings: tuple[str, ...] = ()
     region: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, float]:
+        """Probability in [0, 1] of each CheXpert-14 label of the image."""
+        return {n: p for n, p in self.predicted.probabilities.items() if n in LABELS}
+
+    def image_mark(self, sentence: DraftSentence) -> ImageMark | None:
+        """What the image says of a sentence; None where nothing reads the image."""
+        known = bool(self.predicted.probabilities)
+        return image_mark(sentence.text, self.predicted) if known else None
 
     def checks(self, section: Section) -> list[tuple[DraftSentence, SentenceCheck | None]]:
         """Sentences of a section, each with its verdict as soon as there is one."""
@@ -81,6 +97,16 @@ class Prediction:
             "votes": [_vote_json(vote) for vote in (self.check.votes if self.check else ())],
             "evidence": [_hit_json(hit) for hit in self.hits],
             "labels": {label: round(value, 4) for label, value in self.labels.items()},
+            "findings_expected": [
+                {
+                    "name": name,
+                    "probability": round(value, 4),
+                    "assessable": name not in self.predicted.not_assessable,
+                }
+                for name, value in self.predicted.probabilities.items()
+            ],
+            "reporting_threshold": round(self.predicted.threshold, 4),
+            "look_for": [_hint_json(hint) for hint in self.hints],
             "encoder_id": self.encoder_id,
             "index_id": self.index_id,
             "llm": self.llm,
@@ -93,15 +119,44 @@ class Prediction:
         }
 
     def _section_json(self, section: Section) -> list[dict[str, Any]]:
-        return [_sentence_json(sentence, check) for sentence, check in self.checks(section)]
+        return [
+            _sentence_json(sentence, check, self.image_mark(sentence))
+            for sentence, check in self.checks(section)
+        ]
 
 
-def _sentence_json(sentence: DraftSentence, check: SentenceCheck | None) -> dict[str, Any]:
+def _sentence_json(
+    sentence: DraftSentence, check: SentenceCheck | None, mark: ImageMark | None
+) -> dict[str, Any]:
     plain = {"text": sentence.text, "sources": list(sentence.sources)}
     if check is None:
         return plain
-    issues = [_issue_json(issue) for issue in check.issues]
-    return {**plain, "verdict": check.verdict.value, "issues": issues}
+    return {
+        **plain,
+        "verdict": check.verdict.value,
+        "issues": [_issue_json(issue) for issue in check.issues],
+        "cited": check.cited.value,
+        "image": _mark_json(mark) if mark else None,
+    }
+
+
+def _mark_json(mark: ImageMark) -> dict[str, Any]:
+    probability = None if mark.probability is None else round(mark.probability, 4)
+    return {
+        "mark": mark.verdict.value,
+        "finding": mark.finding,
+        "denied": mark.denied,
+        "probability": probability,
+    }
+
+
+def _hint_json(hint: Hint) -> dict[str, Any]:
+    return {
+        "finding": hint.finding,
+        "probability": round(hint.probability, 4),
+        "text": hint.sentence.text,
+        "sources": list(hint.sentence.sources),
+    }
 
 
 def _issue_json(issue: Issue) -> dict[str, Any]:

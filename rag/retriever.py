@@ -76,7 +76,7 @@ class ReportRetriever(BaseRetriever):
         hits = order_by_agreement(pool, query.predicted, weight=chosen.label_penalty)
         if chosen.cover_expected:
             hits = cover_expected(hits, query.predicted, k=k)
-        return Retrieval(numbered(hits[:k]), found.excluded)
+        return Retrieval(numbered(hits[:k]), found.excluded, tuple(pool))
 
     def _fused_with_images(
         self, nearest: Sequence[Hit], query: ImageQuery, count: int

@@ -87,11 +87,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What a query brought, and what was kept out of it and why."""
+    """What a query brought, and what was kept out of it and why.
+
+    Attributes:
+        hits: the evidence to show, best first.
+        excluded: (report_id, reason) of reports that were near enough but left out.
+        pool: all that were looked at, nearest first: what a draft is agreed on by.
+    """
 
     hits: tuple[Hit, ...]
     excluded: tuple[tuple[str, str], ...] = ()
-    """(report_id, reason) of reports that were near enough but left out."""
+    pool: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

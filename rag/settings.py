@@ -105,7 +105,7 @@ class LlmSettings(_Section):
     """The language model: any OpenAI-compatible server.
 
     Attributes:
-        enabled: false asks no model: a draft takes the first choice of every slot.
+        enabled: false asks no model: a draft is what the similar reports agree on.
         url: base URL up to and including /v1.
         model: name the server knows the model by.
         api_key: sent as a bearer token; local servers ignore it. Never shown.
@@ -141,24 +141,35 @@ class RetrievalSettings(_Section):
 
     k: int = Field(default=5, ge=1, le=50)
     search: Literal["hnsw", "exact"] = "hnsw"
-    fetch_k: int = Field(default=50, ge=1, le=1000)
+    fetch_k: int = Field(default=300, ge=1, le=1000)
     label_penalty: float = Field(default=0.05, ge=0, le=1)
     cover_expected: bool = True
     images: float = Field(default=0.0, ge=0, le=10)
 
 
+class DraftingSettings(_Section):
+    """What a draft may say; see docs/drafting.md.
+
+    Attributes:
+        false_finding_rate: largest share of drafts that may state a finding their reference does
+            not, on studies like those of the calibration; lower is more cautious.
+        false_denial_rate: the same for drafts that deny what must not be missed and is there.
+        calibration: file of `cxr-rag calibrate`; None takes the one in the encoder's folder.
+    """
+
+    false_finding_rate: float = Field(default=0.15, gt=0, lt=1)
+    false_denial_rate: float = Field(default=0.02, gt=0, lt=1)
+    calibration: Path | None = None
+
+
 class AbstentionSettings(_Section):
-    """Limits beyond which nothing is drafted, though the evidence is shown.
+    """Limit beyond which nothing is drafted, though the evidence is shown.
 
     Attributes:
         similarity: the nearest report must be at least so similar to the image.
-        certainty: the most probable label must be at least so probable.
-        disagreement: reports and image may differ by so much a label.
     """
 
     similarity: float = Field(default=0.1, ge=-1, le=1)
-    certainty: float = Field(default=0.14, ge=0, le=1)
-    disagreement: float = Field(default=0.6, ge=0, le=1)
 
 
 class PageSettings(_Section):
@@ -215,8 +226,9 @@ class Settings(BaseSettings):
         chroma_url: of a Chroma server that holds the index's collections, e.g.
             "http://127.0.0.1:8000"; empty: they lie in ``index_dir``.
         prompt_dir: folder of prompt templates; None: those that ship.
-        encoder: folder of a trained model; None is the one that ships.
-        encoder_backend: "auto" runs its image side in ONNX Runtime where it can be, "torch" never.
+        encoder: as in `encoders.registry`: "eclip" ships, a folder, "hf:ID", ...
+        encoder_backend: "auto" runs the image side of an eCLIP encoder in ONNX Runtime where it can
+            be, "torch" never.
     """
 
     model_config = SettingsConfigDict(
@@ -227,10 +239,11 @@ class Settings(BaseSettings):
     index_dir: Path = Field(default_factory=lambda values: values["home"] / "index")
     chroma_url: str = ""
     prompt_dir: Path | None = None
-    encoder: Path | None = None
+    encoder: str = "eclip"
     encoder_backend: Literal["auto", "torch"] = "auto"
     llm: LlmSettings = LlmSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    drafting: DraftingSettings = DraftingSettings()
     abstention: AbstentionSettings = AbstentionSettings()
     page: PageSettings = PageSettings()
     batch: BatchSettings = BatchSettings()

@@ -15,6 +15,7 @@ from rag.review.reviewed_report import ReviewedReport, ReviewError, Signature, c
 from rag.schema import Draft, DraftSentence, Section
 from reading_room import strings
 from reading_room.session import ControllerError, Event, Session
+from reading_room.verdict_icons import mark_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ def _next(
         line = report.line(_number(action, "line"))
         text = str(action.get("text", ""))
         return report.edit(line.key, text, sources=_carrying(session, text, line.sources))
+    if op == "hint":
+        return _hinted(session, report, _number(action, "number"))
     if op == "add":
         return report.add(_section(action), str(action.get("text", "")))
     raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
@@ -92,6 +95,15 @@ def _use(session: Session, report: ReviewedReport, action: Mapping[str, Any]) ->
         added = replace(hit, rank=len(found.hits) + 1)
         session = replace(session, prediction=replace(found, hits=(*found.hits, added)))
     return _changed(session, report, new)
+
+
+def _hinted(session: Session, report: ReviewedReport, number: int) -> ReviewedReport:
+    """The report with the sentence of a finding below the reporting threshold."""
+    hints = _found(session).hints
+    if number >= len(hints):
+        raise ControllerError(strings.UNKNOWN_STEP.format("hint"))
+    sentence = hints[number].sentence
+    return report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
 
 
 def _carrying(session: Session, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,11 +166,17 @@ def _found(session: Session) -> Prediction:
 
 
 def _supported(session: Session) -> list[int]:
-    """Open sentences without any doubt about them."""
+    """Open sentences without any doubt about them, of their source or of the image."""
     if session.report is None or session.check is None:
         return []
+    found = _found(session)
     pairs = zip(session.report.lines, session.check.sentences, strict=True)
-    return [line.key for line, check in pairs if check.verdict is Verdict.SUPPORTED]
+    return [
+        line.key
+        for line, check in pairs
+        if check.verdict is Verdict.SUPPORTED
+        and not mark_of(check, line, found.image_mark(check.sentence)).alarming
+    ]
 
 
 def _number(action: Mapping[str, Any], name: str) -> int:

@@ -11,10 +11,10 @@ from rag.grounding.verdicts import DraftCheck, SentenceCheck, Vote
 from rag.prediction import Prediction
 from rag.report_nlp.statements import read_sentence
 from rag.review.reviewed_report import Decision, Line, ReviewedReport
-from rag.schema import ReportRecord, Section, Span, Status
+from rag.schema import DraftSentence, ReportRecord, Section, Span, Status
 from reading_room import strings
 from reading_room.sign_panel import moment
-from reading_room.verdict_icons import issue_words, mark_of
+from reading_room.verdict_icons import CITED_WORDS, image_words, issue_words, mark_of
 
 
 def draft_html(
@@ -46,6 +46,7 @@ def draft_html(
             _section(section, lines, prediction, report, phrases or {}, clashes=clashes)
             for section in Section
         ]
+        parts.append(_hints(prediction, report))
         parts.append(_votes(check.votes if check else ()))
         parts.append(_addenda(report))
     parts += [f'<p class="note">{escape(text)}</p>' for text in prediction.warnings]
@@ -115,10 +116,16 @@ def _line(
     acts: bool = False,
     clashes: Sequence[str] = (),
 ) -> str:
-    mark = mark_of(check, line)
+    image = prediction.image_mark(DraftSentence(line.text, line.sources)) if check else None
+    mark = mark_of(check, line, image)
     place = f"{line.section.value[0].upper()}{number}"
     state = f'<span class="decision">{strings.DECISIONS[line.decision.value]}</span>'
-    word = f'<span class="word">{mark.word}</span>'
+    cited = f": {CITED_WORDS[check.cited]}" if check and mark.word == "cited" else ""
+    word = f'<span class="word">{mark.word}{cited}</span>'
+    if image is not None:
+        sign, words = image_words(image)
+        css = image.verdict.value.replace(" ", "-")
+        word += f' <span class="image {css}"><span aria-hidden="true">{sign}</span> {words}</span>'
     issues = "".join(f"<li>{escape(issue_words(i))}</li>" for i in (check.issues if check else ()))
     issues = f'<ul class="issues">{issues}</ul>' if issues and mark.css != "own" else ""
     clash = strings.CLASHES.format(", ".join(clashes)) if clashes else ""
@@ -211,6 +218,22 @@ def _adder(section: Section, phrases: Mapping[Section, tuple[str, ...]]) -> str:
         f'aria-label="{strings.ADD_TO} {name}"><datalist id="phrases-{name}">{options}</datalist>'
         f'<button type="button" data-op="add">{strings.ADD}</button></div>'
     )
+
+
+def _hints(prediction: Prediction, report: ReviewedReport) -> str:
+    """Findings below the reporting threshold, each with a sentence that one click inserts."""
+    said = {line.text for line in report.lines}
+    rows = [
+        f"<li><b>{escape(hint.finding.replace('_', ' ').lower())}</b> {hint.probability:.2f} "
+        f'<button type="button" data-op="hint" data-number="{number}" '
+        f'title="{escape(", ".join(hint.sentence.sources))}">{strings.INSERT} '
+        f"“{escape(hint.sentence.text)}”</button></li>"
+        for number, hint in enumerate(prediction.hints)
+        if hint.sentence.text not in said
+    ]
+    if not rows or report.signature is not None:
+        return ""
+    return f'<div class="hints"><h3>{strings.LOOK_FOR}</h3><ul>{"".join(rows)}</ul></div>'
 
 
 def _votes(votes: tuple[Vote, ...]) -> str:

@@ -70,6 +70,8 @@ VIEWER_WORDS = {
 }
 
 # Draft
+LOOK_FOR = "Below the reporting threshold, look for"
+INSERT = "Insert"
 DRAFT_BUTTON = "Draft report"
 STOP_BUTTON = "Stop"
 DRAFT = "Draft"

@@ -1,12 +1,16 @@
 """How a verdict looks: a sign, a word and a class of the style sheet, never colour alone.
 
+Two questions stay apart: does the sentence stand in the reports it cites, and does the image agree?
+A tick is for both; what only another patient's report says has none.
+
 Signs differ in shape and are read aloud as their words; colours are of the Okabe-Ito palette, which
 is safe for the common colour blindnesses.
 """
 
 from dataclasses import dataclass
 
-from rag.grounding.verdicts import Issue, Reason, SentenceCheck, Verdict
+from rag.grounding.image_marks import ImageMark, ImageVerdict
+from rag.grounding.verdicts import Cited, Issue, Reason, SentenceCheck, Verdict
 from rag.review.reviewed_report import Decision, Line
 
 
@@ -21,7 +25,7 @@ class Mark:
 
 
 VERDICTS = {
-    Verdict.SUPPORTED: Mark("supported", "✓", "supported"),
+    Verdict.SUPPORTED: Mark("cited", "❝", "cited"),
     Verdict.PARTLY: Mark("partly", "≈", "partly supported", alarming=True),
     Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported", alarming=True),
     Verdict.CONTRADICTED_BY_IMAGE: Mark(
@@ -29,6 +33,8 @@ VERDICTS = {
     ),
     Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by evidence", alarming=True),
 }
+AGREED = Mark("supported", "✓", "cited")
+AGAINST_IMAGE = Mark("contradicted", "⚠", "cited, but unlikely in the image", alarming=True)
 UNCHECKED = Mark("unchecked", "…", "not checked yet")
 READERS_OWN = Mark("own", "✎", "reader's own words")
 
@@ -50,11 +56,50 @@ _WORDS = {
 }
 
 
-def mark_of(check: SentenceCheck | None, line: Line | None = None) -> Mark:
-    """How a sentence is shown: by its verdict, or as the reader's own where it cites nothing."""
+IMAGE_MARKS = {
+    ImageVerdict.LIKELY: ("●", "image: likely"),
+    ImageVerdict.POSSIBLE: ("◐", "image: possible"),
+    ImageVerdict.NOT_ASSESSABLE: ("○", "image: not assessable"),
+    ImageVerdict.UNLIKELY: ("⚠", "image: UNLIKELY"),
+}
+CITED_WORDS = {
+    Cited.VERBATIM: "verbatim",
+    Cited.SAME_MEANING: "same meaning",
+    Cited.PARTLY: "partly",
+    Cited.NOT: "not in the cited report",
+}
+
+
+def mark_of(
+    check: SentenceCheck | None, line: Line | None = None, image: ImageMark | None = None
+) -> Mark:
+    """How a sentence is shown: by its verdict, or as the reader's own where it cites nothing.
+
+    Args:
+        check: verdict on the sentence; None while there is none.
+        line: the sentence in its reader's hands.
+        image: what the image says of it; None where nothing reads the image.
+    """
     if line and line.decision in (Decision.EDITED, Decision.ADDED) and not line.sources:
         return READERS_OWN
-    return VERDICTS[check.verdict] if check else UNCHECKED
+    if check is None:
+        return UNCHECKED
+    if check.verdict is Verdict.SUPPORTED and image is not None:
+        if image.verdict is ImageVerdict.UNLIKELY:
+            return AGAINST_IMAGE
+        if image.verdict is ImageVerdict.LIKELY:
+            return AGREED
+    return VERDICTS[check.verdict]
+
+
+def image_words(image: ImageMark) -> tuple[str, str]:
+    """Sign and words for what the image says, as in ("◐", "image: possible (edema 0.41)")."""
+    sign, words = IMAGE_MARKS[image.verdict]
+    if not image.finding:
+        return sign, words
+    name = image.finding.replace("_", " ").lower()
+    probability = "" if image.probability is None else f" {image.probability:.2f}"
+    return sign, f"{words} ({name}{probability})"
 
 
 def issue_words(issue: Issue) -> str:

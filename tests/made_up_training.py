@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from typer.testing import CliRunner
 
-from encoders.training.dataset import Split, Study
+from encoders.training.dataset import Split, TrainingStudy
 from rag.cli.main import app
 
 CLEAR, LARGE = "The lungs are clear.", "The heart is enlarged."
@@ -42,9 +42,9 @@ def jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
-def one_study(*images: str, number: int = 1, **changes: Any) -> Study:
+def one_study(*images: str, number: int = 1, **changes: Any) -> TrainingStudy:
     facts: dict[str, Any] = {"split": Split.TRAIN, "text": f"Report {number}."} | changes
-    return Study(
+    return TrainingStudy(
         study_id=f"s{number}",
         patient_id=f"p{number}",
         frontals=tuple(Path(image) for image in images),

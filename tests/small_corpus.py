@@ -18,6 +18,12 @@ FINDINGS = [
     "Tip of the line in the superior vena cava.",
     "Degenerative change of the spine.",
 ]
+OTHER_WORDINGS = {
+    "Lungs are clear.": "The lungs are clear.",
+    "Heart size is normal.": "The heart size is normal.",
+    "No pneumothorax.": "There is no pneumothorax.",
+}
+"""In every other report: where there are two wordings, a model is asked for one."""
 IMPRESSIONS = ["No acute disease.", "Cardiomegaly.", "Effusion.", "Opacity, infection possible."]
 
 
@@ -29,6 +35,8 @@ def small_corpus(
     records = []
     for number in range(first, first + count):
         findings = " ".join(rng.sample(FINDINGS, rng.choice([1, 1, 3, 4])))
+        for usual, other in OTHER_WORDINGS.items() if number % 2 else ():
+            findings = findings.replace(usual, other)
         records.append(
             with_sentences(
                 ReportRecord(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_encoders_preprocess import image as cxr_image
 from tiny_models import TEXTS, tiny_bert
 from transformers import (
     BertConfig,
@@ -23,6 +24,7 @@ from transformers import (
 
 from encoders.eclip import load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import load_pretrained, save_pretrained
 from encoders.hf_weights import load_published, published_tower
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
@@ -132,20 +134,19 @@ def test_a_saved_model_carries_its_tokenizer(bert: Path, tmp_path: Path) -> None
     model = EclipModel(EclipConfig(dim=8, image_tower=image, text_tower=text)).eval()
     with torch.no_grad():
         before = model.encode_text(model.prepare_texts(TEXTS))
-    model.save_pretrained(tmp_path / "model", transform=EvalTransform(size=SIDE))
+    save_pretrained(tmp_path / "model", model=model, transform=EvalTransform(size=SIDE))
     shutil.rmtree(source)
     moved = Path(shutil.move(tmp_path / "model", tmp_path / "elsewhere"))
     assert str(tmp_path) not in (moved / "config.json").read_text()
 
-    again = EclipModel.from_pretrained(str(moved))
+    again, transform = load_pretrained(moved)
     assert not again.training
     with torch.no_grad():
         torch.testing.assert_close(again.encode_text(again.prepare_texts(TEXTS)), before)
-    transform = EvalTransform.from_pretrained(moved)
-    assert transform(image(40, 30)).shape == (3, SIDE, SIDE)
+    assert transform(cxr_image(40, 30)).shape == (3, SIDE, SIDE)
 
     identity = load_encoder(moved).encoder_id
-    again.save_pretrained(tmp_path / "copy", transform=transform)
+    save_pretrained(tmp_path / "copy", model=again, transform=transform)
     assert load_encoder(tmp_path / "copy").encoder_id == identity
     words = json.loads((moved / "tokenizer" / "tokenizer.json").read_text())
     words["model"]["vocab"]["heart"] = words["model"]["vocab"].get("lungs", 5)
@@ -154,4 +155,4 @@ def test_a_saved_model_carries_its_tokenizer(bert: Path, tmp_path: Path) -> None
 
     shutil.rmtree(moved / "tokenizer")
     with pytest.raises(EncoderError, match="no tokenizer"):
-        EclipModel.from_pretrained(moved).prepare_texts(TEXTS)
+        load_pretrained(moved)[0].prepare_texts(TEXTS)

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 
 from demo.anatomy import IMAGE_CM
-from demo.phantom import Finding, draw_phantom, write_phantom_dicom
+from demo.phantom import PhantomFinding, draw_phantom, write_phantom_dicom
 from encoders.base import View
 from encoders.images.image_io import read_header_identity, read_image
 
@@ -44,13 +44,13 @@ def test_dense_is_white_and_air_is_black() -> None:
 @pytest.mark.parametrize(
     ("finding", "x", "y"),
     [
-        (Finding.LEFT_PLEURAL_EFFUSION, (9, 13), (27.5, 31)),
-        (Finding.CARDIOMEGALY, (9, 10), (25, 28)),
-        (Finding.RIGHT_UPPER_LOBE_NODULE, (-8.8, -8), (14, 15)),
+        (PhantomFinding.LEFT_PLEURAL_EFFUSION, (9, 13), (27.5, 31)),
+        (PhantomFinding.CARDIOMEGALY, (9, 10), (25, 28)),
+        (PhantomFinding.RIGHT_UPPER_LOBE_NODULE, (-8.8, -8), (14, 15)),
     ],
 )
 def test_findings_are_where_their_names_say(
-    finding: Finding, x: tuple[float, float], y: tuple[float, float]
+    finding: PhantomFinding, x: tuple[float, float], y: tuple[float, float]
 ) -> None:
     normal, image = draw_phantom(size=SIZE), draw_phantom(size=SIZE, finding=finding)
     assert mean(image, x, y) > mean(normal, x, y) + 0.1
@@ -68,14 +68,14 @@ def test_phantom_is_burned_into_the_corner() -> None:
 
 def test_dicom_file(tmp_path: Path) -> None:
     path = tmp_path / "phantom.dcm"
-    write_phantom_dicom(path, seed=1, finding=Finding.CARDIOMEGALY, size=SIZE)
+    write_phantom_dicom(path, seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)
 
     image = read_image(path)
     assert image.view is View.PA
     assert (image.modality, image.body_part) == ("DX", "CHEST")
     assert image.spacing_mm == pytest.approx((IMAGE_CM * 10 / SIZE, IMAGE_CM * 10 / SIZE))
     assert image.warnings == ()
-    drawn = draw_phantom(seed=1, finding=Finding.CARDIOMEGALY, size=SIZE)
+    drawn = draw_phantom(seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)
     assert np.abs(image.pixels - drawn).max() <= 1 / 4095
 
     dataset = pydicom.dcmread(path)
@@ -85,5 +85,5 @@ def test_dicom_file(tmp_path: Path) -> None:
     assert read_header_identity(path).patient_id == "PHANTOM-CARDIOMEGALY-1"
 
     again = tmp_path / "again.dcm"
-    write_phantom_dicom(again, seed=1, finding=Finding.CARDIOMEGALY, size=SIZE)
+    write_phantom_dicom(again, seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)
     assert again.read_bytes() == path.read_bytes()

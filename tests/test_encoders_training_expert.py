@@ -175,9 +175,14 @@ def test_expert_pairs_make_one_longer_contrast() -> None:
     together = ours(main, expert=ExpertPairs(extra, heat, 0.3))
     fed = ours.model.image_tower.seen
     by_hand = 0.3 * extra.pixels + 0.7 * extra.pixels * heat.unsqueeze(1)
-    torch.testing.assert_close(fed, torch.cat([main.pixels, by_hand]))
-    mixed = Pairs(by_hand, extra.prepared, extra.texts, extra.labels)
-    torch.testing.assert_close(together["loss"], ours(main.followed_by(mixed))["loss"])
+    torch.testing.assert_close(fed, by_hand)
+    whole = Pairs(
+        torch.cat([main.pixels, by_hand]),
+        {"rows": torch.cat([main.prepared["rows"], extra.prepared["rows"]])},
+        torch.cat([main.texts, extra.texts]),
+        torch.cat([main.labels, extra.labels]),
+    )
+    torch.testing.assert_close(together["loss"], ours(whole)["loss"])
 
 
 def test_without_expert_pairs_the_processor_is_not_there() -> None:

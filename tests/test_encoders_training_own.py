@@ -13,7 +13,7 @@ from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
 from PIL import Image
 
 from encoders.annotations import Boxes, Ellipses, Fixations, Mask, render
-from encoders.training.dataset import Split, Study, TrainingDataError, clean
+from encoders.training.dataset import Split, TrainingDataError, TrainingStudy, clean
 from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.load import load_collection
 from encoders.training.sources.readings import Reading, attach
@@ -41,7 +41,7 @@ LINES = [
 def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
     text = TABLE.replace("; clear", "").replace(",", separator)
     (one, two), readings = read_study_table(StudyTable(path=write_csv(tmp_path / "own.csv", text)))
-    assert one == Study(
+    assert one == TrainingStudy(
         "1",
         "p1",
         (tmp_path / "a.png",),

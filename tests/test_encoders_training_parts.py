@@ -16,8 +16,8 @@ from encoders.training.config import AugmentSettings, TrainSettings, read_settin
 from encoders.training.dataloader import batch_rows, step_seed
 from encoders.training.dataset import (
     Split,
-    Study,
     TrainingDataError,
+    TrainingStudy,
     clean,
     frequent,
     image_pairs,
@@ -30,7 +30,7 @@ from encoders.training.sources.openi import read_openi
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 
 
-def study(number: int, text: str, split: Split, **changes: Any) -> Study:
+def study(number: int, text: str, split: Split, **changes: Any) -> TrainingStudy:
     facts: dict[str, Any] = {
         "study_id": f"s{number}",
         "patient_id": f"p{number}",
@@ -40,7 +40,7 @@ def study(number: int, text: str, split: Split, **changes: Any) -> Study:
         "labels": frozenset({"Cardiomegaly"} if number % 2 else {"normal"}),
         "split": split,
     }
-    return Study(**(facts | changes))
+    return TrainingStudy(**(facts | changes))
 
 
 # --- data

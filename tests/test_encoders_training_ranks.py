@@ -19,7 +19,7 @@ from encoders.eclip.distributed import gather
 from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.training.config import OptimSettings, TargetSettings, TrainSettings
-from encoders.training.dataset import Collection, ExpertImage, Split, Study
+from encoders.training.dataset import Collection, ExpertImage, Split, TrainingStudy
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 from encoders.training.train import train
 
@@ -178,7 +178,7 @@ def collection(folder: Path) -> Collection:
             coarse = generator.integers(0, 255, (4, 4)).repeat(12, 0).repeat(12, 1)
             Image.fromarray(coarse.astype(np.uint8)).save(image)
         studies.append(
-            Study(
+            TrainingStudy(
                 study_id=f"s{number}",
                 patient_id=f"p{number}",
                 frontals=(image,),

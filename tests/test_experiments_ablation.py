@@ -11,7 +11,6 @@ from PIL import Image
 from scipy import stats
 
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.nih_boxes import read_nih_boxes
 from experiments.ablation import main, read_plan, read_results, schedule
 from experiments.ablation_report import summarise
 from experiments.ablation_scores import MEASURES
@@ -52,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made-up images in the layouts of both folders."""
     folder = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
-    for name in ("openi", "nih_boxes"):
+    for name in ("openi", "nih_expert"):
         (folder / name / "images").mkdir(parents=True)
         for number in range(24):
             pixels = generator.integers(0, 255, (40, 40), dtype=np.uint8)
@@ -73,17 +72,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for number in range(24)
     ]
-    images = [
-        {"id": f"n{number}", "image": f"images/{number}.png", "labels": ["Pleural_Thickening"]}
-        | {"patient_id": str(number)}
-        for number in range(4)
+    box = {"label": "Effusion", "xyxy": [100, 700, 300, 900]}
+    readings = [
+        {
+            "id": f"n{number}",
+            "patient_id": str(number),
+            "image": f"images/{number}.png",
+            "nih_labels": ["Effusion"],
+            "readings": [
+                {"source": "chestx-det", "classes": ["Effusion"], "boxes": [box][: number % 3]}
+            ],
+        }
+        for number in range(8)
     ]
-    box = {"label": "Lung Opacity (possible)", "nx": 0.1, "ny": 0.2, "nw": 0.3, "nh": 0.2}
-    drawn = [{"id": f"n{number}", "boxes": [box, box][: number % 3]} for number in range(4)]
     for path, rows in (
         ("openi/studies.jsonl", studies),
-        ("nih_boxes/labels.jsonl", images),
-        ("nih_boxes/expert_boxes.jsonl", drawn),
+        ("nih_expert/readings.jsonl", readings),
     ):
         (folder / path).write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     return folder
@@ -147,13 +151,6 @@ def test_a_plan_with_an_unknown_arm_or_key_is_refused(tmp_path: Path) -> None:
     path.write_text(PLAN.replace("dim = 8", "dimm = 8"))
     with pytest.raises(TrainingDataError, match="dimm"):
         read_plan(path)
-
-
-def test_the_words_of_a_image_are_its_labels_and_its_boxes(data: Path) -> None:
-    studies, experts = read_nih_boxes(data / "nih_boxes")
-    assert [study.text for study in studies] == ["Pleural thickening. Lung opacity."] * 2
-    assert [image.study_id for image in experts] == ["nih-n1", "nih-n2"]
-    assert experts[0].annotation.boxes == ((0.1, 0.2, 0.3, 0.2),)
 
 
 # --- statistics

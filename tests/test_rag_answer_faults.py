@@ -48,7 +48,7 @@ def test_a_report_sentence_is_none_of_them(text: str) -> None:
 
 
 def test_a_refusal_outside_the_schema_is_told_from_a_wrong_form() -> None:
-    question = build_request(Mode.WRITE, HITS)
+    question = build_request(Mode.WRITE, [], HITS, reports=len(HITS))
     with pytest.raises(LlmRefusalError):
         parse_response(question, "I'm sorry, I cannot help with that.")
 
@@ -57,7 +57,7 @@ def test_a_refusal_inside_the_schema_is_found() -> None:
     sentence = {"text": "I cannot assist with that request.", "sources": ["R1"]}
     answer = json.dumps({"findings": [sentence], "impression": [sentence]})
     with pytest.raises(LlmRefusalError):
-        parse_response(build_request(Mode.WRITE, HITS), answer)
+        parse_response(build_request(Mode.WRITE, [], HITS, reports=len(HITS)), answer)
 
 
 @pytest.mark.parametrize(

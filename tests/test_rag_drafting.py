@@ -6,55 +6,66 @@ import pytest
 from made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render, template_names
-from rag.draft_requests import build_request
+from rag.draft_requests import FreeText, Selection, build_request, first_choice
 from rag.drafting import parse_response
 from rag.errors import LlmOutputError
 from rag.grounding import check_draft
 from rag.grounding.verdicts import Verdict
-from rag.predicted_findings import PredictedFindings
+from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.sentences import with_sentences
-from rag.schema import DraftSentence, Hit, ReportRecord
+from rag.schema import DraftSentence, Hit, ReportRecord, Section
+from rag.slots import Slot
 
 HITS = made_up_hits()
+CLEAR = DraftSentence("The lungs are clear.", ("R1", "R3"))
+CLEAR_TOO = DraftSentence("Lungs are clear.", ("R2",))
+LARGE = DraftSentence("The heart is enlarged.", ("R1",))
+SLOTS = [
+    Slot("heart", Section.FINDINGS, (LARGE,), (1,)),
+    Slot("lungs", Section.FINDINGS, (CLEAR, CLEAR_TOO), (2, 1)),
+    Slot("impression", Section.IMPRESSION, (DraftSentence("Cardiomegaly.", ("R1",)),), (2,)),
+]
+
+
+def request(mode: Mode, predicted: PredictedFindings = NO_PREDICTION) -> Selection | FreeText:
+    return build_request(mode, SLOTS, HITS, reports=4, indication="cough", predicted=predicted)
 
 
 def test_variables_fit_the_shipped_templates() -> None:
     for name in template_names():
         template = load_template(name)
-        question = build_request(template.mode, HITS, indication="cough")
-        assert render(template, question.variables).sha256
+        given = request(template.mode).variables
+        assert render(template, {key: given[key] for key in template.variables}).sha256
+
+
+def test_a_model_is_asked_only_where_there_is_another_wording() -> None:
+    question = request(Mode.SELECT)
+    assert list(question.schema["properties"]) == ["lungs"]
+    assert question.is_open
+    assert not Selection(SLOTS[:1], reports=4).is_open
 
 
 def test_selection_gives_the_evidence_sentence_verbatim_with_its_sources() -> None:
-    question = build_request(Mode.SELECT, HITS)
-    slots = {slot["name"]: slot["options"] for slot in question.variables["slots"]}
-    lungs = next(option for option in slots["lungs"] if option["text"] == "The lungs are clear.")
-    answer = dict.fromkeys(slots, "none") | {"lungs": lungs["id"]}
-    draft, notes = parse_response(question, json.dumps(answer))
-    assert draft.findings == (DraftSentence("The lungs are clear.", ("R1", "R3")),)
-    assert draft.impression == ()
+    draft, notes = parse_response(request(Mode.SELECT), '{"lungs": "A2"}')
+    assert draft.findings == (LARGE, CLEAR_TOO)
+    assert draft.impression == SLOTS[2].options
     assert notes == ()
 
 
 def test_selection_schema_admits_only_shown_numbers() -> None:
-    question = build_request(Mode.SELECT, HITS)
-    answer = dict.fromkeys(question.schema["properties"], "none") | {"lungs": "L99"}
     with pytest.raises(LlmOutputError, match=r"lungs.*L99"):
-        parse_response(question, json.dumps(answer))
+        parse_response(request(Mode.SELECT), '{"lungs": "L99"}')
 
 
-def test_nothing_chosen_is_not_a_draft() -> None:
-    question = build_request(Mode.SELECT, HITS)
-    with pytest.raises(LlmOutputError, match="no sentence"):
-        parse_response(question, json.dumps(dict.fromkeys(question.schema["properties"], "none")))
+def test_where_nothing_is_chosen_the_pool_has_chosen() -> None:
+    draft, _ = parse_response(request(Mode.SELECT), '{"lungs": "none"}')
+    assert draft == first_choice(SLOTS)
+    assert draft.findings == (LARGE, CLEAR)
 
 
 def test_a_partial_answer_is_a_partial_draft() -> None:
-    select = build_request(Mode.SELECT, HITS)
-    assert [s.text for s in select.draft({"heart": "A1", "lungs": "B"}).findings] == [
-        "The heart is enlarged."
-    ]
-    write = build_request(Mode.WRITE, HITS)
+    assert request(Mode.SELECT).draft({"lungs": "A"}) == first_choice(SLOTS)
+    write = request(Mode.WRITE)
     half = {"findings": [{"text": "The heart is enlarged.", "sources": ["R1"]}, {"text": "The lu"}]}
     assert len(write.draft(half).findings) == 1
     assert write.draft({}).findings == ()
@@ -67,7 +78,7 @@ def written(text: str, sources: list[str]) -> str:
 
 
 def test_written_sentences_keep_their_sources_once_each() -> None:
-    question = build_request(Mode.WRITE, HITS)
+    question = request(Mode.WRITE)
     draft, _ = parse_response(question, written("The lungs are clear.", ["R3"]))
     assert [sentence.sources for sentence in draft.findings] == [("R2", "R1"), ("R3",)]
 
@@ -81,7 +92,7 @@ def test_written_sentences_keep_their_sources_once_each() -> None:
     ],
 )
 def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> None:
-    draft, notes = parse_response(build_request(Mode.WRITE, HITS), written(text, ["R1"]))
+    draft, notes = parse_response(request(Mode.WRITE), written(text, ["R1"]))
     assert [sentence.text for sentence in draft.findings] == ["The heart is enlarged."]
     assert len(notes) == 1
     assert reason in notes[0]
@@ -91,18 +102,18 @@ def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> N
 def test_rubbish_is_an_output_error(answer: str) -> None:
     for mode in Mode:
         with pytest.raises(LlmOutputError):
-            parse_response(build_request(mode, HITS), answer)
+            parse_response(request(mode), answer)
 
 
 def test_an_invented_source_is_refused() -> None:
     with pytest.raises(LlmOutputError, match="R99"):
-        parse_response(build_request(Mode.WRITE, HITS), written("The lungs are clear.", ["R99"]))
+        parse_response(request(Mode.WRITE), written("The lungs are clear.", ["R99"]))
 
 
 def test_a_writing_model_is_told_what_the_image_expects() -> None:
     predicted = PredictedFindings({"Cardiomegaly": 0.81, "Edema": 0.02}, ("Cardiomegaly",))
-    question = build_request(Mode.WRITE, HITS, predicted=predicted)
-    user = render(load_template("write_v1"), question.variables).messages[1][1]
+    template, given = load_template("write_v1"), request(Mode.WRITE, predicted).variables
+    user = render(template, {key: given[key] for key in template.variables}).messages[1][1]
     assert "Cardiomegaly 0.81" in user
     assert "Edema" not in user
 
@@ -125,7 +136,9 @@ def test_the_worked_examples_would_pass_their_own_check() -> None:
             )
             for rank, shown in enumerate(example.variables["reports"], 1)
         ]
-        draft, notes = parse_response(build_request(Mode.WRITE, hits), json.dumps(example.answer))
+        draft, notes = parse_response(
+            build_request(Mode.WRITE, [], hits, reports=len(hits)), json.dumps(example.answer)
+        )
         verdicts = {check.verdict for check in check_draft(draft, hits).sentences}
         assert notes == ()
         assert verdicts <= {Verdict.SUPPORTED, Verdict.PARTLY}, verdicts

@@ -69,6 +69,17 @@ def test_a_pronoun_has_the_side_it_is_said_of(text: str, side: Side) -> None:
     assert found.sides == {side}
 
 
+def test_a_form_is_read_as_one_sentence_too() -> None:
+    for gap in ("\n", " "):
+        form = f"Pleural effusion: yes{gap}Pneumothorax: no{gap}Consolidation: no"
+        found = {s.label: s.polarity for s in read_sentence(form).statements}
+        assert found == {
+            "Pleural Effusion": Polarity.POSITIVE,
+            "Pneumothorax": Polarity.NEGATIVE,
+            "Consolidation": Polarity.NEGATIVE,
+        }
+
+
 @pytest.mark.parametrize(
     ("text", "label", "polarity"),
     [
@@ -83,6 +94,11 @@ def test_a_pronoun_has_the_side_it_is_said_of(text: str, side: Side) -> None:
         # an open phrase goes on after a capital
         ("No Swan-Ganz catheter", "Support Devices", "negative"),
         ("No effusion on the Left", "Pleural Effusion", "negative"),
+        ("Pleura: no Effusion seen", "Pleural Effusion", "negative"),
+        ("Pneumothorax: no Effusion: yes", "Pneumothorax", "negative"),
+        # a condition ends where the sentence states something
+        ("Unless otherwise stated, no effusion.", "Pleural Effusion", "negative"),
+        ("If compared with the last film, the effusion is larger.", "Pleural Effusion", "positive"),
         # a ratio that is none
         ("Cardiothoracic ratio 5.", "Cardiomegaly", ABSENT),
         ("Cardiothoracic ratio less than 0.6.", "Cardiomegaly", ABSENT),

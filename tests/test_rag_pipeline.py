@@ -15,14 +15,17 @@ from small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
+from rag.draft_requests import Selection
 from rag.drafting import WITHOUT_MODEL, Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
+from rag.predicted_findings import NO_PREDICTION
 from rag.retriever import ReportRetriever
 from rag.schema import Status
 from rag.settings import LlmSettings, RetrievalSettings
+from rag.slots import slots_for
 from rag.study import Study
 
 K = 4
@@ -76,10 +79,11 @@ def image(tmp_path: Path) -> Path:
 
 def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     """An answer to the question that this image would be asked: the first sentence everywhere."""
-    from rag.draft_requests import build_request  # noqa: PLC0415
-
-    hits = pipeline.invoke(Study(image, "image")).hits
-    schema = build_request(pipeline.drafter.template.mode, hits).schema
+    prepared = pipeline.prepare(Study(image, "image"))
+    assert prepared.evidence is not None
+    pool = prepared.evidence.pool
+    schema = Selection(slots_for(pool, NO_PREDICTION), reports=len(pool)).schema
+    assert schema["properties"]
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 
 
@@ -90,7 +94,7 @@ def test_draft_cites_reports_that_are_in_the_store(
     prediction = pipeline.invoke(Study(image, "image.png"))
     assert prediction.status is Status.OK
     assert prediction.file == "image.png"
-    assert len(prediction.hits) == K
+    assert len(prediction.hits) >= K, "what sentences come from stands behind the nearest"
     assert prediction.draft.findings
     for sentence in prediction.draft.findings + prediction.draft.impression:
         for source in sentence.sources:
@@ -166,7 +170,7 @@ def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image:
         Study(image, "image", patient_ids=frozenset([nearest.patient_id]))
     ).hits
     assert nearest.patient_id not in {hit.record.patient_id for hit in without_patient}
-    assert len(without_patient) == K
+    assert len(without_patient) >= K
 
 
 def test_reports_called_irrelevant_stay_out(pipeline: ReportPipeline, image: Path) -> None:
@@ -235,7 +239,7 @@ def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, image: 
     for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
         prediction = pipeline.invoke(Study(image, "image"))
         assert prediction.error == "LlmUnavailableError"
-        assert len(prediction.hits) == K
+        assert len(prediction.hits) >= K
 
 
 def test_batch_gives_what_invoke_gives(pipeline: ReportPipeline, llm: FakeLlm, image: Path) -> None:

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.phantom import Finding, draw_phantom
+from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip import EclipEncoder, load_encoder
 from encoders.eclip.weights import SHIPPED
 from encoders.images.image_io import read_image
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, RefusalKind
-from rag.screening.ood_training import fit, threshold_of
+from rag.screening.ood_training import fit, in_pose, threshold_of
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
+    POSES,
     OodDetector,
     load_ood_detector,
     read_ood_detector,
@@ -48,8 +49,39 @@ def made_up(count: int, *, shift: float = 0.0) -> np.ndarray:
     return rows.astype(np.float32)
 
 
+def fitted(encoder_id: str) -> OodDetector:
+    kinds = {"frontal": made_up(200), "lateral": made_up(200, shift=0.5)}
+    poses = {pose: made_up(60, shift=2 * at) for at, pose in enumerate(POSES)}
+    return fit(kinds, poses, encoder_id=encoder_id)
+
+
+def test_poses_and_views_are_told_and_said() -> None:
+    judge = replace(fitted("fake@1"), threshold=1.0)
+    taken = judge.pose_probabilities(made_up(40, shift=2)).argmax(1)
+    assert (taken == POSES.index("mirrored")).mean() > 0.9
+    said = [judge.judge(row).notes for row in made_up(40, shift=4)]
+    assert sum("upside down" in " ".join(notes) for notes in said) > 20
+    assert not judge.judge(made_up(1)[0]).notes
+
+
+def test_a_picture_is_put_into_its_poses() -> None:
+    corner = np.zeros((4, 6), np.float32)
+    corner[0, 0] = 1
+    places = {
+        pose: np.argwhere(in_pose(image(corner), pose, number=1).pixels == 1)[0].tolist()
+        for pose in POSES[:4]
+    }
+    assert places == {
+        "upright": [0, 0],
+        "mirrored": [0, 5],
+        "upside down": [3, 5],
+        "turned": [5, 0],
+    }
+    assert in_pose(image(corner), "inverted").pixels[0, 0] == 0
+
+
 def test_what_leaves_the_subspace_is_stranger() -> None:
-    judge = fit(made_up(200), made_up(200, shift=0.5), made_up(100), name="fake@1")
+    judge = fitted("fake@1")
     assert judge.basis @ judge.basis.T == pytest.approx(np.eye(len(judge.basis)), abs=2e-3)
     strange = RNG.normal(size=(50, 100)).astype(np.float32) * 3
     assert judge.scores(made_up(50)).max() < judge.scores(strange).min()
@@ -62,7 +94,7 @@ def test_what_leaves_the_subspace_is_stranger() -> None:
 def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
     tmp_path: Path, encoder: EclipEncoder
 ) -> None:
-    judge = fit(made_up(100), made_up(100, shift=1), made_up(50), name="eclip-lite0@other")
+    judge = fitted("eclip-lite0@other")
     path = tmp_path / OOD_DETECTOR
     write_ood_detector(path, judge)
     again = read_ood_detector(path)
@@ -83,8 +115,10 @@ def test_features_do_not_change_the_vectors(encoder: EclipEncoder) -> None:
     assert features.shape == (1, encoder.feature_dim)
 
 
-@pytest.mark.parametrize("finding", list(Finding))
-def test_the_phantom_passes(encoder: EclipEncoder, judge: OodDetector, finding: Finding) -> None:
+@pytest.mark.parametrize("finding", list(PhantomFinding))
+def test_the_phantom_passes(
+    encoder: EclipEncoder, judge: OodDetector, finding: PhantomFinding
+) -> None:
     features = encoder.embed_with_features([image(draw_phantom(finding=finding))])[1][0]
     assert judge.judge(features).refusal is None
 

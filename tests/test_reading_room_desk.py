@@ -271,7 +271,6 @@ def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, image:
     assert ids(drafted.prediction.hits) == ids(session.drawn)
     entry = room.audit.of_draft(drafted.draft_id)[0]
     assert entry.data["attention"] == REGION
-    assert replay(room.audit, drafted.draft_id, store=room.store).same
 
 
 def test_pointing_before_any_draft_reads_the_image_once(

@@ -68,9 +68,8 @@ class EclipEncoder:
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Images to float32 [N, dim], rows of norm 1.
 
-        One image at a time: its vector cannot depend on the others. Many images are embedded by
-        many
-        threads; `encoders.embed_files` does.
+        One image at a time: its vector cannot depend on the others. To embed many images, call from
+        several threads, as `encoders.embed_files` does.
         """
         return self.embed_with_features(images)[0]
 
@@ -81,7 +80,7 @@ class EclipEncoder:
         vectors = np.empty((len(images), self.dim), dtype=np.float32)
         features = np.empty((len(images), self.feature_dim), dtype=np.float32)
         for row, image in enumerate(images):
-            seen = self._see(image)
+            seen = self.outputs(image)
             vectors[row], features[row] = seen.vectors[0], seen.features[0]
         return vectors, features
 
@@ -92,10 +91,11 @@ class EclipEncoder:
 
     def finding_maps(self, image: CxrImage) -> NDArray[np.float32]:
         """Log-odds of each of `findings` by place, float32 [findings, h, w] over the image."""
-        maps: NDArray[np.float32] = self._see(image).maps[0]
+        maps: NDArray[np.float32] = self.outputs(image).maps[0]
         return maps
 
-    def _see(self, image: CxrImage) -> ImageOutput:
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        """Vector, features and finding maps of an image, from one pass."""
         return self._image_side(self._transform(image).unsqueeze(0))
 
     @torch.inference_mode()

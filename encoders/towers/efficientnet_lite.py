@@ -1,8 +1,7 @@
 """EfficientNet-Lite, the small image tower that this project ships.
 
-Owns the architecture. Knows neither weights nor projections: `encoders.training.init_model` brings
-the
-ImageNet weights, `encoders.towers.base` builds it by name.
+Owns the architecture. `encoders.training.init_model` loads its ImageNet weights, and
+`encoders.towers.base` builds it by name.
 """
 
 import math

@@ -18,13 +18,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoders.packaged_weights import PackagedFile
+from encoders.towers.bert import Bert
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import BertModel
 
 WIDTH = 384
 """Length of a vector of all-MiniLM-L6-v2."""
@@ -86,7 +87,7 @@ class MiniLm:
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
-        from tokenizers import Tokenizer  # noqa: PLC0415 - see _model
+        from tokenizers import Tokenizer  # noqa: PLC0415
 
         tokenizer = Tokenizer.from_file(str(_TOKENIZER.locate()))
         tokenizer.no_padding()
@@ -94,18 +95,14 @@ class MiniLm:
         return tokenizer
 
     @cached_property
-    def _model(self) -> "BertModel":
-        from safetensors.torch import load_file  # noqa: PLC0415
-        from transformers import BertConfig, BertModel  # noqa: PLC0415 - seconds to import
-
+    def _bert(self) -> Bert:
         settings = json.loads(_CONFIG.locate().read_text(encoding="utf-8"))
-        model = BertModel(BertConfig(**settings))
-        tensors = load_file(_WEIGHTS.locate())
-        del tensors["embeddings.position_ids"]  # a constant that newer versions do not store
-        model.load_state_dict(tensors, strict=True)
-        model.train(False)
-        model.requires_grad_(False)
-        return model
+        return Bert(
+            load_file(_WEIGHTS.locate()),
+            layers=settings["num_hidden_layers"],
+            heads=settings["num_attention_heads"],
+            epsilon=settings["layer_norm_eps"],
+        )
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Vectors in the given order; a sentence that was encoded before is not encoded again."""
@@ -129,7 +126,7 @@ class MiniLm:
         for group in by_length.values():
             for at in range(0, len(group), self.BATCH):
                 rows, pieces = zip(*group[at : at + self.BATCH], strict=True)
-                hidden = self._model(input_ids=torch.tensor(pieces)).last_hidden_state
+                hidden = self._bert(torch.tensor(pieces))
                 vectors[list(rows)] = nn.functional.normalize(hidden.mean(1), dim=1)
         return vectors
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from encoders.training.curriculum import Curriculum
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.settings import StudySource
+from encoders.training.sources.settings import FINDINGS, StudySource
 
 
 class _Settings(BaseModel):
@@ -139,18 +139,57 @@ class OptimSettings(_Settings):
     recompute_blocks: bool = Field(default=False)
 
 
+class LabelledSettings(_Settings):
+    """Labelled images beside the pairs of every step; see `encoders.training.labelled`.
+
+    Attributes:
+        findings: that the model learns to show on a map, by the readers' names.
+        batch_size: labelled images in a step.
+        label_weight, map_weight: of their losses.
+    """
+
+    findings: tuple[str, ...] = FINDINGS
+    batch_size: int = Field(default=16, ge=2)
+    label_weight: float = Field(default=5.0, ge=0)
+    map_weight: float = Field(default=1.0, ge=0)
+
+
+class PretrainSettings(_Settings):
+    """Before the run, the image tower and the maps learn from the labelled images alone.
+
+    Label loss is weighted 10, the maps 1. Longer or with less regularization it learned the
+    text-mined labels by heart (docs/experiments.md).
+
+    Attributes:
+        epochs, batch_size, lr, weight_decay, dropout: of this part of the run.
+        size: side of the images in pixels.
+        smallest_crop: of the augmentation.
+        ema: decay per step of the averaged weights, which are the ones that are kept.
+    """
+
+    epochs: float = Field(default=6, gt=0)
+    batch_size: int = Field(default=64, ge=2)
+    size: int = Field(default=128, ge=32)
+    lr: float = Field(default=6e-4, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    dropout: float = Field(default=0.4, ge=0, lt=1)
+    smallest_crop: float = Field(default=0.6, gt=0, le=1)
+    ema: float = Field(default=0.997, ge=0, lt=1)
+
+
 class TrainSettings(_Settings):
     """A whole run; without ``expert`` it trains CLIP.
 
     Attributes:
         name: first half of the encoder id.
         size, cache_side: sides in pixels of the images that are trained on and kept decoded.
+        small_size, small_share: side in the first share of the steps, which are then cheaper.
         laterals: whether lateral images are trained on too.
         min_label_count: training studies that a finding needs to be learned.
         checkpoint_every: steps.
-        data: studies and annotation; Open-I with the NIH boxes of the data folder if left out.
-        update_bn: compute the running statistics again at the end (`encoders.training.update_bn`);
-            a run with expert steps and batch normalization needs it.
+        expert, labelled, pretrain: expert steps, labelled images beside the pairs, and a start
+            from them; none of each if left out.
+        data: studies and annotation; Open-I with the NIH readings of the data folder if left out.
         validate_every: epochs between two validations; 0 for none.
         keep: what becomes the model: the averaged weights at the end, or the best of those that
             were validated.
@@ -161,6 +200,8 @@ class TrainSettings(_Settings):
     seed: int = 0
     size: int = Field(default=224, ge=32)
     cache_side: int = Field(default=256, ge=32)
+    small_size: int = Field(default=0, ge=0)
+    small_share: float = Field(default=0, ge=0, lt=1)
     laterals: bool = True
     min_label_count: int = Field(default=20, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
@@ -169,8 +210,9 @@ class TrainSettings(_Settings):
     targets: TargetSettings = TargetSettings()
     optim: OptimSettings = OptimSettings()
     expert: ExpertSettings | None = None
+    labelled: LabelledSettings | None = None
+    pretrain: PretrainSettings | None = None
     data: StudySource | None = Field(default=None)
-    update_bn: bool = False
     validate_every: int = Field(default=0, ge=0)
     keep: Literal["last", "best"] = Field(default="last")
     num_workers: int = Field(default=1, ge=0, exclude=True)
@@ -179,7 +221,16 @@ class TrainSettings(_Settings):
     def _best_is_known(self) -> Self:
         if self.keep == "best" and not self.validate_every:
             raise ValueError('keep = "best" needs validate_every = 1 or more')
+        if self.pretrain and not self.labelled:
+            raise ValueError("pretrain needs the section [labelled]")
+        if self.labelled and self.optim.micro_batch:
+            raise ValueError("optim.micro_batch must be 0 where labelled images are in the batch")
         return self
+
+    @property
+    def uses_annotation(self) -> bool:
+        """Whether readings of experts are needed."""
+        return self.expert is not None or self.labelled is not None
 
 
 def read_settings(path: Path) -> TrainSettings:

@@ -10,7 +10,7 @@ torch releases the interpreter's lock, so nothing is gained by copying batches b
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.curriculum import is_expert_step
+from encoders.training.labelled import LabelledBatch, LabelledSet, draw_labelled_batch
 from encoders.training.mixup import draw_dacl_share, draw_share
 from encoders.training.objective import ExpertPairs, Pairs
 from encoders.training.training_set import ExpertSet, TrainingSet
 
-_CURRICULUM, _ROWS, _SHARE, _OTHER = -1, -2, -3, -4
+_CURRICULUM, _ROWS, _SHARE, _OTHER, _LABELLED = -1, -2, -3, -4, -5
 """In place of a rank: draws that all ranks share."""
 
 
@@ -37,12 +38,14 @@ class StepBatch:
     Attributes:
         main: augmented images and their reports.
         expert: the expert pairs, or None by the curriculum's draw.
+        labelled: labelled images without reports; None where the settings have none.
         priming: weight of the priming loss.
         state: of the generator after these draws; dropout continues from there.
     """
 
     main: Pairs
     expert: ExpertPairs | None
+    labelled: LabelledBatch | None
     priming: float
     state: Tensor
 
@@ -54,6 +57,7 @@ class BatchLoader:
         settings: of the run.
         data: all images and reports.
         experts: annotated images.
+        labelled: labelled images without reports.
         transform: of evaluation; augmentation comes before its last step.
         steps: of the whole run.
         rank, ranks: this process takes the rows ``rank :: ranks`` of each batch.
@@ -67,13 +71,16 @@ class BatchLoader:
         experts: ExpertSet | None,
         transform: EvalTransform,
         steps: int,
+        labelled: LabelledSet | None = None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self._settings = settings
         self._data = data
         self._experts = experts
-        self._transform = transform
+        self._labelled = labelled
+        self._large = transform
+        self._small = replace(transform, size=settings.small_size or transform.size)
         self._steps = steps
         self._rank, self._ranks = rank, ranks
 
@@ -88,10 +95,31 @@ class BatchLoader:
         draws = Draws(generator, self._rank, self._ranks)
         main = self._main_pairs(step, draws)
         expert = self.expert_pairs(step, draws) if self._is_expert_step(step) else None
-        return StepBatch(main, expert, self._priming_weight(step), generator.get_state())
+        labelled = self._labelled_batch(step, draws)
+        return StepBatch(main, expert, labelled, self._priming_weight(step), generator.get_state())
+
+    def _transform_at(self, step: int) -> EvalTransform:
+        """Small images first: cheaper, and what they teach is kept."""
+        return self._small if step < self._settings.small_share * self._steps else self._large
+
+    def _labelled_batch(self, step: int, draws: Draws) -> LabelledBatch | None:
+        """As many labelled images on every rank, none of them twice."""
+        chosen, data = self._settings.labelled, self._labelled
+        if chosen is None or data is None:
+            return None
+        seed = step_seed(self._settings.seed, step=step, rank=_LABELLED)
+        wanted = min(chosen.batch_size * self._ranks, len(data.images))
+        rows = np.random.default_rng(seed).choice(len(data.images), wanted, replace=False)
+        return draw_labelled_batch(
+            data,
+            rows[self._rank :: self._ranks],
+            augment=self._settings.augment,
+            transform=self._transform_at(step),
+            draws=draws,
+        )
 
     def _main_pairs(self, step: int, draws: Draws) -> Pairs:
-        settings = self._settings
+        settings, transform = self._settings, self._transform_at(step)
         rows = batch_rows(
             step,
             images=len(self._data.study),
@@ -100,10 +128,7 @@ class BatchLoader:
         )[self._rank :: self._ranks]
         images = torch.from_numpy(self._data.images[rows.numpy()]).float() / 255
         augmented = augment(
-            self._transform.stretch(images),
-            settings.augment,
-            size=self._transform.size,
-            draws=draws,
+            transform.stretch(images), settings.augment, size=transform.size, draws=draws
         )
         return self._pairs(augmented, self._data.study[rows])
 
@@ -118,19 +143,18 @@ class BatchLoader:
         settings, experts, chosen = self._settings, self._experts, self._settings.expert
         if chosen is None or experts is None:
             raise ValueError("the run has no expert images")
+        transform = self._transform_at(step)
         rows, other = self._expert_rows(chosen, experts, step)
         images = torch.from_numpy(experts.images[rows]).float() / 255
         maps = draw_warp(len(images), settings.augment, draws=draws)
-        varied = vary_exposure(self._transform.stretch(images), settings.augment, draws=draws)
-        cropped = warp(varied, maps, size=self._transform.size)
+        varied = vary_exposure(transform.stretch(images), settings.augment, draws=draws)
+        cropped = warp(varied, maps, size=transform.size)
         pairs = self._pairs(cropped, experts.study[torch.from_numpy(rows)])
         share = _mixup_share(chosen, step_seed(settings.seed, step=step, rank=_SHARE))
         if not chosen.has_processor:
             return ExpertPairs(pairs, None, share)
         heat = torch.from_numpy(experts.heatmaps[other if chosen.is_control else rows]).float()
-        return ExpertPairs(
-            pairs, warp(heat / 255, maps, size=self._transform.size).clamp(0, 1), share
-        )
+        return ExpertPairs(pairs, warp(heat / 255, maps, size=transform.size).clamp(0, 1), share)
 
     def _expert_rows(
         self, chosen: ExpertSettings, experts: ExpertSet, step: int
@@ -148,10 +172,11 @@ class BatchLoader:
         """Augmented images [N, H, W] with the reports of their studies."""
         data = self._data
         return Pairs(
-            self._transform.normalise(pixels).contiguous(memory_format=torch.channels_last),
+            self._large.normalise(pixels).contiguous(memory_format=torch.channels_last),
             {name: value[study] for name, value in data.prepared.items()},
             data.texts[study],
             data.labels[study],
+            None if data.complete is None else data.complete[study],
         )
 
     def _is_expert_step(self, step: int) -> bool:

@@ -6,7 +6,7 @@ collection has its reader in `encoders.training.sources`.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.annotations import Annotation
+from encoders.annotations import Annotation, Outline
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Split(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class TrainingStudy:
     """One examination.
 
     Attributes:
@@ -48,6 +48,8 @@ class Study:
             its qualifiers: ``Opacity/left``; ``Lung/hypoinflation`` and ``Lung/hyperdistention``
             are opposites under one label).
         split: what it is used for.
+        labels_complete: whether a label that is missing is not there; else only those that are
+            given are known, and they teach nothing but which reports are alike.
     """
 
     study_id: str
@@ -58,6 +60,7 @@ class Study:
     labels: frozenset[str]
     split: Split
     details: frozenset[str] = frozenset()
+    labels_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,29 @@ class ExpertImage:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """An image without a report that readers labelled, and perhaps drew on.
+
+    Attributes:
+        image_id: unique in its collection.
+        patient_id: of the patient.
+        image: the file.
+        view: PA or AP; empty where it is not known.
+        labels: ``source/class`` to whether it is there; what a source did not judge is missing.
+        outlines: finding to what was drawn; empty where it was looked for and is not there.
+        split: held-back patients are for validation.
+    """
+
+    image_id: str
+    patient_id: str
+    image: Path
+    view: str
+    labels: Mapping[str, bool]
+    outlines: Mapping[str, tuple[Outline, ...]]
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """Studies for training and validation, and how many were left out, by reason.
 
@@ -77,10 +103,11 @@ class Collection:
     split, whether or not they were left out for it.
     """
 
-    train: tuple[Study, ...]
-    val: tuple[Study, ...]
+    train: tuple[TrainingStudy, ...]
+    val: tuple[TrainingStudy, ...]
     left_out: dict[str, int]
     experts: tuple[ExpertImage, ...] = ()
+    labelled: tuple[LabelledImage, ...] = ()
     same_texts: int = 0
 
     def first(self, count: int) -> "Collection":
@@ -93,7 +120,9 @@ class Collection:
         return replace(self, train=(*self.train[:count], *further), val=self.val[:count])
 
 
-def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "drop") -> Collection:
+def clean(
+    studies: Sequence[TrainingStudy], *, same_texts: Literal["drop", "keep"] = "drop"
+) -> Collection:
     """Refuse overlap, drop what cannot be learned from, and training texts of another split.
 
     Test studies are held back: they only say which patients and texts must not be trained on.
@@ -112,7 +141,7 @@ def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "dr
         for split in (Split.VAL, Split.TEST)
     }
     left_out = Counter({"no text": 0, "no image": 0, _same_as(Split.VAL): 0})
-    kept: dict[Split, list[Study]] = {split: [] for split in Split}
+    kept: dict[Split, list[TrainingStudy]] = {split: [] for split in Split}
     same = 0
     for study in studies:
         text = _same_text(study.text)
@@ -144,7 +173,7 @@ def clean(studies: Sequence[Study], *, same_texts: Literal["drop", "keep"] = "dr
     return collection
 
 
-def _refuse_shared_patients(studies: Sequence[Study]) -> None:
+def _refuse_shared_patients(studies: Sequence[TrainingStudy]) -> None:
     patients = {
         split: {study.patient_id for study in studies if study.split is split} for split in Split
     }
@@ -161,7 +190,7 @@ def _same_as(split: Split) -> str:
     return f"training text identical to a {split} text"
 
 
-def image_pairs(studies: Sequence[Study], *, laterals: bool) -> Iterator[tuple[Path, int]]:
+def image_pairs(studies: Sequence[TrainingStudy], *, laterals: bool) -> Iterator[tuple[Path, int]]:
     """(image, row of its study) for every image that is trained on."""
     for row, study in enumerate(studies):
         for image in (*study.frontals, *(study.laterals if laterals else ())):

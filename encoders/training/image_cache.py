@@ -3,7 +3,7 @@
 Owns the cache file: one uint8 array [images, side, side], mapped into memory. An image costs 64 KiB
 at 256 pixels, so that decoding never slows a step. Threads decode: Pillow, torch and the DICOM
 decoders' own processes do their work outside the interpreter's lock. The array is written as it
-grows and never held in memory; a decoding that is cut goes on where it was.
+grows and never held in memory; a decoding that is cut resumes where it was.
 """
 
 import hashlib

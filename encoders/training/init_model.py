@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from encoders.eclip.finding_maps import CELL
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import load_pretrained
 from encoders.hf_weights import load_published, published_tower
@@ -71,6 +72,8 @@ def _built(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
         text_tower=_text_tower(chosen),
         dropout=chosen.dropout,
         temperature=chosen.temperature,
+        findings=settings.labelled.findings if settings.labelled else (),
+        map_grid=-(-settings.size // CELL),
     )
     model = EclipModel(config)
     if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):

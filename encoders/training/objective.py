@@ -8,7 +8,8 @@ processor is saved with the model.
 Source: Kumar & Marttinen, arXiv 2403.10153 (priming weight 0.1; 0.3 in the authors' code).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from torch.nn import functional
 from encoders.eclip.distributed import gather
 from encoders.eclip.loss import Agreement, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
-from encoders.grad_cache import in_chunks
+from encoders.grad_cache import in_chunks, statistics_stay
 from encoders.towers.base import Prepared
-from encoders.training.config import OptimSettings, TargetSettings
+from encoders.training.config import LabelledSettings, OptimSettings, TargetSettings
+from encoders.training.labelled import LabelledBatch, label_loss, map_losses
 from encoders.training.mixup import mix, other_images
 
 
@@ -32,31 +34,31 @@ class Pairs:
         prepared: the reports as the text tower reads them.
         texts: float32 [N, any], fixed text vectors for the soft targets.
         labels: float32 [N, L], 0 or 1.
+        complete: bool [N], whether a label that is 0 is known not to be there; None for all.
     """
 
     pixels: Tensor
     prepared: Prepared
     texts: Tensor
     labels: Tensor
+    complete: Tensor | None = None
 
     def to(self, device: torch.device) -> "Pairs":
         """The same on a device."""
-        prepared = {name: value.to(device) for name, value in self.prepared.items()}
         return Pairs(
-            self.pixels.to(device), prepared, self.texts.to(device), self.labels.to(device)
+            self.pixels.to(device),
+            {name: value.to(device) for name, value in self.prepared.items()},
+            self.texts.to(device),
+            self.labels.to(device),
+            None if self.complete is None else self.complete.to(device),
         )
 
-    def followed_by(self, other: "Pairs") -> "Pairs":
-        """Both batches, one after the other."""
-        return Pairs(
-            torch.cat([self.pixels, other.pixels]),
-            {
-                name: torch.cat([value, other.prepared[name]])
-                for name, value in self.prepared.items()
-            },
-            torch.cat([self.texts, other.texts]),
-            torch.cat([self.labels, other.labels]),
-        )
+    @property
+    def label_rows(self) -> Tensor:
+        """Bool [N]: the rows whose labels can be learned from."""
+        if self.complete is not None:
+            return self.complete
+        return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class Objective(nn.Module):
         targets: what an image should find among the reports.
         optim: the weights of the parts.
         processor: (image, heatmap) to image; None if no step has expert pairs with heatmaps.
+        labelled: weights of what labelled images teach; None if no step has any.
+        image_labels: how many labels they have.
     """
 
     label_weights: Tensor
@@ -101,6 +105,8 @@ class Objective(nn.Module):
         targets: TargetSettings,
         optim: OptimSettings,
         processor: nn.Module | None = None,
+        labelled: LabelledSettings | None = None,
+        image_labels: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -108,26 +114,64 @@ class Objective(nn.Module):
         self.image_labels = nn.Linear(model.image_projection.in_features, outputs)
         self.agreement = Agreement()
         self.processor = processor
+        width = model.image_projection.in_features
+        self.image_head = nn.Linear(width, image_labels) if labelled else None
+        self._labelled = labelled
         self.register_buffer("label_weights", label_weights)
         self._targets = targets
         self._optim = optim
 
     def forward(
-        self, main: Pairs, *, expert: ExpertPairs | None = None, priming: float = 0.0
+        self,
+        main: Pairs,
+        *,
+        expert: ExpertPairs | None = None,
+        labelled: LabelledBatch | None = None,
+        priming: float = 0.0,
     ) -> dict[str, Tensor]:
-        """Scalars ``loss``, ``contrast``, ``agreement``, ``labels``, and ``priming`` if weighted.
+        """Scalars ``loss``, ``contrast``, ``agreement``, ``labels``, and what else is weighted.
 
         Args:
             main: the batch.
-            expert: appended to it after mixing: one InfoNCE over all pairs.
+            expert: after mixing, further pairs of the one InfoNCE.
+            labelled: images that teach labels and finding maps.
             priming: weight of the priming loss on the main images.
         """
-        whole = main if expert is None else main.followed_by(self.mixed(expert))
-        losses = self._contrast(whole)
+        losses: dict[str, Tensor] = {}
+        if labelled is None:
+            features = self._features(main.pixels)
+        else:
+            features, losses = self._taught(main, labelled)
+        parts = [main]
+        if expert is not None:
+            parts.append(self.mixed(expert))
+            # What the processor makes of images must not enter the statistics of inference.
+            with statistics_stay(self.model.image_tower):
+                features = torch.cat([features, self._features(parts[1].pixels)])
+        losses |= self._contrast(features, parts)
+        losses["loss"] = sum(
+            (weight * losses[name] for name, weight in self._weights().items() if name in losses),
+            start=features.new_zeros(()),
+        )
         if priming and self.processor is not None:
             losses["priming"] = priming_loss(self.processor, main.pixels)
             losses["loss"] = (1 - priming) * losses["loss"] + priming * losses["priming"]
         return losses
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        model = self.model
+        at_once = self._optim.micro_batch
+        return in_chunks(model.image_tower, model.image_features, pixels, at_once=at_once)
+
+    def _weights(self) -> dict[str, float]:
+        optim, labelled = self._optim, self._labelled
+        return {
+            "contrast": optim.contrast_weight,
+            "agreement": optim.agreement_weight,
+            "labels": optim.label_weight,
+            "image labels": labelled.label_weight if labelled else 0.0,
+            "maps": labelled.map_weight if labelled else 0.0,
+        }
 
     def mixed(self, expert: ExpertPairs) -> Pairs:
         """The expert pairs as the image tower sees them; the texts are not mixed."""
@@ -138,44 +182,56 @@ class Objective(nn.Module):
             raise ValueError("expert pairs have heatmaps, but there is no processor for them")
         else:
             others = self.processor(pairs.pixels, expert.heatmaps).to(pairs.pixels.dtype)
-        pixels = mix(pairs.pixels, others, expert.share)
-        return Pairs(pixels, pairs.prepared, pairs.texts, pairs.labels)
+        return replace(pairs, pixels=mix(pairs.pixels, others, expert.share))
 
-    def _contrast(self, pairs: Pairs) -> dict[str, Tensor]:
+    def _taught(self, main: Pairs, labelled: LabelledBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features of the main images, and what the labelled ones teach: one pass for both."""
+        if self.image_head is None:
+            raise ValueError("there are labelled images, but no head for their labels")
+        count = len(main.pixels)
+        pixels = torch.cat([main.pixels, labelled.pixels])
+        features, maps = self.model.features_and_maps(
+            pixels.contiguous(memory_format=torch.channels_last), mapped=slice(count, None)
+        )
+        with torch.autocast(pixels.device.type, enabled=False):
+            of_labels = label_loss(self.image_head(features[count:]), labelled.labels)
+            covered, peak = map_losses(maps, labelled.cover, labelled.known)
+        return features[:count], {"image labels": of_labels, "maps": 3 * covered + 0.3 * peak}
+
+    def _contrast(self, image_features: Tensor, parts: Sequence[Pairs]) -> dict[str, Tensor]:
         """Losses over the pairs of all ranks, as of one process.
 
         The towers work on their own rows; what follows is small and every rank does all of it.
         """
-        model, weights = self.model, self._optim
-        at_once = weights.micro_batch
-        image_features = in_chunks(
-            model.image_tower, model.image_features, pairs.pixels, at_once=at_once
+        model = self.model
+        prepared = {
+            name: torch.cat([part.prepared[name] for part in parts]) for name in parts[0].prepared
+        }
+        words = in_chunks(
+            model.text_tower, model.text_features, prepared, at_once=self._optim.micro_batch
         )
-        words = in_chunks(model.text_tower, model.text_features, pairs.prepared, at_once=at_once)
-        features, labels = gather(image_features), gather(pairs.labels)
-        with torch.autocast(pairs.pixels.device.type, enabled=False):
+        features = gather(image_features)
+        texts, labels, complete = (
+            gather(torch.cat([getattr(part, name) for part in parts]))
+            for name in ("texts", "labels", "label_rows")
+        )
+        with torch.autocast(features.device.type, enabled=False):
             images = model.project_image(features)
             reports = model.project_text(gather(words))
-            contrast = info_nce(
-                images,
-                reports,
-                temperature=model.temperature,
-                targets=self._target_rows(gather(pairs.texts), labels),
-            )
-            agreement = self.agreement(images, reports, overlap=jaccard(labels))
-            label_loss = features.new_zeros(())
-            if labels.shape[1]:
-                label_loss = functional.binary_cross_entropy_with_logits(
-                    self.image_labels(features), labels
+            losses = {
+                "contrast": info_nce(
+                    images,
+                    reports,
+                    temperature=model.temperature,
+                    targets=self._target_rows(texts, labels),
+                ),
+                "agreement": self.agreement(images, reports, overlap=jaccard(labels)),
+            }
+            if labels.shape[1] and complete.any():
+                losses["labels"] = functional.binary_cross_entropy_with_logits(
+                    self.image_labels(features[complete]), labels[complete]
                 )
-        return {
-            "loss": weights.contrast_weight * contrast
-            + weights.agreement_weight * agreement
-            + weights.label_weight * label_loss,
-            "contrast": contrast,
-            "agreement": agreement,
-            "labels": label_loss,
-        }
+        return losses
 
     def _target_rows(self, texts: Tensor, labels: Tensor) -> Tensor:
         chosen = self._targets

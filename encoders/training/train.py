@@ -4,7 +4,6 @@ Owns the order of a run. A run can be killed at any moment: started again with t
 continues at the last checkpoint with the same steps, draws and bits.
 """
 
-import copy
 import logging
 import time
 from collections.abc import Callable
@@ -20,17 +19,18 @@ from encoders.preprocess import EvalTransform
 from encoders.training.config import TrainSettings
 from encoders.training.curves import write_curves
 from encoders.training.dataloader import BatchLoader
-from encoders.training.dataset import Collection
+from encoders.training.dataset import Collection, Split
 from encoders.training.init_model import init_model
+from encoders.training.labelled import LabelledSet, load_labelled_set
+from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import Trainer, new_accelerator
 from encoders.training.training_set import TrainingSet, load_expert_set, load_training_set
-from encoders.training.update_bn import update_bn
 from encoders.training.validation import Validation
 
 _log = logging.getLogger(__name__)
 
-MODEL_FOLDER = "model"
+MODEL_FOLDER, PRETRAIN_FOLDER = "model", "pretrain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,9 @@ def train(
     is_main = accelerator.is_main_process
     torch.manual_seed(settings.seed)
     model, transform = init_model(settings)
+    labelled = _labelled_set(settings, collection, cache=cache)
+    if labelled and settings.pretrain:
+        _pretrain(settings, model, labelled, out=out, accelerator=accelerator, on_step=on_step)
     data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
     experts = None
     if settings.expert is not None:
@@ -80,19 +83,21 @@ def train(
     epoch = data.steps_per_epoch(settings.optim.batch_size)
     steps = settings.optim.epochs * epoch
     folder = _open_folder(settings, collection, data=data, out=out, accelerator=accelerator)
-    keeper = _Keeper(settings, data=data, transform=transform, folder=folder)
+    keeper = _Keeper(settings, transform=transform, folder=folder)
     trainer = Trainer(
         settings,
         model=model,
         label_counts=data.labels.sum(0),
         steps=steps,
         accelerator=accelerator,
+        image_labels=len(labelled.label_names) if labelled else 0,
     )
     _resume(trainer, folder, is_main=is_main)
     loader = BatchLoader(
         settings,
         data=data,
         experts=experts,
+        labelled=labelled,
         transform=transform,
         steps=steps,
         rank=accelerator.process_index,
@@ -121,6 +126,47 @@ def train(
     return out / MODEL_FOLDER
 
 
+def _labelled_set(
+    settings: TrainSettings, collection: Collection, *, cache: Path
+) -> LabelledSet | None:
+    """Labelled images of training patients, where the settings want them."""
+    if settings.labelled is None:
+        return None
+    images = [image for image in collection.labelled if image.split is Split.TRAIN]
+    return load_labelled_set(
+        images, findings=settings.labelled.findings, side=settings.cache_side, cache=cache
+    )
+
+
+def _pretrain(
+    settings: TrainSettings,
+    model: EclipModel,
+    labelled: LabelledSet,
+    *,
+    out: Path,
+    accelerator: Accelerator,
+    on_step: Callable[[Progress], None] | None,
+) -> None:
+    """The first process learns, the others read what it learned."""
+    began = time.monotonic()
+
+    def told(step: int, steps: int, loss: float) -> None:
+        if on_step:
+            left = (time.monotonic() - began) / step * (steps - step)
+            on_step(Progress(step, steps, loss, left))
+
+    low = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    with accelerator.main_process_first():
+        pretrain(
+            settings,
+            model=model,
+            data=labelled,
+            out=out / PRETRAIN_FOLDER,
+            low_precision=low,
+            on_step=told,
+        )
+
+
 def _resume(trainer: Trainer, folder: RunFolder, *, is_main: bool) -> None:
     """Go back to the last checkpoint of the folder, if there is one."""
     if (state := folder.load()) is not None:
@@ -137,22 +183,19 @@ class _Keeper:
         self,
         settings: TrainSettings,
         *,
-        data: TrainingSet,
         transform: EvalTransform,
         folder: RunFolder,
     ) -> None:
         self._settings = settings
-        self._data = data
         self._transform = transform
         self._folder = folder
 
     def validate(self, averaged: EclipModel, validation: Validation) -> dict[str, float]:
         """Recalls of the averaged weights as they would be saved; the best are kept."""
-        candidate = self._as_saved(averaged)
-        recalls = validation.score(candidate, self._transform)
+        recalls = validation.score(averaged, self._transform)
         if self._settings.keep == "best":
             score = sum(recalls.values()) / len(recalls)
-            self._folder.keep_if_best(candidate, score=score)
+            self._folder.keep_if_best(averaged, score=score)
         return {f"val {name}": recall for name, recall in recalls.items()}
 
     def final(self, averaged: EclipModel) -> EclipModel:
@@ -160,13 +203,7 @@ class _Keeper:
         if self._settings.keep == "best":
             self._folder.load_best(averaged)
             return averaged
-        return self._as_saved(averaged)
-
-    def _as_saved(self, averaged: EclipModel) -> EclipModel:
-        model = copy.deepcopy(averaged).eval()
-        if self._settings.update_bn:
-            update_bn(model, self._data, transform=self._transform)
-        return model
+        return averaged
 
 
 def _open_folder(

@@ -63,6 +63,7 @@ class Trainer:
         label_counts: float32 [L], training studies with each finding.
         steps: of the whole run.
         accelerator: of `new_accelerator`.
+        image_labels: how many labels the labelled images have.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trainer:
         label_counts: Tensor,
         steps: int,
         accelerator: Accelerator,
+        image_labels: int = 0,
     ) -> None:
         self.step = 0
         self._settings = settings
@@ -87,6 +89,8 @@ class Trainer:
             processor=build_processor(expert.processor)
             if expert is not None and expert.has_processor
             else None,
+            labelled=settings.labelled,
+            image_labels=image_labels,
         ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
         objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,6 +116,7 @@ class Trainer:
         losses = self._objective(
             batch.main.to(accelerator.device),
             expert=batch.expert.to(accelerator.device) if batch.expert else None,
+            labelled=batch.labelled.to(accelerator.device) if batch.labelled else None,
             priming=batch.priming,
         )
         self._optimizer.zero_grad()

@@ -24,8 +24,8 @@ from encoders.towers.sentence_set import SentenceSet
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import (
     ExpertImage,
-    Study,
     TrainingDataError,
+    TrainingStudy,
     frequent,
     image_pairs,
     label_matrix,
@@ -44,6 +44,7 @@ class TrainingSet:
         texts: float32 [S, D], fixed text vectors of norm 1 for the soft targets.
         labels: float32 [S, L], 0 or 1.
         label_names: the L findings.
+        complete: bool [S], whether a label that is 0 is known not to be there; None for all.
     """
 
     images: NDArray[np.uint8]
@@ -52,6 +53,7 @@ class TrainingSet:
     texts: Tensor
     labels: Tensor
     label_names: tuple[str, ...]
+    complete: Tensor | None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches; the images left over are others in each epoch."""
@@ -74,7 +76,7 @@ class ExpertSet:
 
 
 def load_training_set(
-    studies: Sequence[Study], *, settings: TrainSettings, model: EclipModel, cache: Path
+    studies: Sequence[TrainingStudy], *, settings: TrainSettings, model: EclipModel, cache: Path
 ) -> TrainingSet:
     """Decode the images and prepare the reports (minutes the first time, then from the cache).
 
@@ -104,11 +106,12 @@ def load_training_set(
         texts=_target_vectors(studies, prepared, cache=cache),
         labels=torch.from_numpy(label_matrix(labels, names)).float(),
         label_names=tuple(names),
+        complete=torch.tensor([study.labels_complete for study in studies]),
     )
 
 
 def load_expert_set(
-    experts: Sequence[ExpertImage], *, studies: Sequence[Study], side: int, cache: Path
+    experts: Sequence[ExpertImage], *, studies: Sequence[TrainingStudy], side: int, cache: Path
 ) -> ExpertSet:
     """Decode the annotated images and render their heatmaps.
 
@@ -154,7 +157,7 @@ def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> P
     return _cached(texts, named=settings, prepare=model.prepare_texts, cache=cache)
 
 
-def _target_vectors(studies: Sequence[Study], prepared: Prepared, *, cache: Path) -> Tensor:
+def _target_vectors(studies: Sequence[TrainingStudy], prepared: Prepared, *, cache: Path) -> Tensor:
     """Vectors of the frozen sentence encoder, whatever the text tower is."""
     if "sentences" not in prepared:
         ours = SentenceSet(hidden=8)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from encoders.eclip.model import EclipModel
 from encoders.preprocess import EvalTransform, resize_square
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Study, TrainingDataError
+from encoders.training.dataset import TrainingDataError, TrainingStudy
 from encoders.training.image_cache import load_images
 from encoders.training.training_set import prepare_cached
 
@@ -36,7 +36,12 @@ class Validation:
     """
 
     def __init__(
-        self, studies: Sequence[Study], *, settings: TrainSettings, model: EclipModel, cache: Path
+        self,
+        studies: Sequence[TrainingStudy],
+        *,
+        settings: TrainSettings,
+        model: EclipModel,
+        cache: Path,
     ) -> None:
         frontal = [study for study in studies if study.frontals]
         if not frontal:

@@ -7,7 +7,7 @@ from eval.errors import EvalUsageError, NotAvailableError
 from eval.metrics.base import Card, Measure, MetricGroup, Setup
 from eval.text import Cleaning
 
-RULE_BASED = ("bleu", "rouge", "meteor", "cider", "labels", "diversity", "grounding")
+RULE_BASED = ("bleu", "rouge", "meteor", "cider", "labels", "stated", "diversity", "grounding")
 """Run unless others are asked for: no model weights."""
 
 MODEL_BASED = ("bertscore", "chexbert", "radgraph", "radcliq", "ratescore", "green")

@@ -13,7 +13,20 @@ import sys
 import typer
 
 from eval.cli import app as eval_app
-from rag.cli import audit, batch, deidentify, demo, doctor, generate, index, pacs, query, train
+from rag.cli import (
+    audit,
+    batch,
+    calibrate,
+    deidentify,
+    demo,
+    doctor,
+    generate,
+    index,
+    locate,
+    pacs,
+    query,
+    train,
+)
 from rag.cli.options import EXIT_CODES, EXIT_FAILED, EXIT_USAGE, fail
 from rag.errors import CxrRagError, UsageError
 from rag.schema import NOTICE
@@ -29,11 +42,13 @@ app.command()(demo.demo)
 app.command()(query.query)
 app.command()(generate.generate)
 app.command()(batch.batch)
+app.command()(calibrate.calibrate)
 app.add_typer(index.app, name="index")
 app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers with intervals.")
 app.command()(doctor.doctor)
 app.add_typer(audit.app, name="audit")
 app.command()(audit.replay)
+app.command()(locate.locate)
 app.command()(train.train)
 app.command()(train.embed)
 app.command()(deidentify.deid)

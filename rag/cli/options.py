@@ -15,7 +15,7 @@ EXIT_CODES = "Exit codes: 0 done, 1 a bug, 2 wrong usage or settings, 3 somethin
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 NoLlm = Annotated[
-    bool, typer.Option("--no-llm", help="Ask no language model: take the first choice everywhere.")
+    bool, typer.Option("--no-llm", help="Ask no language model: say what similar reports agree on.")
 ]
 StudyIds = Annotated[
     list[str] | None, typer.Option("--study-id", help="Never retrieve this study's reports.")

@@ -12,6 +12,7 @@ from rag.cli.options import EXIT_FAILED, Config, Source, fail, read_settings
 from rag.errors import UsageError
 
 if TYPE_CHECKING:
+    from encoders.training.dataset import Collection, TrainingStudy
     from encoders.training.train import Progress
 
 _REPORT_SECONDS = 30
@@ -25,7 +26,7 @@ def train(
     *,
     data: Annotated[Path | None, typer.Option(help="Instead of the settings' data.path.")] = None,
     experts: Annotated[
-        Path | None, typer.Option(help="NIH boxes, for settings without a data section.")
+        Path | None, typer.Option(help="NIH readings, for settings without a data section.")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Decoded images; beside the run folder if left out.")
@@ -52,11 +53,29 @@ def train(
     except (TrainingDataError, EncoderError) as error:
         raise UsageError(str(error)) from error
     try:
-        collection = load_collection(source, cache=cache, experts=settings.expert is not None)
+        collection = load_collection(source, cache=cache, experts=settings.uses_annotation)
+        collection = _with_report_labels(collection)
         folder = run(settings, collection=collection, out=out, cache=cache, on_step=_Reporter())
     except (TrainingDataError, EncoderError) as error:
         fail(error, EXIT_FAILED)
     typer.echo(f"model written to {folder}", err=True)
+
+
+def _with_report_labels(collection: "Collection") -> "Collection":
+    """What our labeller reads in the reports becomes labels to learn from, beside those given."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from rag.report_nlp.assertion import Polarity  # noqa: PLC0415
+    from rag.report_nlp.labeller import label_text  # noqa: PLC0415
+
+    def labelled(study: "TrainingStudy") -> "TrainingStudy":
+        if not study.labels_complete:
+            return study
+        stated = label_text(study.text).items()
+        found = {f"CheXpert/{name}" for name, said in stated if said is not Polarity.NEGATIVE}
+        return replace(study, details=study.details | found)
+
+    return replace(collection, train=tuple(labelled(study) for study in collection.train))
 
 
 class _Reporter:

@@ -10,7 +10,9 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from rag.export.text import Export, sections_of
+from rag.grounding.image_marks import ImageVerdict
 from rag.grounding.verdicts import Verdict
+from rag.schema import DraftSentence
 
 _FONT, _BOLD = "Vera", "VeraBd"
 """Come with reportlab; the fonts that every reader has know no letter beyond western Europe."""
@@ -93,11 +95,16 @@ def _alarms(what: Export) -> dict[int, str]:
         return {}
     drafted = [line for line in what.report.lines if line.drafted]
     verdicts = {each.sentence.text: each.verdict for each in check.sentences}
-    return {
+    alarms = {
         line.key: f"  ({verdicts[line.text].value.upper()})"
         for line in drafted
         if verdicts.get(line.text, Verdict.SUPPORTED) is not Verdict.SUPPORTED
     }
+    for line in what.report.lines:
+        mark = what.prediction.image_mark(DraftSentence(line.text, line.sources))
+        if mark and mark.verdict is ImageVerdict.UNLIKELY:
+            alarms[line.key] = alarms.get(line.key, "") + f"  ({str(mark).upper()})"
+    return alarms
 
 
 def _fonts() -> frozenset[int]:

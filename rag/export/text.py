@@ -12,7 +12,7 @@ from typing import Any
 
 from rag.prediction import Prediction
 from rag.review.reviewed_report import Decision, Line, ReviewedReport
-from rag.schema import NOTICE, Section, Status
+from rag.schema import NOTICE, DraftSentence, Section, Status
 
 SIGNED_NOTICE = "Drafted by AI from reports of similar images; research software"
 
@@ -79,7 +79,9 @@ def as_text(what: Export | Prediction) -> str:
     lines += _without_draft(what)
     if what.has_text:
         for section in Section:
-            texts = map(_cited, what.report.section(section))
+            texts = (
+                f"{_cited(each)}{_marked(each, what)}" for each in what.report.section(section)
+            )
             lines += [section.value.upper(), *texts, ""]
     for addendum in what.report.addenda:
         lines += [
@@ -89,6 +91,7 @@ def as_text(what: Export | Prediction) -> str:
             "",
         ]
     lines += [what.signed, ""] if what.signed else []
+    lines += _hints(what)
     lines += [f"Note: {warning}" for warning in found.warnings]
     if found.hits:
         lines.append("EVIDENCE (reports of other patients, cosine similarity)")
@@ -106,7 +109,10 @@ def as_markdown(what: Export) -> str:
     lines += _without_draft(what)
     for section in Section if what.has_text else ():
         lines += [f"## {section.value.capitalize()}", ""]
-        lines += [f"- {_escaped(_cited(line))}" for line in what.report.section(section)]
+        lines += [
+            f"- {_escaped(_cited(line) + _marked(line, what))}"
+            for line in what.report.section(section)
+        ]
         lines.append("")
     for addendum in what.report.addenda:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
@@ -168,6 +174,22 @@ def _without_draft(what: Export) -> list[str]:
 
 def _cited(line: Line) -> str:
     return f"{line.text} [{', '.join(line.sources)}]" if line.sources else line.text
+
+
+def _marked(line: Line, what: Export) -> str:
+    """What the image says of a sentence, until somebody has signed for it."""
+    mark = what.prediction.image_mark(DraftSentence(line.text, line.sources))
+    return f" ({mark})" if mark and what.report.signature is None else ""
+
+
+def _hints(what: Export) -> list[str]:
+    """What is below the reporting threshold and worth a look, until somebody has signed."""
+    if what.report.signature is not None or not what.prediction.hints:
+        return []
+    names = (
+        f"{hint.finding.replace('_', ' ')} {hint.probability:.2f}" for hint in what.prediction.hints
+    )
+    return [f"Below the reporting threshold, look for: {', '.join(names)}", ""]
 
 
 def _escaped(text: str) -> str:

@@ -23,6 +23,18 @@ class Verdict(StrEnum):
     CONTRADICTED = "contradicted by evidence"
 
 
+class Cited(StrEnum):
+    """Whether a sentence stands in the reports it cites: the half of the truth that text can tell.
+
+    It says nothing of the image; `rag.grounding.image_marks` does.
+    """
+
+    VERBATIM = "verbatim"
+    SAME_MEANING = "same meaning"
+    PARTLY = "partly"
+    NOT = "not"
+
+
 class Reason(StrEnum):
     """In what a sentence differs from its evidence, or what is wrong with it by itself."""
 
@@ -79,6 +91,15 @@ class SentenceCheck:
     verdict: Verdict
     issues: tuple[Issue, ...] = ()
     support: tuple[Support, ...] = ()
+
+    @property
+    def cited(self) -> Cited:
+        """Whether the sentence stands in the reports it cites."""
+        if any(support.verbatim for support in self.support):
+            return Cited.VERBATIM
+        if self.verdict is Verdict.SUPPORTED:
+            return Cited.SAME_MEANING
+        return Cited.PARTLY if self.support else Cited.NOT
 
     @property
     def idle_sources(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from functools import lru_cache
 
 from rag.report_nlp.anatomy_mentions import is_place, is_unchanged, is_unclear, judge
 from rag.report_nlp.clauses import ASKED, ROLE_LETTERS, clauses, rewrite
-from rag.report_nlp.follow_ups import LONGEST_ANSWER, answered, names_other_side, names_side
+from rag.report_nlp.follow_ups import answered, may_answer, names_other_side, names_side
 from rag.report_nlp.forms import COLON, answers, asks_ahead, moved_not_removed, ratio_roles
 from rag.report_nlp.lexicon import Finding, Kind, Match, match
 from rag.report_nlp.pieces import Box, Piece, pieces
@@ -86,7 +86,7 @@ def mentions(text: str) -> list[Mention]:
     read: list[tuple[str, Sequence[Mention]]] = []
     for start, end in spans:
         sentence = text[start:end]
-        if read and len(sentence) <= LONGEST_ANSWER:
+        if read and may_answer(sentence):
             _answer(sentence, read)
         before = _antecedent(sentence, *read[-1]) if read else None
         read.append((sentence, sentence_mentions(sentence, before)))
@@ -170,13 +170,12 @@ def _letter(sentence: str, words: Sequence[Token], found: Match) -> str:
 
 def _cue_letter(sentence: str, words: Sequence[Token], found: Match) -> str:
     role = found.roles[0] if found.roles else ""
-    text = sentence[words[found.first].start : words[found.last - 1].end].lower()
-    if text in (":", "="):
-        return COLON
-    if role == "negation" and text in ("no", "-"):
+    if not role:
+        return COLON if words[found.first].keys in ((":",), ("=",)) else "."
+    if role == "negation" and words[found.first].keys == ("no",) and found.last == found.first + 1:
         return "%"
-    if text == "?" and asks_ahead(sentence, words[found.first]):
-        return ASKED
+    if role == "likely" and words[found.first].keys == ("?",):
+        return ASKED if asks_ahead(sentence, words[found.first]) else ROLE_LETTERS[role]
     if role == "removed" and moved_not_removed(sentence, words, found):
         return "."
     return ROLE_LETTERS.get(role, ".")

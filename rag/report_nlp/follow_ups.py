@@ -19,6 +19,9 @@ _NONE = re.compile(
     rf"(?: (?:findings?|abnormalit(?:y|ies)))?{_SEEN}\W*",
     re.I,
 )
+_MAY_ANSWER = re.compile(
+    r"\W*(?:no|none|nil|not|absent|negative|yes|present|positive)\b", re.IGNORECASE
+)
 _SIDE = re.compile(r"\b(?:left|right)\b", re.I)
 _OTHER_SIDE = re.compile(
     r"\b(?:one|ones|two|three|several|some)\b[^.;]*\b(?:on|in|at) the (?:left|right)\b"
@@ -30,8 +33,12 @@ _STATES = re.compile(
     re.I,
 )
 _LONGEST_ITEM = 60
-LONGEST_ANSWER = 120
-"""Characters; what is longer answers nothing."""
+_LONGEST_ANSWER = 120  # characters
+
+
+def may_answer(sentence: str) -> bool:
+    """Whether a sentence begins as an answer does; quick."""
+    return len(sentence) <= _LONGEST_ANSWER and _MAY_ANSWER.match(sentence) is not None
 
 
 def answered(sentence: str, earlier: Sequence[str]) -> list[tuple[int, Polarity]]:

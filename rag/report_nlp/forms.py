@@ -22,6 +22,8 @@ _ANSWERED_NO = re.compile(
 )
 _NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
 _NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{COLON}{_YES}])")
+_SPENT = re.compile(f"[{COLON}{_NO}{_YES}{_NONE}]")
+_MAY_ANSWER = re.compile(f"[{COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
 _OTHER = "[^:bintuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
     rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{COLON}l]*)(?P<no>[%{_NO}{_NONE}r0])i?s?,?"
@@ -33,12 +35,14 @@ def answers(roles: str) -> str:
 
     ``%`` is a "no" that stands alone, the colon a colon: both are gone afterwards.
     """
+    if not _MAY_ANSWER.search(roles):
+        return roles.replace("%", "n")
     parts = [_none_of_list(part) for part in re.split("(;)", roles)]
     roles = _JUDGED_NO.sub(_turned, "".join(parts))
     roles = _ANSWERED_NO.sub(_resolved, roles)
     roles = _NO_BEHIND.sub("r", roles)
     roles = _NEXT_ANSWER.sub(";", roles)
-    return re.sub(f"[{COLON}{_NO}{_YES}{_NONE}]", ".", roles.replace("%", "n"))
+    return _SPENT.sub(".", roles.replace("%", "n"))
 
 
 def _none_of_list(part: str) -> str:
@@ -82,6 +86,8 @@ def ratio_roles(sentence: str, words: Sequence[Token], matches: Sequence[Match])
     More than one half is enlarged. "Less than 0.6" and "more than 0.4" say neither.
     """
     roles: dict[int, str] = {}
+    if not _RATIO.search(sentence):
+        return roles
     for at, found in enumerate(matches):
         named = sentence[words[found.first].start : words[found.last - 1].end]
         if not any(f.name == "cardiac_size" for f in found.findings) or not _RATIO.search(named):

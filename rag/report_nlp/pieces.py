@@ -41,9 +41,11 @@ _PREDICATES = frozenset(
     (
         *("normal", "enlarged", "borderline", "stable", "resolved", "excluded", "removed"),
         *("obscured", "seen", "doubted", "changed_verb", "increased", "change"),
+        *("none", "answer_yes", "answer_no"),
     )
 )
 _SIZES = frozenset(("size", "large", "status"))
+_ANSWERED = (Kind.FINDING, Kind.DEVICE)
 _PLACING = frozenset(("the", "on", "at", "in"))
 
 
@@ -120,6 +122,8 @@ def _is_title(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -
     if not matches:
         return True
     inside = words[matches[0].first : matches[-1].last]
+    if any(word.keys in ((":",), ("=",)) for word in inside):
+        return False  # a form: its answers are short
     texts = [sentence[word.start : word.end] for word in inside if word.end - word.start > 3]
     return not any(text[0].islower() for text in texts)
 
@@ -150,21 +154,20 @@ def _is_target(found: Match) -> bool:
 def _is_closed(sentence: str, words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
     """Whether the phrase before ``at`` can end a sentence: a finding, a verdict, a place."""
     found = matches[at - 1]
-    if found.findings:
-        return True
     role = found.roles[0] if found.roles else ""
-    if role in _PREDICATES:
+    if found.findings or role in _PREDICATES:
         return True
     before = matches[at - 2] if at > 1 else None
-    if role == "side":
-        placed = before is not None and before.roles[:1] == ("place",)
-        return placed or (before is not None and _text(sentence, words, before) in _PLACING)
-    if role in _SIZES:
-        return before is not None and before.roles[:1] == ("verb",)
-    if role:
-        return False
+    if role and before is not None:
+        text = _text(sentence, words, before)
+        if role == "side":
+            return before.roles[:1] == ("place",) or text in _PLACING
+        if role == "negation" and text in (":", "=") and at > 2:
+            # "Effusion: no Pneumothorax: no" answers, "Pleura: no Effusion" goes on
+            return any(finding.kind in _ANSWERED for finding in matches[at - 3].findings)
+        return role in _SIZES and before.roles[:1] == ("verb",)
     text = _text(sentence, words, found)
-    return text.isalpha() and text[0].islower() and text not in _FUNCTION
+    return not role and text.isalpha() and text[0].islower() and text not in _FUNCTION
 
 
 def _text(sentence: str, words: Sequence[Token], found: Match) -> str:

@@ -28,11 +28,14 @@ def resolve(
         antecedent: the last finding of the sentence before, where one may be meant.
     """
     found = list(matches)
+    elliptic = any(_role(match) in _DENIALS for match in found)
     last: tuple[Finding, ...] = (antecedent,) if antecedent else ()
     for at, match in enumerate(found):
         if is_target(match):
             last = match.findings[:1]
-        elif last and (_is_pronoun(words, found, at) or _is_elliptic(words, found, at)):
+        elif last and (
+            _is_pronoun(words, found, at) or (elliptic and _is_elliptic(words, found, at))
+        ):
             found[at] = replace(match, roles=(), findings=last)
             _set_apart(found, at)
     return found

@@ -99,7 +99,7 @@ class Scopes:
         return (
             clause[0] not in ";b"
             and "m" not in clause
-            and ("C" in clause or not set("iuG") & set(clause))
+            and ("C" in clause or not set("iuGnt") & set(clause))
         )
 
     def _look_ahead(self, start: int, end: int, *, state: str = "") -> None:

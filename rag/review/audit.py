@@ -210,7 +210,8 @@ def draft_event(
         "ruled_out": sorted(ruled_out),
         **({"attention": dict(prediction.region)} if prediction.region else {}),
         "labels": dict(prediction.labels),
-        "expected": list(prediction.expected),
+        "expected": list(prediction.predicted.positive),
+        "variables": dict(prediction.variables),
         "evidence": [
             {
                 "report_id": hit.record.report_id,

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prompts.render import TEMPLATES, Prompt, PromptTemplateError, load_template, render
-from rag.draft_requests import build_request
 from rag.index import ReportIndex
-from rag.predicted_findings import PredictedFindings
 from rag.review.audit import AuditError, AuditLog, Entry
 from rag.schema import Hit
 
@@ -66,15 +64,12 @@ def _replay(entry: Entry, store: ReportIndex, templates: Path) -> Replay:
         for each, hit in zip(data["evidence"], hits, strict=True)
         if hashlib.sha256(hit.record.text.encode()).hexdigest() != each["text_sha256"]
     ]
-    question = build_request(
-        template.mode,
-        hits,
-        indication=data["indication"],
-        predicted=PredictedFindings(data["labels"], tuple(data["expected"])),
-    )
-    prompt = render(template, question.variables)
+    try:
+        prompt = render(template, data.get("variables", {}))
+    except PromptTemplateError as error:
+        raise AuditError(f"the prompt cannot be made again: {error}") from error
     if prompt.sha256 != data["prompt_sha256"] and not differences:
-        differences.append("template or drafting rules have changed since")
+        differences.append("the template has changed since")
     return Replay(prompt, data["prompt_sha256"], tuple(differences), data["answer"])
 
 

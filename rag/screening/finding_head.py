@@ -1,81 +1,133 @@
-"""Predicts CheXpert-14 labels of an image from its vector: one calibrated logistic unit a label.
+"""Predicts the findings of a study from its images' vectors: one logistic unit a finding.
 
-A head belongs to one encoder, lies in its folder, and is refused for another; it is made by
-`rag.screening.finding_head_training`. Without one, drafts rest on the votes of the neighbours
-alone. Knows vectors and labels; what they decide is `rag.predicted_findings`.
+A head belongs to one encoder and lies in its folder, with its calibration; both are made by
+`rag.screening.finding_head_training`, the calibration also by `cxr-rag calibrate`. Without a head,
+drafts rest on the votes of the neighbours alone. Knows vectors and findings; what may be said of
+them is `rag.permitted`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag import encoder_artifacts
-from rag.errors import FindingHeadError
+from rag.errors import CalibrationError, FindingHeadError
 from rag.predicted_findings import PredictedFindings
-from rag.report_nlp.labeller import NO_FINDING
+from rag.report_nlp.labeller import LABELS, NO_FINDING
+from rag.screening.calibration import (
+    DEVICES,
+    MORE_LIKELY_THAN_NOT,
+    MUST_NOT_MISS,
+    Calibration,
+    probabilities_of,
+    read_calibration,
+)
+from rag.settings import DraftingSettings
 
-FINDING_HEAD = "finding_head.safetensors"
-"""In the encoder's folder."""
-
+HEAD, CALIBRATION = "finding_head.safetensors", "calibration.json"
 NORMAL_FROM = 0.35
-"""Probability of no finding from which normal reports are welcome: about their share in Open-I.
-With it the evidence agrees better with the images' own reports; see docs/retrieval.md."""
-_FORMAT = "1"
+"""Probability of no finding from which normal reports are welcome: about their share in Open-I."""
+MAX_LABELS = 4
+"""At most so many CheXpert labels are stated, the most probable ones."""
+_FORMAT = "2"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FindingHead:
-    """A linear map to label log-odds.
+    """A linear map to the log-odds of findings.
 
     Attributes:
         encoder_id: of the encoder whose vectors it reads.
-        labels: names, in the order of the rows.
-        weight: float32 [L, D].
-        bias: float32 [L].
-        threshold: probability from which a label is taken as present. For calibrated probabilities
-            the best F1 is reached at half of itself (Lipton et al. 2014, arXiv 1402.1892), far
-            below one half for rare findings.
-        max_positive: so many labels at most are taken as present, the most probable ones.
+        names: CheXpert-14 names and ids of the lexicon, in the order of the rows.
+        weight: float32 [findings, D].
+        bias: float32 [findings].
     """
 
     encoder_id: str
-    labels: tuple[str, ...]
+    names: tuple[str, ...]
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    threshold: float
-    max_positive: int = 4
 
-    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vectors float32 [N, D] to probabilities float32 [N, L] in [0, 1]."""
-        odds = np.asarray(vectors, np.float32) @ self.weight.T + self.bias
-        return np.asarray(1 / (1 + np.exp(-odds.astype(np.float64))), np.float32)
+    def odds(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Vectors float32 [N, D] to log-odds [N, findings], before calibration."""
+        return (np.asarray(vectors, np.float32) @ self.weight.T + self.bias).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FindingPredictor:
+    """A head with its calibration, at the risks that the settings accept."""
+
+    head: FindingHead
+    calibration: Calibration
+    settings: DraftingSettings = field(default_factory=DraftingSettings)
 
     def predict(self, vector: NDArray[np.float32]) -> PredictedFindings:
-        """What the image of one vector float32 [D] is expected to show."""
-        (row,) = self.probabilities(vector[np.newaxis])
-        probabilities = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
-        findings = [(p, label) for label, p in probabilities.items() if label != NO_FINDING]
-        present = [label for p, label in sorted(findings, reverse=True) if p >= self.threshold]
-        normal = probabilities.get(NO_FINDING, 0.0) >= NORMAL_FROM
-        return PredictedFindings(probabilities, tuple(present[: self.max_positive]), normal)
+        """What the study is expected to show whose views' mean direction is float32 [D]."""
+        measured = self.calibration
+        odds = self.head.odds(vector[np.newaxis])
+        (row,) = probabilities_of(odds, measured.slope, measured.shift)
+        probabilities = {name: float(p) for name, p in zip(self.head.names, row, strict=True)}
+        threshold = measured.threshold(self.settings.false_finding_rate)
+        limit = measured.denial_limit(self.settings.false_denial_rate)
+        return PredictedFindings(
+            probabilities=probabilities,
+            positive=_positive(probabilities, threshold, measured.not_assessable),
+            undeniable=frozenset(
+                name
+                for name in set(MUST_NOT_MISS) - measured.not_assessable
+                if probabilities.get(name, 0.0) >= limit
+            ),
+            not_assessable=measured.not_assessable,
+            normal=probabilities.get(NO_FINDING, 0.0) >= NORMAL_FROM,
+            threshold=threshold,
+        )
 
 
-def load_finding_head(folder: Path, encoder_id: str) -> FindingHead | None:
-    """The head in an encoder's folder; None if there is none.
+def _positive(
+    probabilities: dict[str, float], threshold: float, not_assessable: frozenset[str]
+) -> tuple[str, ...]:
+    """What may be stated, most probable first."""
+    cautious = max(threshold, MORE_LIKELY_THAN_NOT)
+    sure = [
+        name
+        for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
+        if name != NO_FINDING
+        and name not in not_assessable
+        and p >= (threshold if name in LABELS and name != DEVICES else cautious)
+    ]
+    labels = [name for name in sure if name in LABELS][:MAX_LABELS]
+    return tuple(name for name in sure if name in labels or name not in LABELS)
+
+
+def load_finding_predictor(
+    folder: Path, encoder_id: str, settings: DraftingSettings
+) -> FindingPredictor | None:
+    """The head in an encoder's folder with its calibration; None if there is none.
+
+    A calibration of one's own (``drafting.calibration``) is taken instead of the folder's.
 
     Raises:
-        FindingHeadError: the file is damaged, or belongs to other weights.
+        FindingHeadError, CalibrationError: damaged, or made for other weights.
     """
-    path = folder / FINDING_HEAD
+    path = folder / HEAD
     if not path.is_file():
         return None
     head = read_finding_head(path)
-    encoder_artifacts.refuse_another(
-        path, made_for=head.encoder_id, encoder_id=encoder_id, error=FindingHeadError
-    )
-    return head
+    if head.encoder_id != encoder_id:
+        raise FindingHeadError(
+            f"{path} was made for {head.encoder_id}, the encoder is {encoder_id}; make it again "
+            "with `python -m rag.screening.finding_head_training`, or remove it to draft without"
+        )
+    where = settings.calibration or folder / CALIBRATION
+    calibration = read_calibration(where)
+    if calibration.encoder_id != encoder_id:
+        raise CalibrationError(
+            f"{where} was made for {calibration.encoder_id}, the encoder is {encoder_id}: run "
+            "`cxr-rag calibrate` again"
+        )
+    return FindingPredictor(head, calibration, settings)
 
 
 def read_finding_head(path: Path) -> FindingHead:
@@ -83,25 +135,18 @@ def read_finding_head(path: Path) -> FindingHead:
     with encoder_artifacts.opened(path, key="head", error=FindingHeadError) as (facts, tensor):
         head = FindingHead(
             encoder_id=facts["encoder_id"],
-            labels=tuple(facts["labels"]),
+            names=tuple(facts["names"]),
             weight=tensor("weight"),
             bias=tensor("bias"),
-            threshold=facts["threshold"],
-            max_positive=facts["max_positive"],
         )
-    if facts.get("format") != _FORMAT or head.weight.shape[0] != len(head.labels):
+        form = facts["format"]
+    if form != _FORMAT or head.weight.shape[0] != len(head.names):
         raise FindingHeadError(f"{path} has another format than this version reads; restore it")
     return head
 
 
 def write_finding_head(path: Path, head: FindingHead) -> None:
     """Write a head, beside and renamed."""
-    facts = {
-        "format": _FORMAT,
-        "encoder_id": head.encoder_id,
-        "labels": list(head.labels),
-        "threshold": head.threshold,
-        "max_positive": head.max_positive,
-    }
+    facts = {"format": _FORMAT, "encoder_id": head.encoder_id, "names": list(head.names)}
     tensors = {"weight": head.weight, "bias": head.bias}
     encoder_artifacts.write(path, tensors, key="head", facts=facts)

@@ -1,11 +1,12 @@
-"""Does a picture look like a chest X-ray to the encoder? A distance and a view, from its features.
+"""Does a picture look like an upright chest X-ray to the encoder? Judged by its features.
 
 The encoder's pooled image features of chest X-rays lie near a flat subspace; what is no chest X-ray
 leaves it. The share of a feature vector's length that the subspace cannot explain is the score: the
 PCA residual of out-of-distribution detection (Guan et al., ICCV 2023), here over frontal and
-lateral images. A linear unit beside it tells laterals, which are said and not refused.
+lateral images of two hospitals. Two linear classifiers beside it tell laterals, and images that are
+mirrored, turned, upside down or inverted: these are said and not refused.
 
-A detector belongs to one encoder, lies in its folder, and is refused for another; it is made by
+A detector belongs to one encoder, lies in its folder and is refused for another; it is made by
 `rag.screening.ood_training`. Knows features alone, no header.
 """
 
@@ -25,9 +26,20 @@ from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningRe
 OOD_DETECTOR = "out_of_distribution.safetensors"
 """In the encoder's folder."""
 
-LATERAL_FROM = 0.9
-"""Probability from which an image is called a lateral."""
-_FORMAT = "1"
+SURE, UNSURE = 0.9, 0.5
+"""Probabilities from which a view or pose is said, and from which it is said to be possible."""
+
+UPRIGHT = "upright"
+POSES = (UPRIGHT, "mirrored", "upside down", "turned", "inverted")
+"""In the order of the classifier's rows."""
+
+_SAID = {
+    "mirrored": "left and right swapped: check the side marker",
+    "upside down": "turned by 180 degrees: turn it back",
+    "turned": "lying on its side: turn it back",
+    "inverted": "black and white swapped: bone should be white",
+}
+_FORMAT = "2"
 
 
 class FeatureEncoder(Protocol):
@@ -49,6 +61,7 @@ class OodDetector:
         basis: float32 [K, F], orthonormal rows that span the images' subspace.
         threshold: score above which a picture is refused.
         lateral: float32 [F + 1], log-odds of a lateral: weights, and last the bias.
+        poses: float32 [5, F + 1], log-odds of `POSES`: weights, and last the bias.
     """
 
     encoder_id: str
@@ -56,6 +69,7 @@ class OodDetector:
     basis: NDArray[np.float32]
     threshold: float
     lateral: NDArray[np.float32]
+    poses: NDArray[np.float32]
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Features float32 [N, F] to float64 [N] in [0, about 1]; higher is stranger."""
@@ -69,21 +83,38 @@ class OodDetector:
         odds = features.astype(np.float64) @ self.lateral[:-1] + self.lateral[-1]
         return np.asarray(1 / (1 + np.exp(-odds)))
 
+    def pose_probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Features float32 [N, F] to float64 [N, 5]; rows sum to 1."""
+        odds = features.astype(np.float64) @ self.poses[:, :-1].T + self.poses[:, -1]
+        shares = np.exp(odds - odds.max(1, keepdims=True))
+        return np.asarray(shares / shares.sum(1, keepdims=True))
+
     def judge(self, features: NDArray[np.float32]) -> ScreeningResult:
         """What is to be said of the image with these features, float32 [F]."""
         row = features[np.newaxis]
         (score,) = self.scores(row)
+        (poses,) = self.pose_probabilities(row)
+        pose = POSES[int(poses.argmax())]
+        seen = f" It seems to be {pose}." if pose != UPRIGHT and poses.max() > SURE else ""
         if score > self.threshold:
             return ScreeningResult(
                 Refusal(
                     RefusalKind.PIXELS,
                     f"the picture does not look like a chest X-ray (score {score:.2f}, limit "
-                    f"{self.threshold:.2f}). Choose a frontal chest X-ray, "
+                    f"{self.threshold:.2f}).{seen} Choose a frontal chest X-ray, "
                     "upright and not inverted.",
                 )
             )
+        notes = []
         (lateral,) = self.lateral_probabilities(row)
-        return ScreeningResult(notes=(ONLY_LATERAL,) if lateral > LATERAL_FROM else ())
+        if lateral > SURE:
+            notes.append(ONLY_LATERAL)
+        elif lateral > UNSURE:
+            notes.append("this may be a lateral view: check it")
+        if pose != UPRIGHT and poses.max() > UNSURE:
+            verb = "looks" if poses.max() > SURE else "may be"
+            notes.append(f"the image {verb} {pose} ({_SAID[pose]})")
+        return ScreeningResult(notes=tuple(notes))
 
 
 def load_ood_detector(folder: Path, encoder: ImageTextEncoder) -> OodDetector | None:
@@ -103,30 +134,32 @@ def load_ood_detector(folder: Path, encoder: ImageTextEncoder) -> OodDetector | 
 
 
 def read_ood_detector(path: Path) -> OodDetector:
-    """Read a judge from its file."""
-    with encoder_artifacts.opened(path, key="judge", error=OodDetectorError) as (facts, tensor):
-        judge = OodDetector(
+    """Read a detector from its file."""
+    with encoder_artifacts.opened(path, key="ood", error=OodDetectorError) as (facts, tensor):
+        detector = OodDetector(
             encoder_id=facts["encoder_id"],
             threshold=facts["threshold"],
             mean=tensor("mean"),
             basis=tensor("basis").astype(np.float32),
             lateral=tensor("lateral"),
+            poses=tensor("poses"),
         )
-    if facts.get("format") != _FORMAT or judge.basis.shape[1:] != judge.mean.shape:
+    if facts.get("format") != _FORMAT or detector.basis.shape[1:] != detector.mean.shape:
         raise OodDetectorError(f"{path} has another format than this version reads; restore it")
-    return judge
+    return detector
 
 
-def write_ood_detector(path: Path, judge: OodDetector) -> None:
-    """Write a judge, beside and renamed; the basis in half precision."""
+def write_ood_detector(path: Path, detector: OodDetector) -> None:
+    """Write a detector, beside and renamed; the basis in half precision."""
     facts = {
         "format": _FORMAT,
-        "encoder_id": judge.encoder_id,
-        "threshold": judge.threshold,
+        "encoder_id": detector.encoder_id,
+        "threshold": detector.threshold,
     }
     tensors: dict[str, NDArray[Any]] = {
-        "mean": judge.mean.astype(np.float32),
-        "basis": np.ascontiguousarray(judge.basis, np.float16),
-        "lateral": judge.lateral.astype(np.float32),
+        "mean": detector.mean.astype(np.float32),
+        "basis": np.ascontiguousarray(detector.basis, np.float16),
+        "lateral": detector.lateral.astype(np.float32),
+        "poses": detector.poses.astype(np.float32),
     }
-    encoder_artifacts.write(path, tensors, key="judge", facts=facts)
+    encoder_artifacts.write(path, tensors, key="ood", facts=facts)

@@ -22,6 +22,7 @@ export function mount(element, { watch, trigger, words }) {
     const line = button.closest(".line");
     if (button.dataset.op === "add") add(button.parentElement.querySelector("input"), act);
     else if (button.dataset.op === "edit") edit(line, act, words);
+    else if (button.dataset.op === "hint") act("hint", { number: Number(button.dataset.number) });
     else act(button.dataset.op, line ? { line: Number(line.dataset.line) } : {});
   });
 

@@ -13,7 +13,7 @@ from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask
 from encoders.images.image_io import ImageReadError, read_image
 from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import AnnotationTable
-from encoders.training.sources.tables import Row, is_csv, read_rows
+from encoders.training.sources.tables import TableRow, is_csv, read_rows
 
 FRACTIONS = "places are fractions of the image: divide pixels by its width and height"
 _SLACK = 0.05
@@ -42,7 +42,7 @@ def read_annotation_table(settings: AnnotationTable) -> Iterator[Reading]:
 
 
 def annotations(
-    row: Row, folder: Path, gaze: AnnotationTable | None = None
+    row: TableRow, folder: Path, gaze: AnnotationTable | None = None
 ) -> Iterator[Annotation]:
     """Every kind of mark that a row holds.
 
@@ -71,7 +71,9 @@ def annotations(
 Numbers = tuple[float, ...]
 
 
-def _lists(row: Row, key: str, check: Callable[[Row, Numbers], None]) -> tuple[Numbers, ...]:
+def _lists(
+    row: TableRow, key: str, check: Callable[[TableRow, Numbers], None]
+) -> tuple[Numbers, ...]:
     value = row.values.get(key)
     if value is None or value == "":
         return ()
@@ -83,7 +85,7 @@ def _lists(row: Row, key: str, check: Callable[[Row, Numbers], None]) -> tuple[N
     return marks
 
 
-def _box(row: Row, mark: Numbers) -> None:
+def _box(row: TableRow, mark: Numbers) -> None:
     if len(mark) != 4 or min(mark[2:]) <= 0:
         raise row.error(f"{mark} is no left, top, width and height above 0")
     left, top, width, height = mark
@@ -91,14 +93,14 @@ def _box(row: Row, mark: Numbers) -> None:
         raise row.error(f"{mark} lies beyond the image", cure=FRACTIONS)
 
 
-def _fixation(row: Row, mark: Numbers) -> None:
+def _fixation(row: TableRow, mark: Numbers) -> None:
     if len(mark) != 3 or mark[2] <= 0:
         raise row.error(f"{mark} is no x, y and seconds above 0")
     if max(abs(mark[0]), abs(mark[1])) > _FAR:
         raise row.error(f"{mark} lies far beyond the image", cure=FRACTIONS)
 
 
-def _mask(row: Row, path: Path) -> NDArray[np.float32]:
+def _mask(row: TableRow, path: Path) -> NDArray[np.float32]:
     try:
         return read_image(path).pixels
     except ImageReadError as error:
@@ -107,12 +109,12 @@ def _mask(row: Row, path: Path) -> NDArray[np.float32]:
         ) from None
 
 
-def _gathered(rows: Iterable[Row]) -> Iterator[Row]:
+def _gathered(rows: Iterable[TableRow]) -> Iterator[TableRow]:
     """Rows of a CSV, a mark each, as one row an image: at the place of its first mark."""
-    images: dict[str, Row] = {}
+    images: dict[str, TableRow] = {}
     for row in rows:
         image, kind = row.needed("image"), row.needed("kind").lower()
-        kept = images.setdefault(image, Row(row.where, {"image": image}))
+        kept = images.setdefault(image, TableRow(row.where, {"image": image}))
         values = dict(kept.values)
         if kind in {"box", "ellipse"}:
             mark = [row.number(key) for key in ("x", "y", "width", "height")]
@@ -124,5 +126,5 @@ def _gathered(rows: Iterable[Row]) -> Iterator[Row]:
             raise row.error(f"kind is {kind[:40]!r}, not box, ellipse or fixation")
         key = {"box": "boxes", "ellipse": "ellipses", "fixation": "fixations"}[kind]
         values[key] = [*values.get(key, []), mark]
-        images[image] = Row(kept.where, values)
+        images[image] = TableRow(kept.where, values)
     yield from images.values()

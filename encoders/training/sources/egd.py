@@ -17,7 +17,7 @@ from encoders.annotations import Fixations
 from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import Egd
-from encoders.training.sources.tables import Row, find_table, read_rows
+from encoders.training.sources.tables import TableRow, find_table, read_rows
 
 SCREEN = (1920.0, 1080.0)
 """Width and height in pixels."""
@@ -81,7 +81,7 @@ def _placements(settings: Egd) -> dict[str, Placement]:
 _NEEDED = ("dicom_id", *(f"image_{side}_pad" for side in _SIDES))
 
 
-def _placement(row: Row) -> Placement:
+def _placement(row: TableRow) -> Placement:
     left, right, top, bottom = (row.number(f"image_{side}_pad") for side in _SIDES)
     width, height = SCREEN[0] - left - right, SCREEN[1] - top - bottom
     if min(left, right, top, bottom, width - 1, height - 1) < 0:

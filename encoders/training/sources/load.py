@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import assert_never
 
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, Study, TrainingDataError, clean
+from encoders.training.dataset import Collection, TrainingDataError, TrainingStudy, clean
 from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.egd import read_egd
 from encoders.training.sources.mimic import read_mimic
-from encoders.training.sources.nih_boxes import read_nih_boxes
+from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.openi import read_openi
 from encoders.training.sources.readings import Reading, attach
 from encoders.training.sources.reflacx import read_reflacx
@@ -22,7 +22,7 @@ from encoders.training.sources.settings import (
     Egd,
     ExpertSource,
     Mimic,
-    NihBoxes,
+    NihExpert,
     Openi,
     Reflacx,
     StudySource,
@@ -33,22 +33,27 @@ from encoders.training.sources.study_table import read_study_table
 from encoders.training.sources.webdataset import read_webdataset
 
 
-def default_source(openi: Path | None = None, nih_boxes: Path | None = None) -> Openi:
-    """Open-I with the NIH boxes, in the data folder (``CXR_DATA``) where no path is given."""
+def default_source(openi: Path | None = None, nih_expert: Path | None = None) -> Openi:
+    """Open-I with the NIH readings, in the data folder (``CXR_DATA``) where no path is given.
+
+    Tables of further labelled NIH images are taken where they lie beside the readings.
+    """
     data = Path(os.environ.get("CXR_DATA", "../shared/data"))
-    boxes = NihBoxes(path=nih_boxes or data / "nih_boxes")
-    return Openi(path=openi or data / "openi", experts=(boxes,))
+    folder = nih_expert or data / "nih_expert"
+    tables = (folder.parent / name / "labels.jsonl" for name in ("nih_128", "nih_boxes"))
+    readings = NihExpert(path=folder, labels=tuple(table for table in tables if table.is_file()))
+    return Openi(path=openi or data / "openi", experts=(readings,))
 
 
 def source_of(
     settings: TrainSettings, *, data: Path | None = None, experts: Path | None = None
 ) -> StudySource:
-    """Where a run's studies are: as the settings say, or Open-I and the NIH boxes.
+    """Where a run's studies are: as the settings say, or Open-I and the NIH readings.
 
     Args:
         settings: of the run.
         data: in place of the path in ``[data]`` or of the Open-I folder.
-        experts: folder of the NIH boxes.
+        experts: folder of the NIH readings.
 
     Raises:
         TrainingDataError: ``experts`` is given beside ``[data]``.
@@ -85,7 +90,7 @@ def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -
     return collection
 
 
-def _studies(source: StudySource, cache: Path) -> tuple[list[Study], list[Reading]]:
+def _studies(source: StudySource, cache: Path) -> tuple[list[TrainingStudy], list[Reading]]:
     match source:
         case Openi():
             return read_openi(source.path), []
@@ -101,12 +106,13 @@ def _studies(source: StudySource, cache: Path) -> tuple[list[Study], list[Readin
 
 def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
     match source:
-        case NihBoxes():
-            studies, experts = read_nih_boxes(source.path)
+        case NihExpert():
+            studies, experts, labelled = read_nih_expert(source)
             return replace(
                 collection,
                 train=(*collection.train, *studies),
                 experts=(*collection.experts, *experts),
+                labelled=(*collection.labelled, *labelled),
             )
         case Egd():
             return attach(collection, read_egd(source))

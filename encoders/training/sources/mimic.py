@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.report_sections import parse_sections
-from encoders.training.dataset import Split, Study, TrainingDataError
+from encoders.training.dataset import Split, TrainingDataError, TrainingStudy
 from encoders.training.sources.settings import Mimic
 from encoders.training.sources.tables import find_table, read_rows
 
@@ -38,7 +38,7 @@ class _Images:
     laterals: list[Path] = field(default_factory=list)
 
 
-def read_mimic(settings: Mimic) -> list[Study]:
+def read_mimic(settings: Mimic) -> list[TrainingStudy]:
     """Studies with their images (PA before AP), findings and impression, and CheXpert's labels.
 
     Raises:
@@ -48,7 +48,7 @@ def read_mimic(settings: Mimic) -> list[Study]:
     reports = _report_folder(settings.reports)
     labels = _labels(tables)
     studies = [
-        Study(
+        TrainingStudy(
             study_id=f"s{number}",
             patient_id=f"p{images.subject}",
             frontals=tuple(path for _, path in sorted(images.frontals)),

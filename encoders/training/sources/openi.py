@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from encoders.training.dataset import Split, Study, TrainingDataError
-from encoders.training.sources.tables import Row, read_rows
+from encoders.training.dataset import Split, TrainingDataError, TrainingStudy
+from encoders.training.sources.tables import TableRow, read_rows
 
 ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
 """Images that lie on their side."""
@@ -13,7 +13,7 @@ _NO_FINDING = frozenset({"No Indexing", "Technical Quality of Image Unsatisfacto
 """MeSH headings that say nothing about the image."""
 
 
-def read_openi(folder: Path) -> list[Study]:
+def read_openi(folder: Path) -> list[TrainingStudy]:
     """All studies of the folder. Every study is taken for another patient.
 
     Raises:
@@ -28,7 +28,7 @@ def read_openi(folder: Path) -> list[Study]:
     return [_study(row, folder) for row in read_rows(table, needed=("id", "split", "labels"))]
 
 
-def _study(row: Row, folder: Path) -> Study:
+def _study(row: TableRow, folder: Path) -> TrainingStudy:
     values = row.values
     try:
         frontals, laterals = (
@@ -36,7 +36,7 @@ def _study(row: Row, folder: Path) -> Study:
             for view in ("frontal", "lateral")
         )
         terms = [term.split("/") for term in values["labels"]["mesh_major"]]
-        return Study(
+        return TrainingStudy(
             study_id=values["id"],
             patient_id=values["id"],
             frontals=frontals,

@@ -16,7 +16,7 @@ from encoders.annotations import Ellipses, Fixations
 from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import Reflacx
-from encoders.training.sources.tables import Row, read_rows
+from encoders.training.sources.tables import TableRow, read_rows
 
 _PHASES = (1, 2, 3)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -46,7 +46,7 @@ def read_reflacx(settings: Reflacx) -> Iterator[Reading]:
                 yield Reading(image, annotation, row.where)
 
 
-def _annotation(row: Row, folder: Path, settings: Reflacx) -> Fixations | Ellipses | None:
+def _annotation(row: TableRow, folder: Path, settings: Reflacx) -> Fixations | Ellipses | None:
     size = row.number("image_size_x"), row.number("image_size_y")
     if min(size) < 1:
         raise row.error(f"an image of {size[0]:g} x {size[1]:g} pixels has no place for a mark")

@@ -10,6 +10,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.annotations import GAZE_SIGMA
 
+ALL_OF_CHESTX_DET = (
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "Diffuse Nodule",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Fracture",
+    "Mass",
+    "Nodule",
+    "Pleural Thickening",
+    "Pneumothorax",
+)
+FINDINGS = (*ALL_OF_CHESTX_DET, "Lung Opacity", "Infiltrate", "Pneumonia")
+"""What was drawn on the NIH images by any source."""
+
 
 class _Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,10 +41,19 @@ class _Gaze(_Source):
     by_duration: bool = True
 
 
-class NihBoxes(_Source):
-    """NIH images with boxes: training studies of their own, their finding words as text."""
+class NihExpert(_Source):
+    """NIH images that radiologists read: the folder with readings.jsonl.
 
-    kind: Literal["nih_boxes"] = "nih_boxes"
+    Those with boxes are training studies of their own, what was drawn is their text.
+
+    Attributes:
+        labels: tables of further images with text-mined labels alone.
+        val_share: of the patients, kept out of training; the same ones each time.
+    """
+
+    kind: Literal["nih_expert"] = "nih_expert"
+    labels: tuple[Path, ...] = ()
+    val_share: float = Field(default=0.15, ge=0, lt=1)
 
 
 class Egd(_Gaze):
@@ -54,7 +81,7 @@ class AnnotationTable(_Gaze):
     kind: Literal["table"] = "table"
 
 
-ExpertSource = Annotated[NihBoxes | Egd | Reflacx | AnnotationTable, Field(discriminator="kind")]
+ExpertSource = Annotated[NihExpert | Egd | Reflacx | AnnotationTable, Field(discriminator="kind")]
 
 
 class _Studies(_Source):

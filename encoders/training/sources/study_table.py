@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.report_sections import parse_sections
-from encoders.training.dataset import Split, Study
+from encoders.training.dataset import Split, TrainingStudy
 from encoders.training.sources.annotation_table import annotations
 from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import StudyTable
-from encoders.training.sources.tables import Row, read_rows
+from encoders.training.sources.tables import TableRow, read_rows
 
 COLUMNS = ("image", "study_id", "patient_id")
 """Columns that must be there; the others are in docs/training.md."""
@@ -46,7 +46,7 @@ class _Gathering:
     laterals: list[Path] = field(default_factory=list)
 
 
-def read_study_table(settings: StudyTable) -> tuple[list[Study], list[Reading]]:
+def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[Reading]]:
     """Studies of a CSV or JSONL file, and the marks that its rows hold.
 
     Raises:
@@ -57,8 +57,8 @@ def read_study_table(settings: StudyTable) -> tuple[list[Study], list[Reading]]:
 
 
 def gather(
-    rows: Iterable[Row], *, folder: Path, val_share: float
-) -> tuple[list[Study], list[Reading]]:
+    rows: Iterable[TableRow], *, folder: Path, val_share: float
+) -> tuple[list[TrainingStudy], list[Reading]]:
     """Studies of rows with an image each.
 
     Args:
@@ -98,7 +98,7 @@ def split_of(patient_id: str, *, val_share: float) -> Split:
     return Split.VAL if int.from_bytes(digest[:8], "big") < val_share * 2**64 else Split.TRAIN
 
 
-def report_text(row: Row) -> str:
+def report_text(row: TableRow) -> str:
     """Findings and impression of a row, or those of its whole text."""
     parts = [row.text("findings"), row.text("impression")]
     if not any(parts):
@@ -107,7 +107,7 @@ def report_text(row: Row) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _facts(row: Row, val_share: float, known: _Gathering | None) -> _Gathering:
+def _facts(row: TableRow, val_share: float, known: _Gathering | None) -> _Gathering:
     patient_id = row.text("patient_id")
     if not patient_id:
         raise row.error(
@@ -124,7 +124,7 @@ def _facts(row: Row, val_share: float, known: _Gathering | None) -> _Gathering:
     return _Gathering(row.where, patient_id, split, report_text(row), _labels(row))
 
 
-def _labels(row: Row) -> set[str]:
+def _labels(row: TableRow) -> set[str]:
     value = row.values.get("labels")
     if isinstance(value, list):
         if not all(isinstance(label, str) for label in value):
@@ -133,7 +133,7 @@ def _labels(row: Row) -> set[str]:
     return {label.strip() for label in row.text("labels").split(";") if label.strip()}
 
 
-def _refuse_contradiction(row: Row, known: _Gathering, new: _Gathering) -> None:
+def _refuse_contradiction(row: TableRow, known: _Gathering, new: _Gathering) -> None:
     for what, before, now in (
         ("patient_id", known.patient_id, new.patient_id),
         ("split", known.split, new.split),
@@ -143,8 +143,8 @@ def _refuse_contradiction(row: Row, known: _Gathering, new: _Gathering) -> None:
             raise row.error(f"another {what} than {known.where}, which is of the same study")
 
 
-def _study(study_id: str, known: _Gathering) -> Study:
-    return Study(
+def _study(study_id: str, known: _Gathering) -> TrainingStudy:
+    return TrainingStudy(
         study_id=study_id,
         patient_id=known.patient_id,
         frontals=tuple(known.frontals),

@@ -19,7 +19,7 @@ CURE = "correct the row or take it out"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row: where it stands, and its cells by column name in small letters."""
 
     where: str
@@ -95,7 +95,7 @@ def find_table(folder: Path, name: str) -> Path:
     )
 
 
-def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[Row]:
+def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[TableRow]:
     """Rows of a .csv (comma, semicolon or tab) or .jsonl file, either also as .gz.
 
     Args:
@@ -128,7 +128,7 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _csv(stream: TextIO, path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def _csv(stream: TextIO, path: Path, needed: Sequence[str]) -> Iterator[TableRow]:
     first = stream.readline()
     separator = max(",;\t", key=first.count)
     reader = csv.reader(stream, delimiter=separator, strict=True)
@@ -137,22 +137,22 @@ def _csv(stream: TextIO, path: Path, needed: Sequence[str]) -> Iterator[Row]:
         header = [name.strip().lower() for name in names]
         _refuse_missing(header, needed, f"{path} line 1")
         for cells in reader:
-            row = Row(f"{path} line {1 + reader.line_num}", {})
+            row = TableRow(f"{path} line {1 + reader.line_num}", {})
             if len(cells) != len(header) and cells:
                 raise row.error(f"{len(cells)} cells where the header has {len(header)}")
             if cells:
-                yield Row(row.where, dict(zip(header, cells, strict=True)))
+                yield TableRow(row.where, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise TrainingDataError(f"{path} line {1 + reader.line_num}: {error}; {CURE}") from error
 
 
-def _jsonl(stream: TextIO, path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def _jsonl(stream: TextIO, path: Path, needed: Sequence[str]) -> Iterator[TableRow]:
     for number, line in enumerate(stream, start=1):
         if line.strip():
             yield parse_json(line, where=f"{path} line {number}", needed=needed)
 
 
-def parse_json(text: str, *, where: str, needed: Sequence[str] = ()) -> Row:
+def parse_json(text: str, *, where: str, needed: Sequence[str] = ()) -> TableRow:
     """One JSON object as a row.
 
     Raises:
@@ -164,7 +164,7 @@ def parse_json(text: str, *, where: str, needed: Sequence[str] = ()) -> Row:
         raise TrainingDataError(f"{where}: not JSON ({error}); {CURE}") from error
     if not isinstance(values, dict):
         raise TrainingDataError(f"{where}: {type(values).__name__}, not an object; {CURE}")
-    row = Row(where, {key.strip().lower(): value for key, value in values.items()})
+    row = TableRow(where, {key.strip().lower(): value for key, value in values.items()})
     _refuse_missing(list(row.values), needed, where)
     return row
 

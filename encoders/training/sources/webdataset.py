@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
-from encoders.training.dataset import Study, TrainingDataError
+from encoders.training.dataset import TrainingDataError, TrainingStudy
 from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import WebDataset
 from encoders.training.sources.study_table import gather
-from encoders.training.sources.tables import Row, parse_json
+from encoders.training.sources.tables import TableRow, parse_json
 
 _IMAGES = ("png", "jpg", "jpeg", "dcm")
 _JSON, _TEXT, _MASK = "json", "txt", "mask.png"
@@ -24,7 +24,9 @@ _LARGEST = 256 * 1024**2
 """Bytes of a member: no image is larger (`encoders.images.raw_image.MAX_BYTES`)."""
 
 
-def read_webdataset(settings: WebDataset, *, cache: Path) -> tuple[list[Study], list[Reading]]:
+def read_webdataset(
+    settings: WebDataset, *, cache: Path
+) -> tuple[list[TrainingStudy], list[Reading]]:
     """Studies of all shards, in the order of their names, and the marks that they hold.
 
     Args:
@@ -42,7 +44,7 @@ def read_webdataset(settings: WebDataset, *, cache: Path) -> tuple[list[Study], 
     return gather(rows, folder=Path(), val_share=settings.val_share)
 
 
-def _rows(shard: Path, folder: Path) -> Iterator[Row]:
+def _rows(shard: Path, folder: Path) -> Iterator[TableRow]:
     """One row a sample, by name: its JSON, its text, the paths of its image and mask."""
     samples: dict[str, dict[str, Path]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -64,7 +66,7 @@ def _rows(shard: Path, folder: Path) -> Iterator[Row]:
             values.setdefault("text", files[_TEXT].read_text(encoding="utf-8", errors="replace"))
         if _MASK in files:
             values["mask"] = str(files[_MASK])
-        yield Row(where, values | {"image": str(images[0])})
+        yield TableRow(where, values | {"image": str(images[0])})
 
 
 def _unpacked(shard: Path, cache: Path) -> Path:

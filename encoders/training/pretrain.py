@@ -1,0 +1,167 @@
+"""Before reports: the image tower and the finding maps learn from labelled images alone.
+
+Owns the loop and its checkpoint; what a batch teaches is `encoders.training.labelled`. On one
+process: it is short, at small images.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import get_cosine_schedule_with_warmup
+
+from encoders.eclip.model import EclipModel
+from encoders.preprocess import EvalTransform
+from encoders.training.augment import Draws
+from encoders.training.config import LabelledSettings, PretrainSettings, TrainSettings
+from encoders.training.dataloader import step_seed
+from encoders.training.labelled import (
+    LabelledBatch,
+    LabelledSet,
+    draw_labelled_batch,
+    label_loss,
+    map_losses,
+)
+from encoders.training.run_folder import RunFolder, fingerprint
+from encoders.training.trainer import average_of
+
+_log = logging.getLogger(__name__)
+
+LABEL_WEIGHT, MAP_WEIGHT, WARM_UP, CLIP = 10.0, 1.0, 0.05, 2.0
+
+
+class Teacher(nn.Module):
+    """An image tower with its maps, and a head for the labels that is only used here."""
+
+    def __init__(self, model: EclipModel, *, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.image_tower = model.image_tower
+        self.finding_maps = model.finding_maps
+        self.head = nn.Linear(model.image_projection.in_features, labels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
+        """Scalars ``loss``, ``labels`` and ``maps``."""
+        mid, deep = self.image_tower.grids(batch.pixels)  # type: ignore[operator]
+        features = self.dropout(deep.float().mean((-2, -1)))
+        maps = self.finding_maps(mid, deep)  # type: ignore[misc]
+        with torch.autocast(batch.pixels.device.type, enabled=False):
+            labels = label_loss(self.head(features), batch.labels)
+            covered, peak = map_losses(maps, batch.cover, batch.known)
+        of_maps = 3 * covered + 0.3 * peak
+        loss = LABEL_WEIGHT * labels + MAP_WEIGHT * of_maps
+        return {"loss": loss, "labels": labels, "maps": of_maps}
+
+
+def pretrain(
+    settings: TrainSettings,
+    *,
+    model: EclipModel,
+    data: LabelledSet,
+    out: Path,
+    low_precision: torch.dtype | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Pretrain the model's image tower and maps, in place; resumes, or loads what is done.
+
+    Args:
+        settings: of the run; ``pretrain`` and ``labelled`` are given.
+        model: changed in place.
+        data: labelled images of training patients.
+        out: folder of this part of the run.
+        low_precision: that towers compute in; None for float32.
+        on_step: told step, steps and loss.
+    """
+    chosen, labelled = settings.pretrain, settings.labelled
+    if chosen is None or labelled is None:
+        raise ValueError("settings have no [pretrain] and [labelled]")
+    steps = max(1, round(chosen.epochs * len(data.images) / chosen.batch_size))
+    teacher = Teacher(model, labels=len(data.label_names), dropout=chosen.dropout)
+    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = average_of(teacher, decay=chosen.ema)
+    optimizer = _optimizer(teacher, chosen)
+    schedule = get_cosine_schedule_with_warmup(optimizer, round(WARM_UP * steps), steps)
+    folder = _folder(settings, chosen, labelled, data=data, out=out)
+    parts = {"teacher": teacher, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = 0
+    if (state := folder.load()) is not None:
+        first = state["step"]
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    for step in range(first, steps):
+        batch = _batch(settings, chosen, data, step=step)
+        teacher.train()
+        torch.manual_seed(step_seed(settings.seed, step=step))
+        with torch.autocast("cpu", low_precision, enabled=low_precision is not None):
+            losses = teacher(batch)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(teacher.parameters(), CLIP)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(teacher)
+        folder.append_metrics(step + 1, {name: loss.item() for name, loss in losses.items()})
+        if on_step:
+            on_step(step + 1, steps, losses["loss"].item())
+        if step + 1 == steps or (step + 1) % settings.checkpoint_every == 0:
+            folder.save(
+                {"step": step + 1, **{name: part.state_dict() for name, part in parts.items()}}
+            )
+    kept = average.module
+    model.image_tower.load_state_dict(kept.image_tower.state_dict())  # type: ignore[union-attr]
+    if model.finding_maps is not None:
+        model.finding_maps.load_state_dict(kept.finding_maps.state_dict())  # type: ignore[union-attr]
+
+
+def _batch(
+    settings: TrainSettings, chosen: PretrainSettings, data: LabelledSet, *, step: int
+) -> LabelledBatch:
+    seed = step_seed(settings.seed, step=step)
+    rows = np.random.default_rng(seed).choice(
+        len(data.images), min(chosen.batch_size, len(data.images)), replace=False
+    )
+    return draw_labelled_batch(
+        data,
+        rows,
+        augment=settings.augment.model_copy(update={"smallest_crop": chosen.smallest_crop}),
+        transform=EvalTransform(size=chosen.size),
+        draws=Draws(torch.Generator().manual_seed(seed)),
+    )
+
+
+def _optimizer(teacher: Teacher, chosen: PretrainSettings) -> torch.optim.AdamW:
+    """What starts at random learns twice as fast; biases and norms do not decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in teacher.named_parameters():
+        lr = chosen.lr * (1 if name.startswith("image_tower.") else 2)
+        decay = chosen.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((lr, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": lr, "weight_decay": decay}
+            for (lr, decay), parameters in groups.items()
+        ],
+        betas=(0.9, 0.98),
+    )
+
+
+def _folder(
+    settings: TrainSettings,
+    chosen: PretrainSettings,
+    labelled: LabelledSettings,
+    *,
+    data: LabelledSet,
+    out: Path,
+) -> RunFolder:
+    facts = {
+        "pretrain": chosen.model_dump(mode="json"),
+        "findings": labelled.findings,
+        "model": settings.model.model_dump(mode="json"),
+        "seed": settings.seed,
+    }
+    folder = RunFolder(out, fingerprint=fingerprint(facts, data.label_names, len(data.images)))
+    folder.start(**facts, images=len(data.images), label_names=data.label_names)
+    return folder

@@ -1,0 +1,45 @@
+"""`cxr-rag calibrate`: what may be stated, measured on one's own images and reports."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rag.cli.options import Config, Source, read_settings, say
+from rag.errors import CalibrationError
+
+
+def calibrate(
+    images: Source,
+    reports: Annotated[
+        Path,
+        typer.Argument(
+            metavar="REPORTS", help=".csv or .jsonl with study_id and findings, or text."
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; by default beside the encoder's weights.")
+    ] = None,
+    config: Config = "cpu",
+) -> None:
+    """Measure how far predicted findings can be trusted here, and keep it for later drafts.
+
+    Take images and reports of patients that nothing was trained on. Name the file that --out writes
+    as drafting.calibration.
+    """
+    settings = read_settings(config)
+    from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
+    from rag.screening.calibration import write_calibration  # noqa: PLC0415
+    from rag.screening.finding_head import CALIBRATION, load_finding_predictor  # noqa: PLC0415
+    from rag.screening.recalibration import comparison, measure, recalibrate  # noqa: PLC0415
+
+    encoder, folder = load_encoder(settings), encoder_folder(settings)
+    predictor = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
+    if predictor is None:
+        raise CalibrationError(f"{folder} has no finding head: there is nothing to calibrate")
+    measured = measure(images, reports, encoder=encoder, head=predictor.head)
+    typer.echo(comparison(measured, predictor.head, predictor.calibration))
+    path = out or folder / CALIBRATION
+    write_calibration(path, recalibrate(measured, predictor.head))
+    say(f"written to {path}")

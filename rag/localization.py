@@ -1,0 +1,151 @@
+"""Where on an image each finding is, if it is there at all: experimental.
+
+Knows the encoder's finding maps and the finding head; draws no conclusion about the report.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from encoders.base import CxrImage
+from encoders.eclip.backend import ImageOutput
+from encoders.eclip.finding_maps import Region, locate
+from rag.errors import EncoderUnavailableError
+from rag.predicted_findings import PredictedFindings
+from rag.schema import NOTICE
+
+LABELS = {
+    "Atelectasis": "Atelectasis",
+    "Cardiomegaly": "Cardiomegaly",
+    "Consolidation": "Consolidation",
+    "Effusion": "Pleural Effusion",
+    "Fracture": "Fracture",
+    "Infiltrate": "Lung Opacity",
+    "Lung Opacity": "Lung Opacity",
+    "Mass": "Lung Lesion",
+    "Nodule": "Lung Lesion",
+    "Diffuse Nodule": "Lung Lesion",
+    "Pleural Thickening": "Pleural Other",
+    "Pneumonia": "Pneumonia",
+    "Pneumothorax": "Pneumothorax",
+}
+"""CheXpert's label of a finding; what radiologists boxed beside these has none."""
+
+SHOWN = 4
+"""Findings drawn on an overlay at most."""
+
+_SIDE = 768
+_COLOURS = ("#ffb000", "#4fc3f7", "#ff6e6e", "#8be08b")
+
+
+class MapEncoder(Protocol):
+    """An encoder that shows where it sees findings."""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What it has maps of."""
+
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        """Vector, features and finding maps of an image, from one pass."""
+
+
+class Predictor(Protocol):
+    """What reads findings off an image's vector."""
+
+    def predict(self, vector: NDArray[np.float32]) -> PredictedFindings:
+        """What the image of one vector float32 [D] is expected to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedFinding:
+    """A finding, how likely it is, and where it would be.
+
+    Attributes:
+        finding: as radiologists named it who drew boxes.
+        label: CheXpert's label that it belongs to; empty where there is none.
+        probability: of the label by the finding head; of the finding by its map, uncalibrated,
+            where there is no such label.
+        region: the most likely place; there is one even where the finding is unlikely.
+    """
+
+    finding: str
+    label: str
+    probability: float
+    region: Region
+
+    def to_json(self) -> dict[str, Any]:
+        """Places are fractions of the image: peak [x, y], box [left, top, width, height]."""
+        return {
+            "finding": self.finding,
+            "label": self.label,
+            "probability": round(self.probability, 4),
+            "peak": [round(value, 4) for value in self.region.peak],
+            "box": [round(value, 4) for value in self.region.box],
+        }
+
+
+def locate_findings(
+    encoder: MapEncoder, image: CxrImage, *, head: Predictor | None
+) -> list[LocatedFinding]:
+    """Every finding that the encoder has a map of, the most probable first.
+
+    Raises:
+        EncoderUnavailableError: the encoder has no maps.
+    """
+    if not encoder.findings:
+        raise EncoderUnavailableError(
+            "this encoder has no finding maps; use the shipped one, or train one with [maps]"
+        )
+    seen = encoder.outputs(image)
+    known = head.predict(seen.vectors[0]).probabilities if head else {}
+    found = [
+        LocatedFinding(
+            name,
+            LABELS.get(name, ""),
+            known.get(LABELS.get(name, ""), _peak(log_odds)),
+            locate(log_odds),
+        )
+        for name, log_odds in zip(encoder.findings, seen.maps[0], strict=True)
+    ]
+    return sorted(found, key=lambda each: -each.probability)
+
+
+def _peak(log_odds: NDArray[np.float32]) -> float:
+    return float(1 / (1 + np.exp(-float(log_odds.max()))))
+
+
+def draw_overlay(image: CxrImage, found: Sequence[LocatedFinding]) -> Image.Image:
+    """The image with the boxes and peaks of the most probable findings, and what they are."""
+    height, width = image.pixels.shape
+    scale = _SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = Image.fromarray((image.pixels.clip(0, 1) * 255).astype(np.uint8)).resize(size)
+    canvas = Image.new("RGB", (size[0], size[1] + 16 * (SHOWN + 2)))
+    canvas.paste(grey.convert("RGB"))
+    pen = ImageDraw.Draw(canvas)
+    for row, (each, colour) in enumerate(zip(found[:SHOWN], _COLOURS, strict=False)):
+        left, top, across, down = (part * size[at % 2] for at, part in enumerate(each.region.box))
+        x, y = (part * side for part, side in zip(each.region.peak, size, strict=True))
+        pen.rectangle((left, top, left + across, top + down), outline=colour, width=2)
+        pen.ellipse((x - 4, y - 4, x + 4, y + 4), outline=colour, width=2)
+        text = f"{each.finding}: {each.probability:.0%}"
+        pen.text((6, size[1] + 4 + 16 * row), text, fill=colour)
+    pen.text((6, size[1] + 4 + 16 * SHOWN), f"Experimental. {NOTICE}.", fill="white")
+    return canvas
+
+
+def write_overlay(picture: Image.Image, source: Path, folder: Path) -> Path:
+    """Write an overlay as PNG into a folder, under the image's name; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{source.stem}.png"
+    number = 1
+    while path.exists():
+        number += 1
+        path = folder / f"{source.stem}-{number}.png"
+    picture.save(path)
+    return path

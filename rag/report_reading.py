@@ -1,0 +1,194 @@
+"""What a report says, in the form in which drafts are made: findings, details, usable sentences.
+
+A sentence of another patient's report can be used if it could be said of this image: it compares
+with no earlier one, gives no measure, advises nothing, lost no word and can stand alone. Reading is
+cached, since the same reports are near many images. Knows no image.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rag.finding_labels import usable_sentences
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.labeller import label_text
+from rag.report_nlp.sentences import sentence_spans
+from rag.report_nlp.statements import ParsedSentence, Statement, Topic, read_sentence
+from rag.report_nlp.tokenizer import load_toml
+from rag.schema import ReportRecord, Section
+
+# heading -> topics of the sentences under it, in the order of a report
+HEADINGS: dict[str, tuple[Topic, ...]] = {
+    "heart": (Topic.HEART,),
+    "mediastinum": (Topic.MEDIASTINUM,),
+    "lungs": (Topic.LUNGS,),
+    "pleura": (Topic.PLEURA,),
+    "bones": (Topic.BONES, Topic.SOFT_TISSUES, Topic.ABDOMEN),
+    "devices": (Topic.DEVICES,),
+}
+IMPRESSION = "impression"
+
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+")
+_PREDICATE = re.compile(
+    r"\b(?:is|are|was|were|has|have|seen|noted|no|without|normal|unremarkable|clear|intact|"
+    r"appears?|demonstrates?|shows?|identified|present|within|negative|midline)\b",
+    re.IGNORECASE,
+)
+_GLUED = re.compile(r"(?<=\s)(?:The|There|No|Heart|Lungs?|Is|Are|And|Or)\b|[.;,]\s*\.|:")
+"""Two sentences run together, or what a removed word left behind."""
+_CUT_OFF = re.compile(r"\b(?:or|and|of|the|with|in|a)\s*\.?$", re.IGNORECASE)
+_LEANS = re.compile(r"\b(?:otherwise|however|also)\b", re.IGNORECASE)
+"""What makes a sentence lean on the one before it."""
+_MAX_WORDS = 28
+
+Detail = tuple[str, str]
+"""A finding and what is said of it: a side, a degree or a zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsableSentence:
+    """One sentence that could be said of another image.
+
+    Attributes:
+        text: verbatim, but for a list number in front.
+        section: of the draft it belongs to.
+        heading: one of `HEADINGS`, or "" for the chest as a whole.
+        present: findings it states, perhaps with a doubt: CheXpert-14 names and lexicon ids.
+        denied: findings it denies, by the same names.
+        excluded: lexicon ids that could not stand beside it, e.g. an opacity beside clear lungs.
+        details: sides, degrees and zones of what it states.
+        words: lower case, without punctuation.
+    """
+
+    text: str
+    section: Section
+    heading: str
+    present: frozenset[str]
+    denied: frozenset[str]
+    excluded: frozenset[str]
+    details: frozenset[Detail]
+    words: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[Section, str]:
+        """What makes two sentences the same one."""
+        return self.section, " ".join(self.text.split()).casefold().rstrip(" .")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReading:
+    """A report as drafts need it.
+
+    Attributes:
+        present: findings it states anywhere, CheXpert-14 names and lexicon ids.
+        labels: (lexicon id, CheXpert-14 name) of those of its findings that have both.
+        details: of all it states.
+        sentences: those that can be used.
+        words: of the whole report.
+    """
+
+    present: frozenset[str]
+    labels: frozenset[tuple[str, str]]
+    details: frozenset[Detail]
+    sentences: tuple[UsableSentence, ...]
+    words: tuple[str, ...]
+
+
+@lru_cache(maxsize=20_000)
+def read_report(record: ReportRecord) -> ReportReading:
+    """Everything that drafts need of a report."""
+    statements = [
+        statement
+        for span in record.sentences
+        for statement in read_sentence(record.sentence(span)).statements
+        if _stated(statement)
+    ]
+    sentences = (
+        _usable(section, text, parsed) for section, text, parsed in usable_sentences(record)
+    )
+    return ReportReading(
+        present=_names(statements),
+        labels=frozenset((s.concept, s.label) for s in statements if s.label),
+        details=_details(statements),
+        sentences=tuple(sentence for sentence in sentences if sentence is not None),
+        words=words_of(record.text),
+    )
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Words in lower case."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+def findings_in(text: str) -> frozenset[str]:
+    """Findings that a whole report states, perhaps with a doubt, "No Finding" among them."""
+    labels = label_text(text)
+    stated = {name for name, polarity in labels.items() if polarity is not Polarity.NEGATIVE}
+    concepts = {
+        statement.concept
+        for start, end in sentence_spans(text)
+        for statement in read_sentence(text[start:end]).statements
+        if _stated(statement)
+    }
+    return frozenset(stated | concepts)
+
+
+def findings_of(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What a sentence states, perhaps with a doubt, and what it denies.
+
+    "The lungs are clear" denies an opacity, too.
+    """
+    statements = read_sentence(text).statements
+    denied = [s for s in statements if s.polarity is Polarity.NEGATIVE]
+    implied = {other for s in denied for other in _relations("denies").get(s.concept, ())}
+    return _names([s for s in statements if _stated(s)]), _names(denied) | implied
+
+
+def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSentence | None:
+    heading = next((h for h, topics in HEADINGS.items() if parsed.topics & set(topics)), "")
+    stated = [s for s in parsed.statements if _stated(s)]
+    denied = [s for s in parsed.statements if s.polarity is Polarity.NEGATIVE]
+    words = words_of(text)
+    says_something = stated or (_PREDICATE.search(text) and (denied or heading))
+    broken = _GLUED.search(text[1:]) or _CUT_OFF.search(text) or _LEANS.search(text)
+    if not says_something or broken or not words or len(words) > _MAX_WORDS:
+        return None
+    if section is Section.FINDINGS and (not heading or len(words) == 1):
+        return None
+    excluded = {s.concept for s in denied}
+    for kind in ("denies", "excludes"):
+        excluded |= {other for s in denied for other in _relations(kind).get(s.concept, ())}
+    return UsableSentence(
+        text=text,
+        section=section,
+        heading=heading,
+        present=_names(stated),
+        denied=_names(denied),
+        excluded=frozenset(excluded),
+        details=_details(stated),
+        words=words,
+    )
+
+
+@lru_cache(maxsize=2)
+def _relations(kind: str) -> dict[str, list[str]]:
+    """What cannot be there where something is denied, or called normal: "denies", "excludes"."""
+    relations: dict[str, list[str]] = load_toml("relations.toml")[kind]
+    return relations
+
+
+def _stated(statement: Statement) -> bool:
+    return statement.polarity in (Polarity.POSITIVE, Polarity.UNCERTAIN)
+
+
+def _names(statements: list[Statement]) -> frozenset[str]:
+    return frozenset(name for s in statements for name in (s.concept, s.label) if name)
+
+
+def _details(statements: list[Statement]) -> frozenset[Detail]:
+    return frozenset(
+        (s.concept, str(value))
+        for s in statements
+        for values in (s.sides, s.severities, s.zones)
+        for value in values
+    )

@@ -1,0 +1,66 @@
+"""What the measures of stated findings count, on texts written for them."""
+
+import numpy as np
+import pytest
+
+from eval.io.studies import Pair
+from eval.metrics.stated import MEASURES, Stated
+
+
+def scores(*texts: tuple[str, str]) -> dict[str, float]:
+    pairs = [Pair(str(n), reference, draft) for n, (reference, draft) in enumerate(texts)]
+    rows = Stated().score(pairs).sum(0)
+    return {measure.name: float(measure.combine(rows)) for measure in MEASURES}
+
+
+def test_a_draft_that_states_what_the_reference_does_not_is_false() -> None:
+    found = scores(
+        ("The lungs are clear.", "The heart is enlarged."),
+        ("The heart is enlarged.", "The heart is enlarged."),
+        ("There is a pleural effusion.", "The lungs are clear."),
+        ("The lungs are clear.", "The lungs are clear."),
+    )
+    assert found["false-finding drafts"] == 0.25
+    assert found["precision of stated findings"] == 0.5
+    assert found["recall of stated findings"] == 0.5
+    assert found["missed must-not-miss findings"] == 1.0
+    assert found["denied must-not-miss findings"] == 0.0
+
+
+def test_denying_what_is_there_is_worse_than_silence() -> None:
+    found = scores(("Large right pneumothorax.", "No pneumothorax."))
+    assert found["denied must-not-miss findings"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("draft", "measure", "expected"),
+    [
+        ("Small left pleural effusion.", "accuracy of side", 0.0),
+        ("Small right pleural effusion.", "accuracy of side", 1.0),
+        ("Bilateral pleural effusions.", "accuracy of side", 1.0),
+        ("Large right pleural effusion.", "accuracy of severity", 0.0),
+        ("Small right pleural effusion.", "accuracy of severity", 1.0),
+    ],
+)
+def test_details_of_what_both_state(draft: str, measure: str, expected: float) -> None:
+    assert scores(("Small right pleural effusion.", draft))[measure] == expected
+
+
+def test_details_that_only_one_gives_are_not_counted() -> None:
+    found = scores(("Right pleural effusion.", "Pleural effusion."))
+    assert np.isnan(found["accuracy of side"])
+
+
+def test_kind_and_precision_of_devices() -> None:
+    found = scores(
+        ("A right PICC is present.", "A right PICC is present."),
+        ("A right PICC is present.", "A tracheostomy tube is present."),
+        ("The lungs are clear.", "A pacemaker is present."),
+    )
+    assert found["accuracy of device kind"] == 0.5
+    assert found["precision of stated devices"] == pytest.approx(2 / 3)
+
+
+def test_words_to_change() -> None:
+    assert scores(("Lungs are clear.", "Lungs are very clear."))["edit distance in words"] == 1
+    assert scores(("Lungs are clear.", ""))["edit distance in words"] == 3

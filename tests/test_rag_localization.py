@@ -1,0 +1,94 @@
+"""`cxr-rag locate`: a line a finding, places as fractions of the image, an overlay."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from demo.phantom import Finding, draw_phantom
+from encoders.base import CxrImage
+from encoders.eclip.backend import ImageOutput
+from rag.cli.main import app
+from rag.errors import EncoderUnavailableError
+from rag.localization import LABELS, draw_overlay, locate_findings, write_overlay
+from rag.report_nlp.labeller import LABELS as CHEXPERT
+
+KEYS = {"file", "finding", "label", "probability", "peak", "box"}
+
+
+class MapsOfTwo:
+    """Sees an effusion low on the left of the image, and hardly any emphysema."""
+
+    findings = ("Effusion", "Emphysema")
+
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        maps = np.full((1, 2, 14, 14), -6.0, np.float32)
+        maps[0, 0, 9:12, 2:5] = 3.0
+        return ImageOutput(np.zeros((1, 4), np.float32), np.zeros((1, 8), np.float32), maps)
+
+
+class NoMaps:
+    findings = ()
+
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        raise AssertionError("nothing to see")
+
+
+def phantom() -> CxrImage:
+    pixels = draw_phantom(size=256, finding=Finding.LEFT_PLEURAL_EFFUSION)
+    return CxrImage(pixels=pixels, source_sha256="drawn")
+
+
+def test_every_finding_has_a_place_the_most_probable_first() -> None:
+    first, second = locate_findings(MapsOfTwo(), phantom(), head=None)
+    assert (first.finding, first.label) == ("Effusion", "Pleural Effusion")
+    assert (second.finding, second.label) == ("Emphysema", "")
+    assert first.probability > 0.9
+    assert second.probability < 0.1
+    x, y = first.region.peak
+    left, top, width, height = first.region.box
+    assert left < x < left + width
+    assert top < y < top + height
+    assert (left + width / 2, top + height / 2) == pytest.approx((3.5 / 14, 10.5 / 14), abs=0.05)
+
+
+def test_labels_are_chexpert_s() -> None:
+    assert set(LABELS.values()) <= set(CHEXPERT)
+
+
+def test_an_encoder_without_maps_says_what_to_do() -> None:
+    with pytest.raises(EncoderUnavailableError, match="no finding maps"):
+        locate_findings(NoMaps(), phantom(), head=None)
+
+
+def test_overlays_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    image = phantom()
+    picture = draw_overlay(image, locate_findings(MapsOfTwo(), image, head=None))
+    written = [write_overlay(picture, Path("study/a.dcm"), tmp_path / "out") for _ in range(2)]
+    assert [path.name for path in written] == ["a.png", "a-2.png"]
+    with Image.open(written[0]) as seen:
+        colours = np.asarray(seen.convert("RGB")).reshape(-1, 3)
+    assert (colours.max(1) - colours.min(1)).max() > 100  # something is drawn in colour
+
+
+def test_the_command_prints_a_line_a_finding_and_draws(tmp_path: Path) -> None:
+    path = tmp_path / "phantom.png"
+    pixels = (draw_phantom(size=512, finding=Finding.LEFT_PLEURAL_EFFUSION) * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    result = CliRunner().invoke(
+        app, ["locate", str(path), str(broken), "--json", "--out", str(tmp_path / "drawn")]
+    )
+    assert result.exit_code == 3
+    assert "broken.png" in result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(lines) >= 6
+    for line in lines:
+        assert line.keys() == KEYS
+        assert 0 <= line["probability"] <= 1
+        assert all(0 <= value <= 1 for value in (*line["peak"], *line["box"]))
+    assert (tmp_path / "drawn" / "phantom.png").is_file()

@@ -1,0 +1,145 @@
+"""What a draft says: which sentences may be said, which the pool agrees on, and what they cite."""
+
+import pytest
+
+from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.report_nlp.sentences import with_sentences
+from rag.schema import Hit, ReportRecord, Section
+from rag.slots import Slot, slots_for
+
+NORMAL = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
+QUIET = {"Cardiomegaly": 0.05, "Lung Opacity": 0.05, "Support Devices": 0.02}
+LARGE_HEART = PredictedFindings({**QUIET, "Cardiomegaly": 0.9}, ("Cardiomegaly",))
+
+
+def pool(*reports: str | tuple[str, str]) -> list[Hit]:
+    hits = []
+    for rank, report in enumerate(reports, 1):
+        findings, impression = report if isinstance(report, tuple) else (report, "")
+        record = ReportRecord(f"R{rank}", f"S{rank}", f"P{rank}", findings, impression)
+        hits.append(Hit(with_sentences(record), 0.5, rank))
+    return hits
+
+
+def said(slots: list[Slot], section: Section | None = None) -> list[str]:
+    return [slot.options[0].text for slot in slots if section in (None, slot.section)]
+
+
+def test_what_most_reports_say_is_said_in_the_order_of_a_report() -> None:
+    found = slots_for(pool(*[NORMAL] * 3, "Lungs are clear. The heart is normal."), NO_PREDICTION)
+    assert said(found) == [
+        "The heart is normal in size.",
+        "The lungs are clear.",
+        "No pleural effusion or pneumothorax.",
+    ]
+
+
+def test_sentences_cite_reports_that_hold_them() -> None:
+    hits = pool(*[NORMAL] * 3)
+    for slot in slots_for(hits, NO_PREDICTION):
+        for option, votes in zip(slot.options, slot.votes, strict=True):
+            assert votes == 3
+            assert 1 <= len(option.sources) <= 2
+            for source in option.sources:
+                (record,) = (hit.record for hit in hits if hit.record.report_id == source)
+                assert option.text in record.findings
+
+
+def test_a_finding_that_the_image_does_not_show_is_not_stated_whoever_says_it() -> None:
+    hits = pool(*["The heart is enlarged. The lungs are clear."] * 4, NORMAL)
+    assert "The heart is enlarged." not in said(slots_for(hits, PredictedFindings(QUIET)))
+
+
+def test_a_finding_that_the_image_shows_is_stated_and_not_denied() -> None:
+    hits = pool(*[NORMAL] * 5, "The heart is enlarged. The lungs are clear.")
+    found = said(slots_for(hits, LARGE_HEART))
+    assert "The heart is enlarged." in found
+    assert "The heart is normal in size." not in found
+
+
+def test_a_degree_that_the_pool_does_not_agree_on_is_left_out() -> None:
+    hits = pool(
+        "The heart is severely enlarged. The lungs are clear.",
+        *["The heart is enlarged. The lungs are clear."] * 3,
+    )
+    assert "The heart is enlarged." in said(slots_for(hits, LARGE_HEART))
+    agreed = pool(*["The heart is severely enlarged. The lungs are clear."] * 3)
+    assert "The heart is severely enlarged." in said(slots_for(agreed, LARGE_HEART))
+
+
+def test_no_device_of_a_kind_that_the_pool_does_not_agree_on() -> None:
+    shown = PredictedFindings({**QUIET, "Support Devices": 0.8}, ("Support Devices",))
+    apart = pool(
+        "A right PICC is present. The lungs are clear.",
+        "A tracheostomy tube is present. The lungs are clear.",
+        "A left chest tube is present. The lungs are clear.",
+        "Sternotomy wires are present. The lungs are clear.",
+    )
+    assert said(slots_for(apart, shown)) == ["The lungs are clear."]
+    alike = pool(*["A right PICC is present. The lungs are clear."] * 3)
+    assert "A right PICC is present." in said(slots_for(alike, shown))
+
+
+def test_what_must_not_be_missed_is_not_denied_where_it_is_not_improbable() -> None:
+    unsure = PredictedFindings(
+        {**QUIET, "Pneumothorax": 0.2}, undeniable=frozenset({"Pneumothorax"})
+    )
+    found = said(slots_for(pool(*[NORMAL] * 3), unsure))
+    assert found == ["The heart is normal in size.", "The lungs are clear."]
+
+
+def test_nothing_is_said_twice_and_nothing_contradicts() -> None:
+    shown = PredictedFindings({**QUIET, "Lung Opacity": 0.9}, ("Lung Opacity",))
+    hits = pool(
+        *["There is an opacity in the right lung. No pneumothorax. No pleural effusion."] * 3,
+        *["The lungs are clear. No pneumothorax or pleural effusion."] * 3,
+    )
+    found = said(slots_for(hits, shown))
+    assert "There is an opacity in the right lung." in found
+    assert "The lungs are clear." not in found
+    assert sum("pneumothorax" in text.lower() for text in found) == 1
+
+
+def test_the_impression_speaks_of_what_the_findings_state() -> None:
+    hits = pool(
+        *[(NORMAL, "No acute disease.")] * 3,
+        *[("The heart is enlarged. The lungs are clear.", "Cardiomegaly.")] * 3,
+    )
+    assert "Cardiomegaly." not in said(slots_for(hits, PredictedFindings(QUIET)))
+    assert said(slots_for(hits, PredictedFindings(QUIET)), Section.IMPRESSION) == [
+        "No acute disease."
+    ]
+    assert said(slots_for(hits, LARGE_HEART), Section.IMPRESSION)[0] == "Cardiomegaly."
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        "The XXXX is intact.",
+        "The heart is smaller than before.",
+        "There is a 12 mm nodule.",
+        "CT is advised.",
+        "Shoulder and clavicle.",
+        "No effusion or The heart is normal.",
+        "Otherwise the lungs are clear.",
+        "These are calcified.",
+    ],
+)
+def test_what_cannot_be_said_of_another_image_is_never_said(unusable: str) -> None:
+    assert said(slots_for(pool(*[unusable] * 4), NO_PREDICTION)) == []
+
+
+def test_a_rare_wording_does_not_win() -> None:
+    odd = "Expanded and clear airspace of both lungs is what the lungs are clear for."
+    hits = pool(odd, *["The lungs are clear."] * 2, *["Lungs are clear."] * 2)
+    assert said(slots_for(hits, NO_PREDICTION))[0] in ("The lungs are clear.", "Lungs are clear.")
+
+
+def test_another_wording_of_the_same_statement_is_an_option() -> None:
+    hits = pool(*["The lungs are clear."] * 3, *["Lungs are clear."] * 3)
+    (slot,) = slots_for(hits, NO_PREDICTION)
+    assert {option.text for option in slot.options} == {"The lungs are clear.", "Lungs are clear."}
+
+
+def test_no_pool_no_slots() -> None:
+    assert slots_for([], NO_PREDICTION) == []
