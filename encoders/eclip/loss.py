@@ -29,7 +29,7 @@ def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Ten
     return (to_texts + to_images) / 2
 
 
-class Agreement(nn.Module):
+class AgreementLoss(nn.Module):
     """How far an image and any report of the batch agree on findings, as a regression.
 
     InfoNCE ranks reports by how much more likely they are for this image than for any image: a

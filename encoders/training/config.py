@@ -113,7 +113,7 @@ class OptimSettings(_Settings):
         warm_up: share of all steps.
         ema: decay per step of the averaged weights, which are the ones that are kept.
         contrast_weight: of InfoNCE.
-        agreement_weight: of `encoders.eclip.loss.Agreement`.
+        agreement_weight: of `encoders.eclip.loss.AgreementLoss`.
         label_weight: of the label head on the image features.
         precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
             ``no`` (float32). ``fp16`` needs a GPU.

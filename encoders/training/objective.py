@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.eclip.distributed import gather
-from encoders.eclip.loss import Agreement, equal_targets, info_nce, jaccard, soft_targets
+from encoders.eclip.loss import AgreementLoss, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
 from encoders.grad_cache import in_chunks, statistics_stay
 from encoders.towers.base import Prepared
@@ -112,7 +112,7 @@ class Objective(nn.Module):
         self.model = model
         outputs = max(len(label_weights), 1)  # unused where there is no label
         self.image_labels = nn.Linear(model.image_projection.in_features, outputs)
-        self.agreement = Agreement()
+        self.agreement = AgreementLoss()
         self.processor = processor
         width = model.image_projection.in_features
         self.image_head = nn.Linear(width, image_labels) if labelled else None
