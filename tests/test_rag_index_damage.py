@@ -3,7 +3,7 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from rag.index import (
     verify_index,
 )
 from rag.index.chroma import VectorCollection, open_collections
+from rag.index.client import close_idle
 from rag.index.contents import place_of
 
 CORPUS = small_corpus(60)
@@ -33,6 +34,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(autouse=True)
+def _as_another_process_would_see_it() -> Iterator[None]:
+    """Nothing that this process has opened before hides what a test does to the files."""
+    close_idle()
+    yield
+    close_idle()
+
+
 @pytest.fixture
 def directory(built: Path, tmp_path: Path) -> Path:
     shutil.copytree(built, tmp_path / "index")
@@ -40,6 +49,7 @@ def directory(built: Path, tmp_path: Path) -> Path:
 
 
 def chroma_of(directory: Path) -> Path:
+    close_idle()
     return place_of(directory, read_info(directory), "").folder
 
 

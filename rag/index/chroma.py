@@ -140,7 +140,7 @@ def create_collections(
     place: Place, facts: Mapping[str, str], *, texts: int, images: int
 ) -> Iterator[tuple[VectorCollection, VectorCollection]]:
     """New, empty collections for so many records, which say these facts of themselves."""
-    with connect(place) as client:
+    with connect(place, writes=True) as client:
         with chroma_errors(place):
             made = [
                 client.create_collection(

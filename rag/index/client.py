@@ -8,6 +8,7 @@ Python server has a remote code execution (CVE-2026-45829): use `chroma run`.
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 60.0
 _ENVIRONMENT = threading.Lock()
+_KEPT = 16  # embedded clients that are kept open for a while
+_IDLE: "deque[Client]" = deque()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,31 @@ def _explained(error: BaseException, place: Place) -> StoreError:
 
 
 @contextlib.contextmanager
-def connect(place: Place) -> Iterator["Client"]:
-    """A client, closed at the end of the block."""
+def connect(place: Place, *, writes: bool = False) -> Iterator["Client"]:
+    """A client, closed at the end of the block; one that only read a folder, some time later."""
     with chroma_errors(place):
         client = _http_client(place.url) if place.url else _embedded_client(place.folder)
     try:
         yield client
     finally:
-        for session in _http_sessions(client):
-            session.close()
-        client.close()
+        if writes or place.url:
+            for session in _http_sessions(client):
+                session.close()
+            client.close()
+        else:
+            _IDLE.append(client)
+            close_idle(keep=_KEPT)
+
+
+def close_idle(*, keep: int = 0) -> None:
+    """Close the embedded clients that are no longer used, but for the last ``keep``.
+
+    Stopping one right after it was asked may never return: in Chroma 1.5.9 a thread of its spins
+    while we wait for it (once in some thousand times, on a busy machine). What is left at the end
+    of the process is not stopped at all.
+    """
+    while len(_IDLE) > keep:
+        _IDLE.popleft().close()
 
 
 def _embedded_client(folder: Path) -> "Client":
