@@ -136,7 +136,7 @@ def _open_i(values: dict[str, Any]) -> LabelledImage | None:
 
 
 def _chexpert(values: dict[str, Any]) -> LabelledImage:
-    path = identifier(values, "Path")
+    path = identifier(values, "path")
     given = [name for name, cell in values.items() if cell in {"1", "1.0"}]
     labels = class_names("chexpert", given)
     if not path or len(labels) != 1:
@@ -148,7 +148,7 @@ def _chexpert(values: dict[str, Any]) -> LabelledImage:
 
 
 def _rsna(values: dict[str, Any]) -> LabelledImage:
-    patient, target = identifier(values, "patientId"), identifier(values, "Target")
+    patient, target = identifier(values, "patientid"), identifier(values, "target")
     if not patient or target not in {"0", "1"}:
         raise FieldError("has no patientId, or a Target that is neither 0 nor 1")
     found = frozenset({"Pneumonia"}) if target == "1" else frozenset()
@@ -156,8 +156,8 @@ def _rsna(values: dict[str, Any]) -> LabelledImage:
 
 
 def _nih(values: dict[str, Any]) -> LabelledImage | None:
-    image, patient = identifier(values, "Image Index"), identifier(values, "Patient ID")
-    given = identifier(values, "Finding Labels").split("|")
+    image, patient = identifier(values, "image index"), identifier(values, "patient id")
+    given = identifier(values, "finding labels").split("|")
     if not image or not patient:
         raise FieldError("has no Image Index or no Patient ID")
     labels = class_names("nih", given)

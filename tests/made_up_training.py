@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from encoders.training.dataset import Split, TrainingStudy
 from rag.cli.main import app
+from rag.errors import UsageError
 
 CLEAR, LARGE = "The lungs are clear.", "The heart is enlarged."
 
@@ -57,6 +58,8 @@ def one_study(*images: str, number: int = 1, **changes: Any) -> TrainingStudy:
 def train_command(arguments: list[str]) -> tuple[int, str]:
     """Exit code and error of ``cxr-rag train``; what it says of its progress is left out."""
     result = CliRunner().invoke(app, ["train", *arguments])
+    if isinstance(result.exception, UsageError):  # `rag.cli.main.main` exits with 2
+        return 2, f"cxr-rag: {result.exception}"
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, "".join(

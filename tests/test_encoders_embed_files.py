@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from encoders.embed_files import embed_files
 from rag.cli.main import app
+from rag.errors import UsageError
 
 
 def lines(path: Path) -> list[list[str]]:
@@ -62,9 +63,9 @@ def test_no_image_is_an_empty_array(tmp_path: Path) -> None:
 
 def test_the_commands_say_what_is_wrong(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["embed", str(tmp_path / "nowhere"), str(tmp_path / "v")])
-    assert wrong.exit_code == 2
-    assert "nowhere" in wrong.output
+    assert isinstance(wrong.exception, UsageError)
+    assert "nowhere" in str(wrong.exception)
     config = tmp_path / "none.toml"
     lost = CliRunner().invoke(app, ["train", "--config", str(config), "--out", str(tmp_path / "r")])
-    assert lost.exit_code == 3
-    assert "none.toml" in lost.output
+    assert isinstance(lost.exception, UsageError)
+    assert "none.toml" in str(lost.exception)

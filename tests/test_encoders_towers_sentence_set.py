@@ -69,14 +69,16 @@ def minilm() -> MiniLm:
 
 def test_a_sentence_has_the_vector_of_the_model_card(minilm: MiniLm) -> None:
     """The recipe of the card, with the library's own tokenizer and padding."""
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
 
     from encoders.towers.sentence_set import _TOKENIZER  # noqa: PLC0415
 
-    tokenizer = AutoTokenizer.from_pretrained(_TOKENIZER.locate().parent)
+    folder = _TOKENIZER.locate().parent
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).eval()
     batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
     with torch.inference_mode():
-        hidden = minilm._model(**batch).last_hidden_state
+        hidden = model(**batch).last_hidden_state
     mask = batch["attention_mask"].unsqueeze(-1)
     expected = functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
     torch.testing.assert_close(minilm.encode(SENTENCES), expected, atol=1e-5, rtol=0)

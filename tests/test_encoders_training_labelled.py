@@ -15,7 +15,7 @@ from encoders.eclip import load_encoder
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
 from encoders.training.config import AugmentSettings, TrainSettings
-from encoders.training.dataset import Collection, Split, Study, TrainingDataError
+from encoders.training.dataset import Collection, Split, TrainingDataError, TrainingStudy
 from encoders.training.labelled import (
     draw_labelled_batch,
     label_loss,
@@ -155,7 +155,7 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
     source = write_folder(tmp_path / "nih", [[chestx_det(BOX)], [chestx_det()]] * 4)
     studies, experts, labelled = read_nih_expert(source)
     reported = tuple(
-        Study(
+        TrainingStudy(
             study_id=f"s{number}",
             patient_id=f"s{number}",
             frontals=(labelled[number].image,),

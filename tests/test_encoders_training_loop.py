@@ -238,11 +238,11 @@ def test_bf16_is_used_where_the_machine_computes_in_it(
 
 
 @pytest.mark.parametrize("missing", ["config", "data"])
-def test_a_wrong_path_is_one_line_and_code_3(openi: Path, tmp_path: Path, missing: str) -> None:
+def test_a_wrong_path_is_one_line_and_wrong_use(openi: Path, tmp_path: Path, missing: str) -> None:
     arguments = command(openi, tmp_path / "run", epochs=1)
     arguments[arguments.index(f"--{missing}") + 1] = str(tmp_path / "nowhere")
     code, error = train_command(arguments)
-    assert code == 3
+    assert code == {"config": 2, "data": 3}[missing]
     assert "nowhere" in error
 
 

@@ -199,10 +199,10 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
         (*images, LabelledImage("3", "r", "c.png", frozenset())), ("Edema",), single=False
     )
     with pytest.raises(EvalDataError, match=r"3: there is no image c\.png"):
-        embed(bad, images=tmp_path, encoder=encoder)
+        embed(bad, folder=tmp_path, encoder=encoder)
     (tmp_path / "c.png").write_bytes(b"rubbish")
     with pytest.raises(EvalDataError, match=r"c\.png"):
-        embed(bad, images=tmp_path, encoder=encoder)
+        embed(bad, folder=tmp_path, encoder=encoder)
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:

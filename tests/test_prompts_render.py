@@ -83,9 +83,8 @@ def test_examples_obey_the_schema_and_cite_what_they_show(name: str) -> None:
         jsonschema.validate(example.answer, written_schema(ids))
 
 
-def test_a_broken_example_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_broken_example_is_named(tmp_path: Path) -> None:
     shutil.copytree(TEMPLATES / "write_v2", tmp_path / "write_v2")
     (tmp_path / "write_v2" / "examples" / "3_bad.json").write_text('{"variables": {}}')
-    monkeypatch.setattr("prompts.render.TEMPLATES", tmp_path)
     with pytest.raises(PromptTemplateError, match=r"3_bad\.json.*answer"):
-        load_template("write_v2")
+        load_template("write_v2", templates=tmp_path)

@@ -141,7 +141,8 @@ def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
 ) -> None:
     with pytest.raises(BatchError, match="no model server"):
         small_batch.run(images, tmp_path, store=store, url="http://127.0.0.1:9/v1", patience=0.5)
-    assert lines(tmp_path) == []
+    # where the similar reports leave nothing to choose, no model is asked
+    assert {line["status"] for line in lines(tmp_path)} <= {"ok"}
     with fake_choosing_llm.serve() as llm:
         assert small_batch.run(images, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
 

@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_index(small_corpus(), load_encoder(), folder / "index")
     (folder / "none.toml").write_text(
         f'home = "{folder}"\n[llm]\nurl = "http://127.0.0.1:9/v1"\n[llm.server]\nenabled = false\n'
-        "[abstention]\nsimilarity = -1.0\ncertainty = 0.0\ndisagreement = 1.0\n"
+        "[abstention]\nsimilarity = -1.0\n"
     )
     return folder
 

@@ -62,5 +62,5 @@ def test_error_statuses_are_rejections_that_name_the_status(fake: FakeLlm, statu
 
 def test_nothing_at_the_url_names_the_url_and_the_cure() -> None:
     nowhere = ChatClient(LlmSettings(url="http://127.0.0.1:9/v1", retries=0))
-    with pytest.raises(LlmUnavailableError, match=r"127\.0\.0\.1:9/v1.*cxr-rag demo"):
+    with pytest.raises(LlmUnavailableError, match=r"127\.0\.0\.1:9/v1.*cxr-rag doctor"):
         nowhere.ask(MESSAGES, schema=SCHEMA)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from demo.phantom import Finding, draw_phantom
+from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip.backend import ImageOutput
 from rag.cli.main import app
@@ -38,7 +38,7 @@ class NoMaps:
 
 
 def phantom() -> CxrImage:
-    pixels = draw_phantom(size=256, finding=Finding.LEFT_PLEURAL_EFFUSION)
+    pixels = draw_phantom(size=256, finding=PhantomFinding.LEFT_PLEURAL_EFFUSION)
     return CxrImage(pixels=pixels, source_sha256="drawn")
 
 
@@ -76,7 +76,9 @@ def test_overlays_do_not_overwrite_each_other(tmp_path: Path) -> None:
 
 def test_the_command_prints_a_line_a_finding_and_draws(tmp_path: Path) -> None:
     path = tmp_path / "phantom.png"
-    pixels = (draw_phantom(size=512, finding=Finding.LEFT_PLEURAL_EFFUSION) * 255).astype(np.uint8)
+    pixels = (draw_phantom(size=512, finding=PhantomFinding.LEFT_PLEURAL_EFFUSION) * 255).astype(
+        np.uint8
+    )
     Image.fromarray(pixels).save(path)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")

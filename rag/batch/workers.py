@@ -182,7 +182,7 @@ def _finished(
         except Exception as error:  # noqa: BLE001 - as above
             return _broken(prepared.prediction, error)
         if not outage.must_wait(prediction.error, since=since):
-            if prediction.status is Status.OK:
+            if prediction.status is Status.OK and prediction.answer:  # else nobody was asked
                 outage.answered()
             return prediction
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

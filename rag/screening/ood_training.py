@@ -41,8 +41,8 @@ from rag.screening.out_of_distribution import (
 DIMENSIONS = 64
 MAY_BE_REFUSED = 0.005
 HELD_SHARE = 0.15
-MOST_OF_A_KIND = 1200
-POSED = 600
+MOST_OF_A_KIND = 1000
+POSED = 300
 """Training images of each kind that are also shown in every pose."""
 
 Features = NDArray[np.float32]
