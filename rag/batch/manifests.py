@@ -2,8 +2,8 @@
 
 Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
 named. Columns: ``study_id`` and ``image`` (or ``file``, ``image_path``: a path or a list of paths),
-and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass. A view
-that is not known is no wrong line: the image's own header decides, and a note says so.
+and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass. A
+view that is not known is no wrong line: the image's own header decides, and a note says so.
 """
 
 import json
