@@ -89,8 +89,8 @@ def test_maps_do_not_change_the_features(tmp_path: Path) -> None:
 def test_a_region_is_the_peak_and_what_belongs_to_it() -> None:
     log_odds = np.full((14, 14), -6.0, np.float32)
     log_odds[3:6, 9:12] = 2.0
-    log_odds[4, 10] = 3.0
-    log_odds[11:13, 1:3] = 1.5  # another place, not joined to the first
+    log_odds[4, 10] = 5.0
+    log_odds[11:13, 1:3] = -1.0  # another place, not joined to the first
     region = locate(log_odds)
     assert region.peak == pytest.approx((10.5 / 14, 4.5 / 14), abs=0.03)
     left, top, width, height = region.box

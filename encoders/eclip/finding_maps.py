@@ -74,7 +74,7 @@ class FindingMaps(nn.Module):
 def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
     """The peak and the box of one map [h, w]; read at a finer side, between the grid's places."""
     grid = torch.from_numpy(np.ascontiguousarray(log_odds))[None, None]
-    fine = functional.interpolate(grid, (side, side), mode="bilinear")[0, 0].numpy()
+    fine = functional.interpolate(grid, (side, side), mode="bicubic")[0, 0].numpy()
     row, column = np.unravel_index(int(fine.argmax()), fine.shape)
     inside = _connected(_odds_share(fine) >= INSIDE, int(row), int(column))
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
