@@ -11,17 +11,21 @@ to the first file, study by study.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from encoders.training.dataset import clean, frequent, label_matrix
-from encoders.training.sources.openi import read_openi
-from eval.results import MetricValue
-from eval.tasks.common import Figure, numbers_of
-from experiments.agreement import agreement_figures, difference
-from experiments.validate_encoder import MIN_LABEL_COUNT, as_markdown
-from rag.predictions import read_lines
+# A script's own folder comes first on the path, and there eval.py would hide the package eval.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from encoders.training.dataset import clean, frequent, label_matrix  # noqa: E402
+from encoders.training.sources.openi import read_openi  # noqa: E402
+from eval.results import MetricValue  # noqa: E402
+from eval.tasks.common import Figure, numbers_of  # noqa: E402
+from experiments.agreement import agreement_figures, difference  # noqa: E402
+from experiments.validate_encoder import MIN_LABEL_COUNT, as_markdown  # noqa: E402
+from rag.predictions import read_lines  # noqa: E402
 
 RESAMPLES = 2_000
 

@@ -51,8 +51,7 @@ def test_probabilities_are_the_logistic_of_a_linear_map() -> None:
 def test_positive_is_what_the_accepted_risk_permits_most_probable_first() -> None:
     vector = np.array([1, 0], np.float32)
     assert PREDICTOR.predict(vector).threshold == pytest.approx(0.4)
-    found = PREDICTOR.predict(vector).positive
-    assert found == ("Cardiomegaly", "Support Devices", "Edema", "granuloma")
+    assert PREDICTOR.predict(vector).positive == ("Cardiomegaly", "Support Devices", "Edema")
     cautious = replace(PREDICTOR, settings=DraftingSettings(false_finding_rate=0.05))
     assert cautious.predict(vector).threshold == pytest.approx(0.6)
     assert cautious.predict(vector).positive == ("Cardiomegaly", "Support Devices")

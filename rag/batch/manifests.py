@@ -1,9 +1,9 @@
 """Lists of images, as people and benchmarks write them: CSV, JSONL, and ReXrank's JSON.
 
 Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
-named. Columns: ``study_id`` and ``file`` (or ``image_path``, a path or a list of paths), and if
-wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass. A view
-that is not known is no wrong line: the image's own header decides, and a note says so.
+named. Columns: ``study_id`` and ``image`` (or ``file``, ``image_path``: a path or a list of paths),
+and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass. A
+view that is not known is no wrong line: the image's own header decides, and a note says so.
 """
 
 import json
@@ -20,7 +20,7 @@ from rag.tabular import TableError, identifier, is_nothing, is_table, parse_stri
 _SHOWN = 20  # wrong lines that are named
 _LONGEST_ID = 200
 _LONGEST_TEXT = 10_000
-_FILES = ("file", "files", "image_path")
+_FILES = ("image", "file", "files", "image_path")
 _VIEWS = ("view", "views", "frontal_lateral")
 
 Row = tuple[str, dict[str, Any]]

@@ -23,7 +23,8 @@ from rag.errors import CalibrationError
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 
 DEVICES = "Support Devices"
-MORE_LIKELY_THAN_NOT = 0.5
+CHANCE = 0.5
+MORE_LIKELY_THAN_NOT = 0.55
 """Least probability of what has no CheXpert label, and of devices, whatever the risk allows."""
 MUST_NOT_MISS = (
     "Pneumothorax",
@@ -55,7 +56,7 @@ class Auc:
     @property
     def assessable(self) -> bool:
         """Clearly better than chance."""
-        return self.low is not None and self.low > MORE_LIKELY_THAN_NOT
+        return self.low is not None and self.low > CHANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def stated_wrongly(
     *,
     not_assessable: frozenset[str] = frozenset(),
 ) -> Floats:
-    """By study, the threshold up to which its draft would state a label that the report does not.
+    """By study, the threshold up to which its draft would state what the report does not.
 
     Args:
         names: of the findings.
@@ -174,14 +175,13 @@ def stated_wrongly(
     Returns:
         float64 [studies]; 0 where no threshold would make it.
     """
-    labels = [
-        at for at, n in enumerate(names) if n in LABELS and n not in {NO_FINDING, *not_assessable}
-    ]
     wrong = np.where(present, 0.0, probabilities)
-    if DEVICES in names:
-        at = names.index(DEVICES)
-        wrong[wrong[:, at] < MORE_LIKELY_THAN_NOT, at] = 0.0
-    return np.asarray(wrong[:, labels].max(1, initial=0.0), float)
+    for at, name in enumerate(names):
+        if name == NO_FINDING or name in not_assessable:
+            wrong[:, at] = 0.0
+        elif name == DEVICES or name not in LABELS:
+            wrong[wrong[:, at] < MORE_LIKELY_THAN_NOT, at] = 0.0
+    return np.asarray(wrong.max(1, initial=0.0), float)
 
 
 def _missed(
