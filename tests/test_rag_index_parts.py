@@ -64,8 +64,8 @@ def test_reports_of_one_text_are_one_record_and_come_back_whole() -> None:
     assert len(groups) < 60
     for reports in groups.values():
         metadata = to_metadata(reports)
-        assert reports_of(metadata) == reports
-        assert reports_of(metadata, first_only=True) == reports[:1]
+        assert list(reports_of(metadata)) == reports
+        assert next(reports_of({**metadata, "others": "unread"})) == reports[0]
         assert metadata["copies"] == len(reports)
 
 

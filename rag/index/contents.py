@@ -86,7 +86,7 @@ def _read(place: Place) -> tuple[list[ReportRecord], dict[str, tuple[str, ...]]]
 def read_texts(collection: VectorCollection) -> Iterable[tuple[str, list[ReportRecord]]]:
     """All texts with their reports, by text id."""
     metadatas: Mapping[str, Metadata] = collection.metadatas(collection.ids())
-    return ((text_id, reports_of(metadata)) for text_id, metadata in metadatas.items())
+    return ((text_id, list(reports_of(metadata))) for text_id, metadata in metadatas.items())
 
 
 def _damaged(directory: Path, words: str) -> StoreError:

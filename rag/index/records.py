@@ -10,7 +10,7 @@ the files and the time, and nothing here searches by words.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rag.corpus import record_from_json, record_to_json, text_hash
@@ -43,21 +43,18 @@ def to_metadata(reports: Sequence[ReportRecord]) -> dict[str, str | int]:
     }
 
 
-def reports_of(metadata: Metadata, *, first_only: bool = False) -> list[ReportRecord]:
-    """All reports of a text, by id, or only the first.
+def reports_of(metadata: Metadata) -> Iterator[ReportRecord]:
+    """All reports of a text, by id. Those after the first, up to thousands, are read when asked.
 
     Raises:
         StoreError: it is not what `to_metadata` wrote.
     """
     try:
         first = json.loads(metadata["report"])
-        if first_only:
-            return [record_from_json(first)]
-        others = [first | different for different in json.loads(metadata["others"])]
-        return [
-            record_from_json({key: value for key, value in values.items() if value is not None})
-            for values in (first, *others)
-        ]
+        yield record_from_json(first)
+        for different in json.loads(metadata["others"]):
+            values = first | different
+            yield record_from_json({k: value for k, value in values.items() if value is not None})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"a record in Chroma is not as it was written ({type(error).__name__}): {REINDEX_HINT}"

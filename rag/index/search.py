@@ -157,7 +157,7 @@ def _rank(
 
 def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
     """A text as a hit: its first report by id that is not left out."""
-    reports = reports_of(metadata, first_only=not left_out)
+    reports = reports_of(metadata)
     record = next(report for report in reports if report.report_id not in left_out)
     return Hit(record=record, similarity=similarity, rank=1, copies=int(metadata["copies"]))
 
