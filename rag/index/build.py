@@ -35,7 +35,7 @@ from rag.index.plan import (
     Screen,
     make_plan,
 )
-from rag.index.writer import Content, images_hash, write_version
+from rag.index.writer import Content, images_hash, sweep, write_version
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,9 @@ def build_index(
         info = _info(directory, replace=replace)
         if info is not None and not replace:
             check_encoder(directory, info, encoder)
+        if info is not None:
+            with disk_errors(directory):
+                sweep(directory, counts=info.version)  # what a writer left that was killed
         removed = RemovedIds(
             info.store_id if info else uuid.uuid4().hex, frozenset(info.removed if info else ())
         )
