@@ -79,13 +79,14 @@ class Truth:
         """Similarity of the last of the true neighbours."""
         key = (query, system.k, system.excludes, system.distinct)
         if key not in self._floors:
-            left = np.arange(len(self._drawn.vectors))
+            near = self._drawn.vectors @ self._drawn.images[query]
             if system.excludes:
-                left = left[left // STUDIES_A_PATIENT != self._drawn.patient_of[query]]
-            if system.distinct:
-                _, first = np.unique(self._drawn.text_of[left], return_index=True)
-                left = left[first]
-            near = self._drawn.vectors[left] @ self._drawn.images[query]
+                patients = np.arange(len(near)) // STUDIES_A_PATIENT
+                near[patients == self._drawn.patient_of[query]] = -np.inf
+            if system.distinct:  # equal texts have equal vectors: the best left of each
+                best = np.full(len(near), -np.inf, np.float32)
+                np.maximum.at(best, self._drawn.text_of, near)
+                near = best
             self._floors[key] = float(np.partition(near, -system.k)[-system.k])
         return self._floors[key]
 
