@@ -89,7 +89,7 @@ def test_the_wheel_drafts_without_a_model(python: Path, tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text(
         f'home = "{tmp_path / "home"}"\n[llm]\nenabled = false\n'
-        "[abstention]\nsimilarity = -1.0\ncertainty = 0.0\ndisagreement = 1.0\n"
+        "[abstention]\nsimilarity = -1.0\n"
     )
     write_phantom_dicom(tmp_path / "phantom.dcm", seed=0, size=256)
     command = python.with_name("cxr-rag")
