@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,9 +29,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     a finder that hides the repository's own editable install.
     """
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: building writes beside what it builds
+    left = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "tests", "runs", "out")
+    shutil.copytree(REPOSITORY, source, ignore=left)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
-    subprocess.run([*pip, *build, str(REPOSITORY)], check=True)
+    subprocess.run([*pip, *build, str(source)], check=True)
     (wheel,) = folder.glob("cxr_rag-*.whl")
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / "bin" / "python"
