@@ -227,7 +227,7 @@ def _lines(rows: list[dict[str, object]]) -> bytes:
 
 
 _STUDIES: list[dict[str, object]] = [
-    {"study_id": f"s{n}", "file": f"a/{n}.png", "view": "PA", "indication": "Cough, \u00e9."}
+    {"study_id": f"s{n}", "image": f"a/{n}.png", "view": "PA", "indication": "Cough, \u00e9."}
     for n in range(6)
 ]
 _REPORTS: list[dict[str, object]] = [

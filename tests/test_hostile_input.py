@@ -106,7 +106,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "DICOM that inflates to more than any image": ("DICOM", deflated_bomb),
     "DICOM whose RLE segment does not end": ("DICOM", rle_bomb),
     "DICOM of two thousand million frames": ("DICOM", many_frames),
-    "CSV of one field": ("batch CSV", lambda: b"study_id,file\n" + b"a" * (32 << 20)),
+    "CSV of one field": ("batch CSV", lambda: b"study_id,image\n" + b"a" * (32 << 20)),
     "JSONL of one line": ("reports JSONL", lambda: b'{"report_id": "' + b"a" * (32 << 20)),
     "JSON nested too deeply": ("ReXrank JSON", lambda: b'{"a":' * 1_000_000),
     "XML of entities": (

@@ -80,8 +80,7 @@ def batch(images: Path, out: Path, *, home: Path, url: str, more: tuple[str, ...
     config.write_text(
         f'home = "{home}"\n[llm]\nurl = "{url}"\nmodel = "{fake_choosing_llm.MODEL}"\n'
         "[llm.server]\nenabled = false\n"
-        '[retrieval]\nsearch = "exact"\n[abstention]\nsimilarity = -1.0\ncertainty = 0.0\n'
-        "disagreement = 1.0\n"
+        "[abstention]\nsimilarity = -1.0\n"
     )
     command = [sys.executable, "-m", "rag.cli.main", "batch", str(images), str(out)]
     ran = subprocess.run(

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,11 +38,13 @@ class Cli:
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     for name in os.environ:
         if name.startswith("CXR_RAG_"):
             monkeypatch.delenv(name)
-    return Cli(capsys, monkeypatch)
+    before = signal.getsignal(signal.SIGTERM)
+    yield Cli(capsys, monkeypatch)
+    signal.signal(signal.SIGTERM, before)  # `main` handles it in its own way
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,8 @@ class Bert:
 
     def _layer(self, hidden: Tensor, at: str) -> Tensor:
         query, key, value = (
-            self._linear(hidden, f"{at}attention.self.{name}")  # type: ignore[no-untyped-call]
-            .unflatten(-1, (self._heads, -1))
+            self._linear(hidden, f"{at}attention.self.{name}")
+            .view(*hidden.shape[:2], self._heads, -1)
             .transpose(1, 2)
             for name in ("query", "key", "value")
         )

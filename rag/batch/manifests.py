@@ -1,9 +1,10 @@
 """Lists of images, as people and benchmarks write them: CSV, JSONL, and ReXrank's JSON.
 
 Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
-named. Columns: ``study_id`` and ``image`` (or ``file``, ``image_path``: a path or a list of paths),
-and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others are let pass. A
-view that is not known is no wrong line: the image's own header decides, and a note says so.
+named. Columns: ``study_id`` and ``image`` (a path; in JSON also a list of paths; ReXrank calls it
+``image_path``), and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others
+are let pass. A view that is not known is no wrong line: the image's own header decides, and a note
+says so.
 """
 
 import json
@@ -20,7 +21,7 @@ from rag.tabular import TableError, identifier, is_nothing, is_table, parse_stri
 _SHOWN = 20  # wrong lines that are named
 _LONGEST_ID = 200
 _LONGEST_TEXT = 10_000
-_FILES = ("image", "file", "files", "image_path")
+_IMAGES = ("image", "image_path")
 _VIEWS = ("view", "views", "frontal_lateral")
 
 Row = tuple[str, dict[str, Any]]
@@ -86,7 +87,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
             yield f"study {study_id}", {**row, "study_id": study_id}
         return
     try:
-        for line in read_table(path, needed=("study_id", _FILES), strict=True):
+        for line in read_table(path, needed=("study_id", _IMAGES), strict=True):
             if line.problem:
                 problems.append(f"{line.where}: {line.problem}")
             else:
@@ -118,12 +119,12 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
     study_id = _identifier(row, "study_id")
     if not study_id:
         raise _ListRowError("has no study_id")
-    files = _strings(row, _FILES)
+    files = _strings(row, _IMAGES)
     if not files:
-        raise _ListRowError("names no file")
+        raise _ListRowError("names no image: its column is called image")
     views = _views(row) or [""] * len(files)
     if len(views) != len(files):
-        raise _ListRowError(f"has {len(files)} files and {len(views)} views")
+        raise _ListRowError(f"has {len(files)} images and {len(views)} views")
     indication = _string(row, "indication") or _string(row, "context")
     patient_id = _identifier(row, "patient_id")
     key = _string(row, "key_image_path")
