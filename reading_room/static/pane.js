@@ -197,10 +197,10 @@ export class Pane {
     const box = this.root.getBoundingClientRect();
     const side = (length) => Math.min(Math.max(1, Math.round(length * devicePixelRatio)), MOST_PIXELS);
     const [width, height] = [side(box.width), side(box.height)];
-    if (width === this.canvas.width && height === this.canvas.height && this.image) return;
+    if (width === this.canvas.width && height === this.canvas.height && this.bitmap) return;
     this.canvas.width = width;
     this.canvas.height = height;
-    this.image = this.context.createImageData(width, height);
+    this.bitmap = this.context.createImageData(width, height);
     if (this.whole) this.fit();
     this.draw();
   }
@@ -214,9 +214,9 @@ export class Pane {
   }
 
   #paint() {
-    const pixels = new Uint32Array(this.image.data.buffer);
+    const pixels = new Uint32Array(this.bitmap.data.buffer);
     paint(pixels, this.#screen(), this, this.pose, this.colours);
-    this.context.putImageData(this.image, 0, 0);
+    this.context.putImageData(this.bitmap, 0, 0);
     this.#drawMarks();
     this.#say();
   }
