@@ -34,7 +34,7 @@ class Viewer {
     this.tool = "window";
     this.solo = false;
     this.shown = 0;
-    this.pointing = new Pointing((value) => trigger("attend", value), words);
+    this.pointing = new Pointing((value) => trigger("set_region", value), words);
     this.gaze = root.querySelector("input[type=file]");
     this.gaze.addEventListener("change", () => {
       const [file] = this.gaze.files;
