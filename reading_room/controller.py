@@ -100,12 +100,14 @@ class Controller:
             history=(),
             draft_id=uuid.uuid4().hex,
         )
+        nearest: tuple[Hit, ...] = ()
         for prediction in self.pipeline.stream(self._study(session)):
+            nearest = nearest or prediction.hits  # the drafter adds what it cites from further away
             session = replace(session, prediction=prediction)
-            if prediction.hits and session.attention:
-                session = replace(session, drawn=prediction.hits)
-            elif prediction.hits:
-                session = replace(session, plain=prediction.hits)
+            if nearest and session.attention:
+                session = replace(session, drawn=nearest)
+            elif nearest:
+                session = replace(session, plain=nearest)
             if prediction.status is Status.RUNNING:
                 yield session
         yield self._finished(session)

@@ -24,8 +24,8 @@ class RankChanges:
 
     def mark(self, report_id: str) -> tuple[str, str]:
         """CSS class and words for a card; both empty where nothing is to be said."""
-        if report_id not in self.after:
-            return "left", strings.LEFT
+        if report_id not in self.after:  # cited from further away: it was never among the nearest
+            return ("left", strings.LEFT) if report_id in self.before else ("", "")
         if not self.pointed:
             return "", ""
         if report_id not in self.before:

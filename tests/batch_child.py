@@ -94,6 +94,7 @@ def _run(
     url: str,
     retry_failed: bool = False,
     largest_file: int = 0,
+    kill_at: tuple[int, int] | None = None,
 ) -> int:
     import resource  # noqa: PLC0415
 
@@ -101,6 +102,8 @@ def _run(
 
     from rag.errors import OutputError  # noqa: PLC0415
 
+    if kill_at:
+        _pull_the_plug(*kill_at)
     if largest_file:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
@@ -111,6 +114,26 @@ def _run(
     except OutputError as error:
         return SMALL_DISK if "larger than is allowed" in str(error) else OTHER_FAILURE
     return 0
+
+
+def _pull_the_plug(number: int, written: int) -> None:
+    """SIGKILL while line `number` is written: before it, after so many bytes, or after all."""
+    from rag import predictions  # noqa: PLC0415
+
+    count = 0
+    whole = predictions.PredictionLog.append
+
+    def append(log: Any, prediction: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            line = predictions.prediction_line(prediction).encode()
+            log._file.seek(0, os.SEEK_END)
+            log._file.write(line[:written])
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(log, prediction)
+
+    predictions.PredictionLog.append = append
 
 
 if __name__ == "__main__":
