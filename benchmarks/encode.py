@@ -1,12 +1,11 @@
-"""How fast images are encoded: what ships, other ways to run the image side, a whole folder.
+"""How fast images are encoded: what ships, eager PyTorch, a whole folder.
 
-    python benchmarks/encode.py [--images 40] [--rounds 15] [--threads 2] [--folder IMAGES]
+    python benchmarks/encode.py [--images 40] [--rounds 15] [--threads 2]
     python benchmarks/encode.py --openi DATA/openi      # what ships against eager, image by image
 
 Every way is timed once in each round, in turn, so that whatever else the machine does falls on all
 of them. A ratio is the median over rounds of the ratio within a round, with the 95 % interval of a
-bootstrap over rounds (seed 0). Images are phantoms of 1024 x 1024 unless ``--folder`` names others.
-OpenVINO is timed where it is installed.
+bootstrap over rounds (seed 0). Images are phantoms of 1024 x 1024.
 """
 
 import argparse
@@ -24,11 +23,9 @@ import torch
 
 from demo.phantom import write_phantom_dicom
 from encoders.eclip import EclipEncoder, load_encoder
-from encoders.eclip.backend import ImageSide, in_torch
-from encoders.eclip.weights import GRAPH, SHIPPED
+from encoders.eclip.backend import in_torch
 from encoders.embed_files import embed_files
 from encoders.images.image_io import read_image
-from encoders.precision import computes_bfloat16
 
 EAGER, SHIPS = "eager float32", "what ships"
 Seconds = dict[str, list[float]]
@@ -39,19 +36,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--openi", type=Path, default=None)
     chosen = parser.parse_args()
     if chosen.openi:
         print_agreement(chosen.openi, threads=chosen.threads)
         return
     with tempfile.TemporaryDirectory() as folder:
-        if chosen.folder:
-            paths = sorted(p for p in chosen.folder.rglob("*") if p.is_file())[: chosen.images]
-        else:
-            paths = [Path(folder) / f"{seed}.dcm" for seed in range(chosen.images)]
-            for seed, path in enumerate(paths):
-                write_phantom_dicom(path, seed=seed, size=1024)
+        paths = [Path(folder) / f"{seed}.dcm" for seed in range(chosen.images)]
+        for seed, path in enumerate(paths):
+            write_phantom_dicom(path, seed=seed, size=1024)
         print_speed(paths, rounds=chosen.rounds, threads=chosen.threads)
 
 
@@ -60,7 +53,7 @@ def print_speed(paths: Sequence[Path], *, rounds: int, threads: int) -> None:
     encoder = load_encoder()
     transform = encoder._transform
     images = [transform(read_image(path)).unsqueeze(0) for path in paths]
-    forwards = {EAGER: in_torch(encoder._model), SHIPS: encoder._image_side, **other_ways(encoder)}
+    forwards = {EAGER: in_torch(encoder._model), SHIPS: encoder._image_side}
     print(f"n = {len(paths)} images, {rounds} rounds, one thread\n")
     torch.set_num_threads(1)
     taken = timed({name: each(run, images) for name, run in forwards.items()}, rounds)
@@ -183,32 +176,6 @@ def ratio(taken: Seconds, base: str, name: str) -> str:
     drawn = np.median(rng.choice(pairs, (2000, len(pairs))), axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{np.median(pairs):.2f} ({low:.2f} to {high:.2f})"
-
-
-def other_ways(encoder: EclipEncoder) -> dict[str, ImageSide]:
-    """Ways that do not ship."""
-    model = encoder._model
-
-    @torch.inference_mode()
-    def bfloat16(pixels: torch.Tensor) -> Any:
-        with torch.autocast("cpu", torch.bfloat16):
-            features = model.image_features(pixels)
-            return model.project_image(features).float().numpy(), features.float().numpy()
-
-    ways: dict[str, ImageSide] = {}
-    if computes_bfloat16(gpu=False):  # else it is imitated, 25 times slower
-        ways["eager bfloat16"] = bfloat16
-    try:
-        import openvino  # noqa: PLC0415 - may be missing
-    except ModuleNotFoundError:
-        return ways
-    for precision in ("f32", "bf16"):
-        hints = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
-        compiled = openvino.Core().compile_model(SHIPPED / GRAPH, "CPU", hints)
-        ways[f"OpenVINO {precision}"] = lambda pixels, compiled=compiled: tuple(
-            compiled(pixels.numpy()).values()
-        )
-    return ways
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from rag.corpus import text_hash
 from rag.index import ReportIndex, open_index, read_info
 from rag.index.cache import EmbeddingCache
-from rag.index.chroma import GRAPH, open_collections
+from rag.index.chroma import open_collections
 from rag.index.contents import place_of
 from rag.index.lock import write_lock
 from rag.index.writer import Content, write_version
 
-FAISS = "faiss.index"
 KEPT = 32  # images kept in the index, which `verify` asks with: the last ones drawn
 Ask = Callable[[NDArray[np.float32]], Any]
 
@@ -43,23 +42,20 @@ def texts_of(drawn: Drawn) -> NDArray[np.int64]:
     return np.unique(drawn.text_of)
 
 
-def build(folder: Path, drawn: Drawn, *, with_faiss: bool) -> dict[str, list[float]]:
-    """Make what is not there yet; seconds each index took, of the clock and of the processor."""
-    notes = folder / "built.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    built: dict[str, list[float]] = json.loads(notes.read_text()) if notes.exists() else {}
-    for name, make in (("retriever, hnsw", _build_index), ("FAISS", _build_faiss)):
-        if name not in built and (with_faiss or name != "FAISS"):
-            started, busy = time.perf_counter(), time.process_time()
-            make(folder, drawn)
-            built[name] = [time.perf_counter() - started, time.process_time() - busy]
-            notes.write_text(json.dumps(built))
-    return built
+def build(folder: Path, drawn: Drawn) -> list[float]:
+    """Make the index if it is not there; seconds it took, of the clock and of the processor."""
+    note = folder / "built.json"
+    if not note.exists():
+        started, busy = time.perf_counter(), time.process_time()
+        _build_index(folder, drawn)
+        note.write_text(json.dumps([time.perf_counter() - started, time.process_time() - busy]))
+    seconds: list[float] = json.loads(note.read_text())
+    return seconds
 
 
 def _build_index(folder: Path, drawn: Drawn) -> None:
     encoder, directory = MadeUpEncoder(drawn.vectors.shape[1]), folder / "index"
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     reports = Reports(drawn.text_of)
     images = {f"{number:032x}": (reports[number].report_id,) for number in range(KEPT)}
     with write_lock(directory):
@@ -74,25 +70,7 @@ def _build_index(folder: Path, drawn: Drawn) -> None:
         write_version(directory, content, cache, url="", apart=False, progress=lambda *_: None)
 
 
-def _build_faiss(folder: Path, drawn: Drawn) -> None:
-    import faiss  # noqa: PLC0415 - only for this comparison, and not always wanted
-
-    dim, neighbours = drawn.vectors.shape[1], GRAPH["max_neighbors"]
-    index = faiss.IndexHNSWFlat(dim, neighbours, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = GRAPH["ef_construction"]
-    index.add(drawn.vectors[texts_of(drawn)])
-    faiss.write_index(index, str(folder / FAISS))
-
-
-def read_faiss(folder: Path) -> Any:
-    """FAISS's index, to be asked by one thread."""
-    import faiss  # noqa: PLC0415
-
-    faiss.omp_set_num_threads(1)
-    return faiss.read_index(str(folder / FAISS))
-
-
-def print_costs(folder: Path, built: dict[str, list[float]], images: NDArray[np.float32]) -> None:
+def print_costs(folder: Path, built: list[float], images: NDArray[np.float32]) -> None:
     """Print what building, opening and holding each index costs."""
     directory = folder / "index"
     info = read_info(directory)
@@ -102,19 +80,15 @@ def print_costs(folder: Path, built: dict[str, list[float]], images: NDArray[np.
         "retriever, exact": _bytes(chroma.parent),
         "Chroma alone": _bytes(chroma),
     }
-    if "FAISS" in built:
-        disk["FAISS"] = (folder / FAISS).stat().st_size
-    print(
-        f"\n| system | build s | cpu s | disk MB | memory MB | mapped MB | open s | first query s |"
-        f"\n{'|---' * 8}|"
-    )
+    print(f"\nBuilding took {built[0]:.0f} s, {built[1]:.0f} s of the processor.")
+    print("\n| system | disk MB | memory MB | mapped MB | open s | first query s |")
+    print(f"{'|---' * 6}|")
     for name, size in disk.items():
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
             found = fresh.apply(_weigh, (name, folder, images))
-        made = " | ".join(f"{taken:.0f}" for taken in built[name]) if name in built else "- | -"
         print(
-            f"| {name} | {made} | {size / 1e6:.0f} | {found['own']:.0f} "
-            f"| {found['mapped']:.0f} | {found['open']:.2f} | {found['first']:.2f} |"
+            f"| {name} | {size / 1e6:.0f} | {found['own']:.0f} | {found['mapped']:.0f} "
+            f"| {found['open']:.2f} | {found['first']:.2f} |"
         )
     cache = (directory / "embeddings.cache").stat().st_size
     print(f"\nEmbedding cache beside it: {cache / 1e6:.0f} MB")
@@ -146,16 +120,10 @@ def _open_chroma(folder: Path, opened: contextlib.ExitStack) -> Ask:
     return lambda image: texts.nearest(image, 10)
 
 
-def _open_faiss(folder: Path, _: contextlib.ExitStack) -> Ask:
-    index = read_faiss(folder)
-    return lambda image: index.search(image, 10)
-
-
 _OPENERS: dict[str, Callable[[Path, contextlib.ExitStack], Ask]] = {
     "retriever, hnsw": lambda folder, opened: _open_ours(folder, opened, exact=False),
     "retriever, exact": lambda folder, opened: _open_ours(folder, opened, exact=True),
     "Chroma alone": _open_chroma,
-    "FAISS": _open_faiss,
 }
 
 

@@ -1,6 +1,5 @@
-"""Our retriever beside a bare Chroma query, plain numpy and FAISS: time, recall, disk, memory.
+"""Our retriever beside a bare Chroma query and plain numpy: time, recall, disk, memory.
 
-    pip install faiss-cpu==1.15.1     # MIT; only for this comparison
     python benchmarks/retrieval.py --cache FOLDER [--sizes 20000 227835] [--queries 200] [-k 10]
 
 Indexes are built once into ``--cache`` and only opened in later runs. Each query goes once to every
@@ -9,10 +8,9 @@ else the machine does, and what lies in the processor's cache, falls on all of t
 the quotient of the medians of wall time to the system named beside it; brackets are 95 % intervals,
 bootstrap over queries (2 000 resamples, seed 0). ``cpu ms`` is the median of the processor time of
 this process, which other work on the machine changes least. Recall@k is measured against exact
-search under the same exclusions, ties counted as found. Chroma and FAISS hold each text once
-(with equal vectors in it, FAISS stays at .99 whatever its ef), so their recall is of distinct
-texts; FAISS is asked with the smallest ef whose recall is that of Chroma's graph. Memory is of a
-fresh process: what it holds by itself, and the pages of mapped files beside it.
+search under the same exclusions, ties counted as found. Chroma holds each text once, so its recall
+is of distinct texts. Memory is of a fresh process: what it holds by itself, and the pages of mapped
+files beside it.
 """
 
 import argparse
@@ -24,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from made_up_collection import STUDIES_A_PATIENT, Drawn, Reports, draw, patient_id, row_of
-from made_up_index import KEPT, build, print_costs, read_faiss, texts_of
+from made_up_index import KEPT, build, print_costs, texts_of
 from numpy.typing import NDArray
 
 from rag.corpus import text_hash
@@ -34,7 +32,6 @@ from rag.settings import RetrievalSettings
 
 BARE, BARE_POOL, NUMPY = "Chroma, bare query", "Chroma, bare query, k = 50", "numpy, exact"
 POOL = 50  # what the product looks at before it chooses
-BEAMS = (16, 32, 64, 128, 256, 400, 512, 1024)
 SAME = 1e-6
 Answer = Sequence[int]
 
@@ -98,12 +95,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("-k", type=int, default=10)
-    parser.add_argument("--without-faiss", action="store_true", help="build and ask only ours")
     chosen = parser.parse_args()
     for size in chosen.sizes:
         drawn = draw(size, dim=chosen.dim, queries=chosen.queries + KEPT)
         folder = chosen.cache / f"{size}x{chosen.dim}"
-        built = build(folder, drawn, with_faiss=not chosen.without_faiss)
+        built = build(folder, drawn)
         print(f"\n### {size} reports, {chosen.dim} dimensions\n", flush=True)
         with (
             open_index(folder / "index", exact=True) as exact,
@@ -111,8 +107,6 @@ def main() -> None:
         ):
             truth = Truth(drawn)
             systems = systems_of(drawn, graph, exact, k=chosen.k)
-            if not chosen.without_faiss:
-                systems |= faiss_system(folder, drawn, systems["retriever, hnsw"], truth)
             compare(systems, truth, queries=chosen.queries)
         print_costs(folder, built, drawn.images[:8])
 
@@ -147,25 +141,6 @@ def systems_of(
             graph, BARE_POOL, k=POOL, excludes=True
         ),
     }
-
-
-def faiss_system(folder: Path, drawn: Drawn, ours: System, truth: Truth) -> dict[str, System]:
-    """FAISS's graph, its beam as wide as our recall needs."""
-    index, texts = read_faiss(folder), texts_of(drawn)
-    tuned_on = range(min(100, len(drawn.images)))
-    wanted = truth.recall(ours, tuned_on)
-
-    def ask(query: int) -> Answer:
-        near = index.search(drawn.images[query : query + 1], ours.k)[1][0]
-        found: Answer = texts[near].tolist()
-        return found
-
-    system = System(ask, ours.k, BARE, distinct=True)
-    for beam in BEAMS:
-        index.hnsw.efSearch = beam
-        if truth.recall(system, tuned_on) >= wanted - SAME:
-            break
-    return {f"FAISS HNSW, ef {beam}, ids only": system}
 
 
 def product(store: ReportIndex, drawn: Drawn, *, k: int, excludes: bool) -> Callable[[int], Answer]:

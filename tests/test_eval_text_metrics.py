@@ -1,6 +1,6 @@
 """Measures on words, held against the reference implementations.
 
-`tests/golden/text_metrics.json` was made by `benchmarks/golden_text_metrics.py` with pycocoevalcap
+`tests/golden/text_metrics.json` was made by `tests/golden/make_text_metrics.py` with pycocoevalcap
 1.2 (its own tokeniser, BLEU, ROUGE, CIDEr-D and METEOR) and with sacrebleu and rouge-score alone.
 """
 

@@ -2,23 +2,17 @@
 
 A patient has one to four studies that resemble each other. Each simulation draws patients, takes
 the interval that `cxr-rag eval score` would print, and looks whether the population's value is in
-it. `python benchmarks/bootstrap_coverage.py [--simulations 2000] [--json] [--only NAME ...]`
+it. `python -m tests.support.bootstrap_coverage [--simulations 2000]` prints all of them.
 """
-# ruff: noqa: E402 - the path is mended before our own imports
+# ruff: noqa: T201
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-# A script's own folder comes first on the path, and there eval.py would hide the package eval.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from eval.metrics import bleu, labels
 from eval.metrics.base import Direction, Measure, mean_measure, mean_rows
@@ -29,14 +23,11 @@ Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.float64], list[str]
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Share of simulations whose interval holds the truth; its own standard error is ``error``."""
+    """Share of simulations whose interval holds the truth, and the standard error of that share."""
 
-    measure: str
-    patients: int
     truth: float
-    coverage: float
+    share: float
     error: float
-    naive: float | None
 
 
 def studies(generator: np.random.Generator, patients: int) -> tuple[NDArray, list[str]]:
@@ -86,79 +77,49 @@ def label_counts(generator: np.random.Generator, patients: int) -> tuple[NDArray
     return rows.reshape(len(effect), -1), names
 
 
-CASES: list[tuple[str, Measure, Draw]] = [
-    ("mean of a skewed score", mean_measure("", Direction.HIGHER, column=0), skewed_mean),
-    ("rate of about 1 in 8", mean_measure("", Direction.LOWER, column=0), rare_share),
-    ("BLEU-4", bleu.MEASURES[3], corpus_bleu),
-    ("micro F1-14", labels.MEASURES[0], label_counts),
-    ("macro F1-14", labels.MEASURES[1], label_counts),
-]
+CASES: dict[str, tuple[Measure, Draw]] = {
+    "mean of a skewed score": (mean_measure("", Direction.HIGHER, column=0), skewed_mean),
+    "rate of about 1 in 8": (mean_measure("", Direction.LOWER, column=0), rare_share),
+    "BLEU-4": (bleu.MEASURES[3], corpus_bleu),
+    "micro F1-14": (labels.MEASURES[0], label_counts),
+    "macro F1-14": (labels.MEASURES[1], label_counts),
+}
 
 
 def coverage(
-    name: str,
-    measure: Measure,
-    draw: Draw,
-    *,
-    patients: int,
-    simulations: int,
-    samples: int,
-    with_naive: bool,
+    case: str, *, patients: int, simulations: int, samples: int, clustered: bool = True
 ) -> Coverage:
-    """Simulate; ``naive`` is the coverage if every study counted as its own patient."""
+    """Simulate; if not ``clustered``, every study counts as a patient of its own."""
+    measure, draw = CASES[case]
     generator = np.random.default_rng(20)
     population, _ = draw(generator, 200_000)
     truth = float(measure.combine(population.sum(axis=0)))
-    held = naive = 0
+    held = 0
     for seed in range(simulations):
         rows, names = draw(generator, patients)
         block = [Block((measure,), slice(0, rows.shape[1]))]
-        alone = [f"{at:07d}" for at in range(len(rows))]
-        for groups, clustered in ((names, True), (alone, False))[: 1 + with_naive]:
-            (found,) = intervals(bootstrap(rows, groups, block, samples=samples, seed=seed))
-            inside = found.low <= truth <= found.high
-            held += inside and clustered
-            naive += inside and not clustered
+        groups = names if clustered else [f"{at:07d}" for at in range(len(rows))]
+        (found,) = intervals(bootstrap(rows, groups, block, samples=samples, seed=seed))
+        held += found.low <= truth <= found.high
     share = held / simulations
-    error = math.sqrt(share * (1 - share) / simulations)
-    return Coverage(
-        name, patients, truth, share, error, naive / simulations if with_naive else None
-    )
+    return Coverage(truth, share, math.sqrt(share * (1 - share) / simulations))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--simulations", type=int, default=2_000)
     parser.add_argument("--samples", type=int, default=1_000)
-    parser.add_argument("--patients", type=int, nargs="+", default=[150, 300])
-    parser.add_argument("--only", nargs="+", default=[name for name, _, _ in CASES])
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    found = [
-        coverage(
-            name,
-            measure,
-            draw,
-            patients=patients,
-            simulations=options.simulations,
-            samples=options.samples,
-            with_naive=not options.json,
-        )
-        for name, measure, draw in CASES
-        if name in options.only
-        for patients in options.patients
-    ]
-    if options.json:
-        print(json.dumps([asdict(row) for row in found]))
-        return
-    print(f"{options.simulations} simulations, {options.samples} resamples each")
+    options = vars(parser.parse_args())
     print("| measure | patients | truth | coverage (± standard error) | if patients are ignored |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for row in found:
-        print(
-            f"| {row.measure} | {row.patients} | {row.truth:.3f} | {row.coverage:.3f} ± "
-            f"{row.error:.3f} | {row.naive:.3f} |"
-        )
+    for case in CASES:
+        for patients in (150, 300):
+            found = coverage(case, patients=patients, **options)
+            naive = coverage(case, patients=patients, **options, clustered=False)
+            print(
+                f"| {case} | {patients} | {found.truth:.3f} | {found.share:.3f} ± "
+                f"{found.error:.3f} | {naive.share:.3f} |"
+            )
 
 
 if __name__ == "__main__":

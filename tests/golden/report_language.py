@@ -1,12 +1,14 @@
 """How well and how fast report language is read: the numbers of docs/grounding.md.
 
-python benchmarks/report_language.py            # hand-written sets of tests/golden
-CXR_DATA=... python benchmarks/report_language.py --openi   # and real reports, numbers only
+python tests/golden/report_language.py            # the hand-written sets beside this file
+CXR_DATA=... python tests/golden/report_language.py --openi   # and real reports, numbers only
+
+How well sentences are labelled, `cxr-rag eval label-accuracy` says of labeller_sentences.jsonl.
 """
+# ruff: noqa: T201
 
 import argparse
 import json
-import math
 import os
 import random
 import re
@@ -16,16 +18,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import binomtest
+
 from rag.grounding import Verdict, check_draft
 from rag.grounding.prompt_injection import neutralise, screen_report
 from rag.report_nlp.assertion import mentions
-from rag.report_nlp.labeller import LABELS, label_text, labels_of, read_sections
+from rag.report_nlp.labeller import label_text, labels_of, read_sections
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.statements import has_placeholder, mentions_prior, read_sentence
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
-VALUES = ("positive", "uncertain", "negative", "absent")
+GOLDEN = Path(__file__).parent
 SEED = 7
 
 
@@ -37,33 +40,8 @@ def share(hits: int, n: int) -> str:
     """Proportion with its 95 % Wilson interval."""
     if not n:
         return "n/a"
-    z, p = 1.959964, hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return f"{p:.3f} [{low:.3f}, {high:.3f}] ({hits}/{n})"
-
-
-def labeller() -> None:
-    print("## Labeller\n")
-    for split in ("dev", "held-out", "later"):
-        cases = [case for case in read("labeller_sentences") if case["split"] == split]
-        table: Counter[tuple[str, str]] = Counter()
-        exact = 0
-        for case in cases:
-            found = {k: v.value for k, v in label_text(case["text"]).items()}
-            exact += found == case["labels"]
-            for label in LABELS[1:]:
-                table[case["labels"].get(label, "absent"), found.get(label, "absent")] += 1
-        mentioned = sum(n for pair, n in table.items() if pair != ("absent", "absent"))
-        right = sum(n for (a, b), n in table.items() if a == b != "absent")
-        print(f"{split}: all labels of a text right {share(exact, len(cases))};")
-        print(f"  label mentions right {share(right, mentioned)}\n")
-        print("| written \\ found | " + " | ".join(VALUES) + " |")
-        print("|---|" + "---:|" * len(VALUES))
-        for a in VALUES:
-            print(f"| {a} | " + " | ".join(str(table[a, b]) for b in VALUES) + " |")
-        print()
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    return f"{hits / n:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({hits}/{n})"
 
 
 def priors() -> None:
@@ -248,7 +226,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--openi", action="store_true", help="measure on real reports too")
     options = parser.parse_args()
-    labeller()
     priors()
     grounding()
     canaries()

@@ -4,7 +4,7 @@ Without options: make tests/golden/text_metrics.json. `--table`: compare ours wi
 `--corpus FILE`: on how many sections of a studies.jsonl our tokeniser gives the very words of the
 reference's. Needs pycocoevalcap 1.2 and Java. Only numbers and our own sentences are kept.
 """
-# ruff: noqa: E402 - the path is mended before our own imports
+# ruff: noqa: E402, T201 - the path is mended before our own imports
 
 import argparse
 import json
@@ -21,15 +21,14 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-# A script's own folder comes first on the path, and there eval.py would hide the package eval.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from eval.io.studies import Pair
 from eval.metrics.base import Setup
 from eval.metrics.registry import family
 from eval.text import COCO_PTB
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+GOLDEN = Path(__file__).parent
 
 
 def read_pairs() -> list[dict[str, str]]:
@@ -53,7 +52,7 @@ def make() -> None:
     )
     golden = {
         "made_by": {
-            "script": "benchmarks/golden_text_metrics.py",
+            "script": "tests/golden/make_text_metrics.py",
             "packages": {n: version(n) for n in ("pycocoevalcap", "rouge_score", "sacrebleu")},
             "python": platform.python_version(),
         },
