@@ -135,6 +135,9 @@ def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple
 def _piece_mentions(sentence: str, words: Sequence[Token], piece: Piece) -> Iterator[Mention]:
     matches = piece.matches
     letters = [_letter(sentence, words, found) for found in matches]
+    for at, found in enumerate(matches):
+        if _is_reason(matches[at - 1] if at else None, found):
+            letters[at] = ROLE_LETTERS["technical"]
     for at, letter in ratio_roles(sentence, words, matches).items():
         letters[at] = letter
     roles = rewrite(answers("".join(letters)))
@@ -150,6 +153,13 @@ def _piece_mentions(sentence: str, words: Sequence[Token], piece: Piece) -> Iter
                     if piece.box is Box.UNTICKED:
                         polarity, stable = _unticked(polarity), False
                     yield Mention(finding, *span, polarity, clause, stable)
+
+
+def _is_reason(before: Match | None, found: Match) -> bool:
+    """Whether low volumes are named as what makes something look large: "due to low volumes"."""
+    if before is None or not any(finding.name == "low_volumes" for finding in found.findings):
+        return False
+    return before.roles[:1] in (("due_to",), ("cause",), ("uncertain",), ("a",))
 
 
 def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:

@@ -76,6 +76,8 @@ ROLE_LETTERS = {
     "in_general": "<",
     "general_truth": ">",
     "should": "^",
+    "should_be": "&",
+    "when": "@",
 }
 """Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``_`` is
 spent, a dot is any other word."""
@@ -90,7 +92,8 @@ def _becomes(letter: str, *, last: bool = False, keep: str = "") -> Callable[[re
     """Replace a match by ``letter`` at its start (or end) and spent places, length unchanged."""
 
     def replace(found: re.Match[str]) -> str:
-        spent = "".join(role if role in keep else "_" for role in found.group()[1:])
+        others = found.group()[:-1] if last else found.group()[1:]
+        spent = "".join(role if role in keep else "_" for role in others)
         return spent + letter if last else letter + spent
 
     return replace
@@ -110,6 +113,22 @@ _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
                 _becomes("I", last=True),
             ),
             (re.compile(r"\^"), _becomes("i")),
+        ),
+    ),
+    # if it grows, a tube should be placed -> the advice goes on
+    (
+        "&",
+        (
+            (re.compile(r"(?<=,)[^fh;bi,]{0,4}&"), _becomes("C", last=True, keep="d")),
+            (re.compile(r"&"), _becomes("i")),
+        ),
+    ),
+    # when pneumonia is suspected -> a condition
+    (
+        "@",
+        (
+            (re.compile(r"@(?=[^;b,]{0,6}[fd][^;b,fd]{0,3}[qU])"), _becomes("I")),
+            (re.compile(r"@"), _becomes(".")),
         ),
     ),
     # the tube is out
@@ -134,7 +153,7 @@ _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
             # is not a skin fold; may be due to overlying tissue -> says nothing more
             (re.compile(r"[tnuGl][._ipe]{0,4}[25]?[._e]{0,3}4"), _spent),
             # was a skin fold, is due to overlying tissue -> was never there
-            (re.compile(r"[i25][._e]{0,3}[25]?[._e]{0,3}4"), _becomes("=", last=True)),
+            (re.compile(r"[i25][._eb]{0,3}[25]?[._e]{0,3}4"), _becomes("=", last=True)),
         ),
     ),
     ("9", ((re.compile(r"i[._e]{0,2}9"), _becomes("=", last=True)),)),
@@ -168,7 +187,7 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(r";(?=r)"), _becomes(",")),
     # not clearly seen, cannot be assessed -> obscured
     (re.compile(r"t[.p]{0,2}W[.]?[sV]"), _becomes("O")),
-    (re.compile(r"t[.pi]{0,2}V"), _becomes("O")),
+    (re.compile(r"t[.pi]{0,2}V|t[.pi]{0,2}s[.]?W"), _becomes("O")),
     # cannot be excluded, difficult to exclude, does not exclude
     (re.compile(r"[tn][.pWil]{0,4}X"), _becomes("q", last=True)),
     (re.compile(r"[tn][.pWilz]{0,4}x(?=[^;b]*[fdh])"), _becomes("u", last=True)),

@@ -25,7 +25,9 @@ _MAY_ANSWER = re.compile(
 _SIDE = re.compile(r"\b(?:left|right)\b", re.I)
 _OTHER_SIDE = re.compile(
     r"\b(?:one|ones|two|three|several|some)\b[^.;]*\b(?:on|in|at) the (?:left|right)\b"
-    r"|\b(?:left|right)\b[^.;:]*:[^.;]*\b(?:one|two|three|several)\b",
+    r"|\b(?:left|right)\b[^.;:]*:[^.;]*\b(?:one|two|three|several)\b"
+    r"|\b(?:left|right)\b[^.;:]*\b(?:has|shows|holds|contains|there (?:is|are))\b[^.;]*"
+    r"\b(?:one|two|three|several|amount)\W*$",
     re.I,
 )
 _STATES = re.compile(

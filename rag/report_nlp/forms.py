@@ -72,7 +72,7 @@ def _resolved(found: re.Match[str]) -> str:
 _RATIO = re.compile(r"ratio|ctr|index", re.I)
 _RATIO_VALUE = re.compile(
     r"(?P<gap>[^;.\d]{0,40}?)(?P<value>\d{0,2}[.,]\d+|\d{1,3}(?:[.,]\d+)?)"
-    r"(?:\s?[/:]\s?(?P<of>\d+(?:[.,]\d+)?)|\s?(?P<percent>%|percent|per cent))?"
+    r"(?:\s?(?:[cm]m\s?)?[/:]\s?(?P<of>\d+(?:[.,]\d+)?)|\s?(?P<percent>%|percent|per cent))?"
 )
 _BELOW = re.compile(
     r"less than|below|under|not (?:exceed|greater|more|above|over)|within|smaller|<|\u2264", re.I

@@ -138,7 +138,8 @@ def _begins(
     reached = any(_is_target(found) for found in matches[since:at])
     if not reached or not _is_closed(sentence, words, matches, at):
         return False
-    if not re.fullmatch("[A-Z]?[a-z]+", text):  # PICC, CHF, ET: only where a target begins
+    # PICC, CHF, ET: only where a target begins
+    if text != "A" and not re.fullmatch("[A-Z]?[a-z]+", text):
         previous = matches[at - 1]
         return bool(matches[at].findings and (previous.findings or previous.roles))
     if matches[at].findings or matches[at].roles or text.lower() in _STARTERS:

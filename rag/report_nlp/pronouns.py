@@ -10,7 +10,9 @@ from dataclasses import replace
 from rag.report_nlp.lexicon import Finding, Kind, Match
 from rag.report_nlp.tokenizer import Token
 
-_PRONOUNS = frozenset(("one", "ones", "two", "three", "several", "some", "another", "that"))
+_PRONOUNS = frozenset(
+    ("one", "ones", "two", "three", "several", "some", "another", "that", "amount")
+)
 _VERBS = frozenset(("is", "are", "was", "were", "remain", "remains", "persist", "persists"))
 _SEPARATORS = frozenset(("comma", "semicolon", "but"))
 _DENIALS = frozenset(("negation", "none", "resolved", "not", "no_longer"))
@@ -63,7 +65,7 @@ def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bo
         return False
     following = matches[at + 1] if at + 1 < len(matches) else None
     if following is None:
-        return _role(matches[at - 1]) in ("side", "size", "a") if at else False
+        return _role(matches[at - 1]) in ("side", "size", "a", "exists") if at else False
     role, key = _role(following), _key(words, following)
     if role == "place" or key in ("on", "at"):
         return not _target_near(matches, at + 1, 1)
