@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from rag.report_nlp.clauses import ROLE_LETTERS
 from rag.report_nlp.labeller import LABELS
 from rag.report_nlp.lexicon import Finding, Kind, expand, match
+from rag.report_nlp.roles import ROLE_LETTERS
 from rag.report_nlp.statements import Topic
 from rag.report_nlp.tokenizer import load_toml, spellings, tokens
 

@@ -7,8 +7,8 @@ they had been written out. Knows no finding but the heart's size, which a ratio 
 import re
 from collections.abc import Sequence
 
-from rag.report_nlp.clauses import ROLE_LETTERS
 from rag.report_nlp.lexicon import Match
+from rag.report_nlp.roles import ROLE_LETTERS
 from rag.report_nlp.tokenizer import Token
 
 COLON = ":"
