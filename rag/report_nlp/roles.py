@@ -1,4 +1,4 @@
-"""The letter of each role that a phrase can play: `rag.report_nlp.assertion` says how they are read."""
+"""The letter of each role that a phrase can play; `rag.report_nlp.assertion` explains them."""
 
 ROLE_LETTERS = {
     "negation": "n",
