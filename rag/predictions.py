@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from encoders.tabular import parse_strict
 from rag.atomic_io import disk_explained, flush
 from rag.prediction import Prediction
-from rag.tabular import parse_strict
 
 
 @dataclass(frozen=True, slots=True)

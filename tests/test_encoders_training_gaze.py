@@ -108,9 +108,9 @@ def test_invalid_fixations_and_those_of_no_length_do_not_count(tmp_path: Path) -
         ("a,1,0.1,0.5,nan,0.2,1", r"line 3: fpogy is 'nan'"),
         ("a,1,0.1,0.5,0.5,-1,1", r"line 3: fpogd is -1.0.*correct the row"),
         ("a,1,0.1,0.5,0.5,,1", r"line 3: fpogd is ''"),
-        ("a,1,0.1,0.5", r"line 3: 4 cells where the header has 7"),
+        ("a,1,0.1,0.5", r"line 3: has 4 fields where the header has 7"),
         (",1,0.1,0.5,0.5,0.2,1", r"line 3: dicom_id is empty"),
-        ('"a,1,0.1', r"line 3: unexpected end of data"),
+        ('"a,1,0.1', r"line 3: not readable as CSV"),
     ],
 )
 def test_a_rubbish_fixation_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -135,7 +135,7 @@ def test_another_release_or_a_missing_table_is_explained(tmp_path: Path) -> None
     with pytest.raises(TrainingDataError, match="one of the 1 images of the master sheet"):
         list(read_egd(Egd(path=tmp_path)))
     write_table(tmp_path / "master_sheet.csv", ("dicom_id", "image_top"), [("a", 0)])
-    with pytest.raises(TrainingDataError, match=r"no column image_left_pad.*it has dicom_id"):
+    with pytest.raises(TrainingDataError, match=r"no column image_left_pad.*are: dicom_id"):
         list(read_egd(Egd(path=tmp_path)))
 
 

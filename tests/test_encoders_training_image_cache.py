@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from encoders.base import CxrImage
+from encoders.images.image_io import read_image
 from encoders.training import image_cache as module
 from encoders.training.dataset import TrainingDataError
 from encoders.training.image_cache import load_images
@@ -21,13 +23,15 @@ def write(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def test_every_image_is_in_its_row_and_progress_is_told(tmp_path: Path) -> None:
+def test_every_image_is_in_its_row_and_progress_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = write(tmp_path, 17)
-    told: list[tuple[int, int]] = []
-    images = load_images(paths, side=40, cache=tmp_path / "c", on_image=lambda *at: told.append(at))
+    with caplog.at_level("INFO"):
+        images = load_images(paths, side=40, cache=tmp_path / "c")
     assert images.shape == (17, 40, 40)
     assert images.mean((1, 2)) == pytest.approx(np.arange(17) * 10 + 30, abs=1)
-    assert told == [(number, 17) for number in range(1, 18)]
+    assert "decoded 17 of 17 images" in caplog.messages
     assert sorted(path.suffix for path in (tmp_path / "c").iterdir()) == [".lock", ".npy"]
 
 
@@ -37,15 +41,21 @@ def test_a_cut_decoding_goes_on_where_it_was(
     monkeypatch.setattr(module, "_AT_ONCE", 4)
     paths = write(tmp_path, 12)
 
-    def cut(done: int, _: int) -> None:
-        if done == 10:
-            raise KeyboardInterrupt
+    read: list[Path] = []
 
+    def cut(path: Path) -> CxrImage:
+        read.append(path)
+        if path == paths[9]:
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    monkeypatch.setattr(module, "read_image", cut)
     with pytest.raises(KeyboardInterrupt):
-        load_images(paths, side=40, cache=tmp_path, on_image=cut)
-    told: list[int] = []
-    images = load_images(paths, side=40, cache=tmp_path, on_image=lambda at, _: told.append(at))
-    assert told == [9, 10, 11, 12]
+        load_images(paths, side=40, cache=tmp_path)
+    read.clear()
+    monkeypatch.setattr(module, "read_image", lambda path: (read.append(path), read_image(path))[1])
+    images = load_images(paths, side=40, cache=tmp_path)
+    assert sorted(read) == sorted(paths[8:])
     assert images.mean((1, 2)) == pytest.approx(np.arange(12) * 10 + 30, abs=1)
 
 

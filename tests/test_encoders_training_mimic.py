@@ -86,7 +86,9 @@ def test_a_table_that_was_cut_on_its_way_is_named(tmp_path: Path) -> None:
     write_mimic(tmp_path, IMAGES, reports=REPORTS)
     table = tmp_path / "jpg" / "mimic-cxr-2.0.0-split.csv.gz"
     table.write_bytes(table.read_bytes()[:-20])
-    with pytest.raises(TrainingDataError, match=r"split.csv.gz ends in the middle; fetch it again"):
+    with pytest.raises(
+        TrainingDataError, match=r"split.csv.gz is damaged or ends in the middle; fetch"
+    ):
         read_mimic(Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports"))
 
 

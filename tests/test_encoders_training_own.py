@@ -13,10 +13,15 @@ from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
 from PIL import Image
 
 from encoders.annotations import Boxes, Ellipses, Fixations, Mask, render
-from encoders.training.dataset import Split, TrainingDataError, TrainingStudy, clean
+from encoders.training.dataset import (
+    ImageAnnotation,
+    Split,
+    TrainingDataError,
+    TrainingStudy,
+    clean,
+)
 from encoders.training.sources.annotation_table import read_annotation_table
-from encoders.training.sources.load import load_collection
-from encoders.training.sources.readings import Reading, attach
+from encoders.training.sources.load import attach, load_collection
 from encoders.training.sources.settings import (
     AnnotationTable,
     StudyTable,
@@ -103,8 +108,8 @@ def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> Non
         ),
         ("d.png,1,p1,,val,,,", r"line 5: another split than"),
         ("d.png,1,p1,,train,Other.,,", r"line 5: another report than"),
-        ("d.png,4", r"line 5: 2 cells where the header has 8"),
-        ('"d.png,4', r"line 5: unexpected end of data; correct the row"),
+        ("d.png,4", r"line 5: has 2 fields where the header has 8"),
+        ('"d.png,4', r"line 5: not readable as CSV: .*; correct the row"),
     ],
 )
 def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: str) -> None:
@@ -116,13 +121,13 @@ def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: s
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("own.csv", b"image,study_id\na,b\n", r"own.csv line 1 has no column patient_id; it has"),
-        ("own.csv", b"", r"line 1 has no column image, study_id, patient_id; it has none"),
-        ("own.csv", b"image,study_id,patient_id,text\na,b,c,\xff\n", "not UTF-8"),
+        ("own.csv", b"image,study_id\na,b\n", r"has no column patient_id; its columns are: image"),
+        ("own.csv", b"", r"own.csv has no column image; its columns are: none"),
+        ("own.csv", b"image,study_id,patient_id,text\na,b,c,\xff\n", "not valid UTF-8"),
         ("own.xlsx", b"PK", "give a .csv or .jsonl file"),
-        ("own.jsonl", b"[1]\n", r"line 1: list, not an object"),
+        ("own.jsonl", b"[1]\n", r"line 1: is list, not a JSON object"),
         ("own.jsonl", b"{\n", r"line 1: not JSON"),
-        ("own.jsonl", b'{"image": "a"}\n', r"line 1 has no column study_id, patient_id"),
+        ("own.jsonl", b'{"image": "a"}\n', r"line 1: has no study_id, patient_id"),
         ("own.csv.gz", b"image", "cannot read"),
     ],
 )
@@ -242,13 +247,15 @@ def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
     collection = clean([one_study("x/1.2.840.dcm"), one_study("y/b.png", "z/b.png", number=2)])
     box = Boxes(((0.1, 0.1, 0.1, 0.1),))
     names = ("1.2.840.dcm", "1.2.840", "elsewhere/1.2.840.dcm", "z/b.png")
-    joined = attach(collection, [Reading(name, box, "line 1") for name in names])
+    joined = attach(collection, [ImageAnnotation(name, box, "line 1") for name in names])
     assert [str(image.image) for image in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
     assert [s.study_id for s in joined.first(1).train] == ["s1", "s2"]  # both have expert images
     assert [s.study_id for s in collection.first(1).train] == ["s1"]
     with pytest.raises(
         TrainingDataError, match=r"line 7: 2 images are called b.png; give the image's path"
     ):
-        attach(collection, [Reading("b.png", box, "line 7")])
+        attach(collection, [ImageAnnotation("b.png", box, "line 7")])
     with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):
-        attach(collection, [Reading("c", box, "line 1"), Reading("d", box, "line 2")])
+        attach(
+            collection, [ImageAnnotation("c", box, "line 1"), ImageAnnotation("d", box, "line 2")]
+        )

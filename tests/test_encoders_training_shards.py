@@ -47,8 +47,8 @@ def test_shards_give_the_studies_of_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"a.json": b"{}"}, r"0.tar sample a has 0 images, not one of png"),
-        ({"a.png": b"", "a.jpg": b""}, r"sample a has 2 images"),
+        ({"a.json": b"{}"}, r"0.tar sample a: has 0 images, not one of png"),
+        ({"a.png": b"", "a.jpg": b""}, r"sample a: has 2 images"),
         ({"a.png": b""}, r"sample a: patient_id is empty; the split is by patient"),
         ({"a.png": b"", "a.json": b"{"}, r"sample a: not JSON"),
         ({"../a.png": b""}, r"holds '../a.png' of 0 bytes.*only plain names"),

@@ -64,6 +64,22 @@ class TrainingStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageAnnotation:
+    """Where one expert looked or drew on one image.
+
+    Attributes:
+        image: the image's path, or its file name with or without the suffix (in MIMIC-CXR the
+            DICOM id).
+        annotation: the marks.
+        where: the row it comes from.
+    """
+
+    image: str
+    annotation: Annotation
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertImage:
     """An image of a training study, and where an expert looked or drew on it."""
 

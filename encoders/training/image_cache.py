@@ -9,8 +9,7 @@ grows and never held in memory; a decoding that is cut resumes where it was.
 import hashlib
 import logging
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,26 +30,18 @@ LAYOUT = 1
 _AT_ONCE = 512
 """Images between two notes of how far a decoding came."""
 
-_EVERY_SECONDS = 30.0
 _SHOWN = 5
 
 Images = NDArray[np.uint8]
 
 
-def load_images(
-    paths: Sequence[Path],
-    *,
-    side: int,
-    cache: Path,
-    on_image: Callable[[int, int], None] | None = None,
-) -> Images:
+def load_images(paths: Sequence[Path], *, side: int, cache: Path) -> Images:
     """uint8 [len(paths), side, side], squashed to a square, 255 is white.
 
     Args:
         paths: images, read by `encoders.images.image_io`.
         side: pixels.
         cache: folder for the decoded copy; another list of images makes another file.
-        on_image: told how many of how many are decoded; a line in the log now and then if left out.
 
     Raises:
         TrainingDataError: images cannot be read; the message names the first ones and why. What was
@@ -65,14 +56,12 @@ def load_images(
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):  # of several ranks one decodes, the rest wait
             if not target.exists():
-                _write(paths, side=side, target=target, on_image=on_image or _Log())
+                _write(paths, side=side, target=target)
     images: Images = np.load(target, mmap_mode="r")
     return images
 
 
-def _write(
-    paths: Sequence[Path], *, side: int, target: Path, on_image: Callable[[int, int], None]
-) -> None:
+def _write(paths: Sequence[Path], *, side: int, target: Path) -> None:
     """Decode beside the target and rename: a cut leaves no half file under the right name."""
     beside, note = target.with_name(f".{target.name}"), target.with_suffix(".done")
     images, done = _open_half(beside, note, shape=(len(paths), side, side))
@@ -86,11 +75,11 @@ def _write(
         else:
             images[row] = pixels.mul(255).round().clamp(0, 255).byte().numpy()
 
-    with ThreadPoolExecutor(max_workers=_workers()) as pool:
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for start in range(done, len(paths), _AT_ONCE):
             stop = min(start + _AT_ONCE, len(paths))
-            for count, _ in enumerate(pool.map(decode, range(start, stop)), start=start + 1):
-                on_image(count, len(paths))
+            list(pool.map(decode, range(start, stop)))
+            _log.info("decoded %d of %d images", stop, len(paths))
             if not failed:
                 images.flush()
                 note.write_text(str(stop), encoding="ascii")
@@ -100,7 +89,6 @@ def _write(
             f"{len(failed)} of {len(paths)} images cannot be read; repair them or take them out of "
             f"the data. The first:\n{shown}"
         )
-    images.flush()
     beside.replace(target)
     note.unlink(missing_ok=True)
 
@@ -117,26 +105,3 @@ def _open_half(
     except (OSError, ValueError):
         pass  # nothing there, or cut before the first note
     return np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape), 0
-
-
-def _workers() -> int:
-    """As many as this process may use cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Log:
-    """A line every half minute, and at the end: how far, how long still."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._next = self._began + _EVERY_SECONDS
-        self._first = -1
-
-    def __call__(self, done: int, count: int) -> None:
-        now = time.monotonic()
-        self._first = done - 1 if self._first < 0 else self._first
-        if now < self._next and done < count:
-            return
-        self._next = now + _EVERY_SECONDS
-        left = (now - self._began) / (done - self._first) * (count - done)
-        _log.info("decoded %d of %d images, %d min left", done, count, round(left / 60))

@@ -6,7 +6,7 @@ Shared by the readers of references and of predictions; knows what a text may be
 import math
 from typing import Any
 
-from rag.tabular import identifier as table_id
+from encoders.tabular import identifier as table_id
 
 MAX_WORDS = 2_000
 """Longer than any chest X-ray's report by far: a draft of more is a run gone wrong."""

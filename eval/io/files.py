@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from encoders.tabular import TableError, is_table, read_table
 from eval.errors import EvalDataError, EvalUsageError, Problems
-from rag.tabular import TableError, is_table, read_table
 
 
 @dataclass(frozen=True, slots=True)

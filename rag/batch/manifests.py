@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from encoders.images.view import is_frontal
+from encoders.tabular import TableError, identifier, is_nothing, is_table, parse_strict, read_table
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import BatchUsageError
-from rag.tabular import TableError, identifier, is_nothing, is_table, parse_strict, read_table
 
 _SHOWN = 20  # wrong lines that are named
 _LONGEST_ID = 200

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from encoders.tabular import TableError, identifier, is_table, read_table
 from rag.errors import CorpusError
-from rag.tabular import TableError, identifier, is_table, read_table
 
 _KEY = "study_id"
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from encoders.tabular import Row, TableError, identifier, is_nothing, read_table
 from rag.errors import CorpusError
-from rag.tabular import Row, TableError, identifier, is_nothing, read_table
 
 _STUDY, _IMAGE = "study_id", "image"
 

@@ -1,13 +1,13 @@
 """A folder of report texts -> rows, one at a time, whatever is wrong inside them.
 
-Tables are `rag.tabular`'s. Does not know what a row must hold.
+Tables are `encoders.tabular`'s. Does not know what a row must hold.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rag.tabular import Row
+from encoders.tabular import Row
 
 _LONGEST_FILE = 1_000_000  # bytes
 _MIMIC_PATIENT = re.compile(r"p\d{8}")  # files/p10/p10000032/s50414267.txt

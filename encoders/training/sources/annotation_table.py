@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask
 from encoders.images.image_io import ImageReadError, read_image
-from encoders.training.sources.readings import Reading
+from encoders.training.dataset import ImageAnnotation
 from encoders.training.sources.settings import AnnotationTable
-from encoders.training.sources.tables import TableRow, is_csv, read_rows
+from encoders.training.sources.tables import TableRow, read_rows
 
 FRACTIONS = "places are fractions of the image: divide pixels by its width and height"
 _SLACK = 0.05
@@ -23,22 +23,19 @@ _FAR = 10.0
 """A fixation this many images away is given in pixels."""
 
 
-def read_annotation_table(settings: AnnotationTable) -> Iterator[Reading]:
-    """Readings of a table: JSONL with an image a line, or CSV with a mark a row.
+def read_annotation_table(settings: AnnotationTable) -> Iterator[ImageAnnotation]:
+    """Annotations of a table: an image a row in JSONL, or a mark a row in CSV.
 
     Raises:
         TrainingDataError: the table cannot be read, or a row is no mark; the message names it.
     """
-    rows = read_rows(settings.path, needed=("image",))
     folder = settings.path.parent
-    if is_csv(settings.path):
-        rows = _gathered(rows)
-    for row in rows:
-        image = str(folder / row.needed("image"))
+    for row in _by_image(read_rows(settings.path, needed=("image",))):
         marks = list(annotations(row, folder, settings))
         if not marks:
             raise row.error("has none of boxes, ellipses, fixations, mask")
-        yield from (Reading(image, mark, row.where) for mark in marks)
+        image = str(folder / row.needed("image"))
+        yield from (ImageAnnotation(image, mark, row.where) for mark in marks)
 
 
 def annotations(
@@ -109,22 +106,29 @@ def _mask(row: TableRow, path: Path) -> NDArray[np.float32]:
         ) from None
 
 
-def _gathered(rows: Iterable[TableRow]) -> Iterator[TableRow]:
-    """Rows of a CSV, a mark each, as one row an image: at the place of its first mark."""
+def _by_image(rows: Iterable[TableRow]) -> Iterator[TableRow]:
+    """Rows with a mark each joined, at the place of an image's first; other rows as they are."""
     images: dict[str, TableRow] = {}
     for row in rows:
-        image, kind = row.needed("image"), row.needed("kind").lower()
-        kept = images.setdefault(image, TableRow(row.where, {"image": image}))
-        values = dict(kept.values)
-        if kind in {"box", "ellipse"}:
-            mark = [row.number(key) for key in ("x", "y", "width", "height")]
-            _box(row, tuple(mark))
-        elif kind == "fixation":
-            mark = [row.number(key) for key in ("x", "y", "seconds")]
-            _fixation(row, tuple(mark))
-        else:
+        if "kind" not in row.values:
+            yield row
+            continue
+        image, kind = row.needed("image"), row.text("kind").lower()
+        if kind not in _COLUMNS:
             raise row.error(f"kind is {kind[:40]!r}, not box, ellipse or fixation")
-        key = {"box": "boxes", "ellipse": "ellipses", "fixation": "fixations"}[kind]
-        values[key] = [*values.get(key, []), mark]
-        images[image] = TableRow(kept.where, values)
+        key, columns, check = _COLUMNS[kind]
+        mark = tuple(row.number(column) for column in columns)
+        check(row, mark)
+        whole = images.setdefault(image, TableRow(row.where, {"image": image}))
+        marks = [*whole.values.get(key, []), list(mark)]
+        images[image] = TableRow(whole.where, {**whole.values, key: marks})
     yield from images.values()
+
+
+_PLACE = ("x", "y", "width", "height")
+_COLUMNS = {
+    "box": ("boxes", _PLACE, _box),
+    "ellipse": ("ellipses", _PLACE, _box),
+    "fixation": ("fixations", ("x", "y", "seconds"), _fixation),
+}
+"""Of each kind of mark: its key in JSONL, its columns in CSV, and what is checked."""

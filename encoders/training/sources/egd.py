@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from encoders.annotations import Fixations
-from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.readings import Reading
+from encoders.training.dataset import ImageAnnotation, TrainingDataError
 from encoders.training.sources.settings import Egd
 from encoders.training.sources.tables import TableRow, find_table, read_rows
 
@@ -39,7 +38,7 @@ class Placement:
         return (x - self.left) / self.width, (y - self.top) / self.height
 
 
-def read_egd(settings: Egd) -> Iterator[Reading]:
+def read_egd(settings: Egd) -> Iterator[ImageAnnotation]:
     """One reading an image that was looked at, in the order of the table.
 
     Fixations marked invalid are left out.
@@ -70,7 +69,7 @@ def read_egd(settings: Egd) -> Iterator[Reading]:
     for image, seen in points.items():
         gaze = Fixations(tuple(seen), sigma=settings.sigma, by_duration=settings.by_duration)
         if gaze.on_image:
-            yield Reading(image, gaze, first[image])
+            yield ImageAnnotation(image, gaze, first[image])
 
 
 def _placements(settings: Egd) -> dict[str, Placement]:

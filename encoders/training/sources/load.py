@@ -1,24 +1,27 @@
-"""From the ``[data]`` table to a collection: the one way in for every layout.
-
-Owns which reader reads which layout, and the order: studies, clean split, annotation.
-"""
+"""From the ``[data]`` table to a collection: studies, a clean split, then annotation."""
 
 import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
 
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, TrainingDataError, TrainingStudy, clean
+from encoders.training.dataset import (
+    Collection,
+    ExpertImage,
+    ImageAnnotation,
+    TrainingDataError,
+    TrainingStudy,
+    clean,
+)
 from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.egd import read_egd
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.openi import read_openi
-from encoders.training.sources.readings import Reading, attach
 from encoders.training.sources.reflacx import read_reflacx
 from encoders.training.sources.settings import (
-    AnnotationTable,
     Egd,
     ExpertSource,
     Mimic,
@@ -27,7 +30,6 @@ from encoders.training.sources.settings import (
     Reflacx,
     StudySource,
     StudyTable,
-    WebDataset,
 )
 from encoders.training.sources.study_table import read_study_table
 from encoders.training.sources.webdataset import read_webdataset
@@ -79,46 +81,92 @@ def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -
         TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
             annotation fits no training image; the message names the row and the cure.
     """
-    studies, own_readings = _studies(source, cache)
+    studies, own_annotations = _read_studies(source, cache)
     collection = clean(studies, same_texts=source.same_texts)
     if not experts:
         return collection
-    if own_readings:
-        collection = attach(collection, own_readings)
+    collection = attach(collection, own_annotations)
     for expert in source.experts:
         collection = _with_experts(collection, expert)
     return collection
 
 
-def _studies(source: StudySource, cache: Path) -> tuple[list[TrainingStudy], list[Reading]]:
-    match source:
-        case Openi():
-            return read_openi(source.path), []
-        case Mimic():
-            return read_mimic(source), []
-        case StudyTable():
-            return read_study_table(source)
-        case WebDataset():
-            return read_webdataset(source, cache=cache)
-        case _:
-            assert_never(source)
+def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Collection:
+    """A collection with the annotations of its training images.
+
+    Those of other images are counted, not used: nothing is learned from a validation or test
+    image, or its patient, by way of an expert.
+
+    Raises:
+        TrainingDataError: a file name is that of several images, or no annotation fits any image.
+    """
+    study_of = {
+        str(image): study.study_id
+        for study in collection.train
+        for image in (*study.frontals, *study.laterals)
+    }
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path in study_of:
+        for name in {Path(path).name, Path(path).stem}:
+            by_name[name].append(path)
+    found, unmatched = [], []
+    for annotation in annotations:
+        path = annotation.image
+        if path not in study_of:
+            path = _path_of(by_name, annotation)
+        if path:
+            found.append(ExpertImage(study_of[path], Path(path), annotation.annotation))
+        else:
+            unmatched.append(annotation)
+    if unmatched and not found:
+        raise TrainingDataError(
+            f"none of {len(unmatched)} readings is of an image of the {len(collection.train)} "
+            f"training studies ({unmatched[-1].where} is of {unmatched[-1].image}); the images "
+            "must be in [data]"
+        )
+    left_out = Counter(collection.left_out)
+    if found or unmatched:
+        left_out["expert reading of no training image"] += len(unmatched)
+    experts = (*collection.experts, *found)
+    return replace(collection, experts=experts, left_out=dict(left_out))
+
+
+def _path_of(by_name: Mapping[str, list[str]], annotation: ImageAnnotation) -> str:
+    """The one image of that name; empty if there is none."""
+    for name in (annotation.image, Path(annotation.image).name, Path(annotation.image).stem):
+        paths = by_name.get(name, [])
+        if len(paths) > 1:
+            raise TrainingDataError(
+                f"{annotation.where}: {len(paths)} images are called {name}; give the image's path"
+            )
+        if paths:
+            return paths[0]
+    return ""
+
+
+def _read_studies(
+    source: StudySource, cache: Path
+) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
+    if isinstance(source, Openi):
+        return read_openi(source.path), []
+    if isinstance(source, Mimic):
+        return read_mimic(source), []
+    if isinstance(source, StudyTable):
+        return read_study_table(source)
+    return read_webdataset(source, cache=cache)
 
 
 def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
-    match source:
-        case NihExpert():
-            studies, experts, labelled = read_nih_expert(source)
-            return replace(
-                collection,
-                train=(*collection.train, *studies),
-                experts=(*collection.experts, *experts),
-                labelled=(*collection.labelled, *labelled),
-            )
-        case Egd():
-            return attach(collection, read_egd(source))
-        case Reflacx():
-            return attach(collection, read_reflacx(source))
-        case AnnotationTable():
-            return attach(collection, read_annotation_table(source))
-        case _:
-            assert_never(source)
+    if isinstance(source, NihExpert):
+        studies, experts, labelled = read_nih_expert(source)
+        return replace(
+            collection,
+            train=(*collection.train, *studies),
+            experts=(*collection.experts, *experts),
+            labelled=(*collection.labelled, *labelled),
+        )
+    if isinstance(source, Egd):
+        return attach(collection, read_egd(source))
+    if isinstance(source, Reflacx):
+        return attach(collection, read_reflacx(source))
+    return attach(collection, read_annotation_table(source))

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from encoders.annotations import Ellipses, Fixations
-from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.readings import Reading
+from encoders.training.dataset import ImageAnnotation, TrainingDataError
 from encoders.training.sources.settings import Reflacx
 from encoders.training.sources.tables import TableRow, read_rows
 
@@ -23,7 +22,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Size = tuple[float, float]
 
 
-def read_reflacx(settings: Reflacx) -> Iterator[Reading]:
+def read_reflacx(settings: Reflacx) -> Iterator[ImageAnnotation]:
     """One reading a radiologist and image; those without a mark that counts are left out.
 
     Raises:
@@ -43,7 +42,7 @@ def read_reflacx(settings: Reflacx) -> Iterator[Reading]:
             annotation = _annotation(row, folder / row.needed("id"), settings)
             if annotation is not None:
                 image = row.text("dicom_id") or PurePosixPath(row.needed("image")).stem
-                yield Reading(image, annotation, row.where)
+                yield ImageAnnotation(image, annotation, row.where)
 
 
 def _annotation(row: TableRow, folder: Path, settings: Reflacx) -> Fixations | Ellipses | None:

@@ -5,48 +5,27 @@ Owns the columns, and the split of patients that have none. Rows of one study be
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
+from encoders.images.view import is_frontal
 from encoders.report_sections import parse_sections
-from encoders.training.dataset import Split, TrainingStudy
+from encoders.training.dataset import ImageAnnotation, Split, TrainingStudy
 from encoders.training.sources.annotation_table import annotations
-from encoders.training.sources.readings import Reading
 from encoders.training.sources.settings import StudyTable
 from encoders.training.sources.tables import TableRow, read_rows
 
 COLUMNS = ("image", "study_id", "patient_id")
 """Columns that must be there; the others are in docs/training.md."""
 
-_VIEWS = {"": True, "frontal": True, "pa": True, "ap": True} | dict.fromkeys(
-    ("lateral", "ll", "rl", "lat"), False
-)
-"""Whether a view is frontal."""
-
 _SPLITS = {
     "train": Split.TRAIN,
-    "val": Split.VAL,
-    "valid": Split.VAL,
-    "validate": Split.VAL,
-    "validation": Split.VAL,
     "test": Split.TEST,
+    **dict.fromkeys(("val", "valid", "validate", "validation"), Split.VAL),
 }
 
 
-@dataclass(slots=True)
-class _Gathering:
-    """A study while its rows come in; ``where`` is the first."""
-
-    where: str
-    patient_id: str
-    split: Split
-    text: str
-    labels: set[str]
-    frontals: list[Path] = field(default_factory=list)
-    laterals: list[Path] = field(default_factory=list)
-
-
-def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[Reading]]:
+def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
     """Studies of a CSV or JSONL file, and the marks that its rows hold.
 
     Raises:
@@ -58,7 +37,7 @@ def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[Re
 
 def gather(
     rows: Iterable[TableRow], *, folder: Path, val_share: float
-) -> tuple[list[TrainingStudy], list[Reading]]:
+) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
     """Studies of rows with an image each.
 
     Args:
@@ -70,26 +49,22 @@ def gather(
         TrainingDataError: a row cannot be used, or says other things than an earlier one of its
             study.
     """
-    studies: dict[str, _Gathering] = {}
-    seen: dict[Path, str] = {}
-    readings = []
+    studies: dict[str, TrainingStudy] = {}
+    first_row: dict[str, str] = {}
+    row_of_image: dict[Path, str] = {}
+    marks = []
     for row in rows:
         image = folder / row.needed("image")
-        if image in seen:
-            raise row.error(f"image {image.name} stands at {seen[image]} already")
-        seen[image] = row.where
-        view = row.text("view").lower()
-        if view not in _VIEWS:
-            raise row.error(f"view is {view[:40]!r}, not frontal or lateral")
-        study_id = row.needed("study_id")
-        new = _facts(row, val_share, studies.get(study_id))
-        known = studies.setdefault(study_id, new)
-        _refuse_contradiction(row, known, new)
-        known.text = known.text or new.text
-        known.labels |= new.labels
-        (known.frontals if _VIEWS[view] else known.laterals).append(image)
-        readings += [Reading(str(image), mark, row.where) for mark in annotations(row, folder)]
-    return [_study(study_id, known) for study_id, known in studies.items()], readings
+        if image in row_of_image:
+            raise row.error(f"image {image.name} stands at {row_of_image[image]} already")
+        row_of_image[image] = row.where
+        new = _study_of_row(row, image, val_share)
+        if known := studies.get(new.study_id):
+            new = _joined(known, new, row, first_row[new.study_id])
+        studies[new.study_id] = new
+        first_row.setdefault(new.study_id, row.where)
+        marks += [ImageAnnotation(str(image), mark, row.where) for mark in annotations(row, folder)]
+    return list(studies.values()), marks
 
 
 def split_of(patient_id: str, *, val_share: float) -> Split:
@@ -107,49 +82,55 @@ def report_text(row: TableRow) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _facts(row: TableRow, val_share: float, known: _Gathering | None) -> _Gathering:
-    patient_id = row.text("patient_id")
+def _study_of_row(row: TableRow, image: Path, val_share: float) -> TrainingStudy:
+    view = row.text("view")
+    frontal = is_frontal(view) if view else True
+    if frontal is None:
+        raise row.error(f"view is {view[:40]!r}, not frontal or lateral")
+    study_id, patient_id = row.needed("study_id"), row.text("patient_id")
     if not patient_id:
         raise row.error(
             "patient_id is empty",
             cure="the split is by patient; if each study is another patient, repeat its study_id",
         )
-    named = row.text("split").lower()
-    if named and named not in _SPLITS:
-        raise row.error(f"split is {named[:40]!r}, not train, val or test")
-    if named:
-        split = _SPLITS[named]
-    else:
-        split = known.split if known else split_of(patient_id, val_share=val_share)
-    return _Gathering(row.where, patient_id, split, report_text(row), _labels(row))
+    split = row.text("split").lower()
+    if split and split not in _SPLITS:
+        raise row.error(f"split is {split[:40]!r}, not train, val or test")
+    return TrainingStudy(
+        study_id=study_id,
+        patient_id=patient_id,
+        frontals=(image,) if frontal else (),
+        laterals=() if frontal else (image,),
+        text=report_text(row),
+        labels=_labels(row),
+        split=_SPLITS[split] if split else split_of(patient_id, val_share=val_share),
+    )
 
 
-def _labels(row: TableRow) -> set[str]:
+def _labels(row: TableRow) -> frozenset[str]:
     value = row.values.get("labels")
-    if isinstance(value, list):
-        if not all(isinstance(label, str) for label in value):
-            raise row.error("labels is no list of texts")
-        return {label.strip() for label in value if label.strip()}
-    return {label.strip() for label in row.text("labels").split(";") if label.strip()}
+    if not isinstance(value, list):
+        value = row.text("labels").split(";")
+    elif not all(isinstance(label, str) for label in value):
+        raise row.error("labels is no list of texts")
+    return frozenset(label.strip() for label in value if label.strip())
 
 
-def _refuse_contradiction(row: TableRow, known: _Gathering, new: _Gathering) -> None:
+def _joined(known: TrainingStudy, new: TrainingStudy, row: TableRow, first: str) -> TrainingStudy:
+    """A study with the image of one more row, which may leave split and report to the first."""
+    if not row.text("split"):
+        new = replace(new, split=known.split)
     for what, before, now in (
         ("patient_id", known.patient_id, new.patient_id),
         ("split", known.split, new.split),
         ("report", known.text, new.text or known.text),
     ):
         if before and before != now:
-            raise row.error(f"another {what} than {known.where}, which is of the same study")
-
-
-def _study(study_id: str, known: _Gathering) -> TrainingStudy:
-    return TrainingStudy(
-        study_id=study_id,
-        patient_id=known.patient_id,
-        frontals=tuple(known.frontals),
-        laterals=tuple(known.laterals),
-        text=known.text,
-        labels=frozenset(known.labels),
-        split=known.split,
+            raise row.error(f"another {what} than {first}, which is of the same study")
+    return replace(
+        known,
+        text=known.text or new.text,
+        labels=known.labels | new.labels,
+        frontals=known.frontals + new.frontals,
+        laterals=known.laterals + new.laterals,
     )

@@ -1,8 +1,7 @@
 """WebDataset shards: .tar files whose members of one name before the first dot are one image.
 
-Owns the format (github.com/webdataset/webdataset, tar as in POSIX; read with the standard library)
-and the unpacking of images: a shard is unpacked once into the cache, because images are read in
-another order there.
+Owns the format (github.com/webdataset/webdataset). A shard is unpacked once into the cache, because
+images are read in another order there.
 """
 
 import shutil
@@ -12,21 +11,20 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
-from encoders.training.dataset import TrainingDataError, TrainingStudy
-from encoders.training.sources.readings import Reading
+from encoders.images.raw_image import MAX_BYTES
+from encoders.tabular import parse_strict
+from encoders.training.dataset import ImageAnnotation, TrainingDataError, TrainingStudy
 from encoders.training.sources.settings import WebDataset
 from encoders.training.sources.study_table import gather
-from encoders.training.sources.tables import TableRow, parse_json
+from encoders.training.sources.tables import TableRow
 
 _IMAGES = ("png", "jpg", "jpeg", "dcm")
 _JSON, _TEXT, _MASK = "json", "txt", "mask.png"
-_LARGEST = 256 * 1024**2
-"""Bytes of a member: no image is larger (`encoders.images.raw_image.MAX_BYTES`)."""
 
 
 def read_webdataset(
     settings: WebDataset, *, cache: Path
-) -> tuple[list[TrainingStudy], list[Reading]]:
+) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
     """Studies of all shards, in the order of their names, and the marks that they hold.
 
     Args:
@@ -52,21 +50,28 @@ def _rows(shard: Path, folder: Path) -> Iterator[TableRow]:
         key = str(path.relative_to(folder).with_name(name))
         samples.setdefault(key, {})[extension.lower()] = path
     for key, files in samples.items():
-        where = f"{shard} sample {key}"
-        images = [files[extension] for extension in _IMAGES if extension in files]
+        row = TableRow(f"{shard} sample {key}", {"study_id": key})
+        images = [str(files[extension]) for extension in _IMAGES if extension in files]
         if len(images) != 1:
-            raise TrainingDataError(
-                f"{where} has {len(images)} images, not one of {', '.join(_IMAGES)}; take it out"
-            )
-        told = (
-            files[_JSON].read_text(encoding="utf-8", errors="replace") if _JSON in files else "{}"
-        )
-        values = {"study_id": key} | dict(parse_json(told, where=where).values)
+            raise row.error(f"has {len(images)} images, not one of {', '.join(_IMAGES)}")
+        values = dict(row.values)
         if _TEXT in files:
-            values.setdefault("text", files[_TEXT].read_text(encoding="utf-8", errors="replace"))
+            values["text"] = files[_TEXT].read_text(encoding="utf-8", errors="replace")
+        if _JSON in files:
+            values |= _read_json(files[_JSON], row)
         if _MASK in files:
             values["mask"] = str(files[_MASK])
-        yield TableRow(where, values | {"image": str(images[0])})
+        yield TableRow(row.where, values | {"image": images[0]})
+
+
+def _read_json(path: Path, row: TableRow) -> dict[str, object]:
+    try:
+        told = parse_strict(path.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise row.error(str(error)) from error
+    if not isinstance(told, dict):
+        raise row.error(f"{type(told).__name__}, not an object")
+    return {key.strip().lower(): value for key, value in told.items()}
 
 
 def _unpacked(shard: Path, cache: Path) -> Path:
@@ -79,7 +84,8 @@ def _unpacked(shard: Path, cache: Path) -> Path:
             if not folder.is_dir():
                 beside = folder.with_name(f".{folder.name}")
                 shutil.rmtree(beside, ignore_errors=True)
-                _unpack(shard, beside)
+                with tarfile.open(shard, "r") as archive:
+                    archive.extractall(beside, _members(archive, shard), filter="data")
                 beside.replace(folder)
     except tarfile.TarError as error:
         raise TrainingDataError(f"{shard} is no whole .tar ({error}); fetch it again") from error
@@ -88,23 +94,15 @@ def _unpacked(shard: Path, cache: Path) -> Path:
     return folder
 
 
-def _unpack(shard: Path, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    with tarfile.open(shard, "r") as archive:
-        for member in archive:
-            if member.isfile() and not PurePosixPath(member.name).name.startswith("."):
-                _write(archive, member, folder, shard)
-
-
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, shard: Path) -> None:
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or member.size > _LARGEST:
-        raise TrainingDataError(
-            f"{shard} holds {member.name[:80]!r} of {member.size} bytes, which is no image's; only "
-            "plain names are unpacked"
-        )
-    content = archive.extractfile(member)
-    if content is not None:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.read())
+def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]:
+    """Plain files of a size that images have, below the folder."""
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if not member.isfile() or name.name.startswith("."):
+            continue
+        if name.is_absolute() or ".." in name.parts or member.size > MAX_BYTES:
+            raise TrainingDataError(
+                f"{shard} holds {member.name[:80]!r} of {member.size} bytes, which is no image's; "
+                "only plain names are unpacked"
+            )
+        yield member

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rag.tabular import Row, TableError, identifier, is_nothing, read_table, repaired
+from encoders.tabular import Row, TableError, identifier, is_nothing, read_table, repaired
 
 WANTED = [{"id": "a", "text": "Big heart."}, {"id": "b", "text": "No change; stable."}]
 

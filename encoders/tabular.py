@@ -1,6 +1,6 @@
 """Tables as people save them -> rows, one at a time, whatever is wrong inside them.
 
-The one reader of users' tables: CSV by comma, semicolon, tab or bar, and JSONL. Owns what
+The one reader of users' tables: CSV by comma, semicolon, tab or bar, and JSONL, also .gz. Owns what
 spreadsheets and pandas do to a file (Excel's ``sep=`` line, empty columns, old Mac line ends,
 UTF-16, "nan" for nothing, ids that became floats) and which line an error names. Knows no column.
 
@@ -9,9 +9,11 @@ U+0085, a form feed or a vertical tab, which stand inside cells (so never ``str.
 """
 
 import csv
+import gzip
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +55,7 @@ class Row:
 def read_table(
     path: Path, *, needed: Sequence[str | tuple[str, ...]] = (), strict: bool = False
 ) -> Iterator[Row]:
-    """Rows of a .csv, .tsv, .jsonl or .ndjson file, in order; empty ones are passed over.
+    """Rows of a .csv, .tsv, .jsonl or .ndjson file, also .gz, in order; empty ones are passed over.
 
     Args:
         path: the file; UTF-8 with or without a byte order mark, or UTF-16 with one.
@@ -65,7 +67,7 @@ def read_table(
         TableError: the header is missing or unreadable, or the file is no text.
         OSError: the file cannot be read.
     """
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
+    if _suffix(path) in (".jsonl", ".ndjson"):
         yield from _json_rows(path, strict=strict)
     else:
         yield from _csv_rows(path, needed)
@@ -73,7 +75,11 @@ def read_table(
 
 def is_table(path: Path) -> bool:
     """Whether a file is a table by its name."""
-    return path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")
+    return _suffix(path) in (".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def is_nothing(value: object) -> bool:
@@ -259,13 +265,21 @@ def _lines(path: Path) -> Iterator[str]:
 
     Bytes that are not UTF-8 arrive as surrogates, for their row to fail.
     """
-    with path.open("rb") as raw:
+    try:
+        yield from _decoded_lines(path)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path.name} is damaged or ends in the middle; fetch it again") from error
+
+
+def _decoded_lines(path: Path) -> Iterator[str]:
+    opened: Any = gzip.open if path.suffix == ".gz" else Path.open
+    with opened(path, "rb") as raw:
         head = raw.read(_HEAD)
     encoding, errors = "utf-8-sig", "surrogateescape"
     if head.startswith(_UTF16_MARKS):
         encoding, errors = "utf-16", "replace"
     end = "\r" if b"\r" in head and b"\n" not in head else "\n"
-    with path.open(encoding=encoding, errors=errors, newline=end) as stream:
+    with opened(path, "rt", encoding=encoding, errors=errors, newline=end) as stream:
         while line := stream.readline(LONGEST_LINE):
             cut = not line.endswith(end)
             yield line
