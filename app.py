@@ -21,7 +21,7 @@ from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from rag.settings import Settings
 from reading_room import strings
-from reading_room.api import Drafter
+from reading_room.api import DraftService
 from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
@@ -30,13 +30,13 @@ from reading_room.server import listening, make_server
 
 
 def build_app(
-    controller: Controller, settings: Settings, *, file_store: FileStore, drafter: Drafter
+    controller: Controller, settings: Settings, *, file_store: FileStore, drafts: DraftService
 ) -> gr.Blocks:
     """The page around one pipeline."""
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
         parts = lay_out(settings.page)
-        offer_to_programs(drafter, settings.page)  # first: the name "draft" is for programs
+        offer_to_programs(drafts, settings.page)  # first: the name "draft" is for programs
         Events(controller, parts).connect(settings.page, lambda: example_image(file_store))
     return page
 
@@ -51,9 +51,9 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
     audit = AuditLog(settings.audit_file) if page.audit else None
     try:
         controller = Controller(pipeline, file_store=file_store, audit=audit)
-        drafter = Drafter(pipeline, at_once=page.drafts_at_once, audit=audit)
-        blocks = build_app(controller, settings, file_store=file_store, drafter=drafter)
-        server = make_server(blocks, page, file_store=file_store, drafter=drafter)
+        drafts = DraftService(pipeline, at_once=page.drafts_at_once, audit=audit)
+        blocks = build_app(controller, settings, file_store=file_store, drafts=drafts)
+        server = make_server(blocks, page, file_store=file_store, drafts=drafts)
         file_store.sweep_now_and_then()
         with listening(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C ends it)")

@@ -114,7 +114,7 @@ class Prediction:
             "prompt_hash": self.prompt_hash,
             "confidence": self.confidence,
             "warnings": list(self.warnings),
-            **({"attention": dict(self.region)} if self.region else {}),
+            **({"region": dict(self.region)} if self.region else {}),
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
         }
 

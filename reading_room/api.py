@@ -27,7 +27,7 @@ from reading_room.controller import LONGEST_INDICATION, MOST_IMAGES
 MOST_WAITING = 16
 
 
-class Drafter:
+class DraftService:
     """Answers requests; a few at a time, the rest wait, and too many are turned away.
 
     Args:
@@ -45,13 +45,13 @@ class Drafter:
         self._waiting = 0
 
     async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
-        """``POST /api/draft``: ``image``, perhaps several, ``indication`` and ``attention``."""
+        """``POST /api/draft``: ``image``, perhaps several, ``indication`` and ``region``."""
         try:
             async with request.form(max_files=2 * MOST_IMAGES, max_fields=8) as form:
                 images = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
                 contents = [await image.read(MAX_BYTES + 1) for image in images]
                 indication = str(form.get("indication") or "")
-                attention = _attention(form.get("attention"))
+                region = _region(form.get("region"))
         except (MultiPartException, AssertionError, RegionError) as error:
             return 400, {"error": "BadRequest", "reason": str(error)}
         if self._waiting >= MOST_WAITING:
@@ -59,19 +59,19 @@ class Drafter:
         self._waiting += 1
         try:
             async with self._places:
-                return await asyncio.to_thread(self.draft, contents, indication, attention)
+                return await asyncio.to_thread(self.draft, contents, indication, region)
         finally:
             self._waiting -= 1
 
     def draft(
-        self, images: list[bytes], indication: str, attention: ReaderRegion = NO_REGION
+        self, images: list[bytes], indication: str, region: ReaderRegion = NO_REGION
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON object for the images of one study, frontal first.
 
         Args:
             images: contents of the files.
             indication: why the image was taken, if known.
-            attention: where to look on the first image; it draws the search there.
+            region: of the first image, to retrieve evidence for.
         """
         if not images:
             return 400, {"error": "BadRequest", "reason": strings.API_NO_IMAGE}
@@ -84,7 +84,7 @@ class Drafter:
             further=tuple(images[1:]),
             name=f"image {hashes[0][:12]}",
             indication=" ".join(indication.split())[:LONGEST_INDICATION],
-            region=attention,
+            region=region,
         )
         prediction = self._pipeline.invoke(study)
         draft_id = uuid.uuid4().hex
@@ -96,7 +96,7 @@ class Drafter:
         return _status_of(prediction), {**prediction.to_json(), "draft_id": draft_id}
 
 
-def _attention(value: object) -> ReaderRegion:
+def _region(value: object) -> ReaderRegion:
     """A form's field: a JSON object, or nothing."""
     if not value:
         return NO_REGION

@@ -14,7 +14,7 @@ from rag.report_nlp.statements import Statement, read_sentence
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ReportComparison:
     """Findings in words, each once.
 
     Attributes:
@@ -30,7 +30,7 @@ class Comparison:
     silent: tuple[str, ...] = ()
 
 
-def compare(report: Iterable[str], draft: Iterable[str]) -> Comparison:
+def compare(report: Iterable[str], draft: Iterable[str]) -> ReportComparison:
     """Compare the sentences of a report with those of a draft."""
     here, there = _stated(report), _stated(draft)
     shared, opposed, only_here = [], [], []
@@ -48,7 +48,7 @@ def compare(report: Iterable[str], draft: Iterable[str]) -> Comparison:
         for key, (polarity, words) in there.items()
         if polarity is not Polarity.NEGATIVE and key not in here
     ]
-    return Comparison(
+    return ReportComparison(
         *(tuple(dict.fromkeys(each)) for each in (shared, opposed, only_here, silent))
     )
 

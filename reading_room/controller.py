@@ -100,14 +100,14 @@ class Controller:
             history=(),
             draft_id=uuid.uuid4().hex,
         )
-        nearest: tuple[Hit, ...] = ()
+        retrieved: tuple[Hit, ...] = ()
         for prediction in self.pipeline.stream(self._study(session)):
-            nearest = nearest or prediction.hits  # the drafter adds what it cites from further away
+            retrieved = retrieved or prediction.hits  # the drafter adds what it cites from further away
             session = replace(session, prediction=prediction)
-            if nearest and session.attention:
-                session = replace(session, drawn=nearest)
-            elif nearest:
-                session = replace(session, plain=nearest)
+            if retrieved and session.region:
+                session = replace(session, region_hits=retrieved)
+            elif retrieved:
+                session = replace(session, image_hits=retrieved)
             if prediction.status is Status.RUNNING:
                 yield session
         yield self._finished(session)
@@ -121,7 +121,7 @@ class Controller:
             name=f"image {first.sha256[:12]}",  # not the file's name: it may be a person's
             indication=session.indication,
             not_relevant=session.ruled_out,
-            region=session.attention,
+            region=session.region,
         )
 
     def _finished(self, session: Session) -> Session:
@@ -153,33 +153,36 @@ class Controller:
         return self._finished(replace(session, prediction=found))
 
     def set_region(self, session: Session, values: Mapping[str, Any]) -> Session:
-        """Draw the evidence to a region or a gaze; nothing at all takes that back.
+        """Retrieve evidence for a region or a gaze; an empty value clears the region.
 
-        The draft stays as it is until it is asked for again. What is nearest without the region is
-        looked up too, so that the reader sees what it changed.
+        The draft stays as it is until it is drafted again. The evidence for the whole image is
+        retrieved too, so that the reader sees what the region changed.
 
         Raises:
             ControllerError: there is no image, the report is signed, or nothing could be found.
-            RegionError: it is no region.
+            RegionError: not a valid region.
         """
         if not session.images:
             raise ControllerError(strings.NO_IMAGE)
         if session.report and session.report.signature:
             raise ControllerError(strings.SIGNED_IS_SIGNED)
-        attention = ReaderRegion.from_json(values)
-        wanted = [] if session.plain else [NO_REGION]
-        if attention:
-            wanted.append(attention)
-        found = self._nearest(session, wanted)
-        plain = session.plain or found[0]
-        drawn = found[-1] if attention else ()
-        session = replace(session, attention=attention, plain=plain, drawn=drawn)
+        region = ReaderRegion.from_json(values)
+        wanted = [] if session.image_hits else [NO_REGION]
+        if region:
+            wanted.append(region)
+        found = self._retrieve(session, wanted)
+        session = replace(
+            session,
+            region=region,
+            image_hits=session.image_hits or found[0],
+            region_hits=found[-1] if region else (),
+        )
         if session.draft_id:
-            ids = [hit.record.report_id for hit in drawn or plain]
-            self._write(session, "attention", {**attention.to_json(), "evidence": ids})
+            ids = [hit.record.report_id for hit in session.current_hits]
+            self._write(session, "region", {**region.to_json(), "evidence": ids})
         return session
 
-    def _nearest(self, session: Session, wanted: Sequence[ReaderRegion]) -> list[tuple[Hit, ...]]:
+    def _retrieve(self, session: Session, wanted: Sequence[ReaderRegion]) -> list[tuple[Hit, ...]]:
         """The evidence that a draft would rest on, with each of these regions."""
         if not wanted:
             return []

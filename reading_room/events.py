@@ -67,7 +67,7 @@ class Events:
         parts.example.click(lambda: [str(example())], None, parts.upload, **making, **quiet)
         runs = [
             trigger(self.draft, [session, parts.indication], parts.shown, **drafting, **_PRIVATE)
-            for trigger in (parts.start.click, parts.evidence.again)
+            for trigger in (parts.start.click, parts.evidence.redraft)
         ]
         parts.stop.click(self.stop, session, parts.shown, cancels=runs, **deciding, **quiet)
         for trigger in (parts.draft.act, parts.evidence.act):
@@ -121,7 +121,7 @@ class Events:
         return self._step(lambda: self._controller.act(session, _data(event)))
 
     def set_region(self, session: Session, event: gr.EventData) -> Update:
-        """The reader points at a region of the image, or no longer."""
+        """The reader marked a region of the image, or cleared it."""
         return self._step(lambda: self._controller.set_region(session, _data(event)))
 
     def rule_out(self, session: Session, event: gr.EventData) -> Update:
@@ -158,13 +158,13 @@ class Events:
         signed = report is not None and report.signature is not None
         return {
             parts.session: session,
-            parts.draft: draft_html(drafted, report, session.check, phrases=strings.PHRASES),
+            parts.draft: draft_html(drafted, report, session.check),
             parts.evidence: evidence_html(
                 shown,
                 report,
                 attribution=self._attribution,
                 ruled_out=session.ruled_out,
-                shift=rank_changes(session),
+                changes=rank_changes(session),
             ),
             parts.state: state_html(report),
             parts.exports: _exports(session),

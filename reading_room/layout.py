@@ -12,15 +12,14 @@ import gradio as gr
 from rag.region import ReaderRegion, RegionError
 from rag.settings import PageSettings
 from reading_room import strings
-from reading_room.api import Drafter
+from reading_room.api import DraftService
 from reading_room.components import image_field, scripted
 from reading_room.controller import LONGEST_INDICATION
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.help_panel import dock_html, header_html
-from reading_room.image_panel import viewer_html
 from reading_room.session import Session
-from reading_room.sign_panel import exports_html, exports_value, state_html
+from reading_room.sign_panel import exports_value, state_html
+from reading_room.templating import render
 
 DRAFTING = "drafting"
 """The queue in which drafts wait for the model, the page's and those of programs."""
@@ -60,12 +59,12 @@ class Parts:
 def lay_out(settings: PageSettings) -> Parts:
     """The components, inside a `gr.Blocks`; no event is connected yet."""
     session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
-    scripted("keys", header_html(), elem_id="header")
+    scripted("keys", render("header.html"), elem_id="header")
     with gr.Row(elem_id="room"):
         with gr.Column(elem_id="image-side"):
             viewer = scripted(
                 "viewer",
-                viewer_html(),
+                render("viewer.html"),
                 events=("set_region",),
                 words=strings.VIEWER_WORDS,
                 value=[],
@@ -97,7 +96,7 @@ def lay_out(settings: PageSettings) -> Parts:
                 value=draft_html(None),
                 elem_id="draft",
             )
-            gr.HTML(dock_html(), elem_id="dock")
+            gr.HTML(render("dock.html"), elem_id="dock")
             with gr.Column(elem_id="signing"):
                 state = gr.HTML(state_html(None), elem_id="state")
                 with gr.Row():
@@ -123,7 +122,7 @@ def lay_out(settings: PageSettings) -> Parts:
                     add = gr.Button(strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False)
                 exports = scripted(
                     "exports",
-                    exports_html(),
+                    render("exports.html"),
                     events=("export",),
                     value=exports_value(ready=False, dicom=False),
                     elem_id="exports",
@@ -132,7 +131,7 @@ def lay_out(settings: PageSettings) -> Parts:
             evidence = scripted(
                 "evidence",
                 "${value}",
-                events=("act", "again", "rule_out"),
+                events=("act", "redraft", "rule_out"),
                 value=evidence_html(None, attribution=""),
                 elem_id="evidence",
             )
@@ -159,27 +158,27 @@ def lay_out(settings: PageSettings) -> Parts:
     )
 
 
-def offer_to_programs(drafter: Drafter, settings: PageSettings) -> None:
+def offer_to_programs(drafts: DraftService, settings: PageSettings) -> None:
     """``/draft`` for `gradio_client`: the same as ``POST /api/draft``; nothing of it is seen."""
     images = image_field(label="images", file_count="multiple", visible=False)
     indication = gr.Textbox("", label="indication", max_length=LONGEST_INDICATION, visible=False)
-    attention = gr.JSON({}, label="attention", visible=False)
+    region = gr.JSON({}, label="region", visible=False)
     prediction = gr.JSON(label="prediction", visible=False)
 
     def draft(
-        images: list[str] | None, indication: str = "", attention: dict[str, Any] | None = None
+        images: list[str] | None, indication: str = "", region: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """A draft of one study, or why there is none: docs/predictions.md."""
         try:
-            where = ReaderRegion.from_json(attention or {})
+            where = ReaderRegion.from_json(region or {})
         except RegionError as error:
             raise gr.Error(str(error), print_exception=False) from error
         contents = [Path(image).read_bytes() for image in images or []]
-        return drafter.draft(contents, indication, where)[1]
+        return drafts.draft(contents, indication, where)[1]
 
     gr.Button(visible=False).click(
         draft,
-        [images, indication, attention],
+        [images, indication, region],
         prediction,
         api_name="draft",
         concurrency_id=DRAFTING,

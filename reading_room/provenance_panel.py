@@ -1,8 +1,7 @@
 """What a draft was made with: models, index, prompt, timings; shown on demand."""
 
-from html import escape
-
 from rag.prediction import Prediction
+from reading_room.templating import render
 
 
 def provenance_html(prediction: Prediction | None) -> str:
@@ -16,11 +15,4 @@ def provenance_html(prediction: Prediction | None) -> str:
         "index": prediction.index_id,
         "seconds": ", ".join(f"{stage} {took:.2f}" for stage, took in prediction.seconds.items()),
     }
-    table = "".join(
-        f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items()
-    )
-    messages = "".join(
-        f"<h4>{escape(role)}</h4><pre>{escape(content)}</pre>"
-        for role, content in prediction.messages
-    )
-    return f'<div class="provenance"><table>{table}</table>{messages}</div>'
+    return render("provenance.html", rows=rows, messages=prediction.messages)

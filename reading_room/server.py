@@ -18,7 +18,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 
 from reading_room import strings
-from reading_room.api import Drafter
+from reading_room.api import DraftService
 from reading_room.controller import FORMATS
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
@@ -38,7 +38,7 @@ _TYPES = {
 
 
 def make_server(
-    page: gr.Blocks, settings: "PageSettings", *, file_store: "FileStore", drafter: Drafter
+    page: gr.Blocks, settings: "PageSettings", *, file_store: "FileStore", drafts: DraftService
 ) -> FastAPI:
     """The whole server, not yet listening.
 
@@ -48,7 +48,7 @@ def make_server(
     login = Login.of(settings)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.mount("/reading-room", StaticFiles(directory=STATIC))
-    _add_routes(server, file_store, drafter)
+    _add_routes(server, file_store, drafts)
     page.queue(max_size=64, api_open=False)
     gr.mount_gradio_app(
         server,
@@ -87,7 +87,7 @@ class _Image(FileResponse):
     chunk_size = 4 * 2**20
 
 
-def _add_routes(server: FastAPI, file_store: "FileStore", drafter: Drafter) -> None:
+def _add_routes(server: FastAPI, file_store: "FileStore", drafts: DraftService) -> None:
     @server.get("/image/{name}")
     def image(name: str, request: Request) -> Response:
         path = file_store.find(name, reader=request.scope["reader"])
@@ -112,7 +112,7 @@ def _add_routes(server: FastAPI, file_store: "FileStore", drafter: Drafter) -> N
 
     @server.post("/api/draft")
     async def draft(request: Request) -> Response:
-        status, answer = await drafter.answer(request)
+        status, answer = await drafts.answer(request)
         return JSONResponse(answer, status)
 
 

@@ -36,9 +36,9 @@ class Session:
         check: verdicts on its sentences.
         history: earlier states of the report, for undo.
         ruled_out: reports the reader called irrelevant.
-        attention: where the reader points now.
-        plain: the evidence without it, once there is some.
-        drawn: the evidence with it; empty where the reader points nowhere.
+        region: what the reader marked on the image.
+        image_hits: the evidence for the whole image, once it was retrieved.
+        region_hits: the evidence for the region; empty where nothing is marked.
         draft_id: of the audit record.
         shown_at: clock when the draft was there, for the seconds of an edit.
     """
@@ -51,22 +51,22 @@ class Session:
     check: DraftCheck | None = None
     history: tuple[ReviewedReport, ...] = ()
     ruled_out: frozenset[str] = frozenset()
-    attention: ReaderRegion = NO_REGION
-    plain: tuple[Hit, ...] = ()
-    drawn: tuple[Hit, ...] = ()
+    region: ReaderRegion = NO_REGION
+    image_hits: tuple[Hit, ...] = ()
+    region_hits: tuple[Hit, ...] = ()
     draft_id: str = ""
     shown_at: float = 0.0
 
     @property
-    def nearest(self) -> tuple[Hit, ...]:
+    def current_hits(self) -> tuple[Hit, ...]:
         """The evidence as it is now, best first."""
-        return self.drawn if self.attention else self.plain
+        return self.region_hits if self.region else self.image_hits
 
     @property
     def evidence(self) -> tuple[Hit, ...]:
-        """All reports on the page, each once: the nearest now, then those that were."""
+        """All reports on the page, each once: the current_hits now, then those retrieved before."""
         own = self.prediction.hits if self.prediction else ()
-        found = {hit.record.report_id: hit for hit in (*self.nearest, *own, *self.plain)}
+        found = {hit.record.report_id: hit for hit in (*self.current_hits, *own, *self.image_hits)}
         return tuple(replace(hit, rank=rank) for rank, hit in enumerate(found.values(), 1))
 
     @property

@@ -7,7 +7,7 @@ BANNER = f"{NOTICE}. A radiologist must read the image and check every sentence.
 
 # Image
 UPLOAD = "Chest X-rays: DICOM, PNG or JPEG, frontal and lateral"
-EXAMPLE = "No image at hand? Use a drawn phantom"
+EXAMPLE = "No image at hand? Try a synthetic phantom"
 INDICATION = "Indication (no names)"
 VIEWER = "Image viewer"
 VIEWER_TOOLS = "Viewer tools"
@@ -30,7 +30,7 @@ TOOLS = {
     "tool-region": (
         "Region",
         "B",
-        "Drag a box: evidence for what is in it; or Enter and arrow keys",
+        "Drag a box to get evidence for it; or use Enter and the arrow keys",
     ),
 }
 PRESETS = {
@@ -43,7 +43,7 @@ SWITCHES = {
     "invert": ("Invert", "I", "Black for white"),
     "mirror": ("Flip", "H", "Flip left to right"),
     "solo": ("One image", "S", "Only this image, or all side by side"),
-    "heat": ("Heat", "V", "Show where you point, or hide it"),
+    "heat": ("Heat", "V", "Show or hide the heatmap of your regions"),
 }
 ACTIONS = {
     "left": ("⟲", "[", "Turn a quarter to the left"),
@@ -51,8 +51,8 @@ ACTIONS = {
     "in": ("+", "+", "Enlarge"),
     "out": ("\u2212", "-", "Make smaller"),
     "fit": ("Fit", "F", "Whole image; double click toggles with 1:1"),
-    "one": ("1:1", "O", "One image pixel a screen pixel"),
-    "reset": ("Reset", "R", "As it was opened"),
+    "one": ("1:1", "O", "One image pixel per screen pixel"),
+    "reset": ("Reset", "R", "Undo all changes to the view"),
     "gaze": ("Gaze…", "G", "Fixations from a CSV file: x, y, duration"),
 }
 VIEWER_WORDS = {
@@ -63,10 +63,10 @@ VIEWER_WORDS = {
     "turned": "TURNED {}°",
     "negative": "NEGATIVE",
     "ratio": "ratio",
-    "first_look": "first look, all pixels follow",
-    "other_image": "Point at the image that the draft is made from.",
-    "bad_gaze": "This is no table of fixations: it needs the columns x, y and duration.",
-    "most": "At most {} regions: undo one first.",
+    "preview": "preview, full resolution is loading",
+    "other_image": "Mark the region on the image that the draft is made from.",
+    "bad_gaze": "Not a table of fixations: it needs the columns x, y and duration.",
+    "max_regions": "At most {} regions: undo one first.",
 }
 
 # Draft
@@ -80,11 +80,11 @@ TEXT = "Draft as text"
 DOWNLOAD_TEXT = "Download text"
 DOWNLOAD_JSON = "Download JSON"
 PROVENANCE = "Prompt, model and timings"
-NO_IMAGE = "Put an image in first."
+NO_IMAGE = "Open an image first."
 NO_DRAFT = "No draft"
-EMPTY_SECTION = "Nothing in the evidence could be stated here."
+EMPTY_SECTION = "No sentence of the evidence fits here."
 WAITING_DRAFT = "The draft appears here, sentence by sentence, each with its sources."
-WAITING_EVIDENCE = "The reports that the draft rests on appear here."
+WAITING_EVIDENCE = "The retrieved reports appear here."
 SEARCHING = "Searching similar images …"
 WRITING = "Drafting …"
 COPIES = "{} reports say exactly this"
@@ -104,23 +104,24 @@ DECISIONS = {
 }
 SOURCE = "source"
 NO_SOURCE = "No source: the reader's own words."
-SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "says nothing of it"
+SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "does not mention it"
 CLASHES = "contradicts {} of this report"
-ACCEPT, EDIT, REMOVE, ADD = "Accept", "Edit", "Remove", "Add"
+EDIT, ADD = "Edit", "Add"
+SENTENCE_ACTIONS = {"accept": ("Accept", "A"), "edit": (EDIT, "E"), "remove": ("Remove", "X")}
 ADD_HINT = "Add a sentence, or choose a normal phrase"
 ADD_TO = "Add a sentence to the"
-VOTES = "What the retrieved reports say of each finding"
+VOTES = "What the retrieved reports say about each finding"
 VOTE_COLUMNS = ("Finding", "Reports", "present", "absent", "Image probability")
 ADDENDUM = "Addendum"
 SAVE, CANCEL = "Save", "Cancel"
 DOCK = "Source of the sentence"
-DOCK_EMPTY = "Point at a sentence, or move to it with the arrow keys, to see what it rests on."
+DOCK_EMPTY = "Point at a sentence, or move to it with the arrow keys, to see its sources."
 
 # Evidence
 REPORT = "Report"
 CITED_BY = "cited by"
 RULE_OUT, RULED_OUT = "Not relevant", "Not relevant ✗"
-DRAFT_AGAIN = "Draft again without {} ruled out"
+REDRAFT_WITHOUT = "Draft again without the {} ruled out"
 SIMILARITY = "cosine similarity of image and report, higher is nearer"
 USE_SENTENCE = "Use this sentence in the report (click or Enter)"
 COMPARISON = {
@@ -130,31 +131,31 @@ COMPARISON = {
     "silent": ("∅", "silent on"),
 }
 
-# Pointing at a region
-POINTED = "Evidence for the region you point at"
+# Region
+REGION_EVIDENCE = "Evidence for the marked region"
 EXPERIMENTAL = "experimental"
 EXPERIMENTAL_HINT = (
     "A box brought a few more reports of an opacity, none more of the right side: "
     "docs/experiments.md"
 )
-SHIFT = "{} came, {} left, {} changed place."
-ENTERED, LEFT, STAYED, MOVED = "came", "left", "same place", "{} was {}"
-NO_LONGER = "No longer among the nearest"
+RANK_CHANGES = "{} new, {} dropped, {} moved."
+NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"
+NO_LONGER_RETRIEVED = "No longer retrieved"
 DRAFT_WITH_REGION = "Draft with this region"
 UNDO_REGION, CLEAR_REGIONS = "Undo region", "Clear"
-UNDO_REGION_HINT = "Take the last region back (Backspace on the image)"
+UNDO_REGION_HINT = "Remove the last region (Backspace on the image)"
 CLEAR_REGIONS_HINT = "Back to the evidence of the whole image"
 NOTHING_FOUND = "No report was found for this image."
 
 # Steps
-UNKNOWN_STEP = "The page asked for something that is not possible here ({}). Reload it."
+UNKNOWN_STEP = "Not possible here ({}). Reload the page."
 NOTHING_TO_UNDO = "There is nothing to undo."
 SIGNED_IS_SIGNED = "The report is signed: write an addendum."
 NOTHING_TO_EXPORT = "There is nothing to export yet: draft a report first."
 NO_REPORT_YET = "There is no report yet: draft one first."
 NOT_DONE = "Not done"
-OUR_FAULT = "This is a fault of ours or of the machine ({}): try again, then look at the log."
-NOT_HERE = "There is nothing here, or it was deleted after its time."
+OUR_FAULT = "Internal error ({}). Try again; if it persists, see the log."
+NOT_HERE = "Not found, or deleted after its retention time."
 STOPPED = "Stopped by the reader before the draft was finished."
 
 # Signing
@@ -166,8 +167,8 @@ STATES = {
     "signed with addendum": "Signed, with addendum",
 }
 UNDECIDED = "{} sentences to decide"
-ALL_DECIDED = "every sentence is decided: ready to sign"
-NO_SENTENCES = "no sentence yet: add one, or use one of the evidence"
+ALL_DECIDED = "all sentences decided: ready to sign"
+NO_SENTENCES = "no sentences yet: add one, or use one from the evidence"
 SIGNED_BY = "by {}, {}. The text is locked."
 SIGNER, SIGN = "Your name", "Sign"
 ADDED_BY, ADD_ADDENDUM = "Your name, for an addendum", "Add addendum"

@@ -1,10 +1,8 @@
-"""How a verdict looks: a sign, a word and a class of the style sheet, never colour alone.
+"""How a verdict looks: a sign, a word and a CSS class, never colour alone.
 
-Two questions stay apart: does the sentence stand in the reports it cites, and does the image agree?
-A tick is for both; what only another patient's report says has none.
-
-Signs differ in shape and are read aloud as their words; colours are of the Okabe-Ito palette, which
-is safe for the common colour blindnesses.
+Two questions stay apart: do the cited reports support the sentence, and does the image agree? A
+tick means both. Signs differ in shape and screen readers read their words; colours are of the
+Okabe-Ito palette, which is safe for the common colour blindnesses.
 """
 
 from dataclasses import dataclass
@@ -12,11 +10,12 @@ from dataclasses import dataclass
 from rag.grounding.image_marks import ImageMark, ImageVerdict
 from rag.grounding.verdicts import Cited, Issue, Reason, SentenceCheck, Verdict
 from rag.review.reviewed_report import Decision, Line
+from reading_room.templating import readable
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Look of a sentence: CSS class, sign, word, and whether it must be looked at."""
+    """CSS class, sign and word of a verdict, and whether the reader must look at it."""
 
     css: str
     sign: str
@@ -54,8 +53,6 @@ _WORDS = {
     Reason.UNKNOWN_SOURCE: "names a report that was not retrieved: {}",
     Reason.IMAGE: "the image's own labels say otherwise: {}",
 }
-
-
 IMAGE_MARKS = {
     ImageVerdict.LIKELY: ("●", "image: likely"),
     ImageVerdict.POSSIBLE: ("◐", "image: possible"),
@@ -92,20 +89,18 @@ def mark_of(
     return VERDICTS[check.verdict]
 
 
-def image_words(image: ImageMark) -> tuple[str, str]:
-    """Sign and words for what the image says, as in ("◐", "image: possible (edema 0.41)")."""
-    sign, words = IMAGE_MARKS[image.verdict]
-    if not image.finding:
-        return sign, words
-    name = image.finding.replace("_", " ").lower()
-    probability = "" if image.probability is None else f" {image.probability:.2f}"
-    return sign, f"{words} ({name}{probability})"
+def image_icon(image: ImageMark) -> Mark:
+    """What the image says of a sentence, as in "◐ image: possible (edema 0.41)"."""
+    sign, word = IMAGE_MARKS[image.verdict]
+    if image.finding:
+        probability = "" if image.probability is None else f" {image.probability:.2f}"
+        word = f"{word} ({readable(image.finding)}{probability})"
+    return Mark(image.verdict.value.replace(" ", "-"), sign, word)
 
 
 def issue_words(issue: Issue) -> str:
-    """One reason as a reader would say it."""
-    detail = issue.detail.replace("_", " ")
-    text = _WORDS[issue.reason].format(detail.removeprefix("device "))
-    return (
-        f"{text} ({issue.report_id} says otherwise)" if issue.conflict and issue.report_id else text
-    )
+    """One reason in words."""
+    detail = issue.detail.replace("_", " ").removeprefix("device ")
+    text = _WORDS[issue.reason].format(detail)
+    contradicted = issue.conflict and issue.report_id
+    return f"{text} ({issue.report_id} says otherwise)" if contradicted else text

@@ -80,12 +80,12 @@ def small_room(folder: Path) -> Iterator[Room]:
 def open_room(room: Room, **page: object) -> Iterator[str]:
     """The room behind a server on a free port; gives the address."""
     from app import build_app  # noqa: PLC0415 - gradio takes seconds
-    from reading_room.api import Drafter  # noqa: PLC0415
+    from reading_room.api import DraftService  # noqa: PLC0415
     from reading_room.server import listening, make_server  # noqa: PLC0415
 
     settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
-    drafter = Drafter(room.pipeline, at_once=2, audit=room.audit)
-    blocks = build_app(room.controller, settings, file_store=room.file_store, drafter=drafter)
-    server = make_server(blocks, settings.page, file_store=room.file_store, drafter=drafter)
+    drafts = DraftService(room.pipeline, at_once=2, audit=room.audit)
+    blocks = build_app(room.controller, settings, file_store=room.file_store, drafts=drafts)
+    server = make_server(blocks, settings.page, file_store=room.file_store, drafts=drafts)
     with listening(server, host="127.0.0.1", port=0) as address:
         yield address

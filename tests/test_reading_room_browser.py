@@ -83,9 +83,9 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
         let worst = 0;
         for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true])
           for (const factor of [0.5, 1.1, 7]) for (const at of [{x: 0, y: 0}, {x: 700, y: 31}]) {
-            const pose = m.fitted(image, screen, {turn, mirror});
-            const a = m.toImage(pose, screen, at);
-            const b = m.toImage(m.zoomed(pose, screen, at, factor), screen, at);
+            const viewport = m.fitted(image, screen, {turn, mirror});
+            const a = m.toImage(viewport, screen, at);
+            const b = m.toImage(m.zoomed(viewport, screen, at, factor), screen, at);
             worst = Math.max(worst, Math.abs(a.x - b.x), Math.abs(a.y - b.y));
           }
         return worst;
@@ -94,7 +94,7 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
     assert worst < 1e-6
 
 
-def test_image_to_screen_and_back_in_every_pose(page: Page) -> None:
+def test_image_to_screen_and_back_in_every_viewport(page: Page) -> None:
     worst = script(
         page,
         "viewport",
@@ -102,9 +102,10 @@ def test_image_to_screen_and_back_in_every_pose(page: Page) -> None:
         const screen = {width: 801, height: 599}, image = {width: 3000, height: 2000};
         let worst = 0;
         for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true]) {
-          const pose = m.zoomed(m.fitted(image, screen, {turn, mirror}), screen, {x: 9, y: 8}, 3);
+          const fitted = m.fitted(image, screen, {turn, mirror});
+          const viewport = m.zoomed(fitted, screen, {x: 9, y: 8}, 3);
           for (const p of [{x: 0, y: 0}, {x: 2999, y: 17}]) {
-            const q = m.toImage(pose, screen, m.toScreen(pose, screen, p));
+            const q = m.toImage(viewport, screen, m.toScreen(viewport, screen, p));
             worst = Math.max(worst, Math.abs(p.x - q.x), Math.abs(p.y - q.y));
           }
         }
@@ -216,8 +217,8 @@ def test_a_large_image_is_seen_before_all_its_pixels_and_stays_where_it_was(
     scale = pane.get_attribute("data-scale")
     expect(pane).to_have_attribute("data-whole", "true")
     expect(pane).to_have_attribute("data-scale", str(scale))
-    expect(pane.locator(".say-turned")).to_contain_text("NEGATIVE")
-    expect(pane.locator(".say-zoom")).not_to_contain_text("first look")
+    expect(pane.locator(".corner-turned")).to_contain_text("NEGATIVE")
+    expect(pane.locator(".corner-zoom")).not_to_contain_text("preview")
     assert len(sizes) == 2
     assert sizes[0] * 8 < sizes[1]
 
@@ -332,7 +333,7 @@ def test_without_a_model_the_evidence_is_there(page: Page, room: Room, image: Pa
         room.llm.status = lambda prompt: 200
     expect(page.locator(".no-draft")).to_contain_text("evidence stays usable")
     assert page.locator(".card").count() > 0
-    page.locator(".said[data-use]").first.click()
+    page.locator(".sentence[data-use]").first.click()
     expect(page.locator(".draft .line.added")).to_have_count(1)
 
 
@@ -348,12 +349,12 @@ def point(page: Page, image: Path) -> None:
     page.mouse.down()
     page.mouse.move(middle[0], middle[1] + 30, steps=4)
     page.mouse.up()
-    page.wait_for_selector("#evidence .pointed")
+    page.wait_for_selector("#evidence .region-evidence")
 
 
-def nearest(page: Page) -> list[str | None]:
-    """Reports among the nearest to the region; others are there because a sentence cites them."""
-    ranked = page.locator("#evidence .card:is(.entered, .stayed, .rose, .fell)")
+def retrieved(page: Page) -> list[str | None]:
+    """Reports retrieved for the region; others are there because a sentence cites them."""
+    ranked = page.locator("#evidence .card:is(.new, .same, .up, .down)")
     return [card.get_attribute("id") for card in ranked.all()]
 
 
@@ -361,17 +362,17 @@ def test_a_box_on_the_image_draws_the_evidence_and_can_be_undone(page: Page, ima
     point(page, image)
     expect(page.locator(".pane svg .region")).to_have_count(1)
     expect(page.locator(".pane svg .heat")).to_have_count(1)
-    drawn = nearest(page)
-    assert page.locator(".card.entered").count() >= 1
-    assert page.locator(".card.left").count() >= 1
-    page.click("[data-act=again]")
+    drawn = retrieved(page)
+    assert page.locator(".card.new").count() >= 1
+    assert page.locator(".card.dropped").count() >= 1
+    page.click("[data-act=redraft]")
     page.wait_for_selector(".draft .line[tabindex], .no-draft")
-    assert nearest(page) == drawn
-    page.click("[data-act=unpoint]")
-    expect(page.locator("#evidence .pointed")).to_have_count(0)
+    assert retrieved(page) == drawn
+    page.click("[data-act=clear-regions]")
+    expect(page.locator("#evidence .region-evidence")).to_have_count(0)
     expect(page.locator(".pane svg .region")).to_have_count(0)
-    assert not nearest(page)
-    assert page.locator("#evidence .card.left").count() >= 1
+    assert not retrieved(page)
+    assert page.locator("#evidence .card.dropped").count() >= 1
 
 
 def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
@@ -381,7 +382,7 @@ def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
     page.keyboard.press("Enter")
     region = page.locator(".pane svg .region")
     expect(region).to_have_count(1)
-    page.wait_for_selector("#evidence .pointed")
+    page.wait_for_selector("#evidence .region-evidence")
     x, width = (float(region.get_attribute(name) or 0) for name in ("x", "width"))
     page.keyboard.press("h")  # flipped: an arrow still moves it where it points
     page.keyboard.press("ArrowLeft")
@@ -394,7 +395,7 @@ def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
     assert float(region.get_attribute("width") or 0) == pytest.approx(width, abs=1)
     page.keyboard.press("Backspace")
     expect(region).to_have_count(0)
-    expect(page.locator("#evidence .pointed")).to_have_count(0)
+    expect(page.locator("#evidence .region-evidence")).to_have_count(0)
     assert x > 0
 
 
@@ -405,12 +406,12 @@ def test_fixations_of_a_file_are_a_region_and_rubbish_is_none(
     table = tmp_path / "gaze.csv"
     table.write_text("no,such,columns\n1,2,3\n")
     page.set_input_files("#viewer input[type=file]", table)
-    expect(page.locator(".say-region")).to_contain_text("no table of fixations")
+    expect(page.locator(".corner-region")).to_contain_text("no table of fixations")
     table.write_text("x,y,duration\n0.4,0.5,0.3\n0.42,0.52,0.9\n")
     page.set_input_files("#viewer input[type=file]", table)
-    page.wait_for_selector("#evidence .pointed")
+    page.wait_for_selector("#evidence .region-evidence")
     expect(page.locator(".pane svg .heat")).to_have_count(2)
-    expect(page.locator(".say-region")).to_have_text("")
+    expect(page.locator(".corner-region")).to_have_text("")
 
 
 @pytest.mark.parametrize(

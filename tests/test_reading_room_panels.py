@@ -13,9 +13,10 @@ from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
 from reading_room import strings
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.image_panel import ShownImage, viewer_html, viewer_value
+from reading_room.image_panel import ShownImage, viewer_value
 from reading_room.provenance_panel import provenance_html
 from reading_room.rank_changes import RankChanges
+from reading_room.templating import render
 
 PREDICTION = Prediction(
     file="image.dcm",
@@ -84,7 +85,7 @@ def test_a_signed_report_offers_no_step_but_reading() -> None:
         .sign(Signature("Roe", "2026-01-02T03:04:05Z"))
     )
     check = check_draft(report.as_draft(), PREDICTION.hits)
-    html = draft_html(PREDICTION, report, check, phrases=strings.PHRASES)
+    html = draft_html(PREDICTION, report, check)
     assert "data-op" not in html
     assert "data-add" not in html
     evidence = evidence_html(PREDICTION, report, attribution="")
@@ -95,7 +96,7 @@ def test_a_signed_report_offers_no_step_but_reading() -> None:
 def test_every_section_offers_its_normal_phrases() -> None:
     report = ReviewedReport.of(PREDICTION.draft)
     check = check_draft(report.as_draft(), PREDICTION.hits)
-    html = draft_html(PREDICTION, report, check, phrases=strings.PHRASES)
+    html = draft_html(PREDICTION, report, check)
     for section in Section:
         assert strings.PHRASES[section]
         for phrase in strings.PHRASES[section]:
@@ -104,9 +105,9 @@ def test_every_section_offers_its_normal_phrases() -> None:
 
 def test_what_was_ruled_out_is_said_and_can_be_left_out() -> None:
     html = evidence_html(PREDICTION, attribution="", ruled_out=frozenset({"R3"}))
-    assert 'class="card out" id="report-R3"' in html
+    assert 'class="card ruled-out" id="report-R3"' in html
     assert html.count('aria-pressed="true"') == 1
-    assert strings.DRAFT_AGAIN.format(1) in html
+    assert strings.REDRAFT_WITHOUT.format(1) in html
 
 
 def test_a_image_is_called_by_its_view_and_never_by_its_file() -> None:
@@ -119,7 +120,7 @@ def test_a_image_is_called_by_its_view_and_never_by_its_file() -> None:
 
 
 def test_every_tool_of_the_viewer_has_a_name_and_a_key() -> None:
-    html = viewer_html()
+    html = render("viewer.html")
     buttons = html.count("<button")
     assert buttons == sum(
         map(len, (strings.TOOLS, strings.PRESETS, strings.SWITCHES, strings.ACTIONS))
@@ -147,22 +148,26 @@ def test_sentences_of_one_report_that_contradict_each_other_are_marked() -> None
 
 def test_what_a_region_changed_is_said_on_every_card() -> None:
     now = made_up_hits("R3", "R2", "R1")
-    shift = RankChanges(before=("R1", "R2"), after=("R3", "R2"), pointed=True, used=False)
-    html = evidence_html(replace(PREDICTION, hits=tuple(now)), attribution="", shift=shift)
-    assert 'class="card entered" id="report-R3"' in html
-    assert 'class="card stayed" id="report-R2"' in html
-    assert html.index(strings.NO_LONGER) < html.index('id="report-R1"')
-    assert strings.SHIFT.format(1, 1, 0) in html
+    changes = RankChanges(before=("R1", "R2"), after=("R3", "R2"), has_region=True, in_draft=False)
+    html = evidence_html(replace(PREDICTION, hits=tuple(now)), attribution="", changes=changes)
+    assert 'class="card new" id="report-R3"' in html
+    assert 'class="card same" id="report-R2"' in html
+    assert html.index(strings.NO_LONGER_RETRIEVED) < html.index('id="report-R1"')
+    assert strings.RANK_CHANGES.format(1, 1, 0) in html
     assert strings.DRAFT_WITH_REGION in html
     assert "experimental" in html
-    plain = RankChanges(before=("R1", "R3"), after=("R1", "R3"), pointed=False, used=False)
-    assert evidence_html(PREDICTION, attribution="", shift=plain) == evidence_html(
+    unchanged = RankChanges(
+        before=("R1", "R3"), after=("R1", "R3"), has_region=False, in_draft=False
+    )
+    assert evidence_html(PREDICTION, attribution="", changes=unchanged) == evidence_html(
         PREDICTION, attribution=""
     )
 
 
 def test_a_report_that_moved_says_from_where() -> None:
-    shift = RankChanges(before=("a", "b", "c"), after=("c", "a", "b"), pointed=True, used=True)
-    assert shift.mark("c") == ("rose", strings.MOVED.format("↑", 3))
-    assert shift.mark("a") == ("fell", strings.MOVED.format("↓", 1))
-    assert shift.summary == strings.SHIFT.format(0, 0, 3)
+    changes = RankChanges(
+        before=("a", "b", "c"), after=("c", "a", "b"), has_region=True, in_draft=True
+    )
+    assert changes.mark("c") == ("up", strings.MOVED.format("↑", 3))
+    assert changes.mark("a") == ("down", strings.MOVED.format("↓", 1))
+    assert changes.summary == strings.RANK_CHANGES.format(0, 0, 3)

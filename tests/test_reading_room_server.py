@@ -126,23 +126,23 @@ def test_a_region_by_http_draws_the_search_and_is_recorded(
         return cast("dict[str, Any]", answer.json())
 
     region = {"boxes": [[0.1, 0.1, 0.3, 0.3]]}
-    plain, drawn = ask(), ask(attention=json.dumps(region))
-    assert "attention" not in plain
-    assert drawn["attention"] == region
+    plain, drawn = ask(), ask(region=json.dumps(region))
+    assert "region" not in plain
+    assert drawn["region"] == region
     assert [each["report_id"] for each in drawn["evidence"]] != [
         each["report_id"] for each in plain["evidence"]
     ]
     (entry,) = room.audit.of_draft(drawn["draft_id"])
-    assert entry.data["attention"] == region
+    assert entry.data["region"] == region
     by_client = Client(url, verbose=False).predict(
-        images=[handle_file(images[0])], attention=region, api_name="/draft"
+        images=[handle_file(images[0])], region=region, api_name="/draft"
     )
-    for part in ("attention", "evidence", "findings"):
+    for part in ("region", "evidence", "findings"):
         assert by_client[part] == drawn[part]
 
 
 @pytest.mark.parametrize(
-    "attention",
+    "region",
     [
         *("no json", "[1, 2]", '{"boxes": [[1, 2]]}', '{"box": []}', "[" * 100_000),
         f'{{"boxes": [[{"9" * 400}, 0, 1, 1]]}}',
@@ -150,12 +150,12 @@ def test_a_region_by_http_draws_the_search_and_is_recorded(
     ids=lambda text: text[:20],
 )
 def test_a_region_that_is_none_is_refused_by_http(
-    url: str, images: list[Path], attention: str
+    url: str, images: list[Path], region: str
 ) -> None:
     answer = httpx.post(
         f"{url}api/draft",
         files={"image": images[0].read_bytes()},
-        data={"attention": attention},
+        data={"region": region},
     )
     assert answer.status_code == 400
     assert "boxes" in answer.json()["reason"]

@@ -208,7 +208,7 @@ def draft_event(
         "prompt_sha256": prediction.prompt_hash,
         "indication": indication,
         "ruled_out": sorted(ruled_out),
-        **({"attention": dict(prediction.region)} if prediction.region else {}),
+        **({"region": dict(prediction.region)} if prediction.region else {}),
         "labels": dict(prediction.labels),
         "expected": list(prediction.predicted.positive),
         "variables": dict(prediction.variables),

@@ -1,43 +1,42 @@
-// Paints the visible part of an image: codes, through a pose and a table, to screen pixels.
+// Renders the visible part of an image: codes, through a viewport and a lookup table, to screen pixels.
 //
-// Plain loops over typed arrays. A graphics card would be quicker, but remote desktops of hospitals
-// have none, and one way to paint is one way to be right.
+// Plain loops over typed arrays: WebGL would be faster, but a hospital's remote desktops have no GPU.
 
 import { inverse } from "./viewport.js";
 
 export const BLACK = 0xff000000;
 
 /** Little-endian RGBA of every grey of a table. */
-export function coloursOf(table) {
+export function colourTable(table) {
   const colours = new Uint32Array(table.length);
   for (let i = 0; i < table.length; i++) colours[i] = BLACK | (table[i] * 0x010101);
   return colours;
 }
 
 /** The coarsest level that still has a pixel for every screen pixel. */
-export function levelFor(scale, count) {
+export function pyramidLevel(scale, count) {
   return Math.min(Math.max(Math.floor(Math.log2(1 / scale)), 0), count - 1);
 }
 
 /**
- * Fill `pixels` (Uint32, width by height) with the image as seen in this pose.
+ * Fill `pixels` (Uint32, width by height) with the image as seen in this viewport.
  * Between image pixels it is interpolated, in codes, so that the window acts on what was measured.
  */
-export function paint(pixels, screen, { levels, image: full }, pose, colours) {
-  const at = levelFor(pose.scale, levels.length);
+export function render(pixels, screen, { levels, image: full }, viewport, colours) {
+  const at = pyramidLevel(viewport.scale, levels.length);
   const level = levels[at];
   const [sx, sy] = [level.width / full.width, level.height / full.height];
-  const [a, b, c, d, e, f] = inverse(pose, screen);
+  const [a, b, c, d, e, f] = inverse(viewport, screen);
   const steps = { du: a * sx, dv: d * sy };
   for (let row = 0; row < screen.height; row++) {
     const u = (a * 0.5 + b * (row + 0.5) + c) * sx - 0.5;
     const v = (d * 0.5 + e * (row + 0.5) + f) * sy - 0.5;
     const line = pixels.subarray(row * screen.width, (row + 1) * screen.width);
-    paintLine(line, level, { u, v, ...steps }, colours);
+    renderRow(line, level, { u, v, ...steps }, colours);
   }
 }
 
-function paintLine(line, { width, height, codes, hidden }, { u, v, du, dv }, colours) {
+function renderRow(line, { width, height, codes, hidden }, { u, v, du, dv }, colours) {
   const right = width - 1;
   const bottom = height - 1;
   for (let i = 0; i < line.length; i++, u += du, v += dv) {

@@ -1,4 +1,4 @@
-// The draft under mouse and keys: move, accept, edit, remove, add. The server decides and renders.
+// Mouse and keys in the draft: move, accept, edit, remove, add. The server renders the result.
 
 const STEPS = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
 
@@ -11,9 +11,9 @@ export function mount(element, { watch, trigger, words }) {
   watch("value", () => {
     for (const editor of element.querySelectorAll(".editor")) editor.remove();
     const focused = element.contains(document.activeElement) ? document.activeElement : null;
-    rove(lines(), focused?.closest(".line"));
+    setTabStop(lines(), focused?.closest(".line"));
     if (element.dataset.focus === "true" && !focused) lines().at(-1)?.focus();
-    look(null);
+    showSources(null);
   });
 
   element.addEventListener("click", (event) => {
@@ -33,24 +33,24 @@ export function mount(element, { watch, trigger, words }) {
       return;
     }
     if (!event.target.matches(".line, .cite, .line button")) return;
-    if (press(event, event.target.closest(".line"), lines(), act, words)) event.preventDefault();
+    if (handleKey(event, event.target.closest(".line"), lines(), act, words)) event.preventDefault();
   });
 
   for (const kind of ["mouseover", "focusin"]) {
-    element.addEventListener(kind, (event) => look(event.target.closest(".line")));
+    element.addEventListener(kind, (event) => showSources(event.target.closest(".line")));
   }
   element.addEventListener("focusin", (event) => {
     element.dataset.focus = "true";
     const line = event.target.closest(".line[tabindex]");
-    if (line) rove(lines(), line);
+    if (line) setTabStop(lines(), line);
   });
   element.addEventListener("focusout", (event) => {
     if (event.relatedTarget) delete element.dataset.focus;
   });
 
-  /** Show what a sentence rests on, and light it up in the evidence. */
-  function look(line) {
-    for (const lit of document.querySelectorAll(".card.lit")) lit.classList.remove("lit");
+  /** Show what a sentence rests on, and highlight the reports in the evidence. */
+  function showSources(line) {
+    for (const card of document.querySelectorAll(".card.highlighted")) card.classList.remove("highlighted");
     if (!line) return;
     const sources = line.querySelector(".sources");
     if (dock && sources) {
@@ -58,13 +58,13 @@ export function mount(element, { watch, trigger, words }) {
       dock.dataset.place = line.querySelector(".place")?.textContent ?? "";
     }
     for (const cite of line.querySelectorAll(".cite")) {
-      document.getElementById(cite.getAttribute("href").slice(1))?.classList.add("lit");
+      document.getElementById(cite.getAttribute("href").slice(1))?.classList.add("highlighted");
     }
   }
 }
 
-/** One key on a sentence; true if it meant something. */
-export function press(event, line, lines, act, words) {
+/** One key on a sentence; true if it was handled. */
+export function handleKey(event, line, lines, act, words) {
   const number = { line: Number(line.dataset.line) };
   const at = lines.indexOf(line);
   const step = STEPS[event.key];
@@ -87,7 +87,7 @@ function focus(element) {
 }
 
 /** One sentence can be reached with Tab, the others with the arrow keys. */
-function rove(lines, current) {
+function setTabStop(lines, current) {
   const chosen = lines.includes(current) ? current : lines[0];
   for (const line of lines) line.tabIndex = line === chosen ? 0 : -1;
 }
@@ -111,7 +111,7 @@ function edit(line, act, words) {
   const close = () => { editor.remove(); line.focus(); };
   const save = () => {
     if (field.value.trim() === text) return close();
-    field.readOnly = true; // until the server has answered; what it refuses can be mended
+    field.readOnly = true; // until the server has answered; what it refuses can be corrected
     setTimeout(() => { field.readOnly = false; }, 2000);
     act("edit", { line: Number(line.dataset.line), text: field.value });
     return undefined;

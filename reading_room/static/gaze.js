@@ -1,7 +1,7 @@
 // A table of fixations (CSV) to [x, y, seconds], fractions of the image. Pure.
 //
-// Columns are found by name: EGD-CXR's, REFLACX's, and plain x, y, duration. Places are fractions
-// where all of them could be, else pixels of the image as it is stored.
+// Columns are found by name: EGD-CXR's, REFLACX's, and plain x, y, duration. Coordinates are
+// fractions where all of them could be, else pixels of the stored image.
 
 const X = ["x", "x_original", "x_position", "fpogx"];
 const Y = ["y", "y_original", "y_position", "fpogy"];
@@ -14,9 +14,9 @@ const LONGEST = 60; // seconds of a fixation; more are milliseconds
 export function parseGaze(text, { width, height }) {
   const rows = text.split(/\r?\n/).filter((line) => line.trim()).map(cells);
   const names = (rows.shift() ?? []).map((name) => name.toLowerCase());
-  const place = (wanted) => wanted.map((name) => names.indexOf(name)).find((at) => at >= 0) ?? -1;
-  const [x, y, image] = [place(X), place(Y), place(IMAGE)];
-  const seconds = secondsOf(names, place(SECONDS));
+  const column = (wanted) => wanted.map((name) => names.indexOf(name)).find((at) => at >= 0) ?? -1;
+  const [x, y, image] = [column(X), column(Y), column(IMAGE)];
+  const seconds = secondsOf(names, column(SECONDS));
   if (x < 0 || y < 0 || !seconds || !rows.length) return null;
   if (image >= 0 && new Set(rows.map((row) => row[image])).size > 1) return null;
   const points = rows

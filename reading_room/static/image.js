@@ -13,7 +13,7 @@ export function readImage(buffer) {
   if (String.fromCharCode(...start.subarray(0, 4)) !== MAGIC) throw new Error("not an image");
   const length = new DataView(buffer).getUint32(4, true);
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
-  const [rows, columns] = head.stored; // fewer than height and width in a first look
+  const [rows, columns] = head.stored; // fewer than height and width in a preview
   const count = rows * columns;
   let at = 8 + length;
   const table = new Uint8Array(buffer, at, CODES);
@@ -33,8 +33,8 @@ export function unpackBits(packed, count) {
 }
 
 /**
- * Half-size levels of an image, until one is smaller than 64 pixels: what is seen from afar. A first
- * look stands for the levels that it lacks.
+ * Half-size levels of an image, until one is smaller than 64 pixels: what is seen from afar. A preview
+ * stands for the levels that it lacks.
  */
 export function pyramid(image) {
   const [height, width] = image.stored;

@@ -1,24 +1,23 @@
-// Where the reader points on an image: boxes and fixations, as fractions of the stored image, and what
-// of them is seen. Knows neither canvas nor server.
+// The reader's boxes and fixations on an image, as fractions of the stored image.
 
-export const MOST = 8; // boxes, as `rag.region` allows
-export const LEAST = 0.01; // of a side
+export const MAX_BOXES = 8; // boxes, as `rag.region` allows
+export const MIN_SIDE = 0.01; // of a side
 const STEP = 0.02;
 const GAZE_SIGMA = 0.055; // of the image's width, as in `encoders.annotations`
-const REACH = 2.2; // standard deviations that are drawn
-const MOST_SPOTS = 250; // fixations that are drawn, the longest first
+const DRAWN_SIGMAS = 2.2; // standard deviations that are drawn
+const MAX_DRAWN = 250; // fixations that are drawn, the longest first
 
 /** The box between two points of the image, cut to it. */
 export function boxOf(a, b) {
-  const [left, right] = [a.x, b.x].sort((p, q) => p - q).map(onImage);
-  const [top, bottom] = [a.y, b.y].sort((p, q) => p - q).map(onImage);
+  const [left, right] = [a.x, b.x].sort((p, q) => p - q).map(clampToImage);
+  const [top, bottom] = [a.y, b.y].sort((p, q) => p - q).map(clampToImage);
   return [left, top, right - left, bottom - top];
 }
 
 export class Regions {
   boxes = [];
   fixations = [];
-  growing = null; // the box under the pointer
+  pending = null; // the box being dragged
   shown = true;
 
   /** What the server is asked with. */
@@ -32,7 +31,7 @@ export class Regions {
 
   /** Keep a box, unless it is a mere click or one too many; true if it was kept. */
   add(box) {
-    if (this.boxes.length >= MOST || box[2] < LEAST || box[3] < LEAST) return false;
+    if (this.boxes.length >= MAX_BOXES || box[2] < MIN_SIDE || box[3] < MIN_SIDE) return false;
     this.boxes = [...this.boxes, box];
     return true;
   }
@@ -43,8 +42,8 @@ export class Regions {
     if (!last) return false;
     const [x, y, w, h] = last;
     const moved = grow
-      ? [x, y, within(w + across * STEP, LEAST * 2, 1 - x), within(h + down * STEP, LEAST * 2, 1 - y)]
-      : [within(x + across * STEP, 0, 1 - w), within(y + down * STEP, 0, 1 - h), w, h];
+      ? [x, y, clamp(w + across * STEP, MIN_SIDE * 2, 1 - x), clamp(h + down * STEP, MIN_SIDE * 2, 1 - y)]
+      : [clamp(x + across * STEP, 0, 1 - w), clamp(y + down * STEP, 0, 1 - h), w, h];
     this.boxes = [...this.boxes.slice(0, -1), moved];
     return true;
   }
@@ -60,15 +59,15 @@ export class Regions {
     this.fixations = [];
   }
 
-  /** Soft spots of the heat: middle and half axes in image pixels, and how strong, 0 to 1. */
-  spots({ width, height }) {
+  /** Ellipses of the heatmap: centre and half axes in image pixels, and how strong, 0 to 1. */
+  heatEllipses({ width, height }) {
     const boxes = this.boxes.map(([x, y, w, h]) => ({
       x: (x + w / 2) * width, y: (y + h / 2) * height,
-      across: (REACH * w * width) / 2, down: (REACH * h * height) / 2, strength: 1,
+      across: (DRAWN_SIGMAS * w * width) / 2, down: (DRAWN_SIGMAS * h * height) / 2, strength: 1,
     }));
-    const longest = [...this.fixations].sort((a, b) => b[2] - a[2]).slice(0, MOST_SPOTS);
+    const longest = [...this.fixations].sort((a, b) => b[2] - a[2]).slice(0, MAX_DRAWN);
     const peak = longest[0]?.[2] ?? 1;
-    const radius = REACH * GAZE_SIGMA * width;
+    const radius = DRAWN_SIGMAS * GAZE_SIGMA * width;
     const gaze = longest.map(([x, y, seconds]) => ({
       x: x * width, y: y * height, across: radius, down: radius,
       strength: Math.max(seconds / peak / Math.sqrt(longest.length), 0.05),
@@ -77,10 +76,10 @@ export class Regions {
   }
 }
 
-function onImage(value) {
-  return within(value, 0, 1);
+function clampToImage(value) {
+  return clamp(value, 0, 1);
 }
 
-function within(value, least, most) {
+function clamp(value, least, most) {
   return Math.min(Math.max(value, least), most);
 }

@@ -1,16 +1,16 @@
-// The viewer: toolbar, panes, pointers and keys. Images come from the server once, as they are stored.
+// The viewer: toolbar, panes, pointers and keys. Images are fetched once, as they are stored.
 
 import { readImage } from "./image.js";
 import { Pane } from "./pane.js";
-import { Pointing } from "./pointing.js";
+import { RegionTool } from "./region_tool.js";
 
 const KEYS = {
   i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",
   "[": "left", "]": "right", h: "mirror", "1": "file", "2": "whole", "3": "lungs",
   "4": "mediastinum", s: "solo", w: "tool-window", p: "tool-pan", z: "tool-zoom", m: "tool-measure",
   b: "tool-region", v: "heat", g: "gaze",
-  Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "harder",
-  ArrowRight: "softer",
+  Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "moreContrast",
+  ArrowRight: "lessContrast",
 };
 const NUDGE = 12;
 
@@ -27,73 +27,73 @@ class Viewer {
     this.root = root;
     this.words = words;
     this.trigger = trigger;
-    this.place = root.querySelector(".panes");
+    this.container = root.querySelector(".panes");
     this.template = root.querySelector("template");
     this.panes = [];
     this.active = null;
     this.tool = "window";
     this.solo = false;
-    this.shown = 0;
-    this.pointing = new Pointing((value) => trigger("set_region", value), words);
+    this.generation = 0;
+    this.regionTool = new RegionTool((value) => trigger("set_region", value), words);
     this.gaze = root.querySelector("input[type=file]");
     this.gaze.addEventListener("change", () => {
       const [file] = this.gaze.files;
-      if (file && this.drafted) this.pointing.gaze(this.drafted, file);
+      if (file && this.drafted) this.regionTool.loadGaze(this.drafted, file);
       this.gaze.value = "";
     });
-    document.addEventListener("unpoint", ({ detail }) => {
-      if (this.drafted) this.pointing.back(this.drafted, detail);
+    document.addEventListener("removeregion", ({ detail }) => {
+      if (this.drafted) this.regionTool.remove(this.drafted, detail);
     });
     root.addEventListener("click", (event) => {
       const button = event.target.closest("button[data-do]");
-      if (button) this.do(button.dataset.do);
+      if (button) this.run(button.dataset.do);
     });
     root.addEventListener("keydown", (event) => this.#key(event));
-    root.addEventListener("seen", () => this.#mark());
+    root.addEventListener("rendered", () => this.#updateButtons());
     for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
       root.addEventListener(kind, (event) => this.#dropped(event));
     }
-    this.#mark();
+    this.#updateButtons();
   }
 
-  /** Show these images: [{token, name, url, ...}]; an empty list clears the viewer. */
+  /** Show these images, as `viewer_value` describes them; an empty list clears the viewer. */
   async show(images) {
     const keys = images.map((image) => image.key).join();
     if (images.length && keys === this.keys) {
-      if (this.panes.length) this.#sharpen(images, this.shown);
-      else this.awaited = images; // the first look is still on its way
+      if (this.panes.length) this.#loadFull(images, this.generation);
+      else this.pendingFull = images; // the preview is still loading
       return;
     }
-    const turn = ++this.shown;
-    this.awaited = null;
+    const generation = ++this.generation;
+    this.pendingFull = null;
     this.keys = keys;
     for (const pane of this.panes) pane.dispose();
     this.panes = [];
     this.active = null;
-    this.place.replaceChildren();
+    this.container.replaceChildren();
     this.root.dataset.state = images.length ? "loading" : "empty";
     try {
       const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
-      if (turn !== this.shown) return; // other images were opened meanwhile
-      this.panes = loaded.map((image, i) => this.#pane(image, images[i]));
-      if (this.awaited) this.#sharpen(this.awaited, turn);
-      this.awaited = null;
+      if (generation !== this.generation) return; // other images were opened meanwhile
+      this.panes = loaded.map((image, i) => this.#pane(image, images[i], images.length > 1));
+      if (this.pendingFull) this.#loadFull(this.pendingFull, generation);
+      this.pendingFull = null;
       this.#activate(this.panes[0] ?? null);
       this.root.dataset.state = images.length ? "shown" : "empty";
     } catch (error) {
-      if (turn !== this.shown) return;
+      if (generation !== this.generation) return;
       this.root.dataset.state = "failed";
       console.error(error);
     }
   }
 
   /** The same images, now with all their pixels. */
-  async #sharpen(images, turn) {
+  async #loadFull(images, generation) {
     try {
       const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
-      if (turn === this.shown) this.panes.forEach((pane, i) => pane.sharpen(loaded[i]));
+      if (generation === this.generation) this.panes.forEach((pane, i) => pane.replaceImage(loaded[i]));
     } catch (error) {
-      console.error(error); // the first look stays, and says that it is one
+      console.error(error); // the preview stays, and says so
     }
   }
 
@@ -102,43 +102,43 @@ class Viewer {
     return this.panes.find((pane) => pane.drafted);
   }
 
-  do(what) {
-    if (what.startsWith("tool-")) {
-      this.tool = what.slice(5);
-      this.#mark();
+  run(command) {
+    if (command.startsWith("tool-")) {
+      this.tool = command.slice(5);
+      this.#updateButtons();
       return true;
     }
     const pane = this.active;
     if (!pane) return false;
-    if (what === "solo") {
+    if (command === "solo") {
       this.solo = !this.solo;
-      this.#mark();
+      this.#updateButtons();
       return true;
     }
-    const acts = {
+    const commands = {
       invert: () => pane.invert(), reset: () => pane.reset(), fit: () => pane.fit(),
       one: () => pane.oneToOne(), in: () => pane.zoom(1.25), out: () => pane.zoom(0.8),
       left: () => pane.turn(-1), right: () => pane.turn(1), mirror: () => pane.mirror(),
-      clear: () => pane.clearMarks(), heat: () => pane.toggleHeat(),
+      clear: () => pane.clearLines(), heat: () => pane.toggleHeat(),
       gaze: () => this.gaze.click(), brighter: () => pane.drag(0, -NUDGE),
-      darker: () => pane.drag(0, NUDGE), harder: () => pane.drag(-NUDGE, 0),
-      softer: () => pane.drag(NUDGE, 0),
+      darker: () => pane.drag(0, NUDGE), moreContrast: () => pane.drag(-NUDGE, 0),
+      lessContrast: () => pane.drag(NUDGE, 0),
     };
-    if (acts[what]) acts[what]();
-    else pane.use(what);
-    this.#mark();
+    if (commands[command]) commands[command]();
+    else pane.usePreset(command);
+    this.#updateButtons();
     return true;
   }
 
-  #pane(image, about) {
+  #pane(image, about, several) {
     const root = this.template.content.firstElementChild.cloneNode(true);
     root.setAttribute("aria-label", about.label);
-    root.querySelector(".say-name").textContent = about.name;
-    root.querySelector(".say-spacing").textContent = about.spacing_note;
-    root.querySelector(".say-warnings").textContent = about.warnings.join("\n");
-    root.querySelector(".drafted").hidden = !about.drafted;
-    this.place.append(root);
-    const pane = new Pane(root, image, this.words, about.pointed_at);
+    root.querySelector(".corner-name").textContent = about.name;
+    root.querySelector(".corner-spacing").textContent = about.spacing_note;
+    root.querySelector(".corner-warnings").textContent = about.warnings.join("\n");
+    root.querySelector(".drafted").hidden = !(about.drafted && several);
+    this.container.append(root);
+    const pane = new Pane(root, image, this.words, about.drafted);
     root.addEventListener("pointerdown", (event) => this.#press(event, pane));
     root.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -170,13 +170,13 @@ class Viewer {
       if (tool === "pan") pane.pan(dx, dy);
       else if (tool === "zoom") pane.zoom(Math.exp(-dy / 200), anchor);
       else if (tool === "measure") pane.measure(start, pane.pointOf(moved));
-      else if (tool === "region") this.pointing.drag(pane, start, pane.pointOf(moved));
+      else if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(moved));
       else pane.drag(dx, dy);
     };
     const end = (ended) => {
       root.removeEventListener("pointermove", move);
       if (tool === "measure") pane.measure(start, pane.pointOf(ended), true);
-      if (tool === "region") this.pointing.drag(pane, start, pane.pointOf(ended), true);
+      if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(ended), true);
     };
     root.addEventListener("pointermove", move);
     root.addEventListener("pointerup", end, { once: true });
@@ -187,29 +187,29 @@ class Viewer {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, textarea, select")) return;
     if (event.target.matches("button") && event.key.startsWith("Arrow")) return;
-    if (this.tool === "region" && this.active && this.pointing.key(event, this.active)) {
+    if (this.tool === "region" && this.active && this.regionTool.key(event, this.active)) {
       event.preventDefault();
       return;
     }
-    const what = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
-    if (what && this.do(what)) event.preventDefault();
+    const command = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
+    if (command && this.run(command)) event.preventDefault();
   }
 
   #activate(pane) {
     this.active = pane;
-    this.#mark();
+    this.#updateButtons();
   }
 
-  /** Show on the buttons what is on. */
-  #mark() {
+  /** Show which tools and switches are on. */
+  #updateButtons() {
     for (const button of this.root.querySelectorAll("button[data-do]")) {
-      const what = button.dataset.do;
-      const on = what === `tool-${this.tool}` || (this.active && what === this.active.preset) ||
-        (what === "invert" && this.active?.negative) ||
-        (what === "mirror" && this.active?.pose.mirror) || (what === "solo" && this.solo) ||
-        (what === "heat" && this.active?.regions.shown);
+      const command = button.dataset.do;
+      const on = command === `tool-${this.tool}` || (this.active && command === this.active.preset) ||
+        (command === "invert" && this.active?.negative) ||
+        (command === "mirror" && this.active?.viewport.mirror) || (command === "solo" && this.solo) ||
+        (command === "heat" && this.active?.regions.shown);
       if (button.hasAttribute("aria-pressed")) button.setAttribute("aria-pressed", String(!!on));
-      button.disabled = !this.active && !what.startsWith("tool-");
+      button.disabled = !this.active && !command.startsWith("tool-");
     }
     for (const pane of this.panes) {
       pane.root.classList.toggle("active", pane === this.active);
@@ -221,7 +221,7 @@ class Viewer {
   /** Images dropped on the viewer are put into the page's file field. */
   #dropped(event) {
     event.preventDefault();
-    this.root.classList.toggle("wanted", event.type === "dragenter" || event.type === "dragover");
+    this.root.classList.toggle("drop-target", event.type === "dragenter" || event.type === "dragover");
     if (event.type !== "drop" || !event.dataTransfer.files.length) return;
     const field = document.querySelector("#upload input[type=file]");
     field.files = event.dataTransfer.files;

@@ -14,19 +14,19 @@ export function brightness(value, { centre, width, shape }) {
   return Math.min(Math.max((value - c) / w + 0.5, 0), 1);
 }
 
-/** Brightness 0 to 255 of every code. `negative` turns the image's own polarity round. */
-export function tableOf(window, { slope, intercept, invert }, negative = false) {
+/** Brightness 0 to 255 of every code. `negative` inverts the image's own polarity. */
+export function windowTable(window, { slope, intercept, invert }, negative = false) {
   const table = new Uint8Array(CODES);
-  const turned = invert !== negative;
+  const inverted = invert !== negative;
   for (let code = 0; code < CODES; code++) {
     const grey = brightness(code * slope + intercept, window);
-    table[code] = Math.round(255 * (turned ? 1 - grey : grey));
+    table[code] = Math.round(255 * (inverted ? 1 - grey : grey));
   }
   return table;
 }
 
-/** The image's own table, or its negative. */
-export function ownTable(table, negative) {
+/** The file's own table, or its negative. */
+export function storedTable(table, negative) {
   return negative ? table.map((grey) => 255 - grey) : table;
 }
 
@@ -65,8 +65,8 @@ export function presetWindow(name, counts, { slope, intercept, invert }) {
  * The window after a drag: to the right less contrast, up brighter, whatever the polarity.
  * `reach` is the drag in pixels that moves the centre by one whole width.
  */
-export function dragged(window, dx, dy, { invert, negative = false, reach = 600, least = 1 }) {
-  const width = Math.max(window.width * Math.exp((2 * dx) / reach), least);
+export function dragged(window, dx, dy, { invert, negative = false, reach = 600, minWidth = 1 }) {
+  const width = Math.max(window.width * Math.exp((2 * dx) / reach), minWidth);
   const up = invert === negative ? 1 : -1;
   return { ...window, width, centre: window.centre + (up * dy * window.width) / reach };
 }

@@ -251,15 +251,15 @@ def ids(hits: tuple[Hit, ...]) -> list[str]:
 def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: Session) -> None:
     pointed = room.controller.set_region(drafted, REGION)
     assert pointed.report == drafted.report
-    assert ids(pointed.plain) == ids(drafted.prediction.hits)
-    assert ids(pointed.drawn) != ids(pointed.plain)
-    assert set(ids(pointed.evidence)) == {*ids(pointed.drawn), *ids(pointed.plain)}
+    assert ids(pointed.image_hits) == ids(drafted.prediction.hits)
+    assert ids(pointed.region_hits) != ids(pointed.image_hits)
+    assert set(ids(pointed.evidence)) == {*ids(pointed.region_hits), *ids(pointed.image_hits)}
     assert [hit.rank for hit in pointed.evidence] == list(range(1, len(pointed.evidence) + 1))
     entry = room.audit.of_draft(drafted.draft_id)[-1]
-    assert entry.event == "attention"
-    assert entry.data == {**REGION, "evidence": ids(pointed.drawn)}
+    assert entry.event == "region"
+    assert entry.data == {**REGION, "evidence": ids(pointed.region_hits)}
     cleared = room.controller.set_region(pointed, {})
-    assert not cleared.attention
+    assert not cleared.region
     assert cleared.evidence == drafted.evidence
 
 
@@ -268,9 +268,9 @@ def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, image:
     assert session.prediction is None
     assert session.shown.hits == session.evidence
     *_, drafted = room.controller.draft(session)
-    assert ids(drafted.prediction.hits) == ids(session.drawn)
+    assert ids(drafted.prediction.hits) == ids(session.region_hits)
     entry = room.audit.of_draft(drafted.draft_id)[0]
-    assert entry.data["attention"] == REGION
+    assert entry.data["region"] == REGION
 
 
 def test_pointing_before_any_draft_reads_the_image_once(
@@ -283,14 +283,18 @@ def test_pointing_before_any_draft_reads_the_image_once(
     )
     pointed = room.controller.set_region(session, REGION)
     assert read == [image]
-    assert ids(pointed.plain) == ids(room.pipeline.prepare(Study(image, "image")).prediction.hits)
+    assert ids(pointed.image_hits) == ids(
+        room.pipeline.prepare(Study(image, "image")).prediction.hits
+    )
 
 
 def test_a_sentence_of_a_report_that_came_brings_the_report_into_the_evidence(
     room: Room, drafted: Session
 ) -> None:
     pointed = room.controller.set_region(drafted, REGION)
-    came = next(hit for hit in pointed.drawn if hit.record.report_id not in ids(pointed.plain))
+    came = next(
+        hit for hit in pointed.region_hits if hit.record.report_id not in ids(pointed.image_hits)
+    )
     used = room.controller.act(pointed, {"op": "use", "report": came.record.report_id, "number": 0})
     assert ids(used.prediction.hits)[-1] == came.record.report_id
     assert all(check.verdict is Verdict.SUPPORTED for check in used.check.sentences[-1:])

@@ -47,13 +47,13 @@ def test_the_crop_is_the_square_around_the_box(
 def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> None:
     for name in ("boxes", "fixations"):
         try:
-            attention = ReaderRegion.from_json({name: rubbish})
+            region = ReaderRegion.from_json({name: rubbish})
         except RegionError:
             continue
-        heat = attention.heatmap()
+        heat = region.heatmap()
         assert np.isfinite(heat).all()
         assert 0 <= heat.min() <= heat.max() <= 1 + 1e-6
-        assert ReaderRegion.from_json(json.loads(json.dumps(attention.to_json()))) == attention
+        assert ReaderRegion.from_json(json.loads(json.dumps(region.to_json()))) == region
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_a_box_beyond_the_image_is_cut_to_it() -> None:
 
 def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> None:
     plain = room.pipeline.prepare(Study(image, "image")).prediction
-    assert "attention" not in plain.to_json()
-    assert "attention" not in draft_event(plain, images=[], indication="", ruled_out=[])
-    attention = ReaderRegion(((0.1, 0.2, 0.3, 0.4),))
-    drawn = room.pipeline.prepare(Study(image, "image", region=attention)).prediction
+    assert "region" not in plain.to_json()
+    assert "region" not in draft_event(plain, images=[], indication="", ruled_out=[])
+    region = ReaderRegion(((0.1, 0.2, 0.3, 0.4),))
+    drawn = room.pipeline.prepare(Study(image, "image", region=region)).prediction
     assert drawn.hits != plain.hits
     assert drawn.labels == plain.labels
     recorded = {"boxes": [[0.1, 0.2, 0.3, 0.4]]}
-    assert drawn.to_json()["attention"] == recorded
+    assert drawn.to_json()["region"] == recorded
     event = draft_event(drawn, images=[], indication="", ruled_out=[])
-    assert event["attention"] == recorded
+    assert event["region"] == recorded
 
 
 def test_without_a_region_nothing_more_is_encoded(
