@@ -102,7 +102,8 @@ class Controller:
         )
         retrieved: tuple[Hit, ...] = ()
         for prediction in self.pipeline.stream(self._study(session)):
-            retrieved = retrieved or prediction.hits  # the drafter adds what it cites from further away
+            # the drafter adds what it cites from further away
+            retrieved = retrieved or prediction.hits
             session = replace(session, prediction=prediction)
             if retrieved and session.region:
                 session = replace(session, region_hits=retrieved)
@@ -175,7 +176,7 @@ class Controller:
             session,
             region=region,
             image_hits=session.image_hits or found[0],
-            region_hits=found[-1] if region else (),
+            region_hits=found[-1] if region else session.region_hits,
         )
         if session.draft_id:
             ids = [hit.record.report_id for hit in session.current_hits]

@@ -15,17 +15,21 @@ class RankChanges:
         after: with it.
         has_region: whether the reader has marked one.
         in_draft: whether the draft was made with just this region.
+        earlier: retrieved for the last region, also after it was cleared.
     """
 
     before: tuple[str, ...]
     after: tuple[str, ...]
     has_region: bool
     in_draft: bool
+    earlier: tuple[str, ...] = ()
 
     def mark(self, report_id: str) -> tuple[str, str]:
         """CSS class and text for a card; both empty where there is nothing to say."""
-        if report_id not in self.after:  # cited from further away: it was never retrieved
-            return ("dropped", strings.DROPPED) if report_id in self.before else ("", "")
+        if report_id not in self.after:
+            # one that was never retrieved is cited from further away
+            known = report_id in self.before or report_id in self.earlier
+            return ("dropped", strings.DROPPED) if known else ("", "")
         if not self.has_region:
             return "", ""
         if report_id not in self.before:
@@ -53,4 +57,5 @@ def rank_changes(session: Session) -> RankChanges:
         after=tuple(hit.record.report_id for hit in session.current_hits),
         has_region=bool(session.region),
         in_draft=bool(session.prediction) and made_with == session.region.to_json(),
+        earlier=tuple(hit.record.report_id for hit in session.region_hits),
     )

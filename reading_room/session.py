@@ -38,7 +38,7 @@ class Session:
         ruled_out: reports the reader called irrelevant.
         region: what the reader marked on the image.
         image_hits: the evidence for the whole image, once it was retrieved.
-        region_hits: the evidence for the region; empty where nothing is marked.
+        region_hits: the evidence for the region, or for the last one after it was cleared.
         draft_id: of the audit record.
         shown_at: clock when the draft was there, for the seconds of an edit.
     """

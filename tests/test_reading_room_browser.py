@@ -406,7 +406,7 @@ def test_fixations_of_a_file_are_a_region_and_rubbish_is_none(
     table = tmp_path / "gaze.csv"
     table.write_text("no,such,columns\n1,2,3\n")
     page.set_input_files("#viewer input[type=file]", table)
-    expect(page.locator(".corner-region")).to_contain_text("no table of fixations")
+    expect(page.locator(".corner-region")).to_contain_text("Not a table of fixations")
     table.write_text("x,y,duration\n0.4,0.5,0.3\n0.42,0.52,0.9\n")
     page.set_input_files("#viewer input[type=file]", table)
     page.wait_for_selector("#evidence .region-evidence")

@@ -251,9 +251,13 @@ def ids(hits: tuple[Hit, ...]) -> list[str]:
 def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: Session) -> None:
     pointed = room.controller.set_region(drafted, REGION)
     assert pointed.report == drafted.report
-    assert ids(pointed.image_hits) == ids(drafted.prediction.hits)
+    made_with = ids(
+        drafted.prediction.hits
+    )  # retrieved, then cited beside them
+    assert ids(pointed.image_hits) == made_with[: len(pointed.image_hits)]
     assert ids(pointed.region_hits) != ids(pointed.image_hits)
-    assert set(ids(pointed.evidence)) == {*ids(pointed.region_hits), *ids(pointed.image_hits)}
+    shown = {*ids(pointed.region_hits), *ids(pointed.image_hits), *made_with}
+    assert set(ids(pointed.evidence)) == shown
     assert [hit.rank for hit in pointed.evidence] == list(range(1, len(pointed.evidence) + 1))
     entry = room.audit.of_draft(drafted.draft_id)[-1]
     assert entry.event == "region"
