@@ -251,9 +251,7 @@ def ids(hits: tuple[Hit, ...]) -> list[str]:
 def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: Session) -> None:
     pointed = room.controller.set_region(drafted, REGION)
     assert pointed.report == drafted.report
-    made_with = ids(
-        drafted.prediction.hits
-    )  # retrieved, then cited beside them
+    made_with = ids(drafted.prediction.hits)  # retrieved, then cited beside them
     assert ids(pointed.image_hits) == made_with[: len(pointed.image_hits)]
     assert ids(pointed.region_hits) != ids(pointed.image_hits)
     shown = {*ids(pointed.region_hits), *ids(pointed.image_hits), *made_with}
