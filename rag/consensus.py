@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from rag.report_reading import HEADINGS, UsableSentence
 from rag.schema import Section
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Gram = tuple[str, ...]
 Floats = NDArray[np.float64]
@@ -199,8 +202,10 @@ def _place(sentence: UsableSentence) -> tuple[bool, int, bool]:
     return in_impression, at, not sentence.present
 
 
-def _counts(texts: Sequence[tuple[str, ...]], known: dict[Gram, int]) -> csr_matrix:
+def _counts(texts: Sequence[tuple[str, ...]], known: dict[Gram, int]) -> "csr_matrix":
     """How often each known n-gram is in each text: float64 [texts, n-grams]."""
+    from scipy.sparse import csr_matrix  # noqa: PLC0415 - a query by text needs no scipy
+
     cells = [
         (row, known[gram], count)
         for row, words in enumerate(texts)

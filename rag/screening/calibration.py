@@ -15,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from rag.atomic_io import swap_text
 from rag.errors import CalibrationError
@@ -145,6 +143,8 @@ def auc_of(scores: Floats, present: Flags) -> Auc:
     positives, negatives = int(present.sum()), int((~present).sum())
     if positives < 3 or negatives < 3:
         return Auc(positives)
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - takes seconds, drafting needs none
+
     a = float(roc_auc_score(present, scores))
     above, below = a / (2 - a), 2 * a**2 / (1 + a)
     variance = a * (1 - a) + (positives - 1) * (above - a**2) + (negatives - 1) * (below - a**2)
@@ -153,6 +153,8 @@ def auc_of(scores: Floats, present: Flags) -> Auc:
 
 
 def _line(odds: Floats, present: Flags) -> tuple[float, float]:
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - takes seconds
+
     fitted = LogisticRegression(C=np.inf).fit(odds.reshape(-1, 1), present.reshape(-1))
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
