@@ -1,9 +1,8 @@
 """Makes the environments from nothing: `python3 bootstrap.py app data llm dev system`.
 
-Standard library only, and written for any Python 3, since it is what tells people which Python
-they need. A step is skipped when its requirements have not changed since it last succeeded.
-Packages come from wherever pip is configured to find them; uv installs them, several times faster,
-and pip itself does where uv cannot. PRESET=gpu installs CUDA builds.
+Standard library only, for any Python 3. A step is skipped when its requirements have not changed
+since it last succeeded. Packages come from wherever pip is configured to find them; uv installs
+them, or pip where uv cannot. PRESET=gpu installs CUDA builds.
 """
 
 import ast
@@ -11,7 +10,6 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
-import hashlib
 import os
 import re
 import shutil
@@ -23,13 +21,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 APP, LLM = HERE / ".venv", HERE / ".venv-llm"
+PIP = [str(APP / "bin" / "python"), "-m", "pip"]
 GPU = os.environ.get("PRESET") == "gpu"
 SERVER = os.environ.get("CXR_RAG_SERVER_REQUIREMENTS") or (
     "requirements-llm-server-gpu.txt" if GPU else "requirements-llm-server.txt"
 )
 
-# step: (environment, requirements files, options, gigabytes on disk, what it is). Of two files the
-# second one replaces pins of the first.
+# step: (environment, requirements files: later pins win, options, gigabytes on disk, what it is)
 STEPS = {
     "app": (
         APP,
@@ -67,12 +65,13 @@ UV_VARIABLES = {
 }
 PIP_ONLY = {"client-cert", "keyring-provider", "no-binary", "only-binary", "pre", "target"}
 
-# Lines of an installer that say how far it is, and those that nobody needs to see.
-PROGRESS = re.compile(
-    r"\s*(Resolved|Collecting|Downloading|Downloaded|Building|Built|Prepared|Installing|Installed)\b"
+# Lines of an installer that say how far it is, and those that nobody needs to see in a failure.
+STEP = (
+    r"(Resolved|Collecting|Downloading|Downloaded|Building|Built|Prepared|Installing|Installed)\b"
 )
-REPEATED = 5  # seconds between two lines that say how far it is
-NOISE = re.compile(r"\s*(\+ |- |~ |WARNING: Location .* is ignored|\[notice\])|\s*$")
+PROGRESS = re.compile(rf"\s*{STEP}")
+NOISE = re.compile(rf"\s*({STEP}|\+ |- |~ |WARNING: Location .* is ignored|\[notice\])|\s*$")
+REPEATED = 5  # seconds between two lines of progress
 
 
 def main(steps):
@@ -102,12 +101,7 @@ def main(steps):
 def is_installed(step):
     """Whether what a step asks for today is what it installed last."""
     stamp = STEPS[step][0] / f"installed-{step}"
-    return stamp.exists() and stamp.read_text() == digest_of(requirements_of(STEPS[step][1]))
-
-
-def digest_of(text):
-    """What a stamp holds."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return stamp.exists() and stamp.read_text() == requirements_of(STEPS[step][1])
 
 
 def install(step):
@@ -120,7 +114,7 @@ def install(step):
     pins = environment / f"requirements-{step}.txt"
     pins.write_text(wanted)
     install_packages(environment, [*options, "--requirement", str(pins)], step)
-    (environment / f"installed-{step}").write_text(digest_of(wanted))
+    (environment / f"installed-{step}").write_text(wanted)
     say(f"{step}: done in {time.time() - started:.0f} s")
 
 
@@ -140,10 +134,10 @@ def name_of(requirement):
 
 def install_project():
     """The command `cxr-rag`, as a link to this folder; again when pyproject.toml has changed."""
-    stamp, digest = APP / "installed-project", digest_of((HERE / "pyproject.toml").read_text())
-    if not stamp.exists() or stamp.read_text() != digest:
+    stamp, project = APP / "installed-project", (HERE / "pyproject.toml").read_text()
+    if not stamp.exists() or stamp.read_text() != project:
         install_packages(APP, ["--no-deps", "--editable", str(HERE)], "cxr-rag")
-        stamp.write_text(digest)
+        stamp.write_text(project)
 
 
 def make_environment(folder, *options):
@@ -167,7 +161,7 @@ def install_packages(environment, arguments, label):
         if watch(command, label, environ):
             return
         say("uv could not install that; trying pip, which is slower")
-    pip = [str(APP / "bin" / "python"), "-m", "pip", "--python", target, "install"]
+    pip = [*PIP, "--python", target, "install"]
     pip += ["--progress-bar", "off", "--disable-pip-version-check", "--retries", "2"]
     pip += [part for url in extra for part in ("--extra-index-url", url)]
     if not watch([*pip, *arguments], label):
@@ -186,7 +180,7 @@ def torch_index(requirements):
 @functools.lru_cache(None)
 def is_available(version):
     """Whether pip's indexes and links have a version of torch; says so if not."""
-    answer = output_of_pip("index", "versions", "torch")  # which names what is installed, too
+    answer = output_of_pip("index", "versions", "torch")  # it names what is installed, too
     available = re.search(r"^Available versions: (.*)", answer, re.MULTILINE)
     if available and version in available[1].split(", "):
         return True
@@ -203,15 +197,12 @@ def find_installer():
         return None, {}, []
     uv = APP / "bin" / "uv"
     if not uv.exists():
-        watch([str(APP / "bin" / "python"), "-m", "pip", "install", "--quiet", "uv>=0.8"], "uv")
+        watch([*PIP, "install", "--quiet", "uv>=0.8"], "uv")
     if not uv.exists():
         say("uv is not to be had here: using pip, which is slower")
         return None, {}, []
-    variables = {
-        UV_VARIABLES[name]: " ".join(value.split())
-        for name, value in settings.items()
-        if name in UV_VARIABLES
-    }
+    taken = [name for name in UV_VARIABLES if name in settings]
+    variables = {UV_VARIABLES[name]: " ".join(settings[name].split()) for name in taken}
     options = ["--index-strategy", "unsafe-best-match"]  # as pip: the best of all indexes
     for place in settings.get("find-links", "").split():
         local = place[len("file://") :] if place.startswith("file://") else place
@@ -239,15 +230,12 @@ def pip_settings():
 
 def output_of_pip(*arguments):
     """What a question to pip prints; empty if it fails."""
-    command = [str(APP / "bin" / "python"), "-m", "pip", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    return subprocess.run([*PIP, *arguments], check=False, capture_output=True, text=True).stdout
 
 
 def install_programs():
     """System packages where we may install them; else they are named."""
-    missing = [
-        package for program, package in PROGRAMS.items() if not shutil.which(program, path=WHERE)
-    ]
+    missing = [package for name, package in PROGRAMS.items() if not shutil.which(name, path=WHERE)]
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
@@ -268,7 +256,7 @@ def watch(command, label, environment=None):
     with subprocess.Popen(
         command, env=environment, text=True, errors="replace", **pipes
     ) as process:
-        reader = threading.Thread(target=keep_lines, args=(process.stdout, lines), daemon=True)
+        reader = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
         reader.start()
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -279,16 +267,9 @@ def watch(command, label, environment=None):
     if process.returncode in (-2, 130):
         fail("interrupted; the same command goes on from here")
     if process.returncode:
-        say("".join(line for line in lines if not PROGRESS.match(line))[-4000:])
+        say("".join(line for line in lines if not NOISE.match(line))[-4000:])
         say(f"{label} ended with code {process.returncode}")  # a negative one is a signal: memory?
     return process.returncode == 0
-
-
-def keep_lines(stream, lines):
-    """Collect what a command prints, without the noise."""
-    for line in stream:
-        if not NOISE.match(line):
-            lines.append(line)
 
 
 def how_far(lines):
@@ -297,10 +278,10 @@ def how_far(lines):
     if not steps:
         return "working"
     count = collections.Counter(found[1] for found in steps)
-    newest = steps[-1].string.strip()
+    done = f"{count['Collecting']} packages found"
     if count["Resolved"]:  # uv; it names only downloads of more than a megabyte
-        return f"{count['Downloaded']} of {count['Downloading']} large downloads done; {newest}"
-    return f"{count['Collecting']} packages found; {newest}"
+        done = f"{count['Downloaded']} of {count['Downloading']} large downloads done"
+    return f"{done}; {steps[-1].string.strip()}"
 
 
 def say(text):

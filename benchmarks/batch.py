@@ -30,11 +30,12 @@ from rag.batch.grouping import BatchStudy
 from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
 from rag.batch.workers import Outage, Stop, threaded_prepare
+from rag.config_file import load_settings
 from rag.draft_requests import build_request
 from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.settings import LlmSettings, load_settings
+from rag.settings import LlmSettings
 from rag.study import Study
 
 

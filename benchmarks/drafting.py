@@ -31,6 +31,7 @@ from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
 from rag.cli.progress import progress_bars
+from rag.config_file import load_settings
 from rag.corpus.openi import read_openi as read_reports
 from rag.drafting import Drafter, LanguageModel
 from rag.finding_labels import annotate_labels
@@ -42,7 +43,7 @@ from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog, read_lines
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_predictor
-from rag.settings import DraftingSettings, RetrievalSettings, load_settings
+from rag.settings import DraftingSettings, RetrievalSettings
 from rag.study import Study
 
 

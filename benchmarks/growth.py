@@ -21,10 +21,10 @@ from rag.batch.grouping import BatchStudy
 from rag.batch.output import PREDICTIONS, BatchOutput
 from rag.batch.runner import Summary, run_batch
 from rag.batch.workers import Outage, Stop, threaded_prepare
+from rag.config_file import load_settings
 from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.settings import load_settings
 
 DISTINCT = 16  # phantoms
 STEPS = (1, 2, 4, 8)

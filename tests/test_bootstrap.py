@@ -88,6 +88,7 @@ def bootstrap(
     (tmp_path / "pins.txt").write_text("torch==2.13.0+cpu\n")
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "APP", app)
+    monkeypatch.setattr(module, "PIP", [str(python), "-m", "pip"])
     step = (tmp_path / ".venv-llm", ["pins.txt"], ["--no-deps"], 0.0, "torch")
     monkeypatch.setitem(module.STEPS, "llm", step)
     return module
@@ -227,10 +228,14 @@ def test_how_far_uv_is(bootstrap: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("noise", ["WARNING: Location 'file:///x/' is ignored: it", "", " + a==1"])
-def test_noise_is_left_out(bootstrap: ModuleType, noise: str) -> None:
-    kept: list[str] = []
-    bootstrap.keep_lines([noise, "ERROR: no torch"], kept)
-    assert kept == ["ERROR: no torch"]
+def test_noise_is_left_out_of_a_failure(
+    bootstrap: ModuleType, capsys: pytest.CaptureFixture[str], noise: str
+) -> None:
+    code = f"print({noise!r}); print('ERROR: no torch'); raise SystemExit(1)"
+    assert not bootstrap.watch([sys.executable, "-c", code], "app")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "ERROR: no torch"
+    assert printed[-1] == "app ended with code 1"
 
 
 def packages(text: str, name_of: Callable[[str], str]) -> dict[str, str]:

@@ -9,9 +9,10 @@ from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
 from rag.cli import demo
+from rag.config_file import load_settings
 from rag.corpus.openi import NAME
 from rag.index import build_index, read_info, verify_index
-from rag.settings import Settings, load_settings
+from rag.settings import Settings
 
 Ensure = Callable[[FakeEncoder], list[str]]
 

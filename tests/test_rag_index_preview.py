@@ -11,11 +11,11 @@ from small_corpus import small_corpus
 from typer.testing import CliRunner
 
 from rag.cli.main import app
+from rag.config_file import load_settings
 from rag.errors import StoreError
 from rag.index import build_index
 from rag.privacy.reports import MaskedPlace, mask_identifiers, masked_places
 from rag.schema import ReportRecord
-from rag.settings import load_settings
 
 RECORD = ReportRecord(
     "r1",

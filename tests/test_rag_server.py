@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from rag.config_file import load_settings
 from rag.llm.vllm_server import LlmServer
 from rag.processes import start_child
-from rag.settings import load_settings
 
 
 def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **server: Any) -> list[str]:

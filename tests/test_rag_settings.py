@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from rag.config_file import load_settings, preset_names
 from rag.errors import SettingsError
-from rag.settings import load_settings, preset_names
 
 
 @pytest.mark.parametrize("preset", preset_names())

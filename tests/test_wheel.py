@@ -66,7 +66,7 @@ def test_the_wheel_drafts_without_a_model(python: Path, tmp_path: Path) -> None:
     assert str(REPOSITORY) not in run(python, "-c", where, folder=tmp_path)
     assert "generate" in run(python.with_name("cxr-rag"), "--help", folder=tmp_path)
     load = (
-        "from rag.settings import load_settings, preset_names\n"
+        "from rag.config_file import load_settings, preset_names\n"
         "from prompts.render import load_template, render, template_names\n"
         "print([load_settings(name).llm.template for name in preset_names()])\n"
         "template = load_template('select_v1')\n"

@@ -30,9 +30,9 @@ def read_settings(config: str, *, no_llm: bool = False) -> "Settings":
     """The settings of a command.
 
     Raises:
-        SettingsError: see `rag.settings.load_settings`.
+        SettingsError: see `rag.config_file.load_settings`.
     """
-    from rag.settings import load_settings  # noqa: PLC0415 - pydantic takes a fifth of a second
+    from rag.config_file import load_settings  # noqa: PLC0415 - pydantic takes a fifth of a second
 
     settings = load_settings(config)
     if no_llm:

@@ -1,0 +1,91 @@
+"""Reads the settings: a preset's name or a TOML file, with the environment on top.
+
+An unknown key or variable is an error, so that a typing mistake cannot go unnoticed.
+"""
+
+import os
+import tomllib
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeGuard
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsError as PydanticSettingsError
+
+from rag.errors import SettingsError
+from rag.settings import PREFIX, Settings
+
+OTHER_VARIABLES = frozenset(
+    {
+        "CXR_RAG_LOG",
+        "CXR_RAG_DICOMWEB_TOKEN",
+        "CXR_RAG_SERVER_REQUIREMENTS",
+        "CXR_RAG_TORCH_INDEX",
+    }
+)
+"""Variables of ours that are no settings: for logging, `cxr-rag dicomweb`, and bootstrap.py."""
+
+
+def _presets() -> Traversable:
+    return files("rag") / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship, sorted."""
+    return sorted(Path(each.name).stem for each in _presets().iterdir())
+
+
+def load_settings(config: str | Path = "cpu") -> Settings:
+    """Read a preset's name (``cpu``, ``gpu``) or a TOML file; the environment wins over it.
+
+    Raises:
+        SettingsError: no such file, not TOML, an unknown key or variable, or a value out of range.
+    """
+    where: Traversable = Path(config)
+    if Path(config).suffix != ".toml":
+        where = _presets() / f"{config}.toml"
+    if not where.is_file():
+        known = ", ".join(preset_names())
+        raise SettingsError(f"no settings file {config}; presets are: {known}")
+    _refuse_unknown_variables()
+    try:
+        values = tomllib.loads(where.read_text(encoding="utf-8"))
+        return Settings(**values)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{config} is not valid TOML: {error}") from error
+    except (ValidationError, PydanticSettingsError) as error:
+        raise SettingsError(f"{config} or the environment: {_first_problem(error)}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    """Raise if a variable that begins like ours is none of ours.
+
+    Raises:
+        SettingsError: names it.
+    """
+    for name in sorted(os.environ):
+        if not name.upper().startswith(PREFIX) or name.upper() in OTHER_VARIABLES:
+            continue
+        model: object = Settings
+        for key in name[len(PREFIX) :].lower().split("__"):
+            fields = model.model_fields if _is_section(model) else {}
+            if key not in fields:
+                known = f"one of {', '.join(sorted(fields))}" if fields else "part of a value"
+                raise SettingsError(
+                    f"the environment variable {name} is no setting: {key!r} is not {known}"
+                )
+            model = fields[key].annotation
+
+
+def _is_section(model: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def _first_problem(error: ValidationError | PydanticSettingsError) -> str:
+    if isinstance(error, PydanticSettingsError):
+        return str(error)
+    problem = error.errors(include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    value = "" if where.endswith("api_key") else f" (value: {error.errors()[0].get('input')!r})"
+    return f"{where}: {problem['msg']}{value}"
