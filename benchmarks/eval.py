@@ -30,7 +30,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from eval.cli import app
 from eval.io.studies import Pair
 from eval.metrics.base import Setup
-from eval.metrics.registry import family
+from eval.metrics.registry import metric_class
 from eval.text import COCO_PTB
 
 SENTENCES = [
@@ -124,7 +124,7 @@ def text_measures(studies: int) -> None:
     for key, theirs in reference_scorers(pairs, references, drafts).items():
         for name, score in theirs.items():
             ours: dict[str, float] = {}
-            built = family(key, setup)
+            built = metric_class(key)(setup)
             built.score(pairs[:10])
             # one after the other, twice, and the quicker of each counts
             best = {"ours": float("inf"), "theirs": float("inf")}
@@ -145,7 +145,7 @@ def text_measures(studies: int) -> None:
 def reference_scorers(
     pairs: list, references: dict, drafts: dict
 ) -> dict[str, dict[str, Callable[[], object]]]:
-    """What a user would take instead, by our family's name."""
+    """What a user would take instead, by our metric's key."""
     sacre = BLEU(tokenize="none", force=True)
     plain = RougeScorer(["rougeL"])
     return {

@@ -10,7 +10,7 @@ from eval.results import MetricValue, finite
 from eval.stats import Block, bootstrap, group_sums, intervals
 
 Statistics = Mapping[tuple[str, str], SufficientStats]
-"""By system and family key: float64 [N, width]."""
+"""By system and metric key: float64 [N, width]."""
 
 
 def subset_numbers(
@@ -18,7 +18,7 @@ def subset_numbers(
     mask: NDArray[np.bool_],
     *,
     statistics: Statistics,
-    families: Mapping[str, MetricGroup],
+    metrics: Mapping[str, MetricGroup],
     patients: Sequence[str],
     samples: int,
     seed: int,
@@ -28,14 +28,14 @@ def subset_numbers(
     Args:
         subset: its name.
         mask: bool [N], studies in it.
-        statistics: of each system and family.
-        families: by key.
+        statistics: of each system and metric.
+        metrics: by key.
         patients: patient of each study, [N].
         samples: resamples of patients.
         seed: of the draws.
     """
     keys = list(statistics)
-    blocks = blocks_of(keys, families)
+    blocks = blocks_of(keys, metrics)
     groups = [patient for patient, inside in zip(patients, mask, strict=True) if inside]
     # summed by patient one part at a time: the parts side by side would be the largest thing here
     sums = np.concatenate([group_sums(statistics[key][mask], groups) for key in keys], axis=1)
@@ -62,11 +62,11 @@ def subset_numbers(
     return numbers
 
 
-def blocks_of(keys: Sequence[tuple[str, str]], families: Mapping[str, MetricGroup]) -> list[Block]:
-    """Where each family's statistics stand when they are laid side by side."""
+def blocks_of(keys: Sequence[tuple[str, str]], metrics: Mapping[str, MetricGroup]) -> list[Block]:
+    """Where each metric's statistics stand when they are laid side by side."""
     blocks, start = [], 0
-    for _, family in keys:
-        width = families[family].width
-        blocks.append(Block(families[family].measures, slice(start, start + width)))
+    for _, metric in keys:
+        width = metrics[metric].width
+        blocks.append(Block(metrics[metric].measures, slice(start, start + width)))
         start += width
     return blocks

@@ -1,6 +1,6 @@
 """Scores that were computed before, by content: a study is never scored twice.
 
-One SQLite file. A key is a hash of the family, its version (cleaning, labeller, weights and all)
+One SQLite file. A key is a hash of the metric, its version (cleaning, labeller, weights and all)
 and the texts; a value is the row of statistics. SufficientStats are stored in batches, so that a
 run that is
 interrupted goes on where it stopped. Holds no text.
@@ -59,20 +59,20 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
     ) -> None:
         self._db.close()
 
-    def rows(self, family: MetricGroup, pairs: Sequence[Pair]) -> SufficientStats:
+    def rows(self, metric: MetricGroup, pairs: Sequence[Pair]) -> SufficientStats:
         """Statistics of each pair, computed where they are not known: float64 [N, width].
 
-        Families whose rows depend on the whole run are computed and not kept.
+        Metrics whose rows depend on the whole run are computed and not kept.
         """
-        if family.whole_run:
-            return family.score(pairs)
+        if metric.whole_run:
+            return metric.score(pairs)
         places: dict[bytes, list[int]] = {}
         for place, pair in enumerate(pairs):
-            places.setdefault(content_key(family, pair), []).append(place)
-        rows = np.empty((len(pairs), family.width))
+            places.setdefault(content_key(metric, pair), []).append(place)
+        rows = np.empty((len(pairs), metric.width))
         try:
             unknown = self._fill_known(rows, places)
-            self._score(family, pairs, rows, {key: places[key] for key in unknown})
+            self._score(metric, pairs, rows, {key: places[key] for key in unknown})
         except sqlite3.Error as error:
             raise EvalDataError(
                 f"the score cache {self._path} cannot be used ({error}): free some space on its "
@@ -99,16 +99,16 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
 
     def _score(
         self,
-        family: MetricGroup,
+        metric: MetricGroup,
         pairs: Sequence[Pair],
         rows: SufficientStats,
         places: dict[bytes, list[int]],
     ) -> None:
         """Score each different content once, write it into its places, and keep it."""
         keys = list(places)
-        for start in range(0, len(keys), family.batch):
-            part = keys[start : start + family.batch]
-            fresh = family.score([pairs[places[key][0]] for key in part])
+        for start in range(0, len(keys), metric.batch):
+            part = keys[start : start + metric.batch]
+            fresh = metric.score([pairs[places[key][0]] for key in part])
             for key, row in zip(part, fresh, strict=True):
                 rows[places[key]] = row
             self._keep(part, fresh)
@@ -122,8 +122,8 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
             )
 
 
-def content_key(family: MetricGroup, pair: Pair) -> bytes:
-    """Everything a row of this family depends on, as 32 bytes."""
+def content_key(metric: MetricGroup, pair: Pair) -> bytes:
+    """Everything a row of this metric depends on, as 32 bytes."""
     digest = hashlib.sha256()
 
     def add(text: str) -> None:
@@ -131,9 +131,9 @@ def content_key(family: MetricGroup, pair: Pair) -> bytes:
         # lengths first: no two different lists of texts give the same bytes
         digest.update(len(data).to_bytes(8, "little") + data)
 
-    for text in (family.key, family.version, family.card.words, pair.reference, pair.draft):
+    for text in (metric.key, metric.version, metric.card.words, pair.reference, pair.draft):
         add(text)
-    if family.reads_evidence:
+    if metric.reads_evidence:
         for sentence in pair.sentences:
             for text in ("sentence", sentence.text, *sentence.sources):
                 add(text)

@@ -5,35 +5,19 @@ once. Exit codes are those of `cxr-rag`: 2 for a command that cannot be carried 
 cannot be scored.
 """
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from eval import cli_vectors
+from eval.io.studies import Scope
 
 app = typer.Typer(
     help="Score drafts and embeddings, of this system or any other: files in, numbers out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-class ScopeName(StrEnum):
-    """Part of the report that is scored."""
-
-    REPORT = "report"
-    FINDINGS = "findings"
-    IMPRESSION = "impression"
-
-
-class CleaningName(StrEnum):
-    """How text becomes words."""
-
-    COCO_PTB = "coco-ptb"
-    R2GEN = "r2gen"
-    CXR_REPORT_METRIC = "cxr-report-metric"
 
 
 ReferencesFile = Annotated[
@@ -71,13 +55,14 @@ def score(
         ),
     ] = None,
     train_split: Annotated[str, typer.Option(help="This split of --train only.")] = "",
-    scope: Annotated[ScopeName, typer.Option(help="What is scored.")] = ScopeName.REPORT,
+    scope: Annotated[Scope, typer.Option(help="Part of the report to score.")] = Scope.REPORT,
     measures: Annotated[
-        str, typer.Option(help="Comma-separated families, 'rules' or 'all'.")
+        str, typer.Option(help="Comma-separated metrics, 'rules' or 'all'.")
     ] = "rules",
     cleaning: Annotated[
-        CleaningName, typer.Option(help="How text becomes words.")
-    ] = CleaningName.COCO_PTB,
+        Literal["coco-ptb", "r2gen", "cxr-report-metric"],
+        typer.Option(help="How text becomes words."),
+    ] = "coco-ptb",
     name: Annotated[str, typer.Option(help="Name of the run; default: the file's name.")] = "",
     samples: Samples = 10_000,
     seed: Seed = 0,
@@ -90,7 +75,8 @@ def score(
     ] = None,
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak gate."""
-    from eval.io.studies import Scope  # noqa: PLC0415
+    from platformdirs import user_cache_path, user_data_path  # noqa: PLC0415
+
     from eval.report.tables import as_terminal  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
     from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
@@ -99,16 +85,16 @@ def score(
         predictions=predictions,
         references=references,
         name=name or predictions.stem,
-        measures=_families(measures),
+        measures=_metrics(measures),
         split=split,
         train=train,
         train_split=train_split,
-        scope=Scope(scope.value),
-        cleaning=cleaning.value,
+        scope=scope,
+        cleaning=cleaning,
         samples=samples,
         seed=seed,
-        cache=cache or _cache(),
-        models=models or _models(),
+        cache=cache or user_cache_path("cxr-rag") / "scores.sqlite",
+        models=models or user_data_path("cxr-rag") / "eval-models",
     )
     scored = score_generation(task)
     save_generation(scored, out)
@@ -116,24 +102,12 @@ def score(
     typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)
 
 
-def _families(asked: str) -> tuple[str, ...]:
+def _metrics(asked: str) -> tuple[str, ...]:
     from eval.metrics.registry import KEYS, RULE_BASED  # noqa: PLC0415
 
     named = {"rules": RULE_BASED, "all": KEYS}
     keys = [word.strip() for word in asked.split(",")]
     return tuple(dict.fromkeys(key for word in keys for key in named.get(word, (word,))))
-
-
-def _cache() -> Path:
-    from platformdirs import user_cache_path  # noqa: PLC0415
-
-    return user_cache_path("cxr-rag") / "scores.sqlite"
-
-
-def _models() -> Path:
-    from platformdirs import user_data_path  # noqa: PLC0415
-
-    return user_data_path("cxr-rag") / "eval-models"
 
 
 @app.command("compare")
@@ -206,10 +180,10 @@ def report(
 ) -> None:
     """Make one self-contained HTML page: tables, plots, a browser of single studies."""
     from eval.report.page import build_page  # noqa: PLC0415
-    from eval.results import write_text  # noqa: PLC0415
+    from rag.atomic_io import replace_text  # noqa: PLC0415
 
     page = out or folders[0] / "report.html"
-    write_text(page, build_page(folders, with_text=text))
+    replace_text(page, build_page(folders, with_text=text))
     typer.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB", err=True)
 
 

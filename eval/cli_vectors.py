@@ -1,24 +1,15 @@
 """Commands of the tasks on vectors: embed once, then zero-shot, probe, retrieval, quality."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eval.datasets import DatasetLayout, classes_of_layout, read_layout
+
 if TYPE_CHECKING:
     from encoders.base import ImageTextEncoder
     from eval.results import Result
-
-
-class LayoutName(StrEnum):
-    """Data sets that are understood."""
-
-    OPEN_I = "open-i"
-    CHEXPERT_5X200 = "chexpert-5x200"
-    RSNA = "rsna"
-    NIH_14X100 = "nih-14x100"
-    TABLE = "table"
 
 
 VectorsFile = Annotated[Path, typer.Argument(metavar="VECTORS", help="From `eval embed`.")]
@@ -33,7 +24,7 @@ Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 def embed(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Images and their labels.")],
     *,
-    layout: Annotated[LayoutName, typer.Option(help="Which data set it is.")],
+    layout: Annotated[DatasetLayout, typer.Option(help="Which data set it is.")],
     out: Annotated[Path, typer.Option("--out", help="The vectors file (.npz) to write.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images; default: the table's folder.")
@@ -51,13 +42,11 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed images, reports and prompts of a data set once, for all tasks below."""
-    from eval.datasets import DatasetLayout, read_layout  # noqa: PLC0415
     from eval.embedding import embed as embed_images  # noqa: PLC0415
     from eval.embedding import import_vectors  # noqa: PLC0415
     from eval.vectors import save_vectors  # noqa: PLC0415
 
-    kind = DatasetLayout(layout.value)
-    data = read_layout(kind, table, split=split, per_class=per_class, seed=seed)
+    data = read_layout(layout, table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:
         made = import_vectors(data, vectors, name=name or vectors.stem)
     else:
@@ -75,15 +64,14 @@ def embed(
 
 
 def prompts(
-    layout: Annotated[LayoutName, typer.Option(help="Which data set's classes.")],
+    layout: Annotated[DatasetLayout, typer.Option(help="Which data set's classes.")],
 ) -> None:
     """Print the sentences of a data set's classes, one JSON object a line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
-    from eval.datasets import DatasetLayout, classes_of_layout  # noqa: PLC0415
     from eval.zero_shot_prompts import prompts as sentences  # noqa: PLC0415
 
-    for prompt in sentences(classes_of_layout(DatasetLayout(layout.value))):
+    for prompt in sentences(classes_of_layout(layout)):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
         typer.echo(json.dumps(line))
 
@@ -144,12 +132,12 @@ def nearest(
     """Draft by copying the nearest training report: predictions to score, without a model."""
     import json  # noqa: PLC0415
 
-    from eval.results import write_text  # noqa: PLC0415
     from eval.tasks.nearest import nearest_reports  # noqa: PLC0415
+    from rag.atomic_io import replace_text  # noqa: PLC0415
 
     rows = nearest_reports(vectors, references, split=split, train_split=train_split)
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    write_text(out, "\n".join(lines) + "\n")
+    replace_text(out, "\n".join(lines) + "\n")
     typer.echo(f"{out}: {len(lines)} studies", err=True)
 
 

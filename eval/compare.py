@@ -12,7 +12,7 @@ import numpy as np
 
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.metrics.base import Direction, SufficientStats
-from eval.metrics.registry import measures
+from eval.metrics.registry import metric_class
 from eval.report.tables import markdown_table
 from eval.results import STATISTICS, Result, finite, read_result
 from eval.stats import Block, bootstrap, holm, intervals, randomisation_test
@@ -46,7 +46,7 @@ class RunComparison:
     """Two runs, measure by measure.
 
     Attributes:
-        not_compared: families that were scored by different versions, or in one run only.
+        not_compared: metrics that were scored by different versions, or in one run only.
     """
 
     first: str
@@ -97,7 +97,7 @@ def compare(
     blocks, start = [], 0
     for key in keys:
         width = ours.rows[key].shape[1]
-        blocks.append(Block(measures(key), slice(start, start + width)))
+        blocks.append(Block(metric_class(key).measures, slice(start, start + width)))
         start += width
     one = np.concatenate([ours.rows[key] for key in keys], axis=1)
     two = np.concatenate([theirs.rows[key] for key in keys], axis=1)
@@ -204,7 +204,7 @@ def _comparable(ours: _Saved, theirs: _Saved) -> list[str]:
     first, second = versions(ours), versions(theirs)
     keys = [key for key in ours.rows if key in theirs.rows and first.get(key) == second.get(key)]
     if not keys:
-        raise EvalMismatchError("no family of measures was scored alike in both: score again")
+        raise EvalMismatchError("no metric was scored alike in both: score again")
     return keys
 
 

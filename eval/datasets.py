@@ -29,7 +29,7 @@ class DatasetLayout(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImage:
+class DatasetImage:
     """One image of a data set.
 
     Attributes:
@@ -47,21 +47,21 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledSet:
+class ImageDataset:
     """Images and their classes.
 
     Attributes:
         single: whether each image has exactly one class (accuracy and F1), or any number (AUROC).
     """
 
-    images: tuple[LabelledImage, ...]
+    images: tuple[DatasetImage, ...]
     classes: tuple[str, ...]
     single: bool
 
 
 def read_layout(
     layout: DatasetLayout, path: Path, *, split: str = "", per_class: int = 100, seed: int = 0
-) -> LabelledSet:
+) -> ImageDataset:
     """Images of a data set, sorted by id.
 
     Args:
@@ -79,7 +79,7 @@ def read_layout(
     """
     problems = Problems(path)
     reader = _READERS[layout]
-    found: dict[str, LabelledImage] = {}
+    found: dict[str, DatasetImage] = {}
     for entry in read_entries(path, problems):
         try:
             image = reader(entry.values)
@@ -102,7 +102,7 @@ def read_layout(
     single = layout in {DatasetLayout.CHEXPERT_5X200, DatasetLayout.NIH_14X100}
     named = sorted(frozenset().union(*(image.labels for image in images)))
     classes = classes_of_layout(layout) if layout in _DATA_SETS else tuple(named)
-    return LabelledSet(tuple(images), classes, single)
+    return ImageDataset(tuple(images), classes, single)
 
 
 def classes_of_layout(layout: DatasetLayout) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def classes_of_layout(layout: DatasetLayout) -> tuple[str, ...]:
     return classes_of(_DATA_SETS[layout])
 
 
-def _open_i(values: dict[str, Any]) -> LabelledImage | None:
+def _open_i(values: dict[str, Any]) -> DatasetImage | None:
     frontal = values.get("frontal")
     labels = values.get("labels")
     if not isinstance(frontal, list) or not isinstance(labels, dict):
@@ -125,7 +125,7 @@ def _open_i(values: dict[str, Any]) -> LabelledImage | None:
         return None  # lateral images only
     sections = (text(values, "findings"), text(values, "impression"))
     study = identifier(values, "id")
-    return LabelledImage(
+    return DatasetImage(
         image_id=study,
         patient_id=study,
         image=str(frontal[0]),
@@ -135,7 +135,7 @@ def _open_i(values: dict[str, Any]) -> LabelledImage | None:
     )
 
 
-def _chexpert(values: dict[str, Any]) -> LabelledImage:
+def _chexpert(values: dict[str, Any]) -> DatasetImage:
     path = identifier(values, "path")
     given = [name for name, cell in values.items() if cell in {"1", "1.0"}]
     labels = class_names("chexpert", given)
@@ -144,28 +144,28 @@ def _chexpert(values: dict[str, Any]) -> LabelledImage:
             f"has {len(labels)} of the five classes, or no Path: exactly one is wanted"
         )
     patient = next((part for part in Path(path).parts if part.startswith("patient")), path)
-    return LabelledImage(path, patient, path, labels)
+    return DatasetImage(path, patient, path, labels)
 
 
-def _rsna(values: dict[str, Any]) -> LabelledImage:
+def _rsna(values: dict[str, Any]) -> DatasetImage:
     patient, target = identifier(values, "patientid"), identifier(values, "target")
     if not patient or target not in {"0", "1"}:
         raise FieldError("has no patientId, or a Target that is neither 0 nor 1")
     found = frozenset({"Pneumonia"}) if target == "1" else frozenset()
-    return LabelledImage(patient, patient, f"{patient}.dcm", found)
+    return DatasetImage(patient, patient, f"{patient}.dcm", found)
 
 
-def _nih(values: dict[str, Any]) -> LabelledImage | None:
+def _nih(values: dict[str, Any]) -> DatasetImage | None:
     image, patient = identifier(values, "image index"), identifier(values, "patient id")
     given = identifier(values, "finding labels").split("|")
     if not image or not patient:
         raise FieldError("has no Image Index or no Patient ID")
     labels = class_names("nih", given)
     # the protocol takes images with exactly one of the fourteen findings
-    return LabelledImage(image, patient, image, labels) if len(given) == len(labels) == 1 else None
+    return DatasetImage(image, patient, image, labels) if len(given) == len(labels) == 1 else None
 
 
-def _table(values: dict[str, Any]) -> LabelledImage:
+def _table(values: dict[str, Any]) -> DatasetImage:
     image_id, image = identifier(values, "id", "study_id"), identifier(values, "image", "path")
     given = values.get("labels")
     if not image_id or not image:
@@ -174,7 +174,7 @@ def _table(values: dict[str, Any]) -> LabelledImage:
         given = [name.strip() for name in (given or "").split("|")]
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise FieldError("has labels that are neither a list of names nor names with | between")
-    return LabelledImage(
+    return DatasetImage(
         image_id=image_id,
         patient_id=identifier(values, "patient_id", "subject_id") or image_id,
         image=image,
@@ -184,7 +184,7 @@ def _table(values: dict[str, Any]) -> LabelledImage:
     )
 
 
-_READERS: dict[DatasetLayout, Callable[[dict[str, Any]], LabelledImage | None]] = {
+_READERS: dict[DatasetLayout, Callable[[dict[str, Any]], DatasetImage | None]] = {
     DatasetLayout.OPEN_I: _open_i,
     DatasetLayout.CHEXPERT_5X200: _chexpert,
     DatasetLayout.RSNA: _rsna,
@@ -199,9 +199,9 @@ _DATA_SETS = {
 }
 
 
-def _draw(images: Sequence[LabelledImage], *, per_class: int, seed: int) -> list[LabelledImage]:
+def _draw(images: Sequence[DatasetImage], *, per_class: int, seed: int) -> list[DatasetImage]:
     """So many images of each class, at random."""
-    by_class: dict[str, list[LabelledImage]] = defaultdict(list)
+    by_class: dict[str, list[DatasetImage]] = defaultdict(list)
     for image in images:
         by_class[next(iter(image.labels))].append(image)
     few = {label: len(found) for label, found in by_class.items() if len(found) < per_class}

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageTextEncoder
-from eval.datasets import LabelledSet
+from eval.datasets import ImageDataset
 from eval.errors import EvalDataError, Problems
 from eval.vectors import Vectors, check_rows, load_arrays, make_vectors
 from eval.zero_shot_prompts import prompts
@@ -17,7 +17,7 @@ _AT_ONCE = 32  # images in memory
 
 
 def embed(
-    data: LabelledSet,
+    data: ImageDataset,
     *,
     folder: Path,
     encoder: ImageTextEncoder,
@@ -53,7 +53,7 @@ def embed(
     )
 
 
-def import_vectors(data: LabelledSet, path: Path, *, name: str) -> Vectors:
+def import_vectors(data: ImageDataset, path: Path, *, name: str) -> Vectors:
     """Vectors that another model made, with the labels of a data set.
 
     Args:
@@ -89,7 +89,7 @@ def import_vectors(data: LabelledSet, path: Path, *, name: str) -> Vectors:
     )
 
 
-def _prompt_texts(data: LabelledSet) -> list[str]:
+def _prompt_texts(data: ImageDataset) -> list[str]:
     return [prompt.text for prompt in prompts(data.classes)]
 
 
@@ -105,7 +105,7 @@ def _embed_texts(texts: Sequence[str], encoder: ImageTextEncoder) -> NDArray[np.
     return vectors
 
 
-def _locate(data: LabelledSet, folder: Path) -> list[Path]:
+def _locate(data: ImageDataset, folder: Path) -> list[Path]:
     """The file of each image: where the table says, or anywhere below the folder by its name."""
     by_name: dict[str, Path] | None = None
     problems = Problems(folder)

@@ -58,7 +58,7 @@ def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
     values = {
         (system, measure.name): measure.combine(rows)
         for (system, key), rows in scored.statistics.items()
-        for measure in scored.families[key].measures
+        for measure in scored.metrics[key].measures
         if measure.single
     }
     for at, study in enumerate(scored.study_set.studies):

@@ -66,7 +66,7 @@ class Result:
         models: what drafted or embedded: model ids, prompt and hash, as far as known.
         dataset: files with hashes, fingerprint of the study set, counts.
         settings: seed, resamples, level, scope, cleaning.
-        cards: of each family of measures: key, version and card.
+        cards: of each metric: key, version and card.
         not_available: measures that did not run, and what to put where.
         numbers: every number.
         curves: what plots show: plain JSON, by name.
@@ -135,10 +135,10 @@ def file_facts(path: Path | None) -> dict[str, str] | None:
         return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def card_facts(family: MetricGroup) -> dict[str, Any]:
-    """Card of a family, with the names of its measures and its version."""
-    names = [measure.name for measure in family.measures]
-    return {"key": family.key, "version": family.version, "measures": names} | asdict(family.card)
+def card_facts(metric: MetricGroup) -> dict[str, Any]:
+    """Card of a metric, with the names of its measures and its version."""
+    names = [measure.name for measure in metric.measures]
+    return {"key": metric.key, "version": metric.version, "measures": names} | asdict(metric.card)
 
 
 def finite(value: float) -> float | None:
@@ -170,21 +170,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside and rename it: readers see the old one or the whole new one.
-
-    Raises:
-        EvalDataError: it cannot be written there.
-    """
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_result(folder: Path, result: Result) -> None:

@@ -59,14 +59,14 @@ def risk_coverage(
     samples: int = 1_000,
     seed: int = 0,
 ) -> list[RiskCoverage]:
-    """The curves of the measures of one family.
+    """The curves of the measures of one metric.
 
     Args:
-        rows: float64 [N, S], the family's statistics.
+        rows: float64 [N, S], its statistics.
         confidence: of each study, higher is surer; ties count as any order of theirs would on
             average (their rows are averaged).
         groups: patient of each study, for the intervals.
-        measures: of that family, each one that `has_risk`; one that is undefined for these
+        measures: of it, each one that `has_risk`; one that is undefined for these
             studies (no study has one of its labels) gets no curve.
         at: coverage in (0, 1] whose score is wanted.
         samples: resamples of patients.

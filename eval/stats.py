@@ -28,7 +28,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Measures of one family and where their statistics stand in a wider row."""
+    """Measures of one metric and where their statistics stand in a wider row."""
 
     measures: tuple[Measure, ...]
     columns: slice

@@ -5,19 +5,20 @@ pickles; holds no report text, only a hash that tells which reports are equal.
 """
 
 import hashlib
+import itertools
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.datasets import LabelledImage, LabelledSet
+from eval.datasets import DatasetImage, ImageDataset
 from eval.errors import EvalDataError, EvalUsageError
 from eval.zero_shot_prompts import ClassPrompt, prompts
 
-SCHEMA = "cxr-rag-vectors/1"
+SCHEMA = "cxr-rag-vectors/2"
 _NORM_TOLERANCE = 1e-3
 
 
@@ -69,20 +70,20 @@ class Vectors:
 
     def where(self, mask: NDArray[np.bool_]) -> "Vectors":
         """The images of a mask [N]."""
-        at = np.flatnonzero(mask)
-        return Vectors(
-            encoder_id=self.encoder_id,
-            image_ids=tuple(self.image_ids[i] for i in at),
-            patient_ids=tuple(self.patient_ids[i] for i in at),
-            splits=tuple(self.splits[i] for i in at),
-            image=self.image[at],
-            text=self.text[at],
-            text_ids=tuple(self.text_ids[i] for i in at),
-            labels=self.labels[at],
-            classes=self.classes,
-            single=self.single,
-            prompt=self.prompt,
-            thumbnail=self.thumbnail[at] if len(self.thumbnail) else self.thumbnail,
+
+        def kept(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(itertools.compress(names, mask))
+
+        return replace(
+            self,
+            image_ids=kept(self.image_ids),
+            patient_ids=kept(self.patient_ids),
+            splits=kept(self.splits),
+            text_ids=kept(self.text_ids),
+            image=self.image[mask],
+            text=self.text[mask],
+            labels=self.labels[mask],
+            thumbnail=self.thumbnail[mask] if len(self.thumbnail) else self.thumbnail,
         )
 
     def in_split(self, split: str) -> "Vectors":
@@ -99,7 +100,7 @@ class Vectors:
 
 
 def make_vectors(
-    data: LabelledSet,
+    data: ImageDataset,
     *,
     encoder_id: str,
     image: NDArray[np.float32],
@@ -171,24 +172,12 @@ def save_vectors(path: Path, vectors: Vectors) -> None:
         EvalDataError: it cannot be written.
     """
     beside = path.with_name(f".{path.name}.new.npz")
+    arrays = {}
+    for each in fields(vectors):
+        value = getattr(vectors, each.name)
+        arrays[each.name] = np.array(value, dtype=str if isinstance(value, tuple) else None)
     try:
-        np.savez(
-            beside,
-            allow_pickle=False,
-            schema=np.array(SCHEMA),
-            encoder_id=np.array(vectors.encoder_id),
-            id=np.array(vectors.image_ids),
-            patient_id=np.array(vectors.patient_ids),
-            split=np.array(vectors.splits),
-            image=vectors.image,
-            text=vectors.text,
-            text_id=np.array(vectors.text_ids),
-            labels=vectors.labels,
-            classes=np.array(vectors.classes),
-            single=np.array(vectors.single),
-            prompt=vectors.prompt,
-            thumbnail=vectors.thumbnail,
-        )
+        np.savez(beside, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
         beside.replace(path)
     except OSError as error:
         raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -204,26 +193,17 @@ def load_vectors(path: Path) -> Vectors:
         EvalDataError: it is damaged or of another version.
     """
     saved = load_arrays(path)
-    if str(saved.get("schema")) != SCHEMA:
+    if str(saved.pop("schema", "")) != SCHEMA:
         raise EvalDataError(f"{path} is no vectors file of schema {SCHEMA}: embed again")
-    try:
-        names = {n: tuple(map(str, saved[n])) for n in ("id", "patient_id", "split", "text_id")}
-        return Vectors(
-            encoder_id=str(saved["encoder_id"]),
-            image_ids=names["id"],
-            patient_ids=names["patient_id"],
-            splits=names["split"],
-            image=saved["image"],
-            text=saved["text"],
-            text_ids=names["text_id"],
-            labels=saved["labels"],
-            classes=tuple(map(str, saved["classes"])),
-            single=bool(saved["single"]),
-            prompt=saved["prompt"],
-            thumbnail=saved["thumbnail"],
-        )
-    except KeyError as error:
-        raise EvalDataError(f"{path} lacks {error}: embed again") from error
+    missing = {each.name for each in fields(Vectors)} - saved.keys()
+    if missing:
+        raise EvalDataError(f"{path} lacks {', '.join(sorted(missing))}: embed again")
+    values: dict[str, Any] = {
+        name: tuple(map(str, array)) if array.dtype.kind == "U" and array.ndim else array
+        for name, array in saved.items()
+    }
+    values |= {"encoder_id": str(saved["encoder_id"]), "single": bool(saved["single"])}
+    return Vectors(**values)
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
@@ -242,6 +222,6 @@ def load_arrays(path: Path) -> dict[str, Any]:
         raise EvalDataError(f"{path} is no .npz of plain arrays ({error})") from error
 
 
-def _text_id(image: LabelledImage) -> str:
+def _text_id(image: DatasetImage) -> str:
     plain = " ".join(image.text.lower().split())
     return hashlib.sha256(plain.encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy
 from encoders.training.image_cache import load_images
 from encoders.training.validation import embed_cached_images
-from eval.datasets import LabelledImage, LabelledSet
+from eval.datasets import DatasetImage, ImageDataset
 from eval.results import Result
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
@@ -63,7 +63,7 @@ class Benchmark:
         labelled = [_labelled(study, split="val") for study in val]
         labelled += [_labelled(study, split="train") for study in train]
         classes = sorted(frozenset().union(*(image.labels for image in labelled)))
-        self._data = LabelledSet(tuple(labelled), tuple(classes), single=False)
+        self._data = ImageDataset(tuple(labelled), tuple(classes), single=False)
         self._images = load_images(
             [study.frontals[0] for study in self._studies], side=settings.cache_side, cache=cache
         )
@@ -101,10 +101,10 @@ class Benchmark:
         save_vectors(path, vectors)
 
 
-def _labelled(study: TrainingStudy, *, split: str) -> LabelledImage:
+def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:
     """A study as `eval` sees it, with the classes that Open-I's labels or CheXpert's stand for."""
     own = study.labels & frozenset(classes_of("open-i"))
-    return LabelledImage(
+    return DatasetImage(
         image_id=study.study_id,
         patient_id=study.patient_id,
         image=str(study.frontals[0]),

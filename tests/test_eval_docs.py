@@ -11,7 +11,7 @@ from eval.metrics.registry import KEYS
 TEXT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
-def test_every_family_and_every_command_is_named() -> None:
+def test_every_metric_and_every_command_is_named() -> None:
     assert all(f"`{key}`" in TEXT for key in KEYS)
     listed = CliRunner().invoke(app, ["--help"]).output
     commands = set(re.findall(r"^[│ ]+([a-z][a-z-]+)  ", listed, re.MULTILINE))

@@ -76,10 +76,10 @@ def test_a_study_without_a_draft_scores_the_worst_and_is_counted(task: Generatio
         "abstained": 1,
         "not in the file": 1,
     }
-    for key, family in scored.families.items():
+    for key, metric in scored.metrics.items():
         for place in (1, 2, 23):
             row = scored.statistics["system", key][place]
-            for measure in family.measures:
+            for measure in metric.measures:
                 found = float(measure.combine(row))
                 assert np.isnan(found) or found == measure.worst, measure.name
     assert scored.result.number(system="system", subset="all", measure="words").n == 21
@@ -91,7 +91,7 @@ def test_no_draft_for_a_third_costs_a_third_of_a_mean(task: GenerationTask) -> N
     rows = drafts(REFERENCES)
     write_jsonl(task.predictions, rows[::3])
     scored = score_generation(task)
-    each = scored.families["rouge"].measures[0].combine(scored.statistics["system", "rouge"])
+    each = scored.metrics["rouge"].measures[0].combine(scored.statistics["system", "rouge"])
     assert value(scored, "ROUGE-L") == pytest.approx(each[::3].sum() / 24)
     assert value(scored, "ROUGE-L") < whole / 2
 
@@ -204,7 +204,7 @@ def test_grounding_knows_what_was_cited_and_what_was_not(task: GenerationTask) -
         write_jsonl(task.predictions, [row])
         scored = score_generation(replace(task, measures=("grounding",)))
         rows = scored.statistics["system", "grounding"][1]
-        return [float(m.combine(rows)) for m in scored.families["grounding"].measures]
+        return [float(m.combine(rows)) for m in scored.metrics["grounding"].measures]
 
     assert rate(("The heart is large.", ["T001"])) == [0, 1, 1]
     assert rate(("The heart is large.", ["T002"])) == [0, 0, 0]

@@ -20,7 +20,7 @@ from eval.errors import EvalDataError, NotAvailableError
 from eval.io.studies import Pair
 from eval.metrics import bertscore, chexbert, radcliq
 from eval.metrics.base import Setup
-from eval.metrics.registry import KEYS, MODEL_BASED, families, family, measures
+from eval.metrics.registry import KEYS, MODEL_BASED, load_metrics, metric_class
 from eval.text import COCO_PTB
 
 PAIRS = [
@@ -55,14 +55,14 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", MODEL_BASED)
 def test_without_weights_it_says_what_to_put_where(key: str, tmp_path: Path) -> None:
-    ready, missing = families([key], setup_of(tmp_path / "models"))
+    ready, missing = load_metrics([key], setup_of(tmp_path / "models"))
     assert ready == []
     assert "pip install" in missing[key] or str(tmp_path / "models") in missing[key]
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_measures_are_known_without_weights(key: str) -> None:
-    assert all(measure.name and measure.direction for measure in measures(key))
+    assert all(measure.name and measure.direction for measure in metric_class(key).measures)
 
 
 def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
@@ -72,16 +72,16 @@ def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the net"))
     with pytest.raises(NotAvailableError, match="hf download distilroberta-base"):
-        family("bertscore", setup_of(tmp_path / "models"))
+        metric_class("bertscore")(setup_of(tmp_path / "models"))
 
 
 def test_bertscore(models: Path) -> None:
-    built = family("bertscore", setup_of(models))
-    same, other, missing = bertscore.MEASURES[0].combine(built.score(PAIRS))
+    built = metric_class("bertscore")(setup_of(models))
+    same, other, missing = bertscore.BertScore.measures[0].combine(built.score(PAIRS))
     assert same == pytest.approx(1, abs=1e-5)
     assert other < 0.99
-    assert missing == bertscore.MEASURES[0].worst
-    again = bertscore.MEASURES[0].combine(built.score([PAIRS[1]]))
+    assert missing == bertscore.BertScore.measures[0].worst
+    again = bertscore.BertScore.measures[0].combine(built.score([PAIRS[1]]))
     assert again[0] == other  # evaluation mode: the same text, the same bits
 
 
@@ -93,12 +93,12 @@ def test_bertscore_matches_greedily_and_leaves_the_marks_out(models: Path) -> No
     precision = [max(float(a @ b) for b in theirs) for a in ours[1:-1]]
     p, r = np.mean(precision), np.mean(recall)
     expected = (2 * p * r / (p + r) - bertscore.BASELINE) / (1 - bertscore.BASELINE)
-    found = bertscore.BertScore(folder).f1(TEXTS[1], TEXTS[0])
+    found = bertscore.BertScore(setup_of(models)).f1(TEXTS[1], TEXTS[0])
     assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_chexbert(models: Path) -> None:
-    built = family("chexbert", setup_of(models))
+    built = metric_class("chexbert")(setup_of(models))
     rows = built.score(PAIRS)
     scores = {m.name: m.combine(rows) for m in built.measures}
     assert scores["CheXbert similarity"][0] == pytest.approx(1, abs=1e-5)
@@ -125,7 +125,7 @@ def test_chexbert_reads_the_heads_in_their_order(models: Path, tmp_path: Path) -
         state[f"module.linear_heads.{at}.weight"].zero_()
         state[f"module.linear_heads.{at}.bias"][at % (4 if at < 13 else 2)] = 1
     torch.save(saved, path)
-    found = family("chexbert", setup_of(tmp_path)).labels("Anything.")
+    found = metric_class("chexbert")(setup_of(tmp_path)).labels("Anything.")
     assert found == {
         name: chexbert.CLASSES[at % 4] for at, name in enumerate(chexbert.NAMES[:13]) if at % 4
     } | {"No Finding": "positive"}
@@ -137,16 +137,16 @@ def test_a_checkpoint_of_something_else_is_refused(models: Path, tmp_path: Path)
     tiny_models.tiny_bert(tmp_path / "bert-base-uncased", with_weights=False)
     torch.save({"model_state_dict": {"module.x": torch.zeros(1)}}, tmp_path / "chexbert.pth")
     with pytest.raises(EvalDataError, match="not CheXbert's checkpoint"):
-        family("chexbert", setup_of(tmp_path)).score(PAIRS[:1])
+        metric_class("chexbert")(setup_of(tmp_path)).score(PAIRS[:1])
 
 
 def test_other_weights_have_another_version(models: Path, tmp_path: Path) -> None:
     tiny_models.tiny_chexbert(tmp_path)
-    first = family("chexbert", setup_of(tmp_path)).version
-    assert family("chexbert", setup_of(tmp_path)).version == first
+    first = metric_class("chexbert")(setup_of(tmp_path)).version
+    assert metric_class("chexbert")(setup_of(tmp_path)).version == first
     with (tmp_path / "chexbert.pth").open("ab") as file:
         file.write(b"\0")
-    assert family("chexbert", setup_of(tmp_path)).version != first
+    assert metric_class("chexbert")(setup_of(tmp_path)).version != first
 
 
 def test_radcliq_by_hand() -> None:
@@ -170,7 +170,7 @@ def test_radcliq_by_hand() -> None:
 def test_radgraph_and_radcliq_through_radeval(models: Path) -> None:
     for name in ("radgraph", "radgraph-xl"):
         tiny_models.tiny_radgraph(models, name)
-    built = family("radgraph", setup_of(models))
+    built = metric_class("radgraph")(setup_of(models))
     rows = built.score(PAIRS)
     for measure in built.measures:
         same, other, missing = measure.combine(rows)
@@ -178,7 +178,7 @@ def test_radgraph_and_radcliq_through_radeval(models: Path) -> None:
         assert 0 <= other < 1
     upper = built.score([Pair("upper", TEXTS[0].upper(), TEXTS[0])])
     assert upper[0, 0] == 1  # case does not count
-    composite = family("radcliq", setup_of(models))
+    composite = metric_class("radcliq")(setup_of(models))
     same, other, missing = composite.measures[0].combine(composite.score(PAIRS))
     assert same == pytest.approx(radcliq.composite(1, 1, 1, 1), abs=1e-3)
     assert same < other < missing
@@ -203,7 +203,7 @@ def fake_medspacy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("fake_medspacy")
 def test_ratescore_through_radeval(models: Path) -> None:
     tiny_models.tiny_ratescore(models)
-    built = family("ratescore", setup_of(models))
+    built = metric_class("ratescore")(setup_of(models))
     same, other, missing = built.measures[0].combine(built.score(PAIRS))
     assert 0 <= other <= 1
     assert 0 < same <= 1
@@ -243,7 +243,7 @@ def fake_datasets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("fake_datasets")
 def test_green_through_radeval(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_models.tiny_green(models)
-    built = family("green", setup_of(models))
+    built = metric_class("green")(setup_of(models))
     scores = built.measures[0].combine(built.score(PAIRS))
     assert scores.tolist() == [0, 0, 0]  # a random model matches nothing, and says so
     from eval.metrics import green  # noqa: PLC0415

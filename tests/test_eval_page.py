@@ -9,7 +9,7 @@ import pytest
 from made_up_studies import drafts, reports, write_jsonl
 
 from eval.errors import EvalMismatchError
-from eval.report.charts import Axis, Series, confusion, histogram, line_chart, strip
+from eval.report.charts import Axis, Series, histogram, line_chart, strip
 from eval.report.page import build_page
 from eval.result_io import save_generation
 from eval.results import MetricValue, Result, new_folder, write_result
@@ -124,8 +124,7 @@ def test_plots_escape_names_and_survive_flat_and_missing_values() -> None:
     svg = line_chart("<t>", [Series("<s>", [0, 1], [0.5, None])], x=axis, y=Axis("y", 0, 1))
     svg += strip([("<n>", 0.0, 0.0, 0.0, 0)], low=0, high=0)
     svg += histogram("<h>", [("<g>", [], 0), ("b", [0, 0, 3], 1)], label="<l>")
-    svg += confusion("<c>", ["positive", "absent"], [[0, 0], [0, 0]])
-    assert not re.search(r"<[xtsnghlc]>", svg)
+    assert not re.search(r"<[xtsnghl]>", svg)
     assert "nan" not in svg
 
 

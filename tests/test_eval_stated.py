@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from eval.io.studies import Pair
+from eval.metrics.base import Setup
 from eval.metrics.stated import MEASURES, Stated
+from eval.text import COCO_PTB
+
+SETUP = Setup(COCO_PTB, ())
 
 
 def scores(*texts: tuple[str, str]) -> dict[str, float]:
     pairs = [Pair(str(n), reference, draft) for n, (reference, draft) in enumerate(texts)]
-    rows = Stated().score(pairs).sum(0)
+    rows = Stated(SETUP).score(pairs).sum(0)
     return {measure.name: float(measure.combine(rows)) for measure in MEASURES}
 
 

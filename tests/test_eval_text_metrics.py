@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eval.io.studies import Pair
 from eval.metrics.base import MetricGroup, Setup, SufficientStats
-from eval.metrics.registry import family
+from eval.metrics.registry import metric_class
 from eval.text import CLEANINGS, COCO_PTB, R2GEN
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -49,7 +49,7 @@ def test_words_are_those_of_the_reference_tokeniser(pair: Pair) -> None:
 
 @pytest.mark.parametrize("key", ["bleu", "rouge", "cider"])
 def test_scores_are_those_of_the_reference_implementation(key: str) -> None:
-    for name, (whole, each) in scores(family(key, SETUP), PAIRS).items():
+    for name, (whole, each) in scores(metric_class(key)(SETUP), PAIRS).items():
         assert whole == pytest.approx(EXPECTED["all"][name], rel=1e-8), name
         # pycocoevalcap smooths a single sentence without a match to something just above 0
         expected = np.array(EXPECTED["each"][name])
@@ -58,7 +58,7 @@ def test_scores_are_those_of_the_reference_implementation(key: str) -> None:
 
 
 def test_bleu_is_that_of_sacrebleu() -> None:
-    whole, _ = scores(family("bleu", SETUP), PAIRS)["BLEU-4"]
+    whole, _ = scores(metric_class("bleu")(SETUP), PAIRS)["BLEU-4"]
     assert whole == pytest.approx(EXPECTED["all"]["sacrebleu BLEU-4"], rel=1e-12)
 
 
@@ -66,7 +66,7 @@ def test_bleu_is_that_of_sacrebleu() -> None:
 @needs_java
 @pytest.mark.slow
 def test_meteor_is_that_of_the_jar_one_by_one_and_summed() -> None:
-    whole, each = scores(family("meteor", SETUP), PAIRS)["METEOR"]
+    whole, each = scores(metric_class("meteor")(SETUP), PAIRS)["METEOR"]
     assert whole == pytest.approx(EXPECTED["all"]["METEOR"], rel=1e-9)
     assert each == pytest.approx(np.array(EXPECTED["each"]["METEOR"]), rel=1e-9)
 
@@ -92,22 +92,22 @@ def test_any_words_score_as_in_pycocoevalcap(texts: list[tuple[list[str], list[s
     def theirs(scorer: Any, **options: int) -> Any:
         return scorer.compute_score(references, drafts, **options)[0]
 
-    bleu = scores(family("bleu", setup), pairs)
+    bleu = scores(metric_class("bleu")(setup), pairs)
     for n, expected in enumerate(theirs(Bleu(4), verbose=0), 1):
         if (found := bleu[f"BLEU-{n}"][0]) > 0:
             assert found == pytest.approx(expected, rel=1e-6)
         else:
             assert expected < 0.02  # what its smoothing makes of nothing
     if all(draft for _, draft in texts):  # pycocoevalcap's ROUGE divides by an empty draft's length
-        found = scores(family("rouge", setup), pairs)["ROUGE-L β1.2"][0]
+        found = scores(metric_class("rouge")(setup), pairs)["ROUGE-L β1.2"][0]
         assert found == pytest.approx(theirs(Rouge()), rel=1e-9)
-    found = scores(family("cider", setup), pairs)["CIDEr-D"][0]
+    found = scores(metric_class("cider")(setup), pairs)["CIDEr-D"][0]
     assert found == pytest.approx(theirs(Cider()), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("key", ["bleu", "rouge", "cider", "labels"])
 def test_a_missing_draft_scores_the_worst_and_a_perfect_one_the_best(key: str) -> None:
-    built = family(key, SETUP)
+    built = metric_class(key)(SETUP)
     missing = [Pair(pair.study_id, pair.reference, "") for pair in PAIRS]
     perfect = [Pair(pair.study_id, pair.reference, pair.reference) for pair in PAIRS]
     best = scores(built, perfect)

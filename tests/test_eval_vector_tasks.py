@@ -10,7 +10,7 @@ from made_up_studies import write_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.datasets import LabelledImage, LabelledSet
+from eval.datasets import DatasetImage, ImageDataset
 from eval.embedding import embed, import_vectors
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.io.predictions import read_predictions
@@ -39,7 +39,7 @@ def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
     image = unit(middle[which] + noise * generator.normal(size=(COUNT, DIM)))
     text = unit(image + noise * generator.normal(size=(COUNT, DIM)))
     images = tuple(
-        LabelledImage(
+        DatasetImage(
             image_id=f"f{at:03d}",
             patient_id=f"p{at // 2:03d}",
             image="x.png",
@@ -49,7 +49,7 @@ def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
         )
         for at in range(COUNT)
     )
-    data = LabelledSet(images, CLASSES, single)
+    data = ImageDataset(images, CLASSES, single)
     from eval.zero_shot_prompts import prompts  # noqa: PLC0415
 
     sentences = prompts(CLASSES)
@@ -177,10 +177,10 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
     for name in ("a.png", "deep/b.png"):
         Image.fromarray(pixels).save(tmp_path / name)
     images = (
-        LabelledImage("1", "p", "a.png", frozenset({"Edema"}), "Edema."),
-        LabelledImage("2", "q", "b.png", frozenset(), ""),
+        DatasetImage("1", "p", "a.png", frozenset({"Edema"}), "Edema."),
+        DatasetImage("2", "q", "b.png", frozenset(), ""),
     )
-    data = LabelledSet(images, ("Edema",), single=False)
+    data = ImageDataset(images, ("Edema",), single=False)
     encoder = FakeEncoder()
     vectors = embed(data, folder=tmp_path, encoder=encoder)
     assert not np.isnan(vectors.text[0]).any()
@@ -195,8 +195,8 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
     assert back.fingerprint == vectors.fingerprint
     assert np.array_equal(back.image, vectors.image)
     assert "Edema." not in path.read_bytes().decode("latin-1")
-    bad = LabelledSet(
-        (*images, LabelledImage("3", "r", "c.png", frozenset())), ("Edema",), single=False
+    bad = ImageDataset(
+        (*images, DatasetImage("3", "r", "c.png", frozenset())), ("Edema",), single=False
     )
     with pytest.raises(EvalDataError, match=r"3: there is no image c\.png"):
         embed(bad, folder=tmp_path, encoder=encoder)
@@ -206,10 +206,8 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:
-    images = tuple(
-        LabelledImage(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3)
-    )
-    data = LabelledSet(images, ("Flu",), single=False)
+    images = tuple(DatasetImage(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3))
+    data = ImageDataset(images, ("Flu",), single=False)
     image = unit(np.random.default_rng(0).normal(size=(4, 8)))
     path = tmp_path / "theirs.npz"
 

@@ -1,15 +1,15 @@
-"""What a measure is: numbers of one study that can be added up, and how a sum becomes a score.
+"""Metrics as sums of sufficient statistics.
 
-A family scores each study once, as a row of sufficient statistics. The score of any set of studies
-is a function of the sum of their rows, so one study, a subset, a bootstrap sample and a swapped
-pair of runs are all the same computation, for corpus measures (BLEU, F1) as for means.
+A metric group scores each study once, as a row of statistics. The score of any set of studies is a
+function of the sum of their rows, so one study, a subset, a bootstrap sample and a swapped pair of
+runs are the same computation, for corpus measures (BLEU, F1) and for means.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,14 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One number of a family.
+    """One number.
 
     Attributes:
         name: as printed, e.g. "BLEU-4".
         low, high: range of the number; infinite where there is no bound.
         combine: float64 [..., S], rows summed over studies -> float64 [...]; NaN where undefined.
         count: float64 [..., S] -> how many studies the number rests on; None means all of them.
-        single: whether the number of one study means anything (a macro mean of one does not).
+        single: whether the number of a single study means anything (a macro mean does not).
     """
 
     name: str
@@ -62,48 +62,72 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a reader must know before quoting a number of this family."""
+    """What a reader must know before quoting a number.
+
+    Attributes:
+        words: cleaning and tokenisation; "{cleaning}" stands for the cleaning in use.
+    """
 
     title: str
     formula: str
     words: str
-    """Cleaning and tokenisation."""
     convention: str
     source: str
 
-
-class MetricGroup(Protocol):
-    """Measures that share one row of statistics a study."""
-
-    key: str
-    version: str
-    """Changes whenever a number could; part of the cache key."""
-    card: Card
-    measures: tuple[Measure, ...]
-    width: int
-    batch: int
-    """Pairs to score between two writes to the cache; large where starting costs most."""
-    whole_run: bool
-    """Whether a study's row depends on the other drafts of its run (such rows are not cached)."""
-    reads_evidence: bool
-
-    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, width]. A missing draft gets the worst row."""
+    def cleaned_by(self, cleaning: Cleaning) -> "Card":
+        """The card with the cleaning in use."""
+        words = self.words.replace("{cleaning}", f"{cleaning.name}: {cleaning.what}")
+        return replace(self, words=words)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a family may need to know before it scores.
+    """What a metric may need before it scores.
 
     Attributes:
         cleaning: convention for measures on words.
         references: all reference texts of the study set (CIDEr-D weighs words by them).
-        models: folder of the weights that model-based measures need.
+        models: folder of the weights that model-based metrics need.
     """
 
     cleaning: Cleaning
     references: tuple[str, ...]
     models: Path = Path("models")
+
+
+class MetricGroup(ABC):
+    """Measures that share one row of statistics per study.
+
+    Attributes:
+        key: its name on the command line.
+        version: changes whenever a number could; part of the cache key.
+        width: of a row.
+        batch: pairs to score between two writes to the cache; large where starting costs most.
+        whole_run: whether a row depends on the other drafts of its run; such rows are not cached.
+        reads_evidence: whether a row depends on the draft's sources and evidence.
+    """
+
+    key: str
+    version = "1"
+    card: Card
+    measures: tuple[Measure, ...]
+    width: int
+    batch = 1_000
+    whole_run = False
+    reads_evidence = False
+
+    def __init__(self, setup: Setup) -> None:
+        """Prepare scoring.
+
+        Raises:
+            NotAvailableError: weights or a program are missing; says what to install.
+        """
+        self.cleaning = setup.cleaning
+        self.card = self.card.cleaned_by(setup.cleaning)
+
+    @abstractmethod
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
+        """One row per pair: float64 [N, width]. A missing draft gets the worst row."""
 
 
 def mean_measure(
@@ -117,7 +141,7 @@ def mean_measure(
     return Measure(name, direction, low, high, combine, lambda rows: rows[..., column + 1])
 
 
-def mean_rows(values: Sequence[Sequence[float]]) -> SufficientStats:
+def mean_rows(values: Sequence[Sequence[float]] | SufficientStats) -> SufficientStats:
     """Values of N studies and M mean measures -> rows [N, 2 M]; a NaN does not count."""
     array = np.asarray(values, dtype=np.float64)
     defined = ~np.isnan(array)

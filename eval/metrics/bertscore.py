@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+    mean_rows,
+)
 from eval.metrics.weights import local_model, weights_id
-from eval.text import Cleaning
 
 if TYPE_CHECKING:
     import torch
@@ -26,18 +33,14 @@ _LONGEST = 512
 _NOTHING = (0.0 - BASELINE) / (1 - BASELINE)
 """Rescaled F = 0: what a missing draft scores, as in bert-score."""
 
-MEASURES = (mean_measure("BERTScore", Direction.HIGHER, column=0, low=_NOTHING),)
 
-
-class BertScore:
+class BertScore(MetricGroup):
     """See the card."""
 
     key = "bertscore"
-    measures = MEASURES
+    measures = (mean_measure("BERTScore", Direction.HIGHER, column=0, low=_NOTHING),)
     width = 2
     batch = 64
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="BERTScore",
         formula="F of greedy cosine matching of contextual word pieces, (F - b) / (1 - b) with the "
@@ -48,9 +51,10 @@ class BertScore:
         source="Zhang et al., ICLR 2020; agrees with bert-score 0.3.13",
     )
 
-    def __init__(self, folder: Path) -> None:
-        self.version = f"1-{weights_id(folder)}"
-        self._folder = folder
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._folder = local_model(REPOSITORY, models=setup.models)
+        self.version = f"1-{weights_id(self._folder)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
@@ -67,16 +71,6 @@ class BertScore:
         recall = float(similarity.max(axis=0)[1:-1].mean())
         total = precision + recall
         return (2 * precision * recall / total - BASELINE) / (1 - BASELINE) if total else _NOTHING
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return BertScore.card
-
-
-def family(setup: Setup) -> BertScore:
-    """BERTScore, if distilroberta-base is on this disk."""
-    return BertScore(local_model(REPOSITORY, models=setup.models))
 
 
 @lru_cache(maxsize=4096)

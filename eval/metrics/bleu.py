@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide
-from eval.text import Cleaning
+from eval.metrics.base import Card, Direction, Measure, MetricGroup, Setup, SufficientStats, divide
 
 _ORDERS = 4
 # A row: matched n-grams (4), n-grams of the draft (4), words of the draft, words of the reference.
@@ -30,48 +29,34 @@ MEASURES = tuple(
 )
 
 
-class Bleu:
+class Bleu(MetricGroup):
     """See the card."""
 
     key = "bleu"
-    version = "1"
     measures = MEASURES
     width = 10
-    batch = 1_000
-    whole_run = False
-    reads_evidence = False
+    card = Card(
+        title="BLEU-1 to BLEU-4",
+        formula="brevity penalty times geometric mean of clipped n-gram precisions, counts "
+        "summed over all studies (corpus BLEU), no smoothing; a single study has its own BLEU",
+        words="{cleaning}",
+        convention="one reference; 0 where an order has no match",
+        source="Papineni et al., ACL 2002; counts from sacrebleu 2.6.0 (tokenize=none)",
+    )
 
-    def __init__(self, cleaning: Cleaning) -> None:
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415 - an import of a second
 
-        self._cleaning = cleaning
         # effective_order only silences a warning here: we take the counts, never the score
         self._counter = BLEU(tokenize="none", force=True, effective_order=True)
-        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 10]."""
         rows = np.zeros((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):
-            draft, reference = map(self._cleaning.joined, (pair.draft, pair.reference))
+            draft, reference = map(self.cleaning.joined, (pair.draft, pair.reference))
             found = self._counter.sentence_score(draft, [reference])
             row[_MATCHED], row[_TOTAL] = found.counts, found.totals
             row[_DRAFT], row[_REFERENCE] = found.sys_len, found.ref_len
         return rows
-
-
-def card(cleaning: Cleaning) -> Card:
-    """What BLEU is here."""
-    return Card(
-        title="BLEU-1 to BLEU-4",
-        formula="brevity penalty times geometric mean of clipped n-gram precisions, counts "
-        "summed over all studies (corpus BLEU), no smoothing; a single study has its own BLEU",
-        words=f"{cleaning.name}: {cleaning.what}",
-        convention="one reference; 0 where an order has no match",
-        source="Papineni et al., ACL 2002; counts from sacrebleu 2.6.0 (tokenize=none)",
-    )
-
-
-def family(setup: Setup) -> Bleu:
-    """BLEU on the words of the given cleaning."""
-    return Bleu(setup.cleaning)

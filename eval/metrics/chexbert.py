@@ -9,10 +9,17 @@ import numpy as np
 
 from eval.errors import EvalDataError
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, mean_measure
+from eval.metrics.base import (
+    Card,
+    Direction,
+    Measure,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+)
 from eval.metrics.labels import FIVE, MAPPINGS, macro_f1, micro_f1
 from eval.metrics.weights import local_file, local_model, weights_id
-from eval.text import Cleaning
 
 NAMES = (
     "Enlarged Cardiomediastinum",
@@ -62,15 +69,13 @@ def _first(combine: _Combine) -> _Combine:
 MEASURES = _measures()
 
 
-class Chexbert:
+class Chexbert(MetricGroup):
     """See the card."""
 
     key = "chexbert"
     measures = MEASURES
     width = _LABELS + 2
     batch = 64
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="CheXbert F1-14, F1-5 and similarity",
         formula="F1 = 2TP / (2TP + FP + FN), micro and macro as for our labeller; similarity = "
@@ -81,9 +86,12 @@ class Chexbert:
         source="Smit et al., EMNLP 2020; weights chexbert.pth of StanfordAIMI/RRG_scorers",
     )
 
-    def __init__(self, base: Path, checkpoint: Path) -> None:
-        self.version = f"1-{weights_id(checkpoint)}"
-        self._base, self._checkpoint = base, checkpoint
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        source = f"{CHECKPOINT} of StanfordAIMI/RRG_scorers (1.3 GB, Stanford academic licence)"
+        self._checkpoint = local_file(CHECKPOINT, source=source, models=setup.models)
+        self._base = local_model(BASE, models=setup.models)
+        self.version = f"1-{weights_id(self._checkpoint)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 86], counts as for our labeller, then the similarity."""
@@ -114,18 +122,6 @@ class Chexbert:
     def _marks(self, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         found = self.labels(text)
         return np.array([[found.get(n) in counts for n in NAMES] for counts in MAPPINGS.values()])
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return Chexbert.card
-
-
-def family(setup: Setup) -> Chexbert:
-    """CheXbert, if its weights and BERT's vocabulary are on this disk."""
-    source = f"{CHECKPOINT} of StanfordAIMI/RRG_scorers (1.3 GB, Stanford academic licence)"
-    checkpoint = local_file(CHECKPOINT, source=source, models=setup.models)
-    return Chexbert(local_model(BASE, models=setup.models), checkpoint)
 
 
 @lru_cache(maxsize=4096)

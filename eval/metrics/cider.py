@@ -11,44 +11,58 @@ from collections.abc import Iterable, Sequence
 
 from eval.errors import NotAvailableError
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
-from eval.text import Cleaning
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+    mean_rows,
+)
 
 _ORDERS = 4
 _SIGMA = 6.0
 _Gram = tuple[str, ...]
 
 
-MEASURES = (mean_measure("CIDEr-D", Direction.HIGHER, column=0, high=10.0),)
-
-
-class CiderD:
+class CiderD(MetricGroup):
     """See the card."""
 
     key = "cider"
     width = 2
-    batch = 1_000
-    whole_run = False
-    reads_evidence = False
-    measures = MEASURES
+    card = Card(
+        title="CIDEr-D",
+        formula="10 * mean over n = 1..4 of the clipped cosine of tf-idf n-gram vectors, times "
+        "exp(-(length difference)² / 72); mean over studies; not multiplied by 100",
+        words="{cleaning}",
+        convention="document frequencies from the references of the study set, all subsets and "
+        "bootstrap samples included; another study set gives another scale",
+        source="Vedantam et al., CVPR 2015; agrees with pycocoevalcap 1.2",
+    )
+    measures = (mean_measure("CIDEr-D", Direction.HIGHER, column=0, high=10.0),)
 
-    def __init__(self, cleaning: Cleaning, references: Sequence[str]) -> None:
-        self._cleaning = cleaning
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        references = setup.references
+        if len(set(references)) < 2:
+            raise NotAvailableError(
+                "references that differ: with one distinct text every word has weight 0"
+            )
         self._documents: Counter[_Gram] = Counter()
         for text in references:
-            self._documents.update(set(_grams(cleaning.words(text))))
+            self._documents.update(set(_grams(self.cleaning.words(text))))
         self._log_count = math.log(max(len(references), 1))
         # the weights are part of every number, so they are part of the cache key
         weights = hashlib.sha256("\0".join(sorted(references)).encode()).hexdigest()[:16]
         self.version = f"1-{weights}"
-        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
         return mean_rows([[self._one(pair)] for pair in pairs])
 
     def _one(self, pair: Pair) -> float:
-        draft, reference = map(self._cleaning.words, (pair.draft, pair.reference))
+        draft, reference = map(self.cleaning.words, (pair.draft, pair.reference))
         if not draft or not reference:
             return 0.0
         drafted, referred = self._weigh(draft), self._weigh(reference)
@@ -64,32 +78,6 @@ class CiderD:
             rarity = self._log_count - math.log(max(self._documents[gram], 1))
             vectors[len(gram) - 1][gram] = count * rarity
         return vectors
-
-
-def card(cleaning: Cleaning) -> Card:
-    """What CIDEr-D is here."""
-    return Card(
-        title="CIDEr-D",
-        formula="10 * mean over n = 1..4 of the clipped cosine of tf-idf n-gram vectors, times "
-        "exp(-(length difference)² / 72); mean over studies; not multiplied by 100",
-        words=f"{cleaning.name}: {cleaning.what}",
-        convention="document frequencies from the references of the study set, all subsets and "
-        "bootstrap samples included; another study set gives another scale",
-        source="Vedantam et al., CVPR 2015; agrees with pycocoevalcap 1.2",
-    )
-
-
-def family(setup: Setup) -> CiderD:
-    """CIDEr-D with the document frequencies of the study set.
-
-    Raises:
-        NotAvailableError: all references are alike, so that no word is rarer than another.
-    """
-    if len(set(setup.references)) < 2:
-        raise NotAvailableError(
-            "references that differ: with one distinct text every word has weight 0"
-        )
-    return CiderD(setup.cleaning, setup.references)
 
 
 def _grams(words: Sequence[str]) -> Iterable[_Gram]:

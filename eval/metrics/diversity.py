@@ -9,35 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide, mean_measure
+from eval.metrics.base import (
+    Card,
+    Direction,
+    Measure,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    divide,
+    mean_measure,
+)
 from eval.rules_version import rules_id
-from eval.text import Cleaning
 from rag.report_nlp.statements import mentions_prior
 
-MEASURES = (
-    mean_measure("words", Direction.NONE, column=0, high=float("inf")),
-    Measure(
-        "length ratio",
-        Direction.NONE,
-        0.0,
-        float("inf"),
-        lambda rows: divide(rows[..., 0], rows[..., 2]),
-        lambda rows: rows[..., 1],
-    ),
-    mean_measure("unique-report ratio", Direction.HIGHER, column=3),
-    mean_measure("most common report", Direction.LOWER, column=5),
-    mean_measure("invented-prior rate", Direction.LOWER, column=7),
-)
 
-
-class Diversity:
+class Diversity(MetricGroup):
     """See the card."""
 
     key = "diversity"
     width = 9
-    batch = 1_000
     whole_run = True
-    reads_evidence = False
     card = Card(
         title="Length, variety and invented priors",
         formula="words = mean words of a draft; length ratio = words of all drafts / words of "
@@ -51,9 +42,23 @@ class Diversity:
         "the whole run, not of the resample",
         source="this project; priors as in Ramesh et al., ML4H 2022 (CXR-ReDonE)",
     )
-    measures = MEASURES
+    measures = (
+        mean_measure("words", Direction.NONE, column=0, high=float("inf")),
+        Measure(
+            "length ratio",
+            Direction.NONE,
+            0.0,
+            float("inf"),
+            lambda rows: divide(rows[..., 0], rows[..., 2]),
+            lambda rows: rows[..., 1],
+        ),
+        mean_measure("unique-report ratio", Direction.HIGHER, column=3),
+        mean_measure("most common report", Direction.LOWER, column=5),
+        mean_measure("invented-prior rate", Direction.LOWER, column=7),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
@@ -72,13 +77,3 @@ class Diversity:
                 row[5:7] = draft == common, 1
             row[7:9] = not draft or bool(mentions_prior(pair.draft)), 1
         return rows
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return Diversity.card
-
-
-def family(_: Setup) -> Diversity:
-    """Diversity of a run; needs no setup."""
-    return Diversity()

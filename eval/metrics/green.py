@@ -6,26 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
-from eval.metrics.radeval import quiet, radeval_module
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+)
+from eval.metrics.radeval import quiet, radeval_module, scores_of_drafted
 from eval.metrics.weights import local_model, no_download, weights_id
-from eval.text import Cleaning
 
 REPOSITORY = "StanfordAIMI/GREEN-radllama2-7b"
 _NEEDS = "datasets"
 
-MEASURES = (mean_measure("GREEN", Direction.HIGHER, column=0),)
 
-
-class Green:
+class Green(MetricGroup):
     """See the card."""
 
     key = "green"
-    measures = MEASURES
+    measures = (mean_measure("GREEN", Direction.HIGHER, column=0),)
     width = 2
     batch = 8
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="GREEN",
         formula="matched findings / (matched findings + clinically significant errors), as the "
@@ -36,33 +38,20 @@ class Green:
         "transformers runs: take it from its authors only",
     )
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.version = f"1-{weights_id(folder)}"
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._folder = local_model(REPOSITORY, models=setup.models)
+        radeval_module("green_score.green", needs=_NEEDS)
+        self.version = f"1-{weights_id(self._folder)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
-        there = [pair for pair in pairs if pair.draft.strip() and pair.reference.strip()]
-        found: dict[int, float] = {}
-        if there:
-            with quiet(), no_download():
-                _, _, scores, _ = _model(self._folder)(
-                    refs=[pair.reference for pair in there], hyps=[pair.draft for pair in there]
-                )
-            found = {id(p): float(value or 0.0) for p, value in zip(there, scores, strict=True)}
-        return mean_rows([[found.get(id(pair), 0.0)] for pair in pairs])
+        return scores_of_drafted(pairs, self._scores)
 
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return Green.card
-
-
-def family(setup: Setup) -> Green:
-    """GREEN, if radeval and the model are on this disk."""
-    folder = local_model(REPOSITORY, models=setup.models)
-    radeval_module("green_score.green", needs=_NEEDS)
-    return Green(folder)
+    def _scores(self, drafts: list[str], references: list[str]) -> Sequence[float | None]:
+        with quiet(), no_download():
+            _, _, scores, _ = _model(self._folder)(refs=references, hyps=drafts)
+        return list(scores)
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,14 @@ from functools import lru_cache
 
 from eval.errors import NotAvailableError
 from eval.io.studies import CitedSentence, Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
-from eval.text import Cleaning
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    SufficientStats,
+    mean_measure,
+    mean_rows,
+)
 
 _COVERED = 0.6  # share of a clause's content words that one clause of a report must hold
 _CLAUSE_END = re.compile(r"[.;:,!?]\s+|\n+|\s+(?=(?:without|but|with no)\b)", re.IGNORECASE)
@@ -24,21 +30,12 @@ _FUNCTION_WORD = re.compile(
 )
 
 
-MEASURES = (
-    mean_measure("unsupported-sentence rate", Direction.LOWER, column=0),
-    mean_measure("citation precision", Direction.HIGHER, column=2),
-    mean_measure("citation recall", Direction.HIGHER, column=4),
-)
-
-
-class Grounding:
+class Grounding(MetricGroup):
     """See the card."""
 
     key = "grounding"
     version = "2"
     width = 6
-    batch = 1_000
-    whole_run = False
     reads_evidence = True
     card = Card(
         title="Unsupported sentences, citation precision and recall",
@@ -53,7 +50,11 @@ class Grounding:
         "synonyms count as other words, so that a free paraphrase is called unsupported",
         source="after Gao et al., EMNLP 2023 (ALCE), with words in place of an entailment model",
     )
-    measures = MEASURES
+    measures = (
+        mean_measure("unsupported-sentence rate", Direction.LOWER, column=0),
+        mean_measure("citation precision", Direction.HIGHER, column=2),
+        mean_measure("citation recall", Direction.HIGHER, column=4),
+    )
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 6].
@@ -64,16 +65,6 @@ class Grounding:
         if not any(pair.sentences for pair in pairs):
             raise NotAvailableError("drafts as sentences with their sources, and the evidence")
         return mean_rows([_grade(pair) for pair in pairs])
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return Grounding.card
-
-
-def family(_: Setup) -> Grounding:
-    """Grounding; needs no setup."""
-    return Grounding()
 
 
 @dataclass(frozen=True, slots=True)

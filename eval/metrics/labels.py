@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide
+from eval.metrics.base import Card, Direction, Measure, MetricGroup, Setup, SufficientStats, divide
 from eval.rules_version import rules_id
-from eval.text import Cleaning
 from rag.report_nlp.labeller import LABELS, label_text
 
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -63,34 +62,13 @@ MEASURES = tuple(
 )
 
 
-class LabelF1:
+class LabelF1(MetricGroup):
     """See the card."""
 
     key = "labels"
     measures = MEASURES
     width = len(MAPPINGS) * len(LABELS) * _COUNTS
-    batch = 1_000
-    whole_run = False
-    reads_evidence = False
-
-    def __init__(self) -> None:
-        self.version = f"1-{rules_id()}"
-        self.card = card()
-
-    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
-        rows = np.zeros((len(pairs), len(MAPPINGS), len(LABELS), _COUNTS))
-        for row, pair in zip(rows, pairs, strict=True):
-            reference, draft = label_matrix(pair.reference), label_matrix(pair.draft)
-            row[..., 0] = reference & draft
-            row[..., 1] = ~reference & draft
-            row[..., 2] = reference & ~draft
-        return rows.reshape(len(pairs), self.width)
-
-
-def card(_: Cleaning | None = None) -> Card:
-    """What F1 of labels is here."""
-    return Card(
+    card = Card(
         title="F1-14 and F1-5 of CheXpert labels",
         formula="F1 = 2TP / (2TP + FP + FN); micro sums the counts over labels, macro is the "
         "mean of the labels' F1",
@@ -102,10 +80,19 @@ def card(_: Cleaning | None = None) -> Card:
         source="Irvin et al., AAAI 2019; Smit et al., EMNLP 2020",
     )
 
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.version = f"1-{rules_id()}"
 
-def family(_: Setup) -> LabelF1:
-    """F1 of labels; needs no setup."""
-    return LabelF1()
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
+        """One row a pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
+        rows = np.zeros((len(pairs), len(MAPPINGS), len(LABELS), _COUNTS))
+        for row, pair in zip(rows, pairs, strict=True):
+            reference, draft = label_matrix(pair.reference), label_matrix(pair.draft)
+            row[..., 0] = reference & draft
+            row[..., 1] = ~reference & draft
+            row[..., 2] = reference & ~draft
+        return rows.reshape(len(pairs), self.width)
 
 
 @lru_cache(maxsize=20_000)

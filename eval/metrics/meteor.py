@@ -10,8 +10,7 @@ import numpy as np
 
 from eval.errors import NotAvailableError
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide
-from eval.text import Cleaning
+from eval.metrics.base import Card, Direction, Measure, MetricGroup, Setup, SufficientStats, divide
 
 _JAR = "meteor-1.5.jar"
 _START_SECONDS, _SECONDS_A_PAIR = 120, 0.5
@@ -36,32 +35,42 @@ def combine(rows: SufficientStats) -> SufficientStats:
     return np.asarray(mean * (1 - _GAMMA * fragments**_BETA), dtype=np.float64)
 
 
-MEASURES = (Measure("METEOR", Direction.HIGHER, 0.0, 1.0, combine),)
-
-
-class Meteor:
+class Meteor(MetricGroup):
     """See the card."""
 
     key = "meteor"
-    version = "1"
-    measures = MEASURES
+    measures = (Measure("METEOR", Direction.HIGHER, 0.0, 1.0, combine),)
     width = 23
+    card = Card(
+        title="METEOR",
+        formula="(1 - .6 frag^.2) PR / (.85 P + .15 R) of aligned words (exact, stem, "
+        "synonym, paraphrase), statistics summed over all studies",
+        words="{cleaning}; then the jar's own -norm",
+        convention="METEOR 1.5, English, rank parameters; not nltk's METEOR, which is another "
+        "measure",
+        source="Denkowski and Lavie, WMT 2014; meteor-1.5.jar from pycocoevalcap 1.2",
+    )
     batch = 10_000
-    whole_run = False
-    reads_evidence = False
 
-    def __init__(self, cleaning: Cleaning, folder: Path) -> None:
-        self._cleaning = cleaning
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        spec = find_spec("pycocoevalcap")
+        folders = [Path(f, "meteor") for f in (spec and spec.submodule_search_locations) or []]
+        folder = next((folder for folder in folders if (folder / _JAR).exists()), None)
+        if folder is None:
+            install = "pip install --no-deps pycocoevalcap==1.2 (104 MB)"
+            raise NotAvailableError(f"METEOR's jar: {install}")
+        if shutil.which("java") is None:
+            raise NotAvailableError("a Java runtime (8 or later) on PATH, for METEOR's jar")
         self._folder = folder
-        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 23], the jar's statistics."""
         if not pairs:
             return np.zeros((0, self.width))
         lines = [
-            f"SCORE ||| {self._cleaning.joined(pair.reference)} ||| "
-            f"{self._cleaning.joined(pair.draft)}"
+            f"SCORE ||| {self.cleaning.joined(pair.reference)} ||| "
+            f"{self.cleaning.joined(pair.draft)}"
             for pair in pairs
         ]
         rows = np.array([line.split() for line in self._ask(lines)], dtype=np.float64)
@@ -84,32 +93,3 @@ class Meteor:
             check=True,
         )
         return done.stdout.splitlines()
-
-
-def card(cleaning: Cleaning) -> Card:
-    """What METEOR is here."""
-    return Card(
-        title="METEOR",
-        formula="(1 - .6 frag^.2) PR / (.85 P + .15 R) of aligned words (exact, stem, "
-        "synonym, paraphrase), statistics summed over all studies",
-        words=f"{cleaning.name}: {cleaning.what}; then the jar's own -norm",
-        convention="METEOR 1.5, English, rank parameters; not nltk's METEOR, which is another "
-        "measure",
-        source="Denkowski and Lavie, WMT 2014; meteor-1.5.jar from pycocoevalcap 1.2",
-    )
-
-
-def family(setup: Setup) -> Meteor:
-    """METEOR, if Java and the jar are here.
-
-    Raises:
-        NotAvailableError: says what to install.
-    """
-    spec = find_spec("pycocoevalcap")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    folder = next((Path(f, "meteor") for f in folders if Path(f, "meteor", _JAR).exists()), None)
-    if folder is None:
-        raise NotAvailableError("METEOR's jar: pip install --no-deps pycocoevalcap==1.2 (104 MB)")
-    if shutil.which("java") is None:
-        raise NotAvailableError("a Java runtime (8 or later) on PATH, for METEOR's jar")
-    return Meteor(setup.cleaning, folder)

@@ -1,18 +1,28 @@
 """RadCliQ-v1 as ReXrank defines it: a line through four scores, fitted to radiologists' errors."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from eval.io.studies import Pair
-from eval.metrics import bertscore, bleu, chexbert
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+    mean_rows,
+)
+from eval.metrics.bertscore import BertScore
+from eval.metrics.bleu import Bleu
+from eval.metrics.chexbert import Chexbert
 from eval.metrics.radeval import radeval_module
 from eval.metrics.radgraph import NEEDS, ORIGINAL, annotate, find_weights
 from eval.metrics.weights import weights_id
-from eval.text import CXR_REPORT_METRIC, Cleaning
+from eval.text import CXR_REPORT_METRIC
 
 # Scaler and coefficients of CXR-Report-Metric's v1 model, in the order RadGraph (mean of entity and
 # relation F1), BERTScore, CheXbert similarity, BLEU-2; last the intercept.
@@ -28,7 +38,7 @@ def composite(radgraph: float, bert: float, similarity: float, bleu_2: float) ->
     return float(scaled @ _WEIGHTS + _INTERCEPT)
 
 
-WORST = composite(0.0, bertscore.MEASURES[0].worst, -1.0, 0.0)
+WORST = composite(0.0, BertScore.measures[0].worst, -1.0, 0.0)
 """What a missing draft scores: the worst value of each part."""
 
 MEASURES = (
@@ -38,15 +48,13 @@ MEASURES = (
 )
 
 
-class RadCliQ:
+class RadCliQ(MetricGroup):
     """See the card."""
 
     key = "radcliq"
     measures = MEASURES
     width = 2
     batch = 32
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="RadCliQ-v1",
         formula="linear in RadGraph (mean of entity and relation F1), BERTScore, CheXbert "
@@ -59,15 +67,18 @@ class RadCliQ:
         source="Yu et al., Patterns 2023; CXR-Report-Metric",
     )
 
-    def __init__(self, models: Path, bert: bertscore.BertScore, labels: chexbert.Chexbert) -> None:
-        self._models, self._bert, self._labels = models, bert, labels
-        self._bleu = bleu.Bleu(CXR_REPORT_METRIC)
-        own = weights_id(models / ORIGINAL)
-        self.version = f"1-{own}-{bert.version}-{labels.version}"
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        radeval_module("radgraph", needs=NEEDS)
+        own = weights_id(find_weights(setup.models, ORIGINAL))
+        self._models = setup.models
+        self._bert, self._chexbert = BertScore(setup), Chexbert(setup)
+        self._bleu = Bleu(replace(setup, cleaning=CXR_REPORT_METRIC))
+        self.version = f"1-{own}-{self._bert.version}-{self._chexbert.version}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
-        bleu_2 = bleu.MEASURES[1].combine(self._bleu.score(pairs))
+        bleu_2 = Bleu.measures[1].combine(self._bleu.score(pairs))
         return mean_rows([[self._one(p, float(b))] for p, b in zip(pairs, bleu_2, strict=True)])
 
     def _one(self, pair: Pair, bleu_2: float) -> float:
@@ -78,21 +89,9 @@ class RadCliQ:
         return composite(
             graph,
             self._bert.f1(pair.draft, pair.reference),
-            self._labels.similarity(pair.draft, pair.reference),
+            self._chexbert.similarity(pair.draft, pair.reference),
             bleu_2,
         )
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return RadCliQ.card
-
-
-def family(setup: Setup) -> RadCliQ:
-    """RadCliQ-v1, if all its parts are on this disk."""
-    radeval_module("radgraph", needs=NEEDS)
-    find_weights(setup.models, ORIGINAL)
-    return RadCliQ(setup.models, bertscore.family(setup), chexbert.family(setup))
 
 
 def _entities(found: dict[str, Any]) -> set[tuple[str, str]]:

@@ -10,12 +10,16 @@ import importlib
 import io
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from eval.errors import NotAvailableError
+from eval.io.studies import Pair
+from eval.metrics.base import SufficientStats, mean_rows
 
 _INSTALL = "pip install --no-deps radeval==2.2.1"
 
@@ -51,3 +55,20 @@ def quiet() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
+
+
+def scores_of_drafted(
+    pairs: Sequence[Pair], scorer: Callable[[list[str], list[str]], Sequence[float | None]]
+) -> SufficientStats:
+    """One score per pair, 0 where a text is missing or the scorer has no answer: float64 [N, 2].
+
+    Args:
+        pairs: N of them.
+        scorer: drafts and references of those that have both -> their scores.
+    """
+    values = np.zeros((len(pairs), 1))
+    at = [i for i, pair in enumerate(pairs) if pair.draft.strip() and pair.reference.strip()]
+    if at:
+        found = scorer([pairs[i].draft for i in at], [pairs[i].reference for i in at])
+        values[at, 0] = [value or 0.0 for value in found]
+    return mean_rows(values)

@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+    mean_rows,
+)
 from eval.metrics.radeval import quiet, radeval_module
 from eval.metrics.weights import local_file, no_download, weights_id
-from eval.text import Cleaning
 
 XL, ORIGINAL = "radgraph-xl", "radgraph"
 NEEDS = "dotmap jsonpickle appdirs h5py"
@@ -20,15 +27,13 @@ MEASURES = tuple(
 )
 
 
-class RadGraph:
+class RadGraph(MetricGroup):
     """See the card."""
 
     key = "radgraph"
     measures = MEASURES
     width = 2 * len(MEASURES)
     batch = 32
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="RadGraph F1",
         formula="F1 of the sets of (entity, label); partial: and whether it has a relation; "
@@ -39,9 +44,10 @@ class RadGraph:
         source="Jain et al., NeurIPS 2021; Delbrouck et al., ACL 2024 (XL); radeval 2.2.1",
     )
 
-    def __init__(self, models: Path) -> None:
-        self._models = models
-        self.version = f"1-{weights_id(models / XL)}"
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._models = setup.models
+        self.version = f"1-{weights_id(find_weights(setup.models, XL))}"
         self._reward: Any = radeval_module("radgraph._vendor.rewards", needs=NEEDS).compute_reward
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
@@ -53,18 +59,6 @@ class RadGraph:
             return (0.0,) * len(MEASURES)
         found = [annotate(self._models, XL, text) for text in (pair.draft, pair.reference)]
         return tuple(map(float, self._reward(*found, "all")))
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return RadGraph.card
-
-
-def family(setup: Setup) -> RadGraph:
-    """RadGraph F1, if radeval and the weights are on this disk."""
-    radeval_module("radgraph", needs=NEEDS)
-    find_weights(setup.models, XL)
-    return RadGraph(setup.models)
 
 
 def find_weights(models: Path, name: str) -> Path:

@@ -6,26 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
-from eval.metrics.radeval import quiet, radeval_module
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+)
+from eval.metrics.radeval import quiet, radeval_module, scores_of_drafted
 from eval.metrics.weights import local_model, no_download, weights_id
-from eval.text import Cleaning
 
 READER, SYNONYMS = "Angelakeke/RaTE-NER-Deberta", "FremyCompany/BioLORD-2023-C"
 _NEEDS = "medspacy loguru"
 
-MEASURES = (mean_measure("RaTEScore", Direction.HIGHER, column=0),)
 
-
-class RateScore:
+class RateScore(MetricGroup):
     """See the card."""
 
     key = "ratescore"
-    measures = MEASURES
+    measures = (mean_measure("RaTEScore", Direction.HIGHER, column=0),)
     width = 2
     batch = 32
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="RaTEScore",
         formula="F of the best cosine of each entity with the other text's entities, weighted by "
@@ -36,34 +38,20 @@ class RateScore:
         source="Zhao et al., EMNLP 2024; radeval 2.2.1",
     )
 
-    def __init__(self, reader: Path, synonyms: Path) -> None:
-        self._folders = reader, synonyms
-        self.version = f"1-{weights_id(reader, synonyms)}"
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._folders = [local_model(name, models=setup.models) for name in (READER, SYNONYMS)]
+        radeval_module("RaTEScore.scorer", needs=_NEEDS)
+        self.version = f"1-{weights_id(*self._folders)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 2]."""
-        there = [pair for pair in pairs if pair.draft.strip() and pair.reference.strip()]
-        found: dict[int, float] = {}
-        if there:
-            drafts, references = [p.draft for p in there], [p.reference for p in there]
-            with quiet():
-                scores, *_ = _model(*self._folders).compute_score(drafts, references)
-            found = {
-                id(p): min(max(float(v), 0.0), 1.0) for p, v in zip(there, scores, strict=True)
-            }
-        return mean_rows([[found.get(id(pair), 0.0)] for pair in pairs])
+        return scores_of_drafted(pairs, self._scores)
 
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return RateScore.card
-
-
-def family(setup: Setup) -> RateScore:
-    """RaTEScore, if radeval, medspaCy and both models are on this disk."""
-    folders = [local_model(name, models=setup.models) for name in (READER, SYNONYMS)]
-    radeval_module("RaTEScore.scorer", needs=_NEEDS)
-    return RateScore(*folders)
+    def _scores(self, drafts: list[str], references: list[str]) -> Sequence[float]:
+        with quiet():
+            scores, *_ = _model(*self._folders).compute_score(drafts, references)
+        return [min(max(float(score), 0.0), 1.0) for score in scores]
 
 
 @lru_cache(maxsize=1)

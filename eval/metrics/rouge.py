@@ -4,30 +4,42 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Setup, SufficientStats, mean_measure, mean_rows
-from eval.text import Cleaning
+from eval.metrics.base import (
+    Card,
+    Direction,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+    mean_rows,
+)
 
 _BETA = 1.2
 
 
-MEASURES = (
-    mean_measure("ROUGE-L", Direction.HIGHER, column=0),
-    mean_measure("ROUGE-L β1.2", Direction.HIGHER, column=2),
-)
-
-
-class RougeL:
+class RougeL(MetricGroup):
     """See the card."""
 
     key = "rouge"
-    version = "1"
     width = 4
-    batch = 1_000
-    whole_run = False
-    reads_evidence = False
-    measures = MEASURES
+    measures = (
+        mean_measure("ROUGE-L", Direction.HIGHER, column=0),
+        mean_measure("ROUGE-L β1.2", Direction.HIGHER, column=2),
+    )
+    card = Card(
+        title="ROUGE-L",
+        formula="P and R = longest common subsequence / words of draft and of reference; "
+        "F = (1+β²)PR / (R+β²P), mean over studies",
+        words="ROUGE-L: rouge-score's own (lower case, letters and digits only, no stemmer); "
+        "ROUGE-L β1.2: {cleaning}",
+        convention="ROUGE-L has β = 1 as in rouge-score; ROUGE-L β1.2 is what COCO caption "
+        "scoring and most report-generation papers print",
+        source="Lin, ACL workshop 2004; rouge-score 0.1.2",
+    )
 
-    def __init__(self, cleaning: Cleaning) -> None:
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        cleaning = setup.cleaning
         # imported late, because it brings nltk along
         from rouge_score import rouge_scorer, tokenizers  # type: ignore[import-untyped] # noqa: PLC0415
 
@@ -37,7 +49,6 @@ class RougeL:
 
         self._own: Any = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
         self._coco: Any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())
-        self.card = card(cleaning)
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 4]."""
@@ -49,22 +60,3 @@ class RougeL:
         below = coco.recall + _BETA**2 * coco.precision
         weighted = (1 + _BETA**2) * coco.precision * coco.recall / below if below else 0.0
         return own.fmeasure, weighted
-
-
-def card(cleaning: Cleaning) -> Card:
-    """What ROUGE-L is here, in both forms."""
-    return Card(
-        title="ROUGE-L",
-        formula="P and R = longest common subsequence / words of draft and of reference; "
-        "F = (1+β²)PR / (R+β²P), mean over studies",
-        words="ROUGE-L: rouge-score's own (lower case, letters and digits only, no stemmer); "
-        f"ROUGE-L β1.2: {cleaning.name}: {cleaning.what}",
-        convention="ROUGE-L has β = 1 as in rouge-score; ROUGE-L β1.2 is what COCO caption "
-        "scoring and most report-generation papers print",
-        source="Lin, ACL workshop 2004; rouge-score 0.1.2",
-    )
-
-
-def family(setup: Setup) -> RougeL:
-    """ROUGE-L, twice: as rouge-score has it and as caption papers print it."""
-    return RougeL(setup.cleaning)

@@ -10,9 +10,17 @@ from functools import lru_cache
 import numpy as np
 
 from eval.io.studies import Pair
-from eval.metrics.base import Card, Direction, Measure, Setup, SufficientStats, divide, mean_measure
+from eval.metrics.base import (
+    Card,
+    Direction,
+    Measure,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    divide,
+    mean_measure,
+)
 from eval.rules_version import rules_id
-from eval.text import Cleaning
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.report_nlp.sentences import sentence_spans
@@ -57,15 +65,12 @@ MEASURES = (
 )
 
 
-class Stated:
+class Stated(MetricGroup):
     """See the card."""
 
     key = "stated"
     measures = MEASURES
     width = 18
-    batch = 1_000
-    whole_run = False
-    reads_evidence = False
     card = Card(
         title="Findings that drafts state",
         formula="false-finding drafts = share of drafts with a CheXpert label (No Finding aside) "
@@ -82,22 +87,13 @@ class Stated:
         source="this project",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row a pair: float64 [N, 18]."""
         return np.array([_row(pair) for pair in pairs], float).reshape(len(pairs), self.width)
-
-
-def card(_: Cleaning) -> Card:
-    """What this family measures."""
-    return Stated.card
-
-
-def family(_: Setup) -> Stated:
-    """Needs no setup."""
-    return Stated()
 
 
 def _row(pair: Pair) -> list[float]:

@@ -119,45 +119,6 @@ def strip(marks: Sequence[tuple[str, float, float, float, int]], *, low: float, 
     )
 
 
-def confusion(title: str, states: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """A small matrix: rows are the reference, columns the draft; darker is more, by row.
-
-    The last two states (denied, not mentioned) count as one: they differ in words only.
-    """
-    cell, left, top = 38, 62, 34
-    size = cell * len(states)
-    parts = [
-        f'<text class="head" x="0" y="12">{escape(title)}</text>',
-        *(
-            f'<text class="tick" x="{left + (at + 0.5) * cell}" y="{top - 6}" '
-            f'text-anchor="middle">{escape(state[:3])}.</text>'
-            for at, state in enumerate(states)
-        ),
-    ]
-    for down, (state, row) in enumerate(zip(states, counts, strict=True)):
-        y = top + down * cell
-        parts.append(
-            f'<text class="tick" x="{left - 6}" y="{y + cell / 2 + 4}" text-anchor="end">'
-            f"{escape(state)}</text>"
-        )
-        total = sum(row) or 1
-        for across, count in enumerate(row):
-            same = min(down, across) >= len(states) - 2
-            kind = "right" if down == across else "same" if same else "wrong"
-            parts.append(
-                f'<rect class="{kind}" x="{left + across * cell}" y="{y}" width="{cell - 2}" '
-                f'height="{cell - 2}" style="fill-opacity:{0.06 + 0.8 * count / total:.2f}">'
-                f"<title>reference {escape(state)}, draft {escape(states[across])}: {count}</title>"
-                f'</rect><text class="count" x="{left + across * cell + cell / 2 - 1}" '
-                f'y="{y + cell / 2 + 4}" text-anchor="middle">{count or ""}</text>'
-            )
-    width, height = left + size, top + size
-    return (
-        f'<svg class="confusion" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    )
-
-
 def _frame(x: Axis, y: Axis) -> str:
     left, right, top, bottom = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
     parts = [f'<path class="axis" d="M{left},{top} V{bottom} H{right}"/>']

@@ -1,11 +1,12 @@
 """Sections of the page: tables with strips of intervals, plots, confusion matrices."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from eval.report.charts import Axis, Series, confusion, histogram, line_chart, strip
+from eval.report.charts import Axis, Series, histogram, line_chart, strip
 from eval.report.tables import cell
 from eval.results import MetricValue, Result
 from eval.saved_run import SavedRun
@@ -67,15 +68,15 @@ def _legend(systems: Sequence[tuple[Result, str]], runs: int) -> list[tuple[str,
 
 
 def _table(systems: Sequence[tuple[Result, str]], subset: str, runs: int) -> dict[str, Any]:
-    """Rows of a subset, in groups by family: a name, a strip of intervals, a cell a system."""
+    """Rows of a subset, grouped by metric: a name, a strip of intervals, a cell a system."""
     groups: list[dict[str, Any]] = []
-    family_of = {name: card for card in systems[0][0].cards for name in card["measures"]}
+    card_of = {name: card for card in systems[0][0].cards for name in card["measures"]}
     for measure in systems[0][0].measures():
         numbers = [r.number(system=s, subset=subset, measure=measure) for r, s in systems]
         known = next((number for number in numbers if number), None)
         if known is None:
             continue
-        title = family_of.get(measure, {}).get("title", "")
+        title = card_of.get(measure, {}).get("title", "")
         if not groups or groups[-1]["title"] != title:
             groups.append({"title": title, "rows": []})
         groups[-1]["rows"].append(
@@ -191,18 +192,33 @@ def _figure(
 
 
 def _confusions(run: SavedRun) -> dict[str, Any]:
-    """A matrix a label, the most frequent first; labels that nobody names are left out."""
+    """A matrix per label, the most frequent first; labels that nobody names are left out."""
     matrices = []
     for label in LABELS:
-        counts = [[0] * len(STATES) for _ in STATES]
-        for study in run.studies:
-            reference, draft = (
-                study["labels"][k].get(label, "absent") for k in ("reference", "draft")
-            )
-            counts[STATES.index(reference)][STATES.index(draft)] += 1
-        named = len(run.studies) - counts[-1][-1]
+        counts = Counter(
+            tuple(study["labels"][side].get(label, "absent") for side in ("reference", "draft"))
+            for study in run.studies
+        )
+        named = len(run.studies) - counts["absent", "absent"]
         if named:
-            matrices.append((named, confusion(f"{label}", STATES, counts)))
+            rows = [(state, [_cell(counts, state, said) for said in STATES]) for state in STATES]
+            matrices.append((named, {"label": label, "rows": rows}))
     matrices.sort(key=lambda item: -item[0])
-    svgs = [Markup(svg) for _, svg in matrices]  # noqa: S704 - charts escape every text
-    return {"name": run.result.name, "n": len(run.studies), "svgs": svgs}
+    return {
+        "name": run.result.name,
+        "n": len(run.studies),
+        "states": STATES,
+        "matrices": [matrix for _, matrix in matrices],
+    }
+
+
+def _cell(counts: Counter[tuple[str, ...]], reference: str, draft: str) -> dict[str, Any]:
+    """A count with its share of the row; denied and not mentioned differ in words only."""
+    total = sum(counts[reference, said] for said in STATES)
+    alike = {reference, draft} <= {"negative", "absent"}
+    return {
+        "count": counts[reference, draft],
+        "share": f"{counts[reference, draft] / (total or 1):.2f}",
+        "css": "right" if reference == draft else "same" if alike else "wrong",
+        "title": f"reference {reference}, draft {draft}",
+    }

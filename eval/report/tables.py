@@ -27,17 +27,24 @@ def as_markdown(result: Result) -> str:
 
 def subset_table(result: Result, subset: str) -> str:
     """One subset: a row a measure, a column a system."""
-    systems = result.systems()
+    header = ["measure", "n", *map(_plain, result.systems())]
+    return markdown_table(header, _rows(result, subset))
+
+
+def _rows(result: Result, subset: str) -> list[list[str]]:
+    """Measure, n, and a cell per system."""
     rows = []
     for name in result.measures():
-        numbers = [result.number(system=s, subset=subset, measure=name) for s in systems]
-        known = next((number for number in numbers if number), None)
-        if known is not None:
-            arrow = _ARROWS.get(known.direction, "")
-            counts = sorted({number.n for number in numbers if number})
-            n = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        numbers = [
+            result.number(system=system, subset=subset, measure=name) for system in result.systems()
+        ]
+        known = [number for number in numbers if number]
+        if known:
+            counts = [number.n for number in known]
+            n = "-".join(map(str, dict.fromkeys((min(counts), max(counts)))))
+            arrow = _ARROWS.get(known[0].direction, "")
             rows.append([name + arrow, n, *map(cell, numbers)])
-    return markdown_table(["measure", "n", *map(_plain, systems)], rows)
+    return rows
 
 
 def cell(number: MetricValue | None) -> str:
@@ -82,14 +89,15 @@ def card_lines(cards: Iterable[dict[str, Any]]) -> list[str]:
 
 def all_cards() -> str:
     """Every card with the default cleaning, as the documentation has it."""
-    from eval.metrics.registry import KEYS, card, measures  # noqa: PLC0415
+    from eval.metrics.registry import KEYS, metric_class  # noqa: PLC0415
     from eval.text import COCO_PTB  # noqa: PLC0415
 
     parts = []
     for key in KEYS:
-        about = card(key, COCO_PTB)
+        metric = metric_class(key)
+        about = metric.card.cleaned_by(COCO_PTB)
         rows = [
-            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"] for m in measures(key)
+            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"] for m in metric.measures
         ]
         parts += [
             f"### {about.title} (`{key}`)",
@@ -161,14 +169,7 @@ def as_terminal(result: Result) -> str:
 
 
 def _aligned(result: Result, subset: str) -> list[str]:
-    systems = result.systems()
-    rows = [[subset, "n", *systems]]
-    for name in result.measures():
-        numbers = [result.number(system=s, subset=subset, measure=name) for s in systems]
-        first = next((number for number in numbers if number), None)
-        if first is not None:
-            arrow = _ARROWS.get(first.direction, "")
-            rows.append([name + arrow, str(first.n), *map(cell, numbers)])
+    rows = [[subset, "n", *result.systems()], *_rows(result, subset)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()

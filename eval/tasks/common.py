@@ -1,6 +1,6 @@
 """What the tasks on vectors share: numbers with intervals from a function of weights, and facts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,24 @@ def numbers_of(
         for name, d, n, v, e in zip(
             figure.names, figure.directions, figure.counts, found, ends, strict=True
         )
+    ]
+
+
+def numbers_of_systems(
+    systems: Mapping[str, Sequence[Figure]],
+    *,
+    patients: Sequence[str],
+    samples: int,
+    seed: int,
+    subset: str = "all",
+) -> list[MetricValue]:
+    """The same of several systems, resampled alike."""
+    facts: dict[str, Any] = {"patients": patients, "samples": samples, "seed": seed}
+    return [
+        number
+        for system, figures in systems.items()
+        for figure in figures
+        for number in numbers_of(figure, system=system, subset=subset, **facts)
     ]
 
 

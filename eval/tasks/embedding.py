@@ -7,8 +7,8 @@ import numpy as np
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Floats
-from eval.results import MetricValue, Result
-from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of, vector_result
+from eval.results import Result
+from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of_systems, vector_result
 from eval.vectors import Vectors, load_vectors
 
 SHUFFLED = "images with other images' reports"
@@ -43,17 +43,7 @@ def embedding_quality(
         vectors.encoder_id: figures,
         SHUFFLED: [_alignment(image, text[other])],
     }
-    numbers: list[MetricValue] = []
-    for system, found in systems.items():
-        for figure in found:
-            numbers += numbers_of(
-                figure,
-                system=system,
-                subset="all",
-                patients=vectors.patient_ids,
-                samples=samples,
-                seed=seed,
-            )
+    numbers = numbers_of_systems(systems, patients=vectors.patient_ids, samples=samples, seed=seed)
     return vector_result(
         "embedding",
         vectors,

@@ -21,7 +21,7 @@ from eval.io.studies import Scope
 from eval.io.study_set import Run, StudySet, make_run, make_study_set
 from eval.leaks import LeakCheck, check_leaks
 from eval.metrics.base import MetricGroup, Setup, SufficientStats
-from eval.metrics.registry import families
+from eval.metrics.registry import load_metrics
 from eval.results import Result, card_facts, command, file_facts, finite, made_by, now
 from eval.risk import RiskCoverage, has_risk, risk_coverage
 from eval.stats import LEVEL
@@ -54,8 +54,8 @@ class Scored:
     Attributes:
         runs: the system first, then the trivial baselines.
         normal: of each study, whether its reference is.
-        families: those that ran, by key.
-        statistics: by system and family key.
+        metrics: those that ran, by key.
+        statistics: by system and metric key.
     """
 
     result: Result
@@ -63,7 +63,7 @@ class Scored:
     runs: tuple[Run, ...]
     leak: LeakCheck
     normal: tuple[bool, ...]
-    families: dict[str, MetricGroup]
+    metrics: dict[str, MetricGroup]
     statistics: Statistics
 
 
@@ -78,9 +78,9 @@ def score_generation(task: GenerationTask) -> Scored:
     study_set, run, leak = inputs.study_set, inputs.run, inputs.leak
     runs = (run, *inputs.beside.runs)
     setup = Setup(CLEANINGS[task.cleaning], study_set.texts, task.models)
-    ready, missing = families(task.measures, setup)
+    ready, missing = load_metrics(task.measures, setup)
     statistics = _score(ready, runs, missing, task.cache)
-    ran = {family.key: family for family in ready if (run.name, family.key) in statistics}
+    ran = {metric.key: metric for metric in ready if (run.name, metric.key) in statistics}
     normal = study_set.normal()
     numbers = [
         number
@@ -89,7 +89,7 @@ def score_generation(task: GenerationTask) -> Scored:
             subset,
             mask,
             statistics=statistics,
-            families=ran,
+            metrics=ran,
             patients=study_set.patients,
             samples=task.samples,
             seed=task.seed,
@@ -104,7 +104,7 @@ def score_generation(task: GenerationTask) -> Scored:
         models=run.made_by,
         dataset=_dataset(task, inputs, normal),
         settings=_settings(task),
-        cards=[card_facts(family) for family in ran.values()],
+        cards=[card_facts(metric) for metric in ran.values()],
         numbers=numbers,
         not_available=missing | inputs.beside.missing,
         curves={"risk_coverage": _risk(task, inputs, ran, statistics)},
@@ -152,22 +152,22 @@ def _settings(task: GenerationTask) -> dict[str, Any]:
 def _score(
     ready: Sequence[MetricGroup], runs: Sequence[Run], missing: dict[str, str], cache: Path | None
 ) -> dict[tuple[str, str], SufficientStats]:
-    """Rows by system and family, system by system; what cannot run goes to ``missing``."""
+    """Rows by system and metric, system by system; what cannot run goes to ``missing``."""
     found: dict[tuple[str, str], SufficientStats] = {}
     with ScoreCache(cache) as scores:
-        for family in ready:
+        for metric in ready:
             # evidence is the system's own: copying has no sentences to support
-            scored = runs[:1] if family.reads_evidence else runs
-            # one call for all systems: a family that is slow to start starts once
-            groups = [[run] for run in scored] if family.whole_run else [list(scored)]
+            scored = runs[:1] if metric.reads_evidence else runs
+            # one call for all systems: a metric that is slow to start starts once
+            groups = [[run] for run in scored] if metric.whole_run else [list(scored)]
             try:
                 for group in groups:
                     pairs = [pair for run in group for pair in run.pairs]
-                    parts = np.split(scores.rows(family, pairs), len(group))
-                    found |= {(r.name, family.key): p for r, p in zip(group, parts, strict=True)}
+                    parts = np.split(scores.rows(metric, pairs), len(group))
+                    found |= {(r.name, metric.key): p for r, p in zip(group, parts, strict=True)}
             except NotAvailableError as error:
-                missing[family.key] = str(error)
-    order = [(run.name, family.key) for run in runs for family in ready]
+                missing[metric.key] = str(error)
+    order = [(run.name, metric.key) for run in runs for metric in ready]
     return {key: found[key] for key in order if key in found}
 
 
@@ -215,11 +215,11 @@ def _risk(
     if run.confidence is None or len(set(run.confidence)) < 2:
         return []
     curves = []
-    for family in ran.values():
-        measures = [measure for measure in family.measures if has_risk(measure)]
-        if measures and not family.whole_run:
+    for metric in ran.values():
+        measures = [measure for measure in metric.measures if has_risk(measure)]
+        if measures and not metric.whole_run:
             curves += risk_coverage(
-                statistics[run.name, family.key],
+                statistics[run.name, metric.key],
                 run.confidence,
                 inputs.study_set.patients,
                 measures,

@@ -24,7 +24,7 @@ THUMBNAIL = "16 x 16 thumbnail"
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _FOLDS = 3
 
-SufficientStats = NDArray[np.float32]
+FloatRows = NDArray[np.float32]
 
 
 def linear_probe(
@@ -91,8 +91,8 @@ def _scored(train: Vectors, test: Vectors) -> list[int]:
 
 
 def _scores(
-    learn: SufficientStats,
-    ask: SufficientStats,
+    learn: FloatRows,
+    ask: FloatRows,
     *,
     train: Vectors,
     classes: Sequence[int],
@@ -113,51 +113,47 @@ def _scores(
         yield np.stack(columns, axis=1)
 
 
-def _one_class(
-    rows: SufficientStats, truth: Bools, groups: NDArray[np.str_], ask: SufficientStats
-) -> Floats:
+def _one_class(rows: FloatRows, truth: Bools, groups: NDArray[np.str_], ask: FloatRows) -> Floats:
     """Scores of a logistic regression; zeros, which know nothing, if a draw lacks the class."""
     if truth.all() or not truth.any():
         return np.zeros(len(ask))
     return _fit(rows, truth, ask, strength=_strength(rows, truth, groups))
 
 
-def _strength(rows: SufficientStats, truth: Bools, groups: NDArray[np.str_]) -> float:
+def _strength(rows: FloatRows, truth: Bools, groups: NDArray[np.str_]) -> float:
     """The inverse regularisation with the best AUROC over folds of patients."""
-    from sklearn.model_selection import (  # noqa: PLC0415
-        StratifiedGroupKFold,
-    )
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
 
     if min(len(set(groups[truth])), len(set(groups[~truth]))) < 2 * _FOLDS:
         return 1.0  # too few to choose by
     folds = list(StratifiedGroupKFold(_FOLDS).split(rows, truth, groups))
 
     def area(strength: float) -> float:
-        areas = []
-        for learn, check in folds:
-            scores = _fit(rows[learn], truth[learn], rows[check], strength=strength)
-            areas.append(weighted_auroc(scores, truth[check], np.ones((1, len(check))))[0])
+        areas = [
+            weighted_auroc(
+                _fit(rows[learn], truth[learn], rows[check], strength),
+                truth[check],
+                np.ones((1, len(check))),
+            )
+            for learn, check in folds
+        ]
         return float(np.mean(areas))
 
     return max(_STRENGTHS, key=area)
 
 
-def _fit(rows: SufficientStats, truth: Bools, ask: SufficientStats, *, strength: float) -> Floats:
-    from sklearn.exceptions import (  # noqa: PLC0415
-        ConvergenceWarning,
-    )
-    from sklearn.linear_model import (  # noqa: PLC0415
-        LogisticRegression,
-    )
+def _fit(rows: FloatRows, truth: Bools, ask: FloatRows, strength: float) -> Floats:
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    middle, spread = rows.mean(axis=0), rows.std(axis=0)
-    spread = np.where(spread == 0, 1.0, spread)
-    model = LogisticRegression(C=strength, max_iter=1_000)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1_000))
     with warnings.catch_warnings():
         # separable images never converge at a weak penalty; the folds judge what comes of it
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit((rows - middle) / spread, truth)
-    return np.asarray(model.decision_function((ask - middle) / spread), dtype=np.float64)
+        model.fit(rows, truth)
+    return np.asarray(model.decision_function(ask), dtype=np.float64)
 
 
 def _figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> Figure:

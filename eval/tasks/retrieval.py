@@ -12,7 +12,7 @@ from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Floats, Ranks, ndcg, own_ranks, weighted_median
 from eval.results import MetricValue, Result
-from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of, vector_result
+from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of_systems, vector_result
 from eval.vectors import Vectors, load_vectors
 
 _KS = (1, 5, 10)
@@ -60,16 +60,13 @@ def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     for search in _searches(vectors):
         found = {vectors.encoder_id: _run(search, None)}
         found[CHANCE] = _run(search, np.random.default_rng(seed))
-        for system, (ranks, gains) in found.items():
-            for figure in _figures(ranks, gains):
-                numbers += numbers_of(
-                    figure,
-                    system=system,
-                    subset=search.name,
-                    patients=search.patients,
-                    samples=samples,
-                    seed=seed,
-                )
+        numbers += numbers_of_systems(
+            {system: _figures(ranks, gains) for system, (ranks, gains) in found.items()},
+            subset=search.name,
+            patients=search.patients,
+            samples=samples,
+            seed=seed,
+        )
         recalls = [float(found[vectors.encoder_id][0].recall(k).mean()) for k in _DRAWN]
         series.append({"name": search.name, "x": list(_DRAWN), "y": recalls})
     return vector_result(

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Bools, Floats, roc_curve, weighted_auroc, weighted_average_precision
-from eval.results import MetricValue, Result
-from eval.tasks.common import SAMPLES, Figure, card, numbers_of, vector_result
+from eval.results import Result
+from eval.tasks.common import SAMPLES, Figure, card, numbers_of_systems, vector_result
 from eval.vectors import Vectors, load_vectors
 
 LEAST = 5
@@ -36,25 +36,15 @@ def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     if vectors.single:
         shares = vectors.labels.mean(axis=0)
         systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
-    numbers: list[MetricValue] = []
-    for system, scores in systems.items():
-        figures = [_areas(vectors, scores)]
-        if vectors.single:
-            figures.insert(0, _choices(vectors, scores))
-        for figure in figures:
-            numbers += numbers_of(
-                figure,
-                system=system,
-                subset="all",
-                patients=vectors.patient_ids,
-                samples=samples,
-                seed=seed,
-            )
+    parts = (_choices, _areas) if vectors.single else (_areas,)
+    figures = {name: [part(vectors, scores) for part in parts] for name, scores in systems.items()}
     return vector_result(
         "zero-shot",
         vectors,
         path=path,
-        numbers=numbers,
+        numbers=numbers_of_systems(
+            figures, patients=vectors.patient_ids, samples=samples, seed=seed
+        ),
         cards=[_card(vectors)],
         settings={"split": split, "samples": samples, "seed": seed},
         curves={"plots": [_roc(vectors, systems[vectors.encoder_id])]},
@@ -70,18 +60,18 @@ def class_scores(vectors: Vectors) -> Floats:
     sentences that deny the class.
     """
     image = vectors.image.astype(np.float64)
-    columns = []
+    present = image @ _class_vectors(vectors, present=True).T
+    if vectors.single:
+        return np.asarray(present)
+    return np.asarray(present - image @ _class_vectors(vectors, present=False).T)
+
+
+def _class_vectors(vectors: Vectors, *, present: bool) -> NDArray[np.float64]:
+    means = []
     for label in vectors.classes:
-        states = [True] if vectors.single else [True, False]
-        ends = [image @ _class_vector(vectors, label, present=state) for state in states]
-        columns.append(ends[0] - ends[1] if len(ends) == 2 else ends[0])
-    return np.stack(columns, axis=1)
-
-
-def _class_vector(vectors: Vectors, label: str, *, present: bool) -> NDArray[np.float64]:
-    rows = [p.label == label and p.present == present for p in vectors.prompts]
-    mean = vectors.prompt[np.array(rows)].astype(np.float64).mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean))
+        rows = [p.label == label and p.present == present for p in vectors.prompts]
+        means.append(vectors.prompt[np.array(rows)].astype(np.float64).mean(axis=0))
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
 def _choices(vectors: Vectors, scores: Floats) -> Figure:

@@ -25,7 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from eval.io.studies import Pair
 from eval.metrics.base import Setup
-from eval.metrics.registry import family
+from eval.metrics.registry import metric_class
 from eval.text import COCO_PTB
 
 GOLDEN = Path(__file__).parent
@@ -87,7 +87,7 @@ def table() -> None:
     print(f"| measure (n = {len(pairs)} pairs) | reference | its value | ours | difference |")
     print("| --- | --- | ---: | ---: | ---: |")
     for key in ("bleu", "rouge", "meteor", "cider"):
-        built = family(key, setup)
+        built = metric_class(key)(setup)
         sums = built.score(pairs).sum(axis=0)
         for measure in built.measures:
             theirs, ours = golden["all"][measure.name], float(measure.combine(sums))
