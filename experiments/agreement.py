@@ -1,7 +1,6 @@
 """How well retrieved reports agree with an image's own report, by finding labels.
 
-Owns the measures; intervals and tests are `eval`'s. Used for the encoder's model card and for the
-evidence of predictions (benchmarks/evidence.py).
+Owns the measures; intervals and tests are `eval`'s. Used for the encoder's model card.
 """
 
 from collections.abc import Callable, Sequence
