@@ -102,7 +102,7 @@ class LlmSettings(_Section):
 
 
 class RetrievalSettings(_Section):
-    """How reports are found and which of them become evidence; docs/experiments.md has the measures.
+    """How reports are found and which become evidence; docs/experiments.md has the measures.
 
     Attributes:
         k: how many are shown to the model and to the reader.
