@@ -33,8 +33,11 @@
     │   └── OutputError          predictions cannot be written (any more)
     └── ServerError              the demo's own servers would not start
 
-Every message says what was wrong, with the value, and what to do about it. Images that cannot be
-read raise `encoders.images.image_io.ImageReadError`, which belongs to the encoders.
+Every message says what was wrong, with the value, and what to do about it. Further children of
+CxrRagError are where they are raised: StructuredReportError (rag.export), PacsError (rag.pacs),
+DeidentifyError, KeyFileError (rag.privacy), RegionError, AuditError, ReviewError (rag.review),
+ControllerError (reading_room), and those of `eval.errors`. `encoders` has its own: ImageReadError,
+EncoderError.
 """
 
 from collections.abc import Iterable

@@ -56,7 +56,7 @@ def test_a_dry_run_shows_and_writes_nothing(tmp_path: Path, store: Path) -> None
     run = CliRunner().invoke(app, ["index", "--collection", str(table), "--dry-run"])
     assert run.exit_code == 0, run.output
     assert "masked: r1 findings (name): …lear. Discussed with Dr. [Hollister]." in run.output
-    assert "left out or mended: line 3 (r2): patient_id is 1.5E+11" in run.output
+    assert "skipped or repaired: line 3 (r2): patient_id is 1.5E+11" in run.output
     assert "1 values of patient_id had become numbers" in run.output
     assert "would index 2 reports and mask 1 name in 1 of them; nothing was written" in run.output
     assert not store.exists()

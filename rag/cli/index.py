@@ -169,7 +169,7 @@ def delete(
 
 def _print_problems(report: "IndexSummary") -> None:
     for problem in report.problems[:LISTED]:
-        typer.echo(f"left out or mended: {problem}")
+        typer.echo(f"skipped or repaired: {problem}")
     if len(report.problems) > LISTED:
         typer.echo(f"... and {len(report.problems) - LISTED} more")
     if masked := sum("masked" in problem.reason for problem in report.problems):

@@ -16,7 +16,7 @@ def preview(corpus: Corpus, excluded: frozenset[str]) -> Iterator[str]:
         excluded: study ids that are to be left out.
     """
     for problem in corpus.problems:
-        yield f"left out or mended: {problem}"
+        yield f"skipped or repaired: {problem}"
     kinds: Counter[str] = Counter()
     reports = indexed = 0
     for record in corpus.records:
