@@ -95,8 +95,15 @@ class ImageAnalyzer:
         return replace(analysis, region_vector=normalized_mean(analysis.vectors[0], seen))
 
     def _embed(self, views: Sequence[CxrImage]) -> tuple[NDArray[np.float32], ScreeningResult]:
-        """Vectors of all views, and what the first one looks like."""
-        if self._ood_detector is None:
+        """Vectors of all views, and what they look like.
+
+        Whether it is a chest X-ray is asked of the first; the notes are on the most frontal one,
+        since of images without a header's word any may come first.
+        """
+        detector = self._ood_detector
+        if detector is None:
             return self.encoder.embed_images(views), ScreeningResult()
         vectors, features = cast(FeatureEncoder, self.encoder).embed_with_features(views)
-        return vectors, self._ood_detector.judge(features[0])
+        frontal = int(detector.lateral_probabilities(features).argmin())
+        refusal = detector.judge(features[0]).refusal
+        return vectors, ScreeningResult(refusal, detector.judge(features[frontal]).notes)

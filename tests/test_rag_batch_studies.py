@@ -102,7 +102,7 @@ def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Pat
         ("c", "c.png"),
         ("p1/s1", "p1/s1/a.png"),
     ]
-    assert by_folder[1].unused == (tmp_path / "p1" / "s1" / "b.png",)
+    assert by_folder[1].further == (tmp_path / "p1" / "s1" / "b.png",)
 
 
 def test_names_stay_apart_where_only_the_suffix_differs(tmp_path: Path) -> None:

@@ -93,12 +93,8 @@ LATER = {"AcquisitionDate": "20240203", "AcquisitionTime": "101500.5"}
         ({"Rows": 2000, "Columns": 2000}, {"Rows": 1000, "Columns": 1000, "InstanceNumber": 2}, 0),
         ({"InstanceNumber": 1}, {"InstanceNumber": 2, "QualityControlImage": "YES"}, 0),
         ({"InstanceNumber": 1}, {"InstanceNumber": 2, "ViewPosition": "AP"}, 0),
-        # without a view the second is as likely the lateral
-        (
-            {"InstanceNumber": 1, "ViewPosition": ""},
-            {"InstanceNumber": 2, "ViewPosition": ""},
-            0,
-        ),
+        # a copy in small is none of another view
+        ({"Rows": 2000, "Columns": 2000, "ViewPosition": ""}, {"Rows": 500, "Columns": 500, "ViewPosition": ""}, 0),
     ],
 )
 def test_the_later_accepted_take_is_used(
@@ -111,6 +107,15 @@ def test_the_later_accepted_take_is_used(
     ((study,), _) = studies_of(tmp_path)
     assert study.image == takes[chosen]
     assert study.unused == (takes[1 - chosen],)
+
+
+def test_an_image_whose_view_nothing_tells_may_be_the_lateral(tmp_path: Path) -> None:
+    images = [
+        dicom(tmp_path / f"{n}.dcm", StudyInstanceUID="1.2.7", ViewPosition="", InstanceNumber=n)
+        for n in (1, 2)
+    ]
+    ((study,), _) = studies_of(tmp_path)
+    assert (study.image, study.further, study.unused) == (images[0], (images[1],), ())
 
 
 def test_the_view_is_known_by_the_words_of_the_series(tmp_path: Path) -> None:

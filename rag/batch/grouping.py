@@ -5,8 +5,8 @@ by AccessionNumber and patient; every other image is a study of its own (or ever
 the user says so). Images of two patients are never one study. Of a study's images the frontal one
 is reported from: PA before AP before one without a view; of two takes of a view the later one.
 Images that a rejection note (Key Object Selection) names are not reported from at all, those marked
-for quality control only if there is nothing else. Laterals are further views; what is left over is
-named, not used.
+for quality control only if there is nothing else. Laterals are further views, and so are images whose
+view nothing tells; what is left over (takes, small copies) is named, not used.
 
 Names: no identifier of a header ever becomes one. A DICOM study is called ``dcm-`` and 20 digits
 of the SHA-256 of its StudyInstanceUID: the same everywhere, every time. Other studies bear the
@@ -48,7 +48,7 @@ class BatchStudy:
         study_id: what its prediction is called.
         image: the one to report from.
         name: what predictions call that image.
-        further: laterals.
+        further: laterals, and images of which nothing tells the view.
         unused: images of the study that are neither.
         rejected: images that a rejection note takes out of use.
         indication: why the images were taken.
@@ -79,6 +79,11 @@ class _Seen:
         if self.image.frontal is not None:
             return not self.image.frontal
         return self.info is not None and self.info.view is View.LATERAL
+
+    @property
+    def unknown(self) -> bool:
+        """Neither list nor header tells its view."""
+        return self.image.frontal is None and (not self.info or self.info.view is View.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,7 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
     kind, value = key.kind, key.value
     ranked = sorted(group, key=_ranker(group))
     chosen, others = ranked[0], ranked[1:]
-    further = tuple(one.image.path for one in others if one.lateral and _usable(one))
+    further = tuple(one.image.path for one in others if _adds_a_view(one, ranked))
     secrets = frozenset[str]().union(*(one.info.names for one in group if one.info))
     shown = chosen.image.name
     study_id = value
@@ -199,6 +204,16 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
         patient_ids=frozenset(one.image.patient_id for one in group if one.image.patient_id),
         paths=(*([value] if kind == "list" else []), *(one.image.name for one in group)),
     )
+
+
+def _adds_a_view(one: _Seen, group: Sequence[_Seen]) -> bool:
+    """Whether it is a lateral or may be one: no take, no copy, nothing to test the machine with."""
+    info = one.info
+    if info is None or not _usable(one):
+        return False
+    largest = max(each.info.pixels for each in group if each.info)
+    own = info.pixels * _SMALL >= largest and not info.for_processing and not info.quality_control
+    return one.lateral or (one.unknown and own)
 
 
 def _by_content(path: Path) -> str:
