@@ -94,7 +94,11 @@ LATER = {"AcquisitionDate": "20240203", "AcquisitionTime": "101500.5"}
         ({"InstanceNumber": 1}, {"InstanceNumber": 2, "QualityControlImage": "YES"}, 0),
         ({"InstanceNumber": 1}, {"InstanceNumber": 2, "ViewPosition": "AP"}, 0),
         # a copy in small is none of another view
-        ({"Rows": 2000, "Columns": 2000, "ViewPosition": ""}, {"Rows": 500, "Columns": 500, "ViewPosition": ""}, 0),
+        (
+            {"Rows": 2000, "Columns": 2000, "ViewPosition": ""},
+            {"Rows": 500, "Columns": 500, "ViewPosition": ""},
+            0,
+        ),
     ],
 )
 def test_the_later_accepted_take_is_used(

@@ -5,8 +5,8 @@ by AccessionNumber and patient; every other image is a study of its own (or ever
 the user says so). Images of two patients are never one study. Of a study's images the frontal one
 is reported from: PA before AP before one without a view; of two takes of a view the later one.
 Images that a rejection note (Key Object Selection) names are not reported from at all, those marked
-for quality control only if there is nothing else. Laterals are further views, and so are images whose
-view nothing tells; what is left over (takes, small copies) is named, not used.
+for quality control only if there is nothing else. Laterals are further views, and so are images
+whose view nothing tells; what is left over (takes, small copies) is named, not used.
 
 Names: no identifier of a header ever becomes one. A DICOM study is called ``dcm-`` and 20 digits
 of the SHA-256 of its StudyInstanceUID: the same everywhere, every time. Other studies bear the
