@@ -102,12 +102,14 @@ def receiving(
         entity._servers.append(server)  # as start_server does: shutdown ends what is listed
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
-        try:
-            with _broken_connections_counted(receipts):
+        # around the end too: who was turned away and has not hung up yet is aborted by it, which
+        # pynetdicom's state machine does not know and dies of
+        with _broken_connections_counted(receipts):
+            try:
                 yield Receiver(server.server_address[1], receipts)
-        finally:
-            entity.shutdown()
-            thread.join(5)
+            finally:
+                entity.shutdown()
+                thread.join(5)
 
 
 @contextmanager
