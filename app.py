@@ -51,7 +51,12 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
     audit = AuditLog(settings.audit_file) if page.audit else None
     try:
         controller = Controller(pipeline, file_store=file_store, audit=audit)
-        drafts = DraftService(pipeline, at_once=page.drafts_at_once, audit=audit)
+        drafts = DraftService(
+            pipeline,
+            at_once=page.drafts_at_once,
+            audit=audit,
+            most_bytes=page.max_upload_mb << 20,
+        )
         blocks = build_app(controller, settings, file_store=file_store, drafts=drafts)
         server = make_server(blocks, page, file_store=file_store, drafts=drafts)
         file_store.sweep_now_and_then()

@@ -152,7 +152,7 @@ class PageSettings(_Section):
 
     Attributes:
         host, port: where it listens; anything but the loopback address wants a login.
-        max_upload_mb: largest file of an image.
+        max_upload_mb: MB of one image; a request may hold four of them.
         delete_uploads_after_seconds: uploads, drafts and exports are gone after this.
         drafts_at_once: how many are made side by side; the rest wait and see their place.
         requests_per_minute: of one reader or address; more are answered with 429.

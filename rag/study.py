@@ -5,9 +5,10 @@ there must be no draft. Knows no encoder.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from encoders.base import CxrImage
 from encoders.images.image_info import ImageInfo
@@ -15,6 +16,8 @@ from encoders.images.image_io import BLANK, ImageReadError, read_image, read_ima
 from rag.errors import BlankImage, NotAChestXray
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.header import judge_colour, judge_header
+
+Source = TypeVar("Source", Path, bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,32 @@ def load(study: Study) -> StudyImages:
             if BLANK not in view.warnings:
                 views.append(view)
     return StudyImages(info, tuple(views), once(notes))
+
+
+def accepted(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
+    """The images among some files that no rejection note among them takes out of use.
+
+    A rejection note is a DICOM Key Object Selection with the title 113001 or one of its kind. What
+    cannot be read is kept, for its own failure to be told.
+
+    Returns:
+        The images in their order, and a sentence for each that was rejected.
+    """
+    infos: list[ImageInfo | None] = []
+    for source in sources:
+        try:
+            infos.append(read_image_info(source))
+        except ImageReadError:
+            infos.append(None)
+    rejected = frozenset[str]().union(*(info.rejects for info in infos if info))
+    kept: list[Source] = []
+    notes = []
+    for number, (source, info) in enumerate(zip(sources, infos, strict=True), 1):
+        if info is not None and info.instance_uid in rejected:
+            notes.append(f"image {number} was left out: a rejection note names it")
+        elif info is None or not info.selects:
+            kept.append(source)
+    return kept, tuple(notes)
 
 
 def study_id_of(study: Study, info: ImageInfo | None = None) -> str:

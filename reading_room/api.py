@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -20,7 +21,7 @@ from rag.prediction import Prediction
 from rag.region import NO_REGION, ReaderRegion, RegionError
 from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
-from rag.study import Study
+from rag.study import Study, accepted
 from reading_room import strings
 from reading_room.controller import LONGEST_INDICATION, MOST_IMAGES
 
@@ -34,14 +35,21 @@ class DraftService:
         pipeline: from image to draft.
         at_once: how many drafts are made side by side.
         audit: where each draft is written; None keeps no record.
+        most_bytes: of one image.
     """
 
     def __init__(
-        self, pipeline: ReportPipeline, *, at_once: int, audit: AuditLog | None = None
+        self,
+        pipeline: ReportPipeline,
+        *,
+        at_once: int,
+        audit: AuditLog | None = None,
+        most_bytes: int = MAX_BYTES,
     ) -> None:
         self._pipeline = pipeline
         self._audit = audit
         self._places = asyncio.Semaphore(at_once)
+        self._most_bytes = most_bytes
         self._waiting = 0
 
     async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
@@ -49,7 +57,10 @@ class DraftService:
         try:
             async with request.form(max_files=2 * MOST_IMAGES, max_fields=8) as form:
                 images = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
-                contents = [await image.read(MAX_BYTES + 1) for image in images]
+                if any((image.size or 0) > self._most_bytes for image in images):
+                    reason = strings.API_TOO_LARGE.format(self._most_bytes >> 20)
+                    return 413, {"error": "TooLarge", "reason": reason}
+                contents = [await image.read() for image in images]
                 indication = str(form.get("indication") or "")
                 region = _region(form.get("region"))
         except (MultiPartException, AssertionError, RegionError) as error:
@@ -78,6 +89,9 @@ class DraftService:
         if len(images) > MOST_IMAGES:
             reason = strings.TOO_MANY_IMAGES.format(MOST_IMAGES, len(images))
             return 400, {"error": "BadRequest", "reason": reason}
+        images, notes = accepted(images)
+        if not images:
+            return 422, {"error": "ImageReadError", "reason": strings.NO_ACCEPTED_IMAGE}
         hashes = [hashlib.sha256(image).hexdigest() for image in images]
         study = Study(
             source=images[0],
@@ -87,6 +101,7 @@ class DraftService:
             region=region,
         )
         prediction = self._pipeline.invoke(study)
+        prediction = replace(prediction, warnings=(*prediction.warnings, *notes))
         draft_id = uuid.uuid4().hex
         if self._audit is not None:
             event = draft_event(

@@ -24,7 +24,7 @@ from rag.region import NO_REGION, ReaderRegion
 from rag.review.audit import AuditLog, draft_event
 from rag.review.reviewed_report import ReviewedReport
 from rag.schema import Draft, Hit, Status
-from rag.study import Study
+from rag.study import Study, accepted
 from reading_room import decisions, strings
 from reading_room.decisions import Step
 from reading_room.file_store import FileStore
@@ -61,7 +61,13 @@ class Controller:
         """
         if len(paths) > MOST_IMAGES:
             raise ControllerError(strings.TOO_MANY_IMAGES.format(MOST_IMAGES, len(paths)))
-        return _session([self._open(path, reader=reader) for path in paths])
+        kept, notes = accepted(paths)
+        if not kept and paths:
+            raise ControllerError(strings.NO_ACCEPTED_IMAGE)
+        opened = [self._open(path, reader=reader) for path in kept]
+        if notes:
+            opened[0] = replace(opened[0], warnings=(*opened[0].warnings, *notes))
+        return _session(opened)
 
     def preview(self, paths: Sequence[Path], *, reader: str) -> Session | None:
         """The same with fewer pixels, where those of every image can be had much sooner."""

@@ -19,7 +19,7 @@ from fastapi.staticfiles import StaticFiles
 
 from reading_room import strings
 from reading_room.api import DraftService
-from reading_room.controller import FORMATS
+from reading_room.controller import FORMATS, MOST_IMAGES
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
 
@@ -76,7 +76,7 @@ def make_server(
         hosts=frozenset({*LOOPBACK, settings.host, gethostname(), *settings.hosts}),
         proxies=frozenset(settings.trusted_proxies),
         per_minute=settings.requests_per_minute,
-        most_bytes=(settings.max_upload_mb + 1) * 2**20,
+        most_bytes=(MOST_IMAGES * settings.max_upload_mb + 1) * 2**20,
     )
     return server
 

@@ -218,6 +218,8 @@ KEYS = {
 }
 
 # Interface for programs
+NO_ACCEPTED_IMAGE = "There is no image among these files that has not been rejected."
+API_TOO_LARGE = "an image has more than {} MB, which is page.max_upload_mb"
 API_NO_IMAGE = "send the image as a file field named image (multipart/form-data)"
 API_BUSY = "too many drafts are waiting: try again in a minute"
 

@@ -84,7 +84,12 @@ def open_room(room: Room, **page: object) -> Iterator[str]:
     from reading_room.server import listening, make_server  # noqa: PLC0415
 
     settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
-    drafts = DraftService(room.pipeline, at_once=2, audit=room.audit)
+    drafts = DraftService(
+        room.pipeline,
+        at_once=2,
+        audit=room.audit,
+        most_bytes=settings.page.max_upload_mb << 20,
+    )
     blocks = build_app(room.controller, settings, file_store=room.file_store, drafts=drafts)
     server = make_server(blocks, settings.page, file_store=room.file_store, drafts=drafts)
     with listening(server, host="127.0.0.1", port=0) as address:

@@ -4,41 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset
+from support.rejections import note
 from test_rag_batch_studies import dicom
 
 from rag.batch.grouping import BatchStudy, group_images, pseudonym
 from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 
-KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
-
 
 def studies_of(source: Path) -> tuple[list[BatchStudy], list[str]]:
     problems: list[str] = []
     return group_images(list_images(source).images, problems=problems), problems
-
-
-def note(path: Path, *instances: str, title: str = "113001", study: str = "1.2.7") -> Path:
-    """A Key Object Selection that names instances of a study."""
-    series = Dataset()
-    series.SeriesInstanceUID = f"{study}.1"
-    series.ReferencedSOPSequence = []
-    for uid in instances:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.1", uid
-        series.ReferencedSOPSequence.append(item)
-    evidence, code = Dataset(), Dataset()
-    evidence.StudyInstanceUID, evidence.ReferencedSeriesSequence = study, [series]
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = title, "DCM", "title"
-    return dicom(
-        path,
-        SOPClassUID=KEY_OBJECT,
-        Modality="KO",
-        StudyInstanceUID=study,
-        ConceptNameCodeSequence=[code],
-        CurrentRequestedProcedureEvidenceSequence=[evidence],
-    )
 
 
 @pytest.mark.parametrize("title", ["113001", "113037", "113038", "113039"])

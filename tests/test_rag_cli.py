@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from small_corpus import small_corpus
+from support.rejections import note
 
 from demo.phantom import write_phantom_dicom
 from encoders.eclip import load_encoder
@@ -146,3 +148,33 @@ def test_query_shows_the_nearest_reports(cli: Cli, home: Path, images: list[Path
         found = [json.loads(line) for line in cli.out.splitlines()]
         assert len(found) == 3
         assert found[0]["similarity"] >= found[2]["similarity"]
+
+
+def test_bad_files_between_good_ones_cost_only_their_own_report(
+    cli: Cli, home: Path, images: list[Path], tmp_path: Path
+) -> None:
+    bad, odd = tmp_path / "bad.dcm", tmp_path / "odd.dcm"
+    bad.write_bytes(images[0].read_bytes()[:3000])
+    header = dcmread(images[1])
+    header.StudyDate, header.PatientSex = "20260301", "O"
+    header.save_as(odd)
+    odd.write_bytes(odd.read_bytes().replace(b"20260301", b"2026.3.1"))
+    asked = (images[0], bad, odd, images[1])
+    config = ("--config", home / "none.toml")
+    assert cli("generate", *asked, "--json", "--no-llm", "--sr", tmp_path / "sr", *config) == 3
+    lines = [json.loads(line) for line in cli.out.splitlines()]
+    assert [line["status"] for line in lines] == ["ok", "failed", "ok", "ok"]
+    written = sorted(path.name for path in (tmp_path / "sr").iterdir())
+    assert written == ["0.sr.dcm", "1.sr.dcm", "odd.sr.dcm"]
+    assert "Traceback" not in cli.err
+
+
+def test_a_rejected_image_gets_no_draft(
+    cli: Cli, home: Path, images: list[Path], tmp_path: Path
+) -> None:
+    kos = note(tmp_path / "kos.dcm", str(dcmread(images[0]).SOPInstanceUID))
+    config = ("--config", home / "none.toml")
+    assert cli("generate", *images, kos, "--json", "--no-llm", *config) == EXIT_FAILED
+    (line,) = map(json.loads, cli.out.splitlines())
+    assert line["file"] == str(images[1])
+    assert "image 1 was left out: a rejection note names it" in cli.err

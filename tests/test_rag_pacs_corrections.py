@@ -7,7 +7,7 @@ import pytest
 from dicom_files import dicom, ramp
 from pydicom import dcmread
 from support.pacs import files, image, one_receiver, send, short_uid
-from test_rag_batch_takes import note
+from support.rejections import note
 
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images

@@ -6,13 +6,16 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from pydicom import dcmread
 from small_room import Room, open_room
+from support.rejections import note
 
 from demo.phantom import write_phantom_dicom
 from rag.errors import SettingsError
@@ -178,6 +181,26 @@ def test_what_is_no_image_is_refused_by_http(
     assert answer.json()["reason"]
 
 
+def test_a_rejected_image_is_left_out_and_said(
+    url: str, images: list[Path], tmp_path: Path, room: Room
+) -> None:
+    other = dcmread(images[0])
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.9.2"
+    other.save_as(tmp_path / "other.dcm")
+    kos = note(tmp_path / "kos.dcm", str(dcmread(images[0]).SOPInstanceUID))
+    sent = [images[0], tmp_path / "other.dcm", kos]
+    files = [("image", path.read_bytes()) for path in sent]
+    answer = httpx.post(f"{url}api/draft", files=files, timeout=60).json()
+    assert "image 1 was left out: a rejection note names it" in answer["warnings"]
+    assert answer["file"] == f"image {sha256(files[1][1]).hexdigest()[:12]}"
+    only = httpx.post(f"{url}api/draft", files=[files[0], files[2]])
+    assert only.status_code == 422
+    session = room.controller.open_images(sent, reader="")
+    (shown,) = session.images
+    assert shown.path == str(sent[1])
+    assert shown.warnings[-1] == "image 1 was left out: a rejection note names it"
+
+
 def test_without_a_model_programs_get_503_and_the_evidence(
     url: str, room: Room, images: list[Path]
 ) -> None:
@@ -264,8 +287,13 @@ def test_a_name_of_another_site_is_refused(url: str) -> None:
 
 def test_a_body_is_bounded_whatever_its_header_says(room: Room) -> None:
     with open_room(room, max_upload_mb=1) as url:
-        answer = httpx.post(f"{url}api/draft", content=b"x" * (3 << 20))
+        answer = httpx.post(f"{url}api/draft", content=b"x" * (6 << 20))
         assert answer.status_code == 413
+        large = [("image", b"x" * (size << 20)) for size in (1, 2)]
+        answer = httpx.post(f"{url}api/draft", files=large)
+        assert (answer.status_code, answer.json()["error"]) == (413, "TooLarge")
+        four = [("image", b"x" * (1 << 20))] * 4  # more than one limit together, none by itself
+        assert httpx.post(f"{url}api/draft", files=four).status_code == 422
         with pytest.raises(httpx.HTTPError):
             httpx.post(
                 f"{url}api/draft",

@@ -49,6 +49,7 @@ def generate(
     from rag.export.text import as_text  # noqa: PLC0415
     from rag.factory import load_encoder, open_pipeline, study_of_files  # noqa: PLC0415 - torch
     from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
+    from rag.study import accepted  # noqa: PLC0415
 
     failed = False
     with (
@@ -56,6 +57,10 @@ def generate(
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
         llm.wait()
+        images, notes = accepted(images)
+        for note in notes:
+            failed = True
+            say(note)
         for image in images:
             study = study_of_files(
                 pipeline.retriever.store,
