@@ -67,19 +67,18 @@ def score(
     samples: Samples = 10_000,
     seed: Seed = 0,
     cache: Annotated[
-        Path | None, typer.Option(help="Score cache; default: in the user's cache folder.")
+        Path | None, typer.Option(help="Score cache; default: in CXR_RAG_HOME.")
     ] = None,
     models: Annotated[
         Path | None,
-        typer.Option(help="Weights of model-based measures; default: in the user's data folder."),
+        typer.Option(help="Weights of model-based measures; default: in CXR_RAG_HOME."),
     ] = None,
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak gate."""
-    from platformdirs import user_cache_path, user_data_path  # noqa: PLC0415
-
     from eval.report.tables import as_terminal  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
     from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
+    from rag.settings import default_home  # noqa: PLC0415
 
     task = GenerationTask(
         predictions=predictions,
@@ -93,8 +92,8 @@ def score(
         cleaning=cleaning,
         samples=samples,
         seed=seed,
-        cache=cache or user_cache_path("cxr-rag") / "scores.sqlite",
-        models=models or user_data_path("cxr-rag") / "eval-models",
+        cache=cache or default_home() / "scores.sqlite",
+        models=models or default_home() / "eval-models",
     )
     scored = score_generation(task)
     save_generation(scored, out)

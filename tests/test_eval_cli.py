@@ -41,18 +41,22 @@ def score(files: Path, predictions: str, *more: object, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_csv_of_references_and_a_report_a_line_give_the_full_table(files: Path) -> None:
+def test_a_csv_of_references_and_a_report_a_line_give_the_full_table(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = ["study_id,report"]
     lines += [f'{r["study_id"]},"{r["findings"]} {r["impression"]}"' for r in REFERENCES]
     (files / "references.csv").write_text("\n".join(lines))
     rows = [{"study_id": r["study_id"], "report": r["findings"]} for r in REFERENCES]
     write_jsonl(files / "theirs.jsonl", rows)
+    monkeypatch.setenv("CXR_RAG_HOME", str(files / "home"))
     done = run(
         "score",
         files / "theirs.jsonl",
         *("--references", files / "references.csv", "--out", files / "out"),
-        *("--cache", files / "c.sqlite", "--samples", 200),
+        *("--samples", 200),
     )
+    assert (files / "home" / "scores.sqlite").is_file()
     for words in (
         "theirs",
         "constant",
