@@ -53,11 +53,13 @@ class Sections:
     comparison: str = ""
 
 
-_REVISED = r"(?:(?:CORRECTED|AMENDED|REVISED|UPDATED|FINAL|PRELIMINARY) )?"
+_REVISION = "(?:CORRECTED|AMENDED|REVISED|UPDATED|FINAL|PRELIMINARY)"
+_REVISED = f"(?:{_REVISION} )?"
+_IN_BRACKETS = rf"(?: ?\({_REVISION}\))?"
 _NAMES = {
-    Kind.FINDINGS: rf"{_REVISED}FINDINGS?(?: ?(?:AND|/|&) ?IMPRESSIONS?)?"
+    Kind.FINDINGS: rf"{_REVISED}FINDINGS?(?: ?(?:AND|/|&) ?IMPRESSIONS?)?{_IN_BRACKETS}"
     "|(?:RADIOLOGY )?REPORT|RESULTS?|OBSERVATIONS?",
-    Kind.IMPRESSION: rf"{_REVISED}(?:IMPRESSIONS?|CONCLUSIONS?)"
+    Kind.IMPRESSION: rf"{_REVISED}(?:IMPRESSIONS?|CONCLUSIONS?){_IN_BRACKETS}"
     "|OPINION|INTERPRETATION|SUMMARY|ASSESSMENT",
     Kind.ADDENDUM: r"(?:FINAL )?ADDEND(?:UM|A)(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?"
     r"(?:,? (?:BY|DATED|FROM|ON|OF) [^:\n]{1,60})?"
@@ -65,7 +67,7 @@ _NAMES = {
     Kind.INDICATION: "(?:CLINICAL |PATIENT )?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|DETAILS)"
     "|REASON (?:FOR|OF) (?:THE )?(?:EXAM(?:INATION)?|STUDY|TEST)|REQUEST",
     Kind.COMPARISON: "COMPARISONS?|PRIOR STUD(?:Y|IES)",
-    Kind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?|WET READ"
+    Kind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?|WET READ(?: VERSION)?"
     "|NOTIFICATION",
 }
 _ANY_NAME = "|".join(f"(?P<{kind.value}>{words})" for kind, words in _NAMES.items())
@@ -82,6 +84,9 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _ALONE_HEADING = re.compile(rf"{_LINE_START}{_OPEN}(?:{_ANY_NAME}){_CLOSE}{_ALONE}", re.IGNORECASE)
+_BOLD_HEADING = re.compile(  # **Findings** Lungs are clear. **Impression** Normal
+    rf"(?:{_LINE_START}|[ \t]+){_BOLD}[ \t]*(?:{_ANY_NAME})[ \t]*{_BOLD}", re.IGNORECASE
+)
 _CAPITALS = {
     Kind.FINDINGS: "FINDINGS",
     Kind.IMPRESSION: "IMPRESSION|CONCLUSION",
@@ -226,7 +231,7 @@ def _own_line(text: str, heading: _Heading) -> int:
 def _headings(text: str) -> list[_Heading]:
     found: dict[int, _Heading] = {}
     shouted = text.isupper()
-    patterns = [_HEADING, _ALONE_HEADING, _EXAM_NAME]
+    patterns = [_HEADING, _ALONE_HEADING, _EXAM_NAME, _BOLD_HEADING]
     if not shouted:
         patterns.append(_CAPITAL_HEADING)
     for pattern in patterns:

@@ -156,9 +156,9 @@ def parse_strict(text: str) -> Any:
 
 
 def _parse_lenient(text: str) -> Any:
-    """JSON as pandas writes it, where NaN is nothing."""
+    """JSON as pandas writes it, where NaN is nothing; strings may hold form feeds and the like."""
     try:
-        return json.loads(text)
+        return json.loads(text, strict=False)
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
     except ValueError as error:  # what it says, without the text it stumbled over

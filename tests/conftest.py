@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from orthanc import Orthanc, running_orthanc
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
@@ -85,6 +86,13 @@ class Demo:
     url: str
     environment: dict[str, str]
     process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """A real archive, for tests that are marked with `needs_orthanc`."""
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ WANTED = Sections("Lungs are clear.", "Normal film.", "Fever.", "")
         # in bold
         "**INDICATION:** Fever. **FINDINGS:** Lungs are clear. **IMPRESSION:** Normal film.",
         "**Indication**: Fever.\n\n**Findings**: Lungs are clear.\n**Impression**\nNormal film.",
+        "**Indication** Fever. **Findings** Lungs are clear. **Impression** Normal film.",
         "__HISTORY:__ Fever.\n__FINDINGS:__ Lungs are clear.\n__IMPRESSION:__ Normal film.",
         "<b>INDICATION:</b> Fever. <b>FINDINGS:</b> Lungs are clear. <b>IMPRESSION:</b> "
         "Normal film.",
@@ -93,6 +94,7 @@ def test_a_heading_word_within_the_findings_does_not_end_them(
         "ADDENDUM\n",
         "IMPRESSION:",
         "CORRECTED IMPRESSION:",
+        "IMPRESSION (corrected):",
         "Amended report:",
         "REVISED CONCLUSION:",
     ],

@@ -3,13 +3,12 @@
 import logging
 import shutil
 import subprocess
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from dicom_files import JPEG_2000_LOSSLESS
-from orthanc import Orthanc, needs_orthanc, running_orthanc
+from orthanc import Orthanc, needs_orthanc
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage
 from support.pacs import (
@@ -27,12 +26,6 @@ from rag.batch.inputs import list_images
 from rag.cli.main import app
 from rag.pacs.dicomweb import fetch_study, store_report
 from rag.pacs.errors import PacsError
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
-        yield server
 
 
 @needs_orthanc

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import requests
 from dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
-from orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
+from orthanc import OUR_TITLE, Orthanc, needs_orthanc
 from pydicom import dcmread
 from support.pacs import (
     files,
@@ -36,12 +35,6 @@ from encoders.images.image_io import read_image
 from rag.pacs.errors import PacsError
 from rag.pacs.receiver import Receiver, receiving
 from rag.pacs.senders import Receipts, Sender
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as server:
-        yield server
 
 
 @needs_orthanc
