@@ -17,12 +17,12 @@ from rag.index.info import CollectionInfo, EncoderIdentity, IndexInfo, Progress,
 from rag.index.plan import IndexSummary, Screen
 from rag.index.rewrite import delete_from_index, rebuild_index
 from rag.index.store import ReportIndex, open_index
-from rag.index.verify import Check, VerifyReport, verify_index
+from rag.index.verify import IndexCheck, VerifyReport, verify_index
 
 __all__ = [
-    "Check",
     "CollectionInfo",
     "EncoderIdentity",
+    "IndexCheck",
     "IndexInfo",
     "IndexSummary",
     "Progress",

@@ -25,7 +25,7 @@ _SAME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class IndexCheck:
     """One thing that was looked at."""
 
     name: str
@@ -38,7 +38,7 @@ class VerifyReport:
     """What `verify_index` found."""
 
     index_id: str
-    checks: tuple[Check, ...]
+    checks: tuple[IndexCheck, ...]
 
     @property
     def passed(self) -> bool:
@@ -55,7 +55,7 @@ def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
     """
     info = read_info(directory)
     place = place_of(directory, info, url)
-    checks: list[Check] = []
+    checks: list[IndexCheck] = []
     try:
         with open_collections(place) as (texts, images):
             found: list[tuple[str, list[ReportRecord]]] = []
@@ -65,16 +65,16 @@ def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
             checks.append(_check("vectors", lambda: _vectors(directory, info, texts)))
             checks.append(_check("neighbours", lambda: _neighbours(info, texts, images)))
     except StoreError as error:
-        checks.append(Check("Chroma", False, str(error)))
+        checks.append(IndexCheck("Chroma", False, str(error)))
     return VerifyReport(info.index_id, tuple(checks))
 
 
-def _check(name: str, look: Callable[[], str]) -> Check:
+def _check(name: str, look: Callable[[], str]) -> IndexCheck:
     """Run one look; what it returns is the detail, what it raises is the fault."""
     try:
-        return Check(name, True, look())
+        return IndexCheck(name, True, look())
     except StoreError as error:
-        return Check(name, False, str(error))
+        return IndexCheck(name, False, str(error))
 
 
 def _records(
