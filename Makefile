@@ -11,7 +11,9 @@ WORKERS = -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 .PHONY: demo test lint check arms-small setup llm clean
 
 demo:
-	@$(PYTHON) bootstrap.py app data llm
+	@$(PYTHON) bootstrap.py app data
+	@$(PYTHON) bootstrap.py llm & server=$$!; $(CXR) demo --index-only --config $(PRESET) $(ARGS); \
+	  wait $$server
 	@$(CXR) demo --config $(PRESET) $(ARGS)
 
 test:

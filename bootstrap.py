@@ -7,7 +7,6 @@ them, or pip where uv cannot. PRESET=gpu installs CUDA builds.
 
 import ast
 import collections
-import concurrent.futures
 import contextlib
 import functools
 import os
@@ -85,13 +84,8 @@ def main(steps):
         fail(f"{gigabytes:.1f} GB are needed on disk, {free:.1f} GB are free in {HERE}")
     if missing:
         make_environment(APP)
-        find_installer()
-    for step in missing:  # asked once, before the threads
-        torch_index(requirements_of(STEPS[step][1]))
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # environments side by side
-        turns = [[step for step in missing if STEPS[step][0] == place] for place in (APP, LLM)]
-        for turn in [pool.submit(lambda steps: [*map(install, steps)], steps) for steps in turns]:
-            turn.result()
+    for step in missing:
+        install(step)
     if set(steps) - {"system"}:
         install_project()
     if "system" in steps:

@@ -43,6 +43,17 @@ def test_an_index_is_built_once(ensure: Ensure, settings: Settings) -> None:
     assert ensure(FakeEncoder()) == []
 
 
+def test_the_index_alone_can_be_made_before_there_is_a_model_server(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag.corpus.openi.read_openi", lambda: small_corpus(30, name=NAME))
+    monkeypatch.setattr("rag.factory.load_encoder", lambda settings: FakeEncoder())
+    monkeypatch.setattr(demo, "read_settings", lambda config, *, no_llm: settings)
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: pytest.fail("a page was opened"))
+    demo.demo(index_only=True)
+    assert read_info(settings.index_dir).count == 30
+
+
 def test_an_index_of_other_graph_settings_is_written_again_without_embedding(
     ensure: Ensure, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

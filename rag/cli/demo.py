@@ -25,11 +25,17 @@ def demo(
     config: Config = "cpu",
     port: Annotated[int | None, typer.Option(help="Port of the page.")] = None,
     no_llm: NoLlm = False,
+    index_only: Annotated[bool, typer.Option("--index-only", help="Index, then stop.")] = False,
 ) -> None:
     """Build what is missing, start the language model, and open the reading room."""
+    settings = read_settings(config, no_llm=no_llm)
+    if index_only:
+        from rag.factory import load_encoder  # noqa: PLC0415 - torch takes seconds
+
+        ensure_index(settings, load_encoder(settings), say=say)
+        return
     from app import serve  # noqa: PLC0415 - gradio takes seconds
 
-    settings = read_settings(config, no_llm=no_llm)
     if port is not None:
         page = settings.page.model_copy(update={"port": port})
         settings = settings.model_copy(update={"page": page})

@@ -19,9 +19,10 @@ LINE_SECONDS = 30
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A callback ``(stage, done, total)`` that draws on stderr; silent if that is no terminal."""
+    """A callback ``(stage, done, total)``: bars on a terminal, a line now and then elsewhere."""
     console = Console(stderr=True)
     tasks: dict[str, progress.TaskID] = {}
+    last = time.monotonic()
     with progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
@@ -32,6 +33,10 @@ def progress_bars() -> Iterator[Progress]:
     ) as bars:
 
         def advance(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                console.print(f"{stage}: {done} of {total}")
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
