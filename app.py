@@ -25,7 +25,7 @@ from reading_room.api import DraftService
 from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
-from reading_room.layout import lay_out, offer_to_programs
+from reading_room.layout import add_client_api, lay_out
 from reading_room.server import listening, make_server
 
 
@@ -36,7 +36,7 @@ def build_app(
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
         parts = lay_out(settings.page)
-        offer_to_programs(drafts, settings.page)  # first: the name "draft" is for programs
+        add_client_api(drafts, settings.page)  # first: the name "draft" is for programs
         Events(controller, parts).connect(settings.page, lambda: example_image(file_store))
     return page
 
@@ -53,13 +53,13 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
         controller = Controller(pipeline, file_store=file_store, audit=audit)
         drafts = DraftService(
             pipeline,
-            at_once=page.drafts_at_once,
+            max_concurrent=page.drafts_at_once,
             audit=audit,
-            most_bytes=page.max_upload_mb << 20,
+            max_bytes=page.max_upload_mb << 20,
         )
         blocks = build_app(controller, settings, file_store=file_store, drafts=drafts)
         server = make_server(blocks, page, file_store=file_store, drafts=drafts)
-        file_store.sweep_now_and_then()
+        file_store.start_sweeping()
         with listening(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C ends it)")
             threading.Event().wait()

@@ -1,6 +1,6 @@
-"""Rows of statistics -> numbers with n and interval, for every system, measure and subset."""
+"""Numbers with n and interval for every system, measure and subset, from rows of statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,12 @@ def subset_numbers(
         mask: bool [N], studies in it.
         statistics: of each system and metric.
         metrics: by key.
-        patients: patient of each study, [N].
-        samples: resamples of patients.
+        patients: of each study, [N]; they are what is resampled.
+        samples: number of resamples.
         seed: of the draws.
     """
     keys = list(statistics)
-    blocks = blocks_of(keys, metrics)
+    blocks = blocks_of(metrics[key] for _, key in keys)
     groups = [patient for patient, inside in zip(patients, mask, strict=True) if inside]
     # summed by patient one part at a time: the parts side by side would be the largest thing here
     sums = np.concatenate([group_sums(statistics[key][mask], groups) for key in keys], axis=1)
@@ -62,11 +62,10 @@ def subset_numbers(
     return numbers
 
 
-def blocks_of(keys: Sequence[tuple[str, str]], metrics: Mapping[str, MetricGroup]) -> list[Block]:
-    """Where each metric's statistics stand when they are laid side by side."""
+def blocks_of(metrics: Iterable[MetricGroup | type[MetricGroup]]) -> list[Block]:
+    """The columns of each metric when their statistics stand side by side."""
     blocks, start = [], 0
-    for _, metric in keys:
-        width = metrics[metric].width
-        blocks.append(Block(metrics[metric].measures, slice(start, start + width)))
-        start += width
+    for metric in metrics:
+        blocks.append(Block(metric.measures, slice(start, start + metric.width)))
+        start += metric.width
     return blocks

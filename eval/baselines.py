@@ -1,8 +1,8 @@
-"""What costs nothing: the runs every system must beat to have shown anything.
+"""Trivial baselines that every system must beat.
 
 constant: the most common training report for every study. random: any training report.
 top-1 copied: the report of the nearest evidence, as it stands. oracle top-1: the training report
-that agrees best with the reference, which nobody can know: the ceiling of copying.
+that agrees best with the reference, which no system can know: the ceiling of copying.
 """
 
 import random
@@ -53,7 +53,7 @@ def make_baselines(
     """The trivial runs for a study set.
 
     Without training data the texts come from the other patients' references: a little kinder to
-    the baselines, since such texts are of the very data that is scored.
+    the baselines, since such texts are of the scored data itself.
 
     Args:
         study_set: what is scored.

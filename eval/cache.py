@@ -1,9 +1,8 @@
-"""Scores that were computed before, by content: a study is never scored twice.
+"""A cache of scores by content, so that no study is scored twice.
 
-One SQLite file. A key is a hash of the metric, its version (cleaning, labeller, weights and all)
-and the texts; a value is the row of statistics. SufficientStats are stored in batches, so that a
-run that is
-interrupted goes on where it stopped. Holds no text.
+One SQLite file without any text: the key is a hash of the metric, its version (cleaning, labeller,
+weights) and the texts; the value is the row of statistics. Rows are stored in batches, so that an
+interrupted run resumes where it stopped.
 """
 
 import hashlib
@@ -22,8 +21,8 @@ from eval.metrics.base import MetricGroup, SufficientStats
 
 logger = logging.getLogger(__name__)
 
-_ASKED = 500  # keys in one question; SQLite allows more, old ones 999
-_PATIENCE = 60.0  # seconds to wait for another process that writes
+_KEYS_PER_QUERY = 500  # old SQLite versions allow 999
+_TIMEOUT_S = 60.0  # for another process that writes
 
 
 class ScoreCache(AbstractContextManager["ScoreCache"]):
@@ -40,7 +39,7 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
+            self._db = sqlite3.connect(path or ":memory:", timeout=_TIMEOUT_S)
             with self._db:
                 self._db.execute(
                     "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, stats BLOB NOT NULL)"
@@ -62,7 +61,7 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
     def rows(self, metric: MetricGroup, pairs: Sequence[Pair]) -> SufficientStats:
         """Statistics of each pair, computed where they are not known: float64 [N, width].
 
-        Metrics whose rows depend on the whole run are computed and not kept.
+        Metrics whose rows depend on the whole run are not cached.
         """
         if metric.whole_run:
             return metric.score(pairs)
@@ -81,10 +80,10 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
         return rows
 
     def _fill_known(self, rows: SufficientStats, places: dict[bytes, list[int]]) -> list[bytes]:
-        """Write what is known into its places; returns the keys that are not."""
+        """Fill in the cached rows; returns the keys that are not cached."""
         keys, unknown = list(places), []
-        for start in range(0, len(keys), _ASKED):
-            part = keys[start : start + _ASKED]
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            part = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(part))
             query = f"SELECT key, stats FROM scores WHERE key IN ({marks})"  # noqa: S608 - marks only
             known = dict(self._db.execute(query, part).fetchall())
@@ -104,17 +103,17 @@ class ScoreCache(AbstractContextManager["ScoreCache"]):
         rows: SufficientStats,
         places: dict[bytes, list[int]],
     ) -> None:
-        """Score each different content once, write it into its places, and keep it."""
+        """Score each distinct content once, fill in its rows, and store it."""
         keys = list(places)
         for start in range(0, len(keys), metric.batch):
             part = keys[start : start + metric.batch]
             fresh = metric.score([pairs[places[key][0]] for key in part])
             for key, row in zip(part, fresh, strict=True):
                 rows[places[key]] = row
-            self._keep(part, fresh)
+            self._store(part, fresh)
             self.scored += len(part)
 
-    def _keep(self, keys: Sequence[bytes], rows: SufficientStats) -> None:
+    def _store(self, keys: Sequence[bytes], rows: SufficientStats) -> None:
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?)",

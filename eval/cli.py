@@ -141,7 +141,7 @@ def compare_runs(
 def label(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text`.")],
 ) -> None:
-    """Print CheXpert-14 labels of each text, one JSON object a line."""
+    """Print CheXpert-14 labels of each text, one JSON object per line."""
     from eval.labelling import label_file  # noqa: PLC0415
 
     for line in label_file(file):

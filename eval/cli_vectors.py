@@ -66,7 +66,7 @@ def embed(
 def prompts(
     layout: Annotated[DatasetLayout, typer.Option(help="Which data set's classes.")],
 ) -> None:
-    """Print the sentences of a data set's classes, one JSON object a line, to embed elsewhere."""
+    """Print the sentences of a data set's classes, one JSON object per line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
     from eval.zero_shot_prompts import prompts as sentences  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """Two runs on the same studies: differences with intervals, paired tests, Holm.
 
-Works from the statistics that scoring saved, so nothing is scored again and no weights are needed.
+Uses the saved statistics: nothing is scored again and no weights are needed.
 """
 
 import zipfile
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.aggregate import blocks_of
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.metrics.base import Direction, SufficientStats
 from eval.metrics.registry import metric_class
@@ -94,18 +95,12 @@ def compare(
     ours, theirs = _load(first, first_system), _load(second, second_system)
     _refuse_mismatch(ours, theirs)
     keys = _comparable(ours, theirs)
-    blocks, start = [], 0
-    for key in keys:
-        width = ours.rows[key].shape[1]
-        blocks.append(Block(metric_class(key).measures, slice(start, start + width)))
-        start += width
+    blocks = blocks_of(map(metric_class, keys))
     one = np.concatenate([ours.rows[key] for key in keys], axis=1)
     two = np.concatenate([theirs.rows[key] for key in keys], axis=1)
-    names = (
-        (_title(ours), _title(theirs))
-        if _title(ours) != _title(theirs)
-        else (f"{_title(ours)} (1)", f"{_title(theirs)} (2)")
-    )
+    names = _title(ours), _title(theirs)
+    if names[0] == names[1]:
+        names = f"{names[0]} (1)", f"{names[1]} (2)"
     return RunComparison(
         first=names[0],
         second=names[1],

@@ -1,7 +1,6 @@
-"""Labelled images: Open-I, CheXpert 5x200, RSNA, NIH 14x100, or a table of one's own.
+"""Labelled images: Open-I, CheXpert 5x200, RSNA, NIH 14x100, or your own table.
 
-A layout turns a data set's own files into images with ids, patients, labels and, where there are
-reports, texts. Reads tables only; images are opened by whoever embeds them.
+A layout reads a data set's own table into images with ids, patients, labels and perhaps reports.
 """
 
 import random
@@ -67,7 +66,7 @@ def read_layout(
     Args:
         layout: which files these are.
         path: the table: studies.jsonl, chexpert_5x200.csv, stage_2_train_labels.csv,
-            Data_Entry_2017.csv, or one's own CSV or JSONL with ``id``, ``image``, ``labels`` (a
+            Data_Entry_2017.csv, or your own CSV or JSONL with ``id``, ``image``, ``labels`` (a
             list, or names with | between), and perhaps ``patient_id``, ``text`` and ``split``.
         split: this split only, where the table has splits.
         per_class: images drawn of each class in the NIH 14x100 layout.
@@ -88,7 +87,7 @@ def read_layout(
             continue
         if image is None:
             continue
-        if image.image_id in found and layout is not DatasetLayout.RSNA:  # RSNA has a line a box
+        if image.image_id in found and layout is not DatasetLayout.RSNA:  # RSNA has a line per box
             problems.add(entry.where, f"the image {image.image_id} is there twice")
         found[image.image_id] = image
     problems.raise_if_any()
@@ -109,7 +108,7 @@ def classes_of_layout(layout: DatasetLayout) -> tuple[str, ...]:
     """Classes of a data set that has its own.
 
     Raises:
-        EvalUsageError: a table of one's own has the classes that stand in it.
+        EvalUsageError: your own table has the classes that stand in it.
     """
     if layout not in _DATA_SETS:
         raise EvalUsageError(f"the layout {layout} has no classes of its own")

@@ -29,7 +29,7 @@ def embed(
         data: its images.
         folder: where they lie.
         encoder: what embeds.
-        say: told how far it is.
+        say: called with the progress.
 
     Raises:
         EvalDataError: names the images that cannot be read.

@@ -1,4 +1,4 @@
-"""What can go wrong in an evaluation, each with its cure.
+"""Errors of an evaluation; each message says what to do.
 
     CxrRagError
     ├── SettingsError
@@ -7,7 +7,7 @@
         ├── EvalLeakError      the studies scored and the training data overlap
         └── EvalMismatchError  two runs that cannot be compared
 
-`NotAvailableError` is no failure: a measure that needs weights or a program that is not here.
+`NotAvailableError` is no failure: a metric needs weights or a program that is not installed.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ class EvalMismatchError(EvalDataError):
 
 
 class NotAvailableError(Exception):
-    """A measure cannot run here; the text says what to put where."""
+    """A metric cannot run here; the message says what to install."""
 
 
 class Problems:
-    """Collects what is wrong with one file, so that one run names it all."""
+    """Collects everything that is wrong with one file, to report it at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -62,7 +62,7 @@ class Problems:
 
 
 def listed(items: Sequence[str]) -> str:
-    """Up to twenty items, one a line, and how many more there are."""
+    """Up to twenty items, one per line, and how many more there are."""
     shown = [f"  {item}" for item in items[:_SHOWN]]
     if len(items) > _SHOWN:
         shown.append(f"  ... and {len(items) - _SHOWN} more")

@@ -1,11 +1,12 @@
-"""Labels of a file of texts, and how well the labeller does on texts whose labels are known."""
+"""Labels the texts of a file, and measures the labeller on texts with known labels."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import binomtest
 
 from eval.errors import EvalDataError, Problems
 from eval.io.fields import FieldError
@@ -17,8 +18,6 @@ from rag.report_nlp.labeller import LABELS, label_text
 
 STATES = (*(polarity.value for polarity in Polarity), "absent")
 """What a label can be in a text."""
-
-_Z = 1.959964  # of 95 %
 
 
 def label_file(path: Path) -> Iterator[str]:
@@ -38,7 +37,7 @@ def label_file(path: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A text, what it is about, and its labels by a person and by the labeller."""
+    """Labels of a text by a person and by the labeller."""
 
     split: str
     category: str
@@ -124,14 +123,11 @@ def _counts(rows: Sequence[Labelled], labels: Sequence[str], state: str) -> tupl
 
 
 def _share(hits: int, count: int) -> str:
-    """A share with its Wilson interval, which stays honest where all are right (Wilson 1927)."""
+    """A share with its Wilson interval, which stays honest where all are right."""
     if not count:
         return "-"
-    share, spread = hits / count, _Z**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
-    return f"{share:.3f} [{low:.3f}, {high:.3f}] ({hits}/{count})"
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return f"{hits / count:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({hits}/{count})"
 
 
 def _entries(path: Path, *, labels: bool = False) -> list[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The leak gate: no study that is scored may be one the system has seen.
+"""The leak gate: no scored study may have been seen by the system.
 
 Overlapping studies or patients stop the run. Equal texts do not (reports repeat word for word), but
 they are counted, and every table is given with them and without.
@@ -13,7 +13,7 @@ from eval.io.study_set import Run, StudySet
 
 @dataclass(frozen=True, slots=True)
 class LeakCheck:
-    """What the gate looked at, and what it let pass.
+    """What the gate checked, and what it found.
 
     Attributes:
         studies: whether study ids were compared with the training data.

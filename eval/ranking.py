@@ -1,7 +1,7 @@
-"""Measures of scores and ranks, for many sets of weights at once.
+"""Ranking measures for many sets of study weights at once.
 
-A set of weights says how often each study counts: ones for the estimate, a row of a bootstrap for
-a resample. Ties count as the mean over their orders.
+The weights are ones for the estimate and bootstrap counts for a resample. Ties count as the mean
+over their orders.
 """
 
 from dataclasses import dataclass

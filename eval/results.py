@@ -1,7 +1,6 @@
-"""What an evaluation leaves behind: result.json, who made it and of what, with every number.
+"""The folder of a result: result.json with every number and its provenance, scores and texts.
 
-Owns the schema and its version, and the folder: it is built beside and renamed, so that there is a
-whole result or none. Knows no measure's formula and no page.
+A folder is built beside and renamed, so that there is a complete result or none.
 """
 
 import hashlib
@@ -12,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -20,11 +19,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eval.errors import EvalDataError, EvalUsageError
+from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.metrics.base import MetricGroup
 
 SCHEMA = "cxr-rag-eval/1"
-"""Name and version of result.json; the number grows when a reader of the old one would err."""
+"""Name and version of result.json; the number grows when the format changes incompatibly."""
 
 RESULT, SCORES, STUDIES, STATISTICS = "result.json", "scores.jsonl", "studies.jsonl", "stats.npz"
 _PACKAGES = ("cxr-rag", "numpy", "scipy", "scikit-learn", "sacrebleu", "rouge-score", "torch")
@@ -70,7 +69,7 @@ class Result:
         not_available: measures that did not run, and what to put where.
         numbers: every number.
         curves: what plots show: plain JSON, by name.
-        notes: what a reader should know.
+        notes: what the reader should know.
     """
 
     task: str
@@ -107,7 +106,7 @@ class Result:
 
 
 def made_by() -> dict[str, Any]:
-    """Versions of what computes, and the commit if this is a checkout."""
+    """Versions of the software, and the commit if this is a checkout."""
     packages = {}
     for name in _PACKAGES:
         try:
@@ -128,7 +127,7 @@ def command() -> str:
 
 
 def file_facts(path: Path | None) -> dict[str, str] | None:
-    """Name and SHA-256 of a file; its folder is nobody's business."""
+    """Name and SHA-256 of a file; without its folder."""
     if path is None:
         return None
     with path.open("rb") as file:
@@ -179,7 +178,7 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write objects, one a line."""
+    """Write objects, one per line."""
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -211,6 +210,43 @@ def read_result(folder: Path) -> Result:
         return Result(**{name: value for name, value in values.items() if name in known})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EvalDataError(f"{path} is damaged ({error}): score again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """A result, the scores of each study, and their texts (empty where they are not wanted)."""
+
+    result: Result
+    scores: list[dict[str, Any]]
+    studies: list[dict[str, Any]]
+
+
+def load_run(folder: Path, *, with_text: bool) -> SavedRun:
+    """Read a result's folder.
+
+    Raises:
+        EvalUsageError: it holds no result.
+        EvalDataError: it is damaged.
+    """
+    result = read_result(folder)
+    try:
+        scores = read_jsonl(folder / SCORES) if (folder / SCORES).exists() else []
+        there = with_text and (folder / STUDIES).exists()
+        return SavedRun(result, scores, read_jsonl(folder / STUDIES) if there else [])
+    except (ValueError, OSError) as error:
+        raise EvalDataError(f"{folder} is damaged ({error}): score again") from error
+
+
+def refuse_mismatch(results: Sequence[Result]) -> None:
+    """Runs on different studies do not stand side by side.
+
+    Raises:
+        EvalMismatchError: names the runs.
+    """
+    prints = {result.dataset["fingerprint"] for result in results}
+    if len(prints) > 1:
+        named = ", ".join(f"{r.name} ({r.dataset['studies']} studies)" for r in results)
+        raise EvalMismatchError(f"these runs were scored on different studies: {named}")
 
 
 def _git_hash() -> str | None:

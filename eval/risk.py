@@ -1,7 +1,6 @@
-"""Risk and coverage: what a run would score if it kept only the studies it is surest of.
+"""Risk and coverage: the score of a run that keeps only its most confident studies.
 
-Owns the curve, the area under it (AURC) and the score at a coverage. The order comes from a run's
-own confidence; how well that orders is what the area tells.
+The curve, the area under it (AURC) and the score at a coverage, by the run's own confidence.
 """
 
 import math
@@ -23,7 +22,7 @@ class RiskCoverage:
     """One measure's curve.
 
     Attributes:
-        coverage: float64 [P] in (0, 1], share of studies kept, surest first.
+        coverage: float64 [P] in (0, 1], share of studies kept, most confident first.
         score: float64 [P], the measure over the studies kept.
         aurc: mean over all coverages of the risk, which is the distance from the measure's best
             value as a share of its range: 0 is best.
@@ -63,8 +62,8 @@ def risk_coverage(
 
     Args:
         rows: float64 [N, S], its statistics.
-        confidence: of each study, higher is surer; ties count as any order of theirs would on
-            average (their rows are averaged).
+        confidence: of each study, higher is more certain; tied studies count as the mean over
+            their orders.
         groups: patient of each study, for the intervals.
         measures: of it, each one that `has_risk`; one that is undefined for these
             studies (no study has one of its labels) gets no curve.

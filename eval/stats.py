@@ -1,7 +1,7 @@
 """Intervals and tests: patient-clustered bootstrap, paired approximate randomisation, Holm.
 
-Works on rows of statistics that add up (see `eval.metrics.base`), so a resample is a matrix product
-whatever the measure. Everything is seeded; memory does not grow with the number of resamples.
+Works on rows of statistics that add up (`eval.metrics.base`), so that a resample is a matrix
+product. Everything is seeded; memory does not grow with the number of resamples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,7 +82,7 @@ def bootstrap(
     """Scores of resampled sets of groups: float64 [samples, M], measures of all blocks in order.
 
     Args:
-        rows: float64 [N, S], one row a study.
+        rows: float64 [N, S], one row per study.
         groups: patient of each study; studies of a patient are drawn together.
         blocks: the measures and their columns.
         samples: number of resamples.

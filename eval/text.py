@@ -1,7 +1,7 @@
-"""Cleaning: how a report becomes words before it is scored. One name a convention.
+"""Cleaning: how a report becomes words before it is scored.
 
-Cleaning moves BLEU-4 more than the choice of library does, so every score is printed with the name
-of its cleaning. Knows nothing of measures.
+Cleaning changes BLEU-4 more than the choice of library does, so every score is printed with its
+name.
 """
 
 import html

@@ -1,7 +1,7 @@
 """The vectors file: images, reports and prompts of a data set in one space, with their labels.
 
-Embedding and scoring meet only here, so that any model's vectors can be scored. One .npz without
-pickles; holds no report text, only a hash that tells which reports are equal.
+So that any model's vectors can be scored. One .npz without pickles and without report text: only a
+hash tells which reports are equal.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _NORM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
-    """A data set as a model sees it.
+    """A data set embedded by a model.
 
     Attributes:
         encoder_id: which model made the vectors.

@@ -20,7 +20,7 @@ class ClassPrompt:
 def prompts(labels: Iterable[str]) -> tuple[ClassPrompt, ...]:
     """The sentences of these classes, in the order of the labels and of the TOML file.
 
-    A class that the file does not have, as in a table of one's own, gets plain sentences.
+    A class that the file does not have, as in a table of your own, gets plain sentences.
     """
     table = _toml("zero_shot_prompts.toml")
     return tuple(

@@ -1,7 +1,6 @@
-"""For programs: images of a study in, the prediction's JSON out. See docs/reading-room.md.
+"""The API for programs: images of a study in, the prediction's JSON out. See docs/reading-room.md.
 
-Owns the form of request and answer. Nothing is kept: no session, no file, no audit line but the
-draft's own.
+Nothing is kept but the draft's audit record.
 """
 
 import asyncio
@@ -23,53 +22,53 @@ from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
 from rag.study import Study, accepted
 from reading_room import strings
-from reading_room.controller import LONGEST_INDICATION, MOST_IMAGES
+from reading_room.controller import MAX_IMAGES, MAX_INDICATION
 
-MOST_WAITING = 16
+MAX_WAITING = 16
 
 
 class DraftService:
-    """Answers requests; a few at a time, the rest wait, and too many are turned away.
+    """Drafts a few requests at a time; the rest wait, and too many are turned away.
 
     Args:
         pipeline: from image to draft.
-        at_once: how many drafts are made side by side.
-        audit: where each draft is written; None keeps no record.
-        most_bytes: of one image.
+        max_concurrent: drafts.
+        audit: record of drafts; None keeps none.
+        max_bytes: of one image.
     """
 
     def __init__(
         self,
         pipeline: ReportPipeline,
         *,
-        at_once: int,
+        max_concurrent: int,
         audit: AuditLog | None = None,
-        most_bytes: int = MAX_BYTES,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._pipeline = pipeline
         self._audit = audit
-        self._places = asyncio.Semaphore(at_once)
-        self._most_bytes = most_bytes
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._max_bytes = max_bytes
         self._waiting = 0
 
     async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
         """``POST /api/draft``: ``image``, perhaps several, ``indication`` and ``region``."""
         try:
-            async with request.form(max_files=2 * MOST_IMAGES, max_fields=8) as form:
+            async with request.form(max_files=2 * MAX_IMAGES, max_fields=8) as form:
                 images = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
-                if any((image.size or 0) > self._most_bytes for image in images):
-                    reason = strings.API_TOO_LARGE.format(self._most_bytes >> 20)
+                if any((image.size or 0) > self._max_bytes for image in images):
+                    reason = strings.API_TOO_LARGE.format(self._max_bytes >> 20)
                     return 413, {"error": "TooLarge", "reason": reason}
                 contents = [await image.read() for image in images]
                 indication = str(form.get("indication") or "")
                 region = _region(form.get("region"))
         except (MultiPartException, AssertionError, RegionError) as error:
             return 400, {"error": "BadRequest", "reason": str(error)}
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MAX_WAITING:
             return 503, {"error": "Busy", "reason": strings.API_BUSY}
         self._waiting += 1
         try:
-            async with self._places:
+            async with self._slots:
                 return await asyncio.to_thread(self.draft, contents, indication, region)
         finally:
             self._waiting -= 1
@@ -81,13 +80,13 @@ class DraftService:
 
         Args:
             images: contents of the files.
-            indication: why the image was taken, if known.
+            indication: of the study, if known.
             region: of the first image, to retrieve evidence for.
         """
         if not images:
             return 400, {"error": "BadRequest", "reason": strings.API_NO_IMAGE}
-        if len(images) > MOST_IMAGES:
-            reason = strings.TOO_MANY_IMAGES.format(MOST_IMAGES, len(images))
+        if len(images) > MAX_IMAGES:
+            reason = strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(images))
             return 400, {"error": "BadRequest", "reason": reason}
         images, notes = accepted(images)
         if not images:
@@ -97,7 +96,7 @@ class DraftService:
             source=images[0],
             further=tuple(images[1:]),
             name=f"image {hashes[0][:12]}",
-            indication=" ".join(indication.split())[:LONGEST_INDICATION],
+            indication=" ".join(indication.split())[:MAX_INDICATION],
             region=region,
         )
         prediction = self._pipeline.invoke(study)
@@ -112,18 +111,18 @@ class DraftService:
 
 
 def _region(value: object) -> ReaderRegion:
-    """A form's field: a JSON object, or nothing."""
+    """A form field: a JSON object, or nothing."""
     if not value:
         return NO_REGION
     try:
         values = json.loads(str(value))
-    except (ValueError, RecursionError):  # a hundred thousand brackets are no region either
+    except (ValueError, RecursionError):
         values = None
     return ReaderRegion.from_json(values)
 
 
 def _status_of(prediction: Prediction) -> int:
-    """200 for a draft and for an abstention, 422 for what is no image, 503 for what may pass."""
+    """200 for a draft or an abstention, 422 for an unreadable image, 503 for a passing failure."""
     if prediction.status is not Status.FAILED:
         return 200
     return 422 if prediction.error == "ImageReadError" else 503

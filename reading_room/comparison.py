@@ -1,8 +1,7 @@
 """What a retrieved report shares with the draft, and where the two differ.
 
-Works on what sentences state (`rag.report_nlp.statements`), so that "cardiomegaly" and "the heart
-is
-enlarged" are one. Knows texts only.
+Compares statements (`rag.report_nlp.statements`), so that "cardiomegaly" and "the heart is
+enlarged" are the same.
 """
 
 from collections.abc import Iterable
@@ -18,10 +17,10 @@ class ReportComparison:
     """Findings in words, each once.
 
     Attributes:
-        shared: both say so.
-        opposed: the report says the opposite of the draft: what the report says.
-        only_here: the report says it is there, the draft says nothing of it.
-        silent: the draft says it is there, the report says nothing of it.
+        shared: stated by both.
+        opposed: the report contradicts the draft; in the report's words.
+        only_here: present in the report, not mentioned in the draft.
+        silent: present in the draft, not mentioned in the report.
     """
 
     shared: tuple[str, ...] = ()
@@ -32,7 +31,7 @@ class ReportComparison:
 
 def compare(report: Iterable[str], draft: Iterable[str]) -> ReportComparison:
     """Compare the sentences of a report with those of a draft."""
-    here, there = _stated(report), _stated(draft)
+    here, there = _statements(report), _statements(draft)
     shared, opposed, only_here = [], [], []
     for key, (polarity, words) in here.items():
         other = there.get(key)
@@ -58,8 +57,8 @@ def sentences_of(text: str) -> list[str]:
     return [text[start:end] for start, end in sentence_spans(text)]
 
 
-def _stated(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarity, str]]:
-    """What is said of each concept; where a text disagrees with itself, what is there wins."""
+def _statements(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarity, str]]:
+    """Polarity and words of each concept; where a text disagrees with itself, presence wins."""
     found: dict[tuple[str, str], tuple[Polarity, str]] = {}
     for sentence in sentences:
         for statement in read_sentence(sentence).statements:
@@ -73,7 +72,7 @@ def _stated(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarity, s
 
 
 def _agree(a: Polarity, b: Polarity) -> bool:
-    """Possible and present are near enough to be called shared; absent is not."""
+    """Possible and present agree; absent does not."""
     return (a is Polarity.NEGATIVE) == (b is Polarity.NEGATIVE)
 
 

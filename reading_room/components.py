@@ -1,4 +1,4 @@
-"""Gradio components of our own: an element with a script of ours, and a file field for images."""
+"""Our own Gradio components: an element with a script, and a file field for images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def scripted(
         module: its ``mount`` function is called with the element and what Gradio offers it.
         html: the template; "${value}" stands for the value.
         events: names it may trigger.
-        words: strings for the script, so that they stand in `reading_room.strings` with the others.
+        words: strings for the script, from `reading_room.strings`.
         settings: of `gr.HTML`.
     """
     names = ", ".join(f"'{event}'" for event in events)  # Gradio looks for them in this very text

@@ -1,8 +1,7 @@
-"""What a reader can do on the page, step by step: open, point, draft, decide, sign, export.
+"""What a reader can do on the page: open images, mark a region, draft, decide, sign, export.
 
-Owns the steps that need the pipeline, the file_store or the audit record; what a decision does to a
-draft is in `reading_room.decisions`. Nothing of a study lives anywhere but in the session and on
-the reader's file_store. Knows no HTML and no Gradio.
+The steps that need the pipeline, the file store or the audit record; decisions on a draft are in
+`reading_room.decisions`. Everything about a study is in the session or in the file store.
 """
 
 import time
@@ -32,18 +31,18 @@ from reading_room.image_file import image_file
 from reading_room.image_panel import ShownImage
 from reading_room.session import ControllerError, Session
 
-MOST_IMAGES = 4
-LONGEST_INDICATION = 500
+MAX_IMAGES = 4
+MAX_INDICATION = 500
 FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", "dicom": "dcm"}
 
 
 class Controller:
-    """The steps. Shared by all readers, and holds nothing of any.
+    """The steps, shared by all readers; holds no reader's data.
 
     Args:
         pipeline: from image to draft.
-        file_store: where images and exports lie.
-        audit: where every draft, edit and signature is written; None keeps no record.
+        file_store: for images and exports.
+        audit: record of every draft, edit and signature; None keeps none.
     """
 
     def __init__(
@@ -59,8 +58,8 @@ class Controller:
         Raises:
             ControllerError: one of them cannot be read, or there are too many.
         """
-        if len(paths) > MOST_IMAGES:
-            raise ControllerError(strings.TOO_MANY_IMAGES.format(MOST_IMAGES, len(paths)))
+        if len(paths) > MAX_IMAGES:
+            raise ControllerError(strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(paths)))
         kept, notes = accepted(paths)
         if not kept and paths:
             raise ControllerError(strings.NO_ACCEPTED_IMAGE)
@@ -70,9 +69,9 @@ class Controller:
         return _session(opened)
 
     def preview(self, paths: Sequence[Path], *, reader: str) -> Session | None:
-        """The same with fewer pixels, where those of every image can be had much sooner."""
+        """The same at low resolution, where every image can be decoded much sooner that way."""
         images = []
-        for path in paths[:MOST_IMAGES]:
+        for path in paths[:MAX_IMAGES]:
             found = read_preview(path)
             if found is None:
                 return None
@@ -90,7 +89,7 @@ class Controller:
         return ShownImage.of(raw, path=str(path), url=url)
 
     def draft(self, session: Session, *, indication: str = "") -> Iterator[Session]:
-        """The session each time the draft has grown; last with the report to decide on.
+        """The session each time the draft has grown; the last one has the report to review.
 
         Raises:
             ControllerError: there is no image.
@@ -99,7 +98,7 @@ class Controller:
             raise ControllerError(strings.NO_IMAGE)
         session = replace(
             session,
-            indication=" ".join(indication.split())[:LONGEST_INDICATION],
+            indication=" ".join(indication.split())[:MAX_INDICATION],
             prediction=None,
             report=None,
             check=None,
@@ -125,7 +124,7 @@ class Controller:
         return study_of_files(
             self.pipeline.retriever.store,
             [Path(first.path), *others],
-            name=f"image {first.sha256[:12]}",  # not the file's name: it may be a person's
+            name=f"image {first.sha256[:12]}",  # the file's name may be a person's
             indication=session.indication,
             not_relevant=session.ruled_out,
             region=session.region,
@@ -149,8 +148,8 @@ class Controller:
             shown_at=time.monotonic(),
         )
 
-    def stopped(self, session: Session) -> Session:
-        """What is left of a draft that the reader stopped: its evidence, to compose from."""
+    def stop(self, session: Session) -> Session:
+        """A draft that the reader stopped: its evidence stays, to compose from."""
         found = session.prediction
         if found is None or found.status is not Status.RUNNING:
             return session
@@ -190,7 +189,7 @@ class Controller:
         return session
 
     def _retrieve(self, session: Session, wanted: Sequence[ReaderRegion]) -> list[tuple[Hit, ...]]:
-        """The evidence that a draft would rest on, with each of these regions."""
+        """The evidence for each of these regions."""
         if not wanted:
             return []
         try:
@@ -203,29 +202,29 @@ class Controller:
 
     def act(self, session: Session, action: Mapping[str, Any]) -> Session:
         """One decision about the draft, as in `reading_room.decisions.act`."""
-        return self._taken(decisions.act(session, action))
+        return self._recorded(decisions.act(session, action))
 
     def sign(self, session: Session, name: str) -> Session:
         """Lock the report under a name."""
-        return self._taken(decisions.sign(session, name))
+        return self._recorded(decisions.sign(session, name))
 
     def add_addendum(self, session: Session, text: str, name: str) -> Session:
         """Add to a signed report."""
-        return self._taken(decisions.add_addendum(session, text, name))
+        return self._recorded(decisions.add_addendum(session, text, name))
 
-    def _taken(self, step: Step) -> Session:
+    def _recorded(self, step: Step) -> Session:
         for event, data in step.events:
             self._write(step.session, event, data)
         return step.session
 
     def rule_out(self, session: Session, report_id: str) -> Session:
-        """Call a report irrelevant, or take that back; it counts when drafted again."""
+        """Mark a report as irrelevant, or undo that; it counts at the next draft."""
         if report_id not in {hit.record.report_id for hit in session.evidence}:
             raise ControllerError(strings.UNKNOWN_STEP.format("rule out"))
         return replace(session, ruled_out=session.ruled_out ^ {report_id})
 
     def export(self, session: Session, form: str, *, reader: str) -> str:
-        """Put the report on the file_store in one of `FORMATS`; returns its name there.
+        """Store the report in one of `FORMATS`; returns its name in the file store.
 
         Raises:
             ControllerError: there is nothing to export, or not in this form.

@@ -1,6 +1,6 @@
-"""What a reader decides about a draft: accept, edit, remove, add, use, undo, sign, add_addendum.
+"""A reader's decisions about a draft: accept, edit, remove, add, use, undo, sign, add an addendum.
 
-Pure: a session and what the browser asked for in, the next session and what is to be recorded out.
+Pure functions: a session and the browser's request in, the next session and audit events out.
 """
 
 import time
@@ -20,7 +20,7 @@ from reading_room.verdict_icons import mark_of
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next session, and what goes into the audit record."""
+    """The next session, and events for the audit record."""
 
     session: Session
     events: tuple[Event, ...] = ()
@@ -73,7 +73,7 @@ def _next(
     if op == "edit":
         line = report.line(_number(action, "line"))
         text = str(action.get("text", ""))
-        return report.edit(line.key, text, sources=_carrying(session, text, line.sources))
+        return report.edit(line.key, text, sources=_supporting(session, text, line.sources))
     if op == "hint":
         return _hinted(session, report, _number(action, "number"))
     if op == "add":
@@ -82,7 +82,7 @@ def _next(
 
 
 def _use(session: Session, report: ReviewedReport, action: Mapping[str, Any]) -> Step:
-    """A sentence of a report on the page, with its source, which is evidence from now on."""
+    """Add a sentence of a retrieved report, which becomes evidence of the draft."""
     found = _found(session)
     hit = next((h for h in session.evidence if h.record.report_id == action.get("report")), None)
     number = _number(action, "number")
@@ -98,7 +98,7 @@ def _use(session: Session, report: ReviewedReport, action: Mapping[str, Any]) ->
 
 
 def _hinted(session: Session, report: ReviewedReport, number: int) -> ReviewedReport:
-    """The report with the sentence of a finding below the reporting threshold."""
+    """Add the sentence offered for a finding below the reporting threshold."""
     hints = _found(session).hints
     if number >= len(hints):
         raise ControllerError(strings.UNKNOWN_STEP.format("hint"))
@@ -106,13 +106,13 @@ def _hinted(session: Session, report: ReviewedReport, number: int) -> ReviewedRe
     return report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
 
 
-def _carrying(session: Session, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of the sources still carry a sentence that the reader has changed."""
+def _supporting(session: Session, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+    """The sources that still support an edited sentence."""
     if not sources or not text.strip():
         return ()
     check = check_draft(Draft(findings=(DraftSentence(text, sources),)), _found(session).hits)
-    carrying = {support.report_id for support in check.sentences[0].support}
-    return tuple(source for source in sources if source in carrying)
+    supporting = {support.report_id for support in check.sentences[0].support}
+    return tuple(source for source in sources if source in supporting)
 
 
 def _undone(session: Session, report: ReviewedReport) -> Step:
@@ -126,7 +126,7 @@ def _undone(session: Session, report: ReviewedReport) -> Step:
 
 
 def _changed(session: Session, old: ReviewedReport, new: ReviewedReport) -> Step:
-    """The session with the new report, its check, and a line in the record for each change."""
+    """The session with the new report and its check, and an event for each change."""
     if new == old:
         return Step(session)
     found = _found(session)
@@ -166,7 +166,7 @@ def _found(session: Session) -> Prediction:
 
 
 def _supported(session: Session) -> list[int]:
-    """Open sentences without any doubt about them, of their source or of the image."""
+    """Sentences without any alarm, from their sources or from the image."""
     if session.report is None or session.check is None:
         return []
     found = _found(session)

@@ -1,8 +1,4 @@
-"""What each event of the page does to a session, and what of it is shown.
-
-What the events mean is in `reading_room.controller`; where the components stand, in
-`reading_room.layout`.
-"""
+"""Connects the page's events to `reading_room.controller` and renders the resulting session."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -19,7 +15,7 @@ from reading_room.controller import FORMATS, Controller
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
 from reading_room.image_panel import viewer_value
-from reading_room.layout import DRAFTING, Parts
+from reading_room.layout import DRAFTING, PageParts
 from reading_room.provenance_panel import provenance_html
 from reading_room.rank_changes import rank_changes
 from reading_room.session import Session
@@ -30,38 +26,38 @@ logger = logging.getLogger(__name__)
 Update = dict[Any, Any]
 """New values by component: what a Gradio event may return."""
 
-Settings = dict[str, Any]
+EventOptions = dict[str, Any]
 """Keyword arguments of a Gradio event."""
 
 DECIDING, MAKING = "deciding", "making"
-"""Queues beside that of drafts: decisions wait for each other, the rest for a processor."""
+"""Queues beside that of drafts: decisions wait for each other."""
 
 
 class Events:
-    """What each event does to a session, and what of it is shown.
+    """Event handlers: each takes a session and returns what changes on the page.
 
     Args:
         controller: the steps themselves.
         parts: the components.
     """
 
-    def __init__(self, controller: Controller, parts: Parts) -> None:
+    def __init__(self, controller: Controller, parts: PageParts) -> None:
         self._controller = controller
         self._parts = parts
         self._attribution = controller.pipeline.retriever.store.attribution
 
     def connect(self, settings: PageSettings, example: Callable[[], Path]) -> None:
-        """Connect every event; `example` makes an image for a reader who has none at hand."""
+        """Connect every event; `example` makes the synthetic example image."""
         parts, session = self._parts, self._parts.session
-        deciding: Settings = {"concurrency_id": DECIDING, "concurrency_limit": 1}
-        making: Settings = {"concurrency_id": MAKING, "concurrency_limit": 4}
-        drafting: Settings = {
+        deciding: EventOptions = {"concurrency_id": DECIDING, "concurrency_limit": 1}
+        making: EventOptions = {"concurrency_id": MAKING, "concurrency_limit": 4}
+        drafting: EventOptions = {
             "concurrency_id": DRAFTING,
             "concurrency_limit": settings.drafts_at_once,
             "show_progress": "minimal",
             "show_progress_on": parts.waiting,
         }
-        quiet: Settings = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet: EventOptions = {"show_progress": "hidden", "api_visibility": "private"}
         to_show = [*parts.shown, parts.viewer]
         parts.upload.change(self.open, parts.upload, to_show, **making, **quiet)
         parts.example.click(lambda: [str(example())], None, parts.upload, **making, **quiet)
@@ -91,9 +87,9 @@ class Events:
         parts.exports.export(self.export, session, parts.exports, **making, **quiet)
 
     def open(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
-        """The images of one study, or none; large ones with few pixels first, where that is quick.
+        """Open the images of one study; large ones as a preview first, where that is quick.
 
-        The second time only the viewer changes: the reader may be drafting already.
+        After the preview only the viewer changes: the reader may be drafting already.
         """
         images, reader = [Path(path) for path in paths or []], _reader(request)
         viewer = self._parts.viewer
@@ -113,8 +109,8 @@ class Events:
                 yield self._views(step)
 
     def stop(self, session: Session) -> Update:
-        """What is left when the reader has stopped a draft."""
-        return self._step(lambda: self._controller.stopped(session))
+        """Stop a draft; its evidence stays."""
+        return self._step(lambda: self._controller.stop(session))
 
     def act(self, session: Session, event: gr.EventData) -> Update:
         """One decision on a sentence."""
@@ -125,7 +121,7 @@ class Events:
         return self._step(lambda: self._controller.set_region(session, _data(event)))
 
     def rule_out(self, session: Session, event: gr.EventData) -> Update:
-        """A report is irrelevant, or is not after all."""
+        """Mark a report as irrelevant, or undo that."""
         report_id = str(_data(event).get("report", ""))
         return self._step(lambda: self._controller.rule_out(session, report_id))
 
@@ -140,7 +136,7 @@ class Events:
         return {**shown, parts.addendum: gr.Textbox(value="", visible=True)}
 
     def export(self, session: Session, event: gr.EventData, request: gr.Request) -> Any:
-        """Make a file and tell the page where it is."""
+        """Make a file for the browser to download."""
         form = str(_data(event).get("form", ""))
         with _show_errors():
             name = self._controller.export(session, form, reader=_reader(request))
@@ -152,7 +148,7 @@ class Events:
             return self._views(step())
 
     def _views(self, session: Session) -> Update:
-        """The session, and all that is shown of it."""
+        """The session, and every panel that shows it."""
         parts, report, shown = self._parts, session.report, session.shown
         drafted = session.prediction and shown
         signed = report is not None and report.signature is not None
@@ -176,7 +172,7 @@ class Events:
         }
 
 
-_PRIVATE: Settings = {"api_visibility": "private"}
+_PRIVATE: EventOptions = {"api_visibility": "private"}
 
 
 def _can_sign(session: Session) -> bool:
@@ -191,7 +187,7 @@ def _exports(session: Session, *, file: str = "", number: int = 0) -> dict[str, 
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:
-    """What the browser sent along: anything, until `reading_room.controller` has looked at it."""
+    """What the browser sent: unchecked until `reading_room.controller` reads it."""
     return event._data if isinstance(event._data, dict) else {}
 
 
@@ -201,14 +197,14 @@ def _reader(request: gr.Request) -> str:
 
 @contextmanager
 def _show_errors() -> Iterator[None]:
-    """A failure as a sentence on the page, without a traceback in the log."""
+    """Show a failure as a sentence on the page, without a traceback in the log."""
     try:
         yield
     except CxrRagError as error:
         raise gr.Error(str(error), title=strings.NOT_DONE, print_exception=False) from error
     except Exception as error:
-        # the page's border: Gradio would show nothing at all; an error's words may quote a header
-        logger.error("a step failed: %s", type(error).__name__)  # noqa: TRY400 - as said
-        logger.debug("as follows", exc_info=True)
-        text = strings.OUR_FAULT.format(type(error).__name__)
+        # Gradio would show nothing; the message may quote a header, so only its type is logged
+        logger.error("a step failed: %s", type(error).__name__)  # noqa: TRY400
+        logger.debug("traceback", exc_info=True)
+        text = strings.INTERNAL_ERROR.format(type(error).__name__)
         raise gr.Error(text, title=strings.NOT_DONE, print_exception=False) from error

@@ -1,8 +1,8 @@
-"""Where the page keeps what belongs to one reader for a while: images, uploads, exports.
+"""Temporary files of readers: images, uploads, exports.
 
-Everything lies in one private folder. A name is 32 random bytes and bears a seal of the reader it
-was made for, so that it can be neither guessed nor used by another login. Nothing outlives
-``keep_seconds`` or the process. Knows nothing of what is kept.
+All in one private folder. A name is 32 random bytes, signed for the reader it was made for, so that
+it can be neither guessed nor used by another login. Nothing outlives ``keep_seconds`` or the
+process.
 """
 
 import hmac
@@ -37,27 +37,27 @@ class FileStore:
         folder.mkdir(parents=True, mode=0o700)
 
     def put(self, content: bytes, *, reader: str) -> str:
-        """Keep something for a reader; returns its name."""
+        """Store a file for a reader; returns its name."""
         token = secrets.token_urlsafe(32)
-        name = f"{token}.{self._seal(token, reader)}"
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # may have been cleaned away
+        name = f"{token}.{self._signature(token, reader)}"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # /tmp may have been cleaned
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_bytes(content)
         return name
 
     def find(self, name: str, *, reader: str) -> Path | None:
-        """The file of a name, if there is one and it is this reader's."""
+        """The file of a name, if it exists and is this reader's."""
         if not _NAME.fullmatch(name):
             return None
-        token, seal = name.split(".")
-        if not hmac.compare_digest(seal, self._seal(token, reader)):
+        token, signature = name.split(".")
+        if not hmac.compare_digest(signature, self._signature(token, reader)):
             return None
         path = self.folder / name
         return path if path.is_file() else None
 
     def sweep(self, *, now: float | None = None) -> int:
-        """Delete what has been kept long enough; returns how many files."""
+        """Delete expired files; returns how many."""
         limit = (time.time() if now is None else now) - self.keep_seconds
         swept = 0
         for path in self.folder.rglob("*"):
@@ -66,12 +66,12 @@ class FileStore:
                     path.unlink()
                     swept += 1
             except FileNotFoundError:
-                continue  # its reader was quicker
+                continue  # deleted meanwhile
         if swept:
             logger.info("deleted %d files of readers", swept)
         return swept
 
-    def sweep_now_and_then(self) -> None:
+    def start_sweeping(self) -> None:
         """Sweep in the background until `close`."""
         pause = min(self.keep_seconds / 4, 60)
 
@@ -86,5 +86,5 @@ class FileStore:
         self._ended.set()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _seal(self, token: str, reader: str) -> str:
+    def _signature(self, token: str, reader: str) -> str:
         return hmac.new(self._key, f"{token} {reader}".encode(), sha256).hexdigest()[:16]

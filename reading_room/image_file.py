@@ -1,6 +1,6 @@
-"""An image as bytes for the viewer: every stored value, and how the file wants it shown.
+"""Serializes an image for the viewer: every stored value and the file's own display settings.
 
-The other end is ``static/image.js``. Owns the layout of the message; knows no page and no server.
+``static/image.js`` reads it.
 """
 
 import json
@@ -19,7 +19,7 @@ def image_file(raw: RawImage, *, size: tuple[int, int] | None = None) -> bytes:
 
     Args:
         raw: the image as it was read. 8-bit images are sent in 8 bits, deeper ones in 16.
-        size: rows and columns of the whole image, where these are fewer.
+        size: rows and columns of the full image, for a preview.
     """
     height, width = size or raw.codes.shape
     narrow = int(raw.codes.max(initial=0)) < 256

@@ -10,16 +10,16 @@ from reading_room import strings
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """An image on the page. Holds no pixels and nothing of its header's names.
+    """An image on the page; without pixels or names from its header.
 
     Attributes:
         path: the upload, as the server keeps it.
         url: where the viewer finds its pixels.
         sha256: hash of the file's bytes.
-        view: as far as the file says it.
+        view: as far as the file says.
         spacing: whether the header gives a pixel spacing.
-        dicom: whether it is a DICOM file, which a DICOM report can be of.
-        warnings: what a reader of the image should know.
+        dicom: whether it is a DICOM file, so that a DICOM SR can refer to it.
+        warnings: for the reader.
     """
 
     path: str
@@ -32,7 +32,7 @@ class ShownImage:
 
     @classmethod
     def of(cls, raw: RawImage, *, path: str, url: str) -> "ShownImage":
-        """What is kept of an image that was read."""
+        """From a decoded image."""
         return cls(
             path,
             url,
@@ -54,7 +54,7 @@ class ShownImage:
 
 
 def viewer_value(images: tuple[ShownImage, ...], *, drafted: int) -> list[dict[str, Any]]:
-    """The value of the viewer: one object an image, frontal first."""
+    """The value of the viewer: one object per image, frontal first."""
     return [
         {
             "key": image.sha256,

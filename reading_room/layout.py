@@ -1,7 +1,4 @@
-"""The page's components and where they stand; `reading_room.events` says what happens with them.
-
-With `reading_room.components` and `events` the only modules that know Gradio.
-"""
+"""The page's components and their layout; `reading_room.events` connects them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +11,7 @@ from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.api import DraftService
 from reading_room.components import image_field, scripted
-from reading_room.controller import LONGEST_INDICATION
+from reading_room.controller import MAX_INDICATION
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
 from reading_room.session import Session
@@ -22,11 +19,11 @@ from reading_room.sign_panel import exports_value, state_html
 from reading_room.templating import render
 
 DRAFTING = "drafting"
-"""The queue in which drafts wait for the model, the page's and those of programs."""
+"""The queue of drafts, from the page and from programs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class PageParts:
     """The components that events read or change."""
 
     session: gr.State
@@ -49,14 +46,14 @@ class Parts:
 
     @property
     def shown(self) -> list[Any]:
-        """What follows from the session."""
+        """The components that show the session."""
         return [
             *(self.session, self.draft, self.evidence, self.state, self.exports),
             *(self.provenance, self.sign, self.signer, self.addendum, self.add),
         ]
 
 
-def lay_out(settings: PageSettings) -> Parts:
+def lay_out(settings: PageSettings) -> PageParts:
     """The components, inside a `gr.Blocks`; no event is connected yet."""
     session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
     scripted("keys", render("header.html"), elem_id="header")
@@ -81,7 +78,7 @@ def lay_out(settings: PageSettings) -> Parts:
                     label=strings.INDICATION,
                     placeholder=strings.INDICATION,
                     show_label=False,
-                    max_length=LONGEST_INDICATION,
+                    max_length=MAX_INDICATION,
                     elem_id="indication",
                     max_lines=1,
                 )
@@ -137,7 +134,7 @@ def lay_out(settings: PageSettings) -> Parts:
             )
             with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
                 provenance = gr.HTML()
-    return Parts(
+    return PageParts(
         session=session,
         upload=upload,
         viewer=viewer,
@@ -158,10 +155,10 @@ def lay_out(settings: PageSettings) -> Parts:
     )
 
 
-def offer_to_programs(drafts: DraftService, settings: PageSettings) -> None:
-    """``/draft`` for `gradio_client`: the same as ``POST /api/draft``; nothing of it is seen."""
+def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
+    """``/draft`` for `gradio_client`: the same as ``POST /api/draft``, without visible parts."""
     images = image_field(label="images", file_count="multiple", visible=False)
-    indication = gr.Textbox("", label="indication", max_length=LONGEST_INDICATION, visible=False)
+    indication = gr.Textbox("", label="indication", max_length=MAX_INDICATION, visible=False)
     region = gr.JSON({}, label="region", visible=False)
     prediction = gr.JSON(label="prediction", visible=False)
 

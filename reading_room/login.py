@@ -1,8 +1,8 @@
-"""Who is asking: nobody in particular, a name and password, or whom a reverse proxy vouches for.
+"""Authentication: none on the loopback address, by name and password, or by a reverse proxy.
 
 ``python -m reading_room.login NAME`` asks for a password and prints the line for the users file.
-Passwords are kept as scrypt hashes; what is sent is HTTP Basic, so put TLS in front of anything
-but the loopback address.
+Passwords are kept as scrypt hashes and sent by HTTP Basic, so put TLS in front of anything but the
+loopback address.
 """
 
 import base64
@@ -25,7 +25,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @dataclass(slots=True)
 class Login:
-    """Recognises readers; `reader_of` is asked for every request.
+    """Recognises readers.
 
     Attributes:
         users: name to scrypt hash; empty where there is no password login.
@@ -41,7 +41,7 @@ class Login:
 
     @classmethod
     def of(cls, settings: PageSettings) -> "Login":
-        """As the settings say.
+        """From the settings.
 
         Raises:
             SettingsError: the users file cannot be read, or the page is open to the network without
@@ -61,7 +61,7 @@ class Login:
         return bool(self.users or self.header)
 
     def reader_of(self, headers: Mapping[str, str], *, address: str) -> str | None:
-        """The reader's name; empty where nobody needs one, None where one is wanted.
+        """The reader's name; empty where none is needed, None where one is missing.
 
         Args:
             headers: of the request, names in lower case.
@@ -77,7 +77,7 @@ class Login:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
-        # scrypt takes a while on purpose; what was right once is remembered, keyed and hashed
+        # scrypt is slow on purpose: a correct password is remembered, as a keyed hash
         known = hmac.digest(self._key, token.encode(), "sha256")
         try:
             name, _, password = base64.b64decode(token, validate=True).decode().partition(":")
@@ -86,7 +86,7 @@ class Login:
         if known in self._seen:
             return name
         kept = self.users.get(name)
-        # hash for unknown names too: the time must not tell who is a user
+        # hash for unknown names too: timing must not reveal who is a user
         right = matches(password, kept or _NOBODY)
         if not kept or not right:
             return None
@@ -128,7 +128,7 @@ def _read_users(path: Path) -> dict[str, str]:
             )
         users[name] = kept
     if not users:
-        raise SettingsError(f"page.users: {path} names nobody")
+        raise SettingsError(f"page.users: {path} has no users")
     return users
 
 

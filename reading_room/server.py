@@ -1,7 +1,6 @@
-"""The page as a server: Gradio's routes, ours, and the guard before both.
+"""The page as a server: Gradio's routes behind the middleware, and our own.
 
-Ours are the viewer's scripts, an image's pixels, an export, and ``POST /api/draft``. Owns start and
-orderly end.
+Ours are the viewer's scripts, an image's pixels, an export, and ``POST /api/draft``.
 """
 
 import threading
@@ -19,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 
 from reading_room import strings
 from reading_room.api import DraftService
-from reading_room.controller import FORMATS, MOST_IMAGES
+from reading_room.controller import FORMATS, MAX_IMAGES
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
 
@@ -67,7 +66,7 @@ def make_server(
         css_paths=[STATIC / "page.css"],
         js="() => document.body.classList.add('dark')",
     )
-    # a mounted page never "launches", and before that Gradio takes any path of this machine for an
+    # a mounted page never "launches", and until then Gradio accepts any path on this machine as an
     # upload: it would copy the file to where a client can fetch it
     page.has_launched = True
     server.add_middleware(
@@ -76,13 +75,13 @@ def make_server(
         hosts=frozenset({*LOOPBACK, settings.host, gethostname(), *settings.hosts}),
         proxies=frozenset(settings.trusted_proxies),
         per_minute=settings.requests_per_minute,
-        most_bytes=(MOST_IMAGES * settings.max_upload_mb + 1) * 2**20,
+        max_bytes=(MAX_IMAGES * settings.max_upload_mb + 1) * 2**20,
     )
     return server
 
 
 class _Image(FileResponse):
-    """Sent in few pieces: 22 MiB in the usual 64 KiB are 350 changes of thread."""
+    """Sent in large chunks: the default 64 KiB would switch threads 350 times for 22 MiB."""
 
     chunk_size = 4 * 2**20
 

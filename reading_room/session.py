@@ -1,7 +1,4 @@
-"""All that the page knows of one reader, as values; every step gives a new one.
-
-Owns `Session` and what follows from it. Knows no step.
-"""
+"""The state of one reader's study; every step returns a new one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,11 +13,11 @@ from rag.schema import Hit, Status
 from reading_room.image_panel import ShownImage
 
 Event = tuple[str, Mapping[str, Any]]
-"""What goes into the audit record: its name and what happened."""
+"""For the audit record: its name and data."""
 
 
 class ControllerError(CxrRagError):
-    """A step that cannot be done now; the message says why, and what to do."""
+    """A step that is not possible now; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +28,8 @@ class Session:
         images: of one study, frontal first.
         drafted: which of them the draft is made from, and a region is on.
         indication: as it stood when drafted.
-        prediction: what the pipeline found; None before it was asked.
-        report: the draft in the reader's hands, once it is finished.
+        prediction: the pipeline's result so far; None before the first draft.
+        report: the draft under review, once it is finished.
         check: verdicts on its sentences.
         history: earlier states of the report, for undo.
         ruled_out: reports the reader called irrelevant.
@@ -40,7 +37,7 @@ class Session:
         image_hits: the evidence for the whole image, once it was retrieved.
         region_hits: the evidence for the region, or for the last one after it was cleared.
         draft_id: of the audit record.
-        shown_at: clock when the draft was there, for the seconds of an edit.
+        shown_at: clock when the draft was shown, to time edits.
     """
 
     images: tuple[ShownImage, ...] = ()
@@ -71,7 +68,7 @@ class Session:
 
     @property
     def shown(self) -> Prediction | None:
-        """What the panels show: the prediction, with all reports on the page as its evidence."""
+        """The prediction with all reports on the page as its evidence."""
         if self.prediction is None:
             if not self.evidence:
                 return None

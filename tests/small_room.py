@@ -86,9 +86,9 @@ def open_room(room: Room, **page: object) -> Iterator[str]:
     settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
     drafts = DraftService(
         room.pipeline,
-        at_once=2,
+        max_concurrent=2,
         audit=room.audit,
-        most_bytes=settings.page.max_upload_mb << 20,
+        max_bytes=settings.page.max_upload_mb << 20,
     )
     blocks = build_app(room.controller, settings, file_store=room.file_store, drafts=drafts)
     server = make_server(blocks, settings.page, file_store=room.file_store, drafts=drafts)

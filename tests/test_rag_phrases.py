@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rag.report_nlp.labeller import LABELS
-from rag.report_nlp.lexicon import Finding, Kind, expand, match
+from rag.report_nlp.lexicon import Finding, FindingKind, expand, match
 from rag.report_nlp.roles import ROLE_LETTERS
 from rag.report_nlp.statements import Topic
 from rag.report_nlp.tokenizer import load_toml, spellings, tokens
@@ -33,7 +33,7 @@ def test_findings_are_well_formed() -> None:
         finding = Finding(name=name, **fields)
         assert finding.label in ("", *LABELS)
         assert Topic(finding.topic)
-        assert Kind(finding.kind)
+        assert FindingKind(finding.kind)
         assert finding.terms in ("", "near", "apart")
         assert finding.default in ("", "positive", "uncertain")
         assert all(expand(entry["phrases"])), name

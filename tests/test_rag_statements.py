@@ -8,18 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.report_nlp.assertion import Polarity
-from rag.report_nlp.numbers import NumberKind, numbers_in
-from rag.report_nlp.statements import (
-    Severity,
-    Side,
-    Statement,
-    Topic,
+from rag.report_nlp.non_findings import (
     has_placeholder,
     mentions_prior,
-    read_sentence,
     recommends_or_communicates,
-    topic_of,
 )
+from rag.report_nlp.numbers import NumberKind, numbers_in
+from rag.report_nlp.statements import Severity, Side, Statement, Topic, read_sentence
 
 GOLDEN = Path(__file__).parent / "golden" / "prior_sentences.jsonl"
 PRIORS = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
@@ -70,8 +65,7 @@ def test_prior_spans_are_the_words() -> None:
     ],
 )
 def test_topics(sentence: str, topics: str) -> None:
-    assert topic_of(sentence) == {Topic(topic) for topic in topics.split()}
-    assert read_sentence(sentence).topics == topic_of(sentence)
+    assert read_sentence(sentence).topics == {Topic(topic) for topic in topics.split()}
 
 
 def test_attributes_go_to_the_right_finding() -> None:

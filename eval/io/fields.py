@@ -1,7 +1,4 @@
-"""Fields of one entry of a user's file, each checked, each complaint in words.
-
-Shared by the readers of references and of predictions; knows what a text may be, not what it means.
-"""
+"""Validated fields of one entry of a user's file, for references and predictions."""
 
 import math
 from typing import Any
@@ -9,11 +6,11 @@ from typing import Any
 from encoders.tabular import identifier as table_id
 
 MAX_WORDS = 2_000
-"""Longer than any chest X-ray's report by far: a draft of more is a run gone wrong."""
+"""Far longer than any chest X-ray report: a longer draft is a generation gone wrong."""
 
 
 class FieldError(Exception):
-    """A field holds what it must not; the text is one sentence for the user."""
+    """A field is invalid; the message is one sentence for the user."""
 
 
 _NOTHING = {"nan", "none", "null", "n/a"}
@@ -61,7 +58,7 @@ def text(values: dict[str, Any], name: str) -> str:
 
 
 def check_length(value: str, name: str) -> None:
-    """Refuse what no radiologist wrote.
+    """Refuse a text that is too long.
 
     Raises:
         FieldError: more words than `MAX_WORDS`.

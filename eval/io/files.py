@@ -1,4 +1,4 @@
-"""Reads a user's file into entries: JSONL, JSON as ReXrank has it, CSV. Knows no field."""
+"""Reads a user's file into entries: JSONL, JSON as ReXrank has it, CSV."""
 
 import json
 import math

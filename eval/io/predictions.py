@@ -53,9 +53,9 @@ def _study(entry: FileEntry) -> PredictedStudy:
         raise FieldError("has no study_id")
     status = _status(values)
     texts = Texts()
-    sentences: dict[Section, _Sentences] = dict.fromkeys(Section, ())
+    sections: dict[Section, _Sentences] = {}
     if status is Status.OK:
-        texts, sentences = _draft(values)
+        texts, sections = _draft(values)
         if not texts.of(Scope.REPORT):
             raise FieldError(
                 "the draft is empty: leave the study out, or give it the status 'failed' or "
@@ -65,8 +65,7 @@ def _study(entry: FileEntry) -> PredictedStudy:
         study_id=study_id,
         status=status,
         texts=texts,
-        findings_sentences=sentences[Section.FINDINGS],
-        impression_sentences=sentences[Section.IMPRESSION],
+        sections=sections,
         evidence=_evidence(values.get("evidence")),
         confidence=number(values, "confidence"),
         made_by=tuple(
@@ -80,12 +79,12 @@ def _study(entry: FileEntry) -> PredictedStudy:
 
 def _draft(values: dict[str, Any]) -> tuple[Texts, dict[Section, _Sentences]]:
     if "model_prediction" in values:  # ReXrank: the sections beside it are the reference's
-        return _whole(text(values, "model_prediction")), dict.fromkeys(Section, ())
-    findings, findings_sentences = _section(values, Section.FINDINGS)
-    impression, impression_sentences = _section(values, Section.IMPRESSION)
-    sentences = {Section.FINDINGS: findings_sentences, Section.IMPRESSION: impression_sentences}
-    if findings or impression:
-        return Texts(findings, impression), sentences
+        return _whole(text(values, "model_prediction")), {}
+    texts, sentences = {}, {}
+    for section in Section:
+        texts[section.value], sentences[section] = _section(values, section)
+    if any(texts.values()):
+        return Texts(**texts), sentences
     return _whole(text(values, "report")), sentences
 
 

@@ -1,4 +1,4 @@
-"""Reads reference reports: Open-I's studies.jsonl, one's own CSV or JSONL, ReXrank's JSON.
+"""Reads reference reports: Open-I's studies.jsonl, your own CSV or JSONL, ReXrank's JSON.
 
 Keys that are understood: the study as study_id or id; the patient as patient_id or subject_id; the
 text as findings and impression, section_findings and section_impression, or report; and split.

@@ -1,9 +1,10 @@
-"""What is scored: a study as the reference has it, and as a system has it. Knows no file format."""
+"""A study as the reference has it, as a system predicted it, and the pair that is scored."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rag.schema import Status
+from rag.schema import Section, Status
 
 
 class Scope(StrEnum):
@@ -17,7 +18,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The texts of one report; a section that is missing is empty, never a word for nothing."""
+    """The texts of one report; a missing section is empty."""
 
     findings: str = ""
     impression: str = ""
@@ -66,12 +67,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class PredictedStudy:
-    """One study as a system reported it, or why it did not.
+    """One study as a system reported it, or why there is no report.
 
     Attributes:
-        sentences: of the findings and of the impression, where the system cites its evidence.
+        sections: their sentences, where the system cites its evidence.
         evidence: nearest first.
-        confidence: higher is surer; None where the system does not say.
+        confidence: higher is more certain; None where unknown.
         made_by: models, prompt and index, as far as the file names them.
         where: place in its file, for messages.
     """
@@ -79,8 +80,7 @@ class PredictedStudy:
     study_id: str
     status: Status
     texts: Texts
-    findings_sentences: tuple[CitedSentence, ...] = ()
-    impression_sentences: tuple[CitedSentence, ...] = ()
+    sections: Mapping[Section, tuple[CitedSentence, ...]] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     confidence: float | None = None
     made_by: tuple[tuple[str, str], ...] = ()
@@ -88,11 +88,8 @@ class PredictedStudy:
 
     def sentences(self, scope: Scope) -> tuple[CitedSentence, ...]:
         """Cited sentences of the part that is scored."""
-        if scope is Scope.FINDINGS:
-            return self.findings_sentences
-        if scope is Scope.IMPRESSION:
-            return self.impression_sentences
-        return self.findings_sentences + self.impression_sentences
+        wanted = [each for each in Section if scope in (Scope.REPORT, each.value)]
+        return tuple(s for section in wanted for s in self.sections.get(section, ()))
 
 
 @dataclass(frozen=True, slots=True)

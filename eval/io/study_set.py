@@ -1,7 +1,7 @@
-"""The studies that are scored, in one order, and a run's drafts laid beside them.
+"""The scored studies in one order, and the drafts of a run for them.
 
-Owns who counts: a study whose reference lacks the scored section is left out and counted; a study
-without a draft stays in, with an empty one, and is counted by its reason.
+A study whose reference lacks the scored section is excluded and counted; a study
+without a draft stays in with an empty one, counted by its reason.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class StudySet:
         return hashlib.sha256(json.dumps([self.scope, facts]).encode()).hexdigest()
 
     def normal(self) -> tuple[bool, ...]:
-        """Whether each reference says nothing abnormal: the labeller's "No Finding" on it."""
+        """Whether each reference is normal: the labeller's "No Finding"."""
         whole = (study.texts.of(Scope.REPORT) for study in self.studies)
         return tuple(NO_FINDING in label_text(text) for text in whole)
 
@@ -100,7 +100,7 @@ def make_run(
     references: References,
     problems: Problems,
 ) -> Run:
-    """Lay a system's predictions beside the study set.
+    """Match a system's predictions with the study set.
 
     Raises:
         EvalDataError: the predictions hold a study that the references do not.

@@ -57,7 +57,7 @@ class BertScore(MetricGroup):
         self.version = f"1-{weights_id(self._folder)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 2]."""
+        """One row per pair: float64 [N, 2]."""
         return mean_rows([[self.f1(pair.draft, pair.reference)] for pair in pairs])
 
     def f1(self, draft: str, reference: str) -> float:

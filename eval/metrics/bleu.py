@@ -52,7 +52,7 @@ class Bleu(MetricGroup):
         self._counter = BLEU(tokenize="none", force=True, effective_order=True)
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 10]."""
+        """One row per pair: float64 [N, 10]."""
         rows = np.zeros((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):
             draft, reference = map(self.cleaning.joined, (pair.draft, pair.reference))

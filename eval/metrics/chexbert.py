@@ -94,7 +94,7 @@ class Chexbert(MetricGroup):
         self.version = f"1-{weights_id(self._checkpoint)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 86], counts as for our labeller, then the similarity."""
+        """One row per pair: float64 [N, 86], counts as for our labeller, then the similarity."""
         rows = np.zeros((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):
             reference, draft = self._marks(pair.reference), self._marks(pair.draft)

@@ -58,7 +58,7 @@ class CiderD(MetricGroup):
         self.version = f"1-{weights}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 2]."""
+        """One row per pair: float64 [N, 2]."""
         return mean_rows([[self._one(pair)] for pair in pairs])
 
     def _one(self, pair: Pair) -> float:

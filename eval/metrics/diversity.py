@@ -20,7 +20,7 @@ from eval.metrics.base import (
     mean_measure,
 )
 from eval.rules_version import rules_id
-from rag.report_nlp.statements import mentions_prior
+from rag.report_nlp.non_findings import mentions_prior
 
 
 class Diversity(MetricGroup):
@@ -62,7 +62,7 @@ class Diversity(MetricGroup):
         self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair of one run: float64 [N, 9]."""
+        """One row per pair of one run: float64 [N, 9]."""
         drafts = [" ".join(pair.draft.lower().split()) for pair in pairs]
         times = Counter(filter(None, drafts))
         most = max(times.values(), default=0)

@@ -57,7 +57,7 @@ class Grounding(MetricGroup):
     )
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 6].
+        """One row per pair: float64 [N, 6].
 
         Raises:
             NotAvailableError: no draft of the run has sentences with their sources.

@@ -85,7 +85,7 @@ class LabelF1(MetricGroup):
         self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
+        """One row per pair: float64 [N, 84], TP, FP and FN of each label under each mapping."""
         rows = np.zeros((len(pairs), len(MAPPINGS), len(LABELS), _COUNTS))
         for row, pair in zip(rows, pairs, strict=True):
             reference, draft = label_matrix(pair.reference), label_matrix(pair.draft)

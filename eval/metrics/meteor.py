@@ -65,7 +65,7 @@ class Meteor(MetricGroup):
         self._folder = folder
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 23], the jar's statistics."""
+        """One row per pair: float64 [N, 23], the jar's statistics."""
         if not pairs:
             return np.zeros((0, self.width))
         lines = [

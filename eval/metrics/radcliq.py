@@ -77,7 +77,7 @@ class RadCliQ(MetricGroup):
         self.version = f"1-{own}-{self._bert.version}-{self._chexbert.version}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 2]."""
+        """One row per pair: float64 [N, 2]."""
         bleu_2 = Bleu.measures[1].combine(self._bleu.score(pairs))
         return mean_rows([[self._one(p, float(b))] for p, b in zip(pairs, bleu_2, strict=True)])
 

@@ -51,7 +51,7 @@ class RadGraph(MetricGroup):
         self._reward: Any = radeval_module("radgraph._vendor.rewards", needs=NEEDS).compute_reward
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 6]."""
+        """One row per pair: float64 [N, 6]."""
         return mean_rows([self._one(pair) for pair in pairs])
 
     def _one(self, pair: Pair) -> tuple[float, ...]:

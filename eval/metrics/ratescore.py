@@ -45,7 +45,7 @@ class RateScore(MetricGroup):
         self.version = f"1-{weights_id(*self._folders)}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 2]."""
+        """One row per pair: float64 [N, 2]."""
         return scores_of_drafted(pairs, self._scores)
 
     def _scores(self, drafts: list[str], references: list[str]) -> Sequence[float]:

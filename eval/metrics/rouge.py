@@ -51,7 +51,7 @@ class RougeL(MetricGroup):
         self._coco: Any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 4]."""
+        """One row per pair: float64 [N, 4]."""
         return mean_rows([self._one(pair) for pair in pairs])
 
     def _one(self, pair: Pair) -> tuple[float, float]:

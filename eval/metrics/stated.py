@@ -92,7 +92,7 @@ class Stated(MetricGroup):
         self.version = f"1-{rules_id()}"
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row a pair: float64 [N, 18]."""
+        """One row per pair: float64 [N, 18]."""
         return np.array([_row(pair) for pair in pairs], float).reshape(len(pairs), self.width)
 
 

@@ -1,7 +1,6 @@
-"""Plots as SVG text: no script, no font, no request, readable in both colour schemes.
+"""Plots as SVG text without scripts or requests, readable in both colour schemes.
 
-Colours come from the page's style sheet by class (``s0``, ``s1``, ... one a system), so a plot
-knows no colour. Every plot has a title for screen readers, and axes with numbers.
+Colours come from the page's style sheet by class: ``s0``, ``s1``, ... one per system.
 """
 
 import math

@@ -1,7 +1,7 @@
 """One self-contained HTML page of one result or several: tables, plots, a browser of studies.
 
-Owns what is shown and in what order; the templates own how it looks. The page makes no request: its
-style, script and data are inside, and its own policy forbids the rest.
+The page makes no request: its style, script and data are inside, and its content security policy
+forbids everything else.
 """
 
 import json
@@ -15,8 +15,7 @@ from markupsafe import Markup
 
 from eval.report.page_sections import generation_section, task_section
 from eval.report.page_studies import browser_data, script_json
-from eval.results import Result
-from eval.saved_run import load_run, refuse_mismatch
+from eval.results import Result, load_run, refuse_mismatch
 from rag.schema import NOTICE
 
 

@@ -8,8 +8,7 @@ from markupsafe import Markup
 
 from eval.report.charts import Axis, Series, histogram, line_chart, strip
 from eval.report.tables import cell
-from eval.results import MetricValue, Result
-from eval.saved_run import SavedRun
+from eval.results import MetricValue, Result, SavedRun
 from rag.report_nlp.labeller import LABELS
 
 STATES = ("positive", "uncertain", "negative", "absent")
@@ -132,7 +131,7 @@ def _risk_plots(runs: Sequence[SavedRun]) -> list[dict[str, Any]]:
         chart = line_chart(
             f"risk and coverage: {measure}",
             series,
-            x=Axis("share of studies kept, surest first", 0, 1),
+            x=Axis("share of studies kept, most confident first", 0, 1),
             y=Axis(measure, 0, top or 1),
         )
         words = [

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eval.saved_run import SavedRun
+from eval.results import SavedRun
 
 _MOST_STUDIES = 1_000
 _FIRST_MEASURES = ("ROUGE-L", "micro F1-14 (u=1)", "BLEU-1")

@@ -26,7 +26,7 @@ def as_markdown(result: Result) -> str:
 
 
 def subset_table(result: Result, subset: str) -> str:
-    """One subset: a row a measure, a column a system."""
+    """One subset: a row per measure, a column per system."""
     header = ["measure", "n", *map(_plain, result.systems())]
     return markdown_table(header, _rows(result, subset))
 
@@ -121,7 +121,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def as_csv(result: Result) -> str:
-    """Every number, one a row, unrounded."""
+    """Every number, one per row, unrounded."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["system", "subset", "measure", "value", "low", "high", "n", "direction"])

@@ -1,14 +1,14 @@
 """What the tasks on vectors share: numbers with intervals from a function of weights, and facts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.base import Direction
+from eval.metrics.base import Card, Direction
 from eval.results import MetricValue, Result, command, file_facts, finite, made_by, now
 from eval.stats import LEVEL, intervals, resample_weights
 from eval.vectors import Vectors
@@ -123,13 +123,5 @@ def card(
     title: str, measures: Sequence[str], *, formula: str, convention: str, source: str
 ) -> dict[str, Any]:
     """The card of a task's measures, as results keep it."""
-    return {
-        "key": title,
-        "version": "1",
-        "measures": list(measures),
-        "title": title,
-        "formula": formula,
-        "words": "none",
-        "convention": convention,
-        "source": source,
-    }
+    about = Card(title, formula, words="none", convention=convention, source=source)
+    return {"key": title, "version": "1", "measures": list(measures)} | asdict(about)

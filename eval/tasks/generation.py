@@ -1,7 +1,4 @@
-"""The generation task: a file of drafts against a file of references, with everything beside it.
-
-Composition: readers, leak gate, baselines, measures, intervals. Knows no command line and no page.
-"""
+"""The generation task: drafts against references, with leak gate, baselines and intervals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +27,7 @@ from eval.text import CLEANINGS
 
 @dataclass(frozen=True, slots=True)
 class GenerationTask:
-    """What is asked for; see the options of ``cxr-rag eval score``."""
+    """The options of ``cxr-rag eval score``."""
 
     predictions: Path
     references: Path
@@ -76,7 +73,7 @@ def score_generation(task: GenerationTask) -> Scored:
     """
     inputs = _read(task)
     study_set, run, leak = inputs.study_set, inputs.run, inputs.leak
-    runs = (run, *inputs.beside.runs)
+    runs = (run, *inputs.baselines.runs)
     setup = Setup(CLEANINGS[task.cleaning], study_set.texts, task.models)
     ready, missing = load_metrics(task.measures, setup)
     statistics = _score(ready, runs, missing, task.cache)
@@ -106,7 +103,7 @@ def score_generation(task: GenerationTask) -> Scored:
         settings=_settings(task),
         cards=[card_facts(metric) for metric in ran.values()],
         numbers=numbers,
-        not_available=missing | inputs.beside.missing,
+        not_available=missing | inputs.baselines.missing,
         curves={"risk_coverage": _risk(task, inputs, ran, statistics)},
         notes=_notes(inputs),
     )
@@ -119,7 +116,7 @@ class _Inputs:
     study_set: StudySet
     run: Run
     leak: LeakCheck
-    beside: Baselines
+    baselines: Baselines
 
 
 def _read(task: GenerationTask) -> _Inputs:
@@ -200,7 +197,7 @@ def _dataset(task: GenerationTask, inputs: _Inputs, normal: Sequence[bool]) -> d
         "without_section": len(study_set.without_section),
         "normal": sum(normal),
         "missing_predictions": inputs.run.missing,
-        "baselines_from": inputs.beside.source,
+        "baselines_from": inputs.baselines.source,
         "train_studies": leak.train_studies,
         "checked": {"studies": leak.studies, "patients": leak.patients},
         "texts_in_train": sum(leak.seen_text) if leak.train_studies else None,

@@ -21,7 +21,7 @@ EVIDENCE = 5
 def nearest_reports(
     vectors: Path, references: Path, *, split: str, train_split: str
 ) -> Iterator[dict[str, Any]]:
-    """Predictions of one split from the reports of another, one object a study.
+    """Predictions of one split from the reports of another, one object per study.
 
     Args:
         vectors: a vectors file whose image ids are study ids.

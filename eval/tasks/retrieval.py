@@ -175,6 +175,6 @@ def _card() -> dict[str, Any]:
         "1 / log2(rank + 1)); median of its rank",
         convention="cosine; ties count as the mean over their orders (nDCG: gallery order); a "
         "query that shares no label with the whole gallery is left out of nDCG; 'own report' "
-        "counts the very pair, the other table merges reports that are equal word for word",
+        "counts the pair itself, the other table merges reports that are equal word for word",
         source="as ir-measures' Success@k, RR and nDCG@10 (trec_eval)",
     )

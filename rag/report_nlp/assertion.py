@@ -1,7 +1,7 @@
 """Is a finding there? Polarity of every finding that a text mentions.
 
-Owns the rules of negation, hedging, resolution and comparison. Does not know labels, topics or
-reports; `rag.report_nlp.lexicon` says which words play which role.
+Rules of negation, hedging, resolution and comparison; `rag.report_nlp.lexicon` says which words
+play which role.
 
 A sentence becomes a string of roles, one letter a phrase ("no" n, "effusion" f, "or" o, other
 words a dot), and every rule is a regular expression over that string:
@@ -30,7 +30,7 @@ from rag.report_nlp.anatomy_mentions import is_place, is_unchanged, is_unclear, 
 from rag.report_nlp.clauses import clauses, rewrite
 from rag.report_nlp.follow_ups import answered, may_answer, names_other_side, names_side
 from rag.report_nlp.forms import COLON, answers, asks_ahead, moved_not_removed, ratio_roles
-from rag.report_nlp.lexicon import Finding, Kind, Match, match
+from rag.report_nlp.lexicon import Finding, FindingKind, Match, match
 from rag.report_nlp.pieces import Box, Piece, pieces
 from rag.report_nlp.pronouns import resolve
 from rag.report_nlp.roles import ASKED, ROLE_LETTERS
@@ -149,7 +149,7 @@ def _piece_mentions(sentence: str, words: Sequence[Token], piece: Piece) -> Iter
         for at in range(*part):
             span = _span(words, matches[at].first, matches[at].last)
             for finding in matches[at].findings:
-                if finding.kind is not Kind.IGNORE:
+                if finding.kind is not FindingKind.IGNORE:
                     polarity, stable = _polarity(finding, scopes, at, part)
                     if piece.box is Box.UNTICKED:
                         polarity, stable = _unticked(polarity), False
@@ -167,14 +167,19 @@ def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:
     return words[first].start, words[last - 1].end
 
 
-_KIND_LETTERS = {Kind.FINDING: "f", Kind.NEUTRAL: "h", Kind.DEVICE: "d", Kind.IGNORE: "."}
+_KIND_LETTERS = {
+    FindingKind.FINDING: "f",
+    FindingKind.NEUTRAL: "h",
+    FindingKind.DEVICE: "d",
+    FindingKind.IGNORE: ".",
+}
 
 
 def _letter(sentence: str, words: Sequence[Token], found: Match) -> str:
     if not found.findings:
         return _cue_letter(sentence, words, found)
     finding = found.findings[0]
-    if finding.kind is Kind.NEUTRAL and not finding.label:
+    if finding.kind is FindingKind.NEUTRAL and not finding.label:
         return "."  # "lung" and "chest" are mostly places; see _polarity for "lungs are clear"
     return _KIND_LETTERS[finding.kind]
 
@@ -208,7 +213,7 @@ def _polarity(
     finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
 ) -> tuple[Polarity | None, bool]:
     """Polarity of a mention, and whether "stable" is all that is said of it."""
-    if finding.kind is Kind.NEUTRAL:
+    if finding.kind is FindingKind.NEUTRAL:
         return _neutral_polarity(finding, scopes, at, clause)
     verdict = scopes.verdict.get(at, Assertion.AFFIRMED)
     if verdict is Assertion.AFFIRMED and finding.default:

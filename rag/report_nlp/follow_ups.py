@@ -1,7 +1,4 @@
-"""Sentences that speak of what the sentence before them named: "No." or "None of the above.".
-
-Knows their forms only; `rag.report_nlp.assertion` says which findings they change.
-"""
+"""Sentences that speak of what the sentence before them named: "No." or "None of the above."."""
 
 import re
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """Reads what a form says: "pneumothorax: no", "effusion (yes/no): yes", a ratio in numbers.
 
-Turns such answers into the roles of `rag.report_nlp.clauses`, so that the rules read them as if
-they had been written out. Knows no finding but the heart's size, which a ratio judges.
+Turns such answers into roles, so that the rules read them as if they had been written out.
 """
 
 import re

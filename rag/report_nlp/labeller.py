@@ -1,8 +1,7 @@
 """CheXpert-14 labels of a report by rule.
 
-Owns which polarity wins in a whole text, what "No Finding" means and which sections are not read.
-`rag.report_nlp.assertion` reads the sentences; `rag/report_nlp/data/findings.toml` says which words
-carry which label. Headings are `encoders.report_sections`'s.
+Decides which polarity wins in a text, what "No Finding" means and which sections are not read.
+`rag/report_nlp/data/findings.toml` says which words carry which label.
 """
 
 import re

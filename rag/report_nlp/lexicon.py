@@ -1,7 +1,7 @@
 """The lexicon: phrases of report language and the roles they play in a sentence.
 
-Owns the tables of `rag/report_nlp/lexicon`, their notation, and the longest-match search for their
-phrases. Does not know what a role does to a sentence; `rag.report_nlp.assertion` does.
+Reads the tables of `rag/report_nlp/data` and searches for their phrases, longest match first. What
+a role does to a sentence is in `rag.report_nlp.assertion`.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from functools import lru_cache
 from rag.report_nlp.tokenizer import Token, load_toml
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """How a finding behaves in a sentence; explained in findings.toml."""
 
     FINDING = "finding"
@@ -30,7 +30,7 @@ class Finding:
     name: str
     topic: str
     label: str = ""
-    kind: Kind = Kind.FINDING
+    kind: FindingKind = FindingKind.FINDING
     default: str = ""
     normal: bool = False
     concept: str = ""
@@ -78,7 +78,7 @@ def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
     table = {}
     for name, entry in load_toml("findings.toml").items():
         phrases = list(expand(entry.pop("phrases")))
-        entry["kind"] = Kind(entry.get("kind", "finding"))
+        entry["kind"] = FindingKind(entry.get("kind", "finding"))
         table[name] = (Finding(name=name, **entry), phrases)
     return table
 

@@ -1,9 +1,8 @@
 """What a sentence says besides describing the image: earlier images, advice, hidden words.
 
-Owns the patterns in `rag/report_nlp/data/non_findings.toml`. A draft for an image without a prior
-must not
-compare, and a sentence copied from another patient's report often does. What merely happened before
-("old fracture", "status post sternotomy", "chronic") compares nothing.
+Patterns are in `rag/report_nlp/data/non_findings.toml`. A draft for an image without a prior must
+not compare, but a sentence copied from another patient's report often does. Mere history ("old
+fracture", "status post sternotomy", "chronic") is no comparison.
 """
 
 import re

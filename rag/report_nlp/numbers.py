@@ -1,6 +1,6 @@
 """Numbers of a sentence, and what kind of number each is.
 
-Owns the difference between a measure ("2.3 x 1.5 cm"), a date, a count ("two nodules") and an
+Tells a measure ("2.3 x 1.5 cm") from a date, a count ("two nodules") and an
 anatomical level ("T8", "fifth rib"). A level says where a finding is and is no measurement. List
 numbers at the start of a sentence are not numbers of it.
 """

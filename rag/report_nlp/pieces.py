@@ -1,7 +1,7 @@
 """Cuts a sentence where it is really several: a full stop was forgotten, or it is a ticked form.
 
-Works on the matches of `rag.report_nlp.lexicon` and on capitals. Does not judge any finding;
-`rag.report_nlp.assertion` reads each piece as a sentence of its own.
+Works on the matches of `rag.report_nlp.lexicon` and on capitals; `rag.report_nlp.assertion` reads
+each piece as a sentence of its own.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from rag.report_nlp.lexicon import Kind, Match
+from rag.report_nlp.lexicon import FindingKind, Match
 from rag.report_nlp.tokenizer import Token
 
 
@@ -45,7 +45,7 @@ _PREDICATES = frozenset(
     )
 )
 _SIZES = frozenset(("size", "large", "status"))
-_ANSWERED = (Kind.FINDING, Kind.DEVICE)
+_ANSWERED = (FindingKind.FINDING, FindingKind.DEVICE)
 _PLACING = frozenset(("the", "on", "at", "in"))
 
 
@@ -149,7 +149,7 @@ def _begins(
 
 
 def _is_target(found: Match) -> bool:
-    return any(finding.kind is not Kind.IGNORE for finding in found.findings)
+    return any(finding.kind is not FindingKind.IGNORE for finding in found.findings)
 
 
 def _is_closed(sentence: str, words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:

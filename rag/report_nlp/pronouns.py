@@ -7,7 +7,7 @@ finding, and the rules of `rag.report_nlp.assertion` then read it like any other
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rag.report_nlp.lexicon import Finding, Kind, Match
+from rag.report_nlp.lexicon import Finding, FindingKind, Match
 from rag.report_nlp.tokenizer import Token
 
 _PRONOUNS = frozenset(
@@ -55,7 +55,8 @@ def _set_apart(matches: list[Match], at: int) -> None:
 def is_target(match: Match) -> bool:
     """Whether a match names a finding, a device or a neutral part with a label."""
     return any(
-        finding.kind is not Kind.IGNORE and (finding.kind is not Kind.NEUTRAL or finding.label)
+        finding.kind is not FindingKind.IGNORE
+        and (finding.kind is not FindingKind.NEUTRAL or finding.label)
         for finding in match.findings
     )
 

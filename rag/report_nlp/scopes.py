@@ -1,8 +1,7 @@
 """How far the cues of a sentence reach, and what they say of the findings they reach.
 
 Works on the role string that `rag.report_nlp.assertion` explains, after `rag.report_nlp.clauses`
-has
-rewritten it and cut it into clauses. Knows neither words nor findings.
+has rewritten it and cut it into clauses.
 """
 
 import re
@@ -34,7 +33,7 @@ _STATE = {"n": "n", "t": "n", "T": "n", "Z": "n", "M": "M", "u": "u", "F": "u", 
 _STATE |= {"l": "l", "?": "l", "B": "l", "U": "l", "v": "l", "H": "H", "Q": "Q", "I": "I", "<": "I"}
 """Role of a cue that looks ahead -> the state it sets: denied (n, or M for devices only), doubted
 strongly (u: to the end of the clause) or weakly (l: to the next "and"), history, question,
-condition (I: nothing is said of the film until the sentence turns to something else)."""
+condition (I: nothing is said of the image until the sentence turns to something else)."""
 
 _VERDICT = {
     "n": Assertion.DENIED,

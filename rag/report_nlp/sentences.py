@@ -1,7 +1,7 @@
-"""Where the sentences of a radiology report begin and end. Never alters the text.
+"""Where the sentences of a radiology report begin and end.
 
-A span is ``text[start:end]`` without the white space around it; together the spans hold every
-character of the text that is not white space, in order. Knows nothing of collections.
+A span is ``text[start:end]`` without surrounding white space; together the spans hold every
+character that is not white space, in order.
 """
 
 import re

@@ -1,9 +1,4 @@
-"""What a sentence of a report states, piece by piece.
-
-Owns the record of a statement (finding, polarity, side, severity, zone), the topics of a sentence,
-and small questions about it: does it speak of a prior, hide a word, give a number, recommend or
-report a phone call? Works on report text alone; knows no store, no draft and no image.
-"""
+"""What a sentence states: findings with polarity, side, severity and zone, and its topics."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,24 +6,10 @@ from enum import StrEnum
 from functools import lru_cache
 
 from rag.report_nlp.assertion import Mention, Polarity, sentence_mentions
-from rag.report_nlp.lexicon import Kind, Match, match_attributes
+from rag.report_nlp.lexicon import FindingKind, Match, match_attributes
 from rag.report_nlp.non_findings import has_placeholder, mentions_prior, recommends_or_communicates
 from rag.report_nlp.numbers import Number, numbers_in
 from rag.report_nlp.tokenizer import Token, tokens
-
-__all__ = [
-    "ParsedSentence",
-    "Severity",
-    "Side",
-    "Statement",
-    "Topic",
-    "has_placeholder",
-    "mentions_prior",
-    "numbers_in",
-    "read_sentence",
-    "recommends_or_communicates",
-    "topic_of",
-]
 
 
 class Topic(StrEnum):
@@ -151,17 +132,6 @@ def read_sentence(sentence: str) -> ParsedSentence:
     )
 
 
-def topic_of(sentence: str) -> frozenset[Topic]:
-    """Topics of a sentence; often several, and never none.
-
-    >>> sorted(topic_of("The heart, lungs and mediastinum are normal."))
-    [<Topic.HEART: 'heart'>, <Topic.LUNGS: 'lungs'>, <Topic.MEDIASTINUM: 'mediastinum'>]
-    """
-    attributes = match_attributes(tokens(sentence))
-    advice = recommends_or_communicates(sentence)
-    return _topics(sentence_mentions(sentence), attributes, advice=advice)
-
-
 def _topics(
     mentions: Iterable[Mention], attributes: Iterable[Match], *, advice: bool
 ) -> frozenset[Topic]:
@@ -220,11 +190,11 @@ def _statements(
             side_shared=shared and bool(sides),
             severities=_severities(roles),
             zones=frozenset(_values("zone.", roles)),
-            device=mention.finding.kind is Kind.DEVICE,
+            device=mention.finding.kind is FindingKind.DEVICE,
             concept=mention.finding.concept or mention.finding.name,
             term=_term(mention, words),
             terms=mention.finding.terms,
-            neutral=mention.finding.kind is Kind.NEUTRAL,
+            neutral=mention.finding.kind is FindingKind.NEUTRAL,
             topic=mention.finding.topic,
         )
 

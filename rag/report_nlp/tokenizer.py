@@ -1,7 +1,6 @@
 """The words of a report, each in one spelling.
 
-Owns: what a word is, British spelling, common abbreviations and slips. Does not know: what any word
-means; `rag.report_nlp.lexicon` does.
+Handles British spelling, common abbreviations and typing errors.
 """
 
 import re
@@ -71,7 +70,7 @@ class _Spelling:
 
 @lru_cache(maxsize=1)
 def _spelling() -> _Spelling:
-    from rag.report_nlp.lexicon import vocabulary  # noqa: PLC0415 - phrases imports this module
+    from rag.report_nlp.lexicon import vocabulary  # noqa: PLC0415 - lexicon imports this module
 
     data = load_toml("spelling.toml")
     words, stems = vocabulary()
@@ -85,7 +84,7 @@ def _spelling() -> _Spelling:
 
 
 def load_toml(name: str) -> dict[str, Any]:
-    """One file of ``rag/report_nlp/lexicon``."""
+    """One file of ``rag/report_nlp/data``."""
     path = files("rag.report_nlp").joinpath("data", name)
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
