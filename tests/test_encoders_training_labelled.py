@@ -19,7 +19,7 @@ from encoders.training.dataset import Collection, Split, TrainingDataError, Trai
 from encoders.training.labelled import (
     draw_labelled_batch,
     label_loss,
-    load_labelled_set,
+    load_labelled_tensors,
     map_losses,
 )
 from encoders.training.sources.nih_expert import is_held_back, read_nih_expert
@@ -135,7 +135,9 @@ def test_a_map_learns_where_and_an_unknown_one_nothing() -> None:
 
 def test_a_cover_moves_with_its_image(tmp_path: Path) -> None:
     labelled = read_nih_expert(write_folder(tmp_path, [[chestx_det(BOX)]] * 3))[2]
-    data = load_labelled_set(labelled, findings=("Effusion",), side=64, cache=tmp_path / "cache")
+    data = load_labelled_tensors(
+        labelled, findings=("Effusion",), side=64, cache=tmp_path / "cache"
+    )
     still = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0)
     batch = draw_labelled_batch(
         data,

@@ -23,8 +23,8 @@ from encoders.images.image_io import read_image
 from encoders.training.config import TrainSettings, read_settings
 from encoders.training.dataset import TrainingDataError, clean
 from encoders.training.sources.openi import read_openi
-from encoders.training.train import Progress, train
-from encoders.training.trainer import average_of, precision_of
+from encoders.training.train import train
+from encoders.training.trainer import Progress, average_of, precision_of
 from encoders.training.validation import Validation, recall_both_ways
 from experiments.validate_encoder import main as validate
 

@@ -22,13 +22,10 @@ class ModelSettings(_Settings):
     """The model that is trained; see `encoders.eclip.model.EclipConfig`.
 
     Attributes:
-        variant: of EfficientNet-Lite, the image tower unless ``image_tower`` names another.
-        start: its starting weights.
-        image_tower, text_tower: settings of `encoders.towers.base` with their ``kind``;
-            they start at random.
-        image_weights, text_weights: folders of Hugging Face models instead, whose towers and
-            weights are taken (`encoders.hf_weights`).
-        start_from: a model folder to continue from instead (eCLIP post-tuned from a trained CLIP).
+        variant, start: of EfficientNet-Lite, the image tower unless ``image_tower`` names another.
+        image_tower, text_tower: settings of `encoders.towers.base`; these start at random.
+        image_weights, text_weights: folders of Hugging Face models to start from instead.
+        start_from: a model folder to continue from (eCLIP post-tuned from a trained CLIP).
     """
 
     dim: int = Field(default=256, ge=8)

@@ -22,7 +22,7 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.curriculum import is_expert_step
-from encoders.training.labelled import LabelledBatch, LabelledSet, draw_labelled_batch
+from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
 from encoders.training.mixup import draw_dacl_share, draw_share
 from encoders.training.objective import ExpertPairs, Pairs
 from encoders.training.training_set import ExpertSet, TrainingSet
@@ -71,7 +71,7 @@ class BatchLoader:
         experts: ExpertSet | None,
         transform: EvalTransform,
         steps: int,
-        labelled: LabelledSet | None = None,
+        labelled: LabelledTensors | None = None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:

@@ -89,7 +89,7 @@ class ExpertImage:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledImage:
+class LabelledExample:
     """An image without a report that readers labelled, and perhaps drew on.
 
     Attributes:
@@ -123,7 +123,7 @@ class Collection:
     val: tuple[TrainingStudy, ...]
     left_out: dict[str, int]
     experts: tuple[ExpertImage, ...] = ()
-    labelled: tuple[LabelledImage, ...] = ()
+    labelled: tuple[LabelledExample, ...] = ()
     same_texts: int = 0
 
     def first(self, count: int) -> "Collection":

@@ -54,35 +54,32 @@ def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     Raises:
         EncoderError: a tower or its starting weights cannot be had.
     """
-    model, transform = _built(settings)
+    chosen, transform = settings.model, EvalTransform(size=settings.size)
+    if chosen.start_from is not None:
+        model, transform = load_pretrained(chosen.start_from)
+        model.requires_grad_(True)
+    else:
+        model = EclipModel(
+            EclipConfig(
+                name=settings.name,
+                dim=chosen.dim,
+                image_tower=_image_tower(chosen),
+                text_tower=_text_tower(chosen),
+                dropout=chosen.dropout,
+                temperature=chosen.temperature,
+                findings=settings.labelled.findings if settings.labelled else (),
+                map_grid=-(-settings.size // CELL),
+            )
+        )
+        if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):
+            load_imagenet(model.image_tower, chosen.variant)
+        if chosen.image_weights:
+            load_published(model.image_tower, chosen.image_weights, role="image")
+        if chosen.text_weights:
+            load_published(model.text_tower, chosen.text_weights, role="text")
     if settings.optim.recompute_blocks:
         _recompute_blocks(model)
     return model, transform
-
-
-def _built(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
-    chosen = settings.model
-    if chosen.start_from is not None:
-        model, transform = load_pretrained(chosen.start_from)
-        return model.requires_grad_(True), transform
-    config = EclipConfig(
-        name=settings.name,
-        dim=chosen.dim,
-        image_tower=_image_tower(chosen),
-        text_tower=_text_tower(chosen),
-        dropout=chosen.dropout,
-        temperature=chosen.temperature,
-        findings=settings.labelled.findings if settings.labelled else (),
-        map_grid=-(-settings.size // CELL),
-    )
-    model = EclipModel(config)
-    if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):
-        load_imagenet(model.image_tower, chosen.variant)
-    if chosen.image_weights:
-        load_published(model.image_tower, chosen.image_weights, role="image")
-    if chosen.text_weights:
-        load_published(model.text_tower, chosen.text_weights, role="text")
-    return model, EvalTransform(size=settings.size)
 
 
 def _image_tower(chosen: ModelSettings) -> dict[str, Any]:
@@ -100,15 +97,11 @@ def _text_tower(chosen: ModelSettings) -> dict[str, Any]:
 
 
 def _recompute_blocks(model: EclipModel) -> None:
-    towers = [
-        tower
-        for tower in (model.image_tower, model.text_tower)
-        if hasattr(tower, "recompute_blocks")
-    ]
-    if model.image_tower not in towers:
+    if not hasattr(model.image_tower, "recompute_blocks"):
         raise EncoderError(
             f"{type(model.image_tower).__name__} has no blocks to recompute; leave "
             "optim.recompute_blocks out"
         )
-    for tower in towers:
-        tower.recompute_blocks()  # type: ignore[operator]
+    for tower in (model.image_tower, model.text_tower):
+        if hasattr(tower, "recompute_blocks"):
+            tower.recompute_blocks()  # type: ignore[operator]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from encoders.eclip.finding_maps import CELL
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, draw_warp, vary_exposure, warp
 from encoders.training.config import AugmentSettings
-from encoders.training.dataset import LabelledImage, TrainingDataError
+from encoders.training.dataset import LabelledExample, TrainingDataError
 from encoders.training.image_cache import load_images
 
 COVER_SIDE = 64
@@ -32,7 +33,7 @@ _ABSENT_WEIGHT = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledSet:
+class LabelledTensors:
     """Labelled images in memory.
 
     Attributes:
@@ -58,8 +59,7 @@ class LabelledSet:
         return whole
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledBatch:
+class LabelledBatch(NamedTuple):
     """Augmented images with what is known of them.
 
     Attributes:
@@ -74,15 +74,10 @@ class LabelledBatch:
     cover: Tensor
     known: Tensor
 
-    def to(self, device: torch.device) -> "LabelledBatch":
-        """The same on a device."""
-        parts = (self.pixels, self.labels, self.cover, self.known)
-        return LabelledBatch(*(part.to(device) for part in parts))
 
-
-def load_labelled_set(
-    images: Sequence[LabelledImage], *, findings: Sequence[str], side: int, cache: Path
-) -> LabelledSet:
+def load_labelled_tensors(
+    images: Sequence[LabelledExample], *, findings: Sequence[str], side: int, cache: Path
+) -> LabelledTensors:
     """Decode the images and draw their regions.
 
     Raises:
@@ -104,11 +99,11 @@ def load_labelled_set(
             if outlines:
                 covers.setdefault(row, {})[at] = filled(outlines, side=COVER_SIDE)
     pixels = load_images([image.image for image in images], side=side, cache=cache)
-    return LabelledSet(pixels, labels, names, covers, known)
+    return LabelledTensors(pixels, labels, names, covers, known)
 
 
 def draw_labelled_batch(
-    data: LabelledSet,
+    data: LabelledTensors,
     rows: NDArray[np.intp],
     *,
     augment: AugmentSettings,

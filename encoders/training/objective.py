@@ -9,7 +9,7 @@ Source: Kumar & Marttinen, arXiv 2403.10153 (priming weight 0.1; 0.3 in the auth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,7 @@ from encoders.training.labelled import LabelledBatch, label_loss, map_losses
 from encoders.training.mixup import mix, other_images
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(NamedTuple):
     """Images and their reports, row by row.
 
     Attributes:
@@ -43,16 +42,6 @@ class Pairs:
     labels: Tensor
     complete: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Pairs":
-        """The same on a device."""
-        return Pairs(
-            self.pixels.to(device),
-            {name: value.to(device) for name, value in self.prepared.items()},
-            self.texts.to(device),
-            self.labels.to(device),
-            None if self.complete is None else self.complete.to(device),
-        )
-
     @property
     def label_rows(self) -> Tensor:
         """Bool [N]: the rows whose labels can be learned from."""
@@ -61,8 +50,7 @@ class Pairs:
         return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertPairs:
+class ExpertPairs(NamedTuple):
     """Annotated images, and how much of each is kept in the mixture.
 
     Attributes:
@@ -75,11 +63,6 @@ class ExpertPairs:
     pairs: Pairs
     heatmaps: Tensor | None
     share: float
-
-    def to(self, device: torch.device) -> "ExpertPairs":
-        """The same on a device."""
-        heat = None if self.heatmaps is None else self.heatmaps.to(device)
-        return ExpertPairs(self.pairs.to(device), heat, self.share)
 
 
 class Objective(nn.Module):
@@ -182,7 +165,7 @@ class Objective(nn.Module):
             raise ValueError("expert pairs have heatmaps, but there is no processor for them")
         else:
             others = self.processor(pairs.pixels, expert.heatmaps).to(pairs.pixels.dtype)
-        return replace(pairs, pixels=mix(pairs.pixels, others, expert.share))
+        return pairs._replace(pixels=mix(pairs.pixels, others, expert.share))
 
     def _taught(self, main: Pairs, labelled: LabelledBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Features of the main images, and what the labelled ones teach: one pass for both."""

@@ -16,17 +16,17 @@ from transformers import get_cosine_schedule_with_warmup
 from encoders.eclip.model import EclipModel
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
-from encoders.training.config import LabelledSettings, PretrainSettings, TrainSettings
+from encoders.training.config import PretrainSettings, TrainSettings
 from encoders.training.dataloader import step_seed
 from encoders.training.labelled import (
     LabelledBatch,
-    LabelledSet,
+    LabelledTensors,
     draw_labelled_batch,
     label_loss,
     map_losses,
 )
 from encoders.training.run_folder import RunFolder, fingerprint
-from encoders.training.trainer import average_of
+from encoders.training.trainer import Progress, ProgressClock, adamw, average_of
 
 _log = logging.getLogger(__name__)
 
@@ -60,10 +60,10 @@ def pretrain(
     settings: TrainSettings,
     *,
     model: EclipModel,
-    data: LabelledSet,
+    data: LabelledTensors,
     out: Path,
     low_precision: torch.dtype | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: Callable[[Progress], None],
 ) -> None:
     """Pretrain the model's image tower and maps, in place; resumes, or loads what is done.
 
@@ -73,7 +73,7 @@ def pretrain(
         data: labelled images of training patients.
         out: folder of this part of the run.
         low_precision: that towers compute in; None for float32.
-        on_step: told step, steps and loss.
+        on_step: told after every step.
     """
     chosen, labelled = settings.pretrain, settings.labelled
     if chosen is None or labelled is None:
@@ -82,15 +82,27 @@ def pretrain(
     teacher = Teacher(model, labels=len(data.label_names), dropout=chosen.dropout)
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = average_of(teacher, decay=chosen.ema)
-    optimizer = _optimizer(teacher, chosen)
+    optimizer = adamw(
+        teacher,
+        lr=lambda name: chosen.lr * (1 if name.startswith("image_tower.") else 2),
+        weight_decay=chosen.weight_decay,
+    )
     schedule = get_cosine_schedule_with_warmup(optimizer, round(WARM_UP * steps), steps)
-    folder = _folder(settings, chosen, labelled, data=data, out=out)
+    facts = {
+        "pretrain": chosen.model_dump(mode="json"),
+        "findings": labelled.findings,
+        "model": settings.model.model_dump(mode="json"),
+        "seed": settings.seed,
+    }
+    folder = RunFolder(out, fingerprint=fingerprint(facts, data.label_names, len(data.images)))
+    folder.start(**facts, images=len(data.images), label_names=data.label_names)
     parts = {"teacher": teacher, "average": average, "optimizer": optimizer, "schedule": schedule}
     first = 0
     if (state := folder.load()) is not None:
         first = state["step"]
         for name, part in parts.items():
             part.load_state_dict(state[name])
+    clock = ProgressClock(first=first, steps=steps)
     for step in range(first, steps):
         batch = _batch(settings, chosen, data, step=step)
         teacher.train()
@@ -104,8 +116,7 @@ def pretrain(
         schedule.step()
         average.update_parameters(teacher)
         folder.append_metrics(step + 1, {name: loss.item() for name, loss in losses.items()})
-        if on_step:
-            on_step(step + 1, steps, losses["loss"].item())
+        on_step(clock.at(step + 1, losses["loss"].item()))
         if step + 1 == steps or (step + 1) % settings.checkpoint_every == 0:
             folder.save(
                 {"step": step + 1, **{name: part.state_dict() for name, part in parts.items()}}
@@ -117,7 +128,7 @@ def pretrain(
 
 
 def _batch(
-    settings: TrainSettings, chosen: PretrainSettings, data: LabelledSet, *, step: int
+    settings: TrainSettings, chosen: PretrainSettings, data: LabelledTensors, *, step: int
 ) -> LabelledBatch:
     seed = step_seed(settings.seed, step=step)
     rows = np.random.default_rng(seed).choice(
@@ -130,38 +141,3 @@ def _batch(
         transform=EvalTransform(size=chosen.size),
         draws=Draws(torch.Generator().manual_seed(seed)),
     )
-
-
-def _optimizer(teacher: Teacher, chosen: PretrainSettings) -> torch.optim.AdamW:
-    """What starts at random learns twice as fast; biases and norms do not decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in teacher.named_parameters():
-        lr = chosen.lr * (1 if name.startswith("image_tower.") else 2)
-        decay = chosen.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((lr, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "lr": lr, "weight_decay": decay}
-            for (lr, decay), parameters in groups.items()
-        ],
-        betas=(0.9, 0.98),
-    )
-
-
-def _folder(
-    settings: TrainSettings,
-    chosen: PretrainSettings,
-    labelled: LabelledSettings,
-    *,
-    data: LabelledSet,
-    out: Path,
-) -> RunFolder:
-    facts = {
-        "pretrain": chosen.model_dump(mode="json"),
-        "findings": labelled.findings,
-        "model": settings.model.model_dump(mode="json"),
-        "seed": settings.seed,
-    }
-    folder = RunFolder(out, fingerprint=fingerprint(facts, data.label_names, len(data.images)))
-    folder.start(**facts, images=len(data.images), label_names=data.label_names)
-    return folder

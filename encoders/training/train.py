@@ -5,26 +5,22 @@ continues at the last checkpoint with the same steps, draws and bits.
 """
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 
-from encoders.eclip.model import EclipModel
 from encoders.eclip.weights import save_pretrained
-from encoders.preprocess import EvalTransform
 from encoders.training.config import TrainSettings
 from encoders.training.curves import write_curves
 from encoders.training.dataloader import BatchLoader
 from encoders.training.dataset import Collection, Split
 from encoders.training.init_model import init_model
-from encoders.training.labelled import LabelledSet, load_labelled_set
+from encoders.training.labelled import LabelledTensors, load_labelled_tensors
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
-from encoders.training.trainer import Trainer, new_accelerator
+from encoders.training.trainer import Progress, ProgressClock, Trainer, new_accelerator
 from encoders.training.training_set import TrainingSet, load_expert_set, load_training_set
 from encoders.training.validation import Validation
 
@@ -33,23 +29,13 @@ _log = logging.getLogger(__name__)
 MODEL_FOLDER, PRETRAIN_FOLDER = "model", "pretrain"
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands, for whoever shows it."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
-
-
 def train(
     settings: TrainSettings,
     *,
     collection: Collection,
     out: Path,
     cache: Path,
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
     """Train, or resume; returns the model's folder in ``out``.
 
@@ -68,9 +54,17 @@ def train(
     is_main = accelerator.is_main_process
     torch.manual_seed(settings.seed)
     model, transform = init_model(settings)
-    labelled = _labelled_set(settings, collection, cache=cache)
+    labelled = _load_labelled(settings, collection, cache=cache)
     if labelled and settings.pretrain:
-        _pretrain(settings, model, labelled, out=out, accelerator=accelerator, on_step=on_step)
+        with accelerator.main_process_first():  # the others read what it learned
+            pretrain(
+                settings,
+                model=model,
+                data=labelled,
+                out=out / PRETRAIN_FOLDER,
+                low_precision=torch.bfloat16 if accelerator.mixed_precision == "bf16" else None,
+                on_step=on_step,
+            )
     data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
     experts = None
     if settings.expert is not None:
@@ -83,7 +77,6 @@ def train(
     epoch = data.steps_per_epoch(settings.optim.batch_size)
     steps = settings.optim.epochs * epoch
     folder = _open_folder(settings, collection, data=data, out=out, accelerator=accelerator)
-    keeper = _Keeper(settings, transform=transform, folder=folder)
     trainer = Trainer(
         settings,
         model=model,
@@ -92,7 +85,11 @@ def train(
         accelerator=accelerator,
         image_labels=len(labelled.label_names) if labelled else 0,
     )
-    _resume(trainer, folder, is_main=is_main)
+    if (state := folder.load()) is not None:
+        trainer.load_state(state)
+        _log.info("resuming after step %d", trainer.step)
+    if is_main:
+        folder.trim_metrics(trainer.step)
     loader = BatchLoader(
         settings,
         data=data,
@@ -103,107 +100,40 @@ def train(
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,
     )
-    began, first = time.monotonic(), trainer.step
-    for batch in loader.batches(first):
+    clock = ProgressClock(first=trainer.step, steps=steps)
+    for batch in loader.batches(trainer.step):
         values = trainer.take_step(batch)
         at_end = trainer.step == steps
         if validation and (at_end or trainer.step % (settings.validate_every * epoch) == 0):
-            values |= keeper.validate(trainer.averaged, validation)
+            recalls = validation.score(trainer.averaged, transform)
+            values |= {f"val {name}": recall for name, recall in recalls.items()}
+            if settings.keep == "best":
+                score = sum(recalls.values()) / len(recalls)
+                folder.keep_if_best(trainer.averaged, score=score)
         if is_main:
             folder.append_metrics(trainer.step, values)
             if at_end or trainer.step % settings.checkpoint_every == 0:
                 folder.save(trainer.state())
-        if on_step:
-            pace = (time.monotonic() - began) / (trainer.step - first)
-            left = pace * (steps - trainer.step)
-            on_step(Progress(trainer.step, steps, values["loss"], left))
+        on_step(clock.at(trainer.step, values["loss"]))
     if is_main:
-        save_pretrained(
-            out / MODEL_FOLDER, model=keeper.final(trainer.averaged), transform=transform
-        )
+        if settings.keep == "best":
+            folder.load_best(trainer.averaged)
+        save_pretrained(out / MODEL_FOLDER, model=trainer.averaged, transform=transform)
         write_curves(folder.read_metrics(), out)
     accelerator.wait_for_everyone()
     return out / MODEL_FOLDER
 
 
-def _labelled_set(
+def _load_labelled(
     settings: TrainSettings, collection: Collection, *, cache: Path
-) -> LabelledSet | None:
+) -> LabelledTensors | None:
     """Labelled images of training patients, where the settings want them."""
     if settings.labelled is None:
         return None
-    images = [image for image in collection.labelled if image.split is Split.TRAIN]
-    return load_labelled_set(
-        images, findings=settings.labelled.findings, side=settings.cache_side, cache=cache
+    examples = [example for example in collection.labelled if example.split is Split.TRAIN]
+    return load_labelled_tensors(
+        examples, findings=settings.labelled.findings, side=settings.cache_side, cache=cache
     )
-
-
-def _pretrain(
-    settings: TrainSettings,
-    model: EclipModel,
-    labelled: LabelledSet,
-    *,
-    out: Path,
-    accelerator: Accelerator,
-    on_step: Callable[[Progress], None] | None,
-) -> None:
-    """The first process learns, the others read what it learned."""
-    began = time.monotonic()
-
-    def told(step: int, steps: int, loss: float) -> None:
-        if on_step:
-            left = (time.monotonic() - began) / step * (steps - step)
-            on_step(Progress(step, steps, loss, left))
-
-    low = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
-    with accelerator.main_process_first():
-        pretrain(
-            settings,
-            model=model,
-            data=labelled,
-            out=out / PRETRAIN_FOLDER,
-            low_precision=low,
-            on_step=told,
-        )
-
-
-def _resume(trainer: Trainer, folder: RunFolder, *, is_main: bool) -> None:
-    """Go back to the last checkpoint of the folder, if there is one."""
-    if (state := folder.load()) is not None:
-        trainer.load_state(state)
-        _log.info("resuming after step %d", trainer.step)
-    if is_main:
-        folder.trim_metrics(trainer.step)
-
-
-class _Keeper:
-    """Decides which weights of a run become its model."""
-
-    def __init__(
-        self,
-        settings: TrainSettings,
-        *,
-        transform: EvalTransform,
-        folder: RunFolder,
-    ) -> None:
-        self._settings = settings
-        self._transform = transform
-        self._folder = folder
-
-    def validate(self, averaged: EclipModel, validation: Validation) -> dict[str, float]:
-        """Recalls of the averaged weights as they would be saved; the best are kept."""
-        recalls = validation.score(averaged, self._transform)
-        if self._settings.keep == "best":
-            score = sum(recalls.values()) / len(recalls)
-            self._folder.keep_if_best(averaged, score=score)
-        return {f"val {name}": recall for name, recall in recalls.items()}
-
-    def final(self, averaged: EclipModel) -> EclipModel:
-        """The model of the run, by ``keep``."""
-        if self._settings.keep == "best":
-            self._folder.load_best(averaged)
-            return averaged
-        return averaged
 
 
 def _open_folder(

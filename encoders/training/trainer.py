@@ -5,6 +5,9 @@ tensors, casts and averages gradients over ranks; it was chosen over Lightning F
 all of its dependencies are here already (transformers needs them) and the loop stays a plain one.
 """
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -12,6 +15,7 @@ from accelerate import (  # type: ignore[import-untyped]
     Accelerator,
     DistributedDataParallelKwargs,
 )
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from transformers import get_cosine_schedule_with_warmup
@@ -52,6 +56,28 @@ def precision_of(setting: str) -> str:
     if setting != "auto":
         return setting
     return "bf16" if computes_bfloat16(gpu=torch.cuda.is_available()) else "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, for whoever shows it."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float
+
+
+class ProgressClock:
+    """Tells the time left from the pace since the (re)start after step ``first``."""
+
+    def __init__(self, *, first: int, steps: int) -> None:
+        self._began, self._first, self._steps = time.monotonic(), first, steps
+
+    def at(self, step: int, loss: float) -> Progress:
+        """After a step."""
+        pace = (time.monotonic() - self._began) / (step - self._first)
+        return Progress(step, self._steps, loss, pace * (self._steps - step))
 
 
 class Trainer:
@@ -95,9 +121,13 @@ class Trainer:
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
         objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = average_of(objective, decay=settings.optim.ema)
-        self._objective, self._optimizer = accelerator.prepare(
-            objective, make_optimizer(objective, settings)
+        optimizer = adamw(
+            objective,
+            lr=lambda name: learning_rate(name, settings),
+            weight_decay=settings.optim.weight_decay,
+            betas=settings.optim.betas,
         )
+        self._objective, self._optimizer = accelerator.prepare(objective, optimizer)
         self._schedule = get_cosine_schedule_with_warmup(
             self._optimizer, round(settings.optim.warm_up * steps), steps
         )
@@ -113,12 +143,10 @@ class Trainer:
         lr = self._schedule.get_last_lr()[0]
         self._seed_step(batch.state)
         self._objective.train()
-        losses = self._objective(
-            batch.main.to(accelerator.device),
-            expert=batch.expert.to(accelerator.device) if batch.expert else None,
-            labelled=batch.labelled.to(accelerator.device) if batch.labelled else None,
-            priming=batch.priming,
+        main, expert, labelled = send_to_device(
+            (batch.main, batch.expert, batch.labelled), accelerator.device
         )
+        losses = self._objective(main, expert=expert, labelled=labelled, priming=batch.priming)
         self._optimizer.zero_grad()
         accelerator.backward(losses["loss"])
         accelerator.clip_grad_norm_(self._objective.parameters(), self._settings.optim.clip)
@@ -161,30 +189,42 @@ class Trainer:
         self.step = state["step"]
 
 
-def make_optimizer(objective: Objective, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; what starts at random learns faster; biases, norms and scalars do not decay."""
-    optim = settings.optim
+def adamw(
+    module: nn.Module,
+    *,
+    lr: Callable[[str], float],
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.98),
+) -> torch.optim.AdamW:
+    """AdamW over a module; biases, norms and scalars do not decay.
+
+    Args:
+        module: whose parameters are trained.
+        lr: learning rate of a parameter by its name.
+        weight_decay: of matrices and kernels.
+        betas: of AdamW.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in objective.named_parameters():
-        lr = optim.lr * _lr_multiple(name, settings)
-        decay = optim.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((lr, decay), []).append(parameter)
+    for name, parameter in module.named_parameters():
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((lr(name), decay), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr": lr, "weight_decay": decay}
-            for (lr, decay), parameters in groups.items()
+            {"params": parameters, "lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
         ],
-        betas=optim.betas,
+        betas=betas,
     )
 
 
-def _lr_multiple(name: str, settings: TrainSettings) -> float:
-    """Learning rate of a parameter as a multiple of the image tower's."""
+def learning_rate(name: str, settings: TrainSettings) -> float:
+    """Of a parameter of `Objective`: what starts at random learns faster than the image tower."""
+    optim, expert = settings.optim, settings.expert
     if name.startswith("model.image_tower."):
-        return 1.0
-    if name.startswith("processor.") and settings.expert is not None:
-        return settings.expert.processor_lr
-    return settings.optim.head_lr
+        return optim.lr
+    if name.startswith("processor.") and expert is not None:
+        return optim.lr * expert.processor_lr
+    return optim.lr * optim.head_lr
 
 
 def average_of(module: nn.Module, *, decay: float) -> AveragedModel:

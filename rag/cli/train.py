@@ -13,7 +13,7 @@ from rag.errors import UsageError
 
 if TYPE_CHECKING:
     from encoders.training.dataset import Collection, TrainingStudy
-    from encoders.training.train import Progress
+    from encoders.training.trainer import Progress
 
 _REPORT_SECONDS = 30
 

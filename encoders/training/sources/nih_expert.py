@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.annotations import Boxes, Outline, bounding_box, outline_of_box
-from encoders.training.dataset import ExpertImage, LabelledImage, Split, TrainingStudy
+from encoders.training.dataset import ExpertImage, LabelledExample, Split, TrainingStudy
 from encoders.training.sources.settings import ALL_OF_CHESTX_DET, FINDINGS, NihExpert
 from encoders.training.sources.tables import TableRow, read_rows
 
@@ -74,13 +74,13 @@ Drawn = list[tuple[str, Outline]]
 
 def read_nih_expert(
     settings: NihExpert,
-) -> tuple[list[TrainingStudy], list[ExpertImage], list[LabelledImage]]:
+) -> tuple[list[TrainingStudy], list[ExpertImage], list[LabelledExample]]:
     """Annotated images of training patients as studies, and every image with what is known of it.
 
     Raises:
         TrainingDataError: a table is missing or a line cannot be used; the message names it.
     """
-    labelled: dict[str, LabelledImage] = {}
+    labelled: dict[str, LabelledExample] = {}
     studies, experts = [], []
     for row in read_rows(settings.path / "readings.jsonl", needed=("id", "image", "readings")):
         image = _labelled(row, settings.path, row.values["nih_labels"], settings, _readings(row))
@@ -115,7 +115,7 @@ def _labelled(
     mined: list[str],
     settings: NihExpert,
     readings: list[dict[str, Any]],
-) -> LabelledImage:
+) -> LabelledExample:
     patient = row.text("patient_id").zfill(8)
     labels = {f"nih/{name}": name in mined for name in MINED}
     outlines: dict[str, tuple[Outline, ...]] = {}
@@ -131,7 +131,7 @@ def _labelled(
     if view in {"PA", "AP"}:
         labels["view/AP"] = view == "AP"
     held = is_held_back(patient, share=settings.val_share)
-    return LabelledImage(
+    return LabelledExample(
         image_id=row.needed("id"),
         patient_id=f"nih-{patient}",
         image=folder / row.needed("image"),
@@ -177,7 +177,7 @@ def _drawn(row: TableRow, reading: Mapping[str, Any]) -> Iterator[tuple[str, Out
         yield mark["label"], tuple(polygon) if len(polygon) > 2 else box
 
 
-def _study(image: LabelledImage, drawn: Drawn) -> TrainingStudy:
+def _study(image: LabelledExample, drawn: Drawn) -> TrainingStudy:
     headings = {heading for finding, _ in drawn for heading in _HEADINGS.get(finding, ())}
     for finding, outline in drawn:
         if finding in _WITH_A_SIDE:
