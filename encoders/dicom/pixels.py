@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from encoders.dicom.codecs import decode
 from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
@@ -22,11 +29,9 @@ from encoders.images.raw_image import ImageReadError, Reason
 Pixels = NDArray[Any]
 
 _ITEM = b"\xfe\xff\x00\xe0"
-_RLE = "1.2.840.10008.1.2.5"
-_LOSSLESS = {  # besides those whose stream says so itself
-    *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"),
-    *("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"),
-}
+_LOSSLESS = {JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL}
+"""Besides those whose stream says so itself."""
+
 _MOST_SAMPLES = 120_000_000
 """Samples of a JPEG 2000 stream: twelve bytes each while it is decoded."""
 
@@ -46,13 +51,11 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
     """
     for keyword, dtype in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
         if keyword in dataset:
-            order = "<" if _little_endian(dataset) else ">"
             data = content(dataset, keyword)
-            return _native(data, layout, np.dtype(order + dtype), warnings)
+            return _native(data, layout, np.dtype(byte_order(dataset) + dtype), warnings)
     data = content(dataset, "PixelData")
     size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
-    items = data.startswith(_ITEM) and len(data) < size
-    if getattr(raw(dataset, "PixelData"), "length", 0) == 0xFFFFFFFF or items:
+    if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
         return _luminance(_compressed(dataset, data, layout), layout)
     pixels = _uncompressed(dataset, data, layout, warnings)
     if layout.photometric not in COLOURS:
@@ -60,22 +63,43 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
     return _luminance(pixels, layout)
 
 
-def _little_endian(dataset: Dataset) -> bool:
-    return dataset.original_encoding[1] is not False
+def byte_order(dataset: Dataset) -> str:
+    """Of a data set's numbers, as numpy writes it: ``<`` or ``>``."""
+    return ">" if dataset.original_encoding[1] is False else "<"
+
+
+def is_compressed(dataset: Dataset) -> bool:
+    """As parsed, or converted since: a raw element has a length, a converted one a flag."""
+    element = raw(dataset, "PixelData")
+    undefined = getattr(element, "is_undefined_length", False)
+    return bool(undefined) or getattr(element, "length", 0) == 0xFFFFFFFF
+
+
+def codestream_of(frame: bytes, dataset: Dataset, layout: Layout) -> Codestream:
+    """What a compressed frame says of itself; RLE says nothing, there the header does.
+
+    Raises:
+        CodecError: as for `encoders.dicom.codestream.inspect`.
+    """
+    rle = dataset.file_meta.get("TransferSyntaxUID") == RLELossless
+    if rle and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
+        size = (layout.rows, layout.columns, layout.samples, layout.allocated)
+        return Codestream(Codec.RLE, *size, lossless=True)
+    return inspect(frame)
 
 
 def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[str]) -> Pixels:
-    little = _little_endian(dataset)
+    order = byte_order(dataset)
     if layout.allocated == 1:
         count = layout.rows * layout.columns
         packed = np.frombuffer(_filled(data, -(-count // 8), layout, warnings), np.uint8)
         bits = np.unpackbits(packed, bitorder="little", count=count)
         return bits.reshape(layout.rows, layout.columns)
     words = getattr(raw(dataset, "PixelData"), "VR", "") == "OW"
-    if layout.allocated == 8 and words and not little:
+    if layout.allocated == 8 and words and order == ">":
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
-    dtype = np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}")
+    dtype = np.dtype(f"{order}u{layout.allocated // 8}")
     return _native(data, layout, dtype, warnings)
 
 
@@ -118,13 +142,8 @@ def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     try:
         frame = bytes(get_frame(data, 0, number_of_frames=layout.frames))
-        if syntax == _RLE and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
-            stream = Codestream(
-                Codec.RLE, layout.rows, layout.columns, layout.samples, layout.allocated, True
-            )
-        else:
-            stream = inspect(frame)
-            _agree(stream, layout)
+        stream = codestream_of(frame, dataset, layout)
+        _agree(stream, layout)
         pixels = decode(frame, stream, allocated=layout.allocated, colour=layout.photometric)
     except ImageReadError:
         raise

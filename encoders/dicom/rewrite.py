@@ -13,14 +13,14 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from encoders.dicom.codecs import decode
-from encoders.dicom.codestream import Codec, CodecError, Codestream, inspect
-from encoders.dicom.header import content, raw
+from encoders.dicom.codestream import CodecError, Codestream
+from encoders.dicom.header import content
 from encoders.dicom.layout import Layout, read_layout
+from encoders.dicom.pixels import byte_order, codestream_of, is_compressed
 
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right: pixels as stored."""
 
-_RLE = "1.2.840.10008.1.2.5"
 _NATIVE = (8, 16, 32)
 
 
@@ -41,12 +41,14 @@ def clear_unused_bits(dataset: Dataset) -> bool:
     if "PixelData" not in dataset:
         return False
     layout = read_layout(dataset)
-    if _is_compressed(dataset):
+    if is_compressed(dataset):
         return _clear_compressed(dataset, layout)
     if layout.photometric == "YBR_FULL_422" or layout.allocated not in _NATIVE:
         return False
     data = content(dataset, "PixelData")
-    values = np.frombuffer(data[: len(data) - len(data) % (layout.allocated // 8)], _dtype(dataset))
+    values = np.frombuffer(
+        data[: len(data) - len(data) % (layout.allocated // 8)], _dtype(dataset, layout)
+    )
     count = layout.rows * layout.columns * layout.samples * layout.frames
     kept = _cleared(values[:count], layout).tobytes()
     kept += b"\0" * (len(kept) % 2)
@@ -81,7 +83,7 @@ def blacken(dataset: Dataset, boxes: Iterable[Box], *, inverted: bool) -> None:
     layout = read_layout(dataset)
     if layout.samples != 1 or layout.allocated not in _NATIVE or "PixelData" not in dataset:
         raise RewriteError("only grey images of 8, 16 or 32 bits are written again")
-    values = _decoded(dataset, layout) if _is_compressed(dataset) else _native(dataset, layout)
+    values = _decoded(dataset, layout) if is_compressed(dataset) else _native(dataset, layout)
     values = values.copy()
     black = values.max() if inverted else values.min()
     for top, left, bottom, right in boxes:
@@ -89,37 +91,23 @@ def blacken(dataset: Dataset, boxes: Iterable[Box], *, inverted: bool) -> None:
     _store(dataset, values, layout)
 
 
-def _is_compressed(dataset: Dataset) -> bool:
-    """As parsed, or converted since: a raw element has a length, a converted one a flag."""
-    element = raw(dataset, "PixelData")
-    return getattr(element, "length", 0) == 0xFFFFFFFF or bool(
-        getattr(element, "is_undefined_length", False)
-    )
-
-
-def _dtype(dataset: Dataset) -> np.dtype[Any]:
-    order = "<" if dataset.original_encoding[1] is not False else ">"
-    return np.dtype(f"{order}u{read_layout(dataset).allocated // 8}")
+def _dtype(dataset: Dataset, layout: Layout) -> np.dtype[Any]:
+    return np.dtype(f"{byte_order(dataset)}u{layout.allocated // 8}")
 
 
 def _native(dataset: Dataset, layout: Layout) -> NDArray[Any]:
     """Unsigned values [frames, rows, columns] of an uncompressed image."""
     count = layout.frames * layout.rows * layout.columns
-    values = np.frombuffer(content(dataset, "PixelData"), _dtype(dataset))
+    values = np.frombuffer(content(dataset, "PixelData"), _dtype(dataset, layout))
     if values.size < count:
         raise RewriteError("the pixel data is cut short")
     return values[:count].reshape(layout.frames, layout.rows, layout.columns)
 
 
 def _frames(dataset: Dataset, layout: Layout) -> Iterator[tuple[bytes, Codestream]]:
-    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     data = content(dataset, "PixelData")
     for frame in generate_frames(data, number_of_frames=layout.frames):
-        if syntax == _RLE and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
-            size = (layout.rows, layout.columns, layout.samples, layout.allocated)
-            yield frame, Codestream(Codec.RLE, *size, True)
-        else:
-            yield frame, inspect(frame)
+        yield frame, codestream_of(frame, dataset, layout)
 
 
 def _decoded(dataset: Dataset, layout: Layout) -> NDArray[Any]:
@@ -150,8 +138,8 @@ def _cleared(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
 
 def _store(dataset: Dataset, values: NDArray[Any], layout: Layout) -> None:
     """Values as the uncompressed PixelData of the same data set."""
-    compressed = _is_compressed(dataset)
-    order = ">" if not compressed and _dtype(dataset).byteorder == ">" else "<"
+    compressed = is_compressed(dataset)
+    order = "<" if compressed else byte_order(dataset)
     data = values.astype(np.dtype(f"{order}u{layout.allocated // 8}")).tobytes()
     _replace(dataset, data + b"\0" * (len(data) % 2))
     if compressed:

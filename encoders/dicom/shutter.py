@@ -13,6 +13,8 @@ from encoders.dicom.header import codes, number, numbers
 
 Mask = NDArray[np.bool_]
 
+_EDGES = ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
+
 LEAST_OPEN = 0.01
 """A shutter that leaves less than this share of the image open is a mistake, not a collimation."""
 
@@ -42,28 +44,18 @@ def outside_shutter(
 
 
 def _rectangle(dataset: Dataset, rows: int, columns: int) -> Mask | None:
-    left, right = (
-        number(dataset, "ShutterLeftVerticalEdge"),
-        number(dataset, "ShutterRightVerticalEdge"),
-    )
-    upper, lower = (
-        number(dataset, "ShutterUpperHorizontalEdge"),
-        number(dataset, "ShutterLowerHorizontalEdge"),
-    )
-    if left is None or right is None or upper is None or lower is None:
+    edges = [number(dataset, f"Shutter{edge}Edge") for edge in _EDGES]
+    if None in edges:
         return None
+    left, right, upper, lower = (max(int(edge), 0) for edge in edges if edge is not None)
     inside = np.zeros((rows, columns), dtype=np.bool_)
-    inside[
-        max(int(upper) - 1, 0) : max(int(lower), 0), max(int(left) - 1, 0) : max(int(right), 0)
-    ] = True
+    inside[max(upper - 1, 0) : lower, max(left - 1, 0) : right] = True
     return inside
 
 
 def _circle(dataset: Dataset, rows: int, columns: int) -> Mask | None:
-    centre, radius = (
-        numbers(dataset, "CenterOfCircularShutter"),
-        number(dataset, "RadiusOfCircularShutter"),
-    )
+    centre = numbers(dataset, "CenterOfCircularShutter")
+    radius = number(dataset, "RadiusOfCircularShutter")
     if len(centre) != 2 or radius is None:
         return None
     down = np.arange(1, rows + 1, dtype=np.float64)[:, None] - centre[0]

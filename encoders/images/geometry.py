@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from encoders.images.raw_image import MAX_PIXELS, RawImage
 
@@ -17,8 +18,6 @@ SQUARE = 0.01
 
 _MOST = 4.0
 """Pixels longer than this many times their width come of a wrong header, of no detector."""
-
-_BLOCK = 128
 
 
 def turned(image: RawImage, *, transpose: bool, flip_rows: bool, flip_columns: bool) -> RawImage:
@@ -50,11 +49,13 @@ def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
     length = round((rows, columns)[axis] * factor)
     if factor > _MOST or length * (columns if axis == 0 else rows) > MAX_PIXELS:
         return None
-    spacing = image.spacing_mm
+    size = (columns, length) if axis == 0 else (length, rows)
+    hidden, spacing = image.hidden, image.spacing_mm
     return replace(
         image,
-        codes=_stretched(image.codes, length, axis),
-        hidden=None if image.hidden is None else _stretched_mask(image.hidden, length, axis),
+        codes=_resized(image.codes, size),
+        # a pixel that is made of a hidden one is hidden
+        hidden=None if hidden is None else _resized(hidden.astype(np.float32), size) > 0,
         spacing_mm=(min(spacing), min(spacing)) if spacing else None,
     )
 
@@ -64,36 +65,6 @@ def is_square(aspect: float) -> bool:
     return math.isclose(aspect, 1.0, rel_tol=SQUARE)
 
 
-def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]:
-    """For each new pixel the two old ones around its centre, and the share of the second."""
-    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    first = np.floor(centres).astype(np.intp)
-    second = np.minimum(first + 1, old - 1)
-    return first, second, (centres - first).astype(np.float32)
-
-
-def _stretched(codes: NDArray[np.uint16], length: int, axis: int) -> NDArray[np.uint16]:
-    """Linear interpolation along one axis, in blocks of rows."""
-    if axis == 1:
-        first, second, share = _neighbours(codes.shape[1], length)
-        out = np.empty((codes.shape[0], length), np.uint16)
-        for row in range(0, len(codes), _BLOCK):
-            block = codes[row : row + _BLOCK].astype(np.float32)
-            mixed = block[:, first] * (1 - share) + block[:, second] * share
-            out[row : row + _BLOCK] = np.rint(mixed)
-        return out
-    first, second, share = _neighbours(codes.shape[0], length)
-    out = np.empty((length, codes.shape[1]), np.uint16)
-    for row in range(0, length, _BLOCK):
-        part = slice(row, row + _BLOCK)
-        weight = share[part, None]
-        out[part] = np.rint(codes[first[part]] * (1 - weight) + codes[second[part]] * weight)
-    return out
-
-
-def _stretched_mask(mask: NDArray[np.bool_], length: int, axis: int) -> NDArray[np.bool_]:
-    """True where a pixel is made of a hidden one."""
-    first, second, share = _neighbours(mask.shape[axis], length)
-    second = np.where(share > 0, second, first)
-    hidden: NDArray[np.bool_] = np.take(mask, first, axis) | np.take(mask, second, axis)
-    return hidden
+def _resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Linear interpolation to (width, height), in the type of the values."""
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
