@@ -44,8 +44,7 @@ class PretrainedImageEncoder:
     """Embeds images with a published vision model, or with the image side of a published pair.
 
     Args:
-        model: of transformers, in evaluation mode.
-        processor: its image processor.
+        model, processor: of transformers.
         encoder_id: name and content hash.
         image_features: of the model, tensor inputs to float32 [N, dim].
     """
@@ -92,14 +91,7 @@ class PretrainedImageEncoder:
 
 
 class PretrainedEncoder(PretrainedImageEncoder):
-    """Embeds images and texts with a published pair of towers.
-
-    Args:
-        model: of transformers, in evaluation mode.
-        processor: its image processor.
-        tokenizer: its tokenizer.
-        encoder_id: name and content hash.
-    """
+    """Embeds images and texts with a published pair of towers."""
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, *, encoder_id: str) -> None:
         super().__init__(
@@ -203,19 +195,11 @@ def context_length(model: Any, tokenizer: Any) -> int:
 
 
 def _load_model(folder: Path) -> Any:
-    from safetensors import SafetensorError  # noqa: PLC0415
     from transformers import AutoModel  # noqa: PLC0415 - seconds to import
 
-    read_json(folder / "config.json")
-    try:
-        model, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise EncoderError(
-            f"cannot load the model in {folder}: {error}; it needs config.json and whole weights "
-            "as safetensors"
-        ) from error
+    model, report = _load(
+        AutoModel, folder, "config.json", use_safetensors=True, output_loading_info=True
+    )
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise EncoderError(
@@ -228,25 +212,30 @@ def _load_processor(folder: Path) -> Any:
     """In Pillow, whatever else is installed: another backend resizes to other pixels."""
     from transformers import AutoImageProcessor  # noqa: PLC0415 - seconds to import
 
-    read_json(folder / _PROCESSOR)
-    try:
-        return AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-            folder, local_files_only=True, backend="pil"
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise EncoderError(f"cannot use {folder / _PROCESSOR}: {error}") from error
+    return _load(AutoImageProcessor, folder, _PROCESSOR, backend="pil")
 
 
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
-        # transformers would make an empty one
+    vocabulary = next((name for name in _VOCABULARIES if (folder / name).is_file()), "")
+    if not vocabulary:  # transformers would make an empty one
         raise EncoderError(f"no tokenizer in {folder}: it has none of {', '.join(_VOCABULARIES)}")
+    return _load(AutoTokenizer, folder, vocabulary)
+
+
+def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
+    """What a loader of transformers makes of a folder; ``file`` is the one it begins with."""
+    from safetensors import SafetensorError  # noqa: PLC0415
+
+    if file.endswith(".json"):
+        read_json(folder / file)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise EncoderError(f"cannot use the tokenizer in {folder}: {error}") from error
+        return loader.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EncoderError(
+            f"cannot load {folder / file} and what belongs to it: {error}; the folder must be whole"
+        ) from error
 
 
 def _encoder_id(name: str, folder: Path) -> str:

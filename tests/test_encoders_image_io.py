@@ -14,12 +14,12 @@ from pydicom.uid import generate_uid
 
 from encoders.base import View
 from encoders.images.image_io import (
-    HeaderIdentity,
     ImageReadError,
-    read_header_identity,
     read_image,
+    read_image_info,
     read_raw,
 )
+from encoders.images.raw_image import HeaderIdentity
 
 
 def test_a_image_tells_view_spacing_modality_and_hash(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_nothing_of_the_header_is_logged_or_warned(
         b"1" * 64, person.encode() * 8
     )
     for bad in (data, data.replace(b"DX", b"\xff\xfe"), data.replace(b"PN", b"XX"), data[:-4000]):
-        for read in (read_image, read_raw, read_header_identity):
+        for read in (read_image, read_raw, read_image_info):
             with contextlib.suppress(ImageReadError):
                 read(bad)
 
-    assert read_header_identity(data).patient_id == person * 8
+    assert read_image_info(data).identity.patient_id == person * 8
     assert person not in caplog.text
     assert person not in "".join(capfd.readouterr())
 
@@ -123,8 +123,8 @@ def test_identity_of_a_dicom() -> None:
     data = dicom(
         ramp(12), StudyInstanceUID=uid, AccessionNumber="A7 ", StudyID="A7", PatientID="P1"
     )
-    assert read_header_identity(data) == HeaderIdentity((uid, "A7"), "P1")
+    assert read_image_info(data).identity == HeaderIdentity((uid, "A7"), "P1")
 
 
 def test_identity_of_a_picture_is_empty() -> None:
-    assert read_header_identity(encoded(Image.new("L", (64, 64)), "PNG")) == HeaderIdentity()
+    assert read_image_info(encoded(Image.new("L", (64, 64)), "PNG")) == HeaderIdentity()

@@ -9,7 +9,7 @@ import pytest
 from demo.anatomy import IMAGE_CM
 from demo.phantom import PhantomFinding, draw_phantom, write_phantom_dicom
 from encoders.base import View
-from encoders.images.image_io import read_header_identity, read_image
+from encoders.images.image_io import read_image, read_image_info
 
 SIZE = 256
 
@@ -82,7 +82,7 @@ def test_dicom_file(tmp_path: Path) -> None:
     assert str(dataset.PatientName).startswith("PHANTOM^")
     assert "phantom" in dataset.SeriesDescription
     assert (dataset.BitsStored, dataset.PhotometricInterpretation) == (12, "MONOCHROME2")
-    assert read_header_identity(path).patient_id == "PHANTOM-CARDIOMEGALY-1"
+    assert read_image_info(path).identity.patient_id == "PHANTOM-CARDIOMEGALY-1"
 
     again = tmp_path / "again.dcm"
     write_phantom_dicom(again, seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)

@@ -24,7 +24,7 @@ from encoders.training.config import TrainSettings, read_settings
 from encoders.training.dataset import TrainingDataError, clean
 from encoders.training.sources.openi import read_openi
 from encoders.training.train import train
-from encoders.training.trainer import Progress, average_of, precision_of
+from encoders.training.trainer import Progress, exponential_average, precision_of
 from encoders.training.validation import Validation, recall_both_ways
 from experiments.validate_encoder import main as validate
 
@@ -248,7 +248,7 @@ def test_a_wrong_path_is_one_line_and_wrong_use(openi: Path, tmp_path: Path, mis
 
 def test_the_average_follows_the_weights_and_the_statistics() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = average_of(model, decay=0.75)
+    average = exponential_average(model, decay=0.75)
     average.update_parameters(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for value in model.state_dict().values():

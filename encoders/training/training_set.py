@@ -115,11 +115,7 @@ def load_expert_set(
 ) -> ExpertSet:
     """Decode the annotated images and render their heatmaps.
 
-    Args:
-        experts: annotated images of training studies.
-        studies: of the training set, in its order.
-        side: pixels.
-        cache: folder for the decoded images.
+    ``studies`` are those of the training set, in its order.
 
     Raises:
         TrainingDataError: there are fewer than two, or one belongs to no training study.
@@ -183,11 +179,7 @@ def _cached(
 ) -> Prepared:
     """What ``prepare`` makes of the texts, from the cache if it was made before.
 
-    Args:
-        texts: any.
-        named: what tells this preparation from others.
-        prepare: texts to tensors.
-        cache: folder.
+    ``named`` tells this preparation from others.
     """
     key = json.dumps([named, list(texts)])
     target = cache / f"texts-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"

@@ -25,11 +25,7 @@ _K = 10
 class Validation:
     """The first frontal image of every validation study, and its report.
 
-    Args:
-        studies: of validation.
-        settings: of the run.
-        model: any of the run: how texts are prepared does not change in training.
-        cache: decoded images.
+    ``model`` is any of the run: how texts are prepared does not change in training.
 
     Raises:
         TrainingDataError: no study has a frontal image.

@@ -54,14 +54,14 @@ def _looks_like_a_path(what: str) -> bool:
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
     from encoders.images.image_io import (  # noqa: PLC0415
         ImageReadError,
-        read_header_identity,
         read_image,
+        read_image_info,
     )
     from rag.retriever import ImageQuery  # noqa: PLC0415
 
     try:
-        identity = read_header_identity(path)
         image = read_image(path, name=path.name)
+        identity = read_image_info(path).identity
     except ImageReadError as error:
         raise CxrRagError(f"{path}: {error}") from error
     found = ImageQuery(
