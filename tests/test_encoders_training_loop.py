@@ -215,17 +215,14 @@ def test_settings_that_cannot_be_are_refused(openi: Path, tmp_path: Path) -> Non
         TrainSettings(keep="best")
     collection = replace(clean(read_openi(openi)), val=())
     shared = {"size": 32, "model": {"image_tower": {"kind": "small_cnn"}}, "min_label_count": 2}
-    for changes, message in (
-        ({"optim": {"batch_size": 8}, "validate_every": 1}, "frontal image"),
-        ({"optim": {"batch_size": 8, "precision": "fp16"}}, "GPU"),
-    ):
-        with pytest.raises(TrainingDataError, match=message):
-            train(
-                TrainSettings.model_validate(shared | changes),
-                collection=collection,
-                out=tmp_path / "run",
-                cache=tmp_path / "cache",
-            )
+    changes = {"optim": {"batch_size": 8}, "validate_every": 1}
+    with pytest.raises(TrainingDataError, match="frontal image"):
+        train(
+            TrainSettings.model_validate(shared | changes),
+            collection=collection,
+            out=tmp_path / "run",
+            cache=tmp_path / "cache",
+        )
 
 
 @pytest.mark.parametrize(("native", "used"), [(True, "bf16"), (False, "no")])

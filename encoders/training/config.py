@@ -113,7 +113,7 @@ class OptimSettings(_Settings):
         agreement_weight: of `encoders.eclip.loss.AgreementLoss`.
         label_weight: of the label head on the image features.
         precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
-            ``no`` (float32). ``fp16`` needs a GPU.
+            ``no`` (float32).
         micro_batch: rows that a tower reads at once on each process, 0 for all. The loss stays
             that of the whole batch (GradCache); it costs a second forward pass.
         recompute_blocks: keep only the inputs of an image tower's blocks for the backward pass.
@@ -131,7 +131,7 @@ class OptimSettings(_Settings):
     contrast_weight: float = Field(default=1.0, ge=0)
     agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "no", "bf16"] = "auto"
     micro_batch: int = Field(default=0, ge=0)
     recompute_blocks: bool = Field(default=False)
 

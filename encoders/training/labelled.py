@@ -127,6 +127,19 @@ def draw_labelled_batch(
     )
 
 
+def labelled_losses(log_odds: Tensor, maps: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+    """Losses of the labels and of the finding maps, in float32.
+
+    Args:
+        log_odds: of the labels, [N, L].
+        maps: log-odds [N, K, h, w].
+        batch: what is known of the images.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        covered, peak = map_losses(maps, batch.cover, batch.known)
+        return label_loss(log_odds, batch.labels), 3 * covered + 0.3 * peak
+
+
 def label_loss(log_odds: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross entropy over the labels that are known; both [N, L]."""
     known = ~labels.isnan()

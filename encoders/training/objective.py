@@ -21,7 +21,7 @@ from encoders.eclip.model import EclipModel
 from encoders.grad_cache import in_chunks, statistics_stay
 from encoders.towers.base import Prepared
 from encoders.training.config import LabelledSettings, OptimSettings, TargetSettings
-from encoders.training.labelled import LabelledBatch, label_loss, map_losses
+from encoders.training.labelled import LabelledBatch, labelled_losses
 from encoders.training.mixup import mix, other_images
 
 
@@ -175,9 +175,9 @@ class Objective(nn.Module):
             pixels.contiguous(memory_format=torch.channels_last), mapped=slice(count, None)
         )
         with torch.autocast(pixels.device.type, enabled=False):
-            of_labels = label_loss(self.image_head(features[count:]), labelled.labels)
-            covered, peak = map_losses(maps, labelled.cover, labelled.known)
-        return features[:count], {"image labels": of_labels, "maps": 3 * covered + 0.3 * peak}
+            log_odds = self.image_head(features[count:])
+        of_labels, of_maps = labelled_losses(log_odds, maps, labelled)
+        return features[:count], {"image labels": of_labels, "maps": of_maps}
 
     def _contrast(self, image_features: Tensor, parts: Sequence[Pairs]) -> dict[str, Tensor]:
         """Losses over the pairs of all ranks, as of one process.

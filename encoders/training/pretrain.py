@@ -22,8 +22,7 @@ from encoders.training.labelled import (
     LabelledBatch,
     LabelledTensors,
     draw_labelled_batch,
-    label_loss,
-    map_losses,
+    labelled_losses,
 )
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import Progress, ProgressClock, adamw, exponential_average
@@ -49,9 +48,8 @@ class Teacher(nn.Module):
         features = self.dropout(deep.float().mean((-2, -1)))
         maps = self.finding_maps(mid, deep)  # type: ignore[misc]
         with torch.autocast(batch.pixels.device.type, enabled=False):
-            labels = label_loss(self.head(features), batch.labels)
-            covered, peak = map_losses(maps, batch.cover, batch.known)
-        of_maps = 3 * covered + 0.3 * peak
+            log_odds = self.head(features)
+        labels, of_maps = labelled_losses(log_odds, maps, batch)
         loss = LABEL_WEIGHT * labels + MAP_WEIGHT * of_maps
         return {"loss": loss, "labels": labels, "maps": of_maps}
 

@@ -32,11 +32,9 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     """How this process computes, with which others.
 
     Raises:
-        TrainingDataError: the settings do not fit the machine or the number of processes.
+        TrainingDataError: the batch does not divide by the number of processes.
     """
     optim = settings.optim
-    if optim.precision == "fp16" and not torch.cuda.is_available():
-        raise TrainingDataError("optim.precision fp16 needs a GPU; bf16 works on a CPU as well")
     accelerator = Accelerator(
         mixed_precision=precision_of(optim.precision),
         # the processor has a part in expert steps only
@@ -165,14 +163,12 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold."""
-        scaler = self._accelerator.scaler  # of fp16
         return {
             "step": self.step,
             "objective": self._accelerator.unwrap_model(self._objective).state_dict(),
             "average": self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -181,8 +177,6 @@ class Trainer:
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
-        if self._accelerator.scaler is not None:
-            self._accelerator.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
 
 

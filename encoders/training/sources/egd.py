@@ -11,31 +11,16 @@ image (github.com/cxr-eye-gaze/eye-gaze-dataset), described in our own words in 
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from encoders.annotations import Fixations
 from encoders.training.dataset import ImageAnnotation, TrainingDataError
 from encoders.training.sources.settings import Egd
-from encoders.training.sources.tables import TableRow, find_table, read_rows
+from encoders.training.sources.tables import find_table, read_rows
 
 SCREEN = (1920.0, 1080.0)
 """Width and height in pixels."""
 
 _SIDES = ("left", "right", "top", "bottom")
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where an image lay on the screen: left, top, width, height, fractions of the screen."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-
-    def on_image(self, x: float, y: float) -> tuple[float, float]:
-        """A place on the screen as fractions of the image; beyond [0, 1] it is beside it."""
-        return (x - self.left) / self.width, (y - self.top) / self.height
 
 
 def read_egd(settings: Egd) -> Iterator[ImageAnnotation]:
@@ -58,8 +43,9 @@ def read_egd(settings: Egd) -> Iterator[ImageAnnotation]:
         if seconds < 0:
             raise row.error(f"fpogd is {seconds}: a fixation lasts some seconds")
         if seconds > 0:
-            x, y = placements[image].on_image(row.number("fpogx"), row.number("fpogy"))
-            points[image].append((x, y, seconds))
+            left, top, width, height = placements[image]
+            x, y = row.number("fpogx") * SCREEN[0], row.number("fpogy") * SCREEN[1]
+            points[image].append(((x - left) / width, (y - top) / height, seconds))
             first.setdefault(image, row.where)
     if not points:
         raise TrainingDataError(
@@ -72,20 +58,18 @@ def read_egd(settings: Egd) -> Iterator[ImageAnnotation]:
             yield ImageAnnotation(image, gaze, first[image])
 
 
-def _placements(settings: Egd) -> dict[str, Placement]:
+def _placements(settings: Egd) -> dict[str, tuple[float, float, float, float]]:
+    """Where each image lay on the screen: left, top, width and height in its pixels."""
+    pads = [f"image_{side}_pad" for side in _SIDES]
     table = find_table(settings.path, "master_sheet.csv")
-    return {row.needed("dicom_id"): _placement(row) for row in read_rows(table, needed=_NEEDED)}
-
-
-_NEEDED = ("dicom_id", *(f"image_{side}_pad" for side in _SIDES))
-
-
-def _placement(row: TableRow) -> Placement:
-    left, right, top, bottom = (row.number(f"image_{side}_pad") for side in _SIDES)
-    width, height = SCREEN[0] - left - right, SCREEN[1] - top - bottom
-    if min(left, right, top, bottom, width - 1, height - 1) < 0:
-        raise row.error(
-            f"borders of {left:g}, {right:g}, {top:g}, {bottom:g} pixels leave no image on a "
-            f"screen of {SCREEN[0]:g} x {SCREEN[1]:g}"
-        )
-    return Placement(left / SCREEN[0], top / SCREEN[1], width / SCREEN[0], height / SCREEN[1])
+    found = {}
+    for row in read_rows(table, needed=("dicom_id", *pads)):
+        left, right, top, bottom = (row.number(pad) for pad in pads)
+        width, height = SCREEN[0] - left - right, SCREEN[1] - top - bottom
+        if min(left, right, top, bottom, width - 1, height - 1) < 0:
+            raise row.error(
+                f"borders of {left:g}, {right:g}, {top:g}, {bottom:g} pixels leave no image on a "
+                f"screen of {SCREEN[0]:g} x {SCREEN[1]:g}"
+            )
+        found[row.needed("dicom_id")] = (left, top, width, height)
+    return found
