@@ -12,9 +12,9 @@ Shih et al., Radiology: AI 2019 (RSNA); Majkowska et al., Radiology 2020 (Google
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from encoders.annotations import Boxes, Outline, bounding_box, outline_of_box
 from encoders.training.dataset import ExpertImage, LabelledExample, Split, TrainingStudy
@@ -41,6 +41,9 @@ MINED = (
     "No Finding",
 )
 """NIH's text-mined labels."""
+
+_LOOKED_FOR = {CHESTX_DET: ALL_OF_CHESTX_DET, RSNA: ("Lung Opacity",)}
+"""Findings that a source drew wherever it saw them: elsewhere they are not there."""
 
 _SIDE = 1024.0
 """Of the images that places are given on, in pixels."""
@@ -72,6 +75,14 @@ _OF_A_LUNG = ("Emphysema", "Diffuse Nodule")
 Drawn = list[tuple[str, Outline]]
 
 
+class Reading(NamedTuple):
+    """What one source said of an image: its classes, and what it drew."""
+
+    source: str
+    classes: Any
+    drawn: Drawn
+
+
 def read_nih_expert(
     settings: NihExpert,
 ) -> tuple[list[TrainingStudy], list[ExpertImage], list[LabelledExample]]:
@@ -82,10 +93,11 @@ def read_nih_expert(
     """
     labelled: dict[str, LabelledExample] = {}
     studies, experts = [], []
-    for row in read_rows(settings.path / "readings.jsonl", needed=("id", "image", "readings")):
-        image = _labelled(row, settings.path, row.values["nih_labels"], settings, _readings(row))
+    for row in read_rows(settings.path / "readings.jsonl", needed=("id", "image", "nih_labels")):
+        readings = _readings(row)
+        image = _example(row, settings.path, "nih_labels", readings, settings.val_share)
         labelled[image.image_id] = image
-        drawn = [mark for reading in _readings(row) for mark in _drawn(row, reading)]
+        drawn = [mark for reading in readings for mark in reading.drawn]
         if drawn and image.split is Split.TRAIN:
             studies.append(_study(image, drawn))
             boxes = Boxes(tuple(bounding_box(outline) for _, outline in drawn))
@@ -93,7 +105,7 @@ def read_nih_expert(
     for table in settings.labels:
         for row in read_rows(table, needed=("id", "image", "patient_id", "labels")):
             if row.needed("id") not in labelled:
-                image = _labelled(row, table.parent, row.values["labels"], settings, [])
+                image = _example(row, table.parent, "labels", [], settings.val_share)
                 labelled[image.image_id] = image
     return studies, experts, list(labelled.values())
 
@@ -109,28 +121,23 @@ def describe(drawn: Drawn) -> str:
     return " ".join(dict.fromkeys(_sentence(finding, outline) for finding, outline in drawn))
 
 
-def _labelled(
-    row: TableRow,
-    folder: Path,
-    mined: list[str],
-    settings: NihExpert,
-    readings: list[dict[str, Any]],
+def _example(
+    row: TableRow, folder: Path, mined: str, readings: Sequence[Reading], val_share: float
 ) -> LabelledExample:
+    """An image with what all sources say; ``mined`` is the column of the text-mined labels."""
     patient = row.text("patient_id").zfill(8)
-    labels = {f"nih/{name}": name in mined for name in MINED}
+    labels = {f"nih/{name}": name in row.values[mined] for name in MINED}
     outlines: dict[str, tuple[Outline, ...]] = {}
     for reading in readings:
         labels |= _judged(reading)
-        if reading["source"] == CHESTX_DET:
-            outlines |= {name: outlines.get(name, ()) for name in ALL_OF_CHESTX_DET}
-        if reading["source"] == RSNA:
-            outlines.setdefault("Lung Opacity", ())
-        for finding, outline in _drawn(row, reading):
+        for finding in _LOOKED_FOR.get(reading.source, ()):
+            outlines.setdefault(finding, ())
+        for finding, outline in reading.drawn:
             outlines[finding] = (*outlines.get(finding, ()), outline)
     view = row.text("view")
     if view in {"PA", "AP"}:
         labels["view/AP"] = view == "AP"
-    held = is_held_back(patient, share=settings.val_share)
+    held = is_held_back(patient, share=val_share)
     return LabelledExample(
         image_id=row.needed("id"),
         patient_id=f"nih-{patient}",
@@ -142,30 +149,30 @@ def _labelled(
     )
 
 
-def _readings(row: TableRow) -> list[dict[str, Any]]:
-    readings = row.values["readings"]
-    try:
-        known = [
-            {"source": r["source"], "classes": r["classes"], "boxes": r["boxes"]} for r in readings
-        ]
-    except (KeyError, TypeError) as error:
-        raise row.error(f"readings have no source, classes and boxes ({error!r})") from error
-    return known
-
-
-def _judged(reading: Mapping[str, Any]) -> dict[str, bool]:
+def _judged(reading: Reading) -> dict[str, bool]:
     """What one reading says is there and not there."""
-    source, classes = reading["source"], reading["classes"]
+    source, classes = reading.source, reading.classes
     if source == GOOGLE:
         answers = {"YES": True, "NO": False}
         return {f"{source}/{k}": answers[v] for k, v in classes.items() if v in answers}
-    asked = {CHESTX_DET: ALL_OF_CHESTX_DET, RSNA: ("Lung Opacity", "Normal")}.get(source, ())
+    asked = (*_LOOKED_FOR.get(source, ()), *(("Normal",) if source == RSNA else ()))
     return {f"{source}/{name}": name in classes for name in asked}
 
 
-def _drawn(row: TableRow, reading: Mapping[str, Any]) -> Iterator[tuple[str, Outline]]:
-    """What one reading drew, polygons where there are any."""
-    for mark in reading["boxes"]:
+def _readings(row: TableRow) -> list[Reading]:
+    try:
+        return [
+            Reading(reading["source"], reading["classes"], _drawn(row, reading["boxes"]))
+            for reading in row.values["readings"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise row.error(f"readings have no source, classes and boxes ({error!r})") from error
+
+
+def _drawn(row: TableRow, boxes: Sequence[Mapping[str, Any]]) -> Drawn:
+    """Findings and where they are, polygons where there are any."""
+    drawn = []
+    for mark in boxes:
         if mark.get("label") not in FINDINGS:
             continue
         try:
@@ -174,7 +181,8 @@ def _drawn(row: TableRow, reading: Mapping[str, Any]) -> Iterator[tuple[str, Out
         except (KeyError, TypeError, ValueError) as error:
             raise row.error(f"a box is no xyxy or polygon ({error!r})") from error
         box = outline_of_box(left, top, right, bottom)
-        yield mark["label"], tuple(polygon) if len(polygon) > 2 else box
+        drawn.append((mark["label"], tuple(polygon) if len(polygon) > 2 else box))
+    return drawn
 
 
 def _study(image: LabelledExample, drawn: Drawn) -> TrainingStudy:
