@@ -48,7 +48,7 @@ from rag.study import Study
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class DraftingArm:
     """One way to draft."""
 
     retrieval: dict[str, Any] = field(default_factory=dict)
@@ -60,15 +60,15 @@ class Arm:
 
 
 ARMS = {
-    "no-model": Arm(),
-    "chooses": Arm(asks=True),
-    "writes": Arm(template="write_v3", asks=True, max_tokens=768),
-    "no-head": Arm(head=False),
-    "pool-5": Arm({"fetch_k": 5}),
-    "pool-50": Arm({"fetch_k": 50}),
-    "pool-150": Arm({"fetch_k": 150}),
+    "no-model": DraftingArm(),
+    "chooses": DraftingArm(asks=True),
+    "writes": DraftingArm(template="write_v3", asks=True, max_tokens=768),
+    "no-head": DraftingArm(head=False),
+    "pool-5": DraftingArm({"fetch_k": 5}),
+    "pool-50": DraftingArm({"fetch_k": 50}),
+    "pool-150": DraftingArm({"fetch_k": 150}),
     **{
-        f"rate-{rate}": Arm(drafting={"false_finding_rate": rate})
+        f"rate-{rate}": DraftingArm(drafting={"false_finding_rate": rate})
         for rate in (0.05, 0.1, 0.2, 0.25)
     },
 }
@@ -154,7 +154,7 @@ def draft_all(pipeline: ReportPipeline, studies: Sequence[Study], path: Path, na
                 log.append(pipeline.invoke(study))
 
 
-def _model(arm: Arm) -> LanguageModel | None:
+def _model(arm: DraftingArm) -> LanguageModel | None:
     if not arm.asks:
         return None
     llm = load_settings("cpu").llm

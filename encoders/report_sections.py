@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class PartKind(StrEnum):
     """What a part of a report is."""
 
     FINDINGS = "findings"
@@ -26,10 +26,10 @@ class Kind(StrEnum):
     UNHEADED = "unheaded"
 
 
-DESCRIBING = frozenset((Kind.FINDINGS, Kind.IMPRESSION, Kind.ADDENDUM, Kind.BODY))
+DESCRIBING = frozenset((PartKind.FINDINGS, PartKind.IMPRESSION, PartKind.ADDENDUM, PartKind.BODY))
 """Kinds that describe the image."""
 
-HEADER = frozenset((Kind.INDICATION, Kind.COMPARISON, Kind.OTHER))
+HEADER = frozenset((PartKind.INDICATION, PartKind.COMPARISON, PartKind.OTHER))
 """Kinds that do not."""
 
 
@@ -37,7 +37,7 @@ HEADER = frozenset((Kind.INDICATION, Kind.COMPARISON, Kind.OTHER))
 class Part:
     """A part of a report: its heading at ``text[start:body]``, its text at ``text[body:end]``."""
 
-    kind: Kind
+    kind: PartKind
     start: int
     body: int
     end: int
@@ -57,17 +57,17 @@ _REVISION = "(?:CORRECTED|AMENDED|REVISED|UPDATED|FINAL|PRELIMINARY)"
 _REVISED = f"(?:{_REVISION} )?"
 _IN_BRACKETS = rf"(?: ?\({_REVISION}\))?"
 _NAMES = {
-    Kind.FINDINGS: rf"{_REVISED}FINDINGS?(?: ?(?:AND|/|&) ?IMPRESSIONS?)?{_IN_BRACKETS}"
+    PartKind.FINDINGS: rf"{_REVISED}FINDINGS?(?: ?(?:AND|/|&) ?IMPRESSIONS?)?{_IN_BRACKETS}"
     "|(?:RADIOLOGY )?REPORT|RESULTS?|OBSERVATIONS?",
-    Kind.IMPRESSION: rf"{_REVISED}(?:IMPRESSIONS?|CONCLUSIONS?){_IN_BRACKETS}"
+    PartKind.IMPRESSION: rf"{_REVISED}(?:IMPRESSIONS?|CONCLUSIONS?){_IN_BRACKETS}"
     "|OPINION|INTERPRETATION|SUMMARY|ASSESSMENT",
-    Kind.ADDENDUM: r"(?:FINAL )?ADDEND(?:UM|A)(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?"
+    PartKind.ADDENDUM: r"(?:FINAL )?ADDEND(?:UM|A)(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?"
     r"(?:,? (?:BY|DATED|FROM|ON|OF) [^:\n]{1,60})?"
     r"|(?:CORRECTED|AMENDED|REVISED) REPORT|CORRECTIONS?",
-    Kind.INDICATION: "(?:CLINICAL |PATIENT )?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|DETAILS)"
+    PartKind.INDICATION: "(?:CLINICAL |PATIENT )?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|DETAILS)"
     "|REASON (?:FOR|OF) (?:THE )?(?:EXAM(?:INATION)?|STUDY|TEST)|REQUEST",
-    Kind.COMPARISON: "COMPARISONS?|PRIOR STUD(?:Y|IES)",
-    Kind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?"
+    PartKind.COMPARISON: "COMPARISONS?|PRIOR STUD(?:Y|IES)",
+    PartKind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?"
     "|WET READ(?: VERSION)?|NOTIFICATION",
 }
 _ANY_NAME = "|".join(f"(?P<{kind.value}>{words})" for kind, words in _NAMES.items())
@@ -88,12 +88,13 @@ _BOLD_HEADING = re.compile(  # **Findings** Lungs are clear. **Impression** Norm
     rf"(?:{_LINE_START}|[ \t]+){_BOLD}[ \t]*(?:{_ANY_NAME})[ \t]*{_BOLD}", re.IGNORECASE
 )
 _CAPITALS = {
-    Kind.FINDINGS: "FINDINGS",
-    Kind.IMPRESSION: "IMPRESSION|CONCLUSION",
-    Kind.ADDENDUM: "ADDENDUM",
-    Kind.INDICATION: "(?:CLINICAL )?(?:INDICATION|HISTORY)|REASON FOR (?:EXAM(?:INATION)?|STUDY)",
-    Kind.COMPARISON: "COMPARISON",
-    Kind.OTHER: "TECHNIQUE|EXAMINATION|PROCEDURE",
+    PartKind.FINDINGS: "FINDINGS",
+    PartKind.IMPRESSION: "IMPRESSION|CONCLUSION",
+    PartKind.ADDENDUM: "ADDENDUM",
+    PartKind.INDICATION: "(?:CLINICAL )?(?:INDICATION|HISTORY)"
+    "|REASON FOR (?:EXAM(?:INATION)?|STUDY)",
+    PartKind.COMPARISON: "COMPARISON",
+    PartKind.OTHER: "TECHNIQUE|EXAMINATION|PROCEDURE",
 }
 _ANY_CAPITALS = "|".join(f"(?P<{kind.value}>{words})" for kind, words in _CAPITALS.items())
 _CAPITAL_HEADING = re.compile(
@@ -131,7 +132,7 @@ _SENTENCE_END = re.compile(rf"[.?!](?=\s|$)|[{_BREAK}]|$")
 
 @dataclass(frozen=True, slots=True)
 class _Heading:
-    kind: Kind
+    kind: PartKind
     start: int
     end: int
     capitals: bool
@@ -148,21 +149,21 @@ def parse_sections(text: str) -> Sections:
     """
     banner = _BANNER.search(text)
     body = text[banner.end() :] if banner else text
-    found: dict[Kind, list[str]] = {}
+    found: dict[PartKind, list[str]] = {}
     before = report_parts(text[: banner.start()]) if banner else []
-    addenda = [text[part.body : part.end] for part in before if part.kind is Kind.ADDENDUM]
+    addenda = [text[part.body : part.end] for part in before if part.kind is PartKind.ADDENDUM]
     for part in report_parts(body):
         found.setdefault(part.kind, []).append(body[part.body : part.end])
-    findings = _joined(found.get(Kind.FINDINGS, ())) or _joined(found.get(Kind.BODY, ()))
-    if not findings and not _joined(found.get(Kind.IMPRESSION, ())):
-        findings = _joined(found.get(Kind.UNHEADED, ()))  # else a letterhead
+    findings = _joined(found.get(PartKind.FINDINGS, ())) or _joined(found.get(PartKind.BODY, ()))
+    if not findings and not _joined(found.get(PartKind.IMPRESSION, ())):
+        findings = _joined(found.get(PartKind.UNHEADED, ()))  # else a letterhead
     return Sections(
         findings=findings,
         impression=_joined(
-            [*found.get(Kind.IMPRESSION, ()), *addenda, *found.get(Kind.ADDENDUM, ())]
+            [*found.get(PartKind.IMPRESSION, ()), *addenda, *found.get(PartKind.ADDENDUM, ())]
         ),
-        indication=_joined(found.get(Kind.INDICATION, ())[:1]),
-        comparison=_joined(found.get(Kind.COMPARISON, ())[:1]),
+        indication=_joined(found.get(PartKind.INDICATION, ())[:1]),
+        comparison=_joined(found.get(PartKind.COMPARISON, ())[:1]),
     )
 
 
@@ -174,20 +175,20 @@ def report_parts(text: str) -> list[Part]:
     """
     headings = _headings(text)
     if not headings:
-        return [Part(Kind.UNHEADED, 0, 0, len(text))]
+        return [Part(PartKind.UNHEADED, 0, 0, len(text))]
     return list(_cut(text, headings))
 
 
 def _cut(text: str, headings: list[_Heading]) -> Iterator[Part]:
     kinds = {heading.kind for heading in headings if heading.start < heading.end}
-    named = not kinds.isdisjoint((Kind.FINDINGS, Kind.IMPRESSION, Kind.BODY))
-    described = not kinds.isdisjoint((Kind.FINDINGS, Kind.BODY))
-    current = _Heading(Kind.UNHEADED, 0, 0, capitals=False, at_line=True)
+    named = not kinds.isdisjoint((PartKind.FINDINGS, PartKind.IMPRESSION, PartKind.BODY))
+    described = not kinds.isdisjoint((PartKind.FINDINGS, PartKind.BODY))
+    current = _Heading(PartKind.UNHEADED, 0, 0, capitals=False, at_line=True)
     for heading in headings:
         said = bool(text[current.end : heading.start].strip())
         begun = said and (current.kind in DESCRIBING or (not named and current.kind not in HEADER))
         organ = heading.start == heading.end and current.kind not in HEADER
-        if organ or (begun and heading.kind is Kind.BODY):
+        if organ or (begun and heading.kind is PartKind.BODY):
             continue
         if begun and heading.kind in HEADER:
             if current.capitals and not heading.capitals:
@@ -214,7 +215,7 @@ def _part(text: str, heading: _Heading, end: int, *, last: bool) -> Iterator[Par
     gap = _BLANK_LINE.search(text, first.start() if first else heading.end)
     stop = gap.start() if gap else end
     yield Part(heading.kind, heading.start, heading.end, stop)
-    yield Part(Kind.BODY, stop, stop, end)
+    yield Part(PartKind.BODY, stop, stop, end)
 
 
 def _own_line(text: str, heading: _Heading) -> int:
@@ -243,7 +244,7 @@ def _headings(text: str) -> list[_Heading]:
     if any(heading.kind in HEADER for heading in found.values()):
         for match in _ORGAN.finditer(text):
             start = match.end() - len(match.group().lstrip())
-            organ = _Heading(Kind.BODY, start, start, match.group().isupper(), at_line=True)
+            organ = _Heading(PartKind.BODY, start, start, match.group().isupper(), at_line=True)
             found.setdefault(start, organ)
     return [found[at] for at in sorted(found)]
 
@@ -251,7 +252,7 @@ def _headings(text: str) -> list[_Heading]:
 def _keep(found: dict[int, _Heading], text: str, match: re.Match[str]) -> None:
     if any(other.start < match.end() and match.start() < other.end for other in found.values()):
         return
-    kind = Kind(match.lastgroup) if match.lastgroup else Kind.BODY
+    kind = PartKind(match.lastgroup) if match.lastgroup else PartKind.BODY
     name = match.group(match.lastgroup) if match.lastgroup else match.group()
     before = text[: match.start()].rstrip(" \t")
     at_line = not before or before[-1] in _BREAK or match.group()[:1] in _BREAK

@@ -18,7 +18,7 @@ from openjpeg.utils import encode_array
 from encoders.dicom import codecs
 from encoders.dicom.codecs import _DecoderProcess, _Pool
 from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
-from encoders.images.image_io import ImageReadError, Reason, read_image
+from encoders.images.image_io import Fault, ImageReadError, read_image
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_stream_that_aborts_its_decoder_is_one_images_error(pool: _Pool) -> No
 
     with pytest.raises(ImageReadError) as caught:
         read_image(data.replace(good, bad))
-    assert caught.value.reason is Reason.UNDECODABLE
+    assert caught.value.reason is Fault.UNDECODABLE
     assert "crashed" in str(caught.value)
 
     assert np.abs(read_image(data).pixels - read_image(dicom(ramp(12), **IMAGE)).pixels).max() == 0

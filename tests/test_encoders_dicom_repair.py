@@ -10,7 +10,7 @@ from image_reading import WINDOW, meta, refused
 from pydicom.dataset import Dataset
 
 from encoders.images.image_io import (
-    Reason,
+    Fault,
     read_image,
     read_raw,
 )
@@ -99,7 +99,7 @@ def test_pixel_data_a_little_short_or_long() -> None:
     assert np.abs(short.pixels - expected).max() < 0.05
     assert any("lacks 6 bytes" in warning for warning in short.warnings)
     error = refused(dicom(stored, **WINDOW, PixelData=whole[:-400]))
-    assert error.reason is Reason.TRUNCATED
+    assert error.reason is Fault.TRUNCATED
     assert "Rows (0028,0010) = 48" in str(error)
 
 

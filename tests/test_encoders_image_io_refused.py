@@ -18,7 +18,7 @@ from encoders.images.image_io import (
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
-    Reason,
+    Fault,
     read_image,
 )
 
@@ -65,65 +65,65 @@ def deflated_bomb() -> bytes:
 PIXELS = ramp(12)
 
 
-REFUSED: list[tuple[str, Callable[[], bytes], Reason, str]] = [
-    ("empty", lambda: b"", Reason.NOT_AN_IMAGE, "empty"),
-    ("text", lambda: b"No acute disease.", Reason.NOT_AN_IMAGE, "text"),
-    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Reason.NOT_AN_IMAGE, "PDF"),
-    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Reason.NOT_AN_IMAGE, "ZIP"),
-    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Reason.NOT_AN_IMAGE, "not known"),
-    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Reason.NOT_AN_IMAGE, "TIFF"),
-    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Reason.NOT_AN_IMAGE, "GIF"),
-    ("only DICM", lambda: bytes(128) + b"DICM", Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
-    ("no pixels", lambda: dicom(PIXELS, PixelData=None), Reason.NO_PIXELS, "PixelData (7FE0,0010)"),
-    ("no Rows", lambda: dicom(PIXELS, Rows=None), Reason.BAD_HEADER, "Rows (0028,0010) is missing"),
-    ("Columns 0", lambda: dicom(PIXELS, Columns=0), Reason.BAD_HEADER, "Columns (0028,0011) is 0"),
+REFUSED: list[tuple[str, Callable[[], bytes], Fault, str]] = [
+    ("empty", lambda: b"", Fault.NOT_AN_IMAGE, "empty"),
+    ("text", lambda: b"No acute disease.", Fault.NOT_AN_IMAGE, "text"),
+    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Fault.NOT_AN_IMAGE, "PDF"),
+    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Fault.NOT_AN_IMAGE, "ZIP"),
+    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Fault.NOT_AN_IMAGE, "not known"),
+    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Fault.NOT_AN_IMAGE, "TIFF"),
+    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Fault.NOT_AN_IMAGE, "GIF"),
+    ("only DICM", lambda: bytes(128) + b"DICM", Fault.NO_PIXELS, "PixelData (7FE0,0010)"),
+    ("no pixels", lambda: dicom(PIXELS, PixelData=None), Fault.NO_PIXELS, "PixelData (7FE0,0010)"),
+    ("no Rows", lambda: dicom(PIXELS, Rows=None), Fault.BAD_HEADER, "Rows (0028,0010) is missing"),
+    ("Columns 0", lambda: dicom(PIXELS, Columns=0), Fault.BAD_HEADER, "Columns (0028,0011) is 0"),
     (
         "icon",
         lambda: dicom(ramp(12, rows=16, columns=16)),
-        Reason.TOO_SMALL,
+        Fault.TOO_SMALL,
         "Rows (0028,0010) = 16",
     ),
     (
         "small PNG",
         lambda: encoded(Image.new("L", (40, 31)), "PNG"),
-        Reason.TOO_SMALL,
+        Fault.TOO_SMALL,
         "height = 31",
     ),
-    ("huge DICOM", lambda: dicom(PIXELS, Rows=60000, Columns=60000), Reason.TOO_LARGE, "60000"),
-    ("huge PNG", lambda: png_header(60000, 60000), Reason.TOO_LARGE, "width = 60000"),
-    ("huge stream", bomb_in_a_stream, Reason.BAD_HEADER, "60000 rows"),
-    ("deflated bomb", deflated_bomb, Reason.TOO_LARGE, "inflates"),
-    ("item bomb", item_bomb, Reason.TOO_LARGE, "more elements"),
-    ("nesting bomb", nesting_bomb, Reason.BAD_HEADER, "RecursionError"),
-    ("4 samples", lambda: dicom(PIXELS, SamplesPerPixel=4), Reason.UNSUPPORTED, "SamplesPerPixel"),
-    ("12 allocated", lambda: dicom(PIXELS, BitsAllocated=12), Reason.UNSUPPORTED, "BitsAllocated"),
-    ("HSV", lambda: dicom(PIXELS, PhotometricInterpretation="HSV"), Reason.UNSUPPORTED, "HSV"),
+    ("huge DICOM", lambda: dicom(PIXELS, Rows=60000, Columns=60000), Fault.TOO_LARGE, "60000"),
+    ("huge PNG", lambda: png_header(60000, 60000), Fault.TOO_LARGE, "width = 60000"),
+    ("huge stream", bomb_in_a_stream, Fault.BAD_HEADER, "60000 rows"),
+    ("deflated bomb", deflated_bomb, Fault.TOO_LARGE, "inflates"),
+    ("item bomb", item_bomb, Fault.TOO_LARGE, "more elements"),
+    ("nesting bomb", nesting_bomb, Fault.BAD_HEADER, "RecursionError"),
+    ("4 samples", lambda: dicom(PIXELS, SamplesPerPixel=4), Fault.UNSUPPORTED, "SamplesPerPixel"),
+    ("12 allocated", lambda: dicom(PIXELS, BitsAllocated=12), Fault.UNSUPPORTED, "BitsAllocated"),
+    ("HSV", lambda: dicom(PIXELS, PhotometricInterpretation="HSV"), Fault.UNSUPPORTED, "HSV"),
     (
         "palette lost",
         lambda: dicom(PIXELS, PhotometricInterpretation="PALETTE COLOR"),
-        Reason.BAD_HEADER,
+        Fault.BAD_HEADER,
         "palette",
     ),
     (
         "cut PNG",
         lambda: encoded(Image.fromarray(ramp(8)), "PNG")[:-60],
-        Reason.TRUNCATED,
+        Fault.TRUNCATED,
         "cut short",
     ),
     (
         "cut JPEG",
         lambda: encoded(Image.fromarray(ramp(8)), "JPEG")[:-99],
-        Reason.TRUNCATED,
+        Fault.TRUNCATED,
         "cut short",
     ),
-    ("cut DICOM", lambda: dicom(PIXELS)[:-2000], Reason.TRUNCATED, "PixelData"),
+    ("cut DICOM", lambda: dicom(PIXELS)[:-2000], Fault.TRUNCATED, "PixelData"),
 ]
 
 
 @pytest.mark.parametrize(
     ("make", "reason", "words"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-def test_refused_with_a_reason(make: Callable[[], bytes], reason: Reason, words: str) -> None:
+def test_refused_with_a_reason(make: Callable[[], bytes], reason: Fault, words: str) -> None:
     error = refused(make(), name="upload")
     assert error.reason is reason
     assert words in str(error)
@@ -137,7 +137,7 @@ def test_truncated_streams_are_never_half_a_image(syntax: str, share: float) -> 
     data = dicom(ramp(12), syntax=syntax, **WINDOW)
     start = data.rindex(b"\xe0\x7f\x10\x00")
     cut = data[: start + int((len(data) - start) * share)]
-    assert refused(cut).reason in (Reason.TRUNCATED, Reason.UNDECODABLE)
+    assert refused(cut).reason in (Fault.TRUNCATED, Fault.UNDECODABLE)
 
 
 def test_a_stream_cut_within_a_whole_file() -> None:
@@ -147,7 +147,7 @@ def test_a_stream_cut_within_a_whole_file() -> None:
         stream = files.ready_made(name)
         half = stream[: len(stream) // 2] + bytes(len(stream) - len(stream) // 2)
         error = refused(dataset_bytes.replace(stream, half))
-        assert error.reason in (Reason.TRUNCATED, Reason.UNDECODABLE)
+        assert error.reason in (Fault.TRUNCATED, Fault.UNDECODABLE)
 
 
 def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,20 +161,20 @@ def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch
     )
     read_image(colour)
     monkeypatch.setattr("encoders.dicom.pixels._MOST_SAMPLES", 2 * grey.size)
-    assert refused(colour).reason is Reason.TOO_LARGE
+    assert refused(colour).reason is Fault.TOO_LARGE
     read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
 
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
-    assert refused(tmp_path / "nothing.dcm").reason is Reason.FILE
-    assert refused(tmp_path).reason is Reason.FILE
-    assert refused(Path("a\0b")).reason is Reason.FILE
+    assert refused(tmp_path / "nothing.dcm").reason is Fault.FILE
+    assert refused(tmp_path).reason is Fault.FILE
+    assert refused(Path("a\0b")).reason is Fault.FILE
     os.mkfifo(tmp_path / "pipe")
-    assert refused(tmp_path / "pipe").reason is Reason.FILE
+    assert refused(tmp_path / "pipe").reason is Fault.FILE
     sparse = tmp_path / "large.dcm"
     with sparse.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    assert refused(sparse).reason is Reason.TOO_LARGE
+    assert refused(sparse).reason is Fault.TOO_LARGE
 
 
 def test_the_error_crosses_process_borders() -> None:

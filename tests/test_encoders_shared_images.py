@@ -11,7 +11,7 @@ from image_reading import refused
 
 from encoders.images.image_io import (
     MIN_SIDE,
-    Reason,
+    Fault,
     read_image,
     read_raw,
 )
@@ -31,7 +31,7 @@ def test_shared_images_give_what_their_manifest_says() -> None:
     for entry in manifest():
         path = DATA / "dicom" / entry["file"]
         if not entry["decode"].startswith("ok") or entry["rows"] < MIN_SIDE:
-            assert refused(path).reason in (Reason.UNDECODABLE, Reason.NO_PIXELS, Reason.TOO_SMALL)
+            assert refused(path).reason in (Fault.UNDECODABLE, Fault.NO_PIXELS, Fault.TOO_SMALL)
             continue
         image, raw = read_image(path), read_raw(path)
         assert image.pixels.shape == (entry["rows"], entry["cols"]), entry["file"]

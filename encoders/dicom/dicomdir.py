@@ -5,7 +5,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from encoders.dicom.header import items, parse_header, text_values, word
-from encoders.images.raw_image import ImageReadError, Reason
+from encoders.images.raw_image import Fault, ImageReadError
 
 
 def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
@@ -22,7 +22,7 @@ def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
             directory = parse_header(file, ["DirectoryRecordSequence"])
         records = items(directory, "DirectoryRecordSequence")
     except OSError as error:
-        raise ImageReadError(Reason.FILE, f"the DICOMDIR cannot be opened: {error}") from None
+        raise ImageReadError(Fault.FILE, f"the DICOMDIR cannot be opened: {error}") from None
     for number, record in enumerate(records, 1):
         if word(record, "DirectoryRecordType") != "IMAGE":
             continue
@@ -33,7 +33,7 @@ def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
             images[found] = None
     if not images:
         raise ImageReadError(
-            Reason.NO_PIXELS, "the DICOMDIR lists no image. Choose the folder instead."
+            Fault.NO_PIXELS, "the DICOMDIR lists no image. Choose the folder instead."
         )
     return list(images), problems
 

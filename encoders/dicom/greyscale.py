@@ -28,7 +28,7 @@ from encoders.images.exposure import (
     by_table,
     choose,
 )
-from encoders.images.raw_image import ImageReadError, RawImage, Reason
+from encoders.images.raw_image import Fault, ImageReadError, RawImage
 
 Pixels = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -106,7 +106,7 @@ def _colour_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
             brightness = palette_luminance(dataset, entries=top + 1)
         except Exception:  # noqa: BLE001 - pydicom raises many kinds for malformed palettes
             raise ImageReadError(
-                Reason.BAD_HEADER,
+                Fault.BAD_HEADER,
                 f"{tag('PhotometricInterpretation')} = 'PALETTE COLOR', but the palette is "
                 "missing or damaged. Export the image as MONOCHROME2.",
             ) from None

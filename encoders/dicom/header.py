@@ -21,7 +21,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
-from encoders.images.raw_image import MAX_BYTES, ImageReadError, Reason
+from encoders.images.raw_image import MAX_BYTES, Fault, ImageReadError
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1"
@@ -114,7 +114,7 @@ def _parse(
     except Exception as error:  # noqa: BLE001 - pydicom raises a dozen kinds
         # The parser's own words may quote the header: only the kind of error is passed on.
         raise ImageReadError(
-            Reason.BAD_HEADER,
+            Fault.BAD_HEADER,
             f"the DICOM header cannot be parsed ({type(error).__name__}): the file is damaged or "
             "cut short. Export it again.",
         ) from None
@@ -135,7 +135,7 @@ class _Bounded(io.RawIOBase):
         self._left -= 1
         if self._left < 0:
             raise ImageReadError(
-                Reason.TOO_LARGE,
+                Fault.TOO_LARGE,
                 "the DICOM header has more elements than any image's: the file is damaged or made "
                 "to do harm. Export it again.",
             )
@@ -178,7 +178,7 @@ def inflated(data: bytes) -> bytes:
         return head + data[meta_end:]  # some say deflated and are not
     if stream.unconsumed_tail:
         raise ImageReadError(
-            Reason.TOO_LARGE,
+            Fault.TOO_LARGE,
             f"the deflated data set inflates to more than {MAX_BYTES >> 20} MB, more than the "
             "largest image. Export it with another transfer syntax.",
         )

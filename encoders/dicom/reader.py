@@ -17,7 +17,7 @@ from encoders.dicom.orientation import turn_of
 from encoders.dicom.pixels import stored_values
 from encoders.dicom.view import view_of
 from encoders.images.geometry import is_square, turned, with_square_pixels
-from encoders.images.raw_image import ImageReadError, RawImage, Reason
+from encoders.images.raw_image import Fault, ImageReadError, RawImage
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
@@ -90,14 +90,14 @@ def is_plain(dataset: Dataset) -> bool:
 def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
     if _PIXEL_TAG in data[-max(len(data) - 132, 0) :]:
         return ImageReadError(
-            Reason.TRUNCATED,
+            Fault.TRUNCATED,
             f"{tag('PixelData')} is cut short: the file ends inside it. Transfer the file again.",
         )
     uid = word(dataset, "SOPClassUID", limit=64)
     name = UID(uid).name if uid else ""
     kind = f" (SOP class {name})" if name and name != uid else ""
     return ImageReadError(
-        Reason.NO_PIXELS,
+        Fault.NO_PIXELS,
         f"{tag('PixelData')} is missing{kind}: there is no image in this file. Choose the image "
         "itself, not its report, presentation state or directory.",
     )

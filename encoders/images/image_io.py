@@ -21,9 +21,9 @@ from encoders.images.raw_image import (
     MAX_BYTES,
     MAX_PIXELS,
     MIN_SIDE,
+    Fault,
     ImageReadError,
     RawImage,
-    Reason,
 )
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
+    "Fault",
     "ImageReadError",
     "RawImage",
-    "Reason",
     "read_image",
     "read_image_info",
     "read_preview",
@@ -162,7 +162,7 @@ def _load(source: Path | bytes) -> bytes:
     size = len(source) if isinstance(source, bytes) else _size(source)
     if size > MAX_BYTES:
         raise ImageReadError(
-            Reason.TOO_LARGE,
+            Fault.TOO_LARGE,
             f"the file has {size / 2**20:.0f} MB, more than the {MAX_BYTES >> 20} MB of the "
             "largest image. Choose one image, not an archive or a recording.",
         )
@@ -180,14 +180,14 @@ def _size(path: Path) -> int:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise _cannot_open(error) from None
     if not path.is_file():  # a pipe or device would be read without end
-        raise ImageReadError(Reason.FILE, "this is no regular file: choose a DICOM, PNG or JPEG.")
+        raise ImageReadError(Fault.FILE, "this is no regular file: choose a DICOM, PNG or JPEG.")
     return found.st_size
 
 
 def _cannot_open(error: Exception) -> ImageReadError:
     words = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
     return ImageReadError(
-        Reason.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
+        Fault.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
     )
 
 
@@ -208,7 +208,7 @@ def _format(data: bytes) -> ImageFormat:
         return found
     known = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
     raise ImageReadError(
-        Reason.NOT_AN_IMAGE,
+        Fault.NOT_AN_IMAGE,
         f"this is no image: the file is {known or _kind(data)}. Choose a DICOM, PNG or JPEG.",
     )
 
@@ -232,10 +232,10 @@ def _unexpected(error: Exception) -> ImageReadError:
     _log.debug("unexpected failure while reading an image", exc_info=error)
     if isinstance(error, MemoryError):
         return ImageReadError(
-            Reason.TOO_LARGE, "not enough memory to read this image. Close other programs."
+            Fault.TOO_LARGE, "not enough memory to read this image. Close other programs."
         )
     return ImageReadError(
-        Reason.UNDECODABLE,
+        Fault.UNDECODABLE,
         f"the image cannot be read ({type(error).__name__}): the file is damaged in a way that was "
         "not foreseen. Export it again, and please report it.",
     )

@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from encoders.images.exposure import Histogram, Window, WindowFunction, percentile_window
-from encoders.images.raw_image import COLOURFUL, ImageReadError, RawImage, Reason, check_size
+from encoders.images.raw_image import COLOURFUL, Fault, ImageReadError, RawImage, check_size
 
 _OPENERS = {"PNG": PngImageFile, "JPEG": JpegImageFile}
 
@@ -52,7 +52,7 @@ def read_raster(data: bytes) -> RawImage:
         raise
     except Exception as error:  # noqa: BLE001 - Pillow raises a dozen kinds
         truncated = "truncated" in str(error).lower()
-        reason = Reason.TRUNCATED if truncated else Reason.UNDECODABLE
+        reason = Fault.TRUNCATED if truncated else Fault.UNDECODABLE
         raise ImageReadError(
             reason,
             f"the {kind} file "
@@ -76,7 +76,7 @@ def _refuse_many_scans(data: bytes) -> None:
     scans = data.count(b"\xff\xda")
     if scans > _MOST_SCANS:
         raise ImageReadError(
-            Reason.UNDECODABLE,
+            Fault.UNDECODABLE,
             f"the JPEG file has {scans} scans, more than {_MOST_SCANS}: no camera or viewer writes "
             "such a file. Export it again.",
         )

@@ -28,7 +28,7 @@ MAX_BYTES = 256 * 1024 * 1024
 """Most bytes of a file: the largest image as uncompressed RGB, with room for its header."""
 
 
-class Reason(StrEnum):
+class Fault(StrEnum):
     """Why an image was not read: what failures are counted by."""
 
     FILE = "file cannot be opened"
@@ -49,11 +49,11 @@ class ImageReadError(Exception):
     that could name a person.
     """
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Fault, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["ImageReadError"], tuple[Reason, str]]:
+    def __reduce__(self) -> tuple[type["ImageReadError"], tuple[Fault, str]]:
         """Crosses process borders whole: readers run in worker processes."""
         return type(self), (self.reason, str(self))
 
@@ -67,13 +67,13 @@ def check_size(rows: int, columns: int, *, rows_name: str, columns_name: str) ->
     size = f"{rows_name} = {rows}, {columns_name} = {columns}"
     if rows < MIN_SIDE or columns < MIN_SIDE:
         raise ImageReadError(
-            Reason.TOO_SMALL,
+            Fault.TOO_SMALL,
             f"{size}: an image has at least {MIN_SIDE} rows and columns, fewer show nothing that a "
             "report speaks of. Send the full-size image, not an icon or a test object.",
         )
     if rows * columns > MAX_PIXELS:
         raise ImageReadError(
-            Reason.TOO_LARGE,
+            Fault.TOO_LARGE,
             f"{size}: {rows * columns / 1e6:.0f} million pixels, more than the "
             f"{MAX_PIXELS / 1e6:.0f} million of the largest image. Export it at the detector's "
             "resolution.",

@@ -49,7 +49,7 @@ Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class PictureKind:
     """Images of one sort: to fit on, to set the threshold with, to measure on."""
 
     fit: list[Path]
@@ -215,7 +215,7 @@ def _share(count: int, n: int) -> str:
     return f"{count} ({interval.low:.1%} to {interval.high:.1%})"
 
 
-def _openi(folder: Path) -> dict[str, Kind]:
+def _openi(folder: Path) -> dict[str, PictureKind]:
     studies = read_openi(folder)
     kinds = {}
     for name in ("frontal", "lateral"):
@@ -229,13 +229,13 @@ def _openi(folder: Path) -> dict[str, Kind]:
             for split in (Split.TRAIN, Split.VAL)
         }
         half = len(of[Split.VAL]) // 2
-        kinds[f"Open-I {name}"] = Kind(
+        kinds[f"Open-I {name}"] = PictureKind(
             of[Split.TRAIN][:MOST_OF_A_KIND], of[Split.VAL][:half], of[Split.VAL][half:]
         )
     return kinds
 
 
-def _nih(data: Path) -> dict[str, Kind]:
+def _nih(data: Path) -> dict[str, PictureKind]:
     """NIH images by view; the patients held back from the encoder set and test the threshold."""
     found: dict[str, tuple[list[Path], list[Path]]] = {"AP": ([], []), "PA": ([], [])}
     known: set[str] = set()
@@ -247,7 +247,7 @@ def _nih(data: Path) -> dict[str, Kind]:
                 held = is_held_back(patient, share=HELD_SHARE)
                 found[view][held].append(data / folder / row.needed("image"))
     return {
-        f"NIH {view}": Kind(train[:MOST_OF_A_KIND], held[::2], held[1::2])
+        f"NIH {view}": PictureKind(train[:MOST_OF_A_KIND], held[::2], held[1::2])
         for view, (train, held) in found.items()
     }
 
