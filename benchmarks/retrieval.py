@@ -131,9 +131,6 @@ def systems_of(
         "retriever, exact": ours(exact, NUMPY),
         "retriever, exact, patient left out": ours(exact, NUMPY, excludes=True),
         BARE: System(bare_chroma(collection, rows, drawn, k), k, distinct=True),
-        "Chroma, ids only": System(
-            bare_chroma(collection, rows, drawn, k, include=[]), k, BARE, distinct=True
-        ),
         "retriever, hnsw": ours(graph, BARE),
         "retriever, hnsw, patient left out": ours(graph, BARE, excludes=True),
         BARE_POOL: System(bare_chroma(collection, rows, drawn, POOL), POOL, distinct=True),
@@ -169,12 +166,12 @@ def plain_numpy(drawn: Drawn, k: int) -> Callable[[int], Answer]:
 
 
 def bare_chroma(
-    collection: Any, rows: dict[str, int], drawn: Drawn, k: int, **more: Any
+    collection: Any, rows: dict[str, int], drawn: Drawn, k: int
 ) -> Callable[[int], Answer]:
     """The collection itself, with what it gives by default: ids, distances, metadata."""
 
     def ask(query: int) -> Answer:
-        found = collection.query(query_embeddings=drawn.images[query][None], n_results=k, **more)
+        found = collection.query(query_embeddings=drawn.images[query][None], n_results=k)
         return [rows[name] for name in found["ids"][0]]
 
     return ask

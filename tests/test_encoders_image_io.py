@@ -127,4 +127,5 @@ def test_identity_of_a_dicom() -> None:
 
 
 def test_identity_of_a_picture_is_empty() -> None:
-    assert read_image_info(encoded(Image.new("L", (64, 64)), "PNG")) == HeaderIdentity()
+    picture = encoded(Image.new("L", (64, 64)), "PNG")
+    assert read_image_info(picture).identity == HeaderIdentity()

@@ -75,10 +75,10 @@ class ExpertSettings(_Settings):
         processor: kind and settings of `encoders.eclip.heatmap.build_processor`.
         mixup: ``beta`` mixes an image with its expert image; ``dacl`` with another annotated image,
             without any heatmap; ``none`` takes the expert image as it is.
-        alpha: of the mixup's distribution; 0.2 in the authors' code, 0.6 for ``dacl``.
+        alpha: of the mixup's distribution.
         share: size of the expert batch as a share of the main one.
-        priming_weight: of the priming loss in the cold start; 0.3 in the authors' code.
-        processor_lr: learning rate of the processor as a multiple of the image tower's.
+        priming_weight: of the priming loss in the cold start.
+        processor_lr: as a multiple of the image tower's.
         heatmaps: ``own``, or another expert image's for the control.
     """
 
@@ -139,10 +139,7 @@ class OptimSettings(_Settings):
 class LabelledSettings(_Settings):
     """Labelled images beside the pairs of every step; see `encoders.training.labelled`.
 
-    Attributes:
-        findings: that the model learns to show on a map, by the readers' names.
-        batch_size: labelled images in a step.
-        label_weight, map_weight: of their losses.
+    ``findings`` are what the model learns to show on a map, by the readers' names.
     """
 
     findings: tuple[str, ...] = FINDINGS
@@ -154,14 +151,8 @@ class LabelledSettings(_Settings):
 class PretrainSettings(_Settings):
     """Before the run, the image tower and the maps learn from the labelled images alone.
 
-    Label loss is weighted 10, the maps 1. Longer or with less regularization it learned the
-    text-mined labels by heart (docs/experiments.md).
-
-    Attributes:
-        epochs, batch_size, lr, weight_decay, dropout: of this part of the run.
-        size: side of the images in pixels.
-        smallest_crop: of the augmentation.
-        ema: decay per step of the averaged weights, which are the ones that are kept.
+    Longer or with less regularization they learned the text-mined labels by heart
+    (docs/experiments.md).
     """
 
     epochs: float = Field(default=6, gt=0)
