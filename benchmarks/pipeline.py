@@ -57,7 +57,7 @@ from rag.study import Study  # noqa: E402
 STEPS: tuple[tuple[str, Any, str], ...] = (
     ("header", loading, "read_image_info"),
     ("read the image", loading, "read_image"),
-    ("encode", EclipEncoder, "embed_with_features"),
+    ("encode", EclipEncoder, "outputs"),
     ("strange pixels?", OodDetector, "judge"),
     ("findings", FindingPredictor, "predict"),
     ("retrieve", ReportRetriever, "retrieve"),

@@ -1,7 +1,7 @@
-"""An image's vector, drawn to a region of it: the mean of the image's own and that of the crop.
+"""The part of an image around a region, for searching with it.
 
-Knows images and vectors; where a region came from is for callers. A trained heatmap processor does
-no better (docs/experiments.md).
+Knows images; where a region came from is for callers. A trained heatmap processor does no better
+than the crop (docs/experiments.md).
 """
 
 from dataclasses import replace
@@ -18,10 +18,9 @@ MARGIN = 0.25
 """Of the region's longer side, left around it on each side."""
 
 
-def normalized_mean(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The direction in the middle of two unit vectors: float32 [dim], norm 1."""
-    both = one + other
-    return np.asarray(both / max(float(np.linalg.norm(both)), 1e-12), np.float32)
+def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The direction of a vector: float32 [dim], norm 1."""
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
 
 
 def crop_to_region(image: CxrImage, heat: NDArray[np.float32]) -> CxrImage:

@@ -3,22 +3,26 @@
 Knows encoders and what was trained on their vectors. Knows no report and no language model.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageTextEncoder
-from encoders.region_query import crop_to_region, normalized_mean
+from encoders.base import ImageTextEncoder
+from encoders.region_query import crop_to_region, unit
 from rag.errors import NotAChestXray
+from rag.localization import MapEncoder, finding_in, stated_and_denied
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.finding_head import FindingPredictor
-from rag.screening.header import ScreeningResult
-from rag.screening.out_of_distribution import FeatureEncoder, OodDetector
+from rag.screening.out_of_distribution import OodDetector
 from rag.study import StudyImages, once
+
+PULL = 0.8
+"""Weight of a region's finding beside the image's own vector: docs/experiments.md."""
+DRAWN_TO = "the region drew the search towards reports of: {} (experimental)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +33,8 @@ class ImageAnalysis:
         vectors: of all views, the frontal first, float32 [views, dim], norm 1.
         predicted: findings read off all views.
         notes: what the reader of a draft should know, of the images and of this.
+        maps: of the frontal image, by finding: log-odds by place, float32 [h, w]; none where the
+            encoder has none.
         region_vector: of the frontal image drawn to the reader's region, float32 [dim], norm 1;
             None where there is no region.
     """
@@ -36,14 +42,14 @@ class ImageAnalysis:
     vectors: NDArray[np.float32]
     predicted: PredictedFindings = NO_PREDICTION
     notes: tuple[str, ...] = ()
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     region_vector: NDArray[np.float32] | None = None
 
     @property
     def query_vector(self) -> NDArray[np.float32]:
         """What to search with: the direction of the views' mean, float32 [dim], norm 1."""
         frontal = self.vectors[0] if self.region_vector is None else self.region_vector
-        mean = np.concatenate([frontal[np.newaxis], self.vectors[1:]]).mean(0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+        return unit(np.concatenate([frontal[np.newaxis], self.vectors[1:]]).mean(0))
 
 
 class ImageAnalyzer:
@@ -52,8 +58,8 @@ class ImageAnalyzer:
     Args:
         encoder: images to vectors.
         findings: predicts findings; None where the encoder has no head for them.
-        ood_detector: refuses images whose pixels are strange (the encoder must show its features);
-            None where none is calibrated.
+        ood_detector: refuses images whose pixels are strange; None where none is calibrated, or
+            the encoder does not show its features.
     """
 
     def __init__(
@@ -77,10 +83,7 @@ class ImageAnalyzer:
         Raises:
             NotAChestXray: the pixels do not look like one.
         """
-        vectors, seen = self._embed(images.views)
-        if seen.refusal:
-            raise NotAChestXray(seen.refusal.reason, notes=images.notes)
-        analysis = ImageAnalysis(vectors, notes=once((*images.notes, *seen.notes)))
+        analysis = self._see(images)
         if self._findings is not None:
             analysis = replace(analysis, predicted=self._findings.predict(analysis.query_vector))
         return self.draw_to(region, analysis, images)
@@ -88,22 +91,46 @@ class ImageAnalyzer:
     def draw_to(
         self, region: ReaderRegion, analysis: ImageAnalysis, images: StudyImages
     ) -> ImageAnalysis:
-        """The same analysis, searching with the mean of the image and the crop of a region."""
+        """The same analysis, its search drawn to a region.
+
+        With finding maps towards reports that state what the image would show there, and do not
+        deny it; without, towards images like the region's crop (docs/experiments.md).
+        """
         if not region:
             return replace(analysis, region_vector=None)
-        (seen,) = self.encoder.embed_images([crop_to_region(images.views[0], region.heatmap())])
-        return replace(analysis, region_vector=normalized_mean(analysis.vectors[0], seen))
+        whole, heat = analysis.vectors[0], region.heatmap()
+        if analysis.maps:
+            finding = finding_in(analysis.maps, heat)
+            stated, denied = self.encoder.embed_texts(stated_and_denied(finding))
+            drawn = unit(whole + PULL * unit(stated - denied))
+            notes = once((*analysis.notes, DRAWN_TO.format(finding.lower())))
+            return replace(analysis, region_vector=drawn, notes=notes)
+        (crop,) = self.encoder.embed_images([crop_to_region(images.views[0], heat)])
+        return replace(analysis, region_vector=unit(whole + crop))
 
-    def _embed(self, views: Sequence[CxrImage]) -> tuple[NDArray[np.float32], ScreeningResult]:
-        """Vectors of all views, and what they look like.
+    def _see(self, images: StudyImages) -> ImageAnalysis:
+        """Vectors of all views, what they look like, and where the first one would show findings.
 
         Whether it is a chest X-ray is asked of the first; the notes are on the most frontal one,
         since of images without a header's word any may come first.
+
+        Raises:
+            NotAChestXray: as in `analyze`.
         """
-        detector = self._ood_detector
-        if detector is None:
-            return self.encoder.embed_images(views), ScreeningResult()
-        vectors, features = cast(FeatureEncoder, self.encoder).embed_with_features(views)
-        frontal = int(detector.lateral_probabilities(features).argmin())
-        refusal = detector.judge(features[0]).refusal
-        return vectors, ScreeningResult(refusal, detector.judge(features[frontal]).notes)
+        if not hasattr(self.encoder, "outputs"):
+            return ImageAnalysis(self.encoder.embed_images(images.views), notes=images.notes)
+        encoder, detector = cast(MapEncoder, self.encoder), self._ood_detector
+        seen = [encoder.outputs(view) for view in images.views]
+        notes = images.notes
+        if detector is not None:
+            features = np.concatenate([view.features for view in seen])
+            refusal = detector.judge(features[0]).refusal
+            if refusal:
+                raise NotAChestXray(refusal.reason, notes=notes)
+            frontal = int(detector.lateral_probabilities(features).argmin())
+            notes = once((*notes, *detector.judge(features[frontal]).notes))
+        return ImageAnalysis(
+            np.concatenate([view.vectors for view in seen]),
+            notes=notes,
+            maps=dict(zip(encoder.findings, seen[0].maps[0], strict=True)),
+        )

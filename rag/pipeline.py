@@ -196,6 +196,7 @@ def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Predictio
     return replace(
         prediction,
         predicted=analysis.predicted,
+        maps=analysis.maps,
         confidence=confidence_of(analysis.predicted),
         warnings=analysis.notes,
     )

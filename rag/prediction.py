@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rag.grounding.image_marks import ImageMark, image_mark
 from rag.grounding.verdicts import DraftCheck, Issue, SentenceCheck, Vote
 from rag.look_for import Hint
@@ -31,6 +34,7 @@ class Prediction:
         check: verdict on each sentence and the votes on each finding; None while there is no draft.
         hits: the evidence, nearest first.
         predicted: findings of the image, where a head predicts them.
+        maps: where the frontal image would show each finding, log-odds by place, for showing.
         hints: findings below the reporting threshold that are worth a look.
         encoder_id, index_id, llm, prompt, prompt_hash: what the draft was made with.
         messages: the prompt as it was sent, for showing; only its hash is kept on disk.
@@ -52,6 +56,7 @@ class Prediction:
     check: DraftCheck | None = None
     hits: tuple[Hit, ...] = ()
     predicted: PredictedFindings = NO_PREDICTION
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False)
     hints: tuple[Hint, ...] = ()
     encoder_id: str = ""
     index_id: str = ""

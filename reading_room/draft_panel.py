@@ -13,6 +13,7 @@ from rag.report_nlp.statements import read_sentence
 from rag.review.reviewed_report import Line, ReviewedReport
 from rag.schema import DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
+from reading_room.finding_regions import finding_regions
 from reading_room.templating import render
 from reading_room.verdict_icons import CITED_WORDS, Mark, image_icon, issue_words, mark_of
 
@@ -36,6 +37,7 @@ class _SentenceView:
     issues: Sequence[str]
     clashes: Sequence[str]
     quotes: Sequence[_Quote]
+    regions: str
 
 
 def draft_html(
@@ -119,6 +121,7 @@ def _view(
         issues=[issue_words(i) for i in check.issues] if check and mark.css != "own" else [],
         clashes=clashes,
         quotes=[_quote(records[name], line, check) for name in line.sources if name in records],
+        regions=finding_regions(line.text, prediction),
     )
 
 

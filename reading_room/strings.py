@@ -43,6 +43,7 @@ SWITCHES = {
     "mirror": ("Flip", "H", "Flip left to right"),
     "solo": ("One image", "S", "Only this image, or all side by side"),
     "heat": ("Heat", "V", "Show or hide the heatmap of your regions"),
+    "findings": ("Findings", "L", "Show or hide where the sentence's finding would be"),
 }
 ACTIONS = {
     "left": ("⟲", "[", "Turn a quarter to the left"),
@@ -129,9 +130,10 @@ COMPARISON = {
 REGION_EVIDENCE = "Evidence for the marked region"
 EXPERIMENTAL = "experimental"
 EXPERIMENTAL_HINT = (
-    "A box brought a few more reports of an opacity, none more of the right side: "
-    "docs/experiments.md"
+    "Of five reports, 0.09 more state what a box is around than without it, 0.04 more than with "
+    "another image's box: docs/experiments.md"
 )
+FINDING_REGION = "{}: experimental; the place was right on {} % of {} images of another hospital"
 RANK_CHANGES = "{} new, {} dropped, {} moved."
 NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"
 NO_LONGER_RETRIEVED = "No longer retrieved"
@@ -195,6 +197,7 @@ KEYS = {
         ("B", "tool: region; Enter adds one, arrow keys move it, with Shift they size it"),
         ("Backspace, Escape", "with that tool: undo the last region, clear all"),
         ("V G", "show or hide the heat; fixations from a CSV file"),
+        ("L", "show or hide where the finding of a sentence would be"),
     ],
     "Draft": [
         ("↑ ↓ or K J", "previous, next sentence"),

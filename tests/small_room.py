@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from small_corpus import small_corpus
 
 from encoders.base import CxrImage
+from encoders.eclip.backend import ImageOutput
 from prompts.render import load_template
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer
@@ -42,7 +43,14 @@ class Room:
 
 
 class CropEncoder(FakeEncoder):
-    """Tells a crop from the whole image, which the fake does not."""
+    """Tells a crop from the whole image, which the fake does not, and sees an effusion low left."""
+
+    findings = ("Effusion",)
+
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        maps = np.full((1, 1, 14, 14), -6.0, np.float32)
+        maps[0, 0, 9:12, 2:5] = 3.0
+        return ImageOutput(self.embed_images([image]), np.zeros((1, 8), np.float32), maps)
 
     def embed_images(self, images: Sequence[CxrImage]) -> Floats:
         return self._rows([f"{image.source_sha256} {image.pixels.shape}" for image in images])

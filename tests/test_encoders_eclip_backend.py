@@ -41,12 +41,11 @@ def test_what_ships_runs_in_onnx_runtime_and_is_what_torch_gives() -> None:
     assert runs_in_torch(eager)
     assert not runs_in_torch(ships), "the shipped graph does not fit the shipped weights"
     assert ships.encoder_id == eager.encoder_id
-    for one, other in zip(
-        eager.embed_with_features(IMAGES), ships.embed_with_features(IMAGES), strict=True
-    ):
-        assert one.shape == other.shape
-        assert other.dtype == np.float32
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+    for seen in IMAGES:
+        for one, other in zip(eager.outputs(seen), ships.outputs(seen), strict=True):
+            assert one.shape == other.shape
+            assert other.dtype == np.float32
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_the_same_image_gives_the_same_bits_from_many_threads() -> None:

@@ -1,6 +1,7 @@
 """`cxr-rag locate`: a line a finding, places as fractions of the image, an overlay."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from encoders.base import CxrImage
 from encoders.eclip.backend import ImageOutput
 from rag.cli.main import app
 from rag.errors import EncoderUnavailableError
-from rag.localization import LABELS, draw_overlay, locate_findings, write_overlay
+from rag.localization import (
+    HITS,
+    LABELS,
+    draw_overlay,
+    finding_in,
+    locate_findings,
+    outlines,
+    write_overlay,
+)
+from rag.region import ReaderRegion
 from rag.report_nlp.labeller import LABELS as CHEXPERT
 
 KEYS = {"file", "finding", "label", "probability", "peak", "box"}
@@ -53,6 +63,38 @@ def test_every_finding_has_a_place_the_most_probable_first() -> None:
     assert left < x < left + width
     assert top < y < top + height
     assert (left + width / 2, top + height / 2) == pytest.approx((3.5 / 14, 10.5 / 14), abs=0.05)
+
+
+def maps_with(**peaks: tuple[int, int]) -> dict[str, np.ndarray]:
+    """A map a finding, sure of one place (row, column) and of nothing else."""
+    maps = {name: np.full((14, 14), -6.0, np.float32) for name in peaks}
+    for name, place in peaks.items():
+        maps[name][place] = 3.0
+    return maps
+
+
+def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> None:
+    (found,) = outlines(maps_with(Effusion=(10, 3)), {"Pleural Effusion", "pleural_effusion"})
+    assert (found.finding, found.hits, found.images) == ("Effusion", *HITS["Effusion"])
+    ends = Counter(point for x, y, u, v in found.edges for point in ((x, y), (u, v)))
+    assert set(ends.values()) == {2}  # every edge goes on in another one
+    places = np.array(list(ends)) / found.side
+    assert places.mean(0) == pytest.approx((3.5 / 14, 10.5 / 14), abs=0.02)
+
+
+def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
+    maps = maps_with(Effusion=(10, 3), Nodule=(2, 2), Mass=(5, 5))
+    maps["Mass"][5, 5] = 4.0
+    assert outlines(maps, {"Support Devices"}) == ()
+    assert [each.finding for each in outlines(maps, {"Lung Lesion"})] == ["Mass"]  # the surer one
+
+
+def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> None:
+    maps = maps_with(Effusion=(10, 3), Nodule=(2, 10))
+    maps["Effusion"][2, 10] = 2.5  # likely, but likelier elsewhere
+    heats = {"Nodule": (0.65, 0.1, 0.2, 0.1), "Effusion": (0.15, 0.65, 0.2, 0.2)}
+    for finding, box in heats.items():
+        assert finding_in(maps, ReaderRegion((box,)).heatmap()) == finding
 
 
 def test_labels_are_chexpert_s() -> None:

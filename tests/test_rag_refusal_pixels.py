@@ -108,18 +108,11 @@ def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
     assert load_ood_detector(tmp_path / "nowhere", encoder) is None
 
 
-def test_features_do_not_change_the_vectors(encoder: EclipEncoder) -> None:
-    images = [image(draw_phantom(size=256))]
-    vectors, features = encoder.embed_with_features(images)
-    assert np.array_equal(vectors, encoder.embed_images(images))
-    assert features.shape == (1, encoder.feature_dim)
-
-
 @pytest.mark.parametrize("finding", list(PhantomFinding))
 def test_the_phantom_passes(
     encoder: EclipEncoder, judge: OodDetector, finding: PhantomFinding
 ) -> None:
-    features = encoder.embed_with_features([image(draw_phantom(finding=finding))])[1][0]
+    features = encoder.outputs(image(draw_phantom(finding=finding))).features[0]
     assert judge.judge(features).refusal is None
 
 
@@ -133,7 +126,7 @@ def test_what_is_drawn_and_no_image_is_refused(
         "text": np.kron(RNG.random((32, 32)) > 0.8, np.ones((8, 8))),
         "shuffled image": RNG.permutation(draw_phantom(size=256).ravel()).reshape(256, 256),
     }[kind]
-    refusal = judge.judge(encoder.embed_with_features([image(pixels)])[1][0]).refusal
+    refusal = judge.judge(encoder.outputs(image(pixels)).features[0]).refusal
     assert refusal is not None
     assert refusal.kind is RefusalKind.PIXELS
 
@@ -153,7 +146,7 @@ def test_shared_images(shared_data: Path, encoder: EclipEncoder, judge: OodDetec
     for path in sorted(folder.rglob("*.dcm")):
         name = path.relative_to(folder).as_posix()
         if name.startswith((*REFUSED, *PASSED)):
-            verdict = judge.judge(encoder.embed_with_features([read_image(path)])[1][0])
+            verdict = judge.judge(encoder.outputs(read_image(path)).features[0])
             assert (verdict.refusal is not None) == name.startswith(REFUSED), name
             seen += 1
     assert seen >= 20
@@ -166,7 +159,6 @@ def test_laterals_are_said_and_not_refused(
 
     studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
     images = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
-    features = encoder.embed_with_features(images)[1]
-    verdicts = [judge.judge(row) for row in features]
+    verdicts = [judge.judge(encoder.outputs(image).features[0]) for image in images]
     assert sum(verdict.refusal is not None for verdict in verdicts) <= 2
     assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(images) - 4

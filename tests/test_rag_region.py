@@ -14,7 +14,7 @@ from encoders.base import CxrImage
 from encoders.region_query import crop_to_region
 from rag.region import MOST_BOXES, ReaderRegion, RegionError
 from rag.review.audit import draft_event
-from rag.study import Study
+from rag.study import Study, load
 
 SIDE = st.floats(0.05, 0.4)
 PLACE = st.floats(0.0, 0.6)
@@ -90,6 +90,26 @@ def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> N
     assert drawn.to_json()["region"] == recorded
     event = draft_event(drawn, images=[], indication="", ruled_out=[])
     assert event["region"] == recorded
+
+
+def test_maps_draw_the_search_to_what_a_report_would_state_there(room: Room, image: Path) -> None:
+    analyzer, region = room.pipeline.analyzer, ReaderRegion(((0.1, 0.6, 0.3, 0.3),))
+    images = load(Study(image, "image"))
+    plain, drawn = analyzer.analyze(images), analyzer.analyze(images, region=region)
+    stated, denied = analyzer.encoder.embed_texts(["Pleural effusion.", "No pleural effusion."])
+    towards = stated - denied
+    assert drawn.query_vector @ towards > plain.query_vector @ towards
+    assert any("effusion" in note for note in drawn.notes)
+    assert analyzer.draw_to(ReaderRegion(), drawn, images).region_vector is None
+
+
+def test_without_maps_the_crop_draws_the_search(room: Room, image: Path) -> None:
+    images, region = load(Study(image, "image")), ReaderRegion(((0.1, 0.6, 0.3, 0.3),))
+    analyzer = room.pipeline.analyzer
+    plain = replace(analyzer.analyze(images), maps={})
+    (crop,) = analyzer.encoder.embed_images([crop_to_region(images.views[0], region.heatmap())])
+    drawn = analyzer.draw_to(region, plain, images)
+    assert drawn.query_vector @ crop > plain.query_vector @ crop
 
 
 def test_without_a_region_nothing_more_is_encoded(

@@ -337,6 +337,36 @@ def test_without_a_model_the_evidence_is_there(page: Page, room: Room, image: Pa
     expect(page.locator(".draft .line.added")).to_have_count(1)
 
 
+def test_a_sentence_shows_where_its_finding_would_be(page: Page, image: Path) -> None:
+    upload(page, image)
+    draft(page)
+    for text in ("Small left pleural effusion.", "No pleural effusion."):
+        page.fill("input[data-add=findings]", text)
+        page.press("input[data-add=findings]", "Enter")
+        page.wait_for_selector(f".draft .line.added:has-text('{text}')")
+    stated, denied = (page.locator(".line.added").nth(number) for number in (0, 1))
+    contour = page.locator(".pane svg .finding")
+    stated.hover()
+    expect(contour).to_have_count(1)
+    expect(page.locator(".corner-finding")).to_contain_text("Effusion: experimental")
+    pane, box = page.locator(".pane").bounding_box(), contour.bounding_box()
+    assert pane
+    assert box
+    assert pane["x"] < box["x"] + box["width"] / 2 < pane["x"] + pane["width"] / 2  # on the left
+    assert box["y"] + box["height"] / 2 > pane["y"] + pane["height"] / 2  # and low
+    denied.hover()
+    expect(contour).to_have_count(0)
+    expect(page.locator(".corner-finding")).to_have_text("")
+    stated.hover()
+    expect(contour).to_have_count(1)
+    page.click("[data-do=findings]")
+    expect(page.locator("[data-do=findings]")).to_have_attribute("aria-pressed", "false")
+    expect(contour).to_have_count(0)
+    page.locator(".pane").focus()
+    page.keyboard.press("l")
+    expect(contour).to_have_count(1)  # of the sentence that was looked at last
+
+
 def point(page: Page, image: Path) -> None:
     """Drag a box with the region tool."""
     upload(page, image)

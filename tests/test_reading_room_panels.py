@@ -1,7 +1,11 @@
 """Panels as pure functions: what is shown, what is marked, and that nothing is injected."""
 
+import json
+import re
 from dataclasses import replace
+from html import unescape
 
+import numpy as np
 from made_up_reports import made_up_hits
 
 from encoders.base import View
@@ -44,6 +48,17 @@ def test_the_quoted_sentence_is_marked_in_its_report_only() -> None:
     assert ">The heart is enlarged.</mark> <span" in html
     assert "cited by F1" in html
     assert "not cited" in html
+
+
+def test_a_sentence_carries_the_regions_of_what_it_states_and_of_nothing_it_denies() -> None:
+    sentences = ("Small left pleural effusion.", "No pleural effusion.", "The heart is normal.")
+    draft = Draft(tuple(DraftSentence(text, ("R1",)) for text in sentences), ())
+    maps = {"Effusion": np.pad(np.full((2, 2), 3.0, np.float32), 6, constant_values=-6)}
+    html = unescape(draft_html(replace(PREDICTION, draft=draft, maps=maps)))
+    regions = [json.loads(found) for found in re.findall(r'data-regions="(.*?)" id', html)]
+    assert [len(each) for each in regions] == [1, 0, 0]
+    assert "experimental" in regions[0][0]["words"]
+    assert "82 %" in regions[0][0]["words"]
 
 
 def test_a_failure_shows_its_reason_and_keeps_the_evidence() -> None:

@@ -60,29 +60,16 @@ class EclipEncoder:
         """Length of a vector."""
         return self._model.config.dim
 
-    @property
-    def feature_dim(self) -> int:
-        """Length of an image's features before the projection."""
-        return self._model.image_projection.in_features
-
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Images to float32 [N, dim], rows of norm 1.
 
         One image at a time: its vector cannot depend on the others. To embed many images, call from
         several threads, as `encoders.embed_files` does.
         """
-        return self.embed_with_features(images)[0]
-
-    def embed_with_features(
-        self, images: Sequence[CxrImage]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The same vectors, and what they are projected from: float32 [N, F], not normalised."""
         vectors = np.empty((len(images), self.dim), dtype=np.float32)
-        features = np.empty((len(images), self.feature_dim), dtype=np.float32)
         for row, image in enumerate(images):
-            seen = self.outputs(image)
-            vectors[row], features[row] = seen.vectors[0], seen.features[0]
-        return vectors, features
+            vectors[row] = self.outputs(image).vectors[0]
+        return vectors
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -73,8 +73,7 @@ class FindingMaps(nn.Module):
 
 def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
     """The peak and the box of one map [h, w]; read at a finer side, between the grid's places."""
-    grid = torch.from_numpy(np.ascontiguousarray(log_odds))[None, None]
-    fine = functional.interpolate(grid, (side, side), mode="bicubic")[0, 0].numpy()
+    fine = _finer(log_odds, side)
     row, column = np.unravel_index(int(fine.argmax()), fine.shape)
     inside = _connected(_odds_share(fine) >= INSIDE, int(row), int(column))
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -82,6 +81,37 @@ def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
     right, bottom = float(columns[-1] + 1) / side, float(rows[-1] + 1) / side
     peak = ((float(column) + 0.5) / side, (float(row) + 0.5) / side)
     return Region(peak, (left, top, right - left, bottom - top))
+
+
+def outline_of(
+    log_odds: NDArray[np.float32], *, side: int
+) -> tuple[tuple[int, int, int, int], ...]:
+    """The contour of all places of one map [h, w] that are at least `INSIDE` as likely as its peak.
+
+    Returns:
+        Horizontal and vertical edges (x, y, x, y), in parts of the image's sides.
+    """
+    inside = np.pad(_odds_share(_finer(log_odds, side)) >= INSIDE, 1)
+    across = _runs(inside[1:, 1:-1] != inside[:-1, 1:-1])
+    down = _runs((inside[1:-1, 1:] != inside[1:-1, :-1]).T)
+    return tuple(
+        [(first, row, last, row) for row, first, last in across]
+        + [(column, first, column, last) for column, first, last in down]
+    )
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Row, first and one past the last column of each unbroken run of a mask."""
+    ends = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, first = np.nonzero(ends == 1)
+    last = np.nonzero(ends == -1)[1]
+    return list(zip(rows.tolist(), first.tolist(), last.tolist(), strict=True))
+
+
+def _finer(log_odds: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    grid = torch.from_numpy(np.ascontiguousarray(log_odds))[None, None]
+    fine = functional.interpolate(grid, (side, side), mode="bicubic")
+    return np.asarray(fine[0, 0].numpy())
 
 
 def _odds_share(fine: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -89,7 +89,7 @@ def features_of(encoder: FeatureEncoder, images: Iterable[Path | CxrImage]) -> F
             image = read_image(source) if isinstance(source, Path) else source
         except ImageReadError:
             continue
-        rows.append(encoder.embed_with_features([image])[1][0])
+        rows.append(encoder.outputs(image).features[0])
     return np.stack(rows)
 
 

@@ -10,7 +10,6 @@ A detector belongs to one encoder, lies in its folder and is refused for another
 `rag.screening.ood_training`. Knows features alone, no header.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageTextEncoder
+from encoders.eclip.backend import ImageOutput
 from rag import encoder_artifacts
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
@@ -45,10 +45,8 @@ _FORMAT = "2"
 class FeatureEncoder(Protocol):
     """An encoder that shows what it saw before the projection."""
 
-    def embed_with_features(
-        self, images: Sequence[CxrImage]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Images to vectors float32 [N, dim], as `embed_images`, and features float32 [N, F]."""
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        """Vector, features and finding maps of an image, from one pass."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +122,7 @@ def load_ood_detector(folder: Path, encoder: ImageTextEncoder) -> OodDetector | 
         OodDetectorError: the file is damaged, or belongs to other weights.
     """
     path = folder / OOD_DETECTOR
-    if not path.is_file() or not hasattr(encoder, "embed_with_features"):
+    if not path.is_file() or not hasattr(encoder, "outputs"):
         return None
     detector = read_ood_detector(path)
     encoder_artifacts.refuse_another(

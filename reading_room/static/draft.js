@@ -48,9 +48,11 @@ export function mount(element, { watch, trigger, words }) {
     if (event.relatedTarget) delete element.dataset.focus;
   });
 
-  /** Show what a sentence rests on, and highlight the reports in the evidence. */
+  /** Show what a sentence rests on, highlight the reports, and show its findings on the image. */
   function showSources(line) {
     for (const card of document.querySelectorAll(".card.highlighted")) card.classList.remove("highlighted");
+    const detail = JSON.parse(line?.dataset.regions ?? "[]");
+    document.dispatchEvent(new CustomEvent("showfindings", { detail }));
     if (!line) return;
     const sources = line.querySelector(".sources");
     if (dock && sources) {

@@ -6,7 +6,7 @@ import { colourTable, render } from "./canvas_renderer.js";
 import { fitted, mirrored, panned, toImage, toScreen, turned, zoomed } from "./viewport.js";
 import { Regions, boxOf } from "./regions.js";
 import { lengthText, ratioText, scaleBar } from "./ruler.js";
-import { regionElements } from "./region_overlay.js";
+import { findingElements, regionElements } from "./region_overlay.js";
 import { svg } from "./svg.js";
 
 const MAX_SIDE = 8192; // a side of the canvas, whatever the page's layout does
@@ -33,6 +33,7 @@ export class Pane {
     this.overlay = root.querySelector("svg");
     this.lines = [];
     this.pendingLine = null; // the line that is being drawn
+    this.findings = []; // contours of where findings would be
     this.scheduled = false;
     this.resized = new ResizeObserver(() => this.#resize());
     this.resized.observe(root);
@@ -166,6 +167,13 @@ export class Pane {
     this.#setLabel("region", text);
   }
 
+  /** Contours of where findings would be, and what is known about them. */
+  showFindings(findings) {
+    this.findings = findings;
+    this.#setLabel("finding", findings.map((each) => each.words).join("\n"));
+    this.draw();
+  }
+
   toggleHeat() {
     this.regions.shown = !this.regions.shown;
     this.draw();
@@ -230,6 +238,7 @@ export class Pane {
     const { image, viewport, name } = this;
     this.overlay.replaceChildren(
       ...regionElements(this.regions, { image, viewport, screen: this.#screen(), name }),
+      ...findingElements(this.findings, { image, viewport, screen: this.#screen() }),
       ...lines.flatMap((line, i) => this.#lineElements(line, texts[i])),
     );
   }

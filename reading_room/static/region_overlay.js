@@ -1,4 +1,4 @@
-// The reader's regions as SVG over an image: a heatmap and the outline of each box.
+// SVG over an image: the reader's regions as a heatmap and boxes, and the contours of findings.
 
 import { toScreen } from "./viewport.js";
 import { svg } from "./svg.js";
@@ -12,6 +12,18 @@ export function regionElements(regions, { image, viewport, screen, name }) {
   clip.append(svg("rect", onScreen([0, 0, 1, 1], image, viewport, screen)));
   const heat = regions.heatEllipses(image).map((each) => ellipse(each, viewport, screen, name));
   return [clip, gradient(name), ...heat, ...edges];
+}
+
+/** Contours of findings; their `edges` are counted in `side` parts of the image's sides. */
+export function findingElements(findings, { image, viewport, screen }) {
+  return findings.map(({ side, edges }) => {
+    const place = (x, y) => {
+      const at = toScreen(viewport, screen, { x: (x / side) * image.width, y: (y / side) * image.height });
+      return `${at.x} ${at.y}`;
+    };
+    const lines = edges.map(([x1, y1, x2, y2]) => `M${place(x1, y1)}L${place(x2, y2)}`);
+    return svg("path", { class: "finding", d: lines.join("") });
+  });
 }
 
 function gradient(name) {

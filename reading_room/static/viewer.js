@@ -8,7 +8,7 @@ const KEYS = {
   i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",
   "[": "left", "]": "right", h: "mirror", "1": "file", "2": "whole", "3": "lungs",
   "4": "mediastinum", s: "solo", w: "tool-window", p: "tool-pan", z: "tool-zoom", m: "tool-measure",
-  b: "tool-region", v: "heat", g: "gaze",
+  b: "tool-region", v: "heat", g: "gaze", l: "findings",
   Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "moreContrast",
   ArrowRight: "lessContrast",
 };
@@ -35,6 +35,8 @@ class Viewer {
     this.solo = false;
     this.generation = 0;
     this.regionTool = new RegionTool((value) => trigger("set_region", value), words);
+    this.findings = []; // of the sentence that was looked at last
+    this.findingsShown = true;
     this.gaze = root.querySelector("input[type=file]");
     this.gaze.addEventListener("change", () => {
       const [file] = this.gaze.files;
@@ -43,6 +45,10 @@ class Viewer {
     });
     document.addEventListener("removeregion", ({ detail }) => {
       if (this.drafted) this.regionTool.remove(this.drafted, detail);
+    });
+    document.addEventListener("showfindings", ({ detail }) => {
+      this.findings = detail;
+      this.#showFindings();
     });
     root.addEventListener("click", (event) => {
       const button = event.target.closest("button[data-do]");
@@ -110,6 +116,12 @@ class Viewer {
     }
     const pane = this.active;
     if (!pane) return false;
+    if (command === "findings") {
+      this.findingsShown = !this.findingsShown;
+      this.#showFindings();
+      this.#updateButtons();
+      return true;
+    }
     if (command === "solo") {
       this.solo = !this.solo;
       this.#updateButtons();
@@ -128,6 +140,10 @@ class Viewer {
     else pane.usePreset(command);
     this.#updateButtons();
     return true;
+  }
+
+  #showFindings() {
+    this.drafted?.showFindings(this.findingsShown ? this.findings : []);
   }
 
   #pane(image, about, several) {
@@ -207,7 +223,8 @@ class Viewer {
       const on = command === `tool-${this.tool}` || (this.active && command === this.active.preset) ||
         (command === "invert" && this.active?.negative) ||
         (command === "mirror" && this.active?.viewport.mirror) || (command === "solo" && this.solo) ||
-        (command === "heat" && this.active?.regions.shown);
+        (command === "heat" && this.active?.regions.shown) ||
+        (command === "findings" && this.findingsShown);
       if (button.hasAttribute("aria-pressed")) button.setAttribute("aria-pressed", String(!!on));
       button.disabled = !this.active && !command.startsWith("tool-");
     }
