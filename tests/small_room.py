@@ -7,12 +7,13 @@ from pathlib import Path
 
 import fake_choosing_llm
 import numpy as np
+import pytest
 from fake_choosing_llm import ChoosingLlm
 from fake_encoder import FakeEncoder
 from numpy.typing import NDArray
 from small_corpus import small_corpus
 
-from encoders.base import CxrImage
+from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip.backend import ImageOutput
 from prompts.render import load_template
 from rag.drafting import Drafter
@@ -43,17 +44,22 @@ class Room:
 
 
 class CropEncoder(FakeEncoder):
-    """Tells a crop from the whole image, which the fake does not, and sees an effusion low left."""
-
-    findings = ("Effusion",)
-
-    def outputs(self, image: CxrImage) -> ImageOutput:
-        maps = np.full((1, 1, 14, 14), -6.0, np.float32)
-        maps[0, 0, 9:12, 2:5] = 3.0
-        return ImageOutput(self.embed_images([image]), np.zeros((1, 8), np.float32), maps)
+    """Tells a crop from the whole image, which the fake does not."""
 
     def embed_images(self, images: Sequence[CxrImage]) -> Floats:
         return self._rows([f"{image.source_sha256} {image.pixels.shape}" for image in images])
+
+
+def show_effusions(encoder: ImageTextEncoder, patch: pytest.MonkeyPatch) -> None:
+    """Finding maps for a fake encoder: an effusion low on the left of every image."""
+    maps = np.full((1, 1, 14, 14), -6.0, np.float32)
+    maps[0, 0, 9:12, 2:5] = 3.0
+
+    def outputs(image: CxrImage) -> ImageOutput:
+        return ImageOutput(encoder.embed_images([image]), np.zeros((1, 8), np.float32), maps)
+
+    patch.setattr(encoder, "findings", ("Effusion",), raising=False)
+    patch.setattr(encoder, "outputs", outputs, raising=False)
 
 
 @contextmanager

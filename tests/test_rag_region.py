@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_room import Room
+from small_room import Room, show_effusions
 
 from encoders.base import CxrImage
 from encoders.region_query import crop_to_region
@@ -92,7 +92,10 @@ def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> N
     assert event["region"] == recorded
 
 
-def test_maps_draw_the_search_to_what_a_report_would_state_there(room: Room, image: Path) -> None:
+def test_maps_draw_the_search_to_what_a_report_would_state_there(
+    room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_effusions(room.pipeline.encoder, monkeypatch)
     analyzer, region = room.pipeline.analyzer, ReaderRegion(((0.1, 0.6, 0.3, 0.3),))
     images = load(Study(image, "image"))
     plain, drawn = analyzer.analyze(images), analyzer.analyze(images, region=region)
@@ -106,7 +109,7 @@ def test_maps_draw_the_search_to_what_a_report_would_state_there(room: Room, ima
 def test_without_maps_the_crop_draws_the_search(room: Room, image: Path) -> None:
     images, region = load(Study(image, "image")), ReaderRegion(((0.1, 0.6, 0.3, 0.3),))
     analyzer = room.pipeline.analyzer
-    plain = replace(analyzer.analyze(images), maps={})
+    plain = analyzer.analyze(images)
     (crop,) = analyzer.encoder.embed_images([crop_to_region(images.views[0], region.heatmap())])
     drawn = analyzer.draw_to(region, plain, images)
     assert drawn.query_vector @ crop > plain.query_vector @ crop

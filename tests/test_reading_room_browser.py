@@ -12,7 +12,7 @@ from page_driver import chromium, draft, open_page, outside_requests, upload
 from playwright.sync_api import Browser, Page, expect
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
-from small_room import Room, open_room
+from small_room import Room, open_room, show_effusions
 
 from encoders.dicom.write import write_dx
 from rag.review.audit import AuditLog
@@ -337,7 +337,10 @@ def test_without_a_model_the_evidence_is_there(page: Page, room: Room, image: Pa
     expect(page.locator(".draft .line.added")).to_have_count(1)
 
 
-def test_a_sentence_shows_where_its_finding_would_be(page: Page, image: Path) -> None:
+def test_a_sentence_shows_where_its_finding_would_be(
+    page: Page, room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_effusions(room.pipeline.encoder, monkeypatch)
     upload(page, image)
     draft(page)
     for text in ("Small left pleural effusion.", "No pleural effusion."):

@@ -54,8 +54,9 @@ def test_a_sentence_carries_the_regions_of_what_it_states_and_of_nothing_it_deni
     sentences = ("Small left pleural effusion.", "No pleural effusion.", "The heart is normal.")
     draft = Draft(tuple(DraftSentence(text, ("R1",)) for text in sentences), ())
     maps = {"Effusion": np.pad(np.full((2, 2), 3.0, np.float32), 6, constant_values=-6)}
-    html = unescape(draft_html(replace(PREDICTION, draft=draft, maps=maps)))
-    regions = [json.loads(found) for found in re.findall(r'data-regions="(.*?)" id', html)]
+    html = draft_html(replace(PREDICTION, draft=draft, maps=maps))
+    found = re.findall(r'data-regions="(.*?)"', html)
+    regions = [json.loads(unescape(each)) for each in found]
     assert [len(each) for each in regions] == [1, 0, 0]
     assert "experimental" in regions[0][0]["words"]
     assert "82 %" in regions[0][0]["words"]
