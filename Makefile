@@ -8,7 +8,7 @@ CXR = .venv/bin/cxr-rag
 # a browser, a Chroma and a torch each: more than four would need more than 24 GB
 WORKERS = -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: demo test lint check arms-small setup llm clean
+.PHONY: demo test lint quick arms-small setup llm clean
 
 demo:
 	@$(PYTHON) bootstrap.py app data
@@ -26,8 +26,8 @@ lint:
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-check: lint
-	@.venv/bin/python -m pytest $(WORKERS) -q -x -m "not slow and not e2e"
+quick:
+	@.venv/bin/python -m pytest $(WORKERS) -q -m "not slow and not e2e"
 
 arms-small: setup
 	@.venv/bin/python -m experiments.ablation --config configs/train/arms-small.toml --out runs/arms-small --again

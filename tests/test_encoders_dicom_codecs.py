@@ -20,6 +20,8 @@ from encoders.dicom.codecs import _DecoderProcess, _Pool
 from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
 from encoders.images.image_io import Fault, ImageReadError, read_image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Pool]:

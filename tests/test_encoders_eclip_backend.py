@@ -18,6 +18,8 @@ from encoders.eclip.weights import GRAPH, SHIPPED, WEIGHTS, save_pretrained
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 
+pytestmark = pytest.mark.slow
+
 IMAGES = [image(90, 70, seed=0), image(300, 180, seed=1), image(224, 224, seed=2)]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from made_up_studies import drafts, reports, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = "from rag.cli.main import main; main()"
 REFERENCES = reports(12)
 

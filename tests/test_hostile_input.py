@@ -22,6 +22,8 @@ from encoders.images.raw_image import MAX_BYTES
 from rag.index import build_index
 from rag.schema import Status
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:

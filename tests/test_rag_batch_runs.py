@@ -24,6 +24,8 @@ from rag.batch.workers import Stop
 from rag.errors import BatchError, BatchUsageError, OutputError
 from rag.index import build_index
 
+pytestmark = pytest.mark.slow
+
 COUNT = 30
 
 

@@ -11,6 +11,8 @@ from rag.screening.calibration import (
     stated_wrongly,
 )
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("No Finding", "Cardiomegaly", "Edema", "Pneumothorax", "Support Devices")
 
 

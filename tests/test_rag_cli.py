@@ -18,6 +18,8 @@ from rag.cli.main import main
 from rag.drafting import WITHOUT_MODEL
 from rag.index import build_index
 
+pytestmark = pytest.mark.slow
+
 EXIT_USAGE, EXIT_FAILED = 2, 3
 
 

@@ -14,6 +14,8 @@ from rag.corpus.openi import NAME
 from rag.index import build_index, read_info, verify_index
 from rag.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 Ensure = Callable[[FakeEncoder], list[str]]
 
 

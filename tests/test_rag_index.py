@@ -23,6 +23,8 @@ from rag.index.contents import read_contents
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
+pytestmark = pytest.mark.slow
+
 
 def report_ids(directory: Path) -> list[str]:
     contents = read_contents(directory, read_info(directory), "")

@@ -24,6 +24,8 @@ from rag.index.chroma import VectorCollection, open_collections
 from rag.index.client import close_idle
 from rag.index.contents import place_of
 
+pytestmark = pytest.mark.slow
+
 CORPUS = small_corpus(60)
 
 

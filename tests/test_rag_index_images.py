@@ -27,6 +27,8 @@ from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import ReportRecord
 from rag.settings import RetrievalSettings
 
+pytestmark = pytest.mark.slow
+
 
 class CountingEncoder(FakeEncoder):
     """A fake encoder that counts the images it was asked for."""

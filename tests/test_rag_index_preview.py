@@ -17,6 +17,8 @@ from rag.index import build_index
 from rag.privacy.reports import MaskedPlace, mask_identifiers, masked_places
 from rag.schema import ReportRecord
 
+pytestmark = pytest.mark.slow
+
 RECORD = ReportRecord(
     "r1",
     "s1",

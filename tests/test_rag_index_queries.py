@@ -17,6 +17,8 @@ from rag.index import ReportIndex, build_index, delete_from_index, open_index
 from rag.index.search import unit_rows
 from rag.schema import Hit
 
+pytestmark = pytest.mark.slow
+
 
 class OtherPreprocessing(FakeEncoder):
     preprocess_hash = "other"

@@ -19,6 +19,8 @@ from rag.cli.main import app
 from rag.privacy.burned_in import WARNING, find_writing
 from rag.privacy.deidentify import Deidentifier, DeidentifyError
 
+pytestmark = pytest.mark.slow
+
 PLANTED = ("Hollister", "Quentin", "MRN-471199", "ACC-081567", "Abernathy", "St Swithin", "WARD12")
 STUDY_UID = "1.2.826.0.1.3680043.8.498.471199.1"
 

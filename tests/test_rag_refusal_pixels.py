@@ -23,6 +23,8 @@ from rag.screening.out_of_distribution import (
     write_ood_detector,
 )
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(5)
 
 

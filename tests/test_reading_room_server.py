@@ -25,6 +25,7 @@ from reading_room.login import Login, hashed, matches
 from reading_room.middleware import HEADERS, Rate
 
 pytestmark = [
+    pytest.mark.slow,
     # Gradio's queue and httpx's pools leave sockets to the garbage collector
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
