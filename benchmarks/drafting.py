@@ -27,6 +27,7 @@ from rich.progress import track
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import SHIPPED
+from encoders.tabular import read_table
 from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
@@ -40,7 +41,7 @@ from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.predictions import PredictionLog, read_lines
+from rag.predictions import PredictionLog
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_predictor
 from rag.settings import DraftingSettings, RetrievalSettings
@@ -147,7 +148,11 @@ def main() -> None:
 
 def draft_all(pipeline: ReportPipeline, studies: Sequence[Study], path: Path, name: str) -> None:
     """Append a prediction for each study that has none yet."""
-    done = {line.values["study_id"] for line in read_lines(path)} if path.exists() else set()
+    done = (
+        {line.values["study_id"] for line in read_table(path, strict=True)}
+        if path.exists()
+        else set()
+    )
     with PredictionLog(path) as log:
         for study in track(studies, description=name):
             if study.study_id not in done:

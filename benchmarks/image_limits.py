@@ -16,9 +16,9 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
+from encoders.tabular import read_table
 from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
-from rag.predictions import read_lines
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import label_text
 
@@ -46,7 +46,7 @@ def main() -> None:
 def pairs(predictions: Path, data: Path) -> Iterator[tuple[float, Polarity | None]]:
     """Probability, and what the study's own report says of the label."""
     texts = {study.study_id: study.text for study in clean(read_openi(data)).val}
-    for line in read_lines(predictions):
+    for line in read_table(predictions, strict=True):
         stated = label_text(texts[line.values["study_id"]])
         for label, probability in line.values["labels"].items():
             yield probability, stated.get(label)

@@ -16,7 +16,7 @@ import numpy as np
 from made_up_collection import Drawn, Reports
 from numpy.typing import NDArray
 
-from rag.corpus import text_hash
+from rag.corpus.records import text_hash
 from rag.index import ReportIndex, open_index, read_info
 from rag.index.cache import EmbeddingCache
 from rag.index.chroma import open_collections

@@ -25,7 +25,7 @@ from made_up_collection import STUDIES_A_PATIENT, Drawn, Reports, draw, patient_
 from made_up_index import KEPT, build, print_costs, texts_of
 from numpy.typing import NDArray
 
-from rag.corpus import text_hash
+from rag.corpus.records import text_hash
 from rag.index import ReportIndex, open_index
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.settings import RetrievalSettings

@@ -166,7 +166,7 @@ def _parse_lenient(text: str) -> Any:
 
 
 def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(_lines(path, 10 * LONGEST_LINE if strict else LONGEST_LINE), 1):
         if not line.strip():
             continue
         where = f"line {number}"
@@ -260,18 +260,18 @@ def _delimiter(line: str) -> str:
     return max(_DELIMITERS, key=plain.count)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
     """Lines with their ends; of one that is too long only the beginning.
 
     Bytes that are not UTF-8 arrive as surrogates, for their row to fail.
     """
     try:
-        yield from _decoded_lines(path)
+        yield from _decoded_lines(path, longest)
     except (EOFError, zlib.error) as error:
         raise OSError(f"{path.name} is damaged or ends in the middle; fetch it again") from error
 
 
-def _decoded_lines(path: Path) -> Iterator[str]:
+def _decoded_lines(path: Path, longest: int) -> Iterator[str]:
     opened: Any = gzip.open if path.suffix == ".gz" else Path.open
     with opened(path, "rb") as raw:
         head = raw.read(_HEAD)
@@ -280,10 +280,10 @@ def _decoded_lines(path: Path) -> Iterator[str]:
         encoding, errors = "utf-16", "replace"
     end = "\r" if b"\r" in head and b"\n" not in head else "\n"
     with opened(path, "rt", encoding=encoding, errors=errors, newline=end) as stream:
-        while line := stream.readline(LONGEST_LINE):
+        while line := stream.readline(longest):
             cut = not line.endswith(end)
             yield line
-            while cut and (rest := stream.readline(LONGEST_LINE)):
+            while cut and (rest := stream.readline(longest)):
                 cut = not rest.endswith(end)
 
 

@@ -8,7 +8,7 @@ from encoders import registry
 from encoders.base import ImageTextEncoder
 from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
-from rag.corpus import Corpus
+from rag.corpus.records import Corpus
 from rag.drafting import Drafter
 from rag.errors import EncoderUnavailableError, PromptError
 from rag.finding_labels import annotate_labels

@@ -1,36 +1,14 @@
-"""predictions.jsonl: one study a line, appended safely, read strictly.
-
-Owns the file. `rag.schema` owns what a prediction is, and readers decide what a line must hold:
-the keys of `Prediction.to_json`, or at least ``study_id`` and a text.
-"""
+"""predictions.jsonl: one study a line, appended safely; `encoders.tabular` reads it back."""
 
 import io
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from encoders.tabular import parse_strict
 from rag.atomic_io import disk_explained, flush
 from rag.prediction import Prediction
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a JSONL file: an object, or the reason why it is none.
-
-    Attributes:
-        number: counted from 1, blank lines included.
-        values: the object; empty where there is a problem.
-        problem: one sentence for the user, empty where there is none.
-    """
-
-    number: int
-    values: dict[str, Any]
-    problem: str = ""
 
 
 class PredictionLog:
@@ -88,37 +66,6 @@ def prediction_line(prediction: Prediction) -> str:
     return json.dumps(prediction.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Lines of a JSONL file in order; blank ones are passed over.
-
-    Strict: UTF-8 (a byte order mark is let pass), one object a line, no key twice, no NaN, no half
-    surrogates. What breaks a rule comes back as a problem, so that one run can name them all.
-    """
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901
-            if raw.strip():
-                yield _read_line(number, raw)
-
-
-def _read_line(number: int, raw: bytes) -> Line:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-        return Line(number, {}, f"not UTF-8 ({found}): save the file as UTF-8")
-    if "\x00" in text:
-        return Line(number, {}, "holds zero bytes, as UTF-16 does: save the file as UTF-8")
-    try:
-        values = parse_strict(text)
-    except ValueError as error:
-        return Line(number, {}, str(error))
-    if not isinstance(values, dict):
-        return Line(number, {}, f"is a {type(values).__name__}, not an object {{...}}")
-    return Line(number, values)
-
-
 def _mend_end(file: io.FileIO) -> None:
     """Make the file end with a newline: close a whole last line, cut a torn one."""
     end = file.seek(0, os.SEEK_END)
@@ -131,7 +78,9 @@ def _mend_end(file: io.FileIO) -> None:
     _, _, last = last.rpartition(b"\n")
     if not last:
         return
-    if _read_line(0, last).problem:
+    try:
+        parse_strict(last.decode("utf-8"))
+    except ValueError:
         file.truncate(file.seek(-len(last), os.SEEK_END))
     else:
         file.write(b"\n")

@@ -138,7 +138,7 @@ def _peak(pid: str) -> int:
 def _image(data: bytes, _: Path) -> str:
     from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
-    from rag.pacs.errors import PacsError  # noqa: PLC0415
+    from rag.pacs import PacsError  # noqa: PLC0415
     from rag.pacs.inbox import study_of  # noqa: PLC0415
     from rag.screening.header import judge_header  # noqa: PLC0415
 
@@ -197,8 +197,8 @@ def _reports(suffix: str) -> Callable[[bytes, Path], str]:
 
 
 def _xml(data: bytes, _: Path) -> str:
-    from rag.corpus import Problem  # noqa: PLC0415
     from rag.corpus.openi import read_openi_xml  # noqa: PLC0415
+    from rag.corpus.records import Problem  # noqa: PLC0415
 
     found = read_openi_xml(data, name="x.xml")
     return "refused: named as a problem" if isinstance(found, Problem) else "accepted"

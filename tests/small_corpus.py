@@ -2,7 +2,7 @@
 
 import random
 
-from rag.corpus import Corpus, make_corpus
+from rag.corpus.records import Corpus, make_corpus
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 

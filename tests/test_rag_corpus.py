@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.corpus import (
+from rag.corpus.records import (
     Problem,
     fingerprint,
     ids_in_path,

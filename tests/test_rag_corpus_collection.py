@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.report_sections import parse_sections, report_parts
-from rag.corpus import Corpus
+from rag.corpus.records import Corpus
 from rag.corpus.user_collection import COLUMNS, LONGEST_SECTION, read_collection
 from rag.errors import CorpusError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus.exclude import read_exclude_file
+from rag.corpus.study_lists import read_exclude_file
 from rag.errors import CxrRagError
 
 
@@ -30,8 +30,12 @@ def test_exclude_files(tmp_path: Path, name: str, text: str, expected: set[str])
         ("a.csv", b"id\n1\n", "has no column study_id"),
         ("a.csv", b"study_id\n1\n", None),
         ("a.csv", b"study_id,x\n1,2\n,3\n", "line 3: no study_id"),
-        ("a.csv", b"study_id\n" + b"a" * 200_000, "line 2: not readable as CSV: field larger"),
-        ("a.jsonl", b'{"study_id": "1"}\n{\n', "line 2: not JSON"),
+        (
+            "a.csv",
+            b"study_id\n" + b"a" * 200_000,
+            "line 2 cannot be read: not readable as CSV",
+        ),
+        ("a.jsonl", b'{"study_id": "1"}\n{\n', "line 2 cannot be read: not JSON"),
         ("a.jsonl", b'{"study_id": ""}\n', "line 1: no study_id"),
     ],
 )

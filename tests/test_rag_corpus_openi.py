@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus import Problem
 from rag.corpus.openi import read_openi, read_openi_xml
+from rag.corpus.records import Problem
 from rag.errors import CorpusError
 from rag.schema import ReportRecord
 

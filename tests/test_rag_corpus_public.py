@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus import Corpus
 from rag.corpus.english import NOT_ENGLISH, not_english
-from rag.corpus.exclude import read_exclude_file
-from rag.corpus.image_lists import read_images_file
+from rag.corpus.records import Corpus
+from rag.corpus.study_lists import read_exclude_file, read_images_file
 from rag.corpus.user_collection import read_collection
 from rag.errors import CorpusError
 from rag.report_nlp.labeller import label_text

@@ -9,7 +9,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
-from rag.corpus import Corpus, make_corpus
+from rag.corpus.records import Corpus, make_corpus
 from rag.errors import StoreError, StoreMismatchError
 from rag.index import (
     build_index,

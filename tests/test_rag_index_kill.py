@@ -15,7 +15,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
-from rag.corpus import make_corpus, text_hash
+from rag.corpus.records import make_corpus, text_hash
 from rag.index import build_index, delete_from_index, open_index, read_info, verify_index
 from rag.index import embedding as index_embedding
 from rag.index.cache import EmbeddingCache

@@ -11,7 +11,7 @@ from support.rejections import note
 
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 from rag.pacs.inbox import Inbox
 
 

@@ -24,8 +24,8 @@ from encoders.images.image_io import read_image
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.cli.main import app
+from rag.pacs import PacsError
 from rag.pacs.dicomweb import fetch_study, store_report
-from rag.pacs.errors import PacsError
 
 
 @needs_orthanc

@@ -32,7 +32,7 @@ from support.pacs import (
 
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 from rag.pacs.receiver import Receiver, receiving
 from rag.pacs.senders import Receipts, Sender
 

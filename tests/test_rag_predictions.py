@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoders.tabular import read_table
 from rag.prediction import Prediction
-from rag.predictions import PredictionLog, prediction_line, read_lines
+from rag.predictions import PredictionLog, prediction_line
 from rag.schema import Draft, DraftSentence, Status
 
 PREDICTION = Prediction(
@@ -25,23 +26,23 @@ def test_a_line_comes_back(tmp_path: Path) -> None:
     with PredictionLog(path) as log:
         log.append(PREDICTION)
         log.append(Prediction(file="b.png", status=Status.FAILED, study_id="S2", reason="no image"))
-    first, second = read_lines(path)
+    first, second = read_table(path, strict=True)
     assert first.values == PREDICTION.to_json()
     assert first.values["confidence"] == 0.25
-    assert (second.number, second.values["status"], second.problem) == (2, "failed", "")
+    assert (second.where, second.values["status"], second.problem) == ("line 2", "failed", "")
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
         (b'{"study_id": "a"', "not JSON"),
-        (b"[1, 2]", "is a list"),
-        (b"null", "is a NoneType"),
+        (b"[1, 2]", "is list"),
+        (b"null", "is NoneType"),
         (b'{"a": NaN}', "holds NaN"),
         (b'{"a": -Infinity}', "holds -Infinity"),
         (b'{"a": 1, "a": 2}', "the key 'a' twice"),
-        (b'{"a": "caf\xe9"}', "not UTF-8 (byte 0xe9 at position 11)"),
-        ('{"a": 1}'.encode("utf-16-le"), "UTF-16"),
+        (b'{"a": "caf\xe9"}', "not UTF-8"),
+        ('{"a": 1}'.encode("utf-16-le"), "not JSON"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b"[" * 100_000, "nested too deeply"),
     ],
@@ -49,16 +50,16 @@ def test_a_line_comes_back(tmp_path: Path) -> None:
 def test_a_bad_line_says_what_is_wrong(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"fine": true}\n\n' + line + b"\n" + b'{"fine": true}\n')
-    good, bad, *_ = read_lines(path)
+    good, bad, *_ = read_table(path, strict=True)
     assert not good.problem
-    assert bad.number == 3
+    assert bad.where == "line 3"
     assert reason in bad.problem
 
 
 def test_a_byte_order_mark_is_let_pass(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
-    assert [line.values for line in read_lines(path)] == [{"a": 1}]
+    assert [line.values for line in read_table(path, strict=True)] == [{"a": 1}]
 
 
 @given(cut=st.integers(min_value=0, max_value=len(prediction_line(PREDICTION).encode())))
@@ -70,7 +71,7 @@ def test_the_plug_is_pulled_while_a_line_is_written(
     path.write_bytes(line + line[:cut])
     with PredictionLog(path) as log:
         log.append(PREDICTION)
-    lines = list(read_lines(path))
+    lines = list(read_table(path, strict=True))
     assert [line.problem for line in lines] == [""] * len(lines)
     whole = cut >= len(line) - 1
     assert len(lines) == (3 if whole else 2)

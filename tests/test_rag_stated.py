@@ -9,7 +9,7 @@ import pytest
 from fake_encoder import FakeEncoder
 from made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
-from rag.corpus import make_corpus, record_from_json, record_hash, record_to_json
+from rag.corpus.records import make_corpus, record_from_json, record_hash, record_to_json
 from rag.finding_labels import annotate_labels, finding_labels_of
 from rag.index import build_index, open_index, verify_index
 from rag.schema import ReportRecord

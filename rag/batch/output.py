@@ -18,11 +18,11 @@ from typing import Any
 
 from filelock import lock_descriptor
 
+from encoders.tabular import read_table
 from rag.atomic_io import disk_explained, flush, replace_text
 from rag.batch.grouping import BatchStudy
 from rag.errors import BatchUsageError
 from rag.prediction import Prediction
-from rag.predictions import read_lines
 from rag.schema import Status
 
 PREDICTIONS, STUDIES, SUMMARY = "predictions.jsonl", "studies.jsonl", "summary.json"
@@ -118,19 +118,19 @@ class BatchOutput:
         done = Done()
         if not self.predictions.exists():
             return done
-        for number, values in _whole_lines(self.predictions):
+        for where, values in _whole_lines(self.predictions):
             try:
                 study_id, made_with = values["study_id"], {name: values[name] for name in MADE_WITH}
                 status, error = Status(values["status"]), values["error"]
             except (KeyError, ValueError, TypeError) as wrong:
-                raise _not_ours(self.predictions, number) from wrong
+                raise _not_ours(self.predictions, where) from wrong
             if study_id in done.statuses:
                 raise BatchUsageError(
                     f"{self.predictions} has two lines for the study {study_id!r}: choose another "
                     "output"
                 )
             if done.made_with and made_with != done.made_with:
-                raise _not_ours(self.predictions, number)
+                raise _not_ours(self.predictions, where)
             done.made_with = made_with
             done.add(study_id, status, error)
         return done
@@ -166,28 +166,26 @@ class BatchOutput:
         replace_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and content of each line; a torn last one is passed over."""
+def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and content of each line; a torn last one is passed over."""
     with disk_explained(path), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 1))
         torn = file.read(1) != b"\n"
     problem: BatchUsageError | None = None
-    for line in read_lines(path):
+    for line in read_table(path, strict=True):
         if problem:
             raise problem
         if line.problem:
-            problem = BatchUsageError(
-                f"{path} line {line.number} {line.problem}: choose another output"
-            )
+            problem = BatchUsageError(f"{path} {line.where}: {line.problem}: choose another output")
         else:
-            yield line.number, line.values
+            yield line.where, line.values
     if problem and not torn:
         raise problem
 
 
-def _not_ours(path: Path, number: int) -> BatchUsageError:
+def _not_ours(path: Path, where: str) -> BatchUsageError:
     return BatchUsageError(
-        f"{path} line {number} is not of this batch: it has other keys, or was made with another "
+        f"{path} {where} is not of this batch: it has other keys, or was made with another "
         "encoder, index, model or prompt. Choose another output"
     )
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from encoders.tabular import read_table
 from rag.atomic_io import replace_text
 from rag.batch.manifests import read_studies_json
 from rag.errors import BatchUsageError
-from rag.predictions import read_lines
 from rag.schema import Section, Status
 
 
@@ -41,7 +41,7 @@ def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path
     Raises:
         OutputError: the file cannot be written.
     """
-    drafts = {line.values["study_id"]: line.values for line in read_lines(predictions)}
+    drafts = {line.values["study_id"]: line.values for line in read_table(predictions, strict=True)}
     studies = read_studies_json(input_json_file)
     filled = {
         study_id: {**entry, **_prediction(drafts[study_id.strip()])}

@@ -49,9 +49,8 @@ def index(
     if context.invoked_subcommand is not None:
         return
     from rag.cli.progress import progress_bars  # noqa: PLC0415
-    from rag.corpus.exclude import read_exclude_file  # noqa: PLC0415
-    from rag.corpus.image_lists import read_images_file  # noqa: PLC0415
     from rag.corpus.openi import read_openi  # noqa: PLC0415
+    from rag.corpus.study_lists import read_exclude_file, read_images_file  # noqa: PLC0415
     from rag.corpus.user_collection import read_collection  # noqa: PLC0415
     from rag.factory import index_reports, load_encoder  # noqa: PLC0415
 

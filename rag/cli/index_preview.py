@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from rag.corpus import Corpus
+from rag.corpus.records import Corpus
 from rag.grounding.prompt_injection import screen_report
 from rag.privacy.reports import mask_identifiers, masked_places
 

@@ -68,7 +68,7 @@ def receive(
     max_megabytes: Annotated[int, typer.Option(help="Largest image.", min=1, max=256)] = 256,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C; names of files are made here."""
-    from rag.pacs.errors import PacsError  # noqa: PLC0415
+    from rag.pacs import PacsError  # noqa: PLC0415
     from rag.pacs.receiver import receiving  # noqa: PLC0415
     from rag.pacs.senders import Sender  # noqa: PLC0415
 

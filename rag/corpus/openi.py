@@ -17,7 +17,7 @@ from pathlib import Path
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from rag.corpus import Corpus, Problem, make_corpus
+from rag.corpus.records import Corpus, Problem, make_corpus
 from rag.errors import CorpusError
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord

@@ -15,8 +15,8 @@ from typing import Any
 
 from encoders.report_sections import parse_sections
 from encoders.tabular import Row, TableError, identifier, is_nothing, is_table, read_table, repaired
-from rag.corpus import Corpus, Problem, make_corpus
 from rag.corpus.english import NOT_ENGLISH, not_english
+from rag.corpus.records import Corpus, Problem, make_corpus
 from rag.corpus.user_files import text_rows
 from rag.errors import CorpusError
 from rag.report_nlp.sentences import with_sentences

@@ -12,7 +12,7 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 
 from encoders.base import ImageTextEncoder
-from rag.corpus import Corpus, fingerprint
+from rag.corpus.records import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
 from rag.index.cache import EmbeddingCache
 from rag.index.chroma import chroma_facts

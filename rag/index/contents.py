@@ -7,7 +7,7 @@ from json import loads
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rag.corpus import fingerprint
+from rag.corpus.records import fingerprint
 from rag.errors import StoreError
 from rag.index.chroma import VectorCollection, open_collections
 from rag.index.client import Place

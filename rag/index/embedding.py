@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageTextEncoder
-from rag.corpus import Problem, text_hash
+from rag.corpus.records import Problem, text_hash
 from rag.errors import StoreError
 from rag.index.cache import KEY_LENGTH, EmbeddingCache
 from rag.index.info import Progress

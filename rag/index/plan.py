@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rag.corpus import Corpus, Problem, fingerprint, record_hash
+from rag.corpus.records import Corpus, Problem, fingerprint, record_hash
 from rag.index.info import CollectionInfo, Progress
 from rag.schema import ReportRecord
 

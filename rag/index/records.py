@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rag.corpus import record_from_json, record_to_json, text_hash
+from rag.corpus.records import record_from_json, record_to_json, text_hash
 from rag.errors import StoreError
 from rag.index.info import REINDEX_HINT
 from rag.schema import ReportRecord

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.corpus import ids_in_path
+from rag.corpus.records import ids_in_path
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
 from rag.index.contents import place_of

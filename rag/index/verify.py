@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.corpus import fingerprint, text_hash
+from rag.corpus.records import fingerprint, text_hash
 from rag.errors import StoreError
 from rag.index.cache import EmbeddingCache
 from rag.index.chroma import VectorCollection, open_collections

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rag.atomic_io import flush
-from rag.corpus import fingerprint
+from rag.corpus.records import fingerprint
 from rag.errors import StoreError
 from rag.index.cache import EmbeddingCache
 from rag.index.chroma import batch_plan, chroma_facts, delete_old_collections

@@ -4,3 +4,12 @@
 study and stores a report there; `receiver` waits for images that are sent. What is in the folder
 then goes the ordinary way (`rag.batch`): nothing here looks at pixels.
 """
+
+from rag.errors import CxrRagError
+
+
+class PacsError(CxrRagError):
+    """The other side refused, is not there, or sent what cannot be taken.
+
+    The message holds no identifier: neither a header's value nor a UID.
+    """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.atomic_io import disk_explained
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 from rag.pacs.http import explained, open_session
 from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, Inbox, check_uid
 

@@ -16,7 +16,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 
 TOKEN = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0

@@ -19,7 +19,7 @@ from encoders.images.image_info import ImageFormat
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import swap_bytes
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 from rag.study import pseudonym
 
 IMAGE_CLASSES = (

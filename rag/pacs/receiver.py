@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import disk_explained
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, Inbox
 from rag.pacs.senders import Receipts, Sender, check_title
 

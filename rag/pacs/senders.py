@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rag.pacs.errors import PacsError
+from rag.pacs import PacsError
 
 logger = logging.getLogger(__name__)
 
