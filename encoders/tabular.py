@@ -181,7 +181,7 @@ def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
         if isinstance(values, dict):
             yield _checked(where, {key.strip().lower(): values[key] for key in values})
         else:
-            yield Row(where, problem=f"is {type(values).__name__}, not a JSON object")
+            yield Row(where, problem=f"is a {type(values).__name__}, not a JSON object")
 
 
 def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[Row]:

@@ -125,7 +125,7 @@ def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: s
         ("own.csv", b"", r"own.csv has no column image; its columns are: none"),
         ("own.csv", b"image,study_id,patient_id,text\na,b,c,\xff\n", "not valid UTF-8"),
         ("own.xlsx", b"PK", "give a .csv or .jsonl file"),
-        ("own.jsonl", b"[1]\n", r"line 1: is list, not a JSON object"),
+        ("own.jsonl", b"[1]\n", r"line 1: is a list, not a JSON object"),
         ("own.jsonl", b"{\n", r"line 1: not JSON"),
         ("own.jsonl", b'{"image": "a"}\n', r"line 1: has no study_id, patient_id"),
         ("own.csv.gz", b"image", "cannot read"),

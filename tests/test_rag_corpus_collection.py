@@ -157,7 +157,7 @@ def test_jsonl(tmp_path: Path) -> None:
     ("line", "problem"),
     [
         (b"{", "line 2: not JSON: Expecting property name"),
-        (b"[1]", "line 2: is list, not a JSON object"),
+        (b"[1]", "line 2: is a list, not a JSON object"),
         (b'{"report_id": true, "text": "a"}', "line 2 (True): report_id is bool, not text"),
         (b'{"report_id": "r2", "text": 7}', "line 2 (r2): text is int, not text"),
         (b'{"report_id": "r2", "text": "a", "labels": {"a": 1}}', "labels is dict, not a list"),

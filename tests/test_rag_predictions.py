@@ -36,8 +36,8 @@ def test_a_line_comes_back(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         (b'{"study_id": "a"', "not JSON"),
-        (b"[1, 2]", "is list"),
-        (b"null", "is NoneType"),
+        (b"[1, 2]", "is a list"),
+        (b"null", "is a NoneType"),
         (b'{"a": NaN}', "holds NaN"),
         (b'{"a": -Infinity}', "holds -Infinity"),
         (b'{"a": 1, "a": 2}', "the key 'a' twice"),
