@@ -26,7 +26,6 @@ from encoders.training.sources.openi import read_openi
 from encoders.training.train import train
 from encoders.training.trainer import Progress, exponential_average, precision_of
 from encoders.training.validation import Validation, recall_both_ways
-from experiments.validate_encoder import main as validate
 
 SETTINGS = """
 name = "tiny"
@@ -99,9 +98,7 @@ def metrics(folder: Path, name: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_a_run_learns_what_is_on_the_images(
-    openi: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_learns_what_is_on_the_images(openi: Path, tmp_path: Path) -> None:
     assert train_command(command(openi, tmp_path / "run", epochs=30)) == (0, "")
     losses = metrics(tmp_path / "run", "contrast")
     assert len(losses) == 60
@@ -111,16 +108,6 @@ def test_a_run_learns_what_is_on_the_images(
     similarity = encoder.embed_images(images) @ encoder.embed_texts([CLEAR[0], LARGE[0]]).T
     large = similarity[:, 1] - similarity[:, 0]
     assert large[1::2].min() > large[0::2].max()
-
-    numbers = tmp_path / "numbers.json"
-    validate(
-        ["--model", str(tmp_path / "run" / "model"), "--data", str(openi), "--json", str(numbers)]
-    )
-    assert "image to report" in capsys.readouterr().out
-    facts = json.loads(numbers.read_text())
-    assert facts["val_studies"] == 8
-    values = {(one["system"], one["measure"]): one["value"] for one in facts["results"]}
-    assert values["image to report", "R@10"] == 1.0
 
 
 class CutError(Exception):

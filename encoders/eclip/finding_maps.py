@@ -73,12 +73,14 @@ class FindingMaps(nn.Module):
 
 def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
     """The peak and the box of one map [h, w]; read at a finer side, between the grid's places."""
+    from scipy import ndimage  # noqa: PLC0415 - a query does not wait for it
+
     fine = _finer(log_odds, side)
     row, column = np.unravel_index(int(fine.argmax()), fine.shape)
-    inside = _connected(_odds_share(fine) >= INSIDE, int(row), int(column))
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    left, top = float(columns[0]) / side, float(rows[0]) / side
-    right, bottom = float(columns[-1] + 1) / side, float(rows[-1] + 1) / side
+    parts, _ = ndimage.label(_odds_share(fine) >= INSIDE)
+    ((rows, columns),) = ndimage.find_objects(parts == parts[row, column])
+    left, top = columns.start / side, rows.start / side
+    right, bottom = columns.stop / side, rows.stop / side
     peak = ((float(column) + 0.5) / side, (float(row) + 0.5) / side)
     return Region(peak, (left, top, right - left, bottom - top))
 
@@ -117,17 +119,3 @@ def _finer(log_odds: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 def _odds_share(fine: NDArray[np.float32]) -> NDArray[np.float64]:
     chance = 1 / (1 + np.exp(-fine.astype(np.float64)))
     return np.asarray(chance / chance.max())
-
-
-def _connected(inside: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
-    """The part of a mask that touches a place, by growing it until it grows no more."""
-    region = np.zeros_like(inside)
-    region[row, column] = True
-    while True:
-        padded = np.pad(region, 1)
-        grown = (
-            padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | region
-        ) & inside
-        if (grown == region).all():
-            return region
-        region = grown

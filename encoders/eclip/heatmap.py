@@ -8,6 +8,7 @@ Source: Kumar & Marttinen, arXiv 2403.10153; written from the published descript
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -145,13 +146,9 @@ def grid_position(rows: int, columns: int, width: int) -> Tensor:
     return table.flatten(0, 1)
 
 
-def _identity_start(**settings: Any) -> HeatmapProcessor:
-    return HeatmapProcessor(identity_start=True, **settings)
-
-
 PROCESSORS: dict[str, Callable[..., nn.Module]] = {
     ATTENTION: HeatmapProcessor,
-    IDENTITY_START: _identity_start,
+    IDENTITY_START: partial(HeatmapProcessor, identity_start=True),
     CNN: HeatmapCnn,
     MASK: HeatmapMask,
 }
