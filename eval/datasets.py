@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from eval.errors import EvalDataError, EvalUsageError, Problems
+from eval.errors import EvalDataError, EvalUsageError
 from eval.io.fields import FieldError, identifier, text
-from eval.io.files import read_entries
+from eval.io.files import parse_entries
 from eval.zero_shot_prompts import class_names, classes_of
 
 
@@ -76,22 +76,15 @@ def read_layout(
         EvalUsageError: no such file.
         EvalDataError: names every line that is wrong.
     """
-    problems = Problems(path)
-    reader = _READERS[layout]
-    found: dict[str, DatasetImage] = {}
-    for entry in read_entries(path, problems):
-        try:
-            image = reader(entry.values)
-        except FieldError as error:
-            problems.add(entry.where, str(error))
-            continue
-        if image is None:
-            continue
-        if image.image_id in found and layout is not DatasetLayout.RSNA:  # RSNA has a line per box
-            problems.add(entry.where, f"the image {image.image_id} is there twice")
-        found[image.image_id] = image
-    problems.raise_if_any()
-    images = sorted(found.values(), key=lambda image: image.image_id)
+    found = parse_entries(
+        path,
+        lambda entry: _READERS[layout](entry.values),
+        # RSNA has a line per box
+        key=None if layout is DatasetLayout.RSNA else lambda image: image.image_id,
+        what="image",
+    )
+    by_id = {image.image_id: image for image in found.values()}
+    images = sorted(by_id.values(), key=lambda image: image.image_id)
     images = [image for image in images if not split or image.split == split]
     if layout is DatasetLayout.NIH_14X100:
         images = _draw(images, per_class=per_class, seed=seed)

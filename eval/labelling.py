@@ -1,16 +1,16 @@
 """Labels the texts of a file, and measures the labeller on texts with known labels."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
-from eval.errors import EvalDataError, Problems
+from eval.errors import EvalDataError
 from eval.io.fields import FieldError
-from eval.io.files import read_entries
+from eval.io.files import FileEntry, T, parse_entries
 from eval.report.tables import markdown_table
 from eval.rules_version import rules_id
 from rag.report_nlp.assertion import Polarity
@@ -23,15 +23,11 @@ STATES = (*(polarity.value for polarity in Polarity), "absent")
 def label_file(path: Path) -> Iterator[str]:
     """One JSON line for each line of a JSONL file with ``text``: ``{"labels": {...}}``.
 
-    The whole file is read before the first line is given, so that a bad one stops everything.
-
     Raises:
         EvalUsageError: no such file.
-        EvalDataError: names every line that is wrong.
+        EvalDataError: names every line that is wrong, before the first label is printed.
     """
-    texts = [_text(values) for _, values in _entries(path)]
-    for text in texts:
-        labels = {label: polarity.value for label, polarity in label_text(text).items()}
+    for labels in _parse(path, lambda entry: _labels(entry.values)):
         yield json.dumps({"labels": labels}, ensure_ascii=False)
 
 
@@ -51,18 +47,7 @@ def read_labelled(path: Path) -> list[Labelled]:
     Raises:
         EvalDataError: names every line that is wrong.
     """
-    rows = []
-    for _, values in _entries(path, labels=True):
-        found = {label: polarity.value for label, polarity in label_text(_text(values)).items()}
-        rows.append(
-            Labelled(
-                split=str(values.get("split", "")),
-                category=str(values.get("category", "")),
-                truth=values["labels"],
-                found=found,
-            )
-        )
-    return rows
+    return _parse(path, _labelled)
 
 
 def accuracy_report(rows: Sequence[Labelled]) -> str:
@@ -130,29 +115,26 @@ def _share(hits: int, count: int) -> str:
     return f"{hits / count:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({hits}/{count})"
 
 
-def _entries(path: Path, *, labels: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    problems = Problems(path)
-    found = []
-    for entry in read_entries(path, problems):
-        try:
-            _text(entry.values)
-            if labels:
-                _check_labels(entry.values.get("labels"))
-        except FieldError as error:
-            problems.add(entry.where, str(error))
-        else:
-            found.append((entry.where, entry.values))
-    problems.raise_if_any()
+def _parse(path: Path, parse: Callable[[FileEntry], T]) -> list[T]:
+    found = list(parse_entries(path, parse).values())
     if not found:
         raise EvalDataError(f"{path} holds no text")
     return found
 
 
-def _text(values: dict[str, Any]) -> str:
+def _labelled(entry: FileEntry) -> Labelled:
+    values = entry.values
+    found = _labels(values)
+    _check_labels(values.get("labels"))
+    split, category = (str(values.get(name, "")) for name in ("split", "category"))
+    return Labelled(split, category, truth=values["labels"], found=found)
+
+
+def _labels(values: dict[str, Any]) -> dict[str, str]:
     text = values.get("text")
     if not isinstance(text, str):
         raise FieldError("has no text" if text is None else f"text is a {type(text).__name__}")
-    return text
+    return {label: polarity.value for label, polarity in label_text(text).items()}
 
 
 def _check_labels(labels: Any) -> None:

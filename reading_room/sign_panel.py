@@ -22,7 +22,8 @@ def state_html(report: ReviewedReport | None) -> str:
     if report.signature:
         rest = strings.SIGNED_BY.format(report.signature.name, minute(report.signature.at))
     elif report.open_lines:
-        rest = strings.UNDECIDED.format(len(report.open_lines))
+        count = len(report.open_lines)
+        rest = strings.UNDECIDED.format(count, "" if count == 1 else "s")
     else:
         rest = strings.ALL_DECIDED if report.lines else strings.NO_SENTENCES
     return render("state.html", report=report, sign=sign, css=css, rest=rest)

@@ -162,7 +162,7 @@ STATES = {
     "signed": "Signed",
     "signed with addendum": "Signed, with addendum",
 }
-UNDECIDED = "{} sentences to decide"
+UNDECIDED = "{} sentence{} to decide"
 ALL_DECIDED = "all sentences decided: ready to sign"
 NO_SENTENCES = "no sentences yet: add one, or use one from the evidence"
 SIGNED_BY = "by {}, {}. The text is locked."

@@ -123,7 +123,7 @@ def test_csv_with_newlines_in_cells_and_a_mark_in_front(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("study_id,report\n1,Clear.\n1,Clear.\n", "line 3: the study 1 is there twice"),
+        ("study_id,report\n1,Clear.\n1,Clear.\n", "line 3: the study 1 was on line 2 already"),
         ("study_id,report\n1,Clear.,x\n", "line 2: has 3 fields where the header has 2"),
         ("study_id,report\n1\n", "line 2: has 1 fields where the header has 2"),
         ('study_id,report\n1,"Clear.\n', "unexpected end"),

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from made_up_studies import write_jsonl
-from scipy import stats as scipy_stats
 
 from eval.errors import EvalDataError
-from eval.labelling import Labelled, _share, accuracy_report, label_file, read_labelled
+from eval.labelling import Labelled, accuracy_report, label_file, read_labelled
 from eval.metrics.labels import FIVE, MAPPINGS, label_matrix
 from rag.report_nlp.labeller import LABELS
 
@@ -67,12 +66,6 @@ def test_confusion_counts_by_hand() -> None:
     assert "| **absent** | 0 | 1 | 0 | 25 |" in report
     assert "| Edema | 1 / 0 / 1 | 0 / 0 / 0 | 0 / 1 / 0 |" in report
     assert "texts with every label right | 0.000" in report
-
-
-def test_wilson_is_scipys() -> None:
-    for hits, count in [(0, 9), (9, 9), (183, 184), (3, 7)]:
-        low, high = scipy_stats.binomtest(hits, count).proportion_ci(method="wilson")
-        assert f"[{low:.3f}, {high:.3f}]" in _share(hits, count)
 
 
 def test_labels_that_are_no_labels_are_refused(tmp_path: Path) -> None:

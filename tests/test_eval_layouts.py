@@ -85,7 +85,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(EvalUsageError, match="no image in split 'x'"):
         read_layout(DatasetLayout.TABLE, path, split="x")
     write_jsonl(path, [rows[0], rows[0]])
-    with pytest.raises(EvalDataError, match="line 2: the image 1 is there twice"):
+    with pytest.raises(EvalDataError, match="line 2: the image 1 was on line 1 already"):
         read_layout(DatasetLayout.TABLE, path)
     path.write_text(json.dumps(rows[0] | {"labels": 3}))
     with pytest.raises(EvalDataError, match="neither a list of names"):

@@ -2,13 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from encoders.tabular import TableError, is_table, read_table
 from eval.errors import EvalDataError, EvalUsageError, Problems
+from eval.io.fields import FieldError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,46 @@ class FileEntry:
     where: str
     values: dict[str, Any]
     key: str = ""
+
+
+def parse_entries(
+    path: Path,
+    parse: Callable[[FileEntry], T | None],
+    *,
+    key: Callable[[T], str] | None = None,
+    what: str = "entry",
+) -> dict[str, T]:
+    """What `parse` makes of each entry, without those that it skips with None.
+
+    Args:
+        path: the file.
+        parse: may raise `FieldError`.
+        key: under which an entry is returned, and which may be there once only; where there is
+            none, its place in the file.
+        what: an entry is, for messages.
+
+    Raises:
+        EvalUsageError: no such file.
+        EvalDataError: names every line that is wrong.
+    """
+    problems = Problems(path)
+    found: dict[str, T] = {}
+    first: dict[str, str] = {}
+    for entry in read_entries(path, problems):
+        try:
+            item = parse(entry)
+        except FieldError as error:
+            problems.add(entry.where, str(error))
+            continue
+        if item is None:
+            continue
+        name = key(item) if key else entry.where
+        if name in first:
+            problems.add(entry.where, f"the {what} {name} was on {first[name]} already")
+        found[name] = item
+        first.setdefault(name, entry.where)
+    problems.raise_if_any()
+    return found
 
 
 def read_entries(path: Path, problems: Problems) -> Iterator[FileEntry]:

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from eval.errors import EvalDataError, Problems
+from eval.errors import EvalDataError
 from eval.io.fields import FieldError, check_length, identifier, number, text
-from eval.io.files import FileEntry, read_entries
+from eval.io.files import FileEntry, parse_entries
 from eval.io.studies import CitedSentence, Evidence, PredictedStudy, Scope, Texts
 from rag.schema import Section, Status
 
@@ -27,20 +27,7 @@ def read_predictions(path: Path) -> dict[str, PredictedStudy]:
         EvalUsageError: no such file.
         EvalDataError: names every line that is wrong.
     """
-    problems = Problems(path)
-    studies: dict[str, PredictedStudy] = {}
-    for entry in read_entries(path, problems):
-        try:
-            study = _study(entry)
-        except FieldError as error:
-            problems.add(entry.where, str(error))
-            continue
-        if study.study_id in studies:
-            first = studies[study.study_id].where
-            problems.add(entry.where, f"the study {study.study_id} was on {first} already")
-        else:
-            studies[study.study_id] = study
-    problems.raise_if_any()
+    studies = parse_entries(path, _study, key=lambda study: study.study_id, what="study")
     if not studies:
         raise EvalDataError(f"{path} holds no prediction")
     return studies

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.errors import EvalDataError, EvalUsageError, Problems, listed
+from eval.errors import EvalDataError, EvalUsageError, listed
 from eval.io.fields import FieldError, identifier, text
-from eval.io.files import FileEntry, read_entries
+from eval.io.files import FileEntry, parse_entries
 from eval.io.studies import ReferenceStudy, Texts
 
 _OPEN_I = {"id", "frontal", "lateral", "labels", "split"}
@@ -42,20 +42,9 @@ def read_references(path: Path, *, split: str = "") -> References:
         EvalUsageError: no such file, or no study of that split in it.
         EvalDataError: names every line that is wrong.
     """
-    problems = Problems(path)
-    studies: dict[str, ReferenceStudy] = {}
-    named = 0
-    for entry in read_entries(path, problems):
-        try:
-            study, has_patient = _study(entry)
-        except FieldError as error:
-            problems.add(entry.where, str(error))
-            continue
-        if study.study_id in studies:
-            problems.add(entry.where, f"the study {study.study_id} is there twice")
-        studies[study.study_id] = study
-        named += has_patient
-    problems.raise_if_any()
+    found = parse_entries(path, _study, key=lambda pair: pair[0].study_id, what="study")
+    studies = {name: study for name, (study, _) in found.items()}
+    named = sum(has_patient for _, has_patient in found.values())
     if not studies:
         raise EvalDataError(f"{path} holds no study")
     if 0 < named < len(studies):

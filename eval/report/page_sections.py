@@ -22,34 +22,34 @@ _OF_RUNS, _OF_OTHERS = (0, 5, 6), (1, 2, 3, 4, 7)
 def generation_section(runs: Sequence[SavedRun]) -> dict[str, Any]:
     """Drafts of one run or several on the same studies, beside the first run's baselines."""
     first = runs[0].result
-    systems = [(run.result, run.result.name) for run in runs]
-    systems += [(first, name) for name in first.systems() if name != first.name]
+    baselines = [(first, name) for name in first.systems() if name != first.name]
     return {
+        **_section([run.result for run in runs], beside=baselines),
         "title": "Drafts",
-        "results": [run.result for run in runs],
-        "legend": _legend(systems, len(runs)),
-        "tables": [_table(systems, subset, len(runs)) for subset in first.subsets()],
         "plots": [*_risk_plots(runs), *_length_plot(runs)],
         "risk": _risk_rows(runs),
         "confusions": [_confusions(run) for run in runs if run.studies],
-        "cards": first.cards,
-        "not_available": first.not_available,
     }
 
 
 def task_section(result: Result) -> dict[str, Any]:
     """Any other task: its tables, and the plots it described."""
-    systems = [(result, name) for name in result.systems()]
+    return _section([result], beside=[(result, name) for name in result.systems()[1:]])
+
+
+def _section(results: Sequence[Result], beside: Sequence[tuple[Result, str]]) -> dict[str, Any]:
+    first, runs = results[0], len(results)
+    systems = [(result, result.systems()[0]) for result in results] + list(beside)
     return {
-        "title": result.task.replace("-", " "),
-        "results": [result],
-        "legend": _legend(systems, 1),
-        "tables": [_table(systems, subset, 1) for subset in result.subsets()],
-        "plots": [_plot(plot) for plot in result.curves.get("plots", [])],
+        "title": first.task.replace("-", " "),
+        "results": results,
+        "legend": _legend(systems, runs),
+        "tables": [_table(systems, subset, runs) for subset in first.subsets()],
+        "plots": [_plot(plot) for plot in first.curves.get("plots", [])],
         "risk": [],
         "confusions": [],
-        "cards": result.cards,
-        "not_available": result.not_available,
+        "cards": first.cards,
+        "not_available": first.not_available,
     }
 
 

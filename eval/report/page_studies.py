@@ -19,7 +19,7 @@ def browser_data(run: SavedRun) -> dict[str, Any]:
     first = next((name for name in _FIRST_MEASURES if name in measures), measures[0])
     directions = {number.measure: number.direction for number in run.result.numbers}
     studies = [
-        study | {k: scores[study["study_id"]][k] for k in ("scores", "normal", "text_in_train")}
+        study | {name: scores[study["study_id"]][name] for name in _OF_A_STUDY}
         for study in run.studies
     ]
     sign = -1 if directions[first].startswith("lower") else 1
