@@ -6,12 +6,12 @@ refuses no image, and ten times that on the clock. Knows nothing of DICOM tags.
 """
 
 import atexit
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
+from multiprocessing import BufferTooShort, Pipe
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +27,35 @@ _BUSY = 10
 
 
 class _DecoderProcess:
-    """One child process and its two pipes."""
+    """One child process and the connection to it."""
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("worker.py")
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
-            [sys.executable, "-P", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders print to it; nobody would know which image
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            close_fds=True,
-        )
+        self._connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and script
+                [sys.executable, "-P", str(script), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # decoders print; nobody would know which image
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
 
     def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
         """One frame. Any exception but `CodecError` means that this worker is no more."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101 - PIPE was asked for
-        clock = threading.Timer(seconds * _BUSY, self._process.kill)
-        clock.start()
-        try:
-            stdin.write(json.dumps({**request, "seconds": seconds}).encode() + b"\n")
-            stdin.write(frame)
-            stdin.flush()
-            head = json.loads(stdout.readline())
-            if "error" in head:
-                raise CodecError(head["error"])
-            pixels: Pixels = np.empty(head["shape"], dtype=head["dtype"])
-            if stdout.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
-                raise EOFError
-            return pixels
-        finally:
-            clock.cancel()
+        connection = self._connection
+        connection.send_bytes(json.dumps({**request, "seconds": seconds}).encode())
+        connection.send_bytes(frame)
+        if not connection.poll(seconds * _BUSY):
+            raise TimeoutError
+        head = json.loads(connection.recv_bytes())
+        if "error" in head:
+            raise CodecError(head["error"])
+        pixels: Pixels = np.empty(head["shape"], dtype=head["dtype"])
+        if connection.recv_bytes_into(pixels.data.cast("B")) != pixels.nbytes:
+            raise EOFError
+        return pixels
 
     @property
     def alive(self) -> bool:
@@ -66,13 +63,10 @@ class _DecoderProcess:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the child and free its pipes."""
+        """End the child and free the connection."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):  # unsent bytes of a dead child
-                    pipe.close()
+        self._connection.close()
 
 
 class _Pool:
@@ -96,7 +90,7 @@ class _Pool:
         except CodecError:
             self._give(worker)
             raise
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, BufferTooShort):
             worker.close()
             raise CodecError(
                 f"the decoder crashed on it, or needed more than {seconds:.0f} seconds of "
@@ -171,7 +165,6 @@ def decode(
         "bits": codestream.bits,
         "allocated": allocated,
         "colour": colour,
-        "length": len(frame),
         "halvings": halvings,
     }
     # of the processor: one core decodes 5 to 30 million pixels a second

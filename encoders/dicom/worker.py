@@ -5,18 +5,18 @@ process on a broken JPEG stream, CharLS runs for minutes on another. Here that c
 Started by `encoders.dicom.codecs` as a script; imports nothing of the project, and each decoder
 only when a frame needs it.
 
-Request on stdin: one line of JSON ({"kind", "rows", "columns", "bits", "signed", "colour",
-"length", "halvings"}) and `length` bytes. Answer on stdout: one line of JSON, either {"error"} or
-{"dtype", "shape"} followed by the pixels, [rows, columns] or [rows, columns, samples].
+A request is JSON (see `encoders.dicom.codecs.decode`) and the frame. The answer is JSON, {"error"}
+or {"dtype", "shape"} and then the pixels, [rows, columns] or [rows, columns, samples].
 """
 
 import io
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,16 +139,17 @@ DECODERS: dict[str, Callable[[bytes, Request], Pixels]] = {
 }
 
 
-def answer(request: Request, frame: bytes, out: BinaryIO) -> None:
-    """Decode one frame and write what came of it."""
+def answer(request: Request, frame: bytes, connection: Connection) -> None:
+    """Decode one frame and send what came of it."""
     try:
         pixels = np.ascontiguousarray(DECODERS[request["kind"]](frame, request))
+        data = pixels.data.cast("B")
         head: dict[str, Any] = {"dtype": pixels.dtype.str, "shape": pixels.shape}
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises is this frame's error
-        pixels, head = np.empty(0, np.uint8), {"error": f"{type(error).__name__}: {error}"[:300]}
-    out.write(json.dumps(head).encode() + b"\n")
-    out.write(pixels.data.cast("B") if pixels.size else b"")
-    out.flush()
+        head = {"error": f"{type(error).__name__}: {error}"[:300]}
+    connection.send_bytes(json.dumps(head).encode())
+    if "error" not in head:
+        connection.send_bytes(data)
 
 
 def limit_processor(seconds: float) -> None:
@@ -158,11 +159,8 @@ def limit_processor(seconds: float) -> None:
 
 
 def main() -> None:
-    """Serve frames until stdin ends, that is, until the parent is gone."""
+    """Serve frames until the connection ends, that is, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # Decoders write to file descriptor 1 when they please: it must not be the answer's.
-    private = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         import resource  # noqa: PLC0415
 
@@ -170,12 +168,13 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         pass  # no such limits on this system: the parent's clock still holds
-    with os.fdopen(private, "wb") as out:
-        while line := sys.stdin.buffer.readline():
-            request: Request = json.loads(line)
-            frame = sys.stdin.buffer.read(request["length"])
+    connection = Connection(int(sys.argv[1]))
+    with suppress(EOFError):
+        while True:
+            request: Request = json.loads(connection.recv_bytes())
+            frame = connection.recv_bytes()
             limit_processor(request["seconds"])
-            answer(request, frame, out)
+            answer(request, frame, connection)
             limit_processor(0)
 
 
