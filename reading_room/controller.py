@@ -14,8 +14,7 @@ from typing import Any
 from encoders.base import View
 from encoders.images.image_io import ImageReadError, read_preview, read_raw
 from rag.errors import CxrRagError
-from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
-from rag.export.pdf import as_pdf
+from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export, as_json, as_markdown, as_text
 from rag.factory import study_of_files
 from rag.pipeline import ReportPipeline
@@ -252,11 +251,15 @@ def _content(what: Export, form: str, session: Session) -> bytes:
     if form in texts:
         return texts[form](what).encode()
     if form == "pdf":
+        from rag.export.pdf import as_pdf  # noqa: PLC0415 - reportlab takes half a second
+
         return as_pdf(what)
     if form != "dicom":
         raise ControllerError(strings.UNKNOWN_STEP.format(form[:40]))
     if not what.has_text:
         raise ControllerError(strings.NOTHING_TO_EXPORT)
+    from rag.export.dicom_sr import as_dicom_sr  # noqa: PLC0415 - highdicom takes a second
+
     try:
         return as_dicom_sr(what, image=Path(session.images[session.drafted].path))
     except StructuredReportError as error:

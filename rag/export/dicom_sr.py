@@ -13,16 +13,19 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import highdicom as hd
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import CodedConcept, ContentSequence
+from highdicom.sr import RelationshipTypeValues as Relation
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from rag.export.dicom_header import StructuredReportError, copied_header
-from rag.export.text import Export, sections_of
+from rag.export.text import Export
 from rag.review.reviewed_report import Line, Signature
 from rag.schema import NOTICE, Hit, Section
-
-if TYPE_CHECKING:
-    from highdicom.sr import ContentSequence
-    from pydicom.dataset import Dataset
 
 __all__ = ["StructuredReportError", "as_dicom_sr"]
 
@@ -65,11 +68,7 @@ def as_dicom_sr(what: Export, *, image: Path) -> bytes:
         ) from None
 
 
-def _written(what: Export, header: "Dataset", notes: Sequence[str]) -> bytes:
-    import highdicom as hd  # noqa: PLC0415 - a second
-    from highdicom.coding_schemes import CodingSchemeIdentificationItem  # noqa: PLC0415
-    from pydicom.uid import generate_uid  # noqa: PLC0415
-
+def _written(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     signature = what.report.signature
     document = hd.sr.ComprehensiveSR(
         evidence=[header],
@@ -99,32 +98,29 @@ def _written(what: Export, header: "Dataset", notes: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _content(what: Export, image: "Dataset", header_notes: Sequence[str]) -> Any:
-    import highdicom as hd  # noqa: PLC0415 - a second
-    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
-
+def _content(what: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
     root = hd.sr.ContainerContentItem(
-        name=_code("18748-4", "LN", "Diagnostic imaging report"),
+        name=CodedConcept("18748-4", "LN", "Diagnostic imaging report"),
         is_content_continuous=False,
         template_id="2000",
     )
-    children = hd.sr.ContentSequence()
+    children = ContentSequence()
     children.append(
         hd.sr.CodeContentItem(
-            _code("121049", "DCM", "Language of Content Item and Descendants"),
-            _code("en", "RFC5646", "English"),
+            CodedConcept("121049", "DCM", "Language of Content Item and Descendants"),
+            CodedConcept("en", "RFC5646", "English"),
             Relation.HAS_CONCEPT_MOD,
         )
     )
     children.extend(_observers(what))
     hits = {hit.record.report_id: hit for hit in what.prediction.hits}
-    for section, (_, lines) in zip(Section, sections_of(what), strict=True):
-        if lines:
+    for section in Section:
+        if lines := what.report.section(section):
             children.append(_section(section, lines, hits, image))
     for addendum in what.report.addenda:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
         children.append(_box("55107-7", "Addendum", [_text(*_COMMENT, f"{addendum.text} ({by})")]))
-    children.append(_library(image))
+    children.append(_box("55113-5", "Key images", [_reference(image, Relation.CONTAINS)]))
     notes = "\n".join((what.notice, *what.provenance, *what.prediction.warnings, *header_notes))
     children.append(_text(*_COMMENT, notes))
     root.ContentSequence = children
@@ -133,28 +129,21 @@ def _content(what: Export, image: "Dataset", header_notes: Sequence[str]) -> Any
 
 def _observers(what: Export) -> Iterator[Any]:
     """The device that drafted, and once there is one the person who signed."""
-    from highdicom import UID  # noqa: PLC0415 - a second
-    from highdicom.sr import (  # noqa: PLC0415
-        DeviceObserverIdentifyingAttributes,
-        ObserverContext,
-        PersonObserverIdentifyingAttributes,
-    )
-
     found = what.prediction
-    device = DeviceObserverIdentifyingAttributes(
-        uid=UID.from_uuid("6d1a1a52-2f3c-4a52-9a51-1f8f0c5d2a11"),
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=hd.UID.from_uuid("6d1a1a52-2f3c-4a52-9a51-1f8f0c5d2a11"),
         name=f"{MANUFACTURER} {found.encoder_id}"[:64],
         manufacturer_name=MANUFACTURER,
         model_name=f"{found.llm} {found.prompt}"[:64],
     )
-    yield from ObserverContext(_code("121007", "DCM", "Device"), device)
+    yield from hd.sr.ObserverContext(CodedConcept("121007", "DCM", "Device"), device)
     if what.report.signature:
-        person = PersonObserverIdentifyingAttributes(name=_person(what.report.signature))
-        yield from ObserverContext(_code("121006", "DCM", "Person"), person)
+        person = hd.sr.PersonObserverIdentifyingAttributes(name=_person(what.report.signature))
+        yield from hd.sr.ObserverContext(CodedConcept("121006", "DCM", "Person"), person)
 
 
 def _section(
-    section: Section, lines: tuple[Line, ...], hits: dict[str, Hit], image: "Dataset"
+    section: Section, lines: tuple[Line, ...], hits: dict[str, Hit], image: Dataset
 ) -> Any:
     container_code, container, item_code, item = _TITLES[section]
     texts = []
@@ -165,12 +154,9 @@ def _section(
     return _box(container_code, container, texts)
 
 
-def _support(line: Line, hits: dict[str, Hit], image: "Dataset") -> "ContentSequence":
+def _support(line: Line, hits: dict[str, Hit], image: Dataset) -> ContentSequence:
     """What a sentence was inferred from: the image, and the reports that it cites."""
-    import highdicom as hd  # noqa: PLC0415 - a second
-    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
-
-    support = hd.sr.ContentSequence()
+    support = ContentSequence()
     support.append(_reference(image, Relation.INFERRED_FROM))
     for source in line.sources:
         hit = hits.get(source)
@@ -178,7 +164,7 @@ def _support(line: Line, hits: dict[str, Hit], image: "Dataset") -> "ContentSequ
         told += f", cosine similarity {hit.similarity:.3f}" if hit else ""
         support.append(
             hd.sr.TextContentItem(
-                _code("cxr-evidence", _OWN_CODES, "Retrieved report"),
+                CodedConcept("cxr-evidence", _OWN_CODES, "Retrieved report"),
                 told,
                 Relation.INFERRED_FROM,
             )
@@ -186,32 +172,20 @@ def _support(line: Line, hits: dict[str, Hit], image: "Dataset") -> "ContentSequ
     return support
 
 
-def _library(image: "Dataset") -> Any:
-    """The image, as the list of what was looked at."""
-    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415 - a second
-
-    return _box("55113-5", "Key images", [_reference(image, Relation.CONTAINS)])
-
-
 def _box(value: str, meaning: str, items: list[Any]) -> Any:
     """A section: a container under a LOINC heading."""
-    import highdicom as hd  # noqa: PLC0415 - a second
-    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
-
     box = hd.sr.ContainerContentItem(
-        _code(value, "LN", meaning),
+        CodedConcept(value, "LN", meaning),
         is_content_continuous=False,
         relationship_type=Relation.CONTAINS,
     )
-    box.ContentSequence = hd.sr.ContentSequence(items)
+    box.ContentSequence = ContentSequence(items)
     return box
 
 
-def _reference(image: "Dataset", relation: Any) -> Any:
-    import highdicom as hd  # noqa: PLC0415 - a second
-
+def _reference(image: Dataset, relation: Any) -> Any:
     return hd.sr.ImageContentItem(
-        _code("121080", "DCM", "Best illustration of finding"),
+        CodedConcept("121080", "DCM", "Best illustration of finding"),
         image.SOPClassUID,
         image.SOPInstanceUID,
         relationship_type=relation,
@@ -219,17 +193,8 @@ def _reference(image: "Dataset", relation: Any) -> Any:
 
 
 def _text(value: str, scheme: str, meaning: str, text: str) -> Any:
-    import highdicom as hd  # noqa: PLC0415 - a second
-    from highdicom.sr import RelationshipTypeValues as Relation  # noqa: PLC0415
-
     text = _CONTROLS.sub(" ", text)
-    return hd.sr.TextContentItem(_code(value, scheme, meaning), text, Relation.CONTAINS)
-
-
-def _code(value: str, scheme: str, meaning: str) -> Any:
-    from highdicom.sr import CodedConcept  # noqa: PLC0415 - a second
-
-    return CodedConcept(value, scheme, meaning)
+    return hd.sr.TextContentItem(CodedConcept(value, scheme, meaning), text, Relation.CONTAINS)
 
 
 def _person(signature: Signature) -> str:
@@ -244,7 +209,7 @@ def _person(signature: Signature) -> str:
     return f"{family.strip()}^{given.strip()}"[:64]
 
 
-def _organization(header: "Dataset") -> str:
+def _organization(header: Dataset) -> str:
     """Whom the signer answers to (type 1): nobody says it here but the image's own header."""
     return str(header.InstitutionName) or "not stated"
 
@@ -255,6 +220,6 @@ def _moment(signature: Signature) -> str:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).strftime("%Y%m%d%H%M%S%z")
 
 
-def _next_number(image: "Dataset") -> int:
+def _next_number(image: Dataset) -> int:
     """A series number behind the image's, within what VR IS and highdicom take."""
     return min(max(int(image.SeriesNumber or 0), 0) + 900, 99999)

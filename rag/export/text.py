@@ -8,8 +8,10 @@ text came from. Never the name of an image's file, nor anything of its header.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
+from rag.grounding.verdicts import Verdict
 from rag.prediction import Prediction
 from rag.review.reviewed_report import Decision, Line, ReviewedReport
 from rag.schema import NOTICE, DraftSentence, Section, Status
@@ -68,64 +70,61 @@ class Export:
         )
 
 
-def as_text(what: Export | Prediction) -> str:
-    """The report with its citations, then the evidence.
+class Style(Enum):
+    """What a block of an export is; each form has its own way to show it."""
+
+    TITLE = "title"
+    HEADING = "heading"
+    SENTENCE = "sentence"
+    SMALL = "small print"
+
+
+def blocks(what: Export) -> Iterator[tuple[Style, str]]:
+    """What stands in an export, in reading order, between the notices above and below it.
 
     A study without a draft says why; evidence is listed whenever there is any.
     """
-    what = Export.of(what) if isinstance(what, Prediction) else what
-    found = what.prediction
-    lines = [f"*** {what.notice} ***", f"Image: {found.file}", ""]
-    lines += _without_draft(what)
-    if what.has_text:
-        for section in Section:
-            texts = (
-                f"{_cited(each)}{_marked(each, what)}" for each in what.report.section(section)
-            )
-            lines += [section.value.upper(), *texts, ""]
-    for addendum in what.report.addenda:
-        lines += [
-            "ADDENDUM",
-            addendum.text,
-            f"{addendum.signature.name}, {addendum.signature.at}",
-            "",
-        ]
-    lines += [what.signed, ""] if what.signed else []
-    lines += _hints(what)
-    lines += [f"Note: {warning}" for warning in found.warnings]
+    found, report = what.prediction, what.report
+    yield Style.TITLE, f"Chest X-ray {found.file}"
+    if found.status is not Status.OK:
+        yield Style.SENTENCE, f"No draft ({found.status}): {found.reason}"
+    for section in Section if what.has_text else ():
+        yield Style.HEADING, section.value.capitalize()
+        for line in report.section(section):
+            cited = f" [{', '.join(line.sources)}]" if line.sources else ""
+            yield Style.SENTENCE, " ".join((line.text + cited, *_marks(line, what)))
+    for addendum in report.addenda:
+        yield Style.HEADING, "Addendum"
+        yield Style.SENTENCE, addendum.text
+        yield Style.SMALL, f"{addendum.signature.name}, {addendum.signature.at}"
+    if what.signed:
+        yield Style.HEADING, what.signed
+    elif found.hints:
+        names = (f"{hint.finding.replace('_', ' ')} {hint.probability:.2f}" for hint in found.hints)
+        yield Style.SENTENCE, f"Below the reporting threshold, look for: {', '.join(names)}"
     if found.hits:
-        lines.append("EVIDENCE (reports of other patients, cosine similarity)")
-        for hit in found.hits:
-            text = " ".join(hit.record.text.split())
-            lines.append(f"[{hit.record.report_id}] {hit.similarity:.3f}  {text}")
-        lines.append("")
-    return "\n".join([*lines, *what.provenance, f"*** {what.notice} ***"])
+        yield Style.HEADING, "Evidence: reports of other patients, cosine similarity"
+    for hit in found.hits:
+        text = " ".join(hit.record.text.split())
+        yield Style.SMALL, f"[{hit.record.report_id}] {hit.similarity:.3f}  {text}"
+    for remark in (*found.warnings, *what.provenance):
+        yield Style.SMALL, remark
+
+
+def as_text(what: Export | Prediction) -> str:
+    """The report with its citations, then the evidence; each heading after an empty line."""
+    what = Export.of(what) if isinstance(what, Prediction) else what
+    lines = [f"*** {what.notice} ***"]
+    for style, text in blocks(what):
+        lines += ["", text] if style is Style.HEADING else [text]
+    return "\n".join([*lines, "", f"*** {what.notice} ***"])
 
 
 def as_markdown(what: Export) -> str:
-    """The same for a wiki or a chat: headings, lists, citations as footnotes of the evidence."""
-    found = what.prediction
-    lines = [f"> **{what.notice}**", "", f"# Chest X-ray {found.file}", ""]
-    lines += _without_draft(what)
-    for section in Section if what.has_text else ():
-        lines += [f"## {section.value.capitalize()}", ""]
-        lines += [
-            f"- {_escaped(_cited(line) + _marked(line, what))}"
-            for line in what.report.section(section)
-        ]
-        lines.append("")
-    for addendum in what.report.addenda:
-        by = f"{addendum.signature.name}, {addendum.signature.at}"
-        lines += ["## Addendum", "", _escaped(addendum.text), "", f"*{_escaped(by)}*", ""]
-    lines += [f"**{_escaped(what.signed)}**", ""] if what.signed else []
-    if found.hits:
-        lines += ["## Evidence", "", "| report | similarity | text |", "|---|---|---|"]
-        for hit in found.hits:
-            text = _escaped(" ".join(hit.record.text.split()))
-            lines.append(f"| {hit.record.report_id} | {hit.similarity:.3f} | {text} |")
-        lines.append("")
-    lines += [f"- {_escaped(line)}" for line in (*found.warnings, *what.provenance)]
-    return "\n".join([*lines, "", f"> **{what.notice}**", ""])
+    """The same for a wiki or a chat."""
+    marks = {Style.TITLE: "# ", Style.HEADING: "\n## ", Style.SENTENCE: "- ", Style.SMALL: "- "}
+    lines = [marks[style] + _escaped(text) for style, text in blocks(what)]
+    return "\n".join([f"> **{what.notice}**", "", *lines, "", f"> **{what.notice}**", ""])
 
 
 def as_json(what: Export) -> str:
@@ -165,39 +164,19 @@ def _line_json(line: Line) -> dict[str, Any]:
     }
 
 
-def _without_draft(what: Export) -> list[str]:
-    found = what.prediction
-    if found.status is Status.OK:
-        return []
-    return [f"NO DRAFT ({found.status}): {found.reason}", ""]
-
-
-def _cited(line: Line) -> str:
-    return f"{line.text} [{', '.join(line.sources)}]" if line.sources else line.text
-
-
-def _marked(line: Line, what: Export) -> str:
-    """What the image says of a sentence, until somebody has signed for it."""
-    mark = what.prediction.image_mark(DraftSentence(line.text, line.sources))
-    return f" ({mark})" if mark and what.report.signature is None else ""
-
-
-def _hints(what: Export) -> list[str]:
-    """What is below the reporting threshold and worth a look, until somebody has signed."""
-    if what.report.signature is not None or not what.prediction.hints:
-        return []
-    names = (
-        f"{hint.finding.replace('_', ' ')} {hint.probability:.2f}" for hint in what.prediction.hints
-    )
-    return [f"Below the reporting threshold, look for: {', '.join(names)}", ""]
+def _marks(line: Line, what: Export) -> Iterator[str]:
+    """What evidence and image say of a sentence, until somebody has signed for it."""
+    if what.report.signature is not None:
+        return
+    check = what.prediction.check
+    verdicts = {each.sentence.text: each.verdict for each in check.sentences} if check else {}
+    verdict = verdicts.get(line.text, Verdict.SUPPORTED)
+    if line.drafted and verdict is not Verdict.SUPPORTED:
+        yield f"({verdict.value.upper()})"
+    if mark := what.prediction.image_mark(DraftSentence(line.text, line.sources)):
+        yield f"({mark})"
 
 
 def _escaped(text: str) -> str:
     """Text that Markdown must not read as its own marks."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|~" else letter for letter in text)
-
-
-def sections_of(what: Export) -> Iterator[tuple[str, tuple[Line, ...]]]:
-    """Title and lines of each section, for the forms that lay them out."""
-    for section in Section:
-        yield section.value.capitalize(), what.report.section(section)
