@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import lock_descriptor
+from filelock import FileLock, Timeout
 
 from encoders.tabular import read_table
 from rag.atomic_io import disk_explained, flush, replace_text
 from rag.batch.grouping import BatchStudy
 from rag.errors import BatchUsageError
-from rag.prediction import Prediction
 from rag.schema import Status
 
 PREDICTIONS, STUDIES, SUMMARY = "predictions.jsonl", "studies.jsonl", "summary.json"
@@ -50,10 +49,6 @@ class Done:
         """Studies that failed."""
         return frozenset(name for name, status in self.statuses.items() if status is Status.FAILED)
 
-    def note(self, prediction: Prediction) -> None:
-        """Take a prediction into account."""
-        self.add(prediction.study_id, prediction.status, prediction.error)
-
     def add(self, study_id: str, status: Status, error: str) -> None:
         """Take a line into account."""
         self.statuses[study_id] = status
@@ -71,43 +66,26 @@ class BatchOutput:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock: int | None = None
-
-    @property
-    def predictions(self) -> Path:
-        """The file of predictions."""
-        return self.folder / PREDICTIONS
+        self.predictions = folder / PREDICTIONS
+        self._lock = FileLock(folder / _LOCK, mode=0o644, blocking=False)
 
     def __enter__(self) -> "BatchOutput":
         with disk_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / _LOCK
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            taken = lock_descriptor(descriptor, blocking=False)
-        except OSError as error:
-            os.close(descriptor)
-            raise BatchUsageError(
-                f"the file system of {self.folder} has no locks ({error.strerror}): write to a "
-                "local disk"
-            ) from error
-        if not taken:
-            owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise BatchUsageError(
-                f"another batch (process {owner or 'unknown'}) is writing {self.folder}: wait for "
-                "it, or choose another output"
-            )
-        self._lock = descriptor
-        with disk_explained(self.folder):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            try:
+                self._lock.acquire()
+            except Timeout as error:  # an OSError, too
+                raise BatchUsageError(
+                    f"another batch is writing {self.folder}: wait for it, or choose another output"
+                ) from error
+            except NotImplementedError as error:
+                raise BatchUsageError(
+                    f"the file system of {self.folder} has no locks: write to a local disk"
+                ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def read_done(self) -> Done:
         """What is there already. A torn last line does not count: its study is done again.

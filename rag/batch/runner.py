@@ -58,11 +58,6 @@ class Counts:
         """Studies a second of this run."""
         return self.now.total() / self.seconds if self.seconds else 0.0
 
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate so far; None before the first study is done."""
-        return (self.total - self.done) / self.rate if self.rate else None
-
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -154,7 +149,7 @@ def run_batch(
             started = time.perf_counter()
             for prediction in run:
                 log.append(prediction)
-                done.note(prediction)
+                done.add(prediction.study_id, prediction.status, prediction.error)
                 counts.now[prediction.status] += 1
                 counts.stages.update(prediction.seconds)
                 counts.seconds = time.perf_counter() - started

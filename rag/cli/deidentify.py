@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-EXIT_USAGE, EXIT_FAILED = 2, 3
+from rag.cli.options import EXIT_FAILED, complain
+from rag.errors import UsageError
 
 
 def deid(
@@ -41,12 +42,12 @@ def deid(
     from rag.privacy.pseudonyms import Pseudonyms  # noqa: PLC0415
 
     if not source.exists():
-        _fail(f"there is no {source}")
+        raise UsageError(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
-        _fail(f"{output} lies in {source}: the copies would be mixed with the originals")
+        raise UsageError(f"{output} lies in {source}: the copies would be mixed with the originals")
     files, others = ([source], []) if source.is_file() else dicom_and_other_files(source)
     if not files:
-        _fail(f"there is no DICOM file in {source}")
+        raise UsageError(f"there is no DICOM file in {source}")
     pseudonyms = Pseudonyms.of_file(key) if key else Pseudonyms()
     copies = Deidentifier(pseudonyms, shift_dates=shift_dates, mask_writing=mask_text)
     refused = to_look_at = 0
@@ -55,7 +56,7 @@ def deid(
             copied = copies.copy(path, output)
         except DeidentifyError as error:  # the path may name the patient: the user gave it, on
             refused += 1  # the user's terminal it stays
-            typer.secho(f"not copied: {path}: {error}", err=True, fg="red")
+            complain(f"not copied: {path}: {error}")
         else:
             to_look_at += bool(copied.warnings)
             for warning in copied.warnings:
@@ -68,8 +69,3 @@ def deid(
         f"{beside}"
     )
     sys.exit(EXIT_FAILED if refused or to_look_at else 0)
-
-
-def _fail(words: str) -> None:
-    typer.secho(f"cxr-rag: {words}", err=True, fg="red")
-    sys.exit(EXIT_USAGE)

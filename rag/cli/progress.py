@@ -1,5 +1,6 @@
 """Progress bars of the command line: a bar a stage, with counts and the time left."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,39 +48,15 @@ def progress_bars() -> Iterator[Progress]:
 @contextmanager
 def batch_progress(*, say: Callable[[str], None]) -> Iterator[Callable[["Counts"], None]]:
     """How far a batch is: a bar on a terminal, a line now and then elsewhere."""
-    console = Console(stderr=True)
     last = time.monotonic()
-    with progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("studies", total=None)
+    with progress_bars() as advance:
 
         def show(counts: "Counts") -> None:
             nonlocal last
-            if console.is_terminal:
-                line = progress_line(counts)
-                bar.update(task, description=line, completed=counts.done, total=counts.total)
-            elif time.monotonic() - last > LINE_SECONDS:
+            advance("studies", counts.done, counts.total)
+            if not sys.stderr.isatty() and time.monotonic() - last > LINE_SECONDS:
                 last = time.monotonic()
-                say(progress_line(counts))
+                failed = f", {counts.errors.total()} failed" if counts.errors else ""
+                say(f"{counts.done} of {counts.total} studies{failed}, {counts.rate:.2f}/s")
 
         yield show
-
-
-def progress_line(counts: "Counts") -> str:
-    """How far a run has come, in a line."""
-    failed = f", {counts.errors.total()} failed" if counts.errors else ""
-    left = counts.seconds_left
-    until = f", {_duration(left)} left" if left is not None else ""
-    return f"{counts.done} of {counts.total} studies{failed}, {counts.rate:.2f}/s{until}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

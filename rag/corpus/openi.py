@@ -55,7 +55,11 @@ def read_openi(archive: Path | None = None) -> Corpus:
                 if stream is None or member.size > _LARGEST_XML:
                     problems.append(Problem(name, f"{member.size} bytes is not one report"))
                     continue
-                _sort_in(read_openi_xml(stream.read(), name=name), records, problems)
+                found = read_openi_xml(stream.read(), name=name)
+                if isinstance(found, Problem):
+                    problems.append(found)
+                else:
+                    records.append(found)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise CorpusError(f"{path} cannot be read ({error}): reinstall {_PACKAGE}") from error
     if not records:
@@ -99,15 +103,6 @@ def read_openi_xml(data: bytes, *, name: str) -> ReportRecord | Problem:
             labels=tuple(dict.fromkeys(text for h in headings if (text := (h.text or "").strip()))),
         )
     )
-
-
-def _sort_in(
-    item: ReportRecord | Problem, records: list[ReportRecord], problems: list[Problem]
-) -> None:
-    if isinstance(item, Problem):
-        problems.append(item)
-    else:
-        records.append(item)
 
 
 def _installed_archive() -> Path:

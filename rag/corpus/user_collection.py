@@ -7,7 +7,7 @@ at indexing (`rag.index`, ``screens``). Knows nothing of encoders and stores.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ from encoders.report_sections import parse_sections
 from encoders.tabular import Row, TableError, identifier, is_nothing, is_table, read_table, repaired
 from rag.corpus.english import NOT_ENGLISH, not_english
 from rag.corpus.records import Corpus, Problem, make_corpus
-from rag.corpus.user_files import text_rows
 from rag.errors import CorpusError
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
@@ -34,6 +33,11 @@ _WRITTEN_OUT = re.compile(r"\\r\\n|\\n|\\r")
 """A line end that an export wrote as a backslash and a letter."""
 _OF_EXPORTS = re.compile(r"_x000D_|(?P<line><br ?/?>)", re.IGNORECASE)
 """What Excel and web forms write for a carriage return and a line end."""
+
+
+_LONGEST_FILE = 1_000_000  # bytes
+_MIMIC_PATIENT = re.compile(r"p\d{8}")  # files/p10/p10000032/s50414267.txt
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _RowError(Exception):
@@ -56,7 +60,7 @@ def read_collection(
     """
     try:
         if path.is_dir():
-            rows = text_rows(path)
+            rows = _text_rows(path)
         elif not path.exists():
             raise CorpusError(f"there is no {path}")
         elif not is_table(path):
@@ -83,6 +87,30 @@ def read_collection(
         licence=licence,
         attribution=attribution,
     )
+
+
+def _text_rows(folder: Path) -> Iterator[Row]:
+    """Text files of a folder and its subfolders, by path; the file name is the report id."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() == ".txt")
+    for path in sorted(paths):
+        where = str(path.relative_to(folder))
+        values = {"report_id": path.stem, "study_id": path.stem}
+        try:
+            size = path.stat().st_size
+            if size > _LONGEST_FILE:
+                yield Row(where, values, f"{size} bytes is not one report")
+                continue
+            data = path.read_bytes()
+            text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig")
+        except UnicodeDecodeError as error:
+            yield Row(where, values, f"not UTF-8 at byte {error.start}: save it as UTF-8")
+        except OSError as error:
+            yield Row(where, values, error.strerror or str(error))
+        else:
+            values["text"] = text
+            if _MIMIC_PATIENT.fullmatch(path.parent.name):
+                values["patient_id"] = path.parent.name
+            yield Row(where, values)
 
 
 def _read_rows(
