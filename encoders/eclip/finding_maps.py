@@ -1,7 +1,7 @@
 """Where on an image a finding is: a map for each finding from the image tower's own grid.
 
 Owns the layers that make the maps and how a map becomes a peak and a box. They are taught by
-radiologists' boxes and polygons (`encoders.training.finding_maps`). Which findings there are stands
+radiologists' boxes and polygons (`encoders.training.labelled`). Which findings there are stands
 in the model's ``config.json``.
 """
 
