@@ -5,34 +5,15 @@ detector's header tells of a flip or a turn (C.8.11.4). An upright chest has the
 the bottom; a frontal one has the patient's left on the right of the image.
 """
 
-from dataclasses import dataclass
-
 from pydicom.dataset import Dataset
 
 from encoders.base import View
 from encoders.dicom.header import code, number, text_values
 from encoders.dicom.layout import tag
+from encoders.images.geometry import Turn
 
 _AXIS = {"L": 0, "R": 0, "A": 1, "P": 1, "H": 2, "F": 2}
 _SWAPPED = "sides may be swapped, compare with the markers on the image"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What is done to the stored pixels, in this order.
-
-    Attributes:
-        transpose: rows become columns.
-        flip_rows: the last row becomes the first.
-        flip_columns: the last column becomes the first.
-    """
-
-    transpose: bool = False
-    flip_rows: bool = False
-    flip_columns: bool = False
-
-    def __bool__(self) -> bool:
-        return self.transpose or self.flip_rows or self.flip_columns
 
 
 def turn_of(dataset: Dataset, view: View) -> tuple[Turn, tuple[str, ...]]:

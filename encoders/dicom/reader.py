@@ -73,12 +73,7 @@ def describe(image: RawImage, dataset: Dataset, notes: Iterable[str]) -> RawImag
     turn, about = turn_of(dataset, view)
     warnings.extend(about)
     if turn:
-        image = turned(
-            image,
-            transpose=turn.transpose,
-            flip_rows=turn.flip_rows,
-            flip_columns=turn.flip_columns,
-        )
+        image = turned(image, turn)
     return replace(image, warnings=tuple(warnings))
 
 

@@ -4,7 +4,7 @@ Owns what is done to the arrays; why is for the reader of a format to say.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,38 @@ _MOST = 4.0
 """Pixels longer than this many times their width come of a wrong header, of no detector."""
 
 
-def turned(image: RawImage, *, transpose: bool, flip_rows: bool, flip_columns: bool) -> RawImage:
-    """The image turned: transposed first, then flipped."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What is done to the stored pixels, in this order.
+
+    Attributes:
+        transpose: rows become columns.
+        flip_rows: the last row becomes the first.
+        flip_columns: the last column becomes the first.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def __bool__(self) -> bool:
+        return self.transpose or self.flip_rows or self.flip_columns
+
+
+def turned(image: RawImage, how: Turn) -> RawImage:
+    """The image turned."""
 
     def turn(values: NDArray[Any]) -> NDArray[Any]:
-        values = values.T if transpose else values
-        return np.ascontiguousarray(values[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+        values = values.T if how.transpose else values
+        rows, columns = -1 if how.flip_rows else 1, -1 if how.flip_columns else 1
+        return np.ascontiguousarray(values[::rows, ::columns])
 
     spacing = image.spacing_mm
     return replace(
         image,
         codes=turn(image.codes),
         hidden=None if image.hidden is None else turn(image.hidden),
-        spacing_mm=spacing[::-1] if spacing and transpose else spacing,
+        spacing_mm=spacing[::-1] if spacing and how.transpose else spacing,
     )
 
 
