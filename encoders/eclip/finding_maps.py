@@ -78,7 +78,7 @@ def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
     fine = _finer(log_odds, side)
     row, column = np.unravel_index(int(fine.argmax()), fine.shape)
     parts, _ = ndimage.label(_odds_share(fine) >= INSIDE)
-    ((rows, columns),) = ndimage.find_objects(parts == parts[row, column])
+    rows, columns = ndimage.find_objects(parts)[parts[row, column] - 1]
     left, top = columns.start / side, rows.start / side
     right, bottom = columns.stop / side, rows.stop / side
     peak = ((float(column) + 0.5) / side, (float(row) + 0.5) / side)
