@@ -25,7 +25,7 @@ from reading_room.api import DraftService
 from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
-from reading_room.layout import add_client_api, lay_out
+from reading_room.layout import PageParts, add_client_api
 from reading_room.server import listening, make_server
 
 
@@ -35,7 +35,7 @@ def build_app(
     """The page around one pipeline."""
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
-        parts = lay_out(settings.page)
+        parts = PageParts(settings.page)
         add_client_api(drafts, settings.page)  # first: the name "draft" is for programs
         Events(controller, parts).connect(settings.page, lambda: example_image(file_store))
     return page

@@ -1,4 +1,4 @@
-"""Our own Gradio components: an element with a script, and a file field for images."""
+"""Our own Gradio components: an element with a script, fields for a line of text and for images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,11 @@ def scripted(
     return gr.HTML(
         html_template=html, js_on_load=code, apply_default_css=False, container=False, **settings
     )
+
+
+def text_field(label: str, **settings: Any) -> gr.Textbox:
+    """A line of text whose label is its placeholder."""
+    return gr.Textbox(label=label, placeholder=label, show_label=False, max_lines=1, **settings)
 
 
 def image_field(**settings: Any) -> gr.File:

@@ -1,6 +1,5 @@
 """The page's components and their layout; `reading_room.events` connects them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from rag.region import ReaderRegion, RegionError
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.api import DraftService
-from reading_room.components import image_field, scripted
+from reading_room.components import image_field, scripted, text_field
 from reading_room.controller import MAX_INDICATION
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
@@ -22,27 +21,88 @@ DRAFTING = "drafting"
 """The queue of drafts, from the page and from programs."""
 
 
-@dataclass(frozen=True, slots=True)
 class PageParts:
-    """The components that events read or change."""
+    """The components, laid out inside a `gr.Blocks`; no event is connected yet."""
 
-    session: gr.State
-    upload: gr.File
-    viewer: gr.HTML
-    example: gr.Button
-    indication: gr.Textbox
-    start: gr.Button
-    stop: gr.Button
-    waiting: gr.HTML
-    draft: gr.HTML
-    evidence: gr.HTML
-    state: gr.HTML
-    signer: gr.Textbox
-    sign: gr.Button
-    addendum: gr.Textbox
-    add: gr.Button
-    exports: gr.HTML
-    provenance: gr.HTML
+    def __init__(self, settings: PageSettings) -> None:
+        self.session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
+        scripted("keys", render("header.html"), elem_id="header")
+        with gr.Row(elem_id="room"):
+            with gr.Column(elem_id="image-side"):
+                self.viewer = scripted(
+                    "viewer",
+                    render("viewer.html"),
+                    events=("set_region",),
+                    words=strings.VIEWER_WORDS,
+                    value=[],
+                    elem_id="viewer",
+                )
+                with gr.Row(elem_id="opening"):
+                    self.upload = image_field(
+                        label=strings.UPLOAD, file_count="multiple", elem_id="upload", height=88
+                    )
+                    self.example = gr.Button(
+                        strings.EXAMPLE, size="sm", elem_id="example", min_width=90
+                    )
+            with gr.Column(elem_id="draft-side"):
+                with gr.Row(elem_id="asking"):
+                    self.indication = text_field(
+                        strings.INDICATION,
+                        max_length=MAX_INDICATION,
+                        elem_id="indication",
+                    )
+                    self.start = gr.Button(
+                        strings.DRAFT_BUTTON, variant="primary", elem_id="draft-it"
+                    )
+                    self.stop = gr.Button(strings.STOP_BUTTON, elem_id="stop")
+                self.waiting = gr.HTML("", elem_id="waiting")
+                self.draft = scripted(
+                    "draft",
+                    "${value}",
+                    events=("act",),
+                    words={"edit": strings.EDIT, "save": strings.SAVE, "cancel": strings.CANCEL},
+                    value=draft_html(None),
+                    elem_id="draft",
+                )
+                gr.HTML(render("dock.html"), elem_id="dock")
+                with gr.Column(elem_id="signing"):
+                    self.state = gr.HTML(state_html(None), elem_id="state")
+                    with gr.Row():
+                        self.signer = text_field(
+                            strings.SIGNER,
+                            max_length=120,
+                            elem_id="signer",
+                            min_width=100,
+                        )
+                        self.sign = gr.Button(
+                            strings.SIGN, elem_id="sign", interactive=False, min_width=60
+                        )
+                        self.addendum = text_field(
+                            strings.ADDENDUM,
+                            max_length=2000,
+                            elem_id="addendum",
+                            visible=False,
+                        )
+                        self.add = gr.Button(
+                            strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False
+                        )
+                    self.exports = scripted(
+                        "exports",
+                        render("exports.html"),
+                        events=("export",),
+                        value=exports_value(ready=False, dicom=False),
+                        elem_id="exports",
+                    )
+            with gr.Column(elem_id="evidence-side"):
+                self.evidence = scripted(
+                    "evidence",
+                    "${value}",
+                    events=("act", "redraft", "rule_out"),
+                    value=evidence_html(None, attribution=""),
+                    elem_id="evidence",
+                )
+                with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
+                    self.provenance = gr.HTML()
 
     @property
     def shown(self) -> list[Any]:
@@ -51,108 +111,6 @@ class PageParts:
             *(self.session, self.draft, self.evidence, self.state, self.exports),
             *(self.provenance, self.sign, self.signer, self.addendum, self.add),
         ]
-
-
-def lay_out(settings: PageSettings) -> PageParts:
-    """The components, inside a `gr.Blocks`; no event is connected yet."""
-    session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
-    scripted("keys", render("header.html"), elem_id="header")
-    with gr.Row(elem_id="room"):
-        with gr.Column(elem_id="image-side"):
-            viewer = scripted(
-                "viewer",
-                render("viewer.html"),
-                events=("set_region",),
-                words=strings.VIEWER_WORDS,
-                value=[],
-                elem_id="viewer",
-            )
-            with gr.Row(elem_id="opening"):
-                upload = image_field(
-                    label=strings.UPLOAD, file_count="multiple", elem_id="upload", height=88
-                )
-                example = gr.Button(strings.EXAMPLE, size="sm", elem_id="example", min_width=90)
-        with gr.Column(elem_id="draft-side"):
-            with gr.Row(elem_id="asking"):
-                indication = gr.Textbox(
-                    label=strings.INDICATION,
-                    placeholder=strings.INDICATION,
-                    show_label=False,
-                    max_length=MAX_INDICATION,
-                    elem_id="indication",
-                    max_lines=1,
-                )
-                start = gr.Button(strings.DRAFT_BUTTON, variant="primary", elem_id="draft-it")
-                stop = gr.Button(strings.STOP_BUTTON, elem_id="stop")
-            waiting = gr.HTML("", elem_id="waiting")
-            draft = scripted(
-                "draft",
-                "${value}",
-                events=("act",),
-                words={"edit": strings.EDIT, "save": strings.SAVE, "cancel": strings.CANCEL},
-                value=draft_html(None),
-                elem_id="draft",
-            )
-            gr.HTML(render("dock.html"), elem_id="dock")
-            with gr.Column(elem_id="signing"):
-                state = gr.HTML(state_html(None), elem_id="state")
-                with gr.Row():
-                    signer = gr.Textbox(
-                        label=strings.SIGNER,
-                        placeholder=strings.SIGNER,
-                        show_label=False,
-                        max_length=120,
-                        max_lines=1,
-                        elem_id="signer",
-                        min_width=100,
-                    )
-                    sign = gr.Button(strings.SIGN, elem_id="sign", interactive=False, min_width=60)
-                    addendum = gr.Textbox(
-                        label=strings.ADDENDUM,
-                        placeholder=strings.ADDENDUM,
-                        show_label=False,
-                        max_length=2000,
-                        max_lines=1,
-                        elem_id="addendum",
-                        visible=False,
-                    )
-                    add = gr.Button(strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False)
-                exports = scripted(
-                    "exports",
-                    render("exports.html"),
-                    events=("export",),
-                    value=exports_value(ready=False, dicom=False),
-                    elem_id="exports",
-                )
-        with gr.Column(elem_id="evidence-side"):
-            evidence = scripted(
-                "evidence",
-                "${value}",
-                events=("act", "redraft", "rule_out"),
-                value=evidence_html(None, attribution=""),
-                elem_id="evidence",
-            )
-            with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
-                provenance = gr.HTML()
-    return PageParts(
-        session=session,
-        upload=upload,
-        viewer=viewer,
-        example=example,
-        indication=indication,
-        start=start,
-        stop=stop,
-        waiting=waiting,
-        draft=draft,
-        evidence=evidence,
-        state=state,
-        signer=signer,
-        sign=sign,
-        addendum=addendum,
-        add=add,
-        exports=exports,
-        provenance=provenance,
-    )
 
 
 def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
