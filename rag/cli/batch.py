@@ -5,10 +5,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,16 +18,12 @@ if TYPE_CHECKING:
     from rag.batch.grouping import BatchStudy
     from rag.batch.output import BatchOutput
     from rag.batch.runner import Summary
-    from rag.batch.workers import Prepare, Stop
-    from rag.pipeline import ReportPipeline
+    from rag.batch.workers import Stop
     from rag.settings import Settings
 
 
-class Engine(StrEnum):
-    """Where images are read and encoded."""
-
-    LOCAL = "local"
-    RAY = "ray"
+Engine = Literal["local", "ray"]
+"""Where images are read and encoded."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -64,7 +59,7 @@ def batch(
     ] = False,
     engine: Annotated[
         Engine, typer.Option(help="local; or ray: read and encode on many machines.")
-    ] = Engine.LOCAL,
+    ] = "local",
     ray_address: Annotated[str, typer.Option(help="Of a running Ray cluster.")] = "",
     input_json_file: Annotated[
         Path | None, typer.Option("--input_json_file", help="ReXrank: studies.")
@@ -141,7 +136,7 @@ def _run(
     retry_failed: bool,
 ) -> "Summary":
     from rag.batch.runner import run_batch  # noqa: PLC0415
-    from rag.batch.workers import Outage, Stop  # noqa: PLC0415
+    from rag.batch.workers import Outage, Stop, threaded_prepare  # noqa: PLC0415
     from rag.cli.progress import batch_progress  # noqa: PLC0415
     from rag.factory import load_encoder, open_pipeline  # noqa: PLC0415 - torch takes seconds
     from rag.llm.vllm_server import LlmServer, is_alive  # noqa: PLC0415
@@ -151,33 +146,24 @@ def _run(
         llm = running.enter_context(LlmServer(settings, say=say))
         pipeline = running.enter_context(open_pipeline(settings, load_encoder(settings)))
         llm.wait()
+        if engine == "ray":
+            from rag.batch.ray import ray_prepare  # noqa: PLC0415 - an extra
+
+            prepare = running.enter_context(ray_prepare(settings, address=ray_address))
+        else:
+            prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
         running.enter_context(_stopped_by_signals(stop))
         return run_batch(
             studies,
             pipeline,
             output,
-            prepare=running.enter_context(_prepare(settings, pipeline, engine, ray_address)),
+            prepare=prepare,
             max_concurrency=settings.batch.max_concurrency,
             outage=Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm)),
             stop=stop,
             retry_failed=retry_failed,
             progress=running.enter_context(batch_progress(say=say)),
         )
-
-
-@contextmanager
-def _prepare(
-    settings: "Settings", pipeline: "ReportPipeline", engine: Engine, ray_address: str
-) -> "Iterator[Prepare]":
-    if engine is Engine.RAY:
-        from rag.batch.ray import ray_prepare  # noqa: PLC0415 - an extra
-
-        with ray_prepare(settings, address=ray_address) as prepare:
-            yield prepare
-    else:
-        from rag.batch.workers import threaded_prepare  # noqa: PLC0415
-
-        yield threaded_prepare(pipeline, threads=settings.batch.num_workers)
 
 
 @contextmanager

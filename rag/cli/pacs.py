@@ -51,8 +51,7 @@ def store(
     """Store a structured report; an unsigned draft stays PARTIAL and UNVERIFIED."""
     from rag.pacs.dicomweb import store_report  # noqa: PLC0415
 
-    stored = store_report(url, report)
-    typer.echo(f"stored: {stored.completion}, {stored.verification}")
+    typer.echo(f"stored: {', '.join(store_report(url, report))}")
 
 
 def receive(

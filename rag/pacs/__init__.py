@@ -5,6 +5,8 @@ study and stores a report there; `receiver` waits for images that are sent. What
 then goes the ordinary way (`rag.batch`): nothing here looks at pixels.
 """
 
+import logging
+
 from rag.errors import CxrRagError
 
 
@@ -13,3 +15,9 @@ class PacsError(CxrRagError):
 
     The message holds no identifier: neither a header's value nor a UID.
     """
+
+
+def hush(package: str) -> None:
+    """Silence a library whose log names studies; only who asks for everything gets it."""
+    if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
+        logging.getLogger(package).setLevel(logging.CRITICAL)

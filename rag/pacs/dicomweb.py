@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.atomic_io import disk_explained
-from rag.pacs import PacsError
+from rag.pacs import PacsError, hush
 from rag.pacs.http import explained, open_session
 from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, Inbox, check_uid
 
@@ -48,18 +48,6 @@ class Fetched:
     notes: tuple[Path, ...] = ()
     others: int = 0
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A report that the server says it has.
-
-    Attributes:
-        completion, verification: as in the document (PS3.3 C.17.2).
-    """
-
-    completion: str
-    verification: str
 
 
 def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
@@ -101,12 +89,15 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
     return Fetched(images, notes, len(listed) - len(wanted), tuple(problems))
 
 
-def store_report(url: str, report: Path) -> Stored:
+def store_report(url: str, report: Path) -> tuple[str, str]:
     """Store a structured report, and see that the server says it has it.
 
     Args:
         url: as for `fetch_study`.
         report: a DICOM SR file, as `rag.export.dicom_sr` makes them.
+
+    Returns:
+        Its completion and verification flags (PS3.3 C.17.2).
 
     Raises:
         PacsError: the file is no report, or claims more than it holds; the server refuses.
@@ -121,12 +112,12 @@ def store_report(url: str, report: Path) -> Stored:
         why = f"reason 0x{int(reason):04X} of PS3.18 Table I.2-2" if reason else "it does not say"
         raise PacsError(f"the DICOMweb server did not take the report: {why}")
     logger.info("stored a report")
-    return Stored(str(document.CompletionFlag), str(document.VerificationFlag))
+    return str(document.CompletionFlag), str(document.VerificationFlag)
 
 
 @contextmanager
 def _client(url: str) -> Iterator["DICOMwebClient"]:
-    _hush("dicomweb_client")
+    hush("dicomweb_client")
     with warnings.catch_warnings():  # it imports what pydicom 4 will not have
         warnings.filterwarnings("ignore", "get_frame_offsets", DeprecationWarning)
         from dicomweb_client import DICOMwebClient  # noqa: PLC0415 - pydicom, requests
@@ -138,12 +129,6 @@ def _client(url: str) -> Iterator["DICOMwebClient"]:
             raise PacsError("a DICOMweb URL looks like https://server/dicom-web") from error
         client.set_http_retry_params(max_attempts=_ATTEMPTS, wait_exponential_multiplier=_WAIT_MS)
         yield client
-
-
-def _hush(package: str) -> None:
-    """Its INFO names studies: only who asks for everything gets it."""
-    if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
-        logging.getLogger(package).setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import disk_explained
-from rag.pacs import PacsError
+from rag.pacs import PacsError, hush
 from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, Inbox
 from rag.pacs.senders import Receipts, Sender, check_title
 
@@ -85,7 +85,7 @@ def receiving(
     with _alone(folder):
         with disk_explained(folder):
             inbox.open()
-        _hush()
+        hush("pynetdicom")
         entity = _entity(title, silence_seconds)
         handlers = _handlers(inbox, receipts, senders, max_bytes)
         try:
@@ -139,15 +139,6 @@ def _broken_connections_counted(receipts: Receipts) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-def _hush() -> None:
-    """It tells what it does, UIDs and all; only who asks for everything gets it."""
-    from pynetdicom import _config  # noqa: PLC0415 - heavy
-
-    if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
-        _config.LOG_HANDLER_LEVEL = "none"
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 def _entity(title: str, silence_seconds: float) -> Any:

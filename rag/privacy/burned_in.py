@@ -5,8 +5,6 @@ them, of one height, side by side. A lead marker ("L", "AP") is too short to cou
 name or date is not. Large or faint writing, and handwriting, are missed.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,29 +24,12 @@ LETTERS_IN_LINE = 6
 WARNING = "there is writing on the image: look whether it names somebody"
 
 
-@dataclass(frozen=True, slots=True)
-class WritingLine:
-    """Lettering side by side: pixels of the image that was given.
-
-    Attributes:
-        top, left, bottom, right: of its box.
-        letters: about how many.
-    """
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-    letters: int
-
-    def with_margin(self) -> tuple[int, int, int, int]:
-        """Its box with half a letter's height more on every side."""
-        margin = (self.bottom - self.top + 1) // 2
-        return self.top - margin, self.left - margin, self.bottom + margin, self.right + margin
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right in pixels."""
 
 
-def find_writing(pixels: NDArray[np.float32]) -> tuple[WritingLine, ...]:
-    """Lines of lettering on an image.
+def find_writing(pixels: NDArray[np.float32]) -> list[Box]:
+    """Where lettering stands side by side on an image.
 
     Args:
         pixels: float32 [H, W] in [0, 1].
@@ -56,12 +37,14 @@ def find_writing(pixels: NDArray[np.float32]) -> tuple[WritingLine, ...]:
     step = max(1, round(max(pixels.shape) / LONGEST_SIDE))
     small = _shrunk(pixels, step)
     lines = [line for image in (small, 1 - small) for line in _lines(_letters(image))]
-    return tuple(
-        WritingLine(
-            line.top * step, line.left * step, line.bottom * step, line.right * step, line.letters
-        )
-        for line in lines
-    )
+    return [(top * step, left * step, low * step, right * step) for top, left, low, right in lines]
+
+
+def with_margin(box: Box) -> Box:
+    """The box with half a letter's height more on every side."""
+    top, left, bottom, right = box
+    margin = (bottom - top + 1) // 2
+    return top - margin, left - margin, bottom + margin, right + margin
 
 
 def _shrunk(pixels: NDArray[np.float32], step: int) -> NDArray[np.float32]:
@@ -88,7 +71,7 @@ def _letters(image: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.asarray(boxes[good & (fill > 0.12)])
 
 
-def _lines(boxes: NDArray[np.intp]) -> list[WritingLine]:
+def _lines(boxes: NDArray[np.intp]) -> list[Box]:
     """Boxes of one height that stand side by side."""
     lines: list[list[NDArray[np.intp]]] = []
     for box in boxes[np.argsort(boxes[:, 1], kind="stable")]:
@@ -99,12 +82,11 @@ def _lines(boxes: NDArray[np.intp]) -> list[WritingLine]:
         else:
             lines.append([box])
     return [
-        WritingLine(
-            top=int(min(box[0] for box in line)),
-            left=int(line[0][1]),
-            bottom=int(max(box[2] for box in line)),
-            right=int(max(box[3] for box in line)),
-            letters=len(line),
+        (
+            int(min(box[0] for box in line)),
+            int(line[0][1]),
+            int(max(box[2] for box in line)),
+            int(max(box[3] for box in line)),
         )
         for line in lines
         if len(line) >= LETTERS_IN_LINE

@@ -25,7 +25,7 @@ from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import disk_explained
 from rag.errors import CxrRagError
-from rag.privacy.burned_in import WARNING, find_writing
+from rag.privacy.burned_in import WARNING, find_writing, with_margin
 from rag.privacy.header_names import HeaderNames
 from rag.privacy.profile import (
     Rules,
@@ -207,7 +207,7 @@ class Deidentifier:
             lines = find_writing(read_image(data).pixels)
             if lines and self._mask_writing:
                 stored = read_as_stored(data)
-                boxes = [line.with_margin() for line in find_writing(stored.render())]
+                boxes = [with_margin(box) for box in find_writing(stored.render())]
                 blacken(dataset, boxes, inverted=stored.invert)
                 done.append("113101")
                 dataset.BurnedInAnnotation = "NO"

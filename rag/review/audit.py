@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -235,15 +235,8 @@ def draft_event(
 
 
 def _check(entry: Entry, number: int, before: str, torn: bytes, place: int) -> None:
-    values = {
-        "number": entry.number,
-        "at": entry.at,
-        "draft": entry.draft,
-        "event": entry.event,
-        "data": entry.data,
-        "before": entry.before,
-    }
-    if _seal(values) != entry.sha256:
+    values = asdict(entry)
+    if values.pop("sha256") != _seal(values):
         raise AuditError(f"line {place} was changed: its hash does not fit its content")
     if entry.number != number or entry.before != before:
         raise AuditError(
