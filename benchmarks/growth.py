@@ -19,7 +19,7 @@ from pathlib import Path
 from demo.phantom import write_phantom_dicom
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import PREDICTIONS, BatchOutput
-from rag.batch.runner import Summary, run_batch
+from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Outage, Stop, threaded_prepare
 from rag.config_file import load_settings
 from rag.factory import load_encoder, open_pipeline
@@ -110,7 +110,7 @@ def main() -> None:
                     f"{model / seconds:.2f} | {1000 * worked / count:.0f} | {peak:.0f} |",
                     flush=True,
                 )
-        stages, count = summary.counts.stages, summary.counts.now.total()
+        stages, count = summary.stages, summary.now.total()
         size = (out / PREDICTIONS).stat().st_size / count
     print(f"\nlatency {chosen.latency} s, {chosen.at_once} at once, {summary.statuses}")
     means = ", ".join(f"{name} {1000 * stages[name] / count:.1f}" for name in sorted(stages))
@@ -119,7 +119,7 @@ def main() -> None:
 
 def run(
     studies: list[BatchStudy], pipeline: ReportPipeline, out: Path, at_once: int, readers: int
-) -> Summary:
+) -> Counts:
     with BatchOutput(out) as output:
         return run_batch(
             studies,

@@ -16,7 +16,7 @@ from prompts.render import load_template
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
-from rag.batch.runner import Summary, run_batch
+from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Outage, Prepare, Stop, threaded_prepare
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer
@@ -71,7 +71,7 @@ def run(
     patience: float = 5,
     stop: Stop | None = None,
     prepare: Prepare | None = None,
-) -> Summary:
+) -> Counts:
     """One whole run."""
     with BatchOutput(output) as out, small_pipeline(store, url) as pipeline:
         return run_batch(

@@ -112,7 +112,7 @@ def test_failures_are_lines_and_can_be_done_again(
     summary = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url)
     assert not summary.complete
     assert summary.statuses == {"ok": 4, "failed": 2}
-    assert summary.counts.errors == {"ImageReadError": 2}
+    assert summary.errors == {"ImageReadError": 2}
     failed = {line["study_id"]: line for line in lines(tmp_path / "out") if line["error"]}
     assert set(failed) == {"broken", "gone"}
     assert all(line["reason"] for line in failed.values())
@@ -133,7 +133,7 @@ def test_a_busy_server_slows_the_batch_and_loses_nothing(
     llm.seconds = 0.01
     llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
     summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
-    assert summary.counts.now.total() == COUNT
+    assert summary.now.total() == COUNT
     assert summary.statuses["ok"] >= COUNT - 2
 
 

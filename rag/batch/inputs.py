@@ -6,6 +6,7 @@ its first bytes; studies are made of them in `rag.batch.grouping`.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,12 +54,8 @@ class Listing:
     """
 
     images: list[ListedImage] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-
-    def skip(self, why: str) -> None:
-        """Count a file that is passed over."""
-        self.skipped[why] = self.skipped.get(why, 0) + 1
 
 
 def list_images(
@@ -92,13 +89,13 @@ def _tree(folder: Path, leave_out: Path | None) -> Listing:
     avoided = leave_out.resolve() if leave_out else None
     for path in _files(folder, listing, avoided):
         if path.name.startswith("."):
-            listing.skip("hidden")
+            listing.skipped["hidden"] += 1
         elif path.name.upper() == "DICOMDIR":
-            listing.skip("DICOMDIR")  # the images it lists lie beside it
+            listing.skipped["DICOMDIR"] += 1  # the images it lists lie beside it
         elif path.suffix.lower() in IMAGE_SUFFIXES or _looks_like_image(path, listing):
             listing.images.append(ListedImage(path, path.relative_to(folder).as_posix()))
         else:
-            listing.skip("no image")
+            listing.skipped["no image"] += 1
     return listing
 
 

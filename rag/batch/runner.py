@@ -30,7 +30,7 @@ Progress = Callable[["Counts"], None]
 
 @dataclass(slots=True)
 class Counts:
-    """How far a run has come.
+    """How far a run has come, or how it ended.
 
     Attributes:
         total: studies of the input.
@@ -39,6 +39,7 @@ class Counts:
         errors: failures by class, of all runs.
         seconds: since this run began its first study.
         stages: seconds of this run by stage, summed over studies.
+        statuses: studies of the input by the status of their line, at the end.
     """
 
     total: int = 0
@@ -47,6 +48,7 @@ class Counts:
     errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     stages: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -58,42 +60,27 @@ class Counts:
         """Studies a second of this run."""
         return self.now.total() / self.seconds if self.seconds else 0.0
 
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a run ended.
-
-    Attributes:
-        counts: of this run.
-        statuses: studies of the input by the status of their line.
-        left: studies without a line, because the run was stopped.
-    """
-
-    counts: Counts
-    statuses: Counter[str]
-    left: int
-
     @property
     def complete(self) -> bool:
         """Every study has a line, and none failed. Images that are refused are no failures."""
-        return not self.left and not self.statuses[Status.FAILED]
+        return self.statuses.total() == self.total and not self.statuses[Status.FAILED]
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
-        count = max(self.counts.now.total(), 1)
+        count = max(self.now.total(), 1)
         return {
             "notice": NOTICE,
-            "studies": self.counts.total,
-            "left": self.left,
+            "studies": self.total,
+            "left": self.total - self.statuses.total(),
             "statuses": dict(sorted(self.statuses.items())),
-            "failures": dict(self.counts.errors.most_common()),
+            "failures": dict(self.errors.most_common()),
             "this_run": {
-                "studies": self.counts.now.total(),
-                "seconds": round(self.counts.seconds, 3),
-                "studies_per_second": round(self.counts.rate, 4),
+                "studies": self.now.total(),
+                "seconds": round(self.seconds, 3),
+                "studies_per_second": round(self.rate, 4),
                 "mean_seconds_by_stage": {
                     stage: round(seconds / count, 4)
-                    for stage, seconds in sorted(self.counts.stages.items())
+                    for stage, seconds in sorted(self.stages.items())
                 },
             },
         }
@@ -110,7 +97,7 @@ def run_batch(
     stop: Stop,
     retry_failed: bool = False,
     progress: Progress | None = None,
-) -> Summary:
+) -> Counts:
     """Do what is left of a batch.
 
     Args:
@@ -157,17 +144,11 @@ def run_batch(
                     progress(counts)
     finally:
         stop.set()
-        summary = _summary(counts, studies, done)
+        ids = {study.study_id for study in studies} & done.statuses.keys()
+        counts.statuses.update(str(done.statuses[name]) for name in ids)
         with suppress(OutputError):  # the disk is full: that was said already
-            output.write_summary(summary.to_json())
-    return summary
-
-
-def _summary(counts: Counts, studies: Sequence[BatchStudy], done: Done) -> Summary:
-    statuses = Counter(
-        str(done.statuses[study.study_id]) for study in studies if study.study_id in done.statuses
-    )
-    return Summary(counts, statuses, left=len(studies) - statuses.total())
+            output.write_summary(counts.to_json())
+    return counts
 
 
 def _asked(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:

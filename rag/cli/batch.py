@@ -17,7 +17,7 @@ from rag.errors import BatchUsageError, UsageError
 if TYPE_CHECKING:
     from rag.batch.grouping import BatchStudy
     from rag.batch.output import BatchOutput
-    from rag.batch.runner import Summary
+    from rag.batch.runner import Counts
     from rag.batch.workers import Stop
     from rag.settings import Settings
 
@@ -134,7 +134,7 @@ def _run(
     ray_address: str,
     *,
     retry_failed: bool,
-) -> "Summary":
+) -> "Counts":
     from rag.batch.runner import run_batch  # noqa: PLC0415
     from rag.batch.workers import Outage, Stop, threaded_prepare  # noqa: PLC0415
     from rag.cli.progress import batch_progress  # noqa: PLC0415
@@ -188,9 +188,8 @@ def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _print_summary(summary: "Summary", folder: Path) -> None:
-    counts = summary.counts
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
+def _print_summary(counts: "Counts", folder: Path) -> None:
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.statuses.items()))
     typer.echo(f"{counts.total} studies: {statuses or 'none done'}")
     for error, count in counts.errors.most_common():
         typer.echo(f"  failed, {error}: {count}")

@@ -182,16 +182,8 @@ def _print_problems(report: "IndexSummary") -> None:
 
 
 def _summary(report: "IndexSummary") -> str:
-    counts = {
-        "added": report.added,
-        "changed": report.changed,
-        "kept": report.kept,
-        "removed": report.removed,
-        "excluded": report.excluded,
-        "withheld": report.withheld,
-        "images": report.images,
-        "problems": len(report.problems),
-    }
+    names = ("added", "changed", "kept", "removed", "excluded", "withheld", "images")
+    counts = {name: getattr(report, name) for name in names} | {"problems": len(report.problems)}
     parts = ", ".join(
         f"{count} {name}" for name, count in counts.items() if count or name == "added"
     )

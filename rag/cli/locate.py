@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from rag.cli.options import EXIT_FAILED, Config, Json, complain, read_settings, say
+from rag.errors import NoDraft
 from rag.schema import NOTICE
 
 if TYPE_CHECKING:
-    from encoders.base import CxrImage
     from rag.localization import LocatedFinding, MapEncoder
 
 
@@ -35,6 +35,7 @@ def locate(
     from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
     from rag.localization import draw_overlay, locate_findings, write_overlay  # noqa: PLC0415
     from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
+    from rag.study import Study, load  # noqa: PLC0415
 
     encoder = load_encoder(settings)
     folder = encoder_folder(settings)
@@ -42,8 +43,8 @@ def locate(
     failed = False
     for path in images:
         try:
-            image = _read_chest(path)
-        except (ImageReadError, ValueError) as error:
+            image = load(Study(path, name=path.name)).views[0]
+        except (ImageReadError, NoDraft) as error:
             complain(f"cxr-rag: {path}: {error}")
             failed = True
             continue
@@ -58,23 +59,6 @@ def locate(
         typer.echo(f"Experimental. {NOTICE}.")
     if failed:
         sys.exit(EXIT_FAILED)
-
-
-def _read_chest(path: Path) -> "CxrImage":
-    """An image whose header and colours do not speak against a chest X-ray.
-
-    Raises:
-        ImageReadError: it cannot be read.
-        ValueError: it is none; the message says why.
-    """
-    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
-    from rag.screening.header import judge_colour, judge_header  # noqa: PLC0415
-
-    refusal = judge_header(read_image_info(path)).refusal
-    image = read_image(path, name=path.name)
-    if refusal := refusal or judge_colour(image.warnings):
-        raise ValueError(refusal.reason)
-    return image
 
 
 def _lines(path: Path, found: "list[LocatedFinding]", *, as_json: bool) -> Iterator[str]:
