@@ -37,6 +37,7 @@ class ImageAnalysis:
             encoder has none.
         region_vector: of the frontal image drawn to the reader's region, float32 [dim], norm 1;
             None where there is no region.
+        region_finding: what reports the region drew the search towards; empty where it did not.
     """
 
     vectors: NDArray[np.float32]
@@ -44,6 +45,7 @@ class ImageAnalysis:
     notes: tuple[str, ...] = ()
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     region_vector: NDArray[np.float32] | None = None
+    region_finding: str = ""
 
     @property
     def query_vector(self) -> NDArray[np.float32]:
@@ -97,14 +99,16 @@ class ImageAnalyzer:
         deny it; without, towards images like the region's crop (docs/experiments.md).
         """
         if not region:
-            return replace(analysis, region_vector=None)
+            return replace(analysis, region_vector=None, region_finding="")
         whole, heat = analysis.vectors[0], region.heatmap()
         if analysis.maps:
             finding = finding_in(analysis.maps, heat)
             stated, denied = self.encoder.embed_texts(stated_and_denied(finding))
             drawn = unit(whole + PULL * unit(stated - denied))
             notes = once((*analysis.notes, DRAWN_TO.format(finding.lower())))
-            return replace(analysis, region_vector=drawn, notes=notes)
+            return replace(
+                analysis, region_vector=drawn, region_finding=finding.lower(), notes=notes
+            )
         (crop,) = self.encoder.embed_images([crop_to_region(images.views[0], heat)])
         return replace(analysis, region_vector=unit(whole + crop))
 

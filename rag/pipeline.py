@@ -134,8 +134,13 @@ class ReportPipeline(Runnable[Study, Prediction]):
         if prepared.evidence is not None:
             yield from self._finishing(prepared)
 
-    def evidence(self, study: Study, regions: Sequence[ReaderRegion]) -> list[tuple[Hit, ...]]:
+    def evidence(
+        self, study: Study, regions: Sequence[ReaderRegion]
+    ) -> list[tuple[tuple[Hit, ...], str]]:
         """What would be found with each of several regions; the image is read and encoded once.
+
+        Returns:
+            Hits, and the finding that the region drew the search towards ("" for none).
 
         Raises:
             ImageReadError, NoDraft: it cannot be read, or is no chest X-ray.
@@ -143,8 +148,10 @@ class ReportPipeline(Runnable[Study, Prediction]):
         images = load(study)
         analysis = self.analyzer.analyze(images)
         drawn = [self.analyzer.draw_to(region, analysis, images) for region in regions]
-        queries = [_query(study, images.info, each) for each in drawn]
-        return [self.retriever.retrieve(query).hits for query in queries]
+        return [
+            (self.retriever.retrieve(_query(study, images.info, each)).hits, each.region_finding)
+            for each in drawn
+        ]
 
     @property
     def encoder(self) -> ImageTextEncoder:

@@ -179,23 +179,26 @@ class Controller:
         session = replace(
             session,
             region=region,
-            image_hits=session.image_hits or found[0],
-            region_hits=found[-1] if region else session.region_hits,
+            image_hits=session.image_hits or found[0][0],
+            region_hits=found[-1][0] if region else session.region_hits,
+            region_finding=found[-1][1] if region else "",
         )
         if session.draft_id:
             ids = [hit.record.report_id for hit in session.current_hits]
             self._write(session, "region", {**region.to_json(), "evidence": ids})
         return session
 
-    def _retrieve(self, session: Session, wanted: Sequence[ReaderRegion]) -> list[tuple[Hit, ...]]:
-        """The evidence for each of these regions."""
+    def _retrieve(
+        self, session: Session, wanted: Sequence[ReaderRegion]
+    ) -> list[tuple[tuple[Hit, ...], str]]:
+        """The evidence for each of these regions, and the finding each is taken for."""
         if not wanted:
             return []
         try:
             found = self.pipeline.evidence(self._study(session), wanted)
         except (CxrRagError, ImageReadError) as error:
             raise ControllerError(str(error)) from error
-        if not all(found):
+        if not all(hits for hits, _ in found):
             raise ControllerError(strings.NOTHING_FOUND)
         return found
 

@@ -16,6 +16,7 @@ class RankChanges:
         has_region: whether the reader has marked one.
         in_draft: whether the draft was made with just this region.
         earlier: retrieved for the last region, also after it was cleared.
+        finding: towards which the region drew the search.
     """
 
     before: tuple[str, ...]
@@ -23,6 +24,7 @@ class RankChanges:
     has_region: bool
     in_draft: bool
     earlier: tuple[str, ...] = ()
+    finding: str = ""
 
     def mark(self, report_id: str) -> tuple[str, str]:
         """CSS class and text for a card; both empty where there is nothing to say."""
@@ -41,12 +43,13 @@ class RankChanges:
 
     @property
     def summary(self) -> str:
-        """As in "2 new, 2 dropped, 1 moved"."""
+        """As in "Drawn towards: effusion. 2 new, 2 dropped, 1 moved."."""
         new = sum(each not in self.before for each in self.after)
         dropped = sum(each not in self.after for each in self.before)
         kinds = [self.mark(each)[0] for each in self.after]
         moved = kinds.count("up") + kinds.count("down")
-        return strings.RANK_CHANGES.format(new, dropped, moved)
+        towards = strings.DRAWN_TOWARDS.format(self.finding) if self.finding else ""
+        return towards + strings.RANK_CHANGES.format(new, dropped, moved)
 
 
 def rank_changes(session: Session) -> RankChanges:
@@ -58,4 +61,5 @@ def rank_changes(session: Session) -> RankChanges:
         has_region=bool(session.region),
         in_draft=bool(session.prediction) and made_with == session.region.to_json(),
         earlier=tuple(hit.record.report_id for hit in session.region_hits),
+        finding=session.region_finding,
     )

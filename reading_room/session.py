@@ -36,6 +36,7 @@ class Session:
         region: what the reader marked on the image.
         image_hits: the evidence for the whole image, once it was retrieved.
         region_hits: the evidence for the region, or for the last one after it was cleared.
+        region_finding: what the finding maps show in it, towards which the search was drawn.
         draft_id: of the audit record.
         shown_at: clock when the draft was shown, to time edits.
     """
@@ -51,6 +52,7 @@ class Session:
     region: ReaderRegion = NO_REGION
     image_hits: tuple[Hit, ...] = ()
     region_hits: tuple[Hit, ...] = ()
+    region_finding: str = ""
     draft_id: str = ""
     shown_at: float = 0.0
 

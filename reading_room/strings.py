@@ -134,6 +134,7 @@ EXPERIMENTAL_HINT = (
     "box 0.47: docs/experiments.md"
 )
 FINDING_REGION = "{}: experimental; the place was right on {} % of {} images of another hospital"
+DRAWN_TOWARDS = "Drawn towards reports of: {}. "
 RANK_CHANGES = "{} new, {} dropped, {} moved."
 NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"
 NO_LONGER_RETRIEVED = "No longer retrieved"

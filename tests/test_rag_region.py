@@ -103,6 +103,8 @@ def test_maps_draw_the_search_to_what_a_report_would_state_there(
     towards = stated - denied
     assert drawn.query_vector @ towards > plain.query_vector @ towards
     assert any("effusion" in note for note in drawn.notes)
+    found = room.pipeline.evidence(Study(image, "image"), [ReaderRegion(), region])
+    assert [finding for _, finding in found] == ["", "effusion"]
     assert analyzer.draw_to(ReaderRegion(), drawn, images).region_vector is None
 
 
