@@ -6,7 +6,7 @@ Imports numpy only, so that `cxr-rag --help` does not wait for torch.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,3 +74,8 @@ class ImageTextEncoder(ImageEncoder, Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts to vectors: float32 [N, dim], rows of norm 1. An empty text is a ValueError."""
+
+
+def embeds_texts(encoder: ImageEncoder) -> TypeGuard[ImageTextEncoder]:
+    """Whether an encoder embeds texts, too."""
+    return hasattr(encoder, "embed_texts")

@@ -1,4 +1,7 @@
-"""Published models of Hugging Face as encoders: nothing of theirs is replaced by ours.
+"""Published models as encoders: nothing of theirs is replaced by ours.
+
+`PretrainedImageEncoder` and `PretrainedEncoder` embed with whatever a loader hands them; the
+loaders of Hugging Face models are here, those of other libraries in `encoders.library_models`.
 
 A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder embeds images and texts with its own projections,
 image processor, tokenizer and context length; any vision model (DINOv2, RAD-DINO, ViT) embeds
@@ -11,7 +14,7 @@ normalized; for a vision model its pooled output.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,23 +47,21 @@ class PretrainedImageEncoder:
     """Embeds images with a published vision model, or with the image side of a published pair.
 
     Args:
-        model, processor: of transformers.
+        image_features: images to float32 [N, dim], in evaluation mode; not yet normalized.
+        preprocessing: what is done to an image before, as data: size, crop, mean, ...
         encoder_id: name and content hash.
-        image_features: of the model, tensor inputs to float32 [N, dim].
     """
 
     def __init__(
         self,
-        model: Any,
-        processor: Any,
+        image_features: Callable[[Sequence[CxrImage]], torch.Tensor],
         *,
+        preprocessing: Mapping[str, Any],
         encoder_id: str,
-        image_features: Callable[..., torch.Tensor],
     ) -> None:
-        self._model = model
-        self._processor = processor
-        self._encoder_id = encoder_id
         self._image_features = image_features
+        self._preprocessing = preprocessing
+        self._encoder_id = encoder_id
         self._dim: int = self._embed_images([_BLANK]).shape[1]
 
     @property
@@ -70,8 +71,8 @@ class PretrainedImageEncoder:
 
     @property
     def preprocess_hash(self) -> str:
-        """Hash of the image processor's settings."""
-        text = json.dumps(self._processor.to_dict(), sort_keys=True, default=str)
+        """Hash of what is done to an image before."""
+        text = json.dumps(self._preprocessing, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -84,24 +85,34 @@ class PretrainedImageEncoder:
         rows = [self._embed_images(some) for some in _batches(images)]
         return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
 
+    def embed_with_features(self, images: Sequence[CxrImage]) -> tuple[Vectors, Vectors]:
+        """Vectors, and what refusal statistics are made of: for these models the vectors again."""
+        vectors = self.embed_images(images)
+        return vectors, vectors
+
     @torch.inference_mode()
     def _embed_images(self, images: Sequence[CxrImage]) -> Vectors:
-        inputs = self._processor(images=[_as_rgb(image) for image in images], return_tensors="pt")
-        return _unit_rows(self._image_features(**inputs.to(self._model.device)))
+        return _unit_rows(self._image_features(images))
 
 
 class PretrainedEncoder(PretrainedImageEncoder):
-    """Embeds images and texts with a published pair of towers."""
+    """Embeds images and texts with a published pair of towers.
 
-    def __init__(self, model: Any, processor: Any, tokenizer: Any, *, encoder_id: str) -> None:
-        super().__init__(
-            model,
-            processor,
-            encoder_id=encoder_id,
-            image_features=lambda **inputs: pooled(model.get_image_features(**inputs)),
-        )
-        self._tokenizer = tokenizer
-        self._context = context_length(model, tokenizer)
+    Args:
+        image_features, preprocessing, encoder_id: as for an encoder of images.
+        text_features: texts to float32 [N, dim], not yet normalized; cuts what is too long.
+    """
+
+    def __init__(
+        self,
+        image_features: Callable[[Sequence[CxrImage]], torch.Tensor],
+        text_features: Callable[[Sequence[str]], torch.Tensor],
+        *,
+        preprocessing: Mapping[str, Any],
+        encoder_id: str,
+    ) -> None:
+        super().__init__(image_features, preprocessing=preprocessing, encoder_id=encoder_id)
+        self._text_features = text_features
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -112,16 +123,7 @@ class PretrainedEncoder(PretrainedImageEncoder):
         """
         if not all(text.strip() for text in texts):
             raise ValueError("an empty text cannot be embedded; leave the report out")
-        rows = []
-        for some in _batches(texts):
-            tokens = self._tokenizer(
-                list(some),
-                padding="max_length",  # SigLIP was trained so; others mask what is padded
-                truncation=True,
-                max_length=self._context,
-                return_tensors="pt",
-            ).to(self._model.device)
-            rows.append(_unit_rows(pooled(self._model.get_text_features(**tokens))))
+        rows = [_unit_rows(self._text_features(some)) for some in _batches(texts)]
         return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
 
 
@@ -140,11 +142,24 @@ def load_pair(name: str) -> PretrainedEncoder:
         raise EncoderError(
             f"{name} is a {type(model).__name__}, which embeds no texts; use image:hf:{name}"
         )
+    processor, tokenizer = _load_processor(folder), _load_tokenizer(folder)
+    context = context_length(model, tokenizer)
+
+    def text_features(texts: Sequence[str]) -> torch.Tensor:
+        tokens = tokenizer(
+            list(texts),
+            padding="max_length",  # SigLIP was trained so; others mask what is padded
+            truncation=True,
+            max_length=context,
+            return_tensors="pt",
+        )
+        return pooled(model.get_text_features(**tokens.to(model.device)))
+
     return PretrainedEncoder(
-        model,
-        _load_processor(folder),
-        _load_tokenizer(folder),
-        encoder_id=_encoder_id(name, folder),
+        lambda images: pooled(model.get_image_features(**_processed(processor, images, model))),
+        text_features,
+        preprocessing=processor.to_dict(),
+        encoder_id=content_id(name, folder),
     )
 
 
@@ -159,11 +174,11 @@ def load_vision_model(name: str) -> PretrainedImageEncoder:
     """
     folder = locate(name)
     model = _load_model(folder)
+    processor = _load_processor(folder)
     return PretrainedImageEncoder(
-        model,
-        _load_processor(folder),
-        encoder_id=_encoder_id(name, folder),
-        image_features=lambda **inputs: pooled(model(**inputs)),
+        lambda images: pooled(model(**_processed(processor, images, model))),
+        preprocessing=processor.to_dict(),
+        encoder_id=content_id(name, folder),
     )
 
 
@@ -194,6 +209,25 @@ def context_length(model: Any, tokenizer: Any) -> int:
     return int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
 
 
+def content_id(name: str, folder: Path) -> str:
+    """Name of a model and a hash of its files: configuration, tokenizer, weights."""
+    paths = sorted({path for pattern in _FILES for path in folder.glob(pattern)})
+    parts = "".join(f"{path.name} {file_sha256(path)}" for path in paths)
+    return f"{Path(name).name}@{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+
+
+def require_tokenizer(folder: Path) -> str:
+    """The vocabulary file of a folder's tokenizer.
+
+    Raises:
+        EncoderError: it has none; transformers would make an empty tokenizer.
+    """
+    vocabulary = next((name for name in _VOCABULARIES if (folder / name).is_file()), "")
+    if not vocabulary:
+        raise EncoderError(f"no tokenizer in {folder}: it has none of {', '.join(_VOCABULARIES)}")
+    return vocabulary
+
+
 def _load_model(folder: Path) -> Any:
     from transformers import AutoModel  # noqa: PLC0415 - seconds to import
 
@@ -218,10 +252,7 @@ def _load_processor(folder: Path) -> Any:
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
-    vocabulary = next((name for name in _VOCABULARIES if (folder / name).is_file()), "")
-    if not vocabulary:  # transformers would make an empty one
-        raise EncoderError(f"no tokenizer in {folder}: it has none of {', '.join(_VOCABULARIES)}")
-    return _load(AutoTokenizer, folder, vocabulary)
+    return _load(AutoTokenizer, folder, require_tokenizer(folder))
 
 
 def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
@@ -238,16 +269,14 @@ def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
         ) from error
 
 
-def _encoder_id(name: str, folder: Path) -> str:
-    paths = sorted({path for pattern in _FILES for path in folder.glob(pattern)})
-    parts = "".join(f"{path.name} {file_sha256(path)}" for path in paths)
-    return f"{Path(name).name}@{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
+def _processed(processor: Any, images: Sequence[CxrImage], model: Any) -> Any:
+    rgb = [np.repeat(grey_bytes(image)[..., None], 3, axis=2) for image in images]
+    return processor(images=rgb, return_tensors="pt").to(model.device)
 
 
-def _as_rgb(image: CxrImage) -> NDArray[np.uint8]:
-    """Grey values as bytes [H, W, 3], which is what image processors are made for."""
-    grey = np.rint(image.pixels * 255).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+def grey_bytes(image: CxrImage) -> NDArray[np.uint8]:
+    """Grey values as bytes [H, W], which is what image processors are made for."""
+    return np.rint(image.pixels * 255).clip(0, 255).astype(np.uint8)
 
 
 def _unit_rows(rows: torch.Tensor) -> Vectors:

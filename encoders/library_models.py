@@ -1,0 +1,191 @@
+"""Published models of open_clip, timm and torchxrayvision as encoders, each with its own transform.
+
+Each library is an optional extra. Weights are read from safetensors only; a pickle can run code, so
+where a publisher has nothing else, the error says how to convert it once.
+
+Source: the vectors are those of open_clip's ``encode_image`` and ``encode_text``, of a timm model
+without its classifier, and of torchxrayvision's ``features2``, normalized.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from encoders.base import CxrImage
+from encoders.packaged_weights import EncoderError, file_sha256, read_json
+from encoders.pretrained import (
+    PretrainedEncoder,
+    PretrainedImageEncoder,
+    content_id,
+    grey_bytes,
+    locate,
+    require_tokenizer,
+)
+
+_FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError)
+"""What these libraries raise for a folder that is none of theirs, or damaged."""
+
+_HUB = "hf-hub:"
+_CONVERT = (
+    'python -c "import torch; from safetensors.torch import save_file; '
+    "save_file(torch.load('{0}', weights_only=True), '{1}')\""
+)
+_CONVERT_XRV = (
+    'python -c "import torchxrayvision as xrv; from safetensors.torch import save_file; '
+    "save_file(xrv.models.DenseNet(weights='{0}').state_dict(), '{1}')\""
+)
+
+
+def load_open_clip(name: str) -> PretrainedEncoder:
+    """A model of open_clip (BiomedCLIP, CLIP, SigLIP, CoCa), in the layout of its hub repositories.
+
+    Args:
+        name: a folder with ``open_clip_config.json``, or ``hf-hub:ID`` as open_clip writes it.
+
+    Raises:
+        EncoderError: the library is missing, or the model cannot be had or is damaged.
+    """
+    open_clip = _library("open_clip", extra="open_clip")
+    folder = locate(name.removeprefix(_HUB))
+    config = read_json(folder / "open_clip_config.json")
+    _refuse_pickle(folder)
+    if "hf_tokenizer_name" in config.get("model_cfg", {}).get("text_cfg", {}):
+        require_tokenizer(folder)
+    where = f"local-dir:{folder}"
+    try:
+        model = open_clip.create_model(where, pretrained_text=False, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(where)
+        settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+        transform = open_clip.transform.image_transform_v2(settings, is_train=False)
+    except _failures() as error:
+        raise _unusable(folder, error) from error
+    model.eval().requires_grad_(False)
+    return PretrainedEncoder(
+        lambda images: model.encode_image(_batch(images, transform, mode="RGB")),
+        lambda texts: model.encode_text(tokenizer(list(texts))),
+        preprocessing=asdict(settings),
+        encoder_id=content_id(name, folder),
+    )
+
+
+def load_timm(name: str) -> PretrainedImageEncoder:
+    """A model of timm without its classifier.
+
+    Args:
+        name: a folder with timm's ``config.json``, a hub id, or a name of timm's own
+            (``vit_small_patch14_dinov2.lvd142m``).
+
+    Raises:
+        EncoderError: the library is missing, or the model cannot be had or is damaged.
+    """
+    timm = _library("timm", extra="timm")
+    hub = name.removeprefix(_HUB)
+    folder = locate(hub if "/" in hub or Path(hub).is_dir() else f"timm/{hub}")
+    read_json(folder / "config.json")
+    _refuse_pickle(folder)
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+        settings = timm.data.resolve_model_data_config(model)
+        transform = timm.data.create_transform(**settings, is_training=False)
+    except _failures() as error:
+        raise _unusable(folder, error) from error
+    model.eval().requires_grad_(False)
+    mode = "L" if settings["input_size"][0] == 1 else "RGB"
+    return PretrainedImageEncoder(
+        lambda images: model(_batch(images, transform, mode=mode)),
+        preprocessing=settings,
+        encoder_id=content_id(name, folder),
+    )
+
+
+def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
+    """A DenseNet-121 of torchxrayvision, before its classifier.
+
+    Args:
+        name: of its weights, such as ``densenet121-res224-all``.
+
+    Raises:
+        EncoderError: the library is missing, there are no such weights, or they are damaged.
+    """
+    xrv = _library("torchxrayvision", extra="torchxrayvision")
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    known = [each for each in xrv.models.model_urls if each.startswith("densenet121")]
+    if name not in known:
+        raise EncoderError(f"torchxrayvision has no {name!r}; there are {', '.join(known)}")
+    path = Path(xrv.utils.get_cache_dir()).expanduser() / f"{name}.safetensors"
+    if not path.is_file():
+        raise EncoderError(
+            f"{path} is missing: torchxrayvision publishes pickles, which can run code. Where you "
+            f"trust them and have a network, run `{_CONVERT_XRV.format(name, path)}` once"
+        )
+    size = int(xrv.models.model_urls[name]["input_resolution"])
+    model = xrv.models.DenseNet(num_classes=len(xrv.models.model_urls[name]["labels"]))
+    try:
+        model.load_state_dict(load_file(path), strict=False)  # without operating points
+    except _failures() as error:
+        raise _unusable(path, error) from error
+    model.eval().requires_grad_(False)
+    crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(size)
+
+    def image_features(images: Sequence[CxrImage]) -> Tensor:
+        grey = [xrv.datasets.normalize(grey_bytes(image), 255)[None] for image in images]
+        pixels = np.stack([resize(crop(each)) for each in grey])
+        return torch.as_tensor(model.features2(torch.from_numpy(pixels).float()))
+
+    return PretrainedImageEncoder(
+        image_features,
+        preprocessing={"library": "torchxrayvision", "size": size, "range": [-1024, 1024]},
+        encoder_id=f"{name}@{file_sha256(path)[:12]}",
+    )
+
+
+def _library(module: str, *, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise EncoderError(
+            f"this encoder needs {module} and what it needs ({error}): run "
+            f"`pip install 'cxr-rag[{extra}]'`"
+        ) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from safetensors import SafetensorError  # noqa: PLC0415
+
+    return (*_FAILURES, SafetensorError)
+
+
+def _refuse_pickle(folder: Path) -> None:
+    """A library would fall back to one."""
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path for end in ("bin", "pt", "pth") for path in folder.glob(f"*.{end}"))
+    pickle = pickles[0] if pickles else folder / "pytorch_model.bin"
+    raise EncoderError(
+        f"{folder} has no weights as .safetensors, and a pickle, which can run code, is not read: "
+        "where the publisher has nothing else, copy the folder, put it there and convert it once, "
+        f"`{_CONVERT.format(pickle, pickle.with_suffix('.safetensors'))}`, then name that folder"
+    )
+
+
+def _unusable(path: Path, error: Exception) -> EncoderError:
+    return EncoderError(
+        f"cannot use the model in {path}: {type(error).__name__}: {error}; it needs the files of "
+        "its release, whole, with safetensors"
+    )
+
+
+def _batch(
+    images: Sequence[CxrImage], transform: Callable[[Image.Image], Tensor], *, mode: str
+) -> Tensor:
+    """Images as their publisher would open them, through the publisher's transform."""
+    pictures = (Image.fromarray(grey_bytes(image)).convert(mode) for image in images)
+    return torch.stack([transform(picture) for picture in pictures])
