@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
+from encoders.eclip.backend import ImageOutput
 from encoders.packaged_weights import EncoderError, file_sha256, read_json
 from encoders.towers.hugging_face import pooled
 
@@ -70,6 +71,11 @@ class PretrainedImageEncoder:
         return self._encoder_id
 
     @property
+    def findings(self) -> tuple[str, ...]:
+        """Findings of which there are maps: none."""
+        return ()
+
+    @property
     def preprocess_hash(self) -> str:
         """Hash of what is done to an image before."""
         text = json.dumps(self._preprocessing, sort_keys=True, default=str)
@@ -85,10 +91,10 @@ class PretrainedImageEncoder:
         rows = [self._embed_images(some) for some in _batches(images)]
         return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
 
-    def embed_with_features(self, images: Sequence[CxrImage]) -> tuple[Vectors, Vectors]:
-        """Vectors, and what refusal statistics are made of: for these models the vectors again."""
-        vectors = self.embed_images(images)
-        return vectors, vectors
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        """Vector of an image; its features are the vector again, finding maps there are none."""
+        vector = self.embed_images([image])
+        return ImageOutput(vector, vector, np.empty((1, 0, 1, 1), np.float32))
 
     @torch.inference_mode()
     def _embed_images(self, images: Sequence[CxrImage]) -> Vectors:

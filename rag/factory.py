@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from encoders import registry
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder
 from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
 from rag.corpus.records import Corpus
@@ -26,26 +26,44 @@ from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
 from rag.study import Study
 
+NO_FINDING_HEAD = (
+    "this encoder has no finding head: no findings are predicted, no sentence is marked likely or "
+    "unlikely by the image, and there is no confidence (`cxr-rag fit-heads` makes one)"
+)
+NO_OOD_DETECTOR = (
+    "this encoder has no refusal statistics: a picture that is no chest X-ray is refused by its "
+    "header and colours alone (`cxr-rag fit-heads` makes them)"
+)
 
-def load_encoder(settings: Settings) -> ImageTextEncoder:
+
+def load_encoder(settings: Settings) -> ImageEncoder:
     """The encoder that ``settings.encoder`` names.
 
     Raises:
         EncoderUnavailableError: weights are missing, damaged, or need a package.
     """
     try:
-        return registry.load_encoder(settings.encoder, backend=settings.encoder_backend)
+        return registry.load_image_encoder(settings.encoder, backend=settings.encoder_backend)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 
 
-def encoder_folder(settings: Settings) -> Path:
-    """Where the encoder's weights lie, and the parts that were trained on its vectors."""
-    return registry.folder_of(settings.encoder)
+def encoder_folder(settings: Settings, encoder: ImageEncoder) -> Path:
+    """Where the parts lie that were trained on an encoder's vectors.
+
+    What `cxr-rag fit-heads` made here; else the model's own folder.
+    """
+    own = fitted_folder(settings, encoder)
+    return own if own.is_dir() else registry.folder_of(settings.encoder) or own
+
+
+def fitted_folder(settings: Settings, encoder: ImageEncoder) -> Path:
+    """Where `cxr-rag fit-heads` puts them: one folder for each encoder's weights."""
+    return settings.home / "encoders" / encoder.encoder_id
 
 
 @contextmanager
-def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportRetriever]:
+def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator[ReportRetriever]:
     """Encoder and index, ready for queries; the index is closed at the end."""
     with open_index(
         settings.index_dir,
@@ -57,7 +75,7 @@ def open_retriever(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Re
 
 
 @contextmanager
-def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[ReportPipeline]:
+def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator[ReportPipeline]:
     """The whole line from image to draft; the language model is only asked when a study comes.
 
     Raises:
@@ -66,11 +84,18 @@ def open_pipeline(settings: Settings, encoder: ImageTextEncoder) -> Iterator[Rep
     """
     llm = ChatClient(settings.llm) if settings.llm.enabled else None
     drafter = Drafter(template_of(settings), llm, limits=settings.abstention)
-    folder = encoder_folder(settings)
+    folder = encoder_folder(settings, encoder)
+    findings = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
+    ood_detector = load_ood_detector(folder, encoder)
     analyzer = ImageAnalyzer(
         encoder,
-        findings=load_finding_predictor(folder, encoder.encoder_id, settings.drafting),
-        ood_detector=load_ood_detector(folder, encoder),
+        findings=findings,
+        ood_detector=ood_detector,
+        notes=[
+            note
+            for note, part in ((NO_FINDING_HEAD, findings), (NO_OOD_DETECTOR, ood_detector))
+            if part is None
+        ],
     )
     with open_retriever(settings, encoder) as retriever:
         yield ReportPipeline(analyzer=analyzer, retriever=retriever, drafter=drafter)
@@ -137,7 +162,7 @@ def study_of_files(
 def index_reports(
     settings: Settings,
     corpus: Corpus,
-    encoder: ImageTextEncoder,
+    encoder: ImageEncoder,
     *,
     exclude: frozenset[str] = frozenset(),
     images: Images = NO_IMAGES,

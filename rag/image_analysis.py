@@ -3,14 +3,14 @@
 Knows encoders and what was trained on their vectors. Knows no report and no language model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder, embeds_texts
 from encoders.region_query import crop_to_region, unit
 from rag.errors import NotAChestXray
 from rag.localization import MapEncoder, finding_in, stated_and_denied
@@ -62,18 +62,21 @@ class ImageAnalyzer:
         findings: predicts findings; None where the encoder has no head for them.
         ood_detector: refuses images whose pixels are strange; None where none is calibrated, or
             the encoder does not show its features.
+        notes: what a reader of any draft should know of these parts.
     """
 
     def __init__(
         self,
-        encoder: ImageTextEncoder,
+        encoder: ImageEncoder,
         *,
         findings: FindingPredictor | None = None,
         ood_detector: OodDetector | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.encoder = encoder
         self._findings = findings
         self._ood_detector = ood_detector
+        self._notes = tuple(notes)
 
     def analyze(self, images: StudyImages, *, region: ReaderRegion = NO_REGION) -> ImageAnalysis:
         """Vectors of all views, and the findings they show together.
@@ -86,6 +89,7 @@ class ImageAnalyzer:
             NotAChestXray: the pixels do not look like one.
         """
         analysis = self._see(images)
+        analysis = replace(analysis, notes=once((*analysis.notes, *self._notes)))
         if self._findings is not None:
             analysis = replace(analysis, predicted=self._findings.predict(analysis.query_vector))
         return self.draw_to(region, analysis, images)
@@ -101,7 +105,7 @@ class ImageAnalyzer:
         if not region:
             return replace(analysis, region_vector=None, region_finding="")
         whole, heat = analysis.vectors[0], region.heatmap()
-        if analysis.maps:
+        if analysis.maps and embeds_texts(self.encoder):
             finding = finding_in(analysis.maps, heat)
             stated, denied = self.encoder.embed_texts(stated_and_denied(finding))
             drawn = unit(whole + PULL * unit(stated - denied))

@@ -23,7 +23,7 @@ from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import ImageReadError
 from rag.drafting import Drafter, DraftResult
@@ -154,8 +154,8 @@ class ReportPipeline(Runnable[Study, Prediction]):
         ]
 
     @property
-    def encoder(self) -> ImageTextEncoder:
-        """What turns images and texts into vectors."""
+    def encoder(self) -> ImageEncoder:
+        """What turns images into vectors."""
         return self.analyzer.encoder
 
     @property

@@ -6,16 +6,17 @@ vector, which LangChain's interface has no word for. Knows nothing of prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from encoders.base import ImageTextEncoder
+from encoders.base import embeds_texts
+from rag.errors import UsageError
 from rag.index import ReportIndex
 from rag.index.search import numbered
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
@@ -48,7 +49,7 @@ class ReportRetriever(BaseRetriever):
 
     Attributes:
         store: where the reports are.
-        encoder: embeds what is asked.
+        encoder: embeds what is asked; one that embeds images alone answers no text.
         settings: which steps are on.
         k: how many reports, if not the settings' ``k``.
     """
@@ -56,9 +57,25 @@ class ReportRetriever(BaseRetriever):
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
     store: ReportIndex
-    encoder: Any  # an ImageTextEncoder; pydantic cannot check a Protocol
+    encoder: Any  # an ImageEncoder; pydantic cannot check a Protocol
     settings: RetrievalSettings = RetrievalSettings()
     k: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _can_embed(self) -> "ReportRetriever":
+        if self.by != "image" and not embeds_texts(self.encoder):
+            raise UsageError(
+                f"retrieval.by is {self.by!r}, and {self.encoder.encoder_id} embeds images only: "
+                'leave it at "auto" or set "image"'
+            )
+        return self
+
+    @property
+    def by(self) -> Literal["text", "image", "both"]:
+        """What an image is compared with."""
+        if self.settings.by == "auto":
+            return "text" if embeds_texts(self.encoder) else "image"
+        return self.settings.by
 
     def retrieve(self, query: ImageQuery, *, k: int | None = None) -> Retrieval:
         """Evidence for an image, best first, with the same study and patient left out.
@@ -69,9 +86,12 @@ class ReportRetriever(BaseRetriever):
         """
         chosen, k = self.settings, k or self.k or self.settings.k
         count = max(k, chosen.fetch_k)
-        (found,) = self.store.retrieve(query.vector[np.newaxis], count, **_excluded(query))
+        if self.by == "image":
+            found = self.store.retrieve_by_images(query.vector, count, **_excluded(query))
+        else:
+            (found,) = self.store.retrieve(query.vector[np.newaxis], count, **_excluded(query))
         pool: Sequence[Hit] = found.hits
-        if chosen.images:
+        if self.by == "both":
             pool = self._fused_with_images(found.hits, query, count)
         hits = order_by_agreement(pool, query.predicted, weight=chosen.label_penalty)
         if chosen.cover_expected:
@@ -85,22 +105,40 @@ class ReportRetriever(BaseRetriever):
 
         Their similarity stays that of image and report, whatever found them.
         """
-        by_images = self.store.retrieve_by_images(query.vector, count, **_excluded(query))
+        by_images = self.store.retrieve_by_images(
+            query.vector, count, similarity="text", **_excluded(query)
+        ).hits
         hits = {hit.record.report_id: hit for hit in (*by_images, *nearest)}
         rankings = [[hit.record.report_id for hit in of] for of in (nearest, by_images)]
-        fused = fuse(rankings, weights=[1.0, self.settings.images])
-        return [hits[report_id] for report_id in fused[:count]]
+        return [hits[report_id] for report_id in fuse(rankings)[:count]]
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        encoder: ImageTextEncoder = self.encoder
-        vectors = encoder.embed_texts([query])
-        (hits,) = self.store.query(vectors, k or self.k or self.settings.k)
-        return [to_document(hit) for hit in hits]
+        return [to_document(hit) for hit in self.nearest_to_text(query, k=k)]
+
+    def nearest_to_text(self, text: str, *, k: int | None = None) -> list[Hit]:
+        """The reports nearest to words, best first.
+
+        Raises:
+            UsageError: the encoder embeds images only.
+        """
+        if not embeds_texts(self.encoder):
+            raise UsageError(
+                f"{self.encoder.encoder_id} embeds images only and cannot search by words: ask "
+                "with an image"
+            )
+        (hits,) = self.store.query(self.encoder.embed_texts([text]), k or self.k or self.settings.k)
+        return hits
 
 
-def _excluded(query: ImageQuery) -> dict[str, frozenset[str]]:
+class _Exclusions(TypedDict):
+    exclude_studies: frozenset[str]
+    exclude_patients: frozenset[str]
+    exclude_reports: frozenset[str]
+
+
+def _excluded(query: ImageQuery) -> _Exclusions:
     """What a query leaves out, as the index's arguments."""
     return {
         "exclude_studies": query.studies,

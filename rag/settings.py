@@ -110,8 +110,9 @@ class RetrievalSettings(_Section):
         fetch_k: so many of the nearest are looked at before ``k`` are chosen.
         label_penalty: cosine similarity that one label costs on which image and report disagree.
         cover_expected: fetch a report for an expected finding that none of the nearest states.
-        images: weight of the reports of the nearest images against 1 of the nearest reports, fused
-            by reciprocal rank; 0 is off. The index must hold images (`cxr-rag index --images`).
+        by: what an image is compared with: the reports' "text", the indexed studies' own "image"s,
+            whose reports then come back, or "both", fused by reciprocal rank; "auto" is text, or
+            image where the encoder embeds images alone. Images: `cxr-rag index --images`.
     """
 
     k: int = Field(default=5, ge=1, le=50)
@@ -119,7 +120,7 @@ class RetrievalSettings(_Section):
     fetch_k: int = Field(default=300, ge=1, le=1000)
     label_penalty: float = Field(default=0.05, ge=0, le=1)
     cover_expected: bool = True
-    images: float = Field(default=0.0, ge=0, le=10)
+    by: Literal["auto", "text", "image", "both"] = "auto"
 
 
 class DraftingSettings(_Section):

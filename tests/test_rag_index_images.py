@@ -133,13 +133,13 @@ def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(
     with open_index(tmp_path / "index", exact=exactly) as index:
         for record in corpus.records:
             vector = vector_of(images[record.study_id][0])
-            (nearest,) = index.retrieve_by_images(vector, 1)
+            (nearest,) = index.retrieve_by_images(vector, 1, similarity="text").hits
             assert nearest.record.text == record.text
             own = FakeEncoder().embed_texts([record.text])[0]
             assert nearest.similarity == pytest.approx(float(own @ vector), abs=1e-5)
             others = index.retrieve_by_images(
                 vector, 24, exclude_patients=frozenset({record.patient_id})
-            )
+            ).hits
             assert record.patient_id not in {hit.record.patient_id for hit in others}
             assert len({hit.record.text for hit in others}) == len(others)
 
@@ -160,8 +160,8 @@ def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
     query = ImageQuery(vector_of(images["s003"][0]))
     found = []
     with open_index(tmp_path / "index") as index:
-        for weight in (0.0, 1.0):
-            settings = RetrievalSettings(k=8, fetch_k=20, images=weight)
+        for by in ("text", "both"):
+            settings = RetrievalSettings(k=8, fetch_k=20, by=by)
             retriever = ReportRetriever(store=index, encoder=encoder, settings=settings)
             hits = retriever.retrieve(query).hits
             found.append([hit.record.report_id for hit in hits])

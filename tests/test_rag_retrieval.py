@@ -57,4 +57,3 @@ def test_fusion_keeps_every_id_once_and_agreement_wins(rankings: list[list[str]]
 
 def test_fusion_weights_and_missing_ids() -> None:
     assert fuse([["a", "b"], ["b"]]) == ["b", "a"]
-    assert fuse([["a", "b"], ["b", "a"]], weights=[2, 1])[0] == "a"

@@ -15,7 +15,7 @@ from rag.errors import ServerError, StoreMissingError
 from rag.schema import NOTICE
 
 if TYPE_CHECKING:
-    from encoders.base import ImageTextEncoder
+    from encoders.base import ImageEncoder
     from rag.settings import Settings
 
 Say = Callable[[str], None]
@@ -70,7 +70,7 @@ def run_demo(settings: "Settings", *, open_page: Callable[..., None], say: Say) 
         open_page(pipeline, settings, say=say)
 
 
-def ensure_index(settings: "Settings", encoder: "ImageTextEncoder", *, say: Say) -> None:
+def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> None:
     """Index Open-I where nothing is indexed; a store that is there is left as it is.
 
     A store of Open-I alone that was made by another encoder or another version is made again, and

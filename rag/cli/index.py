@@ -183,7 +183,9 @@ def _print_problems(report: "IndexSummary") -> None:
 
 def _summary(report: "IndexSummary") -> str:
     names = ("added", "changed", "kept", "removed", "excluded", "withheld", "images")
-    counts = {name: getattr(report, name) for name in names} | {"problems": len(report.problems)}
+    counts = {name: getattr(report, name) for name in names}
+    counts["reports without an image"] = report.without_image
+    counts["problems"] = len(report.problems)
     parts = ", ".join(
         f"{count} {name}" for name, count in counts.items() if count or name == "added"
     )

@@ -38,7 +38,7 @@ def locate(
     from rag.study import Study, load  # noqa: PLC0415
 
     encoder = load_encoder(settings)
-    folder = encoder_folder(settings)
+    folder = encoder_folder(settings, encoder)
     head = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
     failed = False
     for path in images:

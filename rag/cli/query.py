@@ -34,7 +34,7 @@ def query(
         if path.is_file():
             hits = _hits_of_image(retriever, path, k)
         else:
-            (hits,) = retriever.store.query(encoder.embed_texts([what]), k)
+            hits = retriever.nearest_to_text(what, k=k)
     for hit in hits:
         record = hit.record
         if as_json:

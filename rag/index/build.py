@@ -11,7 +11,7 @@ import uuid
 from dataclasses import replace as with_fields
 from pathlib import Path
 
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder, embeds_texts
 from rag.corpus.records import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
 from rag.index.cache import EmbeddingCache
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 def build_index(
     corpus: Corpus,
-    encoder: ImageTextEncoder,
+    encoder: ImageEncoder,
     directory: Path,
     *,
     url: str = "",
@@ -60,7 +60,7 @@ def build_index(
 
     Args:
         corpus: what to index.
-        encoder: embeds the texts.
+        encoder: embeds the texts; one that embeds images alone needs the studies' images.
         directory: of the index; made if it is not there.
         url: of the Chroma server that holds the collections, if they are not in the folder.
         exclude: study ids to leave out, so that an evaluation's own studies are never in it.
@@ -104,6 +104,11 @@ def build_index(
         for key, reports in base.images_of(plan.records).items():
             if key in cache:  # else it is of another encoder
                 found.setdefault(key, set()).update(reports)
+        if not found and not embeds_texts(encoder):
+            raise StoreError(
+                f"{encoder.encoder_id} embeds images only, and no image of these studies is given "
+                "that can be read: name them with `cxr-rag index --images`"
+            )
         content = Content(
             records=plan.records,
             collections=plan.collections,
@@ -127,6 +132,7 @@ def build_index(
         summary,
         embedded=embedded,
         images=new_images,
+        without_image=len(plan.records) - len(set().union(*found.values())) if found else 0,
         problems=(*summary.problems, *problems),
         seconds=time.perf_counter() - started,
         index_id=info.index_id,

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageTextEncoder
+from encoders.base import CxrImage, ImageEncoder, embeds_texts
 from rag.corpus.records import Problem, text_hash
 from rag.errors import StoreError
 from rag.index.cache import KEY_LENGTH, EmbeddingCache
@@ -29,12 +29,15 @@ _IMAGES = 16
 
 def embed_texts(
     records: Iterable[ReportRecord],
-    encoder: ImageTextEncoder,
+    encoder: ImageEncoder,
     cache: EmbeddingCache,
     *,
     progress: Progress,
 ) -> int:
     """Embed the records' texts that are not in the cache; returns how many that were.
+
+    An encoder of images alone has no vectors for texts: each gets a random one of its own, which
+    keeps Chroma's records apart and which no query asks for (`ReportIndex.retrieve_by_images`).
 
     ``progress`` is told ("embed", done, total).
     """
@@ -43,16 +46,19 @@ def embed_texts(
     missing.sort(key=lambda item: (len(item[1]), item[0]))  # texts of like length share a batch
     for start in range(0, len(missing), _TEXTS):
         batch = missing[start : start + _TEXTS]
-        rows = encoder.embed_texts([text for _, text in batch])
+        if embeds_texts(encoder):
+            rows = encoder.embed_texts([text for _, text in batch])
+        else:
+            rows = _random_rows([key for key, _ in batch], encoder.dim)
         cache.append([key for key, _ in batch], _checked(rows, encoder, len(batch)))
         progress("embed", start + len(batch), len(missing))
-    return len(missing)
+    return len(missing) if embeds_texts(encoder) else 0
 
 
 def embed_images(
     images: Images,
     records: Iterable[ReportRecord],
-    encoder: ImageTextEncoder,
+    encoder: ImageEncoder,
     cache: EmbeddingCache,
     *,
     progress: Progress,
@@ -93,6 +99,12 @@ def embed_images(
     return found, embedded, problems
 
 
+def _random_rows(keys: Iterable[str], dim: int) -> NDArray[np.float32]:
+    """Unit rows that follow from the keys, [keys, dim]."""
+    rows = np.stack([np.random.default_rng(int(key, 16)).normal(size=dim) for key in keys])
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
 def _read(
     batch: Iterable[tuple[list[str], Path]], problems: list[Problem]
 ) -> Iterator[tuple[list[str], CxrImage]]:
@@ -112,7 +124,7 @@ def _read(
 
 
 def _checked(
-    vectors: NDArray[np.float32], encoder: ImageTextEncoder, count: int
+    vectors: NDArray[np.float32], encoder: ImageEncoder, count: int
 ) -> NDArray[np.float32]:
     """What an encoder gave, if it is what its protocol promises."""
     rows = np.asarray(vectors, np.float32)

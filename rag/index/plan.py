@@ -34,6 +34,7 @@ class IndexSummary:
         withheld: reports left out because their study or patient was removed on request.
         embedded: texts the encoder was asked for.
         images: images the encoder was asked for.
+        without_image: reports that no image leads to, where the index holds images.
         unknown_excludes: listed studies that the collection does not have.
         problems: the collection's own, and what screening found.
         seconds: wall time.
@@ -48,6 +49,7 @@ class IndexSummary:
     withheld: int = 0
     embedded: int = 0
     images: int = 0
+    without_image: int = 0
     unknown_excludes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0

@@ -7,6 +7,7 @@ hundred times as long and loses recall.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,37 +58,57 @@ class OpenedVersion:
         return answers
 
     def retrieve_by_images(
-        self, query: NDArray[np.float32], k: int, excluded: Excluded
-    ) -> tuple[Hit, ...]:
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        excluded: Excluded,
+        *,
+        similarity: Literal["image", "text"],
+    ) -> Retrieval:
         """See `ReportIndex.retrieve_by_images`."""
         if not self.info.images:
             raise StoreError(
-                "the index has no images, which the settings ask for ([retrieval] images): run "
+                "the index has no images, which this encoder or retrieval.by asks for: run "
                 "`cxr-rag index` again with --images"
             )
-        n, texts = 2 * k + _MORE, dict[str, None]()
+        n = 2 * k + _MORE
         while True:
             n = min(n, self.info.images)
-            ((image_ids, _),) = self._nearest(self.images, query[np.newaxis], n)
-            metadatas = self.images.metadatas(image_ids)
-            reports = [
-                report_id
-                for image_id in image_ids
-                for report_id in json.loads(metadatas[image_id]["reports"])
-                if report_id not in excluded.reports
-            ]
-            text_of = self.ids.texts_of(reports)
-            texts = dict.fromkeys(text_of[report_id] for report_id in reports)
+            (found,) = self._nearest(self.images, query[np.newaxis], n)
+            near = self._reports_of_images(found)
+            text_of = self.ids.texts_of(name for name in near if name not in excluded.reports)
+            texts: dict[str, float] = {}
+            for report_id, value in near.items():
+                if report_id in text_of:
+                    texts.setdefault(text_of[report_id], value)
             if len(texts) >= k or n == self.info.images:
                 break
             n *= 4
         nearest = list(texts)[:k]
-        found = self.texts.metadatas(nearest)
-        similarities = self.texts.vectors(nearest) @ query if nearest else ()
-        return numbered(
-            _hit(found[text_id], round(float(similarity), _DIGITS), excluded.texts.get(text_id, ()))
-            for text_id, similarity in zip(nearest, similarities, strict=True)
+        floor = texts[nearest[-1]] if len(nearest) == k else -1.0
+        if similarity == "text" and nearest:
+            values = self.texts.vectors(nearest) @ query
+            texts = dict(zip(nearest, map(float, values), strict=True))
+        metadatas = self.texts.metadatas(nearest)
+        hits = numbered(
+            _hit(metadatas[name], round(texts[name], _DIGITS), excluded.texts.get(name, ()))
+            for name in nearest
         )
+        left_out = [
+            (report_id, excluded.reports[report_id])
+            for report_id, value in near.items()
+            if report_id in excluded.reports and value >= floor
+        ]
+        return Retrieval(hits, tuple(left_out) if len(excluded.reports) <= _LISTED else ())
+
+    def _reports_of_images(self, found: Neighbours) -> dict[str, float]:
+        """Reports in the order of their nearest image, with its similarity."""
+        metadatas = self.images.metadatas(found[0])
+        near: dict[str, float] = {}
+        for image_id, value in zip(*found, strict=True):
+            for report_id in json.loads(metadatas[image_id]["reports"]):
+                near.setdefault(report_id, value)
+        return near
 
     def _nearest(
         self,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,19 +173,20 @@ class ReportIndex:
         exclude_studies: frozenset[str] = NOBODY,
         exclude_patients: frozenset[str] = NOBODY,
         exclude_reports: frozenset[str] = NOBODY,
-    ) -> tuple[Hit, ...]:
+        similarity: Literal["image", "text"] = "image",
+    ) -> Retrieval:
         """The ``k`` reports whose images are nearest to a vector, one a text, nearest first.
 
-        A hit's similarity is that of its text to the vector, as everywhere else. What is left out
-        is as in `retrieve`. A `StoreError` where the index has no images.
+        A hit's similarity is that of its nearest image to the vector, or that of its text. What is
+        left out is as in `retrieve`. A `StoreError` where the index has no images.
         """
         (query,) = unit_rows(vector[np.newaxis], self.info.dim)
 
-        def ask(version: OpenedVersion) -> tuple[Hit, ...]:
+        def ask(version: OpenedVersion) -> Retrieval:
             excluded = version.ids.excluded(
                 studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
             )
-            return version.retrieve_by_images(query, k, excluded)
+            return version.retrieve_by_images(query, k, excluded, similarity=similarity)
 
         return self._ask(ask)
 

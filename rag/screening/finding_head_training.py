@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import SHIPPED
 from encoders.images.image_io import read_image
@@ -91,7 +91,7 @@ def fit(
     )
 
 
-def study_vectors(encoder: ImageTextEncoder, studies: Sequence[TrainingStudy]) -> Floats:
+def study_vectors(encoder: ImageEncoder, studies: Sequence[TrainingStudy]) -> Floats:
     """Mean direction of each study's views: float32 [studies, dim]."""
     views = ([read_image(path) for path in (*s.frontals, *s.laterals)] for s in studies)
     return np.stack([ImageAnalysis(encoder.embed_images(each)).query_vector for each in views])

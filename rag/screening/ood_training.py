@@ -42,6 +42,8 @@ DIMENSIONS = 64
 MAY_BE_REFUSED = 0.005
 HELD_SHARE = 0.15
 MOST_OF_A_KIND = 1000
+NEVER = -50.0
+"""Log-odds of a lateral where no lateral was seen."""
 POSED = 300
 """Training images of each kind that are also shown in every pose."""
 
@@ -125,7 +127,9 @@ def fit(
     mean = images.mean(0)
     basis = np.linalg.svd(images - mean, full_matrices=False)[2][:DIMENSIONS]
     sides = [np.full(len(rows), "lateral" in name) for name, rows in kinds.items()]
-    lateral = _linear(images, np.concatenate(sides))[-1]
+    lateral = np.append(np.zeros(images.shape[1]), NEVER)
+    if any("lateral" in name for name in kinds):
+        lateral = _linear(images, np.concatenate(sides))[-1]
     shown = np.concatenate([poses[pose] for pose in POSES])
     classes = np.repeat(np.arange(len(POSES)), [len(poses[pose]) for pose in POSES])
     return OodDetector(

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageTextEncoder
+from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.backend import ImageOutput
 from rag import encoder_artifacts
 from rag.errors import OodDetectorError
@@ -115,7 +115,7 @@ class OodDetector:
         return ScreeningResult(notes=tuple(notes))
 
 
-def load_ood_detector(folder: Path, encoder: ImageTextEncoder) -> OodDetector | None:
+def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None:
     """The detector in an encoder's folder; None if there is none, or the encoder has no features.
 
     Raises:

@@ -6,25 +6,27 @@ neither.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import ImageTextEncoder
+from encoders.base import ImageEncoder
 from encoders.images.image_io import ImageReadError
-from rag.batch.grouping import BatchStudy, group_images
+from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.corpus.records import study_of_path
 from rag.corpus.user_collection import read_collection
 from rag.errors import CalibrationError, NoDraft
 from rag.image_analysis import ImageAnalysis
 from rag.report_reading import findings_in
+from rag.schema import ReportRecord
 from rag.screening.calibration import Calibration, calibrate, probabilities_of, stated_wrongly
 from rag.screening.finding_head import FindingHead
-from rag.study import Study, load
+from rag.study import Study, StudyImages, load
 
 LEAST_STUDIES = 100
 """Fewer say too little: with 100 a rate of .15 is known to within .07."""
@@ -41,38 +43,53 @@ class Measured:
     left_out: Mapping[str, int]
 
 
-def measure(
-    images: Path, reports: Path, *, encoder: ImageTextEncoder, head: FindingHead
-) -> Measured:
-    """Read images and reports and put them together by study.
-
-    A study is a list's or header's own, or the one whose id its path bears.
+def measure(images: Path, reports: Path, *, encoder: ImageEncoder, head: FindingHead) -> Measured:
+    """Read images and reports and put them together by study (`studies_with_reports`).
 
     Raises:
         CalibrationError: fewer than `LEAST_STUDIES` have both.
     """
-    texts = {record.study_id: record.text for record in read_collection(reports).records}
-    odds, present, left_out = [], [], dict.fromkeys(("no report", "unreadable or no chest"), 0)
+    odds, present, left_out = [], [], Counter[str]()
+    for views, record in studies_with_reports(images, reports, left_out=left_out):
+        vector = ImageAnalysis(encoder.embed_images(views.views)).query_vector
+        odds.append(head.odds(vector[np.newaxis])[0])
+        found = findings_in(record.text)
+        present.append([name in found for name in head.names])
+    if len(odds) < LEAST_STUDIES:
+        raise CalibrationError(too_few(len(odds), LEAST_STUDIES, left_out))
+    return Measured(np.array(odds), np.array(present, bool), left_out)
+
+
+def studies_with_reports(
+    images: Path, reports: Path, *, left_out: Counter[str]
+) -> Iterator[tuple[StudyImages, ReportRecord]]:
+    """Studies that have both, one after the other; counts those that do not.
+
+    A study is a list's or header's own, or the one whose id its path bears.
+    """
+    records = {record.study_id: record for record in read_collection(reports).records}
     for study in group_images(list_images(images).images):
-        text = texts.get(study.study_id) or texts.get(study_of_path(study.name, texts) or "")
-        if not text:
+        record = records.get(study.study_id) or records.get(
+            study_of_path(study.name, records) or ""
+        )
+        if record is None or not record.text:
             left_out["no report"] += 1
             continue
         try:
-            vector = _vector(study, encoder)
+            views = load(Study(source=study.image, name=study.name, further=study.further))
         except (ImageReadError, NoDraft):
             left_out["unreadable or no chest"] += 1
             continue
-        odds.append(head.odds(vector[np.newaxis])[0])
-        found = findings_in(text)
-        present.append([name in found for name in head.names])
-    if len(odds) < LEAST_STUDIES:
-        raise CalibrationError(
-            f"{len(odds)} studies have an image and a report, at least {LEAST_STUDIES} are needed: "
-            f"left out were {left_out['no report']} without a report and "
-            f"{left_out['unreadable or no chest']} that cannot be read or are no chest X-ray"
-        )
-    return Measured(np.array(odds), np.array(present, bool), left_out)
+        yield views, record
+
+
+def too_few(found: int, needed: int, left_out: Counter[str]) -> str:
+    """Why nothing can be measured, as a sentence."""
+    return (
+        f"{found} studies have an image and a report, at least {needed} are needed: left out were "
+        f"{left_out['no report']} without a report and {left_out['unreadable or no chest']} that "
+        "cannot be read or are no chest X-ray"
+    )
 
 
 def recalibrate(measured: Measured, head: FindingHead) -> Calibration:
@@ -113,11 +130,6 @@ def comparison(measured: Measured, head: FindingHead, old: Calibration) -> str:
         *(f"| {r:.2f} | {_share(before[r])} | {_share(after[r])} |" for r in RATES),
     ]
     return "\n".join(lines)
-
-
-def _vector(study: BatchStudy, encoder: ImageTextEncoder) -> NDArray[np.float32]:
-    images = load(Study(source=study.image, name=study.name, further=study.further))
-    return ImageAnalysis(encoder.embed_images(images.views)).query_vector
 
 
 def _share(wrong: Sequence[bool] | NDArray[np.bool_]) -> str:
