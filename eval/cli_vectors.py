@@ -8,7 +8,7 @@ import typer
 from eval.datasets import DatasetLayout, classes_of_layout, read_layout
 
 if TYPE_CHECKING:
-    from encoders.base import ImageTextEncoder
+    from encoders.base import ImageEncoder
     from eval.results import Result
 
 
@@ -30,8 +30,8 @@ def embed(
         Path | None, typer.Option(help="Folder of the images; default: the table's folder.")
     ] = None,
     encoder: Annotated[
-        Path | None, typer.Option(help="Model folder; default: the encoder that ships.")
-    ] = None,
+        str, typer.Option(help="As `encoder` in the settings: eclip, a folder, hf:ID, ...")
+    ] = "eclip",
     vectors: Annotated[
         Path | None,
         typer.Option(help="Another model's .npz (id, image, text, prompt) instead of ours."),
@@ -141,19 +141,45 @@ def nearest(
     typer.echo(f"{out}: {len(lines)} studies", err=True)
 
 
+def encoders(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML: see docs/encoders.md.")],
+    *,
+    out: Out,
+    samples: Samples = 1_000,
+    seed: Seed = 0,
+) -> None:
+    """Compare encoders on one data set: all tasks above, with paired intervals, cost per image."""
+    from eval.tasks.encoders import compare_encoders, read_comparison  # noqa: PLC0415
+
+    def say(line: str) -> None:
+        typer.echo(f"\r{line}", err=True, nl=line.endswith(" "))
+
+    asked = read_comparison(config)
+    _finish(compare_encoders(asked, load=_encoder, samples=samples, seed=seed, say=say), out)
+
+
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the harness's command line."""
-    for command in (embed, prompts, zero_shot, linear_probe, retrieval, embedding, nearest):
+    for command in (
+        embed,
+        prompts,
+        zero_shot,
+        linear_probe,
+        retrieval,
+        embedding,
+        nearest,
+        encoders,
+    ):
         app.command(command.__name__.replace("_", "-"))(command)
 
 
-def _encoder(folder: Path | None) -> "ImageTextEncoder":
-    from encoders.eclip import load_encoder  # noqa: PLC0415 - torch takes seconds
+def _encoder(name: str) -> "ImageEncoder":
     from encoders.packaged_weights import EncoderError  # noqa: PLC0415
+    from encoders.registry import load_image_encoder  # noqa: PLC0415 - torch takes seconds
     from eval.errors import EvalDataError  # noqa: PLC0415
 
     try:
-        return load_encoder(folder)
+        return load_image_encoder(name)
     except EncoderError as error:
         raise EvalDataError(str(error)) from error
 

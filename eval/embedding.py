@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageTextEncoder
+from encoders.base import CxrImage, ImageEncoder, embeds_texts
 from eval.datasets import ImageDataset
 from eval.errors import EvalDataError, Problems
 from eval.vectors import Vectors, check_rows, load_arrays, make_vectors
@@ -20,7 +20,7 @@ def embed(
     data: ImageDataset,
     *,
     folder: Path,
-    encoder: ImageTextEncoder,
+    encoder: ImageEncoder,
     say: Callable[[str], None] = lambda _: None,
 ) -> Vectors:
     """Embed a data set with an encoder of ours.
@@ -93,8 +93,13 @@ def _prompt_texts(data: ImageDataset) -> list[str]:
     return [prompt.text for prompt in prompts(data.classes)]
 
 
-def _embed_texts(texts: Sequence[str], encoder: ImageTextEncoder) -> NDArray[np.float32]:
-    """Rows of NaN for texts that are missing; equal texts are embedded once."""
+def _embed_texts(texts: Sequence[str], encoder: ImageEncoder) -> NDArray[np.float32]:
+    """Rows of NaN for texts that are missing; equal texts are embedded once.
+
+    No rows at all by an encoder of images alone.
+    """
+    if not embeds_texts(encoder):
+        return np.empty((0, encoder.dim), dtype=np.float32)
     vectors = np.full((len(texts), encoder.dim), np.nan, dtype=np.float32)
     unique = sorted(set(filter(None, texts)))
     if unique:

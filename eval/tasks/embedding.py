@@ -32,15 +32,9 @@ def embedding_quality(
             f"{path} has {len(vectors)} images with a report: at least 2 are wanted"
         )
     image, text = vectors.image.astype(np.float64), vectors.text.astype(np.float64)
-    figures = [
-        _alignment(image, text),
-        _uniformity("image", image),
-        _uniformity("text", text),
-        _gap(image, text),
-    ]
     other = np.random.default_rng(seed).permutation(len(vectors))
     systems: dict[str, list[Figure]] = {
-        vectors.encoder_id: figures,
+        vectors.encoder_id: quality_figures(image, text),
         SHUFFLED: [_alignment(image, text[other])],
     }
     numbers = numbers_of_systems(systems, patients=vectors.patient_ids, samples=samples, seed=seed)
@@ -52,6 +46,16 @@ def embedding_quality(
         cards=[_card(vectors)],
         settings={"split": split, "samples": samples, "seed": seed},
     )
+
+
+def quality_figures(image: Floats, text: Floats) -> list[Figure]:
+    """All measures of pairs of unit rows, float64 [N, D] each."""
+    return [
+        _alignment(image, text),
+        _uniformity("image", image),
+        _uniformity("text", text),
+        _gap(image, text),
+    ]
 
 
 def _alignment(image: Floats, text: Floats) -> Figure:

@@ -46,7 +46,7 @@ def linear_probe(
     shared = set(train.patient_ids) & set(test.patient_ids)
     if shared:
         raise EvalLeakError(f"{len(shared)} patients are in both splits:\n{listed(sorted(shared))}")
-    classes = _scored(train, test)
+    classes = probed_classes(train, test)
     features = {vectors.encoder_id: (train.image, test.image)}
     if len(train.thumbnail):
         features[THUMBNAIL] = (train.thumbnail, test.thumbnail)
@@ -55,9 +55,11 @@ def linear_probe(
     for system, (learn, ask) in features.items():
         middle = []
         for share in SHARES:
-            scores = list(_scores(learn, ask, train=train, classes=classes, share=share, seed=seed))
+            scores = list(
+                probe_scores(learn, ask, train=train, classes=classes, share=share, seed=seed)
+            )
             found = numbers_of(
-                _figure(scores, test, classes),
+                probe_figure(scores, test, classes),
                 system=system,
                 subset=f"{share:.0%} of the training images",
                 patients=test.patient_ids,
@@ -80,7 +82,7 @@ def linear_probe(
     )
 
 
-def _scored(train: Vectors, test: Vectors) -> list[int]:
+def probed_classes(train: Vectors, test: Vectors) -> list[int]:
     """Classes with enough images on both sides of the test, and in training."""
     there = [part.labels.sum(axis=0) for part in (train, test)]
     enough = (there[0] >= LEAST) & (there[1] >= LEAST) & (len(test) - there[1] >= LEAST)
@@ -90,7 +92,7 @@ def _scored(train: Vectors, test: Vectors) -> list[int]:
     return found
 
 
-def _scores(
+def probe_scores(
     learn: FloatRows,
     ask: FloatRows,
     *,
@@ -156,7 +158,7 @@ def _fit(rows: FloatRows, truth: Bools, ask: FloatRows, strength: float) -> Floa
     return np.asarray(model.decision_function(ask), dtype=np.float64)
 
 
-def _figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> Figure:
+def probe_figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> Figure:
     """AUROC, a mean over the draws: macro and by class."""
     truth = test.labels[:, classes]
 

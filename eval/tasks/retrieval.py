@@ -23,7 +23,7 @@ CHANCE = "random order"
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class Search:
     """One way of asking.
 
     Attributes:
@@ -57,11 +57,11 @@ def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
         raise EvalUsageError(f"{path} has {len(vectors)} images with a report: nothing to retrieve")
     numbers: list[MetricValue] = []
     series = []
-    for search in _searches(vectors):
-        found = {vectors.encoder_id: _run(search, None)}
-        found[CHANCE] = _run(search, np.random.default_rng(seed))
+    for search in searches(vectors):
+        found = {vectors.encoder_id: rank(search)}
+        found[CHANCE] = rank(search, np.random.default_rng(seed))
         numbers += numbers_of_systems(
-            {system: _figures(ranks, gains) for system, (ranks, gains) in found.items()},
+            {system: rank_figures(ranks, gains) for system, (ranks, gains) in found.items()},
             subset=search.name,
             patients=search.patients,
             samples=samples,
@@ -81,7 +81,7 @@ def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     )
 
 
-def _searches(vectors: Vectors) -> Iterator[_Search]:
+def searches(vectors: Vectors) -> Iterator[Search]:
     """Both directions, each by pair and by text."""
     labels = vectors.labels.astype(np.float64)
     each = np.arange(len(vectors))
@@ -90,10 +90,10 @@ def _searches(vectors: Vectors) -> Iterator[_Search]:
     texts, merged = vectors.text[first], np.zeros((len(first), labels.shape[1]))
     np.maximum.at(merged, group, labels)
     patients = vectors.patient_ids
-    yield _Search(
+    yield Search(
         "image to text, own report", vectors.image, vectors.text, pairs, patients, labels, labels
     )
-    yield _Search(
+    yield Search(
         "image to text, equal reports are one",
         vectors.image,
         texts,
@@ -102,11 +102,11 @@ def _searches(vectors: Vectors) -> Iterator[_Search]:
         labels,
         merged,
     )
-    yield _Search(
+    yield Search(
         "text to image, own image", vectors.text, vectors.image, pairs, patients, labels, labels
     )
     order = np.argsort(group, kind="stable")
-    yield _Search(
+    yield Search(
         "text to image, any image with that report",
         texts,
         vectors.image,
@@ -117,7 +117,7 @@ def _searches(vectors: Vectors) -> Iterator[_Search]:
     )
 
 
-def _run(search: _Search, chance: np.random.Generator | None) -> tuple[Ranks, Floats]:
+def rank(search: Search, chance: np.random.Generator | None = None) -> tuple[Ranks, Floats]:
     """Ranks of the right items and nDCG of each query, a block of queries at a time.
 
     Args:
@@ -141,7 +141,8 @@ def _run(search: _Search, chance: np.random.Generator | None) -> tuple[Ranks, Fl
     return Ranks(better, tied), gain
 
 
-def _figures(ranks: Ranks, gains: Floats) -> list[Figure]:
+def rank_figures(ranks: Ranks, gains: Floats) -> list[Figure]:
+    """All measures of what `rank` found."""
     higher = Direction.HIGHER
     columns = {f"R@{k}": (higher, ranks.recall(k)) for k in _KS}
     columns["MRR"] = (higher, ranks.reciprocal())

@@ -36,7 +36,7 @@ def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     if vectors.single:
         shares = vectors.labels.mean(axis=0)
         systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
-    parts = (_choices, _areas) if vectors.single else (_areas,)
+    parts = (_choices, area_figure) if vectors.single else (area_figure,)
     figures = {name: [part(vectors, scores) for part in parts] for name, scores in systems.items()}
     return vector_result(
         "zero-shot",
@@ -91,7 +91,7 @@ def _choices(vectors: Vectors, scores: Floats) -> Figure:
     return Figure(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)
 
 
-def _areas(vectors: Vectors, scores: Floats) -> Figure:
+def area_figure(vectors: Vectors, scores: Floats) -> Figure:
     """AUROC and average precision, macro and by class, of the classes with enough images."""
     scored = _scored(vectors)
     if not scored:
