@@ -11,7 +11,7 @@ from rag.report_nlp.lexicon import Finding, FindingKind, Match
 from rag.report_nlp.tokenizer import Token
 
 _PRONOUNS = frozenset(
-    ("one", "ones", "two", "three", "several", "some", "another", "that", "amount")
+    ("one", "ones", "two", "three", "several", "some", "another", "that", "amount", "only")
 )
 _VERBS = frozenset(("is", "are", "was", "were", "remain", "remains", "persist", "persists"))
 _SEPARATORS = frozenset(("comma", "semicolon", "but"))
@@ -68,6 +68,8 @@ def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bo
     if following is None:
         return _role(matches[at - 1]) in ("side", "size", "a", "exists") if at else False
     role, key = _role(following), _key(words, following)
+    if _key(words, matches[at]) == "only":  # "none on the right, only on the left"
+        return any(_role(match) == "side" for match in matches[at + 2 : at + 4]) and role == "place"
     if role == "place" or key in ("on", "at"):
         return not _target_near(matches, at + 1, 1)
     if _key(words, matches[at]) == "that":
