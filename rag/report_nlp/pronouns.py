@@ -11,7 +11,7 @@ from rag.report_nlp.lexicon import Finding, FindingKind, Match
 from rag.report_nlp.tokenizer import Token
 
 _PRONOUNS = frozenset(
-    ("one", "ones", "two", "three", "several", "some", "another", "that", "amount", "only")
+    ("one", "ones", "two", "three", "several", "some", "another", "that", "amount")
 )
 _VERBS = frozenset(("is", "are", "was", "were", "remain", "remains", "persist", "persists"))
 _SEPARATORS = frozenset(("comma", "semicolon", "but"))
@@ -36,7 +36,9 @@ def resolve(
         if is_target(match):
             last = match.findings[:1]
         elif last and (
-            _is_pronoun(words, found, at) or (elliptic and _is_elliptic(words, found, at))
+            _is_pronoun(words, found, at)
+            or _is_only(words, found, at)
+            or (elliptic and _is_elliptic(words, found, at))
         ):
             found[at] = replace(match, roles=(), findings=last)
             _set_apart(found, at)
@@ -68,8 +70,6 @@ def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bo
     if following is None:
         return _role(matches[at - 1]) in ("side", "size", "a", "exists") if at else False
     role, key = _role(following), _key(words, following)
-    if _key(words, matches[at]) == "only":  # "none on the right, only on the left"
-        return any(_role(match) == "side" for match in matches[at + 2 : at + 4]) and role == "place"
     if role == "place" or key in ("on", "at"):
         return not _target_near(matches, at + 1, 1)
     if _key(words, matches[at]) == "that":
@@ -78,6 +78,12 @@ def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bo
         return not _target_near(matches, at + 1, 2)
     after_side = at > 0 and _role(matches[at - 1]) == "side"
     return key in _VERBS or (after_side and (role == "verb" or not role))
+
+
+def _is_only(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+    """Whether "only" stands for the finding: "none on the right, only on the left"."""
+    following = [_role(match) for match in matches[at + 1 : at + 4]]
+    return _key(words, matches[at]) == "only" and following[:1] == ["place"] and "side" in following
 
 
 def _is_elliptic(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
