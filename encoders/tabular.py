@@ -129,6 +129,11 @@ def identifier(value: object) -> str:
     return whole[1]
 
 
+def printable(text: str) -> str:
+    """A user's own ids and names as they may go to a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def repaired(value: object) -> bool:
     """Whether `identifier` reads an id that had become a float."""
     if isinstance(value, float):

@@ -13,6 +13,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from encoders.tabular import printable
 from rag.errors import CxrRagError, SettingsError
 
 _SHOWN = 20
@@ -47,9 +48,7 @@ class Problems:
 
     def add(self, where: str, reason: str) -> None:
         """Note one problem; ``where`` is "line 17" or the key of an entry."""
-        line = f"{where}: {reason}"
-        # ids come from the file and go to a terminal
-        self._found.append("".join(c if c.isprintable() else "?" for c in line))
+        self._found.append(printable(f"{where}: {reason}"))
 
     def raise_if_any(self) -> None:
         """Raise everything that was noted.

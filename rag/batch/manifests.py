@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from encoders.images.view import is_frontal
-from encoders.tabular import TableError, identifier, is_nothing, is_table, parse_strict, read_table
+from encoders.tabular import (
+    TableError,
+    identifier,
+    is_nothing,
+    is_table,
+    parse_strict,
+    printable,
+    read_table,
+)
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import BatchUsageError
 
@@ -59,7 +67,7 @@ def read_list(path: Path, *, root: Path) -> Listing:
         images.extend(found)
     if problems:
         more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        lines = "\n".join(_printable(problem) for problem in problems[:_SHOWN])
+        lines = "\n".join(printable(problem) for problem in problems[:_SHOWN])
         raise BatchUsageError(f"{path} cannot be used:\n{lines}{more}")
     if not images:
         raise BatchUsageError(f"{path} lists no image")
@@ -93,7 +101,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
             else:
                 yield line.where, line.values
     except TableError as error:
-        raise BatchUsageError("\n".join(map(_printable, str(error).split("\n")))) from error
+        raise BatchUsageError("\n".join(map(printable, str(error).split("\n")))) from error
 
 
 def _text(path: Path) -> str:
@@ -112,7 +120,7 @@ def _about_unknown(views: Counter[str]) -> list[str]:
     if not views:
         return []
     shown = ", ".join(f"{json.dumps(view[:40])} ({count})" for view, count in views.most_common(5))
-    return [_printable(f"views that are not known, so that the headers decide: {shown}")]
+    return [printable(f"views that are not known, so that the headers decide: {shown}")]
 
 
 def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> list[ListedImage]:
@@ -188,8 +196,3 @@ def _string(row: dict[str, Any], name: str) -> str:
     if len(value) > _LONGEST_TEXT:
         raise _ListRowError(f"{name} has {len(value)} letters, more than {_LONGEST_TEXT}")
     return value.strip()
-
-
-def _printable(text: str) -> str:
-    """Ids and names are the user's own and go to a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)

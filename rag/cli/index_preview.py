@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from encoders.tabular import printable
 from rag.corpus.records import Corpus
 from rag.grounding.prompt_injection import screen_report
 from rag.privacy.reports import mask_identifiers, masked_places
@@ -26,15 +27,10 @@ def preview(corpus: Corpus, excluded: frozenset[str]) -> Iterator[str]:
         places = list(masked_places(record))
         reports += bool(places)
         kinds.update(place.kind for place in places)
-        yield from (_printable(f"masked: {place}") for place in places)
+        yield from (printable(f"masked: {place}") for place in places)
         _, found = screen_report(mask_identifiers(record)[0])
-        yield from (_printable(f"taken out: {record.report_id}: {reason}") for reason in found)
+        yield from (printable(f"taken out: {record.report_id}: {reason}") for reason in found)
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"
     yield (
         f"would index {indexed} reports and mask {named} in {reports} of them; nothing was written"
     )
-
-
-def _printable(line: str) -> str:
-    """Reports are the user's own and go to a terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in line)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
+from encoders.tabular import printable
 from rag.schema import ReportRecord, Section, Span
 
 _SECTIONS = {section.value: section for section in Section}  # three times as quick as Section(name)
@@ -33,9 +34,7 @@ class Problem:
 
     def __str__(self) -> str:
         named = f" ({self.report_id})" if self.report_id else ""
-        line = f"{self.where}{named}: {self.reason}"
-        # ids and file names are the user's own and go to a terminal
-        return "".join(character if character.isprintable() else "?" for character in line)
+        return printable(f"{self.where}{named}: {self.reason}")
 
 
 @dataclass(frozen=True, slots=True)
