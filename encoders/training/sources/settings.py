@@ -84,7 +84,7 @@ class AnnotationTable(_Gaze):
 ExpertSource = Annotated[NihExpert | Egd | Reflacx | AnnotationTable, Field(discriminator="kind")]
 
 
-class _Studies(_Source):
+class _StudyFiles(_Source):
     """Attributes of every set of studies.
 
     Attributes:
@@ -97,13 +97,13 @@ class _Studies(_Source):
     experts: tuple[ExpertSource, ...] = ()
 
 
-class Openi(_Studies):
+class Openi(_StudyFiles):
     """Open-I: the folder with studies.jsonl."""
 
     kind: Literal["openi"] = "openi"
 
 
-class Mimic(_Studies):
+class Mimic(_StudyFiles):
     """MIMIC-CXR with the tables of MIMIC-CXR-JPG.
 
     Attributes:
@@ -119,7 +119,7 @@ class Mimic(_Studies):
     suffix: Literal["jpg", "png", "dcm"] = "jpg"
 
 
-class _Own(_Studies):
+class _Own(_StudyFiles):
     """Your own studies.
 
     Attributes:
