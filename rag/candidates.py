@@ -1,13 +1,13 @@
 """Sentences of a pool of reports that may be said of an image, best first for each heading."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.consensus import grams_of
+from rag.ngrams import NgramPool
 from rag.permitted import Permitted
 from rag.report_reading import ReportReading, UsableSentence
 from rag.schema import Section
@@ -36,7 +36,7 @@ class Candidate:
 
 
 def candidates_of(
-    readings: Sequence[ReportReading], weights: Floats, permitted: Permitted
+    readings: Sequence[ReportReading], ngrams: NgramPool, weights: Floats, permitted: Permitted
 ) -> list[Candidate]:
     """What may be said, the most typical sentences of each heading and of each finding.
 
@@ -62,11 +62,17 @@ def candidates_of(
         if texts[key].section is Section.FINDINGS:
             for name in texts[key].present:
                 fewest[name] = min(fewest.get(name, count), count)
-    typical = _typical(readings, weights)
-    found = [
-        Candidate(texts[key], tuple(holders[key]), typical(texts[key]))
+    kept = [
+        key
         for key, count in excess.items()
         if count <= max((fewest.get(name, 0) for name in texts[key].present), default=0)
+    ]
+    if not kept:
+        return []
+    typical = ngrams.typical(ngrams.rows([texts[key].words for key in kept]), weights)
+    found = [
+        Candidate(texts[key], tuple(holders[key]), float(value))
+        for key, value in zip(kept, typical, strict=True)
     ]
     return _best(found, permitted)
 
@@ -85,25 +91,3 @@ def _best(found: list[Candidate], permitted: Permitted) -> list[Candidate]:
     for (kind, _), places in groups.items():
         kept |= dict.fromkeys(places[: _A_HEADING if kind == "heading" else _A_FINDING])
     return [found[at] for at in sorted(kept)]
-
-
-def _typical(readings: Sequence[ReportReading], weights: Floats) -> "_Typical":
-    total: defaultdict[tuple[str, ...], float] = defaultdict(float)
-    for reading, weight in zip(readings, weights, strict=True):
-        grams = grams_of(reading.words)
-        norm = sum(count**2 for count in grams.values()) ** 0.5 or 1.0
-        for gram, count in grams.items():
-            total[gram] += weight * count / norm
-    return _Typical(total)
-
-
-class _Typical:
-    """Weighted mean cosine of a sentence's n-grams with those of the reports."""
-
-    def __init__(self, total: Mapping[tuple[str, ...], float]) -> None:
-        self._total = total
-
-    def __call__(self, sentence: UsableSentence) -> float:
-        grams = grams_of(sentence.words)
-        norm = sum(count**2 for count in grams.values()) ** 0.5 or 1.0
-        return sum(count * self._total.get(gram, 0.0) for gram, count in grams.items()) / norm

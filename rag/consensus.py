@@ -3,104 +3,143 @@
 Each report of the pool is a guess of what the image's own report says, weighted by how well it
 fits. The draft is the set of sentences with the highest expected agreement with such a guess (Kumar
 & Byrne, HLT-NAACL 2004), found by adding, exchanging and dropping one sentence at a time. Agreement
-is the overlap of word n-grams, half weighted by rarity with a penalty for another length, half
-plain. Knows words and sets of findings; what may be said is decided before.
+is half the cosine of n-grams weighted by rarity, with a penalty for another length (CIDEr-D), half
+the longest common subsequence (ROUGE-L), for which plain n-grams stand until all sentences are
+there. Knows words and sets of findings; what may be said is decided before.
 """
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
+from rag.ngrams import ORDERS, NgramPool, Words
 from rag.report_reading import HEADINGS, UsableSentence
 from rag.schema import Section
+from rag.subsequences import Subsequences
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-Gram = tuple[str, ...]
 Floats = NDArray[np.float64]
 
-_ORDERS = 4
 _LENGTH_SPREAD = 72.0
 """Twice the variance of the penalty for another length, in words: that of CIDEr-D."""
+_BEGUN = 0.02
+"""Weight of that penalty while sentences are added: a short draft is not yet a wrong one."""
+_WORD_BY_WORD = 12
 _MISSING = 0.5
 """What a finding costs that has to be stated and is not: more than any wording can gain."""
 _MOST_SENTENCES = 14
 _MOST_IMPRESSIONS = 2
 _ROUNDS = 3
-
-
-@lru_cache(maxsize=30_000)
-def grams_of(words: tuple[str, ...]) -> dict[Gram, int]:
-    """How often each n-gram of one to four words is there."""
-    grams = (zip(*(words[at:] for at in range(n)), strict=False) for n in range(1, _ORDERS + 1))
-    return Counter(chain.from_iterable(grams))
+RARE = 1.0
 
 
 class Agreement:
     """Expected agreement of drafts that are made of some sentences with a weighted pool.
 
     Args:
-        sentences: words of each sentence.
+        sentences: of the reports' own.
         reports: words of each report of the pool.
+        ngrams: of these reports.
         weights: of the reports; sums to 1.
     """
 
     def __init__(
         self,
-        sentences: Sequence[tuple[str, ...]],
-        reports: Sequence[tuple[str, ...]],
+        sentences: Sequence[UsableSentence],
+        reports: Sequence[Words],
+        ngrams: NgramPool,
         weights: Floats,
     ) -> None:
-        spread = Counter(chain.from_iterable(map(grams_of, reports)))
-        known = {
-            g: i for i, g in enumerate(dict.fromkeys(chain.from_iterable(map(grams_of, sentences))))
-        }
-        order = np.array([len(gram) - 1 for gram in known], int)
-        rarity = {g: math.log(len(reports) / n) for g, n in spread.items()}
-        self._weights = weights
-        self._lengths = np.array([len(words) for words in sentences], float)
-        self._report_lengths = np.array([len(words) for words in reports], float)
-        norms = np.array([_norms(grams_of(words), rarity) for words in reports]).T
-        counts, inside = _counts(sentences, known), _counts(reports, known).toarray()
-        squared = np.array([rarity.get(gram, math.log(len(reports))) ** 2 for gram in known])
+        counts = ngrams.rows([sentence.words for sentence in sentences])
+        known = np.unique(counts.indices)
+        order, reports_of = ngrams.orders[known], ngrams.counts[:, known]
+        norms = ngrams.counts.multiply(ngrams.rarity).power(2) @ np.eye(ORDERS)[ngrams.orders]
         self._orders = [
-            (counts[:, at].tocsr(), inside[:, at], squared[at], norms[n])
-            for n in range(_ORDERS)
+            _Order(
+                counts[:, known[at]],
+                reports_of[:, at].toarray().T.copy(),
+                ngrams.rarity[known[at]] ** 2,
+                np.sqrt(np.maximum(norms[:, n], 1e-12)),
+            )
+            for n in range(ORDERS)
             for at in [np.flatnonzero(order == n)]
         ]
+        self._sentences, self._in_order = sentences, Subsequences(reports)
+        self._weights = weights
+        self._lengths = np.array([len(sentence.words) for sentence in sentences], float)
+        self._report_lengths = np.array([len(words) for words in reports], float)
 
-    def of(self, chosen: Sequence[int], further: Sequence[int], *, length: float) -> Floats:
+    def of(self, chosen: Sequence[int], further: Sequence[int], *, whole: bool) -> Floats:
         """Of the chosen sentences with each of the further ones; last, without any of them.
 
         Args:
             chosen: numbers of sentences.
             further: numbers of others.
-            length: weight of the penalty for another length.
+            whole: whether these are whole drafts, to be compared in length and word by word. Only
+                the best by n-grams are, the others are worth nothing.
         """
         chosen, added = list(chosen), list(further)
         words = self._lengths[chosen].sum() + np.append(self._lengths[added], 0.0)
         apart = words[:, None] - self._report_lengths
-        near = np.exp(-length * apart**2 / _LENGTH_SPREAD)
-        rare, plain = np.zeros_like(near), np.zeros_like(near)
-        for n, (counts, reports, squared, norms) in enumerate(self._orders):
-            draft = np.asarray(counts[chosen].sum(0)).ravel()
-            more, left = counts[added], reports > draft
-            dots = (np.minimum(draft, reports) * reports * squared).sum(1)
-            dots = dots + _with_none(more @ (left * reports * squared).T)
-            own = np.asarray(more.multiply(squared).sum(1)).ravel() + 2 * (more @ (draft * squared))
-            square = (draft**2 * squared).sum() + np.append(own, 0.0)
-            rare += dots / (np.sqrt(np.maximum(square, 1e-9))[:, None] * norms)
+        rare, plain = np.zeros_like(apart), np.zeros_like(apart)
+        for n, order in enumerate(self._orders):
+            cosine, same = order.overlap(chosen, added)
+            rare += cosine
             if n < 2:
-                same = np.minimum(draft, reports).sum(1) + _with_none(more @ left.T.astype(float))
-                plain += same / np.maximum(words[:, None] + self._report_lengths, 1.0)
-        return np.asarray((rare / _ORDERS * near + plain) @ self._weights / 2)
+                plain += same / (words[:, None] + self._report_lengths)
+        near = np.exp(-(1.0 if whole else _BEGUN) * apart**2 / _LENGTH_SPREAD)
+        by_rarity, by_words = rare / ORDERS * near @ self._weights, plain @ self._weights
+        if not whole:
+            return np.asarray(by_rarity + by_words) / 2
+        best = np.append(np.argsort(-(by_rarity + by_words)[:-1])[:_WORD_BY_WORD], len(added))
+        drafts = [self._text([*chosen, *further[at : at + 1]]) for at in best]
+        worth = np.zeros(len(added) + 1)
+        worth[best] = (by_rarity[best] + self._in_order.f1(drafts) @ self._weights) / 2
+        return worth
+
+    def _text(self, chosen: Sequence[int]) -> list[str]:
+        """Words of a draft of these sentences."""
+        ordered = sorted((self._sentences[at] for at in chosen), key=_place)
+        return [word for sentence in ordered for word in sentence.words]
+
+
+class _Order:
+    """N-grams of one order in sentences and reports.
+
+    Args:
+        sentences: counts, [sentences, n-grams].
+        reports: counts, [n-grams, reports].
+        squared: rarity squared, [n-grams].
+        norms: of the reports, their n-grams weighted by rarity, [reports].
+    """
+
+    def __init__(
+        self, sentences: csr_matrix, reports: Floats, squared: Floats, norms: Floats
+    ) -> None:
+        self._sentences, self._reports = sentences, reports
+        self._squared, self._norms = squared, norms
+        self._worth = reports * squared[:, None]
+        self._own = sentences.power(2) @ squared
+
+    def overlap(self, chosen: Sequence[int], added: Sequence[int]) -> tuple[Floats, Floats]:
+        """Cosine by rarity, and how many are the same, of a draft with each report.
+
+        Returns:
+            Each float64 [added + 1, reports], the last row without any added sentence.
+        """
+        draft = np.asarray(self._sentences[chosen].sum(0)).ravel()
+        had = np.minimum(draft[:, None], self._reports)
+        new = draft[:, None] < self._reports
+        more = self._own + 2 * (self._sentences @ (draft * self._squared))
+        lengths = np.sqrt(draft**2 @ self._squared + np.append(more[added], 0.0) + 1e-9)
+        dots = self._shared(had * self._worth, new * self._worth, added)
+        return dots / (lengths[:, None] * self._norms), self._shared(had, new, added)
+
+    def _shared(self, had: Floats, new: Floats, added: Sequence[int]) -> Floats:
+        """What a draft has of each report, and with each sentence added."""
+        now = had.sum(0)
+        return np.vstack([now + (self._sentences @ new)[added], now])
 
 
 def consensus(
@@ -123,10 +162,10 @@ def consensus(
     states = states.reshape(len(sentences), len(required))
     states &= np.array([[s.section is Section.FINDINGS] for s in sentences], bool).reshape(-1, 1)
 
-    def best(chosen: list[int], length: float) -> tuple[list[int], float]:
+    def best(chosen: list[int], *, whole: bool) -> tuple[list[int], float]:
         """The chosen sentences with the one that helps most, or as they are; and their worth."""
         further = [at for at in range(len(sentences)) if _fits(at, chosen, sentences)]
-        worth = agreement.of(chosen, further, length=length)
+        worth = agreement.of(chosen, further, whole=whole)
         already = states[chosen].any(0)
         missing = np.append((~(states[further] | already)).sum(1), (~already).sum())
         worth = worth - _MISSING * missing
@@ -135,7 +174,7 @@ def consensus(
 
     chosen: list[int] = []
     for _ in range(_MOST_SENTENCES):
-        more, worth = best(chosen, 0.02)  # a short draft is not yet a wrong one
+        more, worth = best(chosen, whole=False)
         if more == chosen:
             break
         chosen = more
@@ -143,10 +182,10 @@ def consensus(
         before = set(chosen)
         worth = _worth(chosen, agreement, states)
         for number in list(chosen):
-            other, value = best(_without(number, chosen, sentences), 1.0)
+            other, value = best(_without(number, chosen, sentences), whole=True)
             if value > worth + 1e-6:
                 chosen, worth = other, value
-        chosen, _ = best(chosen, 1.0)
+        chosen, _ = best(chosen, whole=True)
         if set(chosen) == before:
             break
     return sorted((sentences[at] for at in chosen), key=_place)
@@ -154,13 +193,13 @@ def consensus(
 
 def _worth(chosen: list[int], agreement: Agreement, states: NDArray[np.bool_]) -> float:
     missing = (~states[chosen].any(0)).sum()
-    return float(agreement.of(chosen, (), length=1.0)[-1] - _MISSING * missing)
+    return float(agreement.of(chosen, (), whole=True)[-1] - _MISSING * missing)
 
 
 def _fits(at: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> bool:
     """Whether a sentence can stand beside those chosen."""
     new, others = sentences[at], [sentences[i] for i in chosen if i != at]
-    if at in chosen or any(_clash(new, other) for other in others):
+    if at in chosen or any(o.words == new.words or _clash(new, o) for o in others):
         return False
     beside = [other for other in others if other.section is new.section]
     if any(new.denied & o.denied or new.present & o.present for o in beside):
@@ -200,29 +239,3 @@ def _place(sentence: UsableSentence) -> tuple[bool, int, bool]:
     in_impression = sentence.section is Section.IMPRESSION
     at = 0 if in_impression else headings.index(sentence.heading)
     return in_impression, at, not sentence.present
-
-
-def _counts(texts: Sequence[tuple[str, ...]], known: dict[Gram, int]) -> "csr_matrix":
-    """How often each known n-gram is in each text: float64 [texts, n-grams]."""
-    from scipy.sparse import csr_matrix  # noqa: PLC0415 - a query by text needs no scipy
-
-    cells = [
-        (row, known[gram], count)
-        for row, words in enumerate(texts)
-        for gram, count in grams_of(words).items()
-        if gram in known
-    ]
-    rows, columns, values = zip(*cells, strict=True) if cells else ((), (), ())
-    return csr_matrix((values, (rows, columns)), shape=(len(texts), len(known)), dtype=float)
-
-
-def _norms(grams: dict[Gram, int], rarity: dict[Gram, float]) -> list[float]:
-    """Length of the vector of each order."""
-    squares = [1e-12] * _ORDERS
-    for gram, count in grams.items():
-        squares[len(gram) - 1] += (count * rarity[gram]) ** 2
-    return [math.sqrt(square) for square in squares]
-
-
-def _with_none(rows: NDArray[np.float64]) -> Floats:
-    return np.vstack([rows, np.zeros(rows.shape[1])])

@@ -6,14 +6,14 @@ cached, since the same reports are near many images. Knows no image.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rag.finding_labels import usable_sentences
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import label_text
 from rag.report_nlp.sentences import sentence_spans
-from rag.report_nlp.statements import ParsedSentence, Statement, Topic, read_sentence
+from rag.report_nlp.statements import ParsedSentence, Side, Statement, Topic, read_sentence
 from rag.report_nlp.tokenizer import load_toml
 from rag.schema import ReportRecord, Section
 
@@ -103,9 +103,14 @@ def read_report(record: ReportRecord) -> ReportReading:
         for statement in read_sentence(record.sentence(span)).statements
         if _stated(statement)
     ]
-    sentences = (
+    sentences = [
         _usable(section, text, parsed) for section, text, parsed in usable_sentences(record)
-    )
+    ]
+    sentences += [
+        replace(sentence, section=Section.FINDINGS)
+        for sentence in sentences
+        if sentence and sentence.section is Section.IMPRESSION and _names_a_finding(sentence)
+    ]
     return ReportReading(
         present=_names(statements),
         labels=frozenset((s.concept, s.label) for s in statements if s.label),
@@ -155,9 +160,13 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
         return None
     if section is Section.FINDINGS and (not heading or len(words) == 1):
         return None
+    if not stated and any(len(s.sides - {Side.BILATERAL}) == 1 for s in denied):
+        return None  # "left lung clear" leaves the reader asking for the other
     excluded = {s.concept for s in denied}
-    for kind in ("denies", "excludes"):
+    for kind in ("denies", "excludes", "beside"):
         excluded |= {other for s in denied for other in _relations(kind).get(s.concept, ())}
+    if excluded & {s.concept for s in stated}:  # "lungs are clear airspace disease": a word is gone
+        return None
     return UsableSentence(
         text=text,
         section=section,
@@ -170,9 +179,14 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
     )
 
 
-@lru_cache(maxsize=2)
+def _names_a_finding(sentence: UsableSentence) -> bool:
+    """Whether a sentence of an impression could stand in the findings as well."""
+    return bool(sentence.heading and sentence.present and not sentence.denied)
+
+
+@lru_cache(maxsize=3)
 def _relations(kind: str) -> dict[str, list[str]]:
-    """What cannot be there where something is denied, or called normal: "denies", "excludes"."""
+    """What cannot be there where something is denied, or called normal: see relations.toml."""
     relations: dict[str, list[str]] = load_toml("relations.toml")[kind]
     return relations
 

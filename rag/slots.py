@@ -9,17 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from rag.candidates import Candidate, candidates_of
 from rag.consensus import Agreement, consensus
+from rag.ngrams import NgramPool
 from rag.permitted import permit, pool_weights
 from rag.predicted_findings import PredictedFindings
 from rag.report_reading import IMPRESSION, read_report
 from rag.schema import DraftSentence, Hit, Section
 
-_COMPARED = 120
-"""So many reports, the best fitting ones, the draft is compared with."""
 _CITED = 2
 """A sentence cites so many of the reports that hold it."""
 _OPTIONS = 3
@@ -51,18 +48,13 @@ def slots_for(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
     readings = [read_report(hit.record) for hit in pool]
     weights = pool_weights([hit.similarity for hit in pool], readings, predicted)
     permitted = permit(predicted, readings, weights)
-    candidates = candidates_of(readings, weights, permitted)
+    ngrams = NgramPool([reading.words for reading in readings])
+    candidates = candidates_of(readings, ngrams, weights, permitted)
     if not candidates:
         return []
-    compared = np.argsort(-weights, kind="stable")[:_COMPARED]
-    agreement = Agreement(
-        [candidate.sentence.words for candidate in candidates],
-        [readings[at].words for at in compared],
-        weights[compared] / weights[compared].sum(),
-    )
-    chosen = consensus(
-        [candidate.sentence for candidate in candidates], agreement, required=permitted.required
-    )
+    sentences = [candidate.sentence for candidate in candidates]
+    agreement = Agreement(sentences, [reading.words for reading in readings], ngrams, weights)
+    chosen = consensus(sentences, agreement, required=permitted.required)
     by_sentence = {candidate.sentence.key: candidate for candidate in candidates}
     slots, named = [], Counter[str]()
     for sentence in chosen:

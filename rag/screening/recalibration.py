@@ -102,7 +102,7 @@ def comparison(measured: Measured, head: FindingHead, old: Calibration) -> str:
 
     Returns:
         Markdown: the share of drafts that would state a false finding, with its 95 % interval, at
-        several promised rates; then how well each finding is seen here.
+        several promised rates.
     """
     count = len(measured.odds)
     folds = np.random.default_rng(0).permutation(count) % _FOLDS
