@@ -130,7 +130,7 @@ class _Order:
         """
         draft = np.asarray(self._sentences[chosen].sum(0)).ravel()
         had = np.minimum(draft[:, None], self._reports)
-        new = draft[:, None] < self._reports
+        new = (draft[:, None] < self._reports).astype(float)
         more = self._own + 2 * (self._sentences @ (draft * self._squared))
         lengths = np.sqrt(draft**2 @ self._squared + np.append(more[added], 0.0) + 1e-9)
         dots = self._shared(had * self._worth, new * self._worth, added)

@@ -1,9 +1,8 @@
 """Word n-grams of a pool of texts as a sparse matrix, and how alike a draft and each text are."""
 
-from collections import Counter
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,19 @@ from scipy.sparse import csr_matrix
 
 Words = tuple[str, ...]
 Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+Ids = NDArray[np.uint64]
 
 ORDERS = 4
 """N-grams of one to so many words."""
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, about 2^64 / golden ratio: of the polynomial whose coefficients are an n-gram's words."""
 
 
 class NgramPool:
     """How often each n-gram is in each text of a pool.
 
     Attributes:
-        ids: of all n-grams of the pool, rising, int64 [n-grams].
+        ids: of all n-grams of the pool, rising, uint64 [n-grams].
         orders: words of each, less one, int [n-grams].
         counts: float64 [texts, n-grams].
         rarity: log of the inverse share of the texts that have it, float64 [n-grams].
@@ -49,16 +50,25 @@ class NgramPool:
 
 @lru_cache(maxsize=30_000)
 def _ngrams(words: Words) -> tuple[Ids, Floats, NDArray[np.int8]]:
-    """Hash, count and order (words less one) of each distinct n-gram."""
-    grams = (zip(*(words[at:] for at in range(n)), strict=False) for n in range(1, ORDERS + 1))
-    counts = Counter(chain.from_iterable(grams))
-    ids = np.fromiter(map(hash, counts), np.int64, len(counts))
-    orders = np.fromiter((len(gram) - 1 for gram in counts), np.int8, len(counts))
-    return ids, np.fromiter(counts.values(), float, len(counts)), orders
+    """Id, count and order (words less one) of each distinct n-gram."""
+    single = np.array([_id(word) for word in words], np.uint64)
+    found, ids = [], np.zeros(len(words) + 1, np.uint64)
+    for n in range(ORDERS):
+        ids = ids[:-1] * _FACTOR + single[n:]
+        found.append(np.unique(ids, return_counts=True))
+    orders = np.repeat(np.arange(ORDERS, dtype=np.int8), [len(each) for each, _ in found])
+    counts = np.concatenate([count for _, count in found]).astype(float)
+    return np.concatenate([each for each, _ in found]), counts, orders
+
+
+@lru_cache(maxsize=100_000)
+def _id(word: str) -> int:
+    """The same in every process, so that sums are added up in one order and ties fall alike."""
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())
 
 
 def _matrix(
-    columns: Ids, rows: Sequence[tuple[Ids, Floats, NDArray[np.int8]]], width: int
+    columns: NDArray[np.int64], rows: Sequence[tuple[Ids, Floats, NDArray[np.int8]]], width: int
 ) -> csr_matrix:
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids, _, _ in rows])])
     counts = np.concatenate([counts for _, counts, _ in rows])
@@ -66,4 +76,5 @@ def _matrix(
 
 
 def _lengths(rows: csr_matrix) -> Floats:
-    return np.sqrt(np.maximum(np.asarray(rows.multiply(rows).sum(1)).ravel(), 1.0))
+    squares = rows.multiply(rows).sum(1)
+    return np.asarray(np.sqrt(np.maximum(np.asarray(squares).ravel(), 1.0)))

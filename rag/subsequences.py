@@ -45,4 +45,4 @@ class Subsequences:
             matched = free & self._where[column]
             free = (free + matched) | (free - matched)
         common = np.bitwise_count(~free).astype(float)
-        return 2 * common / np.maximum(lengths[:, None] + self._lengths, 1.0)
+        return np.asarray(2 * common / np.maximum(lengths[:, None] + self._lengths, 1.0))
