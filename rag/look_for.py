@@ -70,7 +70,7 @@ def _present(
 def _sentence(
     name: str, pool: Sequence[Hit], readings: Sequence[ReportReading]
 ) -> DraftSentence | None:
-    """The plainest sentence that states a finding, and where it stands."""
+    """The sentence that most reports state only this finding with, and where it stands."""
     holders: Counter[str] = Counter()
     plain: dict[str, UsableSentence] = {}
     sources: dict[str, list[str]] = {}
@@ -85,7 +85,7 @@ def _sentence(
 
     def rank(text: str) -> tuple[int, int, int]:
         sentence = plain[text]
-        return len(sentence.present), len(sentence.details), -holders[text]
+        return len(sentence.present), -holders[text], len(sentence.details)
 
     best = min(plain, key=rank)
     return DraftSentence(best, tuple(sources[best][:_CITED]))

@@ -139,14 +139,15 @@ def findings_in(text: str) -> frozenset[str]:
 
 
 def findings_of(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """What a sentence states, perhaps with a doubt, and what it denies.
+    """What a sentence states, perhaps with a doubt, and what it denies: labels where there are any.
 
     "The lungs are clear" denies an opacity, too.
     """
     statements = read_sentence(text).statements
     denied = [s for s in statements if s.polarity is Polarity.NEGATIVE]
     implied = {other for s in denied for other in _relations("denies").get(s.concept, ())}
-    return _names([s for s in statements if _stated(s)]), _names(denied) | implied
+    stated = frozenset(s.label or s.concept for s in statements if _stated(s))
+    return stated, frozenset(s.label or s.concept for s in denied) | implied
 
 
 def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSentence | None:

@@ -22,7 +22,7 @@ from rag.report_nlp.labeller import LABELS, NO_FINDING
 
 DEVICES = "Support Devices"
 CHANCE = 0.5
-MORE_LIKELY_THAN_NOT = 0.6
+MORE_LIKELY_THAN_NOT = 0.65
 """Least probability of what has no CheXpert label, and of devices, whatever the risk allows."""
 MUST_NOT_MISS = (
     "Pneumothorax",

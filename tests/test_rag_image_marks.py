@@ -1,0 +1,48 @@
+"""What the image says of a sentence, and what is worth a look below the threshold."""
+
+import pytest
+
+from rag.grounding.image_marks import ImageVerdict, image_mark
+from rag.look_for import hints_for
+from rag.predicted_findings import PredictedFindings
+from rag.report_nlp.sentences import with_sentences
+from rag.schema import Draft, DraftSentence, Hit, ReportRecord
+
+PREDICTED = PredictedFindings(
+    probabilities={"Cardiomegaly": 0.8, "Lung Opacity": 0.4, "scar": 0.1, "Pleural Effusion": 0.05},
+    positive=("Cardiomegaly", "Lung Opacity"),
+    not_assessable=frozenset({"Fracture"}),
+    threshold=0.3,
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "verdict"),
+    [
+        ("The heart is enlarged.", ImageVerdict.LIKELY),
+        ("The heart is normal in size.", ImageVerdict.UNLIKELY),
+        ("There is a scar at the left base.", ImageVerdict.POSSIBLE),  # as its label is
+        ("There is a pleural effusion.", ImageVerdict.UNLIKELY),
+        ("No pleural effusion.", ImageVerdict.LIKELY),
+        ("No fracture.", ImageVerdict.NOT_ASSESSABLE),
+        ("The heart is enlarged with a pleural effusion.", ImageVerdict.UNLIKELY),
+        ("The trachea is midline.", ImageVerdict.NOT_ASSESSABLE),
+    ],
+)
+def test_a_sentence_is_as_likely_as_the_least_likely_thing_it_says(
+    sentence: str, verdict: ImageVerdict
+) -> None:
+    assert image_mark(sentence, PREDICTED).verdict is verdict
+
+
+def test_what_is_worth_a_look_is_worded_as_most_reports_word_it() -> None:
+    texts = ["There is a left pleural effusion.", *["Small effusions."] * 2, "The heart is large."]
+    records = [ReportRecord(f"R{n}", f"S{n}", f"P{n}", text, "") for n, text in enumerate(texts)]
+    pool = [Hit(with_sentences(record), 0.5, rank) for rank, record in enumerate(records, 1)]
+    predicted = PredictedFindings(
+        {"Pleural Effusion": 0.2, "Cardiomegaly": 0.8, "Edema": 0.02}, threshold=0.3
+    )
+    stated = Draft((DraftSentence("The heart is large.", ("R3",)),), ())
+    (hint,) = hints_for(pool, predicted, stated)
+    assert (hint.finding, hint.sentence.text) == ("Pleural Effusion", "Small effusions.")
+    assert set(hint.sentence.sources) == {"R1", "R2"}
