@@ -10,7 +10,7 @@ from rag.errors import CalibrationError
 
 Reports = Annotated[
     Path,
-    typer.Argument(metavar="REPORTS", help=".csv or .jsonl with study_id and findings, or text."),
+    typer.Argument(metavar="REPORTS", help="As for `cxr-rag index --collection`, with study ids."),
 ]
 
 
