@@ -103,6 +103,19 @@ def test_it_drafts_and_says_which_marks_are_missing(
     assert json.loads(line)["votes"] == prediction["votes"]
 
 
+def test_each_encoder_has_an_index_of_its_own_side_by_side(
+    at_site: Path, cli: Cli, tmp_path: Path
+) -> None:
+    config = ("--config", at_site / "site.toml")
+    shipped = {"CXR_RAG_ENCODER": "eclip", "CXR_RAG_INDEX_DIR": str(tmp_path / "eclip")}
+    arguments = ("--collection", at_site / "reports.csv", *config)
+    assert cli("index", *arguments, env=shipped) == 0, cli.err
+    assert cli("query", "enlarged heart", "-k", "1", *config) == 0, cli.err
+    first = {"CXR_RAG_INDEX_DIR": str(at_site / "home" / "index")}
+    assert cli("query", "enlarged heart", *config, env=first) == 3
+    assert "was made by dino@" in cli.err
+
+
 class ImagesOnly:
     """The fake encoder without its text side."""
 
