@@ -4,6 +4,7 @@ import gc
 import itertools
 import json
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -48,6 +49,9 @@ def url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
         with open_room(room, requests_per_minute=100_000) as url:
             yield url
+    with warnings.catch_warnings():  # and what the server leaves open, before another module's test
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
