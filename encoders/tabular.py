@@ -10,7 +10,6 @@ U+0085, a form feed or a vertical tab, which stand inside cells (so never ``str.
 
 import csv
 import gzip
-import json
 import math
 import re
 import zlib
@@ -18,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from encoders.json_text import parse_lenient, parse_strict
 
 LONGEST_LINE = 1_000_000
 """Characters; what is longer is cut, and then fails as a row."""
@@ -141,35 +142,6 @@ def repaired(value: object) -> bool:
     return isinstance(value, str) and _WHOLE_FLOAT.fullmatch(value.strip()) is not None
 
 
-def parse_strict(text: str) -> Any:
-    """JSON without duplicate keys, NaN or half surrogates.
-
-    Raises:
-        ValueError: says what is wrong, and where.
-    """
-    try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-        # a lone surrogate passes json.loads and would break whoever writes it down
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
-    except UnicodeEncodeError as error:
-        raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff)") from error
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
-    return value
-
-
-def _parse_lenient(text: str) -> Any:
-    """JSON as pandas writes it, where NaN is nothing; strings may hold form feeds and the like."""
-    try:
-        return json.loads(text, strict=False)
-    except RecursionError as error:
-        raise ValueError("not JSON: nested too deeply") from error
-    except ValueError as error:  # what it says, without the text it stumbled over
-        raise ValueError(f"not JSON: {str(error).partition(':')[0]}") from error
-
-
 def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
     for number, line in enumerate(_lines(path, 10 * LONGEST_LINE if strict else LONGEST_LINE), 1):
         if not line.strip():
@@ -179,7 +151,7 @@ def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
             yield Row(where, problem="not UTF-8: save the file as UTF-8")
             continue
         try:
-            values = parse_strict(line) if strict else _parse_lenient(line)
+            values = parse_strict(line) if strict else parse_lenient(line)
         except ValueError as error:
             yield Row(where, problem=str(error))
             continue
@@ -294,16 +266,3 @@ def _decoded_lines(path: Path, longest: int) -> Iterator[str]:
 
 def _where(first: int, last: int) -> str:
     return f"line {first}" if first >= last else f"lines {first}-{last}"
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ValueError(f"has the key {key!r} twice")
-        values[key] = value
-    return values
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")

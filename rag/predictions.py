@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from encoders.tabular import parse_strict
+from encoders.json_text import parse_strict
 from rag.atomic_io import disk_explained, flush
 from rag.prediction import Prediction
 

@@ -14,15 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from encoders.images.view import is_frontal
-from encoders.tabular import (
-    TableError,
-    identifier,
-    is_nothing,
-    is_table,
-    parse_strict,
-    printable,
-    read_table,
-)
+from encoders.json_text import parse_strict
+from encoders.tabular import TableError, identifier, is_nothing, is_table, printable, read_table
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import BatchUsageError
 

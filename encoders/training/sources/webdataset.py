@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from encoders.images.raw_image import MAX_BYTES
-from encoders.tabular import parse_strict
+from encoders.json_text import parse_strict
 from encoders.training.dataset import ImageAnnotation, TrainingDataError, TrainingStudy
 from encoders.training.sources.settings import WebDataset
 from encoders.training.sources.study_table import gather
