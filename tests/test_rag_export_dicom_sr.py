@@ -21,6 +21,7 @@ from support.odd_images import odd_image
 from demo.phantom import write_phantom_dicom
 from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
 from rag.export.text import Export
+from rag.predicted_findings import PredictedFindings
 from rag.prediction import Prediction
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, Draft, DraftSentence, Status
@@ -114,6 +115,16 @@ def test_sentences_come_back_with_what_they_rest_on(image: Path) -> None:
     kinds = [(item.RelationshipType, item.ValueType) for item in impression.ContentSequence]
     assert kinds == [("INFERRED FROM", "IMAGE"), *[("INFERRED FROM", "TEXT")] * 2]
     assert "report R1 " in impression.ContentSequence[1].TextValue
+
+
+def test_a_draft_carries_what_the_image_says_of_each_sentence_until_it_is_signed(
+    image: Path,
+) -> None:
+    doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
+    mark = "image: unlikely (Cardiomegaly 0.04)"
+    assert texts(read(Export.of(doubted), image)).count(mark) == 2
+    report = ReviewedReport.of(doubted.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    assert mark not in texts(read(Export(doubted, report), image))
 
 
 def test_device_and_person_are_observers(image: Path) -> None:

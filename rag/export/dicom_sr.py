@@ -23,9 +23,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from rag.export.dicom_header import StructuredReportError, copied_header
-from rag.export.text import Export
+from rag.export.text import Export, marks
 from rag.review.reviewed_report import Line, Signature
-from rag.schema import NOTICE, Hit, Section
+from rag.schema import NOTICE, Section
 
 __all__ = ["StructuredReportError", "as_dicom_sr"]
 
@@ -113,10 +113,9 @@ def _content(what: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
         )
     )
     children.extend(_observers(what))
-    hits = {hit.record.report_id: hit for hit in what.prediction.hits}
     for section in Section:
         if lines := what.report.section(section):
-            children.append(_section(section, lines, hits, image))
+            children.append(_section(section, lines, what, image))
     for addendum in what.report.addenda:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
         children.append(_box("55107-7", "Addendum", [_text(*_COMMENT, f"{addendum.text} ({by})")]))
@@ -142,34 +141,34 @@ def _observers(what: Export) -> Iterator[Any]:
         yield from hd.sr.ObserverContext(CodedConcept("121006", "DCM", "Person"), person)
 
 
-def _section(
-    section: Section, lines: tuple[Line, ...], hits: dict[str, Hit], image: Dataset
-) -> Any:
+def _section(section: Section, lines: tuple[Line, ...], what: Export, image: Dataset) -> Any:
     container_code, container, item_code, item = _TITLES[section]
     texts = []
     for line in lines:
         text = _text(item_code, "DCM", item, line.text)
-        text.ContentSequence = _support(line, hits, image)
+        text.ContentSequence = _support(line, what, image)
         texts.append(text)
     return _box(container_code, container, texts)
 
 
-def _support(line: Line, hits: dict[str, Hit], image: Dataset) -> ContentSequence:
-    """What a sentence was inferred from: the image, and the reports that it cites."""
+def _support(line: Line, what: Export, image: Dataset) -> ContentSequence:
+    """What a sentence was inferred from: image and cited reports; and what they make of it."""
     support = ContentSequence()
     support.append(_reference(image, Relation.INFERRED_FROM))
+    hits = {hit.record.report_id: hit for hit in what.prediction.hits}
     for source in line.sources:
         hit = hits.get(source)
         told = f"report {source} of a similar image"
         told += f", cosine similarity {hit.similarity:.3f}" if hit else ""
-        support.append(
-            hd.sr.TextContentItem(
-                CodedConcept("cxr-evidence", _OWN_CODES, "Retrieved report"),
-                told,
-                Relation.INFERRED_FROM,
-            )
-        )
+        support.append(_inferred("cxr-evidence", "Retrieved report", told))
+    for mark in marks(line, what):
+        support.append(_inferred("cxr-check", "Check of the sentence", mark))
     return support
+
+
+def _inferred(code: str, meaning: str, text: str) -> Any:
+    concept = CodedConcept(code, _OWN_CODES, meaning)
+    return hd.sr.TextContentItem(concept, text, Relation.INFERRED_FROM)
 
 
 def _box(value: str, meaning: str, items: list[Any]) -> Any:

@@ -92,7 +92,8 @@ def blocks(what: Export) -> Iterator[tuple[Style, str]]:
         yield Style.HEADING, section.value.capitalize()
         for line in report.section(section):
             cited = f" [{', '.join(line.sources)}]" if line.sources else ""
-            yield Style.SENTENCE, " ".join((line.text + cited, *_marks(line, what)))
+            said = [f"({mark})" for mark in marks(line, what)]
+            yield Style.SENTENCE, " ".join((line.text + cited, *said))
     for addendum in report.addenda:
         yield Style.HEADING, "Addendum"
         yield Style.SENTENCE, addendum.text
@@ -164,7 +165,7 @@ def _line_json(line: Line) -> dict[str, Any]:
     }
 
 
-def _marks(line: Line, what: Export) -> Iterator[str]:
+def marks(line: Line, what: Export) -> Iterator[str]:
     """What evidence and image say of a sentence, until somebody has signed for it."""
     if what.report.signature is not None:
         return
@@ -172,9 +173,9 @@ def _marks(line: Line, what: Export) -> Iterator[str]:
     verdicts = {each.sentence.text: each.verdict for each in check.sentences} if check else {}
     verdict = verdicts.get(line.text, Verdict.SUPPORTED)
     if line.drafted and verdict is not Verdict.SUPPORTED:
-        yield f"({verdict.value.upper()})"
+        yield verdict.value.upper()
     if mark := what.prediction.image_mark(DraftSentence(line.text, line.sources)):
-        yield f"({mark})"
+        yield str(mark)
 
 
 def _escaped(text: str) -> str:
