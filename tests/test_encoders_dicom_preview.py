@@ -10,6 +10,8 @@ from pydicom.uid import JPEG2000Lossless
 from encoders.dicom.write import write_dx
 from encoders.images.image_io import read_preview, read_raw
 
+pytestmark = pytest.mark.slow
+
 ROWS, COLUMNS = 2002, 1603
 
 

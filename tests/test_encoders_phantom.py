@@ -11,6 +11,8 @@ from demo.phantom import PhantomFinding, draw_phantom, write_phantom_dicom
 from encoders.base import View
 from encoders.images.image_io import read_image, read_image_info
 
+pytestmark = pytest.mark.slow
+
 SIZE = 256
 
 

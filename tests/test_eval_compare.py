@@ -12,6 +12,8 @@ from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.result_io import save_generation
 from eval.tasks.generation import GenerationTask, score_generation
 
+pytestmark = pytest.mark.slow
+
 REFERENCES = reports(30)
 
 

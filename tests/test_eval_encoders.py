@@ -15,6 +15,8 @@ from eval.errors import EvalUsageError
 from eval.report.tables import as_terminal
 from eval.tasks.encoders import COST, compare_encoders, read_comparison
 
+pytestmark = pytest.mark.slow
+
 BRIGHT, DARK = "Cardiomegaly", "Edema"
 
 

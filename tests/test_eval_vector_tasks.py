@@ -23,6 +23,8 @@ from eval.tasks.retrieval import retrieval
 from eval.tasks.zero_shot import zero_shot
 from eval.vectors import Vectors, load_vectors, make_vectors, save_vectors
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("Cardiomegaly", "Edema", "Pneumothorax")
 COUNT, DIM = 120, 32
 

@@ -12,6 +12,8 @@ from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import load_finding_predictor, read_finding_head
 from rag.settings import DraftingSettings
 
+pytestmark = pytest.mark.slow
+
 LARGE = "The heart is enlarged. The lungs are clear."
 NORMAL = "The heart is normal in size. The lungs are clear."
 

@@ -18,6 +18,8 @@ from rag.screening.finding_head import load_finding_predictor
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import DraftingSettings, Settings
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 LARGE, CLEAR = "The heart is enlarged.", "The lungs are clear. Heart size is normal."
 

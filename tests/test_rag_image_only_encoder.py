@@ -22,6 +22,8 @@ from rag.index import build_index, open_index
 from rag.retriever import ReportRetriever
 from rag.settings import RetrievalSettings
 
+pytestmark = pytest.mark.slow
+
 CORPUS = small_corpus(24)
 WITH_IMAGES = 20
 

@@ -23,6 +23,8 @@ from rag.index import (
 from rag.index import writer as index_writer
 from rag.index.lock import write_lock
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_folder_with_other_things_is_never_written_into(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")

@@ -14,6 +14,8 @@ from rag.batch.inputs import list_images
 from rag.pacs import PacsError
 from rag.pacs.inbox import Inbox
 
+pytestmark = pytest.mark.slow
+
 
 def corrected(study_uid: str, instance_uid: str, **attributes: object) -> bytes:
     return dicom(

@@ -27,6 +27,8 @@ from rag.cli.main import app
 from rag.pacs import PacsError
 from rag.pacs.dicomweb import fetch_study, store_report
 
+pytestmark = pytest.mark.slow
+
 
 @needs_orthanc
 def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(

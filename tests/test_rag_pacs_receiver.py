@@ -36,6 +36,8 @@ from rag.pacs import PacsError
 from rag.pacs.receiver import Receiver, receiving
 from rag.pacs.senders import Receipts, Sender
 
+pytestmark = pytest.mark.slow
+
 
 @needs_orthanc
 def test_orthanc_sends_and_the_image_lies_under_a_name_of_ours(

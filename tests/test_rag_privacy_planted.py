@@ -20,6 +20,8 @@ from rag.export.text import as_text
 from rag.index import build_index
 from rag.study import Study
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("Quibblewick", "Thaddeus", "MRN-998877", "ACC-665544", "Penhaligon", "Ospedale Finto")
 
 

@@ -16,6 +16,8 @@ from rag.region import MOST_BOXES, ReaderRegion, RegionError
 from rag.review.audit import draft_event
 from rag.study import Study, load
 
+pytestmark = pytest.mark.slow
+
 SIDE = st.floats(0.05, 0.4)
 PLACE = st.floats(0.0, 0.6)
 

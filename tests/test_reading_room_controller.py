@@ -21,6 +21,8 @@ from rag.study import Study
 from reading_room.controller import FORMATS
 from reading_room.session import ControllerError, Session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def drafted(room: Room, image: Path) -> Session:
