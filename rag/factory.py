@@ -1,30 +1,32 @@
-"""Settings -> the parts of the product, a study, an index. The one place that knows them all."""
+"""Settings -> the parts of the product, a study, an index. The one place that knows them all.
+
+What only a query or a draft needs is imported there: a second that indexing does without.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from encoders import registry
 from encoders.base import ImageEncoder
 from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
 from rag.corpus.records import Corpus
-from rag.drafting import Drafter
 from rag.errors import EncoderUnavailableError, PromptError
 from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
-from rag.image_analysis import ImageAnalyzer
 from rag.index import IndexSummary, Progress, ReportIndex, build_index, open_index
 from rag.index.embedding import NO_IMAGES, Images
-from rag.llm.client import ChatClient
-from rag.pipeline import ReportPipeline
 from rag.privacy.reports import mask_identifiers
 from rag.region import NO_REGION, ReaderRegion
-from rag.retriever import ReportRetriever
-from rag.screening.finding_head import load_finding_predictor
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
 from rag.study import Study
+
+if TYPE_CHECKING:
+    from rag.pipeline import ReportPipeline
+    from rag.retriever import ReportRetriever
 
 NO_FINDING_HEAD = (
     "this encoder has no finding head: no findings are predicted, no sentence is marked likely or "
@@ -63,8 +65,10 @@ def fitted_folder(settings: Settings, encoder: ImageEncoder) -> Path:
 
 
 @contextmanager
-def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator[ReportRetriever]:
+def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator["ReportRetriever"]:
     """Encoder and index, ready for queries; the index is closed at the end."""
+    from rag.retriever import ReportRetriever  # noqa: PLC0415
+
     with open_index(
         settings.index_dir,
         encoder=encoder,
@@ -75,13 +79,19 @@ def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator[Report
 
 
 @contextmanager
-def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator[ReportPipeline]:
+def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["ReportPipeline"]:
     """The whole line from image to draft; the language model is only asked when a study comes.
 
     Raises:
         PromptError: ``llm.template`` names no template.
         StoreError: no store, or one of another encoder.
     """
+    from rag.drafting import Drafter  # noqa: PLC0415
+    from rag.image_analysis import ImageAnalyzer  # noqa: PLC0415
+    from rag.llm.client import ChatClient  # noqa: PLC0415
+    from rag.pipeline import ReportPipeline  # noqa: PLC0415
+    from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
+
     llm = ChatClient(settings.llm) if settings.llm.enabled else None
     drafter = Drafter(template_of(settings), llm, limits=settings.abstention)
     folder = encoder_folder(settings, encoder)
