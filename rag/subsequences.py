@@ -24,15 +24,13 @@ class Subsequences:
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:
         self._lengths = np.array([len(text) for text in texts], float)
         self._row: dict[str, int] = {}
-        cells = [
-            (self._row.setdefault(word, len(self._row)), at, place)
-            for at, text in enumerate(texts)
-            for place, word in enumerate(text[:_BITS])
-        ]
-        rows, columns, places = np.array(cells, np.int64).reshape(-1, 3).T
+        compared = [text[:_BITS] for text in texts]
+        rows = [self._row.setdefault(word, len(self._row)) for text in compared for word in text]
+        columns = np.repeat(np.arange(len(texts)), [len(text) for text in compared])
+        places = np.array([place for text in compared for place in range(len(text))], np.uint64)
         self._where = np.zeros((len(self._row) + 1, len(texts)), np.uint64)
-        bits = np.left_shift(np.uint64(1), places.astype(np.uint64))
-        np.bitwise_or.at(self._where, (rows, columns), bits)
+        bits = np.left_shift(np.uint64(1), places)
+        np.bitwise_or.at(self._where, (np.array(rows, np.int64), columns), bits)
 
     def f1(self, drafts: Sequence[Sequence[str]]) -> Floats:
         """ROUGE-L's F1 of each draft with each text: float64 [drafts, texts]."""

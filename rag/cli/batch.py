@@ -158,7 +158,8 @@ def _run(
             pipeline,
             output,
             prepare=prepare,
-            max_concurrency=settings.batch.max_concurrency,
+            # without a model nothing is waited for: threads would only take turns
+            max_concurrency=settings.batch.max_concurrency if settings.llm.enabled else 1,
             outage=Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm)),
             stop=stop,
             retry_failed=retry_failed,
