@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from rag.errors import ServerError
 from reading_room import strings
 from reading_room.api import DraftService
 from reading_room.controller import FORMATS, MAX_IMAGES
@@ -120,7 +121,7 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
     """Serve in the background for as long as the block runs; gives the address.
 
     Raises:
-        OSError: the port is taken.
+        ServerError: the port is taken.
     """
     config = uvicorn.Config(
         server,
@@ -137,7 +138,10 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
     thread.start()
     while not running.started:
         if not thread.is_alive():
-            raise OSError(f"the page could not be opened on {host}:{port}")
+            raise ServerError(
+                f"the page could not be opened on {host}:{port}; if the port is in use, choose "
+                f"another with --port {port + 1}"
+            )
         thread.join(0.05)
     found = running.servers[0].sockets[0].getsockname()[1]
     try:
