@@ -1,20 +1,18 @@
 """Where the tests find data that cannot be redistributed, and the demo that the slow ones share."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from orthanc import Orthanc, running_orthanc
+from support.ports import free_port
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo as a newcomer starts it: real store, real encoder, vLLM with a real small model."""
     home = tmp_path_factory.mktemp("home")
-    page_port, llm_port = _free_ports(2)
+    page_port, llm_port = free_port(), free_port()
     environment = {
         **os.environ,
         "CXR_RAG_HOME": str(home),
@@ -126,17 +124,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             process.wait(60)
         finally:
             process.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody else is given meanwhile: below those that the kernel hands out."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20_000, 32_000)  # noqa: S311
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
 
 
 def _wait_for(log: Path, words: str, process: "subprocess.Popen[str]") -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from support.ports import free_port
 
 PROGRAM = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 PLUGIN = next(Path("/usr").glob("*/orthanc/libOrthancDicomWeb.so*"), None) or next(
@@ -58,12 +58,6 @@ class Orthanc:
         answer = self.ask("/instances", image)
         answer.raise_for_status()
         return str(answer.json()["ID"])
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager
