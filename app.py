@@ -21,11 +21,11 @@ from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from rag.settings import Settings
 from reading_room import strings
-from reading_room.api import DraftService
+from reading_room.api import DraftService, add_client_api
 from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
-from reading_room.layout import PageParts, add_client_api
+from reading_room.layout import PageParts
 from reading_room.server import listening, make_server
 
 

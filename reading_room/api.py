@@ -1,6 +1,6 @@
 """The API for programs: images of a study in, the prediction's JSON out. See docs/reading-room.md.
 
-Nothing is kept but the draft's audit record.
+By ``POST /api/draft`` and by `gradio_client`. Nothing is kept but the draft's audit record.
 """
 
 import asyncio
@@ -8,8 +8,10 @@ import hashlib
 import json
 import uuid
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
@@ -20,9 +22,11 @@ from rag.prediction import Prediction
 from rag.region import NO_REGION, ReaderRegion, RegionError
 from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
+from rag.settings import PageSettings
 from rag.study import Study, accepted
 from reading_room import strings
 from reading_room.controller import MAX_IMAGES, MAX_INDICATION
+from reading_room.layout import DRAFTING, image_field
 
 MAX_WAITING = 16
 
@@ -108,6 +112,34 @@ class DraftService:
             )
             self._audit.append("draft", draft=draft_id, data=event)
         return _status_of(prediction), {**prediction.to_json(), "draft_id": draft_id}
+
+
+def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
+    """``/draft`` for `gradio_client`: the same as ``POST /api/draft``, without visible parts."""
+    images = image_field(label="images", file_count="multiple", visible=False)
+    indication = gr.Textbox("", label="indication", max_length=MAX_INDICATION, visible=False)
+    region = gr.JSON({}, label="region", visible=False)
+    prediction = gr.JSON(label="prediction", visible=False)
+
+    def draft(
+        images: list[str] | None, indication: str = "", region: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A draft of one study, or why there is none: docs/predictions.md."""
+        try:
+            where = ReaderRegion.from_json(region or {})
+        except RegionError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        contents = [Path(image).read_bytes() for image in images or []]
+        return drafts.draft(contents, indication, where)[1]
+
+    gr.Button(visible=False).click(
+        draft,
+        [images, indication, region],
+        prediction,
+        api_name="draft",
+        concurrency_id=DRAFTING,
+        concurrency_limit=settings.drafts_at_once,
+    )
 
 
 def _region(value: object) -> ReaderRegion:

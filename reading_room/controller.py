@@ -1,13 +1,14 @@
 """What a reader can do on the page: open images, mark a region, draft, decide, sign, export.
 
-The steps that need the pipeline, the file store or the audit record; decisions on a draft are in
-`reading_room.decisions`. Everything about a study is in the session or in the file store.
+The steps that need the pipeline, the file store or the audit record; what a decision does to a
+draft is in `reading_room.decisions`. What belongs to a study is in its session or the file store.
 """
 
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,12 @@ from rag.factory import study_of_files
 from rag.pipeline import ReportPipeline
 from rag.region import NO_REGION, ReaderRegion
 from rag.review.audit import AuditLog, draft_event
-from rag.review.reviewed_report import ReviewedReport
+from rag.review.reviewed_report import ReviewedReport, Signature, changes
 from rag.schema import Draft, Hit, Status
 from rag.study import Study, accepted
 from reading_room import decisions, strings
-from reading_room.decisions import Step
 from reading_room.file_store import FileStore
-from reading_room.image_file import image_file
-from reading_room.image_panel import ShownImage
+from reading_room.image_panel import ShownImage, image_file
 from reading_room.session import ControllerError, Session
 
 MAX_IMAGES = 4
@@ -204,26 +203,31 @@ class Controller:
 
     def act(self, session: Session, action: Mapping[str, Any]) -> Session:
         """One decision about the draft, as in `reading_room.decisions.act`."""
-        return self._recorded(decisions.act(session, action))
+        after = decisions.act(session, action)
+        seconds = round(time.monotonic() - session.shown_at, 2)
+        for change in changes(_report(session), _report(after)):
+            self._write(after, "edit", {**asdict(change), "seconds": seconds})
+        return after
 
     def sign(self, session: Session, name: str) -> Session:
         """Lock the report under a name."""
-        return self._recorded(decisions.sign(session, name))
+        report = _report(session).sign(_signature(name))
+        sentences = [line.text for line in report.lines]
+        self._write(session, "sign", {"name": name.strip(), "sentences": sentences})
+        return replace(session, report=report)
 
     def add_addendum(self, session: Session, text: str, name: str) -> Session:
         """Add to a signed report."""
-        return self._recorded(decisions.add_addendum(session, text, name))
+        report = _report(session).add_addendum(text, _signature(name))
+        added = report.addenda[-1]
+        self._write(session, "addendum", {"name": added.signature.name, "text": added.text})
+        return replace(session, report=report)
 
-    def _recorded(self, step: Step) -> Session:
-        for event, data in step.events:
-            self._write(step.session, event, data)
-        return step.session
-
-    def rule_out(self, session: Session, report_id: str) -> Session:
+    def rule_out(self, session: Session, report_id: object) -> Session:
         """Mark a report as irrelevant, or undo that; it counts at the next draft."""
         if report_id not in {hit.record.report_id for hit in session.evidence}:
             raise ControllerError(strings.UNKNOWN_STEP.format("rule out"))
-        return replace(session, ruled_out=session.ruled_out ^ {report_id})
+        return replace(session, ruled_out=session.ruled_out ^ {str(report_id)})
 
     def export(self, session: Session, form: str, *, reader: str) -> str:
         """Store the report in one of `FORMATS`; returns its name in the file store.
@@ -247,6 +251,17 @@ class Controller:
 def _session(images: list[ShownImage]) -> Session:
     images.sort(key=lambda image: image.view is View.LATERAL)
     return Session(images=tuple(images))
+
+
+def _report(session: Session) -> ReviewedReport:
+    if session.report is None:
+        raise ControllerError(strings.NO_REPORT_YET)
+    return session.report
+
+
+def _signature(name: str) -> Signature:
+    at = datetime.now().astimezone().isoformat(timespec="seconds")
+    return Signature(" ".join(name.split())[:120], at)
 
 
 def _content(what: Export, form: str, session: Session) -> bytes:

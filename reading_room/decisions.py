@@ -1,179 +1,117 @@
-"""A reader's decisions about a draft: accept, edit, remove, add, use, undo, sign, add an addendum.
+"""A reader's decisions about a draft: accept, edit, remove, add, use, undo.
 
-Pure functions: a session and the browser's request in, the next session and audit events out.
+Pure: a session and the browser's request in, the next session out.
 """
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
 from rag.grounding import Verdict, check_draft
 from rag.prediction import Prediction
-from rag.review.reviewed_report import ReviewedReport, ReviewError, Signature, changes
+from rag.review.reviewed_report import ReviewedReport, ReviewError
 from rag.schema import Draft, DraftSentence, Section
 from reading_room import strings
-from reading_room.session import ControllerError, Event, Session
+from reading_room.session import ControllerError, Session
 from reading_room.verdict_icons import mark_of
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The next session, and events for the audit record."""
-
-    session: Session
-    events: tuple[Event, ...] = ()
-
-
-def act(session: Session, action: Mapping[str, Any]) -> Step:
+def act(session: Session, action: Mapping[str, Any]) -> Session:
     """One decision about the draft.
 
     Args:
         session: with a report.
         action: ``op`` and what it needs: accept, edit, remove (``line``, ``text``), add
-            (``section``, ``text``), use (``report``, ``number``), accept-supported, undo.
+            (``section``, ``text``), hint (``number``), use (``report``, ``number``),
+            accept-supported, undo.
 
     Raises:
         ControllerError, ReviewError: it cannot be done; nothing has changed.
     """
-    report = _report(session)
-    op = str(action.get("op", ""))
-    if op == "undo":
-        return _undone(session, report)
-    if op == "use":
-        return _use(session, report, action)
-    return _changed(session, report, _next(session, report, op, action))
+    report, found = session.report, session.prediction
+    if report is None or found is None:
+        raise ControllerError(strings.NO_REPORT_YET)
+    text = str(action.get("text", ""))
+    match str(action.get("op", "")):
+        case "accept":
+            new = report.accept([_number(action, "line")])
+        case "accept-supported":
+            new = report.accept(_supported(session, report, found))
+        case "remove":
+            new = report.remove(_number(action, "line"))
+        case "edit":
+            line = report.line(_number(action, "line"))
+            new = report.edit(line.key, text, sources=_supporting(found, text, line.sources))
+        case "add":
+            new = report.add(_section(action), text)
+        case "hint":
+            new = _hinted(found, report, _number(action, "number"))
+        case "use":
+            session, new = _use(session, found, report, action)
+        case "undo":
+            return _undone(session, report)
+        case op:
+            raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
+    if new == report:
+        return session
+    return replace(_with(session, new), history=(*session.history, report))
 
 
-def sign(session: Session, name: str) -> Step:
-    """Lock the report under a name."""
-    report = _report(session).sign(_signature(name))
-    data = {"name": name.strip(), "sentences": [line.text for line in report.lines]}
-    return Step(replace(session, report=report), (("sign", data),))
+def _with(session: Session, report: ReviewedReport) -> Session:
+    """The session with another state of the report, checked."""
+    found = session.prediction
+    assert found is not None  # noqa: S101 - there is a report
+    check = check_draft(report.as_draft(), found.hits, image_labels=found.labels)
+    return replace(session, report=report, check=check)
 
 
-def add_addendum(session: Session, text: str, name: str) -> Step:
-    """Add to a signed report."""
-    report = _report(session).add_addendum(text, _signature(name))
-    added = report.addenda[-1]
-    data = {"name": added.signature.name, "text": added.text}
-    return Step(replace(session, report=report), (("addendum", data),))
-
-
-def _next(
-    session: Session, report: ReviewedReport, op: str, action: Mapping[str, Any]
-) -> ReviewedReport:
-    if op == "accept":
-        return report.accept([_number(action, "line")])
-    if op == "accept-supported":
-        return report.accept(_supported(session))
-    if op == "remove":
-        return report.remove(_number(action, "line"))
-    if op == "edit":
-        line = report.line(_number(action, "line"))
-        text = str(action.get("text", ""))
-        return report.edit(line.key, text, sources=_supporting(session, text, line.sources))
-    if op == "hint":
-        return _hinted(session, report, _number(action, "number"))
-    if op == "add":
-        return report.add(_section(action), str(action.get("text", "")))
-    raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
-
-
-def _use(session: Session, report: ReviewedReport, action: Mapping[str, Any]) -> Step:
+def _use(
+    session: Session, found: Prediction, report: ReviewedReport, action: Mapping[str, Any]
+) -> tuple[Session, ReviewedReport]:
     """Add a sentence of a retrieved report, which becomes evidence of the draft."""
-    found = _found(session)
     hit = next((h for h in session.evidence if h.record.report_id == action.get("report")), None)
     number = _number(action, "number")
     if hit is None or number >= len(hit.record.sentences):
         raise ControllerError(strings.UNKNOWN_STEP.format("use"))
-    span = hit.record.sentences[number]
-    report_id = hit.record.report_id
-    new = report.add(span.section, hit.record.sentence(span), sources=(report_id,))
-    if report_id not in {each.record.report_id for each in found.hits}:
-        added = replace(hit, rank=len(found.hits) + 1)
-        session = replace(session, prediction=replace(found, hits=(*found.hits, added)))
-    return _changed(session, report, new)
+    record, span = hit.record, hit.record.sentences[number]
+    if record.report_id not in {each.record.report_id for each in found.hits}:
+        hits = (*found.hits, replace(hit, rank=len(found.hits) + 1))
+        session = replace(session, prediction=replace(found, hits=hits))
+    return session, report.add(span.section, record.sentence(span), sources=(record.report_id,))
 
 
-def _hinted(session: Session, report: ReviewedReport, number: int) -> ReviewedReport:
+def _hinted(found: Prediction, report: ReviewedReport, number: int) -> ReviewedReport:
     """Add the sentence offered for a finding below the reporting threshold."""
-    hints = _found(session).hints
-    if number >= len(hints):
+    if number >= len(found.hints):
         raise ControllerError(strings.UNKNOWN_STEP.format("hint"))
-    sentence = hints[number].sentence
+    sentence = found.hints[number].sentence
     return report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
 
 
-def _supporting(session: Session, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+def _supporting(found: Prediction, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
     """The sources that still support an edited sentence."""
     if not sources or not text.strip():
         return ()
-    check = check_draft(Draft(findings=(DraftSentence(text, sources),)), _found(session).hits)
+    check = check_draft(Draft(findings=(DraftSentence(text, sources),)), found.hits)
     supporting = {support.report_id for support in check.sentences[0].support}
     return tuple(source for source in sources if source in supporting)
 
 
-def _undone(session: Session, report: ReviewedReport) -> Step:
+def _undone(session: Session, report: ReviewedReport) -> Session:
     if not session.history:
         raise ControllerError(strings.NOTHING_TO_UNDO)
     if report.signature:
         raise ControllerError(strings.SIGNED_IS_SIGNED)
     *history, last = session.history
-    undone = _changed(session, report, last)
-    return replace(undone, session=replace(undone.session, history=tuple(history)))
+    return replace(_with(session, last), history=tuple(history))
 
 
-def _changed(session: Session, old: ReviewedReport, new: ReviewedReport) -> Step:
-    """The session with the new report and its check, and an event for each change."""
-    if new == old:
-        return Step(session)
-    found = _found(session)
-    seconds = round(time.monotonic() - session.shown_at, 2)
-    events = tuple(
-        (
-            "edit",
-            {
-                "what": change.what,
-                "line": change.line,
-                "section": change.section.value,
-                "before": change.before,
-                "after": change.after,
-                "seconds": seconds,
-            },
-        )
-        for change in changes(old, new)
-    )
-    after = replace(
-        session,
-        report=new,
-        check=check_draft(new.as_draft(), found.hits, image_labels=found.labels),
-        history=(*session.history, old),
-    )
-    return Step(after, events)
-
-
-def _report(session: Session) -> ReviewedReport:
-    if session.report is None:
-        raise ControllerError(strings.NO_REPORT_YET)
-    return session.report
-
-
-def _found(session: Session) -> Prediction:
-    assert session.prediction is not None  # noqa: S101 - there is a report
-    return session.prediction
-
-
-def _supported(session: Session) -> list[int]:
+def _supported(session: Session, report: ReviewedReport, found: Prediction) -> list[int]:
     """Sentences without any alarm, from their sources or from the image."""
-    if session.report is None or session.check is None:
-        return []
-    found = _found(session)
-    pairs = zip(session.report.lines, session.check.sentences, strict=True)
+    checks = session.check.sentences if session.check else ()
     return [
         line.key
-        for line, check in pairs
+        for line, check in zip(report.lines, checks, strict=True)
         if check.verdict is Verdict.SUPPORTED
         and not mark_of(check, line, found.image_mark(check.sentence)).alarming
     ]
@@ -191,9 +129,3 @@ def _section(action: Mapping[str, Any]) -> Section:
         return Section(str(action.get("section")))
     except ValueError as error:
         raise ControllerError(strings.UNKNOWN_STEP.format("section")) from error
-
-
-def _signature(name: str) -> Signature:
-    return Signature(
-        " ".join(name.split())[:120], datetime.now().astimezone().isoformat(timespec="seconds")
-    )

@@ -1,43 +1,26 @@
 """The draft: each sentence with its verdict, its sources and what the reader can do with it.
 
-Prepares what ``templates/draft.html`` shows.
+Prepares what ``templates/draft.html`` shows, and ``provenance.html``: what it was made with.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from rag.grounding.contradictions import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
+from rag.localization import outlines
 from rag.prediction import Prediction
 from rag.report_nlp.statements import read_sentence
+from rag.report_reading import findings_of
 from rag.review.reviewed_report import Line, ReviewedReport
 from rag.schema import DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
-from reading_room.finding_regions import finding_regions
 from reading_room.templating import render
-from reading_room.verdict_icons import CITED_WORDS, Mark, image_icon, issue_words, mark_of
+from reading_room.verdict_icons import CITED_WORDS, image_icon, issue_words, mark_of
 
-
-@dataclass(frozen=True, slots=True)
-class _Quote:
-    """What a cited report says about a sentence; ``note`` where it does not say the same."""
-
-    report_id: str
-    texts: Sequence[str]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _SentenceView:
-    line: Line
-    place: str
-    mark: Mark
-    word: str
-    image: Mark | None
-    issues: Sequence[str]
-    clashes: Sequence[str]
-    quotes: Sequence[_Quote]
-    regions: str
+View = dict[str, Any]
+"""What a template shows of one thing."""
 
 
 def draft_html(
@@ -76,6 +59,20 @@ def draft_html(
     )
 
 
+def provenance_html(prediction: Prediction | None) -> str:
+    """A table of ids and seconds, then the prompt as it was sent."""
+    if prediction is None or not prediction.index_id:
+        return ""
+    rows = {
+        "language model": prediction.llm,
+        "prompt": f"{prediction.prompt} {prediction.prompt_hash[:16]}",
+        "encoder": prediction.encoder_id,
+        "index": prediction.index_id,
+        "seconds": ", ".join(f"{stage} {took:.2f}" for stage, took in prediction.seconds.items()),
+    }
+    return render("provenance.html", rows=rows, messages=prediction.messages)
+
+
 def places(report: ReviewedReport) -> dict[int, str]:
     """Where each line stands, by its key: F2 is the second sentence of the findings."""
     return {
@@ -87,7 +84,7 @@ def places(report: ReviewedReport) -> dict[int, str]:
 
 def _sections(
     report: ReviewedReport, check: DraftCheck | None, prediction: Prediction
-) -> list[tuple[str, list[_SentenceView]]]:
+) -> list[tuple[str, list[View]]]:
     checks = check.sentences if check else [None] * len(report.lines)
     place, clashes = places(report), _clashes(report) if check else {}
     views = [
@@ -95,7 +92,7 @@ def _sections(
         for line, each in zip(report.lines, checks, strict=True)
     ]
     return [
-        (section.value, [view for view in views if view.line.section is section])
+        (section.value, [view for view in views if view["line"].section is section])
         for section in Section
     ]
 
@@ -107,25 +104,25 @@ def _view(
     *,
     place: str,
     clashes: Sequence[str],
-) -> _SentenceView:
+) -> View:
     image = prediction.image_mark(DraftSentence(line.text, line.sources)) if check else None
     mark = mark_of(check, line, image)
     cited = f": {CITED_WORDS[check.cited]}" if check and mark.word == "cited" else ""
     records = {hit.record.report_id: hit.record for hit in prediction.hits}
-    return _SentenceView(
-        line=line,
-        place=place,
-        mark=mark,
-        word=mark.word + cited,
-        image=image_icon(image) if image else None,
-        issues=[issue_words(i) for i in check.issues] if check and mark.css != "own" else [],
-        clashes=clashes,
-        quotes=[_quote(records[name], line, check) for name in line.sources if name in records],
-        regions=finding_regions(line.text, prediction),
-    )
+    return {
+        "line": line,
+        "place": place,
+        "mark": mark,
+        "word": mark.word + cited,
+        "image": image_icon(image) if image else None,
+        "issues": [issue_words(i) for i in check.issues] if check and mark.css != "own" else [],
+        "clashes": clashes,
+        "quotes": [_quote(records[name], line, check) for name in line.sources if name in records],
+        "regions": _regions(line.text, prediction),
+    }
 
 
-def _quote(record: ReportRecord, line: Line, check: SentenceCheck | None) -> _Quote:
+def _quote(record: ReportRecord, line: Line, check: SentenceCheck | None) -> View:
     """What supports the sentence, else what the report says about the same findings."""
     if check is None:
         spans = [s for s in record.sentences if line.text.strip() in record.sentence(s)]
@@ -137,7 +134,7 @@ def _quote(record: ReportRecord, line: Line, check: SentenceCheck | None) -> _Qu
         spans = [span for span in record.sentences if _concepts(record.sentence(span)) & same]
         note = strings.SAYS_INSTEAD if spans else strings.NOTHING_LIKE_IT
     texts = dict.fromkeys(record.sentence(span) for span in spans)
-    return _Quote(record.report_id, list(texts), note)
+    return {"report_id": record.report_id, "texts": list(texts), "note": note}
 
 
 def _concepts(sentence: str) -> frozenset[str]:
@@ -156,3 +153,17 @@ def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
         for one, other in ((lines[a], lines[b]), (lines[b], lines[a])):
             found.setdefault(one.key, []).append(place[other.key])
     return found
+
+
+def _regions(text: str, prediction: Prediction) -> str:
+    """Where the frontal image would show what a sentence states, as JSON for the viewer."""
+    present, _ = findings_of(text)
+    regions = [
+        {
+            "words": strings.FINDING_REGION.format(each.finding, each.hits, each.images),
+            "side": each.side,
+            "edges": each.edges,
+        }
+        for each in outlines(prediction.maps, present)
+    ]
+    return json.dumps(regions, separators=(",", ":"))

@@ -12,12 +12,10 @@ from rag.errors import CxrRagError
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import FORMATS, Controller
-from reading_room.draft_panel import draft_html
-from reading_room.evidence_panel import evidence_html
+from reading_room.draft_panel import draft_html, provenance_html
+from reading_room.evidence_panel import evidence_html, rank_changes
 from reading_room.image_panel import viewer_value
 from reading_room.layout import DRAFTING, PageParts
-from reading_room.provenance_panel import provenance_html
-from reading_room.rank_changes import rank_changes
 from reading_room.session import Session
 from reading_room.sign_panel import exports_value, state_html
 
@@ -65,11 +63,15 @@ class Events:
             trigger(self.draft, [session, parts.indication], parts.shown, **drafting, **_PRIVATE)
             for trigger in (parts.start.click, parts.evidence.redraft)
         ]
-        parts.stop.click(self.stop, session, parts.shown, cancels=runs, **deciding, **quiet)
+        steps = self._controller
+        parts.stop.click(
+            self._on(steps.stop), session, parts.shown, cancels=runs, **deciding, **quiet
+        )
+        decide = self._on_data(steps.act)
         for trigger in (parts.draft.act, parts.evidence.act):
-            trigger(self.act, session, parts.shown, trigger_mode="multiple", **deciding, **quiet)
+            trigger(decide, session, parts.shown, trigger_mode="multiple", **deciding, **quiet)
         parts.viewer.set_region(
-            self.set_region,
+            self._on_data(steps.set_region),
             session,
             parts.shown,
             trigger_mode="always_last",
@@ -78,9 +80,10 @@ class Events:
             **making,
             **_PRIVATE,
         )
-        parts.evidence.rule_out(self.rule_out, session, parts.shown, **deciding, **quiet)
+        rule_out = self._on_data(lambda session, data: steps.rule_out(session, data.get("report")))
+        parts.evidence.rule_out(rule_out, session, parts.shown, **deciding, **quiet)
         signing = [session, parts.signer]
-        parts.sign.click(self.sign, signing, parts.shown, **deciding, **quiet)
+        parts.sign.click(self._on(steps.sign), signing, parts.shown, **deciding, **quiet)
         parts.add.click(
             self.add_addendum, [*signing, parts.addendum], parts.shown, **deciding, **quiet
         )
@@ -108,32 +111,10 @@ class Events:
             for step in self._controller.draft(session, indication=indication):
                 yield self._views(step)
 
-    def stop(self, session: Session) -> Update:
-        """Stop a draft; its evidence stays."""
-        return self._step(lambda: self._controller.stop(session))
-
-    def act(self, session: Session, event: gr.EventData) -> Update:
-        """One decision on a sentence."""
-        return self._step(lambda: self._controller.act(session, _data(event)))
-
-    def set_region(self, session: Session, event: gr.EventData) -> Update:
-        """The reader marked a region of the image, or cleared it."""
-        return self._step(lambda: self._controller.set_region(session, _data(event)))
-
-    def rule_out(self, session: Session, event: gr.EventData) -> Update:
-        """Mark a report as irrelevant, or undo that."""
-        report_id = str(_data(event).get("report", ""))
-        return self._step(lambda: self._controller.rule_out(session, report_id))
-
-    def sign(self, session: Session, name: str) -> Update:
-        """Lock the report."""
-        return self._step(lambda: self._controller.sign(session, name))
-
     def add_addendum(self, session: Session, name: str, text: str) -> Update:
         """Add to a signed report."""
-        parts = self._parts
-        shown = self._step(lambda: self._controller.add_addendum(session, text, name))
-        return {**shown, parts.addendum: gr.Textbox(value="", visible=True)}
+        shown = self._on(self._controller.add_addendum)(session, text, name)
+        return {**shown, self._parts.addendum: gr.Textbox(value="", visible=True)}
 
     def export(self, session: Session, event: gr.EventData, request: gr.Request) -> Any:
         """Make a file for the browser to download."""
@@ -143,9 +124,22 @@ class Events:
         file = f"export/{name}/report.{FORMATS[form]}"
         return _exports(session, file=file, number=hash(name))
 
-    def _step(self, step: Callable[[], Session]) -> Update:
-        with _show_errors():
-            return self._views(step())
+    def _on(self, step: Callable[..., Session]) -> Callable[..., Update]:
+        """An event whose inputs are those of the step."""
+
+        def handle(*inputs: Any) -> Update:
+            with _show_errors():
+                return self._views(step(*inputs))
+
+        return handle
+
+    def _on_data(self, step: Callable[[Session, dict[str, Any]], Session]) -> Callable[..., Update]:
+        """An event that brings data from the browser."""
+
+        def handle(session: Session, event: gr.EventData) -> Update:
+            return self._on(step)(session, _data(event))
+
+        return handle
 
     def _views(self, session: Session) -> Update:
         """The session, and every panel that shows it."""

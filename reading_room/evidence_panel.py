@@ -1,6 +1,6 @@
 """The retrieved reports as cards: verbatim text, similarity, what they share with the draft.
 
-Prepares what ``templates/evidence.html`` shows.
+And how a region changed their ranking. Prepares what ``templates/evidence.html`` shows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,32 +12,68 @@ from rag.review.reviewed_report import Line, ReviewedReport
 from rag.schema import Hit, ReportRecord, Section
 from reading_room import strings
 from reading_room.comparison import compare, sentences_of
-from reading_room.draft_panel import places
-from reading_room.rank_changes import RankChanges
+from reading_room.draft_panel import View, places
+from reading_room.session import Session
 from reading_room.templating import render
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """A sentence of a report with its number, or the characters between two."""
+class RankChanges:
+    """Ranking before and after.
 
-    text: str
-    number: int | None = None
-    tag: str = "span"
+    Attributes:
+        before: report ids without the region, best first.
+        after: with it.
+        has_region: whether the reader has marked one.
+        in_draft: whether the draft was made with just this region.
+        earlier: retrieved for the last region, also after it was cleared.
+        finding: towards which the region drew the search.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    has_region: bool
+    in_draft: bool
+    earlier: tuple[str, ...] = ()
+    finding: str = ""
+
+    def mark(self, report_id: str) -> tuple[str, str]:
+        """CSS class and text for a card; both empty where there is nothing to say."""
+        if report_id not in self.after:
+            # one that was never retrieved is cited from further away
+            known = report_id in self.before or report_id in self.earlier
+            return ("dropped", strings.DROPPED) if known else ("", "")
+        if not self.has_region:
+            return "", ""
+        if report_id not in self.before:
+            return "new", strings.NEW
+        was, now = self.before.index(report_id) + 1, self.after.index(report_id) + 1
+        if was == now:
+            return "same", strings.SAME_RANK
+        return ("up" if now < was else "down"), strings.MOVED.format("↑" if now < was else "↓", was)
+
+    @property
+    def summary(self) -> str:
+        """As in "Drawn towards: effusion. 2 new, 2 dropped, 1 moved."."""
+        new = sum(each not in self.before for each in self.after)
+        dropped = sum(each not in self.after for each in self.before)
+        kinds = [self.mark(each)[0] for each in self.after]
+        moved = kinds.count("up") + kinds.count("down")
+        towards = strings.DRAWN_TOWARDS.format(self.finding) if self.finding else ""
+        return towards + strings.RANK_CHANGES.format(new, dropped, moved)
 
 
-@dataclass(frozen=True, slots=True)
-class _Card:
-    hit: Hit
-    record: ReportRecord
-    css: str
-    move: str
-    dropped: bool
-    ruled_out: bool
-    cited_by: Sequence[str]
-    notes: Sequence[str]
-    sections: Sequence[tuple[str, list[_Piece]]]
-    comparison: Sequence[tuple[str, Sequence[str]]]
+def rank_changes(session: Session) -> RankChanges:
+    """The changes in a session."""
+    made_with = session.prediction.region if session.prediction else {}
+    return RankChanges(
+        before=tuple(hit.record.report_id for hit in session.image_hits),
+        after=tuple(hit.record.report_id for hit in session.current_hits),
+        has_region=bool(session.region),
+        in_draft=bool(session.prediction) and made_with == session.region.to_json(),
+        earlier=tuple(hit.record.report_id for hit in session.region_hits),
+        finding=session.region_finding,
+    )
 
 
 def evidence_html(
@@ -73,41 +109,42 @@ def evidence_html(
 
 def _card(
     hit: Hit, report: ReviewedReport, ruled_out: frozenset[str], changes: RankChanges | None
-) -> _Card:
+) -> View:
     record, place = hit.record, places(report)
     css, move = changes.mark(record.report_id) if changes else ("", "")
     out = record.report_id in ruled_out
     lines = [line for line in report.lines if record.report_id in line.sources]
     copies = [strings.COPIES.format(hit.copies)] if hit.copies > 1 else []
-    return _Card(
-        hit=hit,
-        record=record,
-        css=" ".join(filter(None, ["card", "ruled-out" if out else "", css])),
-        move=move,
-        dropped=css == "dropped",
-        ruled_out=out,
-        cited_by=[place[line.key] for line in lines],
-        notes=copies + [hit.why] * bool(hit.why),
-        sections=[
+    return {
+        "hit": hit,
+        "record": record,
+        "css": " ".join(filter(None, ["card", "ruled-out" if out else "", css])),
+        "move": move,
+        "dropped": css == "dropped",
+        "ruled_out": out,
+        "cited_by": [place[line.key] for line in lines],
+        "notes": copies + [hit.why] * bool(hit.why),
+        "sections": [
             (section.value, list(_pieces(record, section, lines)))
             for section in Section
             if record.section(section)
         ],
-        comparison=_comparison(record, report),
-    )
+        "comparison": _comparison(record, report),
+    }
 
 
-def _pieces(record: ReportRecord, section: Section, lines: Sequence[Line]) -> Iterator[_Piece]:
-    """The section's text, cut at its sentences."""
+def _pieces(record: ReportRecord, section: Section, lines: Sequence[Line]) -> Iterator[View]:
+    """The section's text: its sentences with their numbers, and the characters between them."""
     text, last = record.section(section), 0
     quoted = {_normalized(line.drafted or line.text) for line in lines}
     for number, span in enumerate(record.sentences):
         if span.section is section:
-            yield _Piece(text[last : span.start])
+            yield {"text": text[last : span.start], "number": None}
             sentence = record.sentence(span)
-            yield _Piece(sentence, number, "mark" if _normalized(sentence) in quoted else "span")
+            tag = "mark" if _normalized(sentence) in quoted else "span"
+            yield {"text": sentence, "number": number, "tag": tag}
             last = span.end
-    yield _Piece(text[last:])
+    yield {"text": text[last:], "number": None}
 
 
 def _comparison(record: ReportRecord, report: ReviewedReport) -> list[tuple[str, tuple[str, ...]]]:

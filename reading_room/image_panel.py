@@ -1,9 +1,13 @@
-"""What the viewer (``static/viewer.js``) is told about each image."""
+"""What the viewer (``static/viewer.js``) is told about each image, and the image as it is sent."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from encoders.base import View
+from encoders.images.exposure import Window
 from encoders.images.raw_image import RawImage
 from reading_room import strings
 
@@ -67,3 +71,45 @@ def viewer_value(images: tuple[ShownImage, ...], *, drafted: int) -> list[dict[s
         }
         for index, image in enumerate(images)
     ]
+
+
+def image_file(raw: RawImage, *, size: tuple[int, int] | None = None) -> bytes:
+    """What ``static/image.js`` reads: head, display table, codes, a bit for each hidden pixel.
+
+    Args:
+        raw: the image as it was read. 8-bit images are sent in 8 bits, deeper ones in 16.
+        size: rows and columns of the full image, for a preview.
+    """
+    height, width = size or raw.codes.shape
+    narrow = int(raw.codes.max(initial=0)) < 256
+    head = json.dumps(
+        {
+            "width": width,
+            "height": height,
+            "stored": raw.codes.shape,
+            "bytes": 1 if narrow else 2,
+            "slope": raw.slope,
+            "intercept": raw.intercept,
+            "invert": raw.invert,
+            "window": {
+                "centre": raw.window.centre,
+                "width": raw.window.width,
+                "shape": raw.window.function.value,
+            },
+            "lut": not isinstance(raw.voi, Window),
+            "spacing": raw.spacing_mm,
+            "hidden": raw.hidden is not None,
+        }
+    ).encode()
+    head += b" " * (-len(head) % 8)
+    table = np.rint(raw.display_table() * 255).astype(np.uint8)
+    parts = [
+        b"CXF1",
+        len(head).to_bytes(4, "little"),
+        head,
+        table.tobytes(),
+        raw.codes.astype(np.uint8 if narrow else "<u2").tobytes(),
+    ]
+    if raw.hidden is not None:
+        parts.append(np.packbits(raw.hidden, axis=None, bitorder="little").tobytes())
+    return b"".join(parts)

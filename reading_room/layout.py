@@ -1,15 +1,14 @@
 """The page's components and their layout; `reading_room.events` connects them."""
 
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.exceptions import Error
 
-from rag.region import ReaderRegion, RegionError
 from rag.settings import PageSettings
 from reading_room import strings
-from reading_room.api import DraftService
-from reading_room.components import image_field, scripted, text_field
 from reading_room.controller import MAX_INDICATION
 from reading_room.draft_panel import draft_html
 from reading_room.evidence_panel import evidence_html
@@ -113,29 +112,51 @@ class PageParts:
         ]
 
 
-def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
-    """``/draft`` for `gradio_client`: the same as ``POST /api/draft``, without visible parts."""
-    images = image_field(label="images", file_count="multiple", visible=False)
-    indication = gr.Textbox("", label="indication", max_length=MAX_INDICATION, visible=False)
-    region = gr.JSON({}, label="region", visible=False)
-    prediction = gr.JSON(label="prediction", visible=False)
+def scripted(
+    module: str,
+    html: str,
+    *,
+    events: Sequence[str] = (),
+    words: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> gr.HTML:
+    """An element whose behaviour is in ``static/<module>.js``.
 
-    def draft(
-        images: list[str] | None, indication: str = "", region: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """A draft of one study, or why there is none: docs/predictions.md."""
-        try:
-            where = ReaderRegion.from_json(region or {})
-        except RegionError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        contents = [Path(image).read_bytes() for image in images or []]
-        return drafts.draft(contents, indication, where)[1]
-
-    gr.Button(visible=False).click(
-        draft,
-        [images, indication, region],
-        prediction,
-        api_name="draft",
-        concurrency_id=DRAFTING,
-        concurrency_limit=settings.drafts_at_once,
+    Args:
+        module: its ``mount`` function is called with the element and what Gradio offers it.
+        html: the template; "${value}" stands for the value.
+        events: names it may trigger.
+        words: strings for the script, from `reading_room.strings`.
+        settings: of `gr.HTML`.
+    """
+    names = ", ".join(f"'{event}'" for event in events)  # Gradio looks for them in this very text
+    code = (
+        f"/* events: {names} */ "
+        f"import(new URL('reading-room/{module}.js', document.baseURI).href).then((m) => "
+        f"m.mount(element, {{ props, watch, trigger, words: {json.dumps(words or {})} }}));"
     )
+    return gr.HTML(
+        html_template=html, js_on_load=code, apply_default_css=False, container=False, **settings
+    )
+
+
+def text_field(label: str, **settings: Any) -> gr.Textbox:
+    """A line of text whose label is its placeholder."""
+    return gr.Textbox(label=label, placeholder=label, show_label=False, max_lines=1, **settings)
+
+
+def image_field(**settings: Any) -> gr.File:
+    """A file field that takes uploads only: an address in their place is not fetched.
+
+    Not a subclass: Gradio writes a stub file beside the module of every subclass.
+    """
+    field = gr.File(**settings)
+    keep = field.async_move_resource_to_block_cache
+
+    async def keep_upload(url_or_file_path: Any) -> str | None:
+        if "://" in str(url_or_file_path or ""):
+            raise Error("Images are uploaded, not fetched from an address.", print_exception=False)
+        return await keep(url_or_file_path)
+
+    field.async_move_resource_to_block_cache = keep_upload  # type: ignore[method-assign]
+    return field

@@ -1,8 +1,6 @@
 """The state of one reader's study; every step returns a new one."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rag.errors import CxrRagError
 from rag.grounding import DraftCheck
@@ -11,9 +9,6 @@ from rag.region import NO_REGION, ReaderRegion
 from rag.review.reviewed_report import ReviewedReport
 from rag.schema import Hit, Status
 from reading_room.image_panel import ShownImage
-
-Event = tuple[str, Mapping[str, Any]]
-"""For the audit record: its name and data."""
 
 
 class ControllerError(CxrRagError):

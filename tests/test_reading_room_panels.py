@@ -15,11 +15,9 @@ from rag.prediction import Prediction
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
 from reading_room import strings
-from reading_room.draft_panel import draft_html
-from reading_room.evidence_panel import evidence_html
+from reading_room.draft_panel import draft_html, provenance_html
+from reading_room.evidence_panel import RankChanges, evidence_html
 from reading_room.image_panel import ShownImage, viewer_value
-from reading_room.provenance_panel import provenance_html
-from reading_room.rank_changes import RankChanges
 from reading_room.templating import render
 
 PREDICTION = Prediction(

@@ -7,7 +7,7 @@
 const MAGIC = "CXF1";
 export const CODES = 65536;
 
-/** Parse a message of `reading_room.image_file`. */
+/** Parse a message of `reading_room.image_panel`. */
 export function readImage(buffer) {
   const start = new Uint8Array(buffer, 0, 8);
   if (String.fromCharCode(...start.subarray(0, 4)) !== MAGIC) throw new Error("not an image");

@@ -3,11 +3,9 @@
 import { pyramid } from "./image.js";
 import { dragged, histogram, presetWindow, storedTable, windowTable } from "./voi_lut.js";
 import { colourTable, render } from "./canvas_renderer.js";
-import { fitted, mirrored, panned, toImage, toScreen, turned, zoomed } from "./viewport.js";
+import { fitted, mirrored, panned, toImage, turned, zoomed } from "./viewport.js";
 import { Regions, boxOf } from "./regions.js";
-import { lengthText, ratioText, scaleBar } from "./ruler.js";
-import { findingElements, regionElements } from "./region_overlay.js";
-import { svg } from "./svg.js";
+import { findingElements, lengthText, lineElements, ratioText, regionElements, scaleBar } from "./overlay.js";
 
 const MAX_SIDE = 8192; // a side of the canvas, whatever the page's layout does
 const HISTOGRAM_PIXELS = 1_000_000; // pixels are enough for the presets of a large image
@@ -235,22 +233,12 @@ export class Pane {
     const ratio = ratioText(this.lines, this.image.spacing);
     const texts = lines.map((line) => lengthText(line, this.image.spacing));
     if (ratio && !this.pendingLine) texts[1] += `  ·  ${this.words.ratio} ${ratio}`;
-    const { image, viewport, name } = this;
+    const place = { image: this.image, viewport: this.viewport, screen: this.#screen(), name: this.name };
     this.overlay.replaceChildren(
-      ...regionElements(this.regions, { image, viewport, screen: this.#screen(), name }),
-      ...findingElements(this.findings, { image, viewport, screen: this.#screen() }),
-      ...lines.flatMap((line, i) => this.#lineElements(line, texts[i])),
+      ...regionElements(this.regions, place),
+      ...findingElements(this.findings, place),
+      ...lines.flatMap((line, i) => lineElements(line, texts[i], place)),
     );
-  }
-
-  #lineElements({ from, to }, words) {
-    const a = toScreen(this.viewport, this.#screen(), from);
-    const b = toScreen(this.viewport, this.#screen(), to);
-    const line = svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y });
-    const size = 14 * devicePixelRatio;
-    const text = svg("text", { x: b.x + size / 2, y: b.y - size / 2, "font-size": size });
-    text.textContent = words;
-    return [line, text];
   }
 
   #updateLabels() {

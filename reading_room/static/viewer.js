@@ -2,7 +2,7 @@
 
 import { readImage } from "./image.js";
 import { Pane } from "./pane.js";
-import { RegionTool } from "./region_tool.js";
+import { RegionTool } from "./regions.js";
 
 const KEYS = {
   i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",

@@ -1,7 +1,10 @@
-// SVG over an image: the reader's regions as a heatmap and boxes, and the contours of findings.
+// What is drawn over an image: the reader's regions, contours of findings, measured lines.
+//
+// Lengths are in millimetres where the header allows it, else in image pixels.
 
 import { toScreen } from "./viewport.js";
-import { svg } from "./svg.js";
+
+const SVG = "http://www.w3.org/2000/svg";
 
 /** SVG elements for `regions`; `name` keeps the gradients of several panes apart. */
 export function regionElements(regions, { image, viewport, screen, name }) {
@@ -51,4 +54,47 @@ function onScreen([x, y, w, h], { width, height }, viewport, screen) {
     x: Math.min(a.x, b.x), y: Math.min(a.y, b.y),
     width: Math.abs(b.x - a.x), height: Math.abs(b.y - a.y),
   };
+}
+
+/** A measured line with its length. */
+export function lineElements({ from, to }, words, { viewport, screen }) {
+  const [a, b] = [from, to].map((point) => toScreen(viewport, screen, point));
+  const size = 14 * devicePixelRatio;
+  const text = svg("text", { x: b.x + size / 2, y: b.y - size / 2, "font-size": size });
+  text.textContent = words;
+  return [svg("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y }), text];
+}
+
+/** {value, unit}; `spacing` is [row, column] distance of two pixel centres in mm, or null. */
+function lengthOf({ from, to }, spacing) {
+  const [row, column] = spacing ?? [1, 1];
+  const value = Math.hypot((to.x - from.x) * column, (to.y - from.y) * row);
+  return { value, unit: spacing ? "mm" : "px" };
+}
+
+/** As it stands beside the line: "123 mm", "1.4 mm", "512 px". */
+export function lengthText(line, spacing) {
+  const { value, unit } = lengthOf(line, spacing);
+  return `${value < 10 && unit === "mm" ? value.toFixed(1) : Math.round(value)} ${unit}`;
+}
+
+/** Shorter over longer of two lines, as for heart and chest; null unless there are two. */
+export function ratioText(lines, spacing) {
+  if (lines.length !== 2) return null;
+  const [a, b] = lines.map((line) => lengthOf(line, spacing).value);
+  return Math.max(a, b) > 0 ? (Math.min(a, b) / Math.max(a, b)).toFixed(2) : null;
+}
+
+/** A scale bar of a round length, at most `most` screen pixels: {length, pixels}; null without mm. */
+export function scaleBar(spacing, scale, most) {
+  if (!spacing) return null;
+  const pixelsPerMm = scale / spacing[1];
+  const length = [200, 100, 50, 20, 10, 5, 2, 1].find((mm) => mm * pixelsPerMm <= most);
+  return length ? { length, pixels: length * pixelsPerMm } : null;
+}
+
+function svg(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
 }
