@@ -18,6 +18,7 @@ from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
 from rag.index import IndexSummary, Progress, ReportIndex, build_index, open_index
 from rag.index.embedding import NO_IMAGES, Images
+from rag.priors import NO_PRIOR, Prior
 from rag.privacy.reports import mask_identifiers
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.out_of_distribution import load_ood_detector
@@ -86,6 +87,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         PromptError: ``llm.template`` names no template.
         StoreError: no store, or one of another encoder.
     """
+    from rag.change import read_change_model  # noqa: PLC0415
     from rag.drafting import Drafter  # noqa: PLC0415
     from rag.image_analysis import ImageAnalyzer  # noqa: PLC0415
     from rag.llm.client import ChatClient  # noqa: PLC0415
@@ -108,7 +110,12 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         ],
     )
     with open_retriever(settings, encoder) as retriever:
-        yield ReportPipeline(analyzer=analyzer, retriever=retriever, drafter=drafter)
+        yield ReportPipeline(
+            analyzer=analyzer,
+            retriever=retriever,
+            drafter=drafter,
+            change_model=read_change_model(folder, encoder.encoder_id),
+        )
 
 
 def template_folder(settings: Settings) -> Path:
@@ -140,6 +147,7 @@ def study_of_files(
     indication: str = "",
     not_relevant: frozenset[str] = frozenset(),
     region: ReaderRegion = NO_REGION,
+    prior: Prior = NO_PRIOR,
 ) -> Study:
     """A study of image files, the frontal one first.
 
@@ -154,6 +162,7 @@ def study_of_files(
         not_relevant: reports the reader ruled out.
         indication: why the images were taken, if known.
         region: where the reader looked on the frontal image.
+        prior: the patient's own earlier study (`rag.priors.read_prior`).
     """
     named = [store.studies_named_in(path) for path in (*images, *named_in)]
     return Study(
@@ -166,6 +175,7 @@ def study_of_files(
         indication=indication,
         not_relevant=not_relevant,
         region=region,
+        prior=prior,
     )
 
 

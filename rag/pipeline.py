@@ -26,11 +26,14 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from encoders.base import ImageEncoder
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import ImageReadError
+from rag.change import ChangeModel, PriorEvidence, changes
 from rag.drafting import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
+from rag.predicted_findings import NO_PREDICTION
 from rag.prediction import Prediction
+from rag.priors import CheckedPrior, Prior, check_prior
 from rag.region import ReaderRegion
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
@@ -38,6 +41,11 @@ from rag.screening.abstention import confidence_of
 from rag.study import Study, load, once, study_id_of
 
 logger = logging.getLogger(__name__)
+
+NO_CHANGE_MODEL = (
+    "what has changed since the prior cannot be told: this encoder has no change.json "
+    "(docs/priors.md)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,14 +70,21 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     Args:
         analyzer, retriever, drafter: the parts; `rag.factory` makes them from settings.
+        change_model: tells what has changed since a prior; None: nothing tells.
     """
 
     def __init__(
-        self, *, analyzer: ImageAnalyzer, retriever: ReportRetriever, drafter: Drafter
+        self,
+        *,
+        analyzer: ImageAnalyzer,
+        retriever: ReportRetriever,
+        drafter: Drafter,
+        change_model: ChangeModel | None = None,
     ) -> None:
         self.analyzer = analyzer
         self.retriever = retriever
         self.drafter = drafter
+        self.change_model = change_model
 
     def prepare(self, study: Study) -> Prepared:
         """The first half: everything up to the evidence. Never raises for what an image is."""
@@ -78,15 +93,36 @@ class ReportPipeline(Runnable[Study, Prediction]):
             with clock.stage("read"):
                 images = load(study)
             known = replace(known, study_id=study_id_of(study, images.info))
+            prior = check_prior(study.prior, images.info) if study.prior else CheckedPrior()
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
             known = _with_analysis(known, analysis)
+            if study.prior:
+                with clock.stage("prior"):
+                    known = self._compared(known, study.prior, prior)
             with clock.stage("retrieve"):
-                evidence = self.retriever.retrieve(_query(study, images.info, analysis))
+                query = _query(study, images.info, analysis, prior)
+                evidence = self.retriever.retrieve(query)
         except (CxrRagError, ImageReadError) as error:
             return Prepared(study, _ended(known, error, clock))
         known = replace(known, hits=evidence.hits, seconds=clock.seconds)
         return Prepared(study, known, analysis, evidence)
+
+    def _compared(self, known: Prediction, prior: Prior, checked: CheckedPrior) -> Prediction:
+        """With what the prior tells; an image of it that cannot be used is noted."""
+        notes, before, read = [*checked.notes], NO_PREDICTION, 0
+        if prior.images:
+            frontal, *further = prior.images
+            try:
+                images = load(Study(source=frontal, name="prior", further=tuple(further)))
+                before, read = self.analyzer.analyze(images).predicted, len(images.views)
+            except (NoDraft, ImageReadError) as error:
+                notes.append(f"the prior's image was left out: {error}")
+        if self.change_model is None:
+            notes.append(NO_CHANGE_MODEL)
+        found = changes(checked.report, before, known.predicted, self.change_model)
+        evidence = PriorEvidence(checked.report, read, checked.days_before, found)
+        return replace(known, prior=evidence, warnings=once((*known.warnings, *notes)))
 
     def finish(self, prepared: Prepared) -> Prediction:
         """The second half: draft and check, if there is something to draft from."""
@@ -182,13 +218,20 @@ class ReportPipeline(Runnable[Study, Prediction]):
         )
 
 
-def _query(study: Study, info: ImageInfo, analysis: ImageAnalysis) -> ImageQuery:
+def _query(
+    study: Study,
+    info: ImageInfo,
+    analysis: ImageAnalysis,
+    prior: CheckedPrior = CheckedPrior(),  # noqa: B008 - frozen
+) -> ImageQuery:
     """What to search with, and whose reports must not come back."""
     return ImageQuery(
         vector=analysis.query_vector,
         predicted=analysis.predicted,
-        studies=study.study_ids | frozenset(info.identity.study_ids),
-        patients=study.patient_ids | frozenset(filter(None, [info.identity.patient_id])),
+        studies=study.study_ids | frozenset(info.identity.study_ids) | prior.studies,
+        patients=study.patient_ids
+        | frozenset(filter(None, [info.identity.patient_id]))
+        | prior.patients,
         reports=study.not_relevant,
     )
 

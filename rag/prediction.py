@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.change import PriorEvidence
 from rag.grounding.image_marks import ImageMark, image_mark
 from rag.grounding.verdicts import DraftCheck, Issue, SentenceCheck, Vote
 from rag.look_for import Hint
@@ -44,6 +45,7 @@ class Prediction:
             studies of one run; None where nothing measures it.
         warnings: what the reader of the draft should know.
         region: where the reader looked (`rag.region`); empty where nothing drew the search.
+        prior: what the patient's own earlier study contributes; None where none was given.
         seconds: wall time by stage.
     """
 
@@ -69,6 +71,7 @@ class Prediction:
     confidence: float | None = None
     warnings: tuple[str, ...] = ()
     region: Mapping[str, Any] = field(default_factory=dict)
+    prior: PriorEvidence | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -120,6 +123,7 @@ class Prediction:
             "confidence": self.confidence,
             "warnings": list(self.warnings),
             **({"region": dict(self.region)} if self.region else {}),
+            **({"prior": self.prior.to_json()} if self.prior else {}),
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
         }
 

@@ -14,6 +14,7 @@ from encoders.base import CxrImage
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import BLANK, ImageReadError, read_image, read_image_info
 from rag.errors import BlankImage, NotAChestXray
+from rag.priors import NO_PRIOR, Prior
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.header import judge_colour, judge_header
 
@@ -33,6 +34,7 @@ class Study:
         indication: why the image was taken, if known.
         not_relevant: report ids the reader ruled out.
         region: where the reader looked on the frontal image; it draws the search there.
+        prior: the patient's own earlier study, for comparison.
     """
 
     source: Path | bytes
@@ -44,6 +46,7 @@ class Study:
     indication: str = ""
     not_relevant: frozenset[str] = frozenset()
     region: ReaderRegion = NO_REGION
+    prior: Prior = NO_PRIOR
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ _TIMES = (  # date and time of the exposure, the best first; ContentDate is ofte
 _OTHERS = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType"),
     *("PatientAge", "Rows", "Columns", "SeriesNumber", "InstanceNumber", "QualityControlImage"),
-    *("SpecificCharacterSet", "AcquisitionDateTime"),
+    *("SpecificCharacterSet", "AcquisitionDateTime", "StudyDate", "StudyTime"),
     *(keyword for pair in _TIMES for keyword in pair),
 )
 _KEYWORDS = tuple(
@@ -83,6 +83,7 @@ def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         pixels=(integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0),
         order=(integer(dataset, "SeriesNumber") or 0, integer(dataset, "InstanceNumber") or 0),
         taken_at=_taken_at(dataset),
+        studied_at=_moment(dataset, "StudyDate", "StudyTime") or _taken_at(dataset),
         animal=_is_animal(dataset),
         age_years=_age(word(dataset, "PatientAge")),
         quality_control=code(dataset, "QualityControlImage") == "YES",
@@ -110,12 +111,17 @@ def _taken_at(dataset: Dataset) -> str:
     digits = re.sub(r"\D", "", word(dataset, "AcquisitionDateTime", limit=26).partition(".")[0])
     if len(digits) >= 14:
         return digits[:14]
-    for date, time in _TIMES:
-        day = re.sub(r"\D", "", word(dataset, date))
-        moment = re.sub(r"\D", "", word(dataset, time).partition(".")[0])
-        if len(day) == 8 and len(moment) >= 4:
-            return f"{day}{moment[:6]:0<6}"
-    return ""
+    moments = (_moment(dataset, date, time) for date, time in _TIMES)
+    return next((moment for moment in moments if len(moment) == 14), "")
+
+
+def _moment(dataset: Dataset, date: str, time: str) -> str:
+    """Digits of a date and its time, of the date alone where there is no time."""
+    day = re.sub(r"\D", "", word(dataset, date))
+    moment = re.sub(r"\D", "", word(dataset, time).partition(".")[0])
+    if len(day) != 8:
+        return ""
+    return f"{day}{moment[:6]:0<6}" if len(moment) >= 4 else day
 
 
 def _is_animal(dataset: Dataset) -> bool:

@@ -47,6 +47,8 @@ class ImageInfo:
         pixels: rows times columns, 0 where the header does not say.
         order: (series number, instance number), 0 where absent.
         taken_at: date and time of the acquisition as digits (``20260301120000``), empty if absent.
+        studied_at: StudyDate and StudyTime likewise, else ``taken_at``; a date alone where there is
+            no time. Never write it.
         animal: the header speaks of a species other than man, a breed or an owner.
         age_years: of the patient at the image, None where absent.
         quality_control: QualityControlImage is YES: a test image, or one put aside.
@@ -68,6 +70,7 @@ class ImageInfo:
     pixels: int = 0
     order: tuple[int, int] = (0, 0)
     taken_at: str = ""
+    studied_at: str = ""
     animal: bool = False
     age_years: float | None = None
     quality_control: bool = False

@@ -83,6 +83,11 @@ def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
     return table
 
 
+def findings() -> tuple[Finding, ...]:
+    """All findings, in the order of findings.toml."""
+    return tuple(finding for finding, _ in _finding_table().values())
+
+
 def _cue_table() -> Iterator[tuple[str, tuple[str, ...]]]:
     for role, phrases in load_toml("cues.toml").items():
         yield from ((role, phrase) for phrase in expand(phrases))
