@@ -4,9 +4,11 @@ By ``POST /api/draft`` and by `gradio_client`. Nothing is kept but the draft's a
 """
 
 import asyncio
+import base64
 import hashlib
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from encoders.images.raw_image import MAX_BYTES
+from rag.export import DOCUMENTS, Document, as_document
+from rag.export.dicom_header import StructuredReportError
+from rag.export.text import Export
 from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
 from rag.region import NO_REGION, ReaderRegion, RegionError
@@ -56,7 +61,7 @@ class DraftService:
         self._waiting = 0
 
     async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
-        """``POST /api/draft``: ``image``, perhaps several, ``indication`` and ``region``."""
+        """``POST /api/draft``: ``image`` and, if wanted, more fields (docs/reading-room.md)."""
         try:
             async with request.form(max_files=2 * MAX_IMAGES, max_fields=8) as form:
                 images = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
@@ -66,6 +71,7 @@ class DraftService:
                 contents = [await image.read() for image in images]
                 indication = str(form.get("indication") or "")
                 region = _region(form.get("region"))
+                documents = [each for each in DOCUMENTS if each in form.getlist("document")]
         except (MultiPartException, AssertionError, RegionError) as error:
             return 400, {"error": "BadRequest", "reason": str(error)}
         if self._waiting >= MAX_WAITING:
@@ -73,12 +79,16 @@ class DraftService:
         self._waiting += 1
         try:
             async with self._slots:
-                return await asyncio.to_thread(self.draft, contents, indication, region)
+                return await asyncio.to_thread(self.draft, contents, indication, region, documents)
         finally:
             self._waiting -= 1
 
     def draft(
-        self, images: list[bytes], indication: str, region: ReaderRegion = NO_REGION
+        self,
+        images: list[bytes],
+        indication: str,
+        region: ReaderRegion = NO_REGION,
+        documents: Sequence[Document] = (),
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON object for the images of one study, frontal first.
 
@@ -86,6 +96,7 @@ class DraftService:
             images: contents of the files.
             indication: of the study, if known.
             region: of the first image, to retrieve evidence for.
+            documents: to make of the draft; each is in the answer under its name, in base64.
         """
         if not images:
             return 400, {"error": "BadRequest", "reason": strings.API_NO_IMAGE}
@@ -111,7 +122,16 @@ class DraftService:
                 prediction, images=hashes, indication=study.indication, ruled_out=()
             )
             self._audit.append("draft", draft=draft_id, data=event)
-        return _status_of(prediction), {**prediction.to_json(), "draft_id": draft_id}
+        answer = {**prediction.to_json(), "draft_id": draft_id}
+        if prediction.status is Status.OK:
+            what = replace(Export.of(prediction), draft_id=draft_id)
+            try:
+                for form in documents:
+                    content = as_document(what, form, image=images[0])
+                    answer[form] = base64.b64encode(content).decode()
+            except StructuredReportError as error:
+                return 422, {**answer, "error": "StructuredReportError", "reason": str(error)}
+        return _status_of(prediction), answer
 
 
 def add_client_api(drafts: DraftService, settings: PageSettings) -> None:

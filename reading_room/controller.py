@@ -15,6 +15,7 @@ from typing import Any
 from encoders.base import View
 from encoders.images.image_io import ImageReadError, read_preview, read_raw
 from rag.errors import CxrRagError
+from rag.export import DOCUMENTS, ENDINGS, as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export, as_json, as_markdown, as_text
 from rag.factory import study_of_files
@@ -31,7 +32,7 @@ from reading_room.session import ControllerError, Session
 
 MAX_IMAGES = 4
 MAX_INDICATION = 500
-FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", "dicom": "dcm"}
+FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **ENDINGS}
 
 
 class Controller:
@@ -272,13 +273,11 @@ def _content(what: Export, form: str, session: Session) -> bytes:
         from rag.export.pdf import as_pdf  # noqa: PLC0415 - reportlab takes half a second
 
         return as_pdf(what)
-    if form != "dicom":
+    if form not in DOCUMENTS:
         raise ControllerError(strings.UNKNOWN_STEP.format(form[:40]))
     if not what.has_text:
         raise ControllerError(strings.NOTHING_TO_EXPORT)
-    from rag.export.dicom_sr import as_dicom_sr  # noqa: PLC0415 - highdicom takes a second
-
     try:
-        return as_dicom_sr(what, image=Path(session.images[session.drafted].path))
+        return as_document(what, form, image=Path(session.images[session.drafted].path))
     except StructuredReportError as error:
         raise ControllerError(str(error)) from error

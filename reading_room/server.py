@@ -33,7 +33,9 @@ _TYPES = {
     "md": "text/markdown; charset=utf-8",
     "json": "application/json",
     "pdf": "application/pdf",
-    "dcm": "application/dicom",
+    "sr.dcm": "application/dicom",
+    "fhir.json": "application/fhir+json",
+    "hl7": "x-application/hl7-v2+er7; charset=utf-8",
 }
 
 
@@ -99,7 +101,7 @@ def _add_routes(server: FastAPI, file_store: "FileStore", drafts: DraftService) 
 
     @server.get("/export/{name}/{file}")
     def export(name: str, file: str, request: Request) -> Response:
-        ending = file.rpartition(".")[2]
+        ending = file.partition(".")[2]
         path = file_store.find(name, reader=request.scope["reader"])
         if path is None or ending not in FORMATS.values():
             return PlainTextResponse(strings.NOT_HERE, 404)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rag.export import DOCUMENTS
 from rag.review.reviewed_report import ReviewedReport, State
 from reading_room import strings
 from reading_room.templating import minute, render
@@ -31,5 +32,5 @@ def state_html(report: ReviewedReport | None) -> str:
 
 def exports_value(*, ready: bool, dicom: bool, file: str = "", number: int = 0) -> dict[str, Any]:
     """What ``exports.js`` is told: which buttons work, and a file to download."""
-    forms = [form for form in strings.EXPORTS if ready and (dicom or form != "dicom")]
+    forms = [form for form in strings.EXPORTS if ready and (dicom or form not in DOCUMENTS)]
     return {"forms": forms, "file": file, "number": number}

@@ -176,6 +176,8 @@ EXPORTS = {
     "json": ("JSON", "Download with all verdicts, votes and provenance"),
     "pdf": ("PDF", "Download as PDF"),
     "dicom": ("DICOM SR", "Download as a DICOM structured report; needs a DICOM image"),
+    "fhir": ("FHIR", "Download as a FHIR R4 bundle; needs a DICOM image"),
+    "hl7": ("HL7 v2", "Download as an HL7 v2 ORU^R01 message; needs a DICOM image"),
 }
 
 # Help

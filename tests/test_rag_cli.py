@@ -163,11 +163,13 @@ def test_bad_files_between_good_ones_cost_only_their_own_report(
     odd.write_bytes(odd.read_bytes().replace(b"20260301", b"2026.3.1"))
     asked = (images[0], bad, odd, images[1])
     config = ("--config", home / "none.toml")
-    assert cli("generate", *asked, "--json", "--no-llm", "--sr", tmp_path / "sr", *config) == 3
+    out = [part for name in ("sr", "fhir", "hl7") for part in (f"--{name}", tmp_path / name)]
+    assert cli("generate", *asked, "--json", "--no-llm", *out, *config) == 3
     lines = [json.loads(line) for line in cli.out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "failed", "ok", "ok"]
-    written = sorted(path.name for path in (tmp_path / "sr").iterdir())
-    assert written == ["0.sr.dcm", "1.sr.dcm", "odd.sr.dcm"]
+    for folder, ending in (("sr", "sr.dcm"), ("fhir", "fhir.json"), ("hl7", "hl7")):
+        written = sorted(path.name for path in (tmp_path / folder).iterdir())
+        assert written == [f"{stem}.{ending}" for stem in ("0", "1", "odd")]
     assert "Traceback" not in cli.err
 
 

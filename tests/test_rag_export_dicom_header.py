@@ -9,7 +9,8 @@ from dicom_files import dicom, ramp
 from support.odd_images import UIDS, odd_image
 from test_rag_export_dicom_sr import PREDICTION, draft, image, read, signed, texts
 
-from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
+from rag.export import as_document
+from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import Draft, DraftSentence
@@ -104,7 +105,7 @@ def test_a_image_without_its_preamble_is_an_image(image: Path, tmp_path: Path) -
 def test_what_no_report_can_be_of_is_one_kind_of_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(StructuredReportError):
-        as_dicom_sr(draft(), image=tmp_path / "a")
+        as_document(draft(), "dicom", image=tmp_path / "a")
 
 
 def test_whatever_fails_is_that_kind_of_error(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,5 +114,5 @@ def test_whatever_fails_is_that_kind_of_error(image: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("rag.export.dicom_sr._content", fail)
     with pytest.raises(StructuredReportError, match="ValueError") as told:
-        as_dicom_sr(draft(), image=image)
+        as_document(draft(), "dicom", image=image)
     assert "Doe" not in str(told.value)

@@ -19,7 +19,8 @@ from support.dicom_standard import tables
 from support.odd_images import odd_image
 
 from demo.phantom import write_phantom_dicom
-from rag.export.dicom_sr import StructuredReportError, as_dicom_sr
+from rag.export import as_document
+from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
 from rag.predicted_findings import PredictedFindings
 from rag.prediction import Prediction
@@ -63,7 +64,7 @@ def signed() -> Export:
 
 
 def read(what: Export, image: Path) -> Dataset:
-    return pydicom.dcmread(BytesIO(as_dicom_sr(what, image=image)))
+    return pydicom.dcmread(BytesIO(as_document(what, "dicom", image=image)))
 
 
 def texts(document: Dataset) -> list[str]:
@@ -144,7 +145,7 @@ def test_dcmtk_reads_it_without_complaint(image: Path, tmp_path: Path) -> None:
     assert dsrdump, "dcmtk is not installed; `make test` installs or names it"
     for number, what in enumerate((draft(), signed())):
         path = tmp_path / f"{number}.dcm"
-        path.write_bytes(as_dicom_sr(what, image=image))
+        path.write_bytes(as_document(what, "dicom", image=image))
         run = subprocess.run([dsrdump, path], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         complaints = [line for line in run.stderr.splitlines() if line[:2] in ("E:", "W:")]
@@ -159,7 +160,7 @@ def test_a_image_without_a_study_is_refused_with_the_tag(image: Path, tmp_path: 
     path = tmp_path / "no-study.dcm"
     header.save_as(path)
     with pytest.raises(StructuredReportError, match="StudyInstanceUID"):
-        as_dicom_sr(draft(), image=path)
+        as_document(draft(), "dicom", image=path)
 
 
 def test_the_fewest_words_make_a_document(image: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_validator_of_the_standard_finds_no_error(image: Path, tmp_path: Path)
     empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
     for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
         path = tmp_path / f"{number}.sr.dcm"
-        path.write_bytes(as_dicom_sr(what, image=of))
+        path.write_bytes(as_document(what, "dicom", image=of))
         run = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
         said = run.stdout + run.stderr
         assert "ComprehensiveSR" in said
@@ -185,7 +186,7 @@ def test_dicom_validator_finds_no_error_in_any_module(image: Path, tmp_path: Pat
     empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
     for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
         path = tmp_path / f"{number}.sr.dcm"
-        path.write_bytes(as_dicom_sr(what, image=of))
+        path.write_bytes(as_document(what, "dicom", image=of))
         (found,) = DicomFileValidator(info, log_level=logging.CRITICAL).validate(path).values()
         assert found.status is Validity.Passed, found.module_errors
     document = pydicom.dcmread(path)

@@ -12,6 +12,7 @@ from small_room import Room
 
 from encoders.images.image_io import read_image
 from rag.errors import CxrRagError
+from rag.export import DOCUMENTS
 from rag.export.text import SIGNED_NOTICE
 from rag.grounding import Verdict
 from rag.review.replay import replay
@@ -162,7 +163,7 @@ def words(form: str, content: bytes) -> str:
     return content.decode()
 
 
-def test_nothing_of_the_header_or_the_file_name_leaves_but_in_dicom(
+def test_nothing_of_the_header_or_the_file_name_leaves_but_in_documents(
     room: Room, tmp_path: Path, image: Path
 ) -> None:
     header = pydicom.dcmread(image)
@@ -172,7 +173,7 @@ def test_nothing_of_the_header_or_the_file_name_leaves_but_in_dicom(
     *_, session = room.controller.draft(room.controller.open_images([named], reader="a"))
     for form in FORMATS:
         content = words(form, exported(room, session, form)).lower()
-        if form != "dicom":
+        if form not in DOCUMENTS:
             assert "zebediah" not in content
             assert "47xq11" not in content
     record = room.audit.path.read_text().lower()
@@ -190,12 +191,13 @@ def test_the_json_holds_what_the_reader_did(room: Room, drafted: Session) -> Non
     assert line["drafted"] == drafted.report.lines[0].text
 
 
-def test_a_png_has_no_dicom_report(room: Room, drafted: Session, tmp_path: Path) -> None:
+def test_a_png_has_no_document(room: Room, drafted: Session, tmp_path: Path) -> None:
     no_dicom = tmp_path / "image.png"
     no_dicom.write_bytes(b"\x89PNG")
     images = (replace(drafted.images[0], path=str(no_dicom)),)
-    with pytest.raises(ControllerError, match="needs a DICOM image"):
-        room.controller.export(replace(drafted, images=images), "dicom", reader="a")
+    for form in DOCUMENTS:
+        with pytest.raises(ControllerError, match="needs a DICOM image"):
+            room.controller.export(replace(drafted, images=images), form, reader="a")
 
 
 def test_the_prompt_can_be_made_again_to_the_byte(room: Room, drafted: Session) -> None:

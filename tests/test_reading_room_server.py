@@ -1,5 +1,6 @@
 """The page's server over HTTP: who is let in, what is closed, that nothing crosses."""
 
+import base64
 import gc
 import itertools
 import json
@@ -14,11 +15,13 @@ from typing import Any, cast
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from PIL import Image
 from pydicom import dcmread
 from small_room import Room, open_room
 from support.rejections import note
 
 from demo.phantom import write_phantom_dicom
+from encoders.images.image_io import read_image
 from rag.errors import SettingsError
 from rag.schema import NOTICE
 from rag.settings import PageSettings
@@ -118,6 +121,24 @@ def test_a_draft_by_http(url: str, room: Room, images: list[Path]) -> None:
     assert cited <= {each["report_id"] for each in prediction["evidence"]}
     (entry,) = room.audit.of_draft(prediction["draft_id"])
     assert entry.data["indication"] == "Cough."
+
+
+def test_documents_by_http_name_the_draft_and_need_a_dicom_image(
+    url: str, images: list[Path], tmp_path: Path
+) -> None:
+    def ask(image: bytes) -> httpx.Response:
+        data = {"document": ["fhir", "hl7"]}
+        return httpx.post(f"{url}api/draft", files={"image": image}, data=data, timeout=60)
+
+    answer = ask(images[0].read_bytes()).json()
+    bundle, message = (base64.b64decode(answer[form]).decode() for form in ("fhir", "hl7"))
+    assert json.loads(bundle)["resourceType"] == "Bundle"
+    assert answer["draft_id"] in bundle
+    assert message.startswith("MSH|")
+    picture = tmp_path / "image.png"
+    Image.fromarray((read_image(images[0]).pixels * 255).astype("uint8")).save(picture)
+    refused = ask(picture.read_bytes())
+    assert (refused.status_code, refused.json()["error"]) == (422, "StructuredReportError")
 
 
 def test_a_region_by_http_draws_the_search_and_is_recorded(

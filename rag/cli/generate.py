@@ -19,6 +19,7 @@ from rag.cli.options import (
     say,
 )
 from rag.errors import UsageError
+from rag.export import ENDINGS, Document, as_document
 from rag.schema import Status
 
 if TYPE_CHECKING:
@@ -37,11 +38,17 @@ def generate(
     sr: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write DICOM reports here.")
     ] = None,
+    fhir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write FHIR R4 bundles here.")
+    ] = None,
+    hl7: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write HL7 ORU^R01 messages here.")
+    ] = None,
 ) -> None:
     """Draft a report for each image; every sentence names the reports it rests on.
 
     The language model is started for the run if nothing answers at its URL and it is ours to start.
-    DICOM reports are PARTIAL and UNVERIFIED.
+    DICOM reports are PARTIAL and UNVERIFIED, FHIR and HL7 preliminary.
     """
     settings = read_settings(config, no_llm=no_llm)
     if missing := [str(image) for image in images if not image.is_file()]:
@@ -51,6 +58,7 @@ def generate(
     from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
     from rag.study import accepted  # noqa: PLC0415
 
+    folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
     failed = False
     with (
         LlmServer(settings, say=say) as llm,
@@ -73,8 +81,10 @@ def generate(
             prediction = pipeline.invoke(study)
             if prediction.status is not Status.OK:
                 failed = True
-            elif sr is not None:
-                say(_write_sr(prediction, image, sr))
+            else:
+                for form, folder in folders.items():
+                    if folder is not None:
+                        say(_write(prediction, image, form, folder))
             if as_json:
                 typer.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
             else:
@@ -83,19 +93,20 @@ def generate(
         sys.exit(EXIT_FAILED)
 
 
-def _write_sr(prediction: "Prediction", image: Path, folder: Path) -> str:
-    """Write a DICOM report of an image into a folder; returns what is to be said of it."""
+def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> str:
+    """Write a document about an image into a folder; returns what is to be said of it."""
     from rag.atomic_io import disk_explained, swap_bytes  # noqa: PLC0415
-    from rag.export.dicom_sr import StructuredReportError, as_dicom_sr  # noqa: PLC0415
+    from rag.export.dicom_header import StructuredReportError  # noqa: PLC0415
     from rag.export.text import Export  # noqa: PLC0415
 
     try:
-        content = as_dicom_sr(Export.of(prediction), image=image)
+        content = as_document(Export.of(prediction), form, image=image)
     except StructuredReportError as error:
-        return f"{image}: no DICOM report: {error}"
+        return f"{image}: no {form} report: {error}"
     with disk_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        names = (f"{image.stem}{'' if n == 1 else f'-{n}'}.sr.dcm" for n in count(1))
+        stems = (f"{image.stem}{'' if n == 1 else f'-{n}'}" for n in count(1))
+        names = (f"{stem}.{ENDINGS[form]}" for stem in stems)
         path = next(folder / name for name in names if not (folder / name).exists())
         swap_bytes(path, content, mode=0o600)  # it names the patient
-    return f"{image}: DICOM report in {path}"
+    return f"{image}: {form} report in {path}"

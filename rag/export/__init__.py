@@ -1,1 +1,40 @@
-"""A draft or a signed report as text, Markdown, JSON, PDF and DICOM SR."""
+"""A report in the forms that others read: text, PDF, DICOM SR, FHIR, HL7 v2.
+
+The last three name their patient, as the image's header does, and are for the systems that the
+image came from; `as_document` makes them.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from rag.export.text import Export
+
+Document = Literal["dicom", "fhir", "hl7"]
+DOCUMENTS: tuple[Document, ...] = get_args(Document)
+ENDINGS = {"dicom": "sr.dcm", "fhir": "fhir.json", "hl7": "hl7"}
+"""Of a document's file name."""
+
+
+def as_document(what: "Export", form: Document, *, image: Path | bytes) -> bytes:
+    """The report as a file of one of `DOCUMENTS`.
+
+    Args:
+        what: the report as it stands.
+        form: which document.
+        image: the DICOM file it is of, whose header names patient and study.
+
+    Raises:
+        StructuredReportError: the image is no DICOM file, does not say which study it is of, or
+            has something in its header that no document can be made with.
+    """
+    from rag.export.dicom_header import with_header  # noqa: PLC0415 - pydicom
+
+    # each of the three libraries takes a second or two to import
+    if form == "dicom":
+        from rag.export.dicom_sr import write_sr as write  # noqa: PLC0415
+    elif form == "fhir":
+        from rag.export.fhir import write_fhir as write  # noqa: PLC0415
+    else:
+        from rag.export.hl7_v2 import write_hl7 as write  # noqa: PLC0415
+    return with_header(image, lambda header, notes: write(what, header, notes))

@@ -1,10 +1,12 @@
-"""The image's header, as far as a DICOM report copies it: patient, study, and what it refers to.
+"""The image's header, as far as a document copies it: patient, study, and what it refers to.
 
 Headers are read leniently and written strictly: a value that the standard forbids is left empty,
 and a note says so without quoting it. Texts are decoded here, so that the report can be in UTF-8
 whatever the image is in. Knows nothing of reports.
 """
 
+import io
+import logging
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -13,11 +15,13 @@ from pathlib import Path
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
-from encoders.dicom.header import content, number, parse_header, text_values, word
+from encoders.dicom.header import code, content, number, parse_header, text_values, word
 from encoders.dicom.layout import tag
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
+
+logger = logging.getLogger(__name__)
 
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
@@ -35,19 +39,38 @@ _COPIED = {
     "ReferringPhysicianName": "PN",
     "InstitutionName": "LO",
 }
+_OTHERS = ("Modality", "SeriesNumber", "SpecificCharacterSet")
 
 
 class StructuredReportError(CxrRagError):
-    """The image is none that a DICOM report can be of."""
+    """The image is none that DICOM SR, FHIR or HL7 can be of."""
 
 
-def copied_header(path: Path) -> tuple[Dataset, tuple[str, ...]]:
+def with_header(image: Path | bytes, write: Callable[[Dataset, tuple[str, ...]], bytes]) -> bytes:
+    """A document that is written from an image's header and notes about it (`copied_header`).
+
+    Raises:
+        StructuredReportError: there is no such header, or no document can be made with it.
+    """
+    header, notes = copied_header(image)
+    try:
+        return write(header, notes)
+    except Exception as error:
+        # what the libraries say may quote the header: the class alone is told
+        logger.debug("no document", exc_info=error)
+        raise StructuredReportError(
+            f"no document can be made of this image's header ({type(error).__name__}): export "
+            "as PDF or text instead"
+        ) from None
+
+
+def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
     """What a report copies from an image, in ISO_IR 192, and notes about what could not be.
 
     Raises:
         StructuredReportError: the image is no DICOM file, or does not say which study it is of.
     """
-    original = _read(path)
+    original = _read(image)
     copy = Dataset()
     copy.SpecificCharacterSet = "ISO_IR 192"
     for keyword in NEEDED:
@@ -68,24 +91,25 @@ def copied_header(path: Path) -> tuple[Dataset, tuple[str, ...]]:
             kept = "copied without it" if value else "left empty"
             notes.append(f"the image's {tag(keyword)} {problem}: {kept}")
         setattr(copy, keyword, value)
+    copy.Modality = code(original, "Modality")
     series = number(original, "SeriesNumber")
     copy.SeriesNumber = int(series) if series is not None and abs(series) < 1e9 else None
     return copy, tuple(notes)
 
 
-def _read(path: Path) -> Dataset:
+def _read(image: Path | bytes) -> Dataset:
     try:
-        with path.open("rb") as file:
+        with io.BytesIO(image) if isinstance(image, bytes) else image.open("rb") as file:
             found = image_format(file.read(HEAD_BYTES))
             file.seek(0)
             if found is ImageFormat.DICOM:
-                keywords = (*NEEDED, *_COPIED, "SeriesNumber", "SpecificCharacterSet")
+                keywords = (*NEEDED, *_COPIED, *_OTHERS)
                 return parse_header(file, keywords)
     except (ImageReadError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise StructuredReportError(f"the image's header cannot be read: {why}") from None
     raise StructuredReportError(
-        "a DICOM report needs a DICOM image: it copies patient and study from its header. "
+        "such a report needs a DICOM image: it copies patient and study from its header. "
         "Export as PDF or text instead."
     )
 

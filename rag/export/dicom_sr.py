@@ -8,11 +8,9 @@ goes back to where the image came from. It is written in UTF-8 (ISO_IR 192).
 """
 
 import io
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import highdicom as hd
@@ -22,53 +20,21 @@ from highdicom.sr import RelationshipTypeValues as Relation
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from rag.export.dicom_header import StructuredReportError, copied_header
-from rag.export.text import Export, marks
+from rag.export.text import ADDENDUM, LOINC, REPORT, Export, cited, marks
 from rag.review.reviewed_report import Line, Signature
 from rag.schema import NOTICE, Section
 
-__all__ = ["StructuredReportError", "as_dicom_sr"]
-
-logger = logging.getLogger(__name__)
-
 MANUFACTURER = "cxr-rag"
 _OWN_CODES = "99CXRRAG"
-_TITLES = {  # LOINC, as PS3.16 CID 7001 and TID 2000 have them
-    Section.FINDINGS: ("59776-5", "Findings", "121071", "Finding"),
-    Section.IMPRESSION: ("19005-8", "Impressions", "121073", "Impression"),
-}
+_ITEMS = {Section.FINDINGS: ("121071", "Finding"), Section.IMPRESSION: ("121073", "Impression")}
 _COMMENT = ("121106", "DCM", "Comment")
 _FAMILY_FIRST = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Chinese, Japanese and Korean letters: a name in them begins with the family's."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 
-def as_dicom_sr(what: Export, *, image: Path) -> bytes:
-    """The report as a DICOM file.
-
-    Args:
-        what: the report as it stands.
-        image: the DICOM file it is of.
-
-    Raises:
-        StructuredReportError: the image is no DICOM file, does not say which study it is of, or
-            has something in its header that no document can be made with.
-    """
-    header, notes = copied_header(image)
-    try:
-        return _written(what, header, notes)
-    except StructuredReportError:
-        raise
-    except Exception as error:
-        # what highdicom and pydicom say may quote the header: the class alone is told
-        logger.debug("no DICOM report", exc_info=error)
-        raise StructuredReportError(
-            f"no DICOM report can be made of this image's header ({type(error).__name__}): export "
-            "as PDF or text instead"
-        ) from None
-
-
-def _written(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
+def write_sr(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
+    """The report as a DICOM file."""
     signature = what.report.signature
     document = hd.sr.ComprehensiveSR(
         evidence=[header],
@@ -100,7 +66,7 @@ def _written(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
 
 def _content(what: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
     root = hd.sr.ContainerContentItem(
-        name=CodedConcept("18748-4", "LN", "Diagnostic imaging report"),
+        name=CodedConcept(REPORT[0], "LN", REPORT[1]),
         is_content_continuous=False,
         template_id="2000",
     )
@@ -118,7 +84,7 @@ def _content(what: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
             children.append(_section(section, lines, what, image))
     for addendum in what.report.addenda:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
-        children.append(_box("55107-7", "Addendum", [_text(*_COMMENT, f"{addendum.text} ({by})")]))
+        children.append(_box(*ADDENDUM, [_text(*_COMMENT, f"{addendum.text} ({by})")]))
     children.append(_box("55113-5", "Key images", [_reference(image, Relation.CONTAINS)]))
     notes = "\n".join((what.notice, *what.provenance, *what.prediction.warnings, *header_notes))
     children.append(_text(*_COMMENT, notes))
@@ -142,25 +108,21 @@ def _observers(what: Export) -> Iterator[Any]:
 
 
 def _section(section: Section, lines: tuple[Line, ...], what: Export, image: Dataset) -> Any:
-    container_code, container, item_code, item = _TITLES[section]
     texts = []
     for line in lines:
-        text = _text(item_code, "DCM", item, line.text)
+        code, meaning = _ITEMS[section]
+        text = _text(code, "DCM", meaning, line.text)
         text.ContentSequence = _support(line, what, image)
         texts.append(text)
-    return _box(container_code, container, texts)
+    return _box(*LOINC[section], texts)
 
 
 def _support(line: Line, what: Export, image: Dataset) -> ContentSequence:
     """What a sentence was inferred from: image and cited reports; and what they make of it."""
     support = ContentSequence()
     support.append(_reference(image, Relation.INFERRED_FROM))
-    hits = {hit.record.report_id: hit for hit in what.prediction.hits}
-    for source in line.sources:
-        hit = hits.get(source)
-        told = f"report {source} of a similar image"
-        told += f", cosine similarity {hit.similarity:.3f}" if hit else ""
-        support.append(_inferred("cxr-evidence", "Retrieved report", told))
+    for text in cited(line, what):
+        support.append(_inferred("cxr-evidence", "Retrieved report", text))
     for mark in marks(line, what):
         support.append(_inferred("cxr-check", "Check of the sentence", mark))
     return support

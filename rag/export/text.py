@@ -1,8 +1,8 @@
 """A draft or a signed report as text, Markdown and JSON.
 
-PDF is in `rag.export.pdf`, DICOM in `rag.export.dicom_sr`. Owns what stands in an export: until
-somebody has signed, the mark of an AI draft first and last; after that the signature, and where the
-text came from. Never the name of an image's file, nor anything of its header.
+Owns what stands in an export: until somebody has signed, the mark of an AI draft first and last;
+after that the signature, and where the text came from. Never the name of an image's file, nor
+anything of its header.
 """
 
 import json
@@ -17,6 +17,14 @@ from rag.review.reviewed_report import Decision, Line, ReviewedReport
 from rag.schema import NOTICE, DraftSentence, Section, Status
 
 SIGNED_NOTICE = "Drafted by AI from reports of similar images; research software"
+
+REPORT = ("18748-4", "Diagnostic imaging report")
+LOINC = {
+    Section.FINDINGS: ("59776-5", "Findings"),
+    Section.IMPRESSION: ("19005-8", "Impressions"),
+}
+ADDENDUM = ("55107-7", "Addendum")
+"""LOINC codes, as PS3.16 CID 7001 and TID 2000 have them: of reports and their sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,20 @@ def _line_json(line: Line) -> dict[str, Any]:
         "decision": line.decision.value,
         "drafted": line.drafted,
     }
+
+
+def support(line: Line, what: Export) -> Iterator[str]:
+    """What a sentence rests on, and what evidence and image say of it."""
+    yield from cited(line, what)
+    yield from marks(line, what)
+
+
+def cited(line: Line, what: Export) -> Iterator[str]:
+    """The reports that a sentence cites, each with its similarity."""
+    hits = {hit.record.report_id: hit for hit in what.prediction.hits}
+    for source in line.sources:
+        similarity = f", cosine similarity {hits[source].similarity:.3f}" if source in hits else ""
+        yield f"report {source} of a similar image{similarity}"
 
 
 def marks(line: Line, what: Export) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from rag.export.dicom_sr import as_dicom_sr
+from rag.export import as_document
 from rag.export.text import Export
 from rag.pacs.receiver import Receiver, receiving
 from rag.pacs.senders import Sender
@@ -58,7 +58,7 @@ def report(path: Path, *, image: Path, signed: bool = False) -> Path:
     if signed:
         by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
         what = Export(prediction, ReviewedReport.of(drafted).accept([0]).sign(by))
-    path.write_bytes(as_dicom_sr(what, image=image))
+    path.write_bytes(as_document(what, "dicom", image=image))
     return path
 
 

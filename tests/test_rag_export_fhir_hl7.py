@@ -1,0 +1,120 @@
+"""FHIR and HL7 v2: what was written, as other parsers than the writers' own read it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hl7
+import pytest
+from fhirclient.models.bundle import Bundle
+from support.odd_images import odd_image
+from test_rag_export_dicom_sr import PREDICTION, SIGNATURE, draft, image, signed
+
+from rag.export import as_document
+from rag.export.text import Export
+from rag.predicted_findings import PredictedFindings
+from rag.review.reviewed_report import ReviewedReport
+from rag.schema import NOTICE, Draft, DraftSentence
+
+__all__ = ["image"]  # a fixture
+
+
+def signed_only() -> Export:
+    return Export(PREDICTION, ReviewedReport.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE))
+
+
+def bundle(what: Export, image: Path) -> dict[str, list[Any]]:
+    """The resources by their type; fhirclient checks them against FHIR 4.0.1's own definitions."""
+    found: dict[str, list[Any]] = {}
+    for entry in Bundle(json.loads(as_document(what, "fhir", image=image))).entry:
+        found.setdefault(entry.resource.resource_type, []).append(entry.resource)
+    return found
+
+
+def message(what: Export, image: Path) -> Any:
+    return hl7.parse(as_document(what, "hl7", image=image).decode())
+
+
+def text(parsed: Any, field: Any) -> str:
+    return str(parsed.unescape(str(field)))
+
+
+@pytest.mark.parametrize(
+    ("what", "fhir", "v2"),
+    [
+        (draft(), ("preliminary", "preliminary"), ("P", "P")),
+        (signed_only(), ("final", "final"), ("F", "F")),
+        (signed(), ("corrected", "final"), ("C", "F")),
+    ],
+    ids=["draft", "signed", "addendum"],
+)
+def test_the_status_is_the_reviews(
+    image: Path, what: Export, fhir: tuple[str, str], v2: tuple[str, str]
+) -> None:
+    found = bundle(what, image)
+    (report,) = found["DiagnosticReport"]
+    assert (report.status, *{each.status for each in found["Observation"]}) == fhir
+    parsed = message(what, image)
+    assert (text(parsed, parsed["OBR"][0][25]), text(parsed, parsed["OBX"][1][11])) == v2
+
+
+def test_a_draft_says_so_in_every_resource_and_first_of_all(image: Path) -> None:
+    for resources in bundle(draft(), image).values():
+        for resource in resources:
+            assert [tag.display for tag in resource.meta.tag] == [NOTICE]
+            assert [label.code for label in resource.meta.security] == ["AIAST"]
+    parsed = message(draft(), image)
+    assert text(parsed, parsed["OBX"][0][5]) == NOTICE
+    after = (as_document(signed(), form, image=image).decode() for form in ("fhir", "hl7"))
+    assert not [each for each in after if NOTICE in each]
+
+
+def test_patient_study_and_signer_are_named_as_in_the_header(image: Path) -> None:
+    found = bundle(signed(), image)
+    (patient,), (study,) = found["Patient"], found["ImagingStudy"]
+    assert (patient.identifier[0].value, patient.name[0].family) == ("4711", "Doe")
+    assert study.series[0].modality.code == "DX"
+    (report,) = found["DiagnosticReport"]
+    assert [each.name[0].text for each in found["Practitioner"]] == ["Roe, Jané"]
+    assert len(report.result) == len(found["Observation"]) == 4
+    urls = {
+        each["fullUrl"] for each in json.loads(as_document(signed(), "fhir", image=image))["entry"]
+    }
+    assert {each.reference for each in (*report.result, report.subject)} < urls
+    parsed = message(signed(), image)
+    assert text(parsed, parsed["PID"][0][3]) == "4711"
+    assert text(parsed, parsed["PID"][0][5]) == "Doe^John"
+    assert text(parsed, parsed["OBR"][0][32]) == "&Roe, Jané"
+
+
+def test_a_sentence_carries_its_reports_and_what_the_image_says(image: Path) -> None:
+    doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
+    mark = "image: unlikely (Cardiomegaly 0.04)"
+    first = bundle(Export.of(doubted), image)["Observation"][0]
+    assert first.valueString == "The heart is enlarged."
+    notes = [note.text for note in first.note]
+    assert notes[0].startswith("report R1 of a similar image, cosine similarity")
+    assert mark in notes
+    parsed = message(Export.of(doubted), image)
+    assert mark in [text(parsed, note[3]) for note in parsed["NTE"]]
+
+
+def test_no_text_breaks_a_message(image: Path, tmp_path: Path) -> None:
+    odd = r"Opacity |1^2~3&4\5 < 6 µm."
+    what = Export.of(replace(PREDICTION, draft=Draft((DraftSentence(odd, ()),), ())))
+    assert bundle(what, image)["Observation"][0].valueString == odd
+    parsed = message(what, image)
+    assert text(parsed, parsed["OBX"][1][5]) == odd
+    nobody = odd_image(tmp_path / "odd.dcm", PatientID=b"A|B^C", PatientName=b"", StudyDate=b"")
+    parsed = message(what, nobody)
+    assert text(parsed, parsed["PID"][0][3]) == "A|B^C"
+    assert bundle(what, nobody)["Patient"][0].name is None
+
+
+def test_the_final_report_is_the_next_version_of_the_preliminary_one(image: Path) -> None:
+    reports = [
+        bundle(replace(what, draft_id="d1"), image)["DiagnosticReport"][0]
+        for what in (draft(), signed())
+    ]
+    assert len({report.identifier[0].value for report in reports}) == 1
