@@ -179,6 +179,23 @@ class PageSettings(_Section):
     audit: bool = True
 
 
+class DicomSettings(_Section):
+    """DICOM associations, with whom we ask (`dimse`) and who sends (`receive`).
+
+    Attributes:
+        ae_title: ours.
+        peers: who may send to us: "TITLE@ADDRESS", as "PACS@10.1.2.3" or "PACS@10.1.2.0/24".
+        tls_certificate, tls_key: ours, in PEM; with them every association is encrypted.
+        tls_authority: PEM file of who signed the peers' certificates; None: the system's.
+    """
+
+    ae_title: str = "CXRRAG"
+    peers: tuple[str, ...] = ()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_authority: Path | None = None
+
+
 class BatchSettings(_Section):
     """Many studies at once.
 
@@ -223,6 +240,7 @@ class Settings(BaseSettings):
     abstention: AbstentionSettings = AbstentionSettings()
     page: PageSettings = PageSettings()
     batch: BatchSettings = BatchSettings()
+    dicom: DicomSettings = DicomSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -61,7 +61,13 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(folder: Path) -> Iterator[Orthanc]:
+def running_orthanc(folder: Path, *, tls: Path | None = None) -> Iterator[Orthanc]:
+    """Start one.
+
+    Args:
+        folder: for all that it keeps.
+        tls: folder with ``peer.pem``, ``peer.key`` and ``ca.pem``: DICOM with TLS only.
+    """
     server = Orthanc(free_port(), free_port(), free_port())
     settings = {
         "Name": "tests",
@@ -73,10 +79,24 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "DicomScuTimeout": 10,
-        "DicomModalities": {"cxr": [OUR_TITLE, "127.0.0.1", server.ours]},
+        "DicomModalities": {
+            "cxr": {
+                "AET": OUR_TITLE,
+                "Host": "localhost" if tls else "127.0.0.1",
+                "Port": server.ours,
+                "UseDicomTls": tls is not None,
+            }
+        },
         "Plugins": [str(PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
+    if tls:
+        settings |= {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(tls / "peer.pem"),
+            "DicomTlsPrivateKey": str(tls / "peer.key"),
+            "DicomTlsTrustedCertificates": str(tls / "ca.pem"),
+        }
     path = folder / "orthanc.json"
     path.write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:

@@ -33,8 +33,8 @@ from support.pacs import (
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.pacs import PacsError
+from rag.pacs.association import Receipts, Sender
 from rag.pacs.receiver import Receiver, receiving
-from rag.pacs.senders import Receipts, Sender
 
 pytestmark = pytest.mark.slow
 

@@ -54,6 +54,7 @@ app.command()(train.train)
 app.command()(train.embed)
 app.command()(deidentify.deid)
 app.add_typer(pacs.app, name="dicomweb")
+app.add_typer(pacs.dimse, name="dimse")
 app.command()(pacs.receive)
 
 

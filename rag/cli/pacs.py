@@ -1,4 +1,4 @@
-"""`cxr-rag dicomweb` and `cxr-rag receive`: images from a PACS, reports back."""
+"""`cxr-rag dicomweb`, `dimse` and `receive`: images from a PACS, reports back."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, complain
+from rag.cli.options import EXIT_FAILED, Config, complain, read_settings
 from rag.errors import UsageError
 
 app = typer.Typer(
@@ -16,14 +16,23 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+dimse = typer.Typer(
+    help="Find and fetch studies by DICOM C-FIND, C-GET, C-MOVE.", no_args_is_help=True
+)
+
 Url = Annotated[str, typer.Argument(metavar="URL", help="As https://server/dicom-web.")]
+StudyUid = Annotated[str, typer.Argument(metavar="STUDY_UID", help="StudyInstanceUID.")]
+Output = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the images.")]
+Peer = Annotated[
+    str, typer.Argument(metavar="ARCHIVE", help="TITLE@HOST:PORT, as PACS@10.1.2.3:104.")
+]
 
 
 @app.command()
 def fetch(
     url: Url,
-    study_uid: Annotated[str, typer.Argument(metavar="STUDY_UID", help="StudyInstanceUID.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the images.")],
+    study_uid: StudyUid,
+    output: Output,
 ) -> None:
     """Fetch all images of a study; `cxr-rag batch OUT ...` reports from them.
 
@@ -54,40 +63,113 @@ def store(
     typer.echo(f"stored: {', '.join(store_report(url, report))}")
 
 
-def receive(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the images.")],
-    allow: Annotated[
-        list[str],
-        typer.Option(help="Who may send: TITLE@ADDRESS, as PACS@10.1.2.3 or PACS@10.1.2.0/24."),
-    ],
+@dimse.command()
+def find(
+    archive: Peer,
     *,
-    ae_title: Annotated[str, typer.Option(help="Our AE title.")] = "CXRRAG",
+    config: Config = "cpu",
+    patient_id: Annotated[str, typer.Option(help="PatientID.")] = "",
+    accession: Annotated[str, typer.Option(help="AccessionNumber.")] = "",
+    date: Annotated[str, typer.Option(help="As 20260101, or 20260101-20260131.")] = "",
+) -> None:
+    """List studies: UID, date and time, modalities, description. Our title and TLS: settings."""
+    from rag.pacs.association import Archive  # noqa: PLC0415
+    from rag.pacs.dimse import find_studies  # noqa: PLC0415 - pydicom takes a second
+
+    found = find_studies(
+        Archive.parse(archive),
+        read_settings(config).dicom,
+        patient_id=patient_id,
+        accession=accession,
+        date=date,
+    )
+    for study in found:
+        kinds = ",".join(study.modalities)
+        typer.echo("\t".join((study.uid, study.taken_at, kinds, study.description)))
+
+
+@dimse.command("fetch")
+def dimse_fetch(
+    archive: Peer,
+    study_uid: StudyUid,
+    output: Output,
+    *,
+    config: Config = "cpu",
+    priors: Annotated[
+        int, typer.Option(help="How many earlier chest X-rays of the patient to fetch too.", min=0)
+    ] = 0,
+    move: Annotated[
+        str, typer.Option(metavar="ADDRESS:PORT", help="By C-MOVE; the archive sends to here.")
+    ] = "",
+) -> None:
+    """Fetch the images of a study and its priors, by C-GET unless --move is given.
+
+    Exit codes: 0 all came; 3 some did not, or the archive could not be asked.
+    """
+    from rag.pacs import PacsError  # noqa: PLC0415
+    from rag.pacs.association import Archive  # noqa: PLC0415
+    from rag.pacs.dimse import fetch_images, find_priors, find_studies  # noqa: PLC0415
+
+    peer, settings = Archive.parse(archive), read_settings(config).dicom
+    studies = find_studies(peer, settings, study_uid=study_uid)
+    if not studies:
+        raise PacsError("the archive does not know this study")
+    earlier = find_priors(peer, settings, studies[0], limit=priors) if priors else []
+    here = Archive.parse(f"{settings.ae_title}@{move}") if move else None
+    images, problems = fetch_images(
+        peer,
+        settings,
+        [study_uid, *(prior.uid for prior in earlier)],
+        output,
+        move_to=(here.host, here.port) if here else None,
+    )
+    for problem in problems:
+        complain(f"not fetched: {problem}")
+    typer.echo(f"{len(images)} images in {output}; {len(earlier)} priors")
+    for image in images:
+        typer.echo(f"  {image.relative_to(output)}")
+    if problems or not images:
+        sys.exit(EXIT_FAILED)
+
+
+def receive(
+    output: Output,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Who may send, beside dicom.peers: TITLE@ADDRESS, as PACS@10.1.2.0/24."),
+    ] = None,
+    *,
+    config: Config = "cpu",
+    ae_title: Annotated[str, typer.Option(help="Our AE title; default: dicom.ae_title.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 11112,
     max_megabytes: Annotated[int, typer.Option(help="Largest image.", min=1, max=256)] = 256,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C; names of files are made here."""
     from rag.pacs import PacsError  # noqa: PLC0415
+    from rag.pacs.association import Sender, tls_context  # noqa: PLC0415
     from rag.pacs.receiver import receiving  # noqa: PLC0415
-    from rag.pacs.senders import Sender  # noqa: PLC0415
 
+    settings = read_settings(config).dicom
+    title = ae_title or settings.ae_title
     try:
-        senders = tuple(map(Sender.parse, allow))
+        senders = tuple(map(Sender.parse, (*settings.peers, *(allow or ()))))
     except PacsError as error:
-        raise UsageError(f"--allow: {error}") from error
+        raise UsageError(f"--allow or dicom.peers: {error}") from error
 
     ended = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: ended.set())
     with receiving(
         output,
-        title=ae_title,
+        title=title,
         senders=senders,
         host=host,
         port=port,
         max_bytes=max_megabytes << 20,
+        tls=tls_context(settings, server=True),
     ) as receiver:
-        typer.echo(f"{ae_title} listens at {host} port {receiver.port}; Ctrl-C ends", err=True)
+        typer.echo(f"{title} listens at {host} port {receiver.port}; Ctrl-C ends", err=True)
         ended.wait()
     counts = receiver.receipts.counts
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))

@@ -1,8 +1,9 @@
 """The picture archive: images come from it, signed and unsigned reports go back to it.
 
 `inbox` puts what arrives into a folder, under names of our own; `dicomweb` asks a server for a
-study and stores a report there; `receiver` waits for images that are sent. What is in the folder
-then goes the ordinary way (`rag.batch`): nothing here looks at pixels.
+study and stores a report there; `dimse` asks by C-FIND, C-GET and C-MOVE; `receiver` waits for
+images that are sent. What is in the folder then goes the ordinary way (`rag.batch`): nothing here
+looks at pixels.
 """
 
 import logging

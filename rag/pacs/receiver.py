@@ -1,13 +1,14 @@
 """Receives images by C-STORE (PS3.4 Annex B), from those who are on a list and nobody else.
 
 The protocol is pynetdicom; owned here is who may send, how much, and what each failure is answered
-with. AE titles are no passwords and the protocol is not encrypted: the list keeps strays out, a
-network of one's own or a tunnel keeps attackers out.
+with. AE titles are no passwords: the list keeps strays out, TLS or a network of one's own keeps
+attackers out.
 """
 
 import errno
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,16 @@ from filelock import FileLock, Timeout
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import disk_explained
 from rag.pacs import PacsError, hush
+from rag.pacs.association import (
+    SILENCE_SECONDS,
+    SLACK,
+    Receipts,
+    Sender,
+    allow,
+    check_title,
+    metered,
+)
 from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, Inbox
-from rag.pacs.senders import Receipts, Sender, check_title
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -32,8 +41,6 @@ AT_ONCE = 4
 """Senders at one time; each may hold two or three times ``max_bytes`` of memory."""
 
 _SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  # PS3.4 Table B.2-1
-_SILENCE_SECONDS = 30.0
-_SLACK = 1 << 20  # of the association's own messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ def receiving(
     port: int = 11112,
     max_bytes: int = MAX_BYTES,
     keep_free: int = KEEP_FREE,
-    silence_seconds: float = _SILENCE_SECONDS,
+    silence_seconds: float = SILENCE_SECONDS,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Receiver]:
     """Receive images into a folder for as long as the block runs.
 
@@ -72,13 +80,14 @@ def receiving(
         max_bytes: of one image; who sends more is cut off.
         keep_free: bytes that stay free on the disk.
         silence_seconds: after which a connection is given up.
+        tls: of `tls_context`; who does not speak it, or shows no certificate, is cut off.
 
     Raises:
         PacsError: nobody may send, the port is taken, or another receiver has the folder.
         OutputError: the folder cannot be written.
     """
     if not senders:
-        raise PacsError("name who may send, with --allow TITLE@ADDRESS")
+        raise PacsError("name who may send, in dicom.peers or with --allow TITLE@ADDRESS")
     inbox, receipts = Inbox(folder, keep_free=keep_free), Receipts()
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,7 +102,7 @@ def receiving(
                 (host, port),
                 ae_title=title,
                 evt_handlers=handlers,
-                server_class=_server_class(receipts, senders, max_bytes, silence_seconds),
+                server_class=_server_class(receipts, senders, max_bytes, silence_seconds, tls),
             )
         except OSError as error:
             raise PacsError(
@@ -156,25 +165,12 @@ def _entity(title: str, silence_seconds: float) -> Any:
     return entity
 
 
-class _MeteredSocket(socket.socket):
-    """A connection that ends when it has brought more than one image.
-
-    pynetdicom believes the length that a PDU or a message says of itself, and collects it in
-    memory: the meter is below all that, and set back when an image has been put away.
-    """
-
-    left = 0
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        data = super().recv(size, flags)
-        self.left -= len(data)
-        if self.left < 0:
-            raise OSError(errno.EMSGSIZE, "more than one image at once")
-        return data
-
-
 def _server_class(
-    receipts: Receipts, senders: tuple[Sender, ...], max_bytes: int, silence_seconds: float
+    receipts: Receipts,
+    senders: tuple[Sender, ...],
+    max_bytes: int,
+    silence_seconds: float,
+    tls: ssl.SSLContext | None,
 ) -> Any:
     from pynetdicom.transport import ThreadedAssociationServer  # noqa: PLC0415 - heavy
 
@@ -188,10 +184,9 @@ def _server_class(
 
         def get_request(self) -> tuple[socket.socket, Any]:
             plain, address = super().get_request()
-            metered = _MeteredSocket(fileno=plain.detach())
-            metered.left = max_bytes + _SLACK
-            metered.settimeout(silence_seconds)  # pynetdicom would wait for ever within a PDU
-            return metered, address
+            connection = metered(plain, left=max_bytes + SLACK, tls=tls)
+            connection.settimeout(silence_seconds)  # pynetdicom would wait for ever within a PDU
+            return connection, address
 
     return Server
 
@@ -211,20 +206,25 @@ def _handlers(
             event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
 
     def stored(event: "Event") -> int:
-        outcome, status = _store(inbox, event)
+        outcome, status = store(inbox, event)
         receipts.note(outcome)
-        connection: Any = event.assoc.dul.socket
-        connection.socket.left = max_bytes + _SLACK
+        allow(event, max_bytes + SLACK)
         return status
 
     return [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, stored)]
 
 
-def _store(inbox: Inbox, event: "Event") -> tuple[str, int]:
-    """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1)."""
+def store(inbox: Inbox, event: "Event", *, study_uid: str = "") -> tuple[str, int]:
+    """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1).
+
+    Args:
+        inbox: where to.
+        event: a C-STORE request.
+        study_uid: the study that was asked for, if one was.
+    """
     try:
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
-        inbox.put(event.encoded_dataset(), instance_uid=uid)
+        inbox.put(event.encoded_dataset(), instance_uid=uid, study_uid=study_uid)
     except PacsError:
         return "not understood", _NOT_UNDERSTOOD
     except OSError as error:

@@ -1,8 +1,10 @@
 """What the tests of the archive share: images and reports of an invented person, a sender."""
 
+import ssl
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from dicom_files import dicom, ramp
 from made_up_reports import made_up_hits
@@ -13,8 +15,8 @@ from pynetdicom import AE
 
 from rag.export import as_document
 from rag.export.text import Export
+from rag.pacs.association import Sender
 from rag.pacs.receiver import Receiver, receiving
-from rag.pacs.senders import Sender
 from rag.prediction import Prediction
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import Draft, DraftSentence, Status
@@ -67,14 +69,19 @@ def nobody_is_named(text: str, *uids: str) -> None:
 
 
 def one_receiver(
-    folder: Path, *allowed: str, port: int = 0, **more: int
+    folder: Path, *allowed: str, port: int = 0, **more: Any
 ) -> AbstractContextManager[Receiver]:
     senders = tuple(map(Sender.parse, allowed or (f"SENDER@{EVERYBODY_HERE}",)))
     return receiving(folder, title=OUR_TITLE, senders=senders, port=port, **more)
 
 
 def send(
-    receiver: Receiver, data: bytes, *, title: str = "SENDER", called: str = OUR_TITLE
+    receiver: Receiver,
+    data: bytes,
+    *,
+    title: str = "SENDER",
+    called: str = OUR_TITLE,
+    tls: ssl.SSLContext | None = None,
 ) -> int | str:
     """The status of one C-STORE, or how the association ended."""
     dataset = dcmread(BytesIO(data))
@@ -82,7 +89,9 @@ def send(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     syntax = dataset.file_meta.TransferSyntaxUID
     entity.add_requested_context(dataset.SOPClassUID, syntax)
-    link = entity.associate("127.0.0.1", receiver.port, ae_title=called)
+    link = entity.associate(
+        "127.0.0.1", receiver.port, ae_title=called, tls_args=(tls, "localhost") if tls else None
+    )
     try:
         if not link.is_established:
             return "rejected" if link.is_rejected else "closed"

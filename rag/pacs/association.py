@@ -1,0 +1,269 @@
+"""DICOM associations (PS3.8): who the peers are, TLS, a meter of bytes, and how one is opened.
+
+What is said over them is in `rag.pacs.receiver`, which answers, and `rag.pacs.dimse`, which asks.
+"""
+
+import errno
+import ipaddress
+import logging
+import math
+import re
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from encoders.images.raw_image import MAX_BYTES
+from rag.pacs import PacsError, hush
+from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+    from rag.settings import DicomSettings
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 30.0
+SLACK = 1 << 20
+"""Bytes of an association's own messages around an image."""
+
+_COMPRESSED = (
+    "5",
+    "4.50",
+    "4.51",
+    "4.57",
+    "4.70",
+    "4.80",
+    "4.81",
+    "4.90",
+    "4.91",
+    "4.201",
+    "4.203",
+)
+_SYNTAXES = (
+    ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"],
+    *(["1.2.840.10008.1.2." + each] for each in _COMPRESSED),
+)
+"""Each in a context of its own, so that an image comes as it is stored; 128 are the most."""
+_TITLE = re.compile(r"[!-~](?:[ -~]{0,14}[!-~])?")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who may send: an AE title, from an address or network."""
+
+    title: str
+    network: Network
+
+    @classmethod
+    def parse(cls, text: str) -> "Sender":
+        """``TITLE@ADDRESS``, as ``PACS@10.1.2.3`` or ``PACS@10.1.2.0/24``.
+
+        Raises:
+            PacsError: it is not written like this.
+        """
+        title, _, address = text.rpartition("@")
+        try:
+            return cls(check_title(title), ipaddress.ip_network(address))
+        except ValueError:
+            raise PacsError(
+                f"{text!r} is no sender: write TITLE@ADDRESS, as PACS@10.1.2.3 or PACS@10.1.2.0/24"
+            ) from None
+
+    def at(self, address: str) -> bool:
+        """Whether an address is this sender's."""
+        found = ipaddress.ip_address(address.partition("%")[0])
+        found = getattr(found, "ipv4_mapped", None) or found
+        return found in self.network
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Whom we call: an AE title at a host and port."""
+
+    title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Archive":
+        """``TITLE@HOST:PORT``, as ``PACS@10.1.2.3:104``.
+
+        Raises:
+            PacsError: it is not written like this.
+        """
+        title, _, address = text.rpartition("@")
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise PacsError(f"{text!r} is no archive: write TITLE@HOST:PORT, as PACS@10.1.2.3:104")
+        return cls(check_title(title), host.strip("[]"), int(port))
+
+
+@dataclass(slots=True)
+class Receipts:
+    """What happened so far, counted.
+
+    Attributes:
+        counts: by outcome: ``stored``, ``refused address``, ``refused title``, ``no room``,
+            ``not understood``, ``broken connection``, ``failed``.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, outcome: str) -> None:
+        """Count one; called from many threads."""
+        with self._lock:
+            self.counts[outcome] += 1
+        logger.info("receiver: %s", outcome)
+
+
+def check_title(title: str) -> str:
+    """An AE title (PS3.5, VR AE).
+
+    Raises:
+        PacsError: longer than 16 characters, or none at all.
+    """
+    if not _TITLE.fullmatch(title) or "\\" in title:
+        raise PacsError(f"{title!r} is no AE title: 1 to 16 ASCII characters, no backslash")
+    return title
+
+
+class _Meter:
+    """A connection that ends when it has brought more than one image.
+
+    pynetdicom believes the length that a PDU or a message says of itself, and collects it in
+    memory: the meter is below all that, and set back when an image has been put away.
+    """
+
+    left = math.inf
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data: bytes = super().recv(size, flags)  # type: ignore[misc]  # of the socket beside it
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(errno.EMSGSIZE, "more than one image at once")
+        return data
+
+
+class _MeteredSocket(_Meter, socket.socket):
+    pass
+
+
+class _MeteredTls(_Meter, ssl.SSLSocket):  # type: ignore[misc]  # its stub names size `buflen`
+    pass
+
+
+def metered(plain: socket.socket, *, left: int, tls: ssl.SSLContext | None) -> Any:
+    """An accepted connection, behind TLS if wanted; the handshake waits for the first read.
+
+    Args:
+        plain: is used up.
+        left: bytes that it may bring until ``left`` is set again.
+        tls: of `tls_context`.
+    """
+    if tls is None:
+        connection: Any = _MeteredSocket(fileno=plain.detach())
+    else:
+        connection = tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+    connection.left = left
+    return connection
+
+
+def allow(event: "Event", left: int) -> None:
+    """Let the connection of an event bring so many bytes from now on, and no more."""
+    connection: Any = event.assoc.dul.socket
+    if not isinstance(connection.socket, _Meter):
+        connection.socket = _MeteredSocket(fileno=connection.socket.detach())
+    connection.socket.left = left
+
+
+def tls_context(settings: "DicomSettings", *, server: bool) -> ssl.SSLContext | None:
+    """TLS 1.2 or later where both sides show a certificate (BCP 195); None where none is set.
+
+    Raises:
+        PacsError: a file cannot be read, or is no certificate or key.
+    """
+    if settings.tls_certificate is None:
+        return None
+    purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
+    try:
+        context = ssl.create_default_context(purpose, cafile=settings.tls_authority)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:  # SSLError too
+        raise PacsError(
+            "dicom.tls_certificate, dicom.tls_key and dicom.tls_authority must be PEM files: "
+            f"{error.strerror or error}"
+        ) from None
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _MeteredTls
+    return context
+
+
+@contextmanager
+def associated(
+    archive: Archive, settings: "DicomSettings", stored: Callable[["Event"], int] | None = None
+) -> Iterator[Any]:
+    """An association for queries; with ``stored``, for the images that come back over it too.
+
+    Raises:
+        PacsError: there is none, or it breaks off.
+    """
+    from pynetdicom import AE, build_context, build_role, evt  # noqa: PLC0415 - heavy
+
+    hush("pynetdicom")
+    entity = AE(check_title(settings.ae_title))
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SILENCE_SECONDS
+    entity.connection_timeout = SILENCE_SECONDS
+    contexts = [build_context(model(name)) for name in ("Find", "Move", "Get")]
+    classes = (*IMAGE_CLASSES, *NOTE_CLASSES) if stored else ()
+    contexts += [build_context(uid, syntax) for uid in classes for syntax in _SYNTAXES]
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: allow(event, MAX_BYTES + SLACK))]
+    if stored:
+        handlers.append((evt.EVT_C_STORE, stored))
+    tls = tls_context(settings, server=False)
+    link = entity.associate(
+        archive.host,
+        archive.port,
+        contexts=contexts,
+        ae_title=archive.title,
+        ext_neg=[build_role(uid, scp_role=True) for uid in classes],
+        evt_handlers=handlers,
+        tls_args=(tls, archive.host) if tls else None,
+    )
+    try:
+        if link.is_rejected:
+            raise PacsError(
+                f"{archive.title} refuses the association: it must know our AE title "
+                f"{settings.ae_title} and this address, and be called {archive.title}"
+            )
+        if not link.is_established:
+            encrypted = "with TLS" if tls else "without TLS"
+            raise PacsError(
+                f"no DICOM association {encrypted} at {archive.host} port {archive.port}: nothing "
+                "answers there, or it hangs up"
+            )
+        yield link
+    except (ValueError, RuntimeError) as error:  # of pynetdicom: no context, or it broke off
+        logger.debug("a DIMSE request failed", exc_info=error)
+        raise PacsError(f"{archive.title} does not offer this service, or hung up") from None
+    finally:
+        if link.is_established:
+            link.release()
+        else:
+            link.abort()
+        if link.dul.socket and link.dul.socket.socket:  # pynetdicom forgets it after a hang-up
+            link.dul.socket.socket.close()
+
+
+def model(operation: str) -> str:
+    """The UID of a Study Root Query/Retrieve service (PS3.4 C.6.2)."""
+    return "1.2.840.10008.5.1.4.1.2.2." + {"Find": "1", "Move": "2", "Get": "3"}[operation]

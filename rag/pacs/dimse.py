@@ -1,0 +1,267 @@
+"""DIMSE, our side of it: find studies (C-FIND), fetch images (C-GET or C-MOVE); PS3.4 Annex C.
+
+The protocol is pynetdicom's; owned here is what is asked for: a study and the earlier chest X-rays
+of the very same patient, series by series, and no other patient's whatever an archive answers.
+"""
+
+import ipaddress
+import logging
+import re
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from encoders.images.raw_image import MAX_BYTES
+from rag.atomic_io import disk_explained
+from rag.pacs import PacsError
+from rag.pacs.association import SLACK, Archive, Sender, allow, associated, model, tls_context
+from rag.pacs.inbox import Inbox, check_uid
+from rag.pacs.receiver import receiving, store
+from rag.study import pseudonym
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pynetdicom.events import Event
+
+    from rag.settings import DicomSettings
+
+logger = logging.getLogger(__name__)
+
+_MOST_ANSWERS = 1000
+_PENDING, _DONE, _WITH_FAILURES = (0xFF00, 0xFF01), 0x0000, 0xB000
+_REASONS = {
+    0xA700: "it is out of resources",
+    0xA701: "it is out of resources",
+    0xA702: "it is out of resources",
+    0xA801: "it does not know our AE title as a destination",
+    0xA900: "it does not understand the query",
+}
+_CHEST = {"CR", "DX", "RG"}
+"""Modalities of a prior."""
+_NOT_IMAGES = {"SR", "PR", "DOC", "AU"}
+"""Modalities of series that stay where they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """A study that an archive has. Names a patient: for who asked alone.
+
+    Attributes:
+        uid, patient_id, issuer: StudyInstanceUID, PatientID and who gave it, empty if unknown.
+        taken_at: StudyDate and StudyTime, digits.
+        modalities: of its series, empty if the archive does not say.
+        description: StudyDescription.
+    """
+
+    uid: str
+    patient_id: str = ""
+    issuer: str = ""
+    taken_at: str = ""
+    modalities: tuple[str, ...] = ()
+    description: str = ""
+
+
+def find_studies(
+    archive: Archive,
+    settings: "DicomSettings",
+    *,
+    study_uid: str = "",
+    patient_id: str = "",
+    accession: str = "",
+    date: str = "",
+) -> list[FoundStudy]:
+    """Studies by any of these, as the archive lists them.
+
+    Args:
+        archive: whom to ask.
+        settings: our AE title, TLS.
+        study_uid: StudyInstanceUID.
+        patient_id: PatientID, whole.
+        accession: AccessionNumber, whole.
+        date: StudyDate, or a range as ``20260101-20260131``.
+
+    Raises:
+        PacsError: nothing is asked for, or the archive does not answer.
+    """
+    wanted = {
+        "StudyInstanceUID": study_uid and check_uid(study_uid),
+        "PatientID": patient_id,
+        "AccessionNumber": accession,
+        "StudyDate": date,
+    }
+    if not any(wanted.values()) or re.search(r"[*?\\]", "".join(wanted.values())):
+        raise PacsError("name a study, a patient, an accession number or a date, without wildcards")
+    more = ("IssuerOfPatientID", "StudyTime", "ModalitiesInStudy", "StudyDescription")
+    with associated(archive, settings) as link:
+        answers = _find(link, "STUDY", {**dict.fromkeys(more, ""), **wanted})
+    return [
+        FoundStudy(
+            uid=str(each.StudyInstanceUID),
+            patient_id=_text(each, "PatientID"),
+            issuer=_text(each, "IssuerOfPatientID"),
+            taken_at=_text(each, "StudyDate") + _text(each, "StudyTime"),
+            modalities=tuple(filter(None, _text(each, "ModalitiesInStudy").split("\\"))),
+            description=_text(each, "StudyDescription"),
+        )
+        for each in answers
+        if not patient_id or _text(each, "PatientID") == patient_id
+    ]
+
+
+def find_priors(
+    archive: Archive, settings: "DicomSettings", study: FoundStudy, *, limit: int
+) -> list[FoundStudy]:
+    """Earlier chest X-rays of the same patient, by PatientID and its issuer, newest first.
+
+    Raises:
+        PacsError: the archive does not answer, or the study has no PatientID or date.
+    """
+    if not study.patient_id or not study.taken_at:
+        raise PacsError("the study has no PatientID or no StudyDate: its priors cannot be known")
+    earlier = [
+        each
+        for each in find_studies(archive, settings, patient_id=study.patient_id)
+        if each.issuer == study.issuer
+        and "" < each.taken_at < study.taken_at
+        and (not each.modalities or _CHEST & set(each.modalities))
+    ]
+    return sorted(earlier, key=lambda each: each.taken_at, reverse=True)[:limit]
+
+
+def fetch_images(
+    archive: Archive,
+    settings: "DicomSettings",
+    study_uids: Sequence[str],
+    folder: Path,
+    *,
+    move_to: tuple[str, int] | None = None,
+) -> tuple[list[Path], list[str]]:
+    """Fetch the images of studies, as they are stored.
+
+    Args:
+        archive: whom to ask.
+        settings: our AE title, TLS.
+        study_uids: StudyInstanceUIDs.
+        folder: where the images are put (`rag.pacs.inbox`).
+        move_to: address and port at which the archive, which must know them, reaches us: C-MOVE.
+            None: C-GET, which needs no way back.
+
+    Returns:
+        The images, and a sentence for each series that did not come whole.
+
+    Raises:
+        PacsError: the archive does not answer.
+        OutputError: the disk refuses.
+    """
+    problems = []
+    with _fetching(archive, settings, folder, move_to) as fetch:
+        for uid in study_uids:
+            with associated(archive, settings) as link:
+                wanted = {
+                    "StudyInstanceUID": check_uid(uid),
+                    "SeriesInstanceUID": "",
+                    "Modality": "",
+                }
+                series = _find(link, "SERIES", wanted)
+            images = [each for each in series if _text(each, "Modality") not in _NOT_IMAGES]
+            for number, each in enumerate(images, 1):
+                if problem := fetch(uid, str(each.SeriesInstanceUID)):
+                    problems.append(f"series {number} of {len(images)}: {problem}")
+    folders = [folder / pseudonym(uid) for uid in study_uids]
+    return sorted(path for each in folders for path in each.glob("*.dcm")), problems
+
+
+@contextmanager
+def _fetching(
+    archive: Archive, settings: "DicomSettings", folder: Path, move_to: tuple[str, int] | None
+) -> Iterator[Any]:
+    """A function that fetches a series by the UIDs of study and series; tells what went wrong."""
+    if move_to is None:
+        inbox = Inbox(folder)
+        with disk_explained(folder):
+            inbox.open()
+
+        def get(study_uid: str, series_uid: str) -> str:
+            def stored(event: "Event") -> int:
+                status = store(inbox, event, study_uid=study_uid)[1]
+                allow(event, MAX_BYTES + SLACK)
+                return status
+
+            with associated(archive, settings, stored) as link:
+                return _retrieved(link.send_c_get(_series(study_uid, series_uid), model("Get")))
+
+        yield get
+        return
+
+    def move(study_uid: str, series_uid: str) -> str:
+        with associated(archive, settings) as link:
+            query = _series(study_uid, series_uid)
+            return _retrieved(link.send_c_move(query, settings.ae_title, model("Move")))
+
+    senders = (*map(Sender.parse, settings.peers), *_senders(archive))
+    title, tls = settings.ae_title, tls_context(settings, server=True)
+    host, port = move_to
+    with receiving(folder, title=title, senders=senders, host=host, port=port, tls=tls):
+        yield move
+
+
+def _find(link: Any, level: str, keys: dict[str, str]) -> "list[Dataset]":
+    from pydicom.dataset import Dataset  # noqa: PLC0415 - heavy
+
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(query, keyword, value)
+    found: list[Dataset] = []
+    for status, answer in link.send_c_find(query, model("Find")):
+        if status.get("Status") in _PENDING and answer is not None:
+            found.append(answer)
+        elif status.get("Status") != _DONE:
+            raise PacsError(f"the archive did not answer the query: {_reason(status)}")
+        if len(found) > _MOST_ANSWERS:
+            raise PacsError(f"the archive has more than {_MOST_ANSWERS} answers: ask for less")
+    return found
+
+
+def _retrieved(responses: "Iterable[tuple[Dataset, Dataset | None]]") -> str:
+    """What went wrong with a retrieval; empty if it all came."""
+    *_, (status, _) = responses
+    if status.get("Status") == _DONE:
+        return ""
+    failed = status.get("NumberOfFailedSuboperations")
+    if status.get("Status") == _WITH_FAILURES and failed:
+        return f"{failed} objects did not come"
+    return f"the archive did not send it: {_reason(status)}"
+
+
+def _reason(status: "Dataset") -> str:
+    code = status.get("Status")
+    return "it hung up" if code is None else _REASONS.get(code, f"status 0x{code:04X}")
+
+
+def _series(study_uid: str, series_uid: str) -> "Dataset":
+    from pydicom.dataset import Dataset  # noqa: PLC0415 - heavy
+
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID, query.SeriesInstanceUID = study_uid, series_uid
+    return query
+
+
+def _senders(archive: Archive) -> list[Sender]:
+    """An archive as who may send: its title from its addresses."""
+    try:
+        found = socket.getaddrinfo(archive.host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PacsError(f"there is no host {archive.host}") from error
+    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
+    return [Sender(archive.title, ipaddress.ip_network(each)) for each in addresses]
+
+
+def _text(answer: "Dataset", keyword: str) -> str:
+    value = answer.get(keyword)
+    values = [value] if isinstance(value, str) or value is None else list(value)
+    return "\\".join(str(each or "").strip() for each in values)
