@@ -1,0 +1,66 @@
+"""Pointing: peaks are held against boxes of held-back patients, beside controls."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.annotations import outline_of_box
+from encoders.base import CxrImage
+from encoders.eclip.backend import ImageOutput
+from encoders.training.dataset import LabelledExample, Split
+from experiments.pointing import bootstrap, measure
+
+
+class PointsAtBright:
+    """An encoder with one map: it is hot where the image is bright."""
+
+    findings = ("Nodule",)
+
+    def outputs(self, image: CxrImage) -> ImageOutput:
+        cells = image.pixels.reshape(8, 8, 8, 8).mean((1, 3))
+        maps = np.where(cells > 0.5, 4, -4).astype(np.float32)[None, None]
+        return ImageOutput(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), maps)
+
+
+def example(folder: Path, number: int, *, place: tuple[int, int], split: Split) -> LabelledExample:
+    """An image that is bright in one of 8 x 8 cells (column, row), which is boxed."""
+    pixels = np.zeros((64, 64), np.uint8)
+    column, row = place
+    pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255
+    path = folder / f"{number}.png"
+    Image.fromarray(pixels).save(path)
+    box = outline_of_box(column / 8, row / 8, (column + 1) / 8, (row + 1) / 8)
+    return LabelledExample(path.stem, f"p{number}", path, "PA", {}, {"Nodule": (box,)}, split)
+
+
+def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: Path) -> None:
+    places = [(1, 1), (2, 6), (5, 3), (6, 6)]
+    examples = [
+        example(tmp_path, number, place=place, split=Split.VAL)
+        for number, place in enumerate(places)
+    ]
+    examples.append(example(tmp_path, 9, place=(1, 1), split=Split.TRAIN))
+    found = measure(PointsAtBright(), examples, least=1, seed=0)  # type: ignore[arg-type]
+    peak, usual, other, chance, overlap = found["Nodule"].scores.mean(0)
+    assert (peak, usual, other) == (1, 0.25, 0)
+    assert chance == pytest.approx(1 / 64, abs=0.005)
+    assert overlap > 0.4
+
+
+def test_a_finding_with_too_few_images_is_left_out(tmp_path: Path) -> None:
+    examples = [example(tmp_path, 1, place=(1, 1), split=split) for split in Split]
+    assert measure(PointsAtBright(), examples, least=2, seed=0) == {}  # type: ignore[arg-type]
+
+
+def test_the_interval_resamples_patients(tmp_path: Path) -> None:
+    examples = [
+        example(tmp_path, number, place=(2, number), split=Split.VAL) for number in range(4)
+    ]
+    examples.append(example(tmp_path, 9, place=(2, 0), split=Split.TRAIN))
+    found = measure(PointsAtBright(), examples, least=1, seed=0)["Nodule"]  # type: ignore[arg-type]
+    means = bootstrap(found, samples=200, seed=0)
+    assert means.shape == (200, 5)
+    assert np.allclose(means[:, 0], 1)
+    assert np.std(means[:, 1]) > 0
