@@ -1,4 +1,4 @@
-"""Boxes, ellipses, gaze and masks on an image, each as a heatmap over it.
+"""Boxes and gaze on an image as a heatmap over it, drawn outlines, and the image around a region.
 
 Used for a reader's region and in training. A heatmap is float32 [H, W] in [0, 1] with a largest
 value of 1, or 0 everywhere where nothing is marked. Places are fractions of the image's width and
@@ -9,10 +9,12 @@ fixation, about 5-6 % of the image's width; arXiv 2403.10153 for its use.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from encoders.base import CxrImage
 
 Floats = NDArray[np.float32]
 Rows = tuple[tuple[float, ...], ...]
@@ -21,7 +23,13 @@ GAZE_SIGMA = 0.055
 """Of a fixation, as a fraction of the image's width: 150 px at DICOM size."""
 
 LEAST_SIGMA = 0.02
-"""Of a box or ellipse, as a fraction of the image's side: a nodule's box is a few pixels."""
+"""Of a box, as a fraction of the image's side: a nodule's box is a few pixels."""
+
+EDGE = float(np.exp(-0.5))
+"""A heatmap this high or higher is region: one standard deviation, where a box has its sides."""
+
+MARGIN = 0.25
+"""Of a region's longer side, left around it on each side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +60,7 @@ class Boxes:
     boxes: Rows
 
 
-@dataclass(frozen=True, slots=True)
-class Ellipses:
-    """Ellipses (centre x, centre y, half width, half height), fractions of the image."""
-
-    ellipses: Rows
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """A drawn region of the whole image, bool or grey values [H, W] of any size."""
-
-    pixels: NDArray[np.generic]
-
+Annotation = Fixations | Boxes
 
 Outline = tuple[tuple[float, float], ...]
 """Corners (x, y) of a drawn polygon, fractions of the image; a box has four."""
@@ -92,76 +88,60 @@ def filled(outlines: Sequence[Outline], *, side: int) -> NDArray[np.uint8]:
     return np.array(canvas)
 
 
-Annotation = Fixations | Boxes | Ellipses | Mask
-
-
 def render(annotation: Annotation, *, height: int, width: int) -> Floats:
     """The heatmap of an annotation, float32 [height, width] in [0, 1].
+
+    A fixation is a Gaussian, fixations add up; a box is one of half its width and height, and
+    where boxes overlap the larger value counts.
 
     Raises:
         ValueError: a place, size or duration is not a finite number, or a size is not positive.
     """
-    heat: NDArray[np.floating]
-    match annotation:
-        case Fixations():
-            heat = _gaze(annotation, height, width)
-        case Boxes():
-            ellipses = [(x + w / 2, y + h / 2, w / 2, h / 2) for x, y, w, h in annotation.boxes]
-            heat = _regions(ellipses, height, width)
-        case Ellipses():
-            heat = _regions(annotation.ellipses, height, width)
-        case Mask():
-            heat = _resized(annotation.pixels, height, width)
-    return as_share_of_peak(heat)
-
-
-def as_share_of_peak(heat: NDArray[np.floating]) -> Floats:
-    """Divide by the map's own maximum (never the batch's); nothing stays nothing."""
+    heat = np.zeros((height, width))
+    if isinstance(annotation, Fixations):
+        across = annotation.sigma
+        down = across * width / height  # sigma is of the width: round on the image
+        for x, y, seconds in annotation.points:
+            _refuse_nonsense("fixation", (x, y, seconds), sizes=(seconds, across))
+            weight = seconds if annotation.by_duration else 1.0
+            heat += weight * _gaussian(heat.shape, centre=(x, y), sigma=(across, down))
+    else:
+        for left, top, wide, high in annotation.boxes:
+            _refuse_nonsense("box", (left, top, wide, high), sizes=(wide, high))
+            sigma = (max(wide / 2, LEAST_SIGMA), max(high / 2, LEAST_SIGMA))
+            centre = (left + wide / 2, top + high / 2)
+            heat = np.maximum(heat, _gaussian(heat.shape, centre=centre, sigma=sigma))
+    # by the map's own maximum, never the batch's; nothing stays nothing
     return (heat / max(float(heat.max(initial=0)), 1e-6)).astype(np.float32)
 
 
-def _gaze(gaze: Fixations, height: int, width: int) -> NDArray[np.floating]:
-    heat = np.zeros((height, width))
-    down = gaze.sigma * width / height  # sigma is of the width: round on the image
-    for x, y, seconds in gaze.points:
-        _refuse_nonsense("fixation", (x, y, seconds), sizes=(seconds, gaze.sigma))
-        weight = seconds if gaze.by_duration else 1.0
-        heat += weight * _gaussian(height, width, centre=(x, y), sigma=(gaze.sigma, down))
-    return heat
-
-
-def _regions(
-    ellipses: Sequence[tuple[float, ...]], height: int, width: int
-) -> NDArray[np.floating]:
-    """The largest of the Gaussians at every pixel: an overlap does not count twice."""
-    heat = np.zeros((height, width))
-    for x, y, across, down in ellipses:
-        _refuse_nonsense("region", (x, y, across, down), sizes=(across, down))
-        sigma = (max(across, LEAST_SIGMA), max(down, LEAST_SIGMA))
-        heat = np.maximum(heat, _gaussian(height, width, centre=(x, y), sigma=sigma))
-    return heat
-
-
 def _gaussian(
-    height: int, width: int, *, centre: tuple[float, float], sigma: tuple[float, float]
+    shape: tuple[int, ...], *, centre: tuple[float, float], sigma: tuple[float, float]
 ) -> NDArray[np.floating]:
     """exp(-d²/2) at the pixels' centres, [height, width]; all lengths are fractions of a side."""
+    height, width = shape
     across = ((np.arange(width) + 0.5) / width - centre[0]) / sigma[0]
     down = ((np.arange(height) + 0.5) / height - centre[1]) / sigma[1]
     return np.asarray(np.exp(-0.5 * down**2)[:, None] * np.exp(-0.5 * across**2)[None])
 
 
-def _resized(pixels: NDArray[np.generic], height: int, width: int) -> NDArray[np.floating]:
-    import torch  # noqa: PLC0415 - everything else here needs numpy only
-    from torch.nn import functional  # noqa: PLC0415
-
-    grey = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]
-    if not bool(torch.isfinite(grey).all()) or float(grey.min()) < 0:
-        raise ValueError("a mask holds values that are negative or not finite")
-    small = functional.interpolate(grey, (height, width), mode="bilinear", antialias=True)
-    return np.asarray(small[0, 0].numpy())
-
-
 def _refuse_nonsense(what: str, values: tuple[float, ...], *, sizes: tuple[float, ...]) -> None:
     if not np.isfinite(values).all() or min(sizes) <= 0:
         raise ValueError(f"{what} {values} must be finite, with sizes and seconds above 0")
+
+
+def crop_to_region(image: CxrImage, heat: Floats) -> CxrImage:
+    """The square around a heatmap's region, with a margin, as far as the image goes."""
+    height, width = image.pixels.shape
+    top, bottom = (end * height / heat.shape[0] for end in _ends(heat.max(1)))
+    left, right = (end * width / heat.shape[1] for end in _ends(heat.max(0)))
+    half = max(right - left, bottom - top) * (0.5 + MARGIN)
+    column, row = (left + right) / 2, (top + bottom) / 2
+    rows = slice(int(max(row - half, 0)), int(min(row + half, height)) + 1)
+    columns = slice(int(max(column - half, 0)), int(min(column + half, width)) + 1)
+    return replace(image, pixels=np.ascontiguousarray(image.pixels[rows, columns]))
+
+
+def _ends(profile: Floats) -> tuple[int, int]:
+    inside = np.flatnonzero(profile >= EDGE * profile.max())
+    return int(inside[0]), int(inside[-1]) + 1

@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = read_plan(chosen.config)
         cache = chosen.out / "cache"
         usual = default_source(chosen.data / "openi", chosen.data / "nih_expert")
-        collection = load_collection(plan.arms[0].settings.data or usual, cache=cache)
+        collection = load_collection(plan.arms[0].settings.data or usual)
         if plan.studies:
             collection = collection.first(plan.studies)
         chosen.out.mkdir(parents=True, exist_ok=True)

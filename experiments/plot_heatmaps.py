@@ -1,9 +1,7 @@
-"""A picture of what experts marked and of the heatmaps made of it; needs matplotlib.
+"""A picture of expert images with their marks and heatmaps; needs matplotlib.
 
-``python -m experiments.plot_heatmaps OUT.png``: each kind of annotation on a drawn image.
-``python -m experiments.plot_heatmaps OUT.png --config FILE.toml``: the first expert images of your
-own data, to see before a long run that the marks are where they should be.
-
+``python -m experiments.plot_heatmaps OUT.png --config FILE.toml``: the first expert images that a
+training configuration names, to see before a long run that the marks are where they should be.
 An image is shown as training sees it: squashed to a square.
 """
 
@@ -16,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.phantom import PhantomFinding, draw_phantom
-from encoders.annotations import Annotation, Boxes, Ellipses, Fixations, Mask, render
+from encoders.annotations import Annotation, Fixations, render
+from encoders.images.image_io import read_image
+from encoders.training.config import read_settings
 from encoders.training.dataset import TrainingDataError
+from encoders.training.sources.load import load_collection, source_of
 
 _SIDE = 240
 """Of a heatmap in pixels."""
@@ -51,52 +51,24 @@ def plot(panels: Sequence[Panel]) -> Any:
 
 
 def _draw_marks(axis: Any, annotation: Annotation) -> None:
-    from matplotlib.patches import Ellipse, Rectangle  # noqa: PLC0415
+    from matplotlib.patches import Rectangle  # noqa: PLC0415
 
-    line: Any = {"fill": False, "edgecolor": _LINE}
-    match annotation:
-        case Fixations():
-            x, y, seconds = np.asarray(annotation.points).T
-            sizes = 100 * seconds / seconds.max()
-            axis.scatter(x, y, s=sizes, facecolors="none", edgecolors=_LINE)
-        case Boxes():
-            for left, top, width, height in annotation.boxes:
-                axis.add_patch(Rectangle((left, top), width, height, **line))
-        case Ellipses():
-            for x, y, across, down in annotation.ellipses:
-                axis.add_patch(Ellipse((x, y), 2 * across, 2 * down, **line))
-        case Mask():
-            marked = render(annotation, height=_SIDE, width=_SIDE)
-            middles = (np.arange(_SIDE) + 0.5) / _SIDE
-            axis.contour(middles, middles, marked, levels=[0.5], colors=_LINE)
+    if isinstance(annotation, Fixations):
+        x, y, seconds = np.asarray(annotation.points).T
+        sizes = 100 * seconds / seconds.max()
+        axis.scatter(x, y, s=sizes, facecolors="none", edgecolors=_LINE)
+    else:
+        for left, top, width, height in annotation.boxes:
+            axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=_LINE))
 
 
-def drawn_panels() -> list[Panel]:
-    """Each kind of annotation on the phantom with a nodule in its right upper lobe."""
-    image = draw_phantom(finding=PhantomFinding.RIGHT_UPPER_LOBE_NODULE, size=2 * _SIDE)
-    path = ((0.7, 0.3, 0.2), (0.72, 0.5, 0.2), (0.5, 0.6, 0.3), (0.33, 0.55, 0.2))
-    nodule = ((0.3, 0.34, 0.8), (0.32, 0.345, 0.6))
-    across, down = np.meshgrid(np.linspace(0, 1, 120), np.linspace(0, 1, 120))
-    drawn = (across - 0.31) ** 2 + (down - 0.343) ** 2 < 0.05**2 * (1 + 0.2 * np.sin(60 * down))
-    return [
-        ("fixations, by duration", image, Fixations((*path, *nodule))),
-        ("boxes", image, Boxes(((0.25, 0.285, 0.11, 0.11), (0.4, 0.45, 0.3, 0.25)))),
-        ("ellipses", image, Ellipses(((0.31, 0.343, 0.05, 0.045), (0.55, 0.58, 0.16, 0.11)))),
-        ("mask", image, Mask(drawn)),
-    ]
-
-
-def panels_of(config: Path, *, cache: Path, count: int) -> list[Panel]:
+def panels_of(config: Path, *, count: int) -> list[Panel]:
     """The first expert images that a training configuration names.
 
     Raises:
         TrainingDataError: the data cannot be used or has no expert image.
     """
-    from encoders.images.image_io import read_image  # noqa: PLC0415
-    from encoders.training.config import read_settings  # noqa: PLC0415
-    from encoders.training.sources.load import load_collection, source_of  # noqa: PLC0415
-
-    collection = load_collection(source_of(read_settings(config)), cache=cache)
+    collection = load_collection(source_of(read_settings(config)))
     if not collection.experts:
         raise TrainingDataError(f"{config} names no expert image; see [[data.experts]]")
     return [
@@ -109,16 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the picture; 0 when it is written, 1 with a reason."""
     parser = argparse.ArgumentParser(prog="python -m experiments.plot_heatmaps")
     parser.add_argument("out", type=Path, help="picture to write: PNG, SVG, PDF")
-    parser.add_argument("--config", type=Path, help="training settings, to see their expert images")
-    parser.add_argument("--cache", type=Path, help="for shards; beside the picture if left out")
-    parser.add_argument("--count", type=int, default=8, help="images of --config")
+    parser.add_argument("--config", type=Path, required=True, help="training settings")
+    parser.add_argument("--count", type=int, default=8, help="how many images")
     chosen = parser.parse_args(arguments)
     try:
-        if chosen.config is None:
-            panels = drawn_panels()
-        else:
-            cache = chosen.cache or chosen.out.parent / "cache"
-            panels = panels_of(chosen.config, cache=cache, count=max(chosen.count, 1))
+        panels = panels_of(chosen.config, count=max(chosen.count, 1))
     except TrainingDataError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import ImageEncoder, embeds_texts
-from encoders.region_query import crop_to_region, unit
+from encoders.annotations import crop_to_region
+from encoders.base import ImageEncoder, embeds_texts, unit
 from rag.errors import NotAChestXray
 from rag.localization import MapEncoder, finding_in, stated_and_denied
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from encoders.annotations import EDGE
 from encoders.base import CxrImage
 from encoders.eclip.finding_maps import Region, locate, outline_of
-from encoders.region_query import EDGE
 from rag.errors import EncoderUnavailableError
 from rag.predicted_findings import PredictedFindings
 from rag.schema import NOTICE

@@ -205,7 +205,7 @@ def _xml(data: bytes, _: Path) -> str:
 
 
 def _gaze(data: bytes, folder: Path) -> str:
-    from encoders.training.sources.egd import read_egd  # noqa: PLC0415
+    from encoders.training.sources.mimic import read_egd  # noqa: PLC0415
     from encoders.training.sources.settings import Egd  # noqa: PLC0415
 
     sheet = "dicom_id,image_left_pad,image_right_pad,image_top_pad,image_bottom_pad\n"
@@ -215,7 +215,7 @@ def _gaze(data: bytes, folder: Path) -> str:
 
 
 def _marks(data: bytes, folder: Path) -> str:
-    from encoders.training.sources.annotation_table import read_annotation_table  # noqa: PLC0415
+    from encoders.training.sources.own_tables import read_annotation_table  # noqa: PLC0415
     from encoders.training.sources.settings import AnnotationTable  # noqa: PLC0415
 
     (folder / "marks.jsonl").write_bytes(data)

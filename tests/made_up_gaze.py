@@ -1,4 +1,4 @@
-"""Made-up files in the published layouts of EGD-CXR, REFLACX and MIMIC-CXR, for tests."""
+"""Made-up files in the published layouts of EGD-CXR and MIMIC-CXR, for tests."""
 
 import csv
 import gzip
@@ -17,24 +17,6 @@ EGD_SHEET = (
     "image_bottom_pad",
     "image_left_pad",
     "image_right_pad",
-)
-REFLACX_FIXATIONS = (
-    "timestamp_start_fixation",
-    "timestamp_end_fixation",
-    "x_position",
-    "y_position",
-    "pupil_area_normalized",
-)
-REFLACX_ELLIPSES = ("xmin", "ymin", "xmax", "ymax", "certainty", "Pneumothorax", "Atelectasis")
-REFLACX_SHEET = (
-    "id",
-    "split",
-    "eye_tracking_data_discarded",
-    "image",
-    "dicom_id",
-    "subject_id",
-    "image_size_x",
-    "image_size_y",
 )
 
 
@@ -69,39 +51,6 @@ def write_egd(
             for image, (left, right, top, bottom) in borders.items()
         ],
     )
-
-
-def write_reflacx(
-    folder: Path,
-    readings: Mapping[str, tuple[str, tuple[float, float]]],
-    *,
-    fixations: Mapping[str, Sequence[Sequence[Any]]] | None = None,
-    ellipses: Mapping[str, Sequence[Sequence[Any]]] | None = None,
-    discarded: Sequence[str] = (),
-) -> None:
-    """REFLACX: readings of (image, its size); fixations and ellipses of each as in the tables."""
-    write_table(
-        folder / "main_data" / "metadata_phase_3.csv",
-        REFLACX_SHEET,
-        [
-            (
-                name,
-                "train",
-                name in discarded,
-                f"physionet.org/files/mimic-cxr/2.0.0/files/p10/p1/s1/{image}.dcm",
-                image,
-                1,
-                *size,
-            )
-            for name, (image, size) in readings.items()
-        ],
-    )
-    for name, rows in (fixations or {}).items():
-        table = folder / "main_data" / name / "fixations.csv"
-        write_table(table, REFLACX_FIXATIONS, [(*row, 1.0) for row in rows])
-    for name, rows in (ellipses or {}).items():
-        table = folder / "main_data" / name / "anomaly_location_ellipses.csv"
-        write_table(table, REFLACX_ELLIPSES, [(*row, True, False) for row in rows])
 
 
 def write_mimic(

@@ -1,9 +1,7 @@
-"""What the tests of training data share: small images, tables, shards, studies."""
+"""What the tests of training data share: small images, tables, studies."""
 
 import io
 import json
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,6 @@ def png(value: int = 90, side: int = 48) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "PNG")
     return stream.getvalue()
-
-
-def write_shard(path: Path, members: Mapping[str, bytes]) -> None:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
 
 
 def write_csv(path: Path, text: str) -> Path:

@@ -250,7 +250,7 @@ def _table(rows: list[dict[str, object]]) -> bytes:
 _GAZE = b"DICOM_ID,FPOGX,FPOGY,FPOGD,FPOGV\n" + b"f1,0.5,0.4,0.25,1\nf2,0.3,0.9,0.1,1\n" * 4
 _MARKED: list[dict[str, object]] = [
     {"image": "a.png", "boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.2]]},
-    {"image": "b.png", "ellipses": [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]},
+    {"image": "b.png", "boxes": [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]},
 ]
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {

@@ -1,4 +1,4 @@
-"""EGD-CXR and REFLACX: from files in their layout to a heatmap in the right place."""
+"""EGD-CXR: from files in their layout to a heatmap in the right place."""
 
 import tempfile
 from pathlib import Path
@@ -6,18 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_gaze import SCREEN, write_egd, write_reflacx, write_table
+from made_up_gaze import SCREEN, write_egd, write_table
 from numpy.typing import NDArray
 
-from encoders.annotations import Annotation, Ellipses, Fixations, render
+from encoders.annotations import Annotation, Fixations, render
 from encoders.training.augment import draw_warp, warp
 from encoders.training.config import AugmentSettings
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.egd import read_egd
-from encoders.training.sources.reflacx import read_reflacx
-from encoders.training.sources.settings import Egd, Reflacx
+from encoders.training.sources.mimic import read_egd
+from encoders.training.sources.settings import Egd
 
 PLACE = st.floats(0.2, 0.8)
 SIDE = 96
@@ -59,9 +58,6 @@ def refuse_another_place(
     # half a pixel of the grid and of bilinear reading, on a spread of three pixels
     assert np.abs(seen - expected)[on_image].max(initial=0) < 0.07
     assert seen[beside].max(initial=0) == 0
-
-
-# --- EGD-CXR
 
 
 @settings(max_examples=40, deadline=None)
@@ -145,119 +141,3 @@ def test_a_image_that_nobody_looked_at_is_no_reading(tmp_path: Path) -> None:
         tmp_path, [("a", 0.1, 0.5, 1), ("b", 0.5, 0.5, 1)], borders={"a": border, "b": border}
     )
     assert [reading.image for reading in read_egd(Egd(path=tmp_path))] == ["b"]
-    write_reflacx(tmp_path, {"P": ("a", (9.0, 9.0))}, fixations={"P": [(0, 1, -3, 5)]})
-    assert list(read_reflacx(Reflacx(path=tmp_path))) == []
-
-
-# --- REFLACX
-
-SIZES = st.tuples(st.integers(200, 4000), st.integers(200, 4000))
-
-
-@settings(max_examples=30, deadline=None)
-@given(x=PLACE, y=PLACE, size=SIZES, seed=st.integers(0, 10_000))
-def test_a_fixation_in_pixels_lands_on_the_image_of_every_size(
-    x: float, y: float, size: tuple[int, int], seed: int
-) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        write_reflacx(
-            Path(name),
-            {"P300R1": ("image", size)},
-            fixations={"P300R1": [(1.0, 1.25, x * size[0], y * size[1])]},
-        )
-        (reading,) = read_reflacx(Reflacx(path=Path(name), sigma=0.03))
-    assert isinstance(reading.annotation, Fixations)
-    assert reading.annotation.points[0][2] == pytest.approx(0.25)
-    refuse_another_place(reading.annotation, x, y, spread=(0.03, 0.03), seed=seed)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    x=PLACE,
-    y=PLACE,
-    half=st.tuples(st.floats(0.03, 0.05), st.floats(0.03, 0.05)),
-    size=SIZES,
-    seed=st.integers(0, 10_000),
-)
-def test_an_ellipse_in_pixels_lands_on_the_image_of_every_size(
-    x: float, y: float, half: tuple[float, float], size: tuple[int, int], seed: int
-) -> None:
-    wide, high = size
-    corners = [(x - half[0]) * wide, (y - half[1]) * high, (x + half[0]) * wide]
-    corners.append((y + half[1]) * high)
-    assume(corners[2] > corners[0])
-    with tempfile.TemporaryDirectory() as name:
-        write_reflacx(Path(name), {"P1": ("image", size)}, ellipses={"P1": [(*corners, 4)]})
-        (reading,) = read_reflacx(Reflacx(path=Path(name), marks="ellipses"))
-    assert isinstance(reading.annotation, Ellipses)
-    assert reading.annotation.ellipses[0] == pytest.approx((x, y, *half))
-    refuse_another_place(reading.annotation, x, y, spread=half, seed=seed)
-
-
-def test_doubtful_ellipses_and_discarded_gaze_are_left_out(tmp_path: Path) -> None:
-    size = (1000.0, 2000.0)
-    box = (100, 200, 300, 400)
-    write_reflacx(
-        tmp_path,
-        {"sure": ("a", size), "doubtful": ("b", size), "device": ("c", size)},
-        fixations={"sure": [(0, 1, 5, 5)], "device": []},
-        ellipses={"sure": [(*box, 2), (*box, 3)], "doubtful": [(*box, 2)], "device": [(*box, "")]},
-        discarded=["doubtful"],
-    )
-    drawn = list(read_reflacx(Reflacx(path=tmp_path, marks="ellipses")))
-    assert [reading.image for reading in drawn] == ["a"]
-    assert drawn[0].annotation == Ellipses(((0.2, 0.15, 0.1, 0.05),))
-    lower = list(read_reflacx(Reflacx(path=tmp_path, marks="ellipses", least_certainty=2)))
-    assert [reading.image for reading in lower] == ["a", "b"]
-    assert [reading.image for reading in read_reflacx(Reflacx(path=tmp_path))] == ["a"]
-
-
-def test_several_readers_of_a_image_are_several_readings(tmp_path: Path) -> None:
-    write_reflacx(
-        tmp_path,
-        {f"P{number}": ("a", (10.0, 10.0)) for number in range(5)},
-        fixations={f"P{number}": [(0, 1, number, 5)] for number in range(5)},
-    )
-    readings = list(read_reflacx(Reflacx(path=tmp_path)))
-    assert [reading.image for reading in readings] == ["a"] * 5
-    assert len({repr(reading.annotation) for reading in readings}) == 5
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ((2.0, 1.0, 5, 5), r"P1.fixations.csv line 2: .*begins at 2.0 s ends at 1.0 s"),
-        ((1.0, 2.0, "", 5), r"line 2: x_position is '', not a finite number; correct the row"),
-        (("now", 2.0, 5, 5), r"line 2: timestamp_start_fixation is 'now'"),
-        ((1.0, 2.0, 5, "inf"), r"line 2: y_position is 'inf'"),
-    ],
-)
-def test_a_rubbish_gaze_is_named(tmp_path: Path, row: tuple[object, ...], message: str) -> None:
-    write_reflacx(tmp_path, {"P1": ("a", (10.0, 10.0))}, fixations={"P1": [row]})
-    with pytest.raises(TrainingDataError, match=message):
-        list(read_reflacx(Reflacx(path=tmp_path)))
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ((5, 5, 5, 9, 3), r"ellipses.csv line 2: 5, 5, 5, 9 span no ellipse"),
-        ((1, 1, 5, "x", 3), r"line 2: ymax is 'x'"),
-        ((1, 1, 5, 9, "sure"), r"line 2: certainty is 'sure'"),
-    ],
-)
-def test_a_rubbish_ellipse_is_named(tmp_path: Path, row: tuple[object, ...], message: str) -> None:
-    write_reflacx(tmp_path, {"P1": ("a", (10.0, 10.0))}, ellipses={"P1": [row]})
-    with pytest.raises(TrainingDataError, match=message):
-        list(read_reflacx(Reflacx(path=tmp_path, marks="ellipses")))
-
-
-def test_a_missing_reading_and_a_image_without_size_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDataError, match=r"no metadata_phase_1.csv, _2 or _3"):
-        list(read_reflacx(Reflacx(path=tmp_path)))
-    write_reflacx(tmp_path, {"P1": ("a", (10.0, 10.0))})
-    with pytest.raises(TrainingDataError, match=r"cannot read .*P1.fixations.csv: No such file"):
-        list(read_reflacx(Reflacx(path=tmp_path)))
-    write_reflacx(tmp_path, {"P1": ("a", (0.0, 10.0))})
-    with pytest.raises(TrainingDataError, match=r"phase_3.csv line 2: an image of 0 x 10 pixels"):
-        list(read_reflacx(Reflacx(path=tmp_path)))

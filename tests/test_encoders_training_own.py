@@ -5,14 +5,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
-from PIL import Image
 
-from encoders.annotations import Boxes, Ellipses, Fixations, Mask, render
+from encoders.annotations import Boxes, Fixations
 from encoders.training.dataset import (
     ImageAnnotation,
     Split,
@@ -20,13 +18,13 @@ from encoders.training.dataset import (
     TrainingStudy,
     clean,
 )
-from encoders.training.sources.annotation_table import read_annotation_table
 from encoders.training.sources.load import attach, load_collection
-from encoders.training.sources.settings import (
-    AnnotationTable,
-    StudyTable,
+from encoders.training.sources.own_tables import (
+    read_annotation_table,
+    read_study_table,
+    split_of,
 )
-from encoders.training.sources.study_table import read_study_table, split_of
+from encoders.training.sources.settings import AnnotationTable, StudyTable
 
 # --- one's own table
 
@@ -59,25 +57,15 @@ def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
 
 
 def test_json_lines_may_hold_whole_reports_and_marks(tmp_path: Path) -> None:
-    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
-    marks = {
-        "boxes": [[0.1, 0.2, 0.3, 0.4]],
-        "ellipses": [[0.1, 0.2, 0.2, 0.4]],
-        "fixations": [[0.5, 0.5, 0.3]],
-        "mask": "mask.png",
-    }
+    marks = {"boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.3]]}
     report = f"INDICATION: cough.\nFINDINGS: {CLEAR}\nIMPRESSION: Normal."
     lines = [LINES[0] | marks | {"text": report}, LINES[1]]
     table = StudyTable(path=jsonl(tmp_path / "own.jsonl", lines))
-    collection = load_collection(table, cache=tmp_path)
+    collection = load_collection(table)
     assert collection.train[0].text == f"{CLEAR}\nNormal."
-    boxes, ellipses, gaze, mask = (image.annotation for image in collection.experts)
+    boxes, gaze = (image.annotation for image in collection.experts)
     assert boxes == Boxes(((0.1, 0.2, 0.3, 0.4),))
-    assert isinstance(ellipses, Ellipses)
-    assert ellipses.ellipses[0] == pytest.approx((0.2, 0.4, 0.1, 0.2))
     assert gaze == Fixations(((0.5, 0.5, 0.3),))
-    assert isinstance(mask, Mask)
-    assert render(mask, height=40, width=40).argmax(1).tolist() == list(range(40))
 
 
 @given(share=st.floats(0.05, 0.95), patients=st.lists(st.text(min_size=1), max_size=40))
@@ -145,11 +133,10 @@ def test_a_rubbish_table_is_explained(
         ({"boxes": [[10, 20, 100, 100]]}, r"line 1: .*lies beyond the image; places are fractions"),
         ({"boxes": [[0.1, 0.1, 0, 0.1]]}, r"no left, top, width and height above 0"),
         ({"boxes": [0.1, 0.1, 0.2, 0.1]}, r"boxes is no list of lists"),
-        ({"ellipses": [[0.1, 0.1, "w", 0.1]]}, r"ellipses is 'w', not a finite number"),
+        ({"boxes": [[0.1, 0.1, "w", 0.1]]}, r"boxes is 'w', not a finite number"),
         ({"fixations": [[0.5, 0.5, 0]]}, r"no x, y and seconds above 0"),
         ({"fixations": [[700, 900, 0.2]]}, r"lies far beyond the image; places are fractions"),
         ({"fixations": [[0.5, 0.5]]}, r"no x, y and seconds above 0"),
-        ({"mask": "absent.png"}, r"line 1: mask absent.png: .*give a PNG, white where marked"),
     ],
 )
 def test_a_rubbish_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
@@ -174,9 +161,7 @@ CELL = st.one_of(
     rows=st.lists(
         st.fixed_dictionaries(
             {"image": CELL, "study_id": CELL, "patient_id": CELL},
-            optional=dict.fromkeys(
-                ("view", "split", "text", "labels", "boxes", "ellipses", "fixations"), CELL
-            ),
+            optional=dict.fromkeys(("view", "split", "text", "labels", "boxes", "fixations"), CELL),
         ),
         max_size=4,
     )
@@ -226,7 +211,7 @@ b.png,fixation,0.6,0.5,,,0.4
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a.png,arrow,0,0,1,1,", r"line 2: kind is 'arrow', not box, ellipse or fixation"),
+        ("a.png,arrow,0,0,1,1,", r"line 2: kind is 'arrow', not box or fixation"),
         ("a.png,box,0,0,,1,", r"line 2: width is '', not a finite number"),
         ("a.png,fixation,0.2,0.3,,,-1", r"line 2: .*seconds above 0"),
     ],
@@ -239,7 +224,7 @@ def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str
 
 def test_a_line_without_any_mark_is_named(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "m.jsonl", [{"image": "a.png", "boxes": []}])
-    with pytest.raises(TrainingDataError, match=r"m.jsonl line 1: has none of boxes"):
+    with pytest.raises(TrainingDataError, match=r"m.jsonl line 1: has neither boxes"):
         list(read_annotation_table(AnnotationTable(path=path)))
 
 

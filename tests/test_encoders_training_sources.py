@@ -60,18 +60,18 @@ def test_a_configuration_names_any_layout(tmp_path: Path) -> None:
     config = tmp_path / "x.toml"
     config.write_text(
         '[data]\nkind = "mimic"\npath = "a"\nreports = "b"\nsame_texts = "keep"\n'
-        '[[data.experts]]\nkind = "reflacx"\npath = "c"\nmarks = "ellipses"\n'
+        '[[data.experts]]\nkind = "table"\npath = "c"\nsigma = 0.1\n'
         '[[data.experts]]\nkind = "egd"\npath = "d"\n'
     )
     data = read_settings(config).data
     assert isinstance(data, Mimic)
-    assert [expert.kind for expert in data.experts] == ["reflacx", "egd"]
+    assert [expert.kind for expert in data.experts] == ["table", "egd"]
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ('kind = "mimc"\npath = "a"', "'openi', 'mimic', 'table', 'webdataset'"),
+        ('kind = "mimc"\npath = "a"', "'openi', 'mimic', 'table'"),
         ('kind = "mimic"\npath = "a"', "reports"),
         ('kind = "table"\npath = "a"\nreports = "b"', "reports"),
         ('kind = "table"\npath = "a"\nval_share = 1.5', "val_share"),

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_room import Room, show_effusions
 
+from encoders.annotations import crop_to_region
 from encoders.base import CxrImage
-from encoders.region_query import crop_to_region
 from rag.region import MOST_BOXES, ReaderRegion, RegionError
 from rag.review.audit import draft_event
 from rag.study import Study, load

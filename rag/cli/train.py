@@ -53,7 +53,7 @@ def train(
     except (TrainingDataError, EncoderError) as error:
         raise UsageError(str(error)) from error
     try:
-        collection = load_collection(source, cache=cache, experts=settings.uses_annotation)
+        collection = load_collection(source, experts=settings.uses_annotation)
         collection = _with_report_labels(collection)
         folder = run(settings, collection=collection, out=out, cache=cache, on_step=_Reporter())
     except (TrainingDataError, EncoderError) as error:

@@ -15,24 +15,18 @@ from encoders.training.dataset import (
     TrainingStudy,
     clean,
 )
-from encoders.training.sources.annotation_table import read_annotation_table
-from encoders.training.sources.egd import read_egd
-from encoders.training.sources.mimic import read_mimic
+from encoders.training.sources.mimic import read_egd, read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.openi import read_openi
-from encoders.training.sources.reflacx import read_reflacx
+from encoders.training.sources.own_tables import read_annotation_table, read_study_table
 from encoders.training.sources.settings import (
     Egd,
     ExpertSource,
     Mimic,
     NihExpert,
     Openi,
-    Reflacx,
     StudySource,
-    StudyTable,
 )
-from encoders.training.sources.study_table import read_study_table
-from encoders.training.sources.webdataset import read_webdataset
 
 
 def default_source(openi: Path | None = None, nih_expert: Path | None = None) -> Openi:
@@ -69,19 +63,18 @@ def source_of(
     return settings.data.model_copy(update={"path": data}) if data else settings.data
 
 
-def load_collection(source: StudySource, *, cache: Path, experts: bool = True) -> Collection:
+def load_collection(source: StudySource, *, experts: bool = True) -> Collection:
     """Studies of any layout, split by patient, with the expert images of their training part.
 
     Args:
         source: the ``[data]`` table.
-        cache: where shards are unpacked.
         experts: whether annotation is read; without it, no expert image is a study either.
 
     Raises:
         TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
             annotation fits no training image; the message names the row and the cure.
     """
-    studies, own_annotations = _read_studies(source, cache)
+    studies, own_annotations = _read_studies(source)
     collection = clean(studies, same_texts=source.same_texts)
     if not experts:
         return collection
@@ -144,16 +137,12 @@ def _path_of(by_name: Mapping[str, list[str]], annotation: ImageAnnotation) -> s
     return ""
 
 
-def _read_studies(
-    source: StudySource, cache: Path
-) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
+def _read_studies(source: StudySource) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
     if isinstance(source, Openi):
         return read_openi(source.path), []
     if isinstance(source, Mimic):
         return read_mimic(source), []
-    if isinstance(source, StudyTable):
-        return read_study_table(source)
-    return read_webdataset(source, cache=cache)
+    return read_study_table(source)
 
 
 def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
@@ -165,8 +154,5 @@ def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
             experts=(*collection.experts, *experts),
             labelled=(*collection.labelled, *labelled),
         )
-    if isinstance(source, Egd):
-        return attach(collection, read_egd(source))
-    if isinstance(source, Reflacx):
-        return attach(collection, read_reflacx(source))
-    return attach(collection, read_annotation_table(source))
+    read = read_egd(source) if isinstance(source, Egd) else read_annotation_table(source)
+    return attach(collection, read)

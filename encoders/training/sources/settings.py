@@ -62,26 +62,13 @@ class Egd(_Gaze):
     kind: Literal["egd"] = "egd"
 
 
-class Reflacx(_Gaze):
-    """REFLACX: the folder with main_data/.
-
-    Attributes:
-        marks: what becomes the heatmap, the gaze or the drawn ellipses.
-        least_certainty: of an ellipse, 1 to 5; 3 is "possibly", the authors' own limit.
-    """
-
-    kind: Literal["reflacx"] = "reflacx"
-    marks: Literal["gaze", "ellipses"] = "gaze"
-    least_certainty: int = Field(default=3, ge=1, le=5)
-
-
 class AnnotationTable(_Gaze):
     """Your own annotation: a CSV or JSONL file."""
 
     kind: Literal["table"] = "table"
 
 
-ExpertSource = Annotated[NihExpert | Egd | Reflacx | AnnotationTable, Field(discriminator="kind")]
+ExpertSource = Annotated[NihExpert | Egd | AnnotationTable, Field(discriminator="kind")]
 
 
 class _StudyFiles(_Source):
@@ -90,7 +77,8 @@ class _StudyFiles(_Source):
     Attributes:
         same_texts: training texts that are, word for word, in another split: ``drop`` leaves
             them out, ``keep`` only counts them.
-        experts: annotation of these images; read only where the settings have ``[expert]``.
+        experts: annotation of these images; read only where the settings have ``[expert]`` or
+            ``[labelled]``.
     """
 
     same_texts: Literal["drop", "keep"] = "drop"
@@ -119,26 +107,15 @@ class Mimic(_StudyFiles):
     suffix: Literal["jpg", "png", "dcm"] = "jpg"
 
 
-class _Own(_StudyFiles):
-    """Your own studies.
+class StudyTable(_StudyFiles):
+    """Your own studies: a CSV or JSONL file, an image a row.
 
     Attributes:
         val_share: of the patients, where the table has no ``split``; the same patients each time.
     """
 
+    kind: Literal["table"] = "table"
     val_share: float = Field(default=0.1, gt=0, lt=1)
 
 
-class StudyTable(_Own):
-    """A CSV or JSONL file, an image a row."""
-
-    kind: Literal["table"] = "table"
-
-
-class WebDataset(_Own):
-    """WebDataset shards: one .tar, or a folder of them."""
-
-    kind: Literal["webdataset"] = "webdataset"
-
-
-StudySource = Annotated[Openi | Mimic | StudyTable | WebDataset, Field(discriminator="kind")]
+StudySource = Annotated[Openi | Mimic | StudyTable, Field(discriminator="kind")]
