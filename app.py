@@ -27,17 +27,24 @@ from reading_room.events import Events
 from reading_room.file_store import FileStore
 from reading_room.layout import PageParts
 from reading_room.server import listening, make_server
+from reading_room.worklist import Worklist
 
 
 def build_app(
-    controller: Controller, settings: Settings, *, file_store: FileStore, drafts: DraftService
+    controller: Controller,
+    settings: Settings,
+    *,
+    file_store: FileStore,
+    drafts: DraftService,
+    worklist: Worklist | None = None,
 ) -> gr.Blocks:
     """The page around one pipeline."""
     page: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as page:
-        parts = PageParts(settings.page)
+        parts = PageParts(settings.page, worklist)
         add_client_api(drafts, settings.page)  # first: the name "draft" is for programs
-        Events(controller, parts).connect(settings.page, lambda: example_image(file_store))
+        events = Events(controller, parts, worklist)
+        events.connect(settings.page, lambda: example_image(file_store))
     return page
 
 
@@ -49,6 +56,12 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
     )
     os.environ["GRADIO_TEMP_DIR"] = str(file_store.folder / "uploads")
     audit = AuditLog(settings.audit_file) if page.audit else None
+    worklist = None
+    if page.worklist is not None:
+        calibrated = settings.drafting.calibration is not None
+        worklist = Worklist(page.worklist, pipeline, audit=audit, calibrated=calibrated)
+        worklist.look()  # a folder that is not there is told at once
+        worklist.start()
     try:
         controller = Controller(pipeline, file_store=file_store, audit=audit)
         drafts = DraftService(
@@ -57,13 +70,17 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
             audit=audit,
             max_bytes=page.max_upload_mb << 20,
         )
-        blocks = build_app(controller, settings, file_store=file_store, drafts=drafts)
+        blocks = build_app(
+            controller, settings, file_store=file_store, drafts=drafts, worklist=worklist
+        )
         server = make_server(blocks, page, file_store=file_store, drafts=drafts)
         file_store.start_sweeping()
         with listening(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C ends it)")
             threading.Event().wait()
     finally:
+        if worklist:
+            worklist.close()
         file_store.close()
 
 

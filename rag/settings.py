@@ -163,6 +163,8 @@ class PageSettings(_Section):
         hosts: further names the page is called by, e.g. behind a reverse proxy.
         root_path: path below which a reverse proxy serves the page, e.g. "/cxr".
         audit: whether every draft, edit and signature goes to the audit record.
+        worklist: folder of studies, as `cxr-rag receive` fills it: the page opens on a list of them
+            and drafts them ahead. None: the page waits for images.
     """
 
     host: str = "127.0.0.1"
@@ -177,6 +179,7 @@ class PageSettings(_Section):
     hosts: tuple[str, ...] = ()
     root_path: str = Field(default="", pattern=r"^(/[\w.-]+)*$")
     audit: bool = True
+    worklist: Path | None = None
 
 
 class DicomSettings(_Section):

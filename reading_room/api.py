@@ -30,8 +30,9 @@ from rag.schema import Status
 from rag.settings import PageSettings
 from rag.study import Study, accepted
 from reading_room import strings
-from reading_room.controller import MAX_IMAGES, MAX_INDICATION
+from reading_room.controller import MAX_INDICATION
 from reading_room.layout import DRAFTING, image_field
+from reading_room.opening import MAX_IMAGES
 
 MAX_WAITING = 16
 

@@ -12,30 +12,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from encoders.base import View
-from encoders.images.image_io import ImageReadError, read_preview, read_raw
+from encoders.images.image_io import ImageReadError
 from rag.errors import CxrRagError
-from rag.export import DOCUMENTS, ENDINGS, as_document
-from rag.export.dicom_header import StructuredReportError
-from rag.export.text import Export, as_json, as_markdown, as_text
+from rag.export.text import Export
 from rag.factory import study_of_files
 from rag.pipeline import ReportPipeline
+from rag.priors import NO_PRIOR
 from rag.region import NO_REGION, ReaderRegion
 from rag.review.audit import AuditLog, draft_event
 from rag.review.reviewed_report import ReviewedReport, Signature, changes
 from rag.schema import Draft, Hit, Status
-from rag.study import Study, accepted
+from rag.study import Study
 from reading_room import decisions, strings
 from reading_room.file_store import FileStore
-from reading_room.image_panel import ShownImage, image_file
+from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.opening import MAX_IMAGES, Opener, prior_of
 from reading_room.session import ControllerError, Session
+from reading_room.sign_panel import export_content
 
-MAX_IMAGES = 4
 MAX_INDICATION = 500
-FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **ENDINGS}
 
 
-class Controller:
+class Controller(Opener):
     """The steps, shared by all readers; holds no reader's data.
 
     Args:
@@ -47,45 +45,71 @@ class Controller:
     def __init__(
         self, pipeline: ReportPipeline, *, file_store: FileStore, audit: AuditLog | None
     ) -> None:
+        super().__init__(file_store)
         self.pipeline = pipeline
-        self._file_store = file_store
         self._audit = audit
 
-    def open_images(self, paths: Sequence[Path], *, reader: str) -> Session:
-        """A new session with the images of one study.
+    def open_study(
+        self, study: ListedStudy, *, kept: Session | None = None, reader: str
+    ) -> Session:
+        """A session with a study of the worklist, and the draft that was made of it ahead.
+
+        Args:
+            study: of the list.
+            kept: what a reader has made of it before; it is gone on with.
+            reader: who opens it.
 
         Raises:
-            ControllerError: one of them cannot be read, or there are too many.
+            ControllerError: an image cannot be read.
         """
-        if len(paths) > MAX_IMAGES:
-            raise ControllerError(strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(paths)))
-        kept, notes = accepted(paths)
-        if not kept and paths:
-            raise ControllerError(strings.NO_ACCEPTED_IMAGE)
-        opened = [self._open(path, reader=reader) for path in kept]
-        if notes:
-            opened[0] = replace(opened[0], warnings=(*opened[0].warnings, *notes))
-        return _session(opened)
+        opened = self.open_images(study.images[:MAX_IMAGES], reader=reader)
+        session = replace(
+            kept or opened,
+            images=opened.images,
+            study=study.key,
+            indication=kept.indication if kept else study.study.indication,
+            prior=kept.prior if kept else study.prior,
+        )
+        session = self.open_prior(session, reader=reader)
+        if kept or study.state is StudyState.WAITING:
+            return session
+        if study.prediction is None:  # signed before this page was started
+            first, *others = session.images
+            first = replace(first, warnings=(*first.warnings, study.signed))
+            return replace(session, images=(first, *others))
+        return self._finished(
+            replace(session, prediction=study.prediction, draft_id=uuid.uuid4().hex)
+        )
 
-    def preview(self, paths: Sequence[Path], *, reader: str) -> Session | None:
-        """The same at low resolution, where every image can be decoded much sooner that way."""
-        images = []
-        for path in paths[:MAX_IMAGES]:
-            found = read_preview(path)
-            if found is None:
-                return None
-            content = image_file(found.image, size=(found.rows, found.columns))
-            url = f"image/{self._file_store.put(content, reader=reader)}"
-            images.append(ShownImage.of(found.image, path=str(path), url=url))
-        return _session(images) if images and len(images) == len(paths) else None
+    def set_prior(
+        self,
+        session: Session,
+        files: Sequence[Path],
+        *,
+        text: str = "",
+        date: str = "",
+        reader: str,
+    ) -> Session:
+        """Compare with an earlier study of the patient; without anything given, with none.
 
-    def _open(self, path: Path, *, reader: str) -> ShownImage:
-        try:
-            raw = read_raw(path)
-        except ImageReadError as error:
-            raise ControllerError(f"{strings.IMAGE}: {error}") from error
-        url = f"image/{self._file_store.put(image_file(raw), reader=reader)}"
-        return ShownImage.of(raw, path=str(path), url=url)
+        The draft stays as it is until it is drafted again.
+
+        Raises:
+            ControllerError: there is no image, or the prior is another patient's or cannot be used.
+        """
+        if not session.images:
+            raise ControllerError(strings.NO_IMAGE)
+        if session.report and session.report.signature:
+            raise ControllerError(strings.SIGNED_IS_SIGNED)
+        sources: list[Path | bytes] = [*files, *([text.encode()] if text.strip() else [])]
+        if not sources:
+            return replace(session, prior=NO_PRIOR, prior_images=(), compared=None)
+        prior = prior_of(session, sources, day=date.strip())
+        session = self.open_prior(replace(session, prior=prior), reader=reader)
+        found = self.pipeline.prepare(self._study(session)).prediction
+        if found.prior is None:
+            raise ControllerError(found.reason)
+        return replace(session, compared=found.prior)
 
     def draft(self, session: Session, *, indication: str = "") -> Iterator[Session]:
         """The session each time the draft has grown; the last one has the report to review.
@@ -108,7 +132,8 @@ class Controller:
         for prediction in self.pipeline.stream(self._study(session)):
             # the drafter adds what it cites from further away
             retrieved = retrieved or prediction.hits
-            session = replace(session, prediction=prediction)
+            compared = prediction.prior or session.compared
+            session = replace(session, prediction=prediction, compared=compared)
             if retrieved and session.region:
                 session = replace(session, region_hits=retrieved)
             elif retrieved:
@@ -127,6 +152,7 @@ class Controller:
             indication=session.indication,
             not_relevant=session.ruled_out,
             region=session.region,
+            prior=session.prior,
         )
 
     def _finished(self, session: Session) -> Session:
@@ -144,6 +170,7 @@ class Controller:
             session,
             report=ReviewedReport.of(found.draft) if usable else None,
             check=found.check,
+            compared=found.prior or session.compared,
             shown_at=time.monotonic(),
         )
 
@@ -231,7 +258,7 @@ class Controller:
         return replace(session, ruled_out=session.ruled_out ^ {str(report_id)})
 
     def export(self, session: Session, form: str, *, reader: str) -> str:
-        """Store the report in one of `FORMATS`; returns its name in the file store.
+        """Store the report in one of `strings.EXPORTS`; returns its name in the file store.
 
         Raises:
             ControllerError: there is nothing to export, or not in this form.
@@ -239,7 +266,7 @@ class Controller:
         if session.prediction is None or session.prediction.status is Status.RUNNING:
             raise ControllerError(strings.NOTHING_TO_EXPORT)
         what = Export(session.prediction, session.report or ReviewedReport(), session.draft_id)
-        content = _content(what, form, session)
+        content = export_content(what, form, session)
         state = what.report.state.value if session.report else "no draft"
         self._write(session, "export", {"form": form, "state": state})
         return self._file_store.put(content, reader=reader)
@@ -247,11 +274,6 @@ class Controller:
     def _write(self, session: Session, event: str, data: Mapping[str, Any]) -> None:
         if self._audit is not None:
             self._audit.append(event, draft=session.draft_id, data=data)
-
-
-def _session(images: list[ShownImage]) -> Session:
-    images.sort(key=lambda image: image.view is View.LATERAL)
-    return Session(images=tuple(images))
 
 
 def _report(session: Session) -> ReviewedReport:
@@ -263,21 +285,3 @@ def _report(session: Session) -> ReviewedReport:
 def _signature(name: str) -> Signature:
     at = datetime.now().astimezone().isoformat(timespec="seconds")
     return Signature(" ".join(name.split())[:120], at)
-
-
-def _content(what: Export, form: str, session: Session) -> bytes:
-    texts = {"text": as_text, "markdown": as_markdown, "json": as_json}
-    if form in texts:
-        return texts[form](what).encode()
-    if form == "pdf":
-        from rag.export.pdf import as_pdf  # noqa: PLC0415 - reportlab takes half a second
-
-        return as_pdf(what)
-    if form not in DOCUMENTS:
-        raise ControllerError(strings.UNKNOWN_STEP.format(form[:40]))
-    if not what.has_text:
-        raise ControllerError(strings.NOTHING_TO_EXPORT)
-    try:
-        return as_document(what, form, image=Path(session.images[session.drafted].path))
-    except StructuredReportError as error:
-        raise ControllerError(str(error)) from error

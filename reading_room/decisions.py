@@ -61,7 +61,8 @@ def _with(session: Session, report: ReviewedReport) -> Session:
     """The session with another state of the report, checked."""
     found = session.prediction
     assert found is not None  # noqa: S101 - there is a report
-    check = check_draft(report.as_draft(), found.hits, image_labels=found.labels)
+    prior = found.prior.report if found.prior else ""
+    check = check_draft(report.as_draft(), found.hits, image_labels=found.labels, prior=prior)
     return replace(session, report=report, check=check)
 
 

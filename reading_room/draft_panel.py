@@ -11,6 +11,8 @@ from rag.grounding.contradictions import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
 from rag.localization import outlines
 from rag.prediction import Prediction
+from rag.priors import PRIOR
+from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import read_sentence
 from rag.report_reading import findings_of
 from rag.review.reviewed_report import Line, ReviewedReport
@@ -49,7 +51,7 @@ def draft_html(
         refused=refused,
         sections=_sections(shown, check, prediction) if report or not refused else (),
         editable=editable,
-        ranks={hit.record.report_id: hit.rank for hit in prediction.hits},
+        ranks={PRIOR: PRIOR, **{hit.record.report_id: hit.rank for hit in prediction.hits}},
         hints=[
             (number, hint)
             for number, hint in enumerate(prediction.hints)
@@ -109,6 +111,9 @@ def _view(
     mark = mark_of(check, line, image)
     cited = f": {CITED_WORDS[check.cited]}" if check and mark.word == "cited" else ""
     records = {hit.record.report_id: hit.record for hit in prediction.hits}
+    if prediction.prior:
+        prior = ReportRecord(PRIOR, study_id="", patient_id="", findings=prediction.prior.report)
+        records[PRIOR] = with_sentences(prior)
     return {
         "line": line,
         "place": place,

@@ -1,6 +1,7 @@
 """Connects the page's events to `reading_room.controller` and renders the resulting session."""
 
 import logging
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,15 @@ import gradio as gr
 from rag.errors import CxrRagError
 from rag.settings import PageSettings
 from reading_room import strings
-from reading_room.controller import FORMATS, Controller
+from reading_room.controller import Controller
 from reading_room.draft_panel import draft_html, provenance_html
 from reading_room.evidence_panel import evidence_html, rank_changes
 from reading_room.image_panel import viewer_value
 from reading_room.layout import DRAFTING, PageParts
-from reading_room.session import Session
-from reading_room.sign_panel import exports_value, state_html
+from reading_room.prior_panel import prior_html
+from reading_room.session import ControllerError, Session
+from reading_room.sign_panel import FORMATS, exports_value, state_html
+from reading_room.worklist import LOOK_SECONDS, Worklist
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +40,13 @@ class Events:
     Args:
         controller: the steps themselves.
         parts: the components.
+        worklist: studies of a folder; None where the page was started without one.
     """
 
-    def __init__(self, controller: Controller, parts: PageParts) -> None:
+    def __init__(
+        self, controller: Controller, parts: PageParts, worklist: Worklist | None = None
+    ) -> None:
+        self._worklist = worklist
         self._controller = controller
         self._parts = parts
         self._attribution = controller.pipeline.retriever.store.attribution
@@ -83,11 +90,22 @@ class Events:
         rule_out = self._on_data(lambda session, data: steps.rule_out(session, data.get("report")))
         parts.evidence.rule_out(rule_out, session, parts.shown, **deciding, **quiet)
         signing = [session, parts.signer]
-        parts.sign.click(self._on(steps.sign), signing, parts.shown, **deciding, **quiet)
+        parts.sign.click(self.sign, signing, parts.shown, **deciding, **quiet)
         parts.add.click(
             self.add_addendum, [*signing, parts.addendum], parts.shown, **deciding, **quiet
         )
         parts.exports.export(self.export, session, parts.exports, **making, **quiet)
+        given = [parts.prior_files, parts.prior_text, parts.prior_date]
+        parts.compare.click(self.set_prior, [session, *given], to_show, **making, **quiet)
+        dropped = [*to_show, *given]
+        parts.drop_prior.click(self.drop_prior, session, dropped, **making, **quiet)
+        if self._worklist:
+            opened = [*to_show, *given, parts.indication, parts.worklist]
+            parts.worklist.open_study(self.open_study, session, opened, **making, **quiet)
+            shown = gr.State("")
+            gr.Timer(LOOK_SECONDS).tick(
+                self.list_studies, shown, [shown, parts.worklist], **deciding, **quiet
+            )
 
     def open(self, paths: list[str] | None, request: gr.Request) -> Iterator[Update]:
         """Open the images of one study; large ones as a preview first, where that is quick.
@@ -104,6 +122,73 @@ class Events:
             session = self._controller.open_images(images, reader=reader)
             shown = viewer_value(session.images, drafted=session.drafted)
             yield {viewer: shown} if first else {**self._views(session), viewer: shown}
+
+    def open_study(
+        self, session: Session, event: gr.EventData, request: gr.Request
+    ) -> Iterator[Update]:
+        """A study of the worklist, as it was left; one without a draft is drafted now."""
+        worklist, parts, reader = self._worklist, self._parts, _reader(request)
+        assert worklist is not None  # noqa: S101 - it has sent the event
+        with _show_errors():
+            study = worklist.find(_data(event).get("study"))
+            if study is None:
+                raise ControllerError(strings.STUDY_GONE)
+            worklist.keep(session, reader=reader)
+            kept = worklist.kept(study.key, reader=reader)
+            session = self._controller.open_study(study, kept=kept, reader=reader)
+            yield {
+                **self._all(session),
+                **self._no_prior_given(),
+                parts.indication: session.indication,
+                parts.worklist: worklist.html(opened=uuid.uuid4().hex),
+            }
+            if session.prediction is None:
+                for step in self._controller.draft(session, indication=session.indication):
+                    yield self._views(step)
+
+    def set_prior(
+        self,
+        session: Session,
+        files: list[str] | None,
+        text: str,
+        date: str,
+        request: gr.Request,
+    ) -> Update:
+        """Compare with an earlier study."""
+        with _show_errors():
+            if not files and not text.strip():
+                raise ControllerError(strings.NO_PRIOR_GIVEN)
+            paths = [Path(file) for file in files or []]
+            reader = _reader(request)
+            return self._all(
+                self._controller.set_prior(session, paths, text=text, date=date, reader=reader)
+            )
+
+    def drop_prior(self, session: Session, request: gr.Request) -> Update:
+        """Compare with nothing."""
+        with _show_errors():
+            without = self._controller.set_prior(session, [], reader=_reader(request))
+            return {**self._all(without), **self._no_prior_given()}
+
+    def _all(self, session: Session) -> Update:
+        """Every panel, and the viewer."""
+        shown = viewer_value(
+            session.images,
+            drafted=session.drafted,
+            prior=session.prior_images,
+            prior_date=session.prior.date,
+        )
+        return {**self._views(session), self._parts.viewer: shown}
+
+    def _no_prior_given(self) -> Update:
+        parts = self._parts
+        return {parts.prior_files: None, parts.prior_text: "", parts.prior_date: ""}
+
+    def list_studies(self, shown: str) -> tuple[Any, Any]:
+        """The worklist, where it has changed."""
+        assert self._worklist is not None  # noqa: S101 - it has sent the event
+        html = self._worklist.html()
+        return (gr.skip(), gr.skip()) if html == shown else (html, html)
 
     def draft(self, session: Session, indication: str) -> Iterator[Update]:
         """The draft as it grows."""
@@ -123,6 +208,14 @@ class Events:
             name = self._controller.export(session, form, reader=_reader(request))
         file = f"export/{name}/report.{FORMATS[form]}"
         return _exports(session, file=file, number=hash(name))
+
+    def sign(self, session: Session, name: str, request: gr.Request) -> Update:
+        """Lock the report; the worklist hears of it."""
+        with _show_errors():
+            signed = self._controller.sign(session, name)
+            if self._worklist:
+                self._worklist.keep(signed, reader=_reader(request))
+            return self._views(signed)
 
     def _on(self, step: Callable[..., Session]) -> Callable[..., Update]:
         """An event whose inputs are those of the step."""
@@ -159,6 +252,8 @@ class Events:
             parts.state: state_html(report),
             parts.exports: _exports(session),
             parts.provenance: provenance_html(session.prediction),
+            parts.prior: prior_html(session),
+            parts.drop_prior: gr.Button(visible=bool(session.prior) and not signed),
             parts.sign: gr.Button(interactive=_can_sign(session), visible=not signed),
             parts.signer: gr.Textbox(label=strings.ADDED_BY if signed else strings.SIGNER),
             parts.addendum: gr.Textbox(visible=signed),

@@ -1,7 +1,9 @@
 """What the viewer (``static/viewer.js``) is told about each image, and the image as it is sent."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -50,27 +52,53 @@ class ShownImage:
     @property
     def name(self) -> str:
         """What the page calls it: never the file's own name, which may be a person's."""
-        if self.view is View.UNKNOWN:
-            return strings.IMAGE
-        if self.view is View.LATERAL:
-            return strings.LATERAL
-        return f"{strings.FRONTAL} {self.view.value}"
+        return view_name(self.view)
 
 
-def viewer_value(images: tuple[ShownImage, ...], *, drafted: int) -> list[dict[str, Any]]:
-    """The value of the viewer: one object per image, frontal first."""
-    return [
-        {
-            "key": image.sha256,
-            "url": image.url,
-            "name": image.name,
-            "label": strings.IMAGE_LABEL.format(image.name),
-            "drafted": index == drafted,
-            "spacing_note": strings.AT_DETECTOR if image.spacing else strings.NO_SPACING,
-            "warnings": list(image.warnings),
-        }
-        for index, image in enumerate(images)
-    ]
+def view_name(view: View) -> str:
+    """As in "Frontal PA"."""
+    if view is View.UNKNOWN:
+        return strings.IMAGE
+    return strings.LATERAL if view is View.LATERAL else f"{strings.FRONTAL} {view.value}"
+
+
+def viewer_value(
+    images: Sequence[ShownImage],
+    *,
+    drafted: int = 0,
+    prior: Sequence[ShownImage] = (),
+    prior_date: str = "",
+) -> list[dict[str, Any]]:
+    """The value of the viewer: one object per image, each prior image beside its current one.
+
+    Args:
+        images: of the study, frontal first.
+        drafted: which of them the draft is made from.
+        prior: of the patient's earlier study, frontal first.
+        prior_date: of that, as it is known.
+    """
+    named = strings.PRIOR_OF.format(prior_date) if prior_date else strings.PRIOR
+    pairs = zip_longest(
+        [_shown(image, image.name, drafted=at == drafted) for at, image in enumerate(images)],
+        [_shown(image, f"{named} · {image.name}", prior=True) for image in prior],
+    )
+    return [shown for pair in pairs for shown in pair if shown]
+
+
+def _shown(
+    image: ShownImage, name: str, *, drafted: bool = False, prior: bool = False
+) -> dict[str, Any]:
+    return {
+        "key": image.sha256,
+        "url": image.url,
+        "name": name,
+        "label": strings.IMAGE_LABEL.format(name),
+        "drafted": drafted,
+        "prior": prior,
+        "link": "lateral" if image.view is View.LATERAL else "frontal",
+        "spacing_note": strings.AT_DETECTOR if image.spacing else strings.NO_SPACING,
+        "warnings": list(image.warnings),
+    }
 
 
 def image_file(raw: RawImage, *, size: tuple[int, int] | None = None) -> bytes:

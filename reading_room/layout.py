@@ -15,6 +15,7 @@ from reading_room.evidence_panel import evidence_html
 from reading_room.session import Session
 from reading_room.sign_panel import exports_value, state_html
 from reading_room.templating import render
+from reading_room.worklist import Worklist
 
 DRAFTING = "drafting"
 """The queue of drafts, from the page and from programs."""
@@ -23,9 +24,19 @@ DRAFTING = "drafting"
 class PageParts:
     """The components, laid out inside a `gr.Blocks`; no event is connected yet."""
 
-    def __init__(self, settings: PageSettings) -> None:
+    def __init__(self, settings: PageSettings, worklist: Worklist | None = None) -> None:
         self.session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
-        scripted("keys", render("header.html"), elem_id="header")
+        listed = worklist is not None
+        scripted("keys", render("header.html", worklist=listed), elem_id="header")
+        if worklist:
+            self.worklist = scripted(
+                "worklist",
+                "${value}",
+                events=("open_study",),
+                words={"ages": strings.AGES},
+                value=worklist.html(),
+                elem_id="worklist",
+            )
         with gr.Row(elem_id="room"):
             with gr.Column(elem_id="image-side"):
                 self.viewer = scripted(
@@ -93,6 +104,24 @@ class PageParts:
                         elem_id="exports",
                     )
             with gr.Column(elem_id="evidence-side"):
+                self.prior = gr.HTML("", elem_id="prior")
+                with gr.Accordion(strings.ADD_PRIOR, open=False, elem_id="add-prior"):
+                    self.prior_files = image_field(
+                        label=strings.PRIOR_FILES, file_count="multiple", elem_id="prior-files"
+                    )
+                    self.prior_text = gr.Textbox(
+                        label=strings.PRIOR_TEXT, lines=2, max_length=50_000, elem_id="prior-text"
+                    )
+                    with gr.Row():
+                        self.prior_date = text_field(
+                            strings.PRIOR_DATE, max_length=10, elem_id="prior-date", min_width=100
+                        )
+                        self.compare = gr.Button(
+                            strings.USE_PRIOR, size="sm", elem_id="compare", min_width=60
+                        )
+                        self.drop_prior = gr.Button(
+                            strings.DROP_PRIOR, size="sm", visible=False, min_width=60
+                        )
                 self.evidence = scripted(
                     "evidence",
                     "${value}",
@@ -109,6 +138,7 @@ class PageParts:
         return [
             *(self.session, self.draft, self.evidence, self.state, self.exports),
             *(self.provenance, self.sign, self.signer, self.addendum, self.add),
+            *(self.prior, self.drop_prior),
         ]
 
 
@@ -117,7 +147,7 @@ def scripted(
     html: str,
     *,
     events: Sequence[str] = (),
-    words: Mapping[str, str] | None = None,
+    words: Mapping[str, object] | None = None,
     **settings: Any,
 ) -> gr.HTML:
     """An element whose behaviour is in ``static/<module>.js``.

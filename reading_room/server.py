@@ -19,9 +19,10 @@ from fastapi.staticfiles import StaticFiles
 from rag.errors import ServerError
 from reading_room import strings
 from reading_room.api import DraftService
-from reading_room.controller import FORMATS, MAX_IMAGES
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
+from reading_room.opening import MAX_IMAGES
+from reading_room.sign_panel import FORMATS
 
 if TYPE_CHECKING:
     from rag.settings import PageSettings

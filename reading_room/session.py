@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from rag.change import PriorEvidence
 from rag.errors import CxrRagError
 from rag.grounding import DraftCheck
 from rag.prediction import Prediction
+from rag.priors import NO_PRIOR, Prior
 from rag.region import NO_REGION, ReaderRegion
 from rag.review.reviewed_report import ReviewedReport
 from rag.schema import Hit, Status
@@ -34,6 +36,10 @@ class Session:
         region_finding: what the finding maps show in it, towards which the search was drawn.
         draft_id: of the audit record.
         shown_at: clock when the draft was shown, to time edits.
+        prior: the patient's own earlier study.
+        prior_images: of it, frontal first.
+        compared: what the prior tells; None until it has been looked at.
+        study: its key in the worklist; empty for images that the reader brought.
     """
 
     images: tuple[ShownImage, ...] = ()
@@ -50,6 +56,10 @@ class Session:
     region_finding: str = ""
     draft_id: str = ""
     shown_at: float = 0.0
+    prior: Prior = NO_PRIOR
+    prior_images: tuple[ShownImage, ...] = ()
+    compared: PriorEvidence | None = None
+    study: str = ""
 
     @property
     def current_hits(self) -> tuple[Hit, ...]:

@@ -1,11 +1,18 @@
-"""The state of the report, and which exports there are; the rest is ``static/exports.js``."""
+"""The state of the report, and its exports; ``static/exports.js`` has their buttons."""
 
+from pathlib import Path
 from typing import Any
 
-from rag.export import DOCUMENTS
+from rag.export import DOCUMENTS, ENDINGS, as_document
+from rag.export.dicom_header import StructuredReportError
+from rag.export.text import Export, as_json, as_markdown, as_text
 from rag.review.reviewed_report import ReviewedReport, State
 from reading_room import strings
+from reading_room.session import ControllerError, Session
 from reading_room.templating import minute, render
+
+FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **ENDINGS}
+"""Ending of the file of each export."""
 
 _BADGES = {
     State.DRAFT: ("○", "draft"),
@@ -34,3 +41,26 @@ def exports_value(*, ready: bool, dicom: bool, file: str = "", number: int = 0) 
     """What ``exports.js`` is told: which buttons work, and a file to download."""
     forms = [form for form in strings.EXPORTS if ready and (dicom or form not in DOCUMENTS)]
     return {"forms": forms, "file": file, "number": number}
+
+
+def export_content(what: Export, form: str, session: Session) -> bytes:
+    """The file of an export.
+
+    Raises:
+        ControllerError: there is nothing to export, or not in this form.
+    """
+    texts = {"text": as_text, "markdown": as_markdown, "json": as_json}
+    if form in texts:
+        return texts[form](what).encode()
+    if form == "pdf":
+        from rag.export.pdf import as_pdf  # noqa: PLC0415 - reportlab takes half a second
+
+        return as_pdf(what)
+    if form not in DOCUMENTS:
+        raise ControllerError(strings.UNKNOWN_STEP.format(form[:40]))
+    if not what.has_text:
+        raise ControllerError(strings.NOTHING_TO_EXPORT)
+    try:
+        return as_document(what, form, image=Path(session.images[session.drafted].path))
+    except StructuredReportError as error:
+        raise ControllerError(str(error)) from error

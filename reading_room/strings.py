@@ -5,6 +5,30 @@ from rag.schema import NOTICE, Section
 TITLE = "cxr-rag reading room"
 BANNER = f"{NOTICE}. A radiologist must read the image and check every sentence."
 
+# Worklist
+WORKLIST = "Worklist"
+WORKLIST_HINT = "Back to the list (Alt+0)"
+WORKLIST_COLUMNS = ("Status", "Must not be missed", "View", "Image taken", "Draft made", "Study")
+WORKLIST_EMPTY = "No study in the folder yet. New ones appear here by themselves."
+BY_URGENCY = (
+    "Urgent first: the highest probability of a finding that must not be missed. The probabilities "
+    "were not calibrated on studies of this hospital, and nothing here is calibrated for triage."
+)
+BY_URGENCY_HERE = (
+    "Urgent first: the highest probability of a finding that must not be missed. The probabilities "
+    "were calibrated on this hospital's studies; nothing here is calibrated for triage."
+)
+BY_DATE = "By date: no finding is predicted, so that nothing is known about what is urgent."
+STUDY_STATES = {
+    "drafted": ("●", "draft is ready"),
+    "waiting": ("…", "waiting for its draft"),
+    "refused": ("✕", "no draft"),
+    "signed": ("■", "signed"),
+}
+SIGNED_AS = "signed by {}, {}"
+AGES = ("just now", "{} min ago", "{} h ago", "{} days ago")
+STUDY_GONE = "This study is no longer in the folder."
+
 # Image
 UPLOAD = "Chest X-rays: DICOM, PNG or JPEG, frontal and lateral"
 EXAMPLE = "No image at hand? Try a synthetic phantom"
@@ -44,6 +68,8 @@ SWITCHES = {
     "solo": ("One image", "S", "Only this image, or all side by side"),
     "heat": ("Heat", "V", "Show or hide the heatmap of your regions"),
     "findings": ("Findings", "L", "Show or hide where the sentence's finding would be"),
+    "link": ("Link", "K", "Move, zoom and window the prior together with this image"),
+    "prior": ("Prior", "C", "Show or hide the prior beside this image"),
 }
 ACTIONS = {
     "left": ("⟲", "[", "Turn a quarter to the left"),
@@ -144,6 +170,24 @@ UNDO_REGION_HINT = "Remove the last region (Backspace on the image)"
 CLEAR_REGIONS_HINT = "Back to the evidence of the whole image"
 NOTHING_FOUND = "No report was found for this image."
 
+# Prior
+PRIOR, PRIOR_OF = "Prior", "Prior of {}"
+ADD_PRIOR = "Compare with an earlier study of this patient"
+PRIOR_FILES = "Its images, its report as DICOM SR or text"
+PRIOR_TEXT = "or its report, pasted"
+PRIOR_DATE = "Its date, as 2026-03-01"
+USE_PRIOR, DROP_PRIOR = "Compare", "Remove the prior"
+DAYS_BEFORE = "{} days before"
+CHANGE_COLUMNS = ("Finding", "Prior report", "Prior image", "This image", "Change")
+CHANGE_HINT = (
+    "A change is said only where it was right often enough on pairs of images: docs/priors.md"
+)
+PRIOR_REPORT = "Report of the prior"
+NO_CHANGES = "Neither the prior nor this image speaks for any finding."
+NO_PRIOR_GIVEN = "Give an image or a report of the earlier study."
+OF_WHOM = "{} This image: {}. The prior: {}."
+NO_HEADER_WORDS = "no name"
+
 # Steps
 UNKNOWN_STEP = "Not possible here ({}). Reload the page."
 NOTHING_TO_UNDO = "There is nothing to undo."
@@ -185,7 +229,9 @@ HELP, CLOSE = "Keys (?)", "Close"
 KEYS = {
     "Everywhere": [
         ("?", "this help"),
+        ("Alt+0", "worklist, where there is one; ↑ ↓ and Enter open a study"),
         ("Alt+1 … Alt+4", "image, draft, evidence, signature"),
+        ("Alt+5", "prior, where there is one"),
         ("Alt+D", "draft report"),
     ],
     "Image": [
@@ -201,6 +247,7 @@ KEYS = {
         ("Backspace, Escape", "with that tool: undo the last region, clear all"),
         ("V G", "show or hide the heat; fixations from a CSV file"),
         ("L", "show or hide where the finding of a sentence would be"),
+        ("K C", "prior: moves together with the image; show or hide it"),
     ],
     "Draft": [
         ("↑ ↓ or K J", "previous, next sentence"),

@@ -26,6 +26,7 @@ from rag.review.audit import AuditLog
 from rag.settings import LlmSettings, PageSettings, RetrievalSettings, Settings
 from reading_room.controller import Controller
 from reading_room.file_store import FileStore
+from reading_room.worklist import Worklist
 
 Floats = NDArray[np.float32]
 
@@ -91,7 +92,7 @@ def small_room(folder: Path) -> Iterator[Room]:
 
 
 @contextmanager
-def open_room(room: Room, **page: object) -> Iterator[str]:
+def open_room(room: Room, *, worklist: Worklist | None = None, **page: object) -> Iterator[str]:
     """The room behind a server on a free port; gives the address."""
     from app import build_app  # noqa: PLC0415 - gradio takes seconds
     from reading_room.api import DraftService  # noqa: PLC0415
@@ -104,7 +105,9 @@ def open_room(room: Room, **page: object) -> Iterator[str]:
         audit=room.audit,
         max_bytes=settings.page.max_upload_mb << 20,
     )
-    blocks = build_app(room.controller, settings, file_store=room.file_store, drafts=drafts)
+    blocks = build_app(
+        room.controller, settings, file_store=room.file_store, drafts=drafts, worklist=worklist
+    )
     server = make_server(blocks, settings.page, file_store=room.file_store, drafts=drafts)
     with listening(server, host="127.0.0.1", port=0) as address:
         yield address

@@ -19,8 +19,8 @@ from rag.review.replay import replay
 from rag.review.reviewed_report import ReviewError, State
 from rag.schema import NOTICE, Hit, Status
 from rag.study import Study
-from reading_room.controller import FORMATS
 from reading_room.session import ControllerError, Session
+from reading_room.sign_panel import FORMATS
 
 pytestmark = pytest.mark.slow
 

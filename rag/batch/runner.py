@@ -124,7 +124,7 @@ def run_batch(
     left = [study for study in studies if study.study_id not in done.statuses]
     counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
     run = draft_studies(
-        _asked(left, pipeline.retriever.store),
+        as_studies(left, pipeline.retriever.store),
         pipeline,
         prepare=prepare,
         max_concurrency=max_concurrency,
@@ -151,7 +151,7 @@ def run_batch(
     return counts
 
 
-def _asked(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:
+def as_studies(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:
     """Studies as the pipeline takes them; what their paths name is never retrieved."""
     for study in studies:
         yield study_of_files(

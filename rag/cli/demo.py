@@ -6,6 +6,7 @@ both are ready. Whatever ends the demo (Ctrl-C, a signal, an error) ends what it
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,10 @@ Say = Callable[[str], None]
 def demo(
     config: Config = "cpu",
     port: Annotated[int | None, typer.Option(help="Port of the page.")] = None,
+    worklist: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Open on a list of its studies, drafted ahead."),
+    ] = None,
     no_llm: NoLlm = False,
     index_only: Annotated[bool, typer.Option("--index-only", help="Index, then stop.")] = False,
 ) -> None:
@@ -36,9 +41,10 @@ def demo(
         return
     from app import serve  # noqa: PLC0415 - gradio takes seconds
 
-    if port is not None:
-        page = settings.page.model_copy(update={"port": port})
-        settings = settings.model_copy(update={"page": page})
+    given = {"port": port, "worklist": worklist}
+    update = {name: value for name, value in given.items() if value is not None}
+    page = settings.page.model_copy(update=update)
+    settings = settings.model_copy(update={"page": page})
     run_demo(settings, open_page=serve, say=say)
 
 

@@ -6,18 +6,23 @@ const PLACES = { // the first of each that is there
   "2": ["#draft .line[tabindex='0']", "#draft-it"],
   "3": ["#evidence .card"],
   "4": ["#signer textarea, #signer input"],
+  "5": ["#prior .prior", "#add-prior button"],
 };
 
 /** Wire the help dialog inside `element`, and the keys of the page. */
 export function mount(element) {
   const help = element.querySelector("dialog.help");
   element.querySelector("button.help").addEventListener("click", () => help.showModal());
+  const list = element.querySelector("button.list");
+  list?.addEventListener("click", () => document.dispatchEvent(new CustomEvent("showworklist")));
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input, textarea, select, [contenteditable]");
     if (event.key === "?" && !typing) {
       help.open ? help.close() : help.showModal();
     } else if (event.altKey && PLACES[event.key]) {
       PLACES[event.key].map((place) => document.querySelector(place)).find(Boolean)?.focus();
+    } else if (event.altKey && event.key === "0" && list) {
+      list.click();
     } else if (event.altKey && event.key.toLowerCase() === "d") {
       document.querySelector("#draft-it").click();
     } else {

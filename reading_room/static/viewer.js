@@ -8,7 +8,7 @@ const KEYS = {
   i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",
   "[": "left", "]": "right", h: "mirror", "1": "file", "2": "whole", "3": "lungs",
   "4": "mediastinum", s: "solo", w: "tool-window", p: "tool-pan", z: "tool-zoom", m: "tool-measure",
-  b: "tool-region", v: "heat", g: "gaze", l: "findings",
+  b: "tool-region", v: "heat", g: "gaze", l: "findings", k: "link", c: "prior",
   Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "moreContrast",
   ArrowRight: "lessContrast",
 };
@@ -33,6 +33,8 @@ class Viewer {
     this.active = null;
     this.tool = "window";
     this.solo = false;
+    this.linked = true; // prior and current move together
+    this.priorShown = true;
     this.generation = 0;
     this.regionTool = new RegionTool((value) => trigger("set_region", value), words);
     this.findings = []; // of the sentence that was looked at last
@@ -81,7 +83,9 @@ class Viewer {
     try {
       const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
       if (generation !== this.generation) return; // other images were opened meanwhile
-      this.panes = loaded.map((image, i) => this.#pane(image, images[i], images.length > 1));
+      const several = images.filter((each) => !each.prior).length > 1;
+      this.panes = loaded.map((image, i) => this.#pane(image, images[i], several));
+      this.root.toggleAttribute("data-prior", images.some((each) => each.prior));
       if (this.pendingFull) this.#loadFull(this.pendingFull, generation);
       this.pendingFull = null;
       this.#activate(this.panes[0] ?? null);
@@ -116,30 +120,30 @@ class Viewer {
     }
     const pane = this.active;
     if (!pane) return false;
-    if (command === "findings") {
-      this.findingsShown = !this.findingsShown;
-      this.#showFindings();
-      this.#updateButtons();
-      return true;
-    }
-    if (command === "solo") {
-      this.solo = !this.solo;
-      this.#updateButtons();
-      return true;
-    }
-    const commands = {
-      invert: () => pane.invert(), reset: () => pane.reset(), fit: () => pane.fit(),
-      one: () => pane.oneToOne(), in: () => pane.zoom(1.25), out: () => pane.zoom(0.8),
+    const switches = { findings: "findingsShown", solo: "solo", link: "linked", prior: "priorShown" };
+    const own = {
       left: () => pane.turn(-1), right: () => pane.turn(1), mirror: () => pane.mirror(),
-      clear: () => pane.clearLines(), heat: () => pane.toggleHeat(),
-      gaze: () => this.gaze.click(), brighter: () => pane.drag(0, -NUDGE),
-      darker: () => pane.drag(0, NUDGE), moreContrast: () => pane.drag(-NUDGE, 0),
-      lessContrast: () => pane.drag(NUDGE, 0),
+      clear: () => pane.clearLines(), heat: () => pane.toggleHeat(), gaze: () => this.gaze.click(),
     };
-    if (commands[command]) commands[command]();
-    else pane.usePreset(command);
+    const together = {
+      invert: (each) => each.invert(), reset: (each) => each.reset(), fit: (each) => each.fit(),
+      one: (each) => each.oneToOne(), in: (each) => each.zoom(1.25), out: (each) => each.zoom(0.8),
+      brighter: (each) => each.drag(0, -NUDGE), darker: (each) => each.drag(0, NUDGE),
+      moreContrast: (each) => each.drag(-NUDGE, 0), lessContrast: (each) => each.drag(NUDGE, 0),
+    };
+    if (switches[command]) {
+      this[switches[command]] = !this[switches[command]];
+      this.#showFindings();
+    } else if (own[command]) own[command]();
+    else this.#linked(pane).forEach(together[command] ?? ((each) => each.usePreset(command)));
     this.#updateButtons();
     return true;
+  }
+
+  /** The pane, and what moves with it: the same view of the prior, or of the current study. */
+  #linked(pane) {
+    if (!this.linked || !this.priorShown || !this.root.hasAttribute("data-prior")) return [pane];
+    return this.panes.filter((each) => each === pane || each.link === pane.link);
   }
 
   #showFindings() {
@@ -153,16 +157,21 @@ class Viewer {
     root.querySelector(".corner-spacing").textContent = about.spacing_note;
     root.querySelector(".corner-warnings").textContent = about.warnings.join("\n");
     root.querySelector(".drafted").hidden = !(about.drafted && several);
+    root.classList.toggle("prior", about.prior);
     this.container.append(root);
     const pane = new Pane(root, image, this.words, about.drafted);
+    Object.assign(pane, { link: about.link, prior: about.prior });
     root.addEventListener("pointerdown", (event) => this.#press(event, pane));
     root.addEventListener("wheel", (event) => {
       event.preventDefault();
       this.#activate(pane);
-      pane.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), pane.placeOf(event));
+      const [factor, at] = [Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), pane.placeOf(event)];
+      for (const each of this.#linked(pane)) each.zoom(factor, at);
     }, { passive: false });
     root.addEventListener("dblclick", (event) => {
-      if (!["measure", "region"].includes(this.tool)) pane.whole ? pane.oneToOne(pane.placeOf(event)) : pane.fit();
+      if (["measure", "region"].includes(this.tool)) return;
+      const [whole, at] = [pane.whole, pane.placeOf(event)];
+      for (const each of this.#linked(pane)) whole ? each.oneToOne(at) : each.fit();
     });
     root.addEventListener("contextmenu", (event) => event.preventDefault());
     root.addEventListener("focus", () => this.#activate(pane));
@@ -179,15 +188,16 @@ class Viewer {
     const start = pane.pointOf(event);
     const anchor = pane.placeOf(event);
     let last = anchor;
+    const linked = this.#linked(pane);
     const move = (moved) => {
       const here = pane.placeOf(moved);
       const [dx, dy] = [here.x - last.x, here.y - last.y];
       last = here;
-      if (tool === "pan") pane.pan(dx, dy);
-      else if (tool === "zoom") pane.zoom(Math.exp(-dy / 200), anchor);
+      if (tool === "pan") linked.forEach((each) => each.pan(dx, dy));
+      else if (tool === "zoom") linked.forEach((each) => each.zoom(Math.exp(-dy / 200), anchor));
       else if (tool === "measure") pane.measure(start, pane.pointOf(moved));
       else if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(moved));
-      else pane.drag(dx, dy);
+      else linked.forEach((each) => each.drag(dx, dy));
     };
     const end = (ended) => {
       root.removeEventListener("pointermove", move);
@@ -224,14 +234,16 @@ class Viewer {
         (command === "invert" && this.active?.negative) ||
         (command === "mirror" && this.active?.viewport.mirror) || (command === "solo" && this.solo) ||
         (command === "heat" && this.active?.regions.shown) ||
-        (command === "findings" && this.findingsShown);
+        (command === "findings" && this.findingsShown) ||
+        (command === "link" && this.linked) || (command === "prior" && this.priorShown);
       if (button.hasAttribute("aria-pressed")) button.setAttribute("aria-pressed", String(!!on));
       button.disabled = !this.active && !command.startsWith("tool-");
     }
     for (const pane of this.panes) {
       pane.root.classList.toggle("active", pane === this.active);
-      pane.root.hidden = this.solo && pane !== this.active;
+      pane.root.hidden = (this.solo && pane !== this.active) || (pane.prior && !this.priorShown);
     }
+    this.container.classList.toggle("many", this.panes.filter((pane) => !pane.root.hidden).length > 2);
     this.root.dataset.tool = this.tool;
   }
 

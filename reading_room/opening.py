@@ -1,0 +1,100 @@
+"""Opens images for a reader: those of a study, and those of an earlier one beside them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from encoders.base import View
+from encoders.images.image_io import ImageReadError, read_image_info, read_preview, read_raw
+from rag.errors import CxrRagError
+from rag.priors import Prior, PriorMismatchError, check_prior, date_of, read_prior
+from rag.study import accepted
+from reading_room import strings
+from reading_room.file_store import FileStore
+from reading_room.image_panel import ShownImage, image_file
+from reading_room.session import ControllerError, Session
+
+MAX_IMAGES = 4
+
+
+class Opener:
+    """Puts images where a reader's viewer finds them.
+
+    Args:
+        file_store: keeps them.
+    """
+
+    def __init__(self, file_store: FileStore) -> None:
+        self._file_store = file_store
+
+    def open_images(self, paths: Sequence[Path], *, reader: str) -> Session:
+        """A new session with the images of one study.
+
+        Raises:
+            ControllerError: one of them cannot be read, or there are too many.
+        """
+        if len(paths) > MAX_IMAGES:
+            raise ControllerError(strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(paths)))
+        kept, notes = accepted(paths)
+        if not kept and paths:
+            raise ControllerError(strings.NO_ACCEPTED_IMAGE)
+        opened = [self._open(path, reader=reader) for path in kept]
+        if notes:
+            opened[0] = replace(opened[0], warnings=(*opened[0].warnings, *notes))
+        return _session(opened)
+
+    def open_prior(self, session: Session, *, reader: str) -> Session:
+        """The session with the images of its prior to be shown."""
+        images = session.prior.images[:MAX_IMAGES]
+        paths = [path for path in images if isinstance(path, Path)]
+        opened = [self._open(path, reader=reader) for path in paths]
+        opened.sort(key=lambda image: image.view is View.LATERAL)
+        return replace(session, prior_images=tuple(opened))
+
+    def preview(self, paths: Sequence[Path], *, reader: str) -> Session | None:
+        """The same at low resolution, where every image can be decoded much sooner that way."""
+        images = []
+        for path in paths[:MAX_IMAGES]:
+            found = read_preview(path)
+            if found is None:
+                return None
+            content = image_file(found.image, size=(found.rows, found.columns))
+            url = f"image/{self._file_store.put(content, reader=reader)}"
+            images.append(ShownImage.of(found.image, path=str(path), url=url))
+        return _session(images) if images and len(images) == len(paths) else None
+
+    def _open(self, path: Path, *, reader: str) -> ShownImage:
+        try:
+            raw = read_raw(path)
+        except ImageReadError as error:
+            raise ControllerError(f"{strings.IMAGE}: {error}") from error
+        url = f"image/{self._file_store.put(image_file(raw), reader=reader)}"
+        return ShownImage.of(raw, path=str(path), url=url)
+
+
+def prior_of(session: Session, sources: Sequence[Path | bytes], *, day: str) -> Prior:
+    """The earlier study in some files, seen to be this patient's.
+
+    Raises:
+        ControllerError: it is another patient's, which both headers are shown for, or unusable.
+    """
+    current = read_image_info(Path(session.images[session.drafted].path))
+    try:
+        prior = read_prior(sources, current=current, day=day)
+        check_prior(prior, current)
+        headers = [read_image_info(image) for image in prior.images]
+        if prior.report_header:
+            headers.append(prior.report_header)
+        when = date_of(prior, headers)
+    except PriorMismatchError as error:
+        here, there = (words or strings.NO_HEADER_WORDS for words in error.both)
+        told = strings.OF_WHOM.format(error, here, there) if any(error.both) else str(error)
+        raise ControllerError(told) from error
+    except (CxrRagError, ImageReadError) as error:
+        raise ControllerError(str(error)) from error
+    return replace(prior, date=when.isoformat() if when else "")
+
+
+def _session(images: list[ShownImage]) -> Session:
+    images.sort(key=lambda image: image.view is View.LATERAL)
+    return Session(images=tuple(images))

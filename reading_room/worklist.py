@@ -1,0 +1,245 @@
+"""The studies of a folder, drafted ahead: what waits, what is drafted, what is urgent.
+
+One worker looks at the folder (a C-STORE inbox is one, and what a DICOMweb server is asked for goes
+into one) and drafts what is new, one study after another, so that a draft is there when a study is
+opened. Drafts are kept in memory; what was signed is known from the audit record, by the hashes of
+the images.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from encoders.images.image_io import ImageReadError, read_image_info
+from rag.batch.grouping import group_images
+from rag.batch.inputs import list_images
+from rag.batch.runner import as_studies
+from rag.errors import CxrRagError
+from rag.pipeline import ReportPipeline
+from rag.priors import NO_PRIOR, newest_before, read_prior
+from rag.review.audit import AuditLog
+from reading_room import strings
+from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.session import Session
+from reading_room.templating import render
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""How often the folder is looked at, and the page asks for the list."""
+RETRY_SECONDS = 60.0
+"""After which a draft that failed for want of a server is tried again."""
+
+
+class Worklist:
+    """Looks at a folder, drafts ahead, and remembers who signed what.
+
+    Args:
+        folder: of the images, with whatever folders are in it.
+        pipeline: makes the drafts.
+        audit: the record, which knows what was signed before; None knows nothing.
+        calibrated: whether the probabilities were calibrated on studies of this hospital.
+        fetch: brings new images into the folder before it is looked at.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pipeline: ReportPipeline,
+        *,
+        audit: AuditLog | None = None,
+        calibrated: bool = False,
+        fetch: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._folder = folder
+        self._pipeline = pipeline
+        self._calibrated = calibrated
+        self._fetch = fetch
+        self._signed = _signed_before(audit) if audit else {}
+        self._studies: dict[str, ListedStudy] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._seen: object = None
+        self._problem = ""
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Look and draft in the background until `close`."""
+        threading.Thread(target=self._work, name="worklist", daemon=True).start()
+
+    def close(self) -> None:
+        """Begin no further draft."""
+        self._ended.set()
+
+    def studies(self) -> list[ListedStudy]:
+        """Urgent first; what waits and what was refused after it, what is signed last."""
+        order = list(StudyState)
+        with self._lock:
+            studies = list(self._studies.values())
+        return sorted(
+            studies,
+            key=lambda each: (order.index(each.state), -each.urgency[0], each.info.studied_at),
+        )
+
+    def find(self, key: object) -> ListedStudy | None:
+        """A study by its key, as the browser sent it."""
+        with self._lock:
+            return self._studies.get(str(key))
+
+    def html(self, *, opened: str = "") -> str:
+        """The list; `opened` is any new word when a study has just been opened."""
+        studies = self.studies()
+        ranked = any(each.urgency[1] for each in studies)
+        order = strings.BY_URGENCY_HERE if self._calibrated else strings.BY_URGENCY
+        return render(
+            "worklist.html",
+            studies=studies,
+            order=order if ranked else strings.BY_DATE,
+            problem=self._problem,
+            opened=opened,
+        )
+
+    def keep(self, session: Session, *, reader: str) -> None:
+        """Remember what a reader made of a study; a signed one is every reader's."""
+        report = session.report
+        if not session.study or report is None:
+            return
+        with self._lock:
+            study = self._studies.get(session.study)
+            if report.signature is None:
+                self._sessions[session.study, reader] = session
+            elif study is not None:
+                signed = strings.SIGNED_AS.format(report.signature.name, report.signature.at[:10])
+                self._sessions[session.study, ""] = session
+                self._studies[session.study] = replace(study, signed=signed)
+
+    def kept(self, key: str, *, reader: str) -> Session | None:
+        """What was made of a study: signed by anybody, else by this reader."""
+        with self._lock:
+            signed = self._studies[key].signed if key in self._studies else ""
+            return self._sessions.get((key, "" if signed else reader))
+
+    def look(self) -> None:
+        """Bring the list up to date with the folder.
+
+        Raises:
+            CxrRagError: there is no such folder.
+        """
+        listing = list_images(self._folder)
+        files = {image.path: _file(image.path) for image in listing.images}
+        if (seen := frozenset(files.values())) == self._seen:
+            return
+        found = {}
+        for study in group_images(listing.images):
+            paths = [study.image, *study.further]
+            one = ListedStudy(study, tuple(files[path] for path in paths))
+            found[one.key] = self._known(one)
+        found = {key: self._with_prior(one, found.values()) for key, one in found.items()}
+        with self._lock:
+            gone = {key for key, one in self._studies.items() if found.get(key) is not one}
+            self._sessions = {at: s for at, s in self._sessions.items() if at[0] not in gone}
+            self._studies = found
+        self._seen = seen
+
+    def draft_next(self) -> bool:
+        """Draft one study that waits, the oldest first; whether there was one."""
+        late = time.time() - RETRY_SECONDS
+        waiting = [
+            each
+            for each in self.studies()
+            if each.state is StudyState.WAITING and each.drafted_at < late
+        ]
+        if not waiting:
+            return False
+        one = min(waiting, key=lambda each: each.info.studied_at)
+        try:
+            hashes = frozenset(_sha256(path) for path in one.images)
+        except OSError:  # taken away since it was seen
+            self._seen = None
+            return True
+        if hashes in self._signed:
+            self._replace(one, replace(one, signed=self._signed[hashes]))
+            return True
+        (study,) = as_studies([one.study], self._pipeline.retriever.store)
+        prediction = self._pipeline.invoke(replace(study, prior=one.prior))
+        self._replace(one, replace(one, prediction=prediction, drafted_at=time.time()))
+        return True
+
+    def _known(self, one: ListedStudy) -> ListedStudy:
+        """The study as it stands in the list, unless its images are others now."""
+        with self._lock:
+            known = self._studies.get(one.key)
+        if known is not None and known.files == one.files:
+            return known
+        try:
+            return replace(one, info=read_image_info(one.study.image))
+        except ImageReadError:
+            return one  # drafting it will tell why
+
+    def _with_prior(self, one: ListedStudy, all_: Iterable[ListedStudy]) -> ListedStudy:
+        """With the newest earlier study of the patient; drafted again where that is a new one."""
+        by_uid = {each.info.study_uid: each for each in all_ if each is not one}
+        earlier = by_uid.get(newest_before(one.info, (each.info for each in by_uid.values())))
+        files = [*earlier.images, *earlier.study.unused] if earlier else []
+        if one.prior.images and set(one.prior.images) <= set(files):
+            return one
+        try:
+            prior = read_prior(files, current=one.info) if files else NO_PRIOR
+        except (CxrRagError, ImageReadError):
+            prior = NO_PRIOR  # what cannot be read is told where it is listed itself
+        if prior == one.prior:
+            return one
+        day = earlier.date if earlier else ""
+        return replace(one, prior=replace(prior, date=day), prediction=None, drafted_at=0.0)
+
+    def _replace(self, old: ListedStudy, new: ListedStudy) -> None:
+        """Unless it has changed, or was signed, meanwhile."""
+        with self._lock:
+            if self._studies.get(old.key) is old:
+                self._studies[old.key] = new
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._fetch()
+                self.look()
+                self._problem = ""
+                if self.draft_next():
+                    continue
+            except (CxrRagError, OSError) as error:
+                self._problem = str(error)
+            except Exception as error:  # noqa: BLE001 - the list must go on
+                # the message may quote a header, so only its type is logged
+                logger.error("the worklist failed: %s", type(error).__name__)  # noqa: TRY400
+                self._problem = strings.INTERNAL_ERROR.format(type(error).__name__)
+            self._ended.wait(LOOK_SECONDS)
+
+
+def _file(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _signed_before(audit: AuditLog) -> dict[frozenset[str], str]:
+    """Who signed a report of just these images, by their hashes."""
+    images: dict[str, frozenset[str]] = {}
+    signed = {}
+    for entry in audit.entries():
+        if entry.event == "draft":
+            images[entry.draft] = frozenset(entry.data["images"])
+        elif entry.event == "sign" and entry.draft in images:
+            name = entry.data["name"]
+            signed[images[entry.draft]] = strings.SIGNED_AS.format(name, entry.at[:10])
+    return signed

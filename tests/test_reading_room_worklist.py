@@ -1,0 +1,298 @@
+"""The worklist: what is drafted ahead, in which order, and what is known of it later."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from page_driver import MINUTE, chromium, wait_for_image
+from playwright.sync_api import Page, expect
+from pydicom import dcmread
+from small_room import Room, open_room
+
+from rag.errors import CxrRagError
+from rag.predicted_findings import PredictedFindings
+from rag.review.reviewed_report import State
+from rag.schema import NOTICE
+from reading_room import strings
+from reading_room.image_panel import viewer_value
+from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.prior_panel import prior_html
+from reading_room.session import ControllerError, Session
+from reading_room.worklist import Worklist
+
+pytestmark = pytest.mark.slow
+
+
+def write_study(
+    path: Path, drawn: Path, number: int, *, patient: str = "", date: str = "20261101"
+) -> Path:
+    """A drawn image as a study with ids of its own."""
+    image = dcmread(drawn)
+    image.PatientID = patient or f"PHANTOM-{number}"
+    image.StudyInstanceUID = f"1.2.9.{number}"
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.9.{number}.1"
+    image.StudyDate = image.AcquisitionDate = date
+    image.AcquisitionTime = f"{number:06d}"
+    image.save_as(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "inbox"
+    made.mkdir()
+    return made
+
+
+class Predictor:
+    """Gives the studies the probabilities of a list, one after the other."""
+
+    def __init__(self, *probabilities: dict[str, float]) -> None:
+        self._left = list(probabilities)
+
+    def predict(self, vector: NDArray[np.float32]) -> PredictedFindings:
+        return PredictedFindings(self._left.pop(0), not_assessable=frozenset({"Fracture"}))
+
+
+def drafted(worklist: Worklist) -> list[ListedStudy]:
+    worklist.look()
+    while worklist.draft_next():
+        pass
+    return worklist.studies()
+
+
+def test_studies_are_drafted_ahead_and_the_urgent_ones_come_first(
+    room: Room, folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_study(folder / f"{number}.dcm", image, number)
+    (folder / "rubbish.dcm").write_bytes(b"rubbish")
+    worklist = Worklist(folder, room.pipeline)
+    worklist.look()
+    assert {each.state for each in worklist.studies()} == {StudyState.WAITING}
+    predictor = Predictor(
+        {"Pneumothorax": 0.1, "Fracture": 0.99}, {"Pneumothorax": 0.7}, {"Cardiomegaly": 0.9}
+    )
+    monkeypatch.setattr(room.pipeline.analyzer, "_findings", predictor)
+    studies = drafted(worklist)
+    assert [each.urgency for each in studies] == [
+        (0.7, "Pneumothorax"),
+        (0.1, "Pneumothorax"),  # what cannot be assessed does not count
+        (0.0, ""),  # an enlarged heart can wait
+        (0.0, ""),
+    ]
+    assert [each.state for each in studies] == [StudyState.DRAFTED] * 3 + [StudyState.REFUSED]
+    html = worklist.html()
+    assert strings.BY_URGENCY in html
+    assert "0.70" in html
+    assert "PHANTOM" not in html
+
+
+def test_a_study_with_a_new_image_is_drafted_again(room: Room, folder: Path, image: Path) -> None:
+    write_study(folder / "a.dcm", image, 1)
+    worklist = Worklist(folder, room.pipeline)
+    (before,) = drafted(worklist)
+    worklist.look()
+    assert worklist.studies() == [before]  # nothing has changed
+    lateral = dcmread(folder / "a.dcm")
+    lateral.SOPInstanceUID = lateral.file_meta.MediaStorageSOPInstanceUID = "1.2.9.1.2"
+    lateral.ViewPosition = "LL"
+    lateral.save_as(folder / "b.dcm")
+    worklist.look()
+    (now,) = worklist.studies()
+    assert now.state is StudyState.WAITING
+    assert [path.name for path in now.images] == ["a.dcm", "b.dcm"]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    worklist.look()
+    assert worklist.studies() == []
+
+
+def signed(room: Room, session: Session) -> Session:
+    for line in session.report.lines:
+        session = room.controller.act(session, {"op": "accept", "line": line.key})
+    return room.controller.sign(session, "Roe, Jane")
+
+
+def test_a_signed_study_is_known_now_and_after_a_restart(
+    room: Room, folder: Path, image: Path
+) -> None:
+    write_study(folder / "a.dcm", image, 7)
+    write_study(folder / "b.dcm", image, 8)
+    worklist = Worklist(folder, room.pipeline, audit=room.audit)
+    first, _ = drafted(worklist)
+    session = room.controller.open_study(first, reader="a")
+    assert session.prediction is first.prediction  # nothing is drafted a second time
+    assert session.report.state is State.DRAFT
+    edited = room.controller.act(session, {"op": "accept-supported"})
+    worklist.keep(edited, reader="a")
+    assert worklist.kept(first.key, reader="a") == edited
+    assert worklist.kept(first.key, reader="b") is None
+    done = signed(room, edited)
+    worklist.keep(done, reader="a")
+    assert worklist.kept(first.key, reader="b") == done
+    assert [each.state for each in worklist.studies()] == [StudyState.DRAFTED, StudyState.SIGNED]
+    assert "signed by Roe, Jane" in worklist.html()
+    again = drafted(Worklist(folder, room.pipeline, audit=room.audit))
+    assert [each.state for each in again] == [StudyState.DRAFTED, StudyState.SIGNED]
+    opened = room.controller.open_study(again[1], reader="a")
+    assert opened.prediction is None
+    assert any("signed by Roe, Jane" in note for note in opened.images[0].warnings)
+
+
+def test_what_fails_for_want_of_a_model_waits_for_it(room: Room, folder: Path, image: Path) -> None:
+    shutil.copy(image, folder)
+    worklist = Worklist(folder, room.pipeline)
+    room.llm.status = lambda prompt: 500
+    try:
+        (failed,) = drafted(worklist)
+    finally:
+        room.llm.status = lambda prompt: 200
+    assert failed.state is StudyState.WAITING
+    assert "failed with 500" in worklist.html()
+    assert not worklist.draft_next()  # not at once
+    worklist._replace(failed, replace(failed, drafted_at=0.0))
+    assert worklist.draft_next()
+    (now,) = worklist.studies()
+    assert now.state is StudyState.DRAFTED
+
+
+def test_a_folder_that_is_not_there_is_told(room: Room, tmp_path: Path) -> None:
+    with pytest.raises(CxrRagError, match="no file or folder"):
+        Worklist(tmp_path / "nowhere", room.pipeline).look()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    worklist = Worklist(empty, room.pipeline)
+    worklist.look()
+    assert strings.WORKLIST_EMPTY in worklist.html()
+
+
+def test_the_newest_earlier_study_of_the_patient_is_the_prior(
+    room: Room, folder: Path, image: Path
+) -> None:
+    for number, date in enumerate(("20250301", "20260301", "20261101")):
+        write_study(folder / f"{number}.dcm", image, number, patient="P", date=date)
+    write_study(folder / "other.dcm", image, 9, patient="Q", date="20260901")
+    studies = {each.date: each for each in drafted(Worklist(folder, room.pipeline))}
+    now = studies["2026-11-01"]
+    assert [Path(str(each)).name for each in now.prior.images] == ["1.dcm"]
+    assert now.prior.date == "2026-03-01"
+    assert now.prediction.prior.days_before == 245
+    assert not studies["2025-03-01"].prior
+    assert not studies["2026-09-01"].prior
+    session = room.controller.open_study(now, reader="a")
+    assert len(session.prior_images) == 1
+    assert session.compared == now.prediction.prior
+
+
+def test_a_prior_is_given_compared_and_taken_back(room: Room, image: Path, tmp_path: Path) -> None:
+    current = write_study(tmp_path / "now.dcm", image, 2, patient="P")
+    earlier = write_study(tmp_path / "then.dcm", image, 1, patient="P", date="20260301")
+    session = room.controller.open_images([current], reader="a")
+    report = "Small left pleural effusion. <b>No</b> pneumothorax."
+    compared = room.controller.set_prior(session, [earlier], text=report, reader="a")
+    assert compared.compared.days_before == 245
+    html = prior_html(compared)
+    assert "Pleural effusion" in html
+    assert "Prior of 2026-03-01" in html
+    assert "<b>" not in html
+    shown = viewer_value(compared.images, prior=compared.prior_images, prior_date="2026-03-01")
+    assert [each["prior"] for each in shown] == [False, True]
+    assert shown[1]["name"].startswith("Prior of 2026-03-01")
+    *_, with_prior = room.controller.draft(compared)
+    assert with_prior.prediction.prior.report
+    without = room.controller.set_prior(compared, [], reader="a")
+    assert without == session
+    assert prior_html(without) == ""
+
+
+def test_a_prior_of_another_patient_is_shown_to_its_reader_and_not_used(
+    room: Room, image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    current = write_study(tmp_path / "now.dcm", image, 2, patient="NUMBER-ONE")
+    other = write_study(tmp_path / "then.dcm", image, 1, patient="NUMBER-TWO", date="20260301")
+    session = room.controller.open_images([current], reader="a")
+    with pytest.raises(ControllerError, match=r"NUMBER-ONE.*NUMBER-TWO"):
+        room.controller.set_prior(session, [other], reader="a")
+    assert "NUMBER" not in caplog.text
+    assert "NUMBER" not in room.audit.path.read_text()
+
+
+@pytest.fixture
+def page(room: Room, folder: Path) -> Iterator[Page]:
+    """The page opened with the folder, which drafts in the background."""
+    worklist = Worklist(folder, room.pipeline, audit=room.audit)
+    with pytest.MonkeyPatch.context() as patch, chromium() as browser:
+        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
+        with open_room(room, worklist=worklist, requests_per_minute=100_000) as url:
+            page = browser.new_page(viewport={"width": 1366, "height": 768})
+            page.goto(url)
+            page.wait_for_selector(".worklist", timeout=MINUTE)
+            worklist.start()
+            yield page
+            worklist.close()
+
+
+def pane_numbers(page: Page, name: str) -> list[float]:
+    return [float(each.get_attribute(f"data-{name}") or 0) for each in page.locator(".pane").all()]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'")
+@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")
+def test_read_a_study_with_its_prior_from_the_list_and_sign_it(
+    page: Page, folder: Path, image: Path
+) -> None:
+    expect(page.locator(".worklist")).to_contain_text(strings.WORKLIST_EMPTY)
+    expect(page.locator(".banner")).to_contain_text(NOTICE)
+    expect(page.locator("#room")).to_be_hidden()
+    write_study(folder / "then.dcm", image, 21, patient="P", date="20260301")
+    write_study(folder / "now.dcm", image, 22, patient="P", date="20261101")
+    rows = page.locator("tr[data-state=drafted]")
+    expect(rows).to_have_count(2, timeout=2 * MINUTE)  # by themselves
+    row = rows.filter(has_text="prior of 2026-03-01")
+    row.locator("button").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".draft .line[tabindex='0']", timeout=MINUTE)
+    expect(page.locator(".worklist")).to_be_hidden()
+    expect(page.locator(".banner")).to_contain_text(NOTICE)
+    expect(page.locator(".pane.prior .corner-name")).to_contain_text("Prior of 2026-03-01")
+    expect(page.locator("section.prior")).to_contain_text("245 days before")
+    wait_for_image(page)
+    page.locator(".pane").first.focus()
+    fitted = pane_numbers(page, "scale")
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "fitted => [...document.querySelectorAll('.pane')].every(p => p.dataset.scale > fitted)",
+        arg=max(fitted),
+    )
+    assert len(set(pane_numbers(page, "scale"))) == 1
+    assert len(set(pane_numbers(page, "width"))) == 1
+    assert pane_numbers(page, "width")[0] > 4096
+    page.keyboard.press("k")
+    page.keyboard.press("+")
+    page.wait_for_function(
+        "new Set([...document.querySelectorAll('.pane')].map(p => p.dataset.scale)).size === 2"
+    )
+    page.keyboard.press("c")
+    expect(page.locator(".pane.prior")).to_be_hidden()
+    page.keyboard.press("Alt+2")
+    for left in range(page.locator(".draft .line.open").count(), 0, -1):
+        page.locator(".draft .line.open").first.focus()
+        page.keyboard.press("a")
+        expect(page.locator(".draft .line.open")).to_have_count(left - 1)
+    page.keyboard.press("Alt+4")
+    page.keyboard.type("Roe, Jane")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_contain_text("Signed")
+    page.keyboard.press("Alt+0")
+    expect(page.locator("tr[data-state=signed]")).to_contain_text("signed by Roe, Jane")
+    expect(page.locator("#room")).to_be_hidden()
