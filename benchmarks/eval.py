@@ -29,8 +29,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from eval.cli import app
 from eval.io.studies import Pair
-from eval.metrics.base import Setup
-from eval.metrics.registry import metric_class
+from eval.metrics.base import Setup, metric_class
 from eval.text import COCO_PTB
 
 SENTENCES = [

@@ -4,18 +4,20 @@ import json
 from typing import Any
 
 
-def parse_strict(text: str) -> Any:
-    """JSON without duplicate keys, NaN or half surrogates.
+def parse_strict(text: str, *, nan_is_null: bool = False) -> Any:
+    """JSON without duplicate keys, half surrogates or (unless it is read as null) NaN.
 
     Raises:
         ValueError: says what is wrong, and where.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        constant = _null if nan_is_null else _no_constant
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
         # a lone surrogate passes json.loads and would break whoever writes it down
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"not JSON: {error.msg} at {line}column {error.colno}") from error
     except UnicodeEncodeError as error:
         raise ValueError("holds half of a surrogate pair (\\ud800 to \\udfff)") from error
     except RecursionError as error:
@@ -44,3 +46,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")
+
+
+def _null(name: str) -> None:
+    if name != "NaN":
+        _no_constant(name)

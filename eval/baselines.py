@@ -15,9 +15,12 @@ from scipy.sparse import csc_array
 
 from eval.io.references import References
 from eval.io.studies import Pair, Scope
-from eval.io.study_set import Run, StudySet
+from eval.study_set import Run, StudySet
 
 CONSTANT, RANDOM, TOP_1, ORACLE = "constant", "random", "top-1 copied", "oracle top-1"
+
+_Pool = Sequence[tuple[str, str]]
+"""Patient and text of each report that can be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,6 @@ class Baselines:
     runs: tuple[Run, ...]
     source: str
     missing: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    study_id: str
-    patient_id: str
-    text: str
 
 
 def make_baselines(
@@ -63,7 +59,11 @@ def make_baselines(
         seed: of the random report.
     """
     source = "the training reports" if train else "the references of the other patients"
-    pool = _pool(study_set, train)
+    studies = (
+        sorted(train.studies.values(), key=lambda s: s.study_id) if train else study_set.studies
+    )
+    pool = [(s.patient_id, s.texts.of(study_set.scope)) for s in studies]
+    pool = [(patient, text) for patient, text in pool if text]
     drafts = {
         CONSTANT: _constant(study_set, pool),
         RANDOM: _random(study_set, pool, seed),
@@ -81,14 +81,6 @@ def make_baselines(
     return Baselines(tuple(runs), source, missing)
 
 
-def _pool(study_set: StudySet, train: References | None) -> list[_Text]:
-    studies = (
-        sorted(train.studies.values(), key=lambda s: s.study_id) if train else study_set.studies
-    )
-    texts = (_Text(s.study_id, s.patient_id, s.texts.of(study_set.scope)) for s in studies)
-    return [text for text in texts if text.text]
-
-
 def _copied(name: str, study_set: StudySet, drafts: Sequence[str]) -> Run:
     pairs = tuple(
         Pair(study.study_id, text, draft)
@@ -98,37 +90,29 @@ def _copied(name: str, study_set: StudySet, drafts: Sequence[str]) -> Run:
     return Run(name, pairs, {"no report to copy": lacking} if lacking else {})
 
 
-def _constant(study_set: StudySet, pool: Sequence[_Text]) -> list[str]:
+def _constant(study_set: StudySet, pool: _Pool) -> list[str]:
     """The most common text of the pool without the study's own patient; ties by the alphabet."""
-    times = Counter(item.text for item in pool)
-    own: dict[str, Counter[str]] = {}
-    for item in pool:
-        own.setdefault(item.patient_id, Counter())[item.text] += 1
-    ranked = sorted(times, key=lambda text: (-times[text], text))
-
-    def best(patient: str) -> str:
-        mine = own.get(patient, Counter())
-        # only texts of this patient lose; the first that loses none bounds all that follow
-        place = next((at for at, text in enumerate(ranked) if not mine[text]), len(ranked))
-        candidates = ranked[: place + 1]
-        left = [text for text in candidates if times[text] > mine[text]]
-        return min(left, key=lambda text: (mine[text] - times[text], text), default="")
-
-    return [best(patient) for patient in study_set.patients]
-
-
-def _random(study_set: StudySet, pool: Sequence[_Text], seed: int) -> list[str]:
-    generator = random.Random(seed)  # noqa: S311 - a baseline, not a secret
-    patients = {item.patient_id for item in pool}
+    texts, places = np.unique([text for _, text in pool], return_inverse=True)
+    times = np.bincount(places, minlength=len(texts))
+    own: dict[str, list[int]] = {}
+    for (patient, _), place in zip(pool, places, strict=True):
+        own.setdefault(patient, []).append(place)
     drafts = []
     for patient in study_set.patients:
-        if patients <= {patient}:
-            drafts.append("")
-            continue
-        chosen = generator.choice(pool)
-        while chosen.patient_id == patient:
-            chosen = generator.choice(pool)
-        drafts.append(chosen.text)
+        left = times - np.bincount(own.get(patient, []), minlength=len(texts))
+        drafts.append(str(texts[left.argmax()]) if left.any() else "")
+    return drafts
+
+
+def _random(study_set: StudySet, pool: _Pool, seed: int) -> list[str]:
+    generator = random.Random(seed)  # noqa: S311 - a baseline, not a secret
+    patients = {patient for patient, _ in pool}
+    drafts = []
+    for own in study_set.patients:
+        patient, text = own, ""
+        while patient == own and patients - {own}:
+            patient, text = generator.choice(pool)
+        drafts.append(text if patient != own else "")
     return drafts
 
 
@@ -149,20 +133,17 @@ def _nearest(study_set: StudySet, run: Run, train: References | None) -> list[st
     return drafts
 
 
-def _oracle(
-    study_set: StudySet, pool: Sequence[_Text], words: Callable[[str], list[str]]
-) -> list[str]:
+def _oracle(study_set: StudySet, pool: _Pool, words: Callable[[str], list[str]]) -> list[str]:
     """The pool's text with the highest F1 of words (ROUGE-1) against the reference."""
-    places: dict[str, int] = {}
-    counted = [Counter(words(item.text)) for item in pool]
-    for counts in counted:
-        for word in counts:
-            places.setdefault(word, len(places))
+    if not pool:
+        return []
+    counted = [Counter(words(text)) for _, text in pool]
+    places = {word: at for at, word in enumerate(dict.fromkeys(w for c in counted for w in c))}
     entries = [(row, places[w], n) for row, c in enumerate(counted) for w, n in c.items()]
     rows, columns, values = np.array(entries, dtype=np.int64).reshape(-1, 3).T
     table = csc_array((values, (rows, columns)), shape=(len(pool), len(places)))
     lengths = np.array([counts.total() for counts in counted])
-    patients = np.array([item.patient_id for item in pool])
+    patients = np.array([patient for patient, _ in pool])
     drafts = []
     for text, patient in zip(study_set.texts, study_set.patients, strict=True):
         reference = Counter(words(text))
@@ -173,6 +154,6 @@ def _oracle(
                 shared[table.indices[part]] += np.minimum(table.data[part], count)
         f1 = 2 * shared / np.maximum(lengths + reference.total(), 1)
         f1[patients == patient] = -1
-        best = int(f1.argmax()) if len(f1) else 0
-        drafts.append(pool[best].text if len(f1) and f1[best] >= 0 else "")
+        best = int(f1.argmax())
+        drafts.append(pool[best][1] if f1[best] >= 0 else "")
     return drafts

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from eval import cli_vectors
+from eval.cli_vectors import Out, Samples, Seed, show
 from eval.io.studies import Scope
 
 app = typer.Typer(
@@ -28,11 +29,6 @@ ReferencesFile = Annotated[
         "report (or findings, impression), or ReXrank JSON.",
     ),
 ]
-Out = Annotated[
-    Path, typer.Option("--out", help="Folder for the result; an older one is replaced.")
-]
-Samples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of patients.")]
-Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 
 
 @app.command()
@@ -75,16 +71,18 @@ def score(
     ] = None,
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak gate."""
-    from eval.report.tables import as_terminal  # noqa: PLC0415
+    from eval.metrics.base import KEYS, RULE_BASED  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
     from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
     from rag.settings import default_home  # noqa: PLC0415
 
+    named = {"rules": RULE_BASED, "all": KEYS}
+    asked = [word.strip() for word in measures.split(",")]
     task = GenerationTask(
         predictions=predictions,
         references=references,
         name=name or predictions.stem,
-        measures=_metrics(measures),
+        measures=tuple(dict.fromkeys(k for word in asked for k in named.get(word, (word,)))),
         split=split,
         train=train,
         train_split=train_split,
@@ -97,16 +95,7 @@ def score(
     )
     scored = score_generation(task)
     save_generation(scored, out)
-    typer.echo(as_terminal(scored.result))
-    typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)
-
-
-def _metrics(asked: str) -> tuple[str, ...]:
-    from eval.metrics.registry import KEYS, RULE_BASED  # noqa: PLC0415
-
-    named = {"rules": RULE_BASED, "all": KEYS}
-    keys = [word.strip() for word in asked.split(",")]
-    return tuple(dict.fromkeys(key for word in keys for key in named.get(word, (word,))))
+    show(scored.result, out)
 
 
 @app.command("compare")
@@ -186,4 +175,4 @@ def report(
     typer.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB", err=True)
 
 
-cli_vectors.add_to(app)
+app.registered_commands += cli_vectors.app.registered_commands

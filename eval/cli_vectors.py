@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from encoders.base import ImageEncoder
     from eval.results import Result
 
+app = typer.Typer()
 
 VectorsFile = Annotated[Path, typer.Argument(metavar="VECTORS", help="From `eval embed`.")]
 Out = Annotated[
@@ -21,6 +22,7 @@ Samples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of pati
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 
 
+@app.command()
 def embed(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Images and their labels.")],
     *,
@@ -63,28 +65,31 @@ def embed(
     )
 
 
+@app.command()
 def prompts(
     layout: Annotated[DatasetLayout, typer.Option(help="Which data set's classes.")],
 ) -> None:
     """Print the sentences of a data set's classes, one JSON object per line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
-    from eval.zero_shot_prompts import prompts as sentences  # noqa: PLC0415
+    from eval.datasets import prompts as sentences  # noqa: PLC0415
 
     for prompt in sentences(classes_of_layout(layout)):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
         typer.echo(json.dumps(line))
 
 
+@app.command()
 def zero_shot(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
 ) -> None:
     """Zero-shot classification by prompt ensembles."""
     from eval.tasks.zero_shot import zero_shot as run  # noqa: PLC0415
 
-    _finish(run(vectors, split=split, samples=samples, seed=seed), out)
+    finish(run(vectors, split=split, samples=samples, seed=seed), out)
 
 
+@app.command()
 def linear_probe(
     vectors: VectorsFile,
     *,
@@ -97,30 +102,33 @@ def linear_probe(
     """Linear probe on 1, 10 and 100 % of the training images."""
     from eval.tasks.linear_probe import linear_probe as run  # noqa: PLC0415
 
-    _finish(
+    finish(
         run(vectors, train_split=train_split, test_split=test_split, samples=samples, seed=seed),
         out,
     )
 
 
+@app.command()
 def retrieval(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
 ) -> None:
     """Retrieval from image to report and back: R@k, MRR, nDCG, median rank."""
     from eval.tasks.retrieval import retrieval as run  # noqa: PLC0415
 
-    _finish(run(vectors, split=split, samples=samples, seed=seed), out)
+    finish(run(vectors, split=split, samples=samples, seed=seed), out)
 
 
+@app.command()
 def embedding(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 500, seed: Seed = 0
 ) -> None:
     """Embedding quality: alignment, uniformity, modality gap, with their definitions."""
     from eval.tasks.embedding import embedding_quality  # noqa: PLC0415
 
-    _finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
+    finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
 
 
+@app.command()
 def nearest(
     vectors: VectorsFile,
     *,
@@ -132,7 +140,7 @@ def nearest(
     """Draft by copying the nearest training report: predictions to score, without a model."""
     import json  # noqa: PLC0415
 
-    from eval.tasks.nearest import nearest_reports  # noqa: PLC0415
+    from eval.tasks.retrieval import nearest_reports  # noqa: PLC0415
     from rag.atomic_io import replace_text  # noqa: PLC0415
 
     rows = nearest_reports(vectors, references, split=split, train_split=train_split)
@@ -141,6 +149,7 @@ def nearest(
     typer.echo(f"{out}: {len(lines)} studies", err=True)
 
 
+@app.command()
 def encoders(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML: see docs/encoders.md.")],
     *,
@@ -155,22 +164,7 @@ def encoders(
         typer.echo(f"\r{line}", err=True, nl=line.endswith(" "))
 
     asked = read_comparison(config)
-    _finish(compare_encoders(asked, load=_encoder, samples=samples, seed=seed, say=say), out)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Put these commands into the harness's command line."""
-    for command in (
-        embed,
-        prompts,
-        zero_shot,
-        linear_probe,
-        retrieval,
-        embedding,
-        nearest,
-        encoders,
-    ):
-        app.command(command.__name__.replace("_", "-"))(command)
+    finish(compare_encoders(asked, load=_encoder, samples=samples, seed=seed, say=say), out)
 
 
 def _encoder(name: str) -> "ImageEncoder":
@@ -184,10 +178,17 @@ def _encoder(name: str) -> "ImageEncoder":
         raise EvalDataError(str(error)) from error
 
 
-def _finish(result: "Result", out: Path) -> None:
-    from eval.report.tables import as_terminal  # noqa: PLC0415
+def finish(result: "Result", out: Path) -> None:
+    """Write a task's result and print its tables."""
     from eval.result_io import save_result  # noqa: PLC0415
 
     save_result(result, out)
+    show(result, out)
+
+
+def show(result: "Result", out: Path) -> None:
+    """Print the tables of a result that was written."""
+    from eval.report.tables import as_terminal  # noqa: PLC0415
+
     typer.echo(as_terminal(result))
     typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)

@@ -4,19 +4,17 @@ Uses the saved statistics: nothing is scored again and no weights are needed.
 """
 
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from eval.aggregate import blocks_of
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
-from eval.metrics.base import Direction, SufficientStats
-from eval.metrics.registry import metric_class
-from eval.report.tables import markdown_table
-from eval.results import STATISTICS, Result, finite, read_result
-from eval.stats import Block, bootstrap, holm, intervals, randomisation_test
+from eval.metrics.base import Direction, SufficientStats, metric_class
+from eval.report.tables import markdown_table, plain
+from eval.result_io import STATISTICS, read_result
+from eval.results import Result, finite
+from eval.stats import bootstrap, estimates, holm, intervals, randomisation_test, statistics_figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,11 @@ class _Saved:
     studies: tuple[str, ...]
     rows: dict[str, SufficientStats]
 
+    @property
+    def title(self) -> str:
+        own = self.system == self.result.name
+        return self.system if own else f"{self.system} of {self.result.name}"
+
 
 def compare(
     first: Path,
@@ -92,23 +95,21 @@ def compare(
         EvalUsageError: no result, or no such system in it.
         EvalMismatchError: other studies, references or cleaning.
     """
-    ours, theirs = _load(first, first_system), _load(second, second_system)
+    saved = _load(first, first_system), _load(second, second_system)
+    ours, theirs = saved
     _refuse_mismatch(ours, theirs)
     keys = _comparable(ours, theirs)
-    blocks = blocks_of(map(metric_class, keys))
-    one = np.concatenate([ours.rows[key] for key in keys], axis=1)
-    two = np.concatenate([theirs.rows[key] for key in keys], axis=1)
-    names = _title(ours), _title(theirs)
+    names = ours.title, theirs.title
     if names[0] == names[1]:
         names = f"{names[0]} (1)", f"{names[1]} (2)"
     return RunComparison(
         first=names[0],
         second=names[1],
-        studies=len(one),
+        studies=len(ours.studies),
         patients=len(set(ours.patients)),
         samples=samples,
         seed=seed,
-        differences=_differences(one, two, ours.patients, blocks, samples=samples, seed=seed),
+        differences=_differences(ours, theirs, keys, samples=samples, seed=seed),
         not_compared=sorted((ours.rows.keys() | theirs.rows.keys()) - set(keys)),
     )
 
@@ -117,33 +118,25 @@ def as_markdown(comparison: RunComparison) -> str:
     """The comparison as a table with its convention."""
     rows = [
         [
-            f"{d.measure} {Direction(d.direction).arrow}".strip(),
+            f"{d.measure}{Direction(d.direction).arrow}",
             _number(d.first),
             _number(d.second),
-            f"{_number(d.difference, sign=True)} "
-            f"[{_number(d.low, sign=True)}, {_number(d.high, sign=True)}]",
+            f"{_number(d.difference, '+')} [{_number(d.low, '+')}, {_number(d.high, '+')}]",
             _p(d.p),
             _p(d.p_holm),
             {"first": comparison.first, "second": comparison.second}.get(d.better, ""),
         ]
         for d in comparison.differences
     ]
-    header = [
-        "measure",
-        comparison.first,
-        comparison.second,
-        "difference",
-        "p",
-        "p (Holm)",
-        "better",
-    ]
+    runs = comparison.first, comparison.second
+    header = ["measure", *map(plain, runs), "difference", "p", "p (Holm)", "better"]
     lines = [
         f"n = {comparison.studies} studies of {comparison.patients} patients; 95 % percentile "
         f"interval of the difference and two-sided paired approximate randomisation, patients "
         f"resampled and swapped whole, {comparison.samples} draws, seed {comparison.seed}; Holm "
         f"over the {sum(d.p_holm is not None for d in comparison.differences)} measures with a "
         "direction.",
-        markdown_table([cell.replace("|", "\\|") for cell in header], rows),
+        markdown_table(header, rows),
     ]
     if comparison.not_compared:
         lines.append(
@@ -193,10 +186,11 @@ def _refuse_mismatch(ours: _Saved, theirs: _Saved) -> None:
 
 
 def _comparable(ours: _Saved, theirs: _Saved) -> list[str]:
-    def versions(saved: _Saved) -> dict[str, tuple[str, str]]:
-        return {card["key"]: (card["version"], card["words"]) for card in saved.result.cards}
-
-    first, second = versions(ours), versions(theirs)
+    """Keys of the metrics that were scored alike in both."""
+    first, second = (
+        {card["key"]: (card["version"], card["words"]) for card in saved.result.cards}
+        for saved in (ours, theirs)
+    )
     keys = [key for key in ours.rows if key in theirs.rows and first.get(key) == second.get(key)]
     if not keys:
         raise EvalMismatchError("no metric was scored alike in both: score again")
@@ -204,41 +198,45 @@ def _comparable(ours: _Saved, theirs: _Saved) -> list[str]:
 
 
 def _differences(
-    one: SufficientStats,
-    two: SufficientStats,
-    patients: Sequence[str],
-    blocks: Sequence[Block],
-    *,
-    samples: int,
-    seed: int,
+    ours: _Saved, theirs: _Saved, keys: list[str], *, samples: int, seed: int
 ) -> list[MetricDifference]:
-    drawn = [bootstrap(rows, patients, blocks, samples=samples, seed=seed) for rows in (one, two)]
-    ends = intervals(drawn[1] - drawn[0])
-    p_values = randomisation_test(one, two, patients, blocks, samples=samples, seed=seed)
-    found = [measure for block in blocks for measure in block.measures]
-    # a measure without a good end has no winner, so it is no hypothesis of the family
-    aimed = [measure.direction is not Direction.NONE for measure in found]
-    adjusted = holm([float(p) if aim else np.nan for p, aim in zip(p_values, aimed, strict=True)])
-    scores = [
-        np.concatenate([block.values(rows.sum(axis=0)) for block in blocks]) for rows in (one, two)
+    patients = ours.patients
+    metrics = {key: metric_class(key).measures for key in keys}
+    figures = [
+        [statistics_figure(metrics[key], saved.rows[key], patients) for key in keys]
+        for saved in (ours, theirs)
     ]
+    one, two = (estimates(each, len(patients)) for each in figures)
+    drawn = [bootstrap(each, patients, samples=samples, seed=seed) for each in figures]
+    ends = intervals(drawn[1] - drawn[0])
+    p_values = np.concatenate(
+        [
+            randomisation_test(
+                ours.rows[key], theirs.rows[key], patients, found, samples=samples, seed=seed
+            )
+            for key, found in metrics.items()
+        ]
+    )
+    measures = [measure for found in metrics.values() for measure in found]
+    # a measure without a good end has no winner, so it is no hypothesis of the family
+    aimless = [measure.direction is Direction.NONE for measure in measures]
+    adjusted = holm(np.where(aimless, np.nan, p_values).tolist())
     differences = []
-    for at, measure in enumerate(found):
-        first, second = float(scores[0][at]), float(scores[1][at])
+    for at, measure in enumerate(measures):
         better = ""
         if adjusted[at] < 0.05:
-            up = (second > first) == (measure.direction is Direction.HIGHER)
+            up = (two[at] > one[at]) == (measure.direction is Direction.HIGHER)
             better = "second" if up else "first"
         differences.append(
             MetricDifference(
                 measure=measure.name,
                 direction=measure.direction.value,
-                first=finite(first),
-                second=finite(second),
-                difference=finite(second - first),
-                low=finite(ends[at].low),
-                high=finite(ends[at].high),
-                p=finite(float(p_values[at])),
+                first=finite(one[at]),
+                second=finite(two[at]),
+                difference=finite(two[at] - one[at]),
+                low=finite(ends[at, 0]),
+                high=finite(ends[at, 1]),
+                p=finite(p_values[at]),
                 p_holm=finite(adjusted[at]),
                 better=better,
             )
@@ -246,14 +244,8 @@ def _differences(
     return differences
 
 
-def _title(saved: _Saved) -> str:
-    if saved.system == saved.result.name:
-        return saved.system
-    return f"{saved.system} of {saved.result.name}"
-
-
-def _number(value: float | None, *, sign: bool = False) -> str:
-    return "-" if value is None else f"{value:{'+' if sign else ''}.3f}"
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"
 
 
 def _p(value: float | None) -> str:

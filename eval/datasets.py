@@ -1,20 +1,23 @@
 """Labelled images: Open-I, CheXpert 5x200, RSNA, NIH 14x100, or your own table.
 
 A layout reads a data set's own table into images with ids, patients, labels and perhaps reports.
+Which classes a data set has, and what it calls them, is in datasets.toml; the sentences that stand
+for a class are in zero_shot_prompts.toml.
 """
 
 import random
+import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from eval.errors import EvalDataError, EvalUsageError
-from eval.io.fields import FieldError, identifier, text
-from eval.io.files import parse_entries
-from eval.zero_shot_prompts import class_names, classes_of
+from eval.io.entries import Entry, FieldError, parse_entries
 
 
 class DatasetLayout(StrEnum):
@@ -78,7 +81,7 @@ def read_layout(
     """
     found = parse_entries(
         path,
-        lambda entry: _READERS[layout](entry.values),
+        _READERS[layout],
         # RSNA has a line per box
         key=None if layout is DatasetLayout.RSNA else lambda image: image.image_id,
         what="image",
@@ -108,28 +111,28 @@ def classes_of_layout(layout: DatasetLayout) -> tuple[str, ...]:
     return classes_of(_DATA_SETS[layout])
 
 
-def _open_i(values: dict[str, Any]) -> DatasetImage | None:
-    frontal = values.get("frontal")
-    labels = values.get("labels")
+def _open_i(entry: Entry) -> DatasetImage | None:
+    frontal = entry.values.get("frontal")
+    labels = entry.values.get("labels")
     if not isinstance(frontal, list) or not isinstance(labels, dict):
         raise FieldError("has no list of frontal images, or no labels")
     if not frontal:
         return None  # lateral images only
-    sections = (text(values, "findings"), text(values, "impression"))
-    study = identifier(values, "id")
+    sections = (entry.text("findings"), entry.text("impression"))
+    study = entry.identifier("id")
     return DatasetImage(
         image_id=study,
         patient_id=study,
         image=str(frontal[0]),
         labels=class_names("open-i", labels.get("problems", [])),
         text="\n".join(filter(None, sections)),
-        split=identifier(values, "split"),
+        split=entry.identifier("split"),
     )
 
 
-def _chexpert(values: dict[str, Any]) -> DatasetImage:
-    path = identifier(values, "path")
-    given = [name for name, cell in values.items() if cell in {"1", "1.0"}]
+def _chexpert(entry: Entry) -> DatasetImage:
+    path = entry.identifier("path")
+    given = [name for name, cell in entry.values.items() if cell in {"1", "1.0"}]
     labels = class_names("chexpert", given)
     if not path or len(labels) != 1:
         raise FieldError(
@@ -139,17 +142,17 @@ def _chexpert(values: dict[str, Any]) -> DatasetImage:
     return DatasetImage(path, patient, path, labels)
 
 
-def _rsna(values: dict[str, Any]) -> DatasetImage:
-    patient, target = identifier(values, "patientid"), identifier(values, "target")
+def _rsna(entry: Entry) -> DatasetImage:
+    patient, target = entry.identifier("patientid"), entry.identifier("target")
     if not patient or target not in {"0", "1"}:
         raise FieldError("has no patientId, or a Target that is neither 0 nor 1")
     found = frozenset({"Pneumonia"}) if target == "1" else frozenset()
     return DatasetImage(patient, patient, f"{patient}.dcm", found)
 
 
-def _nih(values: dict[str, Any]) -> DatasetImage | None:
-    image, patient = identifier(values, "image index"), identifier(values, "patient id")
-    given = identifier(values, "finding labels").split("|")
+def _nih(entry: Entry) -> DatasetImage | None:
+    image, patient = entry.identifier("image index"), entry.identifier("patient id")
+    given = entry.identifier("finding labels").split("|")
     if not image or not patient:
         raise FieldError("has no Image Index or no Patient ID")
     labels = class_names("nih", given)
@@ -157,9 +160,9 @@ def _nih(values: dict[str, Any]) -> DatasetImage | None:
     return DatasetImage(image, patient, image, labels) if len(given) == len(labels) == 1 else None
 
 
-def _table(values: dict[str, Any]) -> DatasetImage:
-    image_id, image = identifier(values, "id", "study_id"), identifier(values, "image", "path")
-    given = values.get("labels")
+def _table(entry: Entry) -> DatasetImage:
+    image_id, image = entry.identifier("id", "study_id"), entry.identifier("image", "path")
+    given = entry.values.get("labels")
     if not image_id or not image:
         raise FieldError("has no id or no image")
     if isinstance(given, str) or given is None:
@@ -168,15 +171,15 @@ def _table(values: dict[str, Any]) -> DatasetImage:
         raise FieldError("has labels that are neither a list of names nor names with | between")
     return DatasetImage(
         image_id=image_id,
-        patient_id=identifier(values, "patient_id", "subject_id") or image_id,
+        patient_id=entry.identifier("patient_id", "subject_id") or image_id,
         image=image,
         labels=frozenset(filter(None, given)),
-        text=text(values, "text"),
-        split=identifier(values, "split"),
+        text=entry.text("text"),
+        split=entry.identifier("split"),
     )
 
 
-_READERS: dict[DatasetLayout, Callable[[dict[str, Any]], DatasetImage | None]] = {
+_READERS: dict[DatasetLayout, Callable[[Entry], DatasetImage | None]] = {
     DatasetLayout.OPEN_I: _open_i,
     DatasetLayout.CHEXPERT_5X200: _chexpert,
     DatasetLayout.RSNA: _rsna,
@@ -204,3 +207,48 @@ def _draw(images: Sequence[DatasetImage], *, per_class: int, seed: int) -> list[
     generator = random.Random(seed)  # noqa: S311 - a sample, not a secret
     drawn = [f for label in sorted(by_class) for f in generator.sample(by_class[label], per_class)]
     return sorted(drawn, key=lambda image: image.image_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPrompt:
+    """A sentence that says a finding is there, or that it is not."""
+
+    label: str
+    present: bool
+    text: str
+
+
+def prompts(labels: Iterable[str]) -> tuple[ClassPrompt, ...]:
+    """The sentences of these classes, in the order of the labels and of the TOML file.
+
+    A class that the file does not have, as in a table of your own, gets plain sentences.
+    """
+    table = _toml("zero_shot_prompts.toml")
+    return tuple(
+        ClassPrompt(label, state == "positive", text)
+        for label in labels
+        for state in ("positive", "negative")
+        for text in table.get(label, _plain(label))[state]
+    )
+
+
+def _plain(label: str) -> dict[str, tuple[str]]:
+    name = label.replace("_", " ").lower()
+    return {"positive": (f"There is {name}.",), "negative": (f"There is no {name}.",)}
+
+
+def classes_of(data_set: str) -> tuple[str, ...]:
+    """Classes of "open-i", "nih", "chexpert" or "rsna"."""
+    return tuple(_toml("datasets.toml")[data_set])
+
+
+def class_names(data_set: str, given: Iterable[str]) -> frozenset[str]:
+    """Classes that a data set's own label names stand for; names it does not map are left out."""
+    names = {name.strip().lower() for name in given}
+    table = _toml("datasets.toml")[data_set]
+    return frozenset(label for label, own in table.items() if names.intersection(own))
+
+
+@lru_cache(maxsize=2)
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads(files("eval").joinpath(name).read_text(encoding="utf-8"))

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageEncoder, embeds_texts
-from eval.datasets import ImageDataset
+from eval.datasets import ImageDataset, prompts
 from eval.errors import EvalDataError, Problems
-from eval.vectors import Vectors, check_rows, load_arrays, make_vectors
-from eval.zero_shot_prompts import prompts
+from eval.vectors import Vectors, load_arrays, make_vectors
 
 _SIDE = 16  # of a thumbnail
 _AT_ONCE = 32  # images in memory
@@ -48,7 +47,7 @@ def embed(
         encoder_id=encoder.encoder_id,
         image=vectors,
         text=_embed_texts(texts, encoder),
-        prompt=_embed_texts(_prompt_texts(data), encoder),
+        prompt=_embed_texts([each.text for each in prompts(data.classes)], encoder),
         thumbnail=thumbnail,
     )
 
@@ -74,32 +73,19 @@ def import_vectors(data: ImageDataset, path: Path, *, name: str) -> Vectors:
     if missing:
         raise EvalDataError(f"{path} has no vector for {len(missing)} images, {missing[0]} first")
     order = [places[image.image_id] for image in data.images]
-    vectors = _rows(saved["image"], len(places), path)[order]
-    empty = np.empty((0, vectors.shape[1]), dtype=np.float32)
-    prompt = saved["prompt"].astype(np.float32) if "prompt" in saved else empty
-    text = _rows(saved["text"], len(places), path)[order] if "text" in saved else empty
-    check_rows("image", vectors, count=len(order))
-    return make_vectors(
-        data,
-        encoder_id=name,
-        image=vectors,
-        text=text,
-        prompt=prompt,
-        thumbnail=np.empty((0, _SIDE * _SIDE), dtype=np.float32),
-    )
+    rows = {
+        kind: _rows(saved[kind], len(places), path)[order]
+        for kind in ("image", "text")
+        if kind in saved
+    }
+    prompt = saved["prompt"].astype(np.float32) if "prompt" in saved else None
+    return make_vectors(data, encoder_id=name, prompt=prompt, **rows)
 
 
-def _prompt_texts(data: ImageDataset) -> list[str]:
-    return [prompt.text for prompt in prompts(data.classes)]
-
-
-def _embed_texts(texts: Sequence[str], encoder: ImageEncoder) -> NDArray[np.float32]:
-    """Rows of NaN for texts that are missing; equal texts are embedded once.
-
-    No rows at all by an encoder of images alone.
-    """
+def _embed_texts(texts: Sequence[str], encoder: ImageEncoder) -> NDArray[np.float32] | None:
+    """Rows of NaN for texts that are missing; None by an encoder of images alone."""
     if not embeds_texts(encoder):
-        return np.empty((0, encoder.dim), dtype=np.float32)
+        return None
     vectors = np.full((len(texts), encoder.dim), np.nan, dtype=np.float32)
     unique = sorted(set(filter(None, texts)))
     if unique:

@@ -9,10 +9,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 from eval.errors import EvalDataError
-from eval.io.fields import FieldError
-from eval.io.files import FileEntry, T, parse_entries
+from eval.io.entries import Entry, FieldError, T, parse_entries
+from eval.metrics.findings import rules_id
 from eval.report.tables import markdown_table
-from eval.rules_version import rules_id
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, label_text
 
@@ -115,19 +114,24 @@ def _share(hits: int, count: int) -> str:
     return f"{hits / count:.3f} [{interval.low:.3f}, {interval.high:.3f}] ({hits}/{count})"
 
 
-def _parse(path: Path, parse: Callable[[FileEntry], T]) -> list[T]:
+def _parse(path: Path, parse: Callable[[Entry], T]) -> list[T]:
     found = list(parse_entries(path, parse).values())
     if not found:
         raise EvalDataError(f"{path} holds no text")
     return found
 
 
-def _labelled(entry: FileEntry) -> Labelled:
-    values = entry.values
-    found = _labels(values)
-    _check_labels(values.get("labels"))
-    split, category = (str(values.get(name, "")) for name in ("split", "category"))
-    return Labelled(split, category, truth=values["labels"], found=found)
+def _labelled(entry: Entry) -> Labelled:
+    found, truth = _labels(entry.values), entry.values.get("labels")
+    if not isinstance(truth, dict):
+        raise FieldError("has no labels {...}")
+    for label, state in truth.items():
+        if label not in LABELS:
+            raise FieldError(f"{label!r} is no CheXpert label")
+        if state not in STATES[:-1]:
+            raise FieldError(f"{label} is {state!r}, not one of {', '.join(STATES[:-1])}")
+    split, category = (str(entry.values.get(name, "")) for name in ("split", "category"))
+    return Labelled(split, category, truth=truth, found=found)
 
 
 def _labels(values: dict[str, Any]) -> dict[str, str]:
@@ -135,13 +139,3 @@ def _labels(values: dict[str, Any]) -> dict[str, str]:
     if not isinstance(text, str):
         raise FieldError("has no text" if text is None else f"text is a {type(text).__name__}")
     return {label: polarity.value for label, polarity in label_text(text).items()}
-
-
-def _check_labels(labels: Any) -> None:
-    if not isinstance(labels, dict):
-        raise FieldError("has no labels {...}")
-    for label, state in labels.items():
-        if label not in LABELS:
-            raise FieldError(f"{label!r} is no CheXpert label")
-        if state not in STATES[:-1]:
-            raise FieldError(f"{label} is {state!r}, not one of {', '.join(STATES[:-1])}")

@@ -1,35 +1,33 @@
-"""Writes results: numbers and tables, and of drafts per-study scores, texts and statistics.
+"""The folder of a result: numbers and tables, and of drafts per-study scores, texts and statistics.
 
-Scores and texts are apart: scores.jsonl can be published, studies.jsonl holds report text.
+A folder is built beside and renamed, so that there is a complete result or none. Scores and texts
+are apart: scores.jsonl can be published, studies.jsonl holds report text.
 """
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eval.errors import EvalDataError, EvalUsageError
 from eval.report.tables import as_csv, as_markdown
-from eval.results import (
-    SCORES,
-    STATISTICS,
-    STUDIES,
-    Result,
-    finite,
-    new_folder,
-    write_jsonl,
-    write_result,
-)
+from eval.results import SCHEMA, MetricValue, Result, finite
 from eval.tasks.generation import Scored
 from rag.report_nlp.labeller import label_text
+
+RESULT, SCORES, STUDIES, STATISTICS = "result.json", "scores.jsonl", "studies.jsonl", "stats.npz"
 
 
 def save_generation(scored: Scored, out: Path) -> None:
     """Write everything into a folder, whole or not at all."""
-    with new_folder(out) as folder:
-        write_result(folder, scored.result)
-        write_jsonl(folder / SCORES, _scores(scored))
-        write_jsonl(folder / STUDIES, _studies(scored))
+    with _new_folder(scored.result, out) as folder:
+        _write_jsonl(folder / SCORES, _scores(scored))
+        _write_jsonl(folder / STUDIES, _studies(scored))
         arrays = {f"{system}/{key}": rows for (system, key), rows in scored.statistics.items()}
         np.savez_compressed(
             folder / STATISTICS,
@@ -38,19 +36,73 @@ def save_generation(scored: Scored, out: Path) -> None:
             patient_id=np.array(scored.study_set.patients),
             **arrays,
         )
-        _write_tables(folder, scored.result)
 
 
 def save_result(result: Result, out: Path) -> None:
-    """Write a result without studies of its own (the tasks on vectors), and its tables."""
-    with new_folder(out) as folder:
-        write_result(folder, result)
-        _write_tables(folder, result)
+    """Write a result without studies of its own (the tasks on vectors)."""
+    with _new_folder(result, out):
+        pass
 
 
-def _write_tables(folder: Path, result: Result) -> None:
-    (folder / "table.md").write_text(as_markdown(result), encoding="utf-8")
-    (folder / "table.csv").write_text(as_csv(result), encoding="utf-8")
+@contextmanager
+def _new_folder(result: Result, path: Path) -> Iterator[Path]:
+    """A folder with result.json and tables, to put more into.
+
+    It takes its name when all is written, in place of an older result.
+
+    Raises:
+        EvalUsageError: something that is no result of ours stands there.
+        EvalDataError: it cannot be written.
+    """
+    if path.exists() and not (path / RESULT).is_file() and (path.is_file() or any(path.iterdir())):
+        raise EvalUsageError(f"{path} is there and is no evaluation: choose another --out")
+    path = path.absolute()
+    beside, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
+    try:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        beside.mkdir(parents=True)
+        text = json.dumps(asdict(result), ensure_ascii=False, indent=1, allow_nan=False)
+        (beside / RESULT).write_text(text + "\n", encoding="utf-8")
+        (beside / "table.md").write_text(as_markdown(result), encoding="utf-8")
+        (beside / "table.csv").write_text(as_csv(result), encoding="utf-8")
+        yield beside
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+    except OSError as error:
+        raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_result(folder: Path) -> Result:
+    """A result from its folder.
+
+    Raises:
+        EvalUsageError: there is none.
+        EvalDataError: it is damaged, or of another version of the schema.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        raise EvalUsageError(f"{folder} holds no evaluation (no {RESULT})")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        schema = values.get("schema")
+        if schema != SCHEMA:
+            raise EvalDataError(f"{path} has schema {schema!r}, not {SCHEMA!r}: score again")
+        known = {f.name for f in fields(Result)}
+        values["numbers"] = [MetricValue(**number) for number in values["numbers"]]
+        return Result(**{name: value for name, value in values.items() if name in known})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise EvalDataError(f"{path} is damaged ({error}): score again") from error
 
 
 def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
@@ -78,7 +130,6 @@ def _studies(scored: Scored) -> Iterator[dict[str, Any]]:
     """Per study: reference, draft, labels of both, cited sentences and evidence."""
     run = scored.runs[0]
     for at, pair in enumerate(run.pairs):
-        confidence = run.confidence[at] if run.confidence else float("nan")
         yield {
             "study_id": pair.study_id,
             "reference": pair.reference,
@@ -87,8 +138,8 @@ def _studies(scored: Scored) -> Iterator[dict[str, Any]]:
                 "reference": label_text(pair.reference),
                 "draft": label_text(pair.draft),
             },
-            "confidence": finite(confidence),
-            "sentences": [{"text": s.text, "sources": s.sources} for s in pair.sentences],
-            "evidence": [{"report_id": e.report_id, "text": e.text} for e in pair.evidence],
+            "confidence": finite(run.confidence[at]) if run.confidence else None,
+            "sentences": [asdict(sentence) for sentence in pair.sentences],
+            "evidence": [asdict(report) for report in pair.evidence],
             "baselines": {other.name: other.pairs[at].draft for other in scored.runs[1:]},
         }

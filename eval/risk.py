@@ -5,41 +5,17 @@ The curve, the area under it (AURC) and the score at a coverage, by the run's ow
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.base import Direction, Measure, SufficientStats
-from eval.stats import Interval, intervals, resample_counts
+from eval.results import finite
+from eval.stats import intervals, resample_weights
 
 _POINTS = 101  # of a drawn curve
 _CELLS = 1_000_000  # of a block of resampled sums: 8 MB
-
-
-@dataclass(frozen=True, slots=True)
-class RiskCoverage:
-    """One measure's curve.
-
-    Attributes:
-        coverage: float64 [P] in (0, 1], share of studies kept, most confident first.
-        score: float64 [P], the measure over the studies kept.
-        aurc: mean over all coverages of the risk, which is the distance from the measure's best
-            value as a share of its range: 0 is best.
-        aurc_random: the AURC of a confidence that knows nothing: the risk at full coverage.
-        at: the coverage asked for, and the score there.
-    """
-
-    measure: str
-    coverage: NDArray[np.float64]
-    score: NDArray[np.float64]
-    aurc: float
-    aurc_interval: Interval
-    aurc_random: float
-    at: float
-    score_at: float
-    score_at_interval: Interval
-    score_all: float
 
 
 def has_risk(measure: Measure) -> bool:
@@ -57,8 +33,15 @@ def risk_coverage(
     at: float = 0.8,
     samples: int = 1_000,
     seed: int = 0,
-) -> list[RiskCoverage]:
-    """The curves of the measures of one metric.
+) -> list[dict[str, Any]]:
+    """The curves of the measures of one metric, as a result keeps them.
+
+    Each has ``measure``; the drawn curve's ``coverage`` in (0, 1], the share of studies kept, most
+    confident first, and ``score`` over these; ``aurc``, the mean over all coverages of the risk,
+    which is the distance from the measure's best value as a share of its range (0 is best);
+    ``aurc_random``, that of a confidence that knows nothing, which is the risk at full coverage;
+    ``at``, the coverage asked for, ``score_at`` it and ``score_all``; and the ends of the 95 %
+    intervals of ``aurc`` and ``score_at``.
 
     Args:
         rows: float64 [N, S], its statistics.
@@ -74,34 +57,35 @@ def risk_coverage(
     sureness = np.asarray(confidence, dtype=np.float64)
     order = np.argsort(-sureness, kind="stable")
     ordered = _average_ties(rows[order], sureness[order])
-    _, patients = np.unique(np.asarray(groups)[order], return_inverse=True)
+    patients = [groups[place] for place in order]
     resampled = _resample(ordered, patients, measures, at=at, samples=samples, seed=seed)
     kept = np.cumsum(ordered, axis=0)
-    scores = [measure.combine(kept) for measure in measures]
-    return [
-        _curve(measure, each, intervals(resampled[:, place]), at=at)
-        for place, (measure, each) in enumerate(zip(measures, scores, strict=True))
-        if np.isfinite(each[-1])
-    ]
-
-
-def _curve(
-    measure: Measure, scores: SufficientStats, ends: Sequence[Interval], *, at: float
-) -> RiskCoverage:
-    count = len(scores)
+    count = len(kept)
     shown = np.unique(np.linspace(0, count - 1, min(_POINTS, count)).round().astype(int))
-    return RiskCoverage(
-        measure=measure.name,
-        coverage=(shown + 1) / count,
-        score=scores[shown],
-        aurc=float(np.nanmean(_risk(scores, measure))),
-        aurc_interval=ends[0],
-        aurc_random=float(_risk(scores[-1:], measure)[0]),
-        at=at,
-        score_at=float(scores[max(int(np.ceil(at * count)) - 1, 0)]),
-        score_at_interval=ends[1],
-        score_all=float(scores[-1]),
-    )
+    curves = []
+    for place, measure in enumerate(measures):
+        scores = measure.combine(kept)
+        if not np.isfinite(scores[-1]):
+            continue
+        aurc, score_at = intervals(resampled[:, place])
+        risk = _risk(scores, measure)
+        curves.append(
+            {
+                "measure": measure.name,
+                "coverage": [round(float(x), 6) for x in (shown + 1) / count],
+                "score": [finite(y) for y in scores[shown]],
+                "aurc": finite(float(np.nanmean(risk))),
+                "aurc_random": finite(risk[-1]),
+                "at": at,
+                "score_at": finite(scores[max(int(np.ceil(at * count)) - 1, 0)]),
+                "score_all": finite(scores[-1]),
+                "aurc_low": finite(aurc[0]),
+                "aurc_high": finite(aurc[1]),
+                "score_at_low": finite(score_at[0]),
+                "score_at_high": finite(score_at[1]),
+            }
+        )
+    return curves
 
 
 def _average_ties(rows: SufficientStats, confidence: NDArray[np.float64]) -> SufficientStats:
@@ -119,7 +103,7 @@ def _risk(scores: SufficientStats, measure: Measure) -> SufficientStats:
 
 def _resample(
     ordered: SufficientStats,
-    patients: NDArray[np.intp],
+    patients: Sequence[str],
     measures: Sequence[Measure],
     *,
     at: float,
@@ -129,9 +113,9 @@ def _resample(
     """AURC and score at a coverage, of resampled patients: float64 [samples, M, 2]."""
     found = []
     block = max(1, _CELLS // max(ordered.size, 1))
-    for counts in resample_counts(int(patients.max()) + 1, samples=samples, seed=seed):
-        for start in range(0, len(counts), block):
-            weights = counts[start : start + block, patients]
+    for drawn in resample_weights(patients, samples=samples, seed=seed):
+        for start in range(0, len(drawn), block):
+            weights = drawn[start : start + block]
             kept = np.cumsum(weights, axis=1)
             sums = np.cumsum(weights[:, :, None] * ordered, axis=1)
             place = (kept >= at * kept[:, -1:]).argmax(axis=1)

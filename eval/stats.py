@@ -1,45 +1,88 @@
 """Intervals and tests: patient-clustered bootstrap, paired approximate randomisation, Holm.
 
-Works on rows of statistics that add up (`eval.metrics.base`), so that a resample is a matrix
-product. Everything is seeded; memory does not grow with the number of resamples.
+Everything is seeded; memory does not grow with the number of resamples. A `Figure` is what can be
+resampled: measures that are a function of how often each study counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from eval.metrics.base import Measure, SufficientStats
+from eval.metrics.base import Direction, Measure
+
+Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-SAMPLES = 10_000
 _CELLS = 1_000_000  # of a block of resampling weights: 8 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """Percentile interval; both ends NaN where it cannot be had."""
+class Figure:
+    """Several measures that are one function of the weights of studies.
 
-    low: float
-    high: float
+    Attributes:
+        names: of the measures, [M].
+        directions: which end of each is good, [M].
+        counts: studies each rests on, [M].
+        values: float64 [B, N] weights -> float64 [B, M].
+    """
+
+    names: tuple[str, ...]
+    directions: tuple[Direction, ...]
+    counts: tuple[int, ...]
+    values: Callable[[Floats], Floats]
+
+    def renamed(self, prefix: str, *, first: int | None = None) -> "Figure":
+        """The first measures, or all of them, under longer names."""
+        return Figure(
+            tuple(prefix + name for name in self.names[:first]),
+            self.directions[:first],
+            self.counts[:first],
+            lambda weights: self.values(weights)[:, :first],
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Measures of one metric and where their statistics stand in a wider row."""
+def mean_figure(columns: dict[str, tuple[Direction, Floats]]) -> Figure:
+    """Means of values of studies, [N] each; a NaN does not count."""
+    table = np.stack([values for _, values in columns.values()], axis=1)
+    defined = ~np.isnan(table)
+    filled = np.where(defined, table, 0.0)
 
-    measures: tuple[Measure, ...]
-    columns: slice
+    def values(weights: Floats) -> Floats:
+        below = weights @ defined
+        return np.asarray(weights @ filled / np.where(below == 0, np.nan, below))
 
-    def values(self, sums: SufficientStats) -> SufficientStats:
-        """Scores of summed rows: float64 [..., S] -> [..., M]."""
-        part = sums[..., self.columns]
-        return np.stack([measure.combine(part) for measure in self.measures], axis=-1)
+    return Figure(
+        names=tuple(columns),
+        directions=tuple(direction for direction, _ in columns.values()),
+        counts=tuple(int(count) for count in defined.sum(axis=0)),
+        values=values,
+    )
 
 
-def group_sums(rows: SufficientStats, groups: Sequence[str]) -> SufficientStats:
+def statistics_figure(measures: Sequence[Measure], rows: Floats, groups: Sequence[str]) -> Figure:
+    """Measures of rows of statistics that add up, float64 [N, S], where groups are drawn whole."""
+    # a group's studies have one weight, so its rows can be added up once for all resamples
+    sums = group_sums(rows, groups)
+    first = np.unique(np.asarray(groups), return_index=True)[1]
+    total = sums.sum(axis=0)
+    return Figure(
+        names=tuple(measure.name for measure in measures),
+        directions=tuple(measure.direction for measure in measures),
+        counts=tuple(int(m.count(total)) if m.count else len(rows) for m in measures),
+        values=lambda weights: combined(measures, weights[:, first] @ sums),
+    )
+
+
+def combined(measures: Sequence[Measure], sums: Floats) -> Floats:
+    """Scores of summed rows: float64 [..., S] -> [..., M]."""
+    return np.stack([measure.combine(sums) for measure in measures], axis=-1)
+
+
+def group_sums(rows: Floats, groups: Sequence[str]) -> Floats:
     """Rows of one group added up: float64 [N, S] -> [G, S], groups in sorted order."""
     _, places = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((int(places.max()) + 1 if len(places) else 0, rows.shape[1]))
@@ -47,103 +90,93 @@ def group_sums(rows: SufficientStats, groups: Sequence[str]) -> SufficientStats:
     return sums
 
 
-def resample_counts(groups: int, *, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """How often each of G groups is drawn, with replacement: blocks float64 [B, G], rows sum to G.
+def resample_weights(groups: Sequence[str], *, samples: int, seed: int) -> Iterator[Floats]:
+    """How often each of N studies is drawn when their G groups are: blocks float64 [B, N].
 
-    The same seed and G give the same draws, so systems and measures are resampled alike.
+    Groups are drawn with replacement, G at a time. The same seed and G give the same draws, so
+    systems and measures are resampled alike.
     """
-    generator = np.random.default_rng(seed)
-    size = max(1, min(samples, _CELLS // max(groups, 1)))
-    for start in range(0, samples, size):
-        count = min(size, samples - start)
-        drawn = generator.integers(groups, size=(count, groups))
-        drawn += np.arange(count)[:, None] * groups
-        counts = np.bincount(drawn.ravel(), minlength=count * groups)
-        yield counts.reshape(count, groups).astype(np.float64)
-
-
-def resample_weights(
-    groups: Sequence[str], *, samples: int, seed: int
-) -> Iterator[NDArray[np.float64]]:
-    """How often each of N studies is drawn when their patients are: blocks float64 [B, N]."""
     names, places = np.unique(np.asarray(groups), return_inverse=True)
-    for counts in resample_counts(len(names), samples=samples, seed=seed):
-        yield counts[:, places]
+    count = len(names)
+    generator = np.random.default_rng(seed)
+    for size in _block_sizes(samples, count):
+        drawn = generator.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        yield times.astype(np.float64)[:, places]
 
 
 def bootstrap(
-    rows: SufficientStats,
-    groups: Sequence[str],
-    blocks: Sequence[Block],
-    *,
-    samples: int = SAMPLES,
-    seed: int = 0,
-) -> SufficientStats:
-    """Scores of resampled sets of groups: float64 [samples, M], measures of all blocks in order.
+    figures: Sequence[Figure], groups: Sequence[str], *, samples: int, seed: int
+) -> Floats:
+    """Values of resampled sets of groups: float64 [samples, M], measures of all figures in order.
 
     Args:
-        rows: float64 [N, S], one row per study.
+        figures: of the same N studies.
         groups: patient of each study; studies of a patient are drawn together.
-        blocks: the measures and their columns.
         samples: number of resamples.
         seed: of the draws.
     """
-    sums = group_sums(rows, groups)
-    parts = []
     with _one_thread():
-        for counts in resample_counts(len(sums), samples=samples, seed=seed):
-            drawn = counts @ sums
-            parts.append(np.concatenate([block.values(drawn) for block in blocks], axis=-1))
-    return np.concatenate(parts)
+        return np.concatenate(
+            [
+                np.concatenate([figure.values(weights) for figure in figures], axis=1)
+                for weights in resample_weights(groups, samples=samples, seed=seed)
+            ]
+        )
 
 
-def intervals(values: SufficientStats, *, level: float = LEVEL) -> list[Interval]:
-    """Percentile interval of each column of float64 [samples, M]; undefined resamples are left out.
+def estimates(figures: Sequence[Figure], studies: int) -> Floats:
+    """Values where each study counts once: float64 [M]."""
+    once = np.ones((1, studies))
+    return np.concatenate([figure.values(once)[0] for figure in figures])
 
-    Fewer than two defined resamples give no interval.
+
+def intervals(values: Floats) -> Floats:
+    """95 % percentile interval of each column: float64 [samples, M] -> low and high, [M, 2].
+
+    Undefined resamples are left out; fewer than two defined ones give NaN.
     """
-    tail = 100 * (1 - level) / 2
-    found = []
-    for column in values.T:
+    tail = 100 * (1 - LEVEL) / 2
+    ends = np.full((values.shape[1], 2), np.nan)
+    for at, column in enumerate(values.T):
         defined = column[~np.isnan(column)]
-        if len(defined) < 2:
-            found.append(Interval(float("nan"), float("nan")))
-            continue
-        low, high = np.percentile(defined, [tail, 100 - tail])
-        found.append(Interval(float(low), float(high)))
-    return found
+        if len(defined) >= 2:
+            ends[at] = np.percentile(defined, [tail, 100 - tail])
+    return ends
 
 
 def randomisation_test(
-    first: SufficientStats,
-    second: SufficientStats,
+    first: Floats,
+    second: Floats,
     groups: Sequence[str],
-    blocks: Sequence[Block],
+    measures: Sequence[Measure],
     *,
-    samples: int = SAMPLES,
+    samples: int,
     seed: int = 0,
-) -> SufficientStats:
+) -> Floats:
     """Two-sided p of paired approximate randomisation for each measure: float64 [M].
 
-    Under the null hypothesis the two runs are exchangeable, patient by patient: their studies are
-    swapped at random, and p is the share of swaps (the observed one included) that differ at least
-    as much as the runs do (Noreen 1989; Yeh, COLING 2000).
+    Under the null hypothesis the two runs, rows of statistics [N, S], are exchangeable, patient by
+    patient: their studies are swapped at random, and p is the share of swaps (the observed one
+    included) that differ at least as much as the runs do (Noreen 1989; Yeh, COLING 2000).
     """
     ours, theirs = group_sums(first, groups), group_sums(second, groups)
     moved, total_first, total_second = theirs - ours, ours.sum(axis=0), theirs.sum(axis=0)
-    observed = np.abs(_difference(blocks, total_first, total_second))
+
+    def apart(shift: Floats) -> Floats:
+        ends = total_second - shift, total_first + shift
+        return np.abs(combined(measures, ends[0]) - combined(measures, ends[1]))
+
+    observed = apart(np.zeros_like(total_first))
     generator = np.random.default_rng(seed)
     as_large = np.ones_like(observed)
-    size = max(1, min(samples, _CELLS // max(len(ours), 1)))
-    for start in range(0, samples, size):
-        swapped = generator.integers(2, size=(min(size, samples - start), len(ours)))
+    for size in _block_sizes(samples, len(ours)):
+        swapped = generator.integers(2, size=(size, len(ours)))
         with _one_thread():
             shift = swapped.astype(np.float64) @ moved
-        differences = np.abs(_difference(blocks, total_first + shift, total_second - shift))
         # rounding must not make an equal difference look smaller
-        as_large += (differences >= observed - 1e-12).sum(axis=0)
-    undefined = np.isnan(observed)
-    return np.where(undefined, np.nan, as_large / (samples + 1))
+        as_large += (apart(shift) >= observed - 1e-12).sum(axis=0)
+    return np.where(np.isnan(observed), np.nan, as_large / (samples + 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -158,12 +191,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def _block_sizes(samples: int, columns: int) -> Iterator[int]:
+    size = max(1, min(samples, _CELLS // max(columns, 1)))
+    for start in range(0, samples, size):
+        yield min(size, samples - start)
+
+
 def _one_thread() -> threadpool_limits:
     """The same bits on any number of cores, and no waiting for a core that another job has."""
     return threadpool_limits(limits=1, user_api="blas")
-
-
-def _difference(
-    blocks: Sequence[Block], first: SufficientStats, second: SufficientStats
-) -> SufficientStats:
-    return np.concatenate([b.values(second) - b.values(first) for b in blocks], axis=-1)

@@ -24,6 +24,9 @@ class Cleaning:
     what: str
     words: Callable[[str], list[str]]
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}"
+
     def joined(self, text: str) -> str:
         """Words with one blank between them, never a newline."""
         return " ".join(self.words(text))

@@ -7,16 +7,19 @@ hash tells which reports are equal.
 import hashlib
 import itertools
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.datasets import DatasetImage, ImageDataset
+from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
 from eval.errors import EvalDataError, EvalUsageError
-from eval.zero_shot_prompts import ClassPrompt, prompts
+from eval.results import MetricValue, Result, file_facts, task_card
+from eval.stats import LEVEL
 
 SCHEMA = "cxr-rag-vectors/2"
 _NORM_TOLERANCE = 1e-3
@@ -70,21 +73,14 @@ class Vectors:
 
     def where(self, mask: NDArray[np.bool_]) -> "Vectors":
         """The images of a mask [N]."""
-
-        def kept(names: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(itertools.compress(names, mask))
-
-        return replace(
-            self,
-            image_ids=kept(self.image_ids),
-            patient_ids=kept(self.patient_ids),
-            splits=kept(self.splits),
-            text_ids=kept(self.text_ids),
-            image=self.image[mask],
-            text=self.text[mask],
-            labels=self.labels[mask],
-            thumbnail=self.thumbnail[mask] if len(self.thumbnail) else self.thumbnail,
-        )
+        names = ("image_ids", "patient_ids", "splits", "text_ids")
+        kept: dict[str, Any] = {
+            name: tuple(itertools.compress(getattr(self, name), mask)) for name in names
+        }
+        kept |= {name: getattr(self, name)[mask] for name in ("image", "text", "labels")}
+        if len(self.thumbnail):
+            kept["thumbnail"] = self.thumbnail[mask]
+        return replace(self, **kept)
 
     def in_split(self, split: str) -> "Vectors":
         """The images of one split; all of them if it is empty.
@@ -98,15 +94,45 @@ class Vectors:
             raise EvalUsageError(f"no image is in split {split!r}; there are: {there}")
         return self.where(mask)
 
+    def result(
+        self,
+        task: str,
+        *,
+        path: Path,
+        numbers: list[MetricValue],
+        settings: dict[str, Any],
+        curves: dict[str, Any] | None = None,
+        notes: Sequence[str] = (),
+        blanks: Mapping[str, object] = MappingProxyType({}),
+    ) -> Result:
+        """The result of a task on these vectors of a file, with the card's blanks filled in."""
+        measures = list(dict.fromkeys(number.measure for number in numbers))
+        return Result(
+            task=task,
+            name=self.encoder_id,
+            models={"encoder_id": [self.encoder_id]},
+            dataset={
+                "vectors": file_facts(path),
+                "fingerprint": self.fingerprint,
+                "studies": len(self),
+                "patients": len(set(self.patient_ids)),
+            },
+            settings={"level": LEVEL, **settings},
+            cards=[task_card(task, measures, **blanks)],
+            numbers=numbers,
+            curves=curves or {},
+            notes=list(notes),
+        )
+
 
 def make_vectors(
     data: ImageDataset,
     *,
     encoder_id: str,
     image: NDArray[np.float32],
-    text: NDArray[np.float32],
-    prompt: NDArray[np.float32],
-    thumbnail: NDArray[np.float32],
+    text: NDArray[np.float32] | None = None,
+    prompt: NDArray[np.float32] | None = None,
+    thumbnail: NDArray[np.float32] | None = None,
 ) -> Vectors:
     """Vectors of a data set, checked.
 
@@ -114,20 +140,22 @@ def make_vectors(
         data: the images, in the order of the rows.
         encoder_id: which model made them.
         image: float32 [N, D].
-        text: float32 [N, D], NaN where an image has no report; [0, D] if there are no texts at all.
-        prompt: float32 [P, D], or [0, D].
-        thumbnail: float32 [N, 256], or [0, 256].
+        text: float32 [N, D], NaN where an image has no report.
+        prompt: float32 [P, D].
+        thumbnail: float32 [N, 256].
 
     Raises:
         EvalDataError: a shape does not fit, or a row is no unit vector.
     """
     images = data.images
-    if not len(text):
+    _check_rows("image", image, count=len(images))
+    if text is None:
         text = np.full_like(image, np.nan)
-    check_rows("image", image, count=len(images))
     having = np.array([bool(one.text) for one in images]) & ~np.isnan(text).any(axis=1)
-    check_rows("text", text[having], count=int(having.sum()))
-    check_rows("prompt", prompt, count=len(prompts(data.classes)) if len(prompt) else 0)
+    _check_rows("text", text[having], count=int(having.sum()))
+    if prompt is None:
+        prompt = np.empty((0, image.shape[1]), dtype=np.float32)
+    _check_rows("prompt", prompt, count=len(prompts(data.classes)) if len(prompt) else 0)
     if len({rows.shape[1] for rows in (image, text, prompt)}) > 1:
         raise EvalDataError("image, text and prompt vectors have different lengths")
     return Vectors(
@@ -144,16 +172,12 @@ def make_vectors(
         classes=data.classes,
         single=data.single,
         prompt=prompt,
-        thumbnail=thumbnail,
+        thumbnail=np.empty((0, 256), np.float32) if thumbnail is None else thumbnail,
     )
 
 
-def check_rows(name: str, rows: NDArray[np.float32], *, count: int) -> None:
-    """Refuse what is no matrix of unit vectors.
-
-    Raises:
-        EvalDataError: names the first row that is wrong.
-    """
+def _check_rows(name: str, rows: NDArray[np.float32], *, count: int) -> None:
+    """Refuse what is no matrix of unit vectors, and name the first row that is wrong."""
     if rows.ndim != 2 or len(rows) != count:
         raise EvalDataError(f"{name} vectors have shape {rows.shape}, not ({count}, D)")
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)

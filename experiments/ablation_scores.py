@@ -14,14 +14,13 @@ from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy
 from encoders.training.image_cache import load_images
 from encoders.training.validation import embed_cached_images
-from eval.datasets import DatasetImage, ImageDataset
+from eval.datasets import DatasetImage, ImageDataset, class_names, classes_of, prompts
 from eval.results import Result
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
 from eval.tasks.retrieval import retrieval
 from eval.tasks.zero_shot import zero_shot
 from eval.vectors import make_vectors, save_vectors
-from eval.zero_shot_prompts import class_names, classes_of, prompts
 
 _TO_TEXT = "image to text, equal reports are one"
 _TO_IMAGE = "text to image, any image with that report"

@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from eval.cache import ScoreCache, content_key
 from eval.errors import EvalDataError
-from eval.io.studies import CitedSentence, Evidence, Pair
-from eval.metrics.base import Card, Direction, MetricGroup, SufficientStats, mean_measure, mean_rows
+from eval.io.studies import Evidence, Pair
+from eval.metrics.base import Direction, MetricGroup, SufficientStats, mean_measure, mean_rows
+from rag.schema import DraftSentence
 
 
 class LengthMetric(MetricGroup):
     """A fake metric that counts what it is asked."""
 
     key = "length"
-    card = Card("length", "", "blanks", "", "")
+    card: ClassVar = {"words": "blanks"}
     measures = (mean_measure("length", Direction.NONE, column=0, high=float("inf")),)
     width = 2
     batch = 3
@@ -38,13 +40,12 @@ PAIRS = [Pair(str(n), "reference", "x" * n) for n in range(10)]
 
 def test_scoring_again_is_free(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "scores.sqlite"
+    first, again = LengthMetric(), LengthMetric()
     with ScoreCache(path) as cache:
-        first = cache.rows(LengthMetric(), [*PAIRS, *PAIRS])
-        assert (cache.scored, cache.found) == (10, 0)
-    again = LengthMetric()
+        rows = cache.rows(first, [*PAIRS, *PAIRS])
     with ScoreCache(path) as cache:
-        assert np.array_equal(cache.rows(again, PAIRS), first[:10])
-        assert (cache.scored, cache.found, again.asked) == (0, 10, 0)
+        assert np.array_equal(cache.rows(again, PAIRS), rows[:10])
+    assert (first.asked, again.asked) == (10, 0)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_what_a_score_depends_on_is_in_its_key() -> None:
     key = content_key(metric, base)
     assert content_key(metric, Pair("another study", "ab", "c")) == key
     assert content_key(metric, Pair("1", "a", "bc")) != key
-    evidence = Pair("1", "ab", "c", (CitedSentence("c", ("R",)),), (Evidence("R", "c"),))
+    evidence = Pair("1", "ab", "c", (DraftSentence("c", ("R",)),), (Evidence("R", "c"),))
     assert content_key(metric, evidence) == key
     metric.reads_evidence = True
     assert content_key(metric, evidence) != content_key(metric, base)

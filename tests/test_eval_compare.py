@@ -94,7 +94,7 @@ def test_other_cleaning_and_other_versions_are_not_mixed(
     save_generation(score_generation(replace(task, cleaning="r2gen")), tmp_path / "r2gen")
     with pytest.raises(EvalMismatchError, match="coco-ptb, weak with r2gen"):
         compare(runs / "weak", tmp_path / "r2gen")
-    monkeypatch.setattr("eval.metrics.labels.rules_id", lambda: "rules@older")
+    monkeypatch.setattr("eval.metrics.findings.rules_id", lambda: "rules@older")
     save_generation(score_generation(task), tmp_path / "older")
     found = compare(runs / "weak", tmp_path / "older", samples=100)
     assert "labels" in found.not_compared

@@ -6,7 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from eval.cli import app
-from eval.metrics.registry import KEYS
+from eval.metrics.base import KEYS
 
 TEXT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 

@@ -12,8 +12,7 @@ from made_up_studies import NORMAL, drafts, reports, write_jsonl
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.io.studies import Scope
 from eval.report.tables import as_markdown
-from eval.result_io import save_generation
-from eval.results import read_jsonl, read_result
+from eval.result_io import read_result, save_generation
 from eval.tasks.generation import GenerationTask, Scored, score_generation
 
 RULES = ("bleu", "rouge", "cider", "labels", "diversity", "grounding")
@@ -240,7 +239,7 @@ def test_what_is_saved_comes_back(task: GenerationTask, tmp_path: Path) -> None:
     out = tmp_path / "out"
     save_generation(scored, out)
     assert read_result(out).numbers == scored.result.numbers
-    rows = read_jsonl(out / "scores.jsonl")
+    rows = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
     assert len(rows) == 24
     assert set(rows[0]["scores"]) == set(scored.result.systems())
     kept = (out / "scores.jsonl").read_text()

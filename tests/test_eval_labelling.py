@@ -10,7 +10,7 @@ from made_up_studies import write_jsonl
 
 from eval.errors import EvalDataError
 from eval.labelling import Labelled, accuracy_report, label_file, read_labelled
-from eval.metrics.labels import FIVE, MAPPINGS, label_matrix
+from eval.metrics.findings import FIVE, MAPPINGS, label_matrix
 from rag.report_nlp.labeller import LABELS
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"

@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from made_up_studies import write_jsonl
 
-from eval.datasets import DatasetLayout, classes_of_layout, read_layout
+from eval.datasets import (
+    DatasetLayout,
+    class_names,
+    classes_of,
+    classes_of_layout,
+    prompts,
+    read_layout,
+)
 from eval.errors import EvalDataError, EvalUsageError
-from eval.zero_shot_prompts import class_names, classes_of, prompts
 
 
 def test_open_i(tmp_path: Path, shared_data: Path) -> None:

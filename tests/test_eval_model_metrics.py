@@ -18,9 +18,8 @@ from tiny_models import TEXTS
 
 from eval.errors import EvalDataError, NotAvailableError
 from eval.io.studies import Pair
-from eval.metrics import bertscore, chexbert, radcliq
-from eval.metrics.base import Setup
-from eval.metrics.registry import KEYS, MODEL_BASED, load_metrics, metric_class
+from eval.metrics import bert, radeval
+from eval.metrics.base import KEYS, MODEL_BASED, Setup, load_metrics, metric_class
 from eval.text import COCO_PTB
 
 PAIRS = [
@@ -77,23 +76,23 @@ def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
 
 def test_bertscore(models: Path) -> None:
     built = metric_class("bertscore")(setup_of(models))
-    same, other, missing = bertscore.BertScore.measures[0].combine(built.score(PAIRS))
+    same, other, missing = bert.BertScore.measures[0].combine(built.score(PAIRS))
     assert same == pytest.approx(1, abs=1e-5)
     assert other < 0.99
-    assert missing == bertscore.BertScore.measures[0].worst
-    again = bertscore.BertScore.measures[0].combine(built.score([PAIRS[1]]))
+    assert missing == bert.BertScore.measures[0].worst
+    again = bert.BertScore.measures[0].combine(built.score([PAIRS[1]]))
     assert again[0] == other  # evaluation mode: the same text, the same bits
 
 
 def test_bertscore_matches_greedily_and_leaves_the_marks_out(models: Path) -> None:
     """The definition, written the slow way (Zhang et al. 2020, equations 1 to 3)."""
     folder = models / "distilroberta-base"
-    ours, theirs = (bertscore._embed(folder, text).numpy() for text in (TEXTS[1], TEXTS[0]))
+    ours, theirs = (bert.embed_pieces(folder, text).numpy() for text in (TEXTS[1], TEXTS[0]))
     recall = [max(float(a @ b) for b in ours) for a in theirs[1:-1]]
     precision = [max(float(a @ b) for b in theirs) for a in ours[1:-1]]
     p, r = np.mean(precision), np.mean(recall)
-    expected = (2 * p * r / (p + r) - bertscore.BASELINE) / (1 - bertscore.BASELINE)
-    found = bertscore.BertScore(setup_of(models)).f1(TEXTS[1], TEXTS[0])
+    expected = (2 * p * r / (p + r) - bert.BASELINE) / (1 - bert.BASELINE)
+    found = bert.BertScore(setup_of(models)).f1(TEXTS[1], TEXTS[0])
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -108,7 +107,7 @@ def test_chexbert(models: Path) -> None:
         assert scores[name][2] == 0
     assert len(built.measures) == 9
     found = built.labels(TEXTS[0])
-    assert set(found) <= set(chexbert.NAMES)
+    assert set(found) <= set(bert.NAMES)
     assert set(found.values()) <= {"positive", "negative", "uncertain"}
     assert built.labels(" ") == {}
 
@@ -127,7 +126,7 @@ def test_chexbert_reads_the_heads_in_their_order(models: Path, tmp_path: Path) -
     torch.save(saved, path)
     found = metric_class("chexbert")(setup_of(tmp_path)).labels("Anything.")
     assert found == {
-        name: chexbert.CLASSES[at % 4] for at, name in enumerate(chexbert.NAMES[:13]) if at % 4
+        name: bert.CLASSES[at % 4] for at, name in enumerate(bert.NAMES[:13]) if at % 4
     } | {"No Finding": "positive"}
 
 
@@ -151,10 +150,10 @@ def test_other_weights_have_another_version(models: Path, tmp_path: Path) -> Non
 
 def test_radcliq_by_hand() -> None:
     """The mean of the fit scores 0; each part that grows lowers it; ReXrank's order of parts."""
-    assert radcliq.composite(0.53792312, 0.61757256, 0.76479421, 0.44738335) == pytest.approx(
+    assert radeval.composite(0.53792312, 0.61757256, 0.76479421, 0.44738335) == pytest.approx(
         0, abs=1e-9
     )
-    base = radcliq.composite(0.2, 0.4, 0.3, 0.1)
+    base = radeval.composite(0.2, 0.4, 0.3, 0.1)
     assert base == pytest.approx(
         0.377083683 * (0.53792312 - 0.2) / 0.30282584
         + 0.3703001 * (0.61757256 - 0.4) / 0.22430938
@@ -162,7 +161,7 @@ def test_radcliq_by_hand() -> None:
         rel=1e-6,
     )
     for changed in [(0.3, 0.4, 0.3, 0.1), (0.2, 0.5, 0.3, 0.1), (0.2, 0.4, 0.4, 0.1)]:
-        assert radcliq.composite(*changed) < base
+        assert radeval.composite(*changed) < base
 
 
 @needs_radeval
@@ -180,9 +179,9 @@ def test_radgraph_and_radcliq_through_radeval(models: Path) -> None:
     assert upper[0, 0] == 1  # case does not count
     composite = metric_class("radcliq")(setup_of(models))
     same, other, missing = composite.measures[0].combine(composite.score(PAIRS))
-    assert same == pytest.approx(radcliq.composite(1, 1, 1, 1), abs=1e-3)
+    assert same == pytest.approx(radeval.composite(1, 1, 1, 1), abs=1e-3)
     assert same < other < missing
-    assert missing == radcliq.WORST
+    assert missing == radeval.WORST
 
 
 @pytest.fixture
@@ -246,13 +245,11 @@ def test_green_through_radeval(models: Path, monkeypatch: pytest.MonkeyPatch) ->
     built = metric_class("green")(setup_of(models))
     scores = built.measures[0].combine(built.score(PAIRS))
     assert scores.tolist() == [0, 0, 0]  # a random model matches nothing, and says so
-    from eval.metrics import green  # noqa: PLC0415
-
     answer = (
         "[Explanation]:\nfine\n\n[Clinically Significant Errors]:\n"
         "(a) False report of a finding in the candidate: 1. effusion\n\n[Matched Findings]:\n"
         "3. heart; lungs; pleura"
     )
-    model = green._model(models / "GREEN-radllama2-7b")
+    model = radeval.green_model(models / "GREEN-radllama2-7b")
     monkeypatch.setattr(model, "get_response", lambda batch: [answer] * len(batch["prompt"]))
     assert built.measures[0].combine(built.score(PAIRS)).tolist() == [0.75, 0.75, 0]

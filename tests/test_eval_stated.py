@@ -5,7 +5,7 @@ import pytest
 
 from eval.io.studies import Pair
 from eval.metrics.base import Setup
-from eval.metrics.stated import MEASURES, Stated
+from eval.metrics.findings import Stated
 from eval.text import COCO_PTB
 
 SETUP = Setup(COCO_PTB, ())
@@ -14,7 +14,7 @@ SETUP = Setup(COCO_PTB, ())
 def scores(*texts: tuple[str, str]) -> dict[str, float]:
     pairs = [Pair(str(n), reference, draft) for n, (reference, draft) in enumerate(texts)]
     rows = Stated(SETUP).score(pairs).sum(0)
-    return {measure.name: float(measure.combine(rows)) for measure in MEASURES}
+    return {measure.name: float(measure.combine(rows)) for measure in Stated.measures}
 
 
 def test_a_draft_that_states_what_the_reference_does_not_is_false() -> None:

@@ -11,17 +11,28 @@ from scipy import stats as scipy_stats
 
 from eval.metrics.base import Direction, Measure, mean_measure, mean_rows
 from eval.stats import (
-    Block,
     bootstrap,
     group_sums,
     holm,
     intervals,
     randomisation_test,
-    resample_counts,
+    resample_weights,
+    statistics_figure,
 )
 
 MEAN = mean_measure("mean", Direction.HIGHER, column=0)
-BLOCK = [Block((MEAN,), slice(0, 2))]
+
+
+def resampled(
+    rows: NDArray[np.float64],
+    groups: list[str],
+    *,
+    measure: Measure = MEAN,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    figure = statistics_figure([measure], rows, groups)
+    return bootstrap([figure], groups, samples=samples, seed=seed)
 
 
 def alone(count: int) -> list[str]:
@@ -30,30 +41,29 @@ def alone(count: int) -> list[str]:
 
 def test_interval_is_that_of_scipy_when_no_patient_repeats() -> None:
     values = np.random.default_rng(3).beta(2, 3, size=120)
-    drawn = bootstrap(mean_rows(values[:, None]), alone(120), BLOCK, samples=20_000, seed=1)
-    (found,) = intervals(drawn)
+    drawn = resampled(mean_rows(values[:, None]), alone(120), samples=20_000, seed=1)
+    ((low, high),) = intervals(drawn)
     expected = scipy_stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=2
     ).confidence_interval
-    assert found.low == pytest.approx(expected.low, abs=0.002)
-    assert found.high == pytest.approx(expected.high, abs=0.002)
+    assert low == pytest.approx(expected.low, abs=0.002)
+    assert high == pytest.approx(expected.high, abs=0.002)
 
 
 def test_repeating_every_study_of_a_patient_does_not_narrow_the_interval() -> None:
     rows = mean_rows(np.random.default_rng(0).random((80, 1)))
-    once = intervals(bootstrap(rows, alone(80), BLOCK, seed=4))
-    thrice = intervals(bootstrap(np.tile(rows, (3, 1)), alone(80) * 3, BLOCK, seed=4))
-    assert thrice[0].low == pytest.approx(once[0].low, rel=1e-12)
-    assert thrice[0].high == pytest.approx(once[0].high, rel=1e-12)
-    pretending = intervals(bootstrap(np.tile(rows, (3, 1)), alone(240), BLOCK, seed=4))
-    assert pretending[0].high - pretending[0].low < 0.7 * (once[0].high - once[0].low)
+    once = intervals(resampled(rows, alone(80), seed=4))[0]
+    thrice = intervals(resampled(np.tile(rows, (3, 1)), alone(80) * 3, seed=4))[0]
+    assert thrice == pytest.approx(once, rel=1e-12)
+    pretending = intervals(resampled(np.tile(rows, (3, 1)), alone(240), seed=4))[0]
+    assert np.ptp(pretending) < 0.7 * np.ptp(once)
 
 
 def test_the_same_seed_gives_the_same_draws_in_any_block_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def total(seed: int) -> NDArray[np.float64]:
-        return np.concatenate(list(resample_counts(17, samples=50, seed=seed)))
+        return np.concatenate(list(resample_weights(alone(17), samples=50, seed=seed)))
 
     whole = total(5)
     assert np.array_equal(whole.sum(axis=1), np.full(50, 17))
@@ -66,10 +76,10 @@ def test_resampling_a_corpus_measure_is_scoring_the_resample() -> None:
     ratio = Measure("ratio", Direction.HIGHER, 0, 1, lambda rows: rows[..., 0] / rows[..., 1])
     rows = np.random.default_rng(1).integers(1, 9, size=(30, 2)).astype(float)
     patients = [f"p{at // 2:02d}" for at in range(30)]
-    drawn = bootstrap(rows, patients, [Block((ratio,), slice(0, 2))], samples=7, seed=9)
-    counts = np.concatenate(list(resample_counts(15, samples=7, seed=9)))
-    for value, times in zip(drawn[:, 0], counts, strict=True):
-        chosen = np.repeat(rows, np.repeat(times, 2).astype(int), axis=0)
+    drawn = resampled(rows, patients, measure=ratio, samples=7, seed=9)
+    weights = np.concatenate(list(resample_weights(patients, samples=7, seed=9)))
+    for value, times in zip(drawn[:, 0], weights, strict=True):
+        chosen = np.repeat(rows, times.astype(int), axis=0)
         assert value == pytest.approx(chosen[:, 0].sum() / chosen[:, 1].sum(), rel=1e-12)
 
 
@@ -81,14 +91,14 @@ def test_randomisation_agrees_with_the_exact_permutation_test() -> None:
     permuted = np.abs((signs * differences).mean(axis=1))
     exact = (permuted >= abs(differences.mean()) - 1e-12).mean()
     found = randomisation_test(
-        mean_rows(first[:, None]), mean_rows(second[:, None]), alone(11), BLOCK, samples=40_000
+        mean_rows(first[:, None]), mean_rows(second[:, None]), alone(11), [MEAN], samples=40_000
     )
     assert found[0] == pytest.approx(exact, abs=0.006)
 
 
 def test_equal_runs_have_p_1() -> None:
     rows = mean_rows(np.random.default_rng(0).random((20, 1)))
-    assert randomisation_test(rows, rows, alone(20), BLOCK, samples=100)[0] == 1.0
+    assert randomisation_test(rows, rows, alone(20), [MEAN], samples=100)[0] == 1.0
 
 
 @settings(max_examples=100)
@@ -118,6 +128,4 @@ def test_rows_of_a_patient_are_added_up() -> None:
 
 def test_an_undefined_measure_has_no_interval() -> None:
     rows = np.zeros((5, 2))
-    (found,) = intervals(bootstrap(rows, alone(5), BLOCK, samples=20))
-    assert np.isnan(found.low)
-    assert np.isnan(found.high)
+    assert np.isnan(intervals(resampled(rows, alone(5), samples=20))).all()

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.io.studies import Pair
-from eval.metrics.base import MetricGroup, Setup, SufficientStats
-from eval.metrics.registry import metric_class
+from eval.metrics.base import MetricGroup, Setup, SufficientStats, metric_class
 from eval.text import CLEANINGS, COCO_PTB, R2GEN
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -101,8 +100,9 @@ def test_any_words_score_as_in_pycocoevalcap(texts: list[tuple[list[str], list[s
     if all(draft for _, draft in texts):  # pycocoevalcap's ROUGE divides by an empty draft's length
         found = scores(metric_class("rouge")(setup), pairs)["ROUGE-L β1.2"][0]
         assert found == pytest.approx(theirs(Rouge()), rel=1e-9)
-    found = scores(metric_class("cider")(setup), pairs)["CIDEr-D"][0]
-    assert found == pytest.approx(theirs(Cider()), rel=1e-9, abs=1e-12)
+    if len(set(setup.references)) > 1:  # of one distinct text CIDEr-D is not available
+        found = scores(metric_class("cider")(setup), pairs)["CIDEr-D"][0]
+        assert found == pytest.approx(theirs(Cider()), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("key", ["bleu", "rouge", "cider", "labels"])

@@ -14,12 +14,11 @@ from eval.datasets import DatasetImage, ImageDataset
 from eval.embedding import embed, import_vectors
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.io.predictions import read_predictions
-from eval.result_io import save_result
-from eval.results import Result, read_result
+from eval.result_io import read_result, save_result
+from eval.results import Result
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
-from eval.tasks.nearest import nearest_reports
-from eval.tasks.retrieval import retrieval
+from eval.tasks.retrieval import nearest_reports, retrieval
 from eval.tasks.zero_shot import zero_shot
 from eval.vectors import Vectors, load_vectors, make_vectors, save_vectors
 
@@ -52,7 +51,7 @@ def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
         for at in range(COUNT)
     )
     data = ImageDataset(images, CLASSES, single)
-    from eval.zero_shot_prompts import prompts  # noqa: PLC0415
+    from eval.datasets import prompts  # noqa: PLC0415
 
     sentences = prompts(CLASSES)
     sign = np.array([1.0 if p.present else -1.0 for p in sentences])[:, None]

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.errors import EvalDataError
-from eval.io.fields import FieldError, check_length, identifier, number, text
-from eval.io.files import FileEntry, parse_entries
-from eval.io.studies import CitedSentence, Evidence, PredictedStudy, Scope, Texts
-from rag.schema import Section, Status
+from eval.io.entries import Entry, FieldError, checked_length, parse_entries
+from eval.io.studies import Evidence, PredictedStudy, Scope, Texts
+from rag.schema import DraftSentence, Section, Status
 
 _MADE_BY = ("llm", "prompt", "prompt_hash", "encoder_id", "index_id", "model")
-_Sentences = tuple[CitedSentence, ...]
+_Sentences = tuple[DraftSentence, ...]
 _HEADING = re.compile(r"(?:^|(?<=[\s.]))(findings|impression)\s*:", re.IGNORECASE)
 
 
@@ -33,76 +32,65 @@ def read_predictions(path: Path) -> dict[str, PredictedStudy]:
     return studies
 
 
-def _study(entry: FileEntry) -> PredictedStudy:
-    values = entry.values
-    study_id = identifier(values, "study_id", "id") or entry.key
+def _study(entry: Entry) -> PredictedStudy:
+    study_id = entry.identifier("study_id", "id") or entry.key
     if not study_id:
         raise FieldError("has no study_id")
-    status = _status(values)
+    status = entry.values.get("status", Status.OK.value)
+    known = [each.value for each in Status if each is not Status.RUNNING]
+    if status not in known:
+        raise FieldError(f"status is {status!r}, not one of {', '.join(known)}")
     texts = Texts()
     sections: dict[Section, _Sentences] = {}
-    if status is Status.OK:
-        texts, sections = _draft(values)
+    if status == Status.OK:
+        texts, sections = _draft(entry)
         if not texts.of(Scope.REPORT):
             raise FieldError(
                 "the draft is empty: leave the study out, or give it the status 'failed' or "
                 "'abstained'"
             )
+    made_by = [(name, entry.values.get(name)) for name in _MADE_BY]
     return PredictedStudy(
         study_id=study_id,
-        status=status,
+        status=Status(status),
         texts=texts,
         sections=sections,
-        evidence=_evidence(values.get("evidence")),
-        confidence=number(values, "confidence"),
-        made_by=tuple(
-            (name, value)
-            for name in _MADE_BY
-            if isinstance(value := values.get(name), str) and value
-        ),
+        evidence=_evidence(entry.values.get("evidence")),
+        confidence=entry.number("confidence"),
+        made_by=tuple((name, value) for name, value in made_by if value and isinstance(value, str)),
         where=entry.where,
     )
 
 
-def _draft(values: dict[str, Any]) -> tuple[Texts, dict[Section, _Sentences]]:
-    if "model_prediction" in values:  # ReXrank: the sections beside it are the reference's
-        return _whole(text(values, "model_prediction")), {}
+def _draft(entry: Entry) -> tuple[Texts, dict[Section, _Sentences]]:
+    if "model_prediction" in entry.values:  # ReXrank: the sections beside it are the reference's
+        return _whole(entry.text("model_prediction")), {}
     texts, sentences = {}, {}
     for section in Section:
-        texts[section.value], sentences[section] = _section(values, section)
+        texts[section.value], sentences[section] = _section(entry, section.value)
     if any(texts.values()):
         return Texts(**texts), sentences
-    return _whole(text(values, "report")), sentences
+    return _whole(entry.text("report")), sentences
 
 
-def _status(values: dict[str, Any]) -> Status:
-    found = values.get("status", Status.OK.value)
-    known = [status.value for status in Status if status is not Status.RUNNING]
-    if found not in known:
-        raise FieldError(f"status is {found!r}, not one of {', '.join(known)}")
-    return Status(found)
-
-
-def _section(values: dict[str, Any], name: Section) -> tuple[str, _Sentences]:
-    given = values.get(name.value)
+def _section(entry: Entry, name: str) -> tuple[str, _Sentences]:
+    given = entry.values.get(name)
     if not isinstance(given, list):
-        return text(values, name.value), ()
+        return entry.text(name), ()
     sentences = tuple(_sentence(item, name) for item in given)
-    joined = " ".join(sentence.text for sentence in sentences)
-    check_length(joined, name.value)
-    return joined, sentences
+    return checked_length(" ".join(sentence.text for sentence in sentences), name), sentences
 
 
-def _sentence(item: Any, name: Section) -> CitedSentence:
+def _sentence(item: Any, name: str) -> DraftSentence:
     if not isinstance(item, dict):
-        raise FieldError(f"{name.value} holds a {type(item).__name__}, not a sentence {{...}}")
+        raise FieldError(f"{name} holds a {type(item).__name__}, not a sentence {{...}}")
     sources = item.get("sources", [])
     if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-        raise FieldError(f"{name.value} has sources that are not a list of report ids")
-    said = text(item, "text")
+        raise FieldError(f"{name} has sources that are not a list of report ids")
+    said = Entry(item).text("text")
     if not said:
-        raise FieldError(f"{name.value} holds an empty sentence")
-    return CitedSentence(said, tuple(sources))
+        raise FieldError(f"{name} holds an empty sentence")
+    return DraftSentence(said, tuple(sources))
 
 
 def _evidence(given: Any) -> tuple[Evidence, ...]:
@@ -110,7 +98,8 @@ def _evidence(given: Any) -> tuple[Evidence, ...]:
         return ()
     if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
         raise FieldError("evidence is not a list of reports {...}")
-    reports = tuple(Evidence(identifier(item, "report_id"), text(item, "text")) for item in given)
+    entries = map(Entry, given)
+    reports = tuple(Evidence(each.identifier("report_id"), each.text("text")) for each in entries)
     if not all(report.report_id for report in reports):
         raise FieldError("evidence holds a report without report_id")
     return reports

@@ -7,13 +7,12 @@ text as findings and impression, section_findings and section_impression, or rep
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eval.errors import EvalDataError, EvalUsageError, listed
-from eval.io.fields import FieldError, identifier, text
-from eval.io.files import FileEntry, parse_entries
+from eval.io.entries import Entry, FieldError, parse_entries
 from eval.io.studies import ReferenceStudy, Texts
 
+_TEXTS = {"findings", "section_findings", "impression", "section_impression", "report"}
 _OPEN_I = {"id", "frontal", "lateral", "labels", "split"}
 """Keys that every line of the Open-I layout has."""
 
@@ -58,32 +57,20 @@ def read_references(path: Path, *, split: str = "") -> References:
     return References(path, kept, elsewhere, has_patients=named > 0)
 
 
-def _study(entry: FileEntry) -> tuple[ReferenceStudy, bool]:
-    values = entry.values
-    study_id = identifier(values, "study_id", "id") or entry.key
+def _study(entry: Entry) -> tuple[ReferenceStudy, bool]:
+    """A study, and whether its patient is named."""
+    study_id = entry.identifier("study_id", "id") or entry.key
     if not study_id:
         raise FieldError("has no study_id (or id)")
-    patient_id = identifier(values, "patient_id", "subject_id")
-    if values.keys() >= _OPEN_I:
+    patient_id = entry.identifier("patient_id", "subject_id")
+    if entry.values.keys() >= _OPEN_I:
         patient_id = study_id  # in Open-I each study is another patient (see `rag.corpus.openi`)
-    study = ReferenceStudy(
-        study_id=study_id,
-        patient_id=patient_id or study_id,
-        texts=_texts(values),
-        split=identifier(values, "split"),
-    )
-    return study, bool(patient_id)
-
-
-def _texts(values: dict[str, Any]) -> Texts:
-    names = (
-        ("findings", "section_findings"),
-        ("impression", "section_impression"),
-    )
-    if not {name for pair in names for name in pair} & values.keys() and "report" not in values:
+    if not _TEXTS & entry.values.keys():
         raise FieldError("has no findings, impression or report")
     findings, impression = (
-        next(filter(None, (text(values, n) for n in pair)), "") for pair in names
+        entry.text(name) or entry.text(f"section_{name}") for name in ("findings", "impression")
     )
-    report = "" if findings or impression else text(values, "report")
-    return Texts(findings, impression, report)
+    report = "" if findings or impression else entry.text("report")
+    texts = Texts(findings, impression, report)
+    split = entry.identifier("split")
+    return ReferenceStudy(study_id, patient_id or study_id, texts, split), bool(patient_id)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rag.schema import Section, Status
+from rag.schema import DraftSentence, Section, Status
 
 
 class Scope(StrEnum):
@@ -50,14 +50,6 @@ class ReferenceStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class CitedSentence:
-    """One sentence of a draft and the ids of the reports it cites."""
-
-    text: str
-    sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """One report the draft was made from."""
 
@@ -80,13 +72,13 @@ class PredictedStudy:
     study_id: str
     status: Status
     texts: Texts
-    sections: Mapping[Section, tuple[CitedSentence, ...]] = field(default_factory=dict)
+    sections: Mapping[Section, tuple[DraftSentence, ...]] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     confidence: float | None = None
     made_by: tuple[tuple[str, str], ...] = ()
     where: str = ""
 
-    def sentences(self, scope: Scope) -> tuple[CitedSentence, ...]:
+    def sentences(self, scope: Scope) -> tuple[DraftSentence, ...]:
         """Cited sentences of the part that is scored."""
         wanted = [each for each in Section if scope in (Scope.REPORT, each.value)]
         return tuple(s for section in wanted for s in self.sections.get(section, ()))
@@ -99,5 +91,5 @@ class Pair:
     study_id: str
     reference: str
     draft: str
-    sentences: tuple[CitedSentence, ...] = ()
+    sentences: tuple[DraftSentence, ...] = ()
     evidence: tuple[Evidence, ...] = ()

@@ -1,19 +1,25 @@
-"""Metrics as sums of sufficient statistics.
+"""Metrics as sums of sufficient statistics, and which metrics there are.
 
 A metric group scores each study once, as a row of statistics. The score of any set of studies is a
 function of the sum of their rows, so one study, a subset, a bootstrap sample and a swapped pair of
 runs are the same computation, for corpus measures (BLEU, F1) and for means.
 """
 
+import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.errors import EvalUsageError, NotAvailableError
 from eval.io.studies import Pair
 from eval.text import Cleaning
 
@@ -29,8 +35,8 @@ class Direction(StrEnum):
 
     @property
     def arrow(self) -> str:
-        """A sign for tables."""
-        return {Direction.HIGHER: "↑", Direction.LOWER: "↓"}.get(self, "")
+        """A sign for tables, with a blank before it."""
+        return {Direction.HIGHER: " ↑", Direction.LOWER: " ↓"}.get(self, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +67,6 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """What a reader must know before quoting a number.
-
-    Attributes:
-        words: cleaning and tokenisation; "{cleaning}" stands for the cleaning in use.
-    """
-
-    title: str
-    formula: str
-    words: str
-    convention: str
-    source: str
-
-    def cleaned_by(self, cleaning: Cleaning) -> "Card":
-        """The card with the cleaning in use."""
-        words = self.words.replace("{cleaning}", f"{cleaning.name}: {cleaning.what}")
-        return replace(self, words=words)
-
-
-@dataclass(frozen=True, slots=True)
 class Setup:
     """What a metric may need before it scores.
 
@@ -105,11 +91,11 @@ class MetricGroup(ABC):
         batch: pairs to score between two writes to the cache; large where starting costs most.
         whole_run: whether a row depends on the other drafts of its run; such rows are not cached.
         reads_evidence: whether a row depends on the draft's sources and evidence.
+        card: what a reader must know, as `card` has it.
     """
 
     key: str
     version = "1"
-    card: Card
     measures: tuple[Measure, ...]
     width: int
     batch = 1_000
@@ -123,22 +109,37 @@ class MetricGroup(ABC):
             NotAvailableError: weights or a program are missing; says what to install.
         """
         self.cleaning = setup.cleaning
-        self.card = self.card.cleaned_by(setup.cleaning)
+        self.card = card(self.key, cleaning=str(setup.cleaning))
 
     @abstractmethod
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair: float64 [N, width]. A missing draft gets the worst row."""
 
 
+class MeanMetric(MetricGroup):
+    """A metric whose measures are all means over studies."""
+
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
+        """One row per pair: float64 [N, 2 M]."""
+        return mean_rows([self.one(pair) for pair in pairs])
+
+    @abstractmethod
+    def one(self, pair: Pair) -> Sequence[float]:
+        """The M measures of one pair."""
+
+
 def mean_measure(
     name: str, direction: Direction, *, column: int, low: float = 0.0, high: float = 1.0
 ) -> Measure:
     """A mean over studies: its sum stands in ``column``, its count in the column after."""
-
-    def combine(rows: SufficientStats) -> SufficientStats:
-        return divide(rows[..., column], rows[..., column + 1])
-
-    return Measure(name, direction, low, high, combine, lambda rows: rows[..., column + 1])
+    return Measure(
+        name,
+        direction,
+        low,
+        high,
+        lambda rows: divide(rows[..., column], rows[..., column + 1]),
+        lambda rows: rows[..., column + 1],
+    )
 
 
 def mean_rows(values: Sequence[Sequence[float]] | SufficientStats) -> SufficientStats:
@@ -155,3 +156,64 @@ def divide(numerator: SufficientStats, denominator: SufficientStats) -> Sufficie
     """Quotient, NaN where the denominator is 0."""
     safe = np.where(denominator == 0, np.nan, denominator)
     return np.asarray(numerator / safe, dtype=np.float64)
+
+
+def card(key: str, **blanks: object) -> dict[str, str]:
+    """Title, formula, words, convention and source of a metric or a task, from cards.toml."""
+    return {name: text.format_map(blanks) for name, text in _cards()[key].items()}
+
+
+@lru_cache(maxsize=1)
+def _cards() -> dict[str, Any]:
+    return tomllib.loads(files("eval").joinpath("cards.toml").read_text(encoding="utf-8"))
+
+
+_CLASSES = {
+    "bleu": "overlap.Bleu",
+    "rouge": "overlap.RougeL",
+    "meteor": "overlap.Meteor",
+    "cider": "overlap.CiderD",
+    "labels": "findings.LabelF1",
+    "stated": "findings.Stated",
+    "diversity": "drafts.Diversity",
+    "grounding": "drafts.Grounding",
+    "bertscore": "bert.BertScore",
+    "chexbert": "bert.Chexbert",
+    "radgraph": "radeval.RadGraph",
+    "radcliq": "radeval.RadCliQ",
+    "ratescore": "radeval.RateScore",
+    "green": "radeval.Green",
+}
+"""Module and class of each metric; a module is imported only when it is asked for."""
+
+KEYS = tuple(_CLASSES)
+RULE_BASED, MODEL_BASED = KEYS[:8], KEYS[8:]
+"""Those without model weights run by default; the others where their weights are here."""
+
+
+def load_metrics(keys: Iterable[str], setup: Setup) -> tuple[list[MetricGroup], dict[str, str]]:
+    """Metrics that can run here, and for the others what to install.
+
+    Raises:
+        EvalUsageError: an unknown key.
+    """
+    ready, missing = [], {}
+    for key in keys:
+        try:
+            ready.append(metric_class(key)(setup))
+        except NotAvailableError as error:
+            missing[key] = str(error)
+    return ready, missing
+
+
+def metric_class(key: str) -> type[MetricGroup]:
+    """The class of a metric: its measures are known without its weights.
+
+    Raises:
+        EvalUsageError: an unknown key.
+    """
+    if key not in KEYS:
+        raise EvalUsageError(f"unknown measure {key!r}: choose from {', '.join(KEYS)}")
+    module, _, name = _CLASSES[key].partition(".")
+    found: type[MetricGroup] = getattr(import_module(f"eval.metrics.{module}"), name)
+    return found

@@ -14,28 +14,25 @@ _WEIGHTS = {".safetensors", ".bin", ".pth", ".th", ".pt"}
 _READ = 1 << 20  # bytes at either end of a weights file that go into its name
 
 
-def local_model(
-    repository: str, *, models: Path, files: tuple[str, ...] = ("config.json",)
-) -> Path:
+def local_model(repository: str, *, models: Path) -> Path:
     """Folder of a Hugging Face repository on this disk.
 
     Args:
         repository: "owner/name" or "name".
         models: the folder of models; the repository is looked for under its last name.
-        files: that must be there.
 
     Raises:
         NotAvailableError: says what to put where.
     """
     folder = models / repository.rpartition("/")[2]
-    if all((folder / name).exists() for name in files):
+    if (folder / "config.json").exists():
         return folder
     cached = _cached(repository)
-    if cached is not None and all((cached / name).exists() for name in files):
-        return cached
-    raise NotAvailableError(
-        f"put {repository} into {folder} (hf download {repository} --local-dir {folder})"
-    )
+    if cached is None or not (cached / "config.json").exists():
+        raise NotAvailableError(
+            f"put {repository} into {folder} (hf download {repository} --local-dir {folder})"
+        )
+    return cached
 
 
 def local_file(name: str, *, source: str, models: Path) -> Path:

@@ -6,17 +6,21 @@ forbids everything else.
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from eval.report.page_sections import generation_section, task_section
-from eval.report.page_studies import browser_data, script_json
-from eval.results import Result, load_run, refuse_mismatch
+from eval.errors import EvalDataError, EvalMismatchError
+from eval.report.page_sections import SavedRun, generation_section, task_section
+from eval.result_io import SCORES, STUDIES, read_result
+from eval.results import Result
 from rag.schema import NOTICE
+
+_MOST_STUDIES = 1_000
+_OF_A_STUDY = ("scores", "normal", "text_in_train")
+_FIRST_MEASURES = ("ROUGE-L", "micro F1-14 (u=1)", "BLEU-1")
 
 
 def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
@@ -30,22 +34,24 @@ def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
         EvalUsageError: a folder holds no result.
         EvalMismatchError: generation runs on different study sets.
     """
-    runs = [load_run(folder, with_text=with_text) for folder in folders]
+    runs = [_load_run(folder, with_text=with_text) for folder in folders]
     generation = [run for run in runs if run.result.task == "generation"]
-    refuse_mismatch([run.result for run in generation])
+    if len({run.result.dataset["fingerprint"] for run in generation}) > 1:
+        named = (f"{r.result.name} ({r.result.dataset['studies']} studies)" for r in generation)
+        raise EvalMismatchError(f"these runs were scored on different studies: {', '.join(named)}")
     sections = [generation_section(generation)] if generation else []
     sections += [task_section(run.result) for run in runs if run.result.task != "generation"]
-    studies = [browser_data(run) for run in generation if run.studies]
-    template = _environment().from_string(_file("report.html"))
-    return template.render(
+    studies = [_browser_data(run) for run in generation if run.studies]
+    environment = Environment(
+        loader=PackageLoader("eval.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html").render(
         notice=NOTICE,
         title=", ".join(dict.fromkeys(run.result.name for run in runs)),
-        css=Markup(_file("report.css")),  # noqa: S704 - our own files
-        js=Markup(_file("report.js")),  # noqa: S704
         sections=sections,
         results=[run.result for run in runs],
         provenance=[_provenance(run.result) for run in runs],
-        data=script_json({"runs": studies}) if studies else None,
+        data=_script_json({"runs": studies}) if studies else None,
     )
 
 
@@ -62,9 +68,58 @@ def _provenance(result: Result) -> dict[str, Any]:
     return {"name": result.name, "task": result.task, "json": json.dumps(shown, indent=1)}
 
 
-def _environment() -> Environment:
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+def _load_run(folder: Path, *, with_text: bool) -> SavedRun:
+    result = read_result(folder)
+    try:
+        scores = _read_jsonl(folder / SCORES)
+        studies = _read_jsonl(folder / STUDIES) if with_text else []
+    except (ValueError, OSError) as error:
+        raise EvalDataError(f"{folder} is damaged ({error}): score again") from error
+    return SavedRun(result, scores, studies)
 
 
-def _file(name: str) -> str:
-    return files("eval.report").joinpath("templates", name).read_text(encoding="utf-8")
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _browser_data(run: SavedRun) -> dict[str, Any]:
+    """Studies for the script, worst first by the first measure that is there."""
+    name = run.result.name
+    scores = {row["study_id"]: row for row in run.scores}
+    measures = [
+        measure
+        for measure in run.result.measures()
+        if any(row["scores"][name].get(measure) is not None for row in run.scores)
+    ]
+    first = next((measure for measure in _FIRST_MEASURES if measure in measures), measures[0])
+    directions = {number.measure: number.direction for number in run.result.numbers}
+    studies = [
+        study | {kept: scores[study["study_id"]][kept] for kept in _OF_A_STUDY}
+        for study in run.studies
+    ]
+    sign = -1 if directions[first].startswith("lower") else 1
+
+    def badness(study: dict[str, Any]) -> float:
+        value = study["scores"][name].get(first)
+        return float("inf") if value is None else sign * value
+
+    studies.sort(key=badness)
+    return {
+        "name": name,
+        "measures": measures,
+        "first": first,
+        "directions": directions,
+        "total": len(studies),
+        "studies": studies[:_MOST_STUDIES],
+    }
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that cannot end its script element, whatever a report says."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - escaped above

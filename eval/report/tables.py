@@ -6,29 +6,29 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from eval.metrics.base import KEYS, Direction, card, metric_class
 from eval.results import MetricValue, Result
-
-_ARROWS = {"higher is better": " ↑", "lower is better": " ↓"}
+from eval.text import COCO_PTB
 
 
 def as_markdown(result: Result) -> str:
     """Everything that may be quoted: facts, one table a subset, cards."""
-    parts = [f"# {_plain(result.name)}: {result.task}", _facts(result)]
+    parts = [f"# {plain(result.name)}: {result.task}", _facts(result)]
+    header = ["measure", "n", *map(plain, result.systems())]
     for subset in result.subsets():
-        parts += [f"## {subset.capitalize()}", subset_table(result, subset)]
+        parts += [f"## {subset.capitalize()}", markdown_table(header, _rows(result, subset))]
     if risk := result.curves.get("risk_coverage"):
-        parts += ["## Risk and coverage", risk_table(risk)]
+        parts += ["## Risk and coverage", _risk_table(risk)]
     if result.not_available:
         missing = [f"- {name}: not available: {why}" for name, why in result.not_available.items()]
         parts += ["## Not available", "\n".join(missing)]
-    parts += ["## Cards", "\n".join(card_lines(result.cards))]
+    cards = [
+        f"- **{card['title']}** ({', '.join(card['measures'])}). {card['formula']}. "
+        f"Words: {card['words']}. Convention: {card['convention']}. Source: {card['source']}."
+        for card in result.cards
+    ]
+    parts += ["## Cards", "\n".join(cards)]
     return "\n\n".join(parts) + "\n"
-
-
-def subset_table(result: Result, subset: str) -> str:
-    """One subset: a row per measure, a column per system."""
-    header = ["measure", "n", *map(_plain, result.systems())]
-    return markdown_table(header, _rows(result, subset))
 
 
 def _rows(result: Result, subset: str) -> list[list[str]]:
@@ -42,16 +42,13 @@ def _rows(result: Result, subset: str) -> list[list[str]]:
         if known:
             counts = [number.n for number in known]
             n = "-".join(map(str, dict.fromkeys((min(counts), max(counts)))))
-            arrow = _ARROWS.get(known[0].direction, "")
-            rows.append([name + arrow, n, *map(cell, numbers)])
+            rows.append([name + Direction(known[0].direction).arrow, n, *map(cell, numbers)])
     return rows
 
 
 def cell(number: MetricValue | None) -> str:
     """A value with its interval, or a dash."""
-    if number is None:
-        return "-"
-    return _with_interval(number.value, number.low, number.high)
+    return _with_interval(number.value, number.low, number.high) if number else "-"
 
 
 def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -63,7 +60,7 @@ def _with_interval(value: float | None, low: float | None, high: float | None) -
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def risk_table(curves: Iterable[dict[str, Any]]) -> str:
+def _risk_table(curves: Iterable[dict[str, Any]]) -> str:
     """AURC and the score at the coverage asked for."""
     rows = []
     for curve in curves:
@@ -78,32 +75,20 @@ def risk_table(curves: Iterable[dict[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
-def card_lines(cards: Iterable[dict[str, Any]]) -> list[str]:
-    """Cards as a list: what a number is, in one line each."""
-    return [
-        f"- **{card['title']}** ({', '.join(card['measures'])}). {card['formula']}. "
-        f"Words: {card['words']}. Convention: {card['convention']}. Source: {card['source']}."
-        for card in cards
-    ]
-
-
 def all_cards() -> str:
     """Every card with the default cleaning, as the documentation has it."""
-    from eval.metrics.registry import KEYS, metric_class  # noqa: PLC0415
-    from eval.text import COCO_PTB  # noqa: PLC0415
-
     parts = []
     for key in KEYS:
-        metric = metric_class(key)
-        about = metric.card.cleaned_by(COCO_PTB)
+        about = card(key, cleaning=str(COCO_PTB))
         rows = [
-            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"] for m in metric.measures
+            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"]
+            for m in metric_class(key).measures
         ]
         parts += [
-            f"### {about.title} (`{key}`)",
+            f"### {about['title']} (`{key}`)",
             markdown_table(["measure", "direction", "range"], rows),
-            f"- Formula: {about.formula}.\n- Words: {about.words}.\n"
-            f"- Convention: {about.convention}.\n- Source: {about.source}.",
+            f"- Formula: {about['formula']}.\n- Words: {about['words']}.\n"
+            f"- Convention: {about['convention']}.\n- Source: {about['source']}.",
         ]
     return "\n\n".join(parts)
 
@@ -133,7 +118,7 @@ def as_csv(result: Result) -> str:
 
 def _facts(result: Result) -> str:
     facts = {**result.settings, **{k: v for k, v in result.dataset.items() if v not in (None, "")}}
-    shown = [f"{name}: {_plain(str(_brief(value)))}" for name, value in facts.items()]
+    shown = [f"{name}: {plain(str(_brief(value)))}" for name, value in facts.items()]
     lines = [f"Made {result.created} by `{result.command}`.", "; ".join(shown) + "."]
     lines += [f"Note: {note}." for note in result.notes]
     return "\n\n".join(lines)
@@ -147,7 +132,7 @@ def _brief(value: Any) -> Any:
     return value
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that cannot break a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
 

@@ -6,10 +6,9 @@ import numpy as np
 
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
-from eval.ranking import Floats
-from eval.results import Result
-from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of_systems, vector_result
-from eval.vectors import Vectors, load_vectors
+from eval.results import Result, numbers_of
+from eval.stats import Figure, Floats, mean_figure
+from eval.vectors import load_vectors
 
 SHUFFLED = "images with other images' reports"
 _ROWS_AT_ONCE = 512
@@ -17,7 +16,7 @@ _T = 2.0  # of the uniformity's Gaussian
 
 
 def embedding_quality(
-    path: Path, *, split: str = "", samples: int = SAMPLES, seed: int = 0
+    path: Path, *, split: str = "", samples: int = 2_000, seed: int = 0
 ) -> Result:
     """Score a vectors file.
 
@@ -33,18 +32,14 @@ def embedding_quality(
         )
     image, text = vectors.image.astype(np.float64), vectors.text.astype(np.float64)
     other = np.random.default_rng(seed).permutation(len(vectors))
-    systems: dict[str, list[Figure]] = {
-        vectors.encoder_id: quality_figures(image, text),
-        SHUFFLED: [_alignment(image, text[other])],
-    }
-    numbers = numbers_of_systems(systems, patients=vectors.patient_ids, samples=samples, seed=seed)
-    return vector_result(
+    figures = [(vectors.encoder_id, "all", each) for each in quality_figures(image, text)]
+    figures.append((SHUFFLED, "all", _alignment(image, text[other])))
+    return vectors.result(
         "embedding",
-        vectors,
         path=path,
-        numbers=numbers,
-        cards=[_card(vectors)],
+        numbers=numbers_of(figures, patients=vectors.patient_ids, samples=samples, seed=seed),
         settings={"split": split, "samples": samples, "seed": seed},
+        blanks={"length": vectors.image.shape[1]},
     )
 
 
@@ -86,16 +81,3 @@ def _gap(image: Floats, text: Floats) -> Figure:
         return np.asarray(np.linalg.norm(apart, axis=1, keepdims=True))
 
     return Figure(("modality gap",), (Direction.LOWER,), (len(image),), values)
-
-
-def _card(vectors: Vectors) -> dict[str, object]:
-    return card(
-        "embedding quality",
-        ["alignment", "uniformity (image)", "uniformity (text)", "modality gap"],
-        formula="alignment = mean of ‖f(x) - g(y)‖² over pairs of image x and its report y; "
-        "uniformity = log of the mean of exp(-2 ‖f(x) - f(x')‖²) over pairs of different images "
-        "(or of their reports); modality gap = ‖mean of f(x) - mean of g(y)‖",
-        convention=f"unit vectors of length {vectors.image.shape[1]}; lower is better for each, "
-        "though a small gap alone shows nothing; equal reports lower the uniformity of texts",
-        source="Wang and Isola, ICML 2020; Liang et al., NeurIPS 2022",
-    )

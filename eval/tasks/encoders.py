@@ -3,6 +3,7 @@
 import time
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,8 @@ from eval.datasets import DatasetLayout, read_layout
 from eval.embedding import embed
 from eval.errors import EvalLeakError, EvalUsageError, listed
 from eval.metrics.base import Direction
-from eval.ranking import Floats
-from eval.results import MetricValue, Result, command, file_facts, finite, made_by, now
-from eval.stats import LEVEL, intervals, resample_weights
-from eval.tasks.common import Figure, card
+from eval.results import MetricValue, Result, file_facts, numbers_of, task_card
+from eval.stats import LEVEL, Figure
 from eval.tasks.embedding import quality_figures
 from eval.tasks.linear_probe import probe_figure, probe_scores, probed_classes
 from eval.tasks.retrieval import rank, rank_figures, searches
@@ -98,13 +97,19 @@ def compare_encoders(
         cost = 1000 * encoder.seconds / len(vectors)
         count, lower = len(vectors), Direction.LOWER.value
         costs.append(MetricValue(encoder.encoder_id, "all", COST, cost, None, None, count, lower))
-    numbers = _numbers(figures, test.patient_ids, samples=samples, seed=seed)
+    named = [(system, "all", each) for system, found in figures.items() for each in found]
+    base, *others = figures
+    named += [
+        (system, f"minus {base}", _difference(each, first))
+        for system in others
+        for each in figures[system]
+        for first in figures[base]
+        if each.names == first.names
+    ]
+    numbers = numbers_of(named, patients=test.patient_ids, samples=samples, seed=seed)
     return Result(
         task="encoders",
         name=f"{len(figures)} encoders",
-        created=now(),
-        made_by=made_by(),
-        command=command(),
         models={"encoder_id": list(figures)},
         dataset={
             "table": file_facts(asked.table),
@@ -113,7 +118,7 @@ def compare_encoders(
             "patients": len(set(test.patient_ids)),
         },
         settings={"level": LEVEL, "samples": samples, "seed": seed, "test": asked.test_split},
-        cards=[_card(numbers)],
+        cards=[task_card("encoders", [*dict.fromkeys(n.measure for n in numbers), COST])],
         numbers=[*numbers, *costs],
         notes=[f"{len(train)} images to train probes on; {COST} on this machine, as it was busy"],
     )
@@ -144,69 +149,20 @@ def _figures(train: Vectors, test: Vectors, *, seed: int) -> list[Figure]:
     scores = list(
         probe_scores(train.image, test.image, train=train, classes=classes, share=1.0, seed=seed)
     )
-    figures = [_named("probe: ", probe_figure(scores, test, classes), first=1)]
+    figures = [probe_figure(scores, test, classes).renamed("probe: ", first=1)]
     if not len(test.prompt):
         return figures
-    figures.insert(0, _named("zero-shot: ", area_figure(test, class_scores(test)), first=2))
+    areas = area_figure(test, class_scores(test))
+    figures.insert(0, areas.renamed("zero-shot: ", first=2))
     if not any(test.text_ids):
         return figures
     for search in searches(test):
         if search.name.endswith(("own report", "own image")):
-            figures += [_named(f"{search.name}: ", each) for each in rank_figures(*rank(search))]
+            figures += [each.renamed(f"{search.name}: ") for each in rank_figures(*rank(search))]
     image, text = test.image.astype(np.float64), test.text.astype(np.float64)
     return figures + quality_figures(image, text)
 
 
-def _named(prefix: str, figure: Figure, *, first: int = -1) -> Figure:
-    """The first measures of a figure, under longer names."""
-    count = len(figure.names) if first < 0 else first
-    return Figure(
-        names=tuple(prefix + name for name in figure.names[:count]),
-        directions=figure.directions[:count],
-        counts=figure.counts[:count],
-        values=lambda weights: figure.values(weights)[:, :count],
-    )
-
-
-def _numbers(
-    systems: dict[str, list[Figure]], patients: Sequence[str], *, samples: int, seed: int
-) -> list[MetricValue]:
-    """Each measure of each encoder, and its difference from the first one's, resampled alike."""
-
-    def table(weights: Floats) -> list[Floats]:
-        return [np.concatenate([f.values(weights) for f in each], 1) for each in systems.values()]
-
-    whole = table(np.ones((1, len(patients))))
-    blocks = [table(weights) for weights in resample_weights(patients, samples=samples, seed=seed)]
-    drawn = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-    columns = [[name for f in each for name in f.names] for each in systems.values()]
-    base, *_ = systems
-    numbers = []
-    for at, (system, figures) in enumerate(systems.items()):
-        facts = [x for f in figures for x in zip(f.names, f.directions, f.counts, strict=True)]
-        for column, (name, direction, n) in enumerate(facts):
-            rows = [("all", whole[at][0, column], drawn[at][:, column])]
-            if at and name in columns[0]:
-                other = columns[0].index(name)
-                apart = drawn[at][:, column] - drawn[0][:, other]
-                rows.append((f"minus {base}", whole[at][0, column] - whole[0][0, other], apart))
-            for subset, value, resampled in rows:
-                (ends,) = intervals(resampled[:, None])
-                low, high = finite(ends.low), finite(ends.high)
-                numbers.append(
-                    MetricValue(
-                        system, subset, name, finite(float(value)), low, high, n, direction.value
-                    )
-                )
-    return numbers
-
-
-def _card(numbers: Sequence[MetricValue]) -> dict[str, object]:
-    return card(
-        "comparison of encoders",
-        [*dict.fromkeys(number.measure for number in numbers), COST],
-        formula="each as in its own task; a difference is the encoder's minus the first one's, on "
-        "the same resampled patients",
-        convention="linear probe on all training images; image-only encoders have the probe alone",
-        source="the cards of zero-shot, linear-probe, retrieval and embedding",
-    )
+def _difference(figure: Figure, base: Figure) -> Figure:
+    """The figure's values minus the base's, on the same resampled patients."""
+    return replace(figure, values=lambda weights: figure.values(weights) - base.values(weights))

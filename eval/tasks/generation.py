@@ -1,6 +1,7 @@
 """The generation task: drafts against references, with leak gate, baselines and intervals."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.aggregate import Statistics, subset_numbers
-from eval.baselines import Baselines, make_baselines
+from eval.baselines import make_baselines
 from eval.cache import ScoreCache
-from eval.errors import NotAvailableError, Problems
-from eval.io.predictions import read_predictions
+from eval.errors import NotAvailableError
 from eval.io.references import References, read_references
 from eval.io.studies import Scope
-from eval.io.study_set import Run, StudySet, make_run, make_study_set
-from eval.leaks import LeakCheck, check_leaks
-from eval.metrics.base import MetricGroup, Setup, SufficientStats
-from eval.metrics.registry import load_metrics
-from eval.results import Result, card_facts, command, file_facts, finite, made_by, now
-from eval.risk import RiskCoverage, has_risk, risk_coverage
-from eval.stats import LEVEL
+from eval.metrics.base import MetricGroup, Setup, SufficientStats, load_metrics
+from eval.results import MetricValue, Result, card_facts, file_facts, numbers_of
+from eval.risk import has_risk, risk_coverage
+from eval.stats import LEVEL, statistics_figure
+from eval.study_set import LeakCheck, Run, StudySet, check_leaks, make_run, make_study_set
 from eval.text import CLEANINGS
+
+Statistics = Mapping[tuple[str, str], SufficientStats]
+"""By system and metric key: float64 [N, width]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,79 +71,64 @@ def score_generation(task: GenerationTask) -> Scored:
         EvalUsageError: an option that cannot be followed.
         EvalDataError: a file that cannot be scored, a leak among them.
     """
-    inputs = _read(task)
-    study_set, run, leak = inputs.study_set, inputs.run, inputs.leak
-    runs = (run, *inputs.baselines.runs)
-    setup = Setup(CLEANINGS[task.cleaning], study_set.texts, task.models)
-    ready, missing = load_metrics(task.measures, setup)
-    statistics = _score(ready, runs, missing, task.cache)
-    ran = {metric.key: metric for metric in ready if (run.name, metric.key) in statistics}
-    normal = study_set.normal()
-    numbers = [
-        number
-        for subset, mask in _subsets(normal, leak)
-        for number in subset_numbers(
-            subset,
-            mask,
-            statistics=statistics,
-            metrics=ran,
-            patients=study_set.patients,
-            samples=task.samples,
-            seed=task.seed,
-        )
-    ]
-    result = Result(
-        task="generation",
-        name=task.name,
-        created=now(),
-        made_by=made_by(),
-        command=command(),
-        models=run.made_by,
-        dataset=_dataset(task, inputs, normal),
-        settings=_settings(task),
-        cards=[card_facts(metric) for metric in ran.values()],
-        numbers=numbers,
-        not_available=missing | inputs.baselines.missing,
-        curves={"risk_coverage": _risk(task, inputs, ran, statistics)},
-        notes=_notes(inputs),
-    )
-    return Scored(result, study_set, runs, leak, normal, ran, statistics)
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    references: References
-    study_set: StudySet
-    run: Run
-    leak: LeakCheck
-    baselines: Baselines
-
-
-def _read(task: GenerationTask) -> _Inputs:
     references = read_references(task.references, split=task.split)
     train = read_references(task.train, split=task.train_split) if task.train else None
     study_set = make_study_set(references, task.scope)
-    run = make_run(
-        task.name,
-        read_predictions(task.predictions),
-        study_set=study_set,
-        references=references,
-        problems=Problems(task.predictions),
-    )
+    run = make_run(task.name, task.predictions, study_set=study_set, references=references)
     leak = check_leaks(study_set, train=train, run=run)
-    words = CLEANINGS[task.cleaning].words
-    beside = make_baselines(study_set, run=run, train=train, words=words, seed=task.seed)
-    return _Inputs(references, study_set, run, leak, beside)
-
-
-def _settings(task: GenerationTask) -> dict[str, Any]:
-    return {
-        "scope": task.scope.value,
-        "cleaning": task.cleaning,
-        "samples": task.samples,
-        "seed": task.seed,
-        "level": LEVEL,
-    }
+    cleaning = CLEANINGS[task.cleaning]
+    baselines = make_baselines(
+        study_set, run=run, train=train, words=cleaning.words, seed=task.seed
+    )
+    runs = (run, *baselines.runs)
+    ready, missing = load_metrics(task.measures, Setup(cleaning, study_set.texts, task.models))
+    statistics = _score(ready, runs, missing, task.cache)
+    ran = {metric.key: metric for metric in ready if (run.name, metric.key) in statistics}
+    normal = study_set.normal()
+    numbers: list[MetricValue] = []
+    for subset, mask in _subsets(normal, leak):
+        patients = list(itertools.compress(study_set.patients, mask))
+        figures = [
+            (system, subset, statistics_figure(ran[key].measures, rows[mask], patients))
+            for (system, key), rows in statistics.items()
+        ]
+        numbers += numbers_of(figures, patients=patients, samples=task.samples, seed=task.seed)
+    result = Result(
+        task="generation",
+        name=task.name,
+        models=run.made_by,
+        dataset={
+            "predictions": file_facts(task.predictions),
+            "references": file_facts(task.references),
+            "split": task.split,
+            "train": file_facts(task.train),
+            "train_split": task.train_split,
+            "fingerprint": study_set.fingerprint,
+            "studies": len(study_set),
+            "patients": len(set(study_set.patients)),
+            "patients_known": study_set.has_patients,
+            "without_section": len(study_set.without_section),
+            "normal": sum(normal),
+            "missing_predictions": run.missing,
+            "baselines_from": baselines.source,
+            "train_studies": leak.train_studies,
+            "checked": {"studies": leak.studies, "patients": leak.patients},
+            "texts_in_train": sum(leak.seen_text) if leak.train_studies else None,
+        },
+        settings={
+            "scope": task.scope.value,
+            "cleaning": task.cleaning,
+            "samples": task.samples,
+            "seed": task.seed,
+            "level": LEVEL,
+        },
+        cards=[card_facts(metric) for metric in ran.values()],
+        numbers=numbers,
+        not_available=missing | baselines.missing,
+        curves={"risk_coverage": _risk(task, study_set, run, ran, statistics)},
+        notes=[*leak.notes, *_notes(references, study_set)],
+    )
+    return Scored(result, study_set, runs, leak, normal, ran, statistics)
 
 
 def _score(
@@ -171,87 +156,41 @@ def _score(
 def _subsets(normal: Sequence[bool], leak: LeakCheck) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """All studies, normal ones, abnormal ones, and those whose text is new; none that is empty."""
     is_normal = np.array(normal)
-    masks = {
-        "all": np.ones_like(is_normal),
-        "normal": is_normal,
-        "abnormal": ~is_normal,
-        "text not in train": ~np.array(leak.seen_text, dtype=bool),
-    }
-    if not any(leak.seen_text):
-        del masks["text not in train"]
+    masks = {"all": np.ones_like(is_normal), "normal": is_normal, "abnormal": ~is_normal}
+    if any(leak.seen_text):
+        masks["text not in train"] = ~np.array(leak.seen_text)
     yield from ((name, mask) for name, mask in masks.items() if mask.any())
 
 
-def _dataset(task: GenerationTask, inputs: _Inputs, normal: Sequence[bool]) -> dict[str, Any]:
-    study_set, leak = inputs.study_set, inputs.leak
-    return {
-        "predictions": file_facts(task.predictions),
-        "references": file_facts(task.references),
-        "split": task.split,
-        "train": file_facts(task.train),
-        "train_split": task.train_split,
-        "fingerprint": study_set.fingerprint,
-        "studies": len(study_set),
-        "patients": len(set(study_set.patients)),
-        "patients_known": study_set.has_patients,
-        "without_section": len(study_set.without_section),
-        "normal": sum(normal),
-        "missing_predictions": inputs.run.missing,
-        "baselines_from": inputs.baselines.source,
-        "train_studies": leak.train_studies,
-        "checked": {"studies": leak.studies, "patients": leak.patients},
-        "texts_in_train": sum(leak.seen_text) if leak.train_studies else None,
-    }
-
-
 def _risk(
-    task: GenerationTask, inputs: _Inputs, ran: dict[str, MetricGroup], statistics: Statistics
+    task: GenerationTask,
+    study_set: StudySet,
+    run: Run,
+    ran: Mapping[str, MetricGroup],
+    statistics: Statistics,
 ) -> list[dict[str, Any]]:
     """Risk and coverage of every measure that has a risk, if the run says how sure it is."""
-    run = inputs.run
     if run.confidence is None or len(set(run.confidence)) < 2:
         return []
     curves = []
     for metric in ran.values():
         measures = [measure for measure in metric.measures if has_risk(measure)]
         if measures and not metric.whole_run:
+            rows = statistics[run.name, metric.key]
             curves += risk_coverage(
-                statistics[run.name, metric.key],
-                run.confidence,
-                inputs.study_set.patients,
-                measures,
-                seed=task.seed,
+                rows, run.confidence, study_set.patients, measures, seed=task.seed
             )
-    return [_curve_facts(curve) for curve in curves]
+    return curves
 
 
-def _curve_facts(curve: RiskCoverage) -> dict[str, Any]:
-    ends = {"aurc": curve.aurc_interval, "score_at": curve.score_at_interval}
-    return {
-        "measure": curve.measure,
-        "coverage": [round(float(x), 6) for x in curve.coverage],
-        "score": [finite(float(y)) for y in curve.score],
-        "aurc": finite(curve.aurc),
-        "aurc_random": finite(curve.aurc_random),
-        "at": curve.at,
-        "score_at": finite(curve.score_at),
-        "score_all": finite(curve.score_all),
-        **{f"{name}_low": finite(interval.low) for name, interval in ends.items()},
-        **{f"{name}_high": finite(interval.high) for name, interval in ends.items()},
-    }
-
-
-def _notes(inputs: _Inputs) -> list[str]:
-    references, study_set = inputs.references, inputs.study_set
-    notes = list(inputs.leak.notes)
+def _notes(references: References, study_set: StudySet) -> Iterator[str]:
     if not study_set.has_patients:
-        notes.append(
+        yield (
             f"{references.path.name} names no patients: each study counts as its own patient, and "
             "intervals are too narrow if patients have several"
         )
     if study_set.without_section:
-        notes.append(
+        yield (
             f"{len(study_set.without_section)} studies have no {study_set.scope} in their "
             "reference and are not scored"
         )
-    return notes

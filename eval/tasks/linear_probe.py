@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from eval.errors import EvalLeakError, EvalUsageError, listed
 from eval.metrics.base import Direction
 from eval.ranking import Bools, Floats, weighted_auroc
-from eval.results import MetricValue, Result
-from eval.tasks.common import SAMPLES, Figure, card, numbers_of, vector_result
+from eval.results import MetricValue, Result, numbers_of
+from eval.stats import Figure
 from eval.vectors import Vectors, load_vectors
 
 SHARES = (0.01, 0.1, 1.0)
@@ -32,7 +32,7 @@ def linear_probe(
     *,
     train_split: str,
     test_split: str,
-    samples: int = SAMPLES,
+    samples: int = 2_000,
     seed: int = 0,
 ) -> Result:
     """Train on one split of a vectors file, test on another.
@@ -51,17 +51,16 @@ def linear_probe(
     if len(train.thumbnail):
         features[THUMBNAIL] = (train.thumbnail, test.thumbnail)
     numbers: list[MetricValue] = []
-    series = []
+    series: list[dict[str, Any]] = []
     for system, (learn, ask) in features.items():
         middle = []
         for share in SHARES:
             scores = list(
                 probe_scores(learn, ask, train=train, classes=classes, share=share, seed=seed)
             )
+            figure = probe_figure(scores, test, classes)
             found = numbers_of(
-                probe_figure(scores, test, classes),
-                system=system,
-                subset=f"{share:.0%} of the training images",
+                [(system, f"{share:.0%} of the training images", figure)],
                 patients=test.patient_ids,
                 samples=samples,
                 seed=seed,
@@ -69,15 +68,20 @@ def linear_probe(
             numbers += found
             middle.append(found[0].value)
         series.append({"name": system, "x": [np.log10(100 * s) for s in SHARES], "y": middle})
+    ys = [y for line in series for y in line["y"] if y is not None]
+    plot = {
+        "title": "Macro AUROC by share of the training images",
+        "x": ["log10 of the share in %", 0, 2],
+        "y": ["macro AUROC", min(0.5, *ys), max(ys)],
+        "series": series,
+    }
     settings = {"train": train_split, "test": test_split, "samples": samples, "seed": seed}
-    return vector_result(
+    return test.result(
         "linear-probe",
-        test,
         path=path,
         numbers=numbers,
-        cards=[_card(test, classes)],
         settings=settings | {"repeats": REPEATS},
-        curves={"plots": [_plot(series)]},
+        curves={"plots": [plot]},
         notes=[f"{len(train)} training images of {len(set(train.patient_ids))} patients"],
     )
 
@@ -175,27 +179,3 @@ def probe_figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]
     names = ["macro AUROC", *(f"AUROC {test.classes[at]}" for at in classes)]
     size = len(names)
     return Figure(tuple(names), (Direction.HIGHER,) * size, (len(test),) * size, values)
-
-
-def _plot(series: list[dict[str, Any]]) -> dict[str, Any]:
-    ys = [y for line in series for y in line["y"] if y is not None]
-    return {
-        "title": "Macro AUROC by share of the training images",
-        "x": ["log10 of the share in %", 0, 2],
-        "y": ["macro AUROC", min(0.5, *ys), max(ys)],
-        "series": series,
-    }
-
-
-def _card(test: Vectors, classes: Sequence[int]) -> dict[str, Any]:
-    return card(
-        "linear probe",
-        ["macro AUROC", *(f"AUROC {test.classes[at]}" for at in classes)],
-        formula="logistic regression with L2 on standardised frozen vectors, a class at a time; "
-        "AUROC on the test images, ties half; mean over the draws of patients",
-        convention=f"C of {', '.join(map(str, _STRENGTHS))} by AUROC in {_FOLDS} folds of training "
-        f"patients (1 where a class has fewer than {2 * _FOLDS} patients); {REPEATS} draws of "
-        "patients below 100 %; a draw without a class scores .5 on it; intervals over test "
-        "patients",
-        source="as in Zhang et al., MLHC 2022 (ConVIRT)",
-    )

@@ -1,4 +1,4 @@
-"""Retrieval: does an image find its own report, and a report its own image."""
+"""Retrieval: does an image find its own report, and a report its own image; and it as a drafter."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.errors import EvalUsageError
+from eval.errors import EvalDataError, EvalUsageError
+from eval.io.references import read_references
+from eval.io.studies import Scope
 from eval.metrics.base import Direction
 from eval.ranking import Floats, Ranks, ndcg, own_ranks, weighted_median
-from eval.results import MetricValue, Result
-from eval.tasks.common import SAMPLES, Figure, card, mean_figure, numbers_of_systems, vector_result
+from eval.results import MetricValue, Result, numbers_of
+from eval.stats import Figure, mean_figure
 from eval.vectors import Vectors, load_vectors
 
 _KS = (1, 5, 10)
@@ -20,6 +22,7 @@ _CUT = 10
 _QUERIES_AT_ONCE = 256
 _DRAWN = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 CHANCE = "random order"
+_EVIDENCE = 5  # reports that are named as evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Search:
     gallery_labels: Floats
 
 
-def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int = 0) -> Result:
+def retrieval(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 0) -> Result:
     """Score a vectors file.
 
     Raises:
@@ -56,27 +59,27 @@ def retrieval(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
     if len(vectors) < 2:
         raise EvalUsageError(f"{path} has {len(vectors)} images with a report: nothing to retrieve")
     numbers: list[MetricValue] = []
-    series = []
+    series: list[dict[str, Any]] = []
     for search in searches(vectors):
-        found = {vectors.encoder_id: rank(search)}
-        found[CHANCE] = rank(search, np.random.default_rng(seed))
-        numbers += numbers_of_systems(
-            {system: rank_figures(ranks, gains) for system, (ranks, gains) in found.items()},
-            subset=search.name,
-            patients=search.patients,
-            samples=samples,
-            seed=seed,
-        )
-        recalls = [float(found[vectors.encoder_id][0].recall(k).mean()) for k in _DRAWN]
+        ranks, gains = rank(search)
+        by_chance = rank(search, np.random.default_rng(seed))
+        figures = [(vectors.encoder_id, search.name, each) for each in rank_figures(ranks, gains)]
+        figures += [(CHANCE, search.name, each) for each in rank_figures(*by_chance)]
+        numbers += numbers_of(figures, patients=search.patients, samples=samples, seed=seed)
+        recalls = [float(ranks.recall(k).mean()) for k in _DRAWN]
         series.append({"name": search.name, "x": list(_DRAWN), "y": recalls})
-    return vector_result(
+    plot = {
+        "title": "Recall among the first k",
+        "x": ["k", 0, _DRAWN[-1]],
+        "y": ["recall", 0, min(1.0, max(max(line["y"]) for line in series) * 1.1)],
+        "series": series,
+    }
+    return vectors.result(
         "retrieval",
-        vectors,
         path=path,
         numbers=numbers,
-        cards=[_card()],
         settings={"split": split, "samples": samples, "seed": seed},
-        curves={"plots": [_plot(series)]},
+        curves={"plots": [plot]},
         notes=[f"{len(set(vectors.text_ids))} different reports among {len(vectors)} images"],
     )
 
@@ -157,25 +160,54 @@ def rank_figures(ranks: Ranks, gains: Floats) -> list[Figure]:
     return [mean_figure(columns), median]
 
 
-def _plot(series: list[dict[str, Any]]) -> dict[str, Any]:
-    top = max(max(line["y"]) for line in series)
-    return {
-        "title": "Recall among the first k",
-        "x": ["k", 0, _DRAWN[-1]],
-        "y": ["recall", 0, min(1.0, top * 1.1)],
-        "series": series,
-    }
+def nearest_reports(
+    vectors: Path, references: Path, *, split: str, train_split: str
+) -> Iterator[dict[str, Any]]:
+    """Each image drafts the report of the nearest training image's text: predictions to score.
 
+    What every system with retrieval must beat; no language model is asked. One object per study.
 
-def _card() -> dict[str, Any]:
-    return card(
-        "retrieval",
-        [*(f"R@{k}" for k in _KS), "MRR", f"nDCG@{_CUT}", "median rank"],
-        formula="R@k = share of queries whose right item is among the k most similar; MRR = mean "
-        "of 1 / its rank; nDCG@10 with the number of shared labels as gain (linear, discount "
-        "1 / log2(rank + 1)); median of its rank",
-        convention="cosine; ties count as the mean over their orders (nDCG: gallery order); a "
-        "query that shares no label with the whole gallery is left out of nDCG; 'own report' "
-        "counts the pair itself, the other table merges reports that are equal word for word",
-        source="as ir-measures' Success@k, RR and nDCG@10 (trec_eval)",
-    )
+    Args:
+        vectors: a vectors file whose image ids are study ids.
+        references: the reports of both splits.
+        split: images that get a draft.
+        train_split: reports that are copied.
+
+    Raises:
+        EvalUsageError: no such split, or no report in it.
+        EvalDataError: a report of the training split is not among the references.
+    """
+    everything = load_vectors(vectors)
+    images, train = everything.in_split(split), everything.in_split(train_split)
+    train = train.where(np.array([bool(name) for name in train.text_ids]))
+    if not len(train):
+        raise EvalUsageError(f"{vectors} has no report in split {train_split!r}")
+    reports = read_references(references, split=train_split)
+    unknown = [name for name in train.image_ids if name not in reports.studies]
+    if unknown:
+        raise EvalDataError(
+            f"{references} has no report of {len(unknown)} training images, {unknown[0]} first"
+        )
+    for at, study_id in enumerate(images.image_ids):
+        similarity = train.text @ images.image[at]
+        similarity[np.array(train.patient_ids) == images.patient_ids[at]] = -np.inf
+        order = np.argsort(-similarity, kind="stable")[:_EVIDENCE]
+        chosen = [reports.studies[train.image_ids[place]] for place in order]
+        first = chosen[0].texts
+        yield {
+            "study_id": study_id,
+            "status": "ok",
+            "findings": first.findings,
+            "impression": first.impression,
+            "report": first.report,
+            "evidence": [
+                {
+                    "report_id": study.study_id,
+                    "similarity": round(float(similarity[place]), 6),
+                    "text": study.texts.of(Scope.REPORT),
+                }
+                for study, place in zip(chosen, order, strict=True)
+            ],
+            "encoder_id": images.encoder_id,
+            "confidence": round(float(similarity[order[0]]), 6),
+        }

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Bools, Floats, roc_curve, weighted_auroc, weighted_average_precision
-from eval.results import Result
-from eval.tasks.common import SAMPLES, Figure, card, numbers_of_systems, vector_result
+from eval.results import Result, numbers_of
+from eval.stats import Figure
 from eval.vectors import Vectors, load_vectors
 
 LEAST = 5
@@ -18,7 +18,7 @@ LEAST = 5
 CHANCE, MAJORITY = "random scores", "most common class"
 
 
-def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int = 0) -> Result:
+def zero_shot(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 0) -> Result:
     """Score a vectors file.
 
     Raises:
@@ -37,18 +37,21 @@ def zero_shot(path: Path, *, split: str = "", samples: int = SAMPLES, seed: int 
         shares = vectors.labels.mean(axis=0)
         systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
     parts = (_choices, area_figure) if vectors.single else (area_figure,)
-    figures = {name: [part(vectors, scores) for part in parts] for name, scores in systems.items()}
-    return vector_result(
+    figures = [
+        (name, "all", part(vectors, scores)) for name, scores in systems.items() for part in parts
+    ]
+    numbers = numbers_of(figures, patients=vectors.patient_ids, samples=samples, seed=seed)
+    scored = _scored(vectors)
+    few = [name for at, name in enumerate(vectors.classes) if at not in scored]
+    denials = "" if vectors.single else " minus cosine of image and the sentences that deny it"
+    return vectors.result(
         "zero-shot",
-        vectors,
         path=path,
-        numbers=numbers_of_systems(
-            figures, patients=vectors.patient_ids, samples=samples, seed=seed
-        ),
-        cards=[_card(vectors)],
+        numbers=numbers,
         settings={"split": split, "samples": samples, "seed": seed},
+        blanks={"denials": denials},
         curves={"plots": [_roc(vectors, systems[vectors.encoder_id])]},
-        notes=_notes(vectors),
+        notes=[f"too few images to score: {', '.join(few)}"] if few else [],
     )
 
 
@@ -136,28 +139,3 @@ def _roc(vectors: Vectors, scores: Floats) -> dict[str, object]:
         "series": series,
         "diagonal": True,
     }
-
-
-def _card(vectors: Vectors) -> dict[str, object]:
-    measures = ["macro AUROC", "macro average precision"]
-    measures += [f"AUROC {vectors.classes[at]}" for at in _scored(vectors)]
-    if vectors.single:
-        measures = ["accuracy", "macro F1", *measures]
-    return card(
-        "zero-shot classification",
-        measures,
-        formula="class vector = normalised mean of its sentences' unit vectors; score = cosine of "
-        "image and class"
-        + ("" if vectors.single else " minus cosine of image and the sentences that deny it")
-        + "; accuracy and macro F1 of the highest score; AUROC over images, ties half",
-        convention=f"classes with fewer than {LEAST} images on a side are left out of AUROC; "
-        "sentences in eval/zero_shot_prompts.toml",
-        source="Radford et al., ICML 2021; Huang et al., ICCV 2021 (GLoRIA); "
-        "eval/zero_shot_prompts.toml",
-    )
-
-
-def _notes(vectors: Vectors) -> list[str]:
-    scored = set(_scored(vectors))
-    left = [name for at, name in enumerate(vectors.classes) if at not in scored]
-    return [f"too few images to score: {', '.join(left)}"] if left else []

@@ -24,8 +24,7 @@ from sacrebleu.metrics import BLEU
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from eval.io.studies import Pair
-from eval.metrics.base import Setup
-from eval.metrics.registry import metric_class
+from eval.metrics.base import Setup, metric_class
 from eval.text import COCO_PTB
 
 GOLDEN = Path(__file__).parent

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics import bleu, labels
-from eval.metrics.base import Direction, Measure, mean_measure, mean_rows
-from eval.stats import Block, bootstrap, intervals
+from eval.metrics.base import Direction, Measure, mean_measure, mean_rows, metric_class
+from eval.metrics.findings import LABELS
+from eval.stats import bootstrap, intervals, statistics_figure
 
 Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.float64], list[str]]]
 
@@ -68,7 +68,7 @@ def corpus_bleu(generator: np.random.Generator, patients: int) -> tuple[NDArray,
 def label_counts(generator: np.random.Generator, patients: int) -> tuple[NDArray, list[str]]:
     """TP, FP and FN of labels with prevalences from 2 to 30 %."""
     effect, names = studies(generator, patients)
-    prevalence = np.linspace(-2.4, -0.6, len(labels.LABELS))
+    prevalence = np.linspace(-2.4, -0.6, len(LABELS))
     there = effect[:, None] * 0.6 + generator.normal(size=(len(effect), len(prevalence)))
     truth = there + prevalence > 0
     said = there + prevalence + 0.8 * generator.normal(size=there.shape) > 0
@@ -80,9 +80,9 @@ def label_counts(generator: np.random.Generator, patients: int) -> tuple[NDArray
 CASES: dict[str, tuple[Measure, Draw]] = {
     "mean of a skewed score": (mean_measure("", Direction.HIGHER, column=0), skewed_mean),
     "rate of about 1 in 8": (mean_measure("", Direction.LOWER, column=0), rare_share),
-    "BLEU-4": (bleu.MEASURES[3], corpus_bleu),
-    "micro F1-14": (labels.MEASURES[0], label_counts),
-    "macro F1-14": (labels.MEASURES[1], label_counts),
+    "BLEU-4": (metric_class("bleu").measures[3], corpus_bleu),
+    "micro F1-14": (metric_class("labels").measures[0], label_counts),
+    "macro F1-14": (metric_class("labels").measures[1], label_counts),
 }
 
 
@@ -97,10 +97,10 @@ def coverage(
     held = 0
     for seed in range(simulations):
         rows, names = draw(generator, patients)
-        block = [Block((measure,), slice(0, rows.shape[1]))]
         groups = names if clustered else [f"{at:07d}" for at in range(len(rows))]
-        (found,) = intervals(bootstrap(rows, groups, block, samples=samples, seed=seed))
-        held += found.low <= truth <= found.high
+        figure = statistics_figure([measure], rows, groups)
+        ((low, high),) = intervals(bootstrap([figure], groups, samples=samples, seed=seed))
+        held += low <= truth <= high
     share = held / simulations
     return Coverage(truth, share, math.sqrt(share * (1 - share) / simulations))
 

@@ -1,16 +1,21 @@
-"""The scored studies in one order, and the drafts of a run for them.
+"""The scored studies in one order, the drafts of a run for them, and the leak gate.
 
 A study whose reference lacks the scored section is excluded and counted; a study
 without a draft stays in with an empty one, counted by its reason.
+
+No scored study may have been seen by the system. Overlapping studies or patients stop the run.
+Equal texts do not (reports repeat word for word), but they are counted, and every table is given
+with them and without.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from eval.errors import EvalDataError, EvalUsageError, Problems
+from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, listed
+from eval.io.predictions import read_predictions
 from eval.io.references import References
 from eval.io.studies import Pair, PredictedStudy, ReferenceStudy, Scope
 from rag.report_nlp.labeller import NO_FINDING, label_text
@@ -92,66 +97,47 @@ def make_study_set(references: References, scope: Scope) -> StudySet:
     )
 
 
-def make_run(
-    name: str,
-    predictions: Mapping[str, PredictedStudy],
-    *,
-    study_set: StudySet,
-    references: References,
-    problems: Problems,
-) -> Run:
-    """Match a system's predictions with the study set.
+def make_run(name: str, path: Path, *, study_set: StudySet, references: References) -> Run:
+    """Match the predictions of a file with the study set.
 
     Raises:
-        EvalDataError: the predictions hold a study that the references do not.
+        EvalDataError: the file cannot be read, or holds a study that the references do not.
         EvalUsageError: no prediction has the scored section.
     """
-    _refuse_unknown(predictions, references, problems)
+    predictions = read_predictions(path)
+    problems = Problems(path)
+    for each in predictions.values():
+        if each.study_id not in references.studies:
+            split = references.elsewhere.get(each.study_id)
+            known = "is unknown to the references" if split is None else f"is in split {split!r}"
+            problems.add(each.where, f"the study {each.study_id} {known}")
+    problems.raise_if_any()
     scope = study_set.scope
     found = [predictions.get(study.study_id) for study in study_set.studies]
     if not any(study and study.texts.of(scope) for study in found):
         if any(study and study.texts.of(Scope.REPORT) for study in found):
             raise EvalUsageError(f"no prediction has its {scope} apart: score the whole report")
         raise EvalDataError("no study of the set has a draft: nothing to score")
-    pairs = tuple(
-        _pair(study, text, predicted, scope)
-        for study, text, predicted in zip(study_set.studies, study_set.texts, found, strict=True)
-    )
-    reasons = (_why_missing(study, scope) for study in found)
+    missing: Counter[str] = Counter()
+    pairs = []
+    for study, text, predicted in zip(study_set.studies, study_set.texts, found, strict=True):
+        if predicted is None:
+            missing["not in the file"] += 1
+            pairs.append(Pair(study.study_id, text, ""))
+            continue
+        draft, cited = predicted.texts.of(scope), predicted.sentences(scope)
+        pairs.append(Pair(study.study_id, text, draft, cited, predicted.evidence))
+        if predicted.status is not Status.OK:
+            missing[predicted.status.value] += 1
+        elif not draft:
+            missing[f"no {scope}"] += 1
     return Run(
         name=name,
-        pairs=pairs,
-        missing=dict(Counter(reason for reason in reasons if reason)),
+        pairs=tuple(pairs),
+        missing=dict(missing),
         confidence=_confidence(found, scope),
         made_by=_made_by(found),
     )
-
-
-def _refuse_unknown(
-    predictions: Mapping[str, PredictedStudy], references: References, problems: Problems
-) -> None:
-    for study in predictions.values():
-        if study.study_id in references.studies:
-            continue
-        split = references.elsewhere.get(study.study_id)
-        known = f"is in split {split!r}" if split is not None else "is unknown to the references"
-        problems.add(study.where, f"the study {study.study_id} {known}")
-    problems.raise_if_any()
-
-
-def _pair(study: ReferenceStudy, text: str, found: PredictedStudy | None, scope: Scope) -> Pair:
-    if found is None:
-        return Pair(study.study_id, text, "")
-    draft = found.texts.of(scope)
-    return Pair(study.study_id, text, draft, found.sentences(scope), found.evidence)
-
-
-def _why_missing(study: PredictedStudy | None, scope: Scope) -> str:
-    if study is None:
-        return "not in the file"
-    if study.status is not Status.OK:
-        return study.status.value
-    return "" if study.texts.of(scope) else f"no {scope}"
 
 
 def _confidence(found: list[PredictedStudy | None], scope: Scope) -> tuple[float, ...] | None:
@@ -173,3 +159,67 @@ def _made_by(found: list[PredictedStudy | None]) -> dict[str, list[str]]:
         for name, value in study.made_by if study else ():
             named.setdefault(name, set()).add(value)
     return {name: sorted(values) for name, values in sorted(named.items())}
+
+
+@dataclass(frozen=True, slots=True)
+class LeakCheck:
+    """What the gate checked, and what it found.
+
+    Attributes:
+        studies: whether study ids were compared with the training data.
+        patients: whether patient ids were.
+        train_studies: size of the training data, 0 if none was named.
+        seen_text: whether each study's reference text is, word for word, a text of the training
+            data; empty if none was named.
+        notes: sentences for the reader.
+    """
+
+    studies: bool
+    patients: bool
+    train_studies: int
+    seen_text: tuple[bool, ...]
+    notes: tuple[str, ...]
+
+
+def check_leaks(study_set: StudySet, *, train: References | None, run: Run) -> LeakCheck:
+    """Compare the study set with the training data, and with the evidence the run names.
+
+    Raises:
+        EvalLeakError: names overlapping studies or patients.
+    """
+    scored = {study.study_id for study in study_set.studies}
+    leaks = [
+        f"study {pair.study_id} was drafted from the report of {report.report_id}"
+        for pair in run.pairs
+        for report in pair.evidence
+        if report.report_id in scored
+    ]
+    if leaks:
+        raise EvalLeakError(
+            f"the evidence of {run.name} holds reports of studies that are scored:\n"
+            f"{listed(leaks)}\nTake them out of the report collection and draft again"
+        )
+    if train is None:
+        note = "no training data was named (--train): overlap with it is not checked"
+        return LeakCheck(False, False, 0, (), (note,))
+    shared = {"studies": scored & train.studies.keys()}
+    notes: tuple[str, ...] = ()
+    patients = study_set.has_patients and train.has_patients
+    if patients:
+        theirs = {study.patient_id for study in train.studies.values()}
+        shared["patients"] = theirs.intersection(study_set.patients)
+    else:
+        notes = ("the files do not both name patients: overlap of patients is not checked",)
+    for what, names in shared.items():
+        if names:
+            raise EvalLeakError(
+                f"{len(names)} {what} are scored and in the training data {train.path} too:\n"
+                f"{listed(sorted(names))}\nTake them out of one of the two"
+            )
+    known = {_plain(study.texts.of(study_set.scope)) for study in train.studies.values()} - {""}
+    seen = tuple(_plain(text) in known for text in study_set.texts)
+    return LeakCheck(True, patients, len(train.studies), seen, notes)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())

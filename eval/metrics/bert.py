@@ -1,0 +1,187 @@
+"""BERTScore, and CheXbert's labels and report vectors.
+
+The greedy matching of BERTScore is written here: the reference package wants matplotlib to be
+imported. It was held against bert-score 0.3.13 (docs/metrics.md).
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eval.errors import EvalDataError
+from eval.io.studies import Pair
+from eval.metrics.base import (
+    Direction,
+    MeanMetric,
+    MetricGroup,
+    Setup,
+    SufficientStats,
+    mean_measure,
+)
+from eval.metrics.findings import LabelF1, label_counts, label_measures, positive_labels
+from eval.metrics.weights import local_file, local_model, weights_id
+
+if TYPE_CHECKING:
+    import torch
+
+BASELINE = 0.8473319
+"""F of unrelated English sentences at this layer (bert-score 0.3.13, rescale_baseline/en)."""
+
+_ROBERTA, _LAYER = "distilroberta-base", 5  # as ReXrank: rescaled, no idf
+_NOTHING = (0.0 - BASELINE) / (1 - BASELINE)
+"""Rescaled F = 0: what a missing draft scores, as in bert-score."""
+
+_LONGEST = 512  # word pieces
+
+
+class BertScore(MeanMetric):
+    """F of greedily matched word pieces."""
+
+    key = "bertscore"
+    measures = (mean_measure("BERTScore", Direction.HIGHER, column=0, low=_NOTHING),)
+    width = 2
+    batch = 64
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._folder = local_model(_ROBERTA, models=setup.models)
+        self.version = f"1-{weights_id(self._folder)}"
+
+    def one(self, pair: Pair) -> tuple[float]:
+        """Rescaled F."""
+        return (self.f1(pair.draft, pair.reference),)
+
+    def f1(self, draft: str, reference: str) -> float:
+        """Rescaled F of one pair; an empty draft has F = 0."""
+        if not draft.strip() or not reference.strip():
+            return _NOTHING
+        ours, theirs = embed_pieces(self._folder, draft), embed_pieces(self._folder, reference)
+        similarity = (ours @ theirs.T).numpy()
+        # the two marks around a text can be matched but are not scored
+        precision = float(similarity.max(axis=1)[1:-1].mean())
+        recall = float(similarity.max(axis=0)[1:-1].mean())
+        total = precision + recall
+        return (2 * precision * recall / total - BASELINE) / (1 - BASELINE) if total else _NOTHING
+
+
+@lru_cache(maxsize=4096)
+def embed_pieces(folder: Path, text: str) -> "torch.Tensor":
+    """Unit vectors of a text's word pieces, marks included: float32 [P, D]."""
+    import torch  # noqa: PLC0415
+
+    tokenizer, model = _roberta(folder)
+    pieces = tokenizer(text.strip(), truncation=True, max_length=_LONGEST, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = model(**pieces, output_hidden_states=True).hidden_states[_LAYER][0]
+    return torch.nn.functional.normalize(hidden, dim=-1)
+
+
+@lru_cache(maxsize=1)
+def _roberta(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True)
+    return tokenizer, AutoModel.from_pretrained(folder).eval()
+
+
+NAMES = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+    "No Finding",
+)
+"""CheXbert's heads in order; the last has two classes, the others four."""
+
+CLASSES = ("absent", "positive", "negative", "uncertain")
+_CHECKPOINT = "chexbert.pth"
+
+
+class Chexbert(MetricGroup):
+    """F1 of the labels that a BERT reads, and the cosine of its report vectors."""
+
+    key = "chexbert"
+    measures = (
+        *label_measures("CheXbert ", NAMES),
+        mean_measure("CheXbert similarity", Direction.HIGHER, column=LabelF1.width, low=-1.0),
+    )
+    width = LabelF1.width + 2
+    batch = 64
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        source = f"{_CHECKPOINT} of StanfordAIMI/RRG_scorers (1.3 GB, Stanford academic licence)"
+        self._checkpoint = local_file(_CHECKPOINT, source=source, models=setup.models)
+        self._base = local_model("bert-base-uncased", models=setup.models)
+        self.version = f"1-{weights_id(self._checkpoint)}"
+
+    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
+        """One row per pair: float64 [N, 86], counts as for our labeller, then the similarity."""
+        rows = np.ones((len(pairs), self.width))
+        for row, pair in zip(rows, pairs, strict=True):
+            marks = [positive_labels(self.labels(t), NAMES) for t in (pair.reference, pair.draft)]
+            row[:-1] = *label_counts(*marks), self.similarity(pair.draft, pair.reference)
+        return rows
+
+    def labels(self, text: str) -> dict[str, str]:
+        """Labels that the text mentions, by CheXpert's names; none for an empty text."""
+        if not text.strip():
+            return {}
+        classes = _read(self._base, self._checkpoint, text)[0]
+        return {name: CLASSES[c] for name, c in zip(NAMES, classes, strict=True) if c}
+
+    def similarity(self, draft: str, reference: str) -> float:
+        """Cosine of the report vectors; -1 if a text is empty."""
+        if not draft.strip() or not reference.strip():
+            return -1.0
+        ours, theirs = (_read(self._base, self._checkpoint, t)[1] for t in (draft, reference))
+        norms = np.linalg.norm(ours) * np.linalg.norm(theirs)
+        return float(ours @ theirs / norms) if norms else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _read(base: Path, checkpoint: Path, text: str) -> tuple[tuple[int, ...], Any]:
+    """Class of each head, and the [CLS] vector float32 [D]."""
+    import torch  # noqa: PLC0415
+
+    tokenizer, bert, heads = _chexbert(base, checkpoint)
+    plain = " ".join(text.split())
+    pieces = tokenizer(plain, truncation=True, max_length=_LONGEST, return_tensors="pt")
+    with torch.inference_mode():
+        vector = bert(**pieces).last_hidden_state[:, 0]
+        classes = tuple(int(head(vector).argmax()) for head in heads)
+    return classes, vector[0].numpy()
+
+
+@lru_cache(maxsize=1)
+def _chexbert(base: Path, checkpoint: Path) -> tuple[Any, Any, Any]:
+    """Tokenizer, BERT and fourteen linear heads, as in the checkpoint."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoConfig, AutoTokenizer, BertModel  # noqa: PLC0415
+
+    bert = BertModel(AutoConfig.from_pretrained(base), add_pooling_layer=True)
+    sizes = [len(CLASSES)] * (len(NAMES) - 1) + [2]
+    heads = torch.nn.ModuleList(torch.nn.Linear(bert.config.hidden_size, n) for n in sizes)
+    whole = torch.nn.ModuleDict({"bert": bert, "linear_heads": heads})
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)["model_state_dict"]
+        state = {name.removeprefix("module."): value for name, value in saved.items()}
+        # older checkpoints carry a buffer that BERT computes now
+        state.pop("bert.embeddings.position_ids", None)
+        whole.load_state_dict(state)
+    except (RuntimeError, KeyError, OSError, ValueError) as error:
+        raise EvalDataError(f"{checkpoint} is not CheXbert's checkpoint: {error}") from error
+    whole.eval()
+    return AutoTokenizer.from_pretrained(base), bert, heads
