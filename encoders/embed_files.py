@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageEncoder
-from encoders.images.image_io import ImageReadError, read_image
+from encoders.images.image_io import read_image
+from encoders.images.raw_image import ImageReadError
 from encoders.map_ahead import map_ahead
 
 

@@ -115,7 +115,8 @@ def _locate(data: ImageDataset, folder: Path) -> list[Path]:
 
 
 def _read(paths: Sequence[Path], folder: Path) -> Iterator[tuple[int, list[CxrImage]]]:
-    from encoders.images.image_io import ImageReadError, read_image  # noqa: PLC0415 - brings pydicom
+    from encoders.images.image_io import read_image  # noqa: PLC0415 - brings pydicom
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     problems = Problems(folder)
     for start in range(0, len(paths), _AT_ONCE):

@@ -25,7 +25,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from encoders.base import ImageEncoder
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import ImageReadError
+from encoders.images.raw_image import ImageReadError
 from rag.change import ChangeModel, PriorEvidence, changes
 from rag.drafting import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from encoders.base import CxrImage
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import BLANK, ImageReadError, read_image, read_image_info
+from encoders.images.image_io import BLANK, read_image, read_image_info
+from encoders.images.raw_image import ImageReadError
 from rag.errors import BlankImage, NotAChestXray
 from rag.priors import NO_PRIOR, Prior
 from rag.region import NO_REGION, ReaderRegion

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from encoders.images.image_io import ImageReadError
+from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 from rag.export.text import Export
 from rag.factory import study_of_files

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from encoders.images.image_io import ImageReadError, read_image_info
+from encoders.images.image_io import read_image_info
+from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.batch.runner import as_studies

@@ -16,9 +16,17 @@ from dicom_files import dicom, ramp
 from openjpeg.utils import encode_array
 
 from encoders.dicom import codecs
-from encoders.dicom.codecs import _DecoderProcess, _Pool
-from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
-from encoders.images.image_io import Fault, ImageReadError, read_image
+from encoders.dicom.codecs import (
+    Codec,
+    CodecError,
+    Codestream,
+    TruncatedError,
+    _DecoderProcess,
+    _Pool,
+    inspect,
+)
+from encoders.images.image_io import read_image
+from encoders.images.raw_image import Fault, ImageReadError
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +65,7 @@ def test_a_stream_that_aborts_its_decoder_is_one_images_error(pool: _Pool) -> No
 def test_a_decoder_that_exceeds_its_time_is_killed(pool: _Pool) -> None:
     noise = np.random.default_rng(0).integers(0, 4096, (2000, 2000)).astype(np.uint16)
     frame = bytes(encode_array(noise, bits_stored=12))
-    request = {"kind": "jpeg-2000", "length": len(frame), "halvings": 0}
+    request = {"codec": "jpeg-2000", "halvings": 0}
     with pytest.raises(CodecError, match="more than 0 seconds of the processor"):
         pool.decode(request, frame, seconds=0.1)
     assert pool.idle == 0
@@ -109,9 +117,7 @@ def test_a_forked_process_starts_workers_of_its_own(pool: _Pool) -> None:
 def test_workers_end_with_their_parent() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from encoders.dicom.codecs import _DecoderProcess, _pool\n"
-        "from encoders.dicom.codecs import decode\n"
-        "from encoders.dicom.codestream import inspect\n"
+        "from encoders.dicom.codecs import _pool, decode, inspect\n"
         "frame = bytes.fromhex(sys.argv[2])\n"
         "decode(frame, inspect(frame))\n"
         "print(_pool._idle[0]._process.pid, flush=True)\n"
@@ -140,9 +146,7 @@ def test_memory_of_a_worker_is_limited() -> None:
         frame[start + offset : start + offset + 8] = struct.pack(">II", 60_000, 60_000)
     worker = _DecoderProcess()
     with pytest.raises((CodecError, EOFError, ValueError, OSError)):
-        worker.decode(
-            {"kind": "jpeg-2000", "length": len(frame), "halvings": 0}, bytes(frame), seconds=60
-        )
+        worker.decode({"codec": "jpeg-2000", "halvings": 0}, bytes(frame), seconds=60)
     worker.close()
 
 

@@ -9,11 +9,8 @@ from dicom_files import dicom, ramp
 from image_reading import WINDOW, meta, refused
 from pydicom.dataset import Dataset
 
-from encoders.images.image_io import (
-    Fault,
-    read_image,
-    read_raw,
-)
+from encoders.images.image_io import read_image, read_raw
+from encoders.images.raw_image import Fault
 
 
 def test_without_preamble_and_without_meta_header() -> None:

@@ -13,13 +13,9 @@ from PIL import Image
 from pydicom.uid import generate_uid
 
 from encoders.base import View
-from encoders.images.image_io import (
-    ImageReadError,
-    read_image,
-    read_image_info,
-    read_raw,
-)
-from encoders.images.raw_image import HeaderIdentity
+from encoders.images.image_info import HeaderIdentity
+from encoders.images.image_io import read_image, read_image_info, read_raw
+from encoders.images.raw_image import ImageReadError
 
 
 def test_a_image_tells_view_spacing_modality_and_hash(tmp_path: Path) -> None:

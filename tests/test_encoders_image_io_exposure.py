@@ -90,7 +90,8 @@ def test_the_first_fitting_candidate_is_taken_and_the_others_are_named() -> None
     codes = np.arange(4096, dtype=np.uint16)[None]
     lut = VoiLut(60000, np.linspace(0, 1, 256))
     good = Window(2000, 3000)
-    voi, warnings = choose([lut, good], histogram(codes), invert=False)
+    warnings: list[str] = []
+    voi = choose([lut, good], histogram(codes), invert=False, warnings=warnings)
     assert voi is good
     assert len(warnings) == 1
     assert "VOI LUT (0028,3010)" in warnings[0]

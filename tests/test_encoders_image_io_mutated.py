@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 from image_reading import WINDOW, encoded
 from PIL import Image
 
-from encoders.images.image_io import (
-    ImageReadError,
-    read_image,
-    read_image_info,
-)
+from encoders.images.image_io import read_image, read_image_info
+from encoders.images.raw_image import ImageReadError
 
 
 def _seeds() -> list[bytes]:

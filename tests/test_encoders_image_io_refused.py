@@ -14,13 +14,8 @@ from dicom_files import dicom, ramp, ready_made_dicom
 from image_reading import WINDOW, encoded, meta, refused
 from PIL import Image
 
-from encoders.images.image_io import (
-    MAX_BYTES,
-    MAX_PIXELS,
-    MIN_SIDE,
-    Fault,
-    read_image,
-)
+from encoders.images.image_io import read_image
+from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, Fault
 
 
 def png_header(width: int, height: int) -> bytes:

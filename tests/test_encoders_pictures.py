@@ -6,11 +6,8 @@ from image_reading import encoded
 from PIL import Image
 
 from encoders.base import View
-from encoders.images.image_io import (
-    BLANK,
-    COLOURFUL,
-    read_image,
-)
+from encoders.images.image_io import BLANK, read_image
+from encoders.images.raw_image import COLOURFUL
 
 
 def test_png_and_jpeg_depths() -> None:

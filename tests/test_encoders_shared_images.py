@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 from image_reading import refused
 
-from encoders.images.image_io import (
-    MIN_SIDE,
-    Fault,
-    read_image,
-    read_raw,
-)
+from encoders.images.image_io import read_image, read_raw
+from encoders.images.raw_image import MIN_SIDE, Fault
 
 DATA = Path(os.environ.get("CXR_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

@@ -7,8 +7,8 @@ from dicom_files import dicom, ramp
 from pydicom.dataset import Dataset
 
 from encoders.base import View
+from encoders.images.image_info import is_frontal, parse_view
 from encoders.images.image_io import read_image, read_image_info
-from encoders.images.view import is_frontal, parse_view
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
-"""Decompresses frames in child processes, so that no stream can take this one with it.
+"""Compressed frames: what they say of themselves, and their decoding in child processes.
 
-Owns the pool of `encoders.dicom.worker` processes: started when the first compressed image comes,
-kept for the next, ended when they exceed their time: of the processor, so that a busy machine
-refuses no image, and ten times that on the clock. Knows nothing of DICOM tags.
+Owns the look into JPEG, JPEG-LS and JPEG 2000 headers before anything is decoded, and the pool of
+`encoders.dicom.worker` processes, so that no stream can take this process with it. Workers start
+when the first compressed image comes, are kept for the next, and are ended when they exceed their
+time: of the processor, so that a busy machine refuses no image, and ten times that on the clock.
+Knows nothing of DICOM tags.
 """
 
 import atexit
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from multiprocessing import BufferTooShort, Pipe
 from pathlib import Path
 from typing import Any
@@ -18,16 +23,156 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.dicom.codestream import CodecError, Codestream
-
 Pixels = NDArray[Any]
+
+_J2K_START = b"\xff\x4f\xff\x51"
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+"""SOF markers: C4, C8 and CC between them are tables; F7 is JPEG-LS."""
 
 _BUSY = 10
 """Seconds on the clock for one of the processor: a machine may be busy, and a worker must start."""
 
 
+class CodecError(Exception):
+    """A frame that cannot be decompressed; the message is a reason without any header value."""
+
+
+class TruncatedError(CodecError):
+    """A frame that stops before its end marker."""
+
+
+class Codec(StrEnum):
+    """Which decoder of the worker a frame needs."""
+
+    JPEG = "jpeg"
+    GDCM = "gdcm"
+    JPEG_LS = "jpeg-ls"
+    JPEG_2000 = "jpeg-2000"
+    RLE = "rle"
+
+
+@dataclass(frozen=True, slots=True)
+class Codestream:
+    """What a compressed frame declares in its own header.
+
+    Attributes:
+        codec: the decoder it needs.
+        rows, columns, samples, bits: size, components, and bits of a component.
+        lossless: True where the process cannot have changed a value.
+    """
+
+    codec: Codec
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+    lossless: bool = False
+
+
+def inspect(frame: bytes) -> Codestream:
+    """Read the header of a JPEG, JPEG-LS or JPEG 2000 frame.
+
+    Raises:
+        CodecError: none of these, or a header that the standard forbids.
+        TruncatedError: the end marker is missing.
+    """
+    if frame.startswith(b"\xff\xd8"):
+        return _inspect_jpeg(frame)
+    start = frame.find(_J2K_START, 0, 4096)  # behind the boxes of a JP2 file, where there are any
+    if start < 0:
+        raise CodecError("its bytes are no JPEG, JPEG-LS or JPEG 2000 stream")
+    try:  # the SIZ segment, ITU T.800 A.5.1
+        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+        (samples, depth) = struct.unpack_from(">HB", frame, start + 40)
+    except struct.error:
+        raise TruncatedError("its JPEG 2000 stream ends inside its header") from None
+    return Codestream(Codec.JPEG_2000, bottom - top, right - left, samples, (depth & 0x7F) + 1)
+
+
+def _jpeg_headers(frame: bytes) -> tuple[tuple[int, int, int, int, int], bytes]:
+    """Process, bits, rows, columns and samples, and the first scan's header (ITU T.81)."""
+    header = None
+    position = 2
+    while position + 4 <= len(frame):
+        if frame[position] != 0xFF:
+            raise CodecError("its JPEG markers are damaged")
+        marker = frame[position + 1]
+        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:  # fill bytes, markers without length
+            position += 1 if marker == 0xFF else 2
+            continue
+        (length,) = struct.unpack_from(">H", frame, position + 2)
+        body = frame[position + 4 : position + 2 + length]
+        if marker in _FRAME_MARKERS and len(body) >= 6:
+            header = (marker, *struct.unpack_from(">BHHB", body))
+        if marker == 0xDA:
+            break
+        position += 2 + length
+    else:
+        raise TruncatedError("its JPEG stream ends before the first scan")
+    if header is None:
+        raise CodecError("its JPEG stream has no frame header")
+    return header, body
+
+
+def _inspect_jpeg(frame: bytes) -> Codestream:
+    (process, bits, rows, columns, samples), scan = _jpeg_headers(frame)
+    if process in (0xC0, 0xC1) and scan[-3:] != b"\x00\x3f\x00":
+        # T.81 table B.3. Some decoders guess on, others refuse; a guess is no image.
+        raise CodecError("its JPEG scan header is invalid for a sequential process (T.81 B.2.3)")
+    if b"\xff\xd9" not in frame[-64:]:  # some writers pad behind it
+        raise TruncatedError("its JPEG stream has no end marker")
+    if process == 0xF7 and bits <= 16:
+        codec = Codec.JPEG_LS
+    elif process in (0xC0, 0xC1, 0xC2) and bits == 8:
+        codec = Codec.JPEG
+    elif (process == 0xC3 and bits <= 16) or (process == 0xC1 and bits == 12):
+        codec = Codec.GDCM
+    else:
+        raise CodecError(f"its JPEG process (marker FF{process:02X}, {bits} bits) is not supported")
+    return Codestream(codec, rows, columns, samples, bits, lossless=process == 0xC3)
+
+
+def decode(
+    frame: bytes,
+    codestream: Codestream,
+    *,
+    allocated: int = 16,
+    colour: str = "",
+    halvings: int = 0,
+) -> Pixels:
+    """Decompress one frame in a worker process.
+
+    Args:
+        frame: the whole codestream.
+        codestream: what `inspect` found, or for RLE what the DICOM header says.
+        allocated: bits of a sample in memory, 8, 16 or 32; RLE needs it.
+        colour: photometric interpretation, for JPEG streams that carry no colour marker.
+        halvings: how often to halve both sides; unsigned grey JPEG 2000 only.
+
+    Returns:
+        Samples as decoded: [rows, columns] or [rows, columns, samples]. JPEG in colour may come
+        as luminance.
+
+    Raises:
+        CodecError: the decoder refused, crashed, or took too long.
+    """
+    rows, columns = codestream.rows, codestream.columns
+    options = {"allocated": allocated, "colour": colour, "halvings": halvings}
+    # of the processor: one core decodes 5 to 30 million pixels a second
+    seconds = 3.0 + rows * columns / 2.5e6
+    pixels = _pool.decode({**asdict(codestream), **options}, frame, seconds=seconds)
+    if pixels.shape[:2] != halved(rows, columns, halvings):
+        raise CodecError(f"it decodes to {pixels.shape[0]} x {pixels.shape[1]} pixels")
+    return pixels
+
+
+def halved(rows: int, columns: int, times: int) -> tuple[int, int]:
+    """Rows and columns of a lower resolution level (ITU T.800 B.5): rounded up."""
+    return -(-rows // 2**times), -(-columns // 2**times)
+
+
 class _DecoderProcess:
-    """One child process and the connection to it."""
+    """One child process and the connection to it. It ends when the connection does."""
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("worker.py")
@@ -76,7 +221,7 @@ class _Pool:
         self._lock = threading.Lock()
         self._idle: list[_DecoderProcess] = []
         self._owner = os.getpid()
-        self._registered = False
+        atexit.register(self.close)
 
     @property
     def idle(self) -> int:
@@ -111,9 +256,6 @@ class _Pool:
                 if worker.alive:
                     return worker
                 worker.close()
-            if not self._registered:
-                atexit.register(self.close)
-                self._registered = True
         return _DecoderProcess()
 
     def _give(self, worker: _DecoderProcess) -> None:
@@ -125,56 +267,8 @@ class _Pool:
 
     def close(self) -> None:
         with self._lock:
-            if self._owner == os.getpid():
-                while self._idle:
-                    self._idle.pop().close()
+            while self._idle and self._owner == os.getpid():
+                self._idle.pop().close()
 
 
 _pool = _Pool()
-
-
-def decode(
-    frame: bytes,
-    codestream: Codestream,
-    *,
-    allocated: int = 16,
-    colour: str = "",
-    halvings: int = 0,
-) -> Pixels:
-    """Decompress one frame in a worker process.
-
-    Args:
-        frame: the whole codestream.
-        codestream: what `inspect` found, or for RLE what the DICOM header says.
-        allocated: bits of a sample in memory, 8, 16 or 32; RLE needs it.
-        colour: photometric interpretation, for JPEG streams that carry no colour marker.
-        halvings: how often to halve both sides; unsigned grey JPEG 2000 only.
-
-    Returns:
-        Samples as decoded: [rows, columns] or [rows, columns, samples]. JPEG in colour may come
-        as luminance.
-
-    Raises:
-        CodecError: the decoder refused, crashed, or took too long.
-    """
-    request = {
-        "kind": codestream.codec.value,
-        "rows": codestream.rows,
-        "columns": codestream.columns,
-        "samples": codestream.samples,
-        "bits": codestream.bits,
-        "allocated": allocated,
-        "colour": colour,
-        "halvings": halvings,
-    }
-    # of the processor: one core decodes 5 to 30 million pixels a second
-    seconds = 3.0 + codestream.rows * codestream.columns / 2.5e6
-    pixels = _pool.decode(request, frame, seconds=seconds)
-    if pixels.shape[:2] != halved(codestream.rows, codestream.columns, halvings):
-        raise CodecError(f"it decodes to {pixels.shape[0]} x {pixels.shape[1]} pixels")
-    return pixels
-
-
-def halved(rows: int, columns: int, times: int) -> tuple[int, int]:
-    """Rows and columns of a lower resolution level (ITU T.800 B.5): rounded up."""
-    return -(-rows // 2**times), -(-columns // 2**times)

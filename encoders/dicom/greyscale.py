@@ -1,9 +1,9 @@
 """From stored values to an image: the grey-scale pipeline of DICOM.
 
 Owns what the values mean, in the standard's order: padding, modality LUT, VOI LUT or window,
-polarity, shutter (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3, C.7.6.11). Knows nothing of how
-the values were encoded. Of `pydicom.pixels.processing` only the palette is used: its functions give
-38 of the 76 cases of tests/dicom_cases.py (no shutter, padding, misfit window, mislabelled LUT).
+polarity (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3). Knows nothing of how the values were encoded.
+Of `pydicom.pixels.processing` only the palette is used: its functions give 38 of the 76 cases of
+tests/dicom_cases.py (no shutter, padding, misfit window, mislabelled LUT).
 """
 
 import math
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
 
-from encoders.dicom.header import code, items, number, numbers
+from encoders.dicom.geometry import Mask, outside_shutter
+from encoders.dicom.header import code, items, number, numbers, raw
 from encoders.dicom.layout import Layout, tag
-from encoders.dicom.lut import palette_luminance, read_lut
-from encoders.dicom.shutter import outside_shutter
 from encoders.images.exposure import (
     CODES,
     Histogram,
@@ -31,16 +31,13 @@ from encoders.images.exposure import (
 from encoders.images.raw_image import Fault, ImageReadError, RawImage
 
 Pixels = NDArray[Any]
-Mask = NDArray[np.bool_]
 
 _MOST_PADDING = 0.98
 """More padding than this share of an image means that the padding value is wrong."""
 
-
 _WIDE_RANGE = (0.01, 99.99)
 """Percentiles that 65536 codes are spread over where values have more than 16 bits: one wild value
 must not leave the rest of the image with a handful of greys."""
-
 
 _LARGEST = 1e15
 """Pixel values beyond it (and NaN) are no measurement; they overflow what is computed from them."""
@@ -72,8 +69,7 @@ def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
         return _colour_image(dataset, stored, layout)
     warnings: list[str] = []
     hidden = _padding(dataset, stored, layout, warnings)
-    shuttered, notes = outside_shutter(dataset, layout.rows, layout.columns)
-    warnings.extend(notes)
+    shuttered = outside_shutter(dataset, layout.rows, layout.columns, warnings)
     if shuttered is not None:
         hidden = shuttered if hidden is None else hidden | shuttered
     invert = _inverted(dataset, layout, warnings)
@@ -84,16 +80,9 @@ def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
         warnings.append("padding and shutter cover the whole image: not used")
     histogram = Histogram.of(visible, slope=coded.slope, intercept=coded.intercept)
     candidates = _candidates(dataset, histogram, warnings)
-    voi, notes = choose(candidates, histogram, invert=invert)
-    warnings.extend(notes)
+    voi = choose(candidates, histogram, invert=invert, warnings=warnings)
     return RawImage(
-        codes=coded.codes,
-        slope=coded.slope,
-        intercept=coded.intercept,
-        voi=voi,
-        invert=invert,
-        hidden=hidden,
-        warnings=tuple(warnings),
+        coded.codes, coded.slope, coded.intercept, voi, invert, hidden, warnings=tuple(warnings)
     )
 
 
@@ -103,7 +92,7 @@ def _colour_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
     codes = np.asarray(stored >> max(layout.stored - 16, 0)).astype(np.uint16)
     if layout.photometric == "PALETTE COLOR":
         try:
-            brightness = palette_luminance(dataset, entries=top + 1)
+            brightness = _palette_luminance(dataset, entries=top + 1)
         except Exception:  # noqa: BLE001 - pydicom raises many kinds for malformed palettes
             raise ImageReadError(
                 Fault.BAD_HEADER,
@@ -193,9 +182,9 @@ def _modality(dataset: Dataset, coded: _Coded, warnings: list[str]) -> _Coded:
     """The modality LUT, as a table or as a line (C.11.1)."""
     values = coded.values
     for item in items(dataset, "ModalityLUTSequence")[:1]:
-        lut = read_lut(item, lowest=float(values[0]), highest=float(values[-1]))
-        if lut is not None:
-            return _Coded(by_table(lut.lookup(values), coded.codes))
+        found = _lut(item, lowest=float(values[0]), highest=float(values[-1]))
+        if found is not None:
+            return _Coded(by_table(found[0].apply(values).astype(np.uint16), coded.codes))
         warnings.append(f"{tag('ModalityLUTSequence')} is empty or damaged: not used")
     macro = _macro(dataset, "RescaleSlope", "PixelValueTransformationSequence")
     slope, intercept = number(macro, "RescaleSlope"), number(macro, "RescaleIntercept") or 0.0
@@ -225,11 +214,11 @@ def _candidates(dataset: Dataset, histogram: Histogram, warnings: list[str]) -> 
     if len(luts) > 1:
         warnings.append(f"{len(luts)} VOI LUTs in the file: the first is used")
     for item in luts[:1]:
-        lut = read_lut(item, lowest=lowest, highest=highest)
-        if lut is None:
+        if (read := _lut(item, lowest=lowest, highest=highest)) is None:
             warnings.append(f"{tag('VOILUTSequence')} is empty or damaged: not used")
         else:
-            found.append(VoiLut(lut.first, lut.entries / float((1 << lut.bits) - 1)))
+            lut, bits = read
+            found.append(VoiLut(lut.first, lut.outputs / float((1 << bits) - 1)))
     window = _window(_macro(dataset, "WindowWidth", "FrameVOILUTSequence"), warnings)
     return found if window is None else [*found, window]
 
@@ -255,3 +244,57 @@ def _window(dataset: Dataset, warnings: list[str]) -> Window | None:
     if function is WindowFunction.LINEAR and widths[0] < 1:
         function = WindowFunction.LINEAR_EXACT  # LINEAR is for whole values; this is a real one
     return Window(centres[0], widths[0], function)
+
+
+def _lut(item: Dataset, *, lowest: float, highest: float) -> tuple[VoiLut, int] | None:
+    """A table as written (C.11.1.1.1, C.11.2.1.1) and the bits of an output; None if it has none.
+
+    Args:
+        item: of ModalityLUTSequence or VOILUTSequence.
+        lowest: the lowest input value that can occur. The first value mapped is signed or not
+            according to the pixel representation, which writers forget: the reading that lies
+            within the input's range is taken.
+        highest: the highest one.
+    """
+    descriptor = _words(item, "LUTDescriptor")
+    if len(descriptor) < 3:
+        return None
+    count = int(descriptor[0]) or 65536  # 65536 does not fit 16 bits and is written 0
+    first, declared = int(descriptor[1]), int(descriptor[2])
+    if first >= 32768 and (lowest < 0 or first > highest):
+        first -= 65536
+    entries = _words(item, "LUTData", most_bytes=count + 1 if declared <= 8 else 0)[:count]
+    if len(entries) == 0:
+        return None
+    # Of 8 bits declared and entries to 4095, or 16 and entries to 4095, the entries are right:
+    # the image would be shown at a sixteenth of its brightness
+    used = max(int(entries.max()).bit_length(), 1)
+    bits = declared if used <= declared < used + 3 else used
+    return VoiLut(first, entries.astype(np.float64)), bits
+
+
+def _words(item: Dataset, keyword: str, *, most_bytes: int = 0) -> NDArray[np.uint16]:
+    """An element's 16-bit words, whatever VR (US, SS, OW, OB) they were written with.
+
+    Up to ``most_bytes`` bytes are taken for words of one byte.
+    """
+    element = raw(item, keyword)
+    value = getattr(element, "value", None)
+    if value is None:
+        return np.empty(0, np.uint16)
+    if not isinstance(value, bytes):
+        values = np.atleast_1d(np.asarray(value, dtype=np.int64))
+        return (values & 0xFFFF).astype(np.uint16)
+    if len(value) <= most_bytes:
+        return np.frombuffer(value, np.uint8).astype(np.uint16)
+    order = "<" if getattr(element, "is_little_endian", True) else ">"
+    return np.frombuffer(value[: len(value) & ~1], f"{order}u2").astype(np.uint16)
+
+
+def _palette_luminance(dataset: Dataset, *, entries: int) -> NDArray[np.float64]:
+    """Brightness in [0, 1] of the first ``entries`` indices of a palette (C.7.9)."""
+    indices = np.arange(entries, dtype=np.uint16 if entries > 256 else np.uint8)
+    colours = apply_color_lut(indices[None], dataset)[0]
+    scale = 255.0 if colours.dtype.itemsize == 1 else 65535.0
+    brightness: NDArray[np.float64] = colours[:, :3] @ np.array([0.299, 0.587, 0.114]) / scale
+    return brightness

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydicom import config, dcmread
+from pydicom.datadict import DicomDictionary
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
@@ -39,53 +40,35 @@ VIEW_WORDS = (
 )
 """Free text that may name the projection; read for that alone."""
 
-_KEYWORDS = (
-    *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
-    *("ViewCodeSequence", "ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing"),
-    *("PixelAspectRatio", "PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation"),
+_OVERLAY_ROWS = tuple(0x60000010 + (group << 16) for group in range(0, 32, 2))
+_READ: tuple[str | int, ...] = (
+    *(tag for tag in DicomDictionary if tag >> 16 == 0x0028),  # how pixels are stored and shown
+    *(tag for tag in DicomDictionary if tag >> 8 == 0x001816),  # shutters
+    *_OVERLAY_ROWS,
     *VIEW_WORDS,
-    *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge"),
-    *("ShutterUpperHorizontalEdge", "ShutterLowerHorizontalEdge", "CenterOfCircularShutter"),
-    *("RadiusOfCircularShutter", "VerticesOfThePolygonalShutter"),
-    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
-    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue"),
-    *("FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingValue"),
-    *("DoubleFloatPixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "VOILUTSequence"),
-    *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
-    *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
-    *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
-    *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
-    *("SegmentedBluePaletteColorLookupTableData", "PresentationLUTShape"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
+    *("ViewCodeSequence", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    *("PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation"),
+    *("PresentationLUTShape", "SharedFunctionalGroupsSequence"),
+    *("PerFrameFunctionalGroupsSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
-_OVERLAY_ROWS: tuple[int, ...] = tuple(0x60000010 + (group << 16) for group in range(0, 32, 2))
 
 
-def parse(data: bytes) -> Dataset:
+def parse(data: bytes, *, whole: bool = False) -> Dataset:
     """The elements that reading an image needs, pixel data included.
+
+    Args:
+        data: a file.
+        whole: every element, for who writes the file again.
 
     Raises:
         ImageReadError: the header cannot be parsed at all.
     """
-    return _parse(io.BytesIO(inflated(data)), [*_KEYWORDS, *_OVERLAY_ROWS])
+    return _parse(io.BytesIO(_inflated(data)), None if whole else _READ)
 
 
-def parse_whole(data: bytes) -> Dataset:
-    """Every element: for who rewrites a file, not for reading an image.
-
-    Raises:
-        ImageReadError: as for `parse`.
-    """
-    return _parse(io.BytesIO(inflated(data)), None)
-
-
-def parse_header(
-    file: io.BufferedIOBase, keywords: Sequence[str], *, stop_before_pixels: bool = True
-) -> Dataset:
+def parse_header(file: io.BufferedIOBase, keywords: Sequence[str]) -> Dataset:
     """Elements of a file by keyword; of the file, no more is read than that.
 
     Raises:
@@ -94,19 +77,19 @@ def parse_header(
     head = file.read(1024)
     file.seek(0)
     if _DEFLATED in head:
-        file = io.BytesIO(inflated(file.read()))
-    return _parse(file, list(keywords), stop_before_pixels=stop_before_pixels)
+        file = io.BytesIO(_inflated(file.read()))
+    return _parse(file, keywords, stop_before_pixels=True)
 
 
 def _parse(
-    file: io.BufferedIOBase, tags: list[str | int] | None, *, stop_before_pixels: bool = False
+    file: io.BufferedIOBase, tags: Sequence[str | int] | None, *, stop_before_pixels: bool = False
 ) -> Dataset:
-    quiet()
+    _quiet()
     try:
         return dcmread(
             _Bounded(file),  # a reader, as pydicom asks for
             force=True,
-            specific_tags=tags,  # type: ignore[arg-type]  # keywords and numbers may be mixed
+            specific_tags=tags and list(tags),  # type: ignore[arg-type]  # or numbers
             stop_before_pixels=stop_before_pixels,
         )
     except ImageReadError:
@@ -148,7 +131,7 @@ class _Bounded(io.RawIOBase):
         return self._file.tell()
 
 
-def quiet() -> None:
+def _quiet() -> None:
     """Keep pydicom from quoting header values in warnings and log lines.
 
     What matters of them is said by us, without the value. Set again at every call, because
@@ -160,7 +143,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", module=_PYDICOM.pattern)
 
 
-def inflated(data: bytes) -> bytes:
+def _inflated(data: bytes) -> bytes:
     """A deflated data set as an explicit little endian one, inflated within bounds.
 
     pydicom would inflate whatever comes: a 1 MB file can hold 1 GB of zeros.

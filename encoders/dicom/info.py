@@ -1,4 +1,4 @@
-"""A DICOM header, up to the pixels, to `ImageInfo`: for a quick look at many files.
+"""A DICOM header, up to the pixels, to `ImageInfo`: for a quick look at many files; and a DICOMDIR.
 
 Nothing here raises for a malformed value: it is absent. What names a person is read into
 `ImageInfo.identity`, `person` and `names`, and nowhere else.
@@ -6,13 +6,21 @@ Nothing here raises for a malformed value: it is absent. What names a person is 
 
 import io
 import re
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from encoders.base import View
 from encoders.dicom.header import VIEW_WORDS, code, integer, items, parse_header, text_values, word
-from encoders.dicom.view import view_of
-from encoders.images.image_info import ImageFormat, ImageInfo, name_parts
-from encoders.images.raw_image import HeaderIdentity
+from encoders.images.image_info import (
+    HeaderIdentity,
+    ImageFormat,
+    ImageInfo,
+    is_other_projection,
+    name_parts,
+    parse_view,
+)
+from encoders.images.raw_image import Fault, ImageReadError
 
 _IDENTITY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
 _NAMES = (
@@ -20,33 +28,26 @@ _NAMES = (
     *("PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson", "ReferringPhysicianName"),
     *("PerformingPhysicianName", "SOPInstanceUID", "SeriesInstanceUID"),
 )
-_ANIMAL = ("PatientSpeciesDescription", "PatientBreedDescription", "ResponsiblePersonRole")
 _PLACES = (
     *("InstitutionName", "InstitutionalDepartmentName", "StudyDescription", "SeriesDescription"),
     *("ProtocolName",),
-)
-_VETERINARY = re.compile(
-    r"veterin|\bvet\b|\banimal|canine|feline|equine|\bdog\b|\bcat\b|tierarzt|tierklinik|tier.rzt",
-    re.IGNORECASE,
-)
-_SEQUENCES = (
-    *("ViewCodeSequence", "PatientSpeciesCodeSequence", "PatientBreedCodeSequence"),
-    *("ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence"),
 )
 _TIMES = (  # date and time of the exposure, the best first; ContentDate is often the export's
     ("AcquisitionDate", "AcquisitionTime"),
     ("ContentDate", "ContentTime"),
 )
-_OTHERS = (
-    *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType"),
-    *("PatientAge", "Rows", "Columns", "SeriesNumber", "InstanceNumber", "QualityControlImage"),
-    *("SpecificCharacterSet", "AcquisitionDateTime", "StudyDate", "StudyTime"),
-    *(keyword for pair in _TIMES for keyword in pair),
+_KEYWORDS = (
+    *(*_IDENTITY, *_NAMES, *_PLACES, *VIEW_WORDS, *_TIMES[0], *_TIMES[1]),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription"),
+    *("PatientBreedCodeSequence", "ResponsiblePersonRole", "ViewCodeSequence", "PatientAge"),
+    *("ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "SOPClassUID"),
+    *("Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType", "Rows", "Columns"),
+    *("SeriesNumber", "InstanceNumber", "QualityControlImage", "SpecificCharacterSet"),
+    *("AcquisitionDateTime", "StudyDate", "StudyTime"),
 )
-_KEYWORDS = tuple(
-    dict.fromkeys(
-        (*_IDENTITY, *_NAMES, *_ANIMAL, *_PLACES, *VIEW_WORDS, *_SEQUENCES, *_OTHERS),
-    )
+_VETERINARY = re.compile(
+    r"veterin|\bvet\b|\banimal|canine|feline|equine|\bdog\b|\bcat\b|tierarzt|tierklinik|tier.rzt",
+    re.IGNORECASE,
 )
 _KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 _REJECTED = frozenset({"113001", "113037", "113038", "113039"})
@@ -56,6 +57,11 @@ _MAN = re.compile(r"\s*(homo sapiens|human|)\s*", re.IGNORECASE)
 _MAN_CODES = {"L-85B00", "337915000", ""}
 _AGE = re.compile(r"\s*(\d{1,3})([DWMY])\s*")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+_VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
+    **dict.fromkeys(("R-10206", "399348003"), View.AP),
+    **dict.fromkeys(("R-10214", "399372009"), View.PA),
+    **dict.fromkeys(("R-10232", "399198007", "R-10236", "399173006"), View.LATERAL),
+}
 
 
 def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
@@ -65,15 +71,17 @@ def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         ImageReadError: the header cannot be parsed.
     """
     dataset = parse_header(file, _KEYWORDS)
-    ids = [word(dataset, keyword, limit=128) for keyword in _IDENTITY]
-    named = [value for keyword in _NAMES for value in text_values(dataset, keyword)]
+    study, accession, number, patient = (word(dataset, key, limit=128) for key in _IDENTITY)
+    names = [value for keyword in _NAMES for value in text_values(dataset, keyword)]
     person = [word(dataset, keyword, limit=128) for keyword in ("PatientName", "PatientBirthDate")]
     selects = word(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
     return ImageInfo(
         ImageFormat.DICOM,
-        identity=HeaderIdentity(tuple(dict.fromkeys(filter(None, ids[:3]))), ids[3]),
-        study_uid=ids[0],
-        accession=ids[1],
+        identity=HeaderIdentity(
+            tuple(dict.fromkeys(filter(None, (study, accession, number)))), patient
+        ),
+        study_uid=study,
+        accession=accession,
         instance_uid=word(dataset, "SOPInstanceUID", limit=128),
         person="|".join(person).lower() if any(person) else "",
         modality=code(dataset, "Modality"),
@@ -89,7 +97,7 @@ def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         quality_control=code(dataset, "QualityControlImage") == "YES",
         selects=selects,
         rejects=_rejected(dataset) if selects else frozenset(),
-        names=name_parts(*ids, *named),
+        names=name_parts(study, accession, number, patient, *names),
     )
 
 
@@ -141,3 +149,63 @@ def _is_animal(dataset: Dataset) -> bool:
 def _age(value: str) -> float | None:
     found = _AGE.fullmatch(value.upper())
     return int(found[1]) * _YEARS[found[2]] if found else None
+
+
+def view_of(dataset: Dataset) -> View:
+    """ViewPosition (0018,5101), else ViewCodeSequence (0054,0220), else the words of the series.
+
+    A ViewPosition that names another projection ("LLO") is not overruled by words.
+    """
+    position = code(dataset, "ViewPosition")
+    if (view := parse_view(position)) is not View.UNKNOWN or is_other_projection(position):
+        return view
+    codes = items(dataset, "ViewCodeSequence")
+    for item in codes:
+        if (value := word(item, "CodeValue")) in _VIEW_CODES:
+            return _VIEW_CODES[value]
+    words = [word(item, "CodeMeaning", limit=64) for item in codes]
+    words += [text for keyword in VIEW_WORDS for text in text_values(dataset, keyword)]
+    views = (parse_view(text) for text in words)
+    return next((view for view in views if view is not View.UNKNOWN), View.UNKNOWN)
+
+
+def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
+    """Image files of a DICOMDIR (PS3.3 Annex F), and what is wrong with it, a sentence a problem.
+
+    In its order, and none outside its own folder.
+
+    Raises:
+        ImageReadError: it cannot be read, or lists nothing.
+    """
+    folder, name = path.parent.resolve(), "DirectoryRecordSequence"
+    images: dict[Path, None] = {}
+    problems: list[str] = []
+    try:
+        with path.open("rb") as file:
+            records = items(parse_header(file, [name]), name)
+    except OSError as error:
+        raise ImageReadError(Fault.FILE, f"the DICOMDIR cannot be opened: {error}") from None
+    for number, record in enumerate(records, 1):
+        if word(record, "DirectoryRecordType") != "IMAGE":
+            continue
+        if (found := _referenced_file(folder, record)) is None:
+            problems.append(f"record {number} of the DICOMDIR names no file within its folder")
+        else:
+            images[found] = None
+    if not images:
+        raise ImageReadError(
+            Fault.NO_PIXELS, "the DICOMDIR lists no image. Choose the folder instead."
+        )
+    return list(images), problems
+
+
+def _referenced_file(folder: Path, record: Dataset) -> Path | None:
+    """ReferencedFileID (0004,1500), if it stays in the folder; its case may differ on disk."""
+    parts = text_values(record, "ReferencedFileID")
+    if not parts or any(part in (".", "..") or "/" in part or "\0" in part for part in parts):
+        return None
+    path = folder.joinpath(*parts)
+    if not path.exists():
+        lower = folder.joinpath(*(part.lower() for part in parts))
+        path = lower if lower.exists() else path
+    return path if path.resolve().is_relative_to(folder) else None

@@ -1,7 +1,8 @@
 """The pixel data of a DICOM image: the stored values of its first frame.
 
-Owns the way from bytes, compressed or not, to stored values (PS3.5 8.1, PS3.3 C.7.6.3). Knows
-nothing of what the values mean: that is `encoders.dicom.greyscale`.
+Owns the way from bytes, compressed or not, to stored values (PS3.5 8.1, PS3.3 C.7.6.3). What they
+mean is for `encoders.dicom.greyscale`. Not by pydicom's decoders: for uncompressed data their
+options take as many lines, and none mends a cut last row.
 """
 
 from dataclasses import replace
@@ -20,8 +21,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from encoders.dicom.codecs import decode
-from encoders.dicom.codestream import Codec, CodecError, Codestream, TruncatedError, inspect
+from encoders.dicom.codecs import (
+    Codec,
+    CodecError,
+    Codestream,
+    TruncatedError,
+    decode,
+    inspect,
+)
 from encoders.dicom.header import content, raw
 from encoders.dicom.layout import COLOURS, Layout, tag
 from encoders.images.raw_image import Fault, ImageReadError
@@ -58,9 +65,7 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
     if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
         return _luminance(_compressed(dataset, data, layout), layout)
     pixels = _uncompressed(dataset, data, layout, warnings)
-    if layout.photometric not in COLOURS:
-        pixels = _significant_bits(pixels, layout)
-    return _luminance(pixels, layout)
+    return _luminance(_significant_bits(pixels, layout), layout)
 
 
 def byte_order(dataset: Dataset) -> str:
@@ -79,7 +84,7 @@ def codestream_of(frame: bytes, dataset: Dataset, layout: Layout) -> Codestream:
     """What a compressed frame says of itself; RLE says nothing, there the header does.
 
     Raises:
-        CodecError: as for `encoders.dicom.codestream.inspect`.
+        CodecError: as for `encoders.dicom.codecs.inspect`.
     """
     rle = dataset.file_meta.get("TransferSyntaxUID") == RLELossless
     if rle and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
@@ -155,8 +160,6 @@ def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
             f"{tag('PixelData')} cannot be decoded ({_syntax_name(syntax)}): {words}. Export the "
             "image again, uncompressed if the sender can.",
         ) from None
-    if layout.photometric in COLOURS:
-        return pixels
     # Behind a lossy process there is nothing but image in the bits that the stream has.
     exact = stream.lossless or syntax in _LOSSLESS
     stored = min(layout.stored, stream.bits) if exact else stream.bits
@@ -192,10 +195,12 @@ def _syntax_name(syntax: str) -> str:
 
 
 def _significant_bits(pixels: Pixels, layout: Layout) -> Pixels:
-    """Keep BitsStored bits below HighBit and restore the sign (PS3.5 8.1.1).
+    """Keep BitsStored bits below HighBit of grey values and restore the sign (PS3.5 8.1.1).
 
     What stands in the other bits is not image: old writers kept overlays there.
     """
+    if layout.photometric in COLOURS:
+        return pixels
     width = pixels.dtype.itemsize * 8
     stored, shift = min(layout.stored, width), max(layout.high_bit + 1 - layout.stored, 0)
     unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))

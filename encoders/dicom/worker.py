@@ -142,7 +142,7 @@ DECODERS: dict[str, Callable[[bytes, Request], Pixels]] = {
 def answer(request: Request, frame: bytes, connection: Connection) -> None:
     """Decode one frame and send what came of it."""
     try:
-        pixels = np.ascontiguousarray(DECODERS[request["kind"]](frame, request))
+        pixels = np.ascontiguousarray(DECODERS[request["codec"]](frame, request))
         data = pixels.data.cast("B")
         head: dict[str, Any] = {"dtype": pixels.dtype.str, "shape": pixels.shape}
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises is this frame's error

@@ -1,19 +1,149 @@
-"""Writes an image of our own as a DICOM file.
+"""Writes pixel data again, and drawn images as DICOM files.
 
-Owns the DX object (PS3.3 A.26, For Presentation) as far as a drawn image needs it. Not for images
-of patients: it knows no acquisition.
+Owns the way back from stored values to PixelData, without what hides beside them or with parts of
+them blackened (which, is for others to say), and the DX object (PS3.3 A.26, For Presentation).
 """
 
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_frames
 from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     generate_uid,
 )
+
+from encoders.dicom.codecs import CodecError, Codestream, decode
+from encoders.dicom.header import content
+from encoders.dicom.layout import Layout, read_layout
+from encoders.dicom.pixels import byte_order, codestream_of, is_compressed
+
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right: pixels as stored."""
+
+_NATIVE = (8, 16, 32)
+
+
+class RewriteError(ValueError):
+    """Pixel data of a kind that is not written again; the message is a reason."""
+
+
+def clear_unused_bits(dataset: Dataset) -> None:
+    """Clear what stands beside the image, in place: unused bits, bytes behind the last pixel.
+
+    Old writers kept overlays, and anybody can keep anything, in the bits that BitsStored and
+    HighBit leave over (PS3.5 8.1.1). Signed values keep their sign extension, which repeats a bit
+    of the image. A compressed image that hides something is stored uncompressed.
+    """
+    if "PixelData" not in dataset:
+        return
+    layout = read_layout(dataset)
+    if is_compressed(dataset):
+        streams = (stream for _, stream in _frames(dataset, layout))
+        if layout.samples != 1 or all(stream.bits <= layout.stored for stream in streams):
+            return
+        values = _decoded(dataset, layout)
+        cleared = _cleared(values, layout)
+        clean = np.array_equal(values, cleared)
+    else:
+        if layout.photometric == "YBR_FULL_422" or layout.allocated not in _NATIVE:
+            return
+        cleared = _cleared(_native(dataset, layout), layout)
+        clean = _even(cleared.tobytes()) == content(dataset, "PixelData")
+    if not clean:
+        _store(dataset, cleared, layout)
+
+
+def blacken(dataset: Dataset, boxes: Iterable[Box], *, inverted: bool) -> None:
+    """Make parts of the image black, in place and in every frame; it is stored uncompressed.
+
+    Args:
+        dataset: with PixelData.
+        boxes: the parts.
+        inverted: high values are black.
+
+    Raises:
+        RewriteError: the pixels are of a kind that is not written again.
+    """
+    layout = read_layout(dataset)
+    if layout.samples != 1 or layout.allocated not in _NATIVE or "PixelData" not in dataset:
+        raise RewriteError("only grey images of 8, 16 or 32 bits are written again")
+    shape = (layout.frames, layout.rows, layout.columns)
+    values = _decoded(dataset, layout) if is_compressed(dataset) else _native(dataset, layout)
+    if values.size < math.prod(shape):
+        raise RewriteError("the pixel data is cut short")
+    values = values.reshape(shape).copy()
+    black = values.max() if inverted else values.min()
+    for top, left, bottom, right in boxes:
+        values[:, max(top, 0) : bottom, max(left, 0) : right] = black
+    _store(dataset, values, layout)
+
+
+def _native(dataset: Dataset, layout: Layout) -> NDArray[Any]:
+    """Unsigned values of an uncompressed image, all in a row; fewer where it is cut short."""
+    data = content(dataset, "PixelData")
+    size = layout.allocated // 8
+    values = np.frombuffer(data[: len(data) // size * size], f"{byte_order(dataset)}u{size}")
+    return values[: layout.frames * layout.rows * layout.columns * layout.samples]
+
+
+def _frames(dataset: Dataset, layout: Layout) -> Iterator[tuple[bytes, Codestream]]:
+    data = content(dataset, "PixelData")
+    for frame in generate_frames(data, number_of_frames=layout.frames):
+        yield frame, codestream_of(frame, dataset, layout)
+
+
+def _decoded(dataset: Dataset, layout: Layout) -> NDArray[Any]:
+    """Unsigned values [frames, rows, columns] of a compressed grey image."""
+    try:
+        frames = [
+            decode(frame, stream, allocated=layout.allocated, colour=layout.photometric)
+            for frame, stream in _frames(dataset, layout)
+        ]
+    except CodecError as error:
+        raise RewriteError(str(error)) from None
+    values = np.stack(frames)
+    return values.view(values.dtype.str.replace("i", "u")).astype(f"u{layout.allocated // 8}")
+
+
+def _cleared(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Unsigned values with only the bits that are image, in their own type."""
+    width = values.dtype.itemsize * 8
+    shift = max(layout.high_bit + 1 - layout.stored, 0)
+    mask = ((1 << layout.stored) - 1) << shift
+    cleared: NDArray[Any] = values & values.dtype.type(mask)
+    if layout.signed and layout.high_bit < width - 1:
+        above = ((1 << width) - 1) ^ ((1 << (layout.high_bit + 1)) - 1)
+        negative = (cleared >> layout.high_bit) & 1 == 1
+        cleared = np.where(negative, cleared | values.dtype.type(above), cleared)
+    return cleared.astype(values.dtype, copy=False)
+
+
+def _store(dataset: Dataset, values: NDArray[Any], layout: Layout) -> None:
+    """Values as the uncompressed PixelData of the same data set."""
+    order = byte_order(dataset)
+    if is_compressed(dataset):
+        order = "<"
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    implicit = dataset.file_meta.get("TransferSyntaxUID") == ImplicitVRLittleEndian
+    vr = "OW" if implicit or layout.allocated > 8 else "OB"
+    data = values.astype(f"{order}u{layout.allocated // 8}").tobytes()
+    dataset.add_new("PixelData", vr, _even(data))
+    dataset["PixelData"].is_undefined_length = False
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+
+
+def _even(data: bytes) -> bytes:
+    return data + b"\0" * (len(data) % 2)
 
 
 def write_dx(

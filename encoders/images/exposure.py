@@ -258,24 +258,18 @@ def fits(voi: Voi, histogram: Histogram) -> bool:
 
 
 def choose(
-    candidates: Sequence[Voi], histogram: Histogram, *, invert: bool
-) -> tuple[Voi, tuple[str, ...]]:
-    """The first candidate that fits the image, or percentiles.
-
-    Returns:
-        The transformation, and warnings about every candidate that was passed over.
-    """
-    warnings: list[str] = []
+    candidates: Sequence[Voi], histogram: Histogram, *, invert: bool, warnings: list[str]
+) -> Voi:
+    """The first candidate that fits the image, or percentiles; a warning of each passed over."""
     for voi in candidates:
         if fits(voi, histogram):
-            return voi, tuple(warnings)
+            return voi
         warnings.append(f"{_name(voi)} leaves this image nearly black, white or flat: not used")
-    percentile = percentile_window(histogram, invert=invert)
     warnings.append(
         f"no usable window in the file: shown from percentile {PERCENTILES[0]} to "
         f"{PERCENTILES[1]} of its own values"
     )
-    return percentile, tuple(warnings)
+    return percentile_window(histogram, invert=invert)
 
 
 def _name(voi: Voi) -> str:

@@ -1,17 +1,18 @@
 """What an image file says without its pixels: format, study, view, hints of who it is.
 
-Owns the types and the recognition of formats by content. `encoders.images.image_io.read_image_info`
-fills them; what they mean is for others to judge.
+Owns the types, the recognition of formats by content, and words for a projection, as headers and
+tables write them. `encoders.images.image_io.read_image_info` fills the types; what they mean is for
+others to judge.
 
 Identifiers live in memory only: `ImageInfo.names` is there to find them, and keep them out of
 whatever is written.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from encoders.base import View
-from encoders.images.raw_image import HeaderIdentity
 
 HEAD_BYTES = 132
 """Of a file, from which its format is known."""
@@ -22,6 +23,20 @@ _SHORTEST_NAME = 3
 _LATIN_END = 0x0250
 """Letters beyond it are not Latin: names of one and two letters are common there."""
 
+_START, _END = r"(?<![a-z])(?:", r")(?![a-z])"
+_PA = re.compile(
+    rf"{_START}p\.? ?-?a|postero-? ?anterior|posterior-anterior|dorso-?ventral{_END}", re.IGNORECASE
+)
+_AP = re.compile(
+    rf"{_START}a\.? ?-?p|antero-? ?posterior|anterior-posterior|ventro-?dorsal{_END}", re.IGNORECASE
+)
+_LATERAL = re.compile(
+    rf"{_START}x?-?(?:table)? ?lat(?:eral(?:is)?)?|ll|rl|seitl(?:ich)?|profil{_END}|側面|侧位",
+    re.IGNORECASE,
+)
+_FRONTAL = re.compile(rf"{_START}frontal{_END}|正面|正位", re.IGNORECASE)
+_OTHER = re.compile(rf"decub|obliq|schräg|{_START}[lr][ap]o|[lr]lo|[lr]ld{_END}", re.IGNORECASE)
+
 
 class ImageFormat(StrEnum):
     """What a file is, by its content."""
@@ -29,6 +44,19 @@ class ImageFormat(StrEnum):
     DICOM = "DICOM"
     RASTER = "PNG or JPEG"
     OTHER = "no image"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderIdentity:
+    """Whose image it is: to keep the same study and patient out of retrieval. Never log it.
+
+    Attributes:
+        study_ids: StudyInstanceUID, AccessionNumber, StudyID; those that are there.
+        patient_id: PatientID, empty if absent.
+    """
+
+    study_ids: tuple[str, ...] = ()
+    patient_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +119,36 @@ def image_format(head: bytes) -> ImageFormat:
     return ImageFormat.OTHER
 
 
+def parse_view(text: str) -> View:
+    """The projection that some words name; UNKNOWN where they name none, several or another.
+
+    "AP AXIAL", "XTABLE LATERAL", "W033 Thorax p.a.", "LL", "nan": known or not, never an error.
+    A decubitus or oblique image is neither a frontal nor a lateral one to report from first.
+    """
+    if _OTHER.search(text):
+        return View.UNKNOWN
+    text = text.replace("_", " ")
+    views = ((View.PA, _PA), (View.AP, _AP), (View.LATERAL, _LATERAL))
+    found = [view for view, pattern in views if pattern.search(text)]
+    if len(found) != 1 or (found == [View.LATERAL] and _FRONTAL.search(text)):
+        return View.UNKNOWN
+    return found[0]
+
+
+def is_other_projection(text: str) -> bool:
+    """Whether some words name a decubitus or oblique projection."""
+    return bool(_OTHER.search(text))
+
+
+def is_frontal(text: str) -> bool | None:
+    """Whether some words name a frontal projection; None where they do not say."""
+    view = parse_view(text)
+    if view is View.UNKNOWN:
+        named = _FRONTAL.search(text) and not _LATERAL.search(text) and not _OTHER.search(text)
+        return True if named else None
+    return view is not View.LATERAL
+
+
 def name_parts(*values: str) -> frozenset[str]:
     """What of names and numbers could be found again in a text: lower case, not too short.
 
@@ -102,13 +160,14 @@ def name_parts(*values: str) -> frozenset[str]:
         for group in value.lower().replace(",", " ").split("="):
             words = group.replace("^", " ").split()
             parts.update(words)
-            parts.add("".join(words) if words and not _is_latin("".join(words)) else "")
+            parts.add("".join(words) if words and not is_latin("".join(words)) else "")
     return frozenset(part for part in parts if _long_enough(part))
 
 
 def _long_enough(part: str) -> bool:
-    return len(part) >= (_SHORTEST_NAME if _is_latin(part) else 2)
+    return len(part) >= (_SHORTEST_NAME if is_latin(part) else 2)
 
 
-def _is_latin(text: str) -> bool:
+def is_latin(text: str) -> bool:
+    """Whether all letters are Latin: names in other scripts are short."""
     return all(ord(letter) < _LATIN_END for letter in text)

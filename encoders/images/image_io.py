@@ -16,33 +16,10 @@ from typing import TYPE_CHECKING
 
 from encoders.base import CxrImage
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, ImageInfo, image_format
-from encoders.images.raw_image import (
-    COLOURFUL,
-    MAX_BYTES,
-    MAX_PIXELS,
-    MIN_SIDE,
-    Fault,
-    ImageReadError,
-    RawImage,
-)
+from encoders.images.raw_image import MAX_BYTES, Fault, ImageReadError, RawImage
 
 if TYPE_CHECKING:
-    from encoders.dicom.preview import Preview
-
-__all__ = [
-    "BLANK",
-    "COLOURFUL",
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "MIN_SIDE",
-    "Fault",
-    "ImageReadError",
-    "RawImage",
-    "read_image",
-    "read_image_info",
-    "read_preview",
-    "read_raw",
-]
+    from encoders.dicom.reader import Preview
 
 BLANK = "every pixel has the same value: there is nothing to see"
 """The warning of a constant image. It is read, not refused: its pixels are defined (its window's
@@ -117,7 +94,7 @@ def read_preview(source: Path) -> "Preview | None":
     For a first look only. None wherever it is not, also where the image cannot be read: `read_raw`
     says why.
     """
-    from encoders.dicom.preview import preview_dicom  # noqa: PLC0415 - heavy
+    from encoders.dicom.reader import preview_dicom  # noqa: PLC0415 - heavy
 
     try:
         data = _load(source)

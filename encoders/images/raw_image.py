@@ -1,7 +1,7 @@
 """What a reader hands over: the image as stored, how to show it, or why it cannot be read.
 
-Owns `RawImage` (stored values and the display pipeline's parameters), the one error of reading,
-the size limits, and whose image it is (`HeaderIdentity`). Knows numpy and nothing of file formats.
+Owns `RawImage` (stored values and the display pipeline's parameters), the one error of reading and
+the size limits. Knows numpy and nothing of file formats.
 """
 
 from dataclasses import dataclass
@@ -123,16 +123,3 @@ class RawImage:
         if self.hidden is not None:
             pixels[self.hidden] = 0.0
         return pixels
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderIdentity:
-    """Whose image it is: to keep the same study and patient out of retrieval. Never log it.
-
-    Attributes:
-        study_ids: StudyInstanceUID, AccessionNumber, StudyID; those that are there.
-        patient_id: PatientID, empty if absent.
-    """
-
-    study_ids: tuple[str, ...] = ()
-    patient_id: str = ""

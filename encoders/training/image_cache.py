@@ -18,7 +18,8 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from encoders.images.image_io import ImageReadError, read_image
+from encoders.images.image_io import read_image
+from encoders.images.raw_image import ImageReadError
 from encoders.preprocess import resize_square
 from encoders.training.dataset import TrainingDataError
 

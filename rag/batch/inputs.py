@@ -128,7 +128,7 @@ def _looks_like_image(path: Path, listing: Listing) -> bool:
 
 
 def _dicomdir(path: Path) -> Listing:
-    from encoders.dicom.dicomdir import images_of_dicomdir  # noqa: PLC0415 - pydicom
+    from encoders.dicom.info import images_of_dicomdir  # noqa: PLC0415 - pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from encoders.images.view import is_frontal
+from encoders.images.image_info import is_frontal
 from encoders.json_text import parse_strict
 from encoders.tabular import TableError, identifier, is_nothing, is_table, printable, read_table
 from rag.batch.inputs import ListedImage, Listing

@@ -30,7 +30,7 @@ def locate(
     Exit codes: 0 all images were read; 3 some could not be, or show no chest.
     """
     settings = read_settings(config)
-    from encoders.images.image_io import ImageReadError  # noqa: PLC0415 - torch takes seconds
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415 - torch takes seconds
     from rag.atomic_io import disk_explained  # noqa: PLC0415
     from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
     from rag.localization import draw_overlay, locate_findings, write_overlay  # noqa: PLC0415

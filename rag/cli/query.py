@@ -52,11 +52,8 @@ def _looks_like_a_path(what: str) -> bool:
 
 
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
-    from encoders.images.image_io import (  # noqa: PLC0415
-        ImageReadError,
-        read_image,
-        read_image_info,
-    )
+    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
     from rag.retriever import ImageQuery  # noqa: PLC0415
 
     try:

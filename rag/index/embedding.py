@@ -108,7 +108,8 @@ def _random_rows(keys: Iterable[str], dim: int) -> NDArray[np.float32]:
 def _read(
     batch: Iterable[tuple[list[str], Path]], problems: list[Problem]
 ) -> Iterator[tuple[list[str], CxrImage]]:
-    from encoders.images.image_io import BLANK, ImageReadError, read_image  # noqa: PLC0415 - pydicom
+    from encoders.images.image_io import BLANK, read_image  # noqa: PLC0415 - pydicom
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     for reports, path in batch:
         try:

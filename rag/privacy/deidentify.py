@@ -17,9 +17,9 @@ from dicomanonymizer.simpledicomanonymizer import anonymize_dataset
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
-from encoders.dicom.header import parse_whole
+from encoders.dicom.header import parse
 from encoders.dicom.reader import read_as_stored
-from encoders.dicom.rewrite import RewriteError, blacken, clear_unused_bits
+from encoders.dicom.write import RewriteError, blacken, clear_unused_bits
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
@@ -101,7 +101,7 @@ class Deidentifier:
         if content in self._sources:
             raise DeidentifyError("is equal to a file that was copied before")
         try:
-            dataset = parse_whole(data)
+            dataset = parse(data, whole=True)
             names = HeaderNames(dataset)
             warnings = self._clean(dataset, names, data)
             path = self._path(dataset, folder, warnings)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from encoders.base import View
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import COLOURFUL
+from encoders.images.raw_image import COLOURFUL
 
 ADULT_YEARS = 18
 

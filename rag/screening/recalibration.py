@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageEncoder
-from encoders.images.image_io import ImageReadError
+from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.corpus.records import study_of_path
