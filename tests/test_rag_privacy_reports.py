@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_corpus import small_corpus
 
-from rag.privacy.identifiers import Identifier, find_identifiers, mask
-from rag.privacy.reports import mask_identifiers
+from rag.privacy.reports import Identifier, find_identifiers, mask, mask_identifiers
 from rag.schema import ReportRecord
 
 # what stands between « and » is the identifier

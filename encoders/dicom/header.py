@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydicom import config, dcmread
-from pydicom.datadict import DicomDictionary
+from pydicom.datadict import keyword_dict
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
@@ -42,8 +42,8 @@ VIEW_WORDS = (
 
 _OVERLAY_ROWS = tuple(0x60000010 + (group << 16) for group in range(0, 32, 2))
 _READ: tuple[str | int, ...] = (
-    *(tag for tag in DicomDictionary if tag >> 16 == 0x0028),  # how pixels are stored and shown
-    *(tag for tag in DicomDictionary if tag >> 8 == 0x001816),  # shutters
+    *(tag for tag in keyword_dict.values() if tag >> 16 == 0x0028),  # how pixels are stored and shown
+    *(tag for tag in keyword_dict.values() if tag >> 8 == 0x001816),  # shutters
     *_OVERLAY_ROWS,
     *VIEW_WORDS,
     *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),

@@ -1,6 +1,6 @@
 """Copies of DICOM files without identifiers, by the Basic Profile of PS3.15 Annex E.
 
-Owns one copy: its elements (`rag.privacy.profile`), its UIDs and its patient
+Owns one copy: its elements (`rag.privacy.header`), its UIDs and its patient
 (`rag.privacy.pseudonyms`), its pixels as far as something hides beside them, a new file header, and
 a last look whether one of the image's own identifiers is left anywhere. Dates are removed unless
 they are to be moved; writing on the image is looked for and said, and blackened if that is wanted.
@@ -26,8 +26,8 @@ from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import disk_explained
 from rag.errors import CxrRagError
 from rag.privacy.burned_in import WARNING, find_writing, with_margin
-from rag.privacy.header_names import HeaderNames
-from rag.privacy.profile import (
+from rag.privacy.header import (
+    HeaderNames,
     Rules,
     drop_what_no_table_knows,
     innermost_first,

@@ -1,19 +1,52 @@
-"""Screens a report before it is indexed: what names somebody is replaced by XXXX.
+"""What in a report names a person, a place or a moment: found by rule, and replaced by XXXX.
 
-XXXX is what de-identified collections (Open-I) have in such places; whatever reads reports here
-knows it. A `rag.index.plan.Screen`.
+The rules are in identifiers.toml. A surname in the middle of a sentence without a title, a label or
+a word like "discussed with" before it is not found: no rule can tell it from a word. XXXX is what
+de-identified collections (Open-I) have in such places; whatever reads reports here knows it.
 """
 
+import re
+import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
 
-from rag.privacy.identifiers import Found, find_identifiers, mask
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
 TOKEN = "XXXX"  # noqa: S105 - what stands for a removed name
 _SECTIONS = ("findings", "impression", "indication", "comparison")
+_BESIDE = 25
+"""Characters before and after a masked place that are shown with it."""
+
+_MASKED = re.compile(r"[X\s.,'\u2019-]+")
+"""What a de-identified collection has in a name's place."""
+
+
+class Identifier(StrEnum):
+    """Kinds of identifiers; the keys of identifiers.toml, and one that the caller knows."""
+
+    KNOWN = "known id"
+    UID = "uid"
+    EMAIL = "email"
+    URL = "url"
+    NUMBER = "number"
+    DATE = "date"
+    AGE = "age"
+    NAME = "name"
+    PLACE = "place"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One identifier: ``text[start:end]``."""
+
+    kind: Identifier
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +73,17 @@ class MaskedPlace:
         )
 
 
-_BESIDE = 25  # characters
-
-
 def masked_places(record: ReportRecord) -> Iterator[MaskedPlace]:
     """Every place of a report that `mask_identifiers` would replace, in reading order."""
-    for name in _SECTIONS:
-        text: str = getattr(record, name)
-        for found in _found(record, text):
+    for section, text, found in _found_in(record):
+        for one in found:
             yield MaskedPlace(
                 record.report_id,
-                name,
-                found.kind.value,
-                text[found.start : found.end],
-                text[max(0, found.start - _BESIDE) : found.start],
-                text[found.end : found.end + _BESIDE],
+                section,
+                one.kind.value,
+                text[one.start : one.end],
+                text[max(0, one.start - _BESIDE) : one.start],
+                text[one.end : one.end + _BESIDE],
             )
 
 
@@ -65,18 +94,72 @@ def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...
     """
     clean: dict[str, str] = {}
     problems = []
-    for name in _SECTIONS:
-        text: str = getattr(record, name)
-        found = _found(record, text)
-        if found:
-            clean[name] = mask(text, found, with_=TOKEN)
-            counts = Counter(one.kind.value for one in found)
-            kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
-            problems.append(f"{name}: masked {kinds}")
+    for section, text, found in _found_in(record):
+        clean[section] = mask(text, found, with_=TOKEN)
+        counts = Counter(one.kind.value for one in found)
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+        problems.append(f"{section}: masked {kinds}")
     if not clean:
         return record, ()
     return with_sentences(replace(record, **clean)), tuple(problems)  # type: ignore[arg-type]
 
 
-def _found(record: ReportRecord, text: str) -> tuple[Found, ...]:
-    return find_identifiers(text, known={record.patient_id, record.study_id, record.report_id})
+def _found_in(record: ReportRecord) -> Iterator[tuple[str, str, tuple[Found, ...]]]:
+    """Name, text and identifiers of each section that has any."""
+    known = {record.patient_id, record.study_id, record.report_id}
+    for section in _SECTIONS:
+        text: str = getattr(record, section)
+        if found := find_identifiers(text, known=known):
+            yield section, text, found
+
+
+def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Found, ...]:
+    """Identifiers in a text, in reading order, not overlapping.
+
+    Args:
+        text: any.
+        known: ids of the patient and study, which must not stand in the text either; short ones
+            (under 5 letters) are not looked for.
+    """
+    found = [
+        Found(kind, *match.span("found" if "found" in pattern.groupindex else 0))
+        for kind, pattern in _patterns()
+        for match in pattern.finditer(text)
+    ]
+    for name in known:
+        if len(name) >= 5:
+            whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+            found += [Found(Identifier.KNOWN, *match.span()) for match in whole.finditer(text)]
+    return _without_overlaps(
+        [one for one in found if not _MASKED.fullmatch(text, one.start, one.end)]
+    )
+
+
+def mask(text: str, found: Collection[Found], *, with_: str) -> str:
+    """The text with each identifier replaced."""
+    for one in sorted(found, key=lambda one: one.start, reverse=True):
+        text = text[: one.start] + with_ + text[one.end :]
+    return text
+
+
+def _without_overlaps(found: list[Found]) -> tuple[Found, ...]:
+    """Of two that overlap, both parts are taken out, under the kind of the first."""
+    kept: list[Found] = []
+    for one in sorted(found, key=lambda one: (one.start, -one.end)):
+        if kept and one.start < kept[-1].end:
+            last = kept.pop()
+            one = Found(last.kind, last.start, max(last.end, one.end))  # noqa: PLW2901
+        if one.end > one.start:
+            kept.append(one)
+    return tuple(kept)
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[tuple[Identifier, re.Pattern[str]], ...]:
+    path = Path(__file__).with_name("identifiers.toml")
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    return tuple(
+        (Identifier(kind), re.compile(pattern))
+        for kind, patterns in tables.items()
+        for pattern in patterns.values()
+    )

@@ -1,0 +1,165 @@
+"""What is done to each element of a header, and whether one still names somebody.
+
+The profile is PS3.15 Annex E, Basic Profile, in the standard's edition 2026c, as the package
+dicom-anonymizer carries it. Added here: free text and coded words that the table leaves are kept
+only by name, because anybody can write anything there; private and unknown elements, overlays and
+curves go. Names are short in some scripts and some countries: two letters in Korean, Chinese and
+Vietnamese names are whole ones. Short Latin parts count only as words of their own.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+
+from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
+from dicomanonymizer.simpledicomanonymizer import initialize_actions
+from pydicom.datadict import dictionary_has_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+from encoders.images.image_info import is_latin
+
+EDITION = "dicomfields_2026c"
+
+Rules = dict[tuple[int, ...], Callable[[Dataset, tuple[int, ...]], None]]
+
+_WORDS = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UN", "PN"})
+_KEPT = frozenset(
+    tag_for_keyword(keyword)
+    for keyword in (
+        *("SpecificCharacterSet", "ImageType", "Modality", "ConversionType", "Manufacturer"),
+        *("ManufacturerModelName", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
+        *("PatientOrientation", "Laterality", "ImageLaterality", "PhotometricInterpretation"),
+        *("PixelIntensityRelationship", "PresentationLUTShape", "VOILUTFunction", "ShutterShape"),
+        *("LossyImageCompression", "LossyImageCompressionMethod", "BurnedInAnnotation"),
+        *("RecognizableVisualFeatures", "QualityControlImage", "FieldOfViewHorizontalFlip"),
+        *("FieldOfViewShape", "CollimatorShape", "DetectorType", "RescaleType", "ModalityLUTType"),
+        *("CodeValue", "LongCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion"),
+        *("CodeMeaning", "PatientSex", "PositionerType", "PixelSpacingCalibrationType"),
+    )
+)
+"""Text that the profile leaves and a reader of images needs: defined terms, codes, the maker."""
+
+_UNITS = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
+_SCHEMES = frozenset({"DCM", "SRT", "SCT", "SNM3", "99SDM", "LN", "UCUM", "RADLEX", "FMA", "NCIt"})
+"""Coding schemes of the standard; in one of one's own a meaning is free text."""
+
+_IDENTIFIERS = (
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber", "StudyID"),
+    *("PatientID", "OtherPatientIDs", "PatientBirthDate"),
+)
+_TEXT = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UI", "DA", "DT", "UN"})
+_DEFINED = frozenset({"CS", "UI", "DA", "DT"})
+"""Defined terms, UIDs, dates: a short name that stands in one ("LL", "PA") is none."""
+_SHORT, _LONG = 2, 4
+
+
+@lru_cache(maxsize=1)
+def profile_table() -> Rules:
+    """What the profile does, by tag; UIDs by the package's own random ones."""
+    rules: Rules = initialize_actions(EDITION)
+    return rules
+
+
+@lru_cache(maxsize=1)
+def uid_tags() -> tuple[tuple[int, ...], ...]:
+    """Tags of the UIDs that are replaced, consistently."""
+    return tuple(dicom_anonymization_database_selector(EDITION)["U_TAGS"])
+
+
+def innermost_first(dataset: Dataset) -> Iterator[Dataset]:
+    """All data sets within one, and it last. A malformed element raises here."""
+    for element in list(dataset):
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from innermost_first(item)
+    yield dataset
+
+
+def drop_what_no_table_knows(dataset: Dataset) -> None:
+    """Overlays, curves, private elements, those of no dictionary, and free text, in place."""
+    table = profile_table()
+    for element in list(dataset):
+        tag = element.tag
+        repeats = 0x5000 <= tag.group < 0x5100 or 0x6000 <= tag.group < 0x6100
+        unknown = tag.is_private or not dictionary_has_tag(tag)
+        free = element.VR in _WORDS and tag not in _KEPT and (tag.group, tag.element) not in table
+        if repeats or unknown or free or tag == 0xFFFCFFFC:
+            del dataset[tag]
+    for keyword in ("RescaleType", "ModalityLUTType"):
+        if keyword in dataset and str(dataset[keyword].value) not in _UNITS:
+            dataset[keyword].value = "US"
+    if "CodeMeaning" in dataset and dataset.get("CodingSchemeDesignator") not in _SCHEMES:
+        dataset.CodeMeaning = dataset.get("CodeValue") or "-"
+
+
+class HeaderNames:
+    """The names and numbers in a header, to find them in its texts."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        parts = set(_parts(dataset))
+        long = {part for part in parts if len(part) >= (_LONG if is_latin(part) else _SHORT)}
+        self._long = _pattern(long)
+        self._all = _pattern(parts)
+        self._bytes = {encoded for part in long if not is_latin(part) for encoded in _encoded(part)}
+
+    def stand_in(self, element: DataElement) -> bool:
+        """Whether an element still names somebody."""
+        if element.VR not in _TEXT:
+            return False
+        pattern = self._long if element.VR in _DEFINED else self._all
+        return bool(pattern and pattern.search(_text(element).lower()))
+
+    def stand_in_bytes(self, header: bytes) -> bool:
+        """Whether bytes of a file do, in one of the encodings of DICOM."""
+        if any(name in header for name in self._bytes):
+            return True
+        return bool(self._long and self._long.search(header.decode("latin-1").lower()))
+
+
+def _parts(dataset: Dataset) -> Iterator[str]:
+    for element in dataset.iterall():
+        if element.VR == "PN":
+            for value in _values(element):
+                yield from _parts_of_name(value.lower())
+        elif element.keyword in _IDENTIFIERS:
+            for value in _values(element):
+                if len(value.strip()) >= _LONG:
+                    yield value.strip().lower()
+
+
+def _parts_of_name(value: str) -> Iterator[str]:
+    """Of ``family^given^middle^prefix^suffix=...``: prefixes and suffixes are titles, no names."""
+    for group in value.split("="):
+        words = " ".join(group.split("^")[:3]).replace(",", " ").split()
+        yield from (word for word in words if len(word) >= _SHORT or not is_latin(word))
+        joined = "".join(words)
+        if joined and not is_latin(joined):
+            yield joined
+
+
+def _pattern(parts: set[str]) -> re.Pattern[str] | None:
+    latin = sorted(re.escape(part) for part in parts if is_latin(part))
+    others = sorted(re.escape(part) for part in parts if not is_latin(part))
+    whole = rf"(?<![^\W_])(?<!\d\.)(?:{'|'.join(latin)})(?![^\W_])" if latin else ""
+    found = "|".join(filter(None, [whole, *others]))
+    return re.compile(found) if found else None
+
+
+def _values(element: DataElement) -> list[str]:
+    value = element.value
+    if value is None or value == "":
+        return []
+    return [str(one) for one in value] if element.VM > 1 else [str(value)]
+
+
+def _text(element: DataElement) -> str:
+    value = element.value
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _encoded(text: str) -> Iterator[bytes]:
+    for encoding in ("utf-8", "gb18030", "euc_kr", "shift_jis"):
+        with suppress(UnicodeEncodeError):
+            yield text.encode(encoding)
