@@ -15,8 +15,7 @@ from encoders.images.image_info import ImageFormat, ImageInfo, image_format
 from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
 from rag.grounding.prompt_injection import neutralise
-from rag.privacy.identifiers import find_identifiers, mask
-from rag.privacy.reports import TOKEN
+from rag.privacy.reports import TOKEN, find_identifiers, mask
 
 PRIOR = "prior"
 """What a sentence cites that rests on the patient's own earlier study."""

@@ -42,7 +42,7 @@ VIEW_WORDS = (
 
 _OVERLAY_ROWS = tuple(0x60000010 + (group << 16) for group in range(0, 32, 2))
 _READ: tuple[str | int, ...] = (
-    *(tag for tag in keyword_dict.values() if tag >> 16 == 0x0028),  # how pixels are stored and shown
+    *(tag for tag in keyword_dict.values() if tag >> 16 == 0x0028),  # how pixels are kept and shown
     *(tag for tag in keyword_dict.values() if tag >> 8 == 0x001816),  # shutters
     *_OVERLAY_ROWS,
     *VIEW_WORDS,
