@@ -11,16 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from demo import anatomy, bones
+from demo import anatomy
 from demo.anatomy import IMAGE_CM, Map, PixelGrid, step
 
 BITS = 12
 """Depth of the DICOM image, as of most detectors."""
 
-
 QUANTA = 1.2e5
 """X-ray quanta a pixel of air: a noise that is seen when the image is enlarged."""
-
 
 STEEPNESS, MIDDLE = 4.4, 0.6
 """The image curve: how hard it is, and which share of the density range becomes middle grey."""
@@ -75,36 +73,48 @@ def _absorption(image: PixelGrid, rng: np.random.Generator, finding: PhantomFind
     if finding is PhantomFinding.RIGHT_UPPER_LOBE_NODULE:
         fluid = _nodule(image)
     # Lung is a third soft tissue; what lies in it takes the place of air
-    air = 0.72 * air * (1 + 0.03 * anatomy.texture(image, rng))
+    air = 0.72 * air * (1 + 0.03 * _texture(image, rng))
     air = np.clip(air - 1.1 * heart - 1.25 * vessels - fluid, 0, None)
     body = anatomy.body(image)
     soft = np.clip(body - air - anatomy.airways(image) * (body > 3), 0, None)
     soft *= 1 + 0.02 * _cloud(image, rng)
-    bone = bones.ribs(image, rng) + bones.spine(image) + bones.shoulders(image)
+    bone = anatomy.ribs(image, rng) + anatomy.spine(image) + anatomy.shoulders(image)
     return 0.185 * soft + 0.33 * np.clip(bone, 0, None) * np.clip(body / 6, 0, 1)
 
 
 def _effusion(image: PixelGrid) -> Map:
     """Share of the left lung's depth that is fluid: a meniscus that climbs at the side."""
-    side = np.clip((image.x - 3.0) / 11.6, 0, 1)
-    level = 30.0 - 6.6 * side**2.6
+    level = 30.0 - 6.6 * np.clip((image.x - 3.0) / 11.6, 0, 1) ** 2.6
     return step(image.y - level, width=2.4)
 
 
 def _nodule(image: PixelGrid) -> Map:
     """A round shadow of 2.4 cm without a hard edge, a little lobed."""
-    lobes = image.ellipsoid(-8.4, 14.5, wide=1.25, high=1.15, deep=1.0, turn=20) ** 1.7
-    return (
-        np.maximum(lobes, image.ellipsoid(-7.8, 15.0, wide=0.9, high=0.95, deep=0.9) ** 1.7) * 0.8
-    )
+    large = image.ellipsoid(-8.4, 14.5, wide=1.25, high=1.15, deep=1.0, turn=20) ** 1.7
+    small = image.ellipsoid(-7.8, 15.0, wide=0.9, high=0.95, deep=0.9) ** 1.7
+    return np.asarray(np.maximum(large, small) * 0.8)
 
 
 def _cloud(image: PixelGrid, rng: np.random.Generator) -> Map:
     """Slow unevenness of soft tissue, about -1 to 1."""
-    coarse = rng.normal(size=(9, 9))
     at = (np.arange(len(image.x)) + 0.5) / len(image.x) * 8
-    rows = np.array([np.interp(at, np.arange(9), line) for line in coarse])
-    return np.array([np.interp(at, np.arange(9), line) for line in rows.T]).T
+    return _enlarged(rng.normal(size=(9, 9)), at)
+
+
+def _texture(image: PixelGrid, rng: np.random.Generator) -> Map:
+    """Fine unevenness of lung, about -1 to 1: vessels too small to be drawn one by one."""
+    total = image.empty()
+    for cells in (60, 110, 190):
+        at = np.linspace(0, cells - 1, len(image.x))
+        total += _enlarged(rng.normal(size=(cells, cells)), at)
+    return total / 3
+
+
+def _enlarged(grid: Map, at: Map) -> Map:
+    """Values between the points of a square grid, at places along both of its axes."""
+    points = np.arange(len(grid))
+    rows = np.array([np.interp(at, points, line) for line in grid])
+    return np.array([np.interp(at, points, line) for line in rows.T]).T
 
 
 def _rendered(density: Map, size: int) -> NDArray[np.float32]:

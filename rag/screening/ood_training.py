@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,14 +22,13 @@ from sklearn.linear_model import LogisticRegression
 from encoders.base import CxrImage
 from encoders.eclip import load_encoder
 from encoders.eclip.weights import SHIPPED
-from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from encoders.training.dataset import Split
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.openi import read_openi
 from encoders.training.sources.tables import read_rows
-from rag.screening.header import judge_colour, judge_header
+from rag.screening.header import Refusal, judge_colour, judge_header
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
     POSES,
@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     new = {name: features_of(encoder, kind.measure) for name, kind in kinds.items()}
     print(passed_table(detector, new))  # noqa: T201
     print(pose_table(detector, posed(encoder, {n: k.measure for n, k in kinds.items()})))  # noqa: T201
-    print(  # noqa: T201
-        refused_table(encoder, detector, _dicom(chosen.data / "dicom"), chosen.pictures)
-    )
+    lines = (chosen.data / "dicom" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    dicom = [chosen.data / "dicom" / json.loads(line)["file"] for line in lines]
+    print(refused_table(encoder, detector, [*dicom, *chosen.pictures]))  # noqa: T201
     write_ood_detector(chosen.model / OOD_DETECTOR, detector)
 
 
@@ -159,59 +159,53 @@ def threshold_of(detector: OodDetector, kinds: Sequence[Features]) -> float:
 
 def passed_table(detector: OodDetector, kinds: Mapping[str, Features]) -> str:
     """Images that must not be refused: how many are, and how many are called laterals."""
-    lines = [
-        f"threshold {detector.threshold}\n",
-        "| images, not used before | n | refused (95 %) | median | highest | called lateral |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for kind, features in kinds.items():
         scores = detector.scores(features)
-        refused = int((scores > detector.threshold).sum())
+        refused = _share(int((scores > detector.threshold).sum()), len(scores))
         called = int((detector.lateral_probabilities(features) > SURE).sum())
-        lines.append(
-            f"| {kind} | {len(scores)} | {_share(refused, len(scores))} | "
-            f"{np.median(scores):.3f} | {scores.max():.3f} | {called} |"
-        )
-    return "\n".join(lines) + "\n"
+        spread = f"{np.median(scores):.3f}", f"{scores.max():.3f}"
+        rows.append((kind, len(scores), refused, *spread, called))
+    head = ("images, not used before", "n", "refused (95 %)", "median", "highest", "called lateral")
+    return f"threshold {detector.threshold}\n\n{_table(head, rows)}"
 
 
 def pose_table(detector: OodDetector, poses: Mapping[str, Features]) -> str:
     """Frontal images shown in each pose: what they are taken for, and how many are refused."""
-    head = " | ".join(f"taken for {pose}" for pose in POSES)
-    lines = [
-        f"| shown | n | {head} | said with certainty | wrongly so | refused |",
-        "|---|" + "---|" * (len(POSES) + 4),
-    ]
+    rows = []
     for at, pose in enumerate(POSES):
         chances = detector.pose_probabilities(poses[pose])
         taken, sure = chances.argmax(1), chances.max(1) > SURE
-        counts = " | ".join(str(int((taken == other).sum())) for other in range(len(POSES)))
-        refused = int((detector.scores(poses[pose]) > detector.threshold).sum())
-        wrong = int((sure & (taken != at)).sum())
-        lines.append(f"| {pose} | {len(taken)} | {counts} | {sure.sum()} | {wrong} | {refused} |")
-    return "\n".join(lines) + "\n"
+        counts = np.bincount(taken, minlength=len(POSES))
+        refused = (detector.scores(poses[pose]) > detector.threshold).sum()
+        rows.append((pose, len(taken), *counts, sure.sum(), (sure & (taken != at)).sum(), refused))
+    taken_for = [f"taken for {pose}" for pose in POSES]
+    return _table(["shown", "n", *taken_for, "said with certainty", "wrongly so", "refused"], rows)
 
 
-def refused_table(
-    encoder: FeatureEncoder,
-    detector: OodDetector,
-    dicom: Sequence[tuple[str, Path]],
-    pictures: Sequence[Path],
-) -> str:
+def refused_table(encoder: FeatureEncoder, detector: OodDetector, pictures: Sequence[Path]) -> str:
     """What should be refused: by its header, by its pixels, by either."""
-    lines = ["| file | header or colour | pixels | score |", "|---|---|---|---|"]
-    for name, path in [*dicom, *((path.name, path) for path in pictures)]:
-        header = judge_header(_facts(path)).refusal
-        try:
+    rows = []
+    for path in pictures:
+        pixels, shown = "unreadable", "-"
+        header: Refusal | None = None
+        with suppress(ImageReadError):
+            header = judge_header(read_image_info(path)).refusal
+        with suppress(ImageReadError):
             image = read_image(path)
             header = header or judge_colour(image.warnings)
             (score,) = detector.scores(features_of(encoder, [image]))
-        except ImageReadError:
-            pixels, shown = "unreadable", "-"
-        else:
-            pixels, shown = "refused" if score > detector.threshold else "passed", f"{score:.3f}"
-        lines.append(f"| {name} | {header.kind if header else 'passed'} | {pixels} | {shown} |")
-    return "\n".join(lines)
+            pixels = "refused" if score > detector.threshold else "passed"
+            shown = f"{score:.3f}"
+        rows.append(
+            (f"{path.parent.name}/{path.name}", header.kind if header else "passed", pixels, shown)
+        )
+    return _table(("file", "header or colour", "pixels", "score"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def _share(count: int, n: int) -> str:
@@ -223,19 +217,17 @@ def _openi(folder: Path) -> dict[str, PictureKind]:
     studies = read_openi(folder)
     kinds = {}
     for name in ("frontal", "lateral"):
-        of = {
-            split: [
+        train, val = (
+            [
                 path
                 for study in studies
                 if study.split is split
                 for path in (study.frontals if name == "frontal" else study.laterals)[:1]
             ]
             for split in (Split.TRAIN, Split.VAL)
-        }
-        half = len(of[Split.VAL]) // 2
-        kinds[f"Open-I {name}"] = PictureKind(
-            of[Split.TRAIN][:MOST_OF_A_KIND], of[Split.VAL][:half], of[Split.VAL][half:]
         )
+        half = len(val) // 2
+        kinds[f"Open-I {name}"] = PictureKind(train[:MOST_OF_A_KIND], val[:half], val[half:])
     return kinds
 
 
@@ -254,18 +246,6 @@ def _nih(data: Path) -> dict[str, PictureKind]:
         f"NIH {view}": PictureKind(train[:MOST_OF_A_KIND], held[::2], held[1::2])
         for view, (train, held) in found.items()
     }
-
-
-def _dicom(folder: Path) -> list[tuple[str, Path]]:
-    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(file, folder / file) for file in (json.loads(line)["file"] for line in lines)]
-
-
-def _facts(path: Path) -> ImageInfo:
-    try:
-        return read_image_info(path)
-    except ImageReadError:
-        return ImageInfo()
 
 
 if __name__ == "__main__":
