@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from encoders.dicom.geometry import Mask, outside_shutter
-from encoders.dicom.header import code, items, number, numbers, raw
+from encoders.dicom.header import code, items, number, numbers, words
 from encoders.dicom.layout import Layout, tag
 from encoders.images.exposure import (
     CODES,
@@ -68,10 +68,10 @@ def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
     if layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return _colour_image(dataset, stored, layout)
     warnings: list[str] = []
-    hidden = _padding(dataset, stored, layout, warnings)
-    shuttered = outside_shutter(dataset, layout.rows, layout.columns, warnings)
-    if shuttered is not None:
-        hidden = shuttered if hidden is None else hidden | shuttered
+    hidden = _either(
+        _padding(dataset, stored, layout, warnings),
+        outside_shutter(dataset, layout.rows, layout.columns, warnings),
+    )
     invert = _inverted(dataset, layout, warnings)
     coded = _modality(dataset, _encode(stored, hidden), warnings)
     visible = coded.codes if hidden is None else coded.codes[~hidden]
@@ -84,6 +84,12 @@ def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
     return RawImage(
         coded.codes, coded.slope, coded.intercept, voi, invert, hidden, warnings=tuple(warnings)
     )
+
+
+def _either(one: Mask | None, other: Mask | None) -> Mask | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one | other
 
 
 def _colour_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
@@ -121,9 +127,8 @@ def _padding(dataset: Dataset, stored: Pixels, layout: Layout, warnings: list[st
     share = padded.mean()
     if share > _MOST_PADDING:
         warnings.append(f"{tag('PixelPaddingValue')} marks {share:.0%} of the image: not used")
-    elif share > 0:
-        mask = padded if mask is None else mask | padded
-    return mask
+        return mask
+    return _either(mask, padded) if share > 0 else mask
 
 
 def _as_stored(value: float, layout: Layout) -> float:
@@ -143,8 +148,8 @@ def _inverted(dataset: Dataset, layout: Layout, warnings: list[str]) -> bool:
     says it for MONOCHROME2. MONOCHROME1 with IDENTITY contradicts itself: the photometric
     interpretation is what every writer sets on purpose.
     """
-    shape = code(dataset, "PresentationLUTShape")
-    if (layout.photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+    shape, dark_is_high = code(dataset, "PresentationLUTShape"), layout.photometric == "MONOCHROME1"
+    if shape == ("IDENTITY" if dark_is_high else "INVERSE"):
         warnings.append(
             f"{tag('PhotometricInterpretation')} = {layout.photometric} with "
             f"{tag('PresentationLUTShape')} = {shape}: shown with its low values white"
@@ -154,7 +159,7 @@ def _inverted(dataset: Dataset, layout: Layout, warnings: list[str]) -> bool:
             f"{tag('PresentationIntentType')} = FOR PROCESSING: detector values that were not "
             "made for reading; brightness and contrast may mislead, use the FOR PRESENTATION image"
         )
-    return layout.photometric == "MONOCHROME1" or shape == "INVERSE"
+    return dark_is_high or shape == "INVERSE"
 
 
 def _encode(stored: Pixels, hidden: Mask | None) -> _Coded:
@@ -190,7 +195,7 @@ def _modality(dataset: Dataset, coded: _Coded, warnings: list[str]) -> _Coded:
     slope, intercept = number(macro, "RescaleSlope"), number(macro, "RescaleIntercept") or 0.0
     if slope == 0:
         warnings.append(f"{tag('RescaleSlope')} = 0: not used")
-        slope, intercept = None, 0.0
+        slope, intercept = 1.0, 0.0
     slope = 1.0 if slope is None else slope
     return _Coded(coded.codes, coded.slope * slope, coded.intercept * slope + intercept)
 
@@ -233,11 +238,9 @@ def _window(dataset: Dataset, warnings: list[str]) -> Window | None:
             f"{centres[0]:g}, width {widths[0]:g})"
         )
     name = code(dataset, "VOILUTFunction") or "LINEAR"
-    function = WindowFunction.LINEAR
-    if name in WindowFunction.__members__:
-        function = WindowFunction[name]
-    else:
+    if name not in WindowFunction.__members__:
         warnings.append(f"{tag('VOILUTFunction')} is unknown: LINEAR assumed")
+    function = WindowFunction.__members__.get(name, WindowFunction.LINEAR)
     if widths[0] < _LEAST_WIDTH:
         warnings.append(f"{tag('WindowWidth')} = {widths[0]:g} is no width: not used")
         return None
@@ -256,14 +259,14 @@ def _lut(item: Dataset, *, lowest: float, highest: float) -> tuple[VoiLut, int] 
             within the input's range is taken.
         highest: the highest one.
     """
-    descriptor = _words(item, "LUTDescriptor")
+    descriptor = words(item, "LUTDescriptor")
     if len(descriptor) < 3:
         return None
     count = int(descriptor[0]) or 65536  # 65536 does not fit 16 bits and is written 0
     first, declared = int(descriptor[1]), int(descriptor[2])
     if first >= 32768 and (lowest < 0 or first > highest):
         first -= 65536
-    entries = _words(item, "LUTData", most_bytes=count + 1 if declared <= 8 else 0)[:count]
+    entries = words(item, "LUTData", most_bytes=count + 1 if declared <= 8 else 0)[:count]
     if len(entries) == 0:
         return None
     # Of 8 bits declared and entries to 4095, or 16 and entries to 4095, the entries are right:
@@ -271,24 +274,6 @@ def _lut(item: Dataset, *, lowest: float, highest: float) -> tuple[VoiLut, int] 
     used = max(int(entries.max()).bit_length(), 1)
     bits = declared if used <= declared < used + 3 else used
     return VoiLut(first, entries.astype(np.float64)), bits
-
-
-def _words(item: Dataset, keyword: str, *, most_bytes: int = 0) -> NDArray[np.uint16]:
-    """An element's 16-bit words, whatever VR (US, SS, OW, OB) they were written with.
-
-    Up to ``most_bytes`` bytes are taken for words of one byte.
-    """
-    element = raw(item, keyword)
-    value = getattr(element, "value", None)
-    if value is None:
-        return np.empty(0, np.uint16)
-    if not isinstance(value, bytes):
-        values = np.atleast_1d(np.asarray(value, dtype=np.int64))
-        return (values & 0xFFFF).astype(np.uint16)
-    if len(value) <= most_bytes:
-        return np.frombuffer(value, np.uint8).astype(np.uint16)
-    order = "<" if getattr(element, "is_little_endian", True) else ">"
-    return np.frombuffer(value[: len(value) & ~1], f"{order}u2").astype(np.uint16)
 
 
 def _palette_luminance(dataset: Dataset, *, entries: int) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import config, dcmread
 from pydicom.datadict import keyword_dict
 from pydicom.dataelem import DataElement, RawDataElement
@@ -222,6 +224,24 @@ def content(dataset: Dataset, keyword: str) -> bytes:
     """An element's bytes as they stand in the file: converting them may need other elements."""
     value = getattr(raw(dataset, keyword), "value", None)
     return value if isinstance(value, bytes) else b""
+
+
+def words(dataset: Dataset, keyword: str, *, most_bytes: int = 0) -> NDArray[np.uint16]:
+    """An element's 16-bit words, whatever VR (US, SS, OW, OB) they were written with.
+
+    Up to ``most_bytes`` bytes are taken for words of one byte.
+    """
+    element = raw(dataset, keyword)
+    value = getattr(element, "value", None)
+    if value is None:
+        return np.empty(0, np.uint16)
+    if not isinstance(value, bytes):
+        values = np.atleast_1d(np.asarray(value, dtype=np.int64))
+        return (values & 0xFFFF).astype(np.uint16)
+    if len(value) <= most_bytes:
+        return np.frombuffer(value, np.uint8).astype(np.uint16)
+    order = "<" if getattr(element, "is_little_endian", True) else ">"
+    return np.frombuffer(value[: len(value) & ~1], f"{order}u2").astype(np.uint16)
 
 
 def raw(dataset: Dataset, keyword: str) -> RawDataElement | DataElement | None:

@@ -58,8 +58,8 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
     """
     for keyword, dtype in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
         if keyword in dataset:
-            data = content(dataset, keyword)
-            return _native(data, layout, np.dtype(byte_order(dataset) + dtype), warnings)
+            floats = np.dtype(byte_order(dataset) + dtype)
+            return _native(content(dataset, keyword), layout, floats, warnings)
     data = content(dataset, "PixelData")
     size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
     if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
@@ -223,7 +223,7 @@ def _luminance(pixels: Pixels, layout: Layout) -> Pixels:
         return pixels
     if layout.photometric in ("YBR_FULL", "YBR_FULL_422"):
         return pixels[..., 0]
-    wide = np.dtype("f4" if pixels.dtype.itemsize <= 2 else "f8")
+    wide = "f4" if pixels.dtype.itemsize <= 2 else "f8"
     grey: Pixels = np.empty(pixels.shape[:2], pixels.dtype)
     for row in range(0, len(pixels), 256):  # the largest image would take more than a gigabyte
         red, green, blue = np.moveaxis(pixels[row : row + 256].astype(wide), -1, 0)

@@ -82,10 +82,10 @@ def read_raw(source: Path | bytes, *, name: str = "") -> RawImage:
         data = _load(source)
         image = _read(data)
         return replace(image, source_sha256=hashlib.sha256(data).hexdigest())
-    except ImageReadError as error:
-        raise _named(error, name) from None
     except Exception as error:  # noqa: BLE001 - the promise: one exception, whatever the bytes
-        raise _named(_unexpected(error), name) from None
+        known = error if isinstance(error, ImageReadError) else _unexpected(error)
+        message = f"{name}: {known}" if name else str(known)
+        raise ImageReadError(known.reason, message) from None
 
 
 def read_preview(source: Path) -> "Preview | None":
@@ -104,8 +104,8 @@ def read_preview(source: Path) -> "Preview | None":
         return None
     if found is None:
         return None
-    image = replace(found.image, source_sha256=hashlib.sha256(data).hexdigest())
-    return replace(found, image=image)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return replace(found, image=replace(found.image, source_sha256=sha256))
 
 
 def read_image_info(source: Path | bytes) -> ImageInfo:
@@ -183,25 +183,14 @@ def _format(data: bytes) -> ImageFormat:
     found = image_format(data)
     if found is not ImageFormat.OTHER:
         return found
-    known = next((kind for start, kind in _OTHERS.items() if data.startswith(start)), "")
+    kind = "of a kind that is not known (no DICOM prefix, no PNG or JPEG signature)"
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in data[:512]):
+        kind = "text" if data else "empty"
+    kind = next((known for start, known in _OTHERS.items() if data.startswith(start)), kind)
     raise ImageReadError(
         Fault.NOT_AN_IMAGE,
-        f"this is no image: the file is {known or _kind(data)}. Choose a DICOM, PNG or JPEG.",
+        f"this is no image: the file is {kind}. Choose a DICOM, PNG or JPEG.",
     )
-
-
-def _kind(data: bytes) -> str:
-    if not data:
-        return "empty"
-    head = data[:512]
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "text"
-    return "of a kind that is not known (no DICOM prefix, no PNG or JPEG signature)"
-
-
-def _named(error: ImageReadError, name: str) -> ImageReadError:
-    """Put the image's name before the message, once."""
-    return ImageReadError(error.reason, f"{name}: {error}") if name else error
 
 
 def _unexpected(error: Exception) -> ImageReadError:

@@ -21,6 +21,9 @@ _MANY_COLOURS = 0.04
 """Of `_colour_spread`. Grey and evenly tinted pictures have 0; photographs of things 0.05 and more
 (38 of 40 that packages carry)."""
 
+_COLOURED = 8
+"""Of 255 between the channels of a pixel: compression alone shifts hues by a few steps."""
+
 _MOST_SCANS = 32
 """Of a JPEG file. Progressive ones have about ten; each is a pass over all pixels, so that
 thousands of empty ones, of a few bytes each, would take minutes."""
@@ -97,17 +100,14 @@ def _grey(image: Image.Image, warnings: list[str]) -> tuple[NDArray[np.uint16], 
         return np.clip(np.asarray(image), 0, 65535).astype(np.uint16), 65535
     if "transparency" in image.info or image.mode in ("LA", "RGBA", "PA", "La", "RGBa"):
         image = _on_black(image, warnings)
-    if image.mode == "P":
-        image = image.convert("RGB")
-    if image.mode == "CMYK":
+    if image.mode in ("P", "CMYK"):
         image = image.convert("RGB")
     if image.mode not in ("1", "L"):
         thumbnail = np.asarray(image.convert("RGB").resize((64, 64)))
         if _colour_spread(thumbnail) > _MANY_COLOURS:
             warnings.append(COLOURFUL)
-        elif _coloured(thumbnail):
+        elif (thumbnail.max(axis=2) - thumbnail.min(axis=2)).mean() > _COLOURED:
             warnings.append("a colour image: its luminance is used")
-        image = image.convert("L")
     return np.asarray(image.convert("L")).astype(np.uint16), 255
 
 
@@ -124,12 +124,6 @@ def _on_black(image: Image.Image, warnings: list[str]) -> Image.Image:
     if not opaque:
         warnings.append("transparent pixels are shown black")
     return flat
-
-
-def _coloured(thumbnail: NDArray[np.uint8]) -> bool:
-    """True where a thumbnail has colour: compression alone shifts hues by a few steps."""
-    small = thumbnail.astype(np.int16)
-    return bool((small.max(axis=2) - small.min(axis=2)).mean() > 8)
 
 
 def _colour_spread(thumbnail: NDArray[np.uint8]) -> float:

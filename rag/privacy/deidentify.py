@@ -105,12 +105,11 @@ class Deidentifier:
             names = HeaderNames(dataset)
             warnings = self._clean(dataset, names, data)
             path = self._path(dataset, folder, warnings)
-            written = _bytes_of(dataset)
-            _refuse_leftovers(written, names)
-        except (ImageReadError, RewriteError) as error:
-            raise DeidentifyError(str(error)) from error
+            written = _written(dataset, names)
         except DeidentifyError:
             raise
+        except (ImageReadError, RewriteError) as error:
+            raise DeidentifyError(str(error)) from error
         except Exception as error:  # noqa: BLE001 - pydicom raises a dozen kinds
             # its words may quote the header: the class alone is told
             raise DeidentifyError(
@@ -155,7 +154,7 @@ class Deidentifier:
         if self._shift_dates and patient:
             dataset.LongitudinalTemporalInformationModified = "MODIFIED"
             done.append("113107")
-        dataset.DeidentificationMethodCodeSequence = [_code(value) for value in done]
+        dataset.DeidentificationMethodCodeSequence = [_method(value) for value in done]
         syntax = dataset.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian
         dataset.file_meta = FileMetaDataset()  # the old one may name application entities
         dataset.file_meta.TransferSyntaxUID = UID(str(syntax))
@@ -163,30 +162,25 @@ class Deidentifier:
         return warnings
 
     def _rules(self, patient: str) -> Rules:
-        def renumber(dataset: Dataset, tag: tuple[int, ...]) -> None:
-            element = dataset.get(tag)  # type: ignore[arg-type]  # a pair of numbers is a tag
-            if element is None or not element.value:
-                return
-            values = [element.value] if element.VM == 1 else list(element.value)
-            new = [self._pseudonyms.uid(str(value)) for value in values]
-            element.value = new[0] if len(new) == 1 else new
-
-        rules: Rules = {**profile_table(), **dict.fromkeys(uid_tags(), renumber)}
+        rules: Rules = {**profile_table(), **dict.fromkeys(uid_tags(), self._renumber)}
         if not self._shift_dates:
             return rules
         return {tag: self._shifting(rule, patient) for tag, rule in rules.items()}
+
+    def _renumber(self, dataset: Dataset, tag: tuple[int, ...]) -> None:
+        element = dataset.get(tag)  # type: ignore[arg-type]  # a pair of numbers is a tag
+        if element is not None and element.value:
+            values = [element.value] if element.VM == 1 else list(element.value)
+            new = [self._pseudonyms.uid(str(value)) for value in values]
+            element.value = new[0] if len(new) == 1 else new
 
     def _shifting(self, rule: Any, patient: str) -> Any:
         """A rule that moves a date, and else does what the profile says."""
 
         def shift(dataset: Dataset, tag: tuple[int, ...]) -> None:
             element = dataset.get(tag) if len(tag) == 2 else None
-            if (
-                element is not None
-                and element.VR in ("DA", "DT")
-                and element.VM == 1
-                and element.keyword != "PatientBirthDate"
-            ):
+            date = element is not None and element.VR in ("DA", "DT") and element.VM == 1
+            if date and element.keyword != "PatientBirthDate":
                 moved = self._pseudonyms.shifted(str(element.value), identity=patient)
                 if moved is not None:
                     element.value = moved
@@ -261,23 +255,21 @@ def _drop_names(dataset: Dataset, names: HeaderNames) -> None:
             del dataset[element.tag]
 
 
-def _code(value: str) -> Dataset:
+def _method(value: str) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator = value, "DCM"
     item.CodeMeaning = _CODES[value]
     return item
 
 
-def _bytes_of(dataset: Dataset) -> bytes:
+def _written(dataset: Dataset, names: HeaderNames) -> bytes:
+    """The file as it will be, after a last look at it without its pixels."""
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _refuse_leftovers(written: bytes, names: HeaderNames) -> None:
-    """The last look: at the file as it will be, without its pixels."""
+    written = buffer.getvalue()
     start = written.find(b"\xe0\x7f\x10\x00")
     if names.stand_in_bytes(written[: start if start > 0 else None]):
         raise DeidentifyError(
             "still holds one of its identifiers, in a place that was not foreseen"
         )
+    return written
