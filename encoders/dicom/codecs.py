@@ -156,8 +156,8 @@ def decode(
     Raises:
         CodecError: the decoder refused, crashed, or took too long.
     """
-    rows, columns = codestream.rows, codestream.columns
     options = {"allocated": allocated, "colour": colour, "halvings": halvings}
+    rows, columns = codestream.rows, codestream.columns
     # of the processor: one core decodes 5 to 30 million pixels a second
     seconds = 3.0 + rows * columns / 2.5e6
     pixels = _pool.decode({**asdict(codestream), **options}, frame, seconds=seconds)

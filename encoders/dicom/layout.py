@@ -52,8 +52,7 @@ def read_layout(dataset: Dataset) -> Layout:
     samples = integer(dataset, "SamplesPerPixel") or 1
     photometric = _photometric(dataset, samples, warnings)
     allocated = _allocated(dataset, rows * columns * samples)
-    stored = integer(dataset, "BitsStored") or allocated
-    if stored > allocated:
+    if (stored := integer(dataset, "BitsStored") or allocated) > allocated:
         warnings.append(f"{tag('BitsStored')} = {stored} is more than is allocated: not used")
         stored = allocated
     high_bit = integer(dataset, "HighBit")

@@ -11,6 +11,7 @@ or {"dtype", "shape"} and then the pixels, [rows, columns] or [rows, columns, sa
 
 import io
 import json
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -34,12 +35,11 @@ def jpeg(frame: bytes, request: Request) -> Pixels:
 
     image = Image.open(io.BytesIO(frame), formats=("JPEG",))
     marked = {"adobe_transform", "jfif"} & image.info.keys()
-    if request["colour"] == "RGB" and image.mode == "RGB" and not marked:
+    if image.mode == "RGB":
         # libjpeg takes unmarked colour for YCbCr; the header knows better. Asking for YCbCr is
-        # asking for the components as they are.
-        image.draft("YCbCr", image.size)
-    elif image.mode == "RGB":
-        image.draft("L", image.size)  # the Y that is stored, not made again from RGB
+        # asking for the components as they are, for L for the Y that is stored.
+        as_it_is = request["colour"] == "RGB" and not marked
+        image.draft("YCbCr" if as_it_is else "L", image.size)
     return np.asarray(image.convert("RGB").convert("L") if image.mode == "CMYK" else image)
 
 
@@ -58,13 +58,12 @@ def gdcm_jpeg(frame: bytes, request: Request) -> Pixels:
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
-    samples, bits = request["samples"], request["bits"]
+    rows, columns, samples, bits = (request[key] for key in ("rows", "columns", "samples", "bits"))
     image = gdcm.Image()
     image.SetNumberOfDimensions(2)
-    image.SetDimensions((request["columns"], request["rows"], 1))
+    image.SetDimensions((columns, rows, 1))
     image.SetDataElement(element)
-    interpretation = "MONOCHROME2" if samples == 1 else "RGB"
-    kind = gdcm.PhotometricInterpretation.GetPIType(interpretation)
+    kind = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2" if samples == 1 else "RGB")
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
     if samples > 1:
         image.SetPlanarConfiguration(0)
@@ -75,9 +74,8 @@ def gdcm_jpeg(frame: bytes, request: Request) -> Pixels:
     image.SetPixelFormat(gdcm.PixelFormat(samples, allocated, bits, bits - 1, 0))
     # GDCM returns char* as str
     buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
-    shape = (request["rows"], request["columns"], samples)
-    pixels = np.frombuffer(buffer, dtype="u1" if allocated == 8 else "<u2").reshape(shape)
-    return pixels[..., 0] if samples == 1 else pixels
+    pixels = np.frombuffer(buffer, dtype="u1" if allocated == 8 else "<u2")
+    return pixels.reshape((rows, columns) if samples == 1 else (rows, columns, samples))
 
 
 def jpeg_ls(frame: bytes, _: Request) -> Pixels:
@@ -88,16 +86,14 @@ def jpeg_ls(frame: bytes, _: Request) -> Pixels:
 
 
 def jpeg_2000(frame: bytes, request: Request) -> Pixels:
-    """JPEG 2000 and High-Throughput JPEG 2000: OpenJPEG; smaller, by Pillow."""
-    if request["halvings"]:
-        return _small_jpeg_2000(frame, request)
-    import openjpeg  # noqa: PLC0415
+    """JPEG 2000 and High-Throughput JPEG 2000: OpenJPEG.
 
-    return np.asarray(openjpeg.decode(frame))  # type: ignore[attr-defined]
+    A lower resolution level of unsigned grey by Pillow, which decodes only that part of the stream.
+    """
+    if not request["halvings"]:
+        import openjpeg  # noqa: PLC0415
 
-
-def _small_jpeg_2000(frame: bytes, request: Request) -> Pixels:
-    """A lower resolution level of unsigned grey: only that part of the stream is decoded."""
+        return np.asarray(openjpeg.decode(frame))  # type: ignore[attr-defined]
     from PIL import Image  # noqa: PLC0415
 
     image = Image.open(io.BytesIO(frame), formats=("JPEG2000",))
@@ -115,18 +111,20 @@ def rle(frame: bytes, request: Request) -> Pixels:
     from pydicom.encaps import encapsulate  # noqa: PLC0415
     from pydicom.pixels.decoders.base import RLELosslessDecoder  # noqa: PLC0415
 
-    options: dict[str, Any] = {
-        "rows": request["rows"],
-        "columns": request["columns"],
-        "samples_per_pixel": request["samples"],
-        "bits_allocated": request["allocated"],
-        "bits_stored": request["allocated"],
-        "pixel_representation": 0,
-        "planar_configuration": 1,
-        "number_of_frames": 1,
-        "photometric_interpretation": "MONOCHROME2" if request["samples"] == 1 else "RGB",
-    }
-    pixels, _ = RLELosslessDecoder.as_array(encapsulate([frame]), index=0, raw=True, **options)
+    pixels, _ = RLELosslessDecoder.as_array(
+        encapsulate([frame]),
+        index=0,
+        raw=True,
+        rows=request["rows"],
+        columns=request["columns"],
+        samples_per_pixel=request["samples"],
+        bits_allocated=request["allocated"],
+        bits_stored=request["allocated"],
+        pixel_representation=0,
+        planar_configuration=1,
+        number_of_frames=1,
+        photometric_interpretation="MONOCHROME2" if request["samples"] == 1 else "RGB",
+    )
     return np.asarray(pixels)
 
 
@@ -152,30 +150,20 @@ def answer(request: Request, frame: bytes, connection: Connection) -> None:
         connection.send_bytes(data)
 
 
-def limit_processor(seconds: float) -> None:
-    """End this process after so many seconds of the processor, by SIGPROF; 0 calls that off."""
-    if hasattr(signal, "setitimer"):  # else the parent's clock still holds
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
 def main() -> None:
     """Serve frames until the connection ends, that is, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    try:
-        import resource  # noqa: PLC0415
-
+    with suppress(ValueError, OSError):  # a lower limit holds already
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, ValueError, OSError):
-        pass  # no such limits on this system: the parent's clock still holds
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(int(sys.argv[1]))
     with suppress(EOFError):
         while True:
             request: Request = json.loads(connection.recv_bytes())
             frame = connection.recv_bytes()
-            limit_processor(request["seconds"])
+            signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # ended by SIGPROF then
             answer(request, frame, connection)
-            limit_processor(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 if __name__ == "__main__":

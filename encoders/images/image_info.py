@@ -20,9 +20,6 @@ HEAD_BYTES = 132
 _SHORTEST_NAME = 3
 """Letters of a name or number from which finding it in a path is no accident."""
 
-_LATIN_END = 0x0250
-"""Letters beyond it are not Latin: names of one and two letters are common there."""
-
 _START, _END = r"(?<![a-z])(?:", r")(?![a-z])"
 _PA = re.compile(
     rf"{_START}p\.? ?-?a|postero-? ?anterior|posterior-anterior|dorso-?ventral{_END}", re.IGNORECASE
@@ -160,14 +157,13 @@ def name_parts(*values: str) -> frozenset[str]:
         for group in value.lower().replace(",", " ").split("="):
             words = group.replace("^", " ").split()
             parts.update(words)
-            parts.add("".join(words) if words and not is_latin("".join(words)) else "")
-    return frozenset(part for part in parts if _long_enough(part))
-
-
-def _long_enough(part: str) -> bool:
-    return len(part) >= (_SHORTEST_NAME if is_latin(part) else 2)
+            if not is_latin(joined := "".join(words)):
+                parts.add(joined)
+    return frozenset(
+        part for part in parts if len(part) >= (_SHORTEST_NAME if is_latin(part) else 2)
+    )
 
 
 def is_latin(text: str) -> bool:
-    """Whether all letters are Latin: names in other scripts are short."""
-    return all(ord(letter) < _LATIN_END for letter in text)
+    """Whether all letters are Latin: beyond, names of one and two letters are common."""
+    return all(ord(letter) < 0x0250 for letter in text)

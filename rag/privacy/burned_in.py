@@ -23,7 +23,6 @@ LETTERS_IN_LINE = 6
 
 WARNING = "there is writing on the image: look whether it names somebody"
 
-
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right in pixels."""
 
@@ -61,9 +60,8 @@ def _letters(image: NDArray[np.float32]) -> NDArray[np.intp]:
     strokes = image - ndimage.grey_opening(image, size=(STROKE, STROKE)) > CONTRAST
     labelled, _ = ndimage.label(strokes, np.ones((3, 3), int))
     found = ndimage.find_objects(labelled)
-    boxes = np.array(
-        [(box[0].start, box[1].start, box[0].stop, box[1].stop) for box in found], np.intp
-    ).reshape(-1, 4)
+    corners = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in found]
+    boxes = np.array(corners, np.intp).reshape(-1, 4)
     heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     areas = np.bincount(labelled.ravel(), minlength=len(boxes) + 1)[1:]
     fill = areas / np.maximum(heights * widths, 1)
@@ -81,15 +79,10 @@ def _lines(boxes: NDArray[np.intp]) -> list[Box]:
                 break
         else:
             lines.append([box])
+    found = [np.array(line) for line in lines if len(line) >= LETTERS_IN_LINE]
     return [
-        (
-            int(min(box[0] for box in line)),
-            int(line[0][1]),
-            int(max(box[2] for box in line)),
-            int(max(box[3] for box in line)),
-        )
-        for line in lines
-        if len(line) >= LETTERS_IN_LINE
+        (int(line[:, 0].min()), int(line[0, 1]), int(line[:, 2].max()), int(line[:, 3].max()))
+        for line in found
     ]
 
 

@@ -108,8 +108,10 @@ class HeaderNames:
         """Whether an element still names somebody."""
         if element.VR not in _TEXT:
             return False
+        value = element.value
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
         pattern = self._long if element.VR in _DEFINED else self._all
-        return bool(pattern and pattern.search(_text(element).lower()))
+        return bool(pattern and pattern.search(text.lower()))
 
     def stand_in_bytes(self, header: bytes) -> bool:
         """Whether bytes of a file do, in one of the encodings of DICOM."""
@@ -152,11 +154,6 @@ def _values(element: DataElement) -> list[str]:
     if value is None or value == "":
         return []
     return [str(one) for one in value] if element.VM > 1 else [str(value)]
-
-
-def _text(element: DataElement) -> str:
-    value = element.value
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def _encoded(text: str) -> Iterator[bytes]:

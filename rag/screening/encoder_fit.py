@@ -28,6 +28,8 @@ from rag.screening.out_of_distribution import (
 )
 from rag.screening.recalibration import LEAST_STUDIES, studies_with_reports, too_few
 
+Floats = NDArray[np.float32]
+
 HELD_SHARE = 1 / 3
 """Of the patients."""
 
@@ -45,9 +47,9 @@ class FittedParts:
 class _Studies:
     """Studies of some patients: vectors [D] and texts, features [F] of each kind of image."""
 
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    vectors: list[Floats] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    kinds: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    kinds: dict[str, list[Floats]] = field(default_factory=dict)
 
     def add(self, encoder: FeatureEncoder, views: tuple[CxrImage, ...], text: str) -> None:
         seen = [encoder.outputs(view) for view in views]
@@ -70,7 +72,7 @@ def fit_parts(images: Path, reports: Path, *, encoder: ImageEncoder) -> FittedPa
     """
     seeing, left_out = cast(FeatureEncoder, encoder), Counter[str]()
     train, held = _Studies(), _Studies()
-    poses: dict[str, list[NDArray[np.float32]]] = {pose: [] for pose in POSES}
+    poses: dict[str, list[Floats]] = {pose: [] for pose in POSES}
     for study, record in studies_with_reports(images, reports, left_out=left_out):
         if is_held_back(record.patient_id, share=HELD_SHARE):
             held.add(seeing, study.views, record.text)

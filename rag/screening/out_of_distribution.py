@@ -90,21 +90,18 @@ class OodDetector:
     def judge(self, features: NDArray[np.float32]) -> ScreeningResult:
         """What is to be said of the image with these features, float32 [F]."""
         row = features[np.newaxis]
-        (score,) = self.scores(row)
+        (score,), (lateral,) = self.scores(row), self.lateral_probabilities(row)
         (poses,) = self.pose_probabilities(row)
         pose = POSES[int(poses.argmax())]
-        seen = f" It seems to be {pose}." if pose != UPRIGHT and poses.max() > SURE else ""
         if score > self.threshold:
-            return ScreeningResult(
-                Refusal(
-                    RefusalKind.PIXELS,
-                    f"the picture does not look like a chest X-ray (score {score:.2f}, limit "
-                    f"{self.threshold:.2f}).{seen} Choose a frontal chest X-ray, "
-                    "upright and not inverted.",
-                )
+            seen = f" It seems to be {pose}." if pose != UPRIGHT and poses.max() > SURE else ""
+            reason = (
+                f"the picture does not look like a chest X-ray (score {score:.2f}, limit "
+                f"{self.threshold:.2f}).{seen} Choose a frontal chest X-ray, upright and not "
+                "inverted."
             )
+            return ScreeningResult(Refusal(RefusalKind.PIXELS, reason))
         notes = []
-        (lateral,) = self.lateral_probabilities(row)
         if lateral > SURE:
             notes.append(ONLY_LATERAL)
         elif lateral > UNSURE:
@@ -149,11 +146,7 @@ def read_ood_detector(path: Path) -> OodDetector:
 
 def write_ood_detector(path: Path, detector: OodDetector) -> None:
     """Write a detector, beside and renamed; the basis in half precision."""
-    facts = {
-        "format": _FORMAT,
-        "encoder_id": detector.encoder_id,
-        "threshold": detector.threshold,
-    }
+    facts = {"format": _FORMAT, "encoder_id": detector.encoder_id, "threshold": detector.threshold}
     tensors: dict[str, NDArray[Any]] = {
         "mean": detector.mean.astype(np.float32),
         "basis": np.ascontiguousarray(detector.basis, np.float16),
