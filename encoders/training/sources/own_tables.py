@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.annotations import Annotation, Boxes, Fixations
-from encoders.images.view import is_frontal
+from encoders.images.image_info import is_frontal
 from encoders.report_sections import parse_sections
 from encoders.training.dataset import ImageAnnotation, Split, TrainingStudy
 from encoders.training.sources.settings import AnnotationTable, StudyTable
