@@ -111,20 +111,18 @@ def rle(frame: bytes, request: Request) -> Pixels:
     from pydicom.encaps import encapsulate  # noqa: PLC0415
     from pydicom.pixels.decoders.base import RLELosslessDecoder  # noqa: PLC0415
 
-    pixels, _ = RLELosslessDecoder.as_array(
-        encapsulate([frame]),
-        index=0,
-        raw=True,
-        rows=request["rows"],
-        columns=request["columns"],
-        samples_per_pixel=request["samples"],
-        bits_allocated=request["allocated"],
-        bits_stored=request["allocated"],
-        pixel_representation=0,
-        planar_configuration=1,
-        number_of_frames=1,
-        photometric_interpretation="MONOCHROME2" if request["samples"] == 1 else "RGB",
-    )
+    options: dict[str, Any] = {
+        "rows": request["rows"],
+        "columns": request["columns"],
+        "samples_per_pixel": request["samples"],
+        "bits_allocated": request["allocated"],
+        "bits_stored": request["allocated"],
+        "pixel_representation": 0,
+        "planar_configuration": 1,
+        "number_of_frames": 1,
+        "photometric_interpretation": "MONOCHROME2" if request["samples"] == 1 else "RGB",
+    }
+    pixels, _ = RLELosslessDecoder.as_array(encapsulate([frame]), index=0, raw=True, **options)
     return np.asarray(pixels)
 
 

@@ -179,8 +179,12 @@ class Deidentifier:
 
         def shift(dataset: Dataset, tag: tuple[int, ...]) -> None:
             element = dataset.get(tag) if len(tag) == 2 else None
-            date = element is not None and element.VR in ("DA", "DT") and element.VM == 1
-            if date and element.keyword != "PatientBirthDate":
+            if (
+                element is not None
+                and element.VR in ("DA", "DT")
+                and element.VM == 1
+                and element.keyword != "PatientBirthDate"
+            ):
                 moved = self._pseudonyms.shifted(str(element.value), identity=patient)
                 if moved is not None:
                     element.value = moved
