@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     held = {name: features_of(encoder, kind.calibrate) for name, kind in kinds.items()}
     detector = replace(detector, threshold=threshold_of(detector, list(held.values())))
     new = {name: features_of(encoder, kind.measure) for name, kind in kinds.items()}
-    print(passed_table(detector, new))  # noqa: T201
-    print(pose_table(detector, posed(encoder, {n: k.measure for n, k in kinds.items()})))  # noqa: T201
+    new_poses = posed(encoder, {name: kind.measure for name, kind in kinds.items()})
+    print(passed_table(detector, new, new_poses))  # noqa: T201
     lines = (chosen.data / "dicom" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     dicom = [chosen.data / "dicom" / json.loads(line)["file"] for line in lines]
     print(refused_table(encoder, detector, [*dicom, *chosen.pictures]))  # noqa: T201
@@ -157,30 +157,23 @@ def threshold_of(detector: OodDetector, kinds: Sequence[Features]) -> float:
     return round(float(max(limits)) + 0.0005, 3)
 
 
-def passed_table(detector: OodDetector, kinds: Mapping[str, Features]) -> str:
-    """Images that must not be refused: how many are, and how many are called laterals."""
+def passed_table(
+    detector: OodDetector, kinds: Mapping[str, Features], poses: Mapping[str, Features]
+) -> str:
+    """What is made of images that must not be refused, and of the frontal ones in each pose."""
     rows = []
-    for kind, features in kinds.items():
-        scores = detector.scores(features)
-        refused = _share(int((scores > detector.threshold).sum()), len(scores))
-        called = int((detector.lateral_probabilities(features) > SURE).sum())
-        spread = f"{np.median(scores):.3f}", f"{scores.max():.3f}"
-        rows.append((kind, len(scores), refused, *spread, called))
-    head = ("images, not used before", "n", "refused (95 %)", "median", "highest", "called lateral")
-    return f"threshold {detector.threshold}\n\n{_table(head, rows)}"
-
-
-def pose_table(detector: OodDetector, poses: Mapping[str, Features]) -> str:
-    """Frontal images shown in each pose: what they are taken for, and how many are refused."""
-    rows = []
-    for at, pose in enumerate(POSES):
-        chances = detector.pose_probabilities(poses[pose])
+    for name, features in [*kinds.items(), *poses.items()]:
+        scores, chances = detector.scores(features), detector.pose_probabilities(features)
         taken, sure = chances.argmax(1), chances.max(1) > SURE
+        wrongly = sure & (taken != (POSES.index(name) if name in poses else 0))
+        refused = _share(int((scores > detector.threshold).sum()), len(scores))
+        lateral = (detector.lateral_probabilities(features) > SURE).sum()
+        spread = f"{np.median(scores):.3f}", f"{scores.max():.3f}"
         counts = np.bincount(taken, minlength=len(POSES))
-        refused = (detector.scores(poses[pose]) > detector.threshold).sum()
-        rows.append((pose, len(taken), *counts, sure.sum(), (sure & (taken != at)).sum(), refused))
-    taken_for = [f"taken for {pose}" for pose in POSES]
-    return _table(["shown", "n", *taken_for, "said with certainty", "wrongly so", "refused"], rows)
+        rows.append((name, len(scores), refused, *spread, lateral, *counts, wrongly.sum()))
+    head = ["images, not used before", "n", "refused (95 %)", "median", "highest", "called lateral"]
+    head += [*(f"taken for {pose}" for pose in POSES), "wrongly so with certainty"]
+    return f"threshold {detector.threshold}\n\n{_table(head, rows)}"
 
 
 def refused_table(encoder: FeatureEncoder, detector: OodDetector, pictures: Sequence[Path]) -> str:
