@@ -17,7 +17,7 @@ from pathlib import Path
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, listed
 from eval.io.predictions import read_predictions
 from eval.io.references import References
-from eval.io.studies import Pair, PredictedStudy, ReferenceStudy, Scope
+from eval.io.studies import Pair, PredictedStudy, ReferenceStudy, Scope, Texts
 from rag.report_nlp.labeller import NO_FINDING, label_text
 from rag.schema import Status
 
@@ -28,13 +28,13 @@ class StudySet:
 
     Attributes:
         studies: by study id, sorted.
-        without_section: studies of the file whose reference lacks the scored section.
+        without_section: how many studies of the file lack the scored section.
         has_patients: whether patients are known; if not, each study counts as its own patient.
     """
 
     scope: Scope
     studies: tuple[ReferenceStudy, ...]
-    without_section: frozenset[str]
+    without_section: int
     has_patients: bool
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ def make_study_set(references: References, scope: Scope) -> StudySet:
     return StudySet(
         scope=scope,
         studies=tuple(sorted(having, key=lambda study: study.study_id)),
-        without_section=frozenset(references.studies) - {study.study_id for study in having},
+        without_section=len(references.studies) - len(having),
         has_patients=references.has_patients,
     )
 
@@ -113,52 +113,35 @@ def make_run(name: str, path: Path, *, study_set: StudySet, references: Referenc
             problems.add(each.where, f"the study {each.study_id} {known}")
     problems.raise_if_any()
     scope = study_set.scope
-    found = [predictions.get(study.study_id) for study in study_set.studies]
-    if not any(study and study.texts.of(scope) for study in found):
-        if any(study and study.texts.of(Scope.REPORT) for study in found):
+    absent = PredictedStudy("", Status.FAILED, Texts())
+    found = [predictions.get(study.study_id, absent) for study in study_set.studies]
+    if not any(study.texts.of(scope) for study in found):
+        if any(study.texts.of(Scope.REPORT) for study in found):
             raise EvalUsageError(f"no prediction has its {scope} apart: score the whole report")
         raise EvalDataError("no study of the set has a draft: nothing to score")
     missing: Counter[str] = Counter()
-    pairs = []
-    for study, text, predicted in zip(study_set.studies, study_set.texts, found, strict=True):
-        if predicted is None:
+    made_by: dict[str, set[str]] = {}
+    pairs, confidence = [], []
+    for study, text, each in zip(study_set.studies, study_set.texts, found, strict=True):
+        draft = each.texts.of(scope)
+        pairs.append(Pair(study.study_id, text, draft, each.sentences(scope), each.evidence))
+        if each is absent:
             missing["not in the file"] += 1
-            pairs.append(Pair(study.study_id, text, ""))
-            continue
-        draft, cited = predicted.texts.of(scope), predicted.sentences(scope)
-        pairs.append(Pair(study.study_id, text, draft, cited, predicted.evidence))
-        if predicted.status is not Status.OK:
-            missing[predicted.status.value] += 1
         elif not draft:
-            missing[f"no {scope}"] += 1
+            missing[f"no {scope}" if each.status is Status.OK else each.status.value] += 1
+        if each.confidence is not None:
+            confidence.append(each.confidence)
+        elif not draft:  # is the least sure, unless it says otherwise
+            confidence.append(float("-inf"))
+        for key, value in each.made_by:
+            made_by.setdefault(key, set()).add(value)
     return Run(
         name=name,
         pairs=tuple(pairs),
         missing=dict(missing),
-        confidence=_confidence(found, scope),
-        made_by=_made_by(found),
+        confidence=tuple(confidence) if len(confidence) == len(pairs) else None,
+        made_by={key: sorted(values) for key, values in sorted(made_by.items())},
     )
-
-
-def _confidence(found: list[PredictedStudy | None], scope: Scope) -> tuple[float, ...] | None:
-    """Studies without a draft are the least sure, unless they say otherwise."""
-    values = []
-    for study in found:
-        if study is not None and study.confidence is not None:
-            values.append(study.confidence)
-        elif study is None or not study.texts.of(scope):
-            values.append(float("-inf"))
-        else:
-            return None
-    return tuple(values)
-
-
-def _made_by(found: list[PredictedStudy | None]) -> dict[str, list[str]]:
-    named: dict[str, set[str]] = {}
-    for study in found:
-        for name, value in study.made_by if study else ():
-            named.setdefault(name, set()).add(value)
-    return {name: sorted(values) for name, values in sorted(named.items())}
 
 
 @dataclass(frozen=True, slots=True)

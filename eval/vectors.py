@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
-from eval.errors import EvalDataError, EvalUsageError
+from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, listed
 from eval.results import MetricValue, Result, file_facts, task_card
 from eval.stats import LEVEL
 
@@ -93,6 +93,24 @@ class Vectors:
             there = ", ".join(sorted({name or "(none)" for name in self.splits}))
             raise EvalUsageError(f"no image is in split {split!r}; there are: {there}")
         return self.where(mask)
+
+    def with_reports(self) -> "Vectors":
+        """The images that have a report."""
+        return self.where(np.array([bool(name) for name in self.text_ids]))
+
+    def splits_apart(self, train: str, test: str) -> tuple["Vectors", "Vectors"]:
+        """The images of two splits.
+
+        Raises:
+            EvalUsageError: one of them is empty.
+            EvalLeakError: a patient is in both.
+        """
+        learn, ask = self.in_split(train), self.in_split(test)
+        if shared := set(learn.patient_ids) & set(ask.patient_ids):
+            raise EvalLeakError(
+                f"{len(shared)} patients are in both splits:\n{listed(sorted(shared))}"
+            )
+        return learn, ask
 
     def result(
         self,

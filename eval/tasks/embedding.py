@@ -24,8 +24,7 @@ def embedding_quality(
         EvalUsageError: fewer than two images have a report.
         EvalDataError: the file is damaged.
     """
-    vectors = load_vectors(path).in_split(split)
-    vectors = vectors.where(np.array([bool(name) for name in vectors.text_ids]))
+    vectors = load_vectors(path).in_split(split).with_reports()
     if len(vectors) < 2:
         raise EvalUsageError(
             f"{path} has {len(vectors)} images with a report: at least 2 are wanted"

@@ -107,7 +107,7 @@ def score_generation(task: GenerationTask) -> Scored:
             "studies": len(study_set),
             "patients": len(set(study_set.patients)),
             "patients_known": study_set.has_patients,
-            "without_section": len(study_set.without_section),
+            "without_section": study_set.without_section,
             "normal": sum(normal),
             "missing_predictions": run.missing,
             "baselines_from": baselines.source,
@@ -191,6 +191,6 @@ def _notes(references: References, study_set: StudySet) -> Iterator[str]:
         )
     if study_set.without_section:
         yield (
-            f"{len(study_set.without_section)} studies have no {study_set.scope} in their "
+            f"{study_set.without_section} studies have no {study_set.scope} in their "
             "reference and are not scored"
         )

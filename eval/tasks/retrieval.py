@@ -54,8 +54,7 @@ def retrieval(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
         EvalUsageError: fewer than two images have a report.
         EvalDataError: the file is damaged.
     """
-    vectors = load_vectors(path).in_split(split)
-    vectors = vectors.where(np.array([bool(name) for name in vectors.text_ids]))
+    vectors = load_vectors(path).in_split(split).with_reports()
     if len(vectors) < 2:
         raise EvalUsageError(f"{path} has {len(vectors)} images with a report: nothing to retrieve")
     numbers: list[MetricValue] = []
@@ -178,8 +177,7 @@ def nearest_reports(
         EvalDataError: a report of the training split is not among the references.
     """
     everything = load_vectors(vectors)
-    images, train = everything.in_split(split), everything.in_split(train_split)
-    train = train.where(np.array([bool(name) for name in train.text_ids]))
+    images, train = everything.in_split(split), everything.in_split(train_split).with_reports()
     if not len(train):
         raise EvalUsageError(f"{vectors} has no report in split {train_split!r}")
     reports = read_references(references, split=train_split)
