@@ -6,7 +6,6 @@ them, or pip where uv cannot. PRESET=gpu installs CUDA builds.
 """
 
 import ast
-import collections
 import contextlib
 import functools
 import os
@@ -268,14 +267,8 @@ def watch(command, label, environment=None):
 
 def how_far(lines):
     """One line of what an installer said last and how much it has done."""
-    steps = list(filter(None, map(PROGRESS.match, list(lines))))
-    if not steps:
-        return "working"
-    count = collections.Counter(found[1] for found in steps)
-    done = f"{count['Collecting']} packages found"
-    if count["Resolved"]:  # uv; it names only downloads of more than a megabyte
-        done = f"{count['Downloaded']} of {count['Downloading']} large downloads done"
-    return f"{done}; {steps[-1].string.strip()}"
+    steps = [line.strip() for line in list(lines) if PROGRESS.match(line)]
+    return f"{len(steps)} steps done; {steps[-1]}" if steps else "working"
 
 
 def say(text):

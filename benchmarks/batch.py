@@ -29,7 +29,7 @@ from prompts.render import render
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
-from rag.batch.workers import Outage, Stop, threaded_prepare
+from rag.batch.workers import Engine, Outage, threaded_prepare
 from rag.config_file import load_settings
 from rag.draft_requests import build_request
 from rag.factory import load_encoder, open_pipeline
@@ -152,18 +152,12 @@ def measure(
     def product(number: int) -> float:
         with BatchOutput(folder / f"out-{number}") as output:
             started = time.perf_counter()
-            summary = run_batch(
-                [one.study for one in blocks[number]],
-                pipeline,
-                output,
-                prepare=threaded_prepare(pipeline, threads=readers),
-                max_concurrency=at_once,
-                outage=Outage(300),
-                stop=Stop(),
-            )
+            prepare = threaded_prepare(pipeline, threads=readers)
+            engine = Engine(pipeline, prepare, at_once, Outage(300))
+            summary = run_batch([one.study for one in blocks[number]], engine, output)
             if not summary.complete:
                 raise SystemExit(f"not every study has a draft: {summary.statuses}")
-            stages.update(summary.counts.stages)
+            stages.update(summary.stages)
             return time.perf_counter() - started
 
     with httpx.Client(base_url=llm.url, timeout=600) as client, ThreadPoolExecutor(at_once) as pool:

@@ -31,7 +31,7 @@ from encoders.tabular import read_table
 from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
-from rag.cli.progress import progress_bars
+from rag.cli.options import progress_bars
 from rag.config_file import load_settings
 from rag.corpus.openi import read_openi as read_reports
 from rag.drafting import Drafter, LanguageModel

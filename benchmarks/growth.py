@@ -20,7 +20,7 @@ from demo.phantom import write_phantom_dicom
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import PREDICTIONS, BatchOutput
 from rag.batch.runner import Counts, run_batch
-from rag.batch.workers import Outage, Stop, threaded_prepare
+from rag.batch.workers import Engine, Outage, threaded_prepare
 from rag.config_file import load_settings
 from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
@@ -121,15 +121,8 @@ def run(
     studies: list[BatchStudy], pipeline: ReportPipeline, out: Path, at_once: int, readers: int
 ) -> Counts:
     with BatchOutput(out) as output:
-        return run_batch(
-            studies,
-            pipeline,
-            output,
-            prepare=threaded_prepare(pipeline, threads=readers),
-            max_concurrency=at_once,
-            outage=Outage(300),
-            stop=Stop(),
-        )
+        prepare = threaded_prepare(pipeline, threads=readers)
+        return run_batch(studies, Engine(pipeline, prepare, at_once, Outage(300)), output)
 
 
 if __name__ == "__main__":

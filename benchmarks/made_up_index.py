@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from rag.corpus.records import text_hash
 from rag.index import ReportIndex, open_index, read_info
-from rag.index.cache import EmbeddingCache
 from rag.index.chroma import open_collections
-from rag.index.contents import place_of
-from rag.index.lock import write_lock
-from rag.index.writer import Content, write_version
+from rag.index.content import Content, place_of
+from rag.index.embedding import EmbeddingCache
+from rag.index.info import write_lock
+from rag.index.writer import write_version
 
 KEPT = 32  # images kept in the index, which `verify` asks with: the last ones drawn
 Ask = Callable[[NDArray[np.float32]], Any]
@@ -67,7 +67,7 @@ def _build_index(folder: Path, drawn: Drawn) -> None:
             cache.append(keys, drawn.vectors[part])
         cache.append(list(images), drawn.images[-KEPT:])
         content = Content(reports, (), (), store_id="made-up", encoder=encoder, images=images)
-        write_version(directory, content, cache, url="", apart=False, progress=lambda *_: None)
+        write_version(directory, content, cache, url="", progress=lambda *_: None)
 
 
 def print_costs(folder: Path, built: list[float], images: NDArray[np.float32]) -> None:

@@ -18,7 +18,7 @@ from prompts.render import PromptTemplate, render
 from rag.draft_requests import DraftRequest, build_request, first_choice
 from rag.errors import LlmEmptyError, LlmFormError, LlmOutputError, LlmRefusalError, NoGround
 from rag.image_analysis import ImageAnalysis
-from rag.llm.client import Completion, Messages
+from rag.llm.client import Messages
 from rag.llm.response_checks import is_refusal
 from rag.look_for import Hint, hints_for
 from rag.report_nlp.statements import read_sentence
@@ -46,13 +46,11 @@ class LanguageModel(Protocol):
     def model(self) -> str:
         """Name of the model."""
 
-    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
+    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> str:
         """The whole answer, or an `rag.errors.LlmError`."""
 
-    def stream(
-        self, messages: Messages, *, schema: dict[str, Any]
-    ) -> Iterator[tuple[str, Completion | None]]:
-        """The answer as far as it has come, each time it grows; last with the completion."""
+    def stream(self, messages: Messages, *, schema: dict[str, Any]) -> Iterator[str]:
+        """The answer as far as it has come, each time it grows; last the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +172,14 @@ def _answers(
 ) -> Iterator[DraftResult]:
     """The draft as the answer grows; an answer that is no draft is asked for once more."""
     text = ""
-    for text, _ in llm.stream(asked.messages, schema=request.schema):
+    for text in llm.stream(asked.messages, schema=request.schema):
         yield replace(asked, draft=request.draft(_as_far_as_it_goes(text)), answer=text)
     try:
         draft, notes = parse_response(request, text)
     except LlmOutputError as error:
         logger.info("answer was not valid, asking once more")
         repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
-        text = llm.ask(repair, schema=request.schema).text
+        text = llm.ask(repair, schema=request.schema)
         yield replace(asked, answer=text)
         draft, notes = parse_response(request, text)
     yield replace(asked, draft=draft, notes=notes, answer=text)

@@ -17,7 +17,7 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Counts, run_batch
-from rag.batch.workers import Outage, Prepare, Stop, threaded_prepare
+from rag.batch.workers import Engine, Outage, Prepare, Stop, threaded_prepare
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import open_index
@@ -74,13 +74,12 @@ def run(
 ) -> Counts:
     """One whole run."""
     with BatchOutput(output) as out, small_pipeline(store, url) as pipeline:
-        return run_batch(
-            group_images(list_images(source).images),
+        engine = Engine(
             pipeline,
-            out,
-            prepare=prepare or threaded_prepare(pipeline, threads=2),
+            prepare or threaded_prepare(pipeline, threads=2),
             max_concurrency=8,
             outage=Outage(patience, is_alive=lambda: is_alive(LlmSettings(url=url))),
             stop=stop or Stop(),
-            retry_failed=retry_failed,
         )
+        studies = group_images(list_images(source).images)
+        return run_batch(studies, engine, out, retry_failed=retry_failed)

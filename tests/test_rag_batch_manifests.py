@@ -10,8 +10,7 @@ from small_batch import draw_image
 
 from rag.batch.grouping import BatchStudy, group_images
 from rag.batch.inputs import list_images
-from rag.batch.manifests import read_list
-from rag.batch.rexrank import write_rexrank
+from rag.batch.manifests import read_list, write_rexrank
 from rag.errors import BatchUsageError
 
 

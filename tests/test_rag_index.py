@@ -19,7 +19,7 @@ from rag.index import (
     rebuild_index,
     verify_index,
 )
-from rag.index.contents import read_contents
+from rag.index.content import read_content
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def report_ids(directory: Path) -> list[str]:
-    contents = read_contents(directory, read_info(directory), "")
+    contents = read_content(directory, read_info(directory), "")
     return [record.report_id for record in contents.records]
 
 
@@ -133,7 +133,7 @@ def test_screens_may_change_a_report_or_keep_it_out_and_their_findings_are_liste
     report = build_index(corpus, encoder, tmp_path, screens=(no_opacity, no_labels))
     assert [problem.report_id for problem in report.problems] == with_opacity != []
     assert len(report_ids(tmp_path)) == 30 - len(with_opacity)
-    contents = read_contents(tmp_path, read_info(tmp_path), "")
+    contents = read_content(tmp_path, read_info(tmp_path), "")
     assert {record.labels for record in contents.records} == {()}
 
 

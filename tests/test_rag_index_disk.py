@@ -21,7 +21,7 @@ from rag.index import (
     verify_index,
 )
 from rag.index import writer as index_writer
-from rag.index.lock import write_lock
+from rag.index.info import write_lock
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +135,7 @@ def test_one_process_writes_and_readers_do_not_mind(tmp_path: Path) -> None:
 
 
 def test_the_lock_ends_with_its_owner(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from rag.index.lock import write_lock\n"
+    code = "import sys, time; from pathlib import Path; from rag.index.info import write_lock\n"
     code += "with write_lock(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],

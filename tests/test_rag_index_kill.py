@@ -18,8 +18,8 @@ from small_corpus import small_corpus
 from rag.corpus.records import make_corpus, text_hash
 from rag.index import build_index, delete_from_index, open_index, read_info, verify_index
 from rag.index import embedding as index_embedding
-from rag.index.cache import EmbeddingCache
-from rag.index.contents import read_contents
+from rag.index.content import read_content
+from rag.index.embedding import EmbeddingCache
 
 pytestmark = [
     pytest.mark.slow,
@@ -106,12 +106,12 @@ def test_killed_at_any_step(
 
     if (directory / "index.json").exists():  # what counts is whole: all the old or all the new
         with open_index(directory) as index:
-            ids = [record.report_id for record in read_contents(directory, index.info, "").records]
+            ids = [record.report_id for record in read_content(directory, index.info, "").records]
         assert set(ids) in ([old, new] if old else [new])
         assert len(ids) == len(set(ids))
     else:
         assert old is None
-    cache = EmbeddingCache(directory, FakeEncoder(), read_only=True)
+    cache = EmbeddingCache(directory, FakeEncoder(), changes=False)
 
     encoder = FakeEncoder()
     monkeypatch.setattr(index_embedding, "_TEXTS", BATCH)

@@ -1,10 +1,14 @@
-"""Lists of images, as people and benchmarks write them: CSV, JSONL, and ReXrank's JSON.
+"""Lists of images, as people and benchmarks write them: CSV, JSONL, and ReXrank's JSON in and out.
 
 Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
 named. Columns: ``study_id`` and ``image`` (a path; in JSON also a list of paths; ReXrank calls it
 ``image_path``), and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others
 are let pass. A view that is not known is no wrong line: the image's own header decides, and a note
 says so.
+
+ReXrank's submission guide asks for ``--input_json_file --save_json_file --img_root_dir``: the
+input's entries come back as they were, with ``model_prediction``. A study without a draft has an
+empty one and the key ``status``, so that nobody takes it for a report.
 """
 
 import json
@@ -16,8 +20,10 @@ from typing import Any
 from encoders.images.image_info import is_frontal
 from encoders.json_text import parse_strict
 from encoders.tabular import TableError, identifier, is_nothing, is_table, printable, read_table
+from rag.atomic_io import replace_text
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import BatchUsageError
+from rag.schema import Section, Status
 
 _SHOWN = 20  # wrong lines that are named
 _LONGEST_ID = 200
@@ -189,3 +195,47 @@ def _string(row: dict[str, Any], name: str) -> str:
     if len(value) > _LONGEST_TEXT:
         raise _ListRowError(f"{name} has {len(value)} letters, more than {_LONGEST_TEXT}")
     return value.strip()
+
+
+def work_folder(save_json_file: Path) -> Path:
+    """Where the batch behind an output file works, and resumes."""
+    return save_json_file.with_name(save_json_file.name + ".batch")
+
+
+def refuse_foreign_file(save_json_file: Path) -> None:
+    """An output file that no batch of ours has made is not overwritten.
+
+    Raises:
+        BatchUsageError: there is one.
+    """
+    if save_json_file.exists() and not work_folder(save_json_file).is_dir():
+        raise BatchUsageError(
+            f"{save_json_file} exists and was not made by a batch of ours: choose another "
+            "--save_json_file"
+        )
+
+
+def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path) -> int:
+    """Write ReXrank's output for all studies that have a prediction; returns how many.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    drafts = {line.values["study_id"]: line.values for line in read_table(predictions, strict=True)}
+    studies = read_studies_json(input_json_file)
+    filled = {
+        study_id: {**entry, **_prediction(drafts[study_id.strip()])}
+        for study_id, entry in studies.items()
+        if study_id.strip() in drafts
+    }
+    replace_text(save_json_file, json.dumps(filled, indent=4, ensure_ascii=False) + "\n")
+    return len(filled)
+
+
+def _prediction(draft: dict[str, Any]) -> dict[str, str]:
+    """As ReXrank's reference reports are written: "Findings: ... Impression: ..."."""
+    if draft["status"] != Status.OK:
+        return {"model_prediction": "", "status": draft["status"]}
+    texts = {s: " ".join(sentence["text"] for sentence in draft[s.value]) for s in Section}
+    written = (f"{s.value.capitalize()}: {text}" for s, text in texts.items() if text)
+    return {"model_prediction": " ".join(written)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done
-from rag.batch.workers import Outage, Prepare, Stop, draft_studies
+from rag.batch.workers import Engine
 from rag.errors import BatchUsageError, OutputError
 from rag.factory import study_of_files
 from rag.index import ReportIndex
@@ -88,13 +88,9 @@ class Counts:
 
 def run_batch(
     studies: Sequence[BatchStudy],
-    pipeline: ReportPipeline,
+    engine: Engine,
     output: BatchOutput,
     *,
-    prepare: Prepare,
-    max_concurrency: int,
-    outage: Outage,
-    stop: Stop,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Counts:
@@ -102,12 +98,8 @@ def run_batch(
 
     Args:
         studies: of the input, with distinct ids.
-        pipeline: makes the predictions.
+        engine: makes the predictions.
         output: entered; its folder is ours.
-        prepare: the first half.
-        max_concurrency: drafts under way at once.
-        outage: when the model's server is gone.
-        stop: ends the run early.
         retry_failed: studies that failed before are done again.
         progress: told after every study.
 
@@ -119,18 +111,11 @@ def run_batch(
     done = output.read_done()
     if retry_failed:
         logger.info("failed studies to be done again: %d", output.forget_failures(done))
-    _refuse_mixture(done, pipeline, output)
+    _refuse_mixture(done, engine.pipeline, output)
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in done.statuses]
     counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
-    run = draft_studies(
-        as_studies(left, pipeline.retriever.store),
-        pipeline,
-        prepare=prepare,
-        max_concurrency=max_concurrency,
-        outage=outage,
-        stop=stop,
-    )
+    run = engine.draft(as_studies(left, engine.pipeline.retriever.store))
     try:
         with PredictionLog(output.predictions) as log:
             started = time.perf_counter()
@@ -143,7 +128,7 @@ def run_batch(
                 if progress:
                     progress(counts)
     finally:
-        stop.set()
+        engine.stop.set()
         ids = {study.study_id for study in studies} & done.statuses.keys()
         counts.statuses.update(str(done.statuses[name]) for name in ids)
         with suppress(OutputError):  # the disk is full: that was said already

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
 from rag.pipeline import Prepared, ReportPipeline
@@ -98,35 +98,50 @@ class Outage:
         return True
 
 
-def draft_studies(
-    studies: Iterable[Study],
-    pipeline: ReportPipeline,
-    *,
-    prepare: Prepare,
-    max_concurrency: int,
-    outage: Outage,
-    stop: Stop,
-) -> Iterator[Prediction]:
-    """The predictions of all studies, as they are finished.
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Drafts studies side by side.
 
-    After ``stop.set()`` no study is begun; drafts under way are waited for `GRACE_SECONDS`.
-
-    Args:
-        studies: taken as they are needed.
+    Attributes:
         pipeline: its `finish` is called from many threads.
         prepare: the first half.
         max_concurrency: drafts under way at once.
-        outage: when the server is gone.
-        stop: ends the run early.
-
-    Raises:
-        BatchError: the model is gone; what was not asked was not done, and is no failure.
+        outage: when the model's server is gone.
+        stop: ends the run early: no study is begun any more, and drafts under way are waited for
+            `GRACE_SECONDS`.
     """
-    drafters = ThreadPoolExecutor(max_concurrency, thread_name_prefix="draft")
-    under_way: set[Future[Prediction | None]] = set()
 
-    def finished(most_left: int) -> Iterator[Prediction]:
-        while under_way and time.monotonic() < stop.since + GRACE_SECONDS:
+    pipeline: ReportPipeline
+    prepare: Prepare
+    max_concurrency: int
+    outage: Outage
+    stop: Stop = field(default_factory=Stop)
+
+    def draft(self, studies: Iterable[Study]) -> Iterator[Prediction]:
+        """The predictions of all studies, as they are finished; studies are taken as needed.
+
+        Raises:
+            BatchError: the model is gone; what was not asked was not done, and is no failure.
+        """
+        drafters = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="draft")
+        under_way: set[Future[Prediction | None]] = set()
+        try:
+            for prepared in self.prepare(studies):
+                if self.stop.is_set():
+                    break
+                under_way.add(drafters.submit(self._finish, prepared))
+                yield from self._finished(under_way, most_left=self.max_concurrency - 1)
+            yield from self._finished(under_way, most_left=0)
+        finally:
+            drafters.shutdown(wait=False, cancel_futures=True)
+        if self.stop.reason is not None:
+            raise self.stop.reason
+
+    def _finished(
+        self, under_way: set[Future[Prediction | None]], *, most_left: int
+    ) -> Iterator[Prediction]:
+        """Take out what is done; wait until at most so many are left."""
+        while under_way and time.monotonic() < self.stop.since + GRACE_SECONDS:
             full = len(under_way) > most_left
             done, _ = wait(under_way, _TICK_SECONDS if full else 0, FIRST_COMPLETED)
             under_way.difference_update(done)
@@ -134,17 +149,21 @@ def draft_studies(
             if not full:
                 return
 
-    try:
-        for prepared in prepare(studies):
-            if stop.is_set():
-                break
-            under_way.add(drafters.submit(_finished, pipeline, prepared, outage, stop))
-            yield from finished(max_concurrency - 1)
-        yield from finished(0)
-    finally:
-        drafters.shutdown(wait=False, cancel_futures=True)
-    if stop.reason is not None:
-        raise stop.reason
+    def _finish(self, prepared: Prepared) -> Prediction | None:
+        """The second half; None where the run was stopped before the model could be asked."""
+        since, pause = time.monotonic(), 0.5
+        while not self.stop.is_set():
+            try:
+                prediction = self.pipeline.finish(prepared)
+            except Exception as error:  # noqa: BLE001 - unattended: the other studies must go on
+                return _broken(prepared.prediction, error)
+            if not self.outage.must_wait(prediction.error, since=since):
+                if prediction.status is Status.OK and prediction.answer:  # else nobody was asked
+                    self.outage.answered()
+                return prediction
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            self.stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - so that not all ask at once
+        return None
 
 
 def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:
@@ -167,27 +186,8 @@ def prepare_study(pipeline: ReportPipeline, study: Study) -> Prepared:
     """The first half of a study; not even a mistake of ours ends the run."""
     try:
         return pipeline.prepare(study)
-    except Exception as error:  # noqa: BLE001 - unattended: the other studies must go on
+    except Exception as error:  # noqa: BLE001 - as above
         return Prepared(study, _broken(pipeline.begun(study), error))
-
-
-def _finished(
-    pipeline: ReportPipeline, prepared: Prepared, outage: Outage, stop: Stop
-) -> Prediction | None:
-    """The second half; None where the run was stopped before the model could be asked."""
-    since, pause = time.monotonic(), 0.5
-    while not stop.is_set():
-        try:
-            prediction = pipeline.finish(prepared)
-        except Exception as error:  # noqa: BLE001 - as above
-            return _broken(prepared.prediction, error)
-        if not outage.must_wait(prediction.error, since=since):
-            if prediction.status is Status.OK and prediction.answer:  # else nobody was asked
-                outage.answered()
-            return prediction
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - so that not all ask at once
-    return None
 
 
 def _broken(prediction: Prediction, error: Exception) -> Prediction:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, Config, NoLlm, read_settings, say
+from rag.cli.options import EXIT_FAILED, Config, NoLlm, progress_bars, read_settings, say
 from rag.errors import BatchUsageError, UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from rag.batch.runner import Counts
     from rag.batch.workers import Stop
     from rag.settings import Settings
-
-
-Engine = Literal["local", "ray"]
-"""Where images are read and encoded."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -58,7 +54,8 @@ def batch(
         bool, typer.Option("--retry-failed", help="Do failed studies again.")
     ] = False,
     engine: Annotated[
-        Engine, typer.Option(help="local; or ray: read and encode on many machines.")
+        Literal["local", "ray"],
+        typer.Option(help="local; or ray: read and encode on many machines."),
     ] = "local",
     ray_address: Annotated[str, typer.Option(help="Of a running Ray cluster.")] = "",
     input_json_file: Annotated[
@@ -77,12 +74,12 @@ def batch(
     ended by Ctrl-C or SIGTERM.
     """
     settings = read_settings(config, no_llm=no_llm)
-    from rag.batch import rexrank  # noqa: PLC0415
+    from rag.batch import manifests  # noqa: PLC0415
     from rag.batch.output import BatchOutput  # noqa: PLC0415
 
     if save_json_file is not None and input_json_file is not None and source is None:
-        source, output = input_json_file, rexrank.work_folder(save_json_file)
-        rexrank.refuse_foreign_file(save_json_file)
+        source, output = input_json_file, manifests.work_folder(save_json_file)
+        manifests.refuse_foreign_file(save_json_file)
     elif input_json_file is not None or save_json_file is not None:
         raise UsageError("--input_json_file and --save_json_file stand for IN and OUT")
     if source is None or output is None:
@@ -96,7 +93,7 @@ def batch(
         except Interrupted as error:
             ended = error
         if save_json_file is not None and out.predictions.exists():
-            count = rexrank.write_rexrank(source, save_json_file, out.predictions)
+            count = manifests.write_rexrank(source, save_json_file, out.predictions)
             typer.echo(f"{save_json_file}: {count} studies")
     if ended is not None:
         say("ended early; the same command resumes from here")
@@ -130,14 +127,13 @@ def _run(
     settings: "Settings",
     studies: "Sequence[BatchStudy]",
     output: "BatchOutput",
-    engine: Engine,
+    engine: str,
     ray_address: str,
     *,
     retry_failed: bool,
 ) -> "Counts":
     from rag.batch.runner import run_batch  # noqa: PLC0415
-    from rag.batch.workers import Outage, Stop, threaded_prepare  # noqa: PLC0415
-    from rag.cli.progress import batch_progress  # noqa: PLC0415
+    from rag.batch.workers import Engine, Outage, Stop, threaded_prepare  # noqa: PLC0415
     from rag.factory import load_encoder, open_pipeline  # noqa: PLC0415 - torch takes seconds
     from rag.llm.vllm_server import LlmServer, is_alive  # noqa: PLC0415
 
@@ -153,17 +149,16 @@ def _run(
         else:
             prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
         running.enter_context(_stopped_by_signals(stop))
+        advance = running.enter_context(progress_bars())
+        outage = Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm))
+        # without a model nothing is waited for: threads would only take turns
+        at_once = settings.batch.max_concurrency if settings.llm.enabled else 1
         return run_batch(
             studies,
-            pipeline,
+            Engine(pipeline, prepare, at_once, outage, stop),
             output,
-            prepare=prepare,
-            # without a model nothing is waited for: threads would only take turns
-            max_concurrency=settings.batch.max_concurrency if settings.llm.enabled else 1,
-            outage=Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm)),
-            stop=stop,
             retry_failed=retry_failed,
-            progress=running.enter_context(batch_progress(say=say)),
+            progress=lambda counts: advance("studies", counts.done, counts.total, _note(counts)),
         )
 
 
@@ -187,6 +182,11 @@ def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def _note(counts: "Counts") -> str:
+    failed = f", {counts.errors.total()} failed" if counts.errors else ""
+    return f"{failed}, {counts.rate:.2f}/s"
 
 
 def _print_summary(counts: "Counts", folder: Path) -> None:

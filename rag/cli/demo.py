@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.cli.options import Config, NoLlm, read_settings, say
+from rag.cli.options import Config, NoLlm, progress_bars, read_settings, say
 from rag.errors import ServerError, StoreMissingError
 from rag.schema import NOTICE
 
@@ -83,7 +83,6 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
     nothing is embedded that need not be; one that holds a user's own reports is not touched, and
     the error says what to do.
     """
-    from rag.cli.progress import progress_bars  # noqa: PLC0415
     from rag.corpus.openi import NAME as OPENI  # noqa: PLC0415
     from rag.corpus.openi import read_openi  # noqa: PLC0415
     from rag.factory import index_reports  # noqa: PLC0415

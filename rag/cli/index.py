@@ -1,15 +1,18 @@
 """`cxr-rag index`: build the report index, verify it, rebuild it, remove from it."""
 
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, Config, read_settings
+from rag.cli.options import EXIT_FAILED, Config, progress_bars, read_settings
 from rag.errors import UsageError
 
 if TYPE_CHECKING:
+    from rag.corpus.records import Corpus
     from rag.index import IndexSummary
 
 app = typer.Typer(help="Build the report index, or look after it.", invoke_without_command=True)
@@ -48,12 +51,13 @@ def index(
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    from rag.cli.progress import progress_bars  # noqa: PLC0415
     from rag.corpus.openi import read_openi  # noqa: PLC0415
     from rag.corpus.study_lists import read_exclude_file, read_images_file  # noqa: PLC0415
     from rag.corpus.user_collection import read_collection  # noqa: PLC0415
     from rag.factory import index_reports, load_encoder  # noqa: PLC0415
+    from rag.index.writer import scrub_memory  # noqa: PLC0415
 
+    scrub_memory()
     settings = read_settings(config)
     for path in (collection, exclude, images):
         if path is not None and not path.exists():
@@ -68,12 +72,7 @@ def index(
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
     if dry_run:
-        from rag.cli.index_preview import preview  # noqa: PLC0415
-
-        for line in (
-            *(f"note: {warning}" for warning in corpus.warnings),
-            *preview(corpus, excluded),
-        ):
+        for line in _preview(corpus, excluded):
             typer.echo(line)
         return
     with progress_bars() as progress:
@@ -129,7 +128,6 @@ def verify(context: typer.Context) -> None:
 @app.command()
 def rebuild(context: typer.Context) -> None:
     """Write the index again from its own records and vectors; nothing is embedded."""
-    from rag.cli.progress import progress_bars  # noqa: PLC0415
     from rag.index import rebuild_index  # noqa: PLC0415
 
     settings = read_settings(context.obj)
@@ -190,3 +188,31 @@ def _summary(report: "IndexSummary") -> str:
         f"{count} {name}" for name, count in counts.items() if count or name == "added"
     )
     return f"{parts}; index {report.index_id} in {report.seconds:.1f} s"
+
+
+def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
+    """Lines that say what would be left out, repaired and masked; quotes what is masked."""
+    from encoders.tabular import printable  # noqa: PLC0415
+    from rag.grounding.prompt_injection import screen_report  # noqa: PLC0415
+    from rag.privacy.reports import mask_identifiers, masked_places  # noqa: PLC0415
+
+    for warning in corpus.warnings:
+        yield f"note: {warning}"
+    for problem in corpus.problems:
+        yield f"skipped or repaired: {problem}"
+    kinds: Counter[str] = Counter()
+    reports = indexed = 0
+    for record in corpus.records:
+        if record.study_id in excluded:
+            continue
+        indexed += 1
+        places = list(masked_places(record))
+        reports += bool(places)
+        kinds.update(place.kind for place in places)
+        yield from (printable(f"masked: {place}") for place in places)
+        _, found = screen_report(mask_identifiers(record)[0])
+        yield from (printable(f"taken out: {record.report_id}: {reason}") for reason in found)
+    named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"
+    yield (
+        f"would index {indexed} reports and mask {named} in {reports} of them; nothing was written"
+    )

@@ -16,16 +16,14 @@ from eval.cli import app as eval_app
 from rag.cli import (
     audit,
     batch,
-    calibrate,
     deidentify,
     demo,
     doctor,
+    encoder,
     generate,
+    images,
     index,
-    locate,
     pacs,
-    query,
-    train,
 )
 from rag.cli.options import EXIT_CODES, EXIT_FAILED, EXIT_USAGE, fail
 from rag.errors import CxrRagError, UsageError
@@ -39,19 +37,19 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 app.command()(demo.demo)
-app.command()(query.query)
+app.command()(images.query)
 app.command()(generate.generate)
 app.command()(batch.batch)
-app.command()(calibrate.calibrate)
-app.command()(calibrate.fit_heads)
+app.command()(encoder.calibrate)
+app.command()(encoder.fit_heads)
 app.add_typer(index.app, name="index")
 app.add_typer(eval_app, name="eval", help="Score drafts and encoders; numbers with intervals.")
 app.command()(doctor.doctor)
 app.add_typer(audit.app, name="audit")
 app.command()(audit.replay)
-app.command()(locate.locate)
-app.command()(train.train)
-app.command()(train.embed)
+app.command()(images.locate)
+app.command()(encoder.train)
+app.command()(encoder.embed)
 app.command()(deidentify.deid)
 app.add_typer(pacs.app, name="dicomweb")
 app.add_typer(pacs.dimse, name="dimse")

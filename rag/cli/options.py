@@ -1,13 +1,19 @@
 """Options and manners that all commands share: exit codes, ``--config``, what is printed where."""
 
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 if TYPE_CHECKING:
     from rag.settings import Settings
+
+LINE_SECONDS = 30
+"""Between two lines of progress where nobody watches a bar."""
 
 EXIT_USAGE, EXIT_FAILED = 2, 3
 EXIT_CODES = "Exit codes: 0 done, 1 a bug, 2 wrong usage or settings, 3 something failed."
@@ -23,6 +29,7 @@ StudyIds = Annotated[
 PatientIds = Annotated[
     list[str] | None, typer.Option("--patient-id", help="Never retrieve this patient's reports.")
 ]
+Images = Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")]
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Folder, DICOMDIR, list or image.")]
 
 
@@ -55,3 +62,40 @@ def fail(reason: object, code: int) -> None:
     """End with one line."""
     complain(f"cxr-rag: {reason}")
     sys.exit(code)
+
+
+class Progress(Protocol):
+    """Told how far a stage has come, and what else is to be said of it."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Move on."""
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars on a terminal, a line now and then elsewhere: a stage, counts, the time left."""
+    from rich import progress  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    tasks: dict[str, progress.TaskID] = {}
+    last = time.monotonic()
+    with progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bars:
+
+        def advance(stage: str, done: int, total: int, note: str = "") -> None:
+            nonlocal last
+            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                console.print(f"{stage}: {done} of {total}{note}")
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total, description=stage + note)
+
+        yield advance

@@ -12,10 +12,9 @@
 version beside the old one, `verify_index` checks what is there. Any number of processes may read.
 """
 
-from rag.index.build import build_index
+from rag.index.build import build_index, delete_from_index, rebuild_index
 from rag.index.info import CollectionInfo, EncoderIdentity, IndexInfo, Progress, read_info
 from rag.index.plan import IndexSummary, Screen
-from rag.index.rewrite import delete_from_index, rebuild_index
 from rag.index.store import ReportIndex, open_index
 from rag.index.verify import IndexCheck, VerifyReport, verify_index
 

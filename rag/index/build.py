@@ -1,23 +1,24 @@
-"""A collection and an encoder -> an index. Indexing again adds nothing and embeds nothing twice.
+"""Changes an index: a collection comes in, studies go, everything is written again.
 
-An index may hold several collections; indexing one makes its part equal to the collection, and
-leaves the others alone. What was removed on request stays out. Whatever changes, a whole new
-version is written beside the old one: that takes as long as the first time, without the embedding.
+Whatever changes, a whole new version is written beside the old one: that takes as long as the first
+time, without the embedding. An index may hold several collections; indexing one makes its part
+equal to the collection, and leaves the others alone.
 """
 
 import logging
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace as with_fields
 from pathlib import Path
 
 from encoders.base import ImageEncoder, embeds_texts
 from rag.corpus.records import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
-from rag.index.cache import EmbeddingCache
-from rag.index.chroma import chroma_facts
-from rag.index.contents import Contents, read_contents
-from rag.index.embedding import NO_IMAGES, Images, embed_images, embed_texts
+from rag.index.chroma import chroma_facts, open_collections
+from rag.index.content import Content, by_text, place_of, read_content
+from rag.index.embedding import NO_IMAGES, EmbeddingCache, Images, embed_images, embed_texts
 from rag.index.info import (
     IndexInfo,
     Progress,
@@ -27,15 +28,10 @@ from rag.index.info import (
     read_info,
     same_encoder,
     silent,
+    write_lock,
 )
-from rag.index.lock import write_lock
-from rag.index.plan import (
-    IndexSummary,
-    RemovedIds,
-    Screen,
-    make_plan,
-)
-from rag.index.writer import Content, images_hash, sweep, write_version
+from rag.index.plan import IndexSummary, Plan, Screen, collection_infos, hashes_of, make_plan
+from rag.index.writer import images_hash, scrub_memory, sweep, write_version
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +51,9 @@ def build_index(
     """Make an index's part of this collection equal to the collection.
 
     New and changed reports come in, vanished and excluded ones go, the rest is kept without being
-    embedded. Images stay as long as their report does. Killed at any moment, the old index still
-    counts, and what was embedded is not embedded again by the next run.
+    embedded. What was removed on request stays out. Images stay as long as their report does.
+    Killed at any moment, the old index still counts, and what was embedded is not embedded again
+    by the next run.
 
     Args:
         corpus: what to index.
@@ -75,71 +72,135 @@ def build_index(
         StoreError: disk or Chroma failed; the message says what to do.
     """
     started = time.perf_counter()
+    scrub_memory()
     _prepare(directory)
     with write_lock(directory):
         info = _info(directory, replace=replace)
-        if info is not None and not replace:
-            check_encoder(directory, info, encoder)
         if info is not None:
+            if not replace:
+                check_encoder(directory, info, encoder)
             with disk_errors(directory):
                 sweep(directory, counts=info.version)  # what a writer left that was killed
-        removed = RemovedIds(
-            info.store_id if info else uuid.uuid4().hex, frozenset(info.removed if info else ())
-        )
-        base = _base(corpus, directory, info, url=url, replace=replace)
-        plan = make_plan(
-            corpus,
-            base.records,
-            info.collections if info else (),
-            exclude=exclude,
-            removed=removed,
-            screens=screens,
-            progress=progress,
-        )
+        base = _base(corpus, encoder, directory, info, url=url, replace=replace)
+        plan = make_plan(corpus, base, exclude=exclude, screens=screens, progress=progress)
         cache = EmbeddingCache(directory, encoder)
         embedded = embed_texts(plan.records, encoder, cache, progress=progress)
         found, new_images, problems = embed_images(
             images, plan.records, encoder, cache, progress=progress
         )
-        for key, reports in base.images_of(plan.records).items():
-            if key in cache:  # else it is of another encoder
-                found.setdefault(key, set()).update(reports)
-        if not found and not embeds_texts(encoder):
+        content = _content(plan, base, found, cache)
+        if not content.images and not embeds_texts(encoder):
             raise StoreError(
                 f"{encoder.encoder_id} embeds images only, and no image of these studies is given "
                 "that can be read: name them with `cxr-rag index --images`"
             )
-        content = Content(
-            records=plan.records,
-            collections=plan.collections,
-            removed=tuple(sorted(removed.hashes)),
-            store_id=removed.store_id,
-            encoder=encoder,
-            images={key: sorted(reports) for key, reports in found.items()},
-        )
         if info is None or not _holds(info, base, content):
-            info = write_version(
-                directory,
-                content,
-                cache,
-                url=url,
-                apart=bool(base.records or removed.hashes or not plan.complete),
-                progress=progress,
-            )
+            info = write_version(directory, content, cache, url=url, progress=progress)
     summary = plan.summary
     logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, info.index_id)
+    with_image = set[str]().union(*content.images.values())
     return with_fields(
         summary,
         embedded=embedded,
         images=new_images,
-        without_image=len(plan.records) - len(set().union(*found.values())) if found else 0,
+        without_image=len(plan.records) - len(with_image) if with_image else 0,
         problems=(*summary.problems, *problems),
         seconds=time.perf_counter() - started,
         index_id=info.index_id,
     )
 
 
-def _holds(info: IndexInfo, base: Contents, content: Content) -> bool:
+def delete_from_index(
+    directory: Path,
+    *,
+    url: str = "",
+    studies: frozenset[str] = frozenset(),
+    patients: frozenset[str] = frozenset(),
+    progress: Progress = silent,
+) -> IndexSummary:
+    """Remove studies or patients for good: from Chroma, and from what is kept beside it.
+
+    A new version is written, as Chroma only marks records as deleted (on a Chroma server, run its
+    `vacuum` command afterwards). The ids' hashes are kept, so that indexing the same collection
+    again does not bring the reports back.
+
+    Returns:
+        ``removed`` and ``kept`` count reports; ids of which nothing was here stand in
+        ``unknown_excludes`` (they stay out from now on, too).
+
+    Raises:
+        StoreMissingError, StoreInUseError, StoreError: as for `build_index`.
+    """
+    started = time.perf_counter()
+    with _changing(directory, url) as (info, base):
+        kept, known = [], set[str]()
+        for record in base.records:
+            named = (studies & {record.study_id}) | (patients & {record.patient_id})
+            known |= named
+            if not named:
+                kept.append(record)
+        removed = hashes_of(base.store_id, studies=studies, patients=patients)
+        content = with_fields(
+            base.of(kept),
+            collections=collection_infos(kept, base.collections),
+            removed=tuple(sorted(removed.union(base.removed))),
+        )
+        cache = _filled_cache(directory, info, content, url)
+        new = write_version(directory, content, cache, url=url, progress=progress)
+    return IndexSummary(
+        removed=info.count - new.count,
+        kept=new.count,
+        unknown_excludes=tuple(sorted((studies | patients) - known)),
+        seconds=time.perf_counter() - started,
+        index_id=new.index_id,
+    )
+
+
+def rebuild_index(directory: Path, *, url: str = "", progress: Progress = silent) -> IndexSummary:
+    """Write an index again from its own records and vectors, without embedding.
+
+    For a damaged graph, or after Chroma or the graph's settings have changed.
+
+    Raises:
+        StoreMissingError, StoreInUseError: as for `build_index`.
+        StoreError: Chroma's records are damaged, too; only indexing again helps.
+    """
+    started = time.perf_counter()
+    with _changing(directory, url) as (info, base):
+        cache = _filled_cache(directory, info, base, url)
+        new = write_version(directory, base, cache, url=url, progress=progress)
+    return IndexSummary(
+        kept=new.count, seconds=time.perf_counter() - started, index_id=new.index_id
+    )
+
+
+@contextmanager
+def _changing(directory: Path, url: str) -> Iterator[tuple[IndexInfo, Content]]:
+    """An index that is there, with the right to change it."""
+    scrub_memory()
+    read_info(directory)  # before a lock file is made where nothing is
+    with write_lock(directory):
+        info = read_info(directory)
+        yield info, read_content(directory, info, url)
+
+
+def _content(
+    plan: Plan, base: Content, found: dict[str, set[str]], cache: EmbeddingCache
+) -> Content:
+    """What a plan leads to: images that were found, and those of before."""
+    before = base.of(plan.records).images
+    for key, reports in before.items():
+        if key in cache:  # else it is of another encoder
+            found.setdefault(key, set()).update(reports)
+    return with_fields(
+        base,
+        records=plan.records,
+        collections=plan.collections,
+        images={key: sorted(reports) for key, reports in found.items()},
+    )
+
+
+def _holds(info: IndexInfo, base: Content, content: Content) -> bool:
     """Whether an index is exactly this already, and as this program makes it."""
     return (
         base.sound
@@ -153,17 +214,23 @@ def _holds(info: IndexInfo, base: Contents, content: Content) -> bool:
 
 
 def _base(
-    corpus: Corpus, directory: Path, info: IndexInfo | None, *, url: str, replace: bool
-) -> Contents:
-    """What is indexed; nothing if it is damaged and this collection is all there was."""
+    corpus: Corpus,
+    encoder: ImageEncoder,
+    directory: Path,
+    info: IndexInfo | None,
+    *,
+    url: str,
+    replace: bool,
+) -> Content:
+    """What is indexed; no report if that is damaged and this collection is all there was."""
     if info is None:
-        return Contents()
+        return Content((), (), (), uuid.uuid4().hex, encoder)
     try:
-        return read_contents(directory, info, url)
+        return with_fields(read_content(directory, info, url), encoder=encoder)
     except StoreError:
-        if replace or {each.name for each in info.collections} <= {corpus.name}:
-            return Contents()
-        raise
+        if not replace and not {each.name for each in info.collections} <= {corpus.name}:
+            raise
+        return Content((), info.collections, info.removed, info.store_id, encoder)
 
 
 def _prepare(directory: Path) -> None:
@@ -182,6 +249,19 @@ def _info(directory: Path, *, replace: bool) -> IndexInfo | None:
     except StoreMissingError:
         return None
     except StoreError:
-        if replace and not (directory / "current").exists():
+        if replace:
             return None
         raise
+
+
+def _filled_cache(directory: Path, info: IndexInfo, content: Content, url: str) -> EmbeddingCache:
+    """The cache, with what it lacks of a content taken from Chroma."""
+    cache = EmbeddingCache(directory, info)
+    texts = [key for key in by_text(content.records) if key not in cache]
+    images = [key for key in content.images if key not in cache]
+    if texts or images:
+        with open_collections(place_of(directory, info, url)) as collections:
+            for collection, keys in zip(collections, (texts, images), strict=True):
+                if keys:
+                    cache.append(keys, collection.vectors(keys))
+    return cache

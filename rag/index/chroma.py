@@ -1,4 +1,4 @@
-"""Collections of Chroma: made, opened, asked.
+"""Collections of Chroma: made, opened, asked; and exact search over the vectors they give back.
 
 Traps of Chroma 1.5 that are minded here. Its default space is l2: collections are made for cosine.
 What is not in the graph file is inserted again at every start, so the last write falls on the last
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from rag.errors import StoreError
 from rag.index.client import Place, chroma_errors, connect
-from rag.index.exact import Neighbours
 from rag.index.info import REBUILD_HINT
 
 if TYPE_CHECKING:
@@ -34,6 +33,10 @@ GRAPH: "CreateHNSWConfiguration" = {
 
 _BATCH, _BATCHES_A_SYNC = 250, 4
 _READ = 5000  # records read at a time
+
+
+Neighbours = tuple[list[str], list[float]]
+"""Ids and cosine similarities in [-1, 1], nearest first."""
 
 
 def chroma_facts() -> dict[str, Any]:
@@ -120,6 +123,41 @@ class VectorCollection:
             return sorted(self._collection.get(include=[])["ids"])
 
 
+class ExactSearch:
+    """Exact nearest neighbours by looking at every vector: the yardstick of what the graph finds.
+
+    Args:
+        ids: of the rows.
+        vectors: float32 [R, dim], rows of norm 1.
+    """
+
+    def __init__(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        order = np.argsort(np.asarray(ids, dtype=np.str_), kind="stable")
+        self.ids = [ids[place] for place in order]
+        self.vectors = vectors[order]
+
+    @classmethod
+    def of(cls, collection: VectorCollection) -> "ExactSearch":
+        """Over all vectors of a collection; reading one takes about half a millisecond."""
+        ids = collection.ids()
+        return cls(ids, collection.vectors(ids))
+
+    def nearest(self, queries: NDArray[np.float32], n: int) -> list[Neighbours]:
+        """The ``n`` nearest to each row of ``queries`` (float32 [N, dim], norm 1), ties by id."""
+        answers = []
+        for query in queries:
+            # einsum, because BLAS answers one query no faster on an idle machine, and 100 times
+            # slower on a busy one, where its threads wait for each other
+            similarities = np.einsum("rd,d->r", self.vectors, query)
+            near = np.arange(len(similarities))
+            if n < len(near):
+                near = np.sort(np.argpartition(-similarities, n)[:n])
+            near = near[np.argsort(-similarities[near], kind="stable")]
+            found = np.clip(similarities[near], -1.0, 1.0)
+            answers.append(([self.ids[row] for row in near], found.tolist()))
+        return answers
+
+
 @contextlib.contextmanager
 def open_collections(place: Place) -> Iterator[tuple[VectorCollection, VectorCollection]]:
     """The reports and the images of a version, for reading.
@@ -137,7 +175,7 @@ def open_collections(place: Place) -> Iterator[tuple[VectorCollection, VectorCol
 
 @contextlib.contextmanager
 def create_collections(
-    place: Place, facts: Mapping[str, str], *, texts: int, images: int
+    place: Place, facts: Mapping[str, str], sizes: tuple[int, int]
 ) -> Iterator[tuple[VectorCollection, VectorCollection]]:
     """New, empty collections for so many records, which say these facts of themselves."""
     with connect(place, writes=True) as client:
@@ -149,7 +187,7 @@ def create_collections(
                     metadata=dict(facts),
                     embedding_function=None,
                 )
-                for name, total in zip(_names(place), (texts, images), strict=True)
+                for name, total in zip(_names(place), sizes, strict=True)
             ]
         yield VectorCollection(made[0], place), VectorCollection(made[1], place)
 
@@ -162,6 +200,14 @@ def delete_old_collections(place: Place, facts: Mapping[str, str]) -> None:
                 place
             ):
                 client.delete_collection(collection.name)
+
+
+def batches_of(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Ids in batches, the last of which Chroma writes to its graph."""
+    start = 0
+    for size in batch_plan(len(ids))[0]:
+        yield ids[start : start + size]
+        start += size
 
 
 def batch_plan(total: int) -> tuple[list[int], int]:

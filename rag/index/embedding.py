@@ -1,10 +1,13 @@
-"""Embeds what has no vector yet: texts, and images of the indexed studies.
+"""Embeds what has no vector yet, texts and images of the indexed studies, and keeps the vectors.
 
-Each batch is on the disk before the next is begun. Equal texts are embedded once, so that they have
-equal vectors to the last bit.
+Each batch is on the disk before the next is begun, so that a killed indexing loses a batch at most.
+Equal texts are embedded once, so that they have equal vectors to the last bit.
 """
 
+import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,9 +17,12 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage, ImageEncoder, embeds_texts
 from rag.corpus.records import Problem, text_hash
 from rag.errors import StoreError
-from rag.index.cache import KEY_LENGTH, EmbeddingCache
-from rag.index.info import Progress
+from rag.index.info import EncoderIdentity, Progress, disk_errors
 from rag.schema import ReportRecord
+
+CACHE = "embeddings.cache"
+_TABLE = "CREATE TABLE IF NOT EXISTS vectors (encoder TEXT, key TEXT, vector BLOB)"
+_BY_KEY = "CREATE UNIQUE INDEX IF NOT EXISTS by_key ON vectors (encoder, key)"
 
 Images = Mapping[str, Sequence[Path]]
 """Study id -> files of its images."""
@@ -25,6 +31,95 @@ NO_IMAGES: Images = MappingProxyType({})
 
 _TEXTS = 256  # large, as a batch repeats sentences; small, as a kill loses what is in the works
 _IMAGES = 16
+_KEY_LENGTH = 32  # hex digits: the beginning of a SHA-256
+
+
+class EmbeddingCache:
+    """Vectors by content hash: an SQLite file beside the index, for one encoder. For writers.
+
+    A file that is damaged, or of an earlier version, is thrown away.
+
+    Args:
+        directory: of the index.
+        encoder: whose vectors.
+        changes: whether the file may be made and changed.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+
+    def __init__(self, directory: Path, encoder: EncoderIdentity, *, changes: bool = True) -> None:
+        self._directory = directory
+        self._path = directory / CACHE
+        self._dim = encoder.dim
+        self._encoder = json.dumps([encoder.encoder_id, encoder.preprocess_hash, encoder.dim])
+        self._known: set[str] = set()
+        try:
+            self._learn(changes=changes)
+        except sqlite3.DatabaseError:
+            if changes:
+                with disk_errors(directory):
+                    self._path.unlink(missing_ok=True)
+                    self._learn(changes=True)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def vectors(self, keys: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of keys that are here: float32 [len(keys), dim]."""
+        with disk_errors(self._directory), self._opened() as file:
+            rows = file.execute(
+                "SELECT key, vector FROM vectors WHERE encoder = ? AND key IN "
+                "(SELECT value FROM json_each(?))",
+                (self._encoder, json.dumps(list(keys))),
+            )
+            found = {key: np.frombuffer(vector, "<f4") for key, vector in rows}
+        return np.array([found[key] for key in keys], np.float32).reshape(len(keys), self._dim)
+
+    def append(self, keys: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Add vectors and wait until they are on the disk."""
+        rows = (
+            (self._encoder, key, vector.astype("<f4").tobytes())
+            for key, vector in zip(keys, vectors, strict=True)
+        )
+        with disk_errors(self._directory), self._opened() as file, file:
+            file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
+        self._known.update(keys)
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Forget all but these, so that nothing is left of a report that was removed."""
+        self._known.intersection_update(keys)
+        with disk_errors(self._directory), self._opened() as file:
+            file.execute("PRAGMA secure_delete = ON")
+            with file:
+                forgotten = file.execute(
+                    "DELETE FROM vectors WHERE encoder != ? OR key NOT IN "
+                    "(SELECT value FROM json_each(?))",
+                    (self._encoder, json.dumps(list(self._known))),
+                )
+            if forgotten.rowcount:
+                file.execute("VACUUM")
+
+    @contextmanager
+    def _opened(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+        where = f"{self._path.absolute().as_uri()}?mode={mode}"
+        with closing(sqlite3.connect(where, timeout=60, uri=True)) as file:
+            yield file
+
+    def _learn(self, *, changes: bool) -> None:
+        """Which keys there are, if the file is whole."""
+        with self._opened("rwc" if changes else "ro") as file:
+            ((state,),) = file.execute("PRAGMA quick_check(1)")
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+            if changes:
+                file.execute(_TABLE)
+                file.execute(_BY_KEY)
+            rows = file.execute("SELECT key FROM vectors WHERE encoder = ?", (self._encoder,))
+            self._known = {key for (key,) in rows}
 
 
 def embed_texts(
@@ -86,8 +181,8 @@ def embed_images(
     for start in range(0, len(todo), _IMAGES):
         batch = todo[start : start + _IMAGES]
         new: dict[str, CxrImage] = {}
-        for reports, image in _read(batch, problems):
-            key = image.source_sha256[:KEY_LENGTH]
+        for reports, image in _read_images(batch, problems):
+            key = image.source_sha256[:_KEY_LENGTH]
             found.setdefault(key, set()).update(reports)
             if key not in cache:
                 new[key] = image
@@ -105,7 +200,7 @@ def _random_rows(keys: Iterable[str], dim: int) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def _read(
+def _read_images(
     batch: Iterable[tuple[list[str], Path]], problems: list[Problem]
 ) -> Iterator[tuple[list[str], CxrImage]]:
     from encoders.images.image_io import BLANK, read_image  # noqa: PLC0415 - pydicom

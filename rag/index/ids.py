@@ -8,7 +8,8 @@ are kept beside it, and opened in a millisecond at any size. Never written again
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,18 +61,11 @@ def write_ids(folder: Path, texts: Mapping[str, Sequence[ReportRecord]]) -> None
         for text_id, reports in texts.items()
         for report in reports
     )
-    try:
-        connection = sqlite3.connect(folder / FILE)
-        try:
-            with connection:
-                connection.execute(_TABLE)
-                connection.executemany("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", rows)
-                connection.execute("CREATE INDEX by_study ON reports (study_id)")
-                connection.execute("CREATE INDEX by_patient ON reports (patient_id)")
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise OSError(f"{folder / FILE}: {error}") from error
+    with closing(sqlite3.connect(folder / FILE)) as file, file:
+        file.execute(_TABLE)
+        file.executemany("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", rows)
+        file.execute("CREATE INDEX by_study ON reports (study_id)")
+        file.execute("CREATE INDEX by_patient ON reports (patient_id)")
 
 
 class ReportIds:
@@ -105,11 +99,6 @@ class ReportIds:
                 whole.add(text_id)
         return Excluded(why, texts, frozenset(whole))
 
-    def text_of(self, report_id: str) -> str | None:
-        """The text a report has; None if it is not here."""
-        found = self._ask("SELECT text_id FROM reports WHERE report_id = ?", (report_id,))
-        return found[0][0] if found else None
-
     def texts_of(self, report_ids: Iterable[str]) -> dict[str, str]:
         """The texts of several reports, by report id; unknown ones are left out."""
         found = self._ask(
@@ -130,12 +119,12 @@ class ReportIds:
     @property
     def studies(self) -> Container[str]:
         """All study ids, to ask with ``in``."""
-        return _Known(lambda name: self._has("study_id", name))
+        return _Known(self, "study_id")
 
     @property
     def patients(self) -> Container[str]:
         """All patient ids, to ask with ``in``."""
-        return _Known(lambda name: self._has("patient_id", name))
+        return _Known(self, "patient_id")
 
     def rows(self) -> list[tuple[str, str, str, str, int]]:
         """Everything: report, study, patient and text id, and how many reports have the text."""
@@ -145,7 +134,8 @@ class ReportIds:
         """Let go of the file."""
         self._connection.close()
 
-    def _has(self, column: str, name: str) -> bool:
+    def has(self, column: str, name: str) -> bool:
+        """Whether an id stands in a column."""
         return bool(self._ask(f"SELECT 1 FROM reports WHERE {column} = ? LIMIT 1", (name,)))  # noqa: S608 - a column of ours
 
     def _ask(self, query: str, values: Sequence[str] | Mapping[str, str] = ()) -> list[tuple]:  # type: ignore[type-arg]
@@ -161,9 +151,10 @@ class ReportIds:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A container of ids that are looked up one by one."""
+    """The ids of a column, looked up one by one."""
 
-    has: Callable[[str], bool]
+    ids: ReportIds
+    column: str
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.has(name)
+        return isinstance(name, str) and self.ids.has(self.column, name)

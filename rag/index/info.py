@@ -1,4 +1,4 @@
-"""``index.json``: which version of an index counts, and what it was made with.
+"""``index.json``: which version of an index counts, and what it was made with. And who may write.
 
 Knows the folder; does not know Chroma or encoders.
 """
@@ -6,13 +6,16 @@ Knows the folder; does not know Chroma or encoders.
 import contextlib
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 from rag.atomic_io import hint, swap_text
-from rag.errors import StoreError, StoreMismatchError, StoreMissingError
+from rag.errors import StoreError, StoreInUseError, StoreMismatchError, StoreMissingError
 
 FORMAT = 2
 REINDEX_HINT = "index again with `cxr-rag index --replace` (known texts are not embedded again)"
@@ -21,7 +24,7 @@ REBUILD_HINT = "`cxr-rag index rebuild` writes it again without embedding"
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
 
-_FILE = "index.json"
+_FILE, _LOCK = "index.json", "write.lock"
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -115,11 +118,6 @@ def read_info(directory: Path) -> IndexInfo:
         values["collections"] = tuple(CollectionInfo(**each) for each in values["collections"])
         return IndexInfo(**{**values, "removed": tuple(values["removed"])})
     except FileNotFoundError as error:
-        if (directory / "current").exists():
-            raise StoreMismatchError(
-                f"the index in {directory} was made by an earlier version of this program: delete "
-                "that folder and index again (name studies that were removed with --exclude)"
-            ) from error
         raise StoreMissingError(
             f"no index in {directory}: make one with `cxr-rag index`"
         ) from error
@@ -145,7 +143,7 @@ def version_mark(directory: Path) -> tuple[int, int]:
 def is_index(directory: Path) -> bool:
     """Whether a folder is one of ours, or may become one."""
     names = {path.name for path in directory.iterdir()}
-    return not names or not names.isdisjoint({_FILE, "write.lock", "current"})
+    return not names or not names.isdisjoint({_FILE, _LOCK})
 
 
 def check_encoder(directory: Path, info: IndexInfo, encoder: EncoderIdentity | None) -> None:
@@ -175,9 +173,45 @@ def _described(encoder: EncoderIdentity) -> str:
 
 @contextlib.contextmanager
 def disk_errors(directory: Path) -> Iterator[None]:
-    """Turn what the operating system says about a disk into one sentence with its hint."""
+    """What the operating system or SQLite says about a disk, as one sentence with its hint."""
     try:
         yield
     except OSError as error:
         words = hint(error, instead="choose another folder")
         raise StoreError(f"cannot write the index in {directory}: {words}") from error
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"cannot write the index in {directory} ({error}): free some space, or choose another "
+            "folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def write_lock(directory: Path) -> Iterator[None]:
+    """Be the only writer of an index for as long as the block runs.
+
+    Readers need no lock: what they read never changes. The lock is the kernel's, so it ends with
+    its owner however that ends, kill -9 included.
+
+    Raises:
+        StoreInUseError: another process is writing.
+        StoreError: the folder cannot be written, or its file system has no locks.
+    """
+    lock = FileLock(directory / _LOCK, mode=0o600, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:  # an OSError, too
+        raise StoreInUseError(
+            f"another process is writing the index in {directory}: wait until it has finished"
+        ) from error
+    except NotImplementedError as error:
+        raise StoreError(
+            f"the file system of {directory} has no locks: put the index on a local disk"
+        ) from error
+    except OSError:
+        with disk_errors(directory):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()

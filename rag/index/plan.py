@@ -4,11 +4,12 @@ Decides what comes in, what stays and what goes, and why. Pure: touches neither 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from rag.corpus.records import Corpus, Problem, fingerprint, record_hash
+from rag.index.content import Content
 from rag.index.info import CollectionInfo, Progress
 from rag.schema import ReportRecord
 
@@ -57,31 +58,6 @@ class IndexSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovedIds:
-    """Studies and patients that were removed on request, as hashes, so that no id is kept.
-
-    Attributes:
-        store_id: of the index; the same id has another hash in another index.
-        hashes: of those removed so far.
-    """
-
-    store_id: str
-    hashes: frozenset[str] = frozenset()
-
-    def of(self, *, studies: Iterable[str] = (), patients: Iterable[str] = ()) -> frozenset[str]:
-        """Hashes of some ids."""
-        named = [f"study {study}" for study in studies]
-        named += [f"patient {patient}" for patient in patients]
-        digests = (hashlib.sha256(f"{self.store_id} {name}".encode()) for name in named)
-        return frozenset(digest.hexdigest()[:32] for digest in digests)
-
-    def has(self, record: ReportRecord) -> bool:
-        """Whether a report's study or patient was removed."""
-        hashes = self.of(studies=[record.study_id], patients=[record.patient_id])
-        return not hashes.isdisjoint(self.hashes)
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What an index shall hold.
 
@@ -89,22 +65,18 @@ class Plan:
         records: of all its collections, sorted by report id.
         collections: where they come from.
         summary: what changes, without what only doing it can tell.
-        complete: every text of the collection is among the records as it came.
     """
 
     records: tuple[ReportRecord, ...]
     collections: tuple[CollectionInfo, ...]
     summary: IndexSummary
-    complete: bool
 
 
 def make_plan(
     corpus: Corpus,
-    indexed: Sequence[ReportRecord],
-    infos: Sequence[CollectionInfo],
+    base: Content,
     *,
     exclude: frozenset[str],
-    removed: RemovedIds,
     screens: tuple[Screen, ...],
     progress: Progress,
 ) -> Plan:
@@ -112,22 +84,20 @@ def make_plan(
 
     Args:
         corpus: the collection.
-        indexed: everything in the index now.
-        infos: its collections.
+        base: everything in the index now.
         exclude: studies to leave out.
-        removed: who was removed on request.
         screens: look at every report that is left.
         progress: told ("read", done, total).
     """
-    others = {r.report_id: r for r in indexed if r.collection != corpus.name}
-    before = {r.report_id: record_hash(r) for r in indexed if r.collection == corpus.name}
+    others = {r.report_id: r for r in base.records if r.collection != corpus.name}
+    before = {r.report_id: record_hash(r) for r in base.records if r.collection == corpus.name}
     problems, wanted = list(corpus.problems), list[ReportRecord]()
     excluded = withheld = 0
     for number, record in enumerate(corpus.records, start=1):
         progress("read", number, len(corpus.records))
         if record.study_id in exclude:
             excluded += 1
-        elif removed.hashes and removed.has(record):
+        elif base.removed and _was_removed(record, base):
             withheld += 1
         elif other := others.get(record.report_id):
             reason = f"the collection {other.collection} has a report of this id already"
@@ -147,8 +117,25 @@ def make_plan(
     )
     records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
     info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
-    complete = [r.text for r in corpus.records] == [r.text for r in wanted]
-    return Plan(records, collection_infos(records, [info, *infos]), summary, complete)
+    return Plan(records, collection_infos(records, [info, *base.collections]), summary)
+
+
+def hashes_of(
+    store_id: str, *, studies: Iterable[str] = (), patients: Iterable[str] = ()
+) -> frozenset[str]:
+    """Studies and patients that were removed on request, so that no id of theirs is kept.
+
+    The same id has another hash in another index.
+    """
+    named = [f"study {study}" for study in studies]
+    named += [f"patient {patient}" for patient in patients]
+    digests = (hashlib.sha256(f"{store_id} {name}".encode()) for name in named)
+    return frozenset(digest.hexdigest()[:32] for digest in digests)
+
+
+def _was_removed(record: ReportRecord, base: Content) -> bool:
+    own = hashes_of(base.store_id, studies=[record.study_id], patients=[record.patient_id])
+    return not own.isdisjoint(base.removed)
 
 
 def collection_infos(
@@ -179,9 +166,7 @@ def _screen(
     screened: ReportRecord | None = record
     for screen in screens:
         if screened is None:
-            break
+            return None
         screened, found = screen(screened)
         problems += [Problem(record.collection, reason, record.report_id) for reason in found]
-    if screened is not None and not screened.text.strip():
-        return None
-    return screened
+    return screened if screened is not None and screened.text.strip() else None

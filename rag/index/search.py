@@ -5,7 +5,7 @@ hundred times as long and loses recall.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import StoreError
-from rag.index.chroma import VectorCollection
-from rag.index.exact import ExactSearch, Neighbours
+from rag.index.chroma import ExactSearch, Neighbours, VectorCollection
+from rag.index.content import Metadata, reports_of
 from rag.index.ids import Excluded, ReportIds
 from rag.index.info import IndexInfo
-from rag.index.records import Metadata, reports_of
 from rag.schema import Hit, Retrieval
 
 _MORE = 4  # fetched beyond what is needed, for equal similarities at the end
@@ -54,7 +53,20 @@ class OpenedVersion:
                 near = _candidates(found, k, excluded)
             if missing := [text_id for text_id in near if text_id not in known]:
                 known |= self.texts.metadatas(missing)
-            answers.append(_retrieval(_rank(near, known, k, excluded), k, found, excluded))
+            hits = sorted(
+                (
+                    _hit(known[name], value, excluded.texts.get(name, ()))
+                    for name, value in near.items()
+                ),
+                key=lambda hit: (-hit.similarity, hit.record.report_id),
+            )
+            left_out = [
+                (report_id, round(value, _DIGITS))
+                for text_id, value in zip(*found, strict=True)
+                for report_id in excluded.texts.get(text_id, ())
+            ]
+            floor = hits[k - 1].similarity if len(hits) >= k else -1.0
+            answers.append(_retrieval(hits[:k], left_out, floor, excluded))
         return answers
 
     def retrieve_by_images(
@@ -90,16 +102,12 @@ class OpenedVersion:
             values = self.texts.vectors(nearest) @ query
             texts = dict(zip(nearest, map(float, values), strict=True))
         metadatas = self.texts.metadatas(nearest)
-        hits = numbered(
+        hits = [
             _hit(metadatas[name], round(texts[name], _DIGITS), excluded.texts.get(name, ()))
             for name in nearest
-        )
-        left_out = [
-            (report_id, excluded.reports[report_id])
-            for report_id, value in near.items()
-            if report_id in excluded.reports and value >= floor
         ]
-        return Retrieval(hits, tuple(left_out) if len(excluded.reports) <= _LISTED else ())
+        left_out = [(name, value) for name, value in near.items() if name in excluded.reports]
+        return _retrieval(hits, left_out, floor, excluded)
 
     def _reports_of_images(self, found: Neighbours) -> dict[str, float]:
         """Reports in the order of their nearest image, with its similarity."""
@@ -124,8 +132,7 @@ class OpenedVersion:
             return collection.nearest(queries, n, metadatas=metadatas)
         key = id(collection)
         if key not in self._searches:
-            ids = collection.ids()
-            self._searches[key] = ExactSearch(ids, collection.vectors(ids))
+            self._searches[key] = ExactSearch.of(collection)
         return self._searches[key].nearest(queries, n)
 
 
@@ -161,21 +168,6 @@ def _candidates(found: Neighbours, k: int, excluded: Excluded) -> dict[str, floa
     return {text_id: similarity for text_id, similarity in left if similarity >= floor}
 
 
-def _rank(
-    similarities: Mapping[str, float],
-    metadatas: Mapping[str, Metadata],
-    k: int,
-    excluded: Excluded,
-) -> tuple[Hit, ...]:
-    """The ``k`` nearest texts as hits, nearest first, ties by report id."""
-    hits = [
-        _hit(metadatas[text_id], similarity, excluded.texts.get(text_id, ()))
-        for text_id, similarity in similarities.items()
-    ]
-    hits.sort(key=lambda hit: (-hit.similarity, hit.record.report_id))
-    return numbered(hits[:k])
-
-
 def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
     """A text as a hit: its first report by id that is not left out."""
     reports = reports_of(metadata)
@@ -191,20 +183,19 @@ def numbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     )
 
 
-def _retrieval(hits: tuple[Hit, ...], k: int, found: Neighbours, excluded: Excluded) -> Retrieval:
+def _retrieval(
+    hits: Iterable[Hit],
+    left_out: Iterable[tuple[str, float]],
+    floor: float,
+    excluded: Excluded,
+) -> Retrieval:
     """Hits, and what was left out though it is at least as near as the last of them.
 
     If more than 1 000 reports are left out (a filter, not a patient), none is listed.
     """
-    if not excluded.reports or len(excluded.reports) > _LISTED:
-        return Retrieval(hits)
-    floor = hits[-1].similarity if len(hits) == k else -1.0
-    near = [
-        (-round(similarity, _DIGITS), report_id)
-        for text_id, similarity in zip(*found, strict=True)
-        if round(similarity, _DIGITS) >= floor
-        for report_id in excluded.texts.get(text_id, ())
-    ]
+    if len(excluded.reports) > _LISTED:
+        return Retrieval(numbered(hits))
+    near = sorted((-value, report_id) for report_id, value in left_out if value >= floor)
     return Retrieval(
-        hits, tuple((report_id, excluded.reports[report_id]) for _, report_id in sorted(near))
+        numbered(hits), tuple((report_id, excluded.reports[report_id]) for _, report_id in near)
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rag.corpus.records import ids_in_path
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
-from rag.index.contents import place_of
+from rag.index.content import place_of, reports_of
 from rag.index.ids import ReportIds
 from rag.index.info import (
     REBUILD_HINT,
@@ -27,7 +27,6 @@ from rag.index.info import (
     read_info,
     version_mark,
 )
-from rag.index.records import reports_of
 from rag.index.search import OpenedVersion, unit_rows
 from rag.schema import Hit, ReportRecord, Retrieval
 
@@ -110,11 +109,10 @@ class ReportIndex:
         """A report by its id; None if it is not here."""
 
         def find(version: OpenedVersion) -> ReportRecord | None:
-            text_id = version.ids.text_of(report_id)
-            if text_id is None:
-                return None
-            found = reports_of(version.texts.metadatas([text_id])[text_id])
-            return next(record for record in found if record.report_id == report_id)
+            for text_id in version.ids.texts_of([report_id]).values():
+                found = reports_of(version.texts.metadatas([text_id])[text_id])
+                return next(record for record in found if record.report_id == report_id)
+            return None
 
         return self._ask(find)
 

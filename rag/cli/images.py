@@ -1,0 +1,125 @@
+"""`cxr-rag query | locate`: an image's nearest reports, and where on it each finding is."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from rag.cli.options import EXIT_FAILED, Config, Images, Json, complain, read_settings, say
+from rag.errors import CxrRagError, NoDraft, UsageError
+from rag.schema import NOTICE
+
+if TYPE_CHECKING:
+    from rag.localization import LocatedFinding, MapEncoder
+    from rag.retriever import ReportRetriever
+    from rag.schema import Hit
+
+
+def locate(
+    images: Images,
+    *,
+    config: Config = "cpu",
+    as_json: Json = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also draw the findings on the images.")
+    ] = None,
+) -> None:
+    """Show where each finding would be on an image (experimental); no language model is asked.
+
+    Exit codes: 0 all images were read; 3 some could not be, or show no chest.
+    """
+    settings = read_settings(config)
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415 - torch takes seconds
+    from rag.atomic_io import disk_explained  # noqa: PLC0415
+    from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
+    from rag.localization import draw_overlay, locate_findings, write_overlay  # noqa: PLC0415
+    from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
+    from rag.study import Study, load  # noqa: PLC0415
+
+    encoder = load_encoder(settings)
+    folder = encoder_folder(settings, encoder)
+    head = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
+    failed = False
+    for path in images:
+        try:
+            image = load(Study(path, name=path.name)).views[0]
+        except (ImageReadError, NoDraft) as error:
+            complain(f"cxr-rag: {path}: {error}")
+            failed = True
+            continue
+        found = locate_findings(cast("MapEncoder", encoder), image, head=head)
+        for each in found:
+            typer.echo(_line(path, each, as_json=as_json))
+        if out is not None:
+            with disk_explained(out):
+                written = write_overlay(draw_overlay(image, found), path, out)
+            say(f"{path}: overlay in {written}")
+    if not as_json:
+        typer.echo(f"Experimental. {NOTICE}.")
+    if failed:
+        sys.exit(EXIT_FAILED)
+
+
+def _line(path: Path, found: "LocatedFinding", *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"file": str(path), **found.to_json()}, ensure_ascii=False)
+    (x, y), box = found.region.peak, found.region.box
+    place = ", ".join(f"{value:.2f}" for value in box)
+    return (
+        f"{found.probability:>6.1%}  {found.finding:<20} peak ({x:.2f}, {y:.2f})  "
+        f"box ({place})  {path.name}"
+    )
+
+
+def query(
+    what: Annotated[str, typer.Argument(metavar="FILE|TEXT", help="An image, or words.")],
+    config: Config = "cpu",
+    k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many reports.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show the reports nearest to an image or to words; no language model is asked."""
+    settings = read_settings(config)
+    path = Path(what)
+    from rag.batch.inputs import IMAGE_SUFFIXES  # noqa: PLC0415 - numpy
+
+    looks_like_a_path = os.sep in what.rstrip() or path.suffix.lower() in IMAGE_SUFFIXES
+    if looks_like_a_path and not path.is_file():
+        raise UsageError(f"there is no file {what}; words are searched for if they look like words")
+    from rag.factory import load_encoder, open_retriever  # noqa: PLC0415 - torch takes seconds
+
+    encoder = load_encoder(settings)
+    with open_retriever(settings, encoder) as retriever:
+        if path.is_file():
+            hits = _hits_of_image(retriever, path, k)
+        else:
+            hits = retriever.nearest_to_text(what, k=k)
+    for hit in hits:
+        record = hit.record
+        if as_json:
+            found = {"report_id": record.report_id, "similarity": round(hit.similarity, 6)}
+            typer.echo(json.dumps({**found, "text": record.text}, ensure_ascii=False))
+        else:
+            text = " ".join(record.text.split())
+            typer.echo(f"{hit.rank:>2}  {hit.similarity:.3f}  {record.report_id}  {text}")
+
+
+def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
+    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
+    from rag.retriever import ImageQuery  # noqa: PLC0415
+
+    try:
+        image = read_image(path, name=path.name)
+        identity = read_image_info(path).identity
+    except ImageReadError as error:
+        raise CxrRagError(f"{path}: {error}") from error
+    found = ImageQuery(
+        vector=retriever.encoder.embed_images([image])[0],
+        studies=retriever.store.studies_named_in(path) | frozenset(identity.study_ids),
+        patients=frozenset(filter(None, [identity.patient_id])),
+    )
+    return retriever.retrieve(found, k=k).hits
