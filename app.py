@@ -27,7 +27,7 @@ from reading_room.events import Events
 from reading_room.file_store import FileStore
 from reading_room.layout import PageParts
 from reading_room.server import listening, make_server
-from reading_room.worklist import Worklist
+from reading_room.worklist import Worklist, fetching
 
 
 def build_app(
@@ -60,6 +60,9 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
     if page.worklist is not None:
         calibrated = settings.drafting.calibration is not None
         worklist = Worklist(page.worklist, pipeline, audit=audit, calibrated=calibrated)
+        if page.worklist_from:
+            page.worklist.mkdir(mode=0o700, parents=True, exist_ok=True)
+            worklist.fetch = fetching(page.worklist_from, page.worklist)
         worklist.look()  # a folder that is not there is told at once
         worklist.start()
     try:

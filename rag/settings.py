@@ -165,6 +165,8 @@ class PageSettings(_Section):
         audit: whether every draft, edit and signature goes to the audit record.
         worklist: folder of studies, as `cxr-rag receive` fills it: the page opens on a list of them
             and drafts them ahead. None: the page waits for images.
+        worklist_from: DICOMweb server ("https://server/dicom-web") whose radiographs of today come
+            into that folder.
     """
 
     host: str = "127.0.0.1"
@@ -180,6 +182,7 @@ class PageSettings(_Section):
     root_path: str = Field(default="", pattern=r"^(/[\w.-]+)*$")
     audit: bool = True
     worklist: Path | None = None
+    worklist_from: str = ""
 
 
 class DicomSettings(_Section):

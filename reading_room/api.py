@@ -15,15 +15,18 @@ from typing import Any
 
 import gradio as gr
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 
-from encoders.images.raw_image import MAX_BYTES
+from encoders.images.image_io import read_image_info
+from encoders.images.raw_image import MAX_BYTES, ImageReadError
+from rag.errors import CxrRagError
 from rag.export import DOCUMENTS, Document, as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
 from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
+from rag.priors import read_prior
 from rag.region import NO_REGION, ReaderRegion, RegionError
 from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
@@ -35,6 +38,7 @@ from reading_room.layout import DRAFTING, image_field
 from reading_room.opening import MAX_IMAGES
 
 MAX_WAITING = 16
+_UNUSABLE = ("ImageReadError", "PriorMismatchError", "UsageError")
 
 
 class DraftService:
@@ -65,11 +69,13 @@ class DraftService:
         """``POST /api/draft``: ``image`` and, if wanted, more fields (docs/reading-room.md)."""
         try:
             async with request.form(max_files=2 * MAX_IMAGES, max_fields=8) as form:
-                images = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
-                if any((image.size or 0) > self._max_bytes for image in images):
+                images, priors = _files(form, "image"), _files(form, "prior")
+                if any((file.size or 0) > self._max_bytes for file in (*images, *priors)):
                     reason = strings.API_TOO_LARGE.format(self._max_bytes >> 20)
                     return 413, {"error": "TooLarge", "reason": reason}
                 contents = [await image.read() for image in images]
+                earlier = [await prior.read() for prior in priors]
+                day = str(form.get("prior_date") or "")
                 indication = str(form.get("indication") or "")
                 region = _region(form.get("region"))
                 documents = [each for each in DOCUMENTS if each in form.getlist("document")]
@@ -80,7 +86,9 @@ class DraftService:
         self._waiting += 1
         try:
             async with self._slots:
-                return await asyncio.to_thread(self.draft, contents, indication, region, documents)
+                return await asyncio.to_thread(
+                    self.draft, contents, indication, region, documents, prior=earlier, day=day
+                )
         finally:
             self._waiting -= 1
 
@@ -90,6 +98,9 @@ class DraftService:
         indication: str,
         region: ReaderRegion = NO_REGION,
         documents: Sequence[Document] = (),
+        *,
+        prior: Sequence[bytes] = (),
+        day: str = "",
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON object for the images of one study, frontal first.
 
@@ -98,6 +109,8 @@ class DraftService:
             indication: of the study, if known.
             region: of the first image, to retrieve evidence for.
             documents: to make of the draft; each is in the answer under its name, in base64.
+            prior: of the patient's earlier study: images, a report as DICOM SR or text.
+            day: of the prior, ISO 8601, where no header tells.
         """
         if not images:
             return 400, {"error": "BadRequest", "reason": strings.API_NO_IMAGE}
@@ -115,6 +128,12 @@ class DraftService:
             indication=" ".join(indication.split())[:MAX_INDICATION],
             region=region,
         )
+        if prior:
+            try:
+                earlier = read_prior(prior, current=read_image_info(images[0]), day=day)
+            except (CxrRagError, ImageReadError) as error:
+                return 422, {"error": type(error).__name__, "reason": str(error)}
+            study = replace(study, prior=earlier)
         prediction = self._pipeline.invoke(study)
         prediction = replace(prediction, warnings=(*prediction.warnings, *notes))
         draft_id = uuid.uuid4().hex
@@ -163,6 +182,10 @@ def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
     )
 
 
+def _files(form: FormData, name: str) -> list[UploadFile]:
+    return [part for part in form.getlist(name) if isinstance(part, UploadFile)]
+
+
 def _region(value: object) -> ReaderRegion:
     """A form field: a JSON object, or nothing."""
     if not value:
@@ -175,7 +198,7 @@ def _region(value: object) -> ReaderRegion:
 
 
 def _status_of(prediction: Prediction) -> int:
-    """200 for a draft or an abstention, 422 for an unreadable image, 503 for a passing failure."""
+    """200 for a draft or an abstention, 422 for unusable images, 503 for a passing failure."""
     if prediction.status is not Status.FAILED:
         return 200
-    return 422 if prediction.error == "ImageReadError" else 503
+    return 422 if prediction.error in _UNUSABLE else 503

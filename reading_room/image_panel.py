@@ -80,9 +80,13 @@ def viewer_value(
     named = strings.PRIOR_OF.format(prior_date) if prior_date else strings.PRIOR
     pairs = zip_longest(
         [_shown(image, image.name, drafted=at == drafted) for at, image in enumerate(images)],
-        [_shown(image, f"{named} · {image.name}", prior=True) for image in prior],
+        [_shown(image, _with_view(named, image.view), prior=True) for image in prior],
     )
     return [shown for pair in pairs for shown in pair if shown]
+
+
+def _with_view(name: str, view: View) -> str:
+    return name if view is View.UNKNOWN else f"{name} · {view.value}"
 
 
 def _shown(

@@ -112,10 +112,10 @@ class PageParts:
                     self.prior_text = gr.Textbox(
                         label=strings.PRIOR_TEXT, lines=2, max_length=50_000, elem_id="prior-text"
                     )
+                    self.prior_date = text_field(
+                        strings.PRIOR_DATE, max_length=10, elem_id="prior-date"
+                    )
                     with gr.Row():
-                        self.prior_date = text_field(
-                            strings.PRIOR_DATE, max_length=10, elem_id="prior-date", min_width=100
-                        )
                         self.compare = gr.Button(
                             strings.USE_PRIOR, size="sm", elem_id="compare", min_width=60
                         )

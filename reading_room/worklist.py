@@ -8,10 +8,12 @@ the images.
 
 import hashlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from encoders.images.image_io import read_image_info
@@ -20,6 +22,7 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.batch.runner import as_studies
 from rag.errors import CxrRagError
+from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.priors import NO_PRIOR, newest_before, read_prior
 from rag.review.audit import AuditLog
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """How often the folder is looked at, and the page asks for the list."""
+ASK_SECONDS = 60.0
+"""How often a DICOMweb server is asked for new studies."""
 RETRY_SECONDS = 60.0
 """After which a draft that failed for want of a server is tried again."""
 
@@ -44,6 +49,8 @@ class Worklist:
         pipeline: makes the drafts.
         audit: the record, which knows what was signed before; None knows nothing.
         calibrated: whether the probabilities were calibrated on studies of this hospital.
+
+    Attributes:
         fetch: brings new images into the folder before it is looked at.
     """
 
@@ -54,12 +61,11 @@ class Worklist:
         *,
         audit: AuditLog | None = None,
         calibrated: bool = False,
-        fetch: Callable[[], object] = lambda: None,
     ) -> None:
         self._folder = folder
         self._pipeline = pipeline
         self._calibrated = calibrated
-        self._fetch = fetch
+        self.fetch: Callable[[], None] = lambda: None
         self._signed = _signed_before(audit) if audit else {}
         self._studies: dict[str, ListedStudy] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
@@ -205,19 +211,42 @@ class Worklist:
 
     def _work(self) -> None:
         while not self._ended.is_set():
-            try:
-                self._fetch()
-                self.look()
-                self._problem = ""
-                if self.draft_next():
-                    continue
-            except (CxrRagError, OSError) as error:
-                self._problem = str(error)
-            except Exception as error:  # noqa: BLE001 - the list must go on
-                # the message may quote a header, so only its type is logged
-                logger.error("the worklist failed: %s", type(error).__name__)  # noqa: TRY400
-                self._problem = strings.INTERNAL_ERROR.format(type(error).__name__)
-            self._ended.wait(LOOK_SECONDS)
+            _, unfetched = _told(self.fetch)
+            _, unseen = _told(self.look)
+            drafted, undrafted = _told(self.draft_next)
+            self._problem = unfetched or unseen or undrafted
+            if not drafted:
+                self._ended.wait(LOOK_SECONDS)
+
+
+def _told(step: Callable[[], object]) -> tuple[object, str]:
+    """What a step gives, and what there is to be told of its failure."""
+    try:
+        return step(), ""
+    except (CxrRagError, OSError) as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - the list must go on
+        # the message may quote a header, so only its type is logged
+        logger.error("the worklist failed: %s", type(error).__name__)  # noqa: TRY400
+        return None, strings.INTERNAL_ERROR.format(type(error).__name__)
+
+
+def fetching(url: str, folder: Path) -> Callable[[], None]:
+    """Brings the radiographs of today from a DICOMweb server, again where a study has grown."""
+    known: dict[str, int] = {}
+    asked = -math.inf
+
+    def fetch() -> None:
+        nonlocal asked
+        if time.monotonic() < asked + ASK_SECONDS:
+            return
+        asked = time.monotonic()
+        for uid, count in studies_of_day(url, date.today()).items():
+            if known.get(uid) != count:
+                fetch_study(url, uid, folder)
+                known[uid] = count
+
+    return fetch
 
 
 def _file(path: Path) -> tuple[str, int, int]:

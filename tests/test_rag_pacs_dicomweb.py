@@ -3,6 +3,7 @@
 import logging
 import shutil
 import subprocess
+from datetime import date, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.cli.main import app
 from rag.pacs import PacsError
-from rag.pacs.dicomweb import fetch_study, store_report
+from rag.pacs.dicomweb import fetch_study, store_report, studies_of_day
+from reading_room.worklist import fetching
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +56,24 @@ def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
     again = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
     assert again.images == found.images
     assert len([path for path in (tmp_path / "in").rglob("*") if path.is_file()]) == 2
+
+
+@needs_orthanc
+def test_the_radiographs_of_today_come_into_the_worklists_folder(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    today, yesterday = date.today(), date.today() - timedelta(days=1)
+    uids = [short_uid() for _ in range(3)]
+    orthanc.take(image(uids[0], StudyDate=f"{today:%Y%m%d}", Modality="DX"))
+    orthanc.take(image(uids[1], StudyDate=f"{yesterday:%Y%m%d}", Modality="DX"))
+    orthanc.take(image(uids[2], StudyDate=f"{today:%Y%m%d}", Modality="CT"))
+    found = studies_of_day(orthanc.dicomweb, today)
+    assert found[uids[0]] in (0, 1)
+    assert not {uids[1], uids[2]} & found.keys()
+    fetching(orthanc.dicomweb, tmp_path)()
+    taken = {str(dcmread(path).StudyInstanceUID) for path in tmp_path.rglob("*.dcm")}
+    assert uids[0] in taken
+    assert not {uids[1], uids[2]} & taken
 
 
 @needs_orthanc

@@ -141,6 +141,28 @@ def test_documents_by_http_name_the_draft_and_need_a_dicom_image(
     assert (refused.status_code, refused.json()["error"]) == (422, "StructuredReportError")
 
 
+def test_a_prior_by_http_is_compared_and_another_patients_is_refused(
+    url: str, images: list[Path], tmp_path: Path
+) -> None:
+    def ask(now: str, then: str, **fields: str) -> httpx.Response:
+        paths = []
+        for name, patient, date in (("now", now, "20261101"), ("then", then, "20260301")):
+            image = dcmread(images[0])
+            image.PatientID, image.StudyDate, image.StudyInstanceUID = patient, date, f"1.2.{date}"
+            image.save_as(tmp_path / name)
+            paths.append(tmp_path / name)
+        files = [("image", paths[0].read_bytes()), ("prior", paths[1].read_bytes())]
+        files.append(("prior", b"Small left pleural effusion."))
+        return httpx.post(f"{url}api/draft", files=files, data=fields, timeout=60)
+
+    prior = ask("P", "P").json()["prior"]
+    assert (prior["report"], prior["images"], prior["days_before"]) == (True, 1, 245)
+    other = ask("NUMBER-ONE", "NUMBER-TWO")
+    assert (other.status_code, other.json()["error"]) == (422, "PriorMismatchError")
+    assert "NUMBER" not in other.text
+    assert ask("P", "P", prior_date="yesterday").status_code == 422
+
+
 def test_a_region_by_http_draws_the_search_and_is_recorded(
     url: str, room: Room, images: list[Path]
 ) -> None:

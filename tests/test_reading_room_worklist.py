@@ -1,12 +1,15 @@
 """The worklist: what is drafted ahead, in which order, and what is known of it later."""
 
+import gc
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from page_driver import MINUTE, chromium, wait_for_image
 from playwright.sync_api import Page, expect
@@ -235,6 +238,15 @@ def page(room: Room, folder: Path) -> Iterator[Page]:
             worklist.start()
             yield page
             worklist.close()
+    with warnings.catch_warnings():  # what the server leaves open, before another module's test
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
+def grave(page: Page) -> list[str]:
+    """What axe finds serious."""
+    found = Axe().run(page).response["violations"]
+    return [each["id"] for each in found if each["impact"] in ("serious", "critical")]
 
 
 def pane_numbers(page: Page, name: str) -> list[float]:
@@ -255,6 +267,7 @@ def test_read_a_study_with_its_prior_from_the_list_and_sign_it(
     write_study(folder / "now.dcm", image, 22, patient="P", date="20261101")
     rows = page.locator("tr[data-state=drafted]")
     expect(rows).to_have_count(2, timeout=2 * MINUTE)  # by themselves
+    assert grave(page) == []
     row = rows.filter(has_text="prior of 2026-03-01")
     row.locator("button").focus()
     page.keyboard.press("Enter")
@@ -264,6 +277,7 @@ def test_read_a_study_with_its_prior_from_the_list_and_sign_it(
     expect(page.locator(".pane.prior .corner-name")).to_contain_text("Prior of 2026-03-01")
     expect(page.locator("section.prior")).to_contain_text("245 days before")
     wait_for_image(page)
+    assert grave(page) == []
     page.locator(".pane").first.focus()
     fitted = pane_numbers(page, "scale")
     page.keyboard.press("+")

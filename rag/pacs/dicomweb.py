@@ -1,4 +1,4 @@
-"""DICOMweb, our side of it: fetch a study's images (QIDO-RS, WADO-RS), store a report (STOW-RS).
+"""DICOMweb of ours: a day's studies, a study's images, a report back (QIDO, WADO, STOW-RS).
 
 PS3.18. The client is dicomweb-client; owned here is what it leaves open: which instances are
 images, that what comes is what was asked for, and that a report is stored as what it is.
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MOST_INSTANCES = 1000  # of a study of chest X-rays; more is another kind of study
+_MOST_STUDIES = 1000  # of a day
+_RADIOGRAPHS = ("CR", "DX")
 _ATTEMPTS, _WAIT_MS = 3, 250  # milliseconds, doubled each time
 _SR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.88.11": "Basic Text SR",
@@ -87,6 +90,22 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
     notes = tuple(path for uid, path in came.items() if uid in of_notes)
     logger.info("fetched %d images, %d failed", len(images), len(problems))
     return Fetched(images, notes, len(listed) - len(wanted), tuple(problems))
+
+
+def studies_of_day(url: str, day: date) -> dict[str, int]:
+    """The radiographs of a day: StudyInstanceUID, and how many instances it has (0: not told).
+
+    Raises:
+        PacsError: the server cannot be asked.
+    """
+    found: dict[str, int] = {}
+    with _client(url) as client, _explained():
+        for modality in _RADIOGRAPHS:
+            filters = {"StudyDate": f"{day:%Y%m%d}", "ModalitiesInStudy": modality}
+            for one in client.search_for_studies(search_filters=filters, limit=_MOST_STUDIES):
+                count = one.get("00201208", {}).get("Value", [0])[0]
+                found[str(one["0020000D"]["Value"][0])] = int(count)
+    return found
 
 
 def store_report(url: str, report: Path) -> tuple[str, str]:

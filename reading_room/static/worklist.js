@@ -11,7 +11,8 @@ export function mount(element, { watch, trigger, words }) {
 
   const show = (listed) => {
     document.body.classList.toggle(LIST, listed);
-    if (!listed) setTimeout(() => document.querySelector("#draft .line[tabindex='0'], #draft-it")?.focus());
+    for (const side of document.querySelectorAll("#draft, #evidence-side")) side.scrollTop = 0;
+    if (!listed) setTimeout(() => (document.querySelector("#draft .line[tabindex]") ?? document.querySelector("#draft-it"))?.focus());
     else (element.querySelector(`[data-study="${CSS.escape(current)}"] button`) ?? buttons()[0])?.focus();
   };
   const tell = () => {
