@@ -99,7 +99,7 @@ def resample_weights(groups: Sequence[str], *, samples: int, seed: int) -> Itera
     names, places = np.unique(np.asarray(groups), return_inverse=True)
     count = len(names)
     generator = np.random.default_rng(seed)
-    for size in _block_sizes(samples, count):
+    for size in _block_sizes(samples, len(places)):
         drawn = generator.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
         yield times.astype(np.float64)[:, places]
