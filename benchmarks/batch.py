@@ -36,6 +36,7 @@ from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.settings import LlmSettings
+from rag.slots import slots_for
 from rag.study import Study
 
 
@@ -115,7 +116,11 @@ def asked_of(
             continue
         template = pipeline.drafter.template
         request = build_request(
-            template.mode, prepared.evidence.hits, predicted=prepared.analysis.predicted
+            template.mode,
+            slots_for(prepared.evidence.pool, prepared.analysis.predicted),
+            prepared.evidence.hits,
+            reports=len(prepared.evidence.pool),
+            predicted=prepared.analysis.predicted,
         )
         messages = render(template, request.variables).messages
         schema = {"name": "draft", "strict": True, "schema": request.schema}

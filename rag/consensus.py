@@ -31,7 +31,6 @@ _MISSING = 0.5
 _MOST_SENTENCES = 14
 _MOST_IMPRESSIONS = 2
 _ROUNDS = 3
-RARE = 1.0
 
 
 class Agreement:

@@ -1,12 +1,12 @@
 """Evidence -> what is asked of the language model, and how its answer is read.
 
 Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`Selection`),
-or writes sentences with their sources (`FreeText`). Both are a `DraftRequest`: variables for the
-template, a schema for the server, and how to read the answer, whole or as far as it has come.
+or writes sentences with their sources (`FreeText`). Both have variables for the template, a schema
+for the server, and read the answer, whole or as far as it has come.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from prompts.render import Mode
 from prompts.schemas import selection_schema, written_schema
@@ -14,24 +14,6 @@ from rag.llm.response_checks import validate
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.schema import Draft, DraftSentence, Hit, Section
 from rag.slots import Slot
-
-
-class DraftRequest(Protocol):
-    """What is asked of the model about one study."""
-
-    @property
-    def variables(self) -> Mapping[str, Any]:
-        """Variables of the prompt template."""
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON schema of the answer."""
-
-    def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """The draft that an answer stands for; what is not yet complete is left out."""
-
-    def validate(self, draft: Draft) -> None:
-        """Raise an `rag.errors.LlmOutputError` if a whole answer's text is no draft at all."""
 
 
 def build_request(
@@ -42,7 +24,7 @@ def build_request(
     reports: int,
     indication: str = "",
     predicted: PredictedFindings = NO_PREDICTION,
-) -> "Selection | FreeText":
+) -> "DraftRequest":
     """What a template of this mode asks.
 
     Args:
@@ -64,13 +46,7 @@ def first_choice(slots: Sequence[Slot]) -> Draft:
 
 
 class Selection:
-    """The model chooses a wording where there are several; text and sources are the evidence's.
-
-    Args:
-        slots: of `rag.slots`: what is said is settled, the first option of each is the pool's.
-        reports: how many reports the pool has.
-        indication: why the image was taken, if known.
-    """
+    """The model chooses a wording where there are several; text and sources are the evidence's."""
 
     def __init__(self, slots: Sequence[Slot], *, reports: int, indication: str = "") -> None:
         self._slots = tuple(slots)
@@ -199,14 +175,14 @@ class FreeText:
 
 def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
     sentences = list(said)
-    findings, impression = (
-        tuple(sentence for section, sentence in sentences if section is wanted)
-        for wanted in Section
-    )
-    return Draft(findings, impression)
+    return Draft(*(tuple(s for section, s in sentences if section is wanted) for wanted in Section))
 
 
 def _letters(number: int) -> str:
     """A, B, ... Z, AA, ...: short and different for every slot."""
     before, last = divmod(number, 26)
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
+DraftRequest = Selection | FreeText
+"""What is asked of the model about one study: how, by which schema, and how answers are read."""

@@ -7,7 +7,7 @@ Knows no image and no store.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -23,7 +23,6 @@ from rag.llm.response_checks import is_refusal
 from rag.look_for import Hint, hints_for
 from rag.report_nlp.statements import read_sentence
 from rag.schema import Draft, DraftSentence, Hit, Retrieval, Section
-from rag.screening.abstention import no_ground
 from rag.settings import AbstentionSettings
 from rag.slots import slots_for
 from rag.study import Study
@@ -151,6 +150,22 @@ class Drafter:
         yield _with_evidence(asked, evidence)
         for result in _answers(self.llm, request, asked):
             yield _with_evidence(result, evidence)
+
+
+def no_ground(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
+    """Why nothing should be drafted, as a sentence; None where there is ground.
+
+    What the image does not show clearly is left unsaid rather than the whole draft withheld.
+    """
+    nearest = max((hit.similarity for hit in hits), default=None)
+    if nearest is None:
+        return "no report is left to draft from"
+    if nearest < limits.similarity:
+        return (
+            f"no report is like this image: the nearest has similarity {nearest:.2f}, "
+            f"below {limits.similarity:.2f}"
+        )
+    return None
 
 
 def _with_evidence(result: DraftResult, evidence: Retrieval) -> DraftResult:

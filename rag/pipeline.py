@@ -37,7 +37,6 @@ from rag.priors import CheckedPrior, Prior, check_prior
 from rag.region import ReaderRegion
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
-from rag.screening.abstention import confidence_of
 from rag.study import Study, load, once, study_id_of
 
 logger = logging.getLogger(__name__)
@@ -247,7 +246,7 @@ def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Predictio
         prediction,
         predicted=analysis.predicted,
         maps=analysis.maps,
-        confidence=confidence_of(analysis.predicted),
+        confidence=analysis.predicted.confidence,
         warnings=analysis.notes,
     )
 

@@ -1,13 +1,13 @@
 """What an image is expected to show: calibrated probabilities, and what they permit to be said.
 
 Stands between the finding head, which knows vectors, and the steps that choose evidence, which know
-only findings. Standard library only.
+only findings.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.labeller import LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +32,16 @@ class PredictedFindings:
     normal: bool = False
     threshold: float = 0.5
 
-    def conflicts_with(self, stated: Mapping[str, Polarity]) -> bool:
-        """Whether a text with these labels says the opposite of what the image is expected to show.
+    @property
+    def confidence(self) -> float | None:
+        """How far the labels commit themselves: the largest probability; None without labels.
 
-        It denies what is expected, or claims (perhaps with a doubt) what is not.
+        Of the scores that were tried it orders studies best by what their drafts get right; the
+        similarity of the nearest reports orders them the wrong way round, since what abnormal
+        images find is nearer and harder to draft.
         """
-        return any(
-            (polarity is Polarity.NEGATIVE) == (label in self.positive)
-            for label, polarity in stated.items()
-            if label in self.probabilities
-        )
-
-    def states(self, stated: Mapping[str, Polarity]) -> int:
-        """How many of the expected findings a text with these labels states as positive."""
-        return sum(stated.get(label) is Polarity.POSITIVE for label in self.positive)
+        return max((p for name, p in self.probabilities.items() if name in LABELS), default=None)
 
 
 NO_PREDICTION = PredictedFindings()
-"""Of an image without a finding head: conflicts with nothing, expects nothing."""
+"""Of an image without a finding head."""

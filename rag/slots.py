@@ -9,19 +9,40 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rag.candidates import Candidate, candidates_of
+import numpy as np
+from numpy.typing import NDArray
+
 from rag.consensus import Agreement, consensus
 from rag.ngrams import NgramPool
-from rag.permitted import permit, pool_weights
+from rag.permitted import Permitted, permit, pool_weights
 from rag.predicted_findings import PredictedFindings
-from rag.report_reading import IMPRESSION, read_report
+from rag.report_reading import IMPRESSION, ReportReading, UsableSentence, read_report
 from rag.schema import DraftSentence, Hit, Section
 
+_COMMON = 0.01
+"""A sentence that states no finding is a candidate if this share of the pool holds it."""
+_A_HEADING, _A_FINDING = 12, 6
+"""How many candidates are kept."""
 _CITED = 2
 """A sentence cites so many of the reports that hold it."""
 _OPTIONS = 3
 _AS_TYPICAL = 0.8
 """Another wording is an option if it is nearly as typical as the consensus's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One distinct sentence.
+
+    Attributes:
+        sentence: as one of the reports has it.
+        reports: places in the pool of the reports that hold it, best fit first.
+        typical: mean similarity of its words to those of the pool's reports, weighted.
+    """
+
+    sentence: UsableSentence
+    reports: tuple[int, ...]
+    typical: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +70,7 @@ def slots_for(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
     weights = pool_weights([hit.similarity for hit in pool], readings, predicted)
     permitted = permit(predicted, readings, weights)
     ngrams = NgramPool([reading.words for reading in readings])
-    candidates = candidates_of(readings, ngrams, weights, permitted)
+    candidates = _candidates(readings, ngrams, weights, permitted)
     if not candidates:
         return []
     sentences = [candidate.sentence for candidate in candidates]
@@ -72,7 +93,7 @@ def slots_for(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
     return slots
 
 
-def _options(first: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _options(first: _Candidate, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The first and other wordings of what it says."""
     said = first.sentence
     others = [
@@ -89,6 +110,65 @@ def _options(first: Candidate, candidates: Sequence[Candidate]) -> list[Candidat
     return [first, *sorted(others, key=lambda other: -other.typical)][:_OPTIONS]
 
 
-def _cited(candidate: Candidate, pool: Sequence[Hit]) -> DraftSentence:
+def _cited(candidate: _Candidate, pool: Sequence[Hit]) -> DraftSentence:
     sources = (pool[at].record.report_id for at in candidate.reports[:_CITED])
     return DraftSentence(candidate.sentence.text, tuple(sources))
+
+
+def _candidates(
+    readings: Sequence[ReportReading],
+    ngrams: NgramPool,
+    weights: NDArray[np.float64],
+    permitted: Permitted,
+) -> list[_Candidate]:
+    """What may be said, the most typical sentences of each heading and of each finding.
+
+    Where every sentence that states a finding has details that the pool does not agree on, those
+    with the fewest stay.
+    """
+    holders: dict[object, list[int]] = {}
+    texts: dict[object, UsableSentence] = {}
+    for at in np.argsort(-weights, kind="stable"):
+        for sentence in readings[at].sentences:
+            texts.setdefault(sentence.key, sentence)
+            reports = holders.setdefault(sentence.key, [])
+            if at not in reports:
+                reports.append(int(at))
+    excess = {
+        key: count
+        for key, sentence in texts.items()
+        if (count := permitted.excess(sentence)) is not None
+        and (sentence.present or len(holders[key]) >= _COMMON * len(readings))
+    }
+    fewest: dict[str, int] = {}
+    for key, count in excess.items():
+        if texts[key].section is Section.FINDINGS:
+            for name in texts[key].present:
+                fewest[name] = min(fewest.get(name, count), count)
+    kept = [
+        key
+        for key, count in excess.items()
+        if count <= max((fewest.get(name, 0) for name in texts[key].present), default=0)
+    ]
+    if not kept:
+        return []
+    typical = ngrams.typical(ngrams.rows([texts[key].words for key in kept]), weights)
+    found = [
+        _Candidate(texts[key], tuple(holders[key]), float(value))
+        for key, value in zip(kept, typical, strict=True)
+    ]
+    return _best(sorted(found, key=lambda c: -c.typical), permitted)
+
+
+def _best(found: Sequence[_Candidate], permitted: Permitted) -> list[_Candidate]:
+    """The first of each heading, and of each permitted finding."""
+    best, seen = [], Counter[tuple[str, str]]()
+    for candidate in found:
+        sentence = candidate.sentence
+        in_impression = sentence.section is Section.IMPRESSION
+        heading = ("heading", IMPRESSION if in_impression else sentence.heading)
+        findings = [("finding", name) for name in sentence.present & permitted.findings]
+        if seen[heading] < _A_HEADING or any(seen[each] < _A_FINDING for each in findings):
+            best.append(candidate)
+        seen.update([heading, *findings])
+    return best

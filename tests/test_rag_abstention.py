@@ -2,8 +2,8 @@
 
 from made_up_reports import made_up_hits
 
+from rag.drafting import no_ground
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
-from rag.screening.abstention import confidence_of, no_ground
 from rag.settings import AbstentionSettings
 
 HITS = made_up_hits("R1", "R3")
@@ -26,5 +26,5 @@ def test_nothing_similar_names_both_numbers() -> None:
 
 
 def test_confidence_is_that_of_the_surest_label() -> None:
-    assert confidence_of(NO_PREDICTION) is None
-    assert confidence_of(PredictedFindings({"Edema": 0.2, "granuloma": 0.9})) == 0.2
+    assert NO_PREDICTION.confidence is None
+    assert PredictedFindings({"Edema": 0.2, "granuloma": 0.9}).confidence == 0.2

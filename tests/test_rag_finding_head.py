@@ -57,10 +57,10 @@ def test_positive_is_what_the_accepted_risk_permits_most_probable_first() -> Non
     assert cautious.predict(vector).positive == ("Cardiomegaly", "Support Devices")
 
 
-def test_devices_and_what_has_no_label_have_to_be_more_likely_than_not() -> None:
-    found = PREDICTOR.predict(np.array([-0.2, -0.1], np.float32))  # all but fracture below a half
-    assert 0.4 < found.probabilities["Support Devices"] < 0.5
-    assert 0.4 < found.probabilities["granuloma"] < 0.5
+def test_devices_and_what_has_no_label_have_to_be_more_likely_than_others() -> None:
+    found = PREDICTOR.predict(np.array([-0.4, 0.3], np.float32))
+    assert 0.4 < found.probabilities["Support Devices"] < 0.45
+    assert 0.6 < found.probabilities["granuloma"] < 0.65
     assert "Support Devices" not in found.positive
     assert "granuloma" not in found.positive
 

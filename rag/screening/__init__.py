@@ -1,1 +1,1 @@
-"""Whether an image may be drafted from at all: header, pixels, predicted findings, abstention."""
+"""Whether an image may be drafted from at all: header, pixels, predicted findings."""

@@ -22,8 +22,8 @@ from rag.report_nlp.labeller import LABELS, NO_FINDING
 
 DEVICES = "Support Devices"
 CHANCE = 0.5
-MORE_LIKELY_THAN_NOT = 0.65
-"""Least probability of what has no CheXpert label, and of devices, whatever the risk allows."""
+_DEVICES_FROM, _UNLABELLED_FROM = 0.45, 0.65
+"""Least probability of devices, and of what has no CheXpert label, whatever the risk allows."""
 MUST_NOT_MISS = (
     "Pneumothorax",
     "Lung Lesion",
@@ -177,13 +177,19 @@ def stated_wrongly(
     Returns:
         float64 [studies]; 0 where no threshold would make it.
     """
-    wrong = np.where(present, 0.0, probabilities)
-    for at, name in enumerate(names):
-        if name == NO_FINDING or name in not_assessable:
-            wrong[:, at] = 0.0
-        elif name == DEVICES or name not in LABELS:
-            wrong[wrong[:, at] < MORE_LIKELY_THAN_NOT, at] = 0.0
+    least = [
+        np.inf if name == NO_FINDING or name in not_assessable else least_probability(name)
+        for name in names
+    ]
+    wrong = np.where(present | (probabilities < least), 0.0, probabilities)
     return np.asarray(wrong.max(1, initial=0.0), float)
+
+
+def least_probability(name: str) -> float:
+    """From which a finding may be stated, whatever the risk allows."""
+    if name == DEVICES:
+        return _DEVICES_FROM
+    return 0.0 if name in LABELS else _UNLABELLED_FROM
 
 
 def _missed(

@@ -17,10 +17,9 @@ from rag.errors import CalibrationError, FindingHeadError
 from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.screening.calibration import (
-    DEVICES,
-    MORE_LIKELY_THAN_NOT,
     MUST_NOT_MISS,
     Calibration,
+    least_probability,
     probabilities_of,
     read_calibration,
 )
@@ -89,13 +88,12 @@ def _positive(
     probabilities: dict[str, float], threshold: float, not_assessable: frozenset[str]
 ) -> tuple[str, ...]:
     """What may be stated, most probable first."""
-    cautious = max(threshold, MORE_LIKELY_THAN_NOT)
     sure = [
         name
         for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
         if name != NO_FINDING
         and name not in not_assessable
-        and p >= (threshold if name in LABELS and name != DEVICES else cautious)
+        and p >= max(threshold, least_probability(name))
     ]
     labels = [name for name in sure if name in LABELS][:MAX_LABELS]
     return tuple(name for name in sure if name in labels or name not in LABELS)

@@ -5,14 +5,14 @@ what was measured elsewhere promises nothing here. Needs the encoder and its fin
 neither.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from encoders.base import ImageEncoder
 from encoders.images.raw_image import ImageReadError
@@ -106,36 +106,31 @@ def comparison(measured: Measured, head: FindingHead, old: Calibration) -> str:
     """
     count = len(measured.odds)
     folds = np.random.default_rng(0).permutation(count) % _FOLDS
-    before = {rate: np.zeros(count, bool) for rate in RATES}
-    after = {rate: np.zeros(count, bool) for rate in RATES}
+    before, after = np.zeros((2, count, len(RATES)), bool)
     for fold in range(_FOLDS):
         own, other = folds == fold, folds != fold
         rest = replace(measured, odds=measured.odds[other], present=measured.present[other])
-        new = recalibrate(rest, head)
-        for each, wrong in ((old, before), (new, after)):
-            probabilities = probabilities_of(measured.odds[own], each.slope, each.shift)
+        for each, wrong in ((old, before), (recalibrate(rest, head), after)):
             worst = stated_wrongly(
                 head.names,
-                probabilities,
+                probabilities_of(measured.odds[own], each.slope, each.shift),
                 measured.present[own],
                 not_assessable=each.not_assessable,
             )
-            for rate in RATES:
-                wrong[rate][own] = worst >= each.threshold(rate)
+            wrong[own] = worst[:, None] >= [each.threshold(rate) for rate in RATES]
     lines = [
         f"{count} studies; share of drafts that would state a finding which the report does not",
         "",
         "| promised | before ↓ [95 %] | after ↓ [95 %] |",
         "|---:|---|---|",
-        *(f"| {r:.2f} | {_share(before[r])} | {_share(after[r])} |" for r in RATES),
+        *(
+            f"| {rate:.2f} | {_share(before[:, at])} | {_share(after[:, at])} |"
+            for at, rate in enumerate(RATES)
+        ),
     ]
     return "\n".join(lines)
 
 
-def _share(wrong: Sequence[bool] | NDArray[np.bool_]) -> str:
-    """A share with its Wilson interval."""
-    n, z = len(wrong), 1.96
-    share = float(np.mean(wrong))
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return f"{share:.3f} [{max(middle - half, 0):.3f}, {min(middle + half, 1):.3f}]"
+def _share(wrong: NDArray[np.bool_]) -> str:
+    interval = binomtest(int(wrong.sum()), len(wrong)).proportion_ci(method="wilson")
+    return f"{wrong.mean():.3f} [{interval.low:.3f}, {interval.high:.3f}]"
