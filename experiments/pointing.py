@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from rich.progress import track
 
 from encoders.annotations import Outline, bounding_box
 from encoders.eclip.encoder import EclipEncoder, load_encoder
@@ -54,7 +54,7 @@ def measure(
     drawn = {name: _with(examples, name, Split.VAL) for name in encoder.findings}
     images = {each.image_id: each for held in drawn.values() for each in held}
     regions: dict[str, list[Region]] = {}
-    for name, image in tqdm(images.items(), desc="locating", unit="image"):
+    for name, image in track(images.items(), description="locating"):
         maps = encoder.outputs(read_image(image.image)).maps[0]
         regions[name] = [locate(each) for each in maps]
     found = {}
@@ -63,7 +63,8 @@ def measure(
         if len(held) < least:
             continue
         training = _with(examples, finding, Split.TRAIN)
-        usual = _place(sum(_covered(_boxes(each, finding)).astype(int) for each in training))
+        covered = [_covered(_boxes(each, finding)) for each in training]
+        usual = _place(np.sum(covered, axis=0))
         places = [regions[each.image_id][row] for each in held]
         others = np.roll(np.random.default_rng(seed).permutation(len(held)), 1)
         scores = [
