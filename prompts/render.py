@@ -1,11 +1,11 @@
 """Templates as files -> chat messages. Knows nothing of where the variables come from.
 
 A template is a folder ``templates/<name>_v<N>/``: ``template.toml`` says how the model drafts
-(``mode``) and which variables it needs; ``system.md`` holds what never changes, so that a server's
-prefix cache pays; ``user.md`` is Jinja and ends with the evidence. Files ``examples/*.json`` are
-worked examples: ``variables`` for the same ``user.md``, and the ``answer`` to it; they are sent as
-earlier turns, in the order of their names. A change of wording is a new version, since predictions
-record the name and the hash of what was sent.
+(``mode``), which variables it needs, and which it may do without (``optional``); ``system.md``
+holds what never changes, so that a server's prefix cache pays; ``user.md`` is Jinja and ends with
+the evidence. Files ``examples/*.json`` are worked examples: ``variables`` for the same ``user.md``,
+and the ``answer`` to it; they are sent as earlier turns, in the order of their names. A change of
+wording is a new version, since predictions record the name and the hash of what was sent.
 """
 
 import hashlib
@@ -44,6 +44,7 @@ class PromptTemplate:
     description: str
     mode: Mode
     variables: tuple[str, ...]
+    optional: tuple[str, ...]
     system: str
     user: str
     examples: tuple["Example", ...] = ()
@@ -86,6 +87,7 @@ def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
             description=about["description"],
             mode=Mode(about["mode"]),
             variables=tuple(about["variables"]),
+            optional=tuple(about.get("optional", ())),
             system=(folder / "system.md").read_text(encoding="utf-8").strip(),
             user=(folder / "user.md").read_text(encoding="utf-8"),
             examples=tuple(_example(path) for path in sorted(folder.glob("examples/*.json"))),
@@ -121,9 +123,10 @@ def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
 
 
 def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
-    if set(variables) != set(template.variables):
+    variables = {**dict.fromkeys(template.optional), **variables}
+    if set(variables) != {*template.variables, *template.optional}:
         missing = sorted(set(template.variables) - set(variables))
-        unknown = sorted(set(variables) - set(template.variables))
+        unknown = sorted(set(variables) - {*template.variables, *template.optional})
         raise PromptTemplateError(f"{template.name}: missing {missing}, unknown {unknown}")
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False

@@ -1,4 +1,4 @@
-"""What has changed since a prior: by its report, its image's probabilities and the current ones.
+"""What has changed since a prior: by what its report states and what the current image shows.
 
 Experimental. A verdict is said only where pairs of films of one patient, which nothing was fitted
 on, showed that it is right often enough (`experiments/change.py` fits and measures it,
@@ -8,6 +8,7 @@ docs/priors.md says how well it does); else it is "cannot tell". Knows no image 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -23,8 +24,8 @@ from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.statements import read_sentence
 
 CHANGE = "change.json"
-_FORMAT = 1
-_SUREST = 1e-3
+FORMAT = 1
+SUREST = 1e-3
 
 
 class Change(StrEnum):
@@ -73,56 +74,47 @@ class FindingChange:
         """As it is read: "pleural effusion"."""
         return self.finding.replace("_", " ").lower()
 
+    def __str__(self) -> str:
+        """As in "edema: resolved (0.81); prior report: present; image then 0.70, now 0.12"."""
+        sure = "" if self.certainty is None else f" ({self.certainty:.2f})"
+        then, now = (
+            "not known" if p is None else f"{p:.2f}"
+            for p in (self.prior_probability, self.probability)
+        )
+        report = f"prior report: {self.prior_report}"
+        return f"{self.name}: {self.verdict}{sure}; {report}; image then {then}, now {now}"
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeModel:
-    """Few numbers, fitted on pairs of films of one patient.
+    """A few numbers, fitted on pairs of films of one patient.
+
+    The prior image has no weight in them: with it, they told less (docs/experiments.md).
 
     Attributes:
         encoder_id: of the encoder whose head made the probabilities.
-        present_now: by the finding's earlier state (absent, present): bias and weights of the
-            current and the prior log-odds for its being there now.
-        present_before: the same for its having been there, where no report tells.
-        present_now_alone: as ``present_now``, of the current log-odds alone: without a prior image.
+        present_now: by what was (absent, present) and finding: bias and slope of the current
+            log-odds for its being there now. Findings that are not here cannot be told.
         limits: certainty from which a verdict is said; those that are not here never are.
-        findings: what was measured; all others cannot be told.
     """
 
     encoder_id: str
-    present_now: Mapping[str, Sequence[float]]
-    present_before: Sequence[float]
-    present_now_alone: Mapping[str, Sequence[float]]
+    present_now: Mapping[str, Mapping[str, Sequence[float]]]
     limits: Mapping[str, float]
-    findings: frozenset[str]
 
-    def certainties(
-        self, state: PriorState, now: float, before: float | None
-    ) -> dict[Change, float]:
-        """Probability of each change; they need not sum to 1, since it may never be there.
+    def verdict(self, finding: str, was: PriorState, probability: float) -> tuple[Change, float]:
+        """What became of a finding that a report stated or did not, and how certain that is.
 
-        Args:
-            state: what the prior report says.
-            now: probability in the current image.
-            before: in the prior image; None without one.
+        Raises:
+            KeyError: it cannot be told of this finding, or not from this state.
         """
-        given = [_log_odds(now)] if before is None else [_log_odds(now), _log_odds(before)]
-        by_state = self.present_now_alone if before is None else self.present_now
-        if_absent, if_present = (
-            _logistic(by_state[name], given) for name in (PriorState.ABSENT, PriorState.PRESENT)
-        )
-        if state in (PriorState.ABSENT, PriorState.NOT_MENTIONED):
-            was = 0.0
-        elif state is PriorState.PRESENT:
-            was = 1.0
-        elif before is None:
-            return {}
-        else:
-            was = _logistic(self.present_before, given)
-        return {
-            Change.NEW: (1 - was) * if_absent,
-            Change.PERSISTS: was * if_present,
-            Change.RESOLVED: was * (1 - if_present),
-        }
+        state = PriorState.ABSENT if was is PriorState.NOT_MENTIONED else was
+        bias, slope = self.present_now[state][finding]
+        p = min(max(probability, SUREST), 1 - SUREST)
+        there = 1 / (1 + math.exp(-bias - slope * math.log(p / (1 - p))))
+        if state is PriorState.ABSENT:
+            return Change.NEW, there
+        return (Change.PERSISTS, there) if there >= 0.5 else (Change.RESOLVED, 1 - there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +143,10 @@ class PriorEvidence:
         }
 
 
+NO_PRIOR_EVIDENCE = PriorEvidence()
+"""Of a study without a prior: nothing is told."""
+
+
 def _change_json(change: FindingChange) -> dict[str, Any]:
     def rounded(value: float | None) -> float | None:
         return None if value is None else round(value, 4)
@@ -175,7 +171,7 @@ def changes(
 
     Args:
         report: text of the prior report; None without one.
-        prior: findings of the prior image; without probabilities where there is none.
+        prior: findings of the prior image, for showing; without probabilities where there is none.
         current: findings of the current image.
         model: of the encoder; None: nothing can be told.
 
@@ -183,36 +179,25 @@ def changes(
         First what has changed or persists, most certain first, then what cannot be told.
     """
     states = states_in(report) if report else {}
+    silent = PriorState.NOT_MENTIONED if report else PriorState.NO_REPORT
     rows = []
     for name in dict.fromkeys((*states, *prior.probabilities, *current.probabilities)):
         if name == NO_FINDING or name in _concepts_with_a_label():
             continue
-        silent = PriorState.NOT_MENTIONED if report else PriorState.NO_REPORT
         state = states.get(name, silent)
         now, before = current.probabilities.get(name), prior.probabilities.get(name)
-        row = FindingChange(name, state, before, now)
-        if model and now is not None and name in model.findings:
-            row = _judged(row, model.certainties(state, now, before), model)
+        verdict: tuple[Change, float | None] = (Change.CANNOT_TELL, None)
+        if model and now is not None and name not in current.not_assessable:
+            with suppress(KeyError):
+                found, certainty = model.verdict(name, state, now)
+                if certainty >= model.limits.get(found, math.inf):
+                    verdict = found, certainty
+        row = FindingChange(name, state, before, now, *verdict)
         shown = state in (PriorState.PRESENT, PriorState.POSSIBLE)
         shown = shown or name in (*prior.positive, *current.positive)
         if shown or row.verdict is not Change.CANNOT_TELL:
             rows.append(row)
     return tuple(sorted(rows, key=_order))
-
-
-def _judged(
-    row: FindingChange, certainties: Mapping[Change, float], model: ChangeModel
-) -> FindingChange:
-    """The row with its verdict, where one is certain enough."""
-    if not certainties:
-        return row
-    verdict = max(certainties, key=lambda change: certainties[change])
-    certainty = certainties[verdict]
-    if certainty < model.limits.get(verdict, math.inf):
-        return row
-    return FindingChange(
-        row.finding, row.prior_report, row.prior_probability, row.probability, verdict, certainty
-    )
 
 
 def states_in(report: str) -> dict[str, PriorState]:
@@ -243,16 +228,6 @@ def _concepts_with_a_label() -> frozenset[str]:
     return frozenset(each.concept or each.name for each in findings() if each.label) - set(LABELS)
 
 
-def _log_odds(probability: float) -> float:
-    p = min(max(probability, _SUREST), 1 - _SUREST)
-    return math.log(p / (1 - p))
-
-
-def _logistic(weights: Sequence[float], given: Sequence[float]) -> float:
-    bias, *slopes = weights
-    return 1 / (1 + math.exp(-bias - sum(w * x for w, x in zip(slopes, given, strict=True))))
-
-
 def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
     """The model in an encoder's folder; None where there is none, or one of other weights.
 
@@ -264,15 +239,12 @@ def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values["encoder_id"] != encoder_id or values["format"] != _FORMAT:
+        if values["encoder_id"] != encoder_id or values["format"] != FORMAT:
             return None
         return ChangeModel(
             encoder_id=encoder_id,
             present_now=values["present_now"],
-            present_before=values["present_before"],
-            present_now_alone=values["present_now_alone"],
             limits=values["limits"],
-            findings=frozenset(values["findings"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CalibrationError(

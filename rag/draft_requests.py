@@ -10,9 +10,10 @@ from typing import Any
 
 from prompts.render import Mode
 from prompts.schemas import selection_schema, written_schema
+from rag.comparisons import compared
 from rag.llm.response_checks import validate
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
-from rag.schema import Draft, DraftSentence, Hit, Section
+from rag.schema import PRIOR, Draft, DraftSentence, Hit, Section
 from rag.slots import Slot
 
 
@@ -24,6 +25,8 @@ def build_request(
     reports: int,
     indication: str = "",
     predicted: PredictedFindings = NO_PREDICTION,
+    prior: str = "",
+    comparisons: Sequence[DraftSentence] = (),
 ) -> "DraftRequest":
     """What a template of this mode asks.
 
@@ -34,10 +37,19 @@ def build_request(
         reports: how many reports the pool has.
         indication: why the image was taken, if known.
         predicted: the image's findings.
+        prior: the patient's own prior report, without names; only who writes sees it.
+        comparisons: with the prior that may be made.
     """
     if mode is Mode.SELECT:
         return Selection(slots, reports=reports, indication=indication)
-    return FreeText(slots, hits, indication=indication, predicted=predicted)
+    return FreeText(
+        slots,
+        hits,
+        indication=indication,
+        predicted=predicted,
+        prior=prior,
+        comparisons=comparisons,
+    )
 
 
 def first_choice(slots: Sequence[Slot]) -> Draft:
@@ -109,11 +121,14 @@ class FreeText:
         *,
         indication: str,
         predicted: PredictedFindings,
+        prior: str,
+        comparisons: Sequence[DraftSentence],
     ) -> None:
-        self._start = first_choice(slots)
+        self._start = compared(first_choice(slots), comparisons)
         self._hits = tuple(hits)
         self._indication = indication
         self._predicted = predicted
+        self._prior = {"report": prior, "comparisons": [each.text for each in comparisons]}
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -144,16 +159,22 @@ class FreeText:
                 for section in Section
             },
             "indication": self._indication,
+            "prior": self._prior if self._prior["report"] else None,
         }
 
     @property
     def schema(self) -> dict[str, Any]:
-        """Sentences whose sources are an enum of the shown reports."""
-        return written_schema([hit.record.report_id for hit in self._hits])
+        """Sentences whose sources are an enum of the shown reports, and the prior's id."""
+        return written_schema(self._source_ids)
+
+    @property
+    def _source_ids(self) -> list[str]:
+        own = [PRIOR] if self._prior["report"] else []
+        return [*(hit.record.report_id for hit in self._hits), *own]
 
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """Sentences that have text and known sources; a source is named once."""
-        known = {hit.record.report_id for hit in self._hits}
+        known = set(self._source_ids)
 
         def sentences(section: Section) -> tuple[DraftSentence, ...]:
             found = []

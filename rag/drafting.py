@@ -15,6 +15,8 @@ import jsonschema
 from langchain_core.utils.json import parse_partial_json
 
 from prompts.render import PromptTemplate, render
+from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
+from rag.comparisons import compared, comparisons, is_told
 from rag.draft_requests import DraftRequest, build_request, first_choice
 from rag.errors import LlmEmptyError, LlmFormError, LlmOutputError, LlmRefusalError, NoGround
 from rag.image_analysis import ImageAnalysis
@@ -22,7 +24,7 @@ from rag.llm.client import Messages
 from rag.llm.response_checks import is_refusal
 from rag.look_for import Hint, hints_for
 from rag.report_nlp.statements import read_sentence
-from rag.schema import Draft, DraftSentence, Hit, Retrieval, Section
+from rag.schema import PRIOR, Draft, DraftSentence, Hit, Retrieval, Section
 from rag.settings import AbstentionSettings
 from rag.slots import slots_for
 from rag.study import Study
@@ -102,15 +104,31 @@ class Drafter:
             return {"llm": NO_MODEL, "prompt": ""}
         return {"llm": self.llm.model, "prompt": self.template.name}
 
-    def draft(self, study: Study, analysis: ImageAnalysis, evidence: Retrieval) -> DraftResult:
+    def draft(
+        self,
+        study: Study,
+        analysis: ImageAnalysis,
+        evidence: Retrieval,
+        prior: PriorEvidence = NO_PRIOR_EVIDENCE,
+    ) -> DraftResult:
         """The whole draft; see `stream`."""
-        *_, whole = self.stream(study, analysis, evidence)
+        *_, whole = self.stream(study, analysis, evidence, prior)
         return whole
 
     def stream(
-        self, study: Study, analysis: ImageAnalysis, evidence: Retrieval
+        self,
+        study: Study,
+        analysis: ImageAnalysis,
+        evidence: Retrieval,
+        prior: PriorEvidence = NO_PRIOR_EVIDENCE,
     ) -> Iterator[DraftResult]:
         """The draft each time it grows, the first time empty, the last time whole.
+
+        Args:
+            study: as it was asked for.
+            analysis: what the images show.
+            evidence: what the draft may rest on.
+            prior: the patient's own, to compare with.
 
         Raises:
             NoGround: the evidence is no ground for a draft.
@@ -124,6 +142,8 @@ class Drafter:
             raise NoGround("no sentence of the similar reports could be said of this image")
         start = first_choice(slots)
         hints = hints_for(pool, predicted, start)
+        told = comparisons(prior, predicted)
+        start = compared(start, told)
         agreed = _with_evidence(DraftResult(start, hints=hints), evidence)
         if self.llm is None:
             yield replace(agreed, notes=(WITHOUT_MODEL,))
@@ -135,11 +155,14 @@ class Drafter:
             reports=len(pool),
             indication=study.indication,
             predicted=predicted,
+            prior=prior.report,
+            comparisons=told,
         )
         if not request.is_open:
             yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
             return
-        given = {k: v for k, v in request.variables.items() if k in self.template.variables}
+        wanted = {*self.template.variables, *self.template.optional}
+        given = {k: v for k, v in request.variables.items() if k in wanted and v is not None}
         prompt = render(self.template, given)
         asked = DraftResult(
             messages=tuple(prompt.messages),
@@ -148,7 +171,7 @@ class Drafter:
             hints=hints,
         )
         yield _with_evidence(asked, evidence)
-        for result in _answers(self.llm, request, asked):
+        for result in _answers(self.llm, request, asked, told):
             yield _with_evidence(result, evidence)
 
 
@@ -183,21 +206,24 @@ def _with_evidence(result: DraftResult, evidence: Retrieval) -> DraftResult:
 
 
 def _answers(
-    llm: LanguageModel, request: DraftRequest, asked: DraftResult
+    llm: LanguageModel,
+    request: DraftRequest,
+    asked: DraftResult,
+    told: tuple[DraftSentence, ...],
 ) -> Iterator[DraftResult]:
     """The draft as the answer grows; an answer that is no draft is asked for once more."""
     text = ""
     for text in llm.stream(asked.messages, schema=request.schema):
         yield replace(asked, draft=request.draft(_as_far_as_it_goes(text)), answer=text)
     try:
-        draft, notes = parse_response(request, text)
+        draft, notes = parse_response(request, text, told)
     except LlmOutputError as error:
         logger.info("answer was not valid, asking once more")
         repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
         text = llm.ask(repair, schema=request.schema)
         yield replace(asked, answer=text)
-        draft, notes = parse_response(request, text)
-    yield replace(asked, draft=draft, notes=notes, answer=text)
+        draft, notes = parse_response(request, text, told)
+    yield replace(asked, draft=compared(draft, told), notes=notes, answer=text)
 
 
 def _as_far_as_it_goes(text: str) -> dict[str, Any]:
@@ -209,8 +235,15 @@ def _as_far_as_it_goes(text: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
+def parse_response(
+    question: DraftRequest, text: str, told: tuple[DraftSentence, ...] = ()
+) -> tuple[Draft, tuple[str, ...]]:
     """The draft of a whole answer, and a note for each sentence that was taken out of it.
+
+    Args:
+        question: what was asked.
+        text: the answer.
+        told: the comparisons with a prior that may be made.
 
     Raises:
         LlmFormError: not JSON, or not what the schema asks for.
@@ -230,22 +263,31 @@ def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str,
         raise LlmFormError(f"{where}: {error.message[:200]}") from error
     written = question.draft(answer)
     question.validate(written)
-    draft, notes = _without_what_cannot_be_known(written)
+    draft, notes = _without_what_cannot_be_known(written, told)
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes
 
 
-def _without_what_cannot_be_known(draft: Draft) -> tuple[Draft, tuple[str, ...]]:
-    """Take out sentences that speak of earlier images, measures or hidden words, and say so."""
+def _without_what_cannot_be_known(
+    draft: Draft, told: tuple[DraftSentence, ...]
+) -> tuple[Draft, tuple[str, ...]]:
+    """Take out sentences that speak of earlier images, measures or hidden words, and say so.
+
+    Of an earlier image only what is told of the patient's own prior, and cites it, stays; and
+    nothing that cites it says anything else.
+    """
     notes: list[str] = []
 
     def kept(section: Section) -> tuple[DraftSentence, ...]:
         sentences = []
         for sentence in draft.section(section):
             reading = read_sentence(sentence.text)
+            cites = PRIOR in sentence.sources
+            compares = cites and bool(reading.priors) and is_told(reading, told)
             reasons = {
-                "speaks of an earlier image": reading.priors,
+                "speaks of an earlier image": reading.priors and not compares,
+                "rests on the prior alone": cites and not compares,
                 "gives a measure": reading.numbers,
                 "holds a removed identifier": reading.placeholder,
             }

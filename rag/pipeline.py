@@ -26,25 +26,20 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from encoders.base import ImageEncoder
 from encoders.images.image_info import ImageInfo
 from encoders.images.raw_image import ImageReadError
-from rag.change import ChangeModel, PriorEvidence, changes
+from rag.change import NO_PRIOR_EVIDENCE, ChangeModel, PriorEvidence
 from rag.drafting import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
-from rag.predicted_findings import NO_PREDICTION
 from rag.prediction import Prediction
-from rag.priors import CheckedPrior, Prior, check_prior
+from rag.prior_step import compare, read_and_check
+from rag.priors import CheckedPrior
 from rag.region import ReaderRegion
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
 from rag.study import Study, load, once, study_id_of
 
 logger = logging.getLogger(__name__)
-
-NO_CHANGE_MODEL = (
-    "what has changed since the prior cannot be told: this encoder has no change.json "
-    "(docs/priors.md)"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +87,14 @@ class ReportPipeline(Runnable[Study, Prediction]):
             with clock.stage("read"):
                 images = load(study)
             known = replace(known, study_id=study_id_of(study, images.info))
-            prior = check_prior(study.prior, images.info) if study.prior else CheckedPrior()
+            prior = read_and_check(study.prior, images.info)
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
             known = _with_analysis(known, analysis)
             if study.prior:
                 with clock.stage("prior"):
-                    known = self._compared(known, study.prior, prior)
+                    compared, notes = compare(prior, analysis, self.analyzer, self.change_model)
+                known = replace(known, prior=compared, warnings=once((*known.warnings, *notes)))
             with clock.stage("retrieve"):
                 query = _query(study, images.info, analysis, prior)
                 evidence = self.retriever.retrieve(query)
@@ -106,22 +102,6 @@ class ReportPipeline(Runnable[Study, Prediction]):
             return Prepared(study, _ended(known, error, clock))
         known = replace(known, hits=evidence.hits, seconds=clock.seconds)
         return Prepared(study, known, analysis, evidence)
-
-    def _compared(self, known: Prediction, prior: Prior, checked: CheckedPrior) -> Prediction:
-        """With what the prior tells; an image of it that cannot be used is noted."""
-        notes, before, read = [*checked.notes], NO_PREDICTION, 0
-        if prior.images:
-            frontal, *further = prior.images
-            try:
-                images = load(Study(source=frontal, name="prior", further=tuple(further)))
-                before, read = self.analyzer.analyze(images).predicted, len(images.views)
-            except (NoDraft, ImageReadError) as error:
-                notes.append(f"the prior's image was left out: {error}")
-        if self.change_model is None:
-            notes.append(NO_CHANGE_MODEL)
-        found = changes(checked.report, before, known.predicted, self.change_model)
-        evidence = PriorEvidence(checked.report, read, checked.days_before, found)
-        return replace(known, prior=evidence, warnings=once((*known.warnings, *notes)))
 
     def finish(self, prepared: Prepared) -> Prediction:
         """The second half: draft and check, if there is something to draft from."""
@@ -137,11 +117,13 @@ class ReportPipeline(Runnable[Study, Prediction]):
         clock = _Stopwatch(known.seconds)
         try:
             with clock.stage("generate"):
-                for draft in self.drafter.stream(prepared.study, analysis, evidence):
+                for draft in self.drafter.stream(
+                    prepared.study, analysis, evidence, known.prior or NO_PRIOR_EVIDENCE
+                ):
                     known = _with_draft(known, draft)
                     yield known
             with clock.stage("check"):
-                checked = check(draft, analysis)
+                checked = check(draft, analysis, known.prior)
         except CxrRagError as error:
             yield _ended(known, error, clock)
         else:
@@ -235,10 +217,14 @@ def _query(
     )
 
 
-def check(draft: DraftResult, analysis: ImageAnalysis) -> DraftCheck:
-    """A verdict on each sentence, by the reports it cites and the image's own findings."""
+def check(
+    draft: DraftResult, analysis: ImageAnalysis, prior: PriorEvidence | None = None
+) -> DraftCheck:
+    """A verdict on each sentence, by the reports it cites, the prior and the image's findings."""
     labels = analysis.predicted.probabilities
-    return check_draft(draft.draft, draft.evidence, image_labels=labels)
+    return check_draft(
+        draft.draft, draft.evidence, image_labels=labels, prior=prior.report if prior else ""
+    )
 
 
 def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Prediction:

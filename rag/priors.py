@@ -16,13 +16,12 @@ from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
 from rag.grounding.prompt_injection import neutralise
 from rag.privacy.reports import TOKEN, find_identifiers, mask
+from rag.schema import PRIOR  # what a sentence cites that rests on one
 
-PRIOR = "prior"
-"""What a sentence cites that rests on the patient's own earlier study."""
-UNCHECKED = (
-    "whether the prior is of the same patient was not checked: {} has no header that tells; only "
-    "you can know"
-)
+__all__ = ["NO_PRIOR", "PRIOR", "Prior", "PriorMismatchError", "check_prior", "read_prior"]
+
+UNCHECKED = "nobody has checked that the prior is of this patient: {} has no header that tells"
+NOT_COMPLETE = "a structured report of the prior was left out: it is damaged, empty or a draft"
 _LONGEST_REPORT = 50_000  # letters
 
 
@@ -49,6 +48,7 @@ class Prior:
         report: what its report says; empty where there is none.
         images: its images, the frontal one first, as files or as their bytes.
         date: when it was made, ISO 8601 ("2026-03-01"); empty where nothing tells.
+        files: what is still to be read for these (`read_prior`): files, folders, contents of files.
         report_header: of a report that came as DICOM. Never log it.
         notes: what the reader of a draft should know of it.
     """
@@ -56,12 +56,13 @@ class Prior:
     report: str = ""
     images: tuple[Path | bytes, ...] = ()
     date: str = ""
+    files: tuple[Path | bytes, ...] = ()
     report_header: ImageInfo | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is one."""
-        return bool(self.report or self.images)
+        return bool(self.report or self.images or self.files)
 
 
 NO_PRIOR = Prior()
@@ -74,12 +75,14 @@ class CheckedPrior:
 
     Attributes:
         report: its text for rules and models: without names, and without what speaks to a model.
+        images: as given.
         days_before: days between it and the image; None where a date is missing.
         patients, studies: its ids: their reports are never evidence.
         notes: what the reader of the draft should know.
     """
 
     report: str = ""
+    images: tuple[Path | bytes, ...] = ()
     days_before: int | None = None
     patients: frozenset[str] = frozenset()
     studies: frozenset[str] = frozenset()
@@ -90,7 +93,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     """See that a prior is this patient's and earlier, and make its report safe to be read.
 
     Args:
-        prior: as it was given.
+        prior: as it was read.
         current: what the header of the image to be drafted from says.
 
     Raises:
@@ -117,9 +120,11 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     report, removed = neutralise(prior.report)
     if removed:
         notes.append("words that speak to a language model were taken out of the prior report")
-    report = mask(report, find_identifiers(report, known=_names([current, *headers])), with_=TOKEN)
+    names = current.names.union(*(info.names for info in headers))
+    report = mask(report, find_identifiers(report, known=names), with_=TOKEN)
     return CheckedPrior(
         report=report,
+        images=prior.images,
         days_before=(today - when).days if when and today else None,
         patients=frozenset(info.identity.patient_id for info in headers) - {""},
         studies=frozenset(one for info in headers for one in info.identity.study_ids),
@@ -139,7 +144,9 @@ def date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
     return max(filter(None, (_day(info.studied_at) for info in headers)), default=None)
 
 
-def read_prior(sources: Sequence[Path | bytes], *, current: ImageInfo, day: str = "") -> Prior:
+def read_prior(
+    sources: Sequence[Path | bytes], *, current: ImageInfo, day: str = "", report: str = ""
+) -> Prior:
     """A prior from files, folders and contents of files.
 
     Of studies of several dates, the newest that is earlier than the image. Whether it is this
@@ -149,13 +156,14 @@ def read_prior(sources: Sequence[Path | bytes], *, current: ImageInfo, day: str 
         sources: DICOM images and reports, PNG, JPEG, text (UTF-8), and folders of these.
         current: what the header of the image to be drafted from says.
         day: when it was made, ISO 8601, where no header tells.
+        report: text of its report, where it does not come as a file.
 
     Raises:
-        UsageError: nothing there can be used, or there are two reports.
+        UsageError: nothing there can be used, or there are two reports as text.
         ImageReadError: a header cannot be read.
     """
     images: list[tuple[ImageInfo, Path | bytes]] = []
-    reports: list[tuple[str, ImageInfo | None]] = []
+    reports: list[tuple[str, ImageInfo | None]] = [(report, None)] if report else []
     notes = []
     for source in _files(sources):
         data = _begin(source)
@@ -167,23 +175,23 @@ def read_prior(sources: Sequence[Path | bytes], *, current: ImageInfo, day: str 
             from encoders.dicom.report_text import report_text  # noqa: PLC0415 - pydicom
 
             text, is_final = report_text(source)
-            if is_final and text:
-                reports.append((text, info))
-            else:
-                notes.append("a structured report of the prior was left out: it is not complete")
+            reports += [(text, info)] if is_final and text else []
+            notes += [] if is_final and text else [NOT_COMPLETE]
         elif info.pixels or info.format is not ImageFormat.DICOM:
             images.append((info, source))
+    images.sort(key=lambda image: image[0].view is View.LATERAL)
     newest = _newest([*(info for info, _ in images), *(i for _, i in reports if i)], current)
-    kept = [source for info, source in _frontal_first(images) if _belongs(info, newest)]
+    kept = [source for info, source in images if _belongs(info, newest)]
     said = [(text, info) for text, info in reports if info is None or _belongs(info, newest)]
-    if len(said) > 1:
+    if len(said) > 1 and not all(info for _, info in said):
         raise UsageError(f"the prior has {len(said)} reports: give the one that counts")
+    said.sort(key=lambda one: one[1].taken_at if one[1] else "")
     if not kept and not said:
         raise UsageError(
             "what was given as the prior holds no image and no report that is earlier than the "
             "image: give a text, a DICOM SR, an image, or a folder with them"
         )
-    text, header = said[0] if said else ("", None)
+    text, header = said[-1] if said else ("", None)
     return Prior(text, tuple(kept), day, report_header=header, notes=tuple(notes))
 
 
@@ -229,10 +237,6 @@ def _births_differ(one: ImageInfo, other: ImageInfo) -> bool:
     return bool(born and other_born and born != other_born)
 
 
-def _names(headers: Sequence[ImageInfo]) -> frozenset[str]:
-    return frozenset().union(*(info.names for info in headers))
-
-
 def _day(digits: str) -> date | None:
     try:
         return datetime.strptime(digits[:8], "%Y%m%d").date()
@@ -262,12 +266,6 @@ def _belongs(info: ImageInfo, newest: ImageInfo | None) -> bool:
     return info.studied_at[:8] == newest.studied_at[:8]
 
 
-def _frontal_first(
-    images: list[tuple[ImageInfo, Path | bytes]],
-) -> list[tuple[ImageInfo, Path | bytes]]:
-    return sorted(images, key=lambda image: image[0].view is View.LATERAL)
-
-
 def _files(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
     for source in sources:
         if isinstance(source, Path) and source.is_dir():
@@ -284,7 +282,7 @@ def _begin(source: Path | bytes) -> bytes:
         with source.open("rb") as file:
             return file.read(200)
     except OSError as error:
-        raise UsageError(f"the prior {source} cannot be opened: {error.strerror}") from error
+        raise UsageError(f"a file of the prior cannot be opened: {error.strerror}") from error
 
 
 def _text(source: Path | bytes) -> str:
@@ -296,7 +294,5 @@ def _text(source: Path | bytes) -> str:
             "the prior is neither an image nor a report: a report is text in UTF-8 or a DICOM SR"
         ) from error
     if not text or "\0" in text or len(text) > _LONGEST_REPORT:
-        raise UsageError(
-            f"the prior report is empty, no text, or longer than {_LONGEST_REPORT} letters"
-        )
+        raise UsageError(f"the prior report is empty, or no text of {_LONGEST_REPORT} letters")
     return text

@@ -100,6 +100,10 @@ class Retrieval:
     pool: tuple[Hit, ...] = ()
 
 
+PRIOR = "prior"
+"""What a sentence cites that rests on the patient's own earlier study, beside report ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class DraftSentence:
     """One sentence of a draft and the reports it rests on."""

@@ -1,10 +1,12 @@
 """What has changed: by what the prior report states, both images and a few fitted numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from encoders.packaged_weights import SHIPPED
 from rag.change import (
     CHANGE,
     Change,
@@ -17,15 +19,15 @@ from rag.change import (
 )
 from rag.errors import CalibrationError
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.screening.calibration import read_calibration
+from rag.screening.finding_head import CALIBRATION
 
 EFFUSION = "Pleural Effusion"
+LINES = {EFFUSION: [0, 2], "emphysema": [0, 2]}
 MODEL = ChangeModel(
     encoder_id="fake@1",
-    present_now={"absent": [-1, 2, -0.2], "present": [1, 2, 0.2]},
-    present_before=[0, 0.2, 2],
-    present_now_alone={"absent": [-1, 2], "present": [1, 2]},
+    present_now={"absent": LINES, "present": LINES},
     limits={"new": 0.7, "persists": 0.7, "resolved": 0.7},
-    findings=frozenset({EFFUSION, "emphysema"}),
 )
 
 
@@ -58,8 +60,8 @@ def test_states_are_what_a_report_says_under_the_labels_name() -> None:
         ("The heart is normal.", 0.9, Change.NEW),  # what is not mentioned was not seen
         ("Pleural effusion.", 0.9, Change.PERSISTS),
         ("Pleural effusion.", 0.02, Change.RESOLVED),
-        ("Pleural effusion.", 0.3, Change.CANNOT_TELL),
-        ("Possible pleural effusion.", 0.9, Change.CANNOT_TELL),  # and no image to ask
+        ("Pleural effusion.", 0.5, Change.CANNOT_TELL),
+        ("Possible pleural effusion.", 0.9, Change.CANNOT_TELL),
     ],
 )
 def test_the_verdict_follows_the_report_and_the_image(
@@ -68,12 +70,18 @@ def test_the_verdict_follows_the_report_and_the_image(
     assert verdict(report, NO_PREDICTION, seen(Pleural_Effusion=now)) is expected
 
 
-def test_without_a_report_both_images_decide() -> None:
-    now, before = seen(Pleural_Effusion=0.97), seen(Pleural_Effusion=0.97)
-    assert verdict(None, before, now) is Change.PERSISTS
-    assert verdict(None, seen(Pleural_Effusion=0.02), now) is Change.NEW
-    unsure = seen(Pleural_Effusion=0.5)
-    assert verdict(None, unsure, unsure) is Change.CANNOT_TELL
+def test_without_a_report_the_probabilities_are_shown_and_nothing_is_told() -> None:
+    (row,) = changes(None, seen(Pleural_Effusion=0.02), seen(Pleural_Effusion=0.97), MODEL)
+    assert (row.prior_probability, row.probability) == (0.02, 0.97)
+    assert (row.prior_report, row.verdict) == (PriorState.NO_REPORT, Change.CANNOT_TELL)
+
+
+def test_what_the_image_cannot_assess_and_what_has_no_limit_cannot_be_told() -> None:
+    now = PredictedFindings({EFFUSION: 0.9}, not_assessable=frozenset({EFFUSION}))
+    assert verdict("Effusion.", NO_PREDICTION, now) is Change.CANNOT_TELL
+    never = replace(MODEL, limits={"persists": 0.7})
+    (row,) = changes("No effusion.", NO_PREDICTION, seen(Pleural_Effusion=0.9), never)
+    assert row.verdict is Change.CANNOT_TELL
 
 
 def test_what_was_not_measured_and_what_has_no_model_cannot_be_told() -> None:
@@ -109,3 +117,13 @@ def test_a_model_of_other_weights_is_none_and_a_damaged_one_an_error(tmp_path: P
     path.write_text("{")
     with pytest.raises(CalibrationError, match="restore it"):
         read_change_model(tmp_path, "fake@1")
+
+
+def test_the_shipped_model_is_of_the_shipped_encoder_and_never_says_what_was_not_right_enough() -> (
+    None
+):
+    encoder_id = read_calibration(SHIPPED / CALIBRATION).encoder_id
+    model = read_change_model(SHIPPED, encoder_id)
+    assert model is not None
+    assert set(model.limits) <= {"new", "persists", "resolved"}
+    assert all(0.5 <= limit <= 1 for limit in model.limits.values())

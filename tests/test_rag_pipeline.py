@@ -72,7 +72,7 @@ def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeli
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.png"
-    ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    ramp = np.linspace(0, 241, 64 * 64).reshape(64, 64).astype(np.uint8)
     Image.fromarray(ramp).save(path)
     return path
 

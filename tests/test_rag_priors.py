@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from dicom_files import dicom, ramp
 from PIL import Image
+from pydicom import dcmread
 from support.pacs import image as dicom_image
 from support.pacs import nobody_is_named, short_uid
 from support.pacs import report as write_report
@@ -79,6 +80,20 @@ def test_of_several_earlier_studies_the_newest_before_the_image_is_taken(
     assert read_prior([tmp_path], current=current).images == (tmp_path / "1.dcm",)
 
 
+def test_of_several_structured_reports_the_last_one_counts(tmp_path: Path) -> None:
+    image = tmp_path / "image.dcm"
+    image.write_bytes(film("20260201"))
+    files = []
+    for name, time in (("b.dcm", "110000"), ("a.dcm", "120000")):
+        files.append(write_report(tmp_path / name, image=image, signed=True))
+        dataset = dcmread(files[-1])
+        dataset.ContentDate, dataset.ContentTime = "20260202", time
+        dataset.ContentSequence[-3].ContentSequence[0].TextValue = f"Effusion at {time}."
+        dataset.save_as(files[-1])
+    prior = read_prior(files, current=read_image_info(film("20260301")))
+    assert prior.report == "FINDINGS:\nEffusion at 120000."
+
+
 def test_two_reports_or_none_are_refused(tmp_path: Path, current: ImageInfo) -> None:
     with pytest.raises(UsageError, match="2 reports"):
         read_prior([b"Clear lungs.", b"Effusion."], current=current)
@@ -126,8 +141,8 @@ def test_a_later_image_and_one_of_the_same_study_are_no_priors(current: ImageInf
 def test_what_no_header_tells_is_said(current: ImageInfo, picture: Path) -> None:
     checked = check_prior(Prior(REPORT, (picture,), "2026-02-19"), current)
     assert checked.days_before == 10
-    assert [note for note in checked.notes if "not checked" in note and "report" in note]
-    assert [note for note in checked.notes if "not checked" in note and "image" in note]
+    assert [note for note in checked.notes if "nobody has checked" in note and "report" in note]
+    assert [note for note in checked.notes if "nobody has checked" in note and "image" in note]
     assert check_prior(Prior(images=(film("20260219"),)), current).notes == ()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from encoders.dicom.header import code, items, parse_header, text_values, word
+from encoders.images.raw_image import ImageReadError
 
 _KEYWORDS = ("CompletionFlag", "PreliminaryFlag", "ContentSequence", "SpecificCharacterSet")
 _FINDINGS = frozenset({"59776-5", "121070", "121071"})
@@ -21,13 +22,14 @@ _COMMENT = "121106"
 def report_text(source: Path | bytes) -> tuple[str, bool]:
     """Findings and impression of a structured report, and whether it is a complete, final one.
 
-    A draft that nobody has signed is PARTIAL: what it says is no prior report.
-
-    Raises:
-        ImageReadError: the file cannot be parsed.
+    A draft that nobody has signed is PARTIAL: what it says is no prior report. What cannot be
+    parsed has no text.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    report = parse_header(io.BytesIO(data), _KEYWORDS)
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        report = parse_header(io.BytesIO(data), _KEYWORDS)
+    except (OSError, ImageReadError):
+        return "", False
     final = code(report, "CompletionFlag") != "PARTIAL"
     final = final and code(report, "PreliminaryFlag") != "PRELIMINARY"
     return "\n".join(_lines(report, "")).strip(), final

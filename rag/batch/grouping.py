@@ -28,6 +28,8 @@ from encoders.images.image_info import ImageFormat, ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.inputs import IMAGE_SUFFIXES, ListedImage
+from rag.batch.prior_studies import with_priors
+from rag.priors import NO_PRIOR, Prior
 from rag.screening.header import judge_header
 from rag.study import pseudonym
 
@@ -54,6 +56,8 @@ class BatchStudy:
         indication: why the images were taken.
         patient_ids: never to be retrieved, as a list says them.
         paths: all images as the input names them, for finding studies that they name.
+        prior: the patient's earlier study, as a list says it, or the newest one before it among the
+            others by PatientID and StudyDate.
     """
 
     study_id: str
@@ -65,6 +69,7 @@ class BatchStudy:
     indication: str = ""
     patient_ids: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
+    prior: Prior = NO_PRIOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,9 @@ def group_images(
         else:
             name = _study(key, group).study_id
             problems.append(f"every image of the study {name} was rejected: there is no draft")
-    return sorted(_without_suffixes(studies), key=lambda study: study.study_id)
+    infos = {one.image.path: one.info for one in seen if one.info}
+    named = list(_without_suffixes(studies))
+    return sorted(with_priors(named, infos), key=lambda study: study.study_id)
 
 
 def _looked_at(images: Sequence[ListedImage]) -> Iterator[_Seen]:
@@ -203,6 +210,7 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
         indication=next((one.image.indication for one in group if one.image.indication), ""),
         patient_ids=frozenset(one.image.patient_id for one in group if one.image.patient_id),
         paths=(*([value] if kind == "list" else []), *(one.image.name for one in group)),
+        prior=next((one.image.prior for one in group if one.image.prior), NO_PRIOR),
     )
 
 

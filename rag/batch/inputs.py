@@ -13,6 +13,7 @@ from pathlib import Path
 
 from encoders.images.image_info import ImageFormat, image_format
 from rag.errors import BatchUsageError
+from rag.priors import NO_PRIOR, Prior
 
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
 """Files of these names are meant as images: if they are none, that is a failure to be told."""
@@ -32,6 +33,7 @@ class ListedImage:
         indication: why it was taken, as the list says it.
         patient_id: never to be retrieved, as the list says it.
         chosen: the list says that this is the image to report from.
+        prior: of the patient's earlier study, as the list says it: files, report text, date.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class ListedImage:
     indication: str = ""
     patient_id: str = ""
     chosen: bool = False
+    prior: Prior = NO_PRIOR
 
 
 @dataclass(slots=True)

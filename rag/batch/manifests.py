@@ -2,9 +2,9 @@
 
 Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
 named. Columns: ``study_id`` and ``image`` (a path; in JSON also a list of paths; ReXrank calls it
-``image_path``), and if wanted ``view``, ``indication`` (or ``context``) and ``patient_id``; others
-are let pass. A view that is not known is no wrong line: the image's own header decides, and a note
-says so.
+``image_path``), and if wanted ``view``, ``indication`` (or ``context``), ``patient_id``, and of the
+patient's earlier study ``prior`` (paths), ``prior_report`` (text), ``prior_date``; others are let
+pass. A view that is not known is no wrong line: the image's own header decides, and a note says so.
 
 ReXrank's submission guide asks for ``--input_json_file --save_json_file --img_root_dir``: the
 input's entries come back as they were, with ``model_prediction``. A study without a draft has an
@@ -14,6 +14,7 @@ empty one and the key ``status``, so that nobody takes it for a report.
 import json
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from encoders.tabular import TableError, identifier, is_nothing, is_table, print
 from rag.atomic_io import replace_text
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import BatchUsageError
+from rag.priors import Prior
 from rag.schema import Section, Status
 
 _SHOWN = 20  # wrong lines that are named
@@ -135,6 +137,11 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
     indication = _string(row, "indication") or _string(row, "context")
     patient_id = _identifier(row, "patient_id")
     key = _string(row, "key_image_path")
+    prior = Prior(
+        report=_string(row, "prior_report"),
+        date=_date(row),
+        files=tuple(root / name for name in _strings(row, ("prior",))),
+    )
     named = (view.strip() for view in views if not is_nothing(view) and view.upper() != "UNKNOWN")
     unknown_views.update(view for view in named if is_frontal(view) is None)
     return [
@@ -146,6 +153,7 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
             indication=indication,
             patient_id=patient_id,
             chosen=name == key,
+            prior=prior,
         )
         for name, view in zip(files, views, strict=True)
     ]
@@ -182,6 +190,14 @@ def _views(row: dict[str, Any]) -> list[str]:
     value: Any = next((row[name] for name in _VIEWS if not is_nothing(row.get(name))), [])
     values = value if isinstance(value, list) else [value]
     return [one.replace("\0", " ") if isinstance(one, str) else "" for one in values]
+
+
+def _date(row: dict[str, Any]) -> str:
+    value = _string(row, "prior_date")
+    try:
+        return date.fromisoformat(value).isoformat() if value else ""
+    except ValueError as error:
+        raise _ListRowError(f"prior_date is no date: write it as 2026-03-01 ({error})") from error
 
 
 def _string(row: dict[str, Any], name: str) -> str:

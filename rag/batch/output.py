@@ -175,4 +175,5 @@ def _study_json(study: BatchStudy) -> dict[str, Any]:
         "further": [str(path) for path in study.further],
         "unused": [str(path) for path in study.unused],
         "rejected": [str(path) for path in study.rejected],
+        "prior": [str(path) for path in study.prior.files],
     }

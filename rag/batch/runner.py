@@ -143,11 +143,12 @@ def as_studies(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[St
             store,
             [study.image, *study.further],
             name=study.name,
-            named_in=study.paths,
+            named_in=(*study.paths, *(str(path) for path in study.prior.files)),
             study_id=study.study_id,
             study_ids=[study.study_id],
             patient_ids=study.patient_ids,
             indication=study.indication,
+            prior=study.prior,
         )
 
 

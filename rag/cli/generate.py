@@ -35,6 +35,13 @@ def generate(
     indication: Annotated[str, typer.Option(help="Why the image was taken.")] = "",
     study_ids: StudyIds = None,
     patient_ids: PatientIds = None,
+    prior: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="The patient's earlier study: its report (text, DICOM SR), images, or a folder.",
+        ),
+    ] = None,
     sr: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write DICOM reports here.")
     ] = None,
@@ -51,11 +58,15 @@ def generate(
     DICOM reports are PARTIAL and UNVERIFIED, FHIR and HL7 preliminary.
     """
     settings = read_settings(config, no_llm=no_llm)
-    if missing := [str(image) for image in images if not image.is_file()]:
+    missing = [str(image) for image in images if not image.is_file()]
+    if missing := [*missing, *(str(path) for path in prior or () if not path.exists())]:
         raise UsageError(f"there is no file {', '.join(missing)}")
+    if prior and len(images) > 1:
+        raise UsageError("--prior is of one patient: give one image with it")
     from rag.export.text import as_text  # noqa: PLC0415
     from rag.factory import load_encoder, open_pipeline, study_of_files  # noqa: PLC0415 - torch
     from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
+    from rag.priors import Prior  # noqa: PLC0415
     from rag.study import accepted  # noqa: PLC0415
 
     folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
@@ -77,6 +88,7 @@ def generate(
                 study_ids=study_ids or (),
                 patient_ids=patient_ids or (),
                 indication=indication,
+                prior=Prior(files=tuple(prior or ())),
             )
             prediction = pipeline.invoke(study)
             if prediction.status is not Status.OK:

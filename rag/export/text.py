@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from rag.change import PriorEvidence
 from rag.grounding.verdicts import Verdict
 from rag.prediction import Prediction
 from rag.review.reviewed_report import Decision, Line, ReviewedReport
-from rag.schema import NOTICE, DraftSentence, Section, Status
+from rag.schema import NOTICE, PRIOR, DraftSentence, Section, Status
 
 SIGNED_NOTICE = "Drafted by AI from reports of similar images; research software"
 
@@ -111,6 +112,9 @@ def blocks(what: Export) -> Iterator[tuple[Style, str]]:
     elif found.hints:
         names = (f"{hint.finding.replace('_', ' ')} {hint.probability:.2f}" for hint in found.hints)
         yield Style.SENTENCE, f"Below the reporting threshold, look for: {', '.join(names)}"
+    if found.prior and not what.signed:
+        yield Style.HEADING, f"Since the prior study{_days(found.prior)} (experimental)"
+        yield from ((Style.SMALL, str(change)) for change in found.prior.changes)
     if found.hits:
         yield Style.HEADING, "Evidence: reports of other patients, cosine similarity"
     for hit in found.hits:
@@ -118,6 +122,10 @@ def blocks(what: Export) -> Iterator[tuple[Style, str]]:
         yield Style.SMALL, f"[{hit.record.report_id}] {hit.similarity:.3f}  {text}"
     for remark in (*found.warnings, *what.provenance):
         yield Style.SMALL, remark
+
+
+def _days(prior: PriorEvidence) -> str:
+    return "" if prior.days_before is None else f", {prior.days_before} days earlier"
 
 
 def as_text(what: Export | Prediction) -> str:
@@ -183,6 +191,9 @@ def cited(line: Line, what: Export) -> Iterator[str]:
     """The reports that a sentence cites, each with its similarity."""
     hits = {hit.record.report_id: hit for hit in what.prediction.hits}
     for source in line.sources:
+        if source == PRIOR:
+            yield "the patient's own prior study"
+            continue
         similarity = f", cosine similarity {hits[source].similarity:.3f}" if source in hits else ""
         yield f"report {source} of a similar image{similarity}"
 

@@ -9,6 +9,8 @@ votes.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rag.change import Change
+from rag.comparisons import changes_said
 from rag.grounding.claims import Claim, Entailment, claims_of, decide
 from rag.grounding.evidence import EvidenceSentence, read_evidence, same_text
 from rag.grounding.numbers_and_terms import (
@@ -20,9 +22,10 @@ from rag.grounding.numbers_and_terms import (
 )
 from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
 from rag.report_nlp.assertion import Polarity
-from rag.report_nlp.sentences import sentence_spans, without_list_number
+from rag.report_nlp.labeller import read_sections
+from rag.report_nlp.sentences import without_list_number
 from rag.report_nlp.statements import ParsedSentence, read_sentence
-from rag.schema import Draft, DraftSentence, Hit, Section
+from rag.schema import PRIOR, Draft, DraftSentence, Hit, ReportRecord, Section, Span
 
 __all__ = ["DraftCheck", "Issue", "Reason", "SentenceCheck", "Verdict", "Vote", "check_draft"]
 
@@ -42,14 +45,16 @@ def check_draft(
         draft: sentences with the ids of the reports they cite.
         hits: the retrieved reports.
         image_labels: probability in [0, 1] of CheXpert-14 labels of the image, where known.
-        prior: text of the patient's own earlier report; without it all talk of change is invented.
+        prior: text of the patient's own earlier report: what `PRIOR` cites, for comparisons alone.
+            Without it all talk of change is invented.
         deny_below: a label less probable than this contradicts that its finding is there.
         affirm_above: a label more probable than this contradicts that its finding is not there.
     """
     checker = _Checker(
         evidence=read_evidence(hits),
         image_labels=image_labels or {},
-        prior_concepts=_concepts(prior),
+        prior=_read_prior(prior),
+        prior_text=prior,
         deny_below=deny_below,
         affirm_above=affirm_above,
     )
@@ -62,16 +67,18 @@ def check_draft(
     return DraftCheck(checks, tuple(checker.votes(claims)))
 
 
-def _concepts(text: str) -> frozenset[str]:
-    spans = sentence_spans(text)
-    return frozenset(c.concept for a, b in spans for c in claims_of(read_sentence(text[a:b])))
+def _read_prior(text: str) -> list[EvidenceSentence]:
+    """Sentences of the prior report that describe its image; spans are offsets in the text."""
+    record = ReportRecord(PRIOR, study_id="", patient_id="", findings=read_sections(text))
+    return read_evidence([Hit(record, similarity=1.0, rank=0)])[PRIOR]
 
 
 @dataclass(frozen=True, slots=True)
 class _Checker:
     evidence: Mapping[str, list[EvidenceSentence]]
     image_labels: Mapping[str, float]
-    prior_concepts: frozenset[str]
+    prior: list[EvidenceSentence]
+    prior_text: str
     deny_below: float
     affirm_above: float
 
@@ -83,7 +90,11 @@ class _Checker:
         issues = [*self._source_issues(sentence), *self._own_issues(reading, claims)]
         issues += self._image_issues(claims)
         copied = [e for es in cited.values() for e in es if same_text(e.reading.text, text)]
-        if copied:
+        compares = PRIOR in sentence.sources and bool(reading.priors)
+        if compares and self.prior_text:
+            support, found = self._compare(changes_said(text), claims)
+            issues += found
+        elif copied:
             support = [Support(e.report_id, e.span, verbatim=True) for e in copied]
         else:
             support, found = self._weigh(reading, claims, cited)
@@ -142,6 +153,22 @@ class _Checker:
             added = [replace(issue, conflict=False) for issue in added]
         return [*denial_issues(reading, claims, rests_on), *added]
 
+    def _compare(
+        self, said: frozenset[Change], claims: list[Claim]
+    ) -> tuple[list[Support], list[Issue]]:
+        """Does the prior report bear out a comparison: what is new was not there, all else was?"""
+        support: list[Support] = []
+        issues: list[Issue] = []
+        for claim in claims:
+            theirs = [(s, c) for s in self.prior for c in s.claims if c.concept == claim.concept]
+            there = [s for s, c in theirs if c.polarity is not Polarity.NEGATIVE]
+            if (said == {Change.NEW}) == bool(there):
+                issues.append(_issue(Reason.PRIOR, claim, PRIOR, conflict=bool(theirs)))
+            else:
+                whole = Span(Section.FINDINGS, 0, len(self.prior_text))
+                support += [Support(PRIOR, s.span) for s, _ in theirs] or [Support(PRIOR, whole)]
+        return support, issues
+
     def _in_report(
         self, claim: Claim, report: list[EvidenceSentence]
     ) -> tuple[Entailment, Support | None, list[Issue]]:
@@ -162,13 +189,14 @@ class _Checker:
         if not sentence.sources:
             yield Issue(Reason.NO_SOURCE, "")
         for source in sentence.sources:
-            if source not in self.evidence:
+            if source not in self.evidence and not (source == PRIOR and self.prior_text):
                 yield Issue(Reason.UNKNOWN_SOURCE, source)
 
     def _own_issues(self, reading: ParsedSentence, claims: list[Claim]) -> Iterator[Issue]:
         """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
-        told = bool(claims) and all(c.concept in self.prior_concepts for c in claims)
-        if not told:
+        known = {claim.concept for sentence in self.prior for claim in sentence.claims}
+        told = bool(claims) and all(claim.concept in known for claim in claims)
+        if not (told or (self.prior_text and changes_said(reading.text) == {Change.NEW})):
             for start, end in reading.priors:
                 yield Issue(Reason.PRIOR, reading.text[start:end], start=start, end=end)
         if reading.placeholder:

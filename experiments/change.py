@@ -1,0 +1,252 @@
+"""What two films of one patient tell of change: measures it, and fits the encoder's change.json.
+
+    python -m experiments.change DATA [--encoder eclip] [--write]
+
+DATA holds ``nih_128`` (films in time order, text-mined labels) and ``nih_expert`` (films read by
+radiologists). Only patients whom the encoder's training never saw count. Two truths:
+
+*Text-mined*: consecutive films; the earlier film's labels stand for what the prior report states. A
+label that is not mentioned is not there, so what a report leaves out looks like a change.
+*Experts*: films that one source read both times (ChestX-Det, RSNA). Few, chosen for findings, but
+what they say is there. The model and its limits come from these, areas under the curve from both.
+
+Everything is cross-fitted over ten folds of patients; intervals are over resamples of patients.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from encoders.registry import folder_of, load_image_encoder
+from experiments.change_pairs import (
+    Flags,
+    Floats,
+    Pairs,
+    expert_films,
+    log_odds,
+    mined_films,
+    pairs_of,
+)
+from rag.atomic_io import swap_text
+from rag.change import CHANGE, FORMAT
+from rag.screening.calibration import read_calibration
+from rag.screening.finding_head import CALIBRATION, HEAD, read_finding_head
+
+FOLDS, RESAMPLES = 10, 1000
+LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 10
+"""A verdict is said from the lowest certainty on at which so many are right by experts, more than
+half by the lower end of Wilson's interval, and it was said so often; else never."""
+LEAST_ROWS = 5
+"""Of a finding that was there, or was not; fewer leave it out."""
+Rows = NDArray[np.intp]
+
+
+def features(pairs: Pairs, *, prior_image: bool) -> Floats:
+    """Log-odds about each finding's mean over both films, and which finding it is."""
+    names = np.unique(pairs.findings)
+    which = (pairs.findings[:, None] == names).astype(float)
+    odds = pairs.odds if prior_image else pairs.odds[:, :1]
+    return np.hstack([odds - (which @ means_of(pairs))[:, None], which])
+
+
+def means_of(pairs: Pairs) -> Floats:
+    """Mean log-odds of each finding, in the order of their names."""
+    names = np.unique(pairs.findings)
+    return np.array([pairs.odds[pairs.findings == name].mean() for name in names])
+
+
+def fitted(given: Floats, so: Flags) -> LogisticRegression:
+    """One slope a film for all findings, and a shift for each, held towards the common one."""
+    return LogisticRegression(C=1.0, max_iter=1000).fit(given, so)
+
+
+def cross_fitted(pairs: Pairs, rows: Flags, so: Flags, *, prior_image: bool) -> Floats:
+    """Probability of what is asked in these rows, fitted on the patients of other folds."""
+    names, places = np.unique(pairs.patients, return_inverse=True)
+    fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[places]
+    given, found = features(pairs, prior_image=prior_image), np.full(len(so), np.nan)
+    for each in range(FOLDS):
+        others, own = rows & (fold != each), rows & (fold == each)
+        if own.any():
+            found[own] = fitted(given[others], so[others]).predict_proba(given[own])[:, 1]
+    return found
+
+
+def auc(scores: Floats, positive: Flags) -> float:
+    """Area under the curve by ranks; NaN without both classes."""
+    count, others = int(positive.sum()), int((~positive).sum())
+    if not count or not others:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+def areas(pairs: Pairs) -> Iterator[str]:
+    """Lines of a table: mean area over the findings that have five of either kind."""
+    everywhere = np.ones(len(pairs.now), bool)
+    for given, absent, present in (
+        ("prior report", ~pairs.before, pairs.before),
+        ("images alone", everywhere, everywhere),
+    ):
+        for name, rows, so, sign in (
+            ("appears", absent, ~pairs.before & pairs.now, 1),
+            ("disappears", present, pairs.before & ~pairs.now, -1),
+        ):
+            at = pairs.only(rows)
+            now, past = sign * at.odds.T
+            both = cross_fitted(pairs, rows, so, prior_image=True)[rows]
+            ways = {"now": now, "difference": now - past, "both": both}
+            enough = _enough(at, so[rows])
+            cells = [_interval(at.patients, _mean_auc(w, so[rows], enough)) for w in ways.values()]
+            current, fit = (_mean_auc(ways[w], so[rows], enough) for w in ("now", "both"))
+            gain = _interval(at.patients, lambda r, a=current, b=fit: b(r) - a(r))
+            count = f"{so[rows].sum()} of {rows.sum()}"
+            yield f"| {name}, {given} | {count}; {len(enough)} | {' | '.join([*cells, gain])} |"
+
+
+def by_finding(pairs: Pairs) -> Iterator[str]:
+    """Lines of a table: the current film's log-odds alone, finding by finding."""
+    for name in np.unique(pairs.findings):
+        cells = []
+        for rows, sign in ((~pairs.before, 1), (pairs.before, -1)):
+            at = pairs.only(rows & (pairs.findings == name))
+            so = at.now if sign > 0 else ~at.now
+            few = min(so.sum(), (~so).sum()) < 5
+            area = (
+                ""
+                if few
+                else _interval(at.patients, _mean_auc(sign * at.odds[:, 0], so, [so | ~so]))
+            )
+            cells.append(f"{so.sum()} of {len(so)} | {area}")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _enough(pairs: Pairs, so: Flags) -> list[Any]:
+    """Rows of each finding that has five of either kind."""
+    found = [pairs.findings == name for name in np.unique(pairs.findings)]
+    return [rows for rows in found if min(so[rows].sum(), (~so[rows]).sum()) >= 5]
+
+
+def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Callable[[Rows], float]:
+    def mean(rows: Rows) -> float:
+        each = [auc(scores[rows][part[rows]], so[rows][part[rows]]) for part in parts]
+        return float(np.nanmean(each)) if each else float("nan")
+
+    return mean
+
+
+def _interval(patients: NDArray[np.str_], value: Callable[[Rows], float]) -> str:
+    """A value with its 95 % interval over resamples of patients."""
+    rows_of = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
+    draws, count = np.random.default_rng(0), len(rows_of)
+    drawn = (draws.integers(count, size=count) for _ in range(RESAMPLES))
+    resampled = [value(np.concatenate([rows_of[at] for at in each])) for each in drawn]
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return f"{value(np.arange(len(patients))):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def verdicts(pairs: Pairs) -> dict[str, tuple[Floats, Flags]]:
+    """Of each verdict, cross-fitted: how certain it is where it could be said, and if right."""
+    there = cross_fitted(pairs, ~pairs.before, pairs.now, prior_image=False)
+    stays = cross_fitted(pairs, pairs.before, pairs.now, prior_image=False)
+    return {
+        "new": (there[~pairs.before], pairs.now[~pairs.before]),
+        "persists": (stays[pairs.before], pairs.now[pairs.before]),
+        "resolved": (1 - stays[pairs.before], ~pairs.now[pairs.before]),
+    }
+
+
+def how_often_right(pairs: Pairs, limits: Mapping[str, float]) -> Iterator[str]:
+    """A line for each verdict: how often it is said, and how often it is right then."""
+    for verdict, (certainty, right) in verdicts(pairs).items():
+        said = certainty >= limits.get(verdict, np.inf)
+        if said.any():
+            low, high = wilson(right[said])
+            share = f"{right[said].mean():.2f} [{low:.2f}, {high:.2f}]"
+            yield f"{verdict}: said {said.sum()} of {len(said)} times, right in {share}"
+
+
+def limit_of(certainty: Floats, right: Flags) -> float | None:
+    """Lowest certainty from which enough verdicts are right; None where there is none."""
+    for least in np.arange(0.5, 1.0, 0.01):
+        said = certainty >= least
+        if said.sum() < LEAST_SAID:
+            break
+        if right[said].mean() >= LEAST_RIGHT and wilson(right[said])[0] > SURELY_RIGHT:
+            return round(float(least), 2)
+    return None
+
+
+def wilson(right: Flags) -> tuple[float, float]:
+    """95 % interval of a share."""
+    n, z, share = len(right), 1.96, float(right.mean())
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
+    return middle - half, middle + half
+
+
+def model_of(pairs: Pairs, encoder_id: str) -> dict[str, Any]:
+    """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
+    names, weights = np.unique(pairs.findings), {}
+    for state, rows in (("absent", ~pairs.before), ("present", pairs.before)):
+        model = fitted(features(pairs, prior_image=False)[rows], pairs.now[rows])
+        slope, shifts = model.coef_[0][0], model.coef_[0][1:] + model.intercept_[0]
+        biases = shifts - slope * means_of(pairs)
+        weights[state] = {
+            str(name): [round(float(bias), 4), round(float(slope), 4)]
+            for name, bias in zip(names, biases, strict=True)
+            if (pairs.findings[rows] == name).sum() >= LEAST_ROWS
+        }
+    limits = {name: limit_of(*each) for name, each in verdicts(pairs).items()}
+    return {
+        "format": FORMAT,
+        "encoder_id": encoder_id,
+        "patients": len(np.unique(pairs.patients)),
+        "rows": len(pairs.now),
+        "limits": {name: limit for name, limit in limits.items() if limit is not None},
+        "present_now": weights,
+    }
+
+
+def main() -> None:
+    """Measure, print, and write if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--encoder", default="eclip")
+    parser.add_argument(
+        "--write", action="store_true", help="change.json into the encoder's folder"
+    )
+    chosen = parser.parse_args()
+    folder = folder_of(chosen.encoder)
+    if folder is None:
+        parser.error(f"{chosen.encoder} has no folder of its own")
+    encoder, head = load_image_encoder(chosen.encoder), read_finding_head(folder / HEAD)
+    sources = {"text-mined": mined_films(chosen.data), "experts": expert_films(chosen.data)}
+    films = [films for each in sources.values() for films in each]
+    measured = read_calibration(folder / CALIBRATION)
+    odds = log_odds(films, encoder, head, measured)
+    pairs = {
+        name: pairs_of(each, odds, head.names, blind=measured.not_assessable)
+        for name, each in sources.items()
+    }
+    model = model_of(pairs["experts"], encoder.encoder_id)
+    for name, each in pairs.items():
+        lines = [f"\n{name}: {len(np.unique(each.patients))} patients, {len(each.now)} rows\n"]
+        lines += [*areas(each), "", *by_finding(each), "", *how_often_right(each, model["limits"])]
+        sys.stdout.write("\n".join(lines) + "\n")
+    if chosen.write:
+        swap_text(folder / CHANGE, json.dumps(model, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

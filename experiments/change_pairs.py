@@ -1,0 +1,170 @@
+"""Films of one patient one after the other, with what two sources say of them and the head's odds.
+
+Owns which labels of the NIH's sources say what the finding head says, and who is held back.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.base import ImageEncoder
+from encoders.images.image_io import read_image
+from encoders.training.sources.nih_expert import is_held_back
+from rag.change import SUREST
+from rag.screening.calibration import Calibration
+from rag.screening.finding_head import FindingHead
+
+HELD_SHARE = 0.15
+MINED = {
+    "Atelectasis": ("Atelectasis",),
+    "Cardiomegaly": ("Cardiomegaly",),
+    "Consolidation": ("Consolidation",),
+    "Edema": ("Edema",),
+    "Lung Lesion": ("Mass", "Nodule"),
+    "Lung Opacity": ("Atelectasis", "Consolidation", "Infiltration", "Pneumonia"),
+    "Pleural Effusion": ("Effusion",),
+    "Pleural Other": ("Pleural_Thickening",),
+    "Pneumonia": ("Pneumonia",),
+    "Pneumothorax": ("Pneumothorax",),
+    "emphysema": ("Emphysema",),
+    "lung_fibrosis": ("Fibrosis",),
+}
+"""The head's findings, and NIH's text-mined labels that say the same."""
+CHESTX_DET = {
+    "Atelectasis": ("Atelectasis",),
+    "Cardiomegaly": ("Cardiomegaly",),
+    "Consolidation": ("Consolidation",),
+    "Fracture": ("Fracture",),
+    "Lung Lesion": ("Mass", "Nodule"),
+    "Pleural Effusion": ("Effusion",),
+    "Pleural Other": ("Pleural Thickening",),
+    "Pneumothorax": ("Pneumothorax",),
+    "emphysema": ("Emphysema",),
+    "lung_fibrosis": ("Fibrosis",),
+}
+RSNA = {"Lung Opacity": ("Lung Opacity",)}
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film of a patient and what one source says of it, by the head's names."""
+
+    film: str
+    patient: str
+    path: Path
+    present: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """One row for each finding of two films of a patient.
+
+    Attributes:
+        patients, findings: str [N].
+        before, now: whether it is there, bool [N].
+        odds: calibrated log-odds of the later and the earlier film, float64 [N, 2].
+    """
+
+    patients: NDArray[np.str_]
+    findings: NDArray[np.str_]
+    before: Flags
+    now: Flags
+    odds: Floats
+
+    def only(self, rows: NDArray[Any]) -> "Pairs":
+        """Some rows."""
+        fields = (self.patients, self.findings, self.before, self.now, self.odds)
+        return Pairs(*(field[rows] for field in fields))
+
+
+def mined_films(data: Path) -> list[list[Film]]:
+    """Films of each held-back patient with text-mined labels, in time order."""
+    rows = sorted(_rows(data / "nih_128" / "labels.jsonl"), key=lambda row: row["follow_up"])
+    return _by_patient(
+        _film(row, data / "nih_128", MINED, row["labels"]) for row in rows if row["labels"]
+    )
+
+
+def expert_films(data: Path) -> list[list[Film]]:
+    """Films of each held-back patient that one source read, in time order; a list a source."""
+    rows = sorted(_rows(data / "nih_expert" / "readings.jsonl"), key=lambda row: row["id"])
+    return [
+        films
+        for source, names in (("chestx-det", CHESTX_DET), ("rsna-2018", RSNA))
+        for films in _by_patient(
+            _film(row, data / "nih_expert", names, reading["classes"])
+            for row in rows
+            for reading in row["readings"]
+            if reading["source"] == source
+        )
+    ]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _film(
+    row: Mapping[str, Any], folder: Path, names: Mapping[str, tuple[str, ...]], said: Iterable[str]
+) -> Film:
+    labels = set(said)
+    present = {name: bool(labels & set(words)) for name, words in names.items()}
+    return Film(row["id"], row["patient_id"], folder / row["image"], present)
+
+
+def _by_patient(films: Iterable[Film]) -> list[list[Film]]:
+    found: defaultdict[str, list[Film]] = defaultdict(list)
+    for film in films:
+        if is_held_back(film.patient, share=HELD_SHARE):
+            found[film.patient].append(film)
+    return [films for films in found.values() if len(films) > 1]
+
+
+def log_odds(
+    films: Iterable[list[Film]], encoder: ImageEncoder, head: FindingHead, measured: Calibration
+) -> dict[str, Floats]:
+    """The head's calibrated log-odds by film, as the product cuts them off."""
+    limit = np.log((1 - SUREST) / SUREST)
+    found: dict[str, Floats] = {}
+    for film in (film for of_patient in films for film in of_patient):
+        if film.film not in found:
+            vectors = encoder.embed_images([read_image(film.path)])
+            odds = head.odds(vectors)[0] * measured.slope + measured.shift
+            found[film.film] = np.clip(odds, -limit, limit)
+    return found
+
+
+def pairs_of(
+    films: Iterable[list[Film]],
+    odds: Mapping[str, Floats],
+    names: Sequence[str],
+    *,
+    blind: frozenset[str],
+) -> Pairs:
+    """Consecutive films, a row for each finding that both were looked at for and that is seen."""
+    rows = [
+        (one.patient, name, one.present[name], two.present[name], odds[two.film][at], past)
+        for of_patient in films
+        for one, two in pairwise(of_patient)
+        for at, name in enumerate(names)
+        if name in one.present and name not in blind
+        for past in [odds[one.film][at]]
+    ]
+    patients, findings, before, now, later, earlier = zip(*rows, strict=True)
+    return Pairs(
+        np.array(patients),
+        np.array(findings),
+        np.array(before, bool),
+        np.array(now, bool),
+        np.array([later, earlier]).T,
+    )
