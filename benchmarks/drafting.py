@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from encoders.base import CxrImage, ImageTextEncoder
-from encoders.eclip import load_encoder
-from encoders.eclip.weights import SHIPPED
+from encoders.eclip.encoder import load_encoder
+from encoders.packaged_weights import SHIPPED
 from encoders.tabular import read_table
 from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi

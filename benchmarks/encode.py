@@ -22,8 +22,7 @@ import numpy as np
 import torch
 
 from demo.phantom import write_phantom_dicom
-from encoders.eclip import EclipEncoder, load_encoder
-from encoders.eclip.backend import in_torch
+from encoders.eclip.encoder import EclipEncoder, in_torch, load_encoder
 from encoders.embed_files import embed_files
 from encoders.images.image_io import read_image
 

@@ -36,8 +36,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import rag.drafting as drafting  # noqa: E402, PLR0402
 import rag.pipeline as line  # noqa: E402
 import rag.study as loading  # noqa: E402
-from encoders.eclip import EclipEncoder, load_encoder  # noqa: E402
-from encoders.eclip.weights import SHIPPED  # noqa: E402
+from encoders.eclip.encoder import EclipEncoder, load_encoder  # noqa: E402
+from encoders.packaged_weights import SHIPPED  # noqa: E402
 from encoders.training.dataset import TrainingStudy as Image  # noqa: E402
 from encoders.training.dataset import clean  # noqa: E402
 from encoders.training.sources.openi import read_openi  # noqa: E402

@@ -22,13 +22,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import ANY
 from encoders.training.config import TrainSettings
-from encoders.training.curriculum import Curriculum
 from encoders.training.dataloader import BatchLoader, StepBatch
+from encoders.training.expert import Curriculum
 from encoders.training.objective import Objective
 from encoders.training.trainer import precision_of
 from encoders.training.training_set import ExpertSet, TrainingSet
@@ -86,7 +85,9 @@ class Bench:
         }
         texts = nn.functional.normalize(torch.randn(IMAGES, 384), dim=1)
         rows = torch.arange(IMAGES)
-        self.data = TrainingSet(images, rows, prepared, texts, torch.zeros(IMAGES, 20), ())
+        self.data = TrainingSet(
+            images, rows, prepared, texts, torch.zeros(IMAGES, 20), (), torch.ones(IMAGES).bool()
+        )
         self.loader = BatchLoader(
             self.settings,
             data=self.data,
@@ -96,10 +97,8 @@ class Bench:
         )
         self.objective = Objective(
             EclipModel(EclipConfig(image_tower=size.tower)),
-            label_weights=torch.ones(20),
-            targets=self.settings.targets,
-            optim=self.settings.optim,
-            processor=build_processor(size.processor),
+            self.settings,
+            label_counts=torch.ones(20),
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.objective.parameters())
 

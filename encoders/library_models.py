@@ -8,7 +8,8 @@ without its classifier, and of torchxrayvision's ``features2``, normalized.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from encoders.base import CxrImage
@@ -29,8 +32,15 @@ from encoders.pretrained import (
     require_tokenizer,
 )
 
-_FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError)
-"""What these libraries raise for a folder that is none of theirs, or damaged."""
+_FAULTS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    AssertionError,
+    SafetensorError,
+)
 
 _HUB = "hf-hub:"
 _CONVERT = (
@@ -59,13 +69,11 @@ def load_open_clip(name: str) -> PretrainedEncoder:
     if "hf_tokenizer_name" in config.get("model_cfg", {}).get("text_cfg", {}):
         require_tokenizer(folder)
     where = f"local-dir:{folder}"
-    try:
+    with _named(folder):
         model = open_clip.create_model(where, pretrained_text=False, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(where)
         settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         transform = open_clip.transform.image_transform_v2(settings, is_train=False)
-    except _failures() as error:
-        raise _unusable(folder, error) from error
     model.eval().requires_grad_(False)
     return PretrainedEncoder(
         lambda images: model.encode_image(_batch(images, transform, mode="RGB")),
@@ -90,12 +98,10 @@ def load_timm(name: str) -> PretrainedImageEncoder:
     folder = locate(hub if "/" in hub or Path(hub).is_dir() else f"timm/{hub}")
     read_json(folder / "config.json")
     _refuse_pickle(folder)
-    try:
+    with _named(folder):
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
         settings = timm.data.resolve_model_data_config(model)
         transform = timm.data.create_transform(**settings, is_training=False)
-    except _failures() as error:
-        raise _unusable(folder, error) from error
     model.eval().requires_grad_(False)
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
     return PretrainedImageEncoder(
@@ -115,8 +121,6 @@ def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
         EncoderError: the library is missing, there are no such weights, or they are damaged.
     """
     xrv = _library("torchxrayvision", extra="torchxrayvision")
-    from safetensors.torch import load_file  # noqa: PLC0415
-
     known = [each for each in xrv.models.model_urls if each.startswith("densenet121")]
     if name not in known:
         raise EncoderError(f"torchxrayvision has no {name!r}; there are {', '.join(known)}")
@@ -128,10 +132,8 @@ def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
         )
     size = int(xrv.models.model_urls[name]["input_resolution"])
     model = xrv.models.DenseNet(num_classes=len(xrv.models.model_urls[name]["labels"]))
-    try:
+    with _named(path):
         model.load_state_dict(load_file(path), strict=False)  # without operating points
-    except _failures() as error:
-        raise _unusable(path, error) from error
     model.eval().requires_grad_(False)
     crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(size)
 
@@ -157,12 +159,6 @@ def _library(module: str, *, extra: str) -> Any:
         ) from error
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    from safetensors import SafetensorError  # noqa: PLC0415
-
-    return (*_FAILURES, SafetensorError)
-
-
 def _refuse_pickle(folder: Path) -> None:
     """A library would fall back to one."""
     if any(folder.glob("*.safetensors")):
@@ -176,11 +172,16 @@ def _refuse_pickle(folder: Path) -> None:
     )
 
 
-def _unusable(path: Path, error: Exception) -> EncoderError:
-    return EncoderError(
-        f"cannot use the model in {path}: {type(error).__name__}: {error}; it needs the files of "
-        "its release, whole, with safetensors"
-    )
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What a library raises for a folder that is none of its, or damaged, as an EncoderError."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise EncoderError(
+            f"cannot use the model in {path}: {type(error).__name__}: {error}; it needs the files "
+            "of its release, whole, with safetensors"
+        ) from error
 
 
 def _batch(

@@ -50,15 +50,20 @@ class EvalTransform:
         import torch  # noqa: PLC0415 - a command line that only reads settings must not wait for it
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.pixels, dtype=np.float32))
-        return self.normalise(self.stretch(self.resize(pixels)))
+        return self.normalise(self.stretch(resize_square(pixels, self.size)))
 
     def stretch(self, pixels: "Tensor") -> "Tensor":
-        """Grey values [..., H, W] in [0, 1] stretched between the two percentiles of each image."""
-        return stretch(pixels, low=self.low_percentile, high=self.high_percentile)
+        """Grey values [..., H, W] in [0, 1] stretched between the two percentiles of each image.
 
-    def resize(self, pixels: "Tensor") -> "Tensor":
-        """[..., H, W] to [..., size, size]."""
-        return resize_square(pixels, self.size)
+        An image with less than one 8-bit grey level between them is flat, and becomes nearly 0:
+        what it shows is the rounding of the resize.
+        """
+        flat = pixels.flatten(-2)
+        shares = self.low_percentile / 100, self.high_percentile / 100
+        ranks = [round(share * (flat.shape[-1] - 1)) + 1 for share in shares]
+        # kthvalue, not quantile: torch.quantile refuses more than 16 million values.
+        darkest, brightest = (flat.kthvalue(rank).values[..., None, None] for rank in ranks)
+        return ((pixels - darkest) / (brightest - darkest).clamp(min=1 / 255)).clamp(0, 1)
 
     def normalise(self, pixels: "Tensor") -> "Tensor":
         """[..., H, W] in [0, 1] to the tower's input [..., channels, H, W]."""
@@ -100,25 +105,6 @@ class EvalTransform:
         """First 12 digits of the sha256 of the settings: a changed transform is another one."""
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def stretch(pixels: "Tensor", *, low: float, high: float) -> "Tensor":
-    """Grey values between two percentiles of each image to [0, 1], clamped.
-
-    An image with less than one 8-bit grey level between them is flat, and becomes nearly 0: what it
-    shows is the rounding of the resize.
-
-    Args:
-        pixels: float32 [..., H, W].
-        low: percentile that becomes 0, 0 to 100.
-        high: percentile that becomes 1, 0 to 100.
-    """
-    flat = pixels.flatten(-2)
-    count = flat.shape[-1]
-    # kthvalue, not quantile: torch.quantile refuses more than 16 million values.
-    ranks = [round(share / 100 * (count - 1)) + 1 for share in (low, high)]
-    darkest, brightest = (flat.kthvalue(rank, dim=-1).values[..., None, None] for rank in ranks)
-    return ((pixels - darkest) / (brightest - darkest).clamp(min=1 / 255)).clamp(0, 1)
 
 
 def resize_square(pixels: "Tensor", side: int) -> "Tensor":

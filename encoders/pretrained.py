@@ -14,7 +14,7 @@ normalized; for a vision model its pooled output.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,24 +23,18 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
-from encoders.eclip.backend import ImageOutput
+from encoders.eclip.encoder import ImageOutput
 from encoders.packaged_weights import EncoderError, file_sha256, read_json
 from encoders.towers.hugging_face import pooled
 
 _BATCH = 16
-_PROCESSOR = "preprocessor_config.json"
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What is fetched and hashed: configuration, tokenizer, weights."""
 
-_VOCABULARIES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "spiece.model",
-    "vocab.json",
-    "vocab.txt",
-)
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 Vectors = NDArray[np.float32]
+ImageFeatures = Callable[[Sequence[CxrImage]], torch.Tensor]
 _Item = TypeVar("_Item")
 
 
@@ -53,52 +47,28 @@ class PretrainedImageEncoder:
         encoder_id: name and content hash.
     """
 
+    findings: tuple[str, ...] = ()
+    """Findings of which there are maps: none."""
+
     def __init__(
-        self,
-        image_features: Callable[[Sequence[CxrImage]], torch.Tensor],
-        *,
-        preprocessing: Mapping[str, Any],
-        encoder_id: str,
+        self, image_features: ImageFeatures, *, preprocessing: Mapping[str, Any], encoder_id: str
     ) -> None:
         self._image_features = image_features
-        self._preprocessing = preprocessing
-        self._encoder_id = encoder_id
-        self._dim: int = self._embed_images([_BLANK]).shape[1]
-
-    @property
-    def encoder_id(self) -> str:
-        """Name of the model and content hash of its files."""
-        return self._encoder_id
-
-    @property
-    def findings(self) -> tuple[str, ...]:
-        """Findings of which there are maps: none."""
-        return ()
-
-    @property
-    def preprocess_hash(self) -> str:
-        """Hash of what is done to an image before."""
-        text = json.dumps(self._preprocessing, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self._dim
+        self.encoder_id = encoder_id
+        settings = json.dumps(preprocessing, sort_keys=True, default=str)
+        self.preprocess_hash = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        # Shown by a black image: configurations do not agree on where they say it.
+        blank = CxrImage(np.zeros((8, 8), np.float32), source_sha256="")
+        self.dim: int = _unit_rows(image_features, [blank]).shape[1]
 
     def embed_images(self, images: Sequence[CxrImage]) -> Vectors:
         """Images to vectors: float32 [N, dim], rows of norm 1."""
-        rows = [self._embed_images(some) for some in _batches(images)]
-        return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
+        return _unit_rows(self._image_features, images, width=self.dim)
 
     def outputs(self, image: CxrImage) -> ImageOutput:
         """Vector of an image; its features are the vector again, finding maps there are none."""
         vector = self.embed_images([image])
         return ImageOutput(vector, vector, np.empty((1, 0, 1, 1), np.float32))
-
-    @torch.inference_mode()
-    def _embed_images(self, images: Sequence[CxrImage]) -> Vectors:
-        return _unit_rows(self._image_features(images))
 
 
 class PretrainedEncoder(PretrainedImageEncoder):
@@ -111,7 +81,7 @@ class PretrainedEncoder(PretrainedImageEncoder):
 
     def __init__(
         self,
-        image_features: Callable[[Sequence[CxrImage]], torch.Tensor],
+        image_features: ImageFeatures,
         text_features: Callable[[Sequence[str]], torch.Tensor],
         *,
         preprocessing: Mapping[str, Any],
@@ -120,7 +90,6 @@ class PretrainedEncoder(PretrainedImageEncoder):
         super().__init__(image_features, preprocessing=preprocessing, encoder_id=encoder_id)
         self._text_features = text_features
 
-    @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Texts to vectors: float32 [N, dim], rows of norm 1. Longer texts are cut.
 
@@ -129,8 +98,19 @@ class PretrainedEncoder(PretrainedImageEncoder):
         """
         if not all(text.strip() for text in texts):
             raise ValueError("an empty text cannot be embedded; leave the report out")
-        rows = [_unit_rows(self._text_features(some)) for some in _batches(texts)]
-        return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
+        return _unit_rows(self._text_features, texts, width=self.dim)
+
+
+@torch.inference_mode()
+def _unit_rows(
+    features: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item], *, width: int = 0
+) -> Vectors:
+    """Features of the items, batch by batch, as rows of norm 1; ``width`` is for no item at all."""
+    rows = [np.empty((0, width), np.float32)] if not items else []
+    for at in range(0, len(items), _BATCH):
+        found = features(items[at : at + _BATCH]).float()
+        rows.append(torch.nn.functional.normalize(found, dim=-1).cpu().numpy())
+    return np.concatenate(rows)
 
 
 def load_pair(name: str) -> PretrainedEncoder:
@@ -142,13 +122,15 @@ def load_pair(name: str) -> PretrainedEncoder:
     Raises:
         EncoderError: it cannot be had, is damaged, or is no pair of towers.
     """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
     folder = locate(name)
-    model = _load_model(folder)
+    model, processor = _load_model_and_processor(folder)
     if not hasattr(model, "get_text_features"):
         raise EncoderError(
             f"{name} is a {type(model).__name__}, which embeds no texts; use image:hf:{name}"
         )
-    processor, tokenizer = _load_processor(folder), _load_tokenizer(folder)
+    tokenizer = _load(AutoTokenizer, folder, require_tokenizer(folder))
     context = context_length(model, tokenizer)
 
     def text_features(texts: Sequence[str]) -> torch.Tensor:
@@ -179,8 +161,7 @@ def load_vision_model(name: str) -> PretrainedImageEncoder:
         EncoderError: it cannot be had or is damaged.
     """
     folder = locate(name)
-    model = _load_model(folder)
-    processor = _load_processor(folder)
+    model, processor = _load_model_and_processor(folder)
     return PretrainedImageEncoder(
         lambda images: pooled(model(**_processed(processor, images, model))),
         preprocessing=processor.to_dict(),
@@ -228,14 +209,19 @@ def require_tokenizer(folder: Path) -> str:
     Raises:
         EncoderError: it has none; transformers would make an empty tokenizer.
     """
-    vocabulary = next((name for name in _VOCABULARIES if (folder / name).is_file()), "")
-    if not vocabulary:
-        raise EncoderError(f"no tokenizer in {folder}: it has none of {', '.join(_VOCABULARIES)}")
-    return vocabulary
+    for name in _VOCABULARIES:
+        if (folder / name).is_file():
+            return name
+    raise EncoderError(f"no tokenizer in {folder}: it has none of {', '.join(_VOCABULARIES)}")
 
 
-def _load_model(folder: Path) -> Any:
-    from transformers import AutoModel  # noqa: PLC0415 - seconds to import
+def grey_bytes(image: CxrImage) -> NDArray[np.uint8]:
+    """Grey values as bytes [H, W], which is what image processors are made for."""
+    return np.rint(image.pixels * 255).clip(0, 255).astype(np.uint8)
+
+
+def _load_model_and_processor(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoImageProcessor, AutoModel  # noqa: PLC0415 - seconds to import
 
     model, report = _load(
         AutoModel, folder, "config.json", use_safetensors=True, output_loading_info=True
@@ -245,20 +231,9 @@ def _load_model(folder: Path) -> Any:
         raise EncoderError(
             f"{folder} lacks {len(missing)} weights of its model, {missing[0]} first"
         )
-    return model.eval().requires_grad_(False)
-
-
-def _load_processor(folder: Path) -> Any:
-    """In Pillow, whatever else is installed: another backend resizes to other pixels."""
-    from transformers import AutoImageProcessor  # noqa: PLC0415 - seconds to import
-
-    return _load(AutoImageProcessor, folder, _PROCESSOR, backend="pil")
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
-
-    return _load(AutoTokenizer, folder, require_tokenizer(folder))
+    # In Pillow, whatever else is installed: another backend resizes to other pixels.
+    processor = _load(AutoImageProcessor, folder, "preprocessor_config.json", backend="pil")
+    return model.eval().requires_grad_(False), processor
 
 
 def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
@@ -278,22 +253,3 @@ def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
 def _processed(processor: Any, images: Sequence[CxrImage], model: Any) -> Any:
     rgb = [np.repeat(grey_bytes(image)[..., None], 3, axis=2) for image in images]
     return processor(images=rgb, return_tensors="pt").to(model.device)
-
-
-def grey_bytes(image: CxrImage) -> NDArray[np.uint8]:
-    """Grey values as bytes [H, W], which is what image processors are made for."""
-    return np.rint(image.pixels * 255).clip(0, 255).astype(np.uint8)
-
-
-def _unit_rows(rows: torch.Tensor) -> Vectors:
-    unit = torch.nn.functional.normalize(rows.float(), dim=-1)
-    return np.asarray(unit.cpu().numpy(), np.float32)
-
-
-def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    for at in range(0, len(items), _BATCH):
-        yield items[at : at + _BATCH]
-
-
-_BLANK = CxrImage(np.zeros((8, 8), np.float32), source_sha256="")
-"""Shows how long a vector is: configurations do not agree on where they say it."""

@@ -10,16 +10,27 @@
 | ``image:timm:NAME``, ``image:timm:FOLDER`` | a model of timm, images alone |
 | ``image:torchxrayvision:NAME`` | a DenseNet of torchxrayvision, images alone |
 
-A new family is one more row of `_LOADERS`. Nothing heavy is imported before it is needed.
+A new family is one more row of `_LOADERS`. Nothing heavy is imported before it is needed: torch
+takes seconds.
 """
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from encoders.base import ImageEncoder, ImageTextEncoder, embeds_texts
 from encoders.packaged_weights import SHIPPED, EncoderError, read_json
 
 DEFAULT = "eclip"
+_ECLIP = "eclip:"
+_PRETRAINED, _LIBRARIES = "encoders.pretrained", "encoders.library_models"
+_LOADERS = {
+    "hf:": (_PRETRAINED, "load_pair"),
+    "open_clip:": (_LIBRARIES, "load_open_clip"),
+    "image:hf:": (_PRETRAINED, "load_vision_model"),
+    "image:timm:": (_LIBRARIES, "load_timm"),
+    "image:torchxrayvision:": (_LIBRARIES, "load_torchxrayvision"),
+}
+"""Prefix to the module and function that load what follows it."""
 
 
 def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageTextEncoder:
@@ -40,27 +51,24 @@ def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageT
 
 
 def load_image_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageEncoder:
-    """The encoder of a string, whether or not it embeds texts.
-
-    Args:
-        name: see the table above.
-        backend: as for `load_encoder`.
-
-    Raises:
-        EncoderError: no such encoder, or it cannot be loaded.
-    """
+    """As `load_encoder`, whether or not the encoder embeds texts."""
     text = str(name)
-    if text == DEFAULT:
-        return _load_eclip("", backend)
-    for prefix, load in _LOADERS.items():
+    if folder := folder_of(text):
+        from encoders.eclip.encoder import load_encoder as load_eclip  # noqa: PLC0415
+
+        return load_eclip(folder, backend=backend)
+    if Path(text).is_dir():
+        text = f"hf:{text}"
+    for prefix, (module, function) in _LOADERS.items():
         if text.startswith(prefix):
-            return load(text.removeprefix(prefix), backend)
-    if not Path(text).is_dir():
-        forms = ", ".join(f"{prefix}…" for prefix in _LOADERS)
-        raise EncoderError(
-            f"no encoder {text!r}: it is neither a model folder nor one of {DEFAULT}, {forms}"
-        )
-    return _load_eclip(text, backend) if _is_eclip(text) else _load_pair(text, backend)
+            encoder: ImageEncoder = getattr(import_module(module), function)(
+                text.removeprefix(prefix)
+            )
+            return encoder
+    forms = ", ".join(f"{prefix}…" for prefix in (_ECLIP, *_LOADERS))
+    raise EncoderError(
+        f"no encoder {text!r}: it is neither a model folder nor one of {DEFAULT}, {forms}"
+    )
 
 
 def folder_of(name: str) -> Path | None:
@@ -70,56 +78,9 @@ def folder_of(name: str) -> Path | None:
     """
     if name == DEFAULT:
         return SHIPPED
-    if name.startswith("eclip:"):
-        return Path(name.removeprefix("eclip:"))
-    return Path(name) if Path(name).is_dir() and _is_eclip(name) else None
-
-
-def _is_eclip(folder: str) -> bool:
-    return read_json(Path(folder) / "config.json").get("model_type") == "eclip"
-
-
-def _load_eclip(folder: str, backend: str) -> ImageTextEncoder:
-    from encoders.eclip import load_encoder as load  # noqa: PLC0415 - torch takes seconds
-
-    return load(Path(folder) if folder else None, backend=backend)
-
-
-def _load_pair(name: str, _: str) -> ImageTextEncoder:
-    from encoders.pretrained import load_pair  # noqa: PLC0415 - torch takes seconds
-
-    return load_pair(name)
-
-
-def _load_vision_model(name: str, _: str) -> ImageEncoder:
-    from encoders.pretrained import load_vision_model  # noqa: PLC0415 - torch takes seconds
-
-    return load_vision_model(name)
-
-
-def _load_open_clip(name: str, _: str) -> ImageTextEncoder:
-    from encoders.library_models import load_open_clip  # noqa: PLC0415 - torch takes seconds
-
-    return load_open_clip(name)
-
-
-def _load_timm(name: str, _: str) -> ImageEncoder:
-    from encoders.library_models import load_timm  # noqa: PLC0415 - torch takes seconds
-
-    return load_timm(name)
-
-
-def _load_torchxrayvision(name: str, _: str) -> ImageEncoder:
-    from encoders.library_models import load_torchxrayvision  # noqa: PLC0415 - torch takes seconds
-
-    return load_torchxrayvision(name)
-
-
-_LOADERS: dict[str, Callable[[str, str], ImageEncoder]] = {
-    "eclip:": _load_eclip,
-    "hf:": _load_pair,
-    "open_clip:": _load_open_clip,
-    "image:hf:": _load_vision_model,
-    "image:timm:": _load_timm,
-    "image:torchxrayvision:": _load_torchxrayvision,
-}
+    if name.startswith(_ECLIP):
+        return Path(name.removeprefix(_ECLIP))
+    folder = Path(name)
+    if folder.is_dir() and read_json(folder / "config.json").get("model_type") == "eclip":
+        return folder
+    return None

@@ -32,8 +32,7 @@ from encoders.training.run_folder import CHECKPOINT
 from encoders.training.sources.load import default_source, load_collection
 from encoders.training.train import MODEL_FOLDER, train
 from eval.errors import EvalDataError, EvalUsageError
-from experiments.ablation_report import write_report
-from experiments.ablation_scores import Benchmark
+from experiments.ablation_table import Benchmark, as_markdown, summarise
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def schedule(plan: AblationPlan) -> Iterator[tuple[Arm, int]]:
 
 
 def run_plan(plan: AblationPlan, *, collection: Collection, out: Path, cache: Path) -> None:
-    """Do every run that has no line yet; the table and figure are written after each.
+    """Do every run that has no line yet; the table is written after each.
 
     Raises:
         TrainingDataError: the data or a run folder cannot be used.
@@ -135,7 +134,9 @@ def run_plan(plan: AblationPlan, *, collection: Collection, out: Path, cache: Pa
         _append(out / RESULTS, {"arm": arm.name, "seed": seed, "seconds": seconds, **measures})
         (folder / CHECKPOINT).unlink(missing_ok=True)  # 3 copies of what `model` holds
         _log.info("%s, seed %d: %.0f s", arm.name, seed, seconds)
-        write_report(read_results(out / RESULTS), baseline=plan.baseline, folder=out)
+        cells = summarise(read_results(out / RESULTS), baseline=plan.baseline)
+        table = as_markdown(cells, baseline=plan.baseline)
+        (out / "table.md").write_text(table, encoding="utf-8")
 
 
 def _folder(out: Path, name: str, seed: int) -> Path:

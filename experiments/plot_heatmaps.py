@@ -1,4 +1,4 @@
-"""A picture of expert images with their marks and heatmaps; needs matplotlib.
+"""A picture of expert images with the heatmaps of their marks; needs matplotlib.
 
 ``python -m experiments.plot_heatmaps OUT.png --config FILE.toml``: the first expert images that a
 training configuration names, to see before a long run that the marks are where they should be.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.annotations import Annotation, Fixations, render
+from encoders.annotations import EDGE, Annotation, render
 from encoders.images.image_io import read_image
 from encoders.training.config import read_settings
 from encoders.training.dataset import TrainingDataError
@@ -24,7 +24,6 @@ _SIDE = 240
 """Of a heatmap in pixels."""
 
 _COLUMNS = 4
-_LINE = "#5adcff"
 _UNIT = (0, 1, 1, 0)
 """Places are fractions of the image, from its upper left corner."""
 
@@ -32,7 +31,7 @@ Panel = tuple[str, NDArray[np.float32], Annotation]
 
 
 def plot(panels: Sequence[Panel]) -> Any:
-    """A figure of all panels: image, heatmap in orange, marks as blue lines."""
+    """A figure of all panels: image, heatmap in orange, a blue line around what is marked."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
     columns = min(_COLUMNS, len(panels))
@@ -45,21 +44,10 @@ def plot(panels: Sequence[Panel]) -> Any:
         heat = render(annotation, height=_SIDE, width=_SIDE)
         axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=_UNIT, aspect="equal")
         axis.imshow(heat, cmap="Oranges", vmin=-0.5, vmax=1.2, alpha=0.55 * heat, extent=_UNIT)
-        _draw_marks(axis, annotation)
+        middles = (np.arange(_SIDE) + 0.5) / _SIDE
+        axis.contour(middles, middles, heat, levels=[EDGE], colors="#5adcff")
         axis.set_title(caption, fontsize=9)
     return figure
-
-
-def _draw_marks(axis: Any, annotation: Annotation) -> None:
-    from matplotlib.patches import Rectangle  # noqa: PLC0415
-
-    if isinstance(annotation, Fixations):
-        x, y, seconds = np.asarray(annotation.points).T
-        sizes = 100 * seconds / seconds.max()
-        axis.scatter(x, y, s=sizes, facecolors="none", edgecolors=_LINE)
-    else:
-        for left, top, width, height in annotation.boxes:
-            axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=_LINE))
 
 
 def panels_of(config: Path, *, count: int) -> list[Panel]:

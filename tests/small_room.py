@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from small_corpus import small_corpus
 
 from encoders.base import CxrImage, ImageTextEncoder
-from encoders.eclip.backend import ImageOutput
+from encoders.eclip.encoder import ImageOutput
 from prompts.render import load_template
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer

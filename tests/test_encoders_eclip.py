@@ -12,11 +12,11 @@ from test_encoders_preprocess import image
 
 from encoders import packaged_weights
 from encoders.base import ImageTextEncoder
-from encoders.eclip import EclipEncoder, load_encoder
+from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.weights import CONFIG, TRANSFORM, WEIGHTS, save_pretrained
-from encoders.packaged_weights import EncoderError, PackagedFile
-from encoders.preprocess import EvalTransform
+from encoders.eclip.weights import CONFIG, WEIGHTS, save_pretrained
+from encoders.packaged_weights import SHIPPED, EncoderError, PackagedFile
+from encoders.preprocess import TRANSFORM, EvalTransform
 
 TEXTS = (
     "The heart is enlarged. There is a small left pleural effusion.",
@@ -43,7 +43,7 @@ def copy(small: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["shipped", "random"])
 def encoder(request: pytest.FixtureRequest, small: Path) -> EclipEncoder:
-    return load_encoder(None if request.param == "shipped" else small)
+    return load_encoder(SHIPPED if request.param == "shipped" else small)
 
 
 def test_the_encoder_is_what_the_product_asks_for(encoder: EclipEncoder) -> None:

@@ -10,12 +10,11 @@ import pytest
 import torch
 from test_encoders_preprocess import image
 
-from encoders.eclip import load_encoder
-from encoders.eclip.encoder import EclipEncoder
+from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.onnx_export import main, write_graph
-from encoders.eclip.weights import GRAPH, SHIPPED, WEIGHTS, save_pretrained
-from encoders.packaged_weights import EncoderError
+from encoders.eclip.weights import GRAPH, WEIGHTS, save_pretrained
+from encoders.packaged_weights import SHIPPED, EncoderError
 from encoders.preprocess import EvalTransform
 
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, logger="encoders.eclip.backend")
+    caplog.set_level(logging.INFO, logger="encoders.eclip.encoder")
     return caplog
 
 
@@ -70,7 +69,7 @@ def test_the_shipped_graph_is_what_is_written_today(copy: Path) -> None:
 def test_a_trained_model_gets_a_graph_of_its_own(tmp_path: Path, size: int) -> None:
     pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
     torch.manual_seed(0)
-    tower = {"kind": "efficientnet_lite", "variant": "lite1"}
+    tower = {"kind": "efficientnet_lite"}
     text = {"kind": "sentence_set", "hidden": 16}
     model = EclipModel(EclipConfig(dim=16, image_tower=tower, text_tower=text)).eval()
     save_pretrained(tmp_path, model=model, transform=EvalTransform(size=size))

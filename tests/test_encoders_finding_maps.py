@@ -8,15 +8,14 @@ import torch
 from test_encoders_preprocess import image
 from torch.nn import functional
 
-from encoders.eclip import load_encoder
+from encoders.eclip.encoder import load_encoder
 from encoders.eclip.finding_maps import locate
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.onnx_export import write_graph
 from encoders.eclip.weights import load_pretrained, save_pretrained
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
-from encoders.towers.depthwise import depthwise_conv2d
-from encoders.towers.efficientnet_lite import EfficientNetLite
+from encoders.towers.efficientnet_lite import EfficientNetLite, depthwise_conv2d
 
 FINDINGS = ("Effusion", "Nodule")
 
@@ -52,9 +51,8 @@ def test_the_fast_depthwise_convolution_has_torch_s_gradients(
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("variant", ["lite0", "lite2"])
-def test_the_grids_are_a_sixteenth_and_a_thirty_second(variant: str) -> None:
-    tower = EfficientNetLite(variant).eval()
+def test_the_grids_are_a_sixteenth_and_a_thirty_second() -> None:
+    tower = EfficientNetLite().eval()
     pixels = torch.rand(1, 3, 96, 96)
     mid, deep = tower.grids(pixels)
     assert mid.shape == (1, tower.mid_width, 6, 6)

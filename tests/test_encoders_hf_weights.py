@@ -22,15 +22,15 @@ from transformers import (
     ViTModel,
 )
 
-from encoders.eclip import load_encoder
+from encoders.eclip.encoder import load_encoder
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.eclip.weights import load_pretrained, save_pretrained
-from encoders.hf_weights import load_published, published_tower
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import build_image_tower, build_text_tower
+from encoders.towers.hugging_face import load_published, published_tower
 from encoders.training.config import TrainSettings
-from encoders.training.init_model import init_model
+from encoders.training.train import init_model
 
 SIDE = 32
 SMALL: dict[str, Any] = {

@@ -31,8 +31,7 @@ from transformers import (
 )
 
 from encoders.base import CxrImage, ImageTextEncoder
-from encoders.eclip.weights import SHIPPED
-from encoders.packaged_weights import EncoderError
+from encoders.packaged_weights import SHIPPED, EncoderError
 from encoders.registry import load_encoder, load_image_encoder
 
 IMAGES = [image(90, 70, seed=0), image(60, 80, seed=1), image(64, 64, seed=2)]

@@ -12,15 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from encoders.annotations import Boxes
-from encoders.eclip.heatmap import build_processor
-from encoders.eclip.loss import equal_targets
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.training.config import ExpertSettings, OptimSettings, TargetSettings
-from encoders.training.curriculum import Curriculum, is_expert_step
+from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.dataloader import other_rows
 from encoders.training.dataset import ExpertImage, TrainingDataError
-from encoders.training.mixup import draw_dacl_share, draw_share, mix, other_images
-from encoders.training.objective import ExpertPairs, Objective, Pairs
+from encoders.training.expert import Curriculum, HeatmapProcessor, draw_share, is_expert_step
+from encoders.training.losses import equal_targets
+from encoders.training.objective import ExpertPairs, Objective, Pairs, priming_loss
 from encoders.training.training_set import load_expert_set
 
 # --- curriculum
@@ -95,29 +93,59 @@ def test_the_share_has_the_moments_of_beta(alpha: float) -> None:
     assert shares.max() <= 1
 
 
-def test_dacl_keeps_most_of_the_own_image() -> None:
-    shares = [draw_dacl_share(0.6, seed) for seed in range(2000)]
-    assert min(shares) >= 0.6
-    assert np.mean(shares) == pytest.approx(0.8, abs=0.02)
-
-
-def test_a_mixture_by_hand() -> None:
-    one, two = torch.full((2, 3, 4, 4), 1.0), torch.full((2, 3, 4, 4), 5.0)
-    assert mix(one, two, 0.25).unique().tolist() == [4.0]
-    assert torch.equal(mix(one, two, 1.0), one)
-
-
-def test_no_image_is_its_own_other() -> None:
-    images = torch.arange(4.0).reshape(4, 1, 1, 1)
-    assert (other_images(images) != images).all()
-
-
 @given(count=st.integers(2, 40), seed=st.integers(0, 2**62))
 def test_the_random_heatmap_is_never_the_own_one(count: int, seed: int) -> None:
     rows = np.arange(count)
     others = other_rows(rows, count=count, seed=seed)
     assert (others != rows).all()
     assert set(others) <= set(rows)
+
+
+# --- the processor
+
+
+def small() -> HeatmapProcessor:
+    torch.manual_seed(0)
+    return HeatmapProcessor(width=16, patch=8, heads=2)
+
+
+def test_the_papers_processor_has_0_72_million_parameters() -> None:
+    """By hand: patchify 196 864, attention 263 168, linear 65 792, to image 196 611."""
+    processor = HeatmapProcessor()
+    count = sum(parameter.numel() for parameter in processor.parameters())
+    assert count == 196_864 + 263_168 + 65_792 + 196_611 == 722_435
+
+
+def test_a_image_stays_in_shape_and_the_heatmap_counts() -> None:
+    images = torch.randn(3, 3, 32, 24)
+    left, right = torch.zeros(3, 32, 24), torch.zeros(3, 32, 24)
+    left[..., :12], right[..., 12:] = 1, 1
+    seen = [small()(images, heat) for heat in (left, right)]
+    assert seen[0].shape == images.shape
+    assert not torch.allclose(seen[0], seen[1])
+    everywhere = torch.ones(3, 32, 24)
+    torch.testing.assert_close(small()(images, everywhere), small()(images, None))
+
+
+def test_priming_teaches_the_processor_to_leave_a_image_alone() -> None:
+    """Plain images have structure: here smooth ones, as radiographs are."""
+    processor = small()
+    images = nn.functional.interpolate(torch.randn(16, 3, 2, 2), (16, 16), mode="bilinear")
+    optimizer = torch.optim.Adam(processor.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(150):
+        loss = priming_loss(processor, images)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 0.8 * float(images.pow(2).mean())
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_wrong_sizes_are_named() -> None:
+    with pytest.raises(ValueError, match="30x32"):
+        small()(torch.zeros(1, 3, 30, 32), torch.zeros(1, 30, 32))
 
 
 # --- one InfoNCE
@@ -145,19 +173,23 @@ class _Texts(nn.Module):
         return prepared["rows"]
 
 
-def objective(kind: str = "own", processor: str | None = "mask") -> Objective:
+class _Mask(nn.Module):
+    """Fake processor: the image times its heatmap."""
+
+    def forward(self, images: Tensor, heatmaps: Tensor | None) -> Tensor:
+        return images / 2 if heatmaps is None else images * heatmaps.unsqueeze(1)
+
+
+def objective(*, processor: bool = True) -> Objective:
     torch.manual_seed(0)
     model = EclipModel(EclipConfig(dim=4, dropout=0.0, image_tower={"kind": "small_cnn"}))
     model.image_tower, model.text_tower = _Tower(), _Texts()
     model.image_projection = nn.Linear(2, 4, bias=False)
     model.text_projection = nn.Linear(3, 4, bias=False)
-    return Objective(
-        model,
-        label_weights=torch.ones(1),
-        targets=TargetSettings(kind=kind),
-        optim=OptimSettings(agreement_weight=0, label_weight=0),
-        processor=None if processor is None else build_processor({"kind": processor}),
-    ).eval()
+    settings = {"targets": {"kind": "own"}, "optim": {"agreement_weight": 0, "label_weight": 0}}
+    ours = Objective(model, TrainSettings.model_validate(settings), label_counts=torch.ones(1))
+    ours.processor = _Mask() if processor else None
+    return ours.eval()
 
 
 def pairs(count: int, seed: int) -> Pairs:
@@ -165,7 +197,7 @@ def pairs(count: int, seed: int) -> Pairs:
     texts = nn.functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
     rows = torch.randn(count, 3, generator=generator)
     images = torch.randn(count, 3, 8, 8, generator=generator)
-    return Pairs(images, {"rows": rows}, texts, torch.zeros(count, 1))
+    return Pairs(images, {"rows": rows}, texts, torch.zeros(count, 1), torch.ones(count).bool())
 
 
 def test_expert_pairs_make_one_longer_contrast() -> None:
@@ -180,26 +212,29 @@ def test_expert_pairs_make_one_longer_contrast() -> None:
         {"rows": torch.cat([main.prepared["rows"], extra.prepared["rows"]])},
         torch.cat([main.texts, extra.texts]),
         torch.cat([main.labels, extra.labels]),
+        torch.cat([main.complete, extra.complete]),
     )
     torch.testing.assert_close(together["loss"], ours(whole)["loss"])
 
 
 def test_without_expert_pairs_the_processor_is_not_there() -> None:
     main = pairs(4, 1)
-    assert torch.equal(objective()(main)["loss"], objective(processor=None)(main)["loss"])
+    assert torch.equal(objective()(main)["loss"], objective(processor=False)(main)["loss"])
 
 
-def test_dacl_mixes_with_another_expert_image_and_needs_no_processor() -> None:
-    ours, extra = objective(processor=None), pairs(3, 2)
-    mixed = ours.mixed(ExpertPairs(extra, None, 0.75))
-    torch.testing.assert_close(mixed.pixels, 0.75 * extra.pixels + 0.25 * extra.pixels[[2, 0, 1]])
-    assert mixed.prepared is extra.prepared
-    with pytest.raises(ValueError, match="processor"):
-        ours.mixed(ExpertPairs(extra, torch.ones(3, 8, 8), 0.75))
+def test_mixed_images_leave_the_towers_running_statistics_alone() -> None:
+    ours, main, extra = objective().train(), pairs(4, 1), pairs(2, 2)
+    ours.model.image_tower = nn.Sequential(nn.Conv2d(3, 2, 8), nn.BatchNorm2d(2), nn.Flatten())
+    found = []
+    for expert in (None, ExpertPairs(extra, torch.rand(2, 8, 8), 0.3)):
+        nn.init.zeros_(ours.model.image_tower[1].running_mean)
+        ours(main, expert=expert)
+        found.append(ours.model.image_tower[1].running_mean.clone())
+    assert torch.equal(*found)
 
 
 def test_priming_enters_with_its_weight() -> None:
-    ours, main = objective(processor="cnn"), pairs(4, 1)
+    ours, main = objective(), pairs(4, 1)
     plain, with_priming = ours(main)["loss"], ours(main, priming=0.1)
     expected = 0.9 * plain + 0.1 * with_priming["priming"]
     torch.testing.assert_close(with_priming["loss"], expected)

@@ -11,17 +11,13 @@ import torch
 from PIL import Image
 
 from encoders.annotations import bounding_box, filled, outline_of_box
-from encoders.eclip import load_encoder
+from encoders.eclip.encoder import load_encoder
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
 from encoders.training.config import AugmentSettings, TrainSettings
 from encoders.training.dataset import Collection, Split, TrainingDataError, TrainingStudy
-from encoders.training.labelled import (
-    draw_labelled_batch,
-    label_loss,
-    load_labelled_tensors,
-    map_losses,
-)
+from encoders.training.labelled import draw_labelled_batch, load_labelled_tensors
+from encoders.training.losses import label_loss, map_losses
 from encoders.training.sources.nih_expert import is_held_back, read_nih_expert
 from encoders.training.sources.settings import NihExpert
 from encoders.training.train import train
@@ -176,7 +172,7 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
             "small_share": 0.5,
             "cache_side": 64,
             "min_label_count": 1,
-            "model": {"dim": 8, "text_hidden": 8, "start": "random"},
+            "model": {"dim": 8, "start": "random"},
             "optim": {"epochs": 2, "batch_size": 6},
             "expert": {"curriculum": {"cold": 0, "warm": 0, "cool": 0, "first": 1, "last": 1}},
             "labelled": {"batch_size": 4, "findings": ["Effusion", "Consolidation"]},

@@ -1,8 +1,11 @@
 """What a run is made of: data, order, augmentation, checkpoints, numbers."""
 
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,7 +27,7 @@ from encoders.training.dataset import (
     label_matrix,
 )
 from encoders.training.image_cache import load_images
-from encoders.training.run_folder import CHECKPOINT, RunFolder, fingerprint
+from encoders.training.run_folder import CHECKPOINT, CURVES, RunFolder, fingerprint
 from encoders.training.sources.openi import read_openi
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
@@ -262,3 +265,30 @@ def test_numbers_after_the_checkpoint_and_half_lines_are_forgotten(tmp_path: Pat
     folder.append_metrics(3, {"loss": 0.5})
     lines = (tmp_path / "metrics.csv").read_text().split()
     assert lines == ["step,name,value", "1,loss,1", "2,loss,0.5", "3,loss,0.5"]
+
+
+def test_the_picture_of_the_numbers_is_the_same_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason='not installed: pip install "cxr-rag[plots]"')
+    folder = RunFolder(tmp_path, fingerprint="a")
+    for step in range(1, 121):
+        folder.append_metrics(step, {"loss": 10 / step, "never finite": float("nan")})
+    pictures = []
+    for _ in range(2):
+        folder.write_curves()
+        pictures.append((tmp_path / CURVES).read_bytes())
+    assert pictures[0] == pictures[1]
+    ElementTree.fromstring(pictures[0])  # noqa: S314 - our own file
+    for name in ("loss", "never finite"):
+        assert name.encode() in pictures[0]
+
+
+def test_without_matplotlib_training_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    folder = RunFolder(tmp_path, fingerprint="a")
+    folder.append_metrics(1, {"loss": 1.0})
+    with caplog.at_level(logging.INFO):
+        folder.write_curves()
+    assert "cxr-rag[plots]" in caplog.text
+    assert not (tmp_path / CURVES).exists()

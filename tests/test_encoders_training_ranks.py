@@ -15,12 +15,10 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 
 from encoders.annotations import Boxes
-from encoders.eclip.distributed import gather
-from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.training.config import OptimSettings, TargetSettings, TrainSettings
+from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, ExpertImage, Split, TrainingStudy
-from encoders.training.objective import ExpertPairs, Objective, Pairs
+from encoders.training.objective import ExpertPairs, Objective, Pairs, gather
 from encoders.training.train import train
 
 RANKS = 2
@@ -56,13 +54,9 @@ def objective() -> Objective:
     model.image_tower, model.text_tower = _Images(), _Texts()
     model.image_projection = nn.Linear(4, 4, bias=False)
     model.text_projection = nn.Linear(3, 4, bias=False)
-    return Objective(
-        model,
-        label_weights=torch.ones(2),
-        targets=TargetSettings(),
-        optim=OptimSettings(),
-        processor=build_processor({"kind": "cnn", "width": 4}),
-    ).train()
+    processor = {"patch": 4, "width": 8, "heads": 2}
+    settings = TrainSettings.model_validate({"expert": {"processor": processor}})
+    return Objective(model, settings, label_counts=torch.ones(2)).train()
 
 
 def pairs(count: int, seed: int) -> Pairs:
@@ -71,7 +65,7 @@ def pairs(count: int, seed: int) -> Pairs:
     rows = torch.randn(count, 3, generator=generator)
     images = torch.randn(count, 3, 8, 8, generator=generator)
     labels = (torch.rand(count, 2, generator=generator) > 0.5).float()
-    return Pairs(images, {"rows": rows}, texts, labels)
+    return Pairs(images, {"rows": rows}, texts, labels, torch.ones(count).bool())
 
 
 def part(whole: Pairs, rank: int) -> Pairs:
@@ -80,6 +74,7 @@ def part(whole: Pairs, rank: int) -> Pairs:
         {"rows": whole.prepared["rows"][rank::RANKS]},
         whole.texts[rank::RANKS],
         whole.labels[rank::RANKS],
+        whole.complete[rank::RANKS],
     )
 
 
@@ -131,7 +126,6 @@ WHOLE_RUN: dict[str, Any] = {
     "cache_side": 40,
     "min_label_count": 2,
     "validate_every": 2,
-    "keep": "best",
     "model": {
         "dim": 8,
         "dropout": 0.0,
@@ -157,7 +151,7 @@ WHOLE_RUN: dict[str, Any] = {
     },
     "optim": {"epochs": 4, "batch_size": 8, "precision": "no", "lr": 1e-4},
     "expert": {
-        "processor": {"kind": "attention", "patch": 8, "width": 16, "heads": 2},
+        "processor": {"patch": 8, "width": 16, "heads": 2},
         "curriculum": {"cold": 0.25, "first": 0.5, "peak": 1, "last": 1},
     },
 }
@@ -195,7 +189,7 @@ def collection(folder: Path) -> Collection:
 
 def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    here, settings = Path(folder), WHOLE_RUN
+    here = Path(folder)
     if ranks > 1:  # what torchrun and accelerate launch set
         os.environ |= {
             "RANK": str(rank),
@@ -205,10 +199,9 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
             "MASTER_PORT": str(port),
             "ACCELERATE_USE_CPU": "true",
         }
-        settings = settings | {"optim": settings["optim"] | {"micro_batch": 3}}
     losses: list[float] = []
     train(
-        TrainSettings.model_validate(settings),
+        TrainSettings.model_validate(WHOLE_RUN),
         collection=collection(here),
         out=here / f"run-{ranks}",
         cache=here / f"cache-{ranks}-{rank}",
@@ -221,7 +214,7 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
-    """Priming, expert steps, validation; the two read in parts of three rows, the one at once."""
+    """With priming, expert steps and validation."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -90,7 +90,7 @@ cache_side = 32
 min_label_count = 1
 [model]
 dim = 16
-text_hidden = 32
+text_tower = { kind = "sentence_set", hidden = 32 }
 image_tower = { kind = "small_cnn", channels = 8 }
 [optim]
 epochs = 1

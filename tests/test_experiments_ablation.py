@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from defusedxml.ElementTree import parse
 from PIL import Image
 from scipy import stats
 
 from encoders.training.dataset import TrainingDataError
 from experiments.ablation import main, read_plan, read_results, schedule
-from experiments.ablation_report import summarise
-from experiments.ablation_scores import MEASURES
+from experiments.ablation_table import MEASURES, summarise
 
 MEASURE = next(iter(MEASURES))
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
@@ -26,7 +24,7 @@ cache_side = 32
 min_label_count = 1
 [shared.model]
 dim = 8
-text_hidden = 16
+text_tower = { kind = "sentence_set", hidden = 16 }
 image_tower = { kind = "small_cnn", channels = 4 }
 [shared.optim]
 epochs = 3
@@ -37,12 +35,12 @@ seeds = 2
 [[arm]]
 name = "eCLIP"
 seeds = 2
-expert.processor = { kind = "attention", patch = 8, width = 16 }
+expert.processor = { patch = 8, width = 16 }
 [[arm]]
 name = "post-tuned"
 seeds = 1
 after = "CLIP"
-expert.processor = { kind = "mask" }
+expert.processor = { patch = 16, width = 8 }
 """
 
 
@@ -114,7 +112,6 @@ def test_a_table_that_is_cut_goes_on_and_comes_out_the_same(data: Path, tmp_path
         ("post-tuned", "0"),
     ]
     assert "eCLIP (n=2)" in (whole / "table.md").read_text()
-    assert parse(whole / "figure.svg").getroot().tag.endswith("svg")
 
     assert main(command(data, cut)) == 0
     lines = (cut / "arms.csv").read_text().splitlines(keepends=True)
@@ -133,7 +130,7 @@ def test_a_table_that_is_cut_goes_on_and_comes_out_the_same(data: Path, tmp_path
 def test_the_plans_of_the_repository_are_readable(name: str) -> None:
     plan = read_plan(CONFIGS / name)
     core = {arm.name: arm.settings.expert for arm in plan.arms}
-    assert {"CLIP", "eCLIP", "random heatmap", "mask"} <= core.keys()
+    assert {"CLIP", "eCLIP", "random heatmap"} <= core.keys()
     assert core["CLIP"] is None
     assert core["eCLIP"] is not None
     assert core["eCLIP"].alpha == 0.3

@@ -8,7 +8,7 @@ from PIL import Image
 
 from encoders.annotations import outline_of_box
 from encoders.base import CxrImage
-from encoders.eclip.backend import ImageOutput
+from encoders.eclip.encoder import ImageOutput
 from encoders.training.dataset import LabelledExample, Split
 from experiments.pointing import bootstrap, measure
 

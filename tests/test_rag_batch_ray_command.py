@@ -17,7 +17,7 @@ from small_corpus import small_corpus
 from test_rag_batch_runs import lines_so_far
 
 from demo.phantom import write_phantom_dicom
-from encoders.eclip import load_encoder
+from encoders.eclip.encoder import load_encoder
 from rag.index import build_index
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "cxr-rag[ray]"')

@@ -6,7 +6,7 @@ import pytest
 from small_batch import draw_images
 from typer.testing import CliRunner, Result
 
-from encoders.eclip.weights import SHIPPED
+from encoders.packaged_weights import SHIPPED
 from rag.cli.main import app
 from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import load_finding_predictor, read_finding_head

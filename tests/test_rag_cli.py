@@ -13,7 +13,7 @@ from small_corpus import small_corpus
 from support.rejections import note
 
 from demo.phantom import write_phantom_dicom
-from encoders.eclip import load_encoder
+from encoders.eclip.encoder import load_encoder
 from rag.cli.main import main
 from rag.drafting import WITHOUT_MODEL
 from rag.index import build_index

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoders.base import CxrImage
-from encoders.eclip.backend import ImageOutput
+from encoders.eclip.encoder import ImageOutput
 from rag.errors import CalibrationError
 from rag.factory import NO_FINDING_HEAD, NO_OOD_DETECTOR, encoder_folder, fitted_folder
 from rag.screening.encoder_fit import fit_parts, write_parts

@@ -20,7 +20,7 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 from small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
-from encoders.eclip import load_encoder
+from encoders.eclip.encoder import load_encoder
 from rag.embeddings import EncoderEmbeddings
 from rag.errors import UsageError
 from rag.index import ReportIndex, build_index, open_index

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
-from encoders.eclip.backend import ImageOutput
+from encoders.eclip.encoder import ImageOutput
 from rag.cli.main import app
 from rag.errors import EncoderUnavailableError
 from rag.localization import (

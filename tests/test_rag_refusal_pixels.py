@@ -8,9 +8,9 @@ import pytest
 
 from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
-from encoders.eclip import EclipEncoder, load_encoder
-from encoders.eclip.weights import SHIPPED
+from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.images.image_io import read_image
+from encoders.packaged_weights import SHIPPED
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, RefusalKind
 from rag.screening.ood_training import fit, in_pose, threshold_of

@@ -1,22 +1,57 @@
 """The trained model as the product's encoder: images and report texts to unit vectors.
 
-Owns `EclipEncoder` and `load_encoder`. Everything here is deterministic and on the CPU: an index
-and its queries must live in one space, whichever machine made them.
+Everything here is deterministic and on the CPU: an index and its queries must live in one space,
+whichever machine made them. The image side is run by ONNX Runtime where it can be, else by PyTorch.
+Both give the same vectors within float32's rounding (docs/batch.md has the measures), so an index
+and everything trained on an encoder's vectors and features belong to the weights, whichever way
+they run. Which way it is, is decided once, when an encoder is loaded.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
-from encoders.eclip.backend import Backend, ImageOutput, ImageSide, image_side, in_torch
 from encoders.eclip.model import EclipModel
-from encoders.eclip.weights import SHIPPED, content_hash, load_pretrained
-from encoders.packaged_weights import EncoderError
+from encoders.eclip.weights import GRAPH, content_hash, load_pretrained
+from encoders.packaged_weights import SHIPPED, EncoderError
 from encoders.preprocess import EvalTransform
+
+logger = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+
+
+class ImageOutput(NamedTuple):
+    """What the image side gives.
+
+    Attributes:
+        vectors: float32 [1, dim], of norm 1.
+        features: float32 [1, F].
+        maps: of findings, log-odds float32 [1, findings, h, w]; no findings where the model has
+            none.
+    """
+
+    vectors: Vectors
+    features: Vectors
+    maps: Vectors
+
+
+ImageSide = Callable[[torch.Tensor], ImageOutput]
+"""One normalised image float32 [1, channels, H, W]. Safe to call from many threads; the same image
+gives the same bits."""
+
+PIXELS, VECTORS, FEATURES, MAPS = "pixels", "vectors", "features", "maps"
+"""What a graph's input and outputs are called."""
+
+AGREEMENT = 1e-4
+"""Largest cosine distance at which a graph is taken to be of a model: a hundred times what rounding
+makes, far less than what other weights make."""
 
 _TEXTS_AT_ONCE = 512
 """Bounds the memory; enough for repeated sentences to be encoded once."""
@@ -25,10 +60,12 @@ _TEXTS_AT_ONCE = 512
 class EclipEncoder:
     """An `encoders.base.ImageTextEncoder` over an eCLIP model.
 
+    ``findings`` are what the encoder has maps of; empty where it has none.
+
     Args:
         model: in evaluation mode.
         transform: the one it was trained with.
-        encoder_id: name and content hash.
+        encoder_id: name and content hash, e.g. ``eclip-lite0@3fa9c1d2e4b5``.
         image_side: what runs the model's image side; PyTorch unless it is given.
     """
 
@@ -43,22 +80,10 @@ class EclipEncoder:
         self._model = model
         self._image_side = image_side or in_torch(model)
         self._transform = transform
-        self._encoder_id = encoder_id
-
-    @property
-    def encoder_id(self) -> str:
-        """Name and content hash of the weights, e.g. ``eclip-lite0@3fa9c1d2e4b5``."""
-        return self._encoder_id
-
-    @property
-    def preprocess_hash(self) -> str:
-        """Hash of the evaluation transform's settings."""
-        return self._transform.hash
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self._model.config.dim
+        self.encoder_id = encoder_id
+        self.preprocess_hash = transform.hash
+        self.dim = model.config.dim
+        self.findings = model.config.findings
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Images to float32 [N, dim], rows of norm 1.
@@ -70,11 +95,6 @@ class EclipEncoder:
         for row, image in enumerate(images):
             vectors[row] = self.outputs(image).vectors[0]
         return vectors
-
-    @property
-    def findings(self) -> tuple[str, ...]:
-        """What the encoder has maps of; empty where it has none."""
-        return self._model.config.findings
 
     def finding_maps(self, image: CxrImage) -> NDArray[np.float32]:
         """Log-odds of each of `findings` by place, float32 [findings, h, w] over the image."""
@@ -99,10 +119,8 @@ class EclipEncoder:
         return vectors
 
 
-def load_encoder(
-    folder: Path | None = None, *, backend: Backend | str = Backend.AUTO
-) -> EclipEncoder:
-    """The encoder of a model folder; None is the one that ships with this package.
+def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncoder:
+    """The encoder of a model folder.
 
     Args:
         folder: of the model.
@@ -112,11 +130,94 @@ def load_encoder(
         EncoderError: a file is missing, damaged or does not fit, or a package with frozen weights
             is not installed (the message says which, and how to install it).
     """
-    folder = SHIPPED if folder is None else folder
     if not folder.is_dir():
         raise EncoderError(f"no model folder at {folder}; train one, or restore the shipped one")
     model, transform = load_pretrained(folder)
     name = f"{model.config.name}@{content_hash(folder)}"
     shape = (1, transform.channels, transform.size, transform.size)
-    fast = image_side(model, folder, shape=shape) if Backend(backend) is Backend.AUTO else None
+    fast = image_side(model, folder, shape=shape) if backend == "auto" else None
     return EclipEncoder(model, transform=transform, encoder_id=name, image_side=fast)
+
+
+def image_side(model: EclipModel, folder: Path, *, shape: tuple[int, ...]) -> ImageSide:
+    """The fastest way to run a model's image side that gives what PyTorch gives.
+
+    Never fails: where ONNX Runtime does not do, the reason is logged and PyTorch runs.
+
+    Args:
+        model: in evaluation mode.
+        folder: that it was loaded from.
+        shape: of an image, [1, channels, H, W].
+    """
+    eager = in_torch(model)
+    path = folder / GRAPH
+    if not path.is_file():
+        logger.info("no %s beside the weights (docs/training.md): PyTorch runs, slower", GRAPH)
+        return eager
+    try:
+        fast = in_onnx_runtime(path)
+        distance = _distance(fast, eager, shape)
+    except Exception as error:  # noqa: BLE001 - a native library: it has no class of errors
+        logger.warning("ONNX Runtime cannot run %s (%s): PyTorch runs, slower", path, error)
+        return eager
+    if not distance <= AGREEMENT:  # also what is not a number
+        logger.warning(
+            "%s is not of the weights beside it (cosine distance %.2g): PyTorch runs, slower; "
+            "make it again with `python -m encoders.eclip.onnx_export %s`",
+            path,
+            distance,
+            folder,
+        )
+        return eager
+    return fast
+
+
+def in_torch(model: EclipModel) -> ImageSide:
+    """Eager PyTorch."""
+
+    @torch.inference_mode()
+    def run(pixels: torch.Tensor) -> ImageOutput:
+        if model.finding_maps is None:
+            features, maps = model.image_features(pixels), pixels.new_zeros(len(pixels), 0, 1, 1)
+        else:
+            features, maps = model.features_and_maps(pixels)
+        return ImageOutput(model.project_image(features).numpy(), features.numpy(), maps.numpy())
+
+    return run
+
+
+def in_onnx_runtime(path: Path) -> ImageSide:
+    """ONNX Runtime, on the caller's thread: many images are many threads' work, and none waits.
+
+    Raises:
+        Exception: the package is missing or broken, or the graph cannot be read.
+    """
+    import onnxruntime  # noqa: PLC0415 - only where there is a graph
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; they are raised as well
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+    without_maps = np.zeros((1, 0, 1, 1), np.float32)
+
+    def run(pixels: torch.Tensor) -> ImageOutput:
+        image = np.ascontiguousarray(pixels.numpy())
+        given = dict(zip(outputs, session.run(outputs, {PIXELS: image}), strict=True))
+        return ImageOutput(given[VECTORS], given[FEATURES], given.get(MAPS, without_maps))
+
+    return run
+
+
+def _distance(one: ImageSide, other: ImageSide, shape: tuple[int, ...]) -> float:
+    """Cosine distance of what two ways make of an image of noise, by vector, features or maps."""
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    pairs = zip(one(image), other(image), strict=True)
+    return max(1 - _cosine(a, b) for a, b in pairs if a.size or b.size)
+
+
+def _cosine(a: Vectors, b: Vectors) -> float:
+    if a.shape != b.shape:
+        return -1.0
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))

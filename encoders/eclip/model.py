@@ -17,7 +17,13 @@ from torch.nn import functional
 
 from encoders.eclip.finding_maps import FindingMaps
 from encoders.packaged_weights import EncoderError
-from encoders.towers.base import Prepared, TextTower, build_image_tower, build_text_tower
+from encoders.towers.base import (
+    ImageTower,
+    Prepared,
+    TextTower,
+    build_image_tower,
+    build_text_tower,
+)
 from encoders.towers.efficientnet_lite import EfficientNetLite
 
 MODEL_TYPE = "eclip"
@@ -99,8 +105,10 @@ class EclipModel(nn.Module):
         self.image_tower = build_image_tower(config.image_tower)
         self.text_tower = build_text_tower(config.text_tower)
         self.dropout = nn.Dropout(config.dropout)
-        self.image_projection = nn.Linear(_width(self.image_tower), config.dim, bias=False)
-        self.text_projection = nn.Linear(_width(self.text_tower), config.dim, bias=False)
+        widths = cast(ImageTower, self.image_tower).width, cast(TextTower, self.text_tower).width
+        self.image_projection, self.text_projection = (
+            nn.Linear(width, config.dim, bias=False) for width in widths
+        )
         self.image_centre = RunningMeanCentering(config.dim)
         self.text_centre = RunningMeanCentering(config.dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
@@ -171,10 +179,3 @@ def _finding_maps(config: EclipConfig, tower: nn.Module) -> FindingMaps:
     return FindingMaps(
         len(config.findings), mid_width=tower.mid_width, width=tower.width, grid=config.map_grid
     )
-
-
-def _width(tower: nn.Module) -> int:
-    width = getattr(tower, "width", None)
-    if not isinstance(width, int):
-        raise EncoderError(f"{type(tower).__name__} has no integer width")
-    return width

@@ -4,7 +4,7 @@
 
 Owns ``image.onnx`` in a model's folder. The graph is some fifty kilobytes: its weights are the
 tensors in ``model.safetensors`` beside it, by their place in that file, so that no second copy can
-differ from the first. `encoders.eclip.backend` runs it, and finds out whether it fits.
+differ from the first. `encoders.eclip.encoder` runs it, and finds out whether it fits.
 
 Written node by node: `torch.onnx.export` folds batch norms into new weights, a second copy of
 15 MB, and its 457 nodes take a quarter longer (12.3 ms an image against 9.9); its newer form needs
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from encoders.eclip.backend import FEATURES, MAPS, PIXELS, VECTORS
+from encoders.eclip.encoder import FEATURES, MAPS, PIXELS, VECTORS
 from encoders.eclip.finding_maps import FindingMaps
 from encoders.eclip.model import EclipModel
 from encoders.eclip.weights import GRAPH, WEIGHTS, load_pretrained

@@ -1,9 +1,7 @@
-"""A model on disk: config.json, model.safetensors, preprocessor_config.json, README.md; image.onnx.
+"""A model's folder: config.json, model.safetensors, preprocessor_config.json, image.onnx.
 
-A foreign text tower's tokenizer lies in ``tokenizer/`` beside them.
-
-Owns the folder's layout, strict loading and the content hash in the encoder id. Only safetensors
-is read: a pickle can run code.
+Owns its layout, strict loading and the content hash in the encoder id. Only safetensors is read: a
+pickle can run code.
 """
 
 import hashlib
@@ -15,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.packaged_weights import SHIPPED, EncoderError, file_sha256, read_json
-from encoders.preprocess import TRANSFORM, EvalTransform
+from encoders.packaged_weights import EncoderError, file_sha256, read_json
+from encoders.preprocess import EvalTransform
 from encoders.towers.hugging_face import HuggingFaceText
 
 CONFIG = "config.json"
@@ -24,17 +22,6 @@ WEIGHTS = "model.safetensors"
 GRAPH = "image.onnx"
 TOKENIZER = "tokenizer"
 """Folder of a foreign text tower's tokenizer; our own comes from its package."""
-
-__all__ = [
-    "CONFIG",
-    "GRAPH",
-    "SHIPPED",
-    "TRANSFORM",
-    "WEIGHTS",
-    "content_hash",
-    "load_pretrained",
-    "save_pretrained",
-]
 
 
 def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform) -> None:

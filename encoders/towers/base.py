@@ -1,10 +1,11 @@
 """The towers: images to features, texts to features, each behind one signature.
 
-Owns the two protocols and the builders that read a tower's kind from its settings. A new family
-is one more entry of a table. Projections, losses and training live elsewhere.
+Owns the two protocols, the builders that read a tower's kind from its settings, and a tower for
+experiments. A new family is one more entry of a table.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -13,8 +14,6 @@ from encoders.packaged_weights import EncoderError
 from encoders.towers.efficientnet_lite import EfficientNetLite
 from encoders.towers.hugging_face import HuggingFaceText, HuggingFaceVision
 from encoders.towers.sentence_set import SentenceSet
-from encoders.towers.small_cnn import SmallCnn
-from encoders.towers.timm_open_clip import OpenClipText, OpenClipVision, TimmVision
 
 Prepared = dict[str, Tensor]
 """What a text tower reads: tensors whose first dimension is the text."""
@@ -45,17 +44,43 @@ class TextTower(Protocol):
         """Features [N, width]."""
 
 
+class SmallCnn(nn.Module):
+    """For experiments within minutes: four stages of two 3 x 3 convolutions.
+
+    Each stage has half the size and twice the channels.
+
+    Args:
+        channels: of the first stage; the features have eight times as many.
+    """
+
+    def __init__(self, *, channels: int = 24) -> None:
+        super().__init__()
+        widths = [3, *(channels * 2**stage for stage in range(4))]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [*_unit(inputs, outputs, stride=2), *_unit(outputs, outputs, stride=1)]
+        self.width = widths[-1]
+        self.network = nn.Sequential(*layers)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Images [N, 3, H, W] to globally averaged features [N, width]."""
+        features: Tensor = self.network(pixels)
+        return features.mean((-2, -1))
+
+
+def _unit(inputs: int, outputs: int, *, stride: int) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
 IMAGE_TOWERS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite": EfficientNetLite,
     "small_cnn": SmallCnn,
     "hugging_face": HuggingFaceVision,
-    "timm": TimmVision,
-    "open_clip": OpenClipVision,
 }
 TEXT_TOWERS: dict[str, Callable[..., nn.Module]] = {
     "sentence_set": SentenceSet,
     "hugging_face": HuggingFaceText,
-    "open_clip": OpenClipText,
 }
 
 

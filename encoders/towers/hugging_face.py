@@ -1,24 +1,25 @@
 """Towers of Hugging Face behind our signature: any vision model, BERT-like and CLIP-like texts.
 
-Owns how each is built from its config, without weights, and which of its outputs is the image's or
-text's one vector. The models' own code is untouched; eCLIP wraps them from outside. Weights come
-with a model folder of ours, or from `encoders.hf_weights`.
-
-A CLIP, SigLIP or VisionTextDualEncoder is two of these: `hugging_face_pair` takes its config apart.
+Owns how each is built from its config, which of its outputs is the image's or text's one vector,
+and how a published model in a local folder (ViT, Swin, BERT; CLIP, SigLIP, VisionTextDualEncoder,
+which are two towers) becomes settings and weights of ours. Nothing is downloaded.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from encoders.packaged_weights import EncoderError
+from encoders.packaged_weights import EncoderError, read_json
 
 IMAGE_SIZE = 224
 
+Role = Literal["image", "text"]
+
+_DUAL = "vision-text-dual-encoder"
 _NOT_IN_AUTO_MODEL = {"siglip_text_model": "SiglipTextModel"}
 
 
@@ -33,15 +34,11 @@ class HuggingFaceVision(nn.Module):
         super().__init__()
         self.model = _hugging_face(config)
         side = getattr(self.model.config, "image_size", None) or IMAGE_SIZE
-        self.width = checked_width(self, torch.zeros(1, 3, int(side), int(side)))
+        self.width = _checked_width(self, torch.zeros(1, 3, int(side), int(side)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Images [N, 3, H, W] to pooled features [N, width]."""
         return pooled(self.model(pixel_values=pixels))
-
-    def recompute_blocks(self) -> None:
-        """From now on keep only the blocks' inputs for the backward pass."""
-        _recompute_blocks(self.model)
 
 
 class HuggingFaceText(nn.Module):
@@ -71,19 +68,11 @@ class HuggingFaceText(nn.Module):
         self.pooling = pooling
         self._folder = tokenizer
         some = torch.ones(1, max_length, dtype=torch.long)
-        self.width = checked_width(self, {"input_ids": some, "attention_mask": some})
+        self.width = _checked_width(self, {"input_ids": some, "attention_mask": some})
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return self._fresh_tokenizer()
-
-    def _fresh_tokenizer(self) -> Any:
-        from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
-
-        try:
-            return AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise EncoderError(f"no tokenizer in {self._folder}: {error}") from error
+        return _load_tokenizer(self._folder)
 
     def prepare(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Piece numbers and mask, int64 [N, max_length]: the same for a text in any company."""
@@ -105,41 +94,60 @@ class HuggingFaceText(nn.Module):
             return features
         return pooled(output)
 
-    def recompute_blocks(self) -> None:
-        """From now on keep only the blocks' inputs for the backward pass."""
-        _recompute_blocks(self.model)
-
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer's files into a folder of their own."""
-        self._fresh_tokenizer().save_pretrained(folder)  # one in use remembers its padding
+        _load_tokenizer(self._folder).save_pretrained(folder)  # one in use remembers its padding
 
 
-def hugging_face_pair(
-    config: dict[str, Any], *, tokenizer: str, max_length: int = 128
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Image and text tower settings of a model that has ``vision_config`` and ``text_config``.
+def published_tower(folder: Path, *, role: Role, max_length: int = 128) -> dict[str, Any]:
+    """Settings of `encoders.towers.base` for the tower of a published model in a local folder.
 
     Raises:
-        EncoderError: the config is of no such model.
+        EncoderError: the folder has no config.json.
     """
+    config = read_json(folder / "config.json")
+    part = "vision" if role == "image" else "text"
+    kind, is_pair = config.get("model_type"), f"{part}_config" in config
+    if is_pair:
+        config = dict(config[f"{part}_config"])
+        if kind != _DUAL:
+            config["model_type"] = f"{kind}_{part}_model"
+    tower = {"kind": "hugging_face", "config": config}
+    if role == "image":
+        return tower
+    pooling = "pooler" if is_pair and kind != _DUAL else "cls"
+    return tower | {"tokenizer": str(folder), "max_length": max_length, "pooling": pooling}
+
+
+def load_published(tower: nn.Module, folder: Path, *, role: Role) -> None:
+    """Fill a tower that `published_tower` described with the folder's weights, in place.
+
+    Raises:
+        EncoderError: the folder cannot be read, or does not hold all weights of the tower. A
+            pooler is not asked for where the tower does not use it.
+    """
+    import transformers  # noqa: PLC0415 - seconds to import
+
+    model: Any = tower.model
+    dual = read_json(folder / "config.json").get("model_type") == _DUAL
+    source: Any = transformers.VisionTextDualEncoderModel if dual else type(model)
+    settings = {} if dual else {"config": model.config}
     try:
-        vision, text = dict(config["vision_config"]), dict(config["text_config"])
-    except KeyError as error:
+        found, report = source.from_pretrained(
+            folder, **settings, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EncoderError(f"cannot read the weights in {folder}: {error}") from error
+    if dual:
+        found = found.vision_model if role == "image" else found.text_model
+    pooler_unused = getattr(tower, "pooling", "pooler") == "cls"
+    missing = [key for key in report["missing_keys"] if not (pooler_unused and "pooler." in key)]
+    if missing:
         raise EncoderError(
-            f"a config of type {config.get('model_type')!r} has no {error}; CLIP, SigLIP and "
-            "VisionTextDualEncoder have both"
-        ) from error
-    own = str(config.get("model_type", ""))
-    if own in {"clip", "siglip", "siglip2"}:
-        vision["model_type"], text["model_type"] = f"{own}_vision_model", f"{own}_text_model"
-    pooling = "cls" if own == "vision-text-dual-encoder" else "pooler"
-    return {"kind": "hugging_face", "config": vision}, {
-        "kind": "hugging_face",
-        "config": text,
-        "tokenizer": tokenizer,
-        "max_length": max_length,
-        "pooling": pooling,
-    }
+            f"{folder} lacks {len(missing)} weights of the {role} tower, {sorted(missing)[0]} "
+            "first; is it a model of this kind, with its weights?"
+        )
+    model.load_state_dict(found.state_dict())
 
 
 def pooled(output: Any) -> Tensor:
@@ -153,6 +161,15 @@ def pooled(output: Any) -> Tensor:
         return torch.as_tensor(found).flatten(1)
     hidden: Tensor = output.last_hidden_state
     return hidden.mean(1) if hidden.ndim == 3 else hidden.mean((-2, -1))
+
+
+def _load_tokenizer(folder: str) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"no tokenizer in {folder}: {error}") from error
 
 
 def _hugging_face(config: dict[str, Any]) -> Any:
@@ -169,18 +186,8 @@ def _hugging_face(config: dict[str, Any]) -> Any:
         raise EncoderError(f"no Hugging Face model of type {kind!r} with {values}") from error
 
 
-def _recompute_blocks(model: Any) -> None:
-    try:
-        model.activation_checkpointing_enable()
-    except ValueError as error:
-        raise EncoderError(
-            f"{type(model).__name__} cannot recompute its blocks; leave optim.recompute_blocks "
-            "out, and lower optim.micro_batch instead"
-        ) from error
-
-
 @torch.no_grad()
-def checked_width(tower: nn.Module, one: Any) -> int:
+def _checked_width(tower: nn.Module, one: Any) -> int:
     """What really comes out: attributes called num_features or hidden_size differ by family."""
     was_training = tower.training
     tower.eval()

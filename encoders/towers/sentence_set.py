@@ -12,7 +12,7 @@ maximum, so that nine normal sentences do not dilute the abnormal tenth.
 import json
 import re
 from collections import ChainMap, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from encoders.packaged_weights import PackagedFile
-from encoders.towers.bert import Bert
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,6 +71,59 @@ def _cut(sentence: str) -> list[str]:
     return [" ".join(words[at : at + MAX_WORDS]) for at in range(0, len(words), MAX_WORDS)]
 
 
+class _Bert:
+    """BERT's forward pass over a table of tensors, named as in a Hugging Face BertModel.
+
+    `transformers` has it too and takes seconds to import, most of what a single query takes.
+    Source: Devlin et al. 2019, arXiv 1810.04805.
+
+    Args:
+        tensors: weights by name.
+        layers, heads, epsilon: of its configuration.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], *, layers: int, heads: int, epsilon: float
+    ) -> None:
+        self._tensors = tensors
+        self._layers = layers
+        self._heads = heads
+        self._epsilon = epsilon
+
+    def __call__(self, pieces: Tensor) -> Tensor:
+        """Piece ids int64 [N, L] to hidden states float32 [N, L, width]."""
+        words, places, kinds = (
+            self._tensors[f"embeddings.{name}_embeddings.weight"]
+            for name in ("word", "position", "token_type")
+        )
+        hidden = words[pieces] + kinds[0] + places[: pieces.shape[1]]
+        hidden = self._normalise(hidden, "embeddings.LayerNorm")
+        for number in range(self._layers):
+            hidden = self._layer(hidden, f"encoder.layer.{number}.")
+        return hidden
+
+    def _layer(self, hidden: Tensor, at: str) -> Tensor:
+        query, key, value = (
+            self._linear(hidden, f"{at}attention.self.{name}")
+            .view(*hidden.shape[:2], self._heads, -1)
+            .transpose(1, 2)
+            for name in ("query", "key", "value")
+        )
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        attended = self._linear(attended.transpose(1, 2).flatten(2), f"{at}attention.output.dense")
+        hidden = self._normalise(hidden + attended, f"{at}attention.output.LayerNorm")
+        inner = functional.gelu(self._linear(hidden, f"{at}intermediate.dense"))
+        inner = self._linear(inner, f"{at}output.dense")
+        return self._normalise(hidden + inner, f"{at}output.LayerNorm")
+
+    def _linear(self, hidden: Tensor, at: str) -> Tensor:
+        return functional.linear(hidden, self._tensors[f"{at}.weight"], self._tensors[f"{at}.bias"])
+
+    def _normalise(self, hidden: Tensor, at: str) -> Tensor:
+        weight, bias = self._tensors[f"{at}.weight"], self._tensors[f"{at}.bias"]
+        return functional.layer_norm(hidden, weight.shape, weight, bias, self._epsilon)
+
+
 class MiniLm:
     """all-MiniLM-L6-v2, frozen: sentences to float32 [N, 384], rows of norm 1.
 
@@ -95,9 +148,9 @@ class MiniLm:
         return tokenizer
 
     @cached_property
-    def _bert(self) -> Bert:
+    def _bert(self) -> _Bert:
         settings = json.loads(_CONFIG.locate().read_text(encoding="utf-8"))
-        return Bert(
+        return _Bert(
             load_file(_WEIGHTS.locate()),
             layers=settings["num_hidden_layers"],
             heads=settings["num_attention_heads"],
@@ -127,7 +180,7 @@ class MiniLm:
             for at in range(0, len(group), self.BATCH):
                 rows, pieces = zip(*group[at : at + self.BATCH], strict=True)
                 hidden = self._bert(torch.tensor(pieces))
-                vectors[list(rows)] = nn.functional.normalize(hidden.mean(1), dim=1)
+                vectors[list(rows)] = functional.normalize(hidden.mean(1), dim=1)
         return vectors
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from encoders.training.curriculum import Curriculum
 from encoders.training.dataset import TrainingDataError
+from encoders.training.expert import Curriculum
 from encoders.training.sources.settings import FINDINGS, StudySource
 
 
@@ -22,22 +22,22 @@ class ModelSettings(_Settings):
     """The model that is trained; see `encoders.eclip.model.EclipConfig`.
 
     Attributes:
-        variant, start: of EfficientNet-Lite, the image tower unless ``image_tower`` names another.
         image_tower, text_tower: settings of `encoders.towers.base`; these start at random.
+        start: of EfficientNet-Lite0.
         image_weights, text_weights: folders of Hugging Face models to start from instead.
         start_from: a model folder to continue from (eCLIP post-tuned from a trained CLIP).
     """
 
     dim: int = Field(default=256, ge=8)
-    variant: Literal["lite0", "lite1", "lite2"] = "lite0"
     start: Literal["imagenet", "random"] = "imagenet"
-    drop_path: float = Field(default=0.2, ge=0, lt=1)
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    sentence_dropout: float = Field(default=0.2, ge=0, lt=1)
-    text_hidden: int = Field(default=512, ge=8)
     temperature: float = Field(default=0.07, ge=0.01, le=2)
-    image_tower: dict[str, Any] = {}
-    text_tower: dict[str, Any] = {}
+    image_tower: dict[str, Any] = {
+        "kind": "efficientnet_lite",
+        "variant": "lite0",
+        "drop_path": 0.2,
+    }
+    text_tower: dict[str, Any] = {"kind": "sentence_set", "hidden": 512, "sentence_dropout": 0.2}
     image_weights: Path | None = None
     text_weights: Path | None = None
     start_from: Path | None = None
@@ -58,7 +58,7 @@ class TargetSettings(_Settings):
     """What an image should find among the reports of its batch.
 
     Attributes:
-        kind: ``soft``, by nearness of texts and labels (`encoders.eclip.loss.soft_targets`);
+        kind: ``soft``, by nearness of texts and labels (`encoders.training.losses.soft_targets`);
             ``equal``, its own report and those equal to it; ``own``, its own alone, as in CLIP.
         label_share, sharpness: of ``soft``.
     """
@@ -68,38 +68,36 @@ class TargetSettings(_Settings):
     sharpness: float = Field(default=0.1, gt=0)
 
 
+class ProcessorSettings(_Settings):
+    """See `encoders.training.expert.HeatmapProcessor`."""
+
+    width: int = Field(default=256, ge=1)
+    patch: int = Field(default=16, ge=1)
+    heads: int = Field(default=8, ge=1)
+
+
 class ExpertSettings(_Settings):
     """eCLIP: what an expert step adds to the batch. The paper's values are the defaults.
 
     Attributes:
-        processor: kind and settings of `encoders.eclip.heatmap.build_processor`.
-        mixup: ``beta`` mixes an image with its expert image; ``dacl`` with another annotated image,
-            without any heatmap; ``none`` takes the expert image as it is.
-        alpha: of the mixup's distribution.
+        processor: the heatmap processor.
+        mixup: ``beta`` mixes an image with its expert image by λ ~ Beta(alpha, alpha), one a step;
+            ``none`` takes the expert image as it is.
+        alpha: of the mixup's distribution: a small one keeps λ near 0 or 1.
         share: size of the expert batch as a share of the main one.
         priming_weight: of the priming loss in the cold start.
         processor_lr: as a multiple of the image tower's.
         heatmaps: ``own``, or another expert image's for the control.
     """
 
-    processor: dict[str, Any] = {"kind": "attention"}
-    mixup: Literal["beta", "dacl", "none"] = "beta"
+    processor: ProcessorSettings = ProcessorSettings()
+    mixup: Literal["beta", "none"] = "beta"
     alpha: float = Field(default=0.3, gt=0)
     share: float = Field(default=0.5, gt=0, le=1)
     priming_weight: float = Field(default=0.1, ge=0, lt=1)
     processor_lr: float = Field(default=2.0, gt=0)
     heatmaps: Literal["own", "shuffled"] = "own"
     curriculum: Curriculum = Curriculum()
-
-    @property
-    def has_processor(self) -> bool:
-        """Whether anything reads a heatmap: DACL's mixup does not."""
-        return self.mixup != "dacl"
-
-    @property
-    def is_control(self) -> bool:
-        """Whether each image gets the heatmap of another."""
-        return self.heatmaps == "shuffled"
 
 
 class OptimSettings(_Settings):
@@ -110,13 +108,10 @@ class OptimSettings(_Settings):
         warm_up: share of all steps.
         ema: decay per step of the averaged weights, which are the ones that are kept.
         contrast_weight: of InfoNCE.
-        agreement_weight: of `encoders.eclip.loss.AgreementLoss`.
+        agreement_weight: of `encoders.training.losses.AgreementLoss`.
         label_weight: of the label head on the image features.
         precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
             ``no`` (float32).
-        micro_batch: rows that a tower reads at once on each process, 0 for all. The loss stays
-            that of the whole batch (GradCache); it costs a second forward pass.
-        recompute_blocks: keep only the inputs of an image tower's blocks for the backward pass.
     """
 
     epochs: int = Field(default=12, ge=1)
@@ -132,8 +127,6 @@ class OptimSettings(_Settings):
     agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
     precision: Literal["auto", "no", "bf16"] = "auto"
-    micro_batch: int = Field(default=0, ge=0)
-    recompute_blocks: bool = Field(default=False)
 
 
 class LabelledSettings(_Settings):
@@ -179,8 +172,6 @@ class TrainSettings(_Settings):
             from them; none of each if left out.
         data: studies and annotation; Open-I with the NIH readings of the data folder if left out.
         validate_every: epochs between two validations; 0 for none.
-        keep: what becomes the model: the averaged weights at the end, or the best of those that
-            were validated.
         num_workers: threads that prepare the next batches, 0 for none; changes no bit.
     """
 
@@ -202,17 +193,12 @@ class TrainSettings(_Settings):
     pretrain: PretrainSettings | None = None
     data: StudySource | None = Field(default=None)
     validate_every: int = Field(default=0, ge=0)
-    keep: Literal["last", "best"] = Field(default="last")
     num_workers: int = Field(default=1, ge=0, exclude=True)
 
     @model_validator(mode="after")
-    def _best_is_known(self) -> Self:
-        if self.keep == "best" and not self.validate_every:
-            raise ValueError('keep = "best" needs validate_every = 1 or more')
+    def _pretrain_has_images(self) -> Self:
         if self.pretrain and not self.labelled:
             raise ValueError("pretrain needs the section [labelled]")
-        if self.labelled and self.optim.micro_batch:
-            raise ValueError("optim.micro_batch must be 0 where labelled images are in the batch")
         return self
 
     @property

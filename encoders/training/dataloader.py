@@ -21,9 +21,8 @@ from encoders.map_ahead import map_ahead
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
 from encoders.training.config import ExpertSettings, TrainSettings
-from encoders.training.curriculum import is_expert_step
+from encoders.training.expert import draw_share, is_expert_step
 from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
-from encoders.training.mixup import draw_dacl_share, draw_share
 from encoders.training.objective import ExpertPairs, Pairs
 from encoders.training.training_set import ExpertSet, TrainingSet
 
@@ -148,10 +147,10 @@ class BatchLoader:
         varied = vary_exposure(transform.stretch(images), settings.augment, draws=draws)
         cropped = warp(varied, maps, size=transform.size)
         pairs = self._pairs(cropped, experts.study[torch.from_numpy(rows)])
-        share = _mixup_share(chosen, step_seed(settings.seed, step=step, rank=_SHARE))
-        if not chosen.has_processor:
-            return ExpertPairs(pairs, None, share)
-        heat = torch.from_numpy(experts.heatmaps[other if chosen.is_control else rows]).float()
+        seed = step_seed(settings.seed, step=step, rank=_SHARE)
+        share = draw_share(chosen.alpha, seed) if chosen.mixup == "beta" else 0.0
+        shuffled = chosen.heatmaps == "shuffled"
+        heat = torch.from_numpy(experts.heatmaps[other if shuffled else rows]).float()
         return ExpertPairs(pairs, warp(heat / 255, maps, size=transform.size).clamp(0, 1), share)
 
     def _expert_rows(
@@ -174,7 +173,7 @@ class BatchLoader:
             {name: value[study] for name, value in data.prepared.items()},
             data.texts[study],
             data.labels[study],
-            None if data.complete is None else data.complete[study],
+            data.complete[study],
         )
 
     def _is_expert_step(self, step: int) -> bool:
@@ -186,9 +185,9 @@ class BatchLoader:
 
     def _priming_weight(self, step: int) -> float:
         chosen = self._settings.expert
-        if chosen is None or not chosen.has_processor:
+        if chosen is None or not chosen.curriculum.is_cold(step, steps=self._steps):
             return 0.0
-        return chosen.priming_weight if chosen.curriculum.is_cold(step, steps=self._steps) else 0.0
+        return chosen.priming_weight
 
 
 def batch_rows(step: int, *, images: int, batch_size: int, seed: int) -> Tensor:
@@ -207,14 +206,6 @@ def other_rows(rows: NDArray[np.intp], *, count: int, seed: int) -> NDArray[np.i
     """For each row any other of ``count``, evenly drawn, never itself."""
     ahead = np.random.default_rng(seed).integers(1, count, size=len(rows))
     return np.asarray((rows + ahead) % count)
-
-
-def _mixup_share(chosen: ExpertSettings, seed: int) -> float:
-    """λ of a step; 0 is the expert image alone."""
-    if chosen.mixup == "none":
-        return 0.0
-    draw = draw_dacl_share if chosen.mixup == "dacl" else draw_share
-    return draw(chosen.alpha, seed)
 
 
 def _seed(*parts: int) -> int:

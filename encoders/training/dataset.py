@@ -20,6 +20,8 @@ from encoders.annotations import Annotation, Outline
 
 _log = logging.getLogger(__name__)
 
+_TWIN = "training text identical to a {} text"
+
 
 class TrainingDataError(Exception):
     """A data folder cannot be used; the message says why and what to do."""
@@ -45,8 +47,7 @@ class TrainingStudy:
         text: findings and impression, as in `rag.schema.ReportRecord.text`.
         labels: finding labels that came with the report; what validation compares.
         details: finer ones, trained on beside the labels (in Open-I a MeSH heading with each of
-            its qualifiers: ``Opacity/left``; ``Lung/hypoinflation`` and ``Lung/hyperdistention``
-            are opposites under one label).
+            its qualifiers: ``Opacity/left``).
         split: what it is used for.
         labels_complete: whether a label that is missing is not there; else only those that are
             given are known, and they teach nothing but which reports are alike.
@@ -115,8 +116,7 @@ class LabelledExample:
 class Collection:
     """Studies for training and validation, and how many were left out, by reason.
 
-    ``same_texts`` counts training studies whose text is, word for word, that of a study of another
-    split, whether or not they were left out for it.
+    ``same_texts`` counts training studies whose text is that of another split, left out or not.
     """
 
     train: tuple[TrainingStudy, ...]
@@ -156,24 +156,25 @@ def clean(
         split: {_same_text(study.text) for study in studies if study.split is split}
         for split in (Split.VAL, Split.TEST)
     }
-    left_out = Counter({"no text": 0, "no image": 0, _same_as(Split.VAL): 0})
+    left_out = Counter(dict.fromkeys(("no text", "no image", _TWIN.format(Split.VAL)), 0))
     kept: dict[Split, list[TrainingStudy]] = {split: [] for split in Split}
     same = 0
     for study in studies:
+        in_training = study.split is Split.TRAIN
         text = _same_text(study.text)
         twin = next((split for split, texts in asked.items() if text in texts), None)
+        reason = ""
         if study.split is Split.TEST:
-            left_out["held back for test"] += 1
+            reason = "held back for test"
         elif not study.text:
-            left_out["no text"] += 1
-        elif not (study.frontals or (study.laterals and study.split is Split.TRAIN)):
-            left_out["no image"] += 1
-        elif study.split is Split.TRAIN and twin:
+            reason = "no text"
+        elif not (study.frontals or (study.laterals and in_training)):
+            reason = "no image"
+        elif in_training and twin:
             same += 1
-            if same_texts == "drop":
-                left_out[_same_as(twin)] += 1
-            else:
-                kept[study.split].append(study)
+            reason = _TWIN.format(twin) if same_texts == "drop" else ""
+        if reason:
+            left_out[reason] += 1
         else:
             kept[study.split].append(study)
     collection = Collection(
@@ -202,10 +203,6 @@ def _refuse_shared_patients(studies: Sequence[TrainingStudy]) -> None:
             )
 
 
-def _same_as(split: Split) -> str:
-    return f"training text identical to a {split} text"
-
-
 def image_pairs(studies: Sequence[TrainingStudy], *, laterals: bool) -> Iterator[tuple[Path, int]]:
     """(image, row of its study) for every image that is trained on."""
     for row, study in enumerate(studies):
@@ -220,10 +217,10 @@ def frequent(labels: Iterable[frozenset[str]], *, least: int) -> list[str]:
     return sorted(kept, key=lambda label: (-counts[label], label))
 
 
-def label_matrix(labels: Iterable[frozenset[str]], names: Sequence[str]) -> NDArray[np.bool_]:
+def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> NDArray[np.bool_]:
     """Table bool [S, L], True where a study has a label."""
     rows = [[name in study for name in names] for study in labels]
-    return np.asarray(rows, dtype=bool).reshape(len(rows), len(names))
+    return np.asarray(rows, dtype=bool).reshape(len(labels), len(names))
 
 
 def _same_text(text: str) -> str:

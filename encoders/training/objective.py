@@ -8,21 +8,29 @@ processor is saved with the model.
 Source: Kumar & Marttinen, arXiv 2403.10153 (priming weight 0.1; 0.3 in the authors' code).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from encoders.eclip.distributed import gather
-from encoders.eclip.loss import AgreementLoss, equal_targets, info_nce, jaccard, soft_targets
 from encoders.eclip.model import EclipModel
-from encoders.grad_cache import in_chunks, statistics_stay
 from encoders.towers.base import Prepared
-from encoders.training.config import LabelledSettings, OptimSettings, TargetSettings
-from encoders.training.labelled import LabelledBatch, labelled_losses
-from encoders.training.mixup import mix, other_images
+from encoders.training.config import TrainSettings
+from encoders.training.expert import HeatmapProcessor
+from encoders.training.labelled import LabelledBatch
+from encoders.training.losses import (
+    AgreementLoss,
+    equal_targets,
+    info_nce,
+    jaccard,
+    labelled_losses,
+    soft_targets,
+)
 
 
 class Pairs(NamedTuple):
@@ -33,21 +41,15 @@ class Pairs(NamedTuple):
         prepared: the reports as the text tower reads them.
         texts: float32 [N, any], fixed text vectors for the soft targets.
         labels: float32 [N, L], 0 or 1.
-        complete: bool [N], whether a label that is 0 is known not to be there; None for all.
+        complete: bool [N], whether a label that is 0 is known not to be there, so that all labels
+            of the row can be learned from.
     """
 
     pixels: Tensor
     prepared: Prepared
     texts: Tensor
     labels: Tensor
-    complete: Tensor | None = None
-
-    @property
-    def label_rows(self) -> Tensor:
-        """Bool [N]: the rows whose labels can be learned from."""
-        if self.complete is not None:
-            return self.complete
-        return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
+    complete: Tensor
 
 
 class ExpertPairs(NamedTuple):
@@ -55,13 +57,12 @@ class ExpertPairs(NamedTuple):
 
     Attributes:
         pairs: the images, not yet mixed, and their reports.
-        heatmaps: float32 [E, H, W] in [0, 1], cropped like the images; None mixes with another
-            image of these (DACL).
+        heatmaps: float32 [E, H, W] in [0, 1], cropped like the images.
         share: of the image in the mixture; the rest is the expert image.
     """
 
     pairs: Pairs
-    heatmaps: Tensor | None
+    heatmaps: Tensor
     share: float
 
 
@@ -70,9 +71,9 @@ class Objective(nn.Module):
 
     Args:
         model: whose towers and projections are trained.
-        label_weights: float32 [L], weight of each finding in the label similarity.
-        targets, optim, labelled: settings; no ``labelled`` if no step has labelled images.
-        processor: (image, heatmap) to image; None if no step has expert pairs with heatmaps.
+        settings: of the run; a processor is there where they have ``expert``.
+        label_counts: float32 [L], training studies with each finding: rare ones weigh more in the
+            similarity of labels.
         image_labels: how many labels the labelled images have.
     """
 
@@ -81,26 +82,29 @@ class Objective(nn.Module):
     def __init__(
         self,
         model: EclipModel,
+        settings: TrainSettings,
         *,
-        label_weights: Tensor,
-        targets: TargetSettings,
-        optim: OptimSettings,
-        processor: nn.Module | None = None,
-        labelled: LabelledSettings | None = None,
+        label_counts: Tensor,
         image_labels: int = 0,
     ) -> None:
         super().__init__()
+        expert, width = settings.expert, model.image_projection.in_features
+        processor = HeatmapProcessor(**expert.processor.model_dump()) if expert else None
         self.model = model
-        outputs = max(len(label_weights), 1)  # unused where there is no label
-        self.image_labels = nn.Linear(model.image_projection.in_features, outputs)
+        self.image_labels = nn.Linear(width, max(len(label_counts), 1))  # 1 is unused
         self.agreement = AgreementLoss()
         self.processor = processor
-        width = model.image_projection.in_features
-        self.image_head = nn.Linear(width, image_labels) if labelled else None
-        self._labelled = labelled
-        self.register_buffer("label_weights", label_weights)
-        self._targets = targets
-        self._optim = optim
+        self.image_head = nn.Linear(width, image_labels) if settings.labelled else None
+        self.register_buffer("label_weights", 1 / torch.log(2 + label_counts))
+        self._targets = settings.targets
+        self._weights = {
+            "contrast": settings.optim.contrast_weight,
+            "agreement": settings.optim.agreement_weight,
+            "labels": settings.optim.label_weight,
+        }
+        if settings.labelled:
+            self._weights["image labels"] = settings.labelled.label_weight
+            self._weights["maps"] = settings.labelled.map_weight
 
     def forward(
         self,
@@ -120,18 +124,19 @@ class Objective(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         if labelled is None:
-            features = self._features(main.pixels)
+            features = self.model.image_features(main.pixels)
         else:
             features, losses = self._taught(main, labelled)
         parts = [main]
         if expert is not None:
-            parts.append(self.mixed(expert))
+            parts.append(self._mixed(expert))
             # What the processor makes of images must not enter the statistics of inference.
-            with statistics_stay(self.model.image_tower):
-                features = torch.cat([features, self._features(parts[1].pixels)])
+            with _statistics_stay(self.model.image_tower):
+                expert_features = self.model.image_features(parts[1].pixels)
+            features = torch.cat([features, expert_features])
         losses |= self._contrast(features, parts)
         losses["loss"] = sum(
-            (weight * losses[name] for name, weight in self._weights().items() if name in losses),
+            (weight * losses[name] for name, weight in self._weights.items() if name in losses),
             start=features.new_zeros(()),
         )
         if priming and self.processor is not None:
@@ -139,31 +144,13 @@ class Objective(nn.Module):
             losses["loss"] = (1 - priming) * losses["loss"] + priming * losses["priming"]
         return losses
 
-    def _features(self, pixels: Tensor) -> Tensor:
-        model = self.model
-        at_once = self._optim.micro_batch
-        return in_chunks(model.image_tower, model.image_features, pixels, at_once=at_once)
-
-    def _weights(self) -> dict[str, float]:
-        optim, labelled = self._optim, self._labelled
-        return {
-            "contrast": optim.contrast_weight,
-            "agreement": optim.agreement_weight,
-            "labels": optim.label_weight,
-            "image labels": labelled.label_weight if labelled else 0.0,
-            "maps": labelled.map_weight if labelled else 0.0,
-        }
-
-    def mixed(self, expert: ExpertPairs) -> Pairs:
+    def _mixed(self, expert: ExpertPairs) -> Pairs:
         """The expert pairs as the image tower sees them; the texts are not mixed."""
-        pairs = expert.pairs
-        if expert.heatmaps is None:
-            others = other_images(pairs.pixels)
-        elif self.processor is None:
-            raise ValueError("expert pairs have heatmaps, but there is no processor for them")
-        else:
-            others = self.processor(pairs.pixels, expert.heatmaps).to(pairs.pixels.dtype)
-        return pairs._replace(pixels=mix(pairs.pixels, others, expert.share))
+        if self.processor is None:
+            raise ValueError("there are expert pairs, but no processor for their heatmaps")
+        images, share = expert.pairs.pixels, expert.share
+        seen = self.processor(images, expert.heatmaps).to(images.dtype)
+        return expert.pairs._replace(pixels=share * images + (1 - share) * seen)
 
     def _taught(self, main: Pairs, labelled: LabelledBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Features of the main images, and what the labelled ones teach: one pass for both."""
@@ -188,13 +175,11 @@ class Objective(nn.Module):
         prepared = {
             name: torch.cat([part.prepared[name] for part in parts]) for name in parts[0].prepared
         }
-        words = in_chunks(
-            model.text_tower, model.text_features, prepared, at_once=self._optim.micro_batch
-        )
+        words = model.text_features(prepared)
         features = gather(image_features)
         texts, labels, complete = (
             gather(torch.cat([getattr(part, name) for part in parts]))
-            for name in ("texts", "labels", "label_rows")
+            for name in ("texts", "labels", "complete")
         )
         with torch.autocast(features.device.type, enabled=False):
             images = model.project_image(features)
@@ -231,3 +216,35 @@ class Objective(nn.Module):
 def priming_loss(processor: nn.Module, images: Tensor) -> Tensor:
     """Mean squared error between normalised images [N, channels, H, W] and what becomes of them."""
     return functional.mse_loss(processor(images, None).float(), images.float())
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Rows [N, ...] of every rank, one after the other: [ranks * N, ...], with gradient.
+
+    It flows back to the rank that a row came from, summed over all ranks; averaging over the ranks,
+    as data parallel training does, then gives the gradient of one process. Every rank brings as
+    many rows. One process gets its own rows back.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return rows
+    if not rows.requires_grad:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+    from torch.distributed.nn.functional import all_gather  # noqa: PLC0415 - slow to import
+
+    return torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _statistics_stay(module: nn.Module) -> Iterator[None]:
+    """Within this, training passes leave a module's running statistics alone."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    usual = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(norms, usual, strict=True):
+            layer.momentum = momentum

@@ -18,12 +18,8 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
 from encoders.training.config import PretrainSettings, TrainSettings
 from encoders.training.dataloader import step_seed
-from encoders.training.labelled import (
-    LabelledBatch,
-    LabelledTensors,
-    draw_labelled_batch,
-    labelled_losses,
-)
+from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
+from encoders.training.losses import labelled_losses
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import Progress, ProgressClock, adamw, exponential_average
 
@@ -66,7 +62,7 @@ def pretrain(
     """Pretrain the model's image tower and maps, in place; resumes, or loads what is done.
 
     Args:
-        settings: of the run; ``pretrain`` and ``labelled`` are given.
+        settings: of the run, with ``pretrain`` and ``labelled``.
         model: changed in place.
         data: of training patients.
         out: folder of this part of the run.

@@ -1,13 +1,15 @@
 """The folder of a run: who made it and with what, its numbers as they come, its checkpoints.
 
-Owns run.json, metrics.csv, checkpoint.pt and best.pt, all safe against being killed at any moment:
-a file is written beside and renamed, and what was computed after the last checkpoint is dropped.
-Everything random in a step comes from its number and the seed, so no random state is saved.
+Owns run.json, metrics.csv and checkpoint.pt, all safe against being killed at any moment: a file is
+written beside and renamed, and what was computed after the last checkpoint is dropped. Everything
+random in a step comes from its number and the seed, so no random state is saved. At the end
+curves.svg shows the numbers.
 """
 
 import csv
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -17,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from encoders.training.dataset import TrainingDataError
 
-CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.csv"
+_log = logging.getLogger(__name__)
+
+CHECKPOINT, METRICS, CURVES = "checkpoint.pt", "metrics.csv", "curves.svg"
+_COLUMNS = 3
 _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy")
 
 
@@ -52,22 +56,22 @@ class RunFolder:
 
     # --- checkpoints
 
-    def save(self, state: dict[str, Any], *, name: str = CHECKPOINT) -> None:
+    def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint; there is always a whole one, the old or the new."""
-        beside = self.path / f".{name}.{os.getpid()}"
+        beside = self.path / f".{CHECKPOINT}.{os.getpid()}"
         with beside.open("wb") as stream:
             torch.save({"fingerprint": self.fingerprint, **state}, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(self.path / name)
+        beside.replace(self.path / CHECKPOINT)
 
-    def load(self, *, name: str = CHECKPOINT) -> dict[str, Any] | None:
+    def load(self) -> dict[str, Any] | None:
         """The state that was saved last, or None.
 
         Raises:
             TrainingDataError: the folder belongs to a run with other settings or data.
         """
-        path = self.path / name
+        path = self.path / CHECKPOINT
         if not path.exists():
             return None
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -79,52 +83,41 @@ class RunFolder:
             )
         return state
 
-    def keep_if_best(self, model: nn.Module, *, score: float) -> None:
-        """Save the model if none of this run was better.
-
-        A run that was cut validates the same models again, so nothing has to be undone.
-        """
-        best = self.load(name=BEST)
-        if best is None or score > best["score"]:
-            self.save({"score": score, "model": model.state_dict()}, name=BEST)
-
-    def load_best(self, model: nn.Module) -> None:
-        """Fill a model with the best weights of the run, in place.
-
-        Raises:
-            TrainingDataError: they are gone.
-        """
-        best = self.load(name=BEST)
-        if best is None:
-            raise TrainingDataError(
-                f"{self.path / BEST} is missing: the run was validated, but its best model is "
-                "gone; train again, or set keep to last"
-            )
-        model.load_state_dict(best["model"])
-
     # --- numbers
 
     def append_metrics(self, step: int, values: dict[str, float]) -> None:
         """One row a value: step, name, value."""
-        path = self.path / METRICS
-        if not path.exists():
+        if not (self.path / METRICS).exists():
             self._write_metrics([["step", "name", "value"]], mode="w")
         self._write_metrics([[step, name, f"{v:.6g}"] for name, v in values.items()], mode="a")
 
     def trim_metrics(self, step: int) -> None:
         """Drop rows after a step: the steps since the last checkpoint are taken again."""
-        rows = self._metric_rows()
-        if rows:
-            self._write_metrics(
-                rows[:1] + [row for row in rows[1:] if int(row[0]) <= step], mode="w"
-            )
+        if rows := self._metric_rows():
+            kept = [row for row in rows[1:] if int(row[0]) <= step]
+            self._write_metrics([rows[0], *kept], mode="w")
 
-    def read_metrics(self) -> dict[str, list[tuple[int, float]]]:
-        """(step, value) of each name, in the order of the file."""
+    def write_curves(self) -> None:
+        """Draw a panel for each number; without matplotlib, say so and go on."""
+        try:
+            from matplotlib import rc_context  # noqa: PLC0415 - optional
+            from matplotlib.figure import Figure  # noqa: PLC0415
+        except ImportError:
+            _log.info('no %s: it needs matplotlib (pip install "cxr-rag[plots]")', CURVES)
+            return
         series: dict[str, list[tuple[int, float]]] = {}
         for step, name, value in self._metric_rows()[1:]:
             series.setdefault(name, []).append((int(step), float(value)))
-        return series
+        rows = -(-len(series) // _COLUMNS)
+        with rc_context({"svg.hashsalt": "curves"}):  # the same numbers give the same bytes
+            figure = Figure(figsize=(4 * _COLUMNS, 2.4 * rows), layout="constrained")
+            panels = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True).flat
+            for (name, points), panel in zip(series.items(), panels, strict=False):
+                panel.set_title(name)
+                panel.plot(*zip(*points, strict=True), ".")
+            for panel in panels:  # those that are left
+                panel.set_axis_off()
+            figure.savefig(self.path / CURVES, metadata={"Date": None})
 
     def _metric_rows(self) -> list[list[str]]:
         """Whole rows: the last may be half."""

@@ -11,12 +11,15 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 
-from encoders.eclip.weights import save_pretrained
+from encoders.eclip.finding_maps import CELL
+from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.weights import load_pretrained, save_pretrained
+from encoders.preprocess import EvalTransform
+from encoders.towers.efficientnet_lite import EfficientNetLite
+from encoders.towers.hugging_face import load_published, published_tower
 from encoders.training.config import TrainSettings
-from encoders.training.curves import write_curves
 from encoders.training.dataloader import BatchLoader
 from encoders.training.dataset import Collection, Split
-from encoders.training.init_model import init_model
 from encoders.training.labelled import LabelledTensors, load_labelled_tensors
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
@@ -107,19 +110,14 @@ def train(
         if validation and (at_end or trainer.step % (settings.validate_every * epoch) == 0):
             recalls = validation.score(trainer.averaged, transform)
             values |= {f"val {name}": recall for name, recall in recalls.items()}
-            if settings.keep == "best":
-                score = sum(recalls.values()) / len(recalls)
-                folder.keep_if_best(trainer.averaged, score=score)
         if is_main:
             folder.append_metrics(trainer.step, values)
             if at_end or trainer.step % settings.checkpoint_every == 0:
                 folder.save(trainer.state())
         on_step(clock.at(trainer.step, values["loss"]))
     if is_main:
-        if settings.keep == "best":
-            folder.load_best(trainer.averaged)
         save_pretrained(out / MODEL_FOLDER, model=trainer.averaged, transform=transform)
-        write_curves(folder.read_metrics(), out)
+        folder.write_curves()
     accelerator.wait_for_everyone()
     return out / MODEL_FOLDER
 
@@ -164,3 +162,39 @@ def _open_folder(
             precision=accelerator.mixed_precision,
         )
     return folder
+
+
+def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
+    """The untrained model of the settings, from its starting weights, and its transform.
+
+    Raises:
+        EncoderError: a tower or its starting weights cannot be had.
+    """
+    chosen = settings.model
+    if chosen.start_from is not None:
+        model, transform = load_pretrained(chosen.start_from)
+        return model.requires_grad_(True), transform
+    image_tower, text_tower = chosen.image_tower, chosen.text_tower
+    if chosen.image_weights:
+        image_tower = published_tower(chosen.image_weights, role="image")
+    if chosen.text_weights:
+        text_tower = published_tower(chosen.text_weights, role="text")
+    model = EclipModel(
+        EclipConfig(
+            name=settings.name,
+            dim=chosen.dim,
+            image_tower=image_tower,
+            text_tower=text_tower,
+            dropout=chosen.dropout,
+            temperature=chosen.temperature,
+            findings=settings.labelled.findings if settings.labelled else (),
+            map_grid=-(-settings.size // CELL),
+        )
+    )
+    if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):
+        model.image_tower.load_imagenet()
+    if chosen.image_weights:
+        load_published(model.image_tower, chosen.image_weights, role="image")
+    if chosen.text_weights:
+        load_published(model.text_tower, chosen.text_weights, role="text")
+    return model, EvalTransform(size=settings.size)

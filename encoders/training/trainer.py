@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from transformers import get_cosine_schedule_with_warmup
 
-from encoders.eclip.heatmap import build_processor
 from encoders.eclip.model import EclipModel
 from encoders.precision import computes_bfloat16
 from encoders.training.config import TrainSettings
@@ -72,7 +71,7 @@ class ProgressClock:
         self._began, self._first, self._steps = time.monotonic(), first, steps
 
     def at(self, step: int, loss: float) -> Progress:
-        """After a step."""
+        """The progress after a step."""
         pace = (time.monotonic() - self._began) / (step - self._first)
         return Progress(step, self._steps, loss, pace * (self._steps - step))
 
@@ -100,18 +99,8 @@ class Trainer:
         self.step = 0
         self._settings = settings
         self._accelerator = accelerator
-        expert = settings.expert
-        rare_weighs_more = 1 / torch.log(2 + label_counts)
         objective = Objective(
-            model,
-            label_weights=rare_weighs_more,
-            targets=settings.targets,
-            optim=settings.optim,
-            processor=build_processor(expert.processor)
-            if expert is not None and expert.has_processor
-            else None,
-            labelled=settings.labelled,
-            image_labels=image_labels,
+            model, settings, label_counts=label_counts, image_labels=image_labels
         ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
         objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -187,14 +176,7 @@ def adamw(
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.98),
 ) -> torch.optim.AdamW:
-    """AdamW over a module; biases, norms and scalars do not decay.
-
-    Args:
-        module: whose parameters are trained.
-        lr: learning rate of a parameter by its name.
-        weight_decay: of matrices and kernels.
-        betas: of AdamW.
-    """
+    """AdamW; ``lr`` goes by a parameter's name, and biases, norms and scalars do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         decay = weight_decay if parameter.ndim > 1 else 0.0

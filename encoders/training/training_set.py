@@ -44,7 +44,7 @@ class TrainingSet:
         texts: float32 [S, D], fixed text vectors of norm 1 for the soft targets.
         labels: float32 [S, L], 0 or 1.
         label_names: the L findings.
-        complete: bool [S], whether a label that is 0 is known not to be there; None for all.
+        complete: bool [S], whether a label that is 0 is known not to be there.
     """
 
     images: NDArray[np.uint8]
@@ -53,7 +53,7 @@ class TrainingSet:
     texts: Tensor
     labels: Tensor
     label_names: tuple[str, ...]
-    complete: Tensor | None = None
+    complete: Tensor
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Whole batches; the images left over are others in each epoch."""
@@ -92,18 +92,24 @@ def load_training_set(
         )
     labels = [study.labels | study.details for study in studies]
     names = frequent(labels, least=settings.min_label_count)
-    if not names and _needs_labels(settings):
+    # What compares findings: without any, all images would be alike.
+    soft = settings.targets.kind == "soft" and settings.targets.label_share > 0
+    weights = settings.optim.agreement_weight, settings.optim.label_weight
+    if not names and (soft or any(weights)):
         raise TrainingDataError(
             f"no finding label has {settings.min_label_count} training studies; give labels, lower "
             "min_label_count, or learn from texts alone: targets.label_share = 0, "
             "optim.agreement_weight = 0, optim.label_weight = 0"
         )
-    prepared = prepare_cached([study.text for study in studies], model=model, cache=cache)
+    texts = [study.text for study in studies]
+    prepared = prepare_cached(
+        texts, prepare=model.prepare_texts, settings=model.config.text_tower, cache=cache
+    )
     return TrainingSet(
         images=load_images([image for image, _ in pairs], side=settings.cache_side, cache=cache),
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
-        texts=_target_vectors(studies, prepared, cache=cache),
+        texts=_target_vectors(texts, prepared, cache=cache),
         labels=torch.from_numpy(label_matrix(labels, names)).float(),
         label_names=tuple(names),
         complete=torch.tensor([study.labels_complete for study in studies]),
@@ -138,50 +144,18 @@ def load_expert_set(
     )
 
 
-def _needs_labels(settings: TrainSettings) -> bool:
-    """Whether a part of the loss compares findings: without any, all images would be alike."""
-    soft = settings.targets.kind == "soft" and settings.targets.label_share > 0
-    return soft or settings.optim.agreement_weight > 0 or settings.optim.label_weight > 0
-
-
-def prepare_cached(texts: Sequence[str], *, model: EclipModel, cache: Path) -> Prepared:
-    """`EclipModel.prepare_texts`, from the cache if the same texts were prepared before.
-
-    What is prepared does not depend on what is trained (`encoders.towers.base.TextTower`).
-    """
-    settings = model.config.text_tower
-    return _cached(texts, named=settings, prepare=model.prepare_texts, cache=cache)
-
-
-def _target_vectors(studies: Sequence[TrainingStudy], prepared: Prepared, *, cache: Path) -> Tensor:
-    """Vectors of the frozen sentence encoder, whatever the text tower is."""
-    if "sentences" not in prepared:
-        ours = SentenceSet(hidden=8)
-        texts = [study.text for study in studies]
-        named = {"kind": "sentence_set"}
-        prepared = _cached(texts, named=named, prepare=ours.prepare, cache=cache)
-    return mean_text_vectors(prepared)
-
-
-def mean_text_vectors(prepared: Prepared) -> Tensor:
-    """float32 [S, D] of norm 1: the mean of a report's frozen sentence vectors."""
-    present = prepared["present"].unsqueeze(-1)
-    mean = (prepared["sentences"] * present).sum(1) / present.sum(1)
-    return torch.nn.functional.normalize(mean, dim=1)
-
-
-def _cached(
+def prepare_cached(
     texts: Sequence[str],
     *,
-    named: dict[str, Any],
     prepare: Callable[[Sequence[str]], Prepared],
+    settings: dict[str, Any],
     cache: Path,
 ) -> Prepared:
-    """What ``prepare`` makes of the texts, from the cache if it was made before.
+    """What a text tower makes of the texts, from the cache if it was made before.
 
-    ``named`` tells this preparation from others.
+    It does not depend on what is trained (`encoders.towers.base.TextTower`), only on ``settings``.
     """
-    key = json.dumps([named, list(texts)])
+    key = json.dumps([settings, list(texts)])
     target = cache / f"texts-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if target.exists():
         return load_file(target)
@@ -192,3 +166,17 @@ def _cached(
     save_file({name: value.contiguous() for name, value in prepared.items()}, beside)
     beside.replace(target)
     return prepared
+
+
+def _target_vectors(texts: Sequence[str], prepared: Prepared, *, cache: Path) -> Tensor:
+    """float32 [S, D] of norm 1: the mean of a report's frozen sentence vectors.
+
+    They are those of our sentence encoder, whatever the text tower is.
+    """
+    if "sentences" not in prepared:
+        ours = {"kind": "sentence_set"}
+        prepare = SentenceSet(hidden=8).prepare
+        prepared = prepare_cached(texts, prepare=prepare, settings=ours, cache=cache)
+    present = prepared["present"].unsqueeze(-1)
+    mean = (prepared["sentences"] * present).sum(1) / present.sum(1)
+    return torch.nn.functional.normalize(mean, dim=1)

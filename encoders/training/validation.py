@@ -49,7 +49,12 @@ class Validation:
         self._images = load_images(
             [study.frontals[0] for study in frontal], side=settings.cache_side, cache=cache
         )
-        self._prepared = prepare_cached(self._texts, model=model, cache=cache)
+        self._prepared = prepare_cached(
+            self._texts,
+            prepare=model.prepare_texts,
+            settings=model.config.text_tower,
+            cache=cache,
+        )
 
     @torch.no_grad()
     def score(self, model: EclipModel, transform: EvalTransform) -> dict[str, float]:

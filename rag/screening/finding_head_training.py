@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from encoders.base import ImageEncoder
-from encoders.eclip import load_encoder
-from encoders.eclip.weights import SHIPPED
+from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
+from encoders.packaged_weights import SHIPPED
 from encoders.training.dataset import TrainingStudy, clean
 from encoders.training.sources.openi import read_openi
 from rag.image_analysis import ImageAnalysis

@@ -20,10 +20,10 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from encoders.base import CxrImage
-from encoders.eclip import load_encoder
-from encoders.eclip.weights import SHIPPED
+from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
+from encoders.packaged_weights import SHIPPED
 from encoders.training.dataset import Split
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.openi import read_openi

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageEncoder
-from encoders.eclip.backend import ImageOutput
+from encoders.eclip.encoder import ImageOutput
 from rag import encoder_artifacts
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult

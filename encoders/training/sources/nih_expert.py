@@ -68,7 +68,12 @@ _HEADINGS = {
 """The MeSH headings of Open-I that say the same: which reports are nearly right for the image."""
 
 _WITH_A_SIDE = ("Effusion", "Consolidation", "Atelectasis", "Lung Opacity", "Nodule")
-_WORDS = {"Lung Opacity": "Opacity", "Effusion": "Pleural effusion", "Fracture": "Rib fracture"}
+_WORDS = {
+    "Lung Opacity": "Opacity",
+    "Effusion": "Pleural effusion",
+    "Fracture": "Rib fracture",
+    "Diffuse Nodule": "Diffuse nodules",
+}
 _OF_A_SIDE_ONLY = ("Effusion", "Pneumothorax", "Pleural Thickening", "Fracture")
 _OF_A_LUNG = ("Emphysema", "Diffuse Nodule")
 
@@ -209,20 +214,14 @@ def _sentence(finding: str, outline: Outline) -> str:
         return "Cardiomegaly."
     if finding in _OF_A_SIDE_ONLY:
         return f"{side.capitalize()} {word.lower()}."
-    if finding in _OF_A_LUNG:
-        return (
-            f"{word}s in the {side} lung." if "Nodule" in finding else f"{word} in the {side} lung."
-        )
-    return f"{word} in the {side} {_zone(outline)} zone."
+    _, top, _, height = bounding_box(outline)
+    middle = top + height / 2
+    zone = "upper" if middle < 0.36 else "middle" if middle < 0.58 else "lower"
+    where = "lung" if finding in _OF_A_LUNG else f"{zone} zone"
+    return f"{word} in the {side} {where}."
 
 
 def _side(outline: Outline) -> str:
     """The patient's: their right is on the left of the image."""
     left, _, width, _ = bounding_box(outline)
     return "right" if left + width / 2 < 0.5 else "left"
-
-
-def _zone(outline: Outline) -> str:
-    _, top, _, height = bounding_box(outline)
-    middle = top + height / 2
-    return "upper" if middle < 0.36 else "middle" if middle < 0.58 else "lower"

@@ -1,12 +1,22 @@
-"""An arm's model against the validation studies, by the tasks of `eval`.
+"""The table of arms: what is measured of an arm's model, and the statistics over seeds.
 
-Owns what is embedded (the first frontal image of each study, its report, the sentences of each
-class) and which numbers of the tasks make the table. Images come from the cache of training.
+A model is measured on the validation studies by the tasks of `eval`: the first frontal image of
+each study, its report, the sentences of each class.
+
+The unit of the table is the seed: intervals are Student's over seeds; an arm and the baseline are
+paired by seed (two-sided paired t test, Holm over all arms and measures of the table). They say how
+sure the difference is for these validation studies, not for other ones. A permutation test over
+five seeds cannot fall below p = 0.06, hence t. Two seeds are shown and not tested: recalls come in
+steps, two equal differences are common, and a t test would call them certain.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from encoders.eclip.encoder import load_encoder
 from encoders.eclip.weights import load_pretrained
@@ -16,6 +26,7 @@ from encoders.training.image_cache import load_images
 from encoders.training.validation import embed_cached_images
 from eval.datasets import DatasetImage, ImageDataset, class_names, classes_of, prompts
 from eval.results import Result
+from eval.stats import holm
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
 from eval.tasks.retrieval import retrieval
@@ -116,3 +127,104 @@ def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:
 def _value(result: Result, *, subset: str, measure: str) -> float:
     found = result.number(system=result.name, subset=subset, measure=measure)
     return float("nan") if found is None or found.value is None else found.value
+
+
+LEAST_TESTED = 3
+"""Seeds that an arm must share with the baseline to be tested."""
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An arm's measure: mean and half width of its interval (NaN for one seed), n seeds.
+
+    ``difference`` to the baseline over the shared seeds with its half width, and the p value
+    before and after Holm; NaN for the baseline and for fewer than two shared seeds, the p values
+    also for fewer than `LEAST_TESTED` and where all differences are equal.
+    """
+
+    mean: float
+    half: float
+    n: int
+    difference: float = NAN
+    difference_half: float = NAN
+    p: float = NAN
+    p_holm: float = NAN
+
+
+Table = dict[str, dict[str, Cell]]
+"""Cells by arm and measure."""
+
+
+def summarise(rows: Sequence[Mapping[str, str]], *, baseline: str) -> Table:
+    """Cells by arm and measure, from the lines of finished runs."""
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        for measure in MEASURES:
+            seeds = values.setdefault(row["arm"], {}).setdefault(measure, {})
+            seeds[int(row["seed"])] = float(row[measure])
+    base = values.get(baseline, {})
+    cells = {
+        arm: {
+            measure: _cell(seeds, {} if arm == baseline else base.get(measure, {}))
+            for measure, seeds in by_measure.items()
+        }
+        for arm, by_measure in values.items()
+    }
+    adjusted = iter(holm([cell.p for row in cells.values() for cell in row.values()]))
+    return {
+        arm: {measure: replace(cell, p_holm=next(adjusted)) for measure, cell in row.items()}
+        for arm, row in cells.items()
+    }
+
+
+def _cell(seeds: Mapping[int, float], base: Mapping[int, float]) -> Cell:
+    own = np.asarray(list(seeds.values()))
+    cell = Cell(float(own.mean()), _half_width(own), len(own))
+    apart = np.asarray([seeds[seed] - base[seed] for seed in sorted(seeds.keys() & base.keys())])
+    if len(apart) < 2:
+        return cell
+    testable = len(apart) >= LEAST_TESTED and np.ptp(apart) > 0
+    return replace(
+        cell,
+        difference=float(apart.mean()),
+        difference_half=_half_width(apart),
+        p=float(stats.ttest_1samp(apart, 0).pvalue) if testable else NAN,
+    )
+
+
+def _half_width(values: NDArray[np.float64]) -> float:
+    if len(values) < 2:
+        return NAN
+    spread = values.std(ddof=1) / np.sqrt(len(values))
+    return float(stats.t.ppf(0.975, len(values) - 1) * spread)
+
+
+def as_markdown(cells: Table, *, baseline: str) -> str:
+    """One table of means with intervals, one of differences with p values."""
+    others = [arm for arm in cells if arm != baseline]
+    head = [f"{arm} (n={next(iter(row.values())).n})" for arm, row in cells.items()]
+    means = [
+        [f"{measure} ({'lower' if measure in LOWER_IS_BETTER else 'higher'})"]
+        + [f"{row[measure].mean:.3f} ± {row[measure].half:.3f}" for row in cells.values()]
+        for measure in MEASURES
+    ]
+    differences = [
+        [measure, *(_difference(cells[arm][measure]) for arm in others)] for measure in MEASURES
+    ]
+    title = f"Difference to {baseline}, paired by seed; p is Holm's (before Holm)"
+    lines = [*_table(head, means), "", title, "", *_table(others, differences)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    ruler = "|---|" + "---:|" * len(columns)
+    return [f"| measure | {' | '.join(columns)} |", ruler, *(f"| {' | '.join(r)} |" for r in rows)]
+
+
+def _difference(cell: Cell) -> str:
+    if np.isnan(cell.difference):
+        return "one seed"
+    tested = "" if np.isnan(cell.p) else f", p {cell.p_holm:.2f} ({cell.p:.3f})"
+    return f"{cell.difference:+.3f} ± {cell.difference_half:.3f}{tested}"
