@@ -35,13 +35,13 @@ from rag.cli.options import progress_bars
 from rag.config_file import load_settings
 from rag.corpus.openi import read_openi as read_reports
 from rag.drafting import Drafter, LanguageModel
-from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
 from rag.index import build_index, open_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog
+from rag.report_reading import annotate_labels
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_predictor
 from rag.settings import DraftingSettings, RetrievalSettings

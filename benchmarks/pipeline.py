@@ -43,11 +43,11 @@ from encoders.training.dataset import clean  # noqa: E402
 from encoders.training.sources.openi import read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
-from rag.finding_labels import annotate_labels  # noqa: E402
 from rag.grounding.prompt_injection import screen_report  # noqa: E402
 from rag.image_analysis import ImageAnalyzer  # noqa: E402
 from rag.index import build_index, open_index  # noqa: E402
 from rag.prediction import Prediction  # noqa: E402
+from rag.report_reading import annotate_labels  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
 from rag.screening.finding_head import FindingPredictor, load_finding_predictor  # noqa: E402
 from rag.screening.out_of_distribution import OodDetector, load_ood_detector  # noqa: E402

@@ -1,4 +1,4 @@
-"""Templates as files -> chat messages. Knows nothing of where the variables come from.
+"""Templates as files -> chat messages, and the JSON schemas of the answers.
 
 A template is a folder ``templates/<name>_v<N>/``: ``template.toml`` says how the model drafts
 (``mode``), which variables it needs, and which it may do without (``optional``); ``system.md``
@@ -6,12 +6,16 @@ holds what never changes, so that a server's prefix cache pays; ``user.md`` is J
 the evidence. Files ``examples/*.json`` are worked examples: ``variables`` for the same ``user.md``,
 and the ``answer`` to it; they are sent as earlier turns, in the order of their names. A change of
 wording is a new version, since predictions record the name and the hash of what was sent.
+Knows nothing of where the variables come from.
+
+In the schemas, which the server enforces while it decodes, ids are enums: an answer that names a
+sentence or a report that was not shown cannot be produced.
 """
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -137,3 +141,53 @@ def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
         raise PromptTemplateError(f"{template.name}/user.md: {error.message}") from error
     except TemplateError as error:
         raise PromptTemplateError(f"{template.name}/user.md is broken: {error}") from error
+
+
+NOTHING = "none"
+"""The answer for a heading none of whose sentences is better than another."""
+
+
+def selection_schema(slots: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """One choice a heading: ``{"heart": "A2", "lungs": "none", ...}``.
+
+    Args:
+        slots: heading -> ids of its sentences, in the order in which they are shown.
+    """
+    properties = {name: {"type": "string", "enum": [*ids, NOTHING]} for name, ids in slots.items()}
+    return _closed_object(properties)
+
+
+def written_schema(
+    report_ids: Sequence[str], *, max_findings: int = 12, max_impression: int = 4
+) -> dict[str, Any]:
+    """Findings and impression as lists of ``{"text": ..., "sources": [report id, ...]}``."""
+    sentence = _closed_object(
+        {
+            "text": {"type": "string", "minLength": 3, "maxLength": 300},
+            "sources": {
+                "type": "array",
+                "items": {"type": "string", "enum": list(report_ids)},
+                "minItems": 1,
+                "maxItems": len(report_ids),
+            },
+        }
+    )
+    return _closed_object(
+        {
+            "findings": _sentences(sentence, most=max_findings),
+            "impression": _sentences(sentence, most=max_impression),
+        }
+    )
+
+
+def _sentences(sentence: dict[str, Any], *, most: int) -> dict[str, Any]:
+    return {"type": "array", "items": sentence, "minItems": 1, "maxItems": most}
+
+
+def _closed_object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

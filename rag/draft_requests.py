@@ -8,8 +8,7 @@ for the server, and read the answer, whole or as far as it has come.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prompts.render import Mode
-from prompts.schemas import selection_schema, written_schema
+from prompts.render import Mode, selection_schema, written_schema
 from rag.comparisons import compared
 from rag.llm.response_checks import validate
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings

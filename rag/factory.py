@@ -14,13 +14,13 @@ from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
 from rag.corpus.records import Corpus
 from rag.errors import EncoderUnavailableError, PromptError
-from rag.finding_labels import annotate_labels
 from rag.grounding.prompt_injection import screen_report
 from rag.index import IndexSummary, Progress, ReportIndex, build_index, open_index
 from rag.index.embedding import NO_IMAGES, Images
 from rag.priors import NO_PRIOR, Prior
 from rag.privacy.reports import mask_identifiers
 from rag.region import NO_REGION, ReaderRegion
+from rag.report_reading import annotate_labels
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
 from rag.study import Study

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.change import PriorEvidence
-from rag.grounding.image_marks import ImageMark, image_mark
-from rag.grounding.verdicts import DraftCheck, Issue, SentenceCheck, Vote
+from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
 from rag.look_for import Hint
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import LABELS

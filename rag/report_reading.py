@@ -2,17 +2,18 @@
 
 A sentence of another patient's report can be used if it could be said of this image: it compares
 with no earlier one, gives no measure, advises nothing, lost no word and can stand alone. Reading is
-cached, since the same reports are near many images. Knows no image.
+cached, since the same reports are near many images. Reading fifty reports for each image would
+still take longer than all other steps together, so a store keeps the labels that were read when it
+was made (`annotate_labels`); a record that comes without is read here. Knows no image.
 """
 
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rag.finding_labels import usable_sentences
 from rag.report_nlp.assertion import Polarity
-from rag.report_nlp.labeller import label_text
-from rag.report_nlp.sentences import sentence_spans
+from rag.report_nlp.labeller import NO_FINDING, label_text
+from rag.report_nlp.sentences import sentence_spans, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, Statement, Topic, read_sentence
 from rag.report_nlp.tokenizer import load_toml
 from rag.schema import ReportRecord, Section
@@ -207,3 +208,48 @@ def _details(statements: list[Statement]) -> frozenset[Detail]:
         for values in (s.sides, s.severities, s.zones)
         for value in values
     )
+
+
+_DANGLING = re.compile(r"(?:this|these|those|it|they|such|which|that)\b", re.IGNORECASE)
+"""A sentence that begins so speaks of one before it, which would not come along."""
+
+
+def finding_labels_of(record: ReportRecord) -> frozenset[str]:
+    """Labels that a report states as present in a finding that a draft could use.
+
+    "No Finding" is one of them where the whole report names nothing abnormal.
+    """
+    return _read(record) if record.stated is None else frozenset(record.stated)
+
+
+def annotate_labels(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
+    """The record with what it states noted in it; the last screen of an indexing."""
+    return replace(record, stated=tuple(sorted(_read(record)))), ()
+
+
+def usable_sentences(record: ReportRecord) -> list[tuple[Section, str, ParsedSentence]]:
+    """Sentences that could be said of another image; an impression alone lends its sentences."""
+    usable = []
+    for span in record.sentences:
+        text = without_list_number(record.sentence(span))
+        reading = read_sentence(text)
+        if reading.placeholder or reading.priors or reading.advice or reading.numbers:
+            continue
+        if reading.topics <= {Topic.OTHER, Topic.TECHNIQUE} or _DANGLING.match(text):
+            continue
+        usable.append((span.section, text, reading))
+        if span.section is Section.IMPRESSION and not record.findings:
+            usable.append((Section.FINDINGS, text, reading))
+    return usable
+
+
+@lru_cache(maxsize=8192)  # where the store has not noted it: many images look at the same reports
+def _read(record: ReportRecord) -> frozenset[str]:
+    positive = {
+        label
+        for section, _, reading in usable_sentences(record)
+        if section is Section.FINDINGS
+        for label, polarity in reading.labels.items()
+        if polarity is Polarity.POSITIVE
+    }
+    return frozenset(positive | ({NO_FINDING} & label_text(record.text).keys()))

@@ -1,27 +1,31 @@
 """Image or text -> the nearest reports, without those of the same study or patient.
 
 `ReportRetriever` is a LangChain retriever for text queries; `retrieve` is the same for an image's
-vector, which LangChain's interface has no word for. Knows nothing of prompts.
+vector, which LangChain's interface has no word for. The nearest reports are mostly normal ones, as
+most images are, so the image's own predicted labels order a pool of neighbours and make sure that
+each expected finding has a report that can speak of it; the idea is LaB-RAG's (Song et al. 2024,
+arXiv 2411.16523). Knows nothing of prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_validator
 
-from encoders.base import embeds_texts
+from encoders.base import ImageEncoder, embeds_texts
 from rag.errors import UsageError
 from rag.index import ReportIndex
 from rag.index.search import numbered
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
-from rag.rank_fusion import fuse
-from rag.reranking import cover_expected, order_by_agreement
+from rag.report_nlp.labeller import NO_FINDING
+from rag.report_reading import finding_labels_of
 from rag.schema import Hit, Retrieval
 from rag.settings import RetrievalSettings
 
@@ -161,3 +165,101 @@ def to_document(hit: Hit) -> Document:
             "labels": list(record.labels),
         },
     )
+
+
+def order_by_agreement(
+    pool: Sequence[Hit], predicted: PredictedFindings, *, weight: float
+) -> list[Hit]:
+    """Best first, but each label on which a report and the image disagree costs similarity.
+
+    A place in the pool is worth the similarity that the hit there would have if nearness alone had
+    ordered it: for a pool that nearness has ordered, each hit's own.
+
+    Args:
+        pool: hits, best first.
+        predicted: of the image; one that judges no label leaves the order as it is.
+        weight: cosine similarity that one disagreement costs.
+    """
+    expected, judged = set(predicted.positive), set(predicted.probabilities)
+    if predicted.normal:
+        expected.add(NO_FINDING)
+
+    def worth(place: tuple[float, Hit]) -> float:
+        similarity, hit = place
+        return similarity - weight * len((finding_labels_of(hit.record) & judged) ^ expected)
+
+    if not (judged and weight):
+        return list(pool)
+    similarities = sorted((hit.similarity for hit in pool), reverse=True)
+    ordered = sorted(zip(similarities, pool, strict=True), key=worth, reverse=True)
+    return [hit for _, hit in ordered]
+
+
+def cover_expected(pool: Sequence[Hit], predicted: PredictedFindings, *, k: int) -> list[Hit]:
+    """The first ``k`` of the pool, some exchanged so that each expected finding is spoken of.
+
+    The last report that is not needed for an expected finding makes room for the first report of
+    the pool that states a missing one. What was fetched so says it in `Hit.why`.
+    """
+    chosen = list(pool[:k])
+    for label in predicted.positive:
+        if any(label in finding_labels_of(hit.record) for hit in chosen):
+            continue
+        speaker = next((h for h in pool[k:] if label in finding_labels_of(h.record)), None)
+        if speaker is None:
+            continue
+        idle = [hit for hit in chosen if not _needed(hit, chosen, predicted)]
+        if idle:
+            chosen.remove(idle[-1])
+        chosen.append(replace(speaker, why=f"fetched for {label.lower()}"))
+    return chosen
+
+
+def _needed(hit: Hit, chosen: Sequence[Hit], predicted: PredictedFindings) -> bool:
+    """Whether it is the only chosen report that states some expected finding."""
+    others = [finding_labels_of(other.record) for other in chosen if other is not hit]
+    mine = finding_labels_of(hit.record) & set(predicted.positive)
+    return any(not any(label in other for other in others) for label in mine)
+
+
+STEADINESS = 60
+"""The constant of the paper: the larger, the less the first places count."""
+
+
+def fuse(rankings: Sequence[Sequence[str]]) -> list[str]:
+    """Ids by the sum of 1 / (60 + rank) over all rankings, best first, ties by id.
+
+    Source: Cormack, Clarke & Buettcher, SIGIR 2009.
+
+    Args:
+        rankings: report ids, best first; an id may be missing from some.
+    """
+    scores: dict[str, float] = {}
+    for ranking in rankings:
+        for rank, report_id in enumerate(ranking, 1):
+            scores[report_id] = scores.get(report_id, 0.0) + 1 / (STEADINESS + rank)
+    return sorted(scores, key=lambda report_id: (-scores[report_id], report_id))
+
+
+class EncoderEmbeddings(Embeddings):
+    """Embeds texts with the encoder that embeds the images.
+
+    Args:
+        encoder: of images and texts.
+
+    Raises:
+        UsageError: it embeds images only.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        if not embeds_texts(encoder):
+            raise UsageError(f"{encoder.encoder_id} embeds images only: LangChain gives it texts")
+        self.encoder = encoder
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """A unit vector for each text; an empty text is a ValueError."""
+        return [[float(value) for value in row] for row in self.encoder.embed_texts(texts)]
+
+    def embed_query(self, text: str) -> list[float]:
+        """The same for one text."""
+        return self.embed_documents([text])[0]

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.consensus import Agreement, consensus
-from rag.ngrams import NgramPool
 from rag.permitted import Permitted, permit, pool_weights
 from rag.predicted_findings import PredictedFindings
 from rag.report_reading import IMPRESSION, ReportReading, UsableSentence, read_report
 from rag.schema import DraftSentence, Hit, Section
+from rag.text_similarity import NgramPool
 
 _COMMON = 0.01
 """A sentence that states no finding is a candidate if this share of the pool holds it."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rag.grounding.contradictions import contradictions
+from rag.grounding.claims import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
 from rag.localization import outlines
 from rag.prediction import Prediction

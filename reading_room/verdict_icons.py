@@ -7,8 +7,15 @@ Okabe-Ito palette, which is safe for the common colour blindnesses.
 
 from dataclasses import dataclass
 
-from rag.grounding.image_marks import ImageMark, ImageVerdict
-from rag.grounding.verdicts import Cited, Issue, Reason, SentenceCheck, Verdict
+from rag.grounding.verdicts import (
+    Cited,
+    ImageMark,
+    ImageVerdict,
+    Issue,
+    Reason,
+    SentenceCheck,
+    Verdict,
+)
 from rag.review.reviewed_report import Decision, Line
 from reading_room.templating import readable
 

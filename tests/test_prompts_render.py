@@ -13,8 +13,8 @@ from prompts.render import (
     load_template,
     render,
     template_names,
+    written_schema,
 )
-from prompts.schemas import written_schema
 
 SLOTS = [{"name": "heart", "options": [{"id": "H1", "votes": 3, "text": "The heart is large."}]}]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag.grounding.contradictions import contradictions
+from rag.grounding.claims import contradictions
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus.study_lists import read_exclude_file
+from rag.corpus.records import read_exclude_file
 from rag.errors import CxrRagError
 
 

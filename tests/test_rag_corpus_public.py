@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus.english import NOT_ENGLISH, not_english
-from rag.corpus.records import Corpus
-from rag.corpus.study_lists import read_exclude_file, read_images_file
-from rag.corpus.user_collection import read_collection
+from rag.corpus.records import Corpus, read_exclude_file, read_images_file
+from rag.corpus.user_collection import NOT_ENGLISH, not_english, read_collection
 from rag.errors import CorpusError
 from rag.report_nlp.labeller import label_text
 from rag.schema import ReportRecord

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag.grounding.image_marks import ImageVerdict, image_mark
+from rag.grounding.verdicts import ImageVerdict, image_mark
 from rag.look_for import hints_for
 from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.sentences import with_sentences

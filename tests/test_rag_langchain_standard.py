@@ -21,10 +21,9 @@ from small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import load_encoder
-from rag.embeddings import EncoderEmbeddings
 from rag.errors import UsageError
 from rag.index import ReportIndex, build_index, open_index
-from rag.retriever import ReportRetriever
+from rag.retriever import EncoderEmbeddings, ReportRetriever
 
 
 @pytest.fixture(scope="module")

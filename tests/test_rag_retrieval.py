@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from made_up_reports import made_up_hits
 
 from rag.predicted_findings import PredictedFindings
-from rag.rank_fusion import fuse
-from rag.reranking import cover_expected, order_by_agreement
+from rag.retriever import cover_expected, fuse, order_by_agreement
 
 HITS = made_up_hits("R3", "R4", "R2", "R1")  # R1 and R2 state an enlarged heart
 ENLARGED = PredictedFindings({"Cardiomegaly": 0.8, "Pleural Effusion": 0.1}, ("Cardiomegaly",))

@@ -10,8 +10,8 @@ from fake_encoder import FakeEncoder
 from made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
 from rag.corpus.records import make_corpus, record_from_json, record_hash, record_to_json
-from rag.finding_labels import annotate_labels, finding_labels_of
 from rag.index import build_index, open_index, verify_index
+from rag.report_reading import annotate_labels, finding_labels_of
 from rag.schema import ReportRecord
 
 RECORDS = [made_up_record(name) for name in FINDINGS_AND_IMPRESSIONS]
@@ -44,7 +44,7 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
     query = encoder.embed_texts(["The lungs are clear."])
     with (
         open_index(tmp_path) as store,
-        patch("rag.finding_labels.read_sentence", side_effect=AssertionError("read again")),
+        patch("rag.report_reading.read_sentence", side_effect=AssertionError("read again")),
     ):
         (found,) = store.retrieve(query, len(RECORDS))
         noted = {hit.record.report_id: finding_labels_of(hit.record) for hit in found.hits}

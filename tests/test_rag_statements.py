@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.non_findings import (
+    NumberKind,
     has_placeholder,
     mentions_prior,
+    numbers_in,
     recommends_or_communicates,
 )
-from rag.report_nlp.numbers import NumberKind, numbers_in
 from rag.report_nlp.statements import Severity, Side, Statement, Topic, read_sentence
 
 GOLDEN = Path(__file__).parent / "golden" / "prior_sentences.jsonl"

@@ -52,7 +52,7 @@ def index(
     if context.invoked_subcommand is not None:
         return
     from rag.corpus.openi import read_openi  # noqa: PLC0415
-    from rag.corpus.study_lists import read_exclude_file, read_images_file  # noqa: PLC0415
+    from rag.corpus.records import read_exclude_file, read_images_file  # noqa: PLC0415
     from rag.corpus.user_collection import read_collection  # noqa: PLC0415
     from rag.factory import index_reports, load_encoder  # noqa: PLC0415
     from rag.index.writer import scrub_memory  # noqa: PLC0415

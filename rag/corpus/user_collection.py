@@ -15,7 +15,6 @@ from typing import Any
 
 from encoders.report_sections import parse_sections
 from encoders.tabular import Row, TableError, identifier, is_nothing, is_table, read_table, repaired
-from rag.corpus.english import NOT_ENGLISH, not_english
 from rag.corpus.records import Corpus, Problem, make_corpus
 from rag.errors import CorpusError
 from rag.report_nlp.sentences import with_sentences
@@ -240,3 +239,34 @@ def _date(value: Any) -> str:
         return datetime.fromisoformat(text).isoformat()
     except ValueError:
         raise _RowError("date is not ISO 8601 (2026-11-24)") from None
+
+
+NOT_ENGLISH = (
+    "most of these reports do not look English: labels, evidence sentences and the check of drafts "
+    "read English only, and will be empty or wrong for them"
+)
+_ENGLISH = re.compile(
+    r"\b(?:the|is|are|no|not|of|and|with|without|or|has|have|there|clear|normal|seen|left|right"
+    r"|small|lungs?|heart|chest|unchanged|effusion)\b",
+    re.IGNORECASE,
+)
+_OTHER = re.compile(
+    r"\b(?:der|die|das|und|kein\w*|nicht|ist|im|mit|ohne|links|rechts|el|los|las|un|una|sin|del|con"
+    r"|y|se|le|les|des|et|pas|sans|du|est|dans|il|nel|non|di|della|e|o|na|em|do|da|sem|de|het|een"
+    r"|geen|van|ikke|og|och|inte|ve|yok)\b"
+    r"|[^\W\d_a-zA-Z]{2,}",  # any word that has letters of another script
+    re.IGNORECASE,
+)
+
+
+def not_english(texts: Iterable[str]) -> bool:
+    """Whether more than half of the reports have more small words of other languages than English.
+
+    >>> not_english(["Kein Erguss, Herz nicht vergrößert."]), not_english(["Cardiomegaly."])
+    (True, False)
+    """
+    foreign = count = 0
+    for text in texts:
+        count += 1
+        foreign += len(_OTHER.findall(text)) > len(_ENGLISH.findall(text))
+    return foreign * 2 > count

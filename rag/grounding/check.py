@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from rag.change import Change
 from rag.comparisons import changes_said
 from rag.grounding.claims import Claim, Entailment, claims_of, decide
-from rag.grounding.evidence import EvidenceSentence, read_evidence, same_text
-from rag.grounding.numbers_and_terms import (
+from rag.grounding.evidence import (
+    EvidenceSentence,
     attribute_issues,
     denial_issues,
     loose_words,
     number_issues,
     only_words,
+    read_evidence,
+    same_text,
 )
 from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
 from rag.report_nlp.assertion import Polarity

@@ -4,13 +4,15 @@ Owns which findings are the same thing and which statement speaks about another 
 (`rag/report_nlp/data/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import combinations
 
 from rag.report_nlp.assertion import Polarity
-from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement
+from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement, read_sentence
 from rag.report_nlp.tokenizer import load_toml
 
 
@@ -241,3 +243,26 @@ def _rank(comparison: Comparison) -> int:
     if comparison.fit is Entailment.PARTLY:
         return 4 if comparison.unsaid else 2
     return 0 if comparison.fit is Entailment.SAME else 5
+
+
+_THE_REST = re.compile(r"\b(other|others|otherwise|elsewhere|remaining|except|additional)\b", re.I)
+
+
+def contradictions(sentences: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Numbers of the sentences that contradict each other, (earlier, later)."""
+    claims = [_claims(sentence) for sentence in sentences]
+    pairs = combinations(range(len(claims)), 2)
+    return tuple((a, b) for a, b in pairs if _disagree(claims[a], claims[b]))
+
+
+def _claims(sentence: str) -> list[Claim]:
+    return [] if _THE_REST.search(sentence) else claims_of(read_sentence(sentence))
+
+
+def _disagree(some: list[Claim], others: list[Claim]) -> bool:
+    return any(_opposite(a, b) or _opposite(b, a) for a in some for b in others)
+
+
+def _opposite(claim: Claim, other: Claim) -> bool:
+    found = compare(claim, other)
+    return found.fit is Entailment.CONFLICT and Difference.POLARITY in found.differences

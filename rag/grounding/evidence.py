@@ -1,15 +1,20 @@
-"""Retrieved reports, read once: their sentences, claims, numbers and words.
+"""Retrieved reports, read once, and what of a sentence no claim accounts for.
 
-Knows reports and claims; does not know drafts.
+A sentence may agree with the evidence in every finding and still say more: a measure, a date, the
+name of a disease that the lexicon does not know. That must stand in the cited reports too.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rag.grounding.claims import Claim, claims_of
+from rag.grounding.claims import Claim, claims_of, harmless_words
 from rag.grounding.prompt_injection import neutralise
+from rag.grounding.verdicts import Issue, Reason, Support
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.lexicon import match
+from rag.report_nlp.non_findings import Number, NumberKind
 from rag.report_nlp.sentences import sentence_spans, without_list_number
-from rag.report_nlp.statements import ParsedSentence, read_sentence
+from rag.report_nlp.statements import ParsedSentence, Side, read_sentence
 from rag.report_nlp.tokenizer import tokens
 from rag.schema import Hit, ReportRecord, Section, Span
 
@@ -57,3 +62,132 @@ def words_of(text: str) -> frozenset[str]:
 def same_text(a: str, b: str) -> bool:
     """Whether two sentences are the same but for blanks, capitals and the last full stop."""
     return " ".join(a.split()).casefold().rstrip(".") == " ".join(b.split()).casefold().rstrip(".")
+
+
+_TIME_WORDS = frozenset({"acute", "active", "subacute", "new", "old", "chronic", "healed", "known"})
+"""Words that a denial may add ("no acute fracture" from "no fracture") and an assertion may not."""
+
+
+def number_issues(
+    reading: ParsedSentence, claims: Sequence[Claim], cited: Sequence[EvidenceSentence]
+) -> Iterator[Issue]:
+    """Numbers of the sentence that the cited reports do not give for the same findings."""
+    concepts = {claim.concept for claim in claims}
+    about = [s for s in cited if concepts & {claim.concept for claim in s.claims}]
+    given = [number for sentence in about for number in sentence.reading.numbers]
+    values = {number.value for number in given}
+    for number in reading.numbers:
+        if number.value not in values:
+            yield Issue(
+                Reason.NUMBER,
+                reading.text[number.start : number.end],
+                start=number.start,
+                end=number.end,
+                conflict=_says_otherwise(number, reading.numbers, given),
+            )
+
+
+def _says_otherwise(number: Number, mine: Sequence[Number], theirs: Sequence[Number]) -> bool:
+    """Whether the evidence gives values of this kind, and none of them is the sentence's."""
+    if number.kind not in (NumberKind.MEASURE, NumberKind.LEVEL):
+        return False
+    their_values = {other.value for other in theirs if other.kind is number.kind}
+    my_values = {other.value for other in mine if other.kind is number.kind}
+    return bool(their_values) and their_values.isdisjoint(my_values)
+
+
+def loose_words(
+    reading: ParsedSentence, claims: Sequence[Claim], cited: Sequence[EvidenceSentence]
+) -> Iterator[Issue]:
+    """Words that no claim accounts for and that stand in no cited report."""
+    known = frozenset().union(*(sentence.words for sentence in cited))
+    if all(claim.polarity is Polarity.NEGATIVE for claim in claims):
+        known |= _TIME_WORDS
+    for word, start, end in _unexplained(reading):
+        if word not in known:
+            yield Issue(Reason.WORDS, reading.text[start:end], start=start, end=end)
+
+
+def denial_issues(
+    reading: ParsedSentence, claims: Sequence[Claim], support: Sequence[EvidenceSentence]
+) -> Iterator[Issue]:
+    """A "no" that belongs to no claim, in a sentence that rests on one without any.
+
+    It denies something the lexicon does not know ("no distortion of the hilum").
+    """
+    accounted = any(claim.polarity is Polarity.NEGATIVE for claim in claims)
+    if accounted or not _denials(reading.text):
+        return
+    if not any(_denials(sentence.reading.text) for sentence in support):
+        yield Issue(Reason.POLARITY, "")
+
+
+def attribute_issues(
+    reading: ParsedSentence, support: Sequence[EvidenceSentence]
+) -> Iterator[Issue]:
+    """Sides, zones and sizes of a sentence that no sentence it rests on has.
+
+    Whatever they were said of, also of things the lexicon does not know ("left nipple ring").
+    """
+    rests_on = [sentence.reading for sentence in support]
+    for reason, values in _attributes(reading).items():
+        theirs = frozenset().union(*(_attributes(other)[reason] for other in rests_on))
+        added = values - theirs
+        if added and Side.BILATERAL not in theirs:
+            conflict = bool(theirs) and values.isdisjoint(theirs) and Side.BILATERAL not in values
+            yield Issue(reason, ", ".join(sorted(added)), conflict=conflict)
+
+
+def _attributes(reading: ParsedSentence) -> dict[Reason, frozenset[str]]:
+    return {
+        Reason.SIDE: frozenset(reading.sides),
+        Reason.ZONE: reading.zones,
+        Reason.SEVERITY: frozenset(reading.severities),
+    }
+
+
+def only_words(
+    reading: ParsedSentence, cited: Sequence[EvidenceSentence]
+) -> tuple[list[Support], list[Issue]]:
+    """Weigh a sentence that makes no claim we understand: only its words can be looked for.
+
+    It is supported by a sentence that holds all of its words and denies as much as it does, partly
+    supported by one that holds half of them.
+    """
+    mine = {word for word, _, _ in _unexplained(reading)} or words_of(reading.text)
+    shared, nearest = 0.0, None
+    for sentence in cited:
+        share = len(mine & sentence.words) / len(mine) if mine else 0.0
+        if share > shared and _denials(sentence.reading.text) == _denials(reading.text):
+            shared, nearest = share, sentence
+    if nearest is None or shared < 0.5:
+        return [], [Issue(Reason.WORDS, " ".join(sorted(mine)))]
+    issues = [] if shared == 1 else [Issue(Reason.WORDS, " ".join(sorted(mine - nearest.words)))]
+    theirs = {number.value for number in nearest.reading.numbers}
+    issues += [
+        Issue(Reason.NUMBER, reading.text[n.start : n.end], start=n.start, end=n.end)
+        for n in reading.numbers
+        if n.value not in theirs
+    ]
+    issues += attribute_issues(reading, [nearest])
+    return [Support(nearest.report_id, nearest.span)], issues
+
+
+def _denials(text: str) -> bool:
+    roles = {role for found in match(tokens(text)) for role in found.roles}
+    return bool(roles & {"negation", "not", "no_longer", "resolved", "removed", "removal_of"})
+
+
+def _unexplained(reading: ParsedSentence) -> Iterator[tuple[str, int, int]]:
+    """Words outside the phrases of the lexicon and not in the list of harmless ones."""
+    words = [
+        word
+        for word in tokens(reading.text)
+        if not any(number.start <= word.start < number.end for number in reading.numbers)
+    ]
+    for found in match(words):
+        if found.findings or (found.roles and found.roles[0] not in ("status", "removed")):
+            continue
+        for token in words[found.first : found.last]:
+            if token.keys and token.keys[0] not in harmless_words() and token.keys[0].isalpha():
+                yield token.keys[0], token.start, token.end

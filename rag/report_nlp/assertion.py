@@ -26,15 +26,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rag.report_nlp.anatomy_mentions import is_place, is_unchanged, is_unclear, judge
 from rag.report_nlp.clauses import clauses, rewrite
-from rag.report_nlp.follow_ups import answered, may_answer, names_other_side, names_side
-from rag.report_nlp.forms import COLON, answers, asks_ahead, moved_not_removed, ratio_roles
 from rag.report_nlp.lexicon import Finding, FindingKind, Match, match
 from rag.report_nlp.pieces import Box, Piece, pieces
-from rag.report_nlp.pronouns import resolve
-from rag.report_nlp.roles import ASKED, ROLE_LETTERS
-from rag.report_nlp.scopes import Assertion, Polarity, Scopes
+from rag.report_nlp.references import answered, may_answer, names_other_side, names_side, resolve
+from rag.report_nlp.roles import (
+    ASKED,
+    COLON,
+    ROLE_LETTERS,
+    answers,
+    asks_ahead,
+    moved_not_removed,
+    ratio_roles,
+)
+from rag.report_nlp.scopes import (
+    Assertion,
+    Polarity,
+    Scopes,
+    is_place,
+    is_unchanged,
+    is_unclear,
+    judge,
+)
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.tokenizer import Token, tokens
 

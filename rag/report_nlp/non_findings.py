@@ -1,15 +1,134 @@
-"""What a sentence says besides describing the image: earlier images, advice, hidden words.
+"""What a sentence says besides findings: numbers, earlier images, advice, hidden words.
 
-Patterns are in `rag/report_nlp/data/non_findings.toml`. A draft for an image without a prior must
-not compare, but a sentence copied from another patient's report often does. Mere history ("old
-fracture", "status post sternotomy", "chronic") is no comparison.
+A measure ("2.3 x 1.5 cm") is told from a date, a count ("two nodules") and an anatomical level
+("T8", "fifth rib"): a level says where a finding is. The patterns of the rest are in
+`rag/report_nlp/data/non_findings.toml`. A draft for an image without a prior must not compare, but
+a sentence copied from another patient's report often does. Mere history ("old fracture", "status
+post sternotomy", "chronic") is no comparison.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 from rag.report_nlp.tokenizer import PLACEHOLDER, load_toml
+
+
+class NumberKind(StrEnum):
+    """What a number says."""
+
+    MEASURE = "measure"
+    DATE = "date"
+    COUNT = "count"
+    LEVEL = "level"
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number at ``sentence[start:end]``.
+
+    Attributes:
+        value: comparable form: lengths in mm ("12 mm" for "1.2 cm"), dates without the separators
+            they were written with, levels in lower case ("t8", "rib 5").
+    """
+
+    kind: NumberKind
+    value: str
+    start: int
+    end: int
+
+
+_CARDINALS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_WORDS = _CARDINALS.split()
+_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+_ORDINAL = dict(zip(_ORDINALS.split(), range(1, 13), strict=True))
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)[a-z]*\.?"
+_NTH = r"(?:\d{1,2}(?:st|nd|rd|th)?|" + "|".join(_ORDINAL) + ")"
+_VALUE = r"\d+(?:[.,]\d+)?|\.\d+"
+_UNIT = (
+    r"mm|millimet(?:er|re)s?|cm|centimet(?:er|re)s?|m[lL]|cc|cubic centimet\w+|%|percent|degrees?|°"
+    r"|french|fr|[- ]?(?:years?|months?|weeks?|days?|hours?|minutes?)(?:[- ]olds?)?"
+    r"|kg|inch(?:es)?|hu|kv|mas?"
+)
+_LENGTH_TO_MM = {"mm": 1.0, "mi": 1.0, "cm": 10.0, "ce": 10.0, "in": 25.4}
+
+_NUMBER = re.compile(
+    rf"""
+    (?P<date>
+        \b\d{{1,4}}[/.-]\d{{1,2}}[/.-]\d{{2,4}}\b
+      | \b\d{{1,2}}/\d{{1,2}}\b(?!\s*(?:of|th)\b)
+      | \b(?:{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?|\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}(?:,?\s+\d{{4}})?)\b
+      | \b(?:{_MONTH}\s+)?(?:19|20)\d{{2}}\b(?!\s*(?:m[ml]|cc))
+      | \b\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?:\s*[ap]\.?m\b\.?)?
+      | \b\d{{1,2}}\s*[ap]\.?m\b\.?
+    )
+  | (?P<level>
+        \b[CTLS]-?\d{{1,2}}(?:\s*(?:[-/]|to|through|and)\s*[CTLS]?-?\d{{1,2}})*\b
+      | \b{_NTH}(?:\s*(?:,|-|to|through|and)\s*(?:and\s+)?{_NTH})*\s+(?:(?:left|right|anterior|posterior|lateral|anterolateral|posterolateral)\s+)*
+        (?:ribs?|intercostal|interspace|costal|thoracic\s+vertebra\w*|lumbar\s+vertebra\w*|vertebra\w*|metacarpal|metatarsal|digit)\b
+      | \bribs?\s+\d{{1,2}}(?:\s*(?:[-,]|to|through|and)\s*\d{{1,2}})*
+    )
+  | (?P<measure>
+        (?<![\w.])(?:{_VALUE})(?:\s*(?:x|by|-|to|\u00d7)\s*(?:{_VALUE}))*\s*-?\s*(?:{_UNIT})(?![A-Za-z])
+      | (?<![\w.])(?:{_VALUE})(?:\s*(?:x|\u00d7)\s*(?:{_VALUE}))+
+    )
+  | (?P<count> (?<![\w.])\d+(?:\.\d+)?(?![\w%]) | \b(?:{"|".join(_WORDS[2:])})\b(?!-?\s*(?:month|week|day|year|hour)) )
+  | (?P<spelt> \b(?:{"|".join(_WORDS[1:])})[- ](?:mm|millimet\w+|cm|centimet\w+|year|month|week|day|hour)s?\b )
+    """,  # noqa: E501 - one alternative a line
+    re.IGNORECASE | re.VERBOSE | re.UNICODE,
+)
+_LIST_NUMBER = re.compile(r"\s*\(?\d{1,2}[.)](?!\d)\s*")
+
+
+def numbers_in(sentence: str) -> tuple[Number, ...]:
+    """Every number of ``sentence``, in order.
+
+    >>> [(n.kind.value, n.value) for n in numbers_in("2. A 1.2 cm nodule over the 5th rib.")]
+    [('measure', '12 mm'), ('level', 'rib 5')]
+    """
+    marker = _LIST_NUMBER.match(sentence)
+    found: list[Number] = []
+    for match in _NUMBER.finditer(sentence, marker.end() if marker else 0):
+        kind = match.lastgroup or "count"
+        for value in _values(kind, match.group()):
+            number = NumberKind.MEASURE if kind == "spelt" else NumberKind(kind)
+            found.append(Number(number, value, match.start(), match.end()))
+    return tuple(found)
+
+
+def _values(kind: str, text: str) -> list[str]:
+    text = text.lower().strip()
+    if kind == "date":
+        return [re.sub(r"[\s,./:-]+", " ", text).strip()]
+    if kind == "level":
+        return _levels(text)
+    if kind == "count":
+        return [str(_WORDS.index(text)) if text in _WORDS else text]
+    for word in _WORDS[1:]:
+        text = re.sub(rf"\b{word}\b", str(_WORDS.index(word)), text)
+    values = re.findall(_VALUE, text)
+    unit = re.sub(rf"^.*?(?:{_VALUE})(?:\s*(?:x|by|-|to|\u00d7)\s*(?:{_VALUE}))*[\s-]*", "", text)
+    scale = _LENGTH_TO_MM.get(unit[:2])
+    if scale is not None:
+        return [f"{float(value.replace(',', '.')) * scale:g} mm" for value in values]
+    return [f"{float(value.replace(',', '.')):g} {unit.rstrip('s')}".strip() for value in values]
+
+
+def _levels(text: str) -> list[str]:
+    if re.match(r"[ctls]-?\d", text):
+        region = text[0]
+        return [
+            f"{letter or region}{digits}"
+            for letter, digits in re.findall(r"([ctls]?)-?(\d{1,2})", text)
+        ]
+    name = "rib" if "rib" in text else re.split(r"\s", text)[-1].rstrip("s")
+    words = re.findall(r"\d{1,2}|" + "|".join(_ORDINAL), text)
+    return [f"{name} {_ORDINAL.get(word, word)}" for word in words]
 
 
 def mentions_prior(sentence: str) -> list[tuple[int, int]]:

@@ -1,4 +1,14 @@
-"""The letter of each role that a phrase can play; `rag.report_nlp.assertion` explains them."""
+"""The letter of each role that a phrase plays; `rag.report_nlp.assertion` explains them.
+
+What a form says ("pneumothorax: no", "effusion (yes/no): yes", a ratio in numbers) becomes roles
+too, so that the rules read it as if it had been written out.
+"""
+
+import re
+from collections.abc import Sequence
+
+from rag.report_nlp.lexicon import Match
+from rag.report_nlp.tokenizer import Token
 
 ROLE_LETTERS = {
     "negation": "n",
@@ -75,3 +85,131 @@ spent, a dot is any other word."""
 
 ASKED = "?"
 """Letter of a question mark that clings to the word it asks of."""
+
+
+COLON = ":"
+"""Letter of a colon or an equals sign until `answers` has read them."""
+
+_NO, _YES, _NONE = (ROLE_LETTERS[role] for role in ("answer_no", "answer_yes", "none_of_these"))
+_HALF = 0.5
+
+_ANSWERED_NO = re.compile(
+    rf"(?<=[fdh])(?P<between>[^;fdhnti{COLON}]*)[{COLON},](?P<no>[%{_NO}])(?=,|;|$)"
+)
+_NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
+_NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{COLON}{_YES}])")
+_SPENT = re.compile(f"[{COLON}{_NO}{_YES}{_NONE}]")
+_MAY_ANSWER = re.compile(f"[{COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
+_OTHER = "[^:bintuGQHCIKAN]*"
+_NONE_OF_LIST = re.compile(
+    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{COLON}l]*)(?P<no>[%{_NO}{_NONE}r0])i?s?,?"
+)
+
+
+def answers(roles: str) -> str:
+    """The role string with its answers as verdicts; the length stays the same.
+
+    ``%`` is a "no" that stands alone, the colon a colon: both are gone afterwards.
+    """
+    if not _MAY_ANSWER.search(roles):
+        return roles.replace("%", "n")
+    parts = [_none_of_list(part) for part in re.split("(;)", roles)]
+    roles = _JUDGED_NO.sub(_turned, "".join(parts))
+    roles = _ANSWERED_NO.sub(_resolved, roles)
+    roles = _NO_BEHIND.sub("r", roles)
+    roles = _NEXT_ANSWER.sub(";", roles)
+    return _SPENT.sub(".", roles.replace("%", "n"))
+
+
+def _none_of_list(part: str) -> str:
+    """Deny the whole list of "pneumothorax, effusion, fracture: none"."""
+    found = _NONE_OF_LIST.fullmatch(part)
+    if not found or (found["no"] != _NONE and COLON not in found["mark"]):
+        return part
+    listed = found["list"].replace(",", ".").replace("l", ".")
+    return listed + "." * len(found["mark"]) + "r" + "_" * (len(part) - found.end("mark") - 1)
+
+
+_JUDGED_NO = re.compile(
+    rf"(?<=h)(?P<between>[.eizg]*)(?P<verdict>[AN])[,.]?{COLON}[%{_NO}](?=,|;|$)"
+)
+
+
+def _turned(found: re.Match[str]) -> str:
+    """Read "heart enlarged: no" as a normal heart."""
+    verdict = "N" if found["verdict"] == "A" else "A"
+    return (found["between"] + verdict).ljust(len(found.group()), "_")
+
+
+def _resolved(found: re.Match[str]) -> str:
+    return found["between"] + "." + "r"
+
+
+_RATIO = re.compile(r"ratio|ctr|index", re.I)
+_RATIO_VALUE = re.compile(
+    r"(?P<gap>[^;.\d]{0,40}?)(?P<value>\d{0,2}[.,]\d+|\d{1,3}(?:[.,]\d+)?)"
+    r"(?:\s?(?:[cm]m\s?)?[/:]\s?(?P<of>\d+(?:[.,]\d+)?)|\s?(?P<percent>%|percent|per cent))?"
+)
+_BELOW = re.compile(
+    r"less than|below|under|not (?:exceed|greater|more|above|over)|within|smaller|<|\u2264", re.I
+)
+_ABOVE = re.compile(r"greater than|more than|above|over|exceed|larger than|>|\u2265", re.I)
+
+
+def ratio_roles(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> dict[int, str]:
+    """Place of a match -> its letter, where a heart/chest ratio in numbers judges the heart.
+
+    More than one half is enlarged. "Less than 0.6" and "more than 0.4" say neither.
+    """
+    roles: dict[int, str] = {}
+    if not _RATIO.search(sentence):
+        return roles
+    for at, found in enumerate(matches):
+        named = sentence[words[found.first].start : words[found.last - 1].end]
+        if not any(f.name == "cardiac_size" for f in found.findings) or not _RATIO.search(named):
+            continue
+        value = _RATIO_VALUE.match(sentence, words[found.last - 1].end)
+        verdict = _judge(value) if value else ""
+        if value is None or not verdict:
+            continue
+        for other in range(at + 1, len(matches)):
+            start = words[matches[other].first].start
+            if start < value.start("value") and not matches[other].findings:
+                roles[other] = "_"
+            elif start < value.end():
+                roles[other] = verdict if verdict not in roles.values() else "_"
+        if verdict not in roles.values():
+            roles[at + 1] = verdict
+    return roles
+
+
+def _judge(found: re.Match[str]) -> str:
+    value = float(found["value"].replace(",", "."))
+    if found["of"]:
+        value /= float(found["of"].replace(",", ".")) or 1.0
+    elif found["percent"] or value > 1:
+        value /= 100
+    if not 0.2 <= value <= 0.95:  # no ratio of a heart to a chest
+        return ""
+    if _BELOW.search(found["gap"]):
+        return "N" if value <= _HALF else ""
+    if _ABOVE.search(found["gap"]):
+        return "A" if value >= _HALF else ""
+    return "A" if value > _HALF else "N"
+
+
+def asks_ahead(sentence: str, mark: Token) -> bool:
+    """Whether a question mark clings to the next word: "effusion ?loculated" is an effusion."""
+    before, after = sentence[: mark.start], sentence[mark.end : mark.end + 1]
+    return after.isalnum() and not before[-1:].isalnum()
+
+
+def moved_not_removed(sentence: str, words: Sequence[Token], found: Match) -> bool:
+    """Whether "withdrawn" is followed by a length: "withdrawn 2 cm" leaves the tube in."""
+    return (
+        re.match(
+            r"\s*(?:by\s+)?(?:about\s+|approximately\s+)?\d[\d.,]*\s*-?\s*(?:cm|mm|centi|milli)",
+            sentence[words[found.last - 1].end :],
+        )
+        is not None
+    )

@@ -7,8 +7,13 @@ from functools import lru_cache
 
 from rag.report_nlp.assertion import Mention, Polarity, sentence_mentions
 from rag.report_nlp.lexicon import FindingKind, Match, match_attributes
-from rag.report_nlp.non_findings import has_placeholder, mentions_prior, recommends_or_communicates
-from rag.report_nlp.numbers import Number, numbers_in
+from rag.report_nlp.non_findings import (
+    Number,
+    has_placeholder,
+    mentions_prior,
+    numbers_in,
+    recommends_or_communicates,
+)
 from rag.report_nlp.tokenizer import Token, tokens
 
 
