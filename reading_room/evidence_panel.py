@@ -3,15 +3,16 @@
 And how a region changed their ranking. Prepares what ``templates/evidence.html`` shows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rag.prediction import Prediction
-from rag.report_nlp.sentences import without_list_number
+from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.sentences import sentence_spans, without_list_number
+from rag.report_nlp.statements import Statement, read_sentence
 from rag.review.reviewed_report import Line, ReviewedReport
 from rag.schema import Hit, ReportRecord, Section
 from reading_room import strings
-from reading_room.comparison import compare, sentences_of
 from reading_room.draft_panel import View, places
 from reading_room.session import Session
 from reading_room.templating import render
@@ -147,12 +148,57 @@ def _pieces(record: ReportRecord, section: Section, lines: Sequence[Line]) -> It
     yield {"text": text[last:], "number": None}
 
 
-def _comparison(record: ReportRecord, report: ReviewedReport) -> list[tuple[str, tuple[str, ...]]]:
+def _comparison(record: ReportRecord, report: ReviewedReport) -> list[tuple[str, list[str]]]:
+    """What a report shares with the draft, and where they differ, in words, each once.
+
+    Statements are compared, so that "cardiomegaly" and "the heart is enlarged" are the same.
+    """
     if not report.lines:
         return []
-    texts = [record.sentence(span) for span in record.sentences] or sentences_of(record.text)
-    found = compare(texts, [line.text for line in report.lines])
-    return [(name, words) for name in strings.COMPARISON if (words := getattr(found, name))]
+    texts = [record.sentence(span) for span in record.sentences]
+    texts = texts or [record.text[start:end] for start, end in sentence_spans(record.text)]
+    here, there = _statements(texts), _statements(line.text for line in report.lines)
+    found: dict[str, dict[str, None]] = {name: {} for name in strings.COMPARISON}
+    for key, (polarity, words) in here.items():
+        if key in there:
+            found["shared" if _agree(polarity, there[key][0]) else "opposed"][words] = None
+        elif polarity is not Polarity.NEGATIVE:
+            found["only_here"][words] = None
+    for key, (polarity, words) in there.items():
+        if key not in here and polarity is not Polarity.NEGATIVE:
+            found["silent"][words] = None
+    return [(name, list(words)) for name, words in found.items() if words]
+
+
+def _statements(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarity, str]]:
+    """Polarity and words of each concept; where a text disagrees with itself, presence wins."""
+    found: dict[tuple[str, str], tuple[Polarity, str]] = {}
+    for sentence in sentences:
+        for statement in read_sentence(sentence).statements:
+            if statement.polarity is None:
+                continue
+            key = statement.concept, statement.term if statement.terms else ""
+            known = found.get(key)
+            if known is None or known[0] is Polarity.NEGATIVE:
+                found[key] = statement.polarity, _words(sentence, statement)
+    return found
+
+
+def _agree(a: Polarity, b: Polarity) -> bool:
+    """Possible and present agree; absent does not."""
+    return (a is Polarity.NEGATIVE) == (b is Polarity.NEGATIVE)
+
+
+def _words(sentence: str, statement: Statement) -> str:
+    """As in "right pleural effusion", "no pneumothorax", "possible atelectasis", "lungs normal"."""
+    words = sentence[statement.start : statement.end].lower()
+    sides = " ".join(sorted(side.value for side in statement.sides))
+    if sides and not any(side in words for side in sides.split()):
+        words = f"{sides} {words}"
+    if statement.neutral:
+        return f"{words} {'normal' if statement.polarity is Polarity.NEGATIVE else 'not normal'}"
+    before = {Polarity.NEGATIVE: "no ", Polarity.UNCERTAIN: "possible "}
+    return before.get(statement.polarity or Polarity.POSITIVE, "") + words
 
 
 def _normalized(text: str) -> str:

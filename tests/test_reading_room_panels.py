@@ -9,15 +9,19 @@ import numpy as np
 from made_up_reports import made_up_hits
 
 from encoders.base import View
+from rag.change import PriorEvidence
 from rag.export.text import as_text
 from rag.grounding import check_draft
 from rag.prediction import Prediction
+from rag.priors import PRIOR, Prior
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
 from reading_room import strings
 from reading_room.draft_panel import draft_html, provenance_html
 from reading_room.evidence_panel import RankChanges, evidence_html
 from reading_room.image_panel import ShownImage, viewer_value
+from reading_room.prior_panel import prior_html
+from reading_room.session import Session
 from reading_room.templating import render
 
 PREDICTION = Prediction(
@@ -90,6 +94,22 @@ def test_what_is_unsupported_has_a_sign_and_a_word_and_not_colour_alone() -> Non
     assert 'class="line unsupported open"' in html
     assert '<span class="word">unsupported</span>' in html
     assert "no cited report says this of the enteric tube" in html
+
+
+def test_a_sentence_that_rests_on_the_prior_leads_to_it() -> None:
+    evidence = PriorEvidence(report="The heart is normal. <No> effusion.", days_before=9)
+    draft = Draft((DraftSentence("The heart is enlarged, new since the prior study.", (PRIOR,)),))
+    found = replace(PREDICTION, draft=draft, prior=evidence)
+    html = draft_html(found, ReviewedReport.of(draft), check_draft(draft, found.hits))
+    assert 'href="#report-prior"' in html
+    assert ">prior</a>" in html
+    assert "The heart is normal." in html
+    session = Session(prediction=found, prior=Prior("The heart is normal."), compared=evidence)
+    panel = prior_html(session)
+    assert 'id="report-prior"' in panel
+    assert "&lt;No&gt;" in panel
+    assert "9 days before" in panel
+    assert prior_html(Session(prediction=PREDICTION)) == ""
 
 
 def test_a_signed_report_offers_no_step_but_reading() -> None:

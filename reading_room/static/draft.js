@@ -1,6 +1,6 @@
 // Mouse and keys in the draft: move, accept, edit, remove, add. The server renders the result.
 
-const STEPS = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+import { stepped } from "./steps.js";
 
 /** Wire the draft's element; `words` are strings of the page. */
 export function mount(element, { watch, trigger, words }) {
@@ -69,8 +69,7 @@ export function mount(element, { watch, trigger, words }) {
 export function handleKey(event, line, lines, act, words) {
   const number = { line: Number(line.dataset.line) };
   const at = lines.indexOf(line);
-  const step = STEPS[event.key];
-  if (step) return focus(lines[at + step]);
+  if (stepped(event, lines, line)) return true;
   if (event.target.matches("button, a") && event.key === "Enter") return false;
   switch (event.key) {
     case "a": act("accept", number); focus(lines[at + 1]); return true;

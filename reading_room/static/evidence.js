@@ -1,6 +1,7 @@
 // Mouse and keys in the evidence: rule out a report, redraft, use a sentence.
 
-const STEPS = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+import { stepped } from "./steps.js";
+
 const REMOVE = { "undo-region": { all: false }, "clear-regions": { all: true } };
 
 /** Wire the evidence's element. */
@@ -22,11 +23,8 @@ export function mount(element, { trigger }) {
   element.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const stops = [...element.querySelectorAll(".card, .sentence[data-use]")];
-    const step = STEPS[event.key];
-    if (step && stops.includes(event.target)) {
-      stops[stops.indexOf(event.target) + step]?.focus();
-      event.preventDefault();
-    } else if ((event.key === "Enter" || event.key === " ") && event.target.matches("[data-use]")) {
+    if (stepped(event, stops)) return;
+    if ((event.key === "Enter" || event.key === " ") && event.target.matches("[data-use]")) {
       use(event.target);
       event.preventDefault();
     } else if (event.key === "x" && event.target.matches(".card, .sentence")) {

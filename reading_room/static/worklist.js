@@ -1,6 +1,7 @@
 // The list of studies: opens one by click or Enter, comes back by its button or Alt+0.
 
-const STEPS = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
+import { stepped } from "./steps.js";
+
 const LIST = "listing"; // class of the body while the list is shown and the study hidden
 
 /** Wire the list's element; `words.ages` are those of "5 min ago". */
@@ -35,14 +36,7 @@ export function mount(element, { watch, trigger, words }) {
     current = row.dataset.study;
     trigger("open_study", { study: current });
   });
-  element.addEventListener("keydown", (event) => {
-    const step = STEPS[event.key];
-    const all = buttons();
-    const to = all[all.indexOf(event.target) + step];
-    if (!step || !to) return;
-    to.focus();
-    event.preventDefault();
-  });
+  element.addEventListener("keydown", (event) => stepped(event, buttons()));
   element.addEventListener("focusin", (event) => {
     current = event.target.closest("tr[data-study]")?.dataset.study ?? current;
   });
