@@ -18,15 +18,13 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 
-from encoders.images.image_io import read_image_info
-from encoders.images.raw_image import MAX_BYTES, ImageReadError
-from rag.errors import CxrRagError
+from encoders.images.raw_image import MAX_BYTES
 from rag.export import DOCUMENTS, Document, as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
 from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
-from rag.priors import read_prior
+from rag.priors import Prior
 from rag.region import NO_REGION, ReaderRegion, RegionError
 from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
@@ -127,13 +125,8 @@ class DraftService:
             name=f"image {hashes[0][:12]}",
             indication=" ".join(indication.split())[:MAX_INDICATION],
             region=region,
+            prior=Prior(files=tuple(prior), date=day),
         )
-        if prior:
-            try:
-                earlier = read_prior(prior, current=read_image_info(images[0]), day=day)
-            except (CxrRagError, ImageReadError) as error:
-                return 422, {"error": type(error).__name__, "reason": str(error)}
-            study = replace(study, prior=earlier)
         prediction = self._pipeline.invoke(study)
         prediction = replace(prediction, warnings=(*prediction.warnings, *notes))
         draft_id = uuid.uuid4().hex

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 from rag.export.text import Export
@@ -104,7 +105,8 @@ class Controller(Opener):
         sources: list[Path | bytes] = [*files, *([text.encode()] if text.strip() else [])]
         if not sources:
             return replace(session, prior=NO_PRIOR, prior_images=(), compared=None)
-        prior = prior_of(session, sources, day=date.strip())
+        current = read_image_info(Path(session.images[session.drafted].path))
+        prior = prior_of(current, sources, day=date.strip())
         session = self.open_prior(replace(session, prior=prior), reader=reader)
         found = self.pipeline.prepare(self._study(session)).prediction
         if found.prior is None:

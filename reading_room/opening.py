@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.base import View
+from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image_info, read_preview, read_raw
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
@@ -73,13 +74,12 @@ class Opener:
         return ShownImage.of(raw, path=str(path), url=url)
 
 
-def prior_of(session: Session, sources: Sequence[Path | bytes], *, day: str) -> Prior:
+def prior_of(current: ImageInfo, sources: Sequence[Path | bytes], *, day: str = "") -> Prior:
     """The earlier study in some files, seen to be this patient's.
 
     Raises:
         ControllerError: it is another patient's, which both headers are shown for, or unusable.
     """
-    current = read_image_info(Path(session.images[session.drafted].path))
     try:
         prior = read_prior(sources, current=current, day=day)
         check_prior(prior, current)

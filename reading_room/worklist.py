@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,10 +24,10 @@ from rag.batch.runner import as_studies
 from rag.errors import CxrRagError
 from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
-from rag.priors import NO_PRIOR, newest_before, read_prior
 from rag.review.audit import AuditLog
 from reading_room import strings
 from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.opening import prior_of
 from reading_room.session import Session
 from reading_room.templating import render
 
@@ -142,10 +142,10 @@ class Worklist:
             return
         found = {}
         for study in group_images(listing.images):
-            paths = [study.image, *study.further]
+            earlier = [path for path in study.prior.files if isinstance(path, Path)]
+            paths = [study.image, *study.further, *earlier]
             one = ListedStudy(study, tuple(files[path] for path in paths))
             found[one.key] = self._known(one)
-        found = {key: self._with_prior(one, found.values()) for key, one in found.items()}
         with self._lock:
             gone = {key for key, one in self._studies.items() if found.get(key) is not one}
             self._sessions = {at: s for at, s in self._sessions.items() if at[0] not in gone}
@@ -183,25 +183,12 @@ class Worklist:
         if known is not None and known.files == one.files:
             return known
         try:
-            return replace(one, info=read_image_info(one.study.image))
-        except ImageReadError:
-            return one  # drafting it will tell why
-
-    def _with_prior(self, one: ListedStudy, all_: Iterable[ListedStudy]) -> ListedStudy:
-        """With the newest earlier study of the patient; drafted again where that is a new one."""
-        by_uid = {each.info.study_uid: each for each in all_ if each is not one}
-        earlier = by_uid.get(newest_before(one.info, (each.info for each in by_uid.values())))
-        files = [*earlier.images, *earlier.study.unused] if earlier else []
-        if one.prior.images and set(one.prior.images) <= set(files):
-            return one
-        try:
-            prior = read_prior(files, current=one.info) if files else NO_PRIOR
+            one = replace(one, info=read_image_info(one.study.image))
+            if files := one.study.prior.files:
+                return replace(one, prior=prior_of(one.info, files))
         except (CxrRagError, ImageReadError):
-            prior = NO_PRIOR  # what cannot be read is told where it is listed itself
-        if prior == one.prior:
-            return one
-        day = earlier.date if earlier else ""
-        return replace(one, prior=replace(prior, date=day), prediction=None, drafted_at=0.0)
+            pass  # drafting it will tell why; a prior that cannot be used is none
+        return one
 
     def _replace(self, old: ListedStudy, new: ListedStudy) -> None:
         """Unless it has changed, or was signed, meanwhile."""
