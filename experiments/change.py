@@ -44,7 +44,8 @@ LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 10
 """A verdict is said from the lowest certainty on at which so many are right by experts, more than
 half by the lower end of Wilson's interval, and it was said so often; else never."""
 LEAST_ROWS = 5
-"""Of a finding that was there, or was not; fewer leave it out."""
+"""That went and that stayed, of a finding that was there, and alike of one that was not; fewer say
+nothing of the finding, and it is left out."""
 Rows = NDArray[np.intp]
 
 
@@ -106,8 +107,7 @@ def areas(pairs: Pairs) -> Iterator[str]:
             ways = {"now": now, "difference": now - past, "both": both}
             enough = _enough(at, so[rows])
             cells = [_interval(at.patients, _mean_auc(w, so[rows], enough)) for w in ways.values()]
-            current, fit = (_mean_auc(ways[w], so[rows], enough) for w in ("now", "both"))
-            gain = _interval(at.patients, lambda r, a=current, b=fit: b(r) - a(r))
+            gain = _interval(at.patients, _gain(ways["now"], ways["both"], so[rows], enough))
             count = f"{so[rows].sum()} of {rows.sum()}"
             yield f"| {name}, {given} | {count}; {len(enough)} | {' | '.join([*cells, gain])} |"
 
@@ -141,6 +141,11 @@ def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Callable[[Rows], f
         return float(np.nanmean(each)) if each else float("nan")
 
     return mean
+
+
+def _gain(before: Floats, after: Floats, so: Flags, parts: list[Any]) -> Callable[[Rows], float]:
+    without, with_ = (_mean_auc(scores, so, parts) for scores in (before, after))
+    return lambda rows: with_(rows) - without(rows)
 
 
 def _interval(patients: NDArray[np.str_], value: Callable[[Rows], float]) -> str:
@@ -193,6 +198,17 @@ def wilson(right: Flags) -> tuple[float, float]:
     return middle - half, middle + half
 
 
+def often_enough(pairs: Pairs) -> Flags:
+    """Rows of findings that had either fate `LEAST_ROWS` times from the state they were in."""
+    enough = np.zeros(len(pairs.now), bool)
+    for name in np.unique(pairs.findings):
+        for state in (pairs.before, ~pairs.before):
+            rows = state & (pairs.findings == name)
+            if min(pairs.now[rows].sum(), (~pairs.now[rows]).sum()) >= LEAST_ROWS:
+                enough |= rows
+    return enough
+
+
 def model_of(pairs: Pairs, encoder_id: str) -> dict[str, Any]:
     """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
     names, weights = np.unique(pairs.findings), {}
@@ -203,7 +219,7 @@ def model_of(pairs: Pairs, encoder_id: str) -> dict[str, Any]:
         weights[state] = {
             str(name): [round(float(bias), 4), round(float(slope), 4)]
             for name, bias in zip(names, biases, strict=True)
-            if (pairs.findings[rows] == name).sum() >= LEAST_ROWS
+            if (pairs.findings[rows] == name).any()
         }
     limits = {name: limit_of(*each) for name, each in verdicts(pairs).items()}
     return {
@@ -239,10 +255,17 @@ def main() -> None:
         name: pairs_of(each, odds, head.names, blind=measured.not_assessable)
         for name, each in sources.items()
     }
-    model = model_of(pairs["experts"], encoder.encoder_id)
+    often = {name: each.only(often_enough(each)) for name, each in pairs.items()}
+    model = model_of(often["experts"], encoder.encoder_id)
     for name, each in pairs.items():
         lines = [f"\n{name}: {len(np.unique(each.patients))} patients, {len(each.now)} rows\n"]
-        lines += [*areas(each), "", *by_finding(each), "", *how_often_right(each, model["limits"])]
+        lines += [
+            *areas(each),
+            "",
+            *by_finding(each),
+            "",
+            *how_often_right(often[name], model["limits"]),
+        ]
         sys.stdout.write("\n".join(lines) + "\n")
     if chosen.write:
         swap_text(folder / CHANGE, json.dumps(model, indent=1) + "\n")

@@ -135,6 +135,23 @@ def test_a_draft_without_a_model(cli: Cli, home: Path, images: list[Path]) -> No
         assert WITHOUT_MODEL in line["warnings"]
 
 
+def test_a_prior_is_compared_with_one_image_and_another_patients_refused(
+    cli: Cli, home: Path, images: list[Path], tmp_path: Path
+) -> None:
+    config = ("--json", "--no-llm", "--config", home / "none.toml")
+    report = tmp_path / "report.txt"
+    report.write_text("FINDINGS: Pleural effusion.", encoding="utf-8")
+    assert cli("generate", images[0], "--prior", report, *config) == 0
+    line = json.loads(cli.out)
+    assert line["prior"]["report"]
+    assert line["prior"]["changes"][0]["finding"] == "Pleural Effusion"
+    assert any("nobody has checked" in warning for warning in line["warnings"])
+    assert cli("generate", images[0], "--prior", images[1], *config) == EXIT_FAILED
+    assert json.loads(cli.out)["error"] == "PriorMismatchError"
+    assert cli("generate", *images, "--prior", report, *config) == EXIT_USAGE
+    assert cli("generate", images[0], "--prior", tmp_path / "none", *config) == EXIT_USAGE
+
+
 def test_a_batch_without_a_model(cli: Cli, home: Path, images: list[Path], tmp_path: Path) -> None:
     arguments = ("batch", images[0].parent, tmp_path / "out", "--config", home / "none.toml")
     assert cli(*arguments, "--no-llm") == 0

@@ -1,0 +1,76 @@
+"""Films of a patient become pairs, and pairs the numbers of change.json, on made-up readings."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.change import auc, how_often_right, limit_of, model_of
+from experiments.change_pairs import HELD_SHARE, Pairs, expert_films, mined_films, pairs_of
+from rag.change import CHANGE, PriorState, read_change_model
+
+HELD = [f"{n:08d}" for n in range(400)]
+
+
+def made_up_pairs(patients: int = 60) -> Pairs:
+    """Effusions that the current log-odds tell, and emphysema that they do not."""
+    rng = np.random.default_rng(0)
+    names = np.tile(["Pleural Effusion", "emphysema"], patients)
+    before, now = rng.random(len(names)) < 0.5, rng.random(len(names)) < 0.5
+    told = np.where(names == "Pleural Effusion", np.where(now, 3.0, -3.0), 0.0)
+    odds = np.stack([told, np.where(before, 1.0, -1.0)], 1) + rng.normal(size=(len(names), 2))
+    people = np.repeat([f"p{n}" for n in range(patients)], 2)
+    return Pairs(people, names, before, now, odds)
+
+
+def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_path: Path) -> None:
+    mined, read = [], []
+    for patient in HELD:
+        for number in (1, 0):
+            film = {"id": f"{patient}_{number}", "patient_id": patient, "image": "i.jpg"}
+            labels = ["Effusion"] if number else ["No Finding"]
+            mined.append({**film, "labels": labels, "follow_up": number})
+            source = {"source": "rsna-2018", "classes": ["Lung Opacity"]}
+            read.append({**film, "readings": [source] if number else []})
+    for folder, name, rows in (
+        ("nih_128", "labels.jsonl", mined),
+        ("nih_expert", "readings.jsonl", read),
+    ):
+        (tmp_path / folder).mkdir()
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / folder / name).write_text(lines, encoding="utf-8")
+    films = mined_films(tmp_path)
+    assert len(films) == pytest.approx(HELD_SHARE * len(HELD), rel=0.4)
+    assert expert_films(tmp_path) == []  # one film of each: no pair
+    odds = {film.film: np.arange(2.0) for each in films for film in each}
+    names = ("Pleural Effusion", "Edema")
+    pairs = pairs_of(films, odds, names, blind=frozenset({"Edema"}))
+    assert set(pairs.findings) == {"Pleural Effusion"}
+    assert not pairs.before.any()
+    assert pairs.now.all()
+
+
+def test_the_fitted_file_is_read_and_tells_what_the_image_tells(tmp_path: Path) -> None:
+    fitted = model_of(made_up_pairs(), "fake@1")
+    (tmp_path / CHANGE).write_text(json.dumps(fitted))
+    model = read_change_model(tmp_path, "fake@1")
+    assert model is not None
+    assert set(model.limits) == {"new", "persists", "resolved"}
+    for was, p, verdict in (("present", 0.95, "persists"), ("present", 0.05, "resolved")):
+        assert model.verdict("Pleural Effusion", PriorState(was), p)[0] == verdict
+    _, certain = model.verdict("Pleural Effusion", PriorState.ABSENT, 0.95)
+    _, unsure = model.verdict("emphysema", PriorState.ABSENT, 0.5)
+    assert certain > 0.8 > unsure
+    assert [line for line in how_often_right(made_up_pairs(), model.limits) if "new" in line]
+
+
+def test_a_verdict_that_is_seldom_said_or_seldom_right_gets_no_limit() -> None:
+    assert limit_of(np.full(9, 0.9), np.ones(9, bool)) is None
+    assert limit_of(np.full(40, 0.9), np.arange(40) % 2 == 0) is None
+    assert limit_of(np.full(40, 0.9), np.arange(40) % 10 > 0) == 0.5
+
+
+def test_the_area_counts_ties_as_half() -> None:
+    assert auc(np.array([1.0, 2, 2, 3]), np.array([False, False, True, True])) == 0.875
+    assert np.isnan(auc(np.ones(3), np.ones(3, bool)))
