@@ -26,6 +26,7 @@ from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
 from reading_room.layout import PageParts
+from reading_room.monitoring import readiness
 from reading_room.server import listening, make_server
 from reading_room.worklist import Worklist, fetching
 
@@ -76,7 +77,13 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
         blocks = build_app(
             controller, settings, file_store=file_store, drafts=drafts, worklist=worklist
         )
-        server = make_server(blocks, page, file_store=file_store, drafts=drafts)
+        server = make_server(
+            blocks,
+            page,
+            file_store=file_store,
+            drafts=drafts,
+            ready=lambda: readiness(pipeline, settings.llm),
+        )
         file_store.start_sweeping()
         with listening(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C ends it)")

@@ -19,6 +19,7 @@ from rag.settings import PREFIX, Settings
 OTHER_VARIABLES = frozenset(
     {
         "CXR_RAG_LOG",
+        "CXR_RAG_LOG_FORMAT",
         "CXR_RAG_DICOMWEB_TOKEN",
         "CXR_RAG_SERVER_REQUIREMENTS",
         "CXR_RAG_TORCH_INDEX",

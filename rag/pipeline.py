@@ -31,6 +31,7 @@ from rag.drafting import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
+from rag.metrics import counted
 from rag.prediction import Prediction
 from rag.prior_step import compare, read_and_check
 from rag.priors import CheckedPrior
@@ -127,7 +128,8 @@ class ReportPipeline(Runnable[Study, Prediction]):
         except CxrRagError as error:
             yield _ended(known, error, clock)
         else:
-            yield replace(known, check=checked, status=Status.OK, seconds=clock.seconds)
+            done = replace(known, check=checked, status=Status.OK, seconds=clock.seconds)
+            yield counted(done)
 
     def invoke(
         self,
@@ -258,7 +260,7 @@ def _ended(
     abstained = isinstance(error, NoDraft)
     if not abstained:
         logger.warning("study failed: %s", type(error).__name__)
-    return replace(
+    ended = replace(
         prediction,
         status=Status.ABSTAINED if abstained else Status.FAILED,
         error=type(error).__name__,
@@ -267,6 +269,7 @@ def _ended(
         draft=Draft(),
         seconds=clock.seconds,
     )
+    return counted(ended)
 
 
 class _Stopwatch:

@@ -21,6 +21,7 @@ from reading_room import strings
 from reading_room.api import DraftService
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
+from reading_room.monitoring import Ready, add_monitoring
 from reading_room.opening import MAX_IMAGES
 from reading_room.sign_panel import FORMATS
 
@@ -41,7 +42,12 @@ _TYPES = {
 
 
 def make_server(
-    page: gr.Blocks, settings: "PageSettings", *, file_store: "FileStore", drafts: DraftService
+    page: gr.Blocks,
+    settings: "PageSettings",
+    *,
+    file_store: "FileStore",
+    drafts: DraftService,
+    ready: Ready = dict,
 ) -> FastAPI:
     """The whole server, not yet listening.
 
@@ -52,6 +58,7 @@ def make_server(
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.mount("/reading-room", StaticFiles(directory=STATIC))
     _add_routes(server, file_store, drafts)
+    add_monitoring(server, ready)
     page.queue(max_size=64, api_open=False)
     gr.mount_gradio_app(
         server,
@@ -130,6 +137,7 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
         server,
         host=host,
         port=port,
+        log_config=None,  # `cxr-rag` has set up logging
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,

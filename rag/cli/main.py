@@ -5,10 +5,12 @@ bug of ours, 2 wrong usage or settings, 3 a study, a store or a server failed (s
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
 
+import json
 import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 
 import typer
 
@@ -63,7 +65,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        _start_logging(os.environ.get("CXR_RAG_LOG", "ERROR"))
+        _start_logging(
+            os.environ.get("CXR_RAG_LOG", "ERROR"), os.environ.get("CXR_RAG_LOG_FORMAT", "text")
+        )
         app()
     except UsageError as error:
         fail(error, EXIT_USAGE)
@@ -76,10 +80,29 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _start_logging(level: str) -> None:
+class _JsonFormatter(logging.Formatter):
+    """A log line as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _start_logging(level: str, form: str) -> None:
     if level.upper() not in logging.getLevelNamesMapping():
         raise UsageError(f"CXR_RAG_LOG is {level!r}, not one of DEBUG, INFO, WARNING, ERROR")
+    if form not in ("text", "json"):
+        raise UsageError(f"CXR_RAG_LOG_FORMAT is {form!r}, not one of text, json")
     logging.basicConfig(level=level.upper(), stream=sys.stderr)
+    if form == "json":
+        logging.getLogger().handlers[0].setFormatter(_JsonFormatter())
 
 
 if __name__ == "__main__":
