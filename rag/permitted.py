@@ -85,8 +85,9 @@ def permit(
             detail[each] += weight
         for name, label in reading.labels:
             kinds[label].add(name)
-    probabilities = predicted.probabilities or share
-    positive = predicted.positive if predicted.probabilities else _voted(share)
+    probabilities, positive = predicted.probabilities, predicted.positive
+    if not probabilities:
+        probabilities, positive = share, tuple(n for n in share if share[n] >= VOTED)
     labels = [name for name in positive if name in LABELS]
     labelled = set().union(*kinds.values()) if kinds else set()
     alone = {n for n in positive if n not in LABELS and n not in labelled}
@@ -96,15 +97,10 @@ def permit(
     agreed = {d for d, weight in detail.items() if weight >= DETAILS_AGREE * share[d[0]]}
     return Permitted(
         findings=frozenset(permitted),
-        required=frozenset({*labels, *alone}),
+        required=frozenset(alone.union(labels)),
         undeniable=frozenset(permitted) | predicted.undeniable,
         agreed=frozenset(agreed),
     )
-
-
-def _voted(share: Mapping[str, float]) -> tuple[str, ...]:
-    """What most of the pool states: all there is to go by where nothing reads the image."""
-    return tuple(name for name in share if share[name] >= VOTED)
 
 
 def _kinds(

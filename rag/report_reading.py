@@ -38,8 +38,13 @@ _PREDICATE = re.compile(
 _GLUED = re.compile(r"(?<=\s)(?:The|There|No|Heart|Lungs?|Is|Are|And|Or)\b|[.;,]\s*\.|:")
 """Two sentences run together, or what a removed word left behind."""
 _CUT_OFF = re.compile(r"\b(?:or|and|of|the|with|in|a)\s*\.?$", re.IGNORECASE)
-_LEANS = re.compile(r"\b(?:otherwise|however|also)\b", re.IGNORECASE)
-"""What makes a sentence lean on the one before it."""
+_LEANS = re.compile(
+    r"\b(?:otherwise|however|also|this|these|adjacent|underlying|concomitant|differential|history"
+    r"|(?:discussed|described|mentioned) (?:above|below)|(?:lateral|frontal) (?:view|exam\w*|image)"
+    r"|not excluded)\b|^associated\b|^(?:the )?appearances? suggests?\b",
+    re.IGNORECASE,
+)
+"""What makes a sentence lean on another one, on one view, or on what only its reader knew."""
 _MAX_WORDS = 28
 
 Detail = tuple[str, str]

@@ -82,18 +82,13 @@ class Calibration:
     def threshold(self, rate: float) -> float:
         """Probability from which a finding may be stated; above 1 where none may."""
         allowed = math.floor(rate * (self.studies + 1) - 1)
-        if allowed < 0:
-            return math.nextafter(1, 2)
         worst = sorted(self.false_positives, reverse=True)
-        return math.nextafter(worst[allowed], 2) if allowed < len(worst) else 0.0
+        return math.nextafter(worst[allowed] if allowed >= 0 else 1.0, 2)
 
     def denial_limit(self, rate: float) -> float:
         """Probability from which what must not be missed may no longer be denied."""
         allowed = math.floor(rate * (self.studies + 1) - 1)
-        if allowed < 0:
-            return 0.0
-        worst = sorted(self.missed)
-        return worst[allowed] if allowed < len(worst) else 1.0
+        return sorted(self.missed)[allowed] if allowed >= 0 else 0.0
 
     @property
     def not_assessable(self) -> frozenset[str]:
@@ -120,16 +115,19 @@ def calibrate(encoder_id: str, names: Sequence[str], odds: Floats, present: Flag
     for fold in range(10):
         own, other = folds == fold, folds != fold
         probabilities[own] = probabilities_of(odds[own], *_line(odds[other], present[other]))
+    # From which limit on each draft could deny what must not be missed and is there.
+    grave = [name in set(MUST_NOT_MISS) - blind for name in names]
+    there = np.where(present, probabilities, 1.0)[:, grave]
     return Calibration(
         encoder_id=encoder_id,
         studies=len(odds),
         slope=slope,
         shift=shift,
         aucs=aucs,
-        false_positives=_rounded(
-            stated_wrongly(names, probabilities, present, not_assessable=blind)
-        ),
-        missed=_rounded(_missed(names, probabilities, present, not_assessable=blind)),
+        false_positives=stated_wrongly(names, probabilities, present, not_assessable=blind)
+        .round(6)
+        .tolist(),
+        missed=there.min(1, initial=1.0).round(6).tolist(),
     )
 
 
@@ -190,20 +188,6 @@ def least_probability(name: str) -> float:
     if name == DEVICES:
         return _DEVICES_FROM
     return 0.0 if name in LABELS else _UNLABELLED_FROM
-
-
-def _missed(
-    names: Sequence[str], probabilities: Floats, present: Flags, *, not_assessable: frozenset[str]
-) -> Floats:
-    """By study, the limit from which its draft could deny what must not be missed and is there."""
-    graver = set(MUST_NOT_MISS) - not_assessable
-    grave = [at for at, name in enumerate(names) if name in graver]
-    there = np.where(present, probabilities, 1.0)[:, grave]
-    return np.asarray(there.min(1, initial=1.0), float)
-
-
-def _rounded(values: Floats) -> list[float]:
-    return [round(float(value), 6) for value in values]
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

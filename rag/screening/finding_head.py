@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rag import encoder_artifacts
 from rag.errors import CalibrationError, FindingHeadError
 from rag.predicted_findings import PredictedFindings
-from rag.report_nlp.labeller import LABELS, NO_FINDING
+from rag.report_nlp.labeller import NO_FINDING
 from rag.screening.calibration import (
     MUST_NOT_MISS,
     Calibration,
@@ -28,8 +28,6 @@ from rag.settings import DraftingSettings
 HEAD, CALIBRATION = "finding_head.safetensors", "calibration.json"
 NORMAL_FROM = 0.35
 """Probability of no finding from which normal reports are welcome: about their share in Open-I."""
-MAX_LABELS = 4
-"""At most so many CheXpert labels are stated, the most probable ones."""
 _FORMAT = "2"
 
 
@@ -88,15 +86,12 @@ def _positive(
     probabilities: dict[str, float], threshold: float, not_assessable: frozenset[str]
 ) -> tuple[str, ...]:
     """What may be stated, most probable first."""
-    sure = [
+    return tuple(
         name
         for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
-        if name != NO_FINDING
-        and name not in not_assessable
+        if name not in not_assessable | {NO_FINDING}
         and p >= max(threshold, least_probability(name))
-    ]
-    labels = [name for name in sure if name in LABELS][:MAX_LABELS]
-    return tuple(name for name in sure if name in labels or name not in LABELS)
+    )
 
 
 def load_finding_predictor(
