@@ -5,13 +5,19 @@ or writes sentences with their sources (`FreeText`). Both have variables for the
 for the server, and read the answer, whole or as far as it has come.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jsonschema
+from langchain_core.utils.json import parse_partial_json
+
 from prompts.render import Mode, selection_schema, written_schema
-from rag.comparisons import compared
-from rag.llm.response_checks import validate
+from rag.comparisons import compared, is_told
+from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
+from rag.llm.response_checks import is_refusal, validate
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.report_nlp.statements import read_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, Section
 from rag.slots import Slot
 
@@ -206,3 +212,78 @@ def _letters(number: int) -> str:
 
 DraftRequest = Selection | FreeText
 """What is asked of the model about one study: how, by which schema, and how answers are read."""
+
+
+def as_far_as_it_goes(text: str) -> dict[str, Any]:
+    """The object that the beginning of an answer stands for; empty while there is none."""
+    try:
+        answer = parse_partial_json(text)
+    except json.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def parse_response(
+    question: DraftRequest, text: str, told: tuple[DraftSentence, ...] = ()
+) -> tuple[Draft, tuple[str, ...]]:
+    """The draft of a whole answer, and a note for each sentence that was taken out of it.
+
+    Args:
+        question: what was asked.
+        text: the answer.
+        told: the comparisons with a prior that may be made.
+
+    Raises:
+        LlmFormError: not JSON, or not what the schema asks for.
+        LlmRefusalError: a refusal in plain words.
+        LlmEmptyError: nothing that can be used.
+        LlmLoopError, LlmLanguageError: see `rag.llm.response_checks`.
+    """
+    try:
+        answer = json.loads(text)
+        jsonschema.validate(answer, question.schema)
+    except json.JSONDecodeError as error:
+        if is_refusal(text):
+            raise LlmRefusalError("the model declined instead of drafting") from error
+        raise LlmFormError(f"the answer is not JSON: {error}") from error
+    except jsonschema.ValidationError as error:
+        where = "/".join(str(part) for part in error.absolute_path) or "the answer"
+        raise LlmFormError(f"{where}: {error.message[:200]}") from error
+    written = question.draft(answer)
+    question.validate(written)
+    draft, notes = _without_what_cannot_be_known(written, told)
+    if not draft.findings and not draft.impression:
+        raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
+    return draft, notes
+
+
+def _without_what_cannot_be_known(
+    draft: Draft, told: tuple[DraftSentence, ...]
+) -> tuple[Draft, tuple[str, ...]]:
+    """Take out sentences that speak of earlier images, measures or hidden words, and say so.
+
+    Of an earlier image only what is told of the patient's own prior, and cites it, stays; and
+    nothing that cites it says anything else.
+    """
+    notes: list[str] = []
+
+    def kept(section: Section) -> tuple[DraftSentence, ...]:
+        sentences = []
+        for sentence in draft.section(section):
+            reading = read_sentence(sentence.text)
+            cites = PRIOR in sentence.sources
+            compares = cites and bool(reading.priors) and is_told(reading, told)
+            reasons = {
+                "speaks of an earlier image": reading.priors and not compares,
+                "rests on the prior alone": cites and not compares,
+                "gives a measure": reading.numbers,
+                "holds a removed identifier": reading.placeholder,
+            }
+            wrong = [reason for reason, found in reasons.items() if found]
+            if wrong:
+                notes.append(f"a sentence was taken out of the {section}: it {wrong[0]}")
+            else:
+                sentences.append(sentence)
+        return tuple(sentences)
+
+    return Draft(kept(Section.FINDINGS), kept(Section.IMPRESSION)), tuple(notes)

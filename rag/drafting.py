@@ -1,30 +1,30 @@
-"""Evidence -> a cited draft: what is asked of the language model, and what its answer is worth.
+"""Evidence -> a cited draft, with a language model or without.
 
 `rag.slots` has the draft that the pool agrees on, `rag.draft_requests` the two ways of asking a
 model about it. Without a model, and where nothing is left to choose, that draft stands as it is.
 Knows no image and no store.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import jsonschema
-from langchain_core.utils.json import parse_partial_json
-
 from prompts.render import PromptTemplate, render
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
-from rag.comparisons import compared, comparisons, is_told
-from rag.draft_requests import DraftRequest, build_request, first_choice
-from rag.errors import LlmEmptyError, LlmFormError, LlmOutputError, LlmRefusalError, NoGround
+from rag.comparisons import compared, comparisons
+from rag.draft_requests import (
+    DraftRequest,
+    as_far_as_it_goes,
+    build_request,
+    first_choice,
+    parse_response,
+)
+from rag.errors import LlmOutputError, NoGround
 from rag.image_analysis import ImageAnalysis
 from rag.llm.client import Messages
-from rag.llm.response_checks import is_refusal
 from rag.look_for import Hint, hints_for
-from rag.report_nlp.statements import read_sentence
-from rag.schema import PRIOR, Draft, DraftSentence, Hit, Retrieval, Section
+from rag.schema import Draft, DraftSentence, Hit, Retrieval
 from rag.settings import AbstentionSettings
 from rag.slots import slots_for
 from rag.study import Study
@@ -35,7 +35,6 @@ NO_MODEL = "none"
 """What a prediction calls the model where none was asked."""
 
 WITHOUT_MODEL = "drafted without a language model: the sentences that the similar reports agree on"
-
 
 NOTHING_TO_CHOOSE = "the language model was not asked: no sentence had another wording"
 
@@ -214,7 +213,7 @@ def _answers(
     """The draft as the answer grows; an answer that is no draft is asked for once more."""
     text = ""
     for text in llm.stream(asked.messages, schema=request.schema):
-        yield replace(asked, draft=request.draft(_as_far_as_it_goes(text)), answer=text)
+        yield replace(asked, draft=request.draft(as_far_as_it_goes(text)), answer=text)
     try:
         draft, notes = parse_response(request, text, told)
     except LlmOutputError as error:
@@ -224,78 +223,3 @@ def _answers(
         yield replace(asked, answer=text)
         draft, notes = parse_response(request, text, told)
     yield replace(asked, draft=compared(draft, told), notes=notes, answer=text)
-
-
-def _as_far_as_it_goes(text: str) -> dict[str, Any]:
-    """The object that the beginning of an answer stands for; empty while there is none."""
-    try:
-        answer = parse_partial_json(text)
-    except json.JSONDecodeError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def parse_response(
-    question: DraftRequest, text: str, told: tuple[DraftSentence, ...] = ()
-) -> tuple[Draft, tuple[str, ...]]:
-    """The draft of a whole answer, and a note for each sentence that was taken out of it.
-
-    Args:
-        question: what was asked.
-        text: the answer.
-        told: the comparisons with a prior that may be made.
-
-    Raises:
-        LlmFormError: not JSON, or not what the schema asks for.
-        LlmRefusalError: a refusal in plain words.
-        LlmEmptyError: nothing that can be used.
-        LlmLoopError, LlmLanguageError: see `rag.llm.response_checks`.
-    """
-    try:
-        answer = json.loads(text)
-        jsonschema.validate(answer, question.schema)
-    except json.JSONDecodeError as error:
-        if is_refusal(text):
-            raise LlmRefusalError("the model declined instead of drafting") from error
-        raise LlmFormError(f"the answer is not JSON: {error}") from error
-    except jsonschema.ValidationError as error:
-        where = "/".join(str(part) for part in error.absolute_path) or "the answer"
-        raise LlmFormError(f"{where}: {error.message[:200]}") from error
-    written = question.draft(answer)
-    question.validate(written)
-    draft, notes = _without_what_cannot_be_known(written, told)
-    if not draft.findings and not draft.impression:
-        raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
-    return draft, notes
-
-
-def _without_what_cannot_be_known(
-    draft: Draft, told: tuple[DraftSentence, ...]
-) -> tuple[Draft, tuple[str, ...]]:
-    """Take out sentences that speak of earlier images, measures or hidden words, and say so.
-
-    Of an earlier image only what is told of the patient's own prior, and cites it, stays; and
-    nothing that cites it says anything else.
-    """
-    notes: list[str] = []
-
-    def kept(section: Section) -> tuple[DraftSentence, ...]:
-        sentences = []
-        for sentence in draft.section(section):
-            reading = read_sentence(sentence.text)
-            cites = PRIOR in sentence.sources
-            compares = cites and bool(reading.priors) and is_told(reading, told)
-            reasons = {
-                "speaks of an earlier image": reading.priors and not compares,
-                "rests on the prior alone": cites and not compares,
-                "gives a measure": reading.numbers,
-                "holds a removed identifier": reading.placeholder,
-            }
-            wrong = [reason for reason, found in reasons.items() if found]
-            if wrong:
-                notes.append(f"a sentence was taken out of the {section}: it {wrong[0]}")
-            else:
-                sentences.append(sentence)
-        return tuple(sentences)
-
-    return Draft(kept(Section.FINDINGS), kept(Section.IMPRESSION)), tuple(notes)

@@ -6,8 +6,7 @@ import pytest
 from made_up_reports import made_up_hits
 
 from prompts.render import Mode
-from rag.draft_requests import build_request
-from rag.drafting import parse_response
+from rag.draft_requests import build_request, parse_response
 from rag.errors import LlmError, LlmLanguageError, LlmLoopError, LlmRefusalError
 from rag.llm.response_checks import is_degenerate, validate
 

@@ -8,8 +8,7 @@ from made_up_reports import made_up_hits
 from prompts.render import Mode, load_template, render
 from rag.change import Change, FindingChange, PriorEvidence, PriorState
 from rag.comparisons import compared, comparisons
-from rag.draft_requests import build_request
-from rag.drafting import parse_response
+from rag.draft_requests import build_request, parse_response
 from rag.grounding import Reason, Verdict, check_draft
 from rag.predicted_findings import PredictedFindings
 from rag.schema import PRIOR, Draft, DraftSentence, Section

@@ -6,8 +6,7 @@ import pytest
 from made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render, template_names
-from rag.draft_requests import FreeText, Selection, build_request, first_choice
-from rag.drafting import parse_response
+from rag.draft_requests import FreeText, Selection, build_request, first_choice, parse_response
 from rag.errors import LlmOutputError
 from rag.grounding import check_draft
 from rag.grounding.verdicts import Verdict
