@@ -22,9 +22,9 @@ _SECONDS = Histogram(
 
 def counted(prediction: Prediction) -> Prediction:
     """A prediction that has ended, after it was counted."""
-    status, error = prediction.status.value, prediction.error
-    _DRAFTS.labels(status, error).inc()
+    _DRAFTS.labels(prediction.status.value, prediction.error).inc()
     for stage, seconds in prediction.seconds.items():
         _SECONDS.labels(stage).observe(seconds)
-    logger.info("draft %s in %.2f s %s", status, prediction.seconds.get("total", 0), error)
+    how = prediction.error or prediction.status.value
+    logger.info("draft: %s in %.2f s", how, prediction.seconds.get("total", 0))
     return prediction

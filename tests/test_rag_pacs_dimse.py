@@ -7,19 +7,29 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
 from orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
+from pydicom import dcmread
 from support.pacs import files, image, nobody_is_named, one_receiver, send, short_uid
 from typer.testing import CliRunner
 
+from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.cli.main import app
+from rag.export import as_document
+from rag.export.text import Export
 from rag.pacs import PacsError
 from rag.pacs.association import Archive, tls_context
+from rag.pacs.dicomweb import store_report
 from rag.pacs.dimse import FoundStudy, fetch_images, find_priors, find_studies
 from rag.settings import DicomSettings
+from rag.study import Study
+
+if TYPE_CHECKING:
+    from small_room import Room
 
 pytestmark = pytest.mark.slow
 SETTINGS = DicomSettings(ae_title=OUR_TITLE)
@@ -103,6 +113,31 @@ def test_images_come_as_they_are_stored(
         False,
     }  # not unpacked
     nobody_is_named(caplog.text, uid)
+
+
+@needs_orthanc
+def test_a_study_is_found_moved_drafted_and_its_report_stored(
+    orthanc: Orthanc, room: "Room", tmp_path: Path
+) -> None:
+    write_phantom_dicom(tmp_path / "phantom.dcm", seed=1, size=256)
+    phantom = dcmread(tmp_path / "phantom.dcm")
+    phantom.PatientID, phantom.StudyDate = f"R{short_uid()[-8:]}", "20260301"
+    phantom.save_as(tmp_path / "phantom.dcm")
+    orthanc.take((tmp_path / "phantom.dcm").read_bytes())
+    archive = archive_of(orthanc)
+
+    (study,) = find_studies(archive, SETTINGS, patient_id=str(phantom.PatientID))
+    back = ("127.0.0.1", orthanc.ours)
+    (path,), _ = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "in", move_to=back)
+    prediction = room.pipeline.invoke(Study(source=path, name="image"))
+    report = tmp_path / "report.sr.dcm"
+    report.write_bytes(as_document(Export.of(prediction), "dicom", image=path))
+    assert store_report(orthanc.dicomweb, report) == ("PARTIAL", "UNVERIFIED")
+
+    (study,) = find_studies(archive, SETTINGS, study_uid=study.uid)
+    assert set(study.modalities) == {"DX", "SR"}
+    images, problems = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "again")
+    assert (len(images), problems) == (1, [])  # the report stays where it is
 
 
 @needs_orthanc
