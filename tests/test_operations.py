@@ -87,7 +87,7 @@ def test_the_containers_settings_are_settings(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_the_containerfile_copies_is_there_and_not_ignored() -> None:
     text = (DEPLOY / "Containerfile").read_text()
-    ignored = set((ROOT / ".containerignore").read_text().split())
+    ignored = set((ROOT / ".dockerignore").read_text().split())
     for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE):
         for name in line.split():
             assert (ROOT / name).exists(), name
