@@ -217,7 +217,7 @@ def model_of(pairs: Pairs, encoder_id: str) -> dict[str, Any]:
         slope, shifts = model.coef_[0][0], model.coef_[0][1:] + model.intercept_[0]
         biases = shifts - slope * means_of(pairs)
         weights[state] = {
-            str(name): [round(float(bias), 4), round(float(slope), 4)]
+            str(name): [round(float(bias), 3), round(float(slope), 3)]
             for name, bias in zip(names, biases, strict=True)
             if (pairs.findings[rows] == name).any()
         }

@@ -103,17 +103,6 @@ class Drafter:
             return {"llm": NO_MODEL, "prompt": ""}
         return {"llm": self.llm.model, "prompt": self.template.name}
 
-    def draft(
-        self,
-        study: Study,
-        analysis: ImageAnalysis,
-        evidence: Retrieval,
-        prior: PriorEvidence = NO_PRIOR_EVIDENCE,
-    ) -> DraftResult:
-        """The whole draft; see `stream`."""
-        *_, whole = self.stream(study, analysis, evidence, prior)
-        return whole
-
     def stream(
         self,
         study: Study,

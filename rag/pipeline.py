@@ -3,7 +3,7 @@
     images   = load(study)                                  pixels and header, or no chest X-ray
     analysis = analyzer.analyze(images)                     vectors, predicted findings
     evidence = retriever.retrieve(query)                    the most similar reports of others
-    draft    = drafter.draft(study, analysis, evidence)     cited sentences
+    draft    = drafter.stream(study, analysis, evidence)    cited sentences
     checked  = check(draft, evidence, analysis)             does each stand in what it cites?
 
 `ReportPipeline` is a LangChain Runnable around them, and adds what the steps need not know: the
