@@ -178,8 +178,9 @@ PRIOR_TEXT = "or its report, pasted"
 PRIOR_DATE = "its date, where no header tells: 2026-03-01"
 USE_PRIOR, DROP_PRIOR = "Compare", "Remove the prior"
 DAYS_BEFORE = "{} days before"
-CHANGE_COLUMNS = ("Finding", "Prior report", "Prior image", "This image", "Change")
+CHANGE_COLUMNS = ("Finding", "Prior report", "Then", "Now", "Change")
 CHANGE_HINT = (
+    "Then and now: probability in the prior image and in this one. "
     "A change is said only where it was right often enough on pairs of images: docs/priors.md"
 )
 PRIOR_REPORT = "Report of the prior"
