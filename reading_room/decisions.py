@@ -93,7 +93,8 @@ def _supporting(found: Prediction, text: str, sources: tuple[str, ...]) -> tuple
     """The sources that still support an edited sentence."""
     if not sources or not text.strip():
         return ()
-    check = check_draft(Draft(findings=(DraftSentence(text, sources),)), found.hits)
+    draft, prior = Draft(findings=(DraftSentence(text, sources),)), found.prior
+    check = check_draft(draft, found.hits, prior=prior.report if prior else "")
     supporting = {support.report_id for support in check.sentences[0].support}
     return tuple(source for source in sources if source in supporting)
 

@@ -11,14 +11,17 @@ from pypdf import PdfReader
 from small_room import Room
 
 from encoders.images.image_io import read_image
+from rag.change import PriorEvidence
 from rag.errors import CxrRagError
 from rag.export import DOCUMENTS
 from rag.export.text import SIGNED_NOTICE
 from rag.grounding import Verdict
+from rag.prediction import Prediction
 from rag.review.replay import replay
 from rag.review.reviewed_report import ReviewError, State
-from rag.schema import NOTICE, Hit, Status
+from rag.schema import NOTICE, PRIOR, Hit, Status
 from rag.study import Study
+from reading_room import decisions
 from reading_room.session import ControllerError, Session
 from reading_room.sign_panel import FORMATS
 
@@ -316,3 +319,11 @@ def test_no_region_without_a_image_nor_after_the_signature(room: Room, drafted: 
         room.controller.set_region(signed, REGION)
     with pytest.raises(CxrRagError, match="finite"):
         room.controller.set_region(drafted, {"boxes": [["<script>", 1, 1, 1]]})
+
+
+def test_an_edited_comparison_still_rests_on_the_prior() -> None:
+    prior = PriorEvidence("FINDINGS: Left pleural effusion.")
+    found = Prediction(file="image", status=Status.OK, prior=prior)
+    text = "Left pleural effusion is again seen since the prior study."
+    assert decisions._supporting(found, text, (PRIOR,)) == (PRIOR,)
+    assert decisions._supporting(found, "Left pneumothorax is again seen.", (PRIOR,)) == ()
