@@ -3,10 +3,9 @@
     python benchmarks/image_limits.py out/drafting/first.jsonl [--data FOLDER]
 
 Takes predictions that hold the label head's probabilities and labels the studies' own reports. A
-limit is right as often as the report agrees with it: of the labels less probable than
-``deny_below``, how many does the report state after all; of those more probable than
-``affirm_above``, how many does it deny. Prints both for a row of limits, with 95 % Wilson
-intervals.
+limit is right as often as the report agrees with it: of the labels less probable than a lower
+limit, how many does the report state after all; of those more probable than an upper one, how many
+does it deny. Prints both for a row of limits, with 95 % Wilson intervals.
 """
 
 import argparse

@@ -157,9 +157,7 @@ def selection_schema(slots: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return _closed_object(properties)
 
 
-def written_schema(
-    report_ids: Sequence[str], *, max_findings: int = 12, max_impression: int = 4
-) -> dict[str, Any]:
+def written_schema(report_ids: Sequence[str]) -> dict[str, Any]:
     """Findings and impression as lists of ``{"text": ..., "sources": [report id, ...]}``."""
     sentence = _closed_object(
         {
@@ -174,8 +172,8 @@ def written_schema(
     )
     return _closed_object(
         {
-            "findings": _sentences(sentence, most=max_findings),
-            "impression": _sentences(sentence, most=max_impression),
+            "findings": _sentences(sentence, most=12),
+            "impression": _sentences(sentence, most=4),
         }
     )
 

@@ -1,37 +1,4 @@
-"""The exceptions of the product, drawn as a tree.
-
-    CxrRagError                  anything we can explain to a user
-    ├── UsageError               what was asked for cannot be done so; nothing was done (exit 2)
-    │   ├── SettingsError        a setting is unknown or out of range
-    │   ├── PromptError          a template or one of its variables is missing
-    │   └── BatchUsageError      input or output of a batch cannot be used as they are
-    ├── EncoderUnavailableError the weights are missing, damaged or do not fit
-    ├── FindingHeadError         the finding head is damaged, or another encoder's
-    ├── CalibrationError         so is its calibration, or there are too few studies for one
-    ├── OodDetectorError        so are the statistics by which strange pictures are refused
-    ├── NoDraft                 nothing went wrong, but nothing may be drafted from this
-    │   ├── NotAChestXray       by the header, its colours or its pixels
-    │   ├── BlankImage          every pixel has the same value
-    │   └── NoGround            the evidence is too far from the image
-    ├── CorpusError              a report collection cannot be read at all
-    ├── StoreError               the vector store
-    │   ├── StoreMissingError    nothing has been indexed yet
-    │   ├── StoreInUseError      another process owns the directory
-    │   └── StoreMismatchError   made by another encoder, preprocessing or format
-    ├── LlmError                 the language model
-    │   ├── LlmUnavailableError  nothing answers at the URL, or it stopped answering
-    │   │   └── LlmBusyError     too much to do; ask later
-    │   ├── LlmRejectedError     it answered with an error (unknown model, prompt too long)
-    │   └── LlmOutputError       it answered with something that is not a draft
-    │       ├── LlmCutOffError   more tokens than llm.max_tokens
-    │       ├── LlmEmptyError    nothing, or nothing that can be used
-    │       ├── LlmFormError     not JSON, or not what the schema asks for
-    │       ├── LlmRefusalError  an apology or a lecture instead of a report
-    │       ├── LlmLanguageError words that are neither English nor the evidence's
-    │       └── LlmLoopError     the same over and over
-    ├── BatchError               many studies at once: the run was stopped
-    │   └── OutputError          predictions cannot be written (any more)
-    └── ServerError              the demo's own servers would not start
+"""The exceptions of the product; all are explained to a user in a sentence.
 
 Every message says what was wrong, with the value, and what to do about it. Further children of
 CxrRagError are where they are raised: StructuredReportError (rag.export), PacsError (rag.pacs),

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_GRACE_SECONDS = 10
 
 
 def start_child(
@@ -38,11 +39,11 @@ def start_child(
         )
 
 
-def stop_child(process: subprocess.Popen[bytes], *, grace_seconds: float = 10) -> None:
+def stop_child(process: subprocess.Popen[bytes]) -> None:
     """End a child and all that it started: first asked, then killed. Safe to call twice."""
     _signal_group(process, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(grace_seconds)
+        process.wait(_GRACE_SECONDS)
     _signal_group(process, signal.SIGKILL)
     process.wait()
 
@@ -58,10 +59,10 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def log_tail(log: Path, *, lines: int = 3) -> str:
-    """The last non-empty lines of a log, for an error message."""
+def log_tail(log: Path) -> str:
+    """The last three non-empty lines of a log, for an error message."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])
+    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-3:])
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -13,9 +13,9 @@ from functools import lru_cache
 
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import NO_FINDING, label_text
+from rag.report_nlp.lexicon import relations
 from rag.report_nlp.sentences import sentence_spans, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, Statement, Topic, read_sentence
-from rag.report_nlp.tokenizer import load_toml
 from rag.schema import ReportRecord, Section
 
 # heading -> topics of the sentences under it, in the order of a report
@@ -151,7 +151,7 @@ def findings_of(text: str) -> tuple[frozenset[str], frozenset[str]]:
     """
     statements = read_sentence(text).statements
     denied = [s for s in statements if s.polarity is Polarity.NEGATIVE]
-    implied = {other for s in denied for other in _relations("denies").get(s.concept, ())}
+    implied = {other for s in denied for other in relations("denies").get(s.concept, ())}
     stated = frozenset(s.label or s.concept for s in statements if _stated(s))
     return stated, frozenset(s.label or s.concept for s in denied) | implied
 
@@ -171,7 +171,7 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
         return None  # "left lung clear" leaves the reader asking for the other
     excluded = {s.concept for s in denied}
     for kind in ("denies", "excludes", "beside"):
-        excluded |= {other for s in denied for other in _relations(kind).get(s.concept, ())}
+        excluded |= {other for s in denied for other in relations(kind).get(s.concept, ())}
     if excluded & {s.concept for s in stated}:  # "lungs are clear airspace disease": a word is gone
         return None
     return UsableSentence(
@@ -189,13 +189,6 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
 def _names_a_finding(sentence: UsableSentence) -> bool:
     """Whether a sentence of an impression could stand in the findings as well."""
     return bool(sentence.heading and sentence.present and not sentence.denied)
-
-
-@lru_cache(maxsize=3)
-def _relations(kind: str) -> dict[str, list[str]]:
-    """What cannot be there where something is denied, or called normal: see relations.toml."""
-    relations: dict[str, list[str]] = load_toml("relations.toml")[kind]
-    return relations
 
 
 def _stated(statement: Statement) -> bool:

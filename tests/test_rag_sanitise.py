@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.grounding import Verdict, check_draft
-from rag.grounding.prompt_injection import Suspicion, is_suspect, neutralise, screen_report
+from rag.grounding.prompt_injection import Suspicion, neutralise, screen_report
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -49,7 +49,7 @@ def test_canary_is_found_and_disarmed(case: dict[str, str]) -> None:
     clean, removed = neutralise(case["text"])
     assert removed
     assert len(clean) <= len(case["text"])
-    assert not is_suspect(clean)
+    assert not neutralise(clean)[1]
     for sign in ("<|", "|>", "[INST", "<s>", "\u200b", "\u202e", "\x1b", "\x00", "http", "```"):
         assert sign not in clean
     assert all(character.isprintable() or character.isspace() for character in clean)
@@ -103,7 +103,7 @@ def test_only_the_tag_of_harmless_markup_goes() -> None:
 
 
 def test_model_output_in_the_golden_pairs_is_suspect_too() -> None:
-    suspect = [case for case in read("grounding_pairs") if is_suspect(case["sentence"])]
+    suspect = [case for case in read("grounding_pairs") if neutralise(case["sentence"])[1]]
     assert len(suspect) == INJECTED_SENTENCES
 
 

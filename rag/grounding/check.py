@@ -29,7 +29,9 @@ from rag.report_nlp.sentences import without_list_number
 from rag.report_nlp.statements import ParsedSentence, read_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, ReportRecord, Section, Span
 
-__all__ = ["DraftCheck", "Issue", "Reason", "SentenceCheck", "Verdict", "Vote", "check_draft"]
+_DENY_BELOW, _AFFIRM_ABOVE = 0.02, 0.7
+"""A label less probable than one contradicts that its finding is there; one more probable than the
+other, that it is not."""
 
 
 def check_draft(
@@ -38,8 +40,6 @@ def check_draft(
     *,
     image_labels: Mapping[str, float] | None = None,
     prior: str = "",
-    deny_below: float = 0.02,
-    affirm_above: float = 0.7,
 ) -> DraftCheck:
     """Check every sentence of a draft.
 
@@ -49,16 +49,12 @@ def check_draft(
         image_labels: probability in [0, 1] of CheXpert-14 labels of the image, where known.
         prior: text of the patient's own earlier report: what `PRIOR` cites, for comparisons alone.
             Without it all talk of change is invented.
-        deny_below: a label less probable than this contradicts that its finding is there.
-        affirm_above: a label more probable than this contradicts that its finding is not there.
     """
     checker = _Checker(
         evidence=read_evidence(hits),
         image_labels=image_labels or {},
         prior=_read_prior(prior),
         prior_text=prior,
-        deny_below=deny_below,
-        affirm_above=affirm_above,
     )
     checks = tuple(
         checker.check(section, sentence)
@@ -81,8 +77,6 @@ class _Checker:
     image_labels: Mapping[str, float]
     prior: list[EvidenceSentence]
     prior_text: str
-    deny_below: float
-    affirm_above: float
 
     def check(self, section: Section, sentence: DraftSentence) -> SentenceCheck:
         text = without_list_number(sentence.text)
@@ -181,7 +175,7 @@ class _Checker:
         sentence = owner[id(decisive)]
         conflict = compared.fit is Entailment.CONFLICT
         issues = [
-            _issue(Reason(difference.value), claim, sentence.report_id, conflict=conflict)
+            _issue(difference, claim, sentence.report_id, conflict=conflict)
             for difference in compared.differences
         ]
         support = None if conflict else Support(sentence.report_id, sentence.span)
@@ -209,8 +203,8 @@ class _Checker:
             probability = self.image_labels.get(claim.statement.label)
             if probability is None:
                 continue
-            denied = claim.polarity is Polarity.POSITIVE and probability < self.deny_below
-            affirmed = claim.polarity is Polarity.NEGATIVE and probability > self.affirm_above
+            denied = claim.polarity is Polarity.POSITIVE and probability < _DENY_BELOW
+            affirmed = claim.polarity is Polarity.NEGATIVE and probability > _AFFIRM_ABOVE
             if denied or affirmed:
                 yield _issue(Reason.IMAGE, claim)
 

@@ -11,20 +11,11 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import combinations
 
+from rag.grounding.verdicts import Reason
 from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.lexicon import relations
 from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement, read_sentence
 from rag.report_nlp.tokenizer import load_toml
-
-
-class Difference(StrEnum):
-    """In what a claim differs from the evidence."""
-
-    FINDING = "finding"
-    POLARITY = "polarity"
-    CERTAINTY = "certainty"
-    SIDE = "side"
-    SEVERITY = "severity"
-    ZONE = "zone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ class Comparison:
     """
 
     fit: Entailment
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Reason, ...] = ()
     unsaid: bool = False
 
 
@@ -83,7 +74,7 @@ def compare(claim: Claim, evidence: Claim) -> Comparison:
     if claim.statement.terms and not _same_term(claim.statement.term, evidence.statement.term):
         near = claim.statement.terms == "near" and not denied
         return (
-            Comparison(Entailment.PARTLY, (Difference.FINDING,))
+            Comparison(Entailment.PARTLY, (Reason.FINDING,))
             if near
             else Comparison(Entailment.SILENT)
         )
@@ -93,12 +84,12 @@ def compare(claim: Claim, evidence: Claim) -> Comparison:
 def _compare_affirmed(claim: Claim, evidence: Claim) -> Comparison:
     """Both say that the thing is there, or may be."""
     unsaid, narrower, conflicts = _attributes(claim.statement, evidence.statement)
-    if Difference.ZONE in conflicts and claim.statement.topic == "bones":
+    if Reason.ZONE in conflicts and claim.statement.topic == "bones":
         return Comparison(Entailment.SILENT)  # a broken clavicle says nothing of the ribs
     if conflicts:
         return Comparison(Entailment.CONFLICT, tuple(conflicts))
     if claim.polarity is not evidence.polarity:
-        narrower.insert(0, Difference.CERTAINTY)
+        narrower.insert(0, Reason.CERTAINTY)
     if not unsaid and not narrower:
         return Comparison(Entailment.SAME)
     return Comparison(Entailment.PARTLY, (*narrower, *unsaid), unsaid=not narrower)
@@ -117,27 +108,27 @@ def _compare_denied(claim: Claim, evidence: Claim) -> Comparison:
     if claim.polarity is evidence.polarity:
         narrower = []
         if theirs.sides and mine.sides != theirs.sides:
-            narrower.append(Difference.SIDE)
+            narrower.append(Reason.SIDE)
         if theirs.zones and not mine.zones:
-            narrower.append(Difference.ZONE)
+            narrower.append(Reason.ZONE)
         if theirs.severities - {Severity.SLIGHT} and not mine.severities:
-            narrower.append(Difference.SEVERITY)  # "no large effusion" is less than "no effusion"
+            narrower.append(Reason.SEVERITY)  # "no large effusion" is less than "no effusion"
         return Comparison(Entailment.PARTLY if narrower else Entailment.SAME, tuple(narrower))
     denied, stated = (mine, theirs) if claim.polarity is Polarity.NEGATIVE else (theirs, mine)
     if denied.severities - {Severity.SLIGHT} and denied.severities.isdisjoint(stated.severities):
         return Comparison(Entailment.SILENT)  # "no large effusion" leaves room for a small one
     if stated.neutral and Polarity.UNCERTAIN in (claim.polarity, evidence.polarity):
-        return Comparison(Entailment.PARTLY, (Difference.CERTAINTY,))  # "normal" for "borderline"
-    return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
+        return Comparison(Entailment.PARTLY, (Reason.CERTAINTY,))  # "normal" for "borderline"
+    return Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
 
 
 def _compare_related(claim: Claim, evidence: Claim) -> Comparison:
     """Different things, one of which may speak for the other."""
-    denies, excludes = _relations()
+    denies, excludes = relations("denies"), relations("excludes")
     if evidence.polarity is Polarity.NEGATIVE and _sides_meet(claim.statement, evidence.statement):
         if claim.concept in denies.get(evidence.concept, ()):
             if claim.polarity is not Polarity.NEGATIVE:
-                return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
+                return Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
             narrower = (
                 evidence.statement.sides and evidence.statement.sides != claim.statement.sides
             )
@@ -146,27 +137,27 @@ def _compare_related(claim: Claim, evidence: Claim) -> Comparison:
             claim.concept in excludes.get(evidence.concept, ())
             and claim.polarity is not Polarity.NEGATIVE
         ):
-            return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
+            return Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
     if claim.polarity is Polarity.NEGATIVE and evidence.polarity is Polarity.POSITIVE:
         spoken_of = (*denies.get(claim.concept, ()), *excludes.get(claim.concept, ()))
         if evidence.concept in spoken_of and _sides_meet(claim.statement, evidence.statement):
-            return Comparison(Entailment.CONFLICT, (Difference.POLARITY,))
+            return Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
     return Comparison(Entailment.SILENT)
 
 
 def _attributes(
     mine: Statement, theirs: Statement
-) -> tuple[list[Difference], list[Difference], list[Difference]]:
+) -> tuple[list[Reason], list[Reason], list[Reason]]:
     """What the evidence leaves open, where it says less or more, and where it says otherwise."""
-    unsaid: list[Difference] = []
-    narrower: list[Difference] = []
-    conflicts: list[Difference] = []
+    unsaid: list[Reason] = []
+    narrower: list[Reason] = []
+    conflicts: list[Reason] = []
     for difference, my, their in (
-        (Difference.SIDE, mine.sides, theirs.sides),
-        (Difference.ZONE, mine.zones, theirs.zones),
-        (Difference.SEVERITY, mine.severities, theirs.severities),
+        (Reason.SIDE, mine.sides, theirs.sides),
+        (Reason.ZONE, mine.zones, theirs.zones),
+        (Reason.SEVERITY, mine.severities, theirs.severities),
     ):
-        if my <= their or (difference is Difference.SIDE and mine.side_shared and not their):
+        if my <= their or (difference is Reason.SIDE and mine.side_shared and not their):
             continue
         if not their:
             unsaid.append(difference)
@@ -184,12 +175,6 @@ def _sides_meet(a: Statement, b: Statement) -> bool:
 
 def _zones_meet(a: Statement, b: Statement) -> bool:
     return not (a.zones and b.zones) or not a.zones.isdisjoint(b.zones)
-
-
-@lru_cache(maxsize=1)
-def _relations() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    data = load_toml("relations.toml")
-    return data["denies"], data["excludes"]
 
 
 @lru_cache(maxsize=1)
@@ -227,7 +212,7 @@ def _outweighs(pair: tuple[Comparison, Claim], claim: Claim, chosen: Claim | Non
     that has an opacity but denies an infiltrate in so many words.
     """
     comparison, other = pair
-    if Difference.POLARITY not in comparison.differences or chosen is None:
+    if Reason.POLARITY not in comparison.differences or chosen is None:
         return False
     term = claim.statement.term
     closer = (other.statement.term == term) - (chosen.statement.term == term)
@@ -239,7 +224,7 @@ def _outweighs(pair: tuple[Comparison, Claim], claim: Claim, chosen: Claim | Non
 def _rank(comparison: Comparison) -> int:
     """Order in which claims of one report decide, the first first."""
     if comparison.fit is Entailment.CONFLICT:
-        return 1 if Difference.POLARITY in comparison.differences else 3
+        return 1 if Reason.POLARITY in comparison.differences else 3
     if comparison.fit is Entailment.PARTLY:
         return 4 if comparison.unsaid else 2
     return 0 if comparison.fit is Entailment.SAME else 5
@@ -265,4 +250,4 @@ def _disagree(some: list[Claim], others: list[Claim]) -> bool:
 
 def _opposite(claim: Claim, other: Claim) -> bool:
     found = compare(claim, other)
-    return found.fit is Entailment.CONFLICT and Difference.POLARITY in found.differences
+    return found.fit is Entailment.CONFLICT and Reason.POLARITY in found.differences

@@ -13,7 +13,7 @@ from rag.grounding.verdicts import Issue, Reason, Support
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.lexicon import match
 from rag.report_nlp.non_findings import Number, NumberKind
-from rag.report_nlp.sentences import sentence_spans, without_list_number
+from rag.report_nlp.sentences import with_sentences, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, read_sentence
 from rag.report_nlp.tokenizer import tokens
 from rag.schema import Hit, ReportRecord, Section, Span
@@ -37,19 +37,13 @@ def read_evidence(hits: Sequence[Hit]) -> dict[str, list[EvidenceSentence]]:
 
 def _sentences(record: ReportRecord) -> Iterator[EvidenceSentence]:
     clean = {section: neutralise(record.section(section))[0] for section in Section}
-    for span in record.sentences or _spans(record):
+    for span in record.sentences or with_sentences(record).sentences:
         text = record.sentence(span)
         if text not in clean[span.section]:
             continue  # an order to a language model is no evidence
         reading = read_sentence(without_list_number(text))
         claims = tuple(claims_of(reading))
         yield EvidenceSentence(record.report_id, span, reading, claims, words_of(reading.text))
-
-
-def _spans(record: ReportRecord) -> Iterator[Span]:
-    for section in Section:
-        for start, end in sentence_spans(record.section(section)):
-            yield Span(section, start, end)
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -186,8 +180,8 @@ def _unexplained(reading: ParsedSentence) -> Iterator[tuple[str, int, int]]:
         if not any(number.start <= word.start < number.end for number in reading.numbers)
     ]
     for found in match(words):
-        if found.findings or (found.roles and found.roles[0] not in ("status", "removed")):
+        if found.findings or (found.role and found.role not in ("status", "removed")):
             continue
-        for token in words[found.first : found.last]:
+        for token in found.words:
             if token.keys and token.keys[0] not in harmless_words() and token.keys[0].isalpha():
                 yield token.keys[0], token.start, token.end

@@ -63,11 +63,6 @@ def neutralise(text: str) -> tuple[str, list[Removed]]:
     return (clean if removed else text), removed
 
 
-def is_suspect(text: str) -> bool:
-    """Whether anything would be removed."""
-    return bool(neutralise(text)[1])
-
-
 def screen_report(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
     """A report as it may be indexed, and what was found in it, without quoting it.
 

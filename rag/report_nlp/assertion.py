@@ -27,18 +27,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rag.report_nlp.clauses import clauses, rewrite
-from rag.report_nlp.lexicon import Finding, FindingKind, Match, match
+from rag.report_nlp.lexicon import Finding, FindingKind, match
 from rag.report_nlp.pieces import Box, Piece, pieces
-from rag.report_nlp.references import answered, may_answer, names_other_side, names_side, resolve
-from rag.report_nlp.roles import (
-    ASKED,
-    COLON,
-    ROLE_LETTERS,
-    answers,
-    asks_ahead,
-    moved_not_removed,
-    ratio_roles,
-)
+from rag.report_nlp.references import answered, may_answer, resolve, turns_to_other_side
+from rag.report_nlp.roles import roles_of
 from rag.report_nlp.scopes import (
     Assertion,
     Polarity,
@@ -49,7 +41,7 @@ from rag.report_nlp.scopes import (
     judge,
 )
 from rag.report_nlp.sentences import sentence_spans
-from rag.report_nlp.tokenizer import Token, tokens
+from rag.report_nlp.tokenizer import tokens
 
 __all__ = ["Mention", "Polarity", "mentions", "sentence_mentions"]
 
@@ -77,9 +69,7 @@ class Mention:
         """The same, as offsets of a text that has ``by`` characters before this one."""
         first, last = self.clause
         clause = (first + by, last + by)
-        return Mention(
-            self.finding, self.start + by, self.end + by, self.polarity, clause, self.stable
-        )
+        return replace(self, start=self.start + by, end=self.end + by, clause=clause)
 
 
 _LINE = re.compile(r"\n(?=\s*(?:[-*\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
@@ -121,7 +111,7 @@ def _answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
 def _antecedent(sentence: str, earlier: str, found: Sequence[Mention]) -> Finding | None:
     """What "a small one on the left" stands for, if the sentence before denied it of one side."""
     denied = [m.finding for m in found if m.polarity is Polarity.NEGATIVE and m.finding.label]
-    if denied and names_side(earlier) and names_other_side(sentence):
+    if denied and turns_to_other_side(sentence, earlier):
         return denied[-1]
     return None
 
@@ -134,84 +124,32 @@ def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple
         sentence: text of it.
         antecedent: finding of the sentence before that "a small one" may stand for.
     """
-    words = tokens(sentence)
-    matches = match(words)
+    matches = match(tokens(sentence))
     if antecedent is None and not any(found.findings for found in matches):
         return ()
-    matches = resolve(words, matches, antecedent)
     return tuple(
         mention
-        for piece in pieces(sentence, words, matches)
-        for mention in _piece_mentions(sentence, words, piece)
+        for piece in pieces(sentence, resolve(matches, antecedent))
+        for mention in _piece_mentions(sentence, piece)
     )
 
 
-def _piece_mentions(sentence: str, words: Sequence[Token], piece: Piece) -> Iterator[Mention]:
+def _piece_mentions(sentence: str, piece: Piece) -> Iterator[Mention]:
     matches = piece.matches
-    letters = [_letter(sentence, words, found) for found in matches]
-    for at, found in enumerate(matches):
-        if _is_reason(matches[at - 1] if at else None, found):
-            letters[at] = ROLE_LETTERS["technical"]
-    for at, letter in ratio_roles(sentence, words, matches).items():
-        letters[at] = letter
-    roles = rewrite(answers("".join(letters)))
+    roles = rewrite(roles_of(sentence, matches))
     parts = clauses(roles)
     scopes = Scopes(roles, parts)
     for part in parts:
-        clause = _span(words, matches[part[0]].first, matches[part[1] - 1].last)
+        clause = (matches[part[0]].start, matches[part[1] - 1].end)
         for at in range(*part):
-            span = _span(words, matches[at].first, matches[at].last)
-            for finding in matches[at].findings:
+            found = matches[at]
+            for finding in found.findings:
                 if finding.kind is not FindingKind.IGNORE:
                     polarity, stable = _polarity(finding, scopes, at, part)
                     if piece.box is Box.UNTICKED:
-                        polarity, stable = _unticked(polarity), False
-                    yield Mention(finding, *span, polarity, clause, stable)
-
-
-def _is_reason(before: Match | None, found: Match) -> bool:
-    """Whether low volumes are named as what makes something look large: "due to low volumes"."""
-    if before is None or not any(finding.name == "low_volumes" for finding in found.findings):
-        return False
-    return before.roles[:1] in (("due_to",), ("cause",), ("uncertain",), ("a",))
-
-
-def _span(words: Sequence[Token], first: int, last: int) -> tuple[int, int]:
-    return words[first].start, words[last - 1].end
-
-
-_KIND_LETTERS = {
-    FindingKind.FINDING: "f",
-    FindingKind.NEUTRAL: "h",
-    FindingKind.DEVICE: "d",
-    FindingKind.IGNORE: ".",
-}
-
-
-def _letter(sentence: str, words: Sequence[Token], found: Match) -> str:
-    if not found.findings:
-        return _cue_letter(sentence, words, found)
-    finding = found.findings[0]
-    if finding.kind is FindingKind.NEUTRAL and not finding.label:
-        return "."  # "lung" and "chest" are mostly places; see _polarity for "lungs are clear"
-    return _KIND_LETTERS[finding.kind]
-
-
-def _cue_letter(sentence: str, words: Sequence[Token], found: Match) -> str:
-    role = found.roles[0] if found.roles else ""
-    if not role:
-        return COLON if words[found.first].keys in ((":",), ("=",)) else "."
-    if role == "negation" and words[found.first].keys == ("no",) and found.last == found.first + 1:
-        return "%"
-    if role == "likely" and words[found.first].keys == ("?",):
-        return ASKED if asks_ahead(sentence, words[found.first]) else ROLE_LETTERS[role]
-    if role == "removed" and moved_not_removed(sentence, words, found):
-        return "."
-    return ROLE_LETTERS.get(role, ".")
-
-
-def _unticked(polarity: Polarity | None) -> Polarity | None:
-    return Polarity.NEGATIVE if polarity is Polarity.POSITIVE else None
+                        denied = polarity is Polarity.POSITIVE
+                        polarity, stable = Polarity.NEGATIVE if denied else None, False
+                    yield Mention(finding, found.start, found.end, polarity, clause, stable)
 
 
 _POLARITY = {

@@ -39,18 +39,39 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A phrase found at ``tokens[first:last]``.
+    """A phrase found in a text.
 
     Attributes:
+        words: its tokens.
         roles: what the phrase is: one cue role, or ``category.value`` of attributes.toml; empty for
             words that the lexicon does not know.
         findings: the findings it names, if it names any.
     """
 
-    first: int
-    last: int
+    words: tuple[Token, ...]
     roles: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def start(self) -> int:
+        """Where it begins in the text."""
+        return self.words[0].start
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the text."""
+        return self.words[-1].end
+
+    @property
+    def role(self) -> str:
+        """Its first role; empty where it has none."""
+        return self.roles[0] if self.roles else ""
+
+    @property
+    def key(self) -> str:
+        """Spelling of a single word; empty for a number and for several words."""
+        keys = self.words[0].keys
+        return keys[0] if keys and len(self.words) == 1 else ""
 
 
 @dataclass(slots=True)
@@ -110,6 +131,13 @@ def vocabulary() -> tuple[frozenset[str], tuple[str, ...]]:
     return plain, tuple(sorted(stems, key=lambda stem: (-len(stem), stem)))
 
 
+@lru_cache(maxsize=3)
+def relations(kind: str) -> dict[str, list[str]]:
+    """Concept -> those that it "denies", "excludes" or lies "beside": see relations.toml."""
+    found: dict[str, list[str]] = load_toml("relations.toml")[kind]
+    return found
+
+
 @lru_cache(maxsize=1)
 def _sentence_trie() -> _Node:
     root = _Node()
@@ -155,10 +183,8 @@ def _match(root: _Node, tokens: Sequence[Token]) -> list[Match]:
     at = 0
     while at < len(tokens):
         last, node = _longest(root, tokens, at)
-        if node is None:
-            found.append(Match(at, at + 1))
-        else:
-            found.append(Match(at, last, node.roles, node.findings))
+        words = tuple(tokens[at:last])
+        found.append(Match(words, node.roles, node.findings) if node else Match(words))
         at = last
     return found
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from rag.report_nlp.lexicon import FindingKind, Match
-from rag.report_nlp.tokenizer import Token
 
 
 class Box(Enum):
@@ -49,12 +48,12 @@ _ANSWERED = (FindingKind.FINDING, FindingKind.DEVICE)
 _PLACING = frozenset(("the", "on", "at", "in"))
 
 
-def pieces(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> list[Piece]:
+def pieces(sentence: str, matches: Sequence[Match]) -> list[Piece]:
     """The sentence's matches in order, cut at tick boxes and forgotten stops."""
     boxes = [at for at, found in enumerate(matches) if box_of(found)]
     found: list[Piece] = []
     for start, end, box in _between(boxes, matches):
-        cuts = [start, *_forgotten_stops(sentence, words, matches[start:end], start), end]
+        cuts = [start, *_forgotten_stops(sentence, matches[start:end], start), end]
         for first, last in itertools.pairwise(cuts):
             if first < last:
                 found.append(Piece(tuple(matches[first:last]), box))
@@ -67,7 +66,7 @@ def _with_answers(found: list[Piece]) -> list[Piece]:
     for piece in found:
         first = piece.matches[0]
         alone = piece.box and not any(match.findings for match in piece.matches)
-        answer = first.roles[0] if alone and read and first.roles else ""
+        answer = first.role if alone and read else ""
         if answer in ("negation", "answer_no") and piece.box is Box.TICKED:
             read[-1] = replace(read[-1], box=Box.UNTICKED)
         elif answer in ("negation", "answer_no", "answer_yes"):
@@ -79,7 +78,7 @@ def _with_answers(found: list[Piece]) -> list[Piece]:
 
 def box_of(found: Match) -> Box | None:
     """The tick box that a match is, if it is one."""
-    role = found.roles[0] if found.roles else ""
+    role = found.role
     return Box(role) if role in ("ticked", "unticked") else None
 
 
@@ -99,44 +98,38 @@ def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int,
     return parts
 
 
-def _forgotten_stops(
-    sentence: str, words: Sequence[Token], matches: Sequence[Match], offset: int
-) -> list[int]:
+def _forgotten_stops(sentence: str, matches: Sequence[Match], offset: int) -> list[int]:
     """Where a capital after a closed phrase begins a new sentence."""
-    capitals = [
-        at for at in range(1, len(matches)) if sentence[words[matches[at].first].start].isupper()
-    ]
-    if not capitals or _is_title(sentence, words, matches):
+    capitals = [at for at in range(1, len(matches)) if sentence[matches[at].start].isupper()]
+    if not capitals or _is_title(sentence, matches):
         return []
     cuts = []
     since = 0
     for at in capitals:
-        if _begins(sentence, words, matches, since, at):
+        if _begins(sentence, matches, since, at):
             cuts.append(at + offset)
             since = at
     return cuts
 
 
-def _is_title(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> bool:
+def _is_title(sentence: str, matches: Sequence[Match]) -> bool:
     """Whether every word of some length has a capital: "No Acute Cardiopulmonary Abnormality"."""
     if not matches:
         return True
-    inside = words[matches[0].first : matches[-1].last]
+    inside = [word for found in matches for word in found.words]
     if any(word.keys in ((":",), ("=",)) for word in inside):
         return False  # a form: its answers are short
     texts = [sentence[word.start : word.end] for word in inside if word.end - word.start > 3]
     return not any(text[0].islower() for text in texts)
 
 
-def _begins(
-    sentence: str, words: Sequence[Token], matches: Sequence[Match], since: int, at: int
-) -> bool:
-    word, before = words[matches[at].first], words[matches[at].first - 1]
+def _begins(sentence: str, matches: Sequence[Match], since: int, at: int) -> bool:
+    word = matches[at].words[0]
     text = sentence[word.start : word.end]
-    if not sentence[before.end : word.start].isspace():
+    if not sentence[matches[at - 1].end : word.start].isspace():
         return False
     reached = any(_is_target(found) for found in matches[since:at])
-    if not reached or not _is_closed(sentence, words, matches, at):
+    if not reached or not _is_closed(sentence, matches, at):
         return False
     # PICC, CHF, ET: only where a target begins
     if text != "A" and not re.fullmatch("[A-Z]?[a-z]+", text):
@@ -152,24 +145,20 @@ def _is_target(found: Match) -> bool:
     return any(finding.kind is not FindingKind.IGNORE for finding in found.findings)
 
 
-def _is_closed(sentence: str, words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+def _is_closed(sentence: str, matches: Sequence[Match], at: int) -> bool:
     """Whether the phrase before ``at`` can end a sentence: a finding, a verdict, a place."""
     found = matches[at - 1]
-    role = found.roles[0] if found.roles else ""
+    role = found.role
     if found.findings or role in _PREDICATES:
         return True
     before = matches[at - 2] if at > 1 else None
     if role and before is not None:
-        text = _text(sentence, words, before)
+        text = sentence[before.start : before.end]
         if role == "side":
-            return before.roles[:1] == ("place",) or text in _PLACING
+            return before.role == "place" or text in _PLACING
         if role == "negation" and text in (":", "=") and at > 2:
             # "Effusion: no Pneumothorax: no" answers, "Pleura: no Effusion" goes on
             return any(finding.kind in _ANSWERED for finding in matches[at - 3].findings)
-        return role in _SIZES and before.roles[:1] == ("verb",)
-    text = _text(sentence, words, found)
+        return role in _SIZES and before.role == "verb"
+    text = sentence[found.start : found.end]
     return not role and text.isalpha() and text[0].islower() and text not in _FUNCTION
-
-
-def _text(sentence: str, words: Sequence[Token], found: Match) -> str:
-    return sentence[words[found.first].start : words[found.last - 1].end]

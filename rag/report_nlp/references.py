@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from rag.report_nlp.lexicon import Finding, FindingKind, Match
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.tokenizer import Token
 
 _PRONOUNS = frozenset(
     ("one", "ones", "two", "three", "several", "some", "another", "that", "amount")
@@ -22,26 +21,21 @@ _DENIALS = frozenset(("negation", "none", "resolved", "not", "no_longer"))
 _LASTING = frozenset(("persist", "persists", "persisting", "remaining"))
 
 
-def resolve(
-    words: Sequence[Token], matches: Sequence[Match], antecedent: Finding | None = None
-) -> list[Match]:
+def resolve(matches: Sequence[Match], antecedent: Finding | None = None) -> list[Match]:
     """The matches, with a finding wherever a word stands for the last one named.
 
     Args:
-        words: tokens of the sentence.
-        matches: what they are.
+        matches: of one sentence.
         antecedent: the last finding of the sentence before, where one may be meant.
     """
     found = list(matches)
-    elliptic = any(_role(match) in _DENIALS for match in found)
+    elliptic = any(match.role in _DENIALS for match in found)
     last: tuple[Finding, ...] = (antecedent,) if antecedent else ()
     for at, match in enumerate(found):
         if is_target(match):
             last = match.findings[:1]
         elif last and (
-            _is_pronoun(words, found, at)
-            or _is_only(words, found, at)
-            or (elliptic and _is_elliptic(words, found, at))
+            _is_pronoun(found, at) or _is_only(found, at) or (elliptic and _is_elliptic(found, at))
         ):
             found[at] = replace(match, roles=(), findings=last)
             _set_apart(found, at)
@@ -50,10 +44,10 @@ def resolve(
 
 def _set_apart(matches: list[Match], at: int) -> None:
     """A comma before the part with a pronoun ends the denial that came before it."""
-    start = next((i for i in range(at - 1, -1, -1) if _role(matches[i]) in _SEPARATORS), None)
-    if start is not None and _role(matches[start]) == "comma":
+    start = next((i for i in range(at - 1, -1, -1) if matches[i].role in _SEPARATORS), None)
+    if start is not None and matches[start].role == "comma":
         part = matches[start:at]
-        if not any(_role(match) in _DENIALS for match in part):
+        if not any(match.role in _DENIALS for match in part):
             matches[start] = replace(matches[start], roles=("semicolon",))
 
 
@@ -66,62 +60,53 @@ def is_target(match: Match) -> bool:
     )
 
 
-def _is_pronoun(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
-    if _key(words, matches[at]) not in _PRONOUNS:
+def _is_pronoun(matches: Sequence[Match], at: int) -> bool:
+    if matches[at].key not in _PRONOUNS:
         return False
     following = matches[at + 1] if at + 1 < len(matches) else None
     if following is None:
-        return _role(matches[at - 1]) in ("side", "size", "a", "exists") if at else False
-    role, key = _role(following), _key(words, following)
+        return matches[at - 1].role in ("side", "size", "a", "exists") if at else False
+    role, key = following.role, following.key
     if role == "place" or key in ("on", "at"):
         return not _target_near(matches, at + 1, 1)
-    if _key(words, matches[at]) == "that":
+    if matches[at].key == "that":
         return False
     if role in ("side", "seen"):
         return not _target_near(matches, at + 1, 2)
-    after_side = at > 0 and _role(matches[at - 1]) == "side"
+    after_side = at > 0 and matches[at - 1].role == "side"
     return key in _VERBS or (after_side and (role == "verb" or not role))
 
 
-def _is_only(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+def _is_only(matches: Sequence[Match], at: int) -> bool:
     """Whether "only" stands for the finding: "none on the right, only on the left"."""
-    following = [_role(match) for match in matches[at + 1 : at + 4]]
-    return _key(words, matches[at]) == "only" and following[:1] == ["place"] and "side" in following
+    following = [match.role for match in matches[at + 1 : at + 4]]
+    return matches[at].key == "only" and following[:1] == ["place"] and "side" in following
 
 
-def _is_elliptic(words: Sequence[Token], matches: Sequence[Match], at: int) -> bool:
+def _is_elliptic(matches: Sequence[Match], at: int) -> bool:
     """Whether a size stands alone for the finding: "none on the left, moderate on the right"."""
-    lasts = _key(words, matches[at]) in _LASTING
-    if not lasts and _role(matches[at]) not in ("size", "large", "seen"):
+    lasts = matches[at].key in _LASTING
+    if not lasts and matches[at].role not in ("size", "large", "seen"):
         return False
-    start = next((i for i in range(at - 1, -1, -1) if _role(matches[i]) in _SEPARATORS), None)
+    start = next((i for i in range(at - 1, -1, -1) if matches[i].role in _SEPARATORS), None)
     if start is None:
         return False
-    ends = (i for i in range(at, len(matches)) if _role(matches[i]) in _SEPARATORS)
+    ends = (i for i in range(at, len(matches)) if matches[i].role in _SEPARATORS)
     end = next(ends, len(matches))
     part = matches[start:end]
-    if any(match.findings for match in part) or not any(_role(m) == "side" for m in part):
+    if any(match.findings for match in part) or not any(m.role == "side" for m in part):
         return False
-    if any(_is_pronoun(words, matches, i) for i in range(at + 1, end)):
+    if any(_is_pronoun(matches, i) for i in range(at + 1, end)):
         return False  # "a small one": the word that follows stands for it
-    if any(_role(match) in _DENIALS or _role(match) == "verb" for match in part):
+    if any(match.role in _DENIALS or match.role == "verb" for match in part):
         return False
     before = matches[:start]
-    sided = any(_role(match) == "side" for match in before)
-    return sided and any(_role(match) in _DENIALS for match in before)
+    sided = any(match.role == "side" for match in before)
+    return sided and any(match.role in _DENIALS for match in before)
 
 
 def _target_near(matches: Sequence[Match], at: int, within: int) -> bool:
     return any(is_target(match) for match in matches[at : at + within])
-
-
-def _role(match: Match) -> str:
-    return match.roles[0] if match.roles else ""
-
-
-def _key(words: Sequence[Token], match: Match) -> str:
-    keys = words[match.first].keys
-    return keys[0] if keys and match.last == match.first + 1 else ""
 
 
 _SEEN = (
@@ -179,14 +164,9 @@ def answered(sentence: str, earlier: Sequence[str]) -> list[tuple[int, Polarity]
     return listed
 
 
-def names_other_side(sentence: str) -> bool:
-    """Whether a sentence has a pronoun on one side: "a tiny one is seen on the left"."""
-    return _OTHER_SIDE.search(sentence) is not None
-
-
-def names_side(sentence: str) -> bool:
-    """Whether a sentence speaks of the left or the right."""
-    return _SIDE.search(sentence) is not None
+def turns_to_other_side(sentence: str, earlier: str) -> bool:
+    """Whether it says "a tiny one on the left" after a sentence that names a side."""
+    return bool(_SIDE.search(earlier) and _OTHER_SIDE.search(sentence))
 
 
 def _is_item(sentence: str) -> bool:

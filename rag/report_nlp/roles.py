@@ -4,11 +4,11 @@ What a form says ("pneumothorax: no", "effusion (yes/no): yes", a ratio in numbe
 too, so that the rules read it as if it had been written out.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 
-from rag.report_nlp.lexicon import Match
-from rag.report_nlp.tokenizer import Token
+from rag.report_nlp.lexicon import FindingKind, Match
 
 ROLE_LETTERS = {
     "negation": "n",
@@ -83,30 +83,30 @@ ROLE_LETTERS = {
 """Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``_`` is
 spent, a dot is any other word."""
 
-ASKED = "?"
+_ASKED = "?"
 """Letter of a question mark that clings to the word it asks of."""
 
 
-COLON = ":"
-"""Letter of a colon or an equals sign until `answers` has read them."""
+_COLON = ":"
+"""Letter of a colon or an equals sign until `_answers` has read them."""
 
 _NO, _YES, _NONE = (ROLE_LETTERS[role] for role in ("answer_no", "answer_yes", "none_of_these"))
 _HALF = 0.5
 
 _ANSWERED_NO = re.compile(
-    rf"(?<=[fdh])(?P<between>[^;fdhnti{COLON}]*)[{COLON},](?P<no>[%{_NO}])(?=,|;|$)"
+    rf"(?<=[fdh])(?P<between>[^;fdhnti{_COLON}]*)[{_COLON},](?P<no>[%{_NO}])(?=,|;|$)"
 )
 _NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
-_NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{COLON}{_YES}])")
-_SPENT = re.compile(f"[{COLON}{_NO}{_YES}{_NONE}]")
-_MAY_ANSWER = re.compile(f"[{COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
+_NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{_COLON}{_YES}])")
+_SPENT = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]")
+_MAY_ANSWER = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
 _OTHER = "[^:bintuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
-    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{COLON}l]*)(?P<no>[%{_NO}{_NONE}r0])i?s?,?"
+    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{_COLON}l]*)(?P<no>[%{_NO}{_NONE}r0])i?s?,?"
 )
 
 
-def answers(roles: str) -> str:
+def _answers(roles: str) -> str:
     """The role string with its answers as verdicts; the length stays the same.
 
     ``%`` is a "no" that stands alone, the colon a colon: both are gone afterwards.
@@ -124,14 +124,14 @@ def answers(roles: str) -> str:
 def _none_of_list(part: str) -> str:
     """Deny the whole list of "pneumothorax, effusion, fracture: none"."""
     found = _NONE_OF_LIST.fullmatch(part)
-    if not found or (found["no"] != _NONE and COLON not in found["mark"]):
+    if not found or (found["no"] != _NONE and _COLON not in found["mark"]):
         return part
     listed = found["list"].replace(",", ".").replace("l", ".")
     return listed + "." * len(found["mark"]) + "r" + "_" * (len(part) - found.end("mark") - 1)
 
 
 _JUDGED_NO = re.compile(
-    rf"(?<=h)(?P<between>[.eizg]*)(?P<verdict>[AN])[,.]?{COLON}[%{_NO}](?=,|;|$)"
+    rf"(?<=h)(?P<between>[.eizg]*)(?P<verdict>[AN])[,.]?{_COLON}[%{_NO}](?=,|;|$)"
 )
 
 
@@ -156,7 +156,7 @@ _BELOW = re.compile(
 _ABOVE = re.compile(r"greater than|more than|above|over|exceed|larger than|>|\u2265", re.I)
 
 
-def ratio_roles(sentence: str, words: Sequence[Token], matches: Sequence[Match]) -> dict[int, str]:
+def _ratio_roles(sentence: str, matches: Sequence[Match]) -> dict[int, str]:
     """Place of a match -> its letter, where a heart/chest ratio in numbers judges the heart.
 
     More than one half is enlarged. "Less than 0.6" and "more than 0.4" say neither.
@@ -165,18 +165,17 @@ def ratio_roles(sentence: str, words: Sequence[Token], matches: Sequence[Match])
     if not _RATIO.search(sentence):
         return roles
     for at, found in enumerate(matches):
-        named = sentence[words[found.first].start : words[found.last - 1].end]
+        named = sentence[found.start : found.end]
         if not any(f.name == "cardiac_size" for f in found.findings) or not _RATIO.search(named):
             continue
-        value = _RATIO_VALUE.match(sentence, words[found.last - 1].end)
+        value = _RATIO_VALUE.match(sentence, found.end)
         verdict = _judge(value) if value else ""
         if value is None or not verdict:
             continue
         for other in range(at + 1, len(matches)):
-            start = words[matches[other].first].start
-            if start < value.start("value") and not matches[other].findings:
+            if matches[other].start < value.start("value") and not matches[other].findings:
                 roles[other] = "_"
-            elif start < value.end():
+            elif matches[other].start < value.end():
                 roles[other] = verdict if verdict not in roles.values() else "_"
         if verdict not in roles.values():
             roles[at + 1] = verdict
@@ -198,18 +197,47 @@ def _judge(found: re.Match[str]) -> str:
     return "A" if value > _HALF else "N"
 
 
-def asks_ahead(sentence: str, mark: Token) -> bool:
-    """Whether a question mark clings to the next word: "effusion ?loculated" is an effusion."""
-    before, after = sentence[: mark.start], sentence[mark.end : mark.end + 1]
-    return after.isalnum() and not before[-1:].isalnum()
+_KIND_LETTERS = {
+    FindingKind.FINDING: "f",
+    FindingKind.NEUTRAL: "h",
+    FindingKind.DEVICE: "d",
+    FindingKind.IGNORE: ".",
+}
+_A_LENGTH = re.compile(
+    r"\s*(?:by\s+)?(?:about\s+|approximately\s+)?\d[\d.,]*\s*-?\s*(?:cm|mm|centi|milli)"
+)
 
 
-def moved_not_removed(sentence: str, words: Sequence[Token], found: Match) -> bool:
-    """Whether "withdrawn" is followed by a length: "withdrawn 2 cm" leaves the tube in."""
-    return (
-        re.match(
-            r"\s*(?:by\s+)?(?:about\s+|approximately\s+)?\d[\d.,]*\s*-?\s*(?:cm|mm|centi|milli)",
-            sentence[words[found.last - 1].end :],
-        )
-        is not None
-    )
+def roles_of(sentence: str, matches: Sequence[Match]) -> str:
+    """The role string of the matches of one sentence, its answers read."""
+    letters = [_letter(sentence, found) for found in matches]
+    for at, (before, found) in enumerate(itertools.pairwise(matches), 1):
+        low_volumes = any(finding.name == "low_volumes" for finding in found.findings)
+        if low_volumes and before.role in ("due_to", "cause", "uncertain", "a"):
+            letters[at] = ROLE_LETTERS["technical"]  # what makes something look large
+    for at, letter in _ratio_roles(sentence, matches).items():
+        letters[at] = letter
+    return _answers("".join(letters))
+
+
+def _letter(sentence: str, found: Match) -> str:
+    if not found.findings:
+        return _cue_letter(sentence, found)
+    finding = found.findings[0]
+    if finding.kind is FindingKind.NEUTRAL and not finding.label:
+        return "."  # "lung" and "chest" are mostly places; "lungs are clear" is read later
+    return _KIND_LETTERS[finding.kind]
+
+
+def _cue_letter(sentence: str, found: Match) -> str:
+    if not found.role:
+        return _COLON if found.key in (":", "=") else "."
+    if found.role == "negation" and found.key == "no":
+        return "%"
+    if found.role == "likely" and found.words[0].keys == ("?",):
+        # "effusion ?loculated": the mark clings to the next word, and the effusion is there
+        ahead = sentence[found.end : found.end + 1].isalnum()
+        return _ASKED if ahead and not sentence[: found.start][-1:].isalnum() else "l"
+    if found.role == "removed" and _A_LENGTH.match(sentence[found.end :]):
+        return "."  # "withdrawn 2 cm" leaves the tube in
+    return ROLE_LETTERS.get(found.role, ".")

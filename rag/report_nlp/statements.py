@@ -169,8 +169,7 @@ def _statements(
     owners = [(m.start, m.end) for m in mentions if m.polarity or m.finding.label]
     in_clause: dict[_Span, set[str]] = {m.clause: set() for m in mentions}
     for found in attributes:
-        start = words[found.first].start
-        clause = next((c for c in in_clause if c[0] <= start < c[1]), None)
+        clause = next((c for c in in_clause if c[0] <= found.start < c[1]), None)
         roles = {role for role in found.roles if not role.startswith("topic.")}
         if clause is None or not roles:
             continue
@@ -222,12 +221,11 @@ def _owner(spans: list[_Span], words: list[Token], found: Match) -> _Span:
     An adjective stands before its noun ("small left effusion"), a place after it ("opacity in the
     left base").
     """
-    start = words[found.first].start
-    following = min((span for span in spans if span[1] > start), default=None)
-    before = max((span for span in spans if span[1] <= start), default=None)
+    following = min((span for span in spans if span[1] > found.start), default=None)
+    before = max((span for span in spans if span[1] <= found.start), default=None)
     if following is None or before is None:
         return following or before or spans[0]
-    between = (w for w in words[found.last :] if w.start < following[0])
+    between = (w for w in words if found.end <= w.start < following[0])
     apart = any(key in _APART for word in between for key in word.keys)
     return before if apart else following
 
