@@ -30,6 +30,11 @@ _MISSING = 0.5
 _MOST_SENTENCES = 14
 _MOST_IMPRESSIONS = 2
 _ROUNDS = 3
+_MAY_BE_ACUTE = frozenset(
+    {"opacity", "consolidation", "pneumonia", "edema", "congestion", "pneumothorax"}
+    | {"pleural_effusion", "lung_lesion", "fracture"}
+)
+"""Beside these no draft says "No acute abnormality", though a third of all reports do."""
 
 
 class Agreement:
@@ -213,7 +218,15 @@ def _fits(at: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -
 
 
 def _clash(a: UsableSentence, b: UsableSentence) -> bool:
-    return bool(a.present & b.excluded or b.present & a.excluded)
+    if a.present & b.excluded or b.present & a.excluded:
+        return True
+    return _is_all_clear(a, beside=b) or _is_all_clear(b, beside=a)
+
+
+def _is_all_clear(sentence: UsableSentence, *, beside: UsableSentence) -> bool:
+    """Whether it is an impression without findings, beside a finding that may be acute."""
+    clear = "abnormality" in sentence.denied and not sentence.present
+    return sentence.section is Section.IMPRESSION and clear and bool(beside.present & _MAY_BE_ACUTE)
 
 
 def _without(number: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> list[int]:

@@ -143,3 +143,12 @@ def test_another_wording_of_the_same_statement_is_an_option() -> None:
 
 def test_no_pool_no_slots() -> None:
     assert slots_for([], NO_PREDICTION) == []
+
+
+def test_no_impression_calls_all_clear_beside_a_finding_that_may_be_acute() -> None:
+    hazy = ("Hazy opacity in the left base. No pneumothorax.", "No acute abnormality.")
+    hits = pool(*[hazy] * 3)
+    shown = PredictedFindings({**QUIET, "Lung Opacity": 0.8}, ("Lung Opacity",))
+    assert said(slots_for(hits, shown)) == ["Hazy opacity in the left base.", "No pneumothorax."]
+    clear = pool(*[("No pneumothorax.", "No acute abnormality.")] * 3)
+    assert "No acute abnormality." in said(slots_for(clear, shown), Section.IMPRESSION)
