@@ -191,7 +191,24 @@ def consensus(
         chosen, _ = best(chosen, whole=True)
         if set(chosen) == before:
             break
+    chosen += _impression(chosen, sentences, agreement)
     return sorted((sentences[at] for at in chosen), key=_place)
+
+
+def _impression(
+    chosen: list[int], sentences: Sequence[UsableSentence], agreement: Agreement
+) -> list[int]:
+    """The best impression for a draft without one, though it gains no agreement by it."""
+    if any(sentences[at].section is Section.IMPRESSION for at in chosen):
+        return []
+    fitting = [
+        at
+        for at, sentence in enumerate(sentences)
+        if sentence.section is Section.IMPRESSION and _fits(at, chosen, sentences)
+    ]
+    if not fitting or not chosen:
+        return []
+    return [fitting[int(agreement.of(chosen, fitting, whole=True)[:-1].argmax())]]
 
 
 def _worth(chosen: list[int], agreement: Agreement, states: NDArray[np.bool_]) -> float:

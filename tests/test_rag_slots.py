@@ -152,3 +152,9 @@ def test_no_impression_calls_all_clear_beside_a_finding_that_may_be_acute() -> N
     assert said(slots_for(hits, shown)) == ["Hazy opacity in the left base.", "No pneumothorax."]
     clear = pool(*[("No pneumothorax.", "No acute abnormality.")] * 3)
     assert "No acute abnormality." in said(slots_for(clear, shown), Section.IMPRESSION)
+
+
+def test_a_draft_has_an_impression_where_one_could_be_said() -> None:
+    normal = ("The heart is normal in size. No pneumothorax.", "")
+    hits = pool(*[normal] * 9, ("The heart is normal in size.", "No acute abnormality."))
+    assert said(slots_for(hits, NO_PREDICTION), Section.IMPRESSION) == ["No acute abnormality."]

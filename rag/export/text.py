@@ -70,9 +70,9 @@ class Export:
         edited = sum(line.decision is Decision.EDITED for line in lines)
         added = sum(line.decision is Decision.ADDED for line in lines)
         removed = self.report.drafted - sum(bool(line.drafted) for line in lines)
+        prompt = f"prompt {found.prompt} {found.prompt_hash[:12]}, " if found.prompt else ""
         return (
-            f"model {found.llm}, prompt {found.prompt} {found.prompt_hash[:12]}, "
-            f"encoder {found.encoder_id}, index {found.index_id}"
+            f"model {found.llm}, {prompt}encoder {found.encoder_id}, index {found.index_id}"
             + (f", draft {self.draft_id}" if self.draft_id else ""),
             f"of {self.report.drafted} drafted sentences {kept} stand as drafted, {edited} were "
             f"edited, {removed} removed; {added} were added by the reader",
@@ -98,8 +98,9 @@ def blocks(what: Export) -> Iterator[tuple[Style, str]]:
     if found.status is not Status.OK:
         yield Style.SENTENCE, f"No draft ({found.status}): {found.reason}"
     for section in Section if what.has_text else ():
-        yield Style.HEADING, section.value.capitalize()
-        for line in report.section(section):
+        if lines := report.section(section):
+            yield Style.HEADING, section.value.capitalize()
+        for line in lines:
             cited = f" [{', '.join(line.sources)}]" if line.sources else ""
             said = [f"({mark})" for mark in marks(line, what)]
             yield Style.SENTENCE, " ".join((line.text + cited, *said))
