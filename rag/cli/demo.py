@@ -100,6 +100,6 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
             return
         say(f"{'this program' if same else 'the encoder'} has changed since the store was made")
     corpus = read_openi()
-    say(f"indexing {len(corpus.records)} reports, once, two to five minutes. {corpus.attribution}")
+    say(f"indexing {len(corpus.records)} reports, once, one to three minutes. {corpus.attribution}")
     with progress_bars() as progress:
         index_reports(settings, corpus, encoder, replace=True, progress=progress)
