@@ -1,5 +1,6 @@
 """A whole reading room for tests: real page, server, store and record; fake encoder and model."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,11 @@ class CropEncoder(FakeEncoder):
     """Tells a crop from the whole image, which the fake does not."""
 
     def embed_images(self, images: Sequence[CxrImage]) -> Floats:
-        return self._rows([f"{image.source_sha256} {image.pixels.shape}" for image in images])
+        # by pixels, as `FakeEncoder`; with this first word reports offer the model a choice
+        digests = [hashlib.sha256(image.pixels.tobytes()).hexdigest() for image in images]
+        return self._rows(
+            [f"one {d} {image.pixels.shape}" for d, image in zip(digests, images, strict=True)]
+        )
 
 
 def show_effusions(encoder: ImageTextEncoder, patch: pytest.MonkeyPatch) -> None:

@@ -277,7 +277,8 @@ def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, image:
     assert session.prediction is None
     assert session.shown.hits == session.evidence
     *_, drafted = room.controller.draft(session)
-    assert ids(drafted.prediction.hits) == ids(session.region_hits)
+    nearest = ids(session.region_hits)  # after these come further reports that sentences cite
+    assert ids(drafted.prediction.hits)[: len(nearest)] == nearest
     entry = room.audit.of_draft(drafted.draft_id)[0]
     assert entry.data["region"] == REGION
 
