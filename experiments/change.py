@@ -22,9 +22,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from encoders.registry import folder_of, load_image_encoder
+from eval.ranking import weighted_auroc
+from eval.stats import intervals, resample_weights
 from experiments.change_pairs import (
     Flags,
     Floats,
@@ -46,7 +49,8 @@ half by the lower end of Wilson's interval, and it was said so often; else never
 LEAST_ROWS = 5
 """That went and that stayed, of a finding that was there, and alike of one that was not; fewer say
 nothing of the finding, and it is left out."""
-Rows = NDArray[np.intp]
+Weighted = Callable[[Floats], Floats]
+"""How often each row counts, float64 [B, N], to a value of each, [B]."""
 
 
 def features(pairs: Pairs, *, prior_image: bool) -> Floats:
@@ -78,16 +82,6 @@ def cross_fitted(pairs: Pairs, rows: Flags, so: Flags, *, prior_image: bool) -> 
         if own.any():
             found[own] = fitted(given[others], so[others]).predict_proba(given[own])[:, 1]
     return found
-
-
-def auc(scores: Floats, positive: Flags) -> float:
-    """Area under the curve by ranks; NaN without both classes."""
-    count, others = int(positive.sum()), int((~positive).sum())
-    if not count or not others:
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
 def areas(pairs: Pairs) -> Iterator[str]:
@@ -135,27 +129,25 @@ def _enough(pairs: Pairs, so: Flags) -> list[Any]:
     return [rows for rows in found if min(so[rows].sum(), (~so[rows]).sum()) >= 5]
 
 
-def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Callable[[Rows], float]:
-    def mean(rows: Rows) -> float:
-        each = [auc(scores[rows][part[rows]], so[rows][part[rows]]) for part in parts]
-        return float(np.nanmean(each)) if each else float("nan")
+def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Weighted:
+    def mean(weights: Floats) -> Floats:
+        none = np.full(len(weights), np.nan)
+        each = [weighted_auroc(scores[part], so[part], weights[:, part]) for part in parts]
+        return np.asarray(np.nanmean(each or [none], axis=0))
 
     return mean
 
 
-def _gain(before: Floats, after: Floats, so: Flags, parts: list[Any]) -> Callable[[Rows], float]:
+def _gain(before: Floats, after: Floats, so: Flags, parts: list[Any]) -> Weighted:
     without, with_ = (_mean_auc(scores, so, parts) for scores in (before, after))
-    return lambda rows: with_(rows) - without(rows)
+    return lambda weights: with_(weights) - without(weights)
 
 
-def _interval(patients: NDArray[np.str_], value: Callable[[Rows], float]) -> str:
+def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
     """A value with its 95 % interval over resamples of patients."""
-    rows_of = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
-    draws, count = np.random.default_rng(0), len(rows_of)
-    drawn = (draws.integers(count, size=count) for _ in range(RESAMPLES))
-    resampled = [value(np.concatenate([rows_of[at] for at in each])) for each in drawn]
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return f"{value(np.arange(len(patients))):.3f} [{low:.3f}, {high:.3f}]"
+    drawn = [value(w) for w in resample_weights(patients.tolist(), samples=RESAMPLES, seed=0)]
+    low, high = intervals(np.concatenate(drawn)[:, None])[0]
+    return f"{value(np.ones((1, len(patients))))[0]:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def verdicts(pairs: Pairs) -> dict[str, tuple[Floats, Flags]]:
@@ -192,10 +184,8 @@ def limit_of(certainty: Floats, right: Flags) -> float | None:
 
 def wilson(right: Flags) -> tuple[float, float]:
     """95 % interval of a share."""
-    n, z, share = len(right), 1.96, float(right.mean())
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    return middle - half, middle + half
+    found = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return found.low, found.high
 
 
 def often_enough(pairs: Pairs) -> Flags:

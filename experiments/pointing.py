@@ -25,6 +25,8 @@ from encoders.registry import DEFAULT, folder_of
 from encoders.training.dataset import LabelledExample, Split
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.settings import NihExpert
+from eval.metrics.base import Direction
+from eval.stats import bootstrap, intervals, mean_figure
 
 SIX = ("Consolidation", "Effusion", "Atelectasis", "Cardiomegaly", "Pneumothorax", "Nodule")
 """Findings of the mean in the card."""
@@ -75,13 +77,14 @@ def measure(
     return dict(sorted(found.items(), key=lambda item: -len(item[1].scores)))
 
 
-def bootstrap(found: Pointing, *, samples: int, seed: int) -> NDArray[np.float64]:
+def resampled(found: Pointing, *, samples: int, seed: int) -> NDArray[np.float64]:
     """Means of resampled patients, float64 [samples, 5]."""
-    names, patient = np.unique(found.patients, return_inverse=True)
-    draws = np.random.default_rng(seed).integers(len(names), size=(samples, len(names)))
-    counts = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])[:, patient]
-    means: NDArray[np.float64] = counts @ found.scores / counts.sum(1, keepdims=True)
-    return means
+    columns = {
+        name: (Direction.HIGHER, scores)
+        for name, scores in zip(COLUMNS, found.scores.T, strict=True)
+    }
+    patients = found.patients.tolist()
+    return bootstrap([mean_figure(columns)], patients, samples=samples, seed=seed)
 
 
 def _with(examples: Sequence[LabelledExample], finding: str, split: Split) -> list[LabelledExample]:
@@ -133,7 +136,7 @@ def _table(found: dict[str, Pointing], *, samples: int, seed: int) -> str:
     lines = [f"| finding | n | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
     means = []
     for finding, rows in found.items():
-        drawn = bootstrap(rows, samples=samples, seed=seed)
+        drawn = resampled(rows, samples=samples, seed=seed)
         if finding in SIX:
             means.append((rows.scores.mean(0), drawn))
         lines.append(_row(finding, str(len(rows.scores)), rows.scores.mean(0), drawn))
@@ -144,7 +147,7 @@ def _table(found: dict[str, Pointing], *, samples: int, seed: int) -> str:
 
 
 def _row(name: str, n: str, mean: NDArray[np.float64], drawn: NDArray[np.float64]) -> str:
-    low, high = np.quantile(drawn[:, 0], (0.025, 0.975))
+    low, high = intervals(drawn)[0]
     rest = " | ".join(f"{value:.2f}" for value in mean[1:])
     return f"| {name} | {n} | {mean[0]:.3f} [{low:.3f}, {high:.3f}] | {rest} |"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.change import auc, how_often_right, limit_of, model_of
+from eval.ranking import weighted_auroc
+from experiments.change import how_often_right, limit_of, model_of
 from experiments.change_pairs import HELD_SHARE, Pairs, expert_films, mined_films, pairs_of
 from rag.change import CHANGE, PriorState, read_change_model
 
@@ -72,5 +73,6 @@ def test_a_verdict_that_is_seldom_said_or_seldom_right_gets_no_limit() -> None:
 
 
 def test_the_area_counts_ties_as_half() -> None:
-    assert auc(np.array([1.0, 2, 2, 3]), np.array([False, False, True, True])) == 0.875
-    assert np.isnan(auc(np.ones(3), np.ones(3, bool)))
+    half = np.array([False, False, True, True])
+    assert weighted_auroc(np.array([1.0, 2, 2, 3]), half, np.ones((1, 4))) == 0.875
+    assert np.isnan(weighted_auroc(np.ones(3), np.ones(3, bool), np.ones((1, 3))))

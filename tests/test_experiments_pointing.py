@@ -10,7 +10,7 @@ from encoders.annotations import outline_of_box
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from encoders.training.dataset import LabelledExample, Split
-from experiments.pointing import bootstrap, measure
+from experiments.pointing import measure, resampled
 
 
 class PointsAtBright:
@@ -60,7 +60,7 @@ def test_the_interval_resamples_patients(tmp_path: Path) -> None:
     ]
     examples.append(example(tmp_path, 9, place=(2, 0), split=Split.TRAIN))
     found = measure(PointsAtBright(), examples, least=1, seed=0)["Nodule"]  # type: ignore[arg-type]
-    means = bootstrap(found, samples=200, seed=0)
+    means = resampled(found, samples=200, seed=0)
     assert means.shape == (200, 5)
     assert np.allclose(means[:, 0], 1)
     assert np.std(means[:, 1]) > 0
