@@ -76,6 +76,7 @@ class CheckedPrior:
     Attributes:
         report: its text for rules and models: without names, and without what speaks to a model.
         images: as given.
+        made_on: when it was made, as given or by its latest header; None where nothing tells.
         days_before: days between it and the image; None where a date is missing.
         patients, studies: its ids: their reports are never evidence.
         notes: what the reader of the draft should know.
@@ -83,6 +84,7 @@ class CheckedPrior:
 
     report: str = ""
     images: tuple[Path | bytes, ...] = ()
+    made_on: date | None = None
     days_before: int | None = None
     patients: frozenset[str] = frozenset()
     studies: frozenset[str] = frozenset()
@@ -107,7 +109,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     for info in headers:
         what = "its report" if info is prior.report_header else "its image"
         unchecked[what] = unchecked.get(what, False) or not _same_patient(current, info)
-    when = date_of(prior, headers)
+    when = _date_of(prior, headers)
     today = _day(current.studied_at)
     if when and today and when > today:
         raise PriorMismatchError(
@@ -125,6 +127,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     return CheckedPrior(
         report=report,
         images=prior.images,
+        made_on=when,
         days_before=(today - when).days if when and today else None,
         patients=frozenset(info.identity.patient_id for info in headers) - {""},
         studies=frozenset(one for info in headers for one in info.identity.study_ids),
@@ -132,8 +135,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     )
 
 
-def date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
-    """When a prior was made, as given or by its latest header."""
+def _date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
     if prior.date:
         try:
             return date.fromisoformat(prior.date)

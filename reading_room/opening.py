@@ -6,10 +6,10 @@ from pathlib import Path
 
 from encoders.base import View
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import read_image_info, read_preview, read_raw
+from encoders.images.image_io import read_preview, read_raw
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
-from rag.priors import Prior, PriorMismatchError, check_prior, date_of, read_prior
+from rag.priors import Prior, PriorMismatchError, check_prior, read_prior
 from rag.study import accepted
 from reading_room import strings
 from reading_room.file_store import FileStore
@@ -82,11 +82,7 @@ def prior_of(current: ImageInfo, sources: Sequence[Path | bytes], *, day: str = 
     """
     try:
         prior = read_prior(sources, current=current, day=day)
-        check_prior(prior, current)
-        headers = [read_image_info(image) for image in prior.images]
-        if prior.report_header:
-            headers.append(prior.report_header)
-        when = date_of(prior, headers)
+        when = check_prior(prior, current).made_on
     except PriorMismatchError as error:
         here, there = (words or strings.NO_HEADER_WORDS for words in error.both)
         told = strings.OF_WHOM.format(error, here, there) if any(error.both) else str(error)
