@@ -121,6 +121,7 @@ class _Order:
         self, sentences: csr_matrix, reports: Floats, squared: Floats, norms: Floats
     ) -> None:
         self._sentences, self._reports = sentences, reports
+        self._counts = sentences.toarray()
         self._squared, self._norms = squared, norms
         self._worth = reports * squared[:, None]
         self._own = sentences.power(2) @ squared
@@ -131,7 +132,7 @@ class _Order:
         Returns:
             Each float64 [added + 1, reports], the last row without any added sentence.
         """
-        draft = np.asarray(self._sentences[chosen].sum(0)).ravel()
+        draft = self._counts[chosen].sum(0)
         had = np.minimum(draft[:, None], self._reports)
         new = (draft[:, None] < self._reports).astype(float)
         more = self._own + 2 * (self._sentences @ (draft * self._squared))

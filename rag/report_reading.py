@@ -64,6 +64,7 @@ class UsableSentence:
         excluded: lexicon ids that could not stand beside it, e.g. an opacity beside clear lungs.
         details: sides, degrees and zones of what it states.
         words: lower case, without punctuation.
+        plain: the text without case, double spaces and its full stop.
     """
 
     text: str
@@ -74,11 +75,12 @@ class UsableSentence:
     excluded: frozenset[str]
     details: frozenset[Detail]
     words: tuple[str, ...]
+    plain: str
 
     @property
     def key(self) -> tuple[Section, str]:
         """What makes two sentences the same one."""
-        return self.section, " ".join(self.text.split()).casefold().rstrip(" .")
+        return self.section, self.plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
         excluded=frozenset(excluded),
         details=_details(stated),
         words=words,
+        plain=" ".join(text.split()).casefold().rstrip(" ."),
     )
 
 
