@@ -2,7 +2,7 @@
 
 Everything here is deterministic and on the CPU: an index and its queries must live in one space,
 whichever machine made them. The image side is run by ONNX Runtime where it can be, else by PyTorch.
-Both give the same vectors within float32's rounding (docs/batch.md has the measures), so an index
+Both give the same vectors within float32's rounding (docs/speed.md has the measures), so an index
 and everything trained on an encoder's vectors and features belong to the weights, whichever way
 they run. Which way it is, is decided once, when an encoder is loaded.
 """
