@@ -49,7 +49,9 @@ def _sentences(record: ReportRecord) -> Iterator[EvidenceSentence]:
 def words_of(text: str) -> frozenset[str]:
     """Words of a text in the lexicon's spelling; numbers and marks are left out."""
     return frozenset(
-        token.keys[0] for token in tokens(text) if token.keys and token.keys[0].strip(",;:()?&/-")
+        token.keys[0]
+        for token in tokens(text)
+        if token.keys and token.keys[0].strip(",;:()?&/|-01")
     )
 
 

@@ -72,7 +72,7 @@ class Mention:
         return replace(self, start=self.start + by, end=self.end + by, clause=clause)
 
 
-_LINE = re.compile(r"\n(?=\s*(?:[-*\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
+_LINE = re.compile(r"\n(?=\s*(?:[-*|\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
 
 
 def mentions(text: str) -> list[Mention]:

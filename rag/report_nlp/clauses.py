@@ -24,6 +24,8 @@ def _becomes(letter: str, *, last: bool = False, keep: str = "") -> Callable[[re
 _spent = _becomes("_")
 
 _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
+    # pneumothorax, tension absent -> it is there
+    ("$", ((re.compile(r"\$[._i]{0,3}(?:r|t[._]?s)"), _spent), (re.compile(r"\$"), _becomes(".")))),
     # positive for ends a denial, not positive for is one
     ("6", ((re.compile(r"[tn][._]{0,2}6"), _becomes("n")), (re.compile("6"), _becomes("b")))),
     # should symptoms persist -> a condition; the effusion should -> a verb
@@ -72,13 +74,22 @@ _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
     (
         "4",
         (
+            # opacity, a nipple shadow
+            (re.compile(r"(?<=f),e4(?=[,;]|$)"), _becomes("=", last=True)),
             # is not a skin fold; may be due to overlying tissue -> says nothing more
             (re.compile(r"[tnuGl][._ipe]{0,4}[25]?[._e]{0,3}4"), _spent),
             # was a skin fold, is due to overlying tissue -> was never there
             (re.compile(r"[i25][._eb]{0,3}[25]?[._e]{0,3}4"), _becomes("=", last=True)),
         ),
     ),
-    ("9", ((re.compile(r"i[._e]{0,2}9"), _becomes("=", last=True)),)),
+    (
+        "9",
+        (
+            # is probably projectional -> the heart may be normal
+            (re.compile(r"[uGl][._p]{0,2}9"), _becomes("%", last=True, keep="uGl")),
+            (re.compile(r"i[._e]{0,2}9"), _becomes("=", last=True)),
+        ),
+    ),
     # possibly because of rotation -> the heart may be normal
     ("+", ((re.compile(r"(?:u|[uGl][._p]{0,2}[2y])[._e]{0,3}\+"), _becomes("%")),)),
     (
@@ -89,7 +100,7 @@ _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
             (re.compile(r"K[._]{0,2}[sV]"), _becomes("r")),
             # no longer normal -> not; no longer any, no longer causes -> no
             (re.compile(r"K[._eip]{0,2}(?=[NA])"), _becomes("t", last=True)),
-            (re.compile(r"K(?=[,;]|$)"), _becomes("r")),
+            (re.compile(r"K(?=[,;]|$)|K[._e]{0,2}q"), _becomes("r")),
             (
                 re.compile(r"(?:^|(?<=[;b]))[^fdhK;b]*K(?=[^;b,]*[fd])"),
                 _becomes("n", last=True, keep="mi"),
@@ -114,6 +125,8 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(r"[tn][.pWil]{0,4}X"), _becomes("q", last=True)),
     (re.compile(r"[tn][.pWilz]{0,4}x(?=[^;b]*[fdh])"), _becomes("u", last=True)),
     (re.compile(r"[tn][.pWilz]{0,4}x"), _becomes("q", last=True)),
+    # cardiomegaly - present, effusion - absent
+    (re.compile(r"(?<=[fdh],[sr]),(?=[.gzkeL]{0,3}[fdh])"), _becomes(";")),
     # no enlargement of the heart / of the nodule
     (re.compile(r"E(?=[.ezgkP]{0,3}h)"), _becomes("A")),
     (re.compile(r"E(?=[.ezgkP]{0,3}f)"), _becomes("c")),
@@ -170,16 +183,22 @@ def rewrite(roles: str) -> str:
 def _none_elsewhere(roles: str) -> str:
     """Let "none" deny what stands before it, unless it speaks of the other side only.
 
-    "Right effusion, none on the left" is an effusion.
+    "Right effusion, none on the left" and "effusion: right small, left none" are effusions.
     """
     for found in re.finditer("0", roles):
-        before = re.split("[;b]", roles[: found.start()])[-1]
-        elsewhere = re.search("g[^;b]*[fd]|[fd][^;b]*g", before) and _SIDE.match(roles, found.end())
+        before = re.split("[;b]", roles[: found.start()].rstrip(";"))[-1]
+        elsewhere = (
+            _OTHER_NAMED.search(before)
+            or (re.search("g[^;b]*[fd]|[fd][^;b]*g", before) and _SIDE.match(roles, found.end()))
+            or (not before and _OTHER_FOLLOWS.match(roles, found.end()))
+        )
         roles = roles[: found.start()] + ("_" if elsewhere else "r") + roles[found.end() :]
     return roles
 
 
-_SIDE = re.compile(r"[.P]{0,2}g")
+_SIDE = re.compile(r"i?[.P]{0,2}g")
+_OTHER_FOLLOWS = re.compile(r"[.P]{0,2}g,[^;b,nt]*(?:g[^;b,nt]*[fd]|[fd][^;b,nt]*g)")
+_OTHER_NAMED = re.compile(r"(?:g[^;bnrt0]*[fd]|[fd][^;bnrt0]*g)[^;bnrt0]*,[.P]{0,2}g[.]?$")
 _SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")
 _PREDICATE = re.compile(r"[qrOXR]")
 _EXISTENTIAL = re.compile(r"[.f,aohd]*i[._]?s")

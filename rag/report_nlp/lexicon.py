@@ -69,7 +69,7 @@ class Match:
 
     @property
     def key(self) -> str:
-        """Spelling of a single word; empty for a number and for several words."""
+        """Spelling of a single word; empty for most numbers and for several words."""
         keys = self.words[0].keys
         return keys[0] if keys and len(self.words) == 1 else ""
 

@@ -40,9 +40,10 @@ _PREDICATES = frozenset(
     (
         *("normal", "enlarged", "borderline", "stable", "resolved", "excluded", "removed"),
         *("obscured", "seen", "doubted", "changed_verb", "increased", "change"),
-        *("none", "answer_yes", "answer_no"),
+        *("none", "answer_yes", "answer_no", "complication"),
     )
 )
+_CHOICES = frozenset(("negation", "answer_no", "answer_yes", "none", "side"))
 _SIZES = frozenset(("size", "large", "status"))
 _ANSWERED = (FindingKind.FINDING, FindingKind.DEVICE)
 _PLACING = frozenset(("the", "on", "at", "in"))
@@ -67,9 +68,9 @@ def _with_answers(found: list[Piece]) -> list[Piece]:
         first = piece.matches[0]
         alone = piece.box and not any(match.findings for match in piece.matches)
         answer = first.role if alone and read else ""
-        if answer in ("negation", "answer_no") and piece.box is Box.TICKED:
+        if answer in ("negation", "answer_no", "none") and piece.box is Box.TICKED:
             read[-1] = replace(read[-1], box=Box.UNTICKED)
-        elif answer in ("negation", "answer_no", "answer_yes"):
+        elif answer in ("negation", "answer_no", "none", "answer_yes"):
             pass
         else:
             read.append(piece)
@@ -86,7 +87,7 @@ def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int,
     if not boxes:
         return [(0, len(matches), None)]
     edges = [*boxes, len(matches)]
-    if any(found.findings for found in matches[: boxes[0]]) and boxes[-1] == len(matches) - 1:
+    if _stand_behind(boxes, matches):
         # "Effusion [x] Pneumothorax [ ]": the boxes stand behind
         starts = [0, *(box + 1 for box in boxes)]
         return [
@@ -96,6 +97,16 @@ def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int,
     for box, end in zip(boxes, edges[1:], strict=True):
         parts.append((box + 1, end, box_of(matches[box])))
     return parts
+
+
+def _stand_behind(boxes: list[int], matches: Sequence[Match]) -> bool:
+    """Whether each box follows what it ticks and none follows the last."""
+    after = matches[boxes[-1] + 1 :]
+    if any(found.findings for found in after) or (after and after[0].role in _CHOICES):
+        return False
+    starts = [0, *(box + 1 for box in boxes)]
+    between = (matches[start:box] for start, box in zip(starts, boxes, strict=False))
+    return all(any(found.findings for found in part) for part in between)
 
 
 def _forgotten_stops(sentence: str, matches: Sequence[Match], offset: int) -> list[int]:
@@ -117,7 +128,9 @@ def _is_title(sentence: str, matches: Sequence[Match]) -> bool:
     if not matches:
         return True
     inside = [word for found in matches for word in found.words]
-    if any(word.keys in ((":",), ("=",)) for word in inside):
+    answers = ("yes", "no", "y", "n")
+    asked = any(a.key == "?" and b.key in answers for a, b in itertools.pairwise(matches))
+    if (asked and not sentence.isupper()) or any(word.keys in ((":",), ("=",)) for word in inside):
         return False  # a form: its answers are short
     texts = [sentence[word.start : word.end] for word in inside if word.end - word.start > 3]
     return not any(text[0].islower() for text in texts)
@@ -128,7 +141,7 @@ def _begins(sentence: str, matches: Sequence[Match], since: int, at: int) -> boo
     text = sentence[word.start : word.end]
     if not sentence[matches[at - 1].end : word.start].isspace():
         return False
-    reached = any(_is_target(found) for found in matches[since:at])
+    reached = any(found.findings or found.role == "complication" for found in matches[since:at])
     if not reached or not _is_closed(sentence, matches, at):
         return False
     # PICC, CHF, ET: only where a target begins
@@ -156,7 +169,7 @@ def _is_closed(sentence: str, matches: Sequence[Match], at: int) -> bool:
         text = sentence[before.start : before.end]
         if role == "side":
             return before.role == "place" or text in _PLACING
-        if role == "negation" and text in (":", "=") and at > 2:
+        if role == "negation" and text in (":", "=", "?") and at > 2:
             # "Effusion: no Pneumothorax: no" answers, "Pleura: no Effusion" goes on
             return any(finding.kind in _ANSWERED for finding in matches[at - 3].findings)
         return role in _SIZES and before.role == "verb"

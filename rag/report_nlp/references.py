@@ -15,8 +15,10 @@ from rag.report_nlp.scopes import Polarity
 _PRONOUNS = frozenset(
     ("one", "ones", "two", "three", "several", "some", "another", "that", "amount")
 )
-_VERBS = frozenset(("is", "are", "was", "were", "remain", "remains", "persist", "persists"))
-_SEPARATORS = frozenset(("comma", "semicolon", "but"))
+_VERBS = frozenset(
+    ("has", "have", "is", "are", "was", "were", "remain", "remains", "persist", "persists")
+)
+_SEPARATORS = frozenset(("comma", "semicolon", "but", "and"))
 _DENIALS = frozenset(("negation", "none", "resolved", "not", "no_longer"))
 _LASTING = frozenset(("persist", "persists", "persisting", "remaining"))
 
@@ -45,7 +47,7 @@ def resolve(matches: Sequence[Match], antecedent: Finding | None = None) -> list
 def _set_apart(matches: list[Match], at: int) -> None:
     """A comma before the part with a pronoun ends the denial that came before it."""
     start = next((i for i in range(at - 1, -1, -1) if matches[i].role in _SEPARATORS), None)
-    if start is not None and matches[start].role == "comma":
+    if start is not None and matches[start].role in ("comma", "and"):
         part = matches[start:at]
         if not any(match.role in _DENIALS for match in part):
             matches[start] = replace(matches[start], roles=("semicolon",))
@@ -65,7 +67,7 @@ def _is_pronoun(matches: Sequence[Match], at: int) -> bool:
         return False
     following = matches[at + 1] if at + 1 < len(matches) else None
     if following is None:
-        return matches[at - 1].role in ("side", "size", "a", "exists") if at else False
+        return matches[at - 1].role in ("side", "size", "a", "exists", "verb") if at else False
     role, key = following.role, following.key
     if role == "place" or key in ("on", "at"):
         return not _target_near(matches, at + 1, 1)
@@ -126,7 +128,8 @@ _MAY_ANSWER = re.compile(
 _SIDE = re.compile(r"\b(?:left|right)\b", re.I)
 _OTHER_SIDE = re.compile(
     r"\b(?:one|ones|two|three|several|some)\b[^.;]*\b(?:on|in|at) the (?:left|right)\b"
-    r"|\b(?:left|right)\b[^.;:]*:[^.;]*\b(?:one|two|three|several)\b"
+    r"|\b(?:left|right)\b[^.;:]*[:,][^.;]*\b(?:one|two|three|several)\b(?:\W*$| (?:in|at)\b)"
+    r"|\bthe (?:left|right) ones?\b"
     r"|\b(?:left|right)\b[^.;:]*\b(?:has|shows|holds|contains|there (?:is|are))\b[^.;]*"
     r"\b(?:one|two|three|several|amount)\W*$",
     re.I,

@@ -69,6 +69,7 @@ ROLE_LETTERS = {
     "answer_no": "7",
     "answer_yes": "8",
     "positive_for": "6",
+    "complication": "$",
     "innocent": "4",
     "explained": "5",
     "artifactual": "9",
@@ -100,9 +101,9 @@ _NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
 _NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{_COLON}{_YES}])")
 _SPENT = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]")
 _MAY_ANSWER = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
-_OTHER = "[^:bintuGQHCIKAN]*"
+_OTHER = "[^:bimntuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
-    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{_COLON}l]*)(?P<no>[%{_NO}{_NONE}r0])i?s?,?"
+    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{_COLON}l]*)(?P<no>[%{_NO}{_NONE}r0]|ts)i?s?,?"
 )
 
 
@@ -113,7 +114,8 @@ def _answers(roles: str) -> str:
     """
     if not _MAY_ANSWER.search(roles):
         return roles.replace("%", "n")
-    parts = [_none_of_list(part) for part in re.split("(;)", roles)]
+    whole = _NONE in roles  # "effusion; edema: none of these"
+    parts = [_none_of_list(part) for part in ([roles] if whole else re.split("(;)", roles))]
     roles = _JUDGED_NO.sub(_turned, "".join(parts))
     roles = _ANSWERED_NO.sub(_resolved, roles)
     roles = _NO_BEHIND.sub("r", roles)
@@ -126,7 +128,9 @@ def _none_of_list(part: str) -> str:
     found = _NONE_OF_LIST.fullmatch(part)
     if not found or (found["no"] != _NONE and _COLON not in found["mark"]):
         return part
-    listed = found["list"].replace(",", ".").replace("l", ".")
+    if found["no"] == "ts" and "," not in found["list"]:
+        return part
+    listed = re.sub("[,;l]", ".", found["list"])
     return listed + "." * len(found["mark"]) + "r" + "_" * (len(part) - found.end("mark") - 1)
 
 
@@ -147,7 +151,7 @@ def _resolved(found: re.Match[str]) -> str:
 
 _RATIO = re.compile(r"ratio|ctr|index", re.I)
 _RATIO_VALUE = re.compile(
-    r"(?P<gap>[^;.\d]{0,40}?)(?P<value>\d{0,2}[.,]\d+|\d{1,3}(?:[.,]\d+)?)"
+    r"(?P<gap>(?:[^;.\d]|approx\.){0,40}?)(?P<value>\d{0,2}[.,]\d+|\d{1,3}(?:[.,]\d+)?)"
     r"(?:\s?(?:[cm]m\s?)?[/:]\s?(?P<of>\d+(?:[.,]\d+)?)|\s?(?P<percent>%|percent|per cent))?"
 )
 _BELOW = re.compile(
@@ -203,9 +207,11 @@ _KIND_LETTERS = {
     FindingKind.DEVICE: "d",
     FindingKind.IGNORE: ".",
 }
-_A_LENGTH = re.compile(
-    r"\s*(?:by\s+)?(?:about\s+|approximately\s+)?\d[\d.,]*\s*-?\s*(?:cm|mm|centi|milli)"
+_A_WAY = re.compile(
+    r"\s*(?:back|slightly|somewhat|partially|partly|a few|with (?:its|the) tip|(?:in)?to\b"
+    r"|(?:by\s+)?(?:about\s+|approximately\s+)?\d[\d.,]*\s*-?\s*(?:cm|mm|centi|milli))"
 )
+_BY_A_LENGTH = re.compile(r"[^.;,]{0,40}\bby\s+(?:about |approximately )?\d")
 
 
 def roles_of(sentence: str, matches: Sequence[Match]) -> str:
@@ -215,6 +221,10 @@ def roles_of(sentence: str, matches: Sequence[Match]) -> str:
         low_volumes = any(finding.name == "low_volumes" for finding in found.findings)
         if low_volumes and before.role in ("due_to", "cause", "uncertain", "a"):
             letters[at] = ROLE_LETTERS["technical"]  # what makes something look large
+        if before.key in ("?", "|") and letters[at] in ("%", _NO, _YES):
+            letters[at - 1] = _COLON  # "effusion? yes", and a table's cells
+        if found.key == "/" and letters[at - 1] in ("%", _NO, _YES):
+            letters[at] = ";"  # "effusion yes / pneumothorax no"
     for at, letter in _ratio_roles(sentence, matches).items():
         letters[at] = letter
     return _answers("".join(letters))
@@ -238,6 +248,8 @@ def _cue_letter(sentence: str, found: Match) -> str:
         # "effusion ?loculated": the mark clings to the next word, and the effusion is there
         ahead = sentence[found.end : found.end + 1].isalnum()
         return _ASKED if ahead and not sentence[: found.start][-1:].isalnum() else "l"
-    if found.role == "removed" and _A_LENGTH.match(sentence[found.end :]):
+    if found.role == "removed" and _A_WAY.match(sentence, found.end):
         return "."  # "withdrawn 2 cm" leaves the tube in
+    if found.role == "removal_of" and _BY_A_LENGTH.match(sentence, found.end):
+        return "."
     return ROLE_LETTERS.get(found.role, ".")

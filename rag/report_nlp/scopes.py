@@ -113,7 +113,7 @@ class Scopes:
                 state, since, suspended = new, at, False
             elif self._stops(state, at, end, reached=reached):
                 state = ""
-            elif role == "P" and state == "n":
+            elif role == "P" and state == "n" and self.roles[since + 1 : at].strip("gon"):
                 suspended = True  # "no cavity within the mass": the mass is there
             elif role in ",ao":
                 suspended = False
@@ -159,7 +159,7 @@ class Scopes:
                 continue  # an adjective: it looks ahead
             verdict, kinds = _LOOK_BACK[role]
             found = self._before(at, kinds, start)
-            if found and found[-1] < start and _SIDE_FOLLOWS.match(self.roles, at + 1):
+            if found and found[-1] < start and self._is_other_side(start, at):
                 continue  # "effusion on the right, none on the left"
             if not found and role in "rq":
                 found = [i for i in range(at, end) if self.roles[i] in kinds]
@@ -171,6 +171,11 @@ class Scopes:
                     verdict is Assertion.DENIED or self.verdict.get(target) is not Assertion.DENIED
                 ):
                     self.verdict[target] = verdict
+
+    def _is_other_side(self, start: int, at: int) -> bool:
+        """Whether the clause has no target but a side, and so had what stands before it."""
+        sided = "g" in self.roles[start:at] and "g" in re.split("[;b]", self.roles[:start])[-1]
+        return sided or _SIDE_FOLLOWS.match(self.roles, at + 1) is not None
 
     def _before(self, at: int, kinds: str, start: int) -> list[int]:
         """Targets left of a predicate that it is said of, back to where another clause begins."""
@@ -217,7 +222,7 @@ def judge(scopes: Scopes, at: int, clause: tuple[int, int]) -> Assertion | None:
         return None
     role, said = roles[found], scopes.reached(found) or scopes.reached(at)
     denied = bool(_NOT.search(roles[start:found]))
-    doubted = role in "AL" and scopes.verdict.get(at) is Assertion.DOUBTED
+    doubted = role in "AJL" and scopes.verdict.get(at) is Assertion.DOUBTED
     if role == "B" or said is Assertion.DOUBTED or doubted:
         return Assertion.DOUBTED
     if role == "N":

@@ -28,8 +28,11 @@ _ABBREVIATION = re.compile(
     r"(?<![A-Za-z])(?:Dr|Drs|Mr|Mrs|Ms|Prof|St|vs|approx|cf|e\.g|i\.e|M\.D|D\.O|Ph\.D)\.$"
 )
 _BEFORE_NOON = re.compile(r"(?<![A-Za-z])[ap]\.m\.$")
-_QUERY = re.compile(r"(?:^|\s)\?+$")
-_BEFORE_LOWER = re.compile(r"(?<![A-Za-z])(?:cm|mm|lat|sup|inf|ant|post|dx|hx|resp|incl|etc)\.$")
+_QUERY = re.compile(r"(?:^|\s)(?:\?+|\(\?+\))$")
+_ANSWER = re.compile(r"\s*(?:yes|no|y|n)(?=\s+[A-Z][a-z]|\s*\n|\s*$)", re.IGNORECASE)
+_BEFORE_LOWER = re.compile(
+    r"(?<![A-Za-z])(?:cm|mm|lat|sup|inf|ant|post|dx|hx|resp|incl|etc|neg|pos)\.$"
+)
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -78,6 +81,8 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
     """Whether the stop that ends at ``end`` ends the sentence begun at ``start``."""
     sentence = text[start:end]
     if _LIST_MARKER.fullmatch(sentence) or _ABBREVIATION.search(sentence):
+        return False
+    if sentence.endswith("?") and _ANSWER.match(text, end):
         return False
     following = text[end:].lstrip()[:2]
     if _QUERY.search(sentence):

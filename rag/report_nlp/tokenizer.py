@@ -16,11 +16,13 @@ PLACEHOLDER = re.compile(r"\bX{2,}\b|_{2,}|\[\*\*.*?\*\*\]")
 
 _TOKEN = re.compile(
     r"(?P<hidden>X{2,}(?![A-Za-z])|_{2,}|\[\*\*.*?\*\*\])"
-    r"|(?P<ticked>[\[(]\s?[xX\u2713\u2714]\s?[\])]|\[\s?[yY]es\s?\]|[\u2611\u2612\u25a0])"
-    r"|(?P<unticked>\[\s*(?:[nN]o)?\s*\]|\(\s*\)|[\u2610\u25a1])"
+    r"|(?P<ticked>[\[(]\s?[xX+\u2713\u2714\u221a]\s?[\])]|\[\s?[yY]es\s?\]|[\u2611\u2612\u25a0\u2713\u2714])"
+    r"|(?P<unticked>\[\s*(?:[nN]o)?\s*\]|[\[(]\s?[-\u2013]\s?[\])]|\(\s*\)|[\u2610\u25a1\u2717\u2718])"
+    r"|(?P<asked>\(\s?\?+\s?\))"
+    r"|(?P<side>(?<![\w/.])[LR](?=[\s,;:)])(?!\s+(?:spine|spinal|\d)))"
     r"|(?P<word>[A-Za-z]+)"
     r"|(?P<number>\d+(?:[.,/:]\d+)*)"
-    r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:=()?&/])"
+    r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:=()?&/|])"
 )
 
 
@@ -29,7 +31,7 @@ class Token:
     """A word, number or mark: ``text[start:end]``.
 
     Attributes:
-        keys: spellings under which the lexicon may know it; empty for a number.
+        keys: spellings under which the lexicon may know it; empty for a number of more than a bit.
     """
 
     keys: tuple[str, ...]
@@ -47,10 +49,14 @@ def tokens(text: str) -> list[Token]:
         kind = match.lastgroup
         if kind == "word":
             keys = spellings(match.group())
+        elif kind == "side":
+            keys = ("left" if match.group() == "L" else "right",)
+        elif kind == "asked":
+            keys = ("?",)
         elif kind == "mark":
             keys = (match.group(),)
         elif kind == "number":
-            keys = ()
+            keys = (match.group(),) if match.group() in ("0", "1") else ()  # what a form answers
         elif kind in ("ticked", "unticked"):
             keys = (f"[{kind}]",)
         else:
