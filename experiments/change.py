@@ -29,9 +29,9 @@ from encoders.registry import folder_of, load_image_encoder
 from eval.ranking import weighted_auroc
 from eval.stats import intervals, resample_weights
 from experiments.change_pairs import (
+    FilmPairs,
     Flags,
     Floats,
-    Pairs,
     expert_films,
     log_odds,
     mined_films,
@@ -53,7 +53,7 @@ Weighted = Callable[[Floats], Floats]
 """How often each row counts, float64 [B, N], to a value of each, [B]."""
 
 
-def features(pairs: Pairs, *, prior_image: bool) -> Floats:
+def features(pairs: FilmPairs, *, prior_image: bool) -> Floats:
     """Log-odds about each finding's mean over both films, and which finding it is."""
     names = np.unique(pairs.findings)
     which = (pairs.findings[:, None] == names).astype(float)
@@ -61,7 +61,7 @@ def features(pairs: Pairs, *, prior_image: bool) -> Floats:
     return np.hstack([odds - (which @ means_of(pairs))[:, None], which])
 
 
-def means_of(pairs: Pairs) -> Floats:
+def means_of(pairs: FilmPairs) -> Floats:
     """Mean log-odds of each finding, in the order of their names."""
     names = np.unique(pairs.findings)
     return np.array([pairs.odds[pairs.findings == name].mean() for name in names])
@@ -72,7 +72,7 @@ def fitted(given: Floats, so: Flags) -> LogisticRegression:
     return LogisticRegression(C=1.0, max_iter=1000).fit(given, so)
 
 
-def cross_fitted(pairs: Pairs, rows: Flags, so: Flags, *, prior_image: bool) -> Floats:
+def cross_fitted(pairs: FilmPairs, rows: Flags, so: Flags, *, prior_image: bool) -> Floats:
     """Probability of what is asked in these rows, fitted on the patients of other folds."""
     names, places = np.unique(pairs.patients, return_inverse=True)
     fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[places]
@@ -84,7 +84,7 @@ def cross_fitted(pairs: Pairs, rows: Flags, so: Flags, *, prior_image: bool) -> 
     return found
 
 
-def areas(pairs: Pairs) -> Iterator[str]:
+def areas(pairs: FilmPairs) -> Iterator[str]:
     """Lines of a table: mean area over the findings that have five of either kind."""
     everywhere = np.ones(len(pairs.now), bool)
     for given, absent, present in (
@@ -106,7 +106,7 @@ def areas(pairs: Pairs) -> Iterator[str]:
             yield f"| {name}, {given} | {count}; {len(enough)} | {' | '.join([*cells, gain])} |"
 
 
-def by_finding(pairs: Pairs) -> Iterator[str]:
+def by_finding(pairs: FilmPairs) -> Iterator[str]:
     """Lines of a table: the current film's log-odds alone, finding by finding."""
     for name in np.unique(pairs.findings):
         cells = []
@@ -123,7 +123,7 @@ def by_finding(pairs: Pairs) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _enough(pairs: Pairs, so: Flags) -> list[Any]:
+def _enough(pairs: FilmPairs, so: Flags) -> list[Any]:
     """Rows of each finding that has five of either kind."""
     found = [pairs.findings == name for name in np.unique(pairs.findings)]
     return [rows for rows in found if min(so[rows].sum(), (~so[rows]).sum()) >= 5]
@@ -150,7 +150,7 @@ def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
     return f"{value(np.ones((1, len(patients))))[0]:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def verdicts(pairs: Pairs) -> dict[str, tuple[Floats, Flags]]:
+def verdicts(pairs: FilmPairs) -> dict[str, tuple[Floats, Flags]]:
     """Of each verdict, cross-fitted: how certain it is where it could be said, and if right."""
     there = cross_fitted(pairs, ~pairs.before, pairs.now, prior_image=False)
     stays = cross_fitted(pairs, pairs.before, pairs.now, prior_image=False)
@@ -161,7 +161,7 @@ def verdicts(pairs: Pairs) -> dict[str, tuple[Floats, Flags]]:
     }
 
 
-def how_often_right(pairs: Pairs, limits: Mapping[str, float]) -> Iterator[str]:
+def how_often_right(pairs: FilmPairs, limits: Mapping[str, float]) -> Iterator[str]:
     """A line for each verdict: how often it is said, and how often it is right then."""
     for verdict, (certainty, right) in verdicts(pairs).items():
         said = certainty >= limits.get(verdict, np.inf)
@@ -188,7 +188,7 @@ def wilson(right: Flags) -> tuple[float, float]:
     return found.low, found.high
 
 
-def often_enough(pairs: Pairs) -> Flags:
+def often_enough(pairs: FilmPairs) -> Flags:
     """Rows of findings that had either fate `LEAST_ROWS` times from the state they were in."""
     enough = np.zeros(len(pairs.now), bool)
     for name in np.unique(pairs.findings):
@@ -199,7 +199,7 @@ def often_enough(pairs: Pairs) -> Flags:
     return enough
 
 
-def model_of(pairs: Pairs, encoder_id: str) -> dict[str, Any]:
+def model_of(pairs: FilmPairs, encoder_id: str) -> dict[str, Any]:
     """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
     names, weights = np.unique(pairs.findings), {}
     for state, rows in (("absent", ~pairs.before), ("present", pairs.before)):

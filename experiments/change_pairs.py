@@ -66,7 +66,7 @@ class Film:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
+class FilmPairs:
     """One row for each finding of two films of a patient.
 
     Attributes:
@@ -81,10 +81,10 @@ class Pairs:
     now: Flags
     odds: Floats
 
-    def only(self, rows: NDArray[Any]) -> "Pairs":
+    def only(self, rows: NDArray[Any]) -> "FilmPairs":
         """Some rows."""
         fields = (self.patients, self.findings, self.before, self.now, self.odds)
-        return Pairs(*(field[rows] for field in fields))
+        return FilmPairs(*(field[rows] for field in fields))
 
 
 def mined_films(data: Path) -> list[list[Film]]:
@@ -150,7 +150,7 @@ def pairs_of(
     names: Sequence[str],
     *,
     blind: frozenset[str],
-) -> Pairs:
+) -> FilmPairs:
     """Consecutive films, a row for each finding that both were looked at for and that is seen."""
     rows = [
         (one.patient, name, one.present[name], two.present[name], odds[two.film][at], past)
@@ -161,7 +161,7 @@ def pairs_of(
         for past in [odds[one.film][at]]
     ]
     patients, findings, before, now, later, earlier = zip(*rows, strict=True)
-    return Pairs(
+    return FilmPairs(
         np.array(patients),
         np.array(findings),
         np.array(before, bool),

@@ -15,7 +15,7 @@ from rag.priors import PRIOR
 from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import read_sentence
 from rag.report_reading import findings_of
-from rag.review.reviewed_report import Line, ReviewedReport
+from rag.review.reviewed_report import ReportLine, ReviewedReport
 from rag.schema import DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
 from reading_room.templating import render
@@ -100,7 +100,7 @@ def _sections(
 
 
 def _view(
-    line: Line,
+    line: ReportLine,
     check: SentenceCheck | None,
     prediction: Prediction,
     *,
@@ -127,7 +127,7 @@ def _view(
     }
 
 
-def _quote(record: ReportRecord, line: Line, check: SentenceCheck | None) -> View:
+def _quote(record: ReportRecord, line: ReportLine, check: SentenceCheck | None) -> View:
     """What supports the sentence, else what the report says about the same findings."""
     if check is None:
         spans = [s for s in record.sentences if line.text.strip() in record.sentence(s)]

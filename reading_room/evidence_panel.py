@@ -10,7 +10,7 @@ from rag.prediction import Prediction
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.sentences import sentence_spans, without_list_number
 from rag.report_nlp.statements import Statement, read_sentence
-from rag.review.reviewed_report import Line, ReviewedReport
+from rag.review.reviewed_report import ReportLine, ReviewedReport
 from rag.schema import Hit, ReportRecord, Section
 from reading_room import strings
 from reading_room.draft_panel import View, places
@@ -134,7 +134,7 @@ def _card(
     }
 
 
-def _pieces(record: ReportRecord, section: Section, lines: Sequence[Line]) -> Iterator[View]:
+def _pieces(record: ReportRecord, section: Section, lines: Sequence[ReportLine]) -> Iterator[View]:
     """The section's text: its sentences with their numbers, and the characters between them."""
     text, last = record.section(section), 0
     quoted = {_normalized(line.drafted or line.text) for line in lines}

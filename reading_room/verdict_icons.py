@@ -16,7 +16,7 @@ from rag.grounding.verdicts import (
     SentenceCheck,
     Verdict,
 )
-from rag.review.reviewed_report import Decision, Line
+from rag.review.reviewed_report import Decision, ReportLine
 from reading_room.templating import readable
 
 
@@ -75,7 +75,7 @@ CITED_WORDS = {
 
 
 def mark_of(
-    check: SentenceCheck | None, line: Line | None = None, image: ImageMark | None = None
+    check: SentenceCheck | None, line: ReportLine | None = None, image: ImageMark | None = None
 ) -> Mark:
     """How a sentence is shown: by its verdict, or as the reader's own where it cites nothing.
 

@@ -1,7 +1,9 @@
 """What README and docs say of the tree and of each other is so."""
 
+import ast
 import itertools
 import re
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -37,3 +39,16 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages <= set(LINK.findall(index))
+
+
+def test_no_two_classes_of_the_product_have_one_name() -> None:
+    packages = ("rag", "encoders", "eval", "experiments", "prompts", "reading_room", "demo")
+    modules = [path for name in packages for path in (ROOT / name).rglob("*.py")]
+    names = Counter(
+        node.name
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert len(names) > 300
+    assert [name for name, count in names.items() if count > 1] == []

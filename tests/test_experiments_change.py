@@ -8,13 +8,13 @@ import pytest
 
 from eval.ranking import weighted_auroc
 from experiments.change import how_often_right, limit_of, model_of
-from experiments.change_pairs import HELD_SHARE, Pairs, expert_films, mined_films, pairs_of
+from experiments.change_pairs import HELD_SHARE, FilmPairs, expert_films, mined_films, pairs_of
 from rag.change import CHANGE, PriorState, read_change_model
 
 HELD = [f"{n:08d}" for n in range(400)]
 
 
-def made_up_pairs(patients: int = 60) -> Pairs:
+def made_up_pairs(patients: int = 60) -> FilmPairs:
     """Effusions that the current log-odds tell, and emphysema that they do not."""
     rng = np.random.default_rng(0)
     names = np.tile(["Pleural Effusion", "emphysema"], patients)
@@ -22,7 +22,7 @@ def made_up_pairs(patients: int = 60) -> Pairs:
     told = np.where(names == "Pleural Effusion", np.where(now, 3.0, -3.0), 0.0)
     odds = np.stack([told, np.where(before, 1.0, -1.0)], 1) + rng.normal(size=(len(names), 2))
     people = np.repeat([f"p{n}" for n in range(patients)], 2)
-    return Pairs(people, names, before, now, odds)
+    return FilmPairs(people, names, before, now, odds)
 
 
 def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_path: Path) -> None:

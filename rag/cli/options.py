@@ -64,7 +64,7 @@ def fail(reason: object, code: int) -> None:
     sys.exit(code)
 
 
-class Progress(Protocol):
+class ShowProgress(Protocol):
     """Told how far a stage has come, and what else is to be said of it."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
@@ -72,7 +72,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
+def progress_bars() -> Iterator[ShowProgress]:
     """Bars on a terminal, a line now and then elsewhere: a stage, counts, the time left."""
     from rich import progress  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415

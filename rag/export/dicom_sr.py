@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from rag.export.text import ADDENDUM, LOINC, REPORT, Export, cited, marks
-from rag.review.reviewed_report import Line, Signature
+from rag.review.reviewed_report import ReportLine, Signature
 from rag.schema import NOTICE, Section
 
 MANUFACTURER = "cxr-rag"
@@ -107,7 +107,7 @@ def _observers(what: Export) -> Iterator[Any]:
         yield from hd.sr.ObserverContext(CodedConcept("121006", "DCM", "Person"), person)
 
 
-def _section(section: Section, lines: tuple[Line, ...], what: Export, image: Dataset) -> Any:
+def _section(section: Section, lines: tuple[ReportLine, ...], what: Export, image: Dataset) -> Any:
     texts = []
     for line in lines:
         code, meaning = _ITEMS[section]
@@ -117,7 +117,7 @@ def _section(section: Section, lines: tuple[Line, ...], what: Export, image: Dat
     return _box(*LOINC[section], texts)
 
 
-def _support(line: Line, what: Export, image: Dataset) -> ContentSequence:
+def _support(line: ReportLine, what: Export, image: Dataset) -> ContentSequence:
     """What a sentence was inferred from: image and cited reports; and what they make of it."""
     support = ContentSequence()
     support.append(_reference(image, Relation.INFERRED_FROM))

@@ -14,7 +14,7 @@ from typing import Any
 from rag.change import PriorEvidence
 from rag.grounding.verdicts import Verdict
 from rag.prediction import Prediction
-from rag.review.reviewed_report import Decision, Line, ReviewedReport
+from rag.review.reviewed_report import Decision, ReportLine, ReviewedReport
 from rag.schema import NOTICE, PRIOR, DraftSentence, Section, Status
 
 SIGNED_NOTICE = "Drafted by AI from reports of similar images; research software"
@@ -173,7 +173,7 @@ def _report_json(what: Export) -> dict[str, Any]:
     }
 
 
-def _line_json(line: Line) -> dict[str, Any]:
+def _line_json(line: ReportLine) -> dict[str, Any]:
     return {
         "text": line.text,
         "sources": list(line.sources),
@@ -182,13 +182,13 @@ def _line_json(line: Line) -> dict[str, Any]:
     }
 
 
-def support(line: Line, what: Export) -> Iterator[str]:
+def support(line: ReportLine, what: Export) -> Iterator[str]:
     """What a sentence rests on, and what evidence and image say of it."""
     yield from cited(line, what)
     yield from marks(line, what)
 
 
-def cited(line: Line, what: Export) -> Iterator[str]:
+def cited(line: ReportLine, what: Export) -> Iterator[str]:
     """The reports that a sentence cites, each with its similarity."""
     hits = {hit.record.report_id: hit for hit in what.prediction.hits}
     for source in line.sources:
@@ -199,7 +199,7 @@ def cited(line: Line, what: Export) -> Iterator[str]:
         yield f"report {source} of a similar image{similarity}"
 
 
-def marks(line: Line, what: Export) -> Iterator[str]:
+def marks(line: ReportLine, what: Export) -> Iterator[str]:
     """What evidence and image say of a sentence, until somebody has signed for it."""
     if what.report.signature is not None:
         return

@@ -35,7 +35,7 @@ class AuditError(CxrRagError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One line of the record.
 
     Attributes:
@@ -67,7 +67,7 @@ class AuditLog:
         self.path = path
         self._head = path.with_suffix(".head")
 
-    def append(self, event: str, *, draft: str, data: Mapping[str, Any]) -> Entry:
+    def append(self, event: str, *, draft: str, data: Mapping[str, Any]) -> AuditEntry:
         """Write one event and wait until it is on the disk.
 
         Raises:
@@ -83,7 +83,7 @@ class AuditLog:
                 "Free some disk space, or check who owns it."
             ) from error
 
-    def _append(self, event: str, draft: str, data: Mapping[str, Any]) -> Entry:
+    def _append(self, event: str, draft: str, data: Mapping[str, Any]) -> AuditEntry:
         last, torn = self._end()
         values: dict[str, Any] = {
             "number": last.number + 1 if last else 0,
@@ -104,9 +104,9 @@ class AuditLog:
         replacement = self._head.with_suffix(".new")
         replacement.write_text(f"{values['number']} {seal}\n", encoding="ascii")
         replacement.replace(self._head)
-        return Entry(**values, sha256=seal)
+        return AuditEntry(**values, sha256=seal)
 
-    def _end(self) -> tuple[Entry | None, bytes]:
+    def _end(self) -> tuple[AuditEntry | None, bytes]:
         """The last whole line, and what a crash left of one behind it."""
         if not self.path.exists():
             return None, b""
@@ -124,13 +124,13 @@ class AuditLog:
                 return None, torn
             reach *= 8
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[AuditEntry]:
         """All whole lines, in order; verifies nothing."""
         for line in self._lines():
             if (entry := _entry(line)) is not None:
                 yield entry
 
-    def of_draft(self, draft: str) -> list[Entry]:
+    def of_draft(self, draft: str) -> list[AuditEntry]:
         """The lines of one draft, by its id or the unambiguous beginning of it.
 
         Raises:
@@ -234,7 +234,7 @@ def draft_event(
     }
 
 
-def _check(entry: Entry, number: int, before: str, torn: bytes, place: int) -> None:
+def _check(entry: AuditEntry, number: int, before: str, torn: bytes, place: int) -> None:
     values = asdict(entry)
     if values.pop("sha256") != _seal(values):
         raise AuditError(f"line {place} was changed: its hash does not fit its content")
@@ -246,10 +246,10 @@ def _check(entry: Entry, number: int, before: str, torn: bytes, place: int) -> N
         raise AuditError(f"line {place - 1} was changed: it is no line of a record")
 
 
-def _entry(line: bytes) -> Entry | None:
+def _entry(line: bytes) -> AuditEntry | None:
     """A line, if it is one."""
     try:
-        return Entry(**json.loads(line))
+        return AuditEntry(**json.loads(line))
     except (ValueError, TypeError):
         return None
 

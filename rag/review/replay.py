@@ -11,7 +11,7 @@ from typing import Any
 
 from prompts.render import TEMPLATES, Prompt, PromptTemplateError, load_template, render
 from rag.index import ReportIndex
-from rag.review.audit import AuditError, AuditLog, Entry
+from rag.review.audit import AuditEntry, AuditError, AuditLog
 from rag.schema import Hit
 
 
@@ -49,7 +49,7 @@ def replay(log: AuditLog, draft: str, *, store: ReportIndex, templates: Path = T
     return _replay(entry, store, templates)
 
 
-def _replay(entry: Entry, store: ReportIndex, templates: Path) -> Replay:
+def _replay(entry: AuditEntry, store: ReportIndex, templates: Path) -> Replay:
     data = entry.data
     differences = []
     if store.index_id != data["index"]:

@@ -38,7 +38,7 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     """One sentence of the report.
 
     Attributes:
@@ -82,7 +82,7 @@ class ReviewedReport:
         next_key: of the next line.
     """
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[ReportLine, ...] = ()
     drafted: int = 0
     next_key: int = 0
     signature: Signature | None = None
@@ -93,7 +93,7 @@ class ReviewedReport:
         """A draft that nobody has decided on."""
         sentences = [(section, item) for section in Section for item in draft.section(section)]
         lines = tuple(
-            Line(key, section, item.text, item.sources, drafted=item.text)
+            ReportLine(key, section, item.text, item.sources, drafted=item.text)
             for key, (section, item) in enumerate(sentences)
         )
         return cls(lines, drafted=len(lines), next_key=len(lines))
@@ -107,11 +107,11 @@ class ReviewedReport:
         return State.DRAFT if untouched and len(self.lines) == self.drafted else State.EDITED
 
     @property
-    def open_lines(self) -> tuple[Line, ...]:
+    def open_lines(self) -> tuple[ReportLine, ...]:
         """Sentences that wait for a decision."""
         return tuple(line for line in self.lines if line.decision is Decision.OPEN)
 
-    def section(self, section: Section) -> tuple[Line, ...]:
+    def section(self, section: Section) -> tuple[ReportLine, ...]:
         """Lines of one section."""
         return tuple(line for line in self.lines if line.section is section)
 
@@ -123,7 +123,7 @@ class ReviewedReport:
 
         return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
 
-    def line(self, key: int) -> Line:
+    def line(self, key: int) -> ReportLine:
         """A line by its key.
 
         Raises:
@@ -141,7 +141,7 @@ class ReviewedReport:
         self._must_be_open()
         wanted = {self.line(key).key for key in keys}
 
-        def decided(line: Line) -> Line:
+        def decided(line: ReportLine) -> ReportLine:
             is_wanted = line.key in wanted and line.decision is Decision.OPEN
             return replace(line, decision=Decision.ACCEPTED) if is_wanted else line
 
@@ -169,7 +169,7 @@ class ReviewedReport:
     ) -> "ReviewedReport":
         """A sentence of the reader's at the end of a section."""
         self._must_be_open()
-        new = Line(self.next_key, section, _usable(text), sources, Decision.ADDED)
+        new = ReportLine(self.next_key, section, _usable(text), sources, Decision.ADDED)
         lines = tuple(
             line
             for each in Section
@@ -215,7 +215,7 @@ class ReviewedReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LineChange:
     """What one step did to one sentence."""
 
     what: str
@@ -226,22 +226,22 @@ class Change:
     after: str = ""
 
 
-def changes(before: ReviewedReport, after: ReviewedReport) -> Iterator[Change]:
+def changes(before: ReviewedReport, after: ReviewedReport) -> Iterator[LineChange]:
     """How two states of a report differ, sentence by sentence."""
     old = {line.key: line for line in before.lines}
     new = {line.key: line for line in after.lines}
     for key, line in old.items():
         if key not in new:
-            yield Change("removed", key, line.section, before=line.text)
+            yield LineChange("removed", key, line.section, before=line.text)
     for key, line in new.items():
         was = old.get(key)
         if was is None:
-            yield Change("added", key, line.section, after=line.text)
+            yield LineChange("added", key, line.section, after=line.text)
         elif was != line:
             reopened = line.decision is Decision.OPEN and was.decision is not Decision.OPEN
             what = "reopened" if reopened else line.decision.value
             what = "edited" if was.text != line.text and not reopened else what
-            yield Change(what, key, line.section, before=was.text, after=line.text)
+            yield LineChange(what, key, line.section, before=was.text, after=line.text)
 
 
 def _usable(text: str) -> str:
