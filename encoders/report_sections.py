@@ -53,7 +53,7 @@ class Sections:
     comparison: str = ""
 
 
-_REVISION = "(?:CORRECTED|AMENDED|REVISED|UPDATED|FINAL|PRELIMINARY)"
+_REVISION = "(?:CORRECTED|AMENDED|REVISED|UPDATED|FINAL|PRELIMINARY|ATTENDING|SECOND|OVER-?READ)"
 _REVISED = f"(?:{_REVISION} )?"
 _IN_BRACKETS = rf"(?: ?\({_REVISION}\))?"
 _NAMES = {
@@ -61,10 +61,11 @@ _NAMES = {
     "|(?:RADIOLOGY )?REPORT|RESULTS?|OBSERVATIONS?",
     PartKind.IMPRESSION: rf"{_REVISED}(?:IMPRESSIONS?|CONCLUSIONS?){_IN_BRACKETS}"
     "|OPINION|INTERPRETATION|SUMMARY|ASSESSMENT",
-    PartKind.ADDENDUM: r"(?:FINAL )?ADDEND(?:UM|A)(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?"
-    r"(?:,? (?:BY|DATED|FROM|ON|OF) [^:\n]{1,60})?"
+    PartKind.ADDENDUM: r"(?:FINAL |BEGIN |START OF )?ADDEND(?:UM|A)(?: BEGINS?)?"
+    r"(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?(?:,? (?:BY|DATED|FROM|ON|OF) [^:\n]{1,60})?"
     r"|(?:CORRECTED|AMENDED|REVISED) REPORT|CORRECTIONS?",
     PartKind.INDICATION: "(?:CLINICAL |PATIENT )?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|DETAILS)"
+    "|(?:CLINICAL|ADMITTING|REFERRING|PROVISIONAL) DIAGNOSIS"
     "|REASON (?:FOR|OF) (?:THE )?(?:EXAM(?:INATION)?|STUDY|TEST)|REQUEST",
     PartKind.COMPARISON: "COMPARISONS?|PRIOR STUD(?:Y|IES)",
     PartKind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?"
@@ -73,19 +74,20 @@ _NAMES = {
 _ANY_NAME = "|".join(f"(?P<{kind.value}>{words})" for kind, words in _NAMES.items())
 _BREAK = "\n\r\x0b\x0c\x85\u2028\u2029"
 _LINE_START = rf"(?:^|(?<=[{_BREAK}]))[ \t]*"
-_BOLD = r"(?:\*{1,3}|(?<!_)__(?!_)|\#{1,6}|</?(?:b|strong|u|i|h\d|p)>)"
-_OPEN, _CLOSE = rf"(?:{_BOLD}[ \t]*)*", rf"(?:[ \t]*{_BOLD})*"
+_BOLD = r"(?:\*{1,3}|-{2,}|={2,}|(?<!_)__(?!_)|\#{1,6}|</?(?:b|strong|u|i|h\d|p)>)"
+_OPEN, _CLOSE = rf"(?:{_BOLD}[ \t]*|\d[.)][ \t]+)*", rf"(?:[ \t]*{_BOLD})*"
 _ALONE = rf"[ \t]*[:\-\u2013]?[ \t]*(?=[{_BREAK}]|$)"
 
 _HEADING = re.compile(
     # at the beginning of a line, or after a sentence; with a colon
     rf"(?:{_LINE_START}|(?<=[.;?!)])[ \t]+|(?<=[.;?!)]){_BOLD}){_OPEN}"
-    rf"(?:{_ANY_NAME}){_CLOSE}[ \t]*[:\uff1a]{_CLOSE}",
+    rf"(?:{_ANY_NAME}){_CLOSE}(?:[ \t]*[:\uff1a]|[ \t]+[-\u2013\u2014](?=[ \t])){_CLOSE}",
     re.IGNORECASE,
 )
 _ALONE_HEADING = re.compile(rf"{_LINE_START}{_OPEN}(?:{_ANY_NAME}){_CLOSE}{_ALONE}", re.IGNORECASE)
 _BOLD_HEADING = re.compile(  # **Findings** Lungs are clear. **Impression** Normal
-    rf"(?:{_LINE_START}|[ \t]+){_BOLD}[ \t]*(?:{_ANY_NAME})[ \t]*{_BOLD}", re.IGNORECASE
+    rf"(?:{_LINE_START}|[ \t]+)(?:{_BOLD}|\[)[ \t]*(?:{_ANY_NAME})[ \t]*(?:{_BOLD}|\]:?)",
+    re.IGNORECASE,
 )
 _CAPITALS = {
     PartKind.FINDINGS: "FINDINGS",
@@ -124,6 +126,14 @@ _ORGAN = re.compile(
 )
 """A heading within findings; in the indication it begins them. It stays part of the text."""
 
+_BLANKS = dict.fromkeys((0xA0, 0x2007, 0x202F, 0x3000), " ")
+_DRAWN = (
+    r"(?:[-=_*~][-=_*~ \t]{2,}|[-=* \t]*(?:END OF (?:ADDENDUM|REPORT)|ADDENDUM ENDS?)[-=*. \t]*)"
+)
+_RULES = re.compile(
+    rf"^(?:\s*{_DRAWN}(?=[{_BREAK}]))+|(?:[{_BREAK}]\s*{_DRAWN})+\s*$", re.IGNORECASE
+)
+"""Lines under a heading and around an addendum."""
 _BANNER = re.compile(r"^[ \t]*FINAL REPORT[ \t]*$", re.MULTILINE)
 _BLANK_LINE = re.compile(r"(?:\r?\n|\r)[ \t\r]*\n")
 _LINE_END = re.compile(f"[{_BREAK}]|$")
@@ -173,7 +183,7 @@ def report_parts(text: str) -> list[Part]:
     Once the findings have begun, a heading that describes no image ("Study: limited by habitus.")
     does not end them: it takes its own line, or in a report with headings in capitals nothing.
     """
-    headings = _headings(text)
+    headings = _headings(text.translate(_BLANKS))
     if not headings:
         return [Part(PartKind.UNHEADED, 0, 0, len(text))]
     return list(_cut(text, headings))
@@ -260,4 +270,4 @@ def _keep(found: dict[int, _Heading], text: str, match: re.Match[str]) -> None:
 
 
 def _joined(parts: list[str] | tuple[str, ...]) -> str:
-    return "\n\n".join(stripped for part in parts if (stripped := part.strip()))
+    return "\n\n".join(plain for part in parts if (plain := _RULES.sub("", part).strip()))

@@ -4,7 +4,7 @@ The one reader of users' tables: CSV by comma, semicolon, tab or bar, and JSONL,
 spreadsheets and pandas do to a file (Excel's ``sep=`` line, empty columns, old Mac line ends,
 UTF-16, "nan" for nothing, ids that became floats) and which line an error names. Knows no column.
 
-Lines end at a line feed, or at a carriage return in a file without line feeds: never at U+2028,
+Lines end at a line feed, or at a carriage return where the first line does: never at U+2028,
 U+0085, a form feed or a vertical tab, which stand inside cells (so never ``str.splitlines``).
 """
 
@@ -27,7 +27,13 @@ _DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r"""\s*"?sep=(?P<delimiter>.)"?\s*""", re.IGNORECASE)
 _HEAD = 1 << 16  # bytes that are looked at to know the line ends
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_NOTHING = frozenset(("nan", "null", "none", "n/a", "#n/a", "<na>", "nat", "n.a."))
+_NOTHING = frozenset(
+    ("nan", "-nan", "null", "none", "na", "n/a", "#n/a", "#na", "<na>", "nat", "n.a.", "-", "--")
+)
+_SPREADSHEET_ERROR = re.compile(r"#(?:REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|SPILL!|CALC!|#+)")
+_AS_TEXT = re.compile(r"""="(?P<quoted>[^"]*)"|'(?P<marked>\S+)""")
+"""How a spreadsheet is told that a number is text: ="0077" and '0077."""
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
 _WHOLE_FLOAT = re.compile(r"(\d+)[.,]0+")
 _EXPONENT = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]\d+")
 _LARGEST_EXACT = 2**53
@@ -92,15 +98,16 @@ def is_nothing(value: object) -> bool:
     if isinstance(value, float):
         return math.isnan(value)
     if isinstance(value, str):
-        return not value.strip() or value.strip().lower() in _NOTHING
+        text = value.strip()
+        return not text or text.lower() in _NOTHING or bool(_SPREADSHEET_ERROR.fullmatch(text))
     return value is None
 
 
 def identifier(value: object) -> str:
     """An id as text; empty if there is none.
 
-    A spreadsheet's or pandas' ``77.0`` is 77. What lost digits is refused, since two patients
-    would become one.
+    A spreadsheet's or pandas' ``77.0`` is 77, and so are ``="77"`` and ``'77``. What lost digits is
+    refused, since two patients would become one.
 
     Raises:
         ValueError: says what the id is instead.
@@ -108,11 +115,21 @@ def identifier(value: object) -> str:
     >>> identifier("77.0"), identifier(77.0), identifier(" A7 "), identifier("nan")
     ('77', '77', 'A7', '')
     """
+    if isinstance(value, str) and _SPREADSHEET_ERROR.fullmatch(value.strip()):
+        raise ValueError(f"is {value.strip()[:40]}: the spreadsheet lost the id; export it again")
     if is_nothing(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"is {type(value).__name__}, not text")  # noqa: TRY004 - a user's value
     text = str(value).strip()
+    if as_text := _AS_TEXT.fullmatch(text):
+        return (as_text["quoted"] or as_text["marked"] or "").strip()
+    if _GROUPED.fullmatch(text):
+        if _WHOLE_FLOAT.fullmatch(text):
+            raise ValueError(
+                f"is {text[:40]}, with or without thousands; export the column as text"
+            )
+        return text.replace(",", "")
     if _EXPONENT.fullmatch(text):
         raise ValueError(
             f"is {text[:40]}: a spreadsheet made a number of the id and dropped its digits; export "
@@ -136,10 +153,10 @@ def printable(text: str) -> str:
 
 
 def repaired(value: object) -> bool:
-    """Whether `identifier` reads an id that had become a float."""
+    """Whether `identifier`, which takes this id, does not read it as it stands."""
     if isinstance(value, float):
         return not math.isnan(value)
-    return isinstance(value, str) and _WHOLE_FLOAT.fullmatch(value.strip()) is not None
+    return isinstance(value, str) and not is_nothing(value) and identifier(value) != value.strip()
 
 
 def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
@@ -167,6 +184,8 @@ def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[R
     marked = _SEPARATOR_LINE.fullmatch(first)
     if marked:
         first, skipped = next(lines, ""), 2
+    while first and not first.strip():
+        first, skipped = next(lines, ""), skipped + 1
     if "\x00" in first:
         raise TableError(f"{path.name} holds zero bytes, as UTF-16 does: save it as UTF-8")
     delimiter = marked["delimiter"] if marked else _delimiter(first)
@@ -189,6 +208,8 @@ def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[R
 
 
 def _row(where: str, names: list[str], cells: list[str]) -> Row:
+    if not any(cell.strip() for cell in cells[len(names) :]):
+        cells = cells[: len(names)]  # cells that once were touched
     if len(cells) != len(names):
         return Row(where, problem=f"has {len(cells)} fields where the header has {len(names)}")
     values = {name: cell for name, cell in zip(names, cells, strict=True) if name}
@@ -255,7 +276,8 @@ def _decoded_lines(path: Path, longest: int) -> Iterator[str]:
     encoding, errors = "utf-8-sig", "surrogateescape"
     if head.startswith(_UTF16_MARKS):
         encoding, errors = "utf-16", "replace"
-    end = "\r" if b"\r" in head and b"\n" not in head else "\n"
+    first_end = re.search(rb"\r\x00?\n?|\n", head)
+    end = "\r" if first_end and first_end.group().rstrip(b"\x00") == b"\r" else "\n"
     with opened(path, "rt", encoding=encoding, errors=errors, newline=end) as stream:
         while line := stream.readline(longest):
             cut = not line.endswith(end)

@@ -27,6 +27,15 @@ WANTED = Sections("Lungs are clear.", "Normal film.", "Fever.", "")
         "INDICATION\nFever.\nFINDINGS\nLungs are clear.\nIMPRESSION\nNormal film.",
         "Indication\r\nFever.\r\n\r\nFindings\r\nLungs are clear.\r\n\r\nImpression\r\n"
         "Normal film.\r\n",
+        "Indication - Fever. Findings - Lungs are clear. Impression \u2013 Normal film.",
+        # drawn lines, numbers, brackets and blanks of other kinds
+        "INDICATION\n-----\nFever.\nFINDINGS\n=====\nLungs are clear.\n\nIMPRESSION\n---\n"
+        "Normal film.",
+        "1. INDICATION: Fever.\n2. FINDINGS: Lungs are clear.\n3. IMPRESSION: Normal film.",
+        "[INDICATION] Fever. [FINDINGS] Lungs are clear. [IMPRESSION]: Normal film.",
+        "INDICATION\u00a0: Fever.\n\u00a0FINDINGS:\u00a0Lungs are clear.\nIMPRESSION\u202f: "
+        "Normal film.",
+        "Clinical diagnosis: Fever.\nFINDINGS: Lungs are clear.\nIMPRESSION: Normal film.",
         "INDICATION - Fever.\nFINDINGS - Lungs are clear.\nIMPRESSION - Normal film.",
         # other line ends
         "INDICATION: Fever.\rFINDINGS: Lungs are clear.\rIMPRESSION: Normal film.",
@@ -97,11 +106,14 @@ def test_a_heading_word_within_the_findings_does_not_end_them(
         "IMPRESSION (corrected):",
         "Amended report:",
         "REVISED CONCLUSION:",
+        "ATTENDING IMPRESSION:",
+        "--- ADDENDUM BEGINS ---\n",
+        "***** Addendum *****\n",
     ],
 )
 def test_addenda_and_second_impressions_are_read_last(heading: str) -> None:
     report = "FINDINGS: Clear.\n\nIMPRESSION: Normal.\n\n"
-    sections = parse_sections(f"{report}{heading} There is a fracture.\n")
+    sections = parse_sections(f"{report}{heading} There is a fracture.\n--- END OF REPORT ---\n")
     assert sections.findings == "Clear."
     assert sections.impression == "Normal.\n\nThere is a fracture."
 

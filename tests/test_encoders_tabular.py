@@ -36,10 +36,12 @@ def values(folder: Path, data: str | bytes, name: str = "t.csv") -> list[dict[st
         b'sep=;\r\nid;text\r\na;Big heart.\r\nb;"No change; stable."\r\n',
         b'"sep=,"\nid,text\na,Big heart.\nb,No change; stable.\n',
         b"id,text,,\na,Big heart.,,\n,,,\nb,No change; stable.,, \n",
+        b"\n \nid,text\na,Big heart.,,\nb,No change; stable.\n",
         # pandas: the index as a first column without a name
         b",id,text\n0,a,Big heart.\n1,b,No change; stable.\n",
         # old Mac line ends, and Windows' Unicode text
         b"id,text\ra,Big heart.\rb,No change; stable.\r",
+        b'id,text\ra,Big heart.\rb,"No change; stable."\r"",\n\r',
         "id\ttext\r\na\tBig heart.\r\nb\tNo change; stable.\r\n".encode("utf-16"),
     ],
 )
@@ -123,10 +125,13 @@ def test_columns_may_have_alternatives(tmp_path: Path) -> None:
         ("77.50", "77.50"),
         ("1.2.840.0", "1.2.840.0"),
         ("12E3", "12E3"),
+        ('="0077"', "0077"),
+        ("'0077", "0077"),
+        ("1,234,567", "1234567"),
         ("9007199254740992.0", "9007199254740992"),
         *(
             (nothing, "")
-            for nothing in (None, "", " ", "nan", "NaN", "NULL", "None", "N/A", "<NA>")
+            for nothing in (None, "", " ", "nan", "NaN", "NULL", "None", "N/A", "NA", "-")
         ),
         (float("nan"), ""),
     ],
@@ -138,11 +143,26 @@ def test_ids_are_repaired(value: object, wanted: str) -> None:
 def test_what_was_repaired_is_known() -> None:
     assert repaired("77.0")
     assert repaired(77.0)
+    assert repaired('="77"')
     assert not any(repaired(value) for value in ("77", 77, "A7.0", None, float("nan")))
 
 
 @pytest.mark.parametrize(
-    "value", ["1.23457E+11", "1e+05", "1,5E+10", 1e30, "12345678901234567890.0", 77.5, True, ["a"]]
+    "value",
+    [
+        "#REF!",
+        "#NAME?",
+        "########",
+        "77,000",
+        "1.23457E+11",
+        "1e+05",
+        "1,5E+10",
+        1e30,
+        "12345678901234567890.0",
+        77.5,
+        True,
+        ["a"],
+    ],
 )
 def test_ids_that_lost_something_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"^is "):

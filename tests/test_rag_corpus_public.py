@@ -26,6 +26,9 @@ def read(folder: Path, data: str | bytes, name: str = "mine.csv") -> Corpus:
         "HISTORY: Fever. FINDINGS: Heart is large. IMPRESSION: Cardiomegaly.",
         r"HISTORY: Fever.\nFINDINGS: Heart is large.\nIMPRESSION: Cardiomegaly.",
         r"HISTORY: Fever.\r\nFINDINGS: Heart is large.\r\n\r\nIMPRESSION: Cardiomegaly.",
+        "HISTORY: Fever.\n\n" + r"FINDINGS: Heart is large.\n\nIMPRESSION: Cardiomegaly.",
+        "<p>HISTORY:&nbsp;Fever.</p><p>FINDINGS: Heart is large.</p>"
+        "<div class=x>IMPRESSION:&#32;Cardiomegaly.</div>",
         "**HISTORY:** Fever.\n**FINDINGS:** Heart is large.\n**IMPRESSION:** Cardiomegaly.",
         "History\nFever.\nFindings\nHeart is large.\nImpression\nCardiomegaly.",
         "HISTORY: Fever.\nCHEST, TWO VIEWS: Heart is large.\nIMPRESSION: Cardiomegaly.",

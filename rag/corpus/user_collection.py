@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ _LONGEST_ID = 128
 _NO_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _WRITTEN_OUT = re.compile(r"\\r\\n|\\n|\\r")
 """A line end that an export wrote as a backslash and a letter."""
-_OF_EXPORTS = re.compile(r"_x000D_|(?P<line><br ?/?>)", re.IGNORECASE)
-"""What Excel and web forms write for a carriage return and a line end."""
+_OF_EXPORTS = re.compile(
+    r"_x000D_|(?P<line><br ?/?>|</(?:p|div|li|h\d)>)|</?(?:p|div|ul|ol|li|span)(?: [^<>]*)?>",
+    re.IGNORECASE,
+)
+"""What Excel and web forms write for a carriage return, a line end and a paragraph."""
+_ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{1,5}|#x[0-9a-f]{1,4});", re.IGNORECASE)
 
 
 _LONGEST_FILE = 1_000_000  # bytes
@@ -160,7 +165,8 @@ def _warnings(
         for key, number in missing.items()
     ]
     warnings += [
-        f"{number} values of {key} had become numbers with a point (77.0) and are read without it"
+        f"{number} values of {key} had become numbers with a point (77.0), a comma or a quotation "
+        "mark and are read without it"
         for key, number in floats.items()
     ]
     if unknown:
@@ -220,7 +226,8 @@ def _text(value: Any, key: str) -> str:
     if len(value) > LONGEST_SECTION:
         raise _RowError(f"{key} has {len(value)} characters, more than {LONGEST_SECTION}")
     value = _OF_EXPORTS.sub(lambda found: "\n" if found["line"] else "", value)
-    return value if "\n" in value.strip() else _WRITTEN_OUT.sub("\n", value)
+    value = _ENTITY.sub(lambda found: unescape(found.group()), value)
+    return _WRITTEN_OUT.sub("\n", value)
 
 
 def _labels(value: Any) -> tuple[str, ...]:
