@@ -17,6 +17,13 @@ from encoders.images.image_io import read_image, read_image_info
         ("AP AXIAL", View.AP),
         ("XTABLE LATERAL", View.LATERAL),
         ("X-TABLE LAT", View.LATERAL),
+        ("PA LLD", View.PA),
+        ("LLD", View.UNKNOWN),
+        ("AP RLD", View.AP),
+        ("LLAT", View.LATERAL),
+        ("ChestLat", View.LATERAL),
+        ("Thorax d.v.", View.PA),
+        ("SWIMMERS", View.UNKNOWN),
         ("LAO", View.UNKNOWN),
         ("RPO", View.UNKNOWN),
         ("nan", View.UNKNOWN),
@@ -41,7 +48,14 @@ def test_words_for_a_projection(words: str, view: View) -> None:
 
 @pytest.mark.parametrize(
     ("words", "frontal"),
-    [("Frontal", True), ("AP ERECT", True), ("LL", False), ("LAO", None), ("NaN", None)],
+    [
+        ("Frontal", True),
+        ("Thorax de face", True),
+        ("AP ERECT", True),
+        ("LL", False),
+        ("LAO", None),
+        ("NaN", None),
+    ],
 )
 def test_frontal_or_not(words: str, frontal: bool | None) -> None:
     assert is_frontal(words) is frontal

@@ -89,6 +89,11 @@ PLANTED = [
     "Unterschrift: «Q. Birkenfeld»",
     "Patient «Abernathy» was rotated.",
     "Call back at «555.310.8842» ext «219».",
+    "Pt name: «Nguyen Van Ba»",
+    "Results called to RN «Rosalind Abernathy» at «1420» on «08/19».",
+    "Discussed with Cardiology «Rosalind Abernathy».",
+    "Dr. «Jean-Luc d'Arcy» was informed.",
+    "Dr. «王小东» was informed.",
     "NHS number «485 777 3456».",
     "Discussed by phone on «08/19».",
 ]
@@ -123,6 +128,10 @@ CLEAN = [
     "Recommend MR angiography or MR BRAIN.",
     "DR PORTABLE CHEST, one view.",
     "Med Port tip in the superior vena cava.",
+    "MR ELBOW and MR LIVER; MR Elastography, DR HAND, DR CHEST.",
+    "MR CONDITIONAL pacemaker.",
+    "Discussed with Thoracic Surgery and Rapid Response.",
+    "Given Small Effusion, follow up.",
     "DR UNIT of the emergency room.",
     "Patient Rotated to the left; based on 2/3 of the image.",
 ]

@@ -20,19 +20,25 @@ HEAD_BYTES = 132
 _SHORTEST_NAME = 3
 """Letters of a name or number from which finding it in a path is no accident."""
 
-_START, _END = r"(?<![a-z])(?:", r")(?![a-z])"
+_START, _END = r"(?:(?<![a-z])|(?<=chest)|(?<=thorax))(?:", r")(?![a-z])"
 _PA = re.compile(
-    rf"{_START}p\.? ?-?a|postero-? ?anterior|posterior-anterior|dorso-?ventral{_END}", re.IGNORECASE
-)
-_AP = re.compile(
-    rf"{_START}a\.? ?-?p|antero-? ?posterior|anterior-posterior|ventro-?dorsal{_END}", re.IGNORECASE
-)
-_LATERAL = re.compile(
-    rf"{_START}x?-?(?:table)? ?lat(?:eral(?:is)?)?|ll|rl|seitl(?:ich)?|profil{_END}|側面|侧位",
+    rf"{_START}p\.? ?-?a|postero-? ?anterior|posterior-anterior|dorso-?ventral|d\.?v{_END}",
     re.IGNORECASE,
 )
-_FRONTAL = re.compile(rf"{_START}frontal{_END}|正面|正位", re.IGNORECASE)
-_OTHER = re.compile(rf"decub|obliq|schräg|{_START}[lr][ap]o|[lr]lo|[lr]ld{_END}", re.IGNORECASE)
+_AP = re.compile(
+    rf"{_START}a\.? ?-?p|antero-? ?posterior|anterior-posterior|ventro-?dorsal|v\.?d{_END}",
+    re.IGNORECASE,
+)
+_LATERAL = re.compile(
+    rf"{_START}x?-?(?:table)? ?[lr]?lat(?:eral(?:is)?)?|ll|rl|seitl(?:ich)?|profil{_END}|側面|侧位",
+    re.IGNORECASE,
+)
+_FRONTAL = re.compile(
+    rf"{_START}frontal|(?:de |di )?(?:face|frente|fronte){_END}|正面|正位", re.IGNORECASE
+)
+_OTHER = re.compile(rf"decub|obliq|schräg|{_START}[lr][ap]o|[lr]lo{_END}", re.IGNORECASE)
+_LYING = re.compile(rf"{_START}[lr]ld{_END}", re.IGNORECASE)
+"""A decubitus by its letters; "PA LLD" is a frontal projection all the same."""
 
 
 class ImageFormat(StrEnum):
@@ -134,7 +140,7 @@ def parse_view(text: str) -> View:
 
 def is_other_projection(text: str) -> bool:
     """Whether some words name a decubitus or oblique projection."""
-    return bool(_OTHER.search(text))
+    return bool(_OTHER.search(text) or _LYING.search(text))
 
 
 def is_frontal(text: str) -> bool | None:
