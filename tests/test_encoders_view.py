@@ -79,6 +79,8 @@ def _item(value: str, meaning: str) -> list[Dataset]:
         ({"ViewPosition": "LLO", "SeriesDescription": "Chest PA"}, View.UNKNOWN),
         ({"ViewPosition": "AP", "SeriesDescription": "Chest PA"}, View.AP),
         ({"ViewPosition": "SPECIAL", "SeriesDescription": "Chest PA"}, View.PA),
+        ({"PatientOrientation": ["A", "F"]}, View.LATERAL),
+        ({"PatientOrientation": ["L", "F"]}, View.UNKNOWN),
         ({"SeriesDescription": "Thorax"}, View.UNKNOWN),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pydicom
 import pytest
 from support.rejections import note
 from test_rag_batch_studies import dicom
@@ -32,6 +33,19 @@ def test_a_rejected_image_is_not_reported_from(tmp_path: Path, title: str) -> No
         output.write_studies([study])
     line = json.loads((tmp_path / "out" / "studies.jsonl").read_text())
     assert line["rejected"] == [str(bad)]
+
+
+def test_a_note_may_name_its_images_in_its_content_alone(tmp_path: Path) -> None:
+    good = dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.1")
+    dicom(tmp_path / "2.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.2")
+    kos = note(tmp_path / "kos.dcm", "1.2.7.1.2")
+    dataset = pydicom.dcmread(kos)
+    evidence = dataset.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    dataset.ContentSequence = evidence  # items that hold a ReferencedSOPSequence, as there
+    del dataset.CurrentRequestedProcedureEvidenceSequence
+    dataset.save_as(kos)
+    (study,), _ = studies_of(tmp_path)
+    assert study.image == good
 
 
 def test_a_note_that_rejects_nothing_changes_nothing(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ _KEYWORDS = (
     *("ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "SOPClassUID"),
     *("Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType", "Rows", "Columns"),
     *("SeriesNumber", "InstanceNumber", "QualityControlImage", "SpecificCharacterSet"),
-    *("AcquisitionDateTime", "StudyDate", "StudyTime"),
+    *("AcquisitionDateTime", "StudyDate", "StudyTime", "ContentSequence", "PatientOrientation"),
 )
 _VETERINARY = re.compile(
     r"veterin|\bvet\b|\banimal|canine|feline|equine|\bdog\b|\bcat\b|tierarzt|tierklinik|tier.rzt",
@@ -106,11 +106,15 @@ def _rejected(note: Dataset) -> frozenset[str]:
     titles = {word(item, "CodeValue") for item in items(note, "ConceptNameCodeSequence")}
     if not titles & _REJECTED:
         return frozenset()
-    return frozenset(
-        word(instance, "ReferencedSOPInstanceUID", limit=128)
+    holders = [
+        series
         for study in items(note, "CurrentRequestedProcedureEvidenceSequence")
         for series in items(study, "ReferencedSeriesSequence")
-        for instance in items(series, "ReferencedSOPSequence")
+    ]
+    return frozenset(
+        word(instance, "ReferencedSOPInstanceUID", limit=128)
+        for holder in (*holders, *items(note, "ContentSequence"))
+        for instance in items(holder, "ReferencedSOPSequence")
     )
 
 
@@ -154,6 +158,7 @@ def _age(value: str) -> float | None:
 def view_of(dataset: Dataset) -> View:
     """ViewPosition (0018,5101), else ViewCodeSequence (0054,0220), else the words of the series.
 
+    Where none of them says it, rows that run to the patient's front or back are of a lateral.
     A ViewPosition that names another projection ("LLO") is not overruled by words.
     """
     position = code(dataset, "ViewPosition")
@@ -166,7 +171,11 @@ def view_of(dataset: Dataset) -> View:
     words = [word(item, "CodeMeaning", limit=64) for item in codes]
     words += [text for keyword in VIEW_WORDS for text in text_values(dataset, keyword)]
     views = (parse_view(text) for text in words)
-    return next((view for view in views if view is not View.UNKNOWN), View.UNKNOWN)
+    found = next((view for view in views if view is not View.UNKNOWN), View.UNKNOWN)
+    letters = {value.upper()[:1] for value in text_values(dataset, "PatientOrientation")}
+    if found is View.UNKNOWN and len(letters) == 2 and letters & set("AP") and letters & set("HF"):
+        return View.LATERAL
+    return found
 
 
 def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:

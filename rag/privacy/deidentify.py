@@ -246,7 +246,7 @@ def _patient_of(dataset: Dataset) -> str:
     number = str(dataset.get("PatientID") or "").strip()
     if number:
         return f"{number}|{str(dataset.get('IssuerOfPatientID') or '').strip()}"
-    name = str(dataset.get("PatientName") or "").strip().lower()
+    name = str(dataset.get("PatientName") or "").strip().lower().rstrip("^")
     return f"{name}|{dataset.get('PatientBirthDate') or ''}" if name else ""
 
 
