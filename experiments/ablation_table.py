@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
 from encoders.eclip.encoder import load_encoder
 from encoders.eclip.weights import load_pretrained
+from encoders.preprocess import resize_square
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy
 from encoders.training.image_cache import load_images
-from encoders.training.validation import embed_cached_images
 from eval.datasets import DatasetImage, ImageDataset, class_names, classes_of, prompts
 from eval.results import Result
 from eval.stats import holm
@@ -52,6 +53,7 @@ MEASURES = {
 
 LOWER_IS_BETTER = frozenset({"alignment", "uniformity", "modality gap"})
 
+_BATCH = 256
 _SAMPLES = 2
 """Of the bootstrap over studies, which is not shown: the table's unit is the seed."""
 
@@ -97,7 +99,7 @@ class Benchmark:
 
     def _embed(self, folder: Path, path: Path) -> None:
         encoder = load_encoder(folder, backend="torch")
-        images = embed_cached_images(*load_pretrained(folder), self._images)
+        images = _embed_images(folder, self._images)
         text = np.full_like(images, np.nan)
         text[: len(self._texts)] = encoder.embed_texts(self._texts)
         vectors = make_vectors(
@@ -109,6 +111,18 @@ class Benchmark:
             thumbnail=np.empty((0, 256), dtype=np.float32),
         )
         save_vectors(path, vectors)
+
+
+@torch.inference_mode()
+def _embed_images(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Decoded images uint8 [N, side, side] to unit rows float32 [N, dim]."""
+    model, transform = load_pretrained(folder)
+    rows = []
+    for at in range(0, len(images), _BATCH):
+        grey = torch.from_numpy(images[at : at + _BATCH].copy()).float() / 255
+        shown = transform.normalise(transform.stretch(resize_square(grey, transform.size)))
+        rows.append(model.encode_image(shown).cpu().numpy())
+    return np.concatenate(rows)
 
 
 def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:

@@ -204,16 +204,6 @@ def _xml(data: bytes, _: Path) -> str:
     return "refused: named as a problem" if isinstance(found, Problem) else "accepted"
 
 
-def _gaze(data: bytes, folder: Path) -> str:
-    from encoders.training.sources.mimic import read_egd  # noqa: PLC0415
-    from encoders.training.sources.settings import Egd  # noqa: PLC0415
-
-    sheet = "dicom_id,image_left_pad,image_right_pad,image_top_pad,image_bottom_pad\n"
-    (folder / "master_sheet.csv").write_text(sheet + "f1,100,100,0,0\nf2,0,0,50,50\n")
-    (folder / "fixations.csv").write_bytes(data)
-    return _rendered(lambda: read_egd(Egd(path=folder)))
-
-
 def _marks(data: bytes, folder: Path) -> str:
     from encoders.training.sources.own_tables import read_annotation_table  # noqa: PLC0415
     from encoders.training.sources.settings import AnnotationTable  # noqa: PLC0415
@@ -247,7 +237,6 @@ READERS: dict[str, Callable[[bytes, Path], str]] = {
     "ReXrank JSON": _batch_list(".json"),
     "reports CSV": _reports(".csv"),
     "reports JSONL": _reports(".jsonl"),
-    "fixations CSV": _gaze,
     "marks JSONL": _marks,
     "Open-I XML": _xml,
 }

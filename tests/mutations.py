@@ -247,7 +247,6 @@ def _table(rows: list[dict[str, object]]) -> bytes:
     return "\n".join([",".join(rows[0]), *map(",".join, quoted), ""]).encode()
 
 
-_GAZE = b"DICOM_ID,FPOGX,FPOGY,FPOGD,FPOGV\n" + b"f1,0.5,0.4,0.25,1\nf2,0.3,0.9,0.1,1\n" * 4
 _MARKED: list[dict[str, object]] = [
     {"image": "a.png", "boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.2]]},
     {"image": "b.png", "boxes": [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]},
@@ -264,7 +263,6 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     ],
     "reports CSV": lambda: [_table(_REPORTS)],
     "reports JSONL": lambda: [_lines(_REPORTS)],
-    "fixations CSV": lambda: [_GAZE],
     "marks JSONL": lambda: [_lines(_MARKED)],
     "Open-I XML": lambda: [
         b'<eCitation><uId id="CXR1"/><MedlineCitation><Article><Abstract>'

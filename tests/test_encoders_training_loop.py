@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,12 @@ from PIL import Image
 from torch import nn
 
 from encoders.eclip.encoder import load_encoder
-from encoders.eclip.weights import load_pretrained
 from encoders.images.image_io import read_image
 from encoders.training.config import TrainSettings, read_settings
-from encoders.training.dataset import TrainingDataError, clean
+from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
 from encoders.training.train import train
 from encoders.training.trainer import Progress, exponential_average, precision_of
-from encoders.training.validation import Validation, recall_both_ways
 
 SETTINGS = """
 name = "tiny"
@@ -113,7 +110,7 @@ class CutError(Exception):
 
 @pytest.mark.slow
 def test_a_run_that_is_cut_resumes_to_the_same_bits(openi: Path, tmp_path: Path) -> None:
-    more = "validate_every = 1\nnum_workers = 2\n"
+    more = "num_workers = 2\n"
     config = Path(command(openi, tmp_path / "run", epochs=6, more=more)[1])
     whole, cut = tmp_path / "whole", tmp_path / "cut"
 
@@ -151,44 +148,9 @@ def test_a_run_that_is_killed_can_be_resumed(openi: Path, tmp_path: Path) -> Non
     assert len(metrics(cut, "loss")) == 24
 
 
-@pytest.mark.slow
-def test_a_run_is_validated_with_the_weights_that_it_keeps(openi: Path, tmp_path: Path) -> None:
-    steps: list[Progress] = []
-    settings = TrainSettings.model_validate(
-        {
-            "size": 32,
-            "cache_side": 40,
-            "min_label_count": 2,
-            "validate_every": 2,
-            "model": {"dim": 16, "image_tower": {"kind": "small_cnn"}},
-            "optim": {"epochs": 4, "batch_size": 8},
-        }
-    )
-    collection = clean(read_openi(openi))
-    train(settings, collection=collection, out=tmp_path, cache=tmp_path, on_step=steps.append)
-    assert [progress.step for progress in steps] == list(range(1, 9))
-    assert steps[-1].seconds_left == 0
-    model, transform = load_pretrained(tmp_path / "model")
-    validation = Validation(collection.val, settings=settings, model=model, cache=tmp_path)
-    for name, value in validation.score(model, transform).items():
-        validated = metrics(tmp_path, f"val {name}")
-        assert len(validated) == 2
-        assert validated[-1] == pytest.approx(value, abs=1e-5)
-
-
-def test_settings_that_cannot_be_are_refused(openi: Path, tmp_path: Path) -> None:
+def test_pretraining_without_labelled_images_is_refused() -> None:
     with pytest.raises(ValueError, match="labelled"):
         TrainSettings.model_validate({"pretrain": {}})
-    collection = replace(clean(read_openi(openi)), val=())
-    shared = {"size": 32, "model": {"image_tower": {"kind": "small_cnn"}}, "min_label_count": 2}
-    changes = {"optim": {"batch_size": 8}, "validate_every": 1}
-    with pytest.raises(TrainingDataError, match="frontal image"):
-        train(
-            TrainSettings.model_validate(shared | changes),
-            collection=collection,
-            out=tmp_path / "run",
-            cache=tmp_path / "cache",
-        )
 
 
 @pytest.mark.parametrize(("native", "used"), [(True, "bf16"), (False, "no")])
@@ -224,9 +186,3 @@ def test_the_average_follows_the_weights_and_the_statistics() -> None:
             torch.testing.assert_close(value, before[name] + 0.25)
         else:
             assert value == before[name] + 1
-
-
-def test_recall_counts_equal_reports_once_and_any_image_that_has_the_report() -> None:
-    similarity = np.asarray([[0.1, 0.1, 0.9], [0.8, 0.8, 0.2], [0.1, 0.1, 0.7]])
-    found = recall_both_ways(similarity, ["same", "same", "other"], k=1)
-    assert found == {"R@1 image to text": pytest.approx(2 / 3), "R@1 text to image": 0.5}

@@ -1,19 +1,18 @@
 """MIMIC-CXR in its published layout, and whose images gaze may join."""
 
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from made_up_gaze import write_egd, write_mimic
 
 from encoders.training.dataset import Split, TrainingDataError
 from encoders.training.sources.load import load_collection
 from encoders.training.sources.mimic import read_mimic
-from encoders.training.sources.settings import (
-    Egd,
-    Mimic,
-)
-
-# --- MIMIC-CXR
+from encoders.training.sources.settings import AnnotationTable, Mimic
 
 IMAGES = [
     ("lat", 50000001, 10000032, "LATERAL", "train"),
@@ -29,6 +28,51 @@ REPORTS = {
     50000002: "FINAL REPORT\n INDICATION:  ___ with cough.\n\n IMPRESSION:  Large heart.\n",
     50000003: "FINAL REPORT\n IMPRESSION:  Held back.\n",
 }
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file, compressed if its name says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zipped = path.suffix == ".gz"
+    with gzip.open(path, "wt", newline="") if zipped else path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+def write_mimic(
+    folder: Path,
+    images: Sequence[tuple[str, int, int, str, str]],
+    *,
+    reports: Mapping[int, str],
+    labels: Mapping[int, Mapping[str, str]] | None = None,
+    pixels: bytes = b"",
+) -> None:
+    """MIMIC-CXR-JPG and the reports; images are (id, study, subject, view, split)."""
+    tables = folder / "jpg"
+    write_table(
+        tables / "mimic-cxr-2.0.0-split.csv.gz",
+        ("dicom_id", "study_id", "subject_id", "split"),
+        [(image, study, subject, split) for image, study, subject, _, split in images],
+    )
+    write_table(
+        tables / "mimic-cxr-2.0.0-metadata.csv.gz",
+        ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"),
+        [(image, subject, study, view, 3056, 2544) for image, study, subject, view, _ in images],
+    )
+    for image, study, subject, _, _ in images:
+        at = f"files/p{str(subject)[:2]}/p{subject}/s{study}"
+        (tables / at).mkdir(parents=True, exist_ok=True)
+        (tables / at / f"{image}.jpg").write_bytes(pixels)
+        if study in reports:
+            report = folder / "reports" / "mimic-cxr-reports" / f"{at}.txt"
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(reports[study], encoding="utf-8")
+    if labels:
+        names = sorted({name for values in labels.values() for name in values})
+        write_table(
+            tables / "mimic-cxr-2.0.0-chexpert.csv.gz",
+            ("subject_id", "study_id", *names),
+            [(1, study, *(v.get(name, "") for name in names)) for study, v in labels.items()],
+        )
 
 
 def test_mimic_is_read_as_published(tmp_path: Path) -> None:
@@ -94,15 +138,11 @@ def test_a_table_that_was_cut_on_its_way_is_named(tmp_path: Path) -> None:
 
 def test_gaze_joins_the_training_images_of_mimic_alone(tmp_path: Path) -> None:
     write_mimic(tmp_path, IMAGES, reports=REPORTS)
-    border = (0.0, 0.0, 0.0, 0.0)
-    names = ("pa", "v", "t")
-    write_egd(
-        tmp_path / "egd",
-        [(name, 0.5, 0.5, 1.0) for name in names],
-        borders=dict.fromkeys(names, border),
-    )
+    marks = tmp_path / "gaze.jsonl"
+    lines = [{"image": f"{name}.jpg", "fixations": [[0.5, 0.5, 1.0]]} for name in ("pa", "v", "t")]
+    marks.write_text("".join(json.dumps(line) + "\n" for line in lines))
     source = Mimic(
-        path=tmp_path / "jpg", reports=tmp_path / "reports", experts=(Egd(path=tmp_path / "egd"),)
+        path=tmp_path / "jpg", reports=tmp_path / "reports", experts=(AnnotationTable(path=marks),)
     )
     collection = load_collection(source)
     assert [(image.study_id, image.image.stem) for image in collection.experts] == [

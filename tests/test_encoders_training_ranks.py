@@ -125,7 +125,6 @@ WHOLE_RUN: dict[str, Any] = {
     "size": 32,
     "cache_side": 40,
     "min_label_count": 2,
-    "validate_every": 2,
     "model": {
         "dim": 8,
         "dropout": 0.0,
@@ -214,7 +213,7 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
-    """With priming, expert steps and validation."""
+    """With priming and expert steps."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -230,7 +229,7 @@ def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> N
     kept = [(tmp_path / f"run-{ranks}" / "metrics.csv").read_text() for ranks in (1, RANKS)]
     names = [{line.split(",")[1] for line in text.splitlines()[1:]} for text in kept]
     assert names[0] == names[1]
-    assert {"priming", "val R@10 image to text"} <= names[0]
+    assert "priming" in names[0]
     assert (tmp_path / "run-2" / "model" / "model.safetensors").exists()
 
 

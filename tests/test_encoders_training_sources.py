@@ -61,11 +61,11 @@ def test_a_configuration_names_any_layout(tmp_path: Path) -> None:
     config.write_text(
         '[data]\nkind = "mimic"\npath = "a"\nreports = "b"\nsame_texts = "keep"\n'
         '[[data.experts]]\nkind = "table"\npath = "c"\nsigma = 0.1\n'
-        '[[data.experts]]\nkind = "egd"\npath = "d"\n'
+        '[[data.experts]]\nkind = "nih_expert"\npath = "d"\n'
     )
     data = read_settings(config).data
     assert isinstance(data, Mimic)
-    assert [expert.kind for expert in data.experts] == ["table", "egd"]
+    assert [expert.kind for expert in data.experts] == ["table", "nih_expert"]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from PIL import Image
 
 from encoders.annotations import Boxes, Fixations
 from encoders.training.config import TrainSettings
-from encoders.training.sources.mimic import read_egd
 from encoders.training.sources.own_tables import read_annotation_table, read_study_table
-from encoders.training.sources.settings import AnnotationTable, Egd, StudyTable
+from encoders.training.sources.settings import AnnotationTable, StudyTable
 from experiments.plot_heatmaps import main, plot
 
 pytest.importorskip("matplotlib", reason='not installed: pip install "cxr-rag[plots]"')
@@ -86,15 +85,3 @@ def test_the_tables_of_the_page_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "marks.jsonl").write_text(block("jsonl", "{"))
     marks = list(read_annotation_table(AnnotationTable(path=tmp_path / "marks.jsonl")))
     assert [type(mark.annotation) for mark in marks] == [Boxes, Fixations]
-
-
-def test_the_gaze_of_the_page_can_be_read(tmp_path: Path) -> None:
-    (tmp_path / "fixations.csv").write_text(block("csv", "DICOM_ID"))
-    (tmp_path / "master_sheet.csv").write_text(
-        "dicom_id,image_left_pad,image_right_pad,image_top_pad,image_bottom_pad\n"
-        "<dicom_id>,420,420,0,0\n"
-    )
-    (reading,) = read_egd(Egd(path=tmp_path))
-    assert isinstance(reading.annotation, Fixations)
-    x = (1920 * 0.41 - 420) / (1920 - 840)
-    assert reading.annotation.points[0] == pytest.approx((x, 0.37, 0.32))

@@ -31,7 +31,6 @@ class ModelSettings(_Settings):
     dim: int = Field(default=256, ge=8)
     start: Literal["imagenet", "random"] = "imagenet"
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    temperature: float = Field(default=0.07, ge=0.01, le=2)
     image_tower: dict[str, Any] = {
         "kind": "efficientnet_lite",
         "variant": "lite0",
@@ -60,12 +59,11 @@ class TargetSettings(_Settings):
     Attributes:
         kind: ``soft``, by nearness of texts and labels (`encoders.training.losses.soft_targets`);
             ``equal``, its own report and those equal to it; ``own``, its own alone, as in CLIP.
-        label_share, sharpness: of ``soft``.
+        label_share: of ``soft``.
     """
 
     kind: Literal["soft", "equal", "own"] = "soft"
     label_share: float = Field(default=0.5, ge=0, le=1)
-    sharpness: float = Field(default=0.1, gt=0)
 
 
 class ProcessorSettings(_Settings):
@@ -86,7 +84,6 @@ class ExpertSettings(_Settings):
         alpha: of the mixup's distribution: a small one keeps λ near 0 or 1.
         share: size of the expert batch as a share of the main one.
         priming_weight: of the priming loss in the cold start.
-        processor_lr: as a multiple of the image tower's.
         heatmaps: ``own``, or another expert image's for the control.
     """
 
@@ -95,20 +92,17 @@ class ExpertSettings(_Settings):
     alpha: float = Field(default=0.3, gt=0)
     share: float = Field(default=0.5, gt=0, le=1)
     priming_weight: float = Field(default=0.1, ge=0, lt=1)
-    processor_lr: float = Field(default=2.0, gt=0)
     heatmaps: Literal["own", "shuffled"] = "own"
     curriculum: Curriculum = Curriculum()
 
 
 class OptimSettings(_Settings):
-    """AdamW, cosine, warm-up.
+    """AdamW, warm-up, cosine.
 
     Attributes:
         lr: of the image tower; everything that starts at random learns ``head_lr`` times as fast.
-        warm_up: share of all steps.
         ema: decay per step of the averaged weights, which are the ones that are kept.
-        contrast_weight: of InfoNCE.
-        agreement_weight: of `encoders.training.losses.AgreementLoss`.
+        agreement_weight: of `encoders.training.losses.AgreementLoss`; InfoNCE's weight is 1.
         label_weight: of the label head on the image features.
         precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
             ``no`` (float32).
@@ -118,12 +112,8 @@ class OptimSettings(_Settings):
     batch_size: int = Field(default=64, ge=2)
     lr: float = Field(default=5e-4, gt=0)
     head_lr: float = Field(default=2.0, gt=0)
-    betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = Field(default=0.05, ge=0)
-    warm_up: float = Field(default=0.1, ge=0, lt=1)
-    clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.99, ge=0, lt=1)
-    contrast_weight: float = Field(default=1.0, ge=0)
     agreement_weight: float = Field(default=3.0, ge=0)
     label_weight: float = Field(default=10.0, ge=0)
     precision: Literal["auto", "no", "bf16"] = "auto"
@@ -137,25 +127,14 @@ class LabelledSettings(_Settings):
 
     findings: tuple[str, ...] = FINDINGS
     batch_size: int = Field(default=16, ge=2)
-    label_weight: float = Field(default=5.0, ge=0)
-    map_weight: float = Field(default=1.0, ge=0)
 
 
 class PretrainSettings(_Settings):
-    """Before the run, the image tower and the maps learn from the labelled images alone.
-
-    Longer or with less regularization they learned the text-mined labels by heart
-    (docs/experiments.md).
-    """
+    """Before the run, the image tower and the maps learn from the labelled images alone."""
 
     epochs: float = Field(default=6, gt=0)
     batch_size: int = Field(default=64, ge=2)
     size: int = Field(default=128, ge=32)
-    lr: float = Field(default=6e-4, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    dropout: float = Field(default=0.4, ge=0, lt=1)
-    smallest_crop: float = Field(default=0.6, gt=0, le=1)
-    ema: float = Field(default=0.997, ge=0, lt=1)
 
 
 class TrainSettings(_Settings):
@@ -171,7 +150,6 @@ class TrainSettings(_Settings):
         expert, labelled, pretrain: expert steps, labelled images beside the pairs, and a start
             from them; none of each if left out.
         data: studies and annotation; Open-I with the NIH readings of the data folder if left out.
-        validate_every: epochs between two validations; 0 for none.
         num_workers: threads that prepare the next batches, 0 for none; changes no bit.
     """
 
@@ -192,7 +170,6 @@ class TrainSettings(_Settings):
     labelled: LabelledSettings | None = None
     pretrain: PretrainSettings | None = None
     data: StudySource | None = Field(default=None)
-    validate_every: int = Field(default=0, ge=0)
     num_workers: int = Field(default=1, ge=0, exclude=True)
 
     @model_validator(mode="after")

@@ -53,7 +53,9 @@ class AgreementLoss(nn.Module):
         return functional.binary_cross_entropy_with_logits(logits, overlap)
 
 
-def soft_targets(texts: Tensor, labels: Tensor, *, label_share: float, sharpness: float) -> Tensor:
+def soft_targets(
+    texts: Tensor, labels: Tensor, *, label_share: float, sharpness: float = 0.1
+) -> Tensor:
     """Which other reports of a batch are nearly right for an image: [N, N], rows sum to 1.
 
     Args:

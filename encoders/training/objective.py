@@ -32,6 +32,9 @@ from encoders.training.losses import (
     soft_targets,
 )
 
+_IMAGE_LABELS = 5.0
+"""Weight of the labels of labelled images."""
+
 
 class Pairs(NamedTuple):
     """Images and their reports, row by row.
@@ -98,13 +101,12 @@ class Objective(nn.Module):
         self.register_buffer("label_weights", 1 / torch.log(2 + label_counts))
         self._targets = settings.targets
         self._weights = {
-            "contrast": settings.optim.contrast_weight,
+            "contrast": 1.0,
             "agreement": settings.optim.agreement_weight,
             "labels": settings.optim.label_weight,
+            "image labels": _IMAGE_LABELS,
+            "maps": 1.0,
         }
-        if settings.labelled:
-            self._weights["image labels"] = settings.labelled.label_weight
-            self._weights["maps"] = settings.labelled.map_weight
 
     def forward(
         self,
@@ -209,7 +211,6 @@ class Objective(nn.Module):
             texts,
             labels * self.label_weights,
             label_share=chosen.label_share,
-            sharpness=chosen.sharpness,
         )
 
 

@@ -25,7 +25,6 @@ from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import Progress, ProgressClock, Trainer, new_accelerator
 from encoders.training.training_set import TrainingSet, load_expert_set, load_training_set
-from encoders.training.validation import Validation
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def train(
 
     Args:
         settings: of the run; a run folder of other settings is refused.
-        collection: what to learn from; ``val`` is used only if the settings validate.
+        collection: what to learn from; ``val`` is not used.
         out: run folder: run.json, metrics.csv, curves.svg, checkpoint, model.
         cache: decoded images.
         on_step: told after every step.
@@ -74,11 +73,7 @@ def train(
         experts = load_expert_set(
             collection.experts, studies=collection.train, side=settings.cache_side, cache=cache
         )
-    validation = None
-    if settings.validate_every and is_main:
-        validation = Validation(collection.val, settings=settings, model=model, cache=cache)
-    epoch = data.steps_per_epoch(settings.optim.batch_size)
-    steps = settings.optim.epochs * epoch
+    steps = settings.optim.epochs * data.steps_per_epoch(settings.optim.batch_size)
     folder = _open_folder(settings, collection, data=data, out=out, accelerator=accelerator)
     trainer = Trainer(
         settings,
@@ -106,13 +101,9 @@ def train(
     clock = ProgressClock(first=trainer.step, steps=steps)
     for batch in loader.batches(trainer.step):
         values = trainer.take_step(batch)
-        at_end = trainer.step == steps
-        if validation and (at_end or trainer.step % (settings.validate_every * epoch) == 0):
-            recalls = validation.score(trainer.averaged, transform)
-            values |= {f"val {name}": recall for name, recall in recalls.items()}
         if is_main:
             folder.append_metrics(trainer.step, values)
-            if at_end or trainer.step % settings.checkpoint_every == 0:
+            if trainer.step == steps or trainer.step % settings.checkpoint_every == 0:
                 folder.save(trainer.state())
         on_step(clock.at(trainer.step, values["loss"]))
     if is_main:
@@ -186,7 +177,6 @@ def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
             image_tower=image_tower,
             text_tower=text_tower,
             dropout=chosen.dropout,
-            temperature=chosen.temperature,
             findings=settings.labelled.findings if settings.labelled else (),
             map_grid=-(-settings.size // CELL),
         )

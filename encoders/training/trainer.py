@@ -26,6 +26,10 @@ from encoders.training.dataloader import StepBatch, step_seed
 from encoders.training.dataset import TrainingDataError
 from encoders.training.objective import Objective
 
+_BETAS, _WARM_UP, _CLIP = (0.9, 0.98), 0.1, 1.0
+_PROCESSOR_LR = 2.0
+"""Of the heatmap processor, as a multiple of the image tower's."""
+
 
 def new_accelerator(settings: TrainSettings) -> Accelerator:
     """How this process computes, with which others.
@@ -109,16 +113,15 @@ class Trainer:
             objective,
             lr=lambda name: learning_rate(name, settings),
             weight_decay=settings.optim.weight_decay,
-            betas=settings.optim.betas,
         )
         self._objective, self._optimizer = accelerator.prepare(objective, optimizer)
         self._schedule = get_cosine_schedule_with_warmup(
-            self._optimizer, round(settings.optim.warm_up * steps), steps
+            self._optimizer, round(_WARM_UP * steps), steps
         )
 
     @property
     def averaged(self) -> EclipModel:
-        """The running average of the model: what is validated and kept."""
+        """The running average of the model: what is kept."""
         return cast(EclipModel, self._average.module.model)
 
     def take_step(self, batch: StepBatch) -> dict[str, float]:
@@ -133,7 +136,7 @@ class Trainer:
         losses = self._objective(main, expert=expert, labelled=labelled, priming=batch.priming)
         self._optimizer.zero_grad()
         accelerator.backward(losses["loss"])
-        accelerator.clip_grad_norm_(self._objective.parameters(), self._settings.optim.clip)
+        accelerator.clip_grad_norm_(self._objective.parameters(), _CLIP)
         self._optimizer.step()
         self._schedule.step()
         objective = accelerator.unwrap_model(self._objective)
@@ -170,11 +173,7 @@ class Trainer:
 
 
 def adamw(
-    module: nn.Module,
-    *,
-    lr: Callable[[str], float],
-    weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.98),
+    module: nn.Module, *, lr: Callable[[str], float], weight_decay: float
 ) -> torch.optim.AdamW:
     """AdamW; ``lr`` goes by a parameter's name, and biases, norms and scalars do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -186,17 +185,17 @@ def adamw(
             {"params": parameters, "lr": rate, "weight_decay": decay}
             for (rate, decay), parameters in groups.items()
         ],
-        betas=betas,
+        betas=_BETAS,
     )
 
 
 def learning_rate(name: str, settings: TrainSettings) -> float:
     """Of a parameter of `Objective`: what starts at random learns faster than the image tower."""
-    optim, expert = settings.optim, settings.expert
+    optim = settings.optim
     if name.startswith("model.image_tower."):
         return optim.lr
-    if name.startswith("processor.") and expert is not None:
-        return optim.lr * expert.processor_lr
+    if name.startswith("processor."):
+        return optim.lr * _PROCESSOR_LR
     return optim.lr * optim.head_lr
 
 

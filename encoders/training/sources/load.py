@@ -15,12 +15,11 @@ from encoders.training.dataset import (
     TrainingStudy,
     clean,
 )
-from encoders.training.sources.mimic import read_egd, read_mimic
+from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.openi import read_openi
 from encoders.training.sources.own_tables import read_annotation_table, read_study_table
 from encoders.training.sources.settings import (
-    Egd,
     ExpertSource,
     Mimic,
     NihExpert,
@@ -154,5 +153,4 @@ def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
             experts=(*collection.experts, *experts),
             labelled=(*collection.labelled, *labelled),
         )
-    read = read_egd(source) if isinstance(source, Egd) else read_annotation_table(source)
-    return attach(collection, read)
+    return attach(collection, read_annotation_table(source))

@@ -1,23 +1,19 @@
-"""MIMIC-CXR with its split, and EGD-CXR: where a radiologist looked on 1 083 of its images.
+"""MIMIC-CXR with its own split.
 
 Owns the folders and tables. An image that is not on the disk is left out, so that a part of the
 collection can be used. The test split stays one: none of its images, reports or patients is
 trained on.
 
-Source: Johnson et al., MIMIC-CXR-JPG 2.0.0 and 2.1.0, PhysioNet; Karargyris et al., Scientific Data
-8:92 (2021), with the authors' mapping from screen to image (docs/training.md).
+Source: Johnson et al., MIMIC-CXR-JPG 2.0.0 and 2.1.0, PhysioNet.
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encoders.annotations import Fixations
 from encoders.report_sections import parse_sections
-from encoders.training.dataset import ImageAnnotation, Split, TrainingDataError, TrainingStudy
-from encoders.training.sources.settings import Egd, Mimic
+from encoders.training.dataset import Split, TrainingDataError, TrainingStudy
+from encoders.training.sources.settings import Mimic
 from encoders.training.sources.tables import find_table, read_rows
 
 _log = logging.getLogger(__name__)
@@ -30,9 +26,6 @@ _SPLITS = {"train": Split.TRAIN, "validate": Split.VAL, "test": Split.TEST}
 _FRONTAL, _LATERAL = ("PA", "AP"), ("LATERAL", "LL")
 _NORMAL = {"no finding": "normal"}
 """As Open-I says it: validation does not count it among the findings."""
-
-SCREEN = (1920.0, 1080.0)
-"""Width and height in pixels of EGD's screen; an image lay on it between black borders."""
 
 
 @dataclass(slots=True)
@@ -145,56 +138,3 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise TrainingDataError(f"cannot read {path}: {error.strerror}") from error
     return "\n".join(part for part in (sections.findings, sections.impression) if part)
-
-
-def read_egd(settings: Egd) -> Iterator[ImageAnnotation]:
-    """One reading an image that was looked at, in the order of ``fixations.csv``.
-
-    Fixations marked invalid are left out, and images that ``master_sheet.csv`` does not name: the
-    calibration pictures of a session.
-
-    Raises:
-        TrainingDataError: a table is missing or a row cannot be used; the message names it.
-    """
-    placements = _placements(settings)
-    table = find_table(settings.path, "fixations.csv")
-    points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    first: dict[str, str] = {}
-    for row in read_rows(table, needed=("dicom_id", "fpogx", "fpogy", "fpogd")):
-        image = row.needed("dicom_id")
-        if image not in placements or row.text("fpogv").removesuffix(".0") == "0":
-            continue
-        seconds = row.number("fpogd")
-        if seconds < 0:
-            raise row.error(f"fpogd is {seconds}: a fixation lasts some seconds")
-        if seconds > 0:
-            left, top, width, height = placements[image]
-            x, y = row.number("fpogx") * SCREEN[0], row.number("fpogy") * SCREEN[1]
-            points[image].append(((x - left) / width, (y - top) / height, seconds))
-            first.setdefault(image, row.where)
-    if not points:
-        raise TrainingDataError(
-            f"no fixation of {table} is of one of the {len(placements)} images of the master "
-            "sheet; both must be of one release"
-        )
-    for image, seen in points.items():
-        gaze = Fixations(tuple(seen), sigma=settings.sigma, by_duration=settings.by_duration)
-        if gaze.on_image:
-            yield ImageAnnotation(image, gaze, first[image])
-
-
-def _placements(settings: Egd) -> dict[str, tuple[float, float, float, float]]:
-    """Where each image lay on the screen: left, top, width and height in its pixels."""
-    pads = [f"image_{side}_pad" for side in ("left", "right", "top", "bottom")]
-    table = find_table(settings.path, "master_sheet.csv")
-    found = {}
-    for row in read_rows(table, needed=("dicom_id", *pads)):
-        left, right, top, bottom = (row.number(pad) for pad in pads)
-        width, height = SCREEN[0] - left - right, SCREEN[1] - top - bottom
-        if min(left, right, top, bottom, width - 1, height - 1) < 0:
-            raise row.error(
-                f"borders of {left:g}, {right:g}, {top:g}, {bottom:g} pixels leave no image on a "
-                f"screen of {SCREEN[0]:g} x {SCREEN[1]:g}"
-            )
-        found[row.needed("dicom_id")] = (left, top, width, height)
-    return found

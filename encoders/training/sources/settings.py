@@ -34,13 +34,6 @@ class _Source(BaseModel):
     path: Path
 
 
-class _Gaze(_Source):
-    """How fixations become a heatmap; see `encoders.annotations.Fixations`."""
-
-    sigma: float = Field(default=GAZE_SIGMA, gt=0, le=1)
-    by_duration: bool = True
-
-
 class NihExpert(_Source):
     """NIH images that radiologists read: the folder with readings.jsonl.
 
@@ -56,19 +49,19 @@ class NihExpert(_Source):
     val_share: float = Field(default=0.15, ge=0, lt=1)
 
 
-class Egd(_Gaze):
-    """EGD-CXR: the folder with fixations.csv and master_sheet.csv."""
+class AnnotationTable(_Source):
+    """Your own annotation: a CSV or JSONL file.
 
-    kind: Literal["egd"] = "egd"
-
-
-class AnnotationTable(_Gaze):
-    """Your own annotation: a CSV or JSONL file."""
+    Attributes:
+        sigma, by_duration: of fixations; see `encoders.annotations.Fixations`.
+    """
 
     kind: Literal["table"] = "table"
+    sigma: float = Field(default=GAZE_SIGMA, gt=0, le=1)
+    by_duration: bool = True
 
 
-ExpertSource = Annotated[NihExpert | Egd | AnnotationTable, Field(discriminator="kind")]
+ExpertSource = Annotated[NihExpert | AnnotationTable, Field(discriminator="kind")]
 
 
 class _StudyFiles(_Source):
