@@ -37,7 +37,7 @@ from rag.corpus.openi import read_openi as read_reports
 from rag.drafting import Drafter, LanguageModel
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
-from rag.index import build_index, open_index
+from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.predictions import PredictionLog
@@ -118,7 +118,7 @@ def main() -> None:
             progress=progress,
         )
     for name, arm in arms.items():
-        with open_index(store_dir, encoder=encoder) as store:
+        with ReportIndex(store_dir, encoder=encoder) as store:
             pipeline = ReportPipeline(
                 analyzer=ImageAnalyzer(
                     encoder,

@@ -17,7 +17,7 @@ from made_up_collection import Drawn, Reports
 from numpy.typing import NDArray
 
 from rag.corpus.records import text_hash
-from rag.index import ReportIndex, open_index, read_info
+from rag.index import ReportIndex, read_info
 from rag.index.chroma import open_collections
 from rag.index.content import Content, place_of
 from rag.index.embedding import EmbeddingCache
@@ -76,8 +76,7 @@ def print_costs(folder: Path, built: list[float], images: NDArray[np.float32]) -
     info = read_info(directory)
     chroma = place_of(directory, info, "").folder
     disk = {
-        "retriever, hnsw": _bytes(chroma.parent),
-        "retriever, exact": _bytes(chroma.parent),
+        "retriever": _bytes(chroma.parent),
         "Chroma alone": _bytes(chroma),
     }
     print(f"\nBuilding took {built[0]:.0f} s, {built[1]:.0f} s of the processor.")
@@ -108,8 +107,8 @@ def _weigh(kind: str, folder: Path, images: NDArray[np.float32]) -> dict[str, fl
         return result | {name: size - before[name] for name, size in _memory().items()}
 
 
-def _open_ours(folder: Path, opened: contextlib.ExitStack, *, exact: bool) -> Ask:
-    index: ReportIndex = opened.enter_context(open_index(folder / "index", exact=exact))
+def _open_ours(folder: Path, opened: contextlib.ExitStack) -> Ask:
+    index: ReportIndex = opened.enter_context(ReportIndex(folder / "index"))
     return lambda image: index.retrieve(image, 10)
 
 
@@ -121,8 +120,7 @@ def _open_chroma(folder: Path, opened: contextlib.ExitStack) -> Ask:
 
 
 _OPENERS: dict[str, Callable[[Path, contextlib.ExitStack], Ask]] = {
-    "retriever, hnsw": lambda folder, opened: _open_ours(folder, opened, exact=False),
-    "retriever, exact": lambda folder, opened: _open_ours(folder, opened, exact=True),
+    "retriever": _open_ours,
     "Chroma alone": _open_chroma,
 }
 

@@ -45,7 +45,7 @@ from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
 from rag.grounding.prompt_injection import screen_report  # noqa: E402
 from rag.image_analysis import ImageAnalyzer  # noqa: E402
-from rag.index import build_index, open_index  # noqa: E402
+from rag.index import ReportIndex, build_index  # noqa: E402
 from rag.prediction import Prediction  # noqa: E402
 from rag.report_reading import annotate_labels  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
@@ -90,7 +90,7 @@ def main() -> None:
     build_index(
         reports, encoder, store_dir, exclude=others, screens=(screen_report, annotate_labels)
     )
-    with open_index(store_dir, encoder=encoder) as store:
+    with ReportIndex(store_dir, encoder=encoder) as store:
         pipeline = line.ReportPipeline(
             analyzer=ImageAnalyzer(
                 encoder,
@@ -103,7 +103,7 @@ def main() -> None:
         images = collection.val[: chosen.studies + 2]
         run(pipeline, images[-2:])  # what is loaded at the first call is not a study's time
         taken, predictions = run(pipeline, images[:-2])
-        print(f"{len(store)} reports, {store.mode}, {chosen.threads} thread(s)\n")
+        print(f"{len(store)} reports, {chosen.threads} thread(s)\n")
     print_steps(taken)
     if chosen.llm:
         print_cache(chosen.llm, [p.messages for p in predictions if p.messages])

@@ -26,7 +26,7 @@ from made_up_index import KEPT, build, print_costs, texts_of
 from numpy.typing import NDArray
 
 from rag.corpus.records import text_hash
-from rag.index import ReportIndex, open_index
+from rag.index import Exclusions, ReportIndex
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.settings import RetrievalSettings
 
@@ -101,42 +101,28 @@ def main() -> None:
         folder = chosen.cache / f"{size}x{chosen.dim}"
         built = build(folder, drawn)
         print(f"\n### {size} reports, {chosen.dim} dimensions\n", flush=True)
-        with (
-            open_index(folder / "index", exact=True) as exact,
-            open_index(folder / "index") as graph,
-        ):
-            truth = Truth(drawn)
-            systems = systems_of(drawn, graph, exact, k=chosen.k)
-            compare(systems, truth, queries=chosen.queries)
+        with ReportIndex(folder / "index") as index:
+            systems = systems_of(drawn, index, k=chosen.k)
+            compare(systems, Truth(drawn), queries=chosen.queries)
         print_costs(folder, built, drawn.images[:8])
 
 
-def systems_of(
-    drawn: Drawn,
-    graph: ReportIndex,
-    exact: ReportIndex,
-    *,
-    k: int,
-) -> dict[str, System]:
+def systems_of(drawn: Drawn, index: ReportIndex, *, k: int) -> dict[str, System]:
     """Chroma, numpy and ours, by name."""
-    collection = graph._version.texts._collection  # no other way to it
+    collection = index._version.texts._collection  # no other way to it
     reports = Reports(drawn.text_of)
     rows = {text_hash(reports[row].text): row for row in texts_of(drawn).tolist()}
 
-    def ours(store: ReportIndex, against: str, *, k: int = k, excludes: bool = False) -> System:
-        return System(product(store, drawn, k=k, excludes=excludes), k, against, excludes, True)
+    def ours(against: str, *, k: int = k, excludes: bool = False) -> System:
+        return System(product(index, drawn, k=k, excludes=excludes), k, against, excludes, True)
 
     return {
         NUMPY: System(plain_numpy(drawn, k), k),
-        "retriever, exact": ours(exact, NUMPY),
-        "retriever, exact, patient left out": ours(exact, NUMPY, excludes=True),
         BARE: System(bare_chroma(collection, rows, drawn, k), k, distinct=True),
-        "retriever, hnsw": ours(graph, BARE),
-        "retriever, hnsw, patient left out": ours(graph, BARE, excludes=True),
+        "retriever": ours(BARE),
+        "retriever, patient left out": ours(BARE, excludes=True),
         BARE_POOL: System(bare_chroma(collection, rows, drawn, POOL), POOL, distinct=True),
-        "retriever, hnsw, pool of 50, patient left out": ours(
-            graph, BARE_POOL, k=POOL, excludes=True
-        ),
+        "retriever, pool of 50, patient left out": ours(BARE_POOL, k=POOL, excludes=True),
     }
 
 
@@ -147,7 +133,8 @@ def product(store: ReportIndex, drawn: Drawn, *, k: int, excludes: bool) -> Call
 
     def ask(query: int) -> Answer:
         patients = [patient_id(drawn.patient_of[query])] if excludes else []
-        found = retriever.retrieve(ImageQuery(drawn.images[query], patients=frozenset(patients)))
+        excluded = Exclusions(patients=frozenset(patients))
+        found = retriever.retrieve(ImageQuery(drawn.images[query], exclude=excluded))
         return [row_of(hit.record.report_id) for hit in found.hits]
 
     return ask

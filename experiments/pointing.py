@@ -157,7 +157,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with readings.jsonl")
     parser.add_argument("--encoder", default=DEFAULT, help="as encoders.registry names it")
-    parser.add_argument("--json", type=Path, help="also write hits and images of each finding")
+    parser.add_argument(
+        "--json", type=Path, help="also write hits and images into a model folder's pointing.json"
+    )
     parser.add_argument("--least", type=int, default=10, help="held-back images of a finding")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -169,11 +171,11 @@ def main() -> None:
     found = measure(load_encoder(folder), examples, least=asked.least, seed=asked.seed)
     sys.stdout.write(_table(found, samples=asked.samples, seed=asked.seed) + "\n")
     if asked.json:
-        hits = {
-            name: {"hits": round(100 * float(rows.scores[:, 0].mean())), "images": len(rows.scores)}
-            for name, rows in found.items()
-        }
-        asked.json.write_text(json.dumps(hits, indent=2) + "\n", encoding="utf-8")
+        known = json.loads(asked.json.read_text("utf-8")) if asked.json.exists() else {}
+        for name, rows in found.items():
+            hits = round(100 * float(rows.scores[:, 0].mean()))
+            known[name] = {**known.get(name, {}), "hits": hits, "images": len(rows.scores)}
+        asked.json.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_
 from rag.corpus.records import Corpus
 from rag.errors import EncoderUnavailableError, PromptError
 from rag.grounding.prompt_injection import screen_report
-from rag.index import IndexSummary, Progress, ReportIndex, build_index, open_index
+from rag.index import IndexSummary, Progress, ReportIndex, build_index
 from rag.index.embedding import NO_IMAGES, Images
 from rag.priors import NO_PRIOR, Prior
 from rag.privacy.reports import mask_identifiers
@@ -70,12 +70,7 @@ def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator["Repor
     """Encoder and index, ready for queries; the index is closed at the end."""
     from rag.retriever import ReportRetriever  # noqa: PLC0415
 
-    with open_index(
-        settings.index_dir,
-        encoder=encoder,
-        url=settings.chroma_url,
-        exact=settings.retrieval.search == "exact",
-    ) as store:
+    with ReportIndex(settings.index_dir, encoder=encoder, url=settings.chroma_url) as store:
         yield ReportRetriever(store=store, encoder=encoder, settings=settings.retrieval)
 
 
@@ -91,6 +86,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
     from rag.drafting import Drafter  # noqa: PLC0415
     from rag.image_analysis import ImageAnalyzer  # noqa: PLC0415
     from rag.llm.client import ChatClient  # noqa: PLC0415
+    from rag.localization import read_map_measures  # noqa: PLC0415
     from rag.pipeline import ReportPipeline  # noqa: PLC0415
     from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
 
@@ -103,6 +99,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         encoder,
         findings=findings,
         ood_detector=ood_detector,
+        map_measures=read_map_measures(registry.folder_of(settings.encoder)),
         notes=[
             note
             for note, part in ((NO_FINDING_HEAD, findings), (NO_OOD_DETECTOR, ood_detector))

@@ -5,6 +5,7 @@ Knows encoders and what was trained on their vectors. Knows no report and no lan
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from encoders.annotations import crop_to_region
 from encoders.base import ImageEncoder, embeds_texts, unit
 from rag.errors import NotAChestXray
-from rag.localization import MapEncoder, finding_in, stated_and_denied
+from rag.localization import MapEncoder, Measures, finding_in, stated_and_denied
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.finding_head import FindingPredictor
@@ -62,6 +63,7 @@ class ImageAnalyzer:
         findings: predicts findings; None where the encoder has no head for them.
         ood_detector: refuses images whose pixels are strange; None where none is calibrated, or
             the encoder does not show its features.
+        map_measures: what was measured of the encoder's finding maps.
         notes: what a reader of any draft should know of these parts.
     """
 
@@ -71,9 +73,11 @@ class ImageAnalyzer:
         *,
         findings: FindingPredictor | None = None,
         ood_detector: OodDetector | None = None,
+        map_measures: Measures = MappingProxyType({}),
         notes: Sequence[str] = (),
     ) -> None:
         self.encoder = encoder
+        self.map_measures = map_measures
         self._findings = findings
         self._ood_detector = ood_detector
         self._notes = tuple(notes)

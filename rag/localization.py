@@ -3,6 +3,7 @@
 Knows the encoder's finding maps and the finding head; draws no conclusion about the report.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw
 from encoders.annotations import EDGE
 from encoders.base import CxrImage
 from encoders.eclip.finding_maps import Region, locate, outline_of
-from rag.errors import EncoderUnavailableError
+from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.predicted_findings import PredictedFindings
 from rag.schema import NOTICE
 from rag.screening.out_of_distribution import FeatureEncoder
@@ -37,28 +38,8 @@ LABELS = {
 }
 """CheXpert's label of a finding; what radiologists boxed beside these has none."""
 
-_OF_MAPS = {"Emphysema": (0.84, -3.27), "Pneumothorax": (0.2, -2.8)}
-"""Slope and shift of a map's highest log-odds, for findings that the head does not know: logistic
-regression on 208 held-back NIH images that ChestX-Det judged (15 and 10 positive; AUC 0.88 and
-0.57: of a pneumothorax hardly more than the prevalence is known)."""
-
-HITS = {
-    "Atelectasis": (48, 46),
-    "Cardiomegaly": (100, 34),
-    "Consolidation": (88, 111),
-    "Effusion": (82, 123),
-    "Emphysema": (93, 15),
-    "Fracture": (24, 46),
-    "Infiltrate": (76, 21),
-    "Lung Opacity": (84, 89),
-    "Mass": (48, 25),
-    "Nodule": (23, 39),
-    "Pleural Thickening": (48, 29),
-    "Pneumonia": (100, 13),
-    "Pneumothorax": (52, 21),
-}
-"""Per cent of so many held-back NIH images on which the map's peak lay in a radiologist's box: the
-shipped encoder's, whose card has the intervals and the controls. Of others nothing is known."""
+POINTING = "pointing.json"
+"""In an encoder's folder: what was measured of its maps, by finding."""
 
 _PHRASES = {
     "Effusion": "pleural effusion",
@@ -84,6 +65,44 @@ class MapEncoder(FeatureEncoder, Protocol):
     @property
     def findings(self) -> tuple[str, ...]:
         """What it has maps of."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapMeasure:
+    """What is known of an encoder's map of a finding.
+
+    Attributes:
+        hits, images: on so many per cent of the held-back images the map's peak lay in a
+            radiologist's box (`python -m experiments.pointing`).
+        slope, shift: of the map's highest log-odds, that make a probability where no finding head
+            knows the finding: a logistic regression on held-back images.
+    """
+
+    hits: int
+    images: int
+    slope: float = 1.0
+    shift: float = 0.0
+
+
+Measures = Mapping[str, MapMeasure]
+
+
+def read_map_measures(folder: Path | None) -> Measures:
+    """What was measured of an encoder's maps; nothing where its folder does not say.
+
+    Raises:
+        CalibrationError: the file is damaged.
+    """
+    path = folder / POINTING if folder else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {finding: MapMeasure(**values) for finding, values in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CalibrationError(
+            f"{path} cannot be read ({error!r}): restore it, or remove it to do without"
+        ) from error
 
 
 class Predictor(Protocol):
@@ -122,7 +141,7 @@ class LocatedFinding:
 
 
 def locate_findings(
-    encoder: MapEncoder, image: CxrImage, *, head: Predictor | None
+    encoder: MapEncoder, image: CxrImage, *, head: Predictor | None, measures: Measures
 ) -> list[LocatedFinding]:
     """Every finding that the encoder has a map of, the most probable first.
 
@@ -139,7 +158,7 @@ def locate_findings(
         LocatedFinding(
             name,
             LABELS.get(name, ""),
-            known.get(LABELS.get(name, ""), _by_map(name, log_odds)),
+            known.get(LABELS.get(name, ""), _by_map(log_odds, measures.get(name))),
             locate(log_odds),
         )
         for name, log_odds in zip(encoder.findings, seen.maps[0], strict=True)
@@ -147,8 +166,8 @@ def locate_findings(
     return sorted(found, key=lambda each: -each.probability)
 
 
-def _by_map(finding: str, log_odds: NDArray[np.float32]) -> float:
-    slope, shift = _OF_MAPS.get(finding, (1.0, 0.0))
+def _by_map(log_odds: NDArray[np.float32], measured: MapMeasure | None) -> float:
+    slope, shift = (measured.slope, measured.shift) if measured else (1.0, 0.0)
     return float(1 / (1 + np.exp(-(slope * float(log_odds.max()) + shift))))
 
 
@@ -160,24 +179,24 @@ class Outline:
         finding: as radiologists named it who drew boxes.
         side: how many parts of the image's sides the edges are counted in.
         edges: straight parts of the contour, (x, y, x, y) each.
-        hits: of `images` held-back images, on how many of 100 the peak lay in a radiologist's box.
+        measured: how often such a place was right; None where nobody has measured it.
     """
 
     finding: str
     side: int
     edges: tuple[tuple[int, int, int, int], ...]
-    hits: int
-    images: int
+    measured: MapMeasure | None
 
 
 def outlines(
-    maps: Mapping[str, NDArray[np.float32]], stated: Collection[str]
+    maps: Mapping[str, NDArray[np.float32]], stated: Collection[str], measures: Measures
 ) -> tuple[Outline, ...]:
     """One for each stated finding that there is a map of; of two maps, the surer one.
 
     Args:
         maps: log-odds by place, float32 [h, w], by finding.
         stated: CheXpert labels and ids of the lexicon.
+        measures: of these maps.
     """
     surest: dict[str, str] = {}
     for finding, log_odds in maps.items():
@@ -186,9 +205,9 @@ def outlines(
         if label in stated and (known is None or log_odds.max() > maps[known].max()):
             surest[label] = finding
     return tuple(
-        Outline(finding, OUTLINE_SIDE, outline_of(maps[finding], side=OUTLINE_SIDE), *HITS[finding])
+        Outline(finding, OUTLINE_SIDE, edges, measures.get(finding))
         for finding in surest.values()
-        if finding in HITS
+        for edges in [outline_of(maps[finding], side=OUTLINE_SIDE)]
     )
 
 

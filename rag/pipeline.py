@@ -31,6 +31,7 @@ from rag.drafting import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
+from rag.index import Exclusions
 from rag.metrics import counted
 from rag.prediction import Prediction
 from rag.prior_step import compare, read_and_check
@@ -211,11 +212,13 @@ def _query(
     return ImageQuery(
         vector=analysis.query_vector,
         predicted=analysis.predicted,
-        studies=study.study_ids | frozenset(info.identity.study_ids) | prior.studies,
-        patients=study.patient_ids
-        | frozenset(filter(None, [info.identity.patient_id]))
-        | prior.patients,
-        reports=study.not_relevant,
+        exclude=Exclusions(
+            study.study_ids | frozenset(info.identity.study_ids) | prior.studies,
+            study.patient_ids
+            | frozenset(filter(None, [info.identity.patient_id]))
+            | prior.patients,
+            study.not_relevant,
+        ),
     )
 
 

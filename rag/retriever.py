@@ -9,7 +9,7 @@ arXiv 2411.16523). Knows nothing of prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from encoders.base import ImageEncoder, embeds_texts
 from rag.errors import UsageError
-from rag.index import ReportIndex
+from rag.index import Exclusions, ReportIndex
 from rag.index.search import numbered
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import NO_FINDING
@@ -37,15 +37,12 @@ class ImageQuery:
     Attributes:
         vector: float32 [dim], norm 1.
         predicted: what its own labels expect.
-        studies, patients: ids whose reports must not come back.
-        reports: report ids the reader called irrelevant.
+        exclude: what must not come back.
     """
 
     vector: NDArray[np.float32]
     predicted: PredictedFindings = NO_PREDICTION
-    studies: frozenset[str] = frozenset()
-    patients: frozenset[str] = frozenset()
-    reports: frozenset[str] = frozenset()
+    exclude: Exclusions = Exclusions()  # noqa: RUF009 - frozen
 
 
 class ReportRetriever(BaseRetriever):
@@ -91,9 +88,9 @@ class ReportRetriever(BaseRetriever):
         chosen, k = self.settings, k or self.k or self.settings.k
         count = max(k, chosen.fetch_k)
         if self.by == "image":
-            found = self.store.retrieve_by_images(query.vector, count, **_excluded(query))
+            found = self.store.retrieve_by_images(query.vector, count, exclude=query.exclude)
         else:
-            (found,) = self.store.retrieve(query.vector[np.newaxis], count, **_excluded(query))
+            (found,) = self.store.retrieve(query.vector[np.newaxis], count, exclude=query.exclude)
         pool: Sequence[Hit] = found.hits
         if self.by == "both":
             pool = self._fused_with_images(found.hits, query, count)
@@ -110,7 +107,7 @@ class ReportRetriever(BaseRetriever):
         Their similarity stays that of image and report, whatever found them.
         """
         by_images = self.store.retrieve_by_images(
-            query.vector, count, similarity="text", **_excluded(query)
+            query.vector, count, similarity="text", exclude=query.exclude
         ).hits
         hits = {hit.record.report_id: hit for hit in (*by_images, *nearest)}
         rankings = [[hit.record.report_id for hit in of] for of in (nearest, by_images)]
@@ -134,21 +131,6 @@ class ReportRetriever(BaseRetriever):
             )
         (hits,) = self.store.query(self.encoder.embed_texts([text]), k or self.k or self.settings.k)
         return hits
-
-
-class _Exclusions(TypedDict):
-    exclude_studies: frozenset[str]
-    exclude_patients: frozenset[str]
-    exclude_reports: frozenset[str]
-
-
-def _excluded(query: ImageQuery) -> _Exclusions:
-    """What a query leaves out, as the index's arguments."""
-    return {
-        "exclude_studies": query.studies,
-        "exclude_patients": query.patients,
-        "exclude_reports": query.reports,
-    }
 
 
 def to_document(hit: Hit) -> Document:

@@ -106,7 +106,6 @@ class RetrievalSettings(_Section):
 
     Attributes:
         k: how many are shown to the model and to the reader.
-        search: "hnsw" asks Chroma's graph, "exact" compares with every vector.
         fetch_k: so many of the nearest are looked at before ``k`` are chosen.
         label_penalty: cosine similarity that one label costs on which image and report disagree.
         cover_expected: fetch a report for an expected finding that none of the nearest states.
@@ -116,7 +115,6 @@ class RetrievalSettings(_Section):
     """
 
     k: int = Field(default=5, ge=1, le=50)
-    search: Literal["hnsw", "exact"] = "hnsw"
     fetch_k: int = Field(default=300, ge=1, le=1000)
     label_penalty: float = Field(default=0.05, ge=0, le=1)
     cover_expected: bool = True

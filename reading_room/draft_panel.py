@@ -4,12 +4,12 @@ Prepares what ``templates/draft.html`` shows, and ``provenance.html``: what it w
 """
 
 import json
-from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rag.grounding.claims import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
-from rag.localization import outlines
+from rag.localization import Measures, Outline, outlines
 from rag.prediction import Prediction
 from rag.priors import PRIOR
 from rag.report_nlp.sentences import with_sentences
@@ -29,6 +29,8 @@ def draft_html(
     prediction: Prediction | None,
     report: ReviewedReport | None = None,
     check: DraftCheck | None = None,
+    *,
+    map_measures: Measures = MappingProxyType({}),
 ) -> str:
     """HTML of the draft as far as it has come; None stands for an empty page.
 
@@ -36,6 +38,7 @@ def draft_html(
         prediction: what the pipeline has found so far.
         report: the draft under review, once it is finished.
         check: verdicts on the sentences of ``report``, in its order.
+        map_measures: how often the encoder's finding maps point at the right place.
     """
     if prediction is None:
         return render("draft.html", prediction=None)
@@ -44,12 +47,13 @@ def draft_html(
     shown = report or ReviewedReport.of(prediction.draft)
     editable = report is not None and report.signature is None
     written = {line.text for line in shown.lines}
+    sections = _sections(shown, check, prediction, map_measures)
     return render(
         "draft.html",
         prediction=prediction,
         report=report,
         refused=refused,
-        sections=_sections(shown, check, prediction) if report or not refused else (),
+        sections=sections if report or not refused else (),
         editable=editable,
         ranks={PRIOR: PRIOR, **{hit.record.report_id: hit.rank for hit in prediction.hits}},
         hints=[
@@ -85,12 +89,19 @@ def places(report: ReviewedReport) -> dict[int, str]:
 
 
 def _sections(
-    report: ReviewedReport, check: DraftCheck | None, prediction: Prediction
+    report: ReviewedReport,
+    check: DraftCheck | None,
+    prediction: Prediction,
+    map_measures: Measures,
 ) -> list[tuple[str, list[View]]]:
     checks = check.sentences if check else [None] * len(report.lines)
     place, clashes = places(report), _clashes(report) if check else {}
     views = [
-        _view(line, each, prediction, place=place[line.key], clashes=clashes.get(line.key, ()))
+        {
+            **_view(line, each, prediction, place=place[line.key]),
+            "clashes": clashes.get(line.key, ()),
+            "regions": _regions(line.text, prediction, map_measures),
+        }
         for line, each in zip(report.lines, checks, strict=True)
     ]
     return [
@@ -99,6 +110,7 @@ def _sections(
     ]
 
 
+<<<<<<< HEAD
 def _view(
     line: ReportLine,
     check: SentenceCheck | None,
@@ -107,6 +119,9 @@ def _view(
     place: str,
     clashes: Sequence[str],
 ) -> View:
+=======
+def _view(line: Line, check: SentenceCheck | None, prediction: Prediction, *, place: str) -> View:
+>>>>>>> d0157a8 (One way to search, one object for exclusions; measured pointing lies beside the weights; the worklist reads a header once; one writing template)
     image = prediction.image_mark(DraftSentence(line.text, line.sources)) if check else None
     mark = mark_of(check, line, image)
     cited = f": {CITED_WORDS[check.cited]}" if check and mark.word == "cited" else ""
@@ -121,9 +136,7 @@ def _view(
         "word": mark.word + cited,
         "image": image_icon(image) if image else None,
         "issues": [issue_words(i) for i in check.issues] if check and mark.css != "own" else [],
-        "clashes": clashes,
         "quotes": [_quote(records[name], line, check) for name in line.sources if name in records],
-        "regions": _regions(line.text, prediction),
     }
 
 
@@ -160,15 +173,22 @@ def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
     return found
 
 
-def _regions(text: str, prediction: Prediction) -> str:
+def _regions(text: str, prediction: Prediction, map_measures: Measures) -> str:
     """Where the frontal image would show what a sentence states, as JSON for the viewer."""
     present, _ = findings_of(text)
     regions = [
         {
-            "words": strings.FINDING_REGION.format(each.finding, each.hits, each.images),
+            "words": _words_of(each),
             "side": each.side,
             "edges": each.edges,
         }
-        for each in outlines(prediction.maps, present)
+        for each in outlines(prediction.maps, present, map_measures)
     ]
     return json.dumps(regions, separators=(",", ":"))
+
+
+def _words_of(outline: Outline) -> str:
+    if outline.measured is None:
+        return strings.UNMEASURED_REGION.format(outline.finding)
+    found = outline.measured
+    return strings.FINDING_REGION.format(outline.finding, found.hits, found.images)

@@ -50,6 +50,7 @@ class Events:
         self._controller = controller
         self._parts = parts
         self._attribution = controller.pipeline.retriever.store.attribution
+        self._map_measures = controller.pipeline.analyzer.map_measures
 
     def connect(self, settings: PageSettings, example: Callable[[], Path]) -> None:
         """Connect every event; `example` makes the synthetic example image."""
@@ -241,7 +242,9 @@ class Events:
         signed = report is not None and report.signature is not None
         return {
             parts.session: session,
-            parts.draft: draft_html(drafted, report, session.check),
+            parts.draft: draft_html(
+                drafted, report, session.check, map_measures=self._map_measures
+            ),
             parts.evidence: evidence_html(
                 shown,
                 report,

@@ -22,13 +22,17 @@ class StudyState(StrEnum):
     SIGNED = "signed"
 
 
+FileState = tuple[str, int, int]
+"""Path, time of the last change and size of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedStudy:
     """One line of the list.
 
     Attributes:
         study: its images.
-        files: path, time and size of each image: what a draft of it was made from.
+        files: the state of each image: what a draft of it was made from.
         info: what the header of the image to draft from says. Never log it.
         prior: the patient's newest earlier study in the folder.
         prediction: the draft that was made ahead, or why there is none; None: it waits.
@@ -37,7 +41,7 @@ class ListedStudy:
     """
 
     study: BatchStudy
-    files: tuple[tuple[str, int, int], ...]
+    files: tuple[FileState, ...]
     info: ImageInfo = field(default_factory=ImageInfo)
     prior: Prior = NO_PRIOR
     prediction: Prediction | None = None

@@ -160,6 +160,7 @@ EXPERIMENTAL_HINT = (
     "box 0.47: docs/experiments.md"
 )
 FINDING_REGION = "{}: experimental; the place was right on {} % of {} images of another hospital"
+UNMEASURED_REGION = "{}: experimental; nobody has measured how often the place is right"
 DRAWN_TOWARDS = "Drawn towards reports of: {}. "
 RANK_CHANGES = "{} new, {} dropped, {} moved."
 NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"

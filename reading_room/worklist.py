@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
@@ -26,7 +27,7 @@ from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from reading_room import strings
-from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.listed_study import FileState, ListedStudy, StudyState
 from reading_room.opening import prior_of
 from reading_room.session import Session
 from reading_room.templating import render
@@ -70,6 +71,7 @@ class Worklist:
         self._studies: dict[str, ListedStudy] = {}
         self._sessions: dict[tuple[str, str], Session] = {}
         self._seen: object = None
+        self._headers: dict[FileState, ImageInfo] = {}
         self._problem = ""
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -140,8 +142,9 @@ class Worklist:
         files = {image.path: _file(image.path) for image in listing.images}
         if (seen := frozenset(files.values())) == self._seen:
             return
+        self._headers = {at: info for at, info in self._headers.items() if at in seen}
         found = {}
-        for study in group_images(listing.images):
+        for study in group_images(listing.images, read=self._header):
             earlier = [path for path in study.prior.files if isinstance(path, Path)]
             paths = [study.image, *study.further, *earlier]
             one = ListedStudy(study, tuple(files[path] for path in paths))
@@ -176,6 +179,13 @@ class Worklist:
         self._replace(one, replace(one, prediction=prediction, drafted_at=time.time()))
         return True
 
+    def _header(self, path: Path) -> ImageInfo:
+        """What a file's header says: read once, however often the folder changes."""
+        at = _file(path)
+        if at not in self._headers:
+            self._headers[at] = read_image_info(path)
+        return self._headers[at]
+
     def _known(self, one: ListedStudy) -> ListedStudy:
         """The study as it stands in the list, unless its images are others now."""
         with self._lock:
@@ -183,7 +193,7 @@ class Worklist:
         if known is not None and known.files == one.files:
             return known
         try:
-            one = replace(one, info=read_image_info(one.study.image))
+            one = replace(one, info=self._header(one.study.image))
             if files := one.study.prior.files:
                 return replace(one, prior=prior_of(one.info, files))
         except (CxrRagError, ImageReadError):
@@ -236,7 +246,7 @@ def fetching(url: str, folder: Path) -> Callable[[], None]:
     return fetch
 
 
-def _file(path: Path) -> tuple[str, int, int]:
+def _file(path: Path) -> FileState:
     try:
         found = path.stat()
     except OSError:

@@ -20,7 +20,7 @@ from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Engine, Outage, Prepare, Stop, threaded_prepare
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer
-from rag.index import open_index
+from rag.index import ReportIndex
 from rag.llm.client import ChatClient
 from rag.llm.vllm_server import is_alive
 from rag.pipeline import ReportPipeline
@@ -49,7 +49,7 @@ def draw_images(folder: Path, count: int) -> Path:
 @contextmanager
 def small_pipeline(store: Path, url: str) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
-    with open_index(store, encoder=encoder) as opened:
+    with ReportIndex(store, encoder=encoder) as opened:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(store=opened, encoder=encoder, k=K),

@@ -19,7 +19,7 @@ from encoders.eclip.encoder import ImageOutput
 from prompts.render import load_template
 from rag.drafting import Drafter
 from rag.image_analysis import ImageAnalyzer
-from rag.index import ReportIndex, build_index, open_index
+from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
@@ -75,7 +75,7 @@ def small_room(folder: Path) -> Iterator[Room]:
     build_index(small_corpus(), encoder, folder / "index")
     with (
         fake_choosing_llm.serve() as llm,
-        open_index(folder / "index", encoder=encoder) as store,
+        ReportIndex(folder / "index", encoder=encoder) as store,
     ):
         pipeline = ReportPipeline(
             analyzer=ImageAnalyzer(encoder),

@@ -17,6 +17,7 @@ from prompts.render import (
 )
 
 SLOTS = [{"name": "heart", "options": [{"id": "H1", "votes": 3, "text": "The heart is large."}]}]
+WRITING = {"reports": [], "labels": [], "undeniable": [], "start": {}, "indication": ""}
 
 
 @pytest.mark.parametrize("name", template_names())
@@ -38,9 +39,8 @@ def test_select_template_numbers_the_evidence_sentences() -> None:
 
 def test_write_template_fences_reports_as_json() -> None:
     report = {"id": "R1", "findings": 'He said "}}" and {% raise %} </evidence>'}
-    given = {"reports": [report], "labels": [], "indication": ""}
-    prompt = render(load_template("write_v1"), given)
-    user = prompt.messages[1][1]
+    prompt = render(load_template("write_v3"), WRITING | {"reports": [report]})
+    user = prompt.messages[-1][1]
     assert "Indication" not in user
     assert "{% raise %}" in user, "braces of a report are text, not template code"
     assert user.count("</evidence>") == 1, "a report cannot close the fence"
@@ -68,11 +68,10 @@ def test_unknown_template_lists_those_there_are() -> None:
 
 
 def test_examples_are_turns_before_the_question() -> None:
-    template = load_template("write_v2")
-    given = {"reports": [], "labels": [], "indication": ""}
-    messages = render(template, given).messages
+    template = load_template("write_v3")
+    messages = render(template, WRITING).messages
     assert [role for role, _ in messages] == ["system", *["user", "assistant"] * 2, "user"]
-    assert messages[:-1] == render(template, given | {"indication": "x"}).messages[:-1]
+    assert messages[:-1] == render(template, WRITING | {"indication": "x"}).messages[:-1]
 
 
 @pytest.mark.parametrize("name", template_names())
@@ -84,7 +83,7 @@ def test_examples_obey_the_schema_and_cite_what_they_show(name: str) -> None:
 
 
 def test_a_broken_example_is_named(tmp_path: Path) -> None:
-    shutil.copytree(TEMPLATES / "write_v2", tmp_path / "write_v2")
-    (tmp_path / "write_v2" / "examples" / "3_bad.json").write_text('{"variables": {}}')
+    shutil.copytree(TEMPLATES / "write_v3", tmp_path / "write_v3")
+    (tmp_path / "write_v3" / "examples" / "3_bad.json").write_text('{"variables": {}}')
     with pytest.raises(PromptTemplateError, match=r"3_bad\.json.*answer"):
-        load_template("write_v2", templates=tmp_path)
+        load_template("write_v3", templates=tmp_path)

@@ -18,7 +18,7 @@ from transformers import Dinov2Config, Dinov2Model
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.errors import UsageError
-from rag.index import build_index, open_index
+from rag.index import Exclusions, ReportIndex, build_index
 from rag.retriever import ReportRetriever
 from rag.settings import RetrievalSettings
 
@@ -135,14 +135,14 @@ def test_the_nearest_image_brings_its_report_and_its_own_stays_out(tmp_path: Pat
         del images[record.study_id]
     summary = build_index(CORPUS, encoder, tmp_path / "index", images=images)
     assert (summary.embedded, summary.images, summary.without_image) == (0, WITH_IMAGES, 4)
-    with open_index(tmp_path / "index", encoder=encoder) as index:
+    with ReportIndex(tmp_path / "index", encoder=encoder) as index:
         for record in CORPUS.records[:WITH_IMAGES]:
             (vector,) = encoder.embed_images([read_image(images[record.study_id][0])])
             found = index.retrieve_by_images(vector, 1)
             assert found.hits[0].record.text == record.text
             assert found.hits[0].similarity == pytest.approx(1, abs=1e-5)
             studies = frozenset({record.study_id})
-            others = index.retrieve_by_images(vector, 24, exclude_studies=studies)
+            others = index.retrieve_by_images(vector, 24, exclude=Exclusions(studies))
             assert (record.report_id, "same study") in others.excluded
             assert record.patient_id not in {hit.record.patient_id for hit in others.hits}
         retriever = ReportRetriever(store=index, encoder=encoder)

@@ -12,9 +12,10 @@ from small_corpus import small_corpus
 from rag.corpus.records import Corpus, make_corpus
 from rag.errors import StoreError, StoreMismatchError
 from rag.index import (
+    Exclusions,
+    ReportIndex,
     build_index,
     delete_from_index,
-    open_index,
     read_info,
     rebuild_index,
     verify_index,
@@ -70,7 +71,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     )
     assert (report.added, report.changed, report.kept, report.removed) == (1, 2, 27, 1)
     assert sorted(encoder.embedded) == ["A new report.", new_text.text]
-    with open_index(tmp_path, encoder=encoder) as store:
+    with ReportIndex(tmp_path, encoder=encoder) as store:
         assert store.get("r007") is None
         assert store.get("r005") == replace(new_labels, collection="made-up")
         (hits,) = store.query(encoder.embed_texts(["A new report."]), 1)
@@ -233,9 +234,9 @@ def test_a_patient_with_more_reports_than_sqlite_takes_variables_is_removed(
     ]
     other = ReportRecord("z", "z", "p-other", findings="Clear.")
     build_index(make_corpus("made-up", records=[*texts, other]), FakeEncoder(), tmp_path)
-    with open_index(tmp_path) as index:
+    with ReportIndex(tmp_path) as index:
         vector = FakeEncoder().embed_texts(["Clear."])
-        (found,) = index.retrieve(vector, 5, exclude_patients=frozenset({"p-all"}))
+        (found,) = index.retrieve(vector, 5, exclude=Exclusions(patients=frozenset({"p-all"})))
         assert [hit.record.report_id for hit in found.hits] == ["z"]
     report = delete_from_index(tmp_path, patients=frozenset({"p-all"}))
     assert (report.removed, report.kept) == (900, 1)

@@ -13,9 +13,9 @@ from small_corpus import small_corpus
 
 from rag.errors import StoreError, StoreMismatchError
 from rag.index import (
+    ReportIndex,
     build_index,
     delete_from_index,
-    open_index,
     read_info,
     rebuild_index,
     verify_index,
@@ -104,7 +104,7 @@ def test_a_broken_chroma_folder_is_one_sentence_and_the_same_command_makes_it_ag
     damage(directory)
     query = FakeEncoder().embed_texts(["Lungs are clear."])
     with pytest.raises(StoreError, match="cxr-rag index rebuild") as said:
-        open_index(directory).query(query, 3)
+        ReportIndex(directory).query(query, 3)
     assert "\n" not in str(said.value)
     assert failed(directory)
     encoder = FakeEncoder()
@@ -134,7 +134,7 @@ def test_a_damaged_graph_is_found_when_it_is_asked_and_rebuilt(tmp_path: Path, d
             path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"\xff" * len(whole))
     query = encoder.embed_texts(["Lungs are clear."])
     with pytest.raises(StoreError, match="cxr-rag index rebuild"):
-        open_index(tmp_path).query(query, 10)
+        ReportIndex(tmp_path).query(query, 10)
     assert failed(tmp_path) >= {"neighbours"}
     encoder.embedded.clear()
     assert rebuild_index(tmp_path).index_id == first.index_id
@@ -146,7 +146,7 @@ def test_a_removed_record_is_found(directory: Path) -> None:
     change(directory, lambda texts: texts._collection.delete(ids=texts.ids()[:1]))
     assert "records" in failed(directory)
     with pytest.raises(StoreError, match=r"holds \d+ texts, \d+ expected"):
-        open_index(directory)
+        ReportIndex(directory)
 
 
 def test_a_changed_record_is_found(directory: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_damaged_list_of_ids_is_found(directory: Path) -> None:
     assert failed(directory) == {"ids"}
     path.write_bytes(b"rubbish" * 100)
     with pytest.raises(StoreError, match=r"reports\.sqlite is missing or damaged"):
-        open_index(directory)
+        ReportIndex(directory)
     rebuild_index(directory)
     assert verify_index(directory).passed
 
@@ -199,7 +199,7 @@ def test_a_damaged_list_of_ids_is_found(directory: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff"])
 def test_a_damaged_index_json_is_named_and_replaced(directory: Path, content: bytes) -> None:
     (directory / "index.json").write_bytes(content)
-    for attempt in (open_index, read_info, verify_index, rebuild_index):
+    for attempt in (ReportIndex, read_info, verify_index, rebuild_index):
         with pytest.raises(StoreError, match=r"index\.json is damaged .*index again"):
             attempt(directory)
     with pytest.raises(StoreError, match=r"index\.json is damaged"):
@@ -232,7 +232,7 @@ def test_another_format_or_chroma_is_a_mismatch(directory: Path) -> None:
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "chroma": {**values["chroma"], "version": "1.3.9"}}))
     with pytest.raises(StoreMismatchError, match=r"written by Chroma 1\.3\.9, this is .*rebuild"):
-        open_index(directory)
+        ReportIndex(directory)
     path.write_text(json.dumps({**values, "format": 99}))
     with pytest.raises(StoreMismatchError, match="format 99, this program reads 2"):
-        open_index(directory)
+        ReportIndex(directory)

@@ -13,9 +13,9 @@ from small_corpus import small_corpus
 
 from rag.errors import StoreError, StoreInUseError
 from rag.index import (
+    ReportIndex,
     build_index,
     delete_from_index,
-    open_index,
     read_info,
     rebuild_index,
     verify_index,
@@ -121,7 +121,7 @@ def test_permission_denied(tmp_path: Path) -> None:
 def test_one_process_writes_and_readers_do_not_mind(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(10), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
-    with open_index(tmp_path) as index, write_lock(tmp_path):
+    with ReportIndex(tmp_path) as index, write_lock(tmp_path):
         assert len(index.query(encoder.embed_texts(["Lungs are clear."]), 3)[0]) == 3
         for attempt in (
             lambda: build_index(corpus, encoder, tmp_path),

@@ -15,9 +15,10 @@ from encoders.images.image_io import read_image
 from rag.corpus.records import Corpus, make_corpus
 from rag.errors import StoreError
 from rag.index import (
+    Exclusions,
+    ReportIndex,
     build_index,
     delete_from_index,
-    open_index,
     read_info,
     rebuild_index,
     verify_index,
@@ -123,23 +124,19 @@ def test_a_killed_indexing_need_not_embed_its_images_again(tmp_path: Path) -> No
     assert build_index(corpus, encoder, tmp_path / "index", images=images).images == 8
 
 
-@pytest.mark.parametrize("exactly", [False, True])
-def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(
-    tmp_path: Path, exactly: bool
-) -> None:
+def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(tmp_path: Path) -> None:
     corpus = small_corpus(24)
     images = images_of(tmp_path / "images", corpus)
     build_index(corpus, FakeEncoder(), tmp_path / "index", images=images)
-    with open_index(tmp_path / "index", exact=exactly) as index:
+    with ReportIndex(tmp_path / "index") as index:
         for record in corpus.records:
             vector = vector_of(images[record.study_id][0])
             (nearest,) = index.retrieve_by_images(vector, 1, similarity="text").hits
             assert nearest.record.text == record.text
             own = FakeEncoder().embed_texts([record.text])[0]
             assert nearest.similarity == pytest.approx(float(own @ vector), abs=1e-5)
-            others = index.retrieve_by_images(
-                vector, 24, exclude_patients=frozenset({record.patient_id})
-            ).hits
+            patient = Exclusions(patients=frozenset({record.patient_id}))
+            others = index.retrieve_by_images(vector, 24, exclude=patient).hits
             assert record.patient_id not in {hit.record.patient_id for hit in others}
             assert len({hit.record.text for hit in others}) == len(others)
 
@@ -147,7 +144,7 @@ def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(
 def test_an_index_without_images_says_so(tmp_path: Path) -> None:
     build_index(small_corpus(5), FakeEncoder(), tmp_path)
     with (
-        open_index(tmp_path) as index,
+        ReportIndex(tmp_path) as index,
         pytest.raises(StoreError, match="index` again with --image"),
     ):
         index.retrieve_by_images(np.ones(16, np.float32), 3)
@@ -159,7 +156,7 @@ def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
     build_index(corpus, encoder, tmp_path / "index", images=images)
     query = ImageQuery(vector_of(images["s003"][0]))
     found = []
-    with open_index(tmp_path / "index") as index:
+    with ReportIndex(tmp_path / "index") as index:
         for by in ("text", "both"):
             settings = RetrievalSettings(k=8, fetch_k=20, by=by)
             retriever = ReportRetriever(store=index, encoder=encoder, settings=settings)

@@ -16,7 +16,7 @@ from fake_encoder import FakeEncoder
 from small_corpus import small_corpus
 
 from rag.corpus.records import make_corpus, text_hash
-from rag.index import build_index, delete_from_index, open_index, read_info, verify_index
+from rag.index import ReportIndex, build_index, delete_from_index, read_info, verify_index
 from rag.index import embedding as index_embedding
 from rag.index.content import read_content
 from rag.index.embedding import EmbeddingCache
@@ -105,7 +105,7 @@ def test_killed_at_any_step(
     old = {record.report_id for record in OLD.records} if kind != "first" else None
 
     if (directory / "index.json").exists():  # what counts is whole: all the old or all the new
-        with open_index(directory) as index:
+        with ReportIndex(directory) as index:
             ids = [record.report_id for record in read_content(directory, index.info, "").records]
         assert set(ids) in ([old, new] if old else [new])
         assert len(ids) == len(set(ids))

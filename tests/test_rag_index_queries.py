@@ -1,4 +1,4 @@
-"""Queries: the true neighbours in both modes, nothing that is excluded, ties by id."""
+"""Queries: the true neighbours, nothing that is excluded, ties by id."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_corpus import small_corpus
 
 from rag.errors import StoreMismatchError, StoreMissingError
-from rag.index import ReportIndex, build_index, delete_from_index, open_index
+from rag.index import Exclusions, ReportIndex, build_index, delete_from_index
 from rag.index.search import unit_rows
 from rag.schema import Hit
 
@@ -37,14 +37,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exact(directory: Path) -> Iterator[ReportIndex]:
-    with open_index(directory, encoder=ENCODER, exact=True) as index:
-        yield index
-
-
-@pytest.fixture(scope="module")
 def graph(directory: Path) -> Iterator[ReportIndex]:
-    with open_index(directory, encoder=ENCODER) as index:
+    with ReportIndex(directory, encoder=ENCODER) as index:
         yield index
 
 
@@ -76,39 +70,36 @@ IDS = st.lists(st.integers(0, 119), max_size=60)
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(1, 130), st.tuples(IDS, IDS, IDS))
-def test_both_modes_are_the_definition_without_what_is_excluded(
-    exact: ReportIndex, graph: ReportIndex, seed: int, k: int, left_out: tuple[list[int], ...]
+def test_queries_are_the_definition_without_what_is_excluded(
+    graph: ReportIndex, seed: int, k: int, left_out: tuple[list[int], ...]
 ) -> None:
     studies, patients, reports = left_out
     query = random_query(seed)
     out_patients = {number // 3 for number in studies} | {number // 3 for number in patients}
     out = {row for row in range(120) if row // 3 in out_patients} | set(reports)
     expected = brute_force(query, k, out)
-    for index in (exact, graph):
-        (found,) = index.retrieve(
-            query[np.newaxis],
-            k,
-            exclude_studies=frozenset(f"s{number:03d}" for number in studies) | {"unknown"},
-            exclude_patients=frozenset(f"p{number // 3:03d}" for number in patients),
-            exclude_reports=frozenset(f"r{number:03d}" for number in reports),
-        )
-        similarities = [similarity for _, similarity in expected]
-        assert [hit.similarity for hit in found.hits] == pytest.approx(similarities, abs=2e-5)
-        assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
-        if all(one - other > 4e-5 for one, other in pairwise(similarities)):
-            assert ids(found.hits) == [report_id for report_id, _ in expected]
-        assert not {int(name[1:]) for name in ids(found.hits)} & out
+    exclude = Exclusions(
+        frozenset(f"s{number:03d}" for number in studies) | {"unknown"},
+        frozenset(f"p{number // 3:03d}" for number in patients),
+        frozenset(f"r{number:03d}" for number in reports),
+    )
+    (found,) = graph.retrieve(query[np.newaxis], k, exclude=exclude)
+    similarities = [similarity for _, similarity in expected]
+    assert [hit.similarity for hit in found.hits] == pytest.approx(similarities, abs=2e-5)
+    assert [hit.rank for hit in found.hits] == list(range(1, len(found.hits) + 1))
+    if all(one - other > 4e-5 for one, other in pairwise(similarities)):
+        assert ids(found.hits) == [report_id for report_id, _ in expected]
+    assert not {int(name[1:]) for name in ids(found.hits)} & out
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(SEEDS, min_size=1, max_size=5), st.integers(1, 12))
 def test_a_batch_is_what_its_queries_are_alone(
-    exact: ReportIndex, graph: ReportIndex, seeds: list[int], k: int
+    graph: ReportIndex, seeds: list[int], k: int
 ) -> None:
     queries = np.stack([random_query(seed) for seed in seeds])
-    for index in (exact, graph):
-        alone = [index.query(query[np.newaxis], k)[0] for query in queries]
-        assert index.query(queries, k) == alone
+    alone = [graph.query(query[np.newaxis], k)[0] for query in queries]
+    assert graph.query(queries, k) == alone
 
 
 def test_a_text_comes_once_with_the_count_of_its_reports(graph: ReportIndex) -> None:
@@ -124,25 +115,19 @@ def test_every_report_comes_back_whole_by_its_id(graph: ReportIndex) -> None:
     assert graph.get("nobody") is None
 
 
-def test_what_was_near_but_left_out_is_said_with_the_reason(
-    exact: ReportIndex, graph: ReportIndex
-) -> None:
-    for index in (exact, graph):
-        (found,) = index.retrieve(
-            VECTORS[5:6],
-            120,
-            exclude_studies=frozenset({"s005"}),
-            exclude_reports=frozenset({"r010"}),
-        )
-        assert dict(found.excluded) == {
-            "r005": "same study",
-            "r003": "same patient",
-            "r004": "same patient",
-            "r010": "left out by the reader",
-        }
-        assert found.excluded[0][0] == "r005"  # nearest first
-        (found,) = index.retrieve(VECTORS[5:6], 1, exclude_studies=frozenset({"s005"}))
-        assert ("r005", "same study") in found.excluded
+def test_what_was_near_but_left_out_is_said_with_the_reason(graph: ReportIndex) -> None:
+    study = frozenset({"s005"})
+    exclude = Exclusions(study, reports=frozenset({"r010"}))
+    (found,) = graph.retrieve(VECTORS[5:6], 120, exclude=exclude)
+    assert dict(found.excluded) == {
+        "r005": "same study",
+        "r003": "same patient",
+        "r004": "same patient",
+        "r010": "left out by the reader",
+    }
+    assert found.excluded[0][0] == "r005"  # nearest first
+    (found,) = graph.retrieve(VECTORS[5:6], 1, exclude=Exclusions(study))
+    assert ("r005", "same study") in found.excluded
 
 
 def test_an_image_named_after_its_study_or_patient_finds_its_studies(graph: ReportIndex) -> None:
@@ -153,7 +138,7 @@ def test_an_image_named_after_its_study_or_patient_finds_its_studies(graph: Repo
 
 def test_everything_may_be_excluded(graph: ReportIndex) -> None:
     everybody = frozenset(record.patient_id for record in CORPUS.records)
-    (found,) = graph.retrieve(VECTORS[:1], 5, exclude_patients=everybody)
+    (found,) = graph.retrieve(VECTORS[:1], 5, exclude=Exclusions(patients=everybody))
     assert found.hits == ()
     assert len(found.excluded) == 120
 
@@ -175,9 +160,8 @@ def test_queries_that_make_no_sense(
         graph.query(vectors, k)
 
 
-def test_no_query_no_answer(exact: ReportIndex, graph: ReportIndex) -> None:
-    for index in (exact, graph):
-        assert index.query(np.empty((0, 16), np.float32), 5) == []
+def test_no_query_no_answer(graph: ReportIndex) -> None:
+    assert graph.query(np.empty((0, 16), np.float32), 5) == []
 
 
 def test_queries_from_several_threads_agree(graph: ReportIndex) -> None:
@@ -187,18 +171,16 @@ def test_queries_from_several_threads_agree(graph: ReportIndex) -> None:
         assert list(pool.map(lambda query: graph.query(query, 5), queries)) == alone
 
 
-def test_what_the_index_says_of_itself(exact: ReportIndex, graph: ReportIndex) -> None:
-    assert len(exact) == 120
-    assert exact.index_id == graph.index_id
-    assert len(exact.index_id) == 12
-    assert exact.attribution == "The authors."
-    assert (exact.mode, graph.mode) == ("exact", "hnsw (embedded)")
+def test_what_the_index_says_of_itself(graph: ReportIndex) -> None:
+    assert len(graph) == 120
+    assert len(graph.index_id) == 12
+    assert graph.attribution == "The authors."
 
 
 @pytest.mark.parametrize("other", [FakeEncoder("fake@2"), FakeEncoder(dim=8), OtherPreprocessing()])
 def test_another_encoder_is_refused_with_both_names(directory: Path, other: FakeEncoder) -> None:
     with pytest.raises(StoreMismatchError) as refused:
-        open_index(directory, encoder=other)
+        ReportIndex(directory, encoder=other)
     assert "fake@1 (16 dimensions, preprocessing none)" in str(refused.value)
     assert f"{other.encoder_id} ({other.dim} dimensions, preprocessing" in str(refused.value)
     assert "cxr-rag index --replace" in str(refused.value)
@@ -207,16 +189,13 @@ def test_another_encoder_is_refused_with_both_names(directory: Path, other: Fake
 def test_nothing_indexed(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(StoreMissingError, match="make one with `cxr-rag index`"):
-            open_index(folder)
+            ReportIndex(folder)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("exactly", [False, True])
-def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(
-    tmp_path: Path, exactly: bool
-) -> None:
+def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(tmp_path: Path) -> None:
     build_index(small_corpus(9), ENCODER, tmp_path)
-    with open_index(tmp_path, encoder=ENCODER, exact=exactly) as reader:
+    with ReportIndex(tmp_path, encoder=ENCODER) as reader:
         before = reader.index_id
         assert "r004" in ids(reader.query(VECTORS[:1], 9)[0])
         delete_from_index(tmp_path, studies=frozenset({"s004"}))
@@ -228,10 +207,9 @@ def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
-@pytest.mark.parametrize("exactly", [False, True])
-def test_very_small_indexes(tmp_path: Path, count: int, exactly: bool) -> None:
+def test_very_small_indexes(tmp_path: Path, count: int) -> None:
     build_index(small_corpus(count), ENCODER, tmp_path)
-    with open_index(tmp_path, encoder=ENCODER, exact=exactly) as index:
+    with ReportIndex(tmp_path, encoder=ENCODER) as index:
         (hits,) = index.query(VECTORS[:1], 5)
         assert len(hits) == min(count, 5)
         assert len(index) == count

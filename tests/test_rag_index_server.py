@@ -16,9 +16,9 @@ from small_corpus import small_corpus
 
 from rag.errors import StoreError
 from rag.index import (
+    ReportIndex,
     build_index,
     delete_from_index,
-    open_index,
     read_info,
     rebuild_index,
     verify_index,
@@ -73,12 +73,9 @@ def test_a_server_answers_as_the_folder_does_and_old_collections_go(
     build_index(CORPUS, FakeEncoder(), there, url=url)
     build_index(small_corpus(5), FakeEncoder(), other, url=url)  # another index on the server
     assert not list(there.glob("version-*/chroma"))
-    with open_index(here) as folder, open_index(there, url=url) as served:
-        assert served.mode == f"hnsw ({url})"
+    with ReportIndex(here) as folder, ReportIndex(there, url=url) as served:
         assert served.query(QUERIES, 5) == folder.query(QUERIES, 5)
         assert served.get("r007") == CORPUS.records[7]
-    with open_index(there, url=url, exact=True) as exact:
-        assert len(exact.query(QUERIES, 5)) == 10
     assert verify_index(there, url=url).passed
     assert rebuild_index(there, url=url).index_id == read_info(there).index_id
     assert delete_from_index(there, url=url, studies=frozenset({"s003"})).removed == 1
@@ -96,13 +93,13 @@ def test_a_server_answers_as_the_folder_does_and_old_collections_go(
     assert {collection.name for collection in client.list_collections()} == names
     assert os.environ["HTTP_PROXY"] == "http://127.0.0.1:9"
 
-    with open_index(there, url=url) as served:
+    with ReportIndex(there, url=url) as served:
         process.send_signal(signal.SIGKILL)
         process.wait()
         with pytest.raises(StoreError, match="start the Chroma server that `chroma_url` names"):
             served.query(QUERIES, 5)
     with pytest.raises(StoreError, match="start the Chroma server that `chroma_url` names"):
-        open_index(there, url=url)
+        ReportIndex(there, url=url)
 
 
 def test_an_address_that_is_none_is_one_sentence(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from small_corpus import small_corpus
 from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import load_encoder
 from rag.errors import UsageError
-from rag.index import ReportIndex, build_index, open_index
+from rag.index import ReportIndex, build_index
 from rag.retriever import EncoderEmbeddings, ReportRetriever
 
 
@@ -35,7 +35,7 @@ def encoder() -> FakeEncoder:
 def store(encoder: FakeEncoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportIndex]:
     directory: Path = tmp_path_factory.mktemp("store")
     build_index(small_corpus(60), encoder, directory)
-    with open_index(directory, encoder=encoder) as store:
+    with ReportIndex(directory, encoder=encoder) as store:
         yield store
 
 

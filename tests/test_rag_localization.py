@@ -12,20 +12,26 @@ from typer.testing import CliRunner
 from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
+from encoders.registry import DEFAULT, folder_of
 from rag.cli.main import app
-from rag.errors import EncoderUnavailableError
+from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.localization import (
-    HITS,
     LABELS,
+    MapMeasure,
     draw_overlay,
     finding_in,
     locate_findings,
     outlines,
+    read_map_measures,
     write_overlay,
 )
 from rag.region import ReaderRegion
 from rag.report_nlp.labeller import LABELS as CHEXPERT
 
+MEASURES = {
+    "Effusion": MapMeasure(82, 123),
+    "Emphysema": MapMeasure(93, 15, slope=0.84, shift=-3.27),
+}
 KEYS = {"file", "finding", "label", "probability", "peak", "box"}
 
 
@@ -53,7 +59,7 @@ def phantom() -> CxrImage:
 
 
 def test_every_finding_has_a_place_the_most_probable_first() -> None:
-    first, second = locate_findings(MapsOfTwo(), phantom(), head=None)
+    first, second = locate_findings(MapsOfTwo(), phantom(), head=None, measures=MEASURES)
     assert (first.finding, first.label) == ("Effusion", "Pleural Effusion")
     assert (second.finding, second.label) == ("Emphysema", "")
     assert first.probability > 0.9
@@ -74,8 +80,10 @@ def maps_with(**peaks: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> None:
-    (found,) = outlines(maps_with(Effusion=(10, 3)), {"Pleural Effusion", "pleural_effusion"})
-    assert (found.finding, found.hits, found.images) == ("Effusion", *HITS["Effusion"])
+    (found,) = outlines(
+        maps_with(Effusion=(10, 3)), {"Pleural Effusion", "pleural_effusion"}, MEASURES
+    )
+    assert (found.finding, found.measured) == ("Effusion", MEASURES["Effusion"])
     ends = Counter(point for x, y, u, v in found.edges for point in ((x, y), (u, v)))
     assert set(ends.values()) == {2}  # every edge goes on in another one
     places = np.array(list(ends)) / found.side
@@ -85,8 +93,9 @@ def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> 
 def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
     maps = maps_with(Effusion=(10, 3), Nodule=(2, 2), Mass=(5, 5))
     maps["Mass"][5, 5] = 4.0
-    assert outlines(maps, {"Support Devices"}) == ()
-    assert [each.finding for each in outlines(maps, {"Lung Lesion"})] == ["Mass"]  # the surer one
+    assert outlines(maps, {"Support Devices"}, MEASURES) == ()
+    (surer,) = outlines(maps, {"Lung Lesion"}, MEASURES)
+    assert (surer.finding, surer.measured) == ("Mass", None)
 
 
 def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> None:
@@ -97,18 +106,26 @@ def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> 
         assert finding_in(maps, ReaderRegion((box,)).heatmap()) == finding
 
 
+def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
+    assert read_map_measures(folder_of(DEFAULT))["Effusion"] == MapMeasure(82, 123)
+    assert read_map_measures(tmp_path) == read_map_measures(None) == {}
+    (tmp_path / "pointing.json").write_text('{"Effusion": {"hits": 82}}')
+    with pytest.raises(CalibrationError, match=r"pointing\.json cannot be read"):
+        read_map_measures(tmp_path)
+
+
 def test_labels_are_chexpert_s() -> None:
     assert set(LABELS.values()) <= set(CHEXPERT)
 
 
 def test_an_encoder_without_maps_says_what_to_do() -> None:
     with pytest.raises(EncoderUnavailableError, match="no finding maps"):
-        locate_findings(NoMaps(), phantom(), head=None)
+        locate_findings(NoMaps(), phantom(), head=None, measures=MEASURES)
 
 
 def test_overlays_do_not_overwrite_each_other(tmp_path: Path) -> None:
     image = phantom()
-    picture = draw_overlay(image, locate_findings(MapsOfTwo(), image, head=None))
+    picture = draw_overlay(image, locate_findings(MapsOfTwo(), image, head=None, measures=MEASURES))
     written = [write_overlay(picture, Path("study/a.dcm"), tmp_path / "out") for _ in range(2)]
     assert [path.name for path in written] == ["a.png", "a-2.png"]
     with Image.open(written[0]) as seen:

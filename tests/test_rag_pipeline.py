@@ -18,7 +18,7 @@ from prompts.render import load_template
 from rag.draft_requests import Selection
 from rag.drafting import WITHOUT_MODEL, Drafter
 from rag.image_analysis import ImageAnalyzer
-from rag.index import build_index, open_index
+from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.predicted_findings import NO_PREDICTION
@@ -51,12 +51,12 @@ def pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
 
 @pytest.fixture
 def writing_pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
-    yield from _pipeline(store_dir, llm.url, "write_v1")
+    yield from _pipeline(store_dir, llm.url, "write_v3")
 
 
 def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
-    with open_index(store_dir, encoder=encoder) as store:
+    with ReportIndex(store_dir, encoder=encoder) as store:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(

@@ -27,7 +27,7 @@ from rag.errors import BatchUsageError
 from rag.export import DOCUMENTS, as_document
 from rag.export.text import Export, as_text
 from rag.image_analysis import ImageAnalyzer
-from rag.index import build_index, open_index
+from rag.index import ReportIndex, build_index
 from rag.pipeline import ReportPipeline
 from rag.predicted_findings import PredictedFindings
 from rag.prior_step import NO_CHANGE_MODEL
@@ -61,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pipeline(store: Path) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
-    with open_index(store, encoder=encoder) as opened:
+    with ReportIndex(store, encoder=encoder) as opened:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder, findings=FakePredictor()),  # type: ignore[arg-type]
             retriever=ReportRetriever(store=opened, encoder=encoder, k=4),

@@ -10,7 +10,7 @@ from fake_encoder import FakeEncoder
 from made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
 from rag.corpus.records import make_corpus, record_from_json, record_hash, record_to_json
-from rag.index import build_index, open_index, verify_index
+from rag.index import ReportIndex, build_index, verify_index
 from rag.report_reading import annotate_labels, finding_labels_of
 from rag.schema import ReportRecord
 
@@ -43,7 +43,7 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
     assert verify_index(tmp_path).passed
     query = encoder.embed_texts(["The lungs are clear."])
     with (
-        open_index(tmp_path) as store,
+        ReportIndex(tmp_path) as store,
         patch("rag.report_reading.read_sentence", side_effect=AssertionError("read again")),
     ):
         (found,) = store.retrieve(query, len(RECORDS))

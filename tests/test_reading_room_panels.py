@@ -12,6 +12,7 @@ from encoders.base import View
 from rag.change import PriorEvidence
 from rag.export.text import as_text
 from rag.grounding import check_draft
+from rag.localization import MapMeasure
 from rag.prediction import Prediction
 from rag.priors import PRIOR, Prior
 from rag.review.reviewed_report import ReviewedReport, Signature
@@ -56,12 +57,14 @@ def test_a_sentence_carries_the_regions_of_what_it_states_and_of_nothing_it_deni
     sentences = ("Small left pleural effusion.", "No pleural effusion.", "The heart is normal.")
     draft = Draft(tuple(DraftSentence(text, ("R1",)) for text in sentences), ())
     maps = {"Effusion": np.pad(np.full((2, 2), 3.0, np.float32), 6, constant_values=-6)}
-    html = draft_html(replace(PREDICTION, draft=draft, maps=maps))
+    measures = {"Effusion": MapMeasure(82, 123)}
+    html = draft_html(replace(PREDICTION, draft=draft, maps=maps), map_measures=measures)
     found = re.findall(r'data-regions="(.*?)"', html)
     regions = [json.loads(unescape(each)) for each in found]
     assert [len(each) for each in regions] == [1, 0, 0]
     assert "experimental" in regions[0][0]["words"]
     assert "82 %" in regions[0][0]["words"]
+    assert "nobody has measured" in draft_html(replace(PREDICTION, draft=draft, maps=maps))
 
 
 def test_a_failure_shows_its_reason_and_keeps_the_evidence() -> None:

@@ -16,6 +16,8 @@ from playwright.sync_api import Page, expect
 from pydicom import dcmread
 from small_room import Room, open_room
 
+from encoders.images.image_info import ImageInfo
+from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError
 from rag.predicted_findings import PredictedFindings
 from rag.review.reviewed_report import State
@@ -113,6 +115,27 @@ def test_a_study_with_a_new_image_is_drafted_again(room: Room, folder: Path, ima
     folder.mkdir()
     worklist.look()
     assert worklist.studies() == []
+
+
+def test_a_header_is_read_once_however_often_files_come(
+    room: Room, folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counting(path: Path) -> ImageInfo:
+        read.append(path.name)
+        return read_image_info(path)
+
+    monkeypatch.setattr("reading_room.worklist.read_image_info", counting)
+    worklist = Worklist(folder, room.pipeline)
+    for number in range(3):
+        write_study(folder / f"{number}.dcm", image, number)
+        worklist.look()
+    assert read == ["0.dcm", "1.dcm", "2.dcm"]
+    write_study(folder / "1.dcm", image, 7)  # another study under the same name
+    worklist.look()
+    assert read[3:] == ["1.dcm"]
+    assert len(worklist.studies()) == 3
 
 
 def signed(room: Room, session: Session) -> Session:

@@ -35,6 +35,9 @@ from rag.study import pseudonym
 
 logger = logging.getLogger(__name__)
 
+ReadHeader = Callable[[Path], ImageInfo]
+"""Raises `ImageReadError`."""
+
 _READERS = 4  # threads that wait for the disk
 _SMALL = 2
 """An image with less than this part of the largest one's pixels is a copy in small, no take."""
@@ -101,7 +104,11 @@ class _Key:
 
 
 def group_images(
-    images: Sequence[ListedImage], *, by_folder: bool = False, problems: list[str] | None = None
+    images: Sequence[ListedImage],
+    *,
+    by_folder: bool = False,
+    problems: list[str] | None = None,
+    read: ReadHeader = read_image_info,
 ) -> list[BatchStudy]:
     """The studies of some images, sorted by study id; every image is in at most one.
 
@@ -111,9 +118,10 @@ def group_images(
         by_folder: PNG and JPEG files of one folder are one study.
         problems: gets a sentence for every study that has only rejected images and is left out, and
             for every StudyInstanceUID that two patients share.
+        read: the header of a file.
     """
     problems = [] if problems is None else problems
-    seen = list(_looked_at(images))
+    seen = list(_looked_at(images, read))
     rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info))
     groups: dict[_Key, list[_Seen]] = {}
     for one in seen:
@@ -135,10 +143,10 @@ def group_images(
     return sorted(with_priors(named, infos), key=lambda study: study.study_id)
 
 
-def _looked_at(images: Sequence[ListedImage]) -> Iterator[_Seen]:
+def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> Iterator[_Seen]:
     def look(image: ListedImage) -> _Seen:
         try:
-            return _Seen(image, read_image_info(image.path))
+            return _Seen(image, read(image.path))
         except ImageReadError as error:
             logger.debug("a header cannot be read: %s", error.reason)
             return _Seen(image, None)  # the study will fail, with the reason, when it is its turn

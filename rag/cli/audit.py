@@ -57,11 +57,11 @@ def replay(
 ) -> None:
     """Make the prompt of a recorded draft again, and compare it byte for byte."""
     from rag.factory import template_folder  # noqa: PLC0415
-    from rag.index import open_index  # noqa: PLC0415
+    from rag.index import ReportIndex  # noqa: PLC0415
     from rag.review.replay import replay as make_again  # noqa: PLC0415
 
     settings = read_settings(config)
-    with open_index(settings.index_dir, url=settings.chroma_url) as store:
+    with ReportIndex(settings.index_dir, url=settings.chroma_url) as store:
         made = make_again(
             _log(config, file), record, store=store, templates=template_folder(settings)
         )

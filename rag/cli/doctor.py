@@ -92,7 +92,7 @@ def _store(settings: "Settings") -> Iterator[Check]:
 
     with open_retriever(settings, load_encoder(settings)) as retriever:
         store = retriever.store
-        yield Check("store", f"{len(store)} reports, index {store.index_id}, {store.mode}")
+        yield Check("store", f"{len(store)} reports, index {store.index_id}")
 
 
 def _template(settings: "Settings") -> Iterator[Check]:

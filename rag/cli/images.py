@@ -34,15 +34,22 @@ def locate(
     """
     settings = read_settings(config)
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415 - torch takes seconds
+    from encoders.registry import folder_of  # noqa: PLC0415
     from rag.atomic_io import disk_explained  # noqa: PLC0415
     from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
-    from rag.localization import draw_overlay, locate_findings, write_overlay  # noqa: PLC0415
+    from rag.localization import (  # noqa: PLC0415
+        draw_overlay,
+        locate_findings,
+        read_map_measures,
+        write_overlay,
+    )
     from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
     from rag.study import Study, load  # noqa: PLC0415
 
     encoder = load_encoder(settings)
     folder = encoder_folder(settings, encoder)
     head = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
+    measures = read_map_measures(folder_of(settings.encoder))
     failed = False
     for path in images:
         try:
@@ -51,7 +58,7 @@ def locate(
             complain(f"cxr-rag: {path}: {error}")
             failed = True
             continue
-        found = locate_findings(cast("MapEncoder", encoder), image, head=head)
+        found = locate_findings(cast("MapEncoder", encoder), image, head=head, measures=measures)
         for each in found:
             typer.echo(_line(path, each, as_json=as_json))
         if out is not None:
@@ -110,6 +117,7 @@ def query(
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
     from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
+    from rag.index import Exclusions  # noqa: PLC0415
     from rag.retriever import ImageQuery  # noqa: PLC0415
 
     try:
@@ -119,7 +127,9 @@ def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequenc
         raise CxrRagError(f"{path}: {error}") from error
     found = ImageQuery(
         vector=retriever.encoder.embed_images([image])[0],
-        studies=retriever.store.studies_named_in(path) | frozenset(identity.study_ids),
-        patients=frozenset(filter(None, [identity.patient_id])),
+        exclude=Exclusions(
+            retriever.store.studies_named_in(path) | frozenset(identity.study_ids),
+            frozenset(filter(None, [identity.patient_id])),
+        ),
     )
     return retriever.retrieve(found, k=k).hits

@@ -8,19 +8,21 @@
       embeddings.cache       vectors by content hash, so that nothing is embedded twice
       write.lock             held by the one process that writes
 
-`open_index` answers queries, `build_index`, `delete_from_index` and `rebuild_index` write a new
+`ReportIndex` answers queries, `build_index`, `delete_from_index` and `rebuild_index` write a new
 version beside the old one, `verify_index` checks what is there. Any number of processes may read.
 """
 
 from rag.index.build import build_index, delete_from_index, rebuild_index
+from rag.index.ids import Exclusions
 from rag.index.info import CollectionInfo, EncoderIdentity, IndexInfo, Progress, read_info
 from rag.index.plan import IndexSummary, Screen
-from rag.index.store import ReportIndex, open_index
+from rag.index.store import ReportIndex
 from rag.index.verify import IndexCheck, VerifyReport, verify_index
 
 __all__ = [
     "CollectionInfo",
     "EncoderIdentity",
+    "Exclusions",
     "IndexCheck",
     "IndexInfo",
     "IndexSummary",
@@ -30,7 +32,6 @@ __all__ = [
     "VerifyReport",
     "build_index",
     "delete_from_index",
-    "open_index",
     "read_info",
     "rebuild_index",
     "verify_index",

@@ -1,4 +1,4 @@
-"""Collections of Chroma: made, opened, asked; and exact search over the vectors they give back.
+"""Collections of Chroma: made, opened, asked.
 
 Traps of Chroma 1.5 that are minded here. Its default space is l2: collections are made for cosine.
 What is not in the graph file is inserted again at every start, so the last write falls on the last
@@ -84,6 +84,8 @@ class VectorCollection:
         Raises:
             StoreError: Chroma failed, or finds less than there is.
         """
+        if not n:
+            return [([], []) for _ in queries]
         wanted: list[Any] = ["distances"] if metadatas is None else ["distances", "metadatas"]
         with chroma_errors(self._place):
             found = self._collection.query(query_embeddings=queries, n_results=n, include=wanted)
@@ -121,41 +123,6 @@ class VectorCollection:
         """All ids, in order."""
         with chroma_errors(self._place):
             return sorted(self._collection.get(include=[])["ids"])
-
-
-class ExactSearch:
-    """Exact nearest neighbours by looking at every vector: the yardstick of what the graph finds.
-
-    Args:
-        ids: of the rows.
-        vectors: float32 [R, dim], rows of norm 1.
-    """
-
-    def __init__(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        order = np.argsort(np.asarray(ids, dtype=np.str_), kind="stable")
-        self.ids = [ids[place] for place in order]
-        self.vectors = vectors[order]
-
-    @classmethod
-    def of(cls, collection: VectorCollection) -> "ExactSearch":
-        """Over all vectors of a collection; reading one takes about half a millisecond."""
-        ids = collection.ids()
-        return cls(ids, collection.vectors(ids))
-
-    def nearest(self, queries: NDArray[np.float32], n: int) -> list[Neighbours]:
-        """The ``n`` nearest to each row of ``queries`` (float32 [N, dim], norm 1), ties by id."""
-        answers = []
-        for query in queries:
-            # einsum, because BLAS answers one query no faster on an idle machine, and 100 times
-            # slower on a busy one, where its threads wait for each other
-            similarities = np.einsum("rd,d->r", self.vectors, query)
-            near = np.arange(len(similarities))
-            if n < len(near):
-                near = np.sort(np.argpartition(-similarities, n)[:n])
-            near = near[np.argsort(-similarities[near], kind="stable")]
-            found = np.clip(similarities[near], -1.0, 1.0)
-            answers.append(([self.ids[row] for row in near], found.tolist()))
-        return answers
 
 
 @contextlib.contextmanager

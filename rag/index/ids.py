@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rag.errors import StoreError
@@ -37,8 +37,26 @@ FROM reports WHERE report_id IN (SELECT value FROM json_each(:reports)) AND pati
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What a query must not bring back.
+
+    Attributes:
+        studies: whose reports, and those of their patients, stay out.
+        patients: whose reports stay out.
+        reports: single ones, by their id.
+    """
+
+    studies: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
+    reports: frozenset[str] = frozenset()
+
+
+NOTHING = Exclusions()
+
+
+@dataclass(frozen=True, slots=True)
 class Excluded:
-    """Reports that must not come back.
+    """The reports of an index that `Exclusions` name.
 
     Attributes:
         reports: report id -> why.
@@ -49,9 +67,6 @@ class Excluded:
     reports: Mapping[str, str]
     texts: Mapping[str, Sequence[str]]
     whole_texts: frozenset[str]
-
-
-NOTHING_EXCLUDED = Excluded({}, {}, frozenset())
 
 
 def write_ids(folder: Path, texts: Mapping[str, Sequence[ReportRecord]]) -> None:
@@ -82,15 +97,13 @@ class ReportIds:
         except sqlite3.Error as error:
             raise self._damaged(error) from error
 
-    def excluded(
-        self, *, studies: frozenset[str], patients: frozenset[str], reports: frozenset[str]
-    ) -> Excluded:
-        """Reports of these studies and their patients, of these patients, and these reports."""
-        if not (studies or patients or reports):
-            return NOTHING_EXCLUDED
-        named = {"studies": studies, "patients": patients, "reports": reports}
-        found = self._ask(_EXCLUDED, {key: json.dumps(sorted(ids)) for key, ids in named.items()})
-        why, texts, whole = {}, dict[str, list[str]](), set()
+    def excluded(self, wanted: Exclusions) -> Excluded:
+        """The reports that are meant, and why each is left out."""
+        why, texts, whole = dict[str, str](), dict[str, list[str]](), set[str]()
+        if wanted == NOTHING:
+            return Excluded(why, texts, frozenset())
+        named = {key: json.dumps(sorted(ids)) for key, ids in asdict(wanted).items()}
+        found = self._ask(_EXCLUDED, named)
         for report_id, text_id, copies, same_study, same_patient in found:
             reason = SAME_STUDY if same_study else SAME_PATIENT if same_patient else NOT_WANTED
             why[report_id] = reason

@@ -6,14 +6,14 @@ hundred times as long and loses recall.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import StoreError
-from rag.index.chroma import ExactSearch, Neighbours, VectorCollection
+from rag.index.chroma import Neighbours, VectorCollection
 from rag.index.content import Metadata, reports_of
 from rag.index.ids import Excluded, ReportIds
 from rag.index.info import IndexInfo
@@ -21,7 +21,7 @@ from rag.schema import Hit, Retrieval
 
 _MORE = 4  # fetched beyond what is needed, for equal similarities at the end
 _AT_ONCE = 32  # so many more records may be read in vain before a second question is quicker
-_DIGITS = 6  # of a similarity: what float32 can tell apart, so that every mode gives the same
+_DIGITS = 6  # of a similarity: what float32 can tell apart
 _LISTED = 1000  # reports left out that are worth a look
 
 
@@ -34,8 +34,6 @@ class OpenedVersion:
     texts: VectorCollection
     images: VectorCollection
     ids: ReportIds
-    exact: bool
-    _searches: dict[int, ExactSearch] = field(default_factory=dict)
 
     def retrieve(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[Retrieval]:
         """See `ReportIndex.retrieve`."""
@@ -44,12 +42,12 @@ class OpenedVersion:
         known: dict[str, Metadata] = {}
         at_once = known if n <= k + _AT_ONCE else None
         answers = []
-        first = self._nearest(self.texts, queries, n, metadatas=at_once)
+        first = self.texts.nearest(queries, n, metadatas=at_once)
         for query, found in zip(queries, first, strict=True):
             near, wanted = _candidates(found, k, excluded), n
             while len(near) < min(k, left) and wanted < self.info.texts:  # the graph missed some
                 wanted = min(4 * wanted, self.info.texts)
-                (found,) = self._nearest(self.texts, query[np.newaxis], wanted)  # noqa: PLW2901
+                (found,) = self.texts.nearest(query[np.newaxis], wanted)  # noqa: PLW2901
                 near = _candidates(found, k, excluded)
             if missing := [text_id for text_id in near if text_id not in known]:
                 known |= self.texts.metadatas(missing)
@@ -86,7 +84,7 @@ class OpenedVersion:
         n = 2 * k + _MORE
         while True:
             n = min(n, self.info.images)
-            (found,) = self._nearest(self.images, query[np.newaxis], n)
+            (found,) = self.images.nearest(query[np.newaxis], n)
             near = self._reports_of_images(found)
             text_of = self.ids.texts_of(name for name in near if name not in excluded.reports)
             texts: dict[str, float] = {}
@@ -117,23 +115,6 @@ class OpenedVersion:
             for report_id in json.loads(metadatas[image_id]["reports"]):
                 near.setdefault(report_id, value)
         return near
-
-    def _nearest(
-        self,
-        collection: VectorCollection,
-        queries: NDArray[np.float32],
-        n: int,
-        *,
-        metadatas: dict[str, Metadata] | None = None,
-    ) -> list[Neighbours]:
-        if not n:
-            return [([], []) for _ in queries]
-        if not self.exact:
-            return collection.nearest(queries, n, metadatas=metadatas)
-        key = id(collection)
-        if key not in self._searches:
-            self._searches[key] = ExactSearch.of(collection)
-        return self._searches[key].nearest(queries, n)
 
 
 def unit_rows(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
@@ -177,10 +158,7 @@ def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
 
 def numbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
     """Hits with their rank, in this order."""
-    return tuple(
-        Hit(hit.record, hit.similarity, rank, hit.copies, hit.why)
-        for rank, hit in enumerate(hits, 1)
-    )
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
 
 
 def _retrieval(

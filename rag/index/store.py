@@ -1,7 +1,6 @@
 """The report index: answers queries with evidence. Knows neither images nor how an index is built.
 
-Two ways to search, one setting: Chroma's graph, and exact (numpy over Chroma's vectors). In both a
-report of an excluded study or patient never comes back.
+A report of an excluded study or patient never comes back.
 """
 
 import threading
@@ -17,7 +16,7 @@ from rag.corpus.records import ids_in_path
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
 from rag.index.content import place_of, reports_of
-from rag.index.ids import ReportIds
+from rag.index.ids import NOTHING, Exclusions, ReportIds
 from rag.index.info import (
     REBUILD_HINT,
     CollectionInfo,
@@ -30,46 +29,32 @@ from rag.index.info import (
 from rag.index.search import OpenedVersion, unit_rows
 from rag.schema import Hit, ReportRecord, Retrieval
 
-NOBODY: frozenset[str] = frozenset()
 T = TypeVar("T")
 
 
-def open_index(
-    directory: Path,
-    *,
-    encoder: EncoderIdentity | None = None,
-    url: str = "",
-    exact: bool = False,
-) -> "ReportIndex":
-    """Open an index for reading. Any number of processes may do so, also while one writes.
+class ReportIndex:
+    """An index opened for reading; close it, or use it as a context manager.
+
+    Any number of processes may read, also while one writes, and queries may come from several
+    threads. A newer version is taken up at the next query.
 
     Args:
         directory: where `rag.index.build_index` made it.
         encoder: who will ask; an index made by another encoder is refused. None: do not check.
         url: of the Chroma server that holds the collections, if they are not in the folder.
-        exact: compare with every vector instead of asking Chroma's graph.
 
     Raises:
         StoreMissingError: nothing has been indexed here.
         StoreMismatchError: made by another encoder, preprocessing, Chroma or version of ours.
         StoreError: the files are damaged; the message says what to do.
     """
-    return ReportIndex(directory, encoder=encoder, url=url, exact=exact)
-
-
-class ReportIndex:
-    """An opened index; close it, or use it as a context manager.
-
-    Queries may come from several threads. A newer version is taken up at the next query.
-    """
 
     def __init__(
-        self, directory: Path, *, encoder: EncoderIdentity | None, url: str, exact: bool
+        self, directory: Path, *, encoder: EncoderIdentity | None = None, url: str = ""
     ) -> None:
         self.directory = directory
         self._encoder = encoder
         self._url = url
-        self._exact = exact
         self._turn = threading.Lock()
         self._opened = ExitStack()
         self._version = self._open()
@@ -97,11 +82,6 @@ class ReportIndex:
             for each in self.collections
         )
 
-    @property
-    def mode(self) -> str:
-        """How it searches, for people."""
-        return "exact" if self._exact else f"hnsw ({self._url or 'embedded'})"
-
     def __len__(self) -> int:
         return self.info.count
 
@@ -127,13 +107,7 @@ class ReportIndex:
         return [list(found.hits) for found in self.retrieve(vectors, k)]
 
     def retrieve(
-        self,
-        vectors: NDArray[np.float32],
-        k: int,
-        *,
-        exclude_studies: frozenset[str] = NOBODY,
-        exclude_patients: frozenset[str] = NOBODY,
-        exclude_reports: frozenset[str] = NOBODY,
+        self, vectors: NDArray[np.float32], k: int, *, exclude: Exclusions = NOTHING
     ) -> list[Retrieval]:
         """The ``k`` nearest texts to each vector, nearest first, ties by report id.
 
@@ -143,9 +117,7 @@ class ReportIndex:
         Args:
             vectors: float32 [N, dim]; scaled to norm 1 here.
             k: how many; fewer come back only if fewer are there.
-            exclude_studies: studies whose reports, and those of their patients, stay out.
-            exclude_patients: patients whose reports stay out.
-            exclude_reports: single reports that stay out.
+            exclude: what must not come back.
 
         Raises:
             ValueError: the vectors have another shape, or are not finite, or zero.
@@ -156,9 +128,7 @@ class ReportIndex:
         queries = unit_rows(vectors, self.info.dim)
 
         def ask(version: OpenedVersion) -> list[Retrieval]:
-            excluded = version.ids.excluded(
-                studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
-            )
+            excluded = version.ids.excluded(exclude)
             return version.retrieve(queries, k, excluded) if len(queries) else []
 
         return self._ask(ask)
@@ -168,9 +138,7 @@ class ReportIndex:
         vector: NDArray[np.float32],
         k: int,
         *,
-        exclude_studies: frozenset[str] = NOBODY,
-        exclude_patients: frozenset[str] = NOBODY,
-        exclude_reports: frozenset[str] = NOBODY,
+        exclude: Exclusions = NOTHING,
         similarity: Literal["image", "text"] = "image",
     ) -> Retrieval:
         """The ``k`` reports whose images are nearest to a vector, one a text, nearest first.
@@ -181,9 +149,7 @@ class ReportIndex:
         (query,) = unit_rows(vector[np.newaxis], self.info.dim)
 
         def ask(version: OpenedVersion) -> Retrieval:
-            excluded = version.ids.excluded(
-                studies=exclude_studies, patients=exclude_patients, reports=exclude_reports
-            )
+            excluded = version.ids.excluded(exclude)
             return version.retrieve_by_images(query, k, excluded, similarity=similarity)
 
         return self._ask(ask)
@@ -236,4 +202,4 @@ class ReportIndex:
             ids = ReportIds(place.folder.parent)
             opened.callback(ids.close)
             self._opened.push(opened.pop_all())
-        return OpenedVersion(mark, info, texts, images, ids, exact=self._exact)
+        return OpenedVersion(mark, info, texts, images, ids)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rag.corpus.records import fingerprint, text_hash
 from rag.errors import StoreError
-from rag.index.chroma import ExactSearch, VectorCollection, open_collections
+from rag.index.chroma import VectorCollection, open_collections
 from rag.index.content import place_of, read_images, read_texts
 from rag.index.embedding import EmbeddingCache
 from rag.index.ids import ReportIds
@@ -135,20 +135,21 @@ def _neighbours(info: IndexInfo, texts: VectorCollection, images: VectorCollecti
     asked, what = (images, "images") if info.images else (texts, "texts")
     names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
     queries = asked.vectors(names[:_SAMPLE])
-    recall = recall_of(texts, ExactSearch.of(texts), queries, k=min(_K, info.texts))
+    recall = recall_of(texts, queries, k=min(_K, info.texts))
     if recall < _WANTED:
         raise StoreError(f"recall@{_K} of {what} is {recall:.3f}: {REBUILD_HINT}")
     return f"recall@{_K} {recall:.3f} against exact search, {len(queries)} {what}"
 
 
-def recall_of(
-    texts: VectorCollection, exact: ExactSearch, queries: NDArray[np.float32], *, k: int
-) -> float:
+def recall_of(texts: VectorCollection, queries: NDArray[np.float32], *, k: int) -> float:
     """Share of the true ``k`` nearest that a search finds, or others as near, in [0, 1]."""
+    ids = texts.ids()
+    similarities = queries @ texts.vectors(ids).T
+    floors = np.partition(similarities, -k, axis=1)[:, -k]
+    row_of = {name: row for row, name in enumerate(ids)}
     hits = 0
-    row_of = {name: row for row, name in enumerate(exact.ids)}
-    truth = exact.nearest(queries, k)
-    for query, (ids, _), (_, true) in zip(queries, texts.nearest(queries, k), truth, strict=True):
-        near = exact.vectors[[row_of[name] for name in ids if name in row_of]] @ query
-        hits += int((near >= true[-1] - _SAME).sum())
-    return hits / (k * len(queries))
+    for near, floor, (found, _) in zip(
+        similarities, floors, texts.nearest(queries, k), strict=True
+    ):
+        hits += sum(near[row_of[name]] >= floor - _SAME for name in found if name in row_of)
+    return float(hits / (k * len(queries)))
