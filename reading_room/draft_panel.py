@@ -110,18 +110,9 @@ def _sections(
     ]
 
 
-<<<<<<< HEAD
 def _view(
-    line: ReportLine,
-    check: SentenceCheck | None,
-    prediction: Prediction,
-    *,
-    place: str,
-    clashes: Sequence[str],
+    line: ReportLine, check: SentenceCheck | None, prediction: Prediction, *, place: str
 ) -> View:
-=======
-def _view(line: Line, check: SentenceCheck | None, prediction: Prediction, *, place: str) -> View:
->>>>>>> d0157a8 (One way to search, one object for exclusions; measured pointing lies beside the weights; the worklist reads a header once; one writing template)
     image = prediction.image_mark(DraftSentence(line.text, line.sources)) if check else None
     mark = mark_of(check, line, image)
     cited = f": {CITED_WORDS[check.cited]}" if check and mark.word == "cited" else ""
