@@ -74,6 +74,10 @@ _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
     (
         "4",
         (
+            # a nipple shadow mimics a nodule
+            (re.compile(r"4[._e]{0,2}[uG](?=[._e]*f)"), _becomes("I", last=True)),
+            # nodule - ?artifact
+            (re.compile(r"(?<=f),[?]4"), _becomes("q")),
             # opacity, a nipple shadow
             (re.compile(r"(?<=f),e4(?=[,;]|$)"), _becomes("=", last=True)),
             # is not a skin fold; may be due to overlying tissue -> says nothing more
@@ -91,7 +95,14 @@ _RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
         ),
     ),
     # possibly because of rotation -> the heart may be normal
-    ("+", ((re.compile(r"(?:u|[uGl][._p]{0,2}[2y])[._e]{0,3}\+"), _becomes("%")),)),
+    (
+        "+",
+        (
+            # is due to rotation
+            (re.compile(r"i[._]{0,2}2[._e]{0,2}\+"), _becomes("=")),
+            (re.compile(r"(?:u|[uGl][._p]{0,2}[2y])[._e]{0,3}\+"), _becomes("%")),
+        ),
+    ),
     (
         "K",
         (
@@ -125,6 +136,10 @@ _RULES: tuple[_Rule, ...] = (
     (re.compile(r"[tn][.pWil]{0,4}X"), _becomes("q", last=True)),
     (re.compile(r"[tn][.pWilz]{0,4}x(?=[^;b]*[fdh])"), _becomes("u", last=True)),
     (re.compile(r"[tn][.pWilz]{0,4}x"), _becomes("q", last=True)),
+    # if the effusion grows -> it is there
+    (re.compile(r"I(?=[.]f[._]{0,2}[cjJ])"), _spent),
+    # effusion, probably old
+    (re.compile(r"(?<=,)[l?](?=[kz](?:[,;]|$))"), _spent),
     # cardiomegaly - present, effusion - absent
     (re.compile(r"(?<=[fdh],[sr]),(?=[.gzkeL]{0,3}[fdh])"), _becomes(";")),
     # no enlargement of the heart / of the nodule

@@ -43,7 +43,9 @@ _PREDICATES = frozenset(
         *("none", "answer_yes", "answer_no", "complication"),
     )
 )
-_CHOICES = frozenset(("negation", "answer_no", "answer_yes", "none", "side"))
+_ABSENT = frozenset(("negation", "answer_no", "none", "resolved"))
+_PRESENT = frozenset(("answer_yes", "seen", "positive_for"))
+_CHOICES = _ABSENT | _PRESENT | {"side"}
 _SIZES = frozenset(("size", "large", "status"))
 _ANSWERED = (FindingKind.FINDING, FindingKind.DEVICE)
 _PLACING = frozenset(("the", "on", "at", "in"))
@@ -68,9 +70,9 @@ def _with_answers(found: list[Piece]) -> list[Piece]:
         first = piece.matches[0]
         alone = piece.box and not any(match.findings for match in piece.matches)
         answer = first.role if alone and read else ""
-        if answer in ("negation", "answer_no", "none") and piece.box is Box.TICKED:
+        if answer in _ABSENT and piece.box is Box.TICKED:
             read[-1] = replace(read[-1], box=Box.UNTICKED)
-        elif answer in ("negation", "answer_no", "none", "answer_yes"):
+        elif answer in _ABSENT or answer in _PRESENT:
             pass
         else:
             read.append(piece)
@@ -174,4 +176,6 @@ def _is_closed(sentence: str, matches: Sequence[Match], at: int) -> bool:
             return any(finding.kind in _ANSWERED for finding in matches[at - 3].findings)
         return role in _SIZES and before.role == "verb"
     text = sentence[found.start : found.end]
+    if text.isdigit() and len(text) <= 2 and before is not None:
+        return _is_closed(sentence, matches, at - 1)  # "1 No effusion 2 Heart enlarged"
     return not role and text.isalpha() and text[0].islower() and text not in _FUNCTION

@@ -73,7 +73,7 @@ def _is_pronoun(matches: Sequence[Match], at: int) -> bool:
         return not _target_near(matches, at + 1, 1)
     if matches[at].key == "that":
         return False
-    if role in ("side", "seen"):
+    if role in ("side", "seen", "not"):
         return not _target_near(matches, at + 1, 2)
     after_side = at > 0 and matches[at - 1].role == "side"
     return key in _VERBS or (after_side and (role == "verb" or not role))

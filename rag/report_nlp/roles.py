@@ -101,6 +101,8 @@ _NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
 _NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{_COLON}{_YES}])")
 _SPENT = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]")
 _MAY_ANSWER = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
+_NONE_FOLLOWING = re.compile(f"^{_NONE}{_COLON}")  # none of the following: effusion, edema
+_NAMED_INNOCENT = re.compile(f"(?<=[fd]){_COLON}(?=e?4(?:[,;]|$))")  # nodule: nipple shadow
 _OTHER = "[^:bimntuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
     rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{_COLON}l]*)(?P<no>[%{_NO}{_NONE}r0]|ts)i?s?,?"
@@ -114,6 +116,7 @@ def _answers(roles: str) -> str:
     """
     if not _MAY_ANSWER.search(roles):
         return roles.replace("%", "n")
+    roles = _NONE_FOLLOWING.sub("n.", _NAMED_INNOCENT.sub("5", roles))
     whole = _NONE in roles  # "effusion; edema: none of these"
     parts = [_none_of_list(part) for part in ([roles] if whole else re.split("(;)", roles))]
     roles = _JUDGED_NO.sub(_turned, "".join(parts))

@@ -193,7 +193,7 @@ class Scopes:
     def _remains(self, start: int, end: int) -> None:
         """Take back a denial: "has resolved on the right but persists on the left"."""
         clause = self.roles[start:end]
-        if re.match("b[.i]?k", clause) and not has_target(clause):
+        if re.match("b[.i]?(?:k|[sz][.P]{0,2}g)", clause) and not has_target(clause):
             for target in self._before(start, "f", start):
                 if self.verdict.get(target) is Assertion.DENIED:
                     self.verdict[target] = Assertion.AFFIRMED

@@ -20,10 +20,15 @@ _TOKEN = re.compile(
     r"|(?P<unticked>\[\s*(?:[nN]o)?\s*\]|[\[(]\s?[-\u2013]\s?[\])]|\(\s*\)|[\u2610\u25a1\u2717\u2718])"
     r"|(?P<asked>\(\s?\?+\s?\))"
     r"|(?P<side>(?<![\w/.])[LR](?=[\s,;:)])(?!\s+(?:spine|spinal|\d)))"
+    r"|(?P<plus>(?<=[\s:=])\+(?=[\s,;.]|$))"
+    r"|(?P<minus>(?<=[\s:=])[-\u2013\u2212](?=\s*$))"
     r"|(?P<word>[A-Za-z]+)"
     r"|(?P<number>\d+(?:[.,/:]\d+)*)"
     r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:=()?&/|])"
 )
+
+_SHORT = 40
+"""Characters of a line of a form, of which a minus at the end is an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ def tokens(text: str) -> list[Token]:
             keys = (match.group(),)
         elif kind == "number":
             keys = (match.group(),) if match.group() in ("0", "1") else ()  # what a form answers
+        elif kind == "plus" or (kind == "minus" and len(text) <= _SHORT):
+            keys = ("[ticked]" if kind == "plus" else "[unticked]",)
         elif kind in ("ticked", "unticked"):
             keys = (f"[{kind}]",)
         else:
