@@ -15,7 +15,7 @@ from eval.cli_vectors import Out, Samples, Seed, show
 from eval.io.studies import Scope
 
 app = typer.Typer(
-    help="Score drafts and embeddings, of this system or any other: files in, numbers out.",
+    help="Score drafts and embeddings of this system or any other.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -43,21 +43,21 @@ def score(
     *,
     references: ReferencesFile,
     out: Out,
-    split: Annotated[str, typer.Option(help="Score this split of the references only.")] = "",
+    split: Annotated[str, typer.Option(help="Score only this split of the references.")] = "",
     train: Annotated[
         Path | None,
         typer.Option(
-            help="What the system was trained on or retrieves from: leak gate, baselines."
+            help="What the system was trained on or retrieves from: for baselines and leak check."
         ),
     ] = None,
-    train_split: Annotated[str, typer.Option(help="This split of --train only.")] = "",
+    train_split: Annotated[str, typer.Option(help="Use only this split of --train.")] = "",
     scope: Annotated[Scope, typer.Option(help="Part of the report to score.")] = Scope.REPORT,
     measures: Annotated[
-        str, typer.Option(help="Comma-separated metrics, 'rules' or 'all'.")
+        str, typer.Option(help="Comma-separated metrics, or 'rules' or 'all'.")
     ] = "rules",
     cleaning: Annotated[
         Literal["coco-ptb", "r2gen", "cxr-report-metric"],
-        typer.Option(help="How text becomes words."),
+        typer.Option(help="Tokenization convention."),
     ] = "coco-ptb",
     name: Annotated[str, typer.Option(help="Name of the run; default: the file's name.")] = "",
     samples: Samples = 10_000,
@@ -67,10 +67,10 @@ def score(
     ] = None,
     models: Annotated[
         Path | None,
-        typer.Option(help="Weights of model-based measures; default: in CXR_RAG_HOME."),
+        typer.Option(help="Weights of model-based metrics; default: in CXR_RAG_HOME."),
     ] = None,
 ) -> None:
-    """Score drafts against references, with trivial baselines, intervals and a leak gate."""
+    """Score drafts against references, with trivial baselines, intervals and a leak check."""
     from eval.metrics.base import KEYS, RULE_BASED  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
     from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
@@ -100,16 +100,20 @@ def score(
 
 @app.command("compare")
 def compare_runs(
-    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Folder of a scored run.")],
-    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another, or the same.")],
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="Result folder of a run.")],
+    second: Annotated[
+        Path, typer.Argument(metavar="SECOND", help="Result folder of another run, or the same.")
+    ],
     *,
-    first_system: Annotated[str, typer.Option(help="A baseline of the first, by name.")] = "",
-    second_system: Annotated[str, typer.Option(help="A baseline of the second.")] = "",
+    first_system: Annotated[str, typer.Option(help="Compare this baseline of the first run.")] = "",
+    second_system: Annotated[
+        str, typer.Option(help="Compare this baseline of the second run.")
+    ] = "",
     samples: Samples = 10_000,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare two runs on the same studies: paired intervals, randomisation test, Holm."""
+    """Compare two runs on the same studies: paired intervals, randomization test, Holm."""
     import json  # noqa: PLC0415
     from dataclasses import asdict  # noqa: PLC0415
 
@@ -130,7 +134,7 @@ def compare_runs(
 def label(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text`.")],
 ) -> None:
-    """Print CheXpert-14 labels of each text, one JSON object per line."""
+    """Print the CheXpert-14 labels of each text, one JSON object per line."""
     from eval.labelling import label_file  # noqa: PLC0415
 
     for line in label_file(file):
@@ -141,7 +145,7 @@ def label(
 def label_accuracy(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text` and `labels`.")],
 ) -> None:
-    """Measure the labeller on texts whose labels are known, with the confusion matrix."""
+    """Measure the labeller on texts with known labels, with confusion matrices."""
     from eval.labelling import accuracy_report, read_labelled  # noqa: PLC0415
 
     typer.echo(accuracy_report(read_labelled(file)))
@@ -149,7 +153,7 @@ def label_accuracy(
 
 @app.command()
 def cards() -> None:
-    """Print what every measure is: formula, words, direction, range, convention, source."""
+    """Print how every metric is defined: formula, words, convention, source."""
     from eval.report.tables import all_cards  # noqa: PLC0415
 
     typer.echo(all_cards())
@@ -157,16 +161,17 @@ def cards() -> None:
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of results.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Result folders.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The page; default: report.html in the first.")
+        Path | None,
+        typer.Option("--out", help="Page to write; default: report.html in the first folder."),
     ] = None,
     text: Annotated[
-        bool, typer.Option("--text/--no-text", help="With report text, or numbers only.")
+        bool, typer.Option("--text/--no-text", help="Include report text, or only numbers.")
     ] = True,
 ) -> None:
-    """Make one self-contained HTML page: tables, plots, a browser of single studies."""
+    """Write one self-contained HTML page: tables, plots, and a browser of single studies."""
     from eval.report.page import build_page  # noqa: PLC0415
     from rag.atomic_io import replace_text  # noqa: PLC0415
 

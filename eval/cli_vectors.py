@@ -1,4 +1,4 @@
-"""Commands of the tasks on vectors: embed once, then zero-shot, probe, retrieval, quality."""
+"""Commands on vectors: embed once, then zero-shot, probe, retrieval, quality."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-VectorsFile = Annotated[Path, typer.Argument(metavar="VECTORS", help="From `eval embed`.")]
-Out = Annotated[
-    Path, typer.Option("--out", help="Folder for the result; an older one is replaced.")
+VectorsFile = Annotated[
+    Path, typer.Argument(metavar="VECTORS", help="File written by `eval embed`.")
 ]
-Split = Annotated[str, typer.Option(help="This split only.")]
+Out = Annotated[Path, typer.Option("--out", help="Result folder; replaced if it exists.")]
+Split = Annotated[str, typer.Option(help="Use only this split.")]
 Samples = Annotated[int, typer.Option(min=100, help="Bootstrap resamples of patients.")]
-Seed = Annotated[int, typer.Option(help="Of every random draw.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 
 
 @app.command()
 def embed(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Images and their labels.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of images and labels.")],
     *,
-    layout: Annotated[DatasetLayout, typer.Option(help="Which data set it is.")],
-    out: Annotated[Path, typer.Option("--out", help="The vectors file (.npz) to write.")],
+    layout: Annotated[DatasetLayout, typer.Option(help="Layout of the data set.")],
+    out: Annotated[Path, typer.Option("--out", help="Vectors file (.npz) to write.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images; default: the table's folder.")
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help="As `encoder` in the settings: eclip, a folder, hf:ID, ...")
+        str, typer.Option(help="As the setting `encoder`: eclip, a folder, hf:ID, ...")
     ] = "eclip",
     vectors: Annotated[
         Path | None,
@@ -40,10 +40,10 @@ def embed(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of that other model.")] = "",
     split: Split = "",
-    per_class: Annotated[int, typer.Option(min=1, help="Images a class in NIH 14x100.")] = 100,
+    per_class: Annotated[int, typer.Option(min=1, help="Images per class in nih-14x100.")] = 100,
     seed: Seed = 0,
 ) -> None:
-    """Embed images, reports and prompts of a data set once, for all tasks below."""
+    """Embed the images, reports and prompts of a data set, for the tasks below."""
     from eval.embedding import embed as embed_images  # noqa: PLC0415
     from eval.embedding import import_vectors  # noqa: PLC0415
     from eval.vectors import save_vectors  # noqa: PLC0415
@@ -67,9 +67,9 @@ def embed(
 
 @app.command()
 def prompts(
-    layout: Annotated[DatasetLayout, typer.Option(help="Which data set's classes.")],
+    layout: Annotated[DatasetLayout, typer.Option(help="Layout whose classes to print.")],
 ) -> None:
-    """Print the sentences of a data set's classes, one JSON object per line, to embed elsewhere."""
+    """Print the prompts of a data set's classes, one JSON object per line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
     from eval.datasets import prompts as sentences  # noqa: PLC0415
@@ -122,7 +122,7 @@ def retrieval(
 def embedding(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 500, seed: Seed = 0
 ) -> None:
-    """Embedding quality: alignment, uniformity, modality gap, with their definitions."""
+    """Embedding quality: alignment, uniformity, modality gap."""
     from eval.tasks.embedding import embedding_quality  # noqa: PLC0415
 
     finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
@@ -132,12 +132,12 @@ def embedding(
 def nearest(
     vectors: VectorsFile,
     *,
-    references: Annotated[Path, typer.Option(help="The reports of both splits.")],
-    out: Annotated[Path, typer.Option("--out", help="The predictions.jsonl to write.")],
-    split: Annotated[str, typer.Option(help="Images that get a draft.")] = "val",
-    train_split: Annotated[str, typer.Option(help="Reports that are copied.")] = "train",
+    references: Annotated[Path, typer.Option(help="Reports of both splits.")],
+    out: Annotated[Path, typer.Option("--out", help="predictions.jsonl to write.")],
+    split: Annotated[str, typer.Option(help="Split to draft for.")] = "val",
+    train_split: Annotated[str, typer.Option(help="Split to copy from.")] = "train",
 ) -> None:
-    """Draft by copying the nearest training report: predictions to score, without a model."""
+    """Draft by copying the nearest training report: a baseline to score."""
     import json  # noqa: PLC0415
 
     from eval.tasks.retrieval import nearest_reports  # noqa: PLC0415
@@ -151,13 +151,15 @@ def nearest(
 
 @app.command()
 def encoders(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML: see docs/encoders.md.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="TOML file; see docs/encoders.md.")
+    ],
     *,
     out: Out,
     samples: Samples = 1_000,
     seed: Seed = 0,
 ) -> None:
-    """Compare encoders on one data set: all tasks above, with paired intervals, cost per image."""
+    """Compare encoders on one data set: all tasks above, paired intervals, cost per image."""
     from eval.tasks.encoders import compare_encoders, read_comparison  # noqa: PLC0415
 
     def say(line: str) -> None:

@@ -274,14 +274,14 @@ def _without_what_cannot_be_known(
             cites = PRIOR in sentence.sources
             compares = cites and bool(reading.priors) and is_told(reading, told)
             reasons = {
-                "speaks of an earlier image": reading.priors and not compares,
-                "rests on the prior alone": cites and not compares,
-                "gives a measure": reading.numbers,
-                "holds a removed identifier": reading.placeholder,
+                "mentions an earlier image": reading.priors and not compares,
+                "rests only on the prior": cites and not compares,
+                "gives a measurement": reading.numbers,
+                "contains a removed identifier": reading.placeholder,
             }
             wrong = [reason for reason, found in reasons.items() if found]
             if wrong:
-                notes.append(f"a sentence was taken out of the {section}: it {wrong[0]}")
+                notes.append(f"a sentence was removed from the {section}: it {wrong[0]}")
             else:
                 sentences.append(sentence)
         return tuple(sentences)

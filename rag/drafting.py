@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 NO_MODEL = "none"
 """What a prediction calls the model where none was asked."""
 
-WITHOUT_MODEL = "drafted without a language model: the sentences that the similar reports agree on"
+WITHOUT_MODEL = "drafted without a language model: the sentences that similar reports agree on"
 
-NOTHING_TO_CHOOSE = "the language model was not asked: no sentence had another wording"
+NOTHING_TO_CHOOSE = "the language model was not asked: no sentence has an alternative wording"
 
 
 class LanguageModel(Protocol):
@@ -127,7 +127,7 @@ class Drafter:
         predicted, pool = analysis.predicted, evidence.pool or evidence.hits
         slots = slots_for(pool, predicted)
         if not slots:
-            raise NoGround("no sentence of the similar reports could be said of this image")
+            raise NoGround("no sentence of the similar reports can be stated of this image")
         start = first_choice(slots)
         hints = hints_for(pool, predicted, start)
         told = comparisons(prior, predicted)
@@ -173,7 +173,7 @@ def no_ground(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
         return "no report is left to draft from"
     if nearest < limits.similarity:
         return (
-            f"no report is like this image: the nearest has similarity {nearest:.2f}, "
+            f"no report is similar to this image: the nearest has similarity {nearest:.2f}, "
             f"below {limits.similarity:.2f}"
         )
     return None

@@ -25,8 +25,8 @@ def refuse_another(path: Path, *, made_for: str, encoder_id: str, error: type[Cx
     """
     if made_for != encoder_id:
         raise error(
-            f"{path} was made for {made_for}, the encoder is {encoder_id}; make it again "
-            "(docs/training.md), or remove it to do without"
+            f"{path} was made for {made_for}, the encoder is {encoder_id}; refit it with `cxr-rag "
+            "fit-heads` (docs/encoders.md), or remove it"
         )
 
 

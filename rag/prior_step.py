@@ -10,8 +10,7 @@ from rag.priors import CheckedPrior, Prior, check_prior, read_prior
 from rag.study import Study, load
 
 NO_CHANGE_MODEL = (
-    "what has changed since the prior cannot be told: this encoder has no change.json "
-    "(docs/priors.md)"
+    "changes since the prior cannot be assessed: this encoder has no change.json (docs/priors.md)"
 )
 
 
@@ -40,7 +39,7 @@ def compare(
             images = load(Study(source=frontal, name="prior", further=tuple(further)))
             before, read = analyzer.analyze(images).predicted, len(images.views)
         except (NoDraft, ImageReadError) as error:
-            notes.append(f"the prior's image was left out: {error}")
+            notes.append(f"the prior's image was not used: {error}")
     if model is None:
         notes.append(NO_CHANGE_MODEL)
     found = changes(prior.report, before, current.predicted, model)

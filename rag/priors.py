@@ -20,8 +20,10 @@ from rag.schema import PRIOR  # what a sentence cites that rests on one
 
 __all__ = ["NO_PRIOR", "PRIOR", "Prior", "PriorMismatchError", "check_prior", "read_prior"]
 
-UNCHECKED = "nobody has checked that the prior is of this patient: {} has no header that tells"
-NOT_COMPLETE = "a structured report of the prior was left out: it is damaged, empty or a draft"
+UNCHECKED = (
+    "nobody has checked that the prior is of this patient: {} has no header with an identity"
+)
+NOT_COMPLETE = "a structured report of the prior was not used: it is damaged, empty or a draft"
 _LONGEST_REPORT = 50_000  # letters
 
 
@@ -121,7 +123,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     notes = [UNCHECKED.format(what) for what, unknown in unchecked.items() if unknown]
     report, removed = neutralise(prior.report)
     if removed:
-        notes.append("words that speak to a language model were taken out of the prior report")
+        notes.append("text addressed to a language model was removed from the prior report")
     names = current.names.union(*(info.names for info in headers))
     report = mask(report, find_identifiers(report, known=names), with_=TOKEN)
     return CheckedPrior(
@@ -141,7 +143,7 @@ def _date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
             return date.fromisoformat(prior.date)
         except ValueError as error:
             raise UsageError(
-                f"the prior's date {prior.date[:20]!r} is none: write it as 2026-03-01"
+                f"the prior's date {prior.date[:20]!r} is not a date: write it as 2026-03-01"
             ) from error
     return max(filter(None, (_day(info.studied_at) for info in headers)), default=None)
 
@@ -190,7 +192,7 @@ def read_prior(
     said.sort(key=lambda one: one[1].taken_at if one[1] else "")
     if not kept and not said:
         raise UsageError(
-            "what was given as the prior holds no image and no report that is earlier than the "
+            "the prior contains no image and no report that is earlier than the "
             "image: give a text, a DICOM SR, an image, or a folder with them"
         )
     text, header = said[-1] if said else ("", None)
@@ -228,7 +230,7 @@ def _same_patient(current: ImageInfo, other: ImageInfo) -> bool:
         differ = current.person != other.person
     if differ or _births_differ(current, other):
         raise PriorMismatchError(
-            "the prior is another patient's by its header: it was not used, and there is no draft",
+            "by its header the prior is another patient's, so it was not used; there is no draft",
             (f"{one} {current.person}".strip(), f"{two} {other.person}".strip()),
         )
     return by_id or bool(current.person and other.person)

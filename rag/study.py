@@ -88,7 +88,7 @@ def load(study: Study) -> StudyImages:
         try:
             view = read_image(source)
         except ImageReadError as error:
-            notes.append(f"view {number} was left out: {error.reason.value}")
+            notes.append(f"view {number} was not used: {error.reason.value}")
         else:
             if BLANK not in view.warnings:
                 views.append(view)
@@ -115,7 +115,7 @@ def accepted(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
     notes = []
     for number, (source, info) in enumerate(zip(sources, infos, strict=True), 1):
         if info is not None and info.instance_uid in rejected:
-            notes.append(f"image {number} was left out: a rejection note names it")
+            notes.append(f"image {number} was not used: a rejection note names it")
         elif info is None or not info.selects:
             kept.append(source)
     return kept, tuple(notes)

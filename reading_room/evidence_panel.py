@@ -55,7 +55,7 @@ class RankChanges:
 
     @property
     def summary(self) -> str:
-        """As in "Drawn towards: effusion. 2 new, 2 dropped, 1 moved."."""
+        """As in "Search drawn towards: effusion. 2 new, 2 dropped, 1 moved."."""
         new = sum(each not in self.before for each in self.after)
         dropped = sum(each not in self.after for each in self.before)
         kinds = [self.mark(each)[0] for each in self.after]

@@ -8,20 +8,20 @@ BANNER = f"{NOTICE}. A radiologist must read the image and check every sentence.
 # Worklist
 WORKLIST = "Worklist"
 WORKLIST_HINT = "Back to the list (Alt+0)"
-WORKLIST_COLUMNS = ("Status", "Must not be missed", "View", "Image taken", "Draft made", "Study")
-WORKLIST_EMPTY = "No study in the folder yet. New ones appear here by themselves."
+WORKLIST_COLUMNS = ("Status", "Must-not-miss finding", "View", "Acquired", "Drafted", "Study")
+WORKLIST_EMPTY = "No studies in the folder yet. New ones appear automatically."
 BY_URGENCY = (
-    "Urgent first: the highest probability of a finding that must not be missed. The probabilities "
-    "were not calibrated on studies of this hospital, and nothing here is calibrated for triage."
+    "Urgent first: the highest probability of a must-not-miss finding. The probabilities were not "
+    "calibrated on this hospital's studies, and nothing here is validated for triage."
 )
 BY_URGENCY_HERE = (
-    "Urgent first: the highest probability of a finding that must not be missed. The probabilities "
-    "were calibrated on this hospital's studies; nothing here is calibrated for triage."
+    "Urgent first: the highest probability of a must-not-miss finding. The probabilities were "
+    "calibrated on this hospital's studies; nothing here is validated for triage."
 )
-BY_DATE = "By date: no finding is predicted, so that nothing is known about what is urgent."
+BY_DATE = "By date: no findings are predicted, so urgency is unknown."
 STUDY_STATES = {
     "drafted": ("●", "draft is ready"),
-    "waiting": ("…", "waiting for its draft"),
+    "waiting": ("…", "waiting for a draft"),
     "refused": ("✕", "no draft"),
     "signed": ("■", "signed"),
 }
@@ -41,14 +41,14 @@ IMAGE_GONE = "The image is no longer on the server. Open it again."
 FRONTAL, LATERAL, IMAGE = "Frontal", "Lateral", "Image"
 IMAGE_LABEL = "{}. Drag to set the window, wheel to zoom; press ? for all keys."
 DRAFTED_FROM = "drafted from this image"
-TOO_MANY_IMAGES = "At most {} images of one study can be opened at a time; {} were chosen."
-AT_DETECTOR = "mm at the detector, less in the patient"
+TOO_MANY_IMAGES = "At most {} images of one study can be opened at a time; you chose {}."
+AT_DETECTOR = "mm at the detector; less in the patient"
 GAZE_FILE = "Fixations as a CSV file"
 NO_SPACING = "no pixel spacing: lengths in pixels"
 TOOLS = {
     "tool-window": ("Window", "W", "Drag: right for less contrast, up for brighter"),
     "tool-pan": ("Pan", "P", "Drag the image; also middle button or Shift"),
-    "tool-zoom": ("Zoom", "Z", "Drag up to enlarge; the wheel always zooms"),
+    "tool-zoom": ("Zoom", "Z", "Drag up to zoom in; the wheel always zooms"),
     "tool-measure": ("Measure", "M", "Drag a line; two lines give their ratio"),
     "tool-region": (
         "Region",
@@ -57,66 +57,64 @@ TOOLS = {
     ),
 }
 PRESETS = {
-    "file": ("As stored", "1", "Window or table of the file"),
-    "whole": ("Full range", "2", "From the darkest to the lightest value"),
+    "file": ("As stored", "1", "Window or VOI LUT from the file"),
+    "whole": ("Full range", "2", "From the darkest to the brightest value"),
     "lungs": ("Lungs", "3", "The darker part of the image"),
-    "mediastinum": ("Mediastinum", "4", "The lighter part of the image"),
+    "mediastinum": ("Mediastinum", "4", "The brighter part of the image"),
 }
 SWITCHES = {
-    "invert": ("Invert", "I", "Black for white"),
+    "invert": ("Invert", "I", "Swap black and white"),
     "mirror": ("Flip", "H", "Flip left to right"),
-    "solo": ("One image", "S", "Only this image, or all side by side"),
+    "solo": ("One image", "S", "Show only this image, or all side by side"),
     "heat": ("Heat", "V", "Show or hide the heatmap of your regions"),
     "findings": ("Findings", "L", "Show or hide where the sentence's finding would be"),
     "link": ("Link", "K", "Move, zoom and window the prior together with this image"),
     "prior": ("Prior", "C", "Show or hide the prior beside this image"),
 }
 ACTIONS = {
-    "left": ("⟲", "[", "Turn a quarter to the left"),
-    "right": ("⟳", "]", "Turn a quarter to the right"),
-    "in": ("+", "+", "Enlarge"),
-    "out": ("\u2212", "-", "Make smaller"),
+    "left": ("⟲", "[", "Rotate 90° left"),
+    "right": ("⟳", "]", "Rotate 90° right"),
+    "in": ("+", "+", "Zoom in"),
+    "out": ("\u2212", "-", "Zoom out"),
     "fit": ("Fit", "F", "Whole image; double click toggles with 1:1"),
     "one": ("1:1", "O", "One image pixel per screen pixel"),
-    "reset": ("Reset", "R", "Undo all changes to the view"),
-    "gaze": ("Gaze…", "G", "Fixations from a CSV file: x, y, duration"),
+    "reset": ("Reset", "R", "Reset the view"),
+    "gaze": ("Gaze…", "G", "Load fixations from a CSV file: x, y, duration"),
 }
 VIEWER_WORDS = {
     "window": "W",
     "level": "L",
-    "lut": "table of the file",
+    "lut": "VOI LUT",
     "mirrored": "FLIPPED",
-    "turned": "TURNED {}°",
-    "negative": "NEGATIVE",
+    "turned": "ROTATED {}°",
+    "negative": "INVERTED",
     "ratio": "ratio",
     "preview": "preview, full resolution is loading",
     "other_image": "Mark the region on the image that the draft is made from.",
     "bad_gaze": "Not a table of fixations: it needs the columns x, y and duration.",
-    "max_regions": "At most {} regions: undo one first.",
+    "max_regions": "At most {} regions: remove one first.",
 }
 
 # Draft
-LOOK_FOR = "Below the reporting threshold, look for"
+LOOK_FOR = "Below the reporting threshold, but worth a look"
 INSERT = "Insert"
 DRAFT_BUTTON = "Draft report"
 STOP_BUTTON = "Stop"
 PROVENANCE = "Prompt, model and timings"
 NO_IMAGE = "Open an image first."
 NO_DRAFT = "No draft"
-EMPTY_SECTION = "No sentence of the evidence fits here."
+EMPTY_SECTION = "No sentence from the evidence fits here."
 WAITING_DRAFT = "The draft appears here, sentence by sentence, each with its sources."
 WAITING_EVIDENCE = "The retrieved reports appear here."
 SEARCHING = "Searching similar images …"
 WRITING = "Drafting …"
 COPIES = "{} reports say exactly this"
 NOT_CITED = "not cited"
-VERBATIM = "Reports are of other patients and shown verbatim; XXXX marks removed identifiers."
+VERBATIM = "These reports are about other patients, shown verbatim; XXXX marks removed identifiers."
 
-# Draft in its reader's hands
+# Reviewing the draft
 ABSTAINED = "No draft: the system abstains"
-EVIDENCE_ONLY = (
-    "The evidence stays usable: click a sentence of a report, or write your own, to compose one."
-)
+EVIDENCE_ONLY = "The evidence stays usable: click a sentence in a report, or write your own."
 DECISIONS = {
     "open": "open",
     "accepted": "accepted",
@@ -143,7 +141,7 @@ REPORT = "Report"
 CITED_BY = "cited by"
 RULE_OUT, RULED_OUT = "Not relevant", "Not relevant ✗"
 REDRAFT_WITHOUT = "Draft again without the {} ruled out"
-SIMILARITY = "cosine similarity of image and report, higher is nearer"
+SIMILARITY = "cosine similarity of image and report; higher is nearer"
 USE_SENTENCE = "Use this sentence in the report (click or Enter)"
 COMPARISON = {
     "shared": ("=", "shares"),
@@ -156,12 +154,14 @@ COMPARISON = {
 REGION_EVIDENCE = "Evidence for the marked region"
 EXPERIMENTAL = "experimental"
 EXPERIMENTAL_HINT = (
-    "Share of reports that name what a box is around: 0.51, without it 0.42, with another image's "
-    "box 0.47: docs/experiments.md"
+    "Share of reports that state the finding in the box: 0.51; without the box 0.42, with another "
+    "image's box 0.47 (docs/experiments.md)"
 )
-FINDING_REGION = "{}: experimental; the place was right on {} % of {} images of another hospital"
-UNMEASURED_REGION = "{}: experimental; nobody has measured how often the place is right"
-DRAWN_TOWARDS = "Drawn towards reports of: {}. "
+FINDING_REGION = (
+    "{}: experimental; the location was right on {} % of {} images from another hospital"
+)
+UNMEASURED_REGION = "{}: experimental; nobody has measured how often the location is right"
+DRAWN_TOWARDS = "Search drawn towards: {}. "
 RANK_CHANGES = "{} new, {} dropped, {} moved."
 NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"
 NO_LONGER_RETRIEVED = "No longer retrieved"
@@ -174,18 +174,18 @@ NOTHING_FOUND = "No report was found for this image."
 # Prior
 PRIOR, PRIOR_OF = "Prior", "Prior of {}"
 ADD_PRIOR = "Compare with an earlier study of this patient"
-PRIOR_FILES = "Its images, its report as DICOM SR or text"
-PRIOR_TEXT = "or its report, pasted"
-PRIOR_DATE = "its date, where no header tells: 2026-03-01"
+PRIOR_FILES = "Its images, and its report as DICOM SR or text"
+PRIOR_TEXT = "or paste its report"
+PRIOR_DATE = "its date, if no header has it: 2026-03-01"
 USE_PRIOR, DROP_PRIOR = "Compare", "Remove the prior"
 DAYS_BEFORE = "{} days before"
 CHANGE_COLUMNS = ("Finding", "Prior report", "Then", "Now", "Change")
 CHANGE_HINT = (
     "Then and now: probability in the prior image and in this one. "
-    "A change is said only where it was right often enough on pairs of images: docs/priors.md"
+    "A change is stated only where it was right often enough in tests (docs/priors.md)."
 )
 PRIOR_REPORT = "Report of the prior"
-NO_CHANGES = "Neither the prior nor this image speaks for any finding."
+NO_CHANGES = "Neither the prior nor this image suggests any finding."
 NO_PRIOR_GIVEN = "Give an image or a report of the earlier study."
 OF_WHOM = "{} This image: {}. The prior: {}."
 NO_HEADER_WORDS = "no name"
@@ -193,7 +193,7 @@ NO_HEADER_WORDS = "no name"
 # Steps
 UNKNOWN_STEP = "Not possible here ({}). Reload the page."
 NOTHING_TO_UNDO = "There is nothing to undo."
-SIGNED_IS_SIGNED = "The report is signed: write an addendum."
+SIGNED_IS_SIGNED = "The report is signed: add an addendum."
 NOTHING_TO_EXPORT = "There is nothing to export yet: draft a report first."
 NO_REPORT_YET = "There is no report yet: draft one first."
 NOT_DONE = "Not done"
@@ -243,18 +243,18 @@ KEYS = {
         ("arrow keys", "window and level"),
         ("1 2 3 4", "as stored, full range, lungs, mediastinum"),
         ("I R F O", "invert, reset, fit, 1:1"),
-        ("[ ] H S", "turn left, turn right, flip; one image or all"),
+        ("[ ] H S", "rotate left, rotate right, flip; one image or all"),
         ("W P Z M", "tool: window, pan, zoom, measure; Escape clears measures"),
-        ("B", "tool: region; Enter adds one, arrow keys move it, with Shift they size it"),
-        ("Backspace, Escape", "with that tool: undo the last region, clear all"),
-        ("V G", "show or hide the heat; fixations from a CSV file"),
+        ("B", "tool: region; Enter adds one, arrow keys move it, Shift+arrows resize it"),
+        ("Backspace, Escape", "with that tool: remove the last region, remove all"),
+        ("V G", "show or hide the heatmap; load fixations from a CSV file"),
         ("L", "show or hide where the finding of a sentence would be"),
-        ("K C", "prior: moves together with the image; show or hide it"),
+        ("K C", "prior: link or unlink; show or hide"),
     ],
     "Draft": [
         ("↑ ↓ or K J", "previous, next sentence"),
         ("A, Shift+A", "accept it; accept all that are supported"),
-        ("E or Enter", "edit; Enter saves, Escape leaves it"),
+        ("E or Enter", "edit; Enter saves, Escape cancels"),
         ("X or Delete", "remove"),
         ("N", "add a sentence or a normal phrase"),
         ("U", "undo"),
@@ -267,8 +267,8 @@ KEYS = {
 }
 
 # Interface for programs
-NO_ACCEPTED_IMAGE = "There is no image among these files that has not been rejected."
-API_TOO_LARGE = "an image has more than {} MB, which is page.max_upload_mb"
+NO_ACCEPTED_IMAGE = "All images among these files were rejected."
+API_TOO_LARGE = "an image is larger than {} MB (page.max_upload_mb)"
 API_NO_IMAGE = "send the image as a file field named image (multipart/form-data)"
 API_BUSY = "too many drafts are waiting: try again in a minute"
 

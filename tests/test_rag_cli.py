@@ -198,4 +198,4 @@ def test_a_rejected_image_gets_no_draft(
     assert cli("generate", *images, kos, "--json", "--no-llm", *config) == EXIT_FAILED
     (line,) = map(json.loads, cli.out.splitlines())
     assert line["file"] == str(images[1])
-    assert "image 1 was left out: a rejection note names it" in cli.err
+    assert "image 1 was not used: a rejection note names it" in cli.err

@@ -154,7 +154,7 @@ def test_a_prior_image_that_cannot_be_read_is_left_out_and_said(
     assert found.status is Status.OK
     assert found.prior is not None
     assert found.prior.images == 0
-    assert any("prior's image was left out" in note for note in found.warnings)
+    assert any("prior's image was not used" in note for note in found.warnings)
     assert NO_CHANGE_MODEL in found.warnings
 
 

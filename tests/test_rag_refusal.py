@@ -71,7 +71,7 @@ def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
     ("facts", "word"),
     [
         ({"body_part": "RIBCAGE"}, "RIBCAGE"),
-        ({"body_part": "XYZZY"}, "not a word that is known"),
+        ({"body_part": "XYZZY"}, "not a known term"),
         ({"view": View.LATERAL}, "lateral"),
     ],
 )

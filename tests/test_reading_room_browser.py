@@ -217,7 +217,7 @@ def test_a_large_image_is_seen_before_all_its_pixels_and_stays_where_it_was(
     scale = pane.get_attribute("data-scale")
     expect(pane).to_have_attribute("data-whole", "true")
     expect(pane).to_have_attribute("data-scale", str(scale))
-    expect(pane.locator(".corner-turned")).to_contain_text("NEGATIVE")
+    expect(pane.locator(".corner-turned")).to_contain_text("INVERTED")
     expect(pane.locator(".corner-zoom")).not_to_contain_text("preview")
     assert len(sizes) == 2
     assert sizes[0] * 8 < sizes[1]

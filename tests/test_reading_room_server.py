@@ -239,14 +239,14 @@ def test_a_rejected_image_is_left_out_and_said(
     sent = [images[0], tmp_path / "other.dcm", kos]
     files = [("image", path.read_bytes()) for path in sent]
     answer = httpx.post(f"{url}api/draft", files=files, timeout=60).json()
-    assert "image 1 was left out: a rejection note names it" in answer["warnings"]
+    assert "image 1 was not used: a rejection note names it" in answer["warnings"]
     assert answer["file"] == f"image {sha256(files[1][1]).hexdigest()[:12]}"
     only = httpx.post(f"{url}api/draft", files=[files[0], files[2]])
     assert only.status_code == 422
     session = room.controller.open_images(sent, reader="")
     (shown,) = session.images
     assert shown.path == str(sent[1])
-    assert shown.warnings[-1] == "image 1 was left out: a rejection note names it"
+    assert shown.warnings[-1] == "image 1 was not used: a rejection note names it"
 
 
 def test_without_a_model_programs_get_503_and_the_evidence(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The audit record of the reading room.", no_args_is_help=True)
 
 File = Annotated[
-    Path | None, typer.Option("--file", help="The record, if it is not the one of the settings.")
+    Path | None, typer.Option("--file", help="Audit record; default: the one in home.")
 ]
 
 
@@ -24,10 +24,10 @@ def verify(
     config: Config = "cpu",
     file: File = None,
     last: Annotated[
-        str, typer.Option(help="The last hash as you noted it; must still be in.")
+        str, typer.Option(help="A hash you noted earlier; fails if the record lacks it.")
     ] = "",
 ) -> None:
-    """Check that no line was changed, removed, added or moved; name the first that was."""
+    """Verify that no line was changed, removed, added or moved; name the first that was."""
     from rag.review.audit import AuditError  # noqa: PLC0415
 
     log = _log(config, file)
@@ -39,7 +39,7 @@ def verify(
 
 @app.command("list")
 def list_drafts(config: Config = "cpu", file: File = None) -> None:
-    """One line a draft: id, time, state, how many edits, who signed."""
+    """List drafts, one per line: id, time, status, and the events after it."""
     log = _log(config, file)
     drafts: dict[str, list[str]] = {}
     for entry in log.entries():
@@ -51,11 +51,11 @@ def list_drafts(config: Config = "cpu", file: File = None) -> None:
 
 
 def replay(
-    record: Annotated[str, typer.Argument(help="Id of a draft, or the beginning of it.")],
+    record: Annotated[str, typer.Argument(help="Id of a draft, or its first characters.")],
     config: Config = "cpu",
     file: File = None,
 ) -> None:
-    """Make the prompt of a recorded draft again, and compare it byte for byte."""
+    """Rebuild the prompt of a recorded draft and compare it byte for byte."""
     from rag.factory import template_folder  # noqa: PLC0415
     from rag.index import ReportIndex  # noqa: PLC0415
     from rag.review.replay import replay as make_again  # noqa: PLC0415
@@ -70,7 +70,7 @@ def replay(
     typer.echo(f"--- answer then ({NOTICE})\n{made.answer}")
     for difference in made.differences:
         typer.echo(difference, err=True)
-    verdict = "the same to the byte" if made.same else "NOT the prompt that was sent"
+    verdict = "identical" if made.same else "NOT the prompt that was sent"
     typer.echo(f"{verdict}: recorded {made.recorded}, now {made.prompt.sha256}", err=True)
     if not made.same:
         sys.exit(EXIT_FAILED)

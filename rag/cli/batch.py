@@ -1,4 +1,4 @@
-"""`cxr-rag batch`: whole folders and lists of images to predictions.jsonl."""
+"""`cxr-rag batch`: folders and lists of images to predictions.jsonl."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """The user ended the run.
+    """The user stopped the run.
 
     Attributes:
         code: exit code, 128 and the signal's number.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"ended by signal {number}")
+        super().__init__(f"stopped by signal {number}")
         self.code = 128 + number
 
 
@@ -48,30 +48,35 @@ def batch(
     config: Config = "cpu",
     no_llm: NoLlm = False,
     by_folder: Annotated[
-        bool, typer.Option("--by-folder", help="PNG and JPEG files of one folder are one study.")
+        bool,
+        typer.Option("--by-folder", help="Treat the PNG and JPEG files of a folder as one study."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do failed studies again.")
+        bool, typer.Option("--retry-failed", help="Retry failed studies.")
     ] = False,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="local; or ray: read and encode on many machines."),
+        typer.Option(help="ray reads and encodes on many machines."),
     ] = "local",
-    ray_address: Annotated[str, typer.Option(help="Of a running Ray cluster.")] = "",
+    ray_address: Annotated[
+        str, typer.Option(help="Address of a running Ray cluster; default: start one here.")
+    ] = "",
     input_json_file: Annotated[
-        Path | None, typer.Option("--input_json_file", help="ReXrank: studies.")
+        Path | None, typer.Option("--input_json_file", help="ReXrank: input studies.")
     ] = None,
     save_json_file: Annotated[
-        Path | None, typer.Option("--save_json_file", help="ReXrank: the same with drafts.")
+        Path | None,
+        typer.Option("--save_json_file", help="ReXrank: output, the input with drafts."),
     ] = None,
     img_root_dir: Annotated[
-        Path | None, typer.Option("--img_root_dir", help="Folder that a list's paths are in.")
+        Path | None,
+        typer.Option("--img_root_dir", help="Folder that the paths of a list are relative to."),
     ] = None,
 ) -> None:
-    """Draft a report for every study of a folder or list; resumes where it was interrupted.
+    """Draft a report for every study in a folder or list; resumes where it was interrupted.
 
     Exit codes: 0 every study has a draft or was refused; 2 wrong usage; 3 some failed; 130, 143
-    ended by Ctrl-C or SIGTERM.
+    interrupted by Ctrl-C or SIGTERM.
     """
     settings = read_settings(config, no_llm=no_llm)
     from rag.batch import manifests  # noqa: PLC0415
@@ -81,7 +86,9 @@ def batch(
         source, output = input_json_file, manifests.work_folder(save_json_file)
         manifests.refuse_foreign_file(save_json_file)
     elif input_json_file is not None or save_json_file is not None:
-        raise UsageError("--input_json_file and --save_json_file stand for IN and OUT")
+        raise UsageError(
+            "--input_json_file and --save_json_file go together and replace IN and OUT"
+        )
     if source is None or output is None:
         raise UsageError("name IN and OUT")
     ended: Interrupted | None = None
@@ -96,7 +103,7 @@ def batch(
             count = manifests.write_rexrank(source, save_json_file, out.predictions)
             typer.echo(f"{save_json_file}: {count} studies")
     if ended is not None:
-        say("ended early; the same command resumes from here")
+        say("interrupted; run the same command to resume")
         sys.stdout.flush()
         os._exit(ended.code)  # an answer that hangs in a thread must not keep us
     _print_summary(summary, output)
@@ -164,15 +171,15 @@ def _run(
 
 @contextmanager
 def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run in order: what is under way is finished, nothing is begun.
+    """Ctrl-C and SIGTERM stop the run: studies in progress are finished, none is started.
 
-    A second one ends it at once; what was written stays.
+    A second one stops it at once; what was written stays.
     """
 
     def end(number: int, _: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
-        say("ending: drafts under way are finished, for 30 s at most; once more ends at once")
+        say("stopping: finishing drafts in progress, up to 30 s; interrupt again to stop now")
         stop.set(Interrupted(number))
 
     handle: Callable[[int, FrameType | None], None] = end
@@ -195,7 +202,7 @@ def _print_summary(counts: "Counts", folder: Path) -> None:
     for error, count in counts.errors.most_common():
         typer.echo(f"  failed, {error}: {count}")
     if counts.errors:
-        typer.echo("  `--retry-failed` does them again; the reasons are in predictions.jsonl")
+        typer.echo("  `--retry-failed` retries them; the reasons are in predictions.jsonl")
     typer.echo(
-        f"{counts.now.total()} in this run, {counts.rate:.2f} a second; {folder / 'summary.json'}"
+        f"{counts.now.total()} in this run, {counts.rate:.2f} per second; {folder / 'summary.json'}"
     )

@@ -11,28 +11,28 @@ from rag.errors import UsageError
 
 
 def deid(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A DICOM file, or a folder.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="DICOM file or folder.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the copies.")],
     *,
     key: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Secret key of the pseudonyms, made if it is not there: with it the same patient "
-            "gets the same one in every run.",
+            help="Secret key, created if missing: a patient gets the same pseudonym in every "
+            "run.",
         ),
     ] = None,
     shift_dates: Annotated[
-        bool, typer.Option(help="Move dates instead of removing them, all of a patient alike.")
+        bool, typer.Option(help="Shift a patient's dates by one offset instead of removing them.")
     ] = False,
     mask_text: Annotated[
-        bool, typer.Option(help="Blacken what looks like writing on the images.")
+        bool, typer.Option(help="Blacken what looks like text on the images.")
     ] = False,
 ) -> None:
     """Copy DICOM files without identifiers (PS3.15 Basic Profile).
 
-    Names of the copies are new UIDs. Exit codes: 0 every file was copied; 2 wrong usage; 3 some
-    were not, or have something on them that a person must look at.
+    Copies are named by their new UIDs. Exit codes: 0 every file was copied; 2 wrong usage; 3 some
+    were not, or need a person to check them.
     """
     from rag.privacy.deidentify import (  # noqa: PLC0415 - pydicom takes a second
         Deidentifier,
@@ -44,7 +44,7 @@ def deid(
     if not source.exists():
         raise UsageError(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{output} lies in {source}: the copies would be mixed with the originals")
+        raise UsageError(f"{output} is inside {source}: copies would mix with originals")
     files, others = ([source], []) if source.is_file() else dicom_and_other_files(source)
     if not files:
         raise UsageError(f"there is no DICOM file in {source}")
@@ -60,12 +60,12 @@ def deid(
         else:
             to_look_at += bool(copied.warnings)
             for warning in copied.warnings:
-                typer.secho(f"look at {copied.path} (file {number}): {warning}", err=True)
+                typer.secho(f"check {copied.path} (file {number}): {warning}", err=True)
     for path in others:
         typer.secho(f"not DICOM, not copied: {path}", err=True)
-    beside = f"; {len(others)} not DICOM and not copied" if others else ""
+    beside = f"; {len(others)} not DICOM, not copied" if others else ""
     typer.echo(
-        f"{len(files) - refused} of {len(files)} files copied to {output}; {to_look_at} to look at"
+        f"{len(files) - refused} of {len(files)} files copied to {output}; {to_look_at} to check"
         f"{beside}"
     )
     sys.exit(EXIT_FAILED if refused or to_look_at else 0)

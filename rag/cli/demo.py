@@ -1,4 +1,4 @@
-"""`cxr-rag demo`: everything between a fresh install and an open page, and its orderly end.
+"""`cxr-rag demo`: everything between a fresh install and an open page, and its shutdown.
 
 The language model loads in its own process while the store is built or opened; the page opens when
 both are ready. Whatever ends the demo (Ctrl-C, a signal, an error) ends what it started.
@@ -27,12 +27,14 @@ def demo(
     port: Annotated[int | None, typer.Option(help="Port of the page.")] = None,
     worklist: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Open on a list of its studies, drafted ahead."),
+        typer.Option(metavar="FOLDER", help="Open on a worklist of its studies, drafted ahead."),
     ] = None,
     no_llm: NoLlm = False,
-    index_only: Annotated[bool, typer.Option("--index-only", help="Index, then stop.")] = False,
+    index_only: Annotated[
+        bool, typer.Option("--index-only", help="Build the index, then stop.")
+    ] = False,
 ) -> None:
-    """Build what is missing, start the language model, and open the reading room."""
+    """Build the index if needed, start the language model, and open the reading room."""
     settings = read_settings(config, no_llm=no_llm)
     if index_only:
         from rag.factory import load_encoder  # noqa: PLC0415 - torch takes seconds
@@ -98,8 +100,10 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
         same = info.encoder_id == encoder.encoder_id
         if not ours or (same and info.chroma == chroma_facts()):
             return
-        say(f"{'this program' if same else 'the encoder'} has changed since the store was made")
+        say(f"{'this program' if same else 'the encoder'} has changed since the index was built")
     corpus = read_openi()
-    say(f"indexing {len(corpus.records)} reports, once, one to three minutes. {corpus.attribution}")
+    say(
+        f"indexing {len(corpus.records)} reports (once; one to three minutes). {corpus.attribution}"
+    )
     with progress_bars() as progress:
         index_reports(settings, corpus, encoder, replace=True, progress=progress)

@@ -1,4 +1,4 @@
-"""`cxr-rag doctor`: looks at everything a draft needs and says what to fix. Changes nothing."""
+"""`cxr-rag doctor`: checks everything a draft needs and says what to fix. Changes nothing."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ LOW_DISK_GB = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. ``hint`` says what to fix, and is empty if it is well."""
+    """One check. ``hint`` says what to fix, and is empty if it passed."""
 
     name: str
     found: str
@@ -29,7 +29,7 @@ class Check:
 
 
 def doctor(config: Config = "cpu") -> None:
-    """Check versions, weights, store, language model and disk, and say what to fix."""
+    """Check versions, weights, index, language model and disk, and say what to fix."""
     ill = False
     for check in examine(read_settings(config)):
         mark = typer.style("fix ", fg="red") if check.hint else typer.style("ok  ", fg="green")
@@ -61,7 +61,7 @@ def _packages(_: "Settings") -> Iterator[Check]:
     declared = [line for line in metadata.requires("cxr-rag") or [] if "extra ==" not in line]
     names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in declared]
     missing = [name for name in names if not _installed(name)]
-    hint = f"install {', '.join(missing)}; `make setup` installs all, as pinned" if missing else ""
+    hint = f"install {', '.join(missing)}; `make setup` installs all of them" if missing else ""
     yield Check("packages", f"{len(names) - len(missing)} of {len(names)} installed", hint)
 
 
@@ -76,7 +76,7 @@ def _installed(name: str) -> bool:
 def _disk(settings: "Settings") -> Iterator[Check]:
     place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     free = shutil.disk_usage(place).free / 1e9
-    hint = "" if free > LOW_DISK_GB else f"make room: below {LOW_DISK_GB} GB an index may not fit"
+    hint = "" if free > LOW_DISK_GB else f"free some space: an index may need {LOW_DISK_GB} GB"
     yield Check("disk", f"{free:.1f} GB free for {settings.home}", hint)
 
 
@@ -92,7 +92,7 @@ def _store(settings: "Settings") -> Iterator[Check]:
 
     with open_retriever(settings, load_encoder(settings)) as retriever:
         store = retriever.store
-        yield Check("store", f"{len(store)} reports, index {store.index_id}")
+        yield Check("index", f"{len(store)} reports, index {store.index_id}")
 
 
 def _template(settings: "Settings") -> Iterator[Check]:
@@ -113,7 +113,7 @@ def _llm(settings: "Settings") -> Iterator[Check]:
 
     llm = settings.llm
     if not llm.enabled:
-        yield Check("language model", "none is asked (llm.enabled is false)")
+        yield Check("language model", "not used (llm.enabled is false)")
         return
     models = served_models(llm)
     if models is None:

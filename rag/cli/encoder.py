@@ -1,4 +1,4 @@
-"""`cxr-rag train | fit-heads | calibrate | embed`: the encoder's own commands."""
+"""`cxr-rag train | fit-heads | calibrate | embed`: commands about the encoder."""
 
 import logging
 import sys
@@ -24,26 +24,30 @@ if TYPE_CHECKING:
 
 Reports = Annotated[
     Path,
-    typer.Argument(metavar="REPORTS", help="As for `cxr-rag index --collection`, with study ids."),
+    typer.Argument(
+        metavar="REPORTS", help="Reports, as for `cxr-rag index --collection`, with study ids."
+    ),
 ]
 
 
 def train(
-    config: Annotated[Path, typer.Option("--config", help="A file of configs/train/.")],
+    config: Annotated[
+        Path, typer.Option("--config", help="Training settings (TOML), as in configs/train/.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", help="Run folder; pass an existing folder to resume.")
     ],
     *,
-    data: Annotated[Path | None, typer.Option(help="Instead of the settings' data.path.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Overrides data.path.")] = None,
     experts: Annotated[
-        Path | None, typer.Option(help="NIH readings, for settings without a data section.")
+        Path | None, typer.Option(help="NIH readings, if the settings have no [data].")
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Decoded images; beside the run folder if left out.")
+        Path | None, typer.Option(help="Folder for decoded images; default: beside the run folder.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the one in the settings.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides the seed in the settings.")] = None,
 ) -> None:
-    """Train CLIP, or eCLIP where the settings have an expert section; resumes after a cut.
+    """Train CLIP, or eCLIP if the settings have an [expert] section; resumes if interrupted.
 
     With several processes: accelerate launch -m rag.cli.main train ...
     """
@@ -96,13 +100,13 @@ def _with_report_labels(collection: "Collection") -> "Collection":
 
 def embed(
     source: Source,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The array; ids go beside it.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Array to write; ids go beside it.")],
     *,
     config: Config = "cpu",
 ) -> None:
-    """Turn images into unit vectors: OUT.npy float32 [N, D], OUT.csv with their ids.
+    """Embed images as unit vectors: OUT.npy float32 [N, D], OUT.csv with their ids.
 
-    Exit codes: 0 every image has a row; 2 wrong usage; 3 some are in OUT.failed.csv.
+    Exit codes: 0 every image has a row; 2 wrong usage; 3 some failed, see OUT.failed.csv.
     """
     from encoders.embed_files import embed_files  # noqa: PLC0415
     from rag.batch.inputs import list_images  # noqa: PLC0415
@@ -131,14 +135,14 @@ def calibrate(
     reports: Reports,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; by default beside the encoder's weights.")
+        Path | None, typer.Option(help="File to write; default: beside the encoder's weights.")
     ] = None,
     config: Config = "cpu",
 ) -> None:
-    """Measure how far predicted findings can be trusted here, and keep it for later drafts.
+    """Calibrate predicted findings and thresholds on your own studies.
 
-    Take images and reports of patients that nothing was trained on. Name the file that --out writes
-    as drafting.calibration.
+    Use patients that nothing was trained on. Set drafting.calibration to the file that --out
+    writes.
     """
     settings = read_settings(config)
     from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
@@ -159,9 +163,9 @@ def calibrate(
 
 
 def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> None:
-    """Make finding head, calibration and refusal statistics for the chosen encoder.
+    """Fit finding head, calibration and out-of-distribution statistics of an encoder.
 
-    Two thirds of the patients train, the others calibrate. Take studies that no evaluation uses.
+    Two thirds of the patients train, one third calibrates. Leave out studies you evaluate on.
     """
     settings = read_settings(config)
     from rag.factory import fitted_folder, load_encoder  # noqa: PLC0415 - torch takes seconds

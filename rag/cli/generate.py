@@ -43,7 +43,8 @@ def generate(
         ),
     ] = None,
     sr: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write DICOM reports here.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write DICOM structured reports here."),
     ] = None,
     fhir: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write FHIR R4 bundles here.")
@@ -54,15 +55,15 @@ def generate(
 ) -> None:
     """Draft a report for each image; every sentence names the reports it rests on.
 
-    The language model is started for the run if nothing answers at its URL and it is ours to start.
-    DICOM reports are PARTIAL and UNVERIFIED, FHIR and HL7 preliminary.
+    If no server answers at llm.url, the one in the settings is started for the run. DICOM reports
+    are PARTIAL and UNVERIFIED, FHIR and HL7 reports preliminary.
     """
     settings = read_settings(config, no_llm=no_llm)
     missing = [str(image) for image in images if not image.is_file()]
     if missing := [*missing, *(str(path) for path in prior or () if not path.exists())]:
         raise UsageError(f"there is no file {', '.join(missing)}")
     if prior and len(images) > 1:
-        raise UsageError("--prior is of one patient: give one image with it")
+        raise UsageError("--prior belongs to one patient: give one image with it")
     from rag.export.text import as_text  # noqa: PLC0415
     from rag.factory import load_encoder, open_pipeline, study_of_files  # noqa: PLC0415 - torch
     from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
@@ -106,7 +107,7 @@ def generate(
 
 
 def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> str:
-    """Write a document about an image into a folder; returns what is to be said of it."""
+    """Write a document about an image into a folder; returns a line for the user."""
     from rag.atomic_io import disk_explained, swap_bytes  # noqa: PLC0415
     from rag.export.dicom_header import StructuredReportError  # noqa: PLC0415
     from rag.export.text import Export  # noqa: PLC0415

@@ -25,12 +25,15 @@ def locate(
     config: Config = "cpu",
     as_json: Json = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also draw the findings on the images.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write the images with the findings drawn on them."
+        ),
     ] = None,
 ) -> None:
-    """Show where each finding would be on an image (experimental); no language model is asked.
+    """Show where on an image each finding would be (experimental).
 
-    Exit codes: 0 all images were read; 3 some could not be, or show no chest.
+    Exit codes: 0 done; 3 some images could not be read or are not chest X-rays.
     """
     settings = read_settings(config)
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415 - torch takes seconds
@@ -83,19 +86,23 @@ def _line(path: Path, found: "LocatedFinding", *, as_json: bool) -> str:
 
 
 def query(
-    what: Annotated[str, typer.Argument(metavar="FILE|TEXT", help="An image, or words.")],
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|TEXT", help="An image, or text to search for.")
+    ],
     config: Config = "cpu",
-    k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many reports.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, max=50, help="Number of reports.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Show the reports nearest to an image or to words; no language model is asked."""
+    """Show the reports nearest to an image or a text."""
     settings = read_settings(config)
     path = Path(what)
     from rag.batch.inputs import IMAGE_SUFFIXES  # noqa: PLC0415 - numpy
 
     looks_like_a_path = os.sep in what.rstrip() or path.suffix.lower() in IMAGE_SUFFIXES
     if looks_like_a_path and not path.is_file():
-        raise UsageError(f"there is no file {what}; words are searched for if they look like words")
+        raise UsageError(
+            f"there is no file {what} (text with a slash or an image suffix is taken for a file)"
+        )
     from rag.factory import load_encoder, open_retriever  # noqa: PLC0415 - torch takes seconds
 
     encoder = load_encoder(settings)

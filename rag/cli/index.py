@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rag.corpus.records import Corpus
     from rag.index import IndexSummary
 
-app = typer.Typer(help="Build the report index, or look after it.", invoke_without_command=True)
+app = typer.Typer(help="Build and maintain the report index.", invoke_without_command=True)
 
 LISTED = 20  # problems that are printed one by one
 
@@ -27,27 +27,29 @@ def index(
     config: Config = "cpu",
     collection: Annotated[
         Path | None,
-        typer.Option(help="Your own reports: .csv, .jsonl or a folder of .txt; else Open-I."),
+        typer.Option(help="Your own reports: .csv, .jsonl or a folder of .txt; default: Open-I."),
     ] = None,
-    name: Annotated[str, typer.Option(help="What to call your collection in the index.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of your own reports.")] = "not stated",
-    attribution: Annotated[str, typer.Option(help="Whom to thank for them.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the collection in the index; default: the file's name.")
+    ] = "",
+    licence: Annotated[str, typer.Option(help="Licence of your reports.")] = "not stated",
+    attribution: Annotated[str, typer.Option(help="Attribution, shown with them.")] = "",
     exclude: Annotated[
-        Path | None, typer.Option(help="File of study ids to leave out, one a line.")
+        Path | None, typer.Option(help="File of study ids to leave out, one per line.")
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="CSV (study_id, image) of images to retrieve reports by."),
+        typer.Option(help="CSV (study_id, image): images of these studies to embed too."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option(help="Start over if the index is another encoder's or is damaged.")
+        bool, typer.Option(help="Start over: another encoder, or a damaged index.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would be left out and masked; write nothing."),
+        typer.Option("--dry-run", help="Show what would be skipped and masked; write nothing."),
     ] = False,
 ) -> None:
-    """Make the index equal to a report collection. Doing it again adds nothing."""
+    """Index a report collection; indexing it again adds only what has changed."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -96,7 +98,7 @@ def index(
 
 @app.command()
 def info(context: typer.Context) -> None:
-    """Show what is in the index and what it was made with."""
+    """Show what is in the index and what built it."""
     from rag.index import read_info  # noqa: PLC0415
 
     settings = read_settings(context.obj)
@@ -113,7 +115,7 @@ def info(context: typer.Context) -> None:
 
 @app.command()
 def verify(context: typer.Context) -> None:
-    """Verify index integrity: every record, every vector, and what Chroma answers."""
+    """Verify index integrity: every record, every vector, and Chroma's answers."""
     from rag.index import verify_index  # noqa: PLC0415
 
     settings = read_settings(context.obj)
@@ -127,7 +129,7 @@ def verify(context: typer.Context) -> None:
 
 @app.command()
 def rebuild(context: typer.Context) -> None:
-    """Write the index again from its own records and vectors; nothing is embedded."""
+    """Rewrite the index from its own records and vectors; nothing is embedded."""
     from rag.index import rebuild_index  # noqa: PLC0415
 
     settings = read_settings(context.obj)
@@ -142,11 +144,11 @@ def delete(
     study: Annotated[list[str] | None, typer.Option(help="Study id; may be repeated.")] = None,
     patient: Annotated[list[str] | None, typer.Option(help="Patient id; may be repeated.")] = None,
 ) -> None:
-    """Remove studies or patients for good; indexing their collection again leaves them out."""
+    """Remove studies or patients for good, even if their collection is indexed again."""
     from rag.index import delete_from_index  # noqa: PLC0415
 
     if not study and not patient:
-        raise typer.BadParameter("name a --study or a --patient")
+        raise typer.BadParameter("give a --study or a --patient")
     settings = read_settings(context.obj)
     report = delete_from_index(
         settings.index_dir,
@@ -160,7 +162,7 @@ def delete(
 
         unknown = ", ".join(report.unknown_excludes)
         raise StoreError(
-            f"no study or patient of this store has the id {unknown}: check its spelling"
+            f"no study or patient of this index has the id {unknown}: check its spelling"
         )
 
 
@@ -176,7 +178,7 @@ def _print_problems(report: "IndexSummary") -> None:
         )
     if report.unknown_excludes:
         unknown = ", ".join(report.unknown_excludes[:LISTED])
-        typer.echo(f"listed, but not in this store: {unknown}")
+        typer.echo(f"listed, but not in this index: {unknown}")
 
 
 def _summary(report: "IndexSummary") -> str:
@@ -191,7 +193,7 @@ def _summary(report: "IndexSummary") -> str:
 
 
 def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
-    """Lines that say what would be left out, repaired and masked; quotes what is masked."""
+    """Lines that say what would be skipped, repaired and masked; quotes what is masked."""
     from encoders.tabular import printable  # noqa: PLC0415
     from rag.grounding.prompt_injection import screen_report  # noqa: PLC0415
     from rag.privacy.reports import mask_identifiers, masked_places  # noqa: PLC0415
@@ -211,7 +213,7 @@ def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
         kinds.update(place.kind for place in places)
         yield from (printable(f"masked: {place}") for place in places)
         _, found = screen_report(mask_identifiers(record)[0])
-        yield from (printable(f"taken out: {record.report_id}: {reason}") for reason in found)
+        yield from (printable(f"removed: {record.report_id}: {reason}") for reason in found)
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"
     yield (
         f"would index {indexed} reports and mask {named} in {reports} of them; nothing was written"

@@ -1,4 +1,4 @@
-"""Options and manners that all commands share: exit codes, ``--config``, what is printed where."""
+"""What all commands share: exit codes, options, what is printed where."""
 
 import sys
 import time
@@ -13,16 +13,14 @@ if TYPE_CHECKING:
     from rag.settings import Settings
 
 LINE_SECONDS = 30
-"""Between two lines of progress where nobody watches a bar."""
+"""Between two lines of progress where the output is not a terminal."""
 
 EXIT_USAGE, EXIT_FAILED = 2, 3
-EXIT_CODES = "Exit codes: 0 done, 1 a bug, 2 wrong usage or settings, 3 something failed."
+EXIT_CODES = "Exit codes: 0 done, 1 bug, 2 wrong usage or settings, 3 something failed."
 
 Config = Annotated[str, typer.Option("--config", help="A preset (cpu, gpu) or a TOML file.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-NoLlm = Annotated[
-    bool, typer.Option("--no-llm", help="Ask no language model: say what similar reports agree on.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+NoLlm = Annotated[bool, typer.Option("--no-llm", help="Draft without a language model.")]
 StudyIds = Annotated[
     list[str] | None, typer.Option("--study-id", help="Never retrieve this study's reports.")
 ]
@@ -30,7 +28,7 @@ PatientIds = Annotated[
     list[str] | None, typer.Option("--patient-id", help="Never retrieve this patient's reports.")
 ]
 Images = Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM, PNG or JPEG.")]
-Source = Annotated[Path, typer.Argument(metavar="IN", help="Folder, DICOMDIR, list or image.")]
+Source = Annotated[Path, typer.Argument(metavar="IN", help="Folder, DICOMDIR, list, or image.")]
 
 
 def read_settings(config: str, *, no_llm: bool = False) -> "Settings":
@@ -49,7 +47,7 @@ def read_settings(config: str, *, no_llm: bool = False) -> "Settings":
 
 
 def say(line: str) -> None:
-    """Tell the user what happens: on stderr, so that stdout holds results alone."""
+    """Tell the user what happens: on stderr, so that stdout holds only results."""
     typer.echo(line, err=True)
 
 

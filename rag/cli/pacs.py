@@ -12,7 +12,7 @@ from rag.cli.options import EXIT_FAILED, Config, complain, read_settings
 from rag.errors import UsageError
 
 app = typer.Typer(
-    help="Fetch a study's images from a DICOMweb server, store a report there.",
+    help="Fetch a study's images from a DICOMweb server, or store a report.",
     no_args_is_help=True,
 )
 
@@ -20,11 +20,11 @@ dimse = typer.Typer(
     help="Find and fetch studies by DICOM C-FIND, C-GET, C-MOVE.", no_args_is_help=True
 )
 
-Url = Annotated[str, typer.Argument(metavar="URL", help="As https://server/dicom-web.")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="For example https://server/dicom-web.")]
 StudyUid = Annotated[str, typer.Argument(metavar="STUDY_UID", help="StudyInstanceUID.")]
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the images.")]
 Peer = Annotated[
-    str, typer.Argument(metavar="ARCHIVE", help="TITLE@HOST:PORT, as PACS@10.1.2.3:104.")
+    str, typer.Argument(metavar="ARCHIVE", help="TITLE@HOST:PORT, for example PACS@10.1.2.3:104.")
 ]
 
 
@@ -34,9 +34,9 @@ def fetch(
     study_uid: StudyUid,
     output: Output,
 ) -> None:
-    """Fetch all images of a study; `cxr-rag batch OUT ...` reports from them.
+    """Fetch the images of a study, for `cxr-rag batch`.
 
-    Exit codes: 0 all came; 3 some did not, or the server could not be asked.
+    Exit codes: 0 all were fetched; 3 some were not, or the server did not answer.
     """
     from rag.pacs.dicomweb import fetch_study  # noqa: PLC0415 - pydicom takes a second
 
@@ -44,7 +44,7 @@ def fetch(
     for problem in found.problems:
         complain(f"not fetched: {problem}")
     others = f"; {len(found.notes)} notes about images" if found.notes else ""
-    others += f"; {found.others} other objects were left" if found.others else ""
+    others += f"; {found.others} other objects ignored" if found.others else ""
     typer.echo(f"{len(found.images)} images in {output}{others}")
     for image in found.images:
         typer.echo(f"  {image.relative_to(output)}")
@@ -70,9 +70,9 @@ def find(
     config: Config = "cpu",
     patient_id: Annotated[str, typer.Option(help="PatientID.")] = "",
     accession: Annotated[str, typer.Option(help="AccessionNumber.")] = "",
-    date: Annotated[str, typer.Option(help="As 20260101, or 20260101-20260131.")] = "",
+    date: Annotated[str, typer.Option(help="20260101 or 20260101-20260131.")] = "",
 ) -> None:
-    """List studies: UID, date and time, modalities, description. Our title and TLS: settings."""
+    """List studies: UID, date and time, modalities, description."""
     from rag.pacs.association import Archive  # noqa: PLC0415
     from rag.pacs.dimse import find_studies  # noqa: PLC0415 - pydicom takes a second
 
@@ -96,15 +96,15 @@ def dimse_fetch(
     *,
     config: Config = "cpu",
     priors: Annotated[
-        int, typer.Option(help="How many earlier chest X-rays of the patient to fetch too.", min=0)
+        int, typer.Option(help="Also fetch this many earlier chest X-rays of the patient.", min=0)
     ] = 0,
     move: Annotated[
-        str, typer.Option(metavar="ADDRESS:PORT", help="By C-MOVE; the archive sends to here.")
+        str, typer.Option(metavar="ADDRESS:PORT", help="Use C-MOVE, and receive at this address.")
     ] = "",
 ) -> None:
     """Fetch the images of a study and its priors, by C-GET unless --move is given.
 
-    Exit codes: 0 all came; 3 some did not, or the archive could not be asked.
+    Exit codes: 0 all were fetched; 3 some were not, or the archive did not answer.
     """
     from rag.pacs import PacsError  # noqa: PLC0415
     from rag.pacs.association import Archive  # noqa: PLC0415
@@ -136,16 +136,22 @@ def receive(
     output: Output,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Who may send, beside dicom.peers: TITLE@ADDRESS, as PACS@10.1.2.0/24."),
+        typer.Option(
+            help="Who may send, besides dicom.peers: TITLE@ADDRESS, such as PACS@10.1.2.0/24."
+        ),
     ] = None,
     *,
     config: Config = "cpu",
     ae_title: Annotated[str, typer.Option(help="Our AE title; default: dicom.ae_title.")] = "",
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 11112,
-    max_megabytes: Annotated[int, typer.Option(help="Largest image.", min=1, max=256)] = 256,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)
+    ] = 11112,
+    max_megabytes: Annotated[
+        int, typer.Option(help="Largest image accepted.", min=1, max=256)
+    ] = 256,
 ) -> None:
-    """Receive images by DICOM C-STORE until Ctrl-C; names of files are made here."""
+    """Receive images by DICOM C-STORE until Ctrl-C."""
     from rag.pacs import PacsError  # noqa: PLC0415
     from rag.pacs.association import Sender, tls_context  # noqa: PLC0415
     from rag.pacs.receiver import receiving  # noqa: PLC0415

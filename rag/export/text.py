@@ -112,7 +112,7 @@ def blocks(what: Export) -> Iterator[tuple[Style, str]]:
         yield Style.HEADING, what.signed
     elif found.hints:
         names = (f"{hint.finding.replace('_', ' ')} {hint.probability:.2f}" for hint in found.hints)
-        yield Style.SENTENCE, f"Below the reporting threshold, look for: {', '.join(names)}"
+        yield Style.SENTENCE, f"Below the reporting threshold, but worth a look: {', '.join(names)}"
     if found.prior and not what.signed:
         yield Style.HEADING, f"Since the prior study{_days(found.prior)} (experimental)"
         yield from ((Style.SMALL, str(change)) for change in found.prior.changes)

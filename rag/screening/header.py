@@ -21,7 +21,7 @@ from encoders.images.raw_image import COLOURFUL
 ADULT_YEARS = 18
 
 ONLY_LATERAL = (
-    "only a lateral view: the encoder has learnt from frontal images, its evidence is weaker"
+    "only a lateral view: findings were calibrated on frontal images, so the evidence is weaker"
 )
 
 
@@ -77,8 +77,8 @@ def judge_colour(warnings: Collection[str]) -> Refusal | None:
         return None
     return Refusal(
         RefusalKind.COLOUR,
-        "the picture is in several colours, and an image is grey. Export the image itself, without "
-        "overlays in colour.",
+        "the picture has several colours; a radiograph is grey. Export the image itself, without "
+        "coloured overlays.",
     )
 
 
@@ -87,12 +87,12 @@ def _refusal(facts: ImageInfo, body_part: list[str]) -> Refusal | None:
     if facts.animal:
         return Refusal(
             RefusalKind.ANIMAL,
-            "the header speaks of an animal or of a veterinary practice. Only images of humans are "
-            "drafted from.",
+            "the header names an animal or a veterinary practice. Drafts are made from images of "
+            "humans only.",
         )
     if facts.modality and facts.modality not in terms["images"]:
         known = terms["modalities"].get(facts.modality)
-        found = f"is {facts.modality} ({known})" if known else "is none of an image"
+        found = f"is {facts.modality} ({known})" if known else "is not an X-ray modality"
         return Refusal(
             RefusalKind.MODALITY,
             f"Modality (0008,0060) {found}. Choose a radiograph (CR, DX); if it is one, correct "
@@ -108,7 +108,7 @@ def _refusal(facts: ImageInfo, body_part: list[str]) -> Refusal | None:
         return Refusal(
             RefusalKind.CHILD,
             f"PatientAge (0010,1010) is under {ADULT_YEARS} years: the reports and images behind "
-            "this are of adults.",
+            "this system are of adults.",
         )
     return None
 
@@ -121,10 +121,10 @@ def _odd_body_part(words: list[str]) -> str:
     bones = [word for word in words if word in parts["bones_of_chest"]]
     if bones:
         return (
-            f"the header calls this an image of the {' '.join(bones)}: exposed for bone, its lungs "
+            f"the header calls this an image of the {' '.join(bones)}: exposed for bone, the lungs "
             "look different"
         )
-    return "the header's BodyPartExamined (0018,0015) is not a word that is known: is it a chest?"
+    return "the header's BodyPartExamined (0018,0015) is not a known term: is it a chest?"
 
 
 @lru_cache(maxsize=1)

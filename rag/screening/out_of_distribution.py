@@ -35,8 +35,8 @@ POSES = (UPRIGHT, "mirrored", "upside down", "turned", "inverted")
 
 _SAID = {
     "mirrored": "left and right swapped: check the side marker",
-    "upside down": "turned by 180 degrees: turn it back",
-    "turned": "lying on its side: turn it back",
+    "upside down": "rotated by 180 degrees: rotate it back",
+    "turned": "lying on its side: rotate it back",
     "inverted": "black and white swapped: bone should be white",
 }
 _FORMAT = "2"
