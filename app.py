@@ -86,7 +86,7 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
         )
         file_store.start_sweeping()
         with listening(server, host=page.host, port=page.port) as address:
-            say(f"the reading room is open at {address} (Ctrl-C ends it)")
+            say(f"the reading room is open at {address} (Ctrl-C stops it)")
             threading.Event().wait()
     finally:
         if worklist:

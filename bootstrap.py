@@ -192,7 +192,7 @@ def find_installer():
     if not uv.exists():
         watch([*PIP, "install", "--quiet", "uv>=0.8"], "uv")
     if not uv.exists():
-        say("uv is not to be had here: using pip, which is slower")
+        say("uv is not available: using pip, which is slower")
         return None, {}, []
     taken = [name for name in UV_VARIABLES if name in settings]
     variables = {UV_VARIABLES[name]: " ".join(settings[name].split()) for name in taken}
@@ -236,7 +236,7 @@ def install_programs():
     say(f"installing system packages: {', '.join(missing)}")
     for arguments in (["update", "-qq"], ["install", "-y", "-qq", *missing]):
         if not watch(["apt-get", *arguments], f"apt-get {arguments[0]}"):
-            fail(f"apt-get {arguments[0]} failed; its own words are above")
+            fail(f"apt-get {arguments[0]} failed; its output is above")
 
 
 def watch(command, label, environment=None):
@@ -258,7 +258,7 @@ def watch(command, label, environment=None):
             say(f"{label}, {time.time() - started:.0f} s: {how_far(lines)}"[:100])
         reader.join()
     if process.returncode in (-2, 130):
-        fail("interrupted; the same command goes on from here")
+        fail("interrupted; run the same command to continue")
     if process.returncode:
         say("".join(line for line in lines if not NOISE.match(line))[-4000:])
         say(f"{label} ended with code {process.returncode}")  # a negative one is a signal: memory?
@@ -285,4 +285,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from here")
+        fail("interrupted; run the same command to continue")

@@ -113,7 +113,7 @@ def test_torch_for_cpus_comes_from_pytorchs_index_where_the_common_one_lacks_it(
     bootstrap.install("llm")
     printed = capsys.readouterr().out
     assert "has no torch 2.13.0+cpu: adding PyTorch's, http://127.0.0.1" in printed
-    assert ("uv is not to be had here: using pip" in printed) == (installer == "pip")
+    assert ("uv is not available: using pip" in printed) == (installer == "pip")
     assert installed(bootstrap) == ["torch-2.13.0+cpu.dist-info"]
     assert bootstrap.is_installed("llm")
 

@@ -152,7 +152,7 @@ def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stderr is not None
-    told = next(line for line in process.stderr if "listens at" in line)
+    told = next(line for line in process.stderr if "listens on" in line)
     receiver = Receiver(int(told.split(" port ")[1].split(";")[0]), Receipts())
     uid = short_uid()
     assert send(receiver, image(uid)) == 0

@@ -18,8 +18,7 @@ def deid(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Secret key, created if missing: a patient gets the same pseudonym in every "
-            "run.",
+            help="Secret key, created if missing: a patient gets the same pseudonym in every run.",
         ),
     ] = None,
     shift_dates: Annotated[

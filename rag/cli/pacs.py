@@ -175,7 +175,7 @@ def receive(
         max_bytes=max_megabytes << 20,
         tls=tls_context(settings, server=True),
     ) as receiver:
-        typer.echo(f"{title} listens at {host} port {receiver.port}; Ctrl-C ends", err=True)
+        typer.echo(f"{title} listens on {host} port {receiver.port}; Ctrl-C stops it", err=True)
         ended.wait()
     counts = receiver.receipts.counts
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
