@@ -90,7 +90,7 @@ def answer(text: str, *sources: str) -> tuple[list[str], tuple[str, ...]]:
         ("New pleural effusion since the prior study.", PRIOR, "earlier image"),
         ("Pleural effusion has resolved since the prior study.", PRIOR, "earlier image"),
         ("Cardiomegaly persists since the prior study.", PRIOR, "earlier image"),
-        ("There is a pleural effusion.", PRIOR, "prior alone"),
+        ("There is a pleural effusion.", PRIOR, "only on the prior"),
     ],
 )
 def test_a_models_comparison_stays_only_where_it_says_what_was_told(

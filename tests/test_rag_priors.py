@@ -97,7 +97,7 @@ def test_of_several_structured_reports_the_last_one_counts(tmp_path: Path) -> No
 def test_two_reports_or_none_are_refused(tmp_path: Path, current: ImageInfo) -> None:
     with pytest.raises(UsageError, match="2 reports"):
         read_prior([b"Clear lungs.", b"Effusion."], current=current)
-    with pytest.raises(UsageError, match="holds no image"):
+    with pytest.raises(UsageError, match="contains no image"):
         read_prior([tmp_path], current=current)
     with pytest.raises(UsageError, match="UTF-8"):
         read_prior([b"\xff\xfa\x00"], current=current)
