@@ -74,6 +74,9 @@ class Mention:
 
 _LINE = re.compile(r"\n(?=\s*(?:[-*|\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
 
+_SHORT_LINE = re.compile(r"(?<![^\n]{50})(?<![,\-])\n")
+"""In a text without capitals an item, unless the line is full and was wrapped."""
+
 
 def mentions(text: str) -> list[Mention]:
     """Every finding that ``text`` mentions, in reading order.
@@ -81,7 +84,8 @@ def mentions(text: str) -> list[Mention]:
     A line that begins with a capital begins a sentence: whole reports put a heading or an item on
     each line and often no full stop.
     """
-    lines = [0, *(found.end() for found in _LINE.finditer(text)), len(text)]
+    pattern = _SHORT_LINE if text.islower() else _LINE
+    lines = [0, *(found.end() for found in pattern.finditer(text)), len(text)]
     spans = [
         (first + start, first + end)
         for first, last in itertools.pairwise(lines)

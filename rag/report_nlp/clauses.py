@@ -212,7 +212,7 @@ def _none_elsewhere(roles: str) -> str:
 
 
 _SIDE = re.compile(r"i?[.P]{0,2}g")
-_OTHER_FOLLOWS = re.compile(r"[.P]{0,2}g,[^;b,nt]*(?:g[^;b,nt]*[fd]|[fd][^;b,nt]*g)")
+_OTHER_FOLLOWS = re.compile(r"[.P]{0,3}g[.]{0,2},[^;b,nt]*(?:g[^;b,nt]*[fd]|[fd][^;b,nt]*g)")
 _OTHER_NAMED = re.compile(r"(?:g[^;bnrt0]*[fd]|[fd][^;bnrt0]*g)[^;bnrt0]*,[.P]{0,2}g[.]?$")
 _SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")
 _PREDICATE = re.compile(r"[qrOXR]")

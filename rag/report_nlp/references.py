@@ -76,7 +76,7 @@ def _is_pronoun(matches: Sequence[Match], at: int) -> bool:
     if role in ("side", "seen", "not"):
         return not _target_near(matches, at + 1, 2)
     after_side = at > 0 and matches[at - 1].role == "side"
-    return key in _VERBS or (after_side and (role == "verb" or not role))
+    return key in _VERBS or (after_side and not following.findings)
 
 
 def _is_only(matches: Sequence[Match], at: int) -> bool:
@@ -129,7 +129,7 @@ _SIDE = re.compile(r"\b(?:left|right)\b", re.I)
 _OTHER_SIDE = re.compile(
     r"\b(?:one|ones|two|three|several|some)\b[^.;]*\b(?:on|in|at) the (?:left|right)\b"
     r"|\b(?:left|right)\b[^.;:]*[:,][^.;]*\b(?:one|two|three|several)\b(?:\W*$| (?:in|at)\b)"
-    r"|\bthe (?:left|right) ones?\b"
+    r"|\b(?:left|right) ones?\b"
     r"|\b(?:left|right)\b[^.;:]*\b(?:has|shows|holds|contains|there (?:is|are))\b[^.;]*"
     r"\b(?:one|two|three|several|amount)\W*$",
     re.I,

@@ -245,14 +245,15 @@ def _letter(sentence: str, found: Match) -> str:
 def _cue_letter(sentence: str, found: Match) -> str:
     if not found.role:
         return _COLON if found.key in (":", "=") else "."
+    if found.key == "were" and not sentence[: found.start].strip():
+        return ROLE_LETTERS["conditional"]  # were pneumonia suspected, a film would help
     if found.role == "negation" and found.key == "no":
         return "%"
     if found.role == "likely" and found.words[0].keys == ("?",):
         # "effusion ?loculated": the mark clings to the next word, and the effusion is there
         ahead = sentence[found.end : found.end + 1].isalnum()
         return _ASKED if ahead and not sentence[: found.start][-1:].isalnum() else "l"
-    if found.role == "removed" and _A_WAY.match(sentence, found.end):
+    moved = {"removed": _A_WAY, "removal_of": _BY_A_LENGTH}.get(found.role)
+    if moved and moved.match(sentence, found.end):
         return "."  # "withdrawn 2 cm" leaves the tube in
-    if found.role == "removal_of" and _BY_A_LENGTH.match(sentence, found.end):
-        return "."
     return ROLE_LETTERS.get(found.role, ".")

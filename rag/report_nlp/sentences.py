@@ -31,7 +31,7 @@ _BEFORE_NOON = re.compile(r"(?<![A-Za-z])[ap]\.m\.$")
 _QUERY = re.compile(r"(?:^|\s)(?:\?+|\(\?+\))$")
 _ANSWER = re.compile(r"\s*(?:yes|no|y|n)(?=\s+[A-Z][a-z]|\s*\n|\s*$)|\s*\[", re.IGNORECASE)
 _BEFORE_LOWER = re.compile(
-    r"(?<![A-Za-z])(?:cm|mm|lat|sup|inf|ant|post|dx|hx|resp|incl|etc|neg|pos)\.$"
+    r"(?<![A-Za-z])(?:cm|mm|lat|sup|inf|ant|post|dx|hx|resp|incl|etc|[Nn]eg|[Pp]os)\.$"
 )
 
 
