@@ -40,14 +40,14 @@ def train(
     *,
     data: Annotated[Path | None, typer.Option(help="Overrides data.path.")] = None,
     experts: Annotated[
-        Path | None, typer.Option(help="NIH readings, if the settings have no [data].")
+        Path | None, typer.Option(help="NIH readings, if the settings have no data section.")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; default: beside the run folder.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the seed in the settings.")] = None,
 ) -> None:
-    """Train CLIP, or eCLIP if the settings have an [expert] section; resumes if interrupted.
+    """Train CLIP, or eCLIP if the settings have an expert section; resumes if interrupted.
 
     With several processes: accelerate launch -m rag.cli.main train ...
     """
