@@ -12,11 +12,11 @@ WORKLIST_COLUMNS = ("Status", "Must-not-miss finding", "View", "Acquired", "Draf
 WORKLIST_EMPTY = "No studies in the folder yet. New ones appear automatically."
 BY_URGENCY = (
     "Urgent first: the highest probability of a must-not-miss finding. The probabilities were not "
-    "calibrated on this hospital's studies, and nothing here is validated for triage."
+    "calibrated on studies from this hospital, and nothing here is validated for triage."
 )
 BY_URGENCY_HERE = (
     "Urgent first: the highest probability of a must-not-miss finding. The probabilities were "
-    "calibrated on this hospital's studies; nothing here is validated for triage."
+    "calibrated on studies from this hospital; nothing here is validated for triage."
 )
 BY_DATE = "By date: no findings are predicted, so urgency is unknown."
 STUDY_STATES = {
