@@ -64,7 +64,8 @@ class ScoreCache(closing["ScoreCache"]):
                 with self._db:
                     self._db.executemany(
                         "INSERT OR REPLACE INTO scores VALUES (?, ?)",
-                        [(key, known[key]) for key in part],
+                        # a row of zeros counts for nothing: it is asked for again
+                        [(key, known[key]) for key in part if any(known[key])],
                     )
         rows = np.frombuffer(b"".join(known[key] for key in keys), dtype="<f8")
         return rows.reshape(len(pairs), metric.width)

@@ -69,15 +69,21 @@ def score(
         Path | None,
         typer.Option(help="Weights of model-based metrics; default: in CXR_RAG_HOME."),
     ] = None,
+    judge: Annotated[
+        str, typer.Option(help="OpenAI-compatible URL of a model that judges statements.")
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="The name it has there.")] = "",
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak check."""
-    from eval.metrics.base import KEYS, RULE_BASED  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    from eval.metrics.base import KEYS, RULE_BASED, JudgeServer  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
     from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
     from rag.settings import default_home  # noqa: PLC0415
 
     named = {"rules": RULE_BASED, "all": KEYS}
-    asked = [word.strip() for word in measures.split(",")]
+    asked = [word.strip() for word in measures.split(",")] + ["judge"] * bool(judge)
     task = GenerationTask(
         predictions=predictions,
         references=references,
@@ -92,6 +98,9 @@ def score(
         seed=seed,
         cache=cache or default_home() / "scores.sqlite",
         models=models or default_home() / "eval-models",
+        judge=JudgeServer(judge, judge_model, os.environ.get("CXR_RAG_JUDGE_KEY", ""))
+        if judge
+        else None,
     )
     scored = score_generation(task)
     save_generation(scored, out)
@@ -139,16 +148,6 @@ def label(
 
     for line in label_file(file):
         typer.echo(line)
-
-
-@app.command("label-accuracy")
-def label_accuracy(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text` and `labels`.")],
-) -> None:
-    """Measure the labeller on texts with known labels, with confusion matrices."""
-    from eval.labelling import accuracy_report, read_labelled  # noqa: PLC0415
-
-    typer.echo(accuracy_report(read_labelled(file)))
 
 
 @app.command()

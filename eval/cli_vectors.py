@@ -45,7 +45,7 @@ def embed(
 ) -> None:
     """Embed the images, reports and prompts of a data set, for the tasks below."""
     from eval.embedding import embed as embed_images  # noqa: PLC0415
-    from eval.embedding import import_vectors  # noqa: PLC0415
+    from eval.embedding import import_vectors, locate  # noqa: PLC0415
     from eval.vectors import save_vectors  # noqa: PLC0415
 
     data = read_layout(layout, table, split=split, per_class=per_class, seed=seed)
@@ -54,7 +54,7 @@ def embed(
     else:
         made = embed_images(
             data,
-            folder=images or table.parent,
+            paths=locate(data, images or table.parent),
             encoder=_encoder(encoder),
             say=lambda line: typer.echo(f"\r{line}", err=True, nl=False),
         )
@@ -126,47 +126,6 @@ def embedding(
     from eval.tasks.embedding import embedding_quality  # noqa: PLC0415
 
     finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
-
-
-@app.command()
-def nearest(
-    vectors: VectorsFile,
-    *,
-    references: Annotated[Path, typer.Option(help="Reports of both splits.")],
-    out: Annotated[Path, typer.Option("--out", help="predictions.jsonl to write.")],
-    split: Annotated[str, typer.Option(help="Split to draft for.")] = "val",
-    train_split: Annotated[str, typer.Option(help="Split to copy from.")] = "train",
-) -> None:
-    """Draft by copying the nearest training report: a baseline to score."""
-    import json  # noqa: PLC0415
-
-    from eval.tasks.retrieval import nearest_reports  # noqa: PLC0415
-    from rag.atomic_io import replace_text  # noqa: PLC0415
-
-    rows = nearest_reports(vectors, references, split=split, train_split=train_split)
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    replace_text(out, "\n".join(lines) + "\n")
-    typer.echo(f"{out}: {len(lines)} studies", err=True)
-
-
-@app.command()
-def encoders(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="TOML file; see docs/encoders.md.")
-    ],
-    *,
-    out: Out,
-    samples: Samples = 1_000,
-    seed: Seed = 0,
-) -> None:
-    """Compare encoders on one data set: all tasks above, paired intervals, cost per image."""
-    from eval.tasks.encoders import compare_encoders, read_comparison  # noqa: PLC0415
-
-    def say(line: str) -> None:
-        typer.echo(f"\r{line}", err=True, nl=line.endswith(" "))
-
-    asked = read_comparison(config)
-    finish(compare_encoders(asked, load=_encoder, samples=samples, seed=seed, say=say), out)
 
 
 def _encoder(name: str) -> "ImageEncoder":

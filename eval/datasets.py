@@ -8,8 +8,8 @@ for a class are in zero_shot_prompts.toml.
 import random
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
@@ -59,6 +59,17 @@ class ImageDataset:
     images: tuple[DatasetImage, ...]
     classes: tuple[str, ...]
     single: bool
+
+    def renamed(self, classes: Mapping[str, Sequence[str]]) -> "ImageDataset":
+        """With classes of other names, each for one or more of the old; the rest is left out."""
+        images = [
+            replace(
+                image,
+                labels=frozenset(name for name, old in classes.items() if image.labels & set(old)),
+            )
+            for image in self.images
+        ]
+        return ImageDataset(tuple(images), tuple(classes), self.single)
 
 
 def read_layout(

@@ -1,6 +1,6 @@
 """Images, reports and prompts of a data set to a vectors file, by our encoder or another model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ _AT_ONCE = 32  # images in memory
 def embed(
     data: ImageDataset,
     *,
-    folder: Path,
+    paths: Mapping[str, Path],
     encoder: ImageEncoder,
     say: Callable[[str], None] = lambda _: None,
 ) -> Vectors:
@@ -26,21 +26,21 @@ def embed(
 
     Args:
         data: its images.
-        folder: where they lie.
+        paths: where each lies, by its id.
         encoder: what embeds.
         say: called with the progress.
 
     Raises:
         EvalDataError: names the images that cannot be read.
     """
-    paths = _locate(data, folder)
-    vectors = np.empty((len(paths), encoder.dim), dtype=np.float32)
-    thumbnail = np.empty((len(paths), _SIDE * _SIDE), dtype=np.float32)
-    for start, images in _read(paths, folder):
+    files = [paths[image.image_id] for image in data.images]
+    vectors = np.empty((len(files), encoder.dim), dtype=np.float32)
+    thumbnail = np.empty((len(files), _SIDE * _SIDE), dtype=np.float32)
+    for start, images in _read(files):
         part = slice(start, start + len(images))
         vectors[part] = encoder.embed_images(images)
         thumbnail[part] = [_thumbnail(image.pixels) for image in images]
-        say(f"{start + len(images)} of {len(paths)} images")
+        say(f"{start + len(images)} of {len(files)} images")
     texts = [image.text for image in data.images]
     return make_vectors(
         data,
@@ -96,11 +96,15 @@ def _embed_texts(texts: Sequence[str], encoder: ImageEncoder) -> NDArray[np.floa
     return vectors
 
 
-def _locate(data: ImageDataset, folder: Path) -> list[Path]:
-    """The file of each image: where the table says, or anywhere below the folder by its name."""
+def locate(data: ImageDataset, folder: Path) -> dict[str, Path]:
+    """File of each image by id: where the table says, or anywhere below the folder by its name.
+
+    Raises:
+        EvalDataError: names the images that are not there.
+    """
     by_name: dict[str, Path] | None = None
     problems = Problems(folder)
-    paths = []
+    paths = {}
     for image in data.images:
         path = folder / image.image
         if not path.is_file():
@@ -109,17 +113,17 @@ def _locate(data: ImageDataset, folder: Path) -> list[Path]:
             path = by_name.get(Path(image.image).name, path)
         if not path.is_file():
             problems.add(image.image_id, f"there is no image {image.image}")
-        paths.append(path)
+        paths[image.image_id] = path
     problems.raise_if_any()
     return paths
 
 
-def _read(paths: Sequence[Path], folder: Path) -> Iterator[tuple[int, list[CxrImage]]]:
+def _read(paths: Sequence[Path]) -> Iterator[tuple[int, list[CxrImage]]]:
     from encoders.images.image_io import read_image  # noqa: PLC0415 - brings pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
-    problems = Problems(folder)
     for start in range(0, len(paths), _AT_ONCE):
+        problems = Problems(paths[start].parent)
         images = []
         for path in paths[start : start + _AT_ONCE]:
             try:

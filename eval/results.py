@@ -3,6 +3,7 @@
 import hashlib
 import math
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -96,6 +97,11 @@ def _provenance() -> dict[str, Any]:
     return {"python": platform.python_version(), "packages": packages, "git": _git_hash()}
 
 
+def _command() -> str:
+    """The command line, without the names of servers."""
+    return re.sub(r"(https?://)[^/\s']+", r"\1HOST", shlex.join(["cxr-rag", *sys.argv[1:]]))
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One evaluation.
@@ -128,7 +134,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     made_by: dict[str, Any] = field(default_factory=_provenance)
-    command: str = field(default_factory=lambda: shlex.join(["cxr-rag", *sys.argv[1:]]))
+    command: str = field(default_factory=_command)
     schema: str = SCHEMA
 
     def systems(self) -> list[str]:

@@ -98,6 +98,17 @@ class Vectors:
         """The images that have a report."""
         return self.where(np.array([bool(name) for name in self.text_ids]))
 
+    def with_classes(self, names: Sequence[str]) -> "Vectors":
+        """With these classes alone, in this order."""
+        said = np.array([each.label for each in self.prompts[: len(self.prompt)]])
+        rows = np.concatenate([np.flatnonzero(said == name) for name in names])
+        return replace(
+            self,
+            labels=self.labels[:, [self.classes.index(name) for name in names]],
+            classes=tuple(names),
+            prompt=self.prompt[rows],
+        )
+
     def splits_apart(self, train: str, test: str) -> tuple["Vectors", "Vectors"]:
         """The images of two splits.
 

@@ -1,7 +1,10 @@
-"""Encoders compared on one data set: what each can be measured by, and paired differences."""
+"""Encoders compared on one site or several: what each can be measured by, drafts, leaks."""
 
+import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoders.base import CxrImage, ImageEncoder
-from eval.errors import EvalUsageError
+from eval.errors import EvalLeakError, EvalUsageError
 from eval.report.tables import as_terminal
-from eval.tasks.encoders import COST, compare_encoders, read_comparison
+from eval.results import Result
+from eval.sites import SiteImages, read_comparison, read_site
+from eval.tasks.encoders import COST, compare_encoders
+from rag.cli.eval_encoders import draft_from
+from rag.index import open_index
+from rag.settings import LlmSettings, Settings
 
 pytestmark = pytest.mark.slow
 
@@ -43,32 +51,60 @@ def load(name: str) -> ImageEncoder:
     return known.get(name, ImagesAlone())
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(60):
-        bright = number % 2 == 0
+Row = dict[str, Any]
+HOME = '[[site]]\nname = "home"\ntable = "home.jsonl"\n'
+AWAY = '[[site]]\nname = "away"\ntable = "away.jsonl"\ntrain_split = ""\ntest_split = ""\n'
+
+
+def draw(folder: Path, prefix: str, *, count: int, seed: int) -> list[Row]:
+    """Images of two kinds, bright and dark, with their reports; the last 24 are for validation."""
+    rng, rows = np.random.default_rng(seed), []
+    for number in range(count):
+        bright, name = number % 2 == 0, f"{prefix}{number:02d}"
         pixels = rng.normal(170 if bright else 90, 20, (64, 64)).clip(0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
+        said = "The heart is enlarged" if bright else "There is pulmonary edema"
         rows.append(
             {
-                "id": f"i{number:02d}",
-                "patient_id": f"p{number:02d}",
-                "image": f"{number}.png",
+                "id": f"i{name}",
+                "patient_id": f"p{name}",
+                "image": f"{name}.png",
                 "labels": [BRIGHT if bright else DARK],
-                "text": f"Report {number}: {'large heart' if bright else 'edema'}.",
-                "split": "train" if number < 36 else "val",
+                "text": f"{said}. Image {number}.",
+                "split": "val" if number >= count - 24 else "train",
             }
         )
-    write_jsonl(tmp_path / "table.jsonl", rows)
+    return rows
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[Row]:
+    found = draw(tmp_path, "h", count=60, seed=0)
+    write_jsonl(tmp_path / "home.jsonl", found)
+    return found
+
+
+@pytest.fixture
+def config(tmp_path: Path, rows: list[Row]) -> Path:
     path = tmp_path / "compare.toml"
-    path.write_text('encoders = ["blind", "sees", "image:any"]\ntable = "table.jsonl"\n')
+    path.write_text('encoders = ["blind", "sees", "image:any"]\n' + HOME)
     return path
 
 
+def no_draft(*_: object) -> Path:
+    raise AssertionError("there is no collection to draft from")
+
+
+def compared(config: Path, draft: Any = no_draft) -> Result:
+    return compare_encoders(read_comparison(config), load=load, draft=draft, samples=200, seed=0)
+
+
+def measures(result: Result, system: str) -> set[str]:
+    return {n.measure for n in result.numbers if (n.system, n.subset) == (system, "all")}
+
+
 def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> None:
-    result = compare_encoders(read_comparison(config), load=load, samples=200, seed=0)
+    result = compared(config)
     assert result.systems() == ["blind@1", "sees@1", "images-alone@1"]
     assert result.subsets() == ["all", "minus blind@1"]
     probe = "probe: macro AUROC"
@@ -82,13 +118,9 @@ def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> No
     assert apart.value == pytest.approx(sees.value - blind.value)
     assert apart.low <= apart.value <= apart.high
     assert apart.low > 0
-    measured = {
-        system: {n.measure for n in result.numbers if (n.system, n.subset) == (system, "all")}
-        for system in result.systems()
-    }
-    assert measured["images-alone@1"] == {probe, COST}
+    assert measures(result, "images-alone@1") == {probe, COST}
     for word in ("zero-shot", "image to text", "text to image", "alignment", "modality gap"):
-        assert any(word in name for name in measured["sees@1"]), word
+        assert any(word in name for name in measures(result, "sees@1")), word
     assert all(n.value > 0 for n in result.numbers if n.measure == COST)
     table = as_terminal(result)
     assert "minus blind@1" in table
@@ -96,9 +128,151 @@ def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> No
 
 
 def test_what_cannot_be_compared_says_why(config: Path) -> None:
-    config.write_text('encoders = ["sees", "sees"]\ntable = "table.jsonl"\n')
-    with pytest.raises(EvalUsageError, match=r"twice: sees@1"):
-        compare_encoders(read_comparison(config), load=load, samples=100, seed=0)
+    config.write_text('encoders = ["sees", "sees"]\n' + HOME)
+    with pytest.raises(EvalUsageError, match="names one twice: sees, sees"):
+        read_comparison(config)
+    config.write_text('encoders = ["image:a", "image:b"]\n' + HOME)
+    with pytest.raises(EvalUsageError, match="twice: images-alone@1"):
+        compared(config)
     config.write_text('encoder = "sees"\n')
     with pytest.raises(EvalUsageError, match="encoders"):
         read_comparison(config)
+    config.write_text('encoders = ["sees"]\n' + HOME + 'test_split = "dev"\n')
+    with pytest.raises(EvalUsageError, match=r"home has 36 images in 'train' .* and 0 in 'dev'"):
+        compared(config)
+
+
+def drafts_of(folder: Path, *, cites: str = "other") -> Any:
+    """Drafts that say the truth of bright images, and of dark ones nothing."""
+
+    def draft(name: str, encoder: ImageEncoder, home: SiteImages, away: SiteImages) -> Path:
+        assert encoder.encoder_id.startswith(name.removeprefix("image:").replace("any", "images"))
+        assert home.site.collection
+        lines = [
+            {
+                "study_id": image.image_id,
+                "findings": "The heart is enlarged." if BRIGHT in image.labels else "No effusion.",
+                "evidence": [{"report_id": cites, "text": "The heart is enlarged."}],
+                "labels": {BRIGHT: 0.9 if BRIGHT in image.labels else 0.1, DARK: 0.5},
+            }
+            for image in away.test
+        ]
+        return write_jsonl(folder / f"{encoder.encoder_id}-{away.site.name}.jsonl", lines)
+
+    return draft
+
+
+def test_drafts_stand_in_the_same_table_with_paired_differences(
+    config: Path, tmp_path: Path
+) -> None:
+    config.write_text(config.read_text() + 'collection = "reports.csv"\n')
+    result = compared(config, drafts_of(tmp_path))
+    for name in ("micro F1-14 (u=1)", "micro F1-5 (u=1)", "ROUGE-L", "false-finding drafts"):
+        number = result.number(system="sees@1", subset="all", measure=f"drafts: {name}")
+        assert number is not None, name
+        assert (number.n, number.low <= number.value <= number.high) == (24, True)
+        apart = result.number(
+            system="images-alone@1", subset="minus blind@1", measure=f"drafts: {name}"
+        )
+        assert apart is not None
+        assert (apart.low, apart.high) == (0, 0)
+
+    def by_labels(name: str) -> float | None:
+        measure = f"drafts: {name} by the labels"
+        return result.number(system="sees@1", subset="all", measure=measure).value
+
+    assert (by_labels("precision"), by_labels("recall")) == (1.0, 0.5)
+    head = result.number(system="sees@1", subset="all", measure="finding head: macro AUROC")
+    assert head.value == pytest.approx(0.75)
+    with pytest.raises(EvalLeakError, match="was drafted from the report of ih36"):
+        compared(config, drafts_of(tmp_path, cites="ih36"))
+
+
+def two_sites(config: Path, away: list[Row]) -> None:
+    """Another site, with labels of its own names and without reports."""
+    for row in away:
+        row |= {"text": "", "labels": ["big" if BRIGHT in row["labels"] else "wet", "thing"]}
+    write_jsonl(config.parent / "away.jsonl", away)
+    classes = f'[site.classes]\n"{BRIGHT}" = ["big"]\n"{DARK}" = ["wet", "fluid"]\n'
+    config.write_text(
+        'encoders = ["blind", "sees"]\n' + HOME + 'collection = "r.csv"\n' + AWAY + classes
+    )
+
+
+def test_home_stands_beside_away_on_the_same_classes(config: Path, tmp_path: Path) -> None:
+    two_sites(config, draw(tmp_path, "a", count=30, seed=1))
+    result = compared(config, drafts_of(tmp_path))
+    home, away = "sees@1: home → home", "sees@1: home → away"
+    assert {home, away} < set(result.systems())
+    shared = {"probe: macro AUROC", "zero-shot: macro AUROC", "drafts: micro F1 by the labels"}
+    assert shared <= measures(result, home) & measures(result, away)
+    assert "drafts: ROUGE-L" in measures(result, home) - measures(result, away)
+    probe = result.number(system=away, subset="all", measure="probe: macro AUROC")
+    assert probe.n == 30
+    assert probe.value > 0.9
+    assert result.number(system=away, subset="minus blind@1", measure="probe: macro AUROC")
+    assert result.dataset["away studies"] == 30
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"patient_id": "ph00"}, "1 patients of home"),
+        ({"id": "ih00"}, "1 studies of home"),
+        ({"image": "h00.png"}, "1 images, by their pixels, of home"),
+    ],
+)
+def test_what_was_learned_from_at_home_is_not_measured_on_away(
+    config: Path, tmp_path: Path, change: dict[str, str], reason: str
+) -> None:
+    away = draw(tmp_path, "a", count=30, seed=1)
+    away[0] |= change
+    two_sites(config, away)
+    with pytest.raises(EvalLeakError, match=reason):
+        compared(config, drafts_of(tmp_path))
+
+
+def write_collection(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["report_id", "study_id", "patient_id", "findings"])
+        writer.writerows([f"r{r['id']}", r["id"], r["patient_id"], r["text"]] for r in rows)
+
+
+@pytest.mark.parametrize("encoder", [SeesBrightness("sees@1"), ImagesAlone()])
+def test_drafting_leaves_the_test_part_out_of_the_index_and_resumes(
+    config: Path, rows: list[Row], tmp_path: Path, encoder: ImageEncoder
+) -> None:
+    again = rows[40] | {"id": "later", "text": "The same patient at another time."}
+    write_collection(tmp_path / "r.csv", [*rows, again])
+    config.write_text(config.read_text() + 'collection = "r.csv"\n')
+    site = read_site(read_comparison(config).site[0])
+    settings = Settings(
+        encoder="image:timm:none",
+        home=tmp_path / "home",
+        index_dir=tmp_path / "index",
+        llm=LlmSettings(enabled=False),
+    )
+    path = draft_from(settings, encoder, site, site, tmp_path / "out")
+    predictions = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(p["study_id"] for p in predictions) == [r["id"] for r in rows[36:]]
+    with open_index(settings.index_dir, encoder=encoder) as index:
+        assert len(index) == 36
+        assert index.get("rih00") is not None
+        assert all(index.get(f"r{row['id']}") is None for row in [*rows[36:], again])
+    evidence = {e["report_id"] for p in predictions for e in p["evidence"]}
+    assert evidence
+    assert evidence <= {f"r{row['id']}" for row in rows[:36]}
+    before = path.read_bytes()
+    assert draft_from(settings, encoder, site, site, tmp_path / "out").read_bytes() == before
+
+
+def test_a_collection_with_the_other_sites_patients_is_refused(
+    config: Path, rows: list[Row], tmp_path: Path
+) -> None:
+    away = draw(tmp_path, "a", count=30, seed=1)
+    two_sites(config, away)
+    write_collection(tmp_path / "r.csv", [*rows, away[3] | {"id": "x", "text": "Clear."}])
+    home, other = map(read_site, read_comparison(config).site)
+    with pytest.raises(EvalLeakError, match=r"1 studies that are drafted in away(.|\n)*x"):
+        draft_from(Settings(home=tmp_path), FakeEncoder(), home, other, tmp_path / "out")

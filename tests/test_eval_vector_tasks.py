@@ -6,19 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_encoder import FakeEncoder
-from made_up_studies import write_jsonl
 from numpy.typing import NDArray
 from PIL import Image
 
 from eval.datasets import DatasetImage, ImageDataset
-from eval.embedding import embed, import_vectors
+from eval.embedding import embed, import_vectors, locate
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
-from eval.io.predictions import read_predictions
 from eval.result_io import read_result, save_result
 from eval.results import Result
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
-from eval.tasks.retrieval import nearest_reports, retrieval
+from eval.tasks.retrieval import retrieval
 from eval.tasks.zero_shot import zero_shot
 from eval.vectors import Vectors, load_vectors, make_vectors, save_vectors
 
@@ -183,7 +181,7 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
     )
     data = ImageDataset(images, ("Edema",), single=False)
     encoder = FakeEncoder()
-    vectors = embed(data, folder=tmp_path, encoder=encoder)
+    vectors = embed(data, paths=locate(data, tmp_path), encoder=encoder)
     assert not np.isnan(vectors.text[0]).any()
     assert np.isnan(vectors.text[1]).all()
     assert vectors.text_ids[1] == ""
@@ -200,10 +198,10 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
         (*images, DatasetImage("3", "r", "c.png", frozenset())), ("Edema",), single=False
     )
     with pytest.raises(EvalDataError, match=r"3: there is no image c\.png"):
-        embed(bad, folder=tmp_path, encoder=encoder)
+        locate(bad, tmp_path)
     (tmp_path / "c.png").write_bytes(b"rubbish")
     with pytest.raises(EvalDataError, match=r"c\.png"):
-        embed(bad, folder=tmp_path, encoder=encoder)
+        embed(bad, paths=locate(bad, tmp_path), encoder=encoder)
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:
@@ -255,33 +253,3 @@ def test_a_task_is_saved_with_its_tables(tmp_path: Path) -> None:
     assert read_result(tmp_path / "out").numbers == result.numbers
     assert "| alignment ↓ | 120 |" in (tmp_path / "out" / "table.md").read_text()
     assert "alignment" in (tmp_path / "out" / "table.csv").read_text()
-
-
-def test_the_nearest_training_report_is_a_prediction(tmp_path: Path) -> None:
-    vectors = made_up(noise=0.02)
-    path = saved(tmp_path, vectors)
-    rows = [
-        {
-            "study_id": name,
-            "patient_id": patient,
-            "report": f"Report of {name}.",
-            "split": split,
-        }
-        for name, patient, split in zip(
-            vectors.image_ids, vectors.patient_ids, vectors.splits, strict=True
-        )
-    ]
-    references = write_jsonl(tmp_path / "r.jsonl", rows)
-    found = list(nearest_reports(path, references, split="val", train_split="train"))
-    assert [row["study_id"] for row in found] == [
-        r["study_id"] for r in rows if r["split"] == "val"
-    ]
-    classes = dict(zip(vectors.image_ids, vectors.labels.argmax(axis=1), strict=True))
-    same = [classes[row["study_id"]] == classes[row["evidence"][0]["report_id"]] for row in found]
-    assert np.mean(same) > 0.9
-    assert found[0]["report"] == f"Report of {found[0]['evidence'][0]['report_id']}."
-    predictions = read_predictions(write_jsonl(tmp_path / "p.jsonl", found))
-    assert all(study.confidence is not None for study in predictions.values())
-    write_jsonl(references, rows[1:])
-    with pytest.raises(EvalDataError, match="no report of 1 training images, f000 first"):
-        list(nearest_reports(path, references, split="val", train_split="train"))

@@ -7,13 +7,14 @@ runs are the same computation, for corpus measures (BLEU, F1) and for means.
 
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,15 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeServer:
+    """A language model that judges reports, at an OpenAI-compatible URL that ends in /v1."""
+
+    url: str
+    model: str
+    api_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """What a metric may need before it scores.
 
@@ -74,11 +84,13 @@ class Setup:
         cleaning: convention for measures on words.
         references: all reference texts of the study set (CIDEr-D weighs words by them).
         models: folder of the weights that model-based metrics need.
+        judge: for the metric that asks one.
     """
 
     cleaning: Cleaning
     references: tuple[str, ...]
     models: Path = Path("models")
+    judge: JudgeServer | None = None
 
 
 class MetricGroup(ABC):
@@ -92,6 +104,8 @@ class MetricGroup(ABC):
         whole_run: whether a row depends on the other drafts of its run; such rows are not cached.
         reads_evidence: whether a row depends on the draft's sources and evidence.
         card: what a reader must know, as `card` has it.
+        made_by: models that it asks, by their role, for the result.
+        notes: what a reader should know of this run's scores.
     """
 
     key: str
@@ -101,6 +115,8 @@ class MetricGroup(ABC):
     batch = 1_000
     whole_run = False
     reads_evidence = False
+    made_by: Mapping[str, list[str]] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
     def __init__(self, setup: Setup) -> None:
         """Prepare scoring.
@@ -171,7 +187,6 @@ def _cards() -> dict[str, Any]:
 _CLASSES = {
     "bleu": "overlap.Bleu",
     "rouge": "overlap.RougeL",
-    "meteor": "overlap.Meteor",
     "cider": "overlap.CiderD",
     "labels": "findings.LabelF1",
     "stated": "findings.Stated",
@@ -183,12 +198,13 @@ _CLASSES = {
     "radcliq": "radeval.RadCliQ",
     "ratescore": "radeval.RateScore",
     "green": "radeval.Green",
+    "judge": "judge.Judge",
 }
 """Module and class of each metric; a module is imported only when it is asked for."""
 
 KEYS = tuple(_CLASSES)
-RULE_BASED, MODEL_BASED = KEYS[:8], KEYS[8:]
-"""Those without model weights run by default; the others where their weights are here."""
+RULE_BASED, MODEL_BASED = KEYS[:7], KEYS[7:]
+"""Those without model weights run by default; the others where their weights or a judge are."""
 
 
 def load_metrics(keys: Iterable[str], setup: Setup) -> tuple[list[MetricGroup], dict[str, str]]:

@@ -1,13 +1,9 @@
-"""Measures on words: BLEU, ROUGE-L, METEOR and CIDEr-D."""
+"""Measures on words: BLEU, ROUGE-L and CIDEr-D."""
 
 import hashlib
 import math
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,66 +156,3 @@ def _clipped_cosine(
     )
     norm = math.hypot(*draft.values()) * math.hypot(*reference.values())
     return dot / norm if norm else 0.0
-
-
-# Parameters of METEOR 1.5 for English (rank task): what the jar uses with `-l en`.
-_ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
-_STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
-
-
-def _meteor(rows: SufficientStats) -> SufficientStats:
-    lengths = rows[..., :4]  # words of draft and reference, function words of both
-    stages = rows[..., 4:20].reshape(*rows.shape[:-1], 4, 4)
-    matched = _DELTA * stages[..., :2] + (1 - _DELTA) * stages[..., 2:]
-    matched = np.einsum("...sk,s->...k", matched, _STAGE_WEIGHTS)
-    length = _DELTA * (lengths[..., :2] - lengths[..., 2:]) + (1 - _DELTA) * lengths[..., 2:]
-    share = np.nan_to_num(divide(matched, length))
-    precision, recall = share[..., 0], share[..., 1]
-    mean = np.nan_to_num(divide(precision * recall, _ALPHA * precision + (1 - _ALPHA) * recall))
-    # chunks, and the matched words of draft and reference
-    fragments = np.nan_to_num(divide(rows[..., 20], rows[..., 21:23].sum(axis=-1) / 2))
-    return np.asarray(mean * (1 - _GAMMA * fragments**_BETA), dtype=np.float64)
-
-
-class Meteor(MetricGroup):
-    """METEOR 1.5 by its authors' Java program, fed through its standard input in one go."""
-
-    key = "meteor"
-    measures = (Measure("METEOR", Direction.HIGHER, 0.0, 1.0, _meteor),)
-    width = 23
-    batch = 10_000
-
-    def __init__(self, setup: Setup) -> None:
-        super().__init__(setup)
-        spec = find_spec("pycocoevalcap")
-        folders = [Path(f, "meteor") for f in (spec and spec.submodule_search_locations) or []]
-        jars = [jar for f in folders if (jar := f / "meteor-1.5.jar").exists()]
-        if not jars:
-            install = "pip install --no-deps pycocoevalcap==1.2 (104 MB)"
-            raise NotAvailableError(f"METEOR's jar: {install}")
-        if shutil.which("java") is None:
-            raise NotAvailableError("a Java runtime (8 or later) on PATH, for METEOR's jar")
-        self._jar = jars[0]
-
-    def score(self, pairs: Sequence[Pair]) -> SufficientStats:
-        """One row per pair: float64 [N, 23], the jar's statistics."""
-        if not pairs:
-            return np.zeros((0, self.width))
-        clean = self.cleaning.joined
-        asked = [f"SCORE ||| {clean(p.reference)} ||| {clean(p.draft)}\n" for p in pairs]
-        done = subprocess.run(  # noqa: S603 - fixed command, no shell
-            ["java", "-Xmx1G", "-jar", self._jar.name, "-", "-", "-stdio", "-l", "en", "-norm"],  # noqa: S607
-            cwd=self._jar.parent,
-            input="".join(asked),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120 + 0.5 * len(pairs),
-            check=True,
-        )
-        rows = np.array([line.split() for line in done.stdout.splitlines()], dtype=np.float64)
-        if rows.shape != (len(pairs), self.width):
-            raise RuntimeError(f"METEOR gave {rows.shape} numbers for {len(pairs)} pairs")
-        # The jar forgives the one chunk of a draft that equals its reference.
-        same = (rows[:, 21:23] == rows[:, :2]).all(axis=1)
-        rows[same & (rows[:, 20] == 1), 20] = 0
-        return rows

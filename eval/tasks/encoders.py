@@ -1,125 +1,116 @@
-"""Several encoders on one data set: every task on vectors, paired differences, cost per image."""
+"""Several encoders on one site or several: every task on vectors, drafts, cost per image.
 
+From each site that has training images a probe is learned, and from each that has a collection
+drafts are made, for the test images of every site: home beside away. All encoders are measured on
+the same images and classes, and their differences are paired.
+"""
+
+import json
 import time
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from encoders.base import CxrImage, ImageEncoder, embeds_texts
-from eval.datasets import DatasetLayout, read_layout
 from eval.embedding import embed
 from eval.errors import EvalUsageError
-from eval.metrics.base import Direction
+from eval.io.predictions import read_predictions
+from eval.io.references import References
+from eval.io.studies import ReferenceStudy, Scope, Texts
+from eval.metrics.base import Direction, Setup, load_metrics
+from eval.metrics.findings import label_matrix
 from eval.results import MetricValue, Result, file_facts, numbers_of, task_card
-from eval.stats import LEVEL, Figure
+from eval.sites import EncoderComparison, SiteImages, apart, common_classes, read_site
+from eval.stats import LEVEL, Figure, Floats, statistics_figure
+from eval.study_set import check_leaks, make_run, make_study_set
 from eval.tasks.embedding import quality_figures
-from eval.tasks.linear_probe import probe_figure, probe_scores, probed_classes
+from eval.tasks.linear_probe import probe_figure, probe_scores
 from eval.tasks.retrieval import rank, rank_figures, searches
 from eval.tasks.zero_shot import area_figure, class_scores
+from eval.text import COCO_PTB
 from eval.vectors import Vectors
+from rag.report_nlp.labeller import LABELS
 
 COST = "ms per image"
+_OF_DRAFTS = ("micro F1-14 (u=1)", "micro F1-5 (u=1)", "ROUGE-L", "false-finding drafts")
 
-
-class EncoderComparison(BaseModel):
-    """What to compare, and on which images; paths are relative to the file.
-
-    Attributes:
-        encoders: as `encoders.registry` names them; the first is what the others are compared with.
-        table: of the data set.
-        layout: which data set it is.
-        images: folder of the images; by default the table's.
-        train_split, test_split: to train the probe on, and to measure on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    encoders: tuple[str, ...] = Field(min_length=1)
-    table: Path
-    layout: DatasetLayout = DatasetLayout.TABLE
-    images: Path | None = None
-    train_split: str = "train"
-    test_split: str = "val"
-
-
-def read_comparison(path: Path) -> EncoderComparison:
-    """A comparison from its file.
-
-    Raises:
-        EvalUsageError: it is missing, no TOML, or has other keys.
-    """
-    try:
-        asked = EncoderComparison(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
-        raise EvalUsageError(f"{path} cannot be used: {error}") from error
-    table = path.parent / asked.table
-    images = path.parent / asked.images if asked.images else table.parent
-    return asked.model_copy(update={"table": table, "images": images})
+Draft = Callable[[str, ImageEncoder, SiteImages, SiteImages], Path]
+"""Name of an encoder, the encoder, whose collection, whose test images -> predictions.jsonl."""
 
 
 def compare_encoders(
     asked: EncoderComparison,
     *,
     load: Callable[[str], ImageEncoder],
+    draft: Draft,
     samples: int,
     seed: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> Result:
-    """Embed the data set with each encoder, one after the other, and score them alike.
+    """Embed every site with each encoder, one after the other, draft, and score them alike.
 
     Raises:
-        EvalUsageError: a split is missing, or an encoder is named twice.
+        EvalUsageError: a split is missing, an encoder is named twice, or sites share no class.
         EvalDataError: an image cannot be read.
-        EvalLeakError: a patient is in both splits.
+        EvalLeakError: a patient, study or image is where is learned and where is measured.
     """
-    data = read_layout(asked.layout, asked.table)
-    folder = asked.images or asked.table.parent
-    reported = {image.image_id for image in data.images if image.text}
-    figures: dict[str, list[Figure]] = {}
-    costs: list[MetricValue] = []
+    sites = [read_site(site) for site in asked.site]
+    classes = common_classes(sites)
+    pairs = [(home, away) for home in sites if home.train for away in sites]
+    found: list[dict[str, list[Figure]]] = [{} for _ in pairs]
+    costs: dict[str, float] = {}
+    images = sum(len(each.data.images) for each in sites)
     for name in asked.encoders:
         say(f"{name} ")
         encoder = _Timed(load(name))
-        vectors = embed(data, folder=folder, encoder=encoder, say=say)
-        if encoder.encoder_id in figures:
+        if encoder.encoder_id in costs:
             raise EvalUsageError(f"{asked.encoders} name one encoder twice: {encoder.encoder_id}")
-        train, test = vectors.splits_apart(asked.train_split, asked.test_split)
-        if reported:
-            test = test.where(np.array([name in reported for name in test.image_ids]))
-        figures[encoder.encoder_id] = _figures(train, test, seed=seed)
-        cost = 1000 * encoder.seconds / len(vectors)
-        count, lower = len(vectors), Direction.LOWER.value
-        costs.append(MetricValue(encoder.encoder_id, "all", COST, cost, None, None, count, lower))
-    named = [(system, "all", each) for system, found in figures.items() for each in found]
-    base, *others = figures
-    named += [
-        (system, f"minus {base}", _difference(each, first))
-        for system in others
-        for each in figures[system]
-        for first in figures[base]
-        if each.names == first.names
+        vectors = {
+            each.site.name: embed(each.data, paths=each.paths, encoder=encoder, say=say)
+            for each in sites
+        }
+        costs[encoder.encoder_id] = 1000 * encoder.seconds / images
+        for (home, away), figures in zip(pairs, found, strict=True):
+            both = apart(vectors, home, away)
+            train, test = (part.with_classes(classes) for part in both)
+            measured = _figures(train, test, seed=seed)
+            if home.site.collection:
+                measured += _draft_figures(draft(name, encoder, home, away), away, test)
+            figures[encoder.encoder_id] = measured
+    numbers: list[MetricValue] = []
+    for (home, away), figures in zip(pairs, found, strict=True):
+        way = f": {home.site.name} → {away.site.name}" if len(pairs) > 1 else ""
+        patients = [image.patient_id for image in away.test]
+        named = _with_differences(figures, way)
+        numbers += numbers_of(named, patients=patients, samples=samples, seed=seed)
+    first_way = numbers[0].system.removeprefix(next(iter(costs)))
+    numbers += [
+        MetricValue(name + first_way, "all", COST, cost, None, None, images, Direction.LOWER.value)
+        for name, cost in costs.items()
     ]
-    numbers = numbers_of(named, patients=test.patient_ids, samples=samples, seed=seed)
     return Result(
         task="encoders",
-        name=f"{len(figures)} encoders",
-        models={"encoder_id": list(figures)},
-        dataset={
-            "table": file_facts(asked.table),
-            "fingerprint": test.fingerprint,
-            "studies": len(test),
-            "patients": len(set(test.patient_ids)),
-        },
-        settings={"level": LEVEL, "samples": samples, "seed": seed, "test": asked.test_split},
-        cards=[task_card("encoders", [*dict.fromkeys(n.measure for n in numbers), COST])],
-        numbers=[*numbers, *costs],
-        notes=[f"{len(train)} images to train probes on; {COST} on this machine, as it was busy"],
+        name=f"{len(costs)} encoders",
+        models={"encoder_id": list(costs)},
+        dataset={key: value for each in sites for key, value in _facts(each).items()},
+        settings={"level": LEVEL, "samples": samples, "seed": seed},
+        cards=[task_card("encoders", [*dict.fromkeys(n.measure for n in numbers)])],
+        numbers=numbers,
+        notes=[f"classes: {', '.join(classes)}", f"{COST} on this machine, as it was busy"],
     )
+
+
+def _facts(each: SiteImages) -> dict[str, object]:
+    name, site = each.site.name, each.site
+    return {
+        f"{name} table": file_facts(site.table),
+        f"{name} training images": len(each.train),
+        f"{name} studies": len(each.test),
+        f"{name} patients": len({image.patient_id for image in each.test}),
+    }
 
 
 class _Timed:
@@ -143,7 +134,7 @@ class _Timed:
 
 def _figures(train: Vectors, test: Vectors, *, seed: int) -> list[Figure]:
     """What can be measured of an encoder: without texts only the probe."""
-    classes = probed_classes(train, test)
+    classes = range(len(test.classes))
     scores = list(
         probe_scores(train.image, test.image, train=train, classes=classes, share=1.0, seed=seed)
     )
@@ -159,6 +150,65 @@ def _figures(train: Vectors, test: Vectors, *, seed: int) -> list[Figure]:
             figures += [each.renamed(f"{search.name}: ") for each in rank_figures(*rank(search))]
     image, text = test.image.astype(np.float64), test.text.astype(np.float64)
     return figures + quality_figures(image, text)
+
+
+def _draft_figures(path: Path, away: SiteImages, test: Vectors) -> list[Figure]:
+    """What drafts say: against the labels everywhere, against the reports where there are some."""
+    rows = {row["study_id"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
+    drafts = read_predictions(path)
+    known = test.with_classes([name for name in test.classes if name in LABELS])
+    columns = [LABELS.index(name) for name in known.classes]
+    texts = [drafts[name].texts.of(Scope.REPORT) for name in test.image_ids]
+    said = np.array([label_matrix(text)[0, columns] for text in texts])
+    figures = [_by_labels(said, known.labels)]
+    heads = [rows[name].get("labels") or {} for name in test.image_ids]
+    if all(head.keys() >= set(known.classes) for head in heads):
+        scores = np.array([[head[name] for name in known.classes] for head in heads])
+        figures.append(area_figure(known, scores).renamed("finding head: ", first=1))
+    if not any(image.text for image in away.test):
+        return figures
+    studies = {
+        image.image_id: ReferenceStudy(image.image_id, image.patient_id, Texts(report=image.text))
+        for image in away.test
+    }
+    references = References(away.site.table, studies, {}, has_patients=True)
+    study_set = make_study_set(references, Scope.REPORT)
+    run = make_run("drafts", path, study_set=study_set, references=references)
+    check_leaks(study_set, train=None, run=run)
+    ready, _ = load_metrics(("labels", "rouge", "stated"), Setup(COCO_PTB, study_set.texts))
+    for metric in ready:
+        shown = [measure for measure in metric.measures if measure.name in _OF_DRAFTS]
+        figure = statistics_figure(shown, metric.score(run.pairs), study_set.patients)
+        figures.append(figure.renamed("drafts: "))
+    return figures
+
+
+def _by_labels(said: NDArray[np.bool_], there: NDArray[np.bool_]) -> Figure:
+    """Micro F1, precision and recall of what drafts state, bool [N, L], against the labels."""
+    counts = np.stack([(said & there).sum(1), said.sum(1), there.sum(1)], axis=1)
+
+    def values(weights: Floats) -> Floats:
+        hits, stated, true = (weights @ counts).T
+        below = np.stack([stated + true, stated, true], axis=1)
+        return np.stack([2 * hits, hits, hits], axis=1) / np.where(below == 0, np.nan, below)
+
+    names = tuple(f"drafts: {name} by the labels" for name in ("micro F1", "precision", "recall"))
+    return Figure(names, (Direction.HIGHER,) * 3, (len(said),) * 3, values)
+
+
+def _with_differences(
+    figures: Mapping[str, list[Figure]], way: str
+) -> list[tuple[str, str, Figure]]:
+    """Every encoder's figures, and those of the others minus the first one's."""
+    base, *others = figures
+    named = [(name + way, "all", each) for name, found in figures.items() for each in found]
+    return named + [
+        (name + way, f"minus {base}", _difference(each, first))
+        for name in others
+        for each in figures[name]
+        for first in figures[base]
+        if each.names == first.names
+    ]
 
 
 def _difference(figure: Figure, base: Figure) -> Figure:

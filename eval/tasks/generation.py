@@ -14,7 +14,7 @@ from eval.cache import ScoreCache
 from eval.errors import NotAvailableError
 from eval.io.references import References, read_references
 from eval.io.studies import Scope
-from eval.metrics.base import MetricGroup, Setup, SufficientStats, load_metrics
+from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
 from eval.results import MetricValue, Result, card_facts, file_facts, numbers_of
 from eval.risk import has_risk, risk_coverage
 from eval.stats import LEVEL, statistics_figure
@@ -42,6 +42,7 @@ class GenerationTask:
     seed: int = 0
     cache: Path | None = None
     models: Path = Path("models")
+    judge: JudgeServer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def score_generation(task: GenerationTask) -> Scored:
         study_set, run=run, train=train, words=cleaning.words, seed=task.seed
     )
     runs = (run, *baselines.runs)
-    ready, missing = load_metrics(task.measures, Setup(cleaning, study_set.texts, task.models))
+    setup = Setup(cleaning, study_set.texts, task.models, task.judge)
+    ready, missing = load_metrics(task.measures, setup)
     statistics = _score(ready, runs, missing, task.cache)
     ran = {metric.key: metric for metric in ready if (run.name, metric.key) in statistics}
     normal = study_set.normal()
@@ -96,7 +98,7 @@ def score_generation(task: GenerationTask) -> Scored:
     result = Result(
         task="generation",
         name=task.name,
-        models=run.made_by,
+        models={**run.made_by, **{k: v for m in ran.values() for k, v in m.made_by.items()}},
         dataset={
             "predictions": file_facts(task.predictions),
             "references": file_facts(task.references),
@@ -126,7 +128,11 @@ def score_generation(task: GenerationTask) -> Scored:
         numbers=numbers,
         not_available=missing | baselines.missing,
         curves={"risk_coverage": _risk(task, study_set, run, ran, statistics)},
-        notes=[*leak.notes, *_notes(references, study_set)],
+        notes=[
+            *leak.notes,
+            *_notes(references, study_set),
+            *(note for metric in ran.values() for note in metric.notes),
+        ],
     )
     return Scored(result, study_set, runs, leak, normal, ran, statistics)
 

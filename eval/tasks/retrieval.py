@@ -1,4 +1,4 @@
-"""Retrieval: does an image find its own report, and a report its own image; and it as a drafter."""
+"""Retrieval: does an image find its own report, and a report its own image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.errors import EvalDataError, EvalUsageError
-from eval.io.references import read_references
-from eval.io.studies import Scope
+from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.ranking import Floats, Ranks, ndcg, own_ranks, weighted_median
 from eval.results import MetricValue, Result, numbers_of
@@ -22,7 +20,6 @@ _CUT = 10
 _QUERIES_AT_ONCE = 256
 _DRAWN = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 CHANCE = "random order"
-_EVIDENCE = 5  # reports that are named as evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,55 +154,3 @@ def rank_figures(ranks: Ranks, gains: Floats) -> list[Figure]:
         lambda weights: weighted_median(places, weights)[:, None],
     )
     return [mean_figure(columns), median]
-
-
-def nearest_reports(
-    vectors: Path, references: Path, *, split: str, train_split: str
-) -> Iterator[dict[str, Any]]:
-    """Each image drafts the report of the nearest training image's text: predictions to score.
-
-    What every system with retrieval must beat; no language model is asked. One object per study.
-
-    Args:
-        vectors: a vectors file whose image ids are study ids.
-        references: the reports of both splits.
-        split: images that get a draft.
-        train_split: reports that are copied.
-
-    Raises:
-        EvalUsageError: no such split, or no report in it.
-        EvalDataError: a report of the training split is not among the references.
-    """
-    everything = load_vectors(vectors)
-    images, train = everything.in_split(split), everything.in_split(train_split).with_reports()
-    if not len(train):
-        raise EvalUsageError(f"{vectors} has no report in split {train_split!r}")
-    reports = read_references(references, split=train_split)
-    unknown = [name for name in train.image_ids if name not in reports.studies]
-    if unknown:
-        raise EvalDataError(
-            f"{references} has no report of {len(unknown)} training images, {unknown[0]} first"
-        )
-    for at, study_id in enumerate(images.image_ids):
-        similarity = train.text @ images.image[at]
-        similarity[np.array(train.patient_ids) == images.patient_ids[at]] = -np.inf
-        order = np.argsort(-similarity, kind="stable")[:_EVIDENCE]
-        chosen = [reports.studies[train.image_ids[place]] for place in order]
-        first = chosen[0].texts
-        yield {
-            "study_id": study_id,
-            "status": "ok",
-            "findings": first.findings,
-            "impression": first.impression,
-            "report": first.report,
-            "evidence": [
-                {
-                    "report_id": study.study_id,
-                    "similarity": round(float(similarity[place]), 6),
-                    "text": study.texts.of(Scope.REPORT),
-                }
-                for study, place in zip(chosen, order, strict=True)
-            ],
-            "encoder_id": images.encoder_id,
-            "confidence": round(float(similarity[order[0]]), 6),
-        }

@@ -22,6 +22,7 @@ from rag.cli import (
     demo,
     doctor,
     encoder,
+    eval_encoders,
     generate,
     images,
     index,
@@ -45,6 +46,7 @@ app.command()(batch.batch)
 app.command()(encoder.calibrate)
 app.command()(encoder.fit_heads)
 app.add_typer(index.app, name="index")
+eval_app.command()(eval_encoders.encoders)
 app.add_typer(eval_app, name="eval", help="Score drafts and encoders, with intervals.")
 app.command()(doctor.doctor)
 app.add_typer(audit.app, name="audit")

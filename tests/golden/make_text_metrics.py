@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from rouge_score.rouge_scorer import RougeScorer
@@ -43,7 +42,6 @@ def make() -> None:
     bleu, bleu_each = Bleu(4).compute_score(references, drafts, verbose=0)
     rouge, rouge_each = Rouge().compute_score(references, drafts)
     cider, cider_each = Cider().compute_score(references, drafts)
-    meteor, meteor_each = Meteor().compute_score(references, drafts)
     own = RougeScorer(["rougeL"], use_stemmer=False)
     own_each = [own.score(p["reference"], p["draft"])["rougeL"].fmeasure for p in pairs]
     sacre = BLEU(tokenize="none", force=True, smooth_method="none").corpus_score(
@@ -64,14 +62,12 @@ def make() -> None:
             "ROUGE-L": sum(own_each) / len(own_each),
             "ROUGE-L β1.2": float(rouge),
             "CIDEr-D": float(cider),
-            "METEOR": meteor,
         },
         "each": {
             **{f"BLEU-{n}": values for n, values in enumerate(bleu_each, 1)},
             "ROUGE-L": own_each,
             "ROUGE-L β1.2": [float(value) for value in rouge_each],
             "CIDEr-D": [float(value) for value in cider_each],
-            "METEOR": meteor_each,
         },
     }
     text = json.dumps(golden, ensure_ascii=False, indent=1)
@@ -85,7 +81,7 @@ def table() -> None:
     by = {"rouge": {"ROUGE-L": "rouge-score 0.1.2"}}
     print(f"| measure (n = {len(pairs)} pairs) | reference | its value | ours | difference |")
     print("| --- | --- | ---: | ---: | ---: |")
-    for key in ("bleu", "rouge", "meteor", "cider"):
+    for key in ("bleu", "rouge", "cider"):
         built = metric_class(key)(setup)
         sums = built.score(pairs).sum(axis=0)
         for measure in built.measures:

@@ -3,7 +3,8 @@
 python tests/golden/report_language.py            # the hand-written sets beside this file
 CXR_DATA=... python tests/golden/report_language.py --openi   # and real reports, numbers only
 
-How well sentences are labelled, `cxr-rag eval label-accuracy` says of labeller_sentences.jsonl.
+How well sentences are labelled, says `python -m tests.support.labeller_accuracy` of
+labeller_sentences.jsonl.
 """
 # ruff: noqa: T201
 
