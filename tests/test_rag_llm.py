@@ -43,7 +43,7 @@ def test_request_is_deterministic_and_carries_the_schema(fake: FakeLlm) -> None:
 
 
 def test_cut_off_and_empty_answers_are_output_errors(fake: FakeLlm) -> None:
-    fake.finish_reason = "length"
+    fake.finish_reason, fake.answers = "length", ['{"findings": [']
     with pytest.raises(LlmOutputError, match="cut off"):
         client(fake).ask(MESSAGES, schema=SCHEMA)
     fake.finish_reason, fake.answers = "stop", [""]

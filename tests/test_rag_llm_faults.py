@@ -143,6 +143,13 @@ def test_blanks_after_a_whole_answer_end_it() -> None:
         assert json.loads(ask(server.url)) == {"a": 1}
 
 
+@pytest.mark.parametrize("end", [CUT_OFF, ""])
+def test_a_whole_answer_is_used_however_its_stream_ends(end: str) -> None:
+    answer = EVENT % (DELTA % '{\\"a\\": 1}') + EVENT % (DELTA % (r"\n" * 30)) + end
+    with fault_server.serve(raw(answer)) as server:
+        assert json.loads(ask(server.url)) == {"a": 1}
+
+
 def test_blanks_within_an_answer_are_a_loop() -> None:
     answer = endless('{\\"a\\":', " " * 40)
     with fault_server.serve(answer) as server, pytest.raises(LlmLoopError, match="repeats"):

@@ -94,11 +94,13 @@ class ChatClient:
                 text += chunk.text
                 yield text
             if text[-MOST_BLANKS:].isspace() and len(text) > MOST_BLANKS:
-                finish_reason = "stop" if _is_json(text) else "length"
+                finish_reason = "length"
                 break
         self._refuse_unfinished(text, finish_reason)
 
     def _refuse_unfinished(self, text: str, finish_reason: str) -> None:
+        if finish_reason in ("length", "") and _is_object(text):
+            return  # all was said, and blanks followed
         if finish_reason == "length" and is_degenerate(text):
             raise degenerate_error(self.model)
         if finish_reason == "length":
@@ -136,9 +138,8 @@ class ChatClient:
         return self._chat
 
 
-def _is_json(text: str) -> bool:
+def _is_object(text: str) -> bool:
     try:
-        json.loads(text)
+        return isinstance(json.loads(text), dict)
     except ValueError:
         return False
-    return True
