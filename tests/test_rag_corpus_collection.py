@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.report_sections import parse_sections, report_parts
-from rag.corpus.records import Corpus
+from rag.corpus.records import Corpus, read_exclude_file, read_images_file
 from rag.corpus.user_collection import COLUMNS, LONGEST_SECTION, read_collection
 from rag.errors import CorpusError
 
@@ -115,7 +115,11 @@ def test_an_open_quote_at_the_end_is_a_problem(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "is empty"),
         ("a.csv", b"\n", "has no column report_id"),
-        ("a.csv", b"id,text\n1,clear\n", "has no column report_id; its columns are: id, text"),
+        (
+            "a.csv",
+            b"name,text\n1,clear\n",
+            "or id; its columns are: name, text",
+        ),
         ("a.csv", b"report_id,text,TEXT\n1,a,b\n", "two columns of the same name"),
         ("a.csv", b"report_id,text\n", "holds no report"),
         ("a.csv", "report_id,text\n1,a\n".encode("utf-16-be"), "as UTF-16 does: save it as UTF-8"),
@@ -298,3 +302,43 @@ def test_rubbish_is_an_error_or_a_problem_and_never_a_crash(
         assert "\x00" not in record.text
     for reason in reasons(corpus):
         reason.encode()
+
+
+PADCHEST = """,ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,Projection,ReportID,Report,Labels
+0,1_a.png,0,20140915,11,8398604886942923,PA,4765777,corazon normal .,"['normal']"
+1,1_b.png,0,20140915,11,8398604886942923,L,4765777,corazon normal .,"['normal']"
+2,2.png,3,20140916,12,3135727504309973,PA,4765778,derrame .,"['effusion', 'x']"
+"""
+REXGRADIENT = """id,PatientID,StudyInstanceUid,Indication,Comparison,Findings,Impression,Sex
+pGRDN1_aGRDN2_sGRDN3,GRDN1,1.2.3,Cough.,None.,The lungs are clear.,Normal chest.,F
+"""
+
+
+def test_padchest_is_read_as_published_a_report_once_and_with_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+    path.write_text(PADCHEST)
+    corpus = read_collection(path)
+    assert not corpus.problems
+    first, second = corpus.records
+    assert (first.report_id, first.study_id) == ("4765777", "11")
+    assert first.patient_id == "8398604886942923"
+    assert (first.findings, first.labels) == ("corazon normal .", ("normal",))
+    assert second.labels == ("effusion", "x")
+    images = read_images_file(path)
+    folder = path.parent
+    assert images == {
+        "11": (folder / "0/1_a.png", folder / "0/1_b.png"),
+        "12": (folder / "3/2.png",),
+    }
+    assert read_exclude_file(path) == {"11", "12"}
+
+
+def test_rexgradient_is_read_as_published(tmp_path: Path) -> None:
+    path = tmp_path / "train_metadata.csv"
+    path.write_text(REXGRADIENT)
+    corpus = read_collection(path)
+    (record,) = corpus.records
+    assert (record.report_id, record.study_id) == ("pGRDN1_aGRDN2_sGRDN3", "1.2.3")
+    assert (record.patient_id, record.indication) == ("GRDN1", "Cough.")
+    assert (record.findings, record.impression) == ("The lungs are clear.", "Normal chest.")
+    assert corpus.warnings == ("columns that are not used: sex",)

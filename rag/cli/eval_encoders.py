@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def encoders(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file; see docs/encoders.md.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="TOML file; see docs/encoders.md.")
+    ],
     *,
     out: Out,
     samples: Samples = 1_000,

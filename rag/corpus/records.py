@@ -173,6 +173,7 @@ def _sha256(text: str) -> str:
 
 
 _STUDY, _IMAGE = "study_id", "image"
+_STUDIES = (_STUDY, "studyid")
 
 
 def read_exclude_file(path: Path) -> frozenset[str]:
@@ -199,28 +200,32 @@ def read_exclude_file(path: Path) -> frozenset[str]:
 def read_images_file(path: Path) -> dict[str, tuple[Path, ...]]:
     """Images by study id from a table with the columns study_id and image, a line an image.
 
-    Paths are relative to the file's folder; whether an image is there is seen when it is indexed.
+    PadChest's own table will do: StudyID, ImageID and ImageDir. Paths are relative to the file's
+    folder; whether an image is there is seen when it is indexed.
 
     Raises:
         CorpusError: the file cannot be read, a column is missing, or a line lacks a value.
     """
     images: dict[str, list[Path]] = {}
-    for where, study, values in _rows(path, _STUDY, _IMAGE):
+    for where, study, values in _rows(path, _STUDY, (_IMAGE, "imageid")):
         image = values.get(_IMAGE)
+        if "imageid" in values:
+            image = f"{values.get('imagedir', '.')}/{values['imageid']}"
         if is_nothing(image) or not isinstance(image, str):
             raise CorpusError(f"{path} {where}: no {_IMAGE}")
         images.setdefault(study, []).append(path.parent / image.strip())
     return {study: tuple(dict.fromkeys(paths)) for study, paths in images.items()}
 
 
-def _rows(path: Path, *needed: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows(path: Path, *needed: str | tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Place, study id and values of each row."""
     try:
-        for row in read_table(path, needed=needed):
+        columns = [_STUDIES if name == _STUDY else name for name in needed]
+        for row in read_table(path, needed=columns):
             if row.problem:
                 raise CorpusError(f"{path} {row.where} cannot be read: {row.problem}")
             try:
-                study = identifier(row.values.get(_STUDY))
+                study = next(filter(None, (identifier(row.values.get(n)) for n in _STUDIES)), "")
             except ValueError as error:
                 raise CorpusError(f"{path} {row.where}: {_STUDY} {error}") from error
             if not study:

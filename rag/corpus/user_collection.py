@@ -8,7 +8,7 @@ at indexing (`rag.index`, ``screens``). Knows nothing of encoders and stores.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from html import unescape
 from pathlib import Path
@@ -24,6 +24,15 @@ from rag.schema import ReportRecord
 _IDS = ("report_id", "study_id", "patient_id")
 _TEXTS = ("findings", "impression", "addendum", "text", "indication", "comparison")
 COLUMNS = (*_IDS, *_TEXTS, "labels", "date")
+_PUBLISHED = {
+    "reportid": "report_id",
+    "studyid": "study_id",
+    "patientid": "patient_id",
+    "report": "text",
+    "id": "report_id",
+    "studyinstanceuid": "study_id",
+}
+"""Columns of PadChest's and ReXGradient's tables, and what we call them."""
 LONGEST_SECTION = 50_000
 """Characters; the longest Open-I report has 1 054."""
 
@@ -75,7 +84,7 @@ def read_collection(
         elif path.stat().st_size == 0:
             raise CorpusError(f"{path} is empty")
         else:
-            rows = read_table(path, needed=("report_id",))
+            rows = map(_renamed, read_table(path, needed=(("report_id", "reportid", "id"),)))
         records, problems, warnings = _read_rows(rows)
     except TableError as error:
         raise CorpusError(str(error)) from error
@@ -91,6 +100,14 @@ def read_collection(
         licence=licence,
         attribution=attribution,
     )
+
+
+def _renamed(row: Row) -> Row:
+    values = dict(row.values)
+    for theirs, ours in _PUBLISHED.items():
+        if theirs in values and ours not in values:
+            values[ours] = values.pop(theirs)
+    return replace(row, values=values)
 
 
 def _text_rows(folder: Path) -> Iterator[Row]:
@@ -127,6 +144,8 @@ def _read_rows(
     floats: Counter[str] = Counter()
     unknown: set[str] = set()
     for row in rows:
+        if "imageid" in row.values and str(row.values.get("report_id")).strip() in seen_at:
+            continue  # PadChest has a line for each image of a report
         item = _read_row(row, seen_at)
         if isinstance(item, Problem):
             problems.append(item)
@@ -232,6 +251,8 @@ def _text(value: Any, key: str) -> str:
 
 def _labels(value: Any) -> tuple[str, ...]:
     parts = value.split(";") if isinstance(value, str) else ([] if is_nothing(value) else value)
+    if isinstance(value, str) and value.startswith("["):  # a list of Python, as in PadChest
+        parts = re.findall(r"'([^']*)'", value)
     if not isinstance(parts, list):
         raise _RowError(f"labels is {type(value).__name__}, not a list or text separated by ';'")
     labels = [_text(part, "labels").strip() for part in parts]
