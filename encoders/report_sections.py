@@ -65,7 +65,7 @@ _NAMES = {
     r"(?: ?\#? ?\d{1,2})?(?: ?\([^()\n]{1,60}\))?(?:,? (?:BY|DATED|FROM|ON|OF) [^:\n]{1,60})?"
     r"|(?:CORRECTED|AMENDED|REVISED) REPORT|CORRECTIONS?",
     PartKind.INDICATION: "(?:CLINICAL |PATIENT )?(?:INDICATIONS?|HISTORY|INFORMATION|DATA|DETAILS)"
-    "|(?:CLINICAL|ADMITTING|REFERRING|PROVISIONAL) DIAGNOSIS"
+    "|(?:CLINICAL|ADMITTING|REFERRING|PROVISIONAL) DIAGNOSIS|CLINICAL(?: QUESTION)?|REASON|HX"
     "|REASON (?:FOR|OF) (?:THE )?(?:EXAM(?:INATION)?|STUDY|TEST)|REQUEST",
     PartKind.COMPARISON: "COMPARISONS?|PRIOR STUD(?:Y|IES)",
     PartKind.OTHER: "TECHNIQUE|(?:TYPE OF )?EXAM(?:INATION)?|PROCEDURE|STUDY|VIEWS?"
@@ -118,6 +118,11 @@ _EXAM_NAME = re.compile(
     rf"[ \t)]*(?:{_CLOSE}[ \t]*:{_CLOSE}|{_CLOSE}{_ALONE})",
     re.IGNORECASE,
 )
+_INNER_EXAM = re.compile(  # HISTORY: Fever. CHEST, TWO VIEWS: Lungs are clear.
+    rf"(?<=[.;?!)])[ \t]+{_OPEN}(?:{_VIEW_WORD}{_JOIN})*(?:CHEST|THORAX|CXR)"
+    rf"(?:{_JOIN}{_VIEW_WORD})*[ \t)]*{_CLOSE}[ \t]*:{_CLOSE}",
+    re.IGNORECASE,
+)
 _ORGAN = re.compile(
     rf"(?:{_LINE_START}|(?<=[.;?!)])[ \t]+){_OPEN}(?:HEART|LUNGS?|PLEURA|BONES?|MEDIASTINUM"
     r"|CARDIOMEDIASTIN\w+|LINES(?: AND TUBES)?|TUBES|(?:SUPPORT )?DEVICES|OTHER)"
@@ -136,6 +141,8 @@ _RULES = re.compile(
 """Lines under a heading and around an addendum."""
 _BANNER = re.compile(r"^[ \t]*FINAL REPORT[ \t]*$", re.MULTILINE)
 _BLANK_LINE = re.compile(r"(?:\r?\n|\r)[ \t\r]*\n")
+_NEXT_LINE = re.compile(rf"[{_BREAK}](?=\s*[A-Z][a-z])")
+_NEXT_SENTENCE = re.compile(r"(?:(?<=[a-z)][.?!])|(?<=/\d\.))[ \t]+(?=[A-Z][a-z])")
 _LINE_END = re.compile(f"[{_BREAK}]|$")
 _SENTENCE_END = re.compile(rf"[.?!](?=\s|$)|[{_BREAK}]|$")
 
@@ -155,7 +162,7 @@ def parse_sections(text: str) -> Sections:
     What stands under several headings of one kind is joined by an empty line, in order, and
     addenda are the end of the impression: what was corrected is read last. A text without a
     findings or an impression heading is all findings, apart from the headed sections before it:
-    those end at the first blank line.
+    those end at the first blank line, the first line or the first sentence.
     """
     banner = _BANNER.search(text)
     body = text[banner.end() :] if banner else text
@@ -220,10 +227,14 @@ def _part(text: str, heading: _Heading, end: int, *, last: bool) -> Iterator[Par
     if not last or heading.kind not in HEADER:
         yield Part(heading.kind, heading.start, heading.end, end)
         return
-    # the last header of a report without a findings heading ends at a blank line
+    # the last header of a report without a findings heading ends at a blank line, else with its
+    # line or its first sentence
     first = re.compile(r"\S").search(text, heading.end)
-    gap = _BLANK_LINE.search(text, first.start() if first else heading.end)
-    stop = gap.start() if gap else end
+    begin = first.start() if first else heading.end
+    gaps = (
+        pattern.search(text, begin, end) for pattern in (_BLANK_LINE, _NEXT_LINE, _NEXT_SENTENCE)
+    )
+    stop = next((gap.start() for gap in gaps if gap), end)
     yield Part(heading.kind, heading.start, heading.end, stop)
     yield Part(PartKind.BODY, stop, stop, end)
 
@@ -242,7 +253,7 @@ def _own_line(text: str, heading: _Heading) -> int:
 def _headings(text: str) -> list[_Heading]:
     found: dict[int, _Heading] = {}
     shouted = text.isupper()
-    patterns = [_HEADING, _ALONE_HEADING, _EXAM_NAME, _BOLD_HEADING]
+    patterns = [_HEADING, _ALONE_HEADING, _EXAM_NAME, _INNER_EXAM, _BOLD_HEADING]
     if not shouted:
         patterns.append(_CAPITAL_HEADING)
     for pattern in patterns:

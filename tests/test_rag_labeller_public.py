@@ -99,6 +99,15 @@ def test_a_form_is_read_as_one_sentence_too() -> None:
         # a condition ends where the sentence states something
         ("Unless otherwise stated, no effusion.", "Pleural Effusion", "negative"),
         ("If compared with the last film, the effusion is larger.", "Pleural Effusion", "positive"),
+        # whole reports: a heading or a header's first sentence ends there, a list may follow one
+        ("Comparison: 3/4. Effusion no longer seen.", "Pleural Effusion", "negative"),
+        ("HISTORY: Effusion. CHEST: No effusion.", "Pleural Effusion", "negative"),
+        ("HISTORY: 50 y/o with pneumonia. Heart is large.", "Pneumonia", ABSENT),
+        ("HISTORY: 50 y/o with pneumonia.\nHeart is large.", "Cardiomegaly", "positive"),
+        ("Clinical: CHF? Findings: no edema.", "Edema", "negative"),
+        ("FINDINGS: Effusion, fracture: none.\nIMPRESSION: Normal.", "Fracture", "negative"),
+        ("FINDINGS: None of these is seen: effusion, edema.", "Pleural Effusion", "negative"),
+        ("Lungs are no longer clear: there is an opacity.", "Lung Opacity", "positive"),
         # a ratio that is none
         ("Cardiothoracic ratio 5.", "Cardiomegaly", ABSENT),
         ("Cardiothoracic ratio less than 0.6.", "Cardiomegaly", ABSENT),

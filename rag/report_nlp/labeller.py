@@ -76,11 +76,14 @@ def labels_of(found: list[Mention]) -> dict[str, Polarity]:
 
 
 def read_sections(text: str) -> str:
-    """``text`` with the sections blanked that do not describe the image; offsets stay the same."""
+    """``text`` without headings and the sections that describe no image; offsets stay the same."""
     if ":" not in text:
         return text
     for part in report_parts(text):
         if part.kind in HEADER:
             blank = re.sub(r"\S", " ", text[part.start : part.end])
             text = text[: part.start] + blank + text[part.end :]
+        elif part.body - part.start > 1:  # a heading ends what stands before it
+            blank = "\n\n".ljust(part.body - part.start)
+            text = text[: part.start] + blank + text[part.body :]
     return text

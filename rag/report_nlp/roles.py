@@ -101,7 +101,12 @@ _NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
 _NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{_COLON}{_YES}])")
 _SPENT = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]")
 _MAY_ANSWER = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
-_NONE_FOLLOWING = re.compile(f"^{_NONE}{_COLON}")  # none of the following: effusion, edema
+_NONE_FOLLOWING = re.compile(
+    f"^{_NONE}[is._]{{0,3}}{_COLON}"
+)  # none of the following: effusion, edema
+_THEN = re.compile(
+    f"^([^;]*[tnK%][^;]*){_COLON}(?=m)"
+)  # the lungs are not clear: there is an opacity
 _NAMED_INNOCENT = re.compile(f"(?<=[fd]){_COLON}(?=e?4(?:[,;]|$))")  # nodule: nipple shadow
 _OTHER = "[^:bimntuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
@@ -116,7 +121,10 @@ def _answers(roles: str) -> str:
     """
     if not _MAY_ANSWER.search(roles):
         return roles.replace("%", "n")
-    roles = _NONE_FOLLOWING.sub("n.", _NAMED_INNOCENT.sub("5", roles))
+    roles = _THEN.sub(r"\1;", roles)
+    roles = _NONE_FOLLOWING.sub(
+        lambda found: "n".ljust(len(found.group()), "."), _NAMED_INNOCENT.sub("5", roles)
+    )
     whole = _NONE in roles  # "effusion; edema: none of these"
     parts = [_none_of_list(part) for part in ([roles] if whole else re.split("(;)", roles))]
     roles = _JUDGED_NO.sub(_turned, "".join(parts))
