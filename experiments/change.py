@@ -53,12 +53,11 @@ Weighted = Callable[[Floats], Floats]
 """How often each row counts, float64 [B, N], to a value of each, [B]."""
 
 
-def features(pairs: FilmPairs, *, prior_image: bool) -> Floats:
-    """Log-odds about each finding's mean over both films, and which finding it is."""
+def features(pairs: FilmPairs) -> Floats:
+    """Log-odds about each finding's mean, and which finding it is."""
     names = np.unique(pairs.findings)
     which = (pairs.findings[:, None] == names).astype(float)
-    odds = pairs.odds if prior_image else pairs.odds[:, :1]
-    return np.hstack([odds - (which @ means_of(pairs))[:, None], which])
+    return np.hstack([(pairs.odds - which @ means_of(pairs))[:, None], which])
 
 
 def means_of(pairs: FilmPairs) -> Floats:
@@ -68,15 +67,15 @@ def means_of(pairs: FilmPairs) -> Floats:
 
 
 def fitted(given: Floats, so: Flags) -> LogisticRegression:
-    """One slope a film for all findings, and a shift for each, held towards the common one."""
+    """One slope for all findings, and a shift for each, held towards the common one."""
     return LogisticRegression(C=1.0, max_iter=1000).fit(given, so)
 
 
-def cross_fitted(pairs: FilmPairs, rows: Flags, so: Flags, *, prior_image: bool) -> Floats:
+def cross_fitted(pairs: FilmPairs, rows: Flags, so: Flags) -> Floats:
     """Probability of what is asked in these rows, fitted on the patients of other folds."""
     names, places = np.unique(pairs.patients, return_inverse=True)
     fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[places]
-    given, found = features(pairs, prior_image=prior_image), np.full(len(so), np.nan)
+    given, found = features(pairs), np.full(len(so), np.nan)
     for each in range(FOLDS):
         others, own = rows & (fold != each), rows & (fold == each)
         if own.any():
@@ -86,41 +85,14 @@ def cross_fitted(pairs: FilmPairs, rows: Flags, so: Flags, *, prior_image: bool)
 
 def areas(pairs: FilmPairs) -> Iterator[str]:
     """Lines of a table: mean area over the findings that have five of either kind."""
-    everywhere = np.ones(len(pairs.now), bool)
-    for given, absent, present in (
-        ("prior report", ~pairs.before, pairs.before),
-        ("images alone", everywhere, everywhere),
+    for name, rows, so, sign in (
+        ("appears", ~pairs.before, pairs.now, 1),
+        ("disappears", pairs.before, ~pairs.now, -1),
     ):
-        for name, rows, so, sign in (
-            ("appears", absent, ~pairs.before & pairs.now, 1),
-            ("disappears", present, pairs.before & ~pairs.now, -1),
-        ):
-            at = pairs.only(rows)
-            now, past = sign * at.odds.T
-            both = cross_fitted(pairs, rows, so, prior_image=True)[rows]
-            ways = {"now": now, "difference": now - past, "both": both}
-            enough = _enough(at, so[rows])
-            cells = [_interval(at.patients, _mean_auc(w, so[rows], enough)) for w in ways.values()]
-            gain = _interval(at.patients, _gain(ways["now"], ways["both"], so[rows], enough))
-            count = f"{so[rows].sum()} of {rows.sum()}"
-            yield f"| {name}, {given} | {count}; {len(enough)} | {' | '.join([*cells, gain])} |"
-
-
-def by_finding(pairs: FilmPairs) -> Iterator[str]:
-    """Lines of a table: the current film's log-odds alone, finding by finding."""
-    for name in np.unique(pairs.findings):
-        cells = []
-        for rows, sign in ((~pairs.before, 1), (pairs.before, -1)):
-            at = pairs.only(rows & (pairs.findings == name))
-            so = at.now if sign > 0 else ~at.now
-            few = min(so.sum(), (~so).sum()) < 5
-            area = (
-                ""
-                if few
-                else _interval(at.patients, _mean_auc(sign * at.odds[:, 0], so, [so | ~so]))
-            )
-            cells.append(f"{so.sum()} of {len(so)} | {area}")
-        yield f"| {name} | {' | '.join(cells)} |"
+        at = pairs.only(rows)
+        enough = _enough(at, so[rows])
+        area = _interval(at.patients, _mean_auc(sign * at.odds, so[rows], enough))
+        yield f"| {name} | {so[rows].sum()} of {rows.sum()}; {len(enough)} | {area} |"
 
 
 def _enough(pairs: FilmPairs, so: Flags) -> list[Any]:
@@ -138,11 +110,6 @@ def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Weighted:
     return mean
 
 
-def _gain(before: Floats, after: Floats, so: Flags, parts: list[Any]) -> Weighted:
-    without, with_ = (_mean_auc(scores, so, parts) for scores in (before, after))
-    return lambda weights: with_(weights) - without(weights)
-
-
 def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
     """A value with its 95 % interval over resamples of patients."""
     drawn = [value(w) for w in resample_weights(patients.tolist(), samples=RESAMPLES, seed=0)]
@@ -152,8 +119,8 @@ def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
 
 def verdicts(pairs: FilmPairs) -> dict[str, tuple[Floats, Flags]]:
     """Of each verdict, cross-fitted: how certain it is where it could be said, and if right."""
-    there = cross_fitted(pairs, ~pairs.before, pairs.now, prior_image=False)
-    stays = cross_fitted(pairs, pairs.before, pairs.now, prior_image=False)
+    there = cross_fitted(pairs, ~pairs.before, pairs.now)
+    stays = cross_fitted(pairs, pairs.before, pairs.now)
     return {
         "new": (there[~pairs.before], pairs.now[~pairs.before]),
         "persists": (stays[pairs.before], pairs.now[pairs.before]),
@@ -203,7 +170,7 @@ def model_of(pairs: FilmPairs, encoder_id: str) -> dict[str, Any]:
     """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
     names, weights = np.unique(pairs.findings), {}
     for state, rows in (("absent", ~pairs.before), ("present", pairs.before)):
-        model = fitted(features(pairs, prior_image=False)[rows], pairs.now[rows])
+        model = fitted(features(pairs)[rows], pairs.now[rows])
         slope, shifts = model.coef_[0][0], model.coef_[0][1:] + model.intercept_[0]
         biases = shifts - slope * means_of(pairs)
         weights[state] = {
@@ -249,13 +216,7 @@ def main() -> None:
     model = model_of(often["experts"], encoder.encoder_id)
     for name, each in pairs.items():
         lines = [f"\n{name}: {len(np.unique(each.patients))} patients, {len(each.now)} rows\n"]
-        lines += [
-            *areas(each),
-            "",
-            *by_finding(each),
-            "",
-            *how_often_right(often[name], model["limits"]),
-        ]
+        lines += [*areas(each), "", *how_often_right(often[name], model["limits"])]
         sys.stdout.write("\n".join(lines) + "\n")
     if chosen.write:
         swap_text(folder / CHANGE, json.dumps(model, indent=1) + "\n")

@@ -72,7 +72,7 @@ class FilmPairs:
     Attributes:
         patients, findings: str [N].
         before, now: whether it is there, bool [N].
-        odds: calibrated log-odds of the later and the earlier film, float64 [N, 2].
+        odds: calibrated log-odds of the later film, float64 [N].
     """
 
     patients: NDArray[np.str_]
@@ -153,18 +153,17 @@ def pairs_of(
 ) -> FilmPairs:
     """Consecutive films, a row for each finding that both were looked at for and that is seen."""
     rows = [
-        (one.patient, name, one.present[name], two.present[name], odds[two.film][at], past)
+        (one.patient, name, one.present[name], two.present[name], odds[two.film][at])
         for of_patient in films
         for one, two in pairwise(of_patient)
         for at, name in enumerate(names)
         if name in one.present and name not in blind
-        for past in [odds[one.film][at]]
     ]
-    patients, findings, before, now, later, earlier = zip(*rows, strict=True)
+    patients, findings, before, now, later = zip(*rows, strict=True)
     return FilmPairs(
         np.array(patients),
         np.array(findings),
         np.array(before, bool),
         np.array(now, bool),
-        np.array([later, earlier]).T,
+        np.array(later),
     )

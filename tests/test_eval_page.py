@@ -9,8 +9,8 @@ import pytest
 from made_up_studies import drafts, reports, write_jsonl
 
 from eval.errors import EvalMismatchError
-from eval.report.charts import Axis
 from eval.report.page import build_page
+from eval.report.page_sections import Axis
 from eval.result_io import save_generation, save_result
 from eval.results import MetricValue, Result
 from eval.tasks.generation import GenerationTask, score_generation
