@@ -144,7 +144,7 @@ def label(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text`.")],
 ) -> None:
     """Print the CheXpert-14 labels of each text, one JSON object per line."""
-    from eval.labelling import label_file  # noqa: PLC0415
+    from eval.metrics.findings import label_file  # noqa: PLC0415
 
     for line in label_file(file):
         typer.echo(line)

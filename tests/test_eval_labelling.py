@@ -10,8 +10,7 @@ from made_up_studies import write_jsonl
 from support.labeller_accuracy import Labelled, read_labelled, table
 
 from eval.errors import EvalDataError
-from eval.labelling import label_file
-from eval.metrics.findings import FIVE, MAPPINGS, label_matrix
+from eval.metrics.findings import FIVE, MAPPINGS, label_file, label_matrix
 from rag.report_nlp.labeller import LABELS
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"

@@ -5,13 +5,17 @@ right in every word that overlap measures count and still state a pneumothorax t
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.errors import EvalDataError
+from eval.io.entries import Entry, FieldError, parse_entries
 from eval.io.studies import Pair
 from eval.metrics.base import (
     Direction,
@@ -37,6 +41,27 @@ MUST_NOT_MISS = frozenset(
     ("pneumothorax", "lung_lesion", "pleural_effusion", "consolidation", "fracture", "free_air")
 )
 _DETAILS = ("side", "severity", "device kind")
+
+
+def label_file(path: Path) -> Iterator[str]:
+    """One JSON line for each line of a JSONL file with ``text``: ``{"labels": {...}}``.
+
+    Raises:
+        EvalUsageError: no such file.
+        EvalDataError: names every line that is wrong, before the first label is printed.
+    """
+    found = parse_entries(path, _labels_of)
+    if not found:
+        raise EvalDataError(f"{path} holds no text")
+    for labels in found.values():
+        yield json.dumps({"labels": labels}, ensure_ascii=False)
+
+
+def _labels_of(entry: Entry) -> dict[str, str]:
+    text = entry.values.get("text")
+    if not isinstance(text, str):
+        raise FieldError("has no text" if text is None else f"text is a {type(text).__name__}")
+    return {label: polarity.value for label, polarity in label_text(text).items()}
 
 
 @lru_cache(maxsize=1)
