@@ -26,8 +26,7 @@ from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
 from reading_room.layout import PageParts
-from reading_room.monitoring import readiness
-from reading_room.server import listening, make_server
+from reading_room.server import listening, make_server, readiness
 from reading_room.worklist import Worklist, fetching
 
 

@@ -31,6 +31,7 @@ from encoders.tabular import read_table
 from encoders.training.dataset import clean
 from encoders.training.sources.openi import read_openi
 from prompts.render import load_template
+from rag.batch.output import PredictionLog
 from rag.cli.options import progress_bars
 from rag.config_file import load_settings
 from rag.corpus.openi import read_openi as read_reports
@@ -40,7 +41,6 @@ from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.predictions import PredictionLog
 from rag.report_reading import annotate_labels
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import load_finding_predictor

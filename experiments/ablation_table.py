@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from encoders.eclip.encoder import load_encoder
-from encoders.eclip.weights import load_pretrained
+from encoders.eclip.model import load_pretrained
 from encoders.preprocess import resize_square
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy

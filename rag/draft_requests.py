@@ -15,7 +15,7 @@ from langchain_core.utils.json import parse_partial_json
 from prompts.render import Mode, selection_schema, written_schema
 from rag.comparisons import compared, is_told
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
-from rag.llm.response_checks import is_refusal, validate
+from rag.llm.client import is_refusal, validate
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.statements import read_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, Section
@@ -237,7 +237,7 @@ def parse_response(
         LlmFormError: not JSON, or not what the schema asks for.
         LlmRefusalError: a refusal in plain words.
         LlmEmptyError: nothing that can be used.
-        LlmLoopError, LlmLanguageError: see `rag.llm.response_checks`.
+        LlmLoopError, LlmLanguageError: see `rag.llm.client`.
     """
     try:
         answer = json.loads(text)

@@ -23,10 +23,9 @@ from rag.draft_requests import (
 from rag.errors import LlmOutputError, NoGround
 from rag.image_analysis import ImageAnalysis
 from rag.llm.client import Messages
-from rag.look_for import Hint, hints_for
-from rag.schema import Draft, DraftSentence, Hit, Retrieval
+from rag.schema import Draft, DraftSentence, Hint, Hit, Retrieval
 from rag.settings import AbstentionSettings
-from rag.slots import slots_for
+from rag.slots import hints_for, slots_for
 from rag.study import Study
 
 logger = logging.getLogger(__name__)

@@ -17,19 +17,6 @@ from rag.errors import CxrRagError
 TensorOf = Callable[[str], NDArray[Any]]
 
 
-def refuse_another(path: Path, *, made_for: str, encoder_id: str, error: type[CxrRagError]) -> None:
-    """Refuse a part that belongs to other weights than the encoder's.
-
-    Raises:
-        CxrRagError: of the given class.
-    """
-    if made_for != encoder_id:
-        raise error(
-            f"{path} was made for {made_for}, the encoder is {encoder_id}; refit it with `cxr-rag "
-            "fit-heads` (docs/encoders.md), or remove it"
-        )
-
-
 @contextmanager
 def opened(
     path: Path, *, key: str, error: type[CxrRagError]

@@ -1,7 +1,4 @@
-"""All that is kept of one study, and its JSON form: what generation and evaluation share.
-
-`rag.predictions` writes and reads files of them.
-"""
+"""All that is kept of one study, and its JSON form: what generation and evaluation share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +9,9 @@ from numpy.typing import NDArray
 
 from rag.change import PriorEvidence
 from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
-from rag.look_for import Hint
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import LABELS
-from rag.schema import NOTICE, Draft, DraftSentence, Hit, Section, Status
+from rag.schema import NOTICE, Draft, DraftSentence, Hint, Hit, Section, Status
 
 
 @dataclass(frozen=True, slots=True)

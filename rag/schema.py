@@ -124,6 +124,21 @@ class Draft:
         return self.findings if name is Section.FINDINGS else self.impression
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A finding that the draft does not state.
+
+    Attributes:
+        finding: CheXpert-14 name, or id of the lexicon.
+        probability: in the image.
+        sentence: one that would state it, with its sources.
+    """
+
+    finding: str
+    probability: float
+    sentence: DraftSentence
+
+
 class Status(StrEnum):
     """How the work on one study stands or ended."""
 

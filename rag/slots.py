@@ -2,10 +2,10 @@
 
 The one place where weighting, permission, candidates and consensus come together. Each sentence of
 the consensus is a slot; further options are other wordings of the same statement. Knows neither
-store nor model.
+store nor model. What stays below the reporting threshold but is worth a look becomes a hint.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rag.consensus import Agreement, consensus
 from rag.permitted import Permitted, permit, pool_weights
 from rag.predicted_findings import PredictedFindings
+from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.report_reading import IMPRESSION, ReportReading, UsableSentence, read_report
-from rag.schema import DraftSentence, Hit, Section
+from rag.schema import Draft, DraftSentence, Hint, Hit, Section
 from rag.text_similarity import NgramPool
 
 _COMMON = 0.01
@@ -172,3 +173,33 @@ def _best(found: Sequence[_Candidate], permitted: Permitted) -> list[_Candidate]
             best.append(candidate)
         seen.update([heading, *findings])
     return best
+
+
+_HINT_FROM, _HINT_LEAST, _HINTS = 0.5, 0.1, 5
+"""A finding is worth a look from this share of the threshold, and at least this probability."""
+
+
+def hints_for(pool: Sequence[Hit], predicted: PredictedFindings, draft: Draft) -> tuple[Hint, ...]:
+    """Findings below the threshold, most probable first, that some report of the pool can word."""
+    readings = [(hit.record.report_id, read_report(hit.record)) for hit in pool]
+    labelled = {name for _, reading in readings for name, _ in reading.labels}
+    drafted = {sentence.text for sentence in (*draft.findings, *draft.impression)}
+    said, holders = set[str](), defaultdict[UsableSentence, list[str]](list)
+    for report_id, reading in readings:
+        for sentence in reading.sentences:
+            if sentence.text in drafted:
+                said |= sentence.present
+            if sentence.section is Section.FINDINGS:
+                holders[sentence].append(report_id)
+    unfit = said | predicted.not_assessable | {NO_FINDING}
+    hints = []
+    for name, p in sorted(predicted.probabilities.items(), key=lambda item: -item[1]):
+        stating = [sentence for sentence in holders if name in sentence.present]
+        judged = name not in unfit and (name in LABELS or name not in labelled)
+        if stating and judged and p >= max(_HINT_FROM * predicted.threshold, _HINT_LEAST):
+            plainest = min(
+                stating, key=lambda s: (len(s.present), -len(holders[s]), len(s.details))
+            )
+            sources = tuple(holders[plainest][:_CITED])
+            hints.append(Hint(name, p, DraftSentence(plainest.text, sources)))
+    return tuple(hints[:_HINTS])

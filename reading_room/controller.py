@@ -1,7 +1,7 @@
 """What a reader can do on the page: open images, mark a region, draft, decide, sign, export.
 
 The steps that need the pipeline, the file store or the audit record; what a decision does to a
-draft is in `reading_room.decisions`. What belongs to a study is in its session or the file store.
+draft is in `reading_room.session`. What belongs to a study is in its session or the file store.
 """
 
 import time
@@ -24,11 +24,11 @@ from rag.review.audit import AuditLog, draft_event
 from rag.review.reviewed_report import ReviewedReport, Signature, changes
 from rag.schema import Draft, Hit, Status
 from rag.study import Study
-from reading_room import decisions, strings
+from reading_room import strings
 from reading_room.file_store import FileStore
 from reading_room.listed_study import ListedStudy, StudyState
 from reading_room.opening import MAX_IMAGES, Opener, prior_of
-from reading_room.session import ControllerError, Session
+from reading_room.session import ControllerError, Session, act
 from reading_room.sign_panel import export_content
 
 MAX_INDICATION = 500
@@ -232,8 +232,8 @@ class Controller(Opener):
         return found
 
     def act(self, session: Session, action: Mapping[str, Any]) -> Session:
-        """One decision about the draft, as in `reading_room.decisions.act`."""
-        after = decisions.act(session, action)
+        """One decision about the draft, as in `reading_room.session.act`."""
+        after = act(session, action)
         seconds = round(time.monotonic() - session.shown_at, 2)
         for change in changes(_report(session), _report(after)):
             self._write(after, "edit", {**asdict(change), "seconds": seconds})

@@ -1,11 +1,13 @@
 """The retrieved reports as cards: verbatim text, similarity, what they share with the draft.
 
-And how a region changed their ranking. Prepares what ``templates/evidence.html`` shows.
+How a region changed their ranking; and the patient's own earlier study, with what has changed.
+Prepares what ``templates/evidence.html`` and ``prior.html`` show.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rag.change import Change
 from rag.prediction import Prediction
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.sentences import sentence_spans, without_list_number
@@ -203,3 +205,28 @@ def _words(sentence: str, statement: Statement) -> str:
 
 def _normalized(text: str) -> str:
     return " ".join(without_list_number(text).split()).casefold()
+
+
+SIGNS = {
+    Change.NEW: "+",
+    Change.PERSISTS: "=",
+    Change.RESOLVED: "✓",
+    Change.WORSE: "▲",
+    Change.BETTER: "▼",
+    Change.CANNOT_TELL: "?",
+}
+
+
+def prior_html(session: Session) -> str:
+    """HTML of the prior; empty where there is none."""
+    if not session.prior:
+        return ""
+    found = session.compared
+    return render(
+        "prior.html",
+        prior=session.prior,
+        days=found.days_before if found else None,
+        changes=found.changes if found else (),
+        report=found.report if found else "",
+        signs=SIGNS,
+    )

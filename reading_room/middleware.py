@@ -18,7 +18,6 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reading_room.login import Login
-from reading_room.monitoring import OPEN_PATHS
 
 # Gradio's front end evaluates strings and sets inline styles: both need "unsafe". What matters
 # stays closed: no other host is contacted, framed, or allowed to frame us.
@@ -37,6 +36,9 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 _FETCHING = re.compile(r"/gradio_api/(?:file=\s*[a-z][a-z0-9+.-]*:|proxy=)", re.IGNORECASE)
+OPEN_PATHS = ("/healthz", "/readyz")
+"""They answer without a login, and say no more than that the page runs and can draft."""
+
 _CLOSED = re.compile(r"/(?:monitoring|gradio_api/(?:vibe|deep_link|run-history|dev|process_rec))")
 _UPLOADS = ("/gradio_api/upload", "/api/draft")
 SMALL_BODY = 2 * 2**20

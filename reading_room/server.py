@@ -1,10 +1,13 @@
 """The page as a server: Gradio's routes behind the middleware, and our own.
 
-Ours are the viewer's scripts, an image's pixels, an export, and ``POST /api/draft``.
+Ours are the viewer's scripts, an image's pixels, an export, ``POST /api/draft``, and for who runs
+the page ``/healthz`` (it runs), ``/readyz`` (it can draft) and ``/metrics``, which wants a login.
 """
 
+import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from socket import gethostname
@@ -15,18 +18,20 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from rag.errors import ServerError
+from rag.errors import CxrRagError, ServerError
+from rag.llm.vllm_server import is_alive
 from reading_room import strings
 from reading_room.api import DraftService
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
-from reading_room.monitoring import Ready, add_monitoring
 from reading_room.opening import MAX_IMAGES
 from reading_room.sign_panel import FORMATS
 
 if TYPE_CHECKING:
-    from rag.settings import PageSettings
+    from rag.pipeline import ReportPipeline
+    from rag.settings import LlmSettings, PageSettings
     from reading_room.file_store import FileStore
 
 STATIC = Path(__file__).parent / "static"
@@ -39,6 +44,11 @@ _TYPES = {
     "fhir.json": "application/fhir+json",
     "hl7": "x-application/hl7-v2+er7; charset=utf-8",
 }
+_KEPT_SECONDS = 2.0
+"""How long an answer of ``/readyz`` holds."""
+
+Ready = Callable[[], Mapping[str, bool]]
+"""What a draft needs, and whether it is there."""
 
 
 def make_server(
@@ -160,3 +170,35 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
     finally:
         running.should_exit = True
         thread.join(10)
+
+
+def readiness(pipeline: "ReportPipeline", llm: "LlmSettings") -> dict[str, bool]:
+    """Whether index and language model answer, where they are wanted."""
+    try:
+        pipeline.retriever.store.get("-")
+        index = True
+    except CxrRagError:
+        index = False
+    return {"index": index, "llm": not llm.enabled or is_alive(llm)}
+
+
+def add_monitoring(server: FastAPI, ready: Ready) -> None:
+    """The three routes."""
+    asking, known, until = asyncio.Lock(), dict[str, bool](), 0.0
+
+    @server.get("/healthz")
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @server.get("/readyz")
+    async def readyz() -> Response:
+        nonlocal known, until
+        async with asking:  # index and model are asked once, however many want to know
+            if time.monotonic() > until:
+                known = dict(await asyncio.to_thread(ready))
+                until = time.monotonic() + _KEPT_SECONDS
+        return JSONResponse(known, 200 if all(known.values()) else 503)
+
+    @server.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

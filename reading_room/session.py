@@ -1,16 +1,23 @@
-"""The state of one reader's study; every step returns a new one."""
+"""The state of one reader's study, and what each decision about its draft makes of it.
 
+Pure: a session and the browser's request in, the next session out.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rag.change import PriorEvidence
 from rag.errors import CxrRagError
-from rag.grounding import DraftCheck
+from rag.grounding import DraftCheck, Verdict, check_draft
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
 from rag.region import NO_REGION, ReaderRegion
-from rag.review.reviewed_report import ReviewedReport
-from rag.schema import Hit, Status
+from rag.review.reviewed_report import ReviewedReport, ReviewError
+from rag.schema import Draft, DraftSentence, Hit, Section, Status
+from reading_room import strings
 from reading_room.image_panel import ShownImage
+from reading_room.verdict_icons import mark_of
 
 
 class ControllerError(CxrRagError):
@@ -81,3 +88,120 @@ class Session:
                 return None
             return Prediction(file="", status=Status.RUNNING, hits=self.evidence)
         return replace(self.prediction, hits=self.evidence)
+
+
+def act(session: Session, action: Mapping[str, Any]) -> Session:
+    """One decision about the draft.
+
+    Args:
+        session: with a report.
+        action: ``op`` and what it needs: accept, edit, remove (``line``, ``text``), add
+            (``section``, ``text``), hint (``number``), use (``report``, ``number``),
+            accept-supported, undo.
+
+    Raises:
+        ControllerError, ReviewError: it cannot be done; nothing has changed.
+    """
+    report, found = session.report, session.prediction
+    if report is None or found is None:
+        raise ControllerError(strings.NO_REPORT_YET)
+    text = str(action.get("text", ""))
+    match str(action.get("op", "")):
+        case "accept":
+            new = report.accept([_number(action, "line")])
+        case "accept-supported":
+            new = report.accept(_supported(session, report, found))
+        case "remove":
+            new = report.remove(_number(action, "line"))
+        case "edit":
+            line = report.line(_number(action, "line"))
+            new = report.edit(line.key, text, sources=_supporting(found, text, line.sources))
+        case "add":
+            new = report.add(_section(action), text)
+        case "hint":
+            new = _hinted(found, report, _number(action, "number"))
+        case "use":
+            session, new = _use(session, found, report, action)
+        case "undo":
+            return _undone(session, report)
+        case op:
+            raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
+    if new == report:
+        return session
+    return replace(_with(session, new), history=(*session.history, report))
+
+
+def _with(session: Session, report: ReviewedReport) -> Session:
+    """The session with another state of the report, checked."""
+    found = session.prediction
+    assert found is not None  # noqa: S101 - there is a report
+    prior = found.prior.report if found.prior else ""
+    check = check_draft(report.as_draft(), found.hits, image_labels=found.labels, prior=prior)
+    return replace(session, report=report, check=check)
+
+
+def _use(
+    session: Session, found: Prediction, report: ReviewedReport, action: Mapping[str, Any]
+) -> tuple[Session, ReviewedReport]:
+    """Add a sentence of a retrieved report, which becomes evidence of the draft."""
+    hit = next((h for h in session.evidence if h.record.report_id == action.get("report")), None)
+    number = _number(action, "number")
+    if hit is None or number >= len(hit.record.sentences):
+        raise ControllerError(strings.UNKNOWN_STEP.format("use"))
+    record, span = hit.record, hit.record.sentences[number]
+    if record.report_id not in {each.record.report_id for each in found.hits}:
+        hits = (*found.hits, replace(hit, rank=len(found.hits) + 1))
+        session = replace(session, prediction=replace(found, hits=hits))
+    return session, report.add(span.section, record.sentence(span), sources=(record.report_id,))
+
+
+def _hinted(found: Prediction, report: ReviewedReport, number: int) -> ReviewedReport:
+    """Add the sentence offered for a finding below the reporting threshold."""
+    if number >= len(found.hints):
+        raise ControllerError(strings.UNKNOWN_STEP.format("hint"))
+    sentence = found.hints[number].sentence
+    return report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
+
+
+def _supporting(found: Prediction, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+    """The sources that still support an edited sentence."""
+    if not sources or not text.strip():
+        return ()
+    draft, prior = Draft(findings=(DraftSentence(text, sources),)), found.prior
+    check = check_draft(draft, found.hits, prior=prior.report if prior else "")
+    supporting = {support.report_id for support in check.sentences[0].support}
+    return tuple(source for source in sources if source in supporting)
+
+
+def _undone(session: Session, report: ReviewedReport) -> Session:
+    if not session.history:
+        raise ControllerError(strings.NOTHING_TO_UNDO)
+    if report.signature:
+        raise ControllerError(strings.SIGNED_IS_SIGNED)
+    *history, last = session.history
+    return replace(_with(session, last), history=tuple(history))
+
+
+def _supported(session: Session, report: ReviewedReport, found: Prediction) -> list[int]:
+    """Sentences without any alarm, from their sources or from the image."""
+    checks = session.check.sentences if session.check else ()
+    return [
+        line.key
+        for line, check in zip(report.lines, checks, strict=True)
+        if check.verdict is Verdict.SUPPORTED
+        and not mark_of(check, line, found.image_mark(check.sentence)).alarming
+    ]
+
+
+def _number(action: Mapping[str, Any], name: str) -> int:
+    value = action.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ReviewError(f"{name} is {str(value)[:40]!r}, not the number of a sentence")
+    return value
+
+
+def _section(action: Mapping[str, Any]) -> Section:
+    try:
+        return Section(str(action.get("section")))
+    except ValueError as error:
+        raise ControllerError(strings.UNKNOWN_STEP.format("section")) from error

@@ -13,8 +13,7 @@ from test_encoders_preprocess import image
 from encoders import packaged_weights
 from encoders.base import ImageTextEncoder
 from encoders.eclip.encoder import EclipEncoder, load_encoder
-from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.weights import CONFIG, WEIGHTS, save_pretrained
+from encoders.eclip.model import CONFIG, WEIGHTS, EclipConfig, EclipModel, save_pretrained
 from encoders.packaged_weights import SHIPPED, EncoderError, PackagedFile
 from encoders.preprocess import TRANSFORM, EvalTransform
 

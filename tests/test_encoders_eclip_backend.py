@@ -11,9 +11,8 @@ import torch
 from test_encoders_preprocess import image
 
 from encoders.eclip.encoder import EclipEncoder, load_encoder
-from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.model import GRAPH, WEIGHTS, EclipConfig, EclipModel, save_pretrained
 from encoders.eclip.onnx_export import main, write_graph
-from encoders.eclip.weights import GRAPH, WEIGHTS, save_pretrained
 from encoders.packaged_weights import SHIPPED, EncoderError
 from encoders.preprocess import EvalTransform
 

@@ -10,9 +10,8 @@ from torch.nn import functional
 
 from encoders.eclip.encoder import load_encoder
 from encoders.eclip.finding_maps import locate
-from encoders.eclip.model import EclipConfig, EclipModel
+from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained
 from encoders.eclip.onnx_export import write_graph
-from encoders.eclip.weights import load_pretrained, save_pretrained
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.efficientnet_lite import EfficientNetLite, depthwise_conv2d

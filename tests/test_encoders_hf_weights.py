@@ -23,8 +23,7 @@ from transformers import (
 )
 
 from encoders.eclip.encoder import load_encoder
-from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.weights import load_pretrained, save_pretrained
+from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import build_image_tower, build_text_tower

@@ -9,8 +9,7 @@ import torch
 from tiny_models import TEXTS, tiny_bert
 from torch import nn
 
-from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.weights import load_pretrained, save_pretrained
+from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import build_image_tower, build_text_tower

@@ -8,7 +8,7 @@ from made_up_reports import made_up_hits
 from prompts.render import Mode
 from rag.draft_requests import build_request, parse_response
 from rag.errors import LlmError, LlmLanguageError, LlmLoopError, LlmRefusalError
-from rag.llm.response_checks import is_degenerate, validate
+from rag.llm.client import is_degenerate, validate
 
 HITS = made_up_hits()
 EVIDENCE = [hit.record.text for hit in HITS]

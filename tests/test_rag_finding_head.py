@@ -9,6 +9,7 @@ import pytest
 
 from rag.errors import CalibrationError, FindingHeadError
 from rag.screening.calibration import Auc, Calibration, write_calibration
+from rag.screening.encoder_fit import fit_head, presence, presence_of, table
 from rag.screening.finding_head import (
     CALIBRATION,
     HEAD,
@@ -18,7 +19,6 @@ from rag.screening.finding_head import (
     read_finding_head,
     write_finding_head,
 )
-from rag.screening.finding_head_training import fit, presence, presence_of, table
 from rag.settings import DraftingSettings
 
 NAMES = ("No Finding", "Cardiomegaly", "Edema", "Fracture", "Support Devices", "granuloma")
@@ -134,7 +134,7 @@ def test_findings_of_enough_reports_are_learnt() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(0, 0.1, (73, 4)).astype(np.float32)
     vectors[:30, 0] += 1
-    head = fit(vectors, present, names=names, encoder_id="enc@1")
+    head = fit_head(vectors, present, names=names, encoder_id="enc@1")
     odds = head.odds(vectors)[:, names.index("Cardiomegaly")]
     assert odds[:30].min() > odds[30:].max()
     assert presence_of(["Cardiomegaly."], names)[0].tolist() == [

@@ -3,10 +3,10 @@
 import pytest
 
 from rag.grounding.verdicts import ImageVerdict, image_mark
-from rag.look_for import hints_for
 from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
+from rag.slots import hints_for
 
 PREDICTED = PredictedFindings(
     probabilities={"Cardiomegaly": 0.8, "Lung Opacity": 0.4, "scar": 0.1, "Pleural Effusion": 0.05},

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.tabular import read_table
+from rag.batch.output import PredictionLog, prediction_line
 from rag.prediction import Prediction
-from rag.predictions import PredictionLog, prediction_line
 from rag.schema import Draft, DraftSentence, Status
 
 PREDICTION = Prediction(

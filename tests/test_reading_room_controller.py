@@ -21,7 +21,7 @@ from rag.review.replay import replay
 from rag.review.reviewed_report import ReviewError, State
 from rag.schema import NOTICE, PRIOR, Hit, Status
 from rag.study import Study
-from reading_room import decisions
+from reading_room import session as sessions
 from reading_room.session import ControllerError, Session
 from reading_room.sign_panel import FORMATS
 
@@ -326,5 +326,5 @@ def test_an_edited_comparison_still_rests_on_the_prior() -> None:
     prior = PriorEvidence("FINDINGS: Left pleural effusion.")
     found = Prediction(file="image", status=Status.OK, prior=prior)
     text = "Left pleural effusion is again seen since the prior study."
-    assert decisions._supporting(found, text, (PRIOR,)) == (PRIOR,)
-    assert decisions._supporting(found, "Left pneumothorax is again seen.", (PRIOR,)) == ()
+    assert sessions._supporting(found, text, (PRIOR,)) == (PRIOR,)
+    assert sessions._supporting(found, "Left pneumothorax is again seen.", (PRIOR,)) == ()

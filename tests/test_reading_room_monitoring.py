@@ -18,7 +18,7 @@ from demo.phantom import write_phantom_dicom
 from rag.cli.main import _JsonFormatter
 from rag.settings import LlmSettings
 from reading_room.login import hashed
-from reading_room.monitoring import add_monitoring, readiness
+from reading_room.server import add_monitoring, readiness
 
 pytestmark = [
     pytest.mark.slow,

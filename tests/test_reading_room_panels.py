@@ -19,9 +19,8 @@ from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
 from reading_room import strings
 from reading_room.draft_panel import draft_html, provenance_html
-from reading_room.evidence_panel import RankChanges, evidence_html
+from reading_room.evidence_panel import RankChanges, evidence_html, prior_html
 from reading_room.image_panel import ShownImage, viewer_value
-from reading_room.prior_panel import prior_html
 from reading_room.session import Session
 from reading_room.templating import render
 

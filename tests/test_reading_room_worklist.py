@@ -23,9 +23,9 @@ from rag.predicted_findings import PredictedFindings
 from rag.review.reviewed_report import State
 from rag.schema import NOTICE
 from reading_room import strings
+from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value
 from reading_room.listed_study import ListedStudy, StudyState
-from reading_room.prior_panel import prior_html
 from reading_room.session import ControllerError, Session
 from reading_room.worklist import Worklist
 

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
-from encoders.eclip.model import EclipModel
-from encoders.eclip.weights import GRAPH, content_hash, load_pretrained
+from encoders.eclip.model import GRAPH, EclipModel, content_hash, load_pretrained
 from encoders.packaged_weights import SHIPPED, EncoderError
 from encoders.preprocess import EvalTransform
 

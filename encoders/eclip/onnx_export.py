@@ -23,8 +23,7 @@ from torch import nn
 
 from encoders.eclip.encoder import FEATURES, MAPS, PIXELS, VECTORS
 from encoders.eclip.finding_maps import FindingMaps
-from encoders.eclip.model import EclipModel
-from encoders.eclip.weights import GRAPH, WEIGHTS, load_pretrained
+from encoders.eclip.model import GRAPH, WEIGHTS, EclipModel, load_pretrained
 from encoders.packaged_weights import EncoderError
 from encoders.towers.efficientnet_lite import Bottleneck, EfficientNetLite
 

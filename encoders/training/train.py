@@ -12,8 +12,7 @@ import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from encoders.eclip.finding_maps import CELL
-from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.eclip.weights import load_pretrained, save_pretrained
+from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained
 from encoders.preprocess import EvalTransform
 from encoders.towers.efficientnet_lite import EfficientNetLite
 from encoders.towers.hugging_face import load_published, published_tower

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rag.batch.grouping import BatchStudy
-from rag.batch.output import MADE_WITH, BatchOutput, Done
+from rag.batch.output import MADE_WITH, BatchOutput, Done, PredictionLog
 from rag.batch.workers import Engine
 from rag.errors import BatchUsageError, OutputError
 from rag.factory import study_of_files
 from rag.index import ReportIndex
 from rag.pipeline import ReportPipeline
-from rag.predictions import PredictionLog
 from rag.schema import NOTICE, Status
 from rag.study import Study
 

@@ -11,11 +11,12 @@ import math
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from encoders.map_ahead import map_ahead
 from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
 from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction
@@ -168,18 +169,8 @@ class Engine:
 
 def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:
     """Prepare in this process: images are read and encoded side by side, a few ahead."""
-
-    def prepare(studies: Iterable[Study]) -> Iterator[Prepared]:
-        with ThreadPoolExecutor(threads, thread_name_prefix="prepare") as readers:
-            ahead: deque[Future[Prepared]] = deque()
-            for study in studies:
-                ahead.append(readers.submit(prepare_study, pipeline, study))
-                if len(ahead) > 2 * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-
-    return prepare
+    work = partial(prepare_study, pipeline)
+    return lambda studies: map_ahead(work, studies, threads=threads, ahead=2 * threads)
 
 
 def prepare_study(pipeline: ReportPipeline, study: Study) -> Prepared:

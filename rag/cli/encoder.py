@@ -169,8 +169,11 @@ def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> No
     """
     settings = read_settings(config)
     from rag.factory import fitted_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
-    from rag.screening.encoder_fit import fit_parts, write_parts  # noqa: PLC0415
-    from rag.screening.finding_head_training import table  # noqa: PLC0415
+    from rag.screening.encoder_fit import (  # noqa: PLC0415
+        fit_parts,
+        table,
+        write_parts,
+    )
 
     encoder = load_encoder(settings)
     fitted = fit_parts(images, reports, encoder=encoder)

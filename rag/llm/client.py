@@ -1,20 +1,30 @@
 """Chat client for an OpenAI-compatible server: messages in, the answer or a typed error out.
 
-The only importer of langchain_openai. Knows nothing of reports: what the answer must look like
-arrives as a JSON schema, which the server enforces while it decodes.
+The only importer of langchain_openai. What the answer must look like arrives as a JSON schema,
+which the server enforces while it decodes. Tells what a model writes instead of a draft (refusals,
+loops, another language) by its words alone; whether a sentence is true is for `rag.grounding`.
 """
 
 import json
 import logging
 import random
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from rag.errors import LlmCutOffError, LlmEmptyError, LlmRefusalError, LlmUnavailableError
-from rag.llm.response_checks import degenerate_error, is_degenerate
+from rag.errors import (
+    LlmCutOffError,
+    LlmEmptyError,
+    LlmLanguageError,
+    LlmLoopError,
+    LlmRefusalError,
+    LlmUnavailableError,
+)
+from rag.report_nlp.lexicon import vocabulary
 from rag.settings import LlmSettings
 
 if TYPE_CHECKING:
@@ -25,6 +35,24 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 30
 MOST_BLANKS = 300
 """An answer that ends in so many blanks has ended: small models fill what a schema lets them."""
+
+MOST_COPIES = 2
+"""A report may say a thing in the findings and again in the impression, but not three times."""
+
+LEAST_KNOWN_WORDS = 0.5
+"""Share of a draft's words that the lexicon or the evidence knows."""
+
+_REFUSAL = re.compile(
+    r"\b(?:as an? (?:ai|artificial intelligence|(?:large )?language model)\b"
+    r"|i(?:'m| am)? (?:sorry|apologi[sz]e|cannot|can't|can not|could not|am unable|unable|won't)\b"
+    r"|(?:please )?consult (?:a|your|with a) (?:doctor|physician|radiologist|qualified)\b"
+    r"|not (?:able|allowed|permitted) to (?:provide|give|make|interpret|assist|diagnose)\b"
+    r"|(?:i|we) (?:must|have to) decline\b)",
+    re.IGNORECASE,
+)
+_LOOP_AT_END = re.compile(r"(\S.{2,120}?)\1{4,}\S{0,120}\s*$|\s{40,}$", re.DOTALL)
+_LETTERS = re.compile(r"[^\W\d_]+")
+_LOOP_CURE = "set a larger llm.model, or llm.template = select_v1, which cannot loop"
 
 Messages = Sequence[tuple[str, str]]
 
@@ -143,3 +171,54 @@ def _is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
+
+
+def validate(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
+    """Raise what is wrong with sentences that a model wrote, if they are no draft at all.
+
+    Args:
+        texts: the sentences of the answer.
+        evidence: the reports the model was shown.
+
+    Raises:
+        LlmRefusalError: a sentence apologises, or sends the reader to a doctor.
+        LlmLoopError: a sentence comes more than `MOST_COPIES` times.
+        LlmLanguageError: fewer than `LEAST_KNOWN_WORDS` of the words are the lexicon's or the
+            evidence's.
+    """
+    for text in texts:
+        if refusal := _REFUSAL.search(text):
+            raise LlmRefusalError(
+                f"the model declined ({refusal.group()!r}); another model, or a template that says "
+                "more plainly that a radiologist will check the draft, may help"
+            )
+    copies = Counter(" ".join(text.casefold().split()) for text in texts)
+    if copies and (most := max(copies.values())) > MOST_COPIES:
+        raise LlmLoopError(f"the model wrote one sentence {most} times; {_LOOP_CURE}")
+    words = [word for text in texts for word in _words(text)]
+    known = vocabulary()[0].union(*(_words(text) for text in evidence))
+    share = sum(word in known for word in words) / len(words) if words else 1.0
+    if share < LEAST_KNOWN_WORDS:
+        raise LlmLanguageError(
+            f"only {share:.0%} of the words are the evidence's or a radiologist's English; set "
+            "another llm.model, or index reports in the language it writes"
+        )
+
+
+def is_degenerate(text: str) -> bool:
+    """Whether an answer that was cut off ends in the same few words again and again, or blanks."""
+    return _LOOP_AT_END.search(text[-2000:]) is not None
+
+
+def degenerate_error(model: str) -> LlmLoopError:
+    """For an answer that says the same over and over."""
+    return LlmLoopError(f"{model} repeats itself until it is cut off; {_LOOP_CURE}")
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an answer that is not even JSON is a refusal in plain words."""
+    return _REFUSAL.search(text) is not None
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _LETTERS.findall(text)]

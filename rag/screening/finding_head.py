@@ -1,7 +1,7 @@
 """Predicts the findings of a study from its images' vectors: one logistic unit a finding.
 
 A head belongs to one encoder and lies in its folder, with its calibration; both are made by
-`rag.screening.finding_head_training`, the calibration also by `cxr-rag calibrate`. Without a head,
+`rag.screening.encoder_fit`, the calibration also by `cxr-rag calibrate`. Without a head,
 drafts rest on the votes of the neighbours alone. Knows vectors and findings; what may be said of
 them is `rag.permitted`.
 """
@@ -111,7 +111,7 @@ def load_finding_predictor(
     if head.encoder_id != encoder_id:
         raise FindingHeadError(
             f"{path} was made for {head.encoder_id}, the encoder is {encoder_id}; make it again "
-            "with `python -m rag.screening.finding_head_training`, or remove it to draft without"
+            "with `python -m rag.screening.encoder_fit`, or remove it to draft without"
         )
     where = settings.calibration or folder / CALIBRATION
     calibration = read_calibration(where)

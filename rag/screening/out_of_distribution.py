@@ -122,9 +122,11 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
     if not path.is_file() or not hasattr(encoder, "outputs"):
         return None
     detector = read_ood_detector(path)
-    encoder_artifacts.refuse_another(
-        path, made_for=detector.encoder_id, encoder_id=encoder.encoder_id, error=OodDetectorError
-    )
+    if detector.encoder_id != encoder.encoder_id:
+        raise OodDetectorError(
+            f"{path} was made for {detector.encoder_id}, the encoder is {encoder.encoder_id}; "
+            "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
+        )
     return detector
 
 
