@@ -31,7 +31,7 @@ from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
 from rag.batch.workers import Engine, Outage, threaded_prepare
 from rag.config_file import load_settings
-from rag.draft_requests import build_request
+from rag.draft_requests import Ground, build_request
 from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
@@ -115,13 +115,10 @@ def asked_of(
         if prepared.analysis is None or prepared.evidence is None:
             continue
         template = pipeline.drafter.template
-        request = build_request(
-            template.mode,
-            slots_for(prepared.evidence.pool, prepared.analysis.predicted),
-            prepared.evidence.hits,
-            reports=len(prepared.evidence.pool),
-            predicted=prepared.analysis.predicted,
-        )
+        evidence, predicted = prepared.evidence, prepared.analysis.predicted
+        slots = slots_for(evidence.pool, predicted)
+        ground = Ground(slots, evidence.hits, reports=len(evidence.pool), predicted=predicted)
+        request = build_request(template.mode, ground)
         messages = render(template, request.variables).messages
         schema = {"name": "draft", "strict": True, "schema": request.schema}
         found.append(

@@ -35,7 +35,7 @@ from rag.batch.output import PredictionLog
 from rag.cli.options import progress_bars
 from rag.config_file import load_settings
 from rag.corpus.openi import read_openi as read_reports
-from rag.drafting import Drafter, LanguageModel
+from rag.drafting import Drafter
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
@@ -159,7 +159,7 @@ def draft_all(pipeline: ReportPipeline, studies: Sequence[Study], path: Path, na
                 log.append(pipeline.invoke(study))
 
 
-def _model(arm: DraftingArm) -> LanguageModel | None:
+def _model(arm: DraftingArm) -> ChatClient | None:
     if not arm.asks:
         return None
     llm = load_settings("cpu").llm

@@ -7,6 +7,7 @@ for the server, and read the answer, whole or as far as it has come.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jsonschema
@@ -22,21 +23,11 @@ from rag.schema import PRIOR, Draft, DraftSentence, Hit, Section
 from rag.slots import Slot
 
 
-def build_request(
-    mode: Mode,
-    slots: Sequence[Slot],
-    hits: Sequence[Hit],
-    *,
-    reports: int,
-    indication: str = "",
-    predicted: PredictedFindings = NO_PREDICTION,
-    prior: str = "",
-    comparisons: Sequence[DraftSentence] = (),
-) -> "DraftRequest":
-    """What a template of this mode asks.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a model is asked about.
 
-    Args:
-        mode: of the prompt template.
+    Attributes:
         slots: the draft that the pool agrees on.
         hits: the evidence, nearest first; only who writes sees it.
         reports: how many reports the pool has.
@@ -45,16 +36,19 @@ def build_request(
         prior: the patient's own prior report, without names; only who writes sees it.
         comparisons: with the prior that may be made.
     """
-    if mode is Mode.SELECT:
-        return Selection(slots, reports=reports, indication=indication)
-    return FreeText(
-        slots,
-        hits,
-        indication=indication,
-        predicted=predicted,
-        prior=prior,
-        comparisons=comparisons,
-    )
+
+    slots: Sequence[Slot] = ()
+    hits: Sequence[Hit] = ()
+    reports: int = 0
+    indication: str = ""
+    predicted: PredictedFindings = NO_PREDICTION
+    prior: str = ""
+    comparisons: Sequence[DraftSentence] = ()
+
+
+def build_request(mode: Mode, ground: Ground) -> "DraftRequest":
+    """What a template of this mode asks."""
+    return Selection(ground) if mode is Mode.SELECT else FreeText(ground)
 
 
 def first_choice(slots: Sequence[Slot]) -> Draft:
@@ -65,13 +59,11 @@ def first_choice(slots: Sequence[Slot]) -> Draft:
 class Selection:
     """The model chooses a wording where there are several; text and sources are the evidence's."""
 
-    def __init__(self, slots: Sequence[Slot], *, reports: int, indication: str = "") -> None:
-        self._slots = tuple(slots)
-        self._reports = reports
-        self._indication = indication
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
         self._options = {
             slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
-            for at, slot in enumerate(slot for slot in slots if len(slot.options) > 1)
+            for at, slot in enumerate(slot for slot in ground.slots if len(slot.options) > 1)
         }
 
     @property
@@ -92,10 +84,11 @@ class Selection:
                     )
                 ],
             }
-            for slot in self._slots
+            for slot in self.ground.slots
             if slot.name in self._options
         ]
-        return {"slots": slots, "reports": self._reports, "indication": self._indication}
+        ground = self.ground
+        return {"slots": slots, "reports": ground.reports, "indication": ground.indication}
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -105,7 +98,7 @@ class Selection:
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """The chosen sentences in the order of a report; the first option where none is chosen."""
         said = []
-        for slot in self._slots:
+        for slot in self.ground.slots:
             options = self._options.get(slot.name, {})
             said.append((slot.section, options.get(answer.get(slot.name, ""), slot.options[0])))
         return _draft(said)
@@ -119,21 +112,8 @@ class FreeText:
 
     is_open = True
 
-    def __init__(
-        self,
-        slots: Sequence[Slot],
-        hits: Sequence[Hit],
-        *,
-        indication: str,
-        predicted: PredictedFindings,
-        prior: str,
-        comparisons: Sequence[DraftSentence],
-    ) -> None:
-        self._start = compared(first_choice(slots), comparisons)
-        self._hits = tuple(hits)
-        self._indication = indication
-        self._predicted = predicted
-        self._prior = {"report": prior, "comparisons": [each.text for each in comparisons]}
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -145,9 +125,11 @@ class FreeText:
                 "findings": hit.record.findings,
                 "impression": hit.record.impression,
             }
-            for hit in self._hits
+            for hit in self.ground.hits
         ]
-        predicted = self._predicted
+        ground, predicted = self.ground, self.ground.predicted
+        start = compared(first_choice(ground.slots), ground.comparisons)
+        told = [each.text for each in ground.comparisons]
         labels = [
             {"name": name, "probability": f"{predicted.probabilities[name]:.2f}"}
             for name in predicted.positive
@@ -159,12 +141,12 @@ class FreeText:
             "start": {
                 section.value: [
                     {"text": sentence.text, "sources": list(sentence.sources)}
-                    for sentence in self._start.section(section)
+                    for sentence in start.section(section)
                 ]
                 for section in Section
             },
-            "indication": self._indication,
-            "prior": self._prior if self._prior["report"] else None,
+            "indication": ground.indication,
+            "prior": {"report": ground.prior, "comparisons": told} if ground.prior else None,
         }
 
     @property
@@ -174,8 +156,8 @@ class FreeText:
 
     @property
     def _source_ids(self) -> list[str]:
-        own = [PRIOR] if self._prior["report"] else []
-        return [*(hit.record.report_id for hit in self._hits), *own]
+        own = [PRIOR] if self.ground.prior else []
+        return [*(hit.record.report_id for hit in self.ground.hits), *own]
 
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """Sentences that have text and known sources; a source is named once."""
@@ -196,7 +178,7 @@ class FreeText:
     def validate(self, draft: Draft) -> None:
         """Refusals, loops and other languages."""
         texts = [sentence.text for section in Section for sentence in draft.section(section)]
-        validate(texts, evidence=(hit.record.text for hit in self._hits))
+        validate(texts, evidence=(hit.record.text for hit in self.ground.hits))
 
 
 def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
@@ -223,15 +205,12 @@ def as_far_as_it_goes(text: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def parse_response(
-    question: DraftRequest, text: str, told: tuple[DraftSentence, ...] = ()
-) -> tuple[Draft, tuple[str, ...]]:
+def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
     """The draft of a whole answer, and a note for each sentence that was taken out of it.
 
     Args:
         question: what was asked.
         text: the answer.
-        told: the comparisons with a prior that may be made.
 
     Raises:
         LlmFormError: not JSON, or not what the schema asks for.
@@ -251,14 +230,14 @@ def parse_response(
         raise LlmFormError(f"{where}: {error.message[:200]}") from error
     written = question.draft(answer)
     question.validate(written)
-    draft, notes = _without_what_cannot_be_known(written, told)
+    draft, notes = _without_what_cannot_be_known(written, question.ground.comparisons)
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes
 
 
 def _without_what_cannot_be_known(
-    draft: Draft, told: tuple[DraftSentence, ...]
+    draft: Draft, told: Sequence[DraftSentence]
 ) -> tuple[Draft, tuple[str, ...]]:
     """Take out sentences that speak of earlier images, measures or hidden words, and say so.
 

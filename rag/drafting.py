@@ -8,13 +8,14 @@ Knows no image and no store.
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from prompts.render import PromptTemplate, render
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
 from rag.comparisons import compared, comparisons
 from rag.draft_requests import (
     DraftRequest,
+    Ground,
     as_far_as_it_goes,
     build_request,
     first_choice,
@@ -22,8 +23,8 @@ from rag.draft_requests import (
 )
 from rag.errors import LlmOutputError, NoGround
 from rag.image_analysis import ImageAnalysis
-from rag.llm.client import Messages
-from rag.schema import Draft, DraftSentence, Hint, Hit, Retrieval
+from rag.llm.client import ChatClient
+from rag.schema import Draft, Hint, Hit, Retrieval
 from rag.settings import AbstentionSettings
 from rag.slots import hints_for, slots_for
 from rag.study import Study
@@ -36,20 +37,6 @@ NO_MODEL = "none"
 WITHOUT_MODEL = "drafted without a language model: the sentences that similar reports agree on"
 
 NOTHING_TO_CHOOSE = "the language model was not asked: no sentence has an alternative wording"
-
-
-class LanguageModel(Protocol):
-    """What a drafter asks: `rag.llm.client.ChatClient`."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-
-    def ask(self, messages: Messages, *, schema: dict[str, Any]) -> str:
-        """The whole answer, or an `rag.errors.LlmError`."""
-
-    def stream(self, messages: Messages, *, schema: dict[str, Any]) -> Iterator[str]:
-        """The answer as far as it has come, each time it grows; last the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +74,7 @@ class Drafter:
     def __init__(
         self,
         template: PromptTemplate,
-        llm: LanguageModel | None,
+        llm: ChatClient | None,
         *,
         limits: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
     ) -> None:
@@ -135,8 +122,7 @@ class Drafter:
         if self.llm is None:
             yield replace(agreed, notes=(WITHOUT_MODEL,))
             return
-        request = build_request(
-            self.template.mode,
+        ground = Ground(
             slots,
             agreed.evidence,
             reports=len(pool),
@@ -145,6 +131,7 @@ class Drafter:
             prior=prior.report,
             comparisons=told,
         )
+        request = build_request(self.template.mode, ground)
         if not request.is_open:
             yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
             return
@@ -158,7 +145,7 @@ class Drafter:
             hints=hints,
         )
         yield _with_evidence(asked, evidence)
-        for result in _answers(self.llm, request, asked, told):
+        for result in _answers(self.llm, request, asked):
             yield _with_evidence(result, evidence)
 
 
@@ -192,22 +179,19 @@ def _with_evidence(result: DraftResult, evidence: Retrieval) -> DraftResult:
     return replace(result, evidence=(*evidence.hits, *ranked))
 
 
-def _answers(
-    llm: LanguageModel,
-    request: DraftRequest,
-    asked: DraftResult,
-    told: tuple[DraftSentence, ...],
-) -> Iterator[DraftResult]:
+def _answers(llm: ChatClient, request: DraftRequest, asked: DraftResult) -> Iterator[DraftResult]:
     """The draft as the answer grows; an answer that is no draft is asked for once more."""
     text = ""
     for text in llm.stream(asked.messages, schema=request.schema):
         yield replace(asked, draft=request.draft(as_far_as_it_goes(text)), answer=text)
     try:
-        draft, notes = parse_response(request, text, told)
+        draft, notes = parse_response(request, text)
     except LlmOutputError as error:
         logger.info("answer was not valid, asking once more")
         repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
         text = llm.ask(repair, schema=request.schema)
         yield replace(asked, answer=text)
-        draft, notes = parse_response(request, text, told)
-    yield replace(asked, draft=compared(draft, told), notes=notes, answer=text)
+        draft, notes = parse_response(request, text)
+    yield replace(
+        asked, draft=compared(draft, request.ground.comparisons), notes=notes, answer=text
+    )

@@ -3,8 +3,9 @@
 What only a query or a draft needs is imported there: a second that indexing does without.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,7 @@ from rag.errors import EncoderUnavailableError, PromptError
 from rag.grounding.prompt_injection import screen_report
 from rag.index import IndexSummary, Progress, ReportIndex, build_index
 from rag.index.embedding import NO_IMAGES, Images
-from rag.priors import NO_PRIOR, Prior
 from rag.privacy.reports import mask_identifiers
-from rag.region import NO_REGION, ReaderRegion
 from rag.report_reading import annotate_labels
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
@@ -132,48 +131,11 @@ def template_of(settings: Settings) -> PromptTemplate:
         raise PromptError(f"llm.template: {error}") from error
 
 
-def study_of_files(
-    store: ReportIndex,
-    images: Sequence[Path],
-    *,
-    name: str,
-    named_in: Iterable[str | Path] = (),
-    study_id: str = "",
-    study_ids: Iterable[str] = (),
-    patient_ids: Iterable[str] = (),
-    indication: str = "",
-    not_relevant: frozenset[str] = frozenset(),
-    region: ReaderRegion = NO_REGION,
-    prior: Prior = NO_PRIOR,
-) -> Study:
-    """A study of image files, the frontal one first.
-
-    Args:
-        store: studies of it that a path names are never retrieved.
-        images: the files.
-        name: what the prediction calls the image.
-        named_in: further paths that may name studies.
-        study_id: what the prediction calls the study.
-        study_ids: studies whose reports are never retrieved.
-        patient_ids: patients of whom none is.
-        not_relevant: reports the reader ruled out.
-        indication: why the images were taken, if known.
-        region: where the reader looked on the frontal image.
-        prior: the patient's own earlier study (`rag.priors.read_prior`).
-    """
-    named = [store.studies_named_in(path) for path in (*images, *named_in)]
-    return Study(
-        source=images[0],
-        further=tuple(images[1:]),
-        name=name,
-        study_id=study_id,
-        study_ids=frozenset(study_ids).union(*named),
-        patient_ids=frozenset(patient_ids),
-        indication=indication,
-        not_relevant=not_relevant,
-        region=region,
-        prior=prior,
-    )
+def without_named(study: Study, store: ReportIndex, *further: str | Path) -> Study:
+    """The study; those that paths of its images, or these, name are never retrieved for it."""
+    paths = (path for path in (study.source, *study.further) if isinstance(path, Path))
+    named = [store.studies_named_in(path) for path in (*paths, *further)]
+    return with_fields(study, study_ids=study.study_ids.union(*named))
 
 
 def index_reports(

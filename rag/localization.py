@@ -17,8 +17,8 @@ from encoders.annotations import EDGE
 from encoders.base import CxrImage
 from encoders.eclip.finding_maps import Region, locate, outline_of
 from rag.errors import CalibrationError, EncoderUnavailableError
-from rag.predicted_findings import PredictedFindings
 from rag.schema import NOTICE
+from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import FeatureEncoder
 
 LABELS = {
@@ -105,13 +105,6 @@ def read_map_measures(folder: Path | None) -> Measures:
         ) from error
 
 
-class Predictor(Protocol):
-    """What reads findings off an image's vector."""
-
-    def predict(self, vector: NDArray[np.float32]) -> PredictedFindings:
-        """What the image of one vector float32 [D] is expected to show."""
-
-
 @dataclass(frozen=True, slots=True)
 class LocatedFinding:
     """A finding, how likely it is, and where it would be.
@@ -141,7 +134,7 @@ class LocatedFinding:
 
 
 def locate_findings(
-    encoder: MapEncoder, image: CxrImage, *, head: Predictor | None, measures: Measures
+    encoder: MapEncoder, image: CxrImage, *, head: FindingPredictor | None, measures: Measures
 ) -> list[LocatedFinding]:
     """Every finding that the encoder has a map of, the most probable first.
 

@@ -1,14 +1,14 @@
 """All that is kept of one study, and its JSON form: what generation and evaluation share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.change import PriorEvidence
-from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
+from rag.grounding.verdicts import DraftCheck, ImageMark, SentenceCheck, image_mark
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import LABELS
 from rag.schema import NOTICE, Draft, DraftSentence, Hint, Hit, Section, Status
@@ -97,7 +97,7 @@ class Prediction:
             "reason": self.reason,
             "notice": NOTICE,
             **{section.value: self._section_json(section) for section in Section},
-            "votes": [_vote_json(vote) for vote in (self.check.votes if self.check else ())],
+            "votes": [asdict(vote) for vote in (self.check.votes if self.check else ())],
             "evidence": [_hit_json(hit) for hit in self.hits],
             "labels": {label: round(value, 4) for label, value in self.labels.items()},
             "findings_expected": [
@@ -109,7 +109,14 @@ class Prediction:
                 for name, value in self.predicted.probabilities.items()
             ],
             "reporting_threshold": round(self.predicted.threshold, 4),
-            "look_for": [_hint_json(hint) for hint in self.hints],
+            "look_for": [
+                {
+                    "finding": hint.finding,
+                    "probability": round(hint.probability, 4),
+                    **asdict(hint.sentence),
+                }
+                for hint in self.hints
+            ],
             "encoder_id": self.encoder_id,
             "index_id": self.index_id,
             "llm": self.llm,
@@ -138,7 +145,7 @@ def _sentence_json(
     return {
         **plain,
         "verdict": check.verdict.value,
-        "issues": [_issue_json(issue) for issue in check.issues],
+        "issues": [asdict(issue) for issue in check.issues],
         "cited": check.cited.value,
         "image": _mark_json(mark) if mark else None,
     }
@@ -151,38 +158,6 @@ def _mark_json(mark: ImageMark) -> dict[str, Any]:
         "finding": mark.finding,
         "denied": mark.denied,
         "probability": probability,
-    }
-
-
-def _hint_json(hint: Hint) -> dict[str, Any]:
-    return {
-        "finding": hint.finding,
-        "probability": round(hint.probability, 4),
-        "text": hint.sentence.text,
-        "sources": list(hint.sentence.sources),
-    }
-
-
-def _issue_json(issue: Issue) -> dict[str, Any]:
-    return {
-        "reason": issue.reason.value,
-        "detail": issue.detail,
-        "report_id": issue.report_id,
-        "start": issue.start,
-        "end": issue.end,
-        "conflict": issue.conflict,
-    }
-
-
-def _vote_json(vote: Vote) -> dict[str, Any]:
-    return {
-        "finding": vote.finding,
-        "label": vote.label,
-        "present": list(vote.present),
-        "possible": list(vote.possible),
-        "absent": list(vote.absent),
-        "reports": vote.reports,
-        "image_probability": vote.image_probability,
     }
 
 

@@ -15,7 +15,7 @@ from small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
-from rag.draft_requests import Selection
+from rag.draft_requests import Ground, Selection
 from rag.drafting import WITHOUT_MODEL, Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
@@ -82,7 +82,7 @@ def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     prepared = pipeline.prepare(Study(image, "image"))
     assert prepared.evidence is not None
     pool = prepared.evidence.pool
-    schema = Selection(slots_for(pool, NO_PREDICTION), reports=len(pool)).schema
+    schema = Selection(Ground(slots_for(pool, NO_PREDICTION))).schema
     assert schema["properties"]
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rag.batch.grouping import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done, PredictionLog
 from rag.batch.workers import Engine
 from rag.errors import BatchUsageError, OutputError
-from rag.factory import study_of_files
+from rag.factory import without_named
 from rag.index import ReportIndex
 from rag.pipeline import ReportPipeline
 from rag.schema import NOTICE, Status
@@ -138,17 +139,18 @@ def run_batch(
 def as_studies(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:
     """Studies as the pipeline takes them; what their paths name is never retrieved."""
     for study in studies:
-        yield study_of_files(
-            store,
-            [study.image, *study.further],
+        asked = Study(
+            study.image,
             name=study.name,
-            named_in=(*study.paths, *(str(path) for path in study.prior.files)),
+            further=study.further,
             study_id=study.study_id,
-            study_ids=[study.study_id],
+            study_ids=frozenset({study.study_id}),
             patient_ids=study.patient_ids,
             indication=study.indication,
             prior=study.prior,
         )
+        priors = (path for path in study.prior.files if isinstance(path, Path))
+        yield without_named(asked, store, *study.paths, *priors)
 
 
 def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -> None:

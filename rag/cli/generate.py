@@ -65,10 +65,10 @@ def generate(
     if prior and len(images) > 1:
         raise UsageError("--prior belongs to one patient: give one image with it")
     from rag.export.text import as_text  # noqa: PLC0415
-    from rag.factory import load_encoder, open_pipeline, study_of_files  # noqa: PLC0415 - torch
+    from rag.factory import load_encoder, open_pipeline, without_named  # noqa: PLC0415 - torch
     from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
     from rag.priors import Prior  # noqa: PLC0415
-    from rag.study import accepted  # noqa: PLC0415
+    from rag.study import Study, accepted  # noqa: PLC0415
 
     folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
     failed = False
@@ -82,16 +82,15 @@ def generate(
             failed = True
             say(note)
         for image in images:
-            study = study_of_files(
-                pipeline.retriever.store,
-                [image],
+            study = Study(
+                image,
                 name=str(image),
-                study_ids=study_ids or (),
-                patient_ids=patient_ids or (),
+                study_ids=frozenset(study_ids or ()),
+                patient_ids=frozenset(patient_ids or ()),
                 indication=indication,
                 prior=Prior(files=tuple(prior or ())),
             )
-            prediction = pipeline.invoke(study)
+            prediction = pipeline.invoke(without_named(study, pipeline.retriever.store))
             if prediction.status is not Status.OK:
                 failed = True
             else:
