@@ -29,7 +29,7 @@ from encoders.eclip.encoder import load_encoder
 from encoders.packaged_weights import SHIPPED
 from encoders.tabular import read_table
 from encoders.training.dataset import clean
-from encoders.training.sources.openi import read_openi
+from encoders.training.sources.load import read_openi
 from prompts.render import load_template
 from rag.batch.output import PredictionLog
 from rag.cli.options import progress_bars

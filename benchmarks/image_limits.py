@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from encoders.tabular import read_table
 from encoders.training.dataset import clean
-from encoders.training.sources.openi import read_openi
+from encoders.training.sources.load import read_openi
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import label_text
 

@@ -40,7 +40,7 @@ from encoders.eclip.encoder import EclipEncoder, load_encoder  # noqa: E402
 from encoders.packaged_weights import SHIPPED  # noqa: E402
 from encoders.training.dataset import TrainingStudy as Image  # noqa: E402
 from encoders.training.dataset import clean  # noqa: E402
-from encoders.training.sources.openi import read_openi  # noqa: E402
+from encoders.training.sources.load import read_openi  # noqa: E402
 from prompts.render import load_template  # noqa: E402
 from rag.corpus.openi import read_openi as read_reports  # noqa: E402
 from rag.grounding.prompt_injection import screen_report  # noqa: E402

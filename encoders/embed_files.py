@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from encoders.base import ImageEncoder
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
-from encoders.map_ahead import map_ahead
+from encoders.machine import map_ahead
 
 
 @dataclass(frozen=True, slots=True)

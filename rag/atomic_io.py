@@ -1,12 +1,16 @@
-"""Files that survive a pulled plug, and what a disk's complaints about an output mean."""
+"""Files that survive a pulled plug, what a disk's complaints about an output mean, and tensors."""
 
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from rag.errors import OutputError
+from numpy.typing import NDArray
+
+from rag.errors import CxrRagError, OutputError
 
 _AGAIN = "free some space and run the same command again"
 _CURES = {
@@ -95,3 +99,36 @@ def swap_bytes(path: Path, data: bytes, *, mode: int = 0o666, beside: Path | Non
         beside.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+TensorOf = Callable[[str], NDArray[Any]]
+
+
+@contextmanager
+def opened_tensors(
+    path: Path, *, key: str, error: type[CxrRagError]
+) -> Iterator[tuple[dict[str, Any], TensorOf]]:
+    """Facts and tensors of a safetensors file.
+
+    Args:
+        path: the file.
+        key: of the facts in its header.
+        error: raised where the file is damaged, or lacks what the block asks for.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            yield json.loads((tensors.metadata() or {})[key]), tensors.get_tensor
+    except (SafetensorError, OSError, KeyError, ValueError) as problem:
+        raise error(f"{path} is damaged ({problem!r}); restore it") from problem
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, key: str, facts: Any) -> None:
+    """Write a safetensors file with facts in its header, beside and renamed."""
+    from safetensors.numpy import save_file  # noqa: PLC0415
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    save_file(dict(tensors), beside, metadata={key: json.dumps(facts)})
+    beside.replace(path)

@@ -98,6 +98,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         encoder,
         findings=findings,
         ood_detector=ood_detector,
+        change_model=read_change_model(folder, encoder.encoder_id),
         map_measures=read_map_measures(registry.folder_of(settings.encoder)),
         notes=[
             note
@@ -110,7 +111,6 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
             analyzer=analyzer,
             retriever=retriever,
             drafter=drafter,
-            change_model=read_change_model(folder, encoder.encoder_id),
         )
 
 

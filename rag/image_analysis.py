@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 
 from encoders.annotations import crop_to_region
 from encoders.base import ImageEncoder, embeds_texts, unit
-from rag.errors import NotAChestXray
+from encoders.images.raw_image import ImageReadError
+from rag.change import ChangeModel, PriorEvidence, changes
+from rag.errors import NoDraft, NotAChestXray
 from rag.localization import MapEncoder, Measures, finding_in, stated_and_denied
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.priors import CheckedPrior
 from rag.region import NO_REGION, ReaderRegion
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import OodDetector
-from rag.study import StudyImages, once
+from rag.study import Study, StudyImages, load, once
 
 PULL = 0.8
 """Weight of a region's finding beside the image's own vector: docs/experiments.md."""
+NO_CHANGE_MODEL = (
+    "changes since the prior cannot be assessed: this encoder has no change.json (docs/priors.md)"
+)
 DRAWN_TO = "the region drew the search towards reports of: {} (experimental)"
 
 
@@ -63,6 +69,7 @@ class ImageAnalyzer:
         findings: predicts findings; None where the encoder has no head for them.
         ood_detector: refuses images whose pixels are strange; None where none is calibrated, or
             the encoder does not show its features.
+        change_model: tells what has changed since a prior; None: nothing tells.
         map_measures: what was measured of the encoder's finding maps.
         notes: what a reader of any draft should know of these parts.
     """
@@ -73,10 +80,12 @@ class ImageAnalyzer:
         *,
         findings: FindingPredictor | None = None,
         ood_detector: OodDetector | None = None,
+        change_model: ChangeModel | None = None,
         map_measures: Measures = MappingProxyType({}),
         notes: Sequence[str] = (),
     ) -> None:
         self.encoder = encoder
+        self.change_model = change_model
         self.map_measures = map_measures
         self._findings = findings
         self._ood_detector = ood_detector
@@ -119,6 +128,23 @@ class ImageAnalyzer:
             )
         (crop,) = self.encoder.embed_images([crop_to_region(images.views[0], heat)])
         return replace(analysis, region_vector=unit(whole + crop))
+
+    def compare(
+        self, prior: CheckedPrior, current: ImageAnalysis
+    ) -> tuple[PriorEvidence, tuple[str, ...]]:
+        """What a prior tells beside the current images, and what the reader should know of it."""
+        notes, before, read = [*prior.notes], NO_PREDICTION, 0
+        if prior.images:
+            frontal, *further = prior.images
+            try:
+                images = load(Study(source=frontal, name="prior", further=tuple(further)))
+                before, read = self.analyze(images).predicted, len(images.views)
+            except (NoDraft, ImageReadError) as error:
+                notes.append(f"the prior's image was not used: {error}")
+        if self.change_model is None:
+            notes.append(NO_CHANGE_MODEL)
+        found = changes(prior.report, before, current.predicted, self.change_model)
+        return PriorEvidence(prior.report, read, prior.days_before, found), tuple(notes)
 
     def _see(self, images: StudyImages) -> ImageAnalysis:
         """Vectors of all views, what they look like, and where the first one would show findings.

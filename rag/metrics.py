@@ -1,9 +1,13 @@
-"""What the pipeline counts for Prometheus: drafts by how they ended, and how long they took.
+"""What the pipeline measures: seconds by stage, and for Prometheus drafts by how they ended.
 
 Numbers and class names only: no patient, no reader, no report.
 """
 
 import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 
 from prometheus_client import Counter, Histogram
 
@@ -18,6 +22,24 @@ _SECONDS = Histogram(
     ["stage"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+
+
+class Stopwatch:
+    """Wall time by stage, and of all together."""
+
+    def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})) -> None:
+        self.seconds = dict(seconds)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of a block to its stage and to the total."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            for each in (name, "total"):
+                self.seconds[each] = self.seconds.get(each, 0.0) + seconds
 
 
 def counted(prediction: Prediction) -> Prediction:

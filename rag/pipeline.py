@@ -14,11 +14,8 @@ says what to do; evidence that was already found stays in it.
 """
 
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -26,16 +23,15 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from encoders.base import ImageEncoder
 from encoders.images.image_info import ImageInfo
 from encoders.images.raw_image import ImageReadError
-from rag.change import NO_PRIOR_EVIDENCE, ChangeModel, PriorEvidence
+from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
 from rag.drafting import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
 from rag.index import Exclusions
-from rag.metrics import counted
+from rag.metrics import Stopwatch, counted
 from rag.prediction import Prediction
-from rag.prior_step import compare, read_and_check
-from rag.priors import CheckedPrior
+from rag.priors import CheckedPrior, Prior, check_prior, read_prior
 from rag.region import ReaderRegion
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
@@ -66,36 +62,29 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     Args:
         analyzer, retriever, drafter: the parts; `rag.factory` makes them from settings.
-        change_model: tells what has changed since a prior; None: nothing tells.
     """
 
     def __init__(
-        self,
-        *,
-        analyzer: ImageAnalyzer,
-        retriever: ReportRetriever,
-        drafter: Drafter,
-        change_model: ChangeModel | None = None,
+        self, *, analyzer: ImageAnalyzer, retriever: ReportRetriever, drafter: Drafter
     ) -> None:
         self.analyzer = analyzer
         self.retriever = retriever
         self.drafter = drafter
-        self.change_model = change_model
 
     def prepare(self, study: Study) -> Prepared:
         """The first half: everything up to the evidence. Never raises for what an image is."""
-        known, clock = self.begun(study), _Stopwatch()
+        known, clock = self.begun(study), Stopwatch()
         try:
             with clock.stage("read"):
                 images = load(study)
             known = replace(known, study_id=study_id_of(study, images.info))
-            prior = read_and_check(study.prior, images.info)
+            prior = _checked(study.prior, images.info)
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
             known = _with_analysis(known, analysis)
             if study.prior:
                 with clock.stage("prior"):
-                    compared, notes = compare(prior, analysis, self.analyzer, self.change_model)
+                    compared, notes = self.analyzer.compare(prior, analysis)
                 known = replace(known, prior=compared, warnings=once((*known.warnings, *notes)))
             with clock.stage("retrieve"):
                 query = _query(study, images.info, analysis, prior)
@@ -116,7 +105,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         if analysis is None or evidence is None:
             yield known
             return
-        clock = _Stopwatch(known.seconds)
+        clock = Stopwatch(known.seconds)
         try:
             with clock.stage("generate"):
                 for draft in self.drafter.stream(
@@ -202,6 +191,13 @@ class ReportPipeline(Runnable[Study, Prediction]):
         )
 
 
+def _checked(prior: Prior, current: ImageInfo) -> CheckedPrior:
+    """What was given as the prior of an image, once it is known to be the patient's."""
+    if prior.files:
+        prior = read_prior(prior.files, current=current, day=prior.date, report=prior.report)
+    return check_prior(prior, current) if prior else CheckedPrior()
+
+
 def _query(
     study: Study,
     info: ImageInfo,
@@ -257,7 +253,7 @@ def _with_draft(prediction: Prediction, result: DraftResult) -> Prediction:
 
 
 def _ended(
-    prediction: Prediction, error: CxrRagError | ImageReadError, clock: "_Stopwatch"
+    prediction: Prediction, error: CxrRagError | ImageReadError, clock: Stopwatch
 ) -> Prediction:
     """A prediction without a draft: it failed, or it is right that there is none."""
     abstained = isinstance(error, NoDraft)
@@ -273,21 +269,3 @@ def _ended(
         seconds=clock.seconds,
     )
     return counted(ended)
-
-
-class _Stopwatch:
-    """Wall time by stage, and of all together."""
-
-    def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})) -> None:
-        self.seconds = dict(seconds)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of a block to its stage and to the total."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - started
-            for each in (name, "total"):
-                self.seconds[each] = self.seconds.get(each, 0.0) + seconds

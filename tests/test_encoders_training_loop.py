@@ -20,7 +20,7 @@ from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
 from encoders.training.config import TrainSettings, read_settings
 from encoders.training.dataset import clean
-from encoders.training.sources.openi import read_openi
+from encoders.training.sources.load import read_openi
 from encoders.training.train import train
 from encoders.training.trainer import Progress, exponential_average, precision_of
 

@@ -28,7 +28,7 @@ from encoders.training.dataset import (
 )
 from encoders.training.image_cache import load_images
 from encoders.training.run_folder import CHECKPOINT, CURVES, RunFolder, fingerprint
-from encoders.training.sources.openi import read_openi
+from encoders.training.sources.load import read_openi
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 

@@ -26,11 +26,10 @@ from rag.drafting import Drafter
 from rag.errors import BatchUsageError
 from rag.export import DOCUMENTS, as_document
 from rag.export.text import Export, as_text
-from rag.image_analysis import ImageAnalyzer
+from rag.image_analysis import NO_CHANGE_MODEL, ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.pipeline import ReportPipeline
 from rag.predicted_findings import PredictedFindings
-from rag.prior_step import NO_CHANGE_MODEL
 from rag.priors import Prior
 from rag.retriever import ReportRetriever
 from rag.schema import PRIOR, Status
@@ -63,12 +62,11 @@ def pipeline(store: Path) -> Iterator[ReportPipeline]:
     encoder = FakeEncoder()
     with ReportIndex(store, encoder=encoder) as opened:
         yield ReportPipeline(
-            analyzer=ImageAnalyzer(encoder, findings=FakePredictor()),  # type: ignore[arg-type]
+            analyzer=ImageAnalyzer(encoder, findings=FakePredictor(), change_model=MODEL),  # type: ignore[arg-type]
             retriever=ReportRetriever(store=opened, encoder=encoder, k=4),
             drafter=Drafter(
                 load_template("select_v1"), None, limits=AbstentionSettings(similarity=-1)
             ),
-            change_model=MODEL,
         )
 
 
@@ -149,7 +147,7 @@ def test_a_prior_image_that_cannot_be_read_is_left_out_and_said(
 ) -> None:
     broken = film(tmp_path / "broken.dcm", "20260219")
     broken.write_bytes(broken.read_bytes()[:2000])
-    pipeline.change_model = None
+    pipeline.analyzer.change_model = None
     found = pipeline.invoke(Study(current, "image", prior=Prior(REPORT, (broken,))))
     assert found.status is Status.OK
     assert found.prior is not None

@@ -157,7 +157,7 @@ def test_shared_images(shared_data: Path, encoder: EclipEncoder, judge: OodDetec
 def test_laterals_are_said_and_not_refused(
     shared_data: Path, encoder: EclipEncoder, judge: OodDetector
 ) -> None:
-    from encoders.training.sources.openi import read_openi  # noqa: PLC0415
+    from encoders.training.sources.load import read_openi  # noqa: PLC0415
 
     studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
     images = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders.map_ahead import map_ahead
+from encoders.machine import map_ahead
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
 from encoders.training.config import ExpertSettings, TrainSettings

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import get_cosine_schedule_with_warmup
 
 from encoders.eclip.model import EclipModel
-from encoders.precision import computes_bfloat16
+from encoders.machine import computes_bfloat16
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import StepBatch, step_seed
 from encoders.training.dataset import TrainingDataError

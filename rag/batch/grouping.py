@@ -8,11 +8,9 @@ Images that a rejection note (Key Object Selection) names are not reported from 
 for quality control only if there is nothing else. Laterals are further views, and so are images
 whose view nothing tells; what is left over (takes, small copies) is named, not used.
 
-Names: no identifier of a header ever becomes one. A DICOM study is called ``dcm-`` and 20 digits
-of the SHA-256 of its StudyInstanceUID: the same everywhere, every time. Other studies bear the
-user's own path. Where a path holds what the header says is an identifier, it is not written: the
-image is then called after its study, and a study without StudyInstanceUID after the image's
-content.
+Names: no identifier of a header ever becomes one. A DICOM study is called after the SHA-256 of its
+StudyInstanceUID. Other studies bear the user's own path; where that holds an identifier of the
+header, the image is called after its study, or a study without StudyInstanceUID after its content.
 """
 
 import hashlib
@@ -121,7 +119,7 @@ def group_images(
         read: the header of a file.
     """
     problems = [] if problems is None else problems
-    seen = list(_looked_at(images, read))
+    seen = _looked_at(images, read)
     rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info))
     groups: dict[_Key, list[_Seen]] = {}
     for one in seen:
@@ -139,11 +137,11 @@ def group_images(
             name = _study(key, group).study_id
             problems.append(f"every image of the study {name} was rejected: there is no draft")
     infos = {one.image.path: one.info for one in seen if one.info}
-    named = list(_without_suffixes(studies))
-    return sorted(with_priors(named, infos), key=lambda study: study.study_id)
+    studies = list(with_priors(list(_without_suffixes(studies)), infos))
+    return sorted(studies, key=lambda study: study.study_id)
 
 
-def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> Iterator[_Seen]:
+def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> list[_Seen]:
     def look(image: ListedImage) -> _Seen:
         try:
             return _Seen(image, read(image.path))
@@ -152,7 +150,7 @@ def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> Iterator[_See
             return _Seen(image, None)  # the study will fail, with the reason, when it is its turn
 
     with ThreadPoolExecutor(_READERS) as pool:
-        yield from pool.map(look, images)
+        return list(pool.map(look, images))
 
 
 def _key(seen: _Seen, *, by_folder: bool) -> _Key:
@@ -174,7 +172,7 @@ def _key(seen: _Seen, *, by_folder: bool) -> _Key:
 def _one_patient_each(
     groups: Mapping[_Key, list[_Seen]], problems: list[str]
 ) -> dict[_Key, list[_Seen]]:
-    """Groups of one patient each. A StudyInstanceUID is enough where nobody contradicts it."""
+    """Groups of one patient each; a StudyInstanceUID is enough where nobody contradicts it."""
     patients: dict[str, set[str]] = {}
     for key in groups:
         if key.kind == "uid":

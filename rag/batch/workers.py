@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from encoders.map_ahead import map_ahead
+from encoders.machine import map_ahead
 from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
 from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction

@@ -186,7 +186,7 @@ def _dtype(setting: str) -> str:
     """The number format that vLLM is started with."""
     if setting != "cpu":
         return setting
-    from encoders.precision import computes_bfloat16  # noqa: PLC0415 - imports torch
+    from encoders.machine import computes_bfloat16  # noqa: PLC0415 - imports torch
 
     return "bfloat16" if computes_bfloat16(gpu=False) else "float32"
 

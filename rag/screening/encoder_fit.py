@@ -27,8 +27,8 @@ from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
 from encoders.packaged_weights import SHIPPED
 from encoders.training.dataset import TrainingStudy, clean
+from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
-from encoders.training.sources.openi import read_openi
 from rag.errors import CalibrationError
 from rag.image_analysis import ImageAnalysis
 from rag.report_nlp.labeller import LABELS

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag import encoder_artifacts
+from rag.atomic_io import opened_tensors, write_tensors
 from rag.errors import CalibrationError, FindingHeadError
 from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import NO_FINDING
@@ -125,7 +125,7 @@ def load_finding_predictor(
 
 def read_finding_head(path: Path) -> FindingHead:
     """Read a head from its file."""
-    with encoder_artifacts.opened(path, key="head", error=FindingHeadError) as (facts, tensor):
+    with opened_tensors(path, key="head", error=FindingHeadError) as (facts, tensor):
         head = FindingHead(
             encoder_id=facts["encoder_id"],
             names=tuple(facts["names"]),
@@ -142,4 +142,4 @@ def write_finding_head(path: Path, head: FindingHead) -> None:
     """Write a head, beside and renamed."""
     facts = {"format": _FORMAT, "encoder_id": head.encoder_id, "names": list(head.names)}
     tensors = {"weight": head.weight, "bias": head.bias}
-    encoder_artifacts.write(path, tensors, key="head", facts=facts)
+    write_tensors(path, tensors, key="head", facts=facts)

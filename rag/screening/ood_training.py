@@ -25,8 +25,8 @@ from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from encoders.packaged_weights import SHIPPED
 from encoders.training.dataset import Split
+from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
-from encoders.training.sources.openi import read_openi
 from encoders.training.sources.tables import read_rows
 from rag.screening.header import Refusal, judge_colour, judge_header
 from rag.screening.out_of_distribution import (

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.encoder import ImageOutput
-from rag import encoder_artifacts
+from rag.atomic_io import opened_tensors, write_tensors
 from rag.errors import OodDetectorError
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
 
@@ -132,7 +132,7 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
 
 def read_ood_detector(path: Path) -> OodDetector:
     """Read a detector from its file."""
-    with encoder_artifacts.opened(path, key="ood", error=OodDetectorError) as (facts, tensor):
+    with opened_tensors(path, key="ood", error=OodDetectorError) as (facts, tensor):
         detector = OodDetector(
             encoder_id=facts["encoder_id"],
             threshold=facts["threshold"],
@@ -155,4 +155,4 @@ def write_ood_detector(path: Path, detector: OodDetector) -> None:
         "lateral": detector.lateral.astype(np.float32),
         "poses": detector.poses.astype(np.float32),
     }
-    encoder_artifacts.write(path, tensors, key="ood", facts=facts)
+    write_tensors(path, tensors, key="ood", facts=facts)

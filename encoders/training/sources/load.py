@@ -11,13 +11,13 @@ from encoders.training.dataset import (
     Collection,
     ExpertImage,
     ImageAnnotation,
+    Split,
     TrainingDataError,
     TrainingStudy,
     clean,
 )
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
-from encoders.training.sources.openi import read_openi
 from encoders.training.sources.own_tables import read_annotation_table, read_study_table
 from encoders.training.sources.settings import (
     ExpertSource,
@@ -26,6 +26,7 @@ from encoders.training.sources.settings import (
     Openi,
     StudySource,
 )
+from encoders.training.sources.tables import TableRow, read_rows
 
 
 def default_source(openi: Path | None = None, nih_expert: Path | None = None) -> Openi:
@@ -154,3 +155,54 @@ def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
             labelled=(*collection.labelled, *labelled),
         )
     return attach(collection, read_annotation_table(source))
+
+
+ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
+"""Images that lie on their side."""
+
+_SPLITS = {"train": Split.TRAIN, "extra": Split.TRAIN, "val": Split.VAL}
+_NO_FINDING = frozenset({"No Indexing", "Technical Quality of Image Unsatisfactory"})
+"""MeSH headings that say nothing about the image."""
+
+
+def read_openi(folder: Path) -> list[TrainingStudy]:
+    """All studies of the folder. Every study is taken for another patient.
+
+    Raises:
+        TrainingDataError: the table is missing or a line cannot be used; the message names it.
+    """
+    table = folder / "studies.jsonl"
+    if not table.is_file():
+        raise TrainingDataError(
+            f"there is no {table}; set CXR_DATA or --data to the folder that holds "
+            "openi/studies.jsonl"
+        )
+    return [_study(row, folder) for row in read_rows(table, needed=("id", "split", "labels"))]
+
+
+def _study(row: TableRow, folder: Path) -> TrainingStudy:
+    values = row.values
+    try:
+        frontals, laterals = (
+            tuple(folder / name for name in values[view] if not any(bad in name for bad in ROTATED))
+            for view in ("frontal", "lateral")
+        )
+        terms = [term.split("/") for term in values["labels"]["mesh_major"]]
+        return TrainingStudy(
+            study_id=values["id"],
+            patient_id=values["id"],
+            frontals=frontals,
+            laterals=laterals,
+            text="\n".join(
+                part for part in (values["findings"], values["impression"]) if part.strip()
+            ),
+            labels=frozenset(label.strip() for label in values["labels"]["problems"]) - _NO_FINDING,
+            split=_SPLITS[values["split"]],
+            details=frozenset(
+                f"{heading}/{qualifier}"
+                for heading, *qualifiers in terms
+                for qualifier in qualifiers
+            ),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise row.error(f"not a study of Open-I ({error!r})") from error

@@ -1,4 +1,4 @@
-"""`map` by several threads, in order, a few items ahead of what is taken."""
+"""What this machine can do at once: threads that work ahead, and bfloat16."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,9 @@ _Out = TypeVar("_Out")
 def map_ahead(
     work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int, ahead: int
 ) -> Iterator[_Out]:
-    """Results in the order of the items; an exception is raised where its result would come.
+    """`map` by several threads, in the order of the items, a few ahead of what is taken.
+
+    An exception is raised where its result would come.
 
     Args:
         work: safe to call from several threads.
@@ -34,3 +36,20 @@ def map_ahead(
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def computes_bfloat16(*, gpu: bool) -> bool:
+    """Whether bfloat16 is faster than float32 here.
+
+    A CPU without the instructions (AVX-512 on x86) only imitates it: on one with AVX2 alone, a
+    3 x 3 convolution took 25 times as long as in float32, and a language model of 135 M parameters
+    six times as long.
+
+    Args:
+        gpu: ask of the GPU, not of the processor.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if gpu:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
