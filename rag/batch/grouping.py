@@ -4,9 +4,9 @@ Images of a list belong together by its ``study_id``; DICOM images by StudyInsta
 by AccessionNumber and patient; every other image is a study of its own (or every folder is one, if
 the user says so). Images of two patients are never one study. Of a study's images the frontal one
 is reported from: PA before AP before one without a view; of two takes of a view the later one.
-Images that a rejection note (Key Object Selection) names are not reported from at all, those marked
-for quality control only if there is nothing else. Laterals are further views, and so are images
-whose view nothing tells; what is left over (takes, small copies) is named, not used.
+Images that a rejection note (Key Object Selection) names are never reported from, those marked for
+quality control only if there is nothing else. Laterals, and images whose view nothing tells, are
+further views; what is left over (takes, small copies) is named, not used.
 
 Names: no identifier of a header ever becomes one. A DICOM study is called after the SHA-256 of its
 StudyInstanceUID. Other studies bear the user's own path; where that holds an identifier of the
@@ -280,8 +280,7 @@ def _usable(seen: _Seen) -> bool:
 def _without_suffixes(studies: Sequence[BatchStudy]) -> Iterator[BatchStudy]:
     """Studies called after an image lose its suffix where that leaves the name unique.
 
-    Of two images without a name of their own that are equal byte for byte, the second gets a
-    number.
+    Of two images without a name that are equal byte for byte, the second gets a number.
     """
     stems = Counter(_stem(study) for study in studies)
     taken: Counter[str] = Counter()
