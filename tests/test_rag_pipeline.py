@@ -17,6 +17,7 @@ from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
 from rag.draft_requests import Ground, Selection
 from rag.drafting import WITHOUT_MODEL, Drafter
+from rag.grounding import Verdict
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient
@@ -104,7 +105,8 @@ def test_draft_cites_reports_that_are_in_the_store(
     assert set(prediction.seconds) == {"read", "encode", "retrieve", "generate", "check", "total"}
     assert prediction.prompt_hash
     assert prediction.check is not None
-    assert not prediction.check.flagged, "what is verbatim in the evidence is supported by it"
+    verdicts = {check.verdict for check in prediction.check.sentences}
+    assert verdicts == {Verdict.SUPPORTED}, "what is verbatim in the evidence is supported by it"
     json.dumps(prediction.to_json())
 
 

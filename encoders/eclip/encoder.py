@@ -95,11 +95,6 @@ class EclipEncoder:
             vectors[row] = self.outputs(image).vectors[0]
         return vectors
 
-    def finding_maps(self, image: CxrImage) -> NDArray[np.float32]:
-        """Log-odds of each of `findings` by place, float32 [findings, h, w] over the image."""
-        maps: NDArray[np.float32] = self.outputs(image).maps[0]
-        return maps
-
     def outputs(self, image: CxrImage) -> ImageOutput:
         """Vector, features and finding maps of an image, from one pass."""
         return self._image_side(self._transform(image).unsqueeze(0))

@@ -60,10 +60,6 @@ class Curriculum(BaseModel):
             return self.peak + (self.last - self.peak) * at / self.cool
         return self.last
 
-    def mean_probability(self, *, steps: int = 10_000) -> float:
-        """Expected share of expert steps over a run."""
-        return float(np.mean([self.probability(step, steps=steps) for step in range(steps)]))
-
 
 def is_expert_step(probability: float, seed: int) -> bool:
     """The draw; the seed is the step's, the same on every rank."""

@@ -109,12 +109,6 @@ class SentenceCheck:
             return Cited.SAME_MEANING
         return Cited.PARTLY if self.support else Cited.NOT
 
-    @property
-    def idle_sources(self) -> tuple[str, ...]:
-        """Reports that are cited but carry nothing of the sentence."""
-        carrying = {support.report_id for support in self.support}
-        return tuple(source for source in self.sentence.sources if source not in carrying)
-
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -155,11 +149,6 @@ class DraftCheck:
 
     sentences: tuple[SentenceCheck, ...]
     votes: tuple[Vote, ...]
-
-    @property
-    def flagged(self) -> tuple[SentenceCheck, ...]:
-        """Sentences that are not simply supported."""
-        return tuple(check for check in self.sentences if check.verdict is not Verdict.SUPPORTED)
 
 
 _EVEN = 0.5

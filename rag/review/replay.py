@@ -4,15 +4,12 @@ Knows the record, the store and the templates; asks no model.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prompts.render import TEMPLATES, Prompt, PromptTemplateError, load_template, render
 from rag.index import ReportIndex
 from rag.review.audit import AuditEntry, AuditError, AuditLog
-from rag.schema import Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +55,10 @@ def _replay(entry: AuditEntry, store: ReportIndex, templates: Path) -> Replay:
         template = load_template(data["prompt"], templates=templates)
     except PromptTemplateError as error:
         raise AuditError(f"the prompt template of the draft is gone: {error}") from error
-    hits = [_hit(each, store) for each in data["evidence"]]
     differences += [
         f"report {each['report_id']} has another text now"
-        for each, hit in zip(data["evidence"], hits, strict=True)
-        if hashlib.sha256(hit.record.text.encode()).hexdigest() != each["text_sha256"]
+        for each in data["evidence"]
+        if _text_hash(each["report_id"], store) != each["text_sha256"]
     ]
     try:
         prompt = render(template, data.get("variables", {}))
@@ -73,17 +69,11 @@ def _replay(entry: AuditEntry, store: ReportIndex, templates: Path) -> Replay:
     return Replay(prompt, data["prompt_sha256"], tuple(differences), data["answer"])
 
 
-def _hit(evidence: Mapping[str, Any], store: ReportIndex) -> Hit:
-    record = store.get(evidence["report_id"])
+def _text_hash(report_id: str, store: ReportIndex) -> str:
+    record = store.get(report_id)
     if record is None:
         raise AuditError(
-            f"report {evidence['report_id']} is no longer in the store: the prompt cannot be made "
-            "again. Restore the index it was made with."
+            f"report {report_id} is no longer in the store: the prompt cannot be made again. "
+            "Restore the index it was made with."
         )
-    return Hit(
-        record,
-        similarity=evidence["similarity"],
-        rank=evidence["rank"],
-        copies=evidence["copies"],
-        why=evidence["why"],
-    )
+    return hashlib.sha256(record.text.encode()).hexdigest()
