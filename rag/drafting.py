@@ -135,18 +135,31 @@ class Drafter:
         if not request.is_open:
             yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
             return
+        for result in self._asked(self.llm, request):
+            yield _with_evidence(replace(result, hints=hints), evidence)
+
+    def _asked(self, llm: ChatClient, request: DraftRequest) -> Iterator[DraftResult]:
+        """The draft as the answer grows; an answer that is no draft is asked for once more."""
         wanted = {*self.template.variables, *self.template.optional}
         given = {k: v for k, v in request.variables.items() if k in wanted and v is not None}
         prompt = render(self.template, given)
         asked = DraftResult(
-            messages=tuple(prompt.messages),
-            prompt_hash=prompt.sha256,
-            variables=given,
-            hints=hints,
+            messages=tuple(prompt.messages), prompt_hash=prompt.sha256, variables=given
         )
-        yield _with_evidence(asked, evidence)
-        for result in _answers(self.llm, request, asked):
-            yield _with_evidence(result, evidence)
+        yield asked
+        text = ""
+        for text in llm.stream(asked.messages, schema=request.schema):
+            yield replace(asked, draft=request.draft(as_far_as_it_goes(text)), answer=text)
+        try:
+            draft, notes = parse_response(request, text)
+        except LlmOutputError as error:
+            logger.info("answer was not valid, asking once more")
+            repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
+            text = llm.ask(repair, schema=request.schema)
+            yield replace(asked, answer=text)
+            draft, notes = parse_response(request, text)
+        draft = compared(draft, request.ground.comparisons)
+        yield replace(asked, draft=draft, notes=notes, answer=text)
 
 
 def no_ground(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
@@ -177,21 +190,3 @@ def _with_evidence(result: DraftResult, evidence: Retrieval) -> DraftResult:
         for rank, hit in enumerate(further, len(evidence.hits) + 1)
     )
     return replace(result, evidence=(*evidence.hits, *ranked))
-
-
-def _answers(llm: ChatClient, request: DraftRequest, asked: DraftResult) -> Iterator[DraftResult]:
-    """The draft as the answer grows; an answer that is no draft is asked for once more."""
-    text = ""
-    for text in llm.stream(asked.messages, schema=request.schema):
-        yield replace(asked, draft=request.draft(as_far_as_it_goes(text)), answer=text)
-    try:
-        draft, notes = parse_response(request, text)
-    except LlmOutputError as error:
-        logger.info("answer was not valid, asking once more")
-        repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
-        text = llm.ask(repair, schema=request.schema)
-        yield replace(asked, answer=text)
-        draft, notes = parse_response(request, text)
-    yield replace(
-        asked, draft=compared(draft, request.ground.comparisons), notes=notes, answer=text
-    )
