@@ -118,22 +118,22 @@ def _run(
 
 def _pull_the_plug(number: int, written: int) -> None:
     """SIGKILL while line `number` is written: before it, after so many bytes, or after all."""
-    from rag import predictions  # noqa: PLC0415
+    from rag.batch import output  # noqa: PLC0415
 
     count = 0
-    whole = predictions.PredictionLog.append
+    whole = output.PredictionLog.append
 
     def append(log: Any, prediction: Any) -> None:
         nonlocal count
         count += 1
         if count == number:
-            line = predictions.prediction_line(prediction).encode()
+            line = output.prediction_line(prediction).encode()
             log._file.seek(0, os.SEEK_END)
             log._file.write(line[:written])
             os.kill(os.getpid(), signal.SIGKILL)
         whole(log, prediction)
 
-    predictions.PredictionLog.append = append
+    output.PredictionLog.append = append
 
 
 if __name__ == "__main__":
