@@ -46,12 +46,8 @@ class CxrImage:
     warnings: tuple[str, ...] = field(default=())
 
 
-class ImageEncoder(Protocol):
-    """Embeds images.
-
-    The same list of inputs gives the same bits; an input alone and in a batch gives vectors that
-    agree within 1e-5.
-    """
+class EncoderIdentity(Protocol):
+    """What decides whether two encoders give the same vectors."""
 
     @property
     def encoder_id(self) -> str:
@@ -64,6 +60,14 @@ class ImageEncoder(Protocol):
     @property
     def dim(self) -> int:
         """Length of a vector."""
+
+
+class ImageEncoder(EncoderIdentity, Protocol):
+    """Embeds images.
+
+    The same list of inputs gives the same bits; an input alone and in a batch gives vectors that
+    agree within 1e-5.
+    """
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         """Images to vectors: float32 [N, dim], rows of norm 1."""

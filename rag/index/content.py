@@ -17,11 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from encoders.base import EncoderIdentity
 from rag.corpus.records import fingerprint, record_from_json, record_to_json, text_hash
 from rag.errors import StoreError
 from rag.index.chroma import VectorCollection, open_collections
 from rag.index.client import Place
-from rag.index.info import REINDEX_HINT, CollectionInfo, EncoderIdentity, IndexInfo
+from rag.index.info import REINDEX_HINT, CollectionInfo, IndexInfo
 from rag.schema import ReportRecord
 
 Metadata = Mapping[str, Any]

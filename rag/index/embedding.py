@@ -14,10 +14,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageEncoder, embeds_texts
+from encoders.base import CxrImage, EncoderIdentity, ImageEncoder, embeds_texts
 from rag.corpus.records import Problem, text_hash
 from rag.errors import StoreError
-from rag.index.info import EncoderIdentity, Progress, disk_errors
+from rag.index.info import Progress, disk_errors
 from rag.schema import ReportRecord
 
 CACHE = "embeddings.cache"

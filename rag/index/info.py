@@ -10,10 +10,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from encoders.base import EncoderIdentity
 from rag.atomic_io import hint, swap_text
 from rag.errors import StoreError, StoreInUseError, StoreMismatchError, StoreMissingError
 
@@ -29,22 +30,6 @@ _FILE, _LOCK = "index.json", "write.lock"
 
 def silent(stage: str, done: int, total: int) -> None:
     """No progress wanted."""
-
-
-class EncoderIdentity(Protocol):
-    """What an index must agree with: an encoder, or what an index says of one."""
-
-    @property
-    def encoder_id(self) -> str:
-        """Name and content hash of the weights."""
-
-    @property
-    def preprocess_hash(self) -> str:
-        """Hash of the evaluation transform's settings."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
 
 
 @dataclass(frozen=True, slots=True)

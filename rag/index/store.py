@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.base import EncoderIdentity
 from rag.corpus.records import ids_in_path
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
@@ -20,7 +21,6 @@ from rag.index.ids import NOTHING, Exclusions, ReportIds
 from rag.index.info import (
     REBUILD_HINT,
     CollectionInfo,
-    EncoderIdentity,
     IndexInfo,
     check_encoder,
     read_info,
