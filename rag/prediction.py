@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.change import PriorEvidence
-from rag.grounding.verdicts import DraftCheck, ImageMark, SentenceCheck, image_mark
+from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import LABELS
 from rag.schema import NOTICE, Draft, DraftSentence, Hint, Hit, Section, Status
@@ -97,7 +97,7 @@ class Prediction:
             "reason": self.reason,
             "notice": NOTICE,
             **{section.value: self._section_json(section) for section in Section},
-            "votes": [asdict(vote) for vote in (self.check.votes if self.check else ())],
+            "votes": [_plain(vote) for vote in (self.check.votes if self.check else ())],
             "evidence": [_hit_json(hit) for hit in self.hits],
             "labels": {label: round(value, 4) for label, value in self.labels.items()},
             "findings_expected": [
@@ -113,7 +113,7 @@ class Prediction:
                 {
                     "finding": hint.finding,
                     "probability": round(hint.probability, 4),
-                    **asdict(hint.sentence),
+                    **_plain(hint.sentence),
                 }
                 for hint in self.hints
             ],
@@ -136,16 +136,24 @@ class Prediction:
         ]
 
 
+def _plain(record: Vote | Issue | DraftSentence) -> dict[str, Any]:
+    """A record as a JSON object."""
+    return asdict(
+        record,
+        dict_factory=lambda items: {k: [*v] if isinstance(v, tuple) else v for k, v in items},
+    )
+
+
 def _sentence_json(
     sentence: DraftSentence, check: SentenceCheck | None, mark: ImageMark | None
 ) -> dict[str, Any]:
-    plain = {"text": sentence.text, "sources": list(sentence.sources)}
+    plain = _plain(sentence)
     if check is None:
         return plain
     return {
         **plain,
         "verdict": check.verdict.value,
-        "issues": [asdict(issue) for issue in check.issues],
+        "issues": [_plain(issue) for issue in check.issues],
         "cited": check.cited.value,
         "image": _mark_json(mark) if mark else None,
     }
