@@ -17,6 +17,7 @@ from encoders.annotations import EDGE
 from encoders.base import CxrImage
 from encoders.eclip.finding_maps import Region, locate, outline_of
 from rag.errors import CalibrationError, EncoderUnavailableError
+from rag.report_nlp.statements import Side
 from rag.schema import NOTICE
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import FeatureEncoder
@@ -143,7 +144,7 @@ def locate_findings(
     """
     if not encoder.findings:
         raise EncoderUnavailableError(
-            "this encoder has no finding maps; use the shipped one, or train one with [maps]"
+            "this encoder has no finding maps; use the shipped one, or train one with [labelled]"
         )
     seen = encoder.outputs(image)
     known = head.predict(seen.vectors[0]).probabilities if head else {}
@@ -182,15 +183,27 @@ class Outline:
 
 
 def outlines(
-    maps: Mapping[str, NDArray[np.float32]], stated: Collection[str], measures: Measures
+    maps: Mapping[str, NDArray[np.float32]],
+    stated: Collection[str],
+    measures: Measures,
+    *,
+    side: Side = Side.BILATERAL,
 ) -> tuple[Outline, ...]:
     """One for each stated finding that there is a map of; of two maps, the surer one.
 
     Args:
-        maps: log-odds by place, float32 [h, w], by finding.
+        maps: log-odds by place, float32 [h, w], by finding; of a frontal image.
         stated: CheXpert labels and ids of the lexicon.
         measures: of these maps.
+        side: of the patient, where they are stated to be: on a frontal image, left is right.
     """
+    middle = min((log_odds.shape[1] for log_odds in maps.values()), default=0) // 2
+    kept = {
+        Side.LEFT: slice(middle, None),
+        Side.RIGHT: slice(None, middle),
+        Side.BILATERAL: slice(None),
+    }[side]
+    maps = {finding: _only(log_odds, kept) for finding, log_odds in maps.items()}
     surest: dict[str, str] = {}
     for finding, log_odds in maps.items():
         label = LABELS.get(finding, finding.lower())
@@ -202,6 +215,13 @@ def outlines(
         for finding in surest.values()
         for edges in [outline_of(maps[finding], side=OUTLINE_SIDE)]
     )
+
+
+def _only(log_odds: NDArray[np.float32], columns: slice) -> NDArray[np.float32]:
+    """A map that is as low as anywhere in all other columns."""
+    kept = np.full_like(log_odds, log_odds.min())
+    kept[:, columns] = log_odds[:, columns]
+    return kept
 
 
 def finding_in(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.float32]) -> str:

@@ -231,9 +231,15 @@ def _same_patient(current: ImageInfo, other: ImageInfo) -> bool:
     if differ or _births_differ(current, other):
         raise PriorMismatchError(
             "by its header the prior is another patient's, so it was not used; there is no draft",
-            (f"{one} {current.person}".strip(), f"{two} {other.person}".strip()),
+            (_who(current), _who(other)),
         )
     return by_id or bool(current.person and other.person)
+
+
+def _who(info: ImageInfo) -> str:
+    """Id, name and date of birth, as far as a header has them."""
+    name, _, born = info.person.partition("|")
+    return ", ".join(filter(None, [info.identity.patient_id, name.replace("^", " "), born]))
 
 
 def _births_differ(one: ImageInfo, other: ImageInfo) -> bool:

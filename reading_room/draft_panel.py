@@ -13,7 +13,7 @@ from rag.localization import Measures, Outline, outlines
 from rag.prediction import Prediction
 from rag.priors import PRIOR
 from rag.report_nlp.sentences import with_sentences
-from rag.report_nlp.statements import read_sentence
+from rag.report_nlp.statements import Side, read_sentence
 from rag.report_reading import findings_of
 from rag.review.reviewed_report import ReportLine, ReviewedReport
 from rag.schema import DraftSentence, ReportRecord, Section, Status
@@ -167,13 +167,15 @@ def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
 def _regions(text: str, prediction: Prediction, map_measures: Measures) -> str:
     """Where the frontal image would show what a sentence states, as JSON for the viewer."""
     present, _ = findings_of(text)
+    sides = {side for each in read_sentence(text).statements for side in each.sides}
+    side = sides.pop() if len(sides) == 1 else Side.BILATERAL
     regions = [
         {
             "words": _words_of(each),
             "side": each.side,
             "edges": each.edges,
         }
-        for each in outlines(prediction.maps, present, map_measures)
+        for each in outlines(prediction.maps, present, map_measures, side=side)
     ]
     return json.dumps(regions, separators=(",", ":"))
 

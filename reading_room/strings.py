@@ -187,7 +187,7 @@ CHANGE_HINT = (
 PRIOR_REPORT = "Report of the prior"
 NO_CHANGES = "Neither the prior nor this image suggests any finding."
 NO_PRIOR_GIVEN = "Give an image or a report of the earlier study."
-OF_WHOM = "{} This image: {}. The prior: {}."
+OF_WHOM = "{}. This image: {}. The prior: {}."
 NO_HEADER_WORDS = "no name"
 
 # Steps

@@ -27,6 +27,7 @@ from rag.localization import (
 )
 from rag.region import ReaderRegion
 from rag.report_nlp.labeller import LABELS as CHEXPERT
+from rag.report_nlp.statements import Side
 
 MEASURES = {
     "Effusion": MapMeasure(82, 123),
@@ -88,6 +89,16 @@ def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> 
     assert set(ends.values()) == {2}  # every edge goes on in another one
     places = np.array(list(ends)) / found.side
     assert places.mean(0) == pytest.approx((3.5 / 14, 10.5 / 14), abs=0.02)
+
+
+def test_the_outline_is_on_the_side_that_the_sentence_names() -> None:
+    maps = maps_with(Effusion=(10, 3))
+    maps["Effusion"][10, 11] = 2.9  # the patient's left
+    both = outlines(maps, {"Pleural Effusion"}, MEASURES)
+    (left,) = outlines(maps, {"Pleural Effusion"}, MEASURES, side=Side.LEFT)
+    (right,) = outlines(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
+    assert {*left.edges, *right.edges} == set(both[0].edges)
+    assert min(x for x, *_ in left.edges) > left.side / 2 > max(x for x, *_ in right.edges)
 
 
 def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
