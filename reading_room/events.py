@@ -273,8 +273,7 @@ def _can_sign(session: Session) -> bool:
 
 def _exports(session: Session, *, file: str = "", number: int = 0) -> dict[str, Any]:
     dicom = bool(session.images) and session.images[session.drafted].dicom
-    ready = session.report is not None
-    return exports_value(ready=ready, dicom=dicom, file=file, number=number)
+    return exports_value(ready=session.report is not None, dicom=dicom, file=file, number=number)
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:
