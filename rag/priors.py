@@ -16,13 +16,8 @@ from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
 from rag.grounding.prompt_injection import neutralise
 from rag.privacy.reports import TOKEN, find_identifiers, mask
-from rag.schema import PRIOR  # what a sentence cites that rests on one
 
-__all__ = ["NO_PRIOR", "PRIOR", "Prior", "PriorMismatchError", "check_prior", "read_prior"]
-
-UNCHECKED = (
-    "nobody has checked that the prior is of this patient: {} has no header with an identity"
-)
+UNCHECKED = "nobody has checked that the prior is this patient's: {} has no header with an identity"
 NOT_COMPLETE = "a structured report of the prior was not used: it is damaged, empty or a draft"
 _LONGEST_REPORT = 50_000  # letters
 
@@ -223,17 +218,14 @@ def _same_patient(current: ImageInfo, other: ImageInfo) -> bool:
     Raises:
         PriorMismatchError: they name two.
     """
-    one, two = current.identity.patient_id, other.identity.patient_id
-    by_id = bool(one and two)
-    differ = one.strip().lower() != two.strip().lower() if by_id else False
-    if not by_id and current.person and other.person:
-        differ = current.person != other.person
-    if differ or _births_differ(current, other):
+    ids = [info.identity.patient_id.strip().lower() for info in (current, other)]
+    told_by = next((both for both in (ids, [current.person, other.person]) if all(both)), [])
+    if len(set(told_by)) > 1 or _births_differ(current, other):
         raise PriorMismatchError(
             "by its header the prior is another patient's, so it was not used; there is no draft",
             (_who(current), _who(other)),
         )
-    return by_id or bool(current.person and other.person)
+    return bool(told_by)
 
 
 def _who(info: ImageInfo) -> str:

@@ -11,12 +11,11 @@ from rag.grounding.claims import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
 from rag.localization import Measures, Outline, outlines
 from rag.prediction import Prediction
-from rag.priors import PRIOR
 from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import Side, read_sentence
 from rag.report_reading import findings_of
 from rag.review.reviewed_report import ReportLine, ReviewedReport
-from rag.schema import DraftSentence, ReportRecord, Section, Status
+from rag.schema import PRIOR, DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
 from reading_room.templating import render
 from reading_room.verdict_icons import CITED_WORDS, image_icon, issue_words, mark_of

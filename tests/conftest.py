@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from orthanc import Orthanc, running_orthanc
+from support.orthanc import Orthanc, running_orthanc
 from support.ports import free_port
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
-    from small_room import Room
+    from support.small_room import Room
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -63,7 +63,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Room]":
     """A whole reading room with a fake encoder and model, one a test module."""
-    from small_room import small_room  # noqa: PLC0415 - gradio and chromadb, for who asks
+    from support.small_room import small_room  # noqa: PLC0415 - gradio and chromadb, for who asks
 
     with small_room(tmp_path_factory.mktemp("room")) as room:
         yield room

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis
-import mutations
-from hostile_reader import READERS, Verdict, Watched
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
+from support import mutations
+from support.hostile_reader import READERS, Verdict, Watched
 
 WEIGHTS = {"DICOM": 40, "PNG": 10, "JPEG": 10}  # of 100; the others share what is left
 _REST = (100 - sum(WEIGHTS.values())) / (len(READERS) - len(WEIGHTS))

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 from conftest import Demo
-from page_driver import MINUTE, chromium, draft, open_page, outside_requests, upload, wait_for_image
 from playwright.sync_api import Browser, Page, expect
+from support.page_driver import (
+    MINUTE,
+    chromium,
+    draft,
+    open_page,
+    outside_requests,
+    upload,
+    wait_for_image,
+)
 
 from rag.schema import NOTICE
 

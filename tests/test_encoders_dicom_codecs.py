@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import dicom_files as files
 import numpy as np
 import pytest
-from dicom_files import dicom, ramp
 from openjpeg.utils import encode_array
+from support import dicom_files as files
+from support.dicom_files import dicom, ramp
 
 from encoders.dicom import codecs
 from encoders.dicom.codecs import (

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import JPEG_2000_LOSSLESS, dicom
 from numpy.typing import NDArray
 from scipy import ndimage
+from support.dicom_files import JPEG_2000_LOSSLESS, dicom
 
 from encoders.images.exposure import Histogram, percentile_window
 from encoders.images.image_io import read_image, read_preview, read_raw

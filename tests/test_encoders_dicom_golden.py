@@ -1,15 +1,15 @@
-"""The golden table (tests/dicom_cases.py) against the reader, and against a second reader."""
+"""The golden table (tests/support/dicom_cases.py) against our reader and a second one."""
 
 import shutil
 import subprocess
 from pathlib import Path
 
-import dicom_files as files
 import numpy as np
 import pytest
-from dicom_cases import CASES, SHOWN12, TOLERANCE, Case, build
-from dicom_files import dicom, ready_made_dicom
 from PIL import Image
+from support import dicom_files as files
+from support.dicom_cases import CASES, SHOWN12, TOLERANCE, Case, build
+from support.dicom_files import dicom, ready_made_dicom
 
 from encoders.images.image_io import read_image
 

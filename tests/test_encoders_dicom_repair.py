@@ -2,12 +2,12 @@
 
 import struct
 
-import dicom_files as files
 import numpy as np
 import pytest
-from dicom_files import dicom, ramp
-from image_reading import WINDOW, meta, refused
 from pydicom.dataset import Dataset
+from support import dicom_files as files
+from support.dicom_files import dicom, ramp
+from support.image_reading import WINDOW, meta, refused
 
 from encoders.images.image_io import read_image, read_raw
 from encoders.images.raw_image import Fault

@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from fake_encoder import FakeEncoder
 from PIL import Image
+from support.fake_encoder import FakeEncoder
 from typer.testing import CliRunner
 
 from encoders.embed_files import embed_files

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import TEXTS, tiny_bert
 from test_encoders_preprocess import image as cxr_image
-from tiny_models import TEXTS, tiny_bert
 from transformers import (
     BertConfig,
     BertForMaskedLM,

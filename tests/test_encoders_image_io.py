@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import dicom, ramp
-from image_reading import WINDOW, encoded
 from PIL import Image
 from pydicom.uid import generate_uid
+from support.dicom_files import dicom, ramp
+from support.image_reading import WINDOW, encoded
 
 from encoders.base import View
 from encoders.images.image_info import HeaderIdentity

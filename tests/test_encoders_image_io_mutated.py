@@ -2,13 +2,13 @@
 
 import contextlib
 
-import dicom_files as files
 import numpy as np
-from dicom_files import dicom, ramp, ready_made_dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_reading import WINDOW, encoded
 from PIL import Image
+from support import dicom_files as files
+from support.dicom_files import dicom, ramp, ready_made_dicom
+from support.image_reading import WINDOW, encoded
 
 from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError

@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import dicom_files as files
 import numpy as np
 import pytest
-from dicom_files import dicom, ramp, ready_made_dicom
-from image_reading import WINDOW, encoded, meta, refused
 from PIL import Image
+from support import dicom_files as files
+from support.dicom_files import dicom, ramp, ready_made_dicom
+from support.image_reading import WINDOW, encoded, meta, refused
 
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, Fault

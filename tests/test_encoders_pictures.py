@@ -1,9 +1,9 @@
 """PNG and JPEG: depth, transparency, orientation, colour."""
 
 import numpy as np
-from dicom_files import ramp
-from image_reading import encoded
 from PIL import Image
+from support.dicom_files import ramp
+from support.image_reading import encoded
 
 from encoders.base import View
 from encoders.images.image_io import BLANK, read_image

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.tiny_models import TEXTS, tiny_bert
 from test_encoders_preprocess import image
-from tiny_models import TEXTS, tiny_bert
 from transformers import (
     AutoImageProcessor,
     AutoModel,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_reading import refused
+from support.image_reading import refused
 
 from encoders.images.image_io import read_image, read_raw
 from encoders.images.raw_image import MIN_SIDE, Fault

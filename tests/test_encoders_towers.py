@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import TEXTS, tiny_bert
+from support.tiny_models import TEXTS, tiny_bert
 from torch import nn
 
 from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained

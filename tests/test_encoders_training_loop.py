@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_up_training import train_command
 from PIL import Image
+from support.made_up_training import train_command
 from torch import nn
 
 from encoders.eclip.encoder import load_encoder

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
+from support.made_up_training import CLEAR, LARGE, jsonl, one_study, write_csv
 
 from encoders.annotations import Boxes, Fixations
 from encoders.training.dataset import (

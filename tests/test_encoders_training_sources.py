@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_training import CLEAR, jsonl, one_study, png, train_command
+from support.made_up_training import CLEAR, jsonl, one_study, png, train_command
 
 from encoders.training.config import read_settings
 from encoders.training.dataset import Split, TrainingDataError, clean

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from dicom_files import dicom, ramp
 from pydicom.dataset import Dataset
+from support.dicom_files import dicom, ramp
 
 from encoders.base import View
 from encoders.images.image_info import is_frontal, parse_view

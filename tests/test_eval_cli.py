@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_studies import drafts, reports, write_jsonl
+from support.made_up_studies import drafts, reports, write_jsonl
 
 pytestmark = pytest.mark.slow
 

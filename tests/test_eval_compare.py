@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_studies import drafts, reports, write_jsonl
+from support.made_up_studies import drafts, reports, write_jsonl
 
 from eval.compare import as_markdown, compare
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
-from made_up_studies import write_jsonl
 from numpy.typing import NDArray
 from PIL import Image
+from support.fake_encoder import FakeEncoder
+from support.made_up_studies import write_jsonl
 
 from encoders.base import CxrImage, ImageEncoder
 from eval.errors import EvalLeakError, EvalUsageError

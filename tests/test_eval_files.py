@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_studies import reports, write_jsonl
+from support.made_up_studies import reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalUsageError
 from eval.io.predictions import read_predictions

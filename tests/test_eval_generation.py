@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_studies import NORMAL, drafts, reports, write_jsonl
+from support.made_up_studies import NORMAL, drafts, reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.io.studies import Scope

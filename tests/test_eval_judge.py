@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from fake_chat_server import MODEL, ChatHandler, listening
-from made_up_studies import drafts, reports, write_jsonl
+from support.fake_chat_server import MODEL, ChatHandler, listening
+from support.made_up_studies import drafts, reports, write_jsonl
 from typer.testing import CliRunner
 
 from eval.cache import ScoreCache

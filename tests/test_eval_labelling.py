@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_studies import write_jsonl
 from support.labeller_accuracy import Labelled, read_labelled, table
+from support.made_up_studies import write_jsonl
 
 from eval.errors import EvalDataError
 from eval.metrics.findings import FIVE, MAPPINGS, label_file, label_matrix

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_studies import write_jsonl
+from support.made_up_studies import write_jsonl
 
 from eval.datasets import (
     DatasetLayout,

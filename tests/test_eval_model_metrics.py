@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
-from tiny_models import TEXTS
+from support import tiny_models
+from support.tiny_models import TEXTS
 
 from eval.errors import EvalDataError, NotAvailableError
 from eval.io.studies import Pair

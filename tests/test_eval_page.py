@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_studies import drafts, reports, write_jsonl
+from support.made_up_studies import drafts, reports, write_jsonl
 
 from eval.errors import EvalMismatchError
 from eval.report.page import build_page

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
 from numpy.typing import NDArray
 from PIL import Image
+from support.fake_encoder import FakeEncoder
 
 from eval.datasets import DatasetImage, ImageDataset
 from eval.embedding import embed, import_vectors, locate

@@ -7,16 +7,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fake_choosing_llm
 import fuzz
 import numpy as np
 import pytest
-import small_batch
-from dicom_files import DEFLATED, EXPLICIT, RLE, dicom, ramp
-from fake_encoder import FakeEncoder
-from hostile_reader import LIMIT_MIB, LIMIT_SECONDS, READERS, Watched
 from PIL import Image
-from small_corpus import small_corpus
+from support import fake_choosing_llm, small_batch
+from support.dicom_files import DEFLATED, EXPLICIT, RLE, dicom, ramp
+from support.fake_encoder import FakeEncoder
+from support.hostile_reader import LIMIT_MIB, LIMIT_SECONDS, READERS, Watched
+from support.small_corpus import small_corpus
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.index import build_index

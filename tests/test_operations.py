@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_encoder import FakeEncoder
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from rag.config_file import load_settings
 from rag.index import build_index, verify_index

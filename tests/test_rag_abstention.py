@@ -1,6 +1,6 @@
 """Silence where there is no ground, and only there."""
 
-from made_up_reports import made_up_hits
+from support.made_up_reports import made_up_hits
 
 from rag.drafting import no_ground
 from rag.predicted_findings import NO_PREDICTION, PredictedFindings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_batch import draw_image
+from support.small_batch import draw_image
 
 from rag.batch.grouping import BatchStudy, group_images
 from rag.batch.inputs import list_images

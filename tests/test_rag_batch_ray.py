@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import fake_choosing_llm
 import pytest
-import small_batch
-from fake_encoder import FakeEncoder
-from small_batch import draw_images
-from small_corpus import small_corpus
+from support import fake_choosing_llm, small_batch
+from support.fake_encoder import FakeEncoder
+from support.small_batch import draw_images
+from support.small_corpus import small_corpus
 from test_rag_batch_runs import without_times
 
 from rag.batch.ray import prepare_on_ray, ray_prepare

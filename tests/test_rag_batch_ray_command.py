@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import fake_choosing_llm
 import pytest
-from small_corpus import small_corpus
+from support import fake_choosing_llm
+from support.small_corpus import small_corpus
 from test_rag_batch_runs import lines_so_far
 
 from demo.phantom import write_phantom_dicom

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import batch_child
-import fake_choosing_llm
 import pytest
-import small_batch
-from batch_child import KILLED, Forks
-from fake_choosing_llm import ChoosingLlm
-from fake_encoder import FakeEncoder
-from small_batch import draw_image, draw_images
-from small_corpus import small_corpus
+from support import batch_child, fake_choosing_llm, small_batch
+from support.batch_child import KILLED, Forks
+from support.fake_choosing_llm import ChoosingLlm
+from support.fake_encoder import FakeEncoder
+from support.small_batch import draw_image, draw_images
+from support.small_corpus import small_corpus
 
 from rag.batch.output import BatchOutput
 from rag.batch.workers import Stop

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from small_batch import draw_image
+from support.small_batch import draw_image
 
 from rag.batch.grouping import BatchStudy, group_images, pseudonym
 from rag.batch.inputs import list_images

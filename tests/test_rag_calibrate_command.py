@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_batch import draw_images
+from support.small_batch import draw_images
 from typer.testing import CliRunner, Result
 
 from encoders.packaged_weights import SHIPPED

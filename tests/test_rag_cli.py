@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from small_corpus import small_corpus
 from support.rejections import note
+from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import load_encoder

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from made_up_reports import made_up_hits
+from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render, template_names
 from rag.draft_requests import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_files import dicom, ramp
+from support.dicom_files import dicom, ramp
 from support.odd_images import UIDS, odd_image
 from test_rag_export_dicom_sr import PREDICTION, draft, image, read, signed, texts
 

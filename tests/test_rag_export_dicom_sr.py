@@ -13,9 +13,9 @@ import pytest
 from dicom_validator.validator.dicom_file_validator import DicomFileValidator
 from dicom_validator.validator.dicom_info import DicomInfo
 from dicom_validator.validator.validation_result import Status as Validity
-from made_up_reports import made_up_hits
 from pydicom.dataset import Dataset
 from support.dicom_standard import tables
+from support.made_up_reports import made_up_hits
 from support.odd_images import odd_image
 
 from demo.phantom import write_phantom_dicom

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_encoder import FakeEncoder
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
+from support.tiny_models import tiny_bert
 from test_encoders_registry import CLIP_PROCESSOR, VISION, publish
 from test_rag_cli import Cli, cli  # noqa: F401
 from test_rag_index_images import images_of
-from tiny_models import tiny_bert
 from transformers import Dinov2Config, Dinov2Model
 
 from demo.phantom import write_phantom_dicom

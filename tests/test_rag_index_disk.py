@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_encoder import FakeEncoder
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from rag.errors import StoreError, StoreInUseError
 from rag.index import (
@@ -67,8 +67,8 @@ def test_too_little_room_is_said_before_anything_is_written(
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from fake_encoder import FakeEncoder
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 from rag.errors import StoreError
 from rag.index import build_index
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
 from numpy.typing import NDArray
 from PIL import Image
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from encoders.base import CxrImage
 from encoders.images.image_io import read_image

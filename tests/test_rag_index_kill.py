@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_encoder import FakeEncoder
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from rag.corpus.records import make_corpus, text_hash
 from rag.index import ReportIndex, build_index, delete_from_index, read_info, verify_index
@@ -36,7 +36,7 @@ BATCH = 8  # texts embedded at a time, so that there is something to interrupt
 WRITE = """
 import os, signal, sys
 from pathlib import Path
-from fake_encoder import FakeEncoder
+from support.fake_encoder import FakeEncoder
 from test_rag_index_kill import BATCH, CORPORA
 from rag.index import build_index, delete_from_index, embedding
 embedding._TEXTS = BATCH

@@ -9,10 +9,10 @@ from typing import cast
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
 from hypothesis import given
 from hypothesis import strategies as st
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from rag.index import ReportIndex, build_index
 from rag.index.chroma import VectorCollection, batch_plan
@@ -141,7 +141,7 @@ def test_nothing_of_this_imports_heavy_packages_until_they_are_needed() -> None:
 READ = """
 import sys
 from pathlib import Path
-from fake_encoder import FakeEncoder
+from support.fake_encoder import FakeEncoder
 from rag.index import ReportIndex
 with ReportIndex(Path(sys.argv[1])) as index:
     vectors = FakeEncoder().embed_texts(sys.argv[2:])

@@ -6,8 +6,8 @@ All names are invented.
 from pathlib import Path
 
 import pytest
-from fake_encoder import FakeEncoder
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 from typer.testing import CliRunner
 
 from rag.cli.main import app

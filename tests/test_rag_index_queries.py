@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_corpus import small_corpus
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from rag.errors import StoreMismatchError, StoreMissingError
 from rag.index import Exclusions, ReportIndex, build_index, delete_from_index

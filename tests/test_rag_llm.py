@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-import fake_llm
 import pytest
-from fake_llm import FakeLlm
+from support import fake_llm
+from support.fake_llm import FakeLlm
 
 from rag.errors import LlmOutputError, LlmRejectedError, LlmUnavailableError
 from rag.llm.client import ChatClient

@@ -6,9 +6,9 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-import fault_server
 import pytest
-from fault_server import DELTA, EVENT, STOP, Answer, good, raw, reset_after, silent, status
+from support import fault_server
+from support.fault_server import DELTA, EVENT, STOP, Answer, good, raw, reset_after, silent, status
 
 from rag.errors import (
     LlmBusyError,

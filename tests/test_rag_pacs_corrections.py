@@ -4,8 +4,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from dicom_files import dicom, ramp
 from pydicom import dcmread
+from support.dicom_files import dicom, ramp
 from support.pacs import files, image, one_receiver, send, short_uid
 from support.rejections import note
 

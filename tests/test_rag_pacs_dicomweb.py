@@ -8,10 +8,10 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from dicom_files import JPEG_2000_LOSSLESS
-from orthanc import Orthanc, needs_orthanc
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage
+from support.dicom_files import JPEG_2000_LOSSLESS
+from support.orthanc import Orthanc, needs_orthanc
 from support.pacs import (
     image,
     nobody_is_named,

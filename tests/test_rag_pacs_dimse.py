@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
-from orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
 from pydicom import dcmread
+from support.dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
+from support.orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
 from support.pacs import files, image, nobody_is_named, one_receiver, send, short_uid
 from typer.testing import CliRunner
 
@@ -29,7 +29,7 @@ from rag.settings import DicomSettings
 from rag.study import Study
 
 if TYPE_CHECKING:
-    from small_room import Room
+    from support.small_room import Room
 
 pytestmark = pytest.mark.slow
 SETTINGS = DicomSettings(ae_title=OUR_TITLE)

@@ -17,9 +17,9 @@ from random import Random
 import numpy as np
 import pytest
 import requests
-from dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
-from orthanc import OUR_TITLE, Orthanc, needs_orthanc
 from pydicom import dcmread
+from support.dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
+from support.orthanc import OUR_TITLE, Orthanc, needs_orthanc
 from support.pacs import (
     files,
     image,

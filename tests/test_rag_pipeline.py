@@ -5,13 +5,13 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
-import fake_llm
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder
-from fake_llm import FakeLlm
 from PIL import Image
-from small_corpus import small_corpus
+from support import fake_llm
+from support.fake_encoder import FakeEncoder
+from support.fake_llm import FakeLlm
+from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import fake_choosing_llm
 import numpy as np
 import pytest
-import small_batch
-from fake_encoder import FakeEncoder
 from numpy.typing import NDArray
 from pydicom import dcmread
-from small_corpus import small_corpus
+from support import fake_choosing_llm, small_batch
+from support.fake_encoder import FakeEncoder
 from support.pacs import nobody_is_named, short_uid
 from support.pacs import report as write_report
+from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template

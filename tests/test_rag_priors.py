@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from dicom_files import dicom, ramp
 from PIL import Image
 from pydicom import dcmread
+from support.dicom_files import dicom, ramp
 from support.pacs import image as dicom_image
 from support.pacs import nobody_is_named, short_uid
 from support.pacs import report as write_report

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import BIG_ENDIAN, EXPLICIT, IMPLICIT, JPEG_2000_LOSSLESS, RLE, dicom, ramp
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from support.dicom_files import BIG_ENDIAN, EXPLICIT, IMPLICIT, JPEG_2000_LOSSLESS, RLE, dicom, ramp
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom

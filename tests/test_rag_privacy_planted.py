@@ -7,13 +7,12 @@ side of it (reports with names) is in test_rag_privacy_reports.
 import logging
 from pathlib import Path
 
-import fake_choosing_llm
 import pytest
-import small_batch
-from fake_encoder import FakeEncoder
 from pydicom import dcmread
 from pydicom.uid import generate_uid
-from small_corpus import small_corpus
+from support import fake_choosing_llm, small_batch
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from rag.export.text import as_text

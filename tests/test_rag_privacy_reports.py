@@ -6,7 +6,7 @@ All names are invented.
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_corpus import small_corpus
+from support.small_corpus import small_corpus
 
 from rag.privacy.reports import Identifier, find_identifiers, mask, mask_identifiers
 from rag.schema import ReportRecord

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_room import Room, show_effusions
+from support.small_room import Room, show_effusions
 
 from encoders.annotations import crop_to_region
 from encoders.base import CxrImage

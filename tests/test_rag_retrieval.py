@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_reports import made_up_hits
+from support.made_up_reports import made_up_hits
 
 from rag.predicted_findings import PredictedFindings
 from rag.retriever import cover_expected, fuse, order_by_agreement

@@ -6,8 +6,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from fake_encoder import FakeEncoder
-from made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
+from support.fake_encoder import FakeEncoder
+from support.made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
 from rag.corpus.records import make_corpus, record_from_json, record_hash, record_to_json
 from rag.index import ReportIndex, build_index, verify_index

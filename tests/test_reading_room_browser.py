@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from page_driver import chromium, draft, open_page, outside_requests, upload
 from playwright.sync_api import Browser, Page, expect
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
-from small_room import Room, open_room, show_effusions
+from support.page_driver import chromium, draft, open_page, outside_requests, upload
+from support.small_room import Room, open_room, show_effusions
 
 from encoders.dicom.write import write_dx
 from rag.review.audit import AuditLog

@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pypdf import PdfReader
-from small_room import Room
+from support.small_room import Room
 
 from encoders.images.image_io import read_image
 from rag.change import PriorEvidence

@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from pydicom import dcmread
-from small_room import Room, open_room
 from starlette.testclient import TestClient
+from support.small_room import Room, open_room
 
 from demo.phantom import write_phantom_dicom
 from rag.cli.main import _JsonFormatter

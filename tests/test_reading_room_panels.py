@@ -6,7 +6,7 @@ from dataclasses import replace
 from html import unescape
 
 import numpy as np
-from made_up_reports import made_up_hits
+from support.made_up_reports import made_up_hits
 
 from encoders.base import View
 from rag.change import PriorEvidence
@@ -14,9 +14,9 @@ from rag.export.text import as_text
 from rag.grounding import check_draft
 from rag.localization import MapMeasure
 from rag.prediction import Prediction
-from rag.priors import PRIOR, Prior
+from rag.priors import Prior
 from rag.review.reviewed_report import ReviewedReport, Signature
-from rag.schema import NOTICE, Draft, DraftSentence, Section, Status
+from rag.schema import NOTICE, PRIOR, Draft, DraftSentence, Section, Status
 from reading_room import strings
 from reading_room.draft_panel import draft_html, provenance_html
 from reading_room.evidence_panel import RankChanges, evidence_html, prior_html

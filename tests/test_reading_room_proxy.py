@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from orthanc import free_port
-from page_driver import chromium, draft, open_page, upload
-from small_room import Room, open_room
+from support.orthanc import free_port
+from support.page_driver import chromium, draft, open_page, upload
+from support.small_room import Room, open_room
 
 DOCS = Path(__file__).parent.parent / "docs" / "reading-room.md"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")

@@ -17,8 +17,8 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 from pydicom import dcmread
-from small_room import Room, open_room
 from support.rejections import note
+from support.small_room import Room, open_room
 
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image

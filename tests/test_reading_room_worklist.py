@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
-from page_driver import MINUTE, chromium, wait_for_image
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
-from small_room import Room, open_room
+from support.page_driver import MINUTE, chromium, wait_for_image
+from support.small_room import Room, open_room
 
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image_info

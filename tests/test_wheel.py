@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from small_corpus import small_corpus
+from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 

@@ -4,10 +4,10 @@ import warnings
 from pathlib import Path
 
 import pydicom
-from dicom_files import dicom, ramp
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
+from support.dicom_files import dicom, ramp
 
 UIDS = {
     "StudyInstanceUID": "1.2.826.0.1.7",

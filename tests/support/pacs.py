@@ -6,12 +6,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from dicom_files import dicom, ramp
-from made_up_reports import made_up_hits
-from orthanc import OUR_TITLE
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from pynetdicom import AE
+from support.dicom_files import dicom, ramp
+from support.made_up_reports import made_up_hits
+from support.orthanc import OUR_TITLE
 
 from rag.export import as_document
 from rag.export.text import Export

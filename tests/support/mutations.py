@@ -14,7 +14,9 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from dicom_files import (
+from hypothesis import strategies as st
+from PIL import Image
+from support.dicom_files import (
     BIG_ENDIAN,
     DEFLATED,
     EXPLICIT,
@@ -34,8 +36,6 @@ from dicom_files import (
     ramp,
     ready_made_dicom,
 )
-from hypothesis import strategies as st
-from PIL import Image
 
 Edit = tuple[str, int, int, int]
 """What is done, where, how much, and which value: meanings are `_EDITS`'."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fake_chat_server import MODEL, ChatHandler, listening
+from support.fake_chat_server import MODEL, ChatHandler, listening
 
 __all__ = ["MODEL", "ChoosingLlm", "serve"]
 

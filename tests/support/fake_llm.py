@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fake_chat_server import MODEL, ChatHandler, listening
+from support.fake_chat_server import MODEL, ChatHandler, listening
 
 __all__ = ["MODEL", "FakeLlm", "serve"]
 

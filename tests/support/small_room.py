@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import fake_choosing_llm
 import numpy as np
 import pytest
-from fake_choosing_llm import ChoosingLlm
-from fake_encoder import FakeEncoder
 from numpy.typing import NDArray
-from small_corpus import small_corpus
+from support import fake_choosing_llm
+from support.fake_choosing_llm import ChoosingLlm
+from support.fake_encoder import FakeEncoder
+from support.small_corpus import small_corpus
 
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip.encoder import ImageOutput

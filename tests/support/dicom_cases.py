@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import dicom_files as files
 import numpy as np
-from dicom_files import dicom, lut_item, ramp
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from support import dicom_files as files
+from support.dicom_files import dicom, lut_item, ramp
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1 / 255 + 1e-6  # one grey value of a screen, and the rounding of float32

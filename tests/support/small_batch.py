@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from fake_choosing_llm import MODEL
-from fake_encoder import FakeEncoder
 from PIL import Image
+from support.fake_choosing_llm import MODEL
+from support.fake_encoder import FakeEncoder
 
 from prompts.render import load_template
 from rag.batch.grouping import group_images
