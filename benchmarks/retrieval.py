@@ -126,10 +126,20 @@ def systems_of(drawn: Drawn, index: ReportIndex, *, k: int) -> dict[str, System]
     }
 
 
+class NotAsked:
+    """In the encoder's place: queries are vectors already, and texts are what they are held to."""
+
+    encoder_id = "made up"
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Never called."""
+        raise NotImplementedError(texts)
+
+
 def product(store: ReportIndex, drawn: Drawn, *, k: int, excludes: bool) -> Callable[[int], Answer]:
     """The retriever as the pipeline asks it; without labels, which are another step's time."""
-    settings = RetrievalSettings(k=k, fetch_k=k)
-    retriever = ReportRetriever(store=store, encoder=None, settings=settings)
+    settings = RetrievalSettings(by="text", k=k, fetch_k=k)
+    retriever = ReportRetriever(store=store, encoder=NotAsked(), settings=settings)
 
     def ask(query: int) -> Answer:
         patients = [patient_id(drawn.patient_of[query])] if excludes else []
