@@ -1,6 +1,7 @@
 """The settings of a training run, read from a TOML file; an unknown key is refused.
 
-Owns names, defaults and units. Every default is the shipped recipe's.
+Owns names, defaults and units. A default is the shipped recipe's where
+configs/train/eclip-lite0.toml says nothing else.
 """
 
 import tomllib
