@@ -218,8 +218,8 @@ def outlines(
 
 
 def _only(log_odds: NDArray[np.float32], columns: slice) -> NDArray[np.float32]:
-    """A map that is as low as anywhere in all other columns."""
-    kept = np.full_like(log_odds, log_odds.min())
+    """A map that is lower than anywhere in all other columns."""
+    kept = np.full_like(log_odds, log_odds.min() - 10)
     kept[:, columns] = log_odds[:, columns]
     return kept
 

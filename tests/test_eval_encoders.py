@@ -20,7 +20,7 @@ from eval.results import Result
 from eval.sites import SiteImages, read_comparison, read_site
 from eval.tasks.encoders import COST, compare_encoders
 from rag.cli.eval_encoders import draft_from
-from rag.index import open_index
+from rag.index import ReportIndex
 from rag.settings import LlmSettings, Settings
 
 pytestmark = pytest.mark.slow
@@ -256,7 +256,7 @@ def test_drafting_leaves_the_test_part_out_of_the_index_and_resumes(
     path = draft_from(settings, encoder, site, site, tmp_path / "out")
     predictions = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(p["study_id"] for p in predictions) == [r["id"] for r in rows[36:]]
-    with open_index(settings.index_dir, encoder=encoder) as index:
+    with ReportIndex(settings.index_dir, encoder=encoder) as index:
         assert len(index) == 36
         assert index.get("rih00") is not None
         assert all(index.get(f"r{row['id']}") is None for row in [*rows[36:], again])

@@ -343,7 +343,7 @@ def test_a_sentence_shows_where_its_finding_would_be(
     show_effusions(room.pipeline.encoder, monkeypatch)
     upload(page, image)
     draft(page)
-    for text in ("Small left pleural effusion.", "No pleural effusion."):
+    for text in ("Small right pleural effusion.", "No pleural effusion."):
         page.fill("input[data-add=findings]", text)
         page.press("input[data-add=findings]", "Enter")
         page.wait_for_selector(f".draft .line.added:has-text('{text}')")
