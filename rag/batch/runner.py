@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,13 @@ def run_batch(
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in done.statuses]
     counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
-    run = engine.draft(as_studies(left, engine.pipeline.retriever.store))
+    studies_left = as_studies(left, engine.pipeline.retriever.store)
     try:
-        with PredictionLog(output.predictions) as log:
+        # closed before the index is: no thread may search an index that is gone
+        with (
+            closing(engine.draft(studies_left)) as run,
+            PredictionLog(output.predictions) as log,
+        ):
             started = time.perf_counter()
             for prediction in run:
                 log.append(prediction)

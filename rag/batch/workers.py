@@ -11,7 +11,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -118,7 +118,7 @@ class Engine:
     outage: Outage
     stop: Stop = field(default_factory=Stop)
 
-    def draft(self, studies: Iterable[Study]) -> Iterator[Prediction]:
+    def draft(self, studies: Iterable[Study]) -> Generator[Prediction, None, None]:
         """The predictions of all studies, as they are finished; studies are taken as needed.
 
         Raises:
