@@ -126,9 +126,7 @@ def opened_tensors(
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, key: str, facts: Any) -> None:
     """Write a safetensors file with facts in its header, beside and renamed."""
-    from safetensors.numpy import save_file  # noqa: PLC0415
+    from safetensors.numpy import save  # noqa: PLC0415
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    save_file(dict(tensors), beside, metadata={key: json.dumps(facts)})
-    beside.replace(path)
+    swap_bytes(path, save(dict(tensors), metadata={key: json.dumps(facts)}))

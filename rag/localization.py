@@ -197,13 +197,7 @@ def outlines(
         measures: of these maps.
         side: of the patient, where they are stated to be: on a frontal image, left is right.
     """
-    middle = min((log_odds.shape[1] for log_odds in maps.values()), default=0) // 2
-    kept = {
-        Side.LEFT: slice(middle, None),
-        Side.RIGHT: slice(None, middle),
-        Side.BILATERAL: slice(None),
-    }[side]
-    maps = {finding: _only(log_odds, kept) for finding, log_odds in maps.items()}
+    maps = {finding: _on_side(log_odds, side) for finding, log_odds in maps.items()}
     surest: dict[str, str] = {}
     for finding, log_odds in maps.items():
         label = LABELS.get(finding, finding.lower())
@@ -217,10 +211,13 @@ def outlines(
     )
 
 
-def _only(log_odds: NDArray[np.float32], columns: slice) -> NDArray[np.float32]:
-    """A map that is lower than anywhere in all other columns."""
-    kept = np.full_like(log_odds, log_odds.min() - 10)
-    kept[:, columns] = log_odds[:, columns]
+def _on_side(log_odds: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
+    """The map [h, w], on the patient's other side lower than anywhere."""
+    if side is Side.BILATERAL:
+        return log_odds
+    middle = log_odds.shape[1] // 2
+    kept = log_odds.copy()
+    kept[:, slice(None, middle) if side is Side.LEFT else slice(middle, None)] = kept.min() - 10
     return kept
 
 

@@ -64,7 +64,7 @@ def serve() -> None:
     """Fork, poll and wait as told on stdin."""
     import langchain_openai  # noqa: F401, PLC0415 - else the first question would import them
     import openai  # noqa: F401, PLC0415
-    import small_batch  # noqa: F401, PLC0415
+    from support import small_batch  # noqa: F401, PLC0415
 
     from encoders.dicom import reader  # noqa: F401, PLC0415
     from encoders.images import raster  # noqa: F401, PLC0415
@@ -98,7 +98,7 @@ def _run(
 ) -> int:
     import resource  # noqa: PLC0415
 
-    import small_batch  # noqa: PLC0415
+    from support import small_batch  # noqa: PLC0415
 
     from rag.errors import OutputError  # noqa: PLC0415
 
