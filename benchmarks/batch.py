@@ -26,7 +26,7 @@ import numpy as np
 
 from demo.phantom import PhantomFinding, write_phantom_dicom
 from prompts.render import render
-from rag.batch.grouping import BatchStudy
+from rag.batch.inputs import BatchStudy
 from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
 from rag.batch.workers import Engine, Outage, threaded_prepare

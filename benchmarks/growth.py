@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from demo.phantom import write_phantom_dicom
-from rag.batch.grouping import BatchStudy
+from rag.batch.inputs import BatchStudy
 from rag.batch.output import PREDICTIONS, BatchOutput
 from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Engine, Outage, threaded_prepare

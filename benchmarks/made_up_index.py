@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rag.corpus.records import text_hash
 from rag.index import ReportIndex, read_info
 from rag.index.chroma import open_collections
-from rag.index.content import Content, place_of
+from rag.index.client import place_of
+from rag.index.content import Content
 from rag.index.embedding import EmbeddingCache
 from rag.index.info import write_lock
 from rag.index.writer import write_version
@@ -109,7 +110,7 @@ def _weigh(kind: str, folder: Path, images: NDArray[np.float32]) -> dict[str, fl
 
 def _open_ours(folder: Path, opened: contextlib.ExitStack) -> Ask:
     index: ReportIndex = opened.enter_context(ReportIndex(folder / "index"))
-    return lambda image: index.retrieve(image, 10)
+    return lambda image: index.query(image, 10)
 
 
 def _open_chroma(folder: Path, opened: contextlib.ExitStack) -> Ask:

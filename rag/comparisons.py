@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable
 
 from rag.change import Change, FindingChange, PriorEvidence
-from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.statements import ParsedSentence
 from rag.report_reading import findings_of
-from rag.schema import PRIOR, Draft, DraftSentence
+from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings
 
 _MOST = 4
 _SENTENCES = {

@@ -17,9 +17,8 @@ from prompts.render import Mode, selection_schema, written_schema
 from rag.comparisons import compared, is_told
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.llm.client import is_refusal, validate
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.statements import read_sentence
-from rag.schema import PRIOR, Draft, DraftSentence, Hit, Section
+from rag.schema import NO_PREDICTION, PRIOR, Draft, DraftSentence, Hit, PredictedFindings, Section
 from rag.slots import Slot
 
 

@@ -1,8 +1,7 @@
 """What a draft may state: findings that image and pool speak for, and details they agree on.
 
-Positive findings come from the image's calibrated probabilities (`rag.predicted_findings`); how a
-finding may be put (kind of device, side, degree, zone) from the weighted reports of the pool. Knows
-no words.
+Positive findings come from the image's calibrated probabilities; how a finding may be put (kind of
+device, side, degree, zone) from the weighted reports of the pool. Knows no words.
 """
 
 from collections import defaultdict
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.report_reading import Detail, ReportReading, UsableSentence
+from rag.schema import PredictedFindings
 
 SHARE_OF_LABEL = 0.4
 """A kind ("scar") may stand for a label ("Lung Opacity") from this share of its probability."""

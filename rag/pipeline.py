@@ -233,7 +233,6 @@ def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Predictio
         prediction,
         predicted=analysis.predicted,
         maps=analysis.maps,
-        confidence=analysis.predicted.confidence,
         warnings=analysis.notes,
     )
 

@@ -9,9 +9,18 @@ from numpy.typing import NDArray
 
 from rag.change import PriorEvidence
 from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import LABELS
-from rag.schema import NOTICE, Draft, DraftSentence, Hint, Hit, Section, Status
+from rag.schema import (
+    NO_PREDICTION,
+    NOTICE,
+    Draft,
+    DraftSentence,
+    Hint,
+    Hit,
+    PredictedFindings,
+    Section,
+    Status,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +45,6 @@ class Prediction:
         messages: the prompt as it was sent, for showing; only its hash is kept on disk.
         variables: what the prompt was made from; for the audit record, which makes it again.
         answer: what the model wrote, to the letter; for the audit record (`rag.review.audit`).
-        confidence: what abstention weighs: any finite number, higher is surer, comparable between
-            studies of one run; None where nothing measures it.
         warnings: what the reader of the draft should know.
         region: where the reader looked (`rag.region`); empty where nothing drew the search.
         prior: what the patient's own earlier study contributes; None where none was given.
@@ -63,7 +70,6 @@ class Prediction:
     messages: tuple[tuple[str, str], ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
     answer: str = ""
-    confidence: float | None = None
     warnings: tuple[str, ...] = ()
     region: Mapping[str, Any] = field(default_factory=dict)
     prior: PriorEvidence | None = None
@@ -73,6 +79,16 @@ class Prediction:
     def labels(self) -> dict[str, float]:
         """Probability in [0, 1] of each CheXpert-14 label of the image."""
         return {n: p for n, p in self.predicted.probabilities.items() if n in LABELS}
+
+    @property
+    def confidence(self) -> float | None:
+        """What abstention weighs, in [0, 1]: the largest probability; None without labels.
+
+        Of the scores that were tried it orders studies best by what their drafts get right; the
+        similarity of the nearest reports orders them the wrong way round, since what abnormal
+        images find is nearer and harder to draft.
+        """
+        return max(self.labels.values(), default=None)
 
     def image_mark(self, sentence: DraftSentence) -> ImageMark | None:
         """What the image says of a sentence; None where nothing reads the image."""

@@ -23,10 +23,9 @@ from encoders.base import ImageEncoder, embeds_texts
 from rag.errors import UsageError
 from rag.index import Exclusions, ReportIndex
 from rag.index.search import numbered
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import finding_labels_of
-from rag.schema import Hit, Retrieval
+from rag.schema import NO_PREDICTION, Hit, PredictedFindings, Retrieval
 from rag.settings import RetrievalSettings
 
 
@@ -88,16 +87,15 @@ class ReportRetriever(BaseRetriever):
         chosen, k = self.settings, k or self.k or self.settings.k
         count = max(k, chosen.fetch_k)
         if self.by == "image":
-            found = self.store.retrieve_by_images(query.vector, count, exclude=query.exclude)
+            pool = self.store.query_by_images(query.vector, count, exclude=query.exclude)
         else:
-            (found,) = self.store.retrieve(query.vector[np.newaxis], count, exclude=query.exclude)
-        pool: Sequence[Hit] = found.hits
+            (pool,) = self.store.query(query.vector[np.newaxis], count, exclude=query.exclude)
         if self.by == "both":
-            pool = self._fused_with_images(found.hits, query, count)
+            pool = self._fused_with_images(pool, query, count)
         hits = order_by_agreement(pool, query.predicted, weight=chosen.label_penalty)
         if chosen.cover_expected:
             hits = cover_expected(hits, query.predicted, k=k)
-        return Retrieval(numbered(hits[:k]), found.excluded, tuple(pool))
+        return Retrieval(tuple(numbered(hits[:k])), tuple(pool))
 
     def _fused_with_images(
         self, nearest: Sequence[Hit], query: ImageQuery, count: int
@@ -106,9 +104,9 @@ class ReportRetriever(BaseRetriever):
 
         Their similarity stays that of image and report, whatever found them.
         """
-        by_images = self.store.retrieve_by_images(
+        by_images = self.store.query_by_images(
             query.vector, count, similarity="text", exclude=query.exclude
-        ).hits
+        )
         hits = {hit.record.report_id: hit for hit in (*by_images, *nearest)}
         rankings = [[hit.record.report_id for hit in of] for of in (nearest, by_images)]
         return [hits[report_id] for report_id in fuse(rankings)[:count]]

@@ -3,7 +3,8 @@
 What becomes of them, a prediction and its JSON form, is in `rag.prediction`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -87,17 +88,42 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What a query brought, and what was kept out of it and why.
+    """What an image's query brought.
 
     Attributes:
         hits: the evidence to show, best first.
-        excluded: (report_id, reason) of reports that were near enough but left out.
         pool: all that were looked at, nearest first: what a draft is agreed on by.
     """
 
     hits: tuple[Hit, ...]
-    excluded: tuple[tuple[str, str], ...] = ()
     pool: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedFindings:
+    """What the images of a study show: CheXpert-14 names, and ids of the lexicon ("granuloma").
+
+    Attributes:
+        probabilities: finding -> calibrated probability in [0, 1]. Findings that are not here are
+            not judged: the image neither expects nor denies them.
+        positive: what a draft may state, most probable first.
+        undeniable: must-not-miss findings that are too probable for a draft to deny.
+        not_assessable: findings whose probability says little more than chance would.
+        normal: whether a report without any finding would not surprise. Can go together with
+            positive findings: both are guesses.
+        threshold: probability from which a finding is positive.
+    """
+
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    positive: tuple[str, ...] = ()
+    undeniable: frozenset[str] = frozenset()
+    not_assessable: frozenset[str] = frozenset()
+    normal: bool = False
+    threshold: float = 0.5
+
+
+NO_PREDICTION = PredictedFindings()
+"""Of an image without a finding head."""
 
 
 PRIOR = "prior"

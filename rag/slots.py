@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from rag.consensus import Agreement, consensus
 from rag.permitted import Permitted, permit, pool_weights
-from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.report_reading import IMPRESSION, ReportReading, UsableSentence, read_report
-from rag.schema import Draft, DraftSentence, Hint, Hit, Section
+from rag.schema import Draft, DraftSentence, Hint, Hit, PredictedFindings, Section
 from rag.text_similarity import NgramPool
 
 _COMMON = 0.01

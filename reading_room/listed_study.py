@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from encoders.images.image_info import ImageInfo
-from rag.batch.grouping import BatchStudy
+from rag.batch.inputs import BatchStudy
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
 from rag.schema import Status

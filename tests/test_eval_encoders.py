@@ -19,7 +19,7 @@ from eval.report.tables import as_terminal
 from eval.results import Result
 from eval.sites import SiteImages, read_comparison, read_site
 from eval.tasks.encoders import COST, compare_encoders
-from rag.cli.eval_encoders import draft_from
+from rag.cli.encoder import draft_from
 from rag.index import ReportIndex
 from rag.settings import LlmSettings, Settings
 

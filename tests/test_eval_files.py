@@ -12,7 +12,7 @@ from eval.io.predictions import read_predictions
 from eval.io.references import read_references
 from eval.io.studies import Scope
 from rag.prediction import Prediction
-from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Status
+from rag.schema import Draft, DraftSentence, Hit, PredictedFindings, ReportRecord, Status
 
 GOOD = b'{"study_id": "a", "report": "Clear."}\n'
 
@@ -73,7 +73,7 @@ def test_a_line_of_ours_is_read_as_it_was_written(tmp_path: Path) -> None:
         draft=Draft((DraftSentence("Lungs are clear.", ("R1",)),), (DraftSentence("Normal.", ()),)),
         hits=(Hit(record, 0.5, 1),),
         llm="smol",
-        confidence=0.5,
+        predicted=PredictedFindings({"Edema": 0.5}),
     )
     failed = Prediction(file="g.png", status=Status.FAILED, study_id="b", reason="no image")
     path = write_jsonl(tmp_path / "p.jsonl", [ours.to_json(), failed.to_json()])

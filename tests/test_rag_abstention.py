@@ -3,7 +3,8 @@
 from support.made_up_reports import made_up_hits
 
 from rag.drafting import no_ground
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.prediction import Prediction
+from rag.schema import PredictedFindings, Status
 from rag.settings import AbstentionSettings
 
 HITS = made_up_hits("R1", "R3")
@@ -26,5 +27,6 @@ def test_nothing_similar_names_both_numbers() -> None:
 
 
 def test_confidence_is_that_of_the_surest_label() -> None:
-    assert NO_PREDICTION.confidence is None
-    assert PredictedFindings({"Edema": 0.2, "granuloma": 0.9}).confidence == 0.2
+    predicted = PredictedFindings({"Edema": 0.2, "granuloma": 0.9})
+    assert Prediction("image", Status.OK, predicted=predicted).confidence == 0.2
+    assert Prediction("image", Status.OK).confidence is None

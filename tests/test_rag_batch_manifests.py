@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.small_batch import draw_image
 
-from rag.batch.grouping import BatchStudy, group_images
-from rag.batch.inputs import list_images
+from rag.batch.grouping import group_images
+from rag.batch.inputs import BatchStudy, list_images
 from rag.batch.manifests import read_list, write_rexrank
 from rag.errors import BatchUsageError
 

@@ -8,8 +8,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.small_batch import draw_image
 
-from rag.batch.grouping import BatchStudy, group_images, pseudonym
-from rag.batch.inputs import list_images
+from rag.batch.grouping import group_images, pseudonym
+from rag.batch.inputs import BatchStudy, list_images
 from rag.batch.output import BatchOutput
 
 

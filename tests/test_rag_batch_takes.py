@@ -8,8 +8,8 @@ import pytest
 from support.rejections import note
 from test_rag_batch_studies import dicom
 
-from rag.batch.grouping import BatchStudy, group_images, pseudonym
-from rag.batch.inputs import list_images
+from rag.batch.grouping import group_images, pseudonym
+from rag.batch.inputs import BatchStudy, list_images
 from rag.batch.output import BatchOutput
 
 

@@ -18,7 +18,7 @@ from rag.change import (
     states_in,
 )
 from rag.errors import CalibrationError
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
+from rag.schema import NO_PREDICTION, PredictedFindings
 from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import CALIBRATION
 

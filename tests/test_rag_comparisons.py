@@ -10,8 +10,7 @@ from rag.change import Change, FindingChange, PriorEvidence, PriorState
 from rag.comparisons import compared, comparisons
 from rag.draft_requests import Ground, build_request, parse_response
 from rag.grounding import Reason, Verdict, check_draft
-from rag.predicted_findings import PredictedFindings
-from rag.schema import PRIOR, Draft, DraftSentence, Section
+from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings, Section
 from rag.slots import Slot
 
 REPORT = "FINDINGS: Small left pleural effusion. No pneumothorax. Cardiomegaly."

@@ -17,9 +17,8 @@ from rag.draft_requests import (
 from rag.errors import LlmOutputError
 from rag.grounding import check_draft
 from rag.grounding.verdicts import Verdict
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.sentences import with_sentences
-from rag.schema import DraftSentence, Hit, ReportRecord, Section
+from rag.schema import NO_PREDICTION, DraftSentence, Hit, PredictedFindings, ReportRecord, Section
 from rag.slots import Slot
 
 HITS = made_up_hits()

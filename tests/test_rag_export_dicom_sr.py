@@ -22,10 +22,9 @@ from demo.phantom import write_phantom_dicom
 from rag.export import as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
-from rag.predicted_findings import PredictedFindings
 from rag.prediction import Prediction
 from rag.review.reviewed_report import ReviewedReport, Signature
-from rag.schema import NOTICE, Draft, DraftSentence, Status
+from rag.schema import NOTICE, Draft, DraftSentence, PredictedFindings, Status
 
 SIGNATURE = Signature("Roe, Jané", "2026-01-02T03:04:05+01:00")
 PREDICTION = Prediction(

@@ -13,9 +13,8 @@ from test_rag_export_dicom_sr import PREDICTION, SIGNATURE, draft, image, signed
 
 from rag.export import as_document
 from rag.export.text import Export
-from rag.predicted_findings import PredictedFindings
 from rag.review.reviewed_report import ReviewedReport
-from rag.schema import NOTICE, Draft, DraftSentence
+from rag.schema import NOTICE, Draft, DraftSentence, PredictedFindings
 
 __all__ = ["image"]  # a fixture
 

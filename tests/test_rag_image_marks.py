@@ -3,9 +3,8 @@
 import pytest
 
 from rag.grounding.verdicts import ImageVerdict, image_mark
-from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.sentences import with_sentences
-from rag.schema import Draft, DraftSentence, Hit, ReportRecord
+from rag.schema import Draft, DraftSentence, Hit, PredictedFindings, ReportRecord
 from rag.slots import hints_for
 
 PREDICTED = PredictedFindings(

@@ -138,13 +138,12 @@ def test_the_nearest_image_brings_its_report_and_its_own_stays_out(tmp_path: Pat
     with ReportIndex(tmp_path / "index", encoder=encoder) as index:
         for record in CORPUS.records[:WITH_IMAGES]:
             (vector,) = encoder.embed_images([read_image(images[record.study_id][0])])
-            found = index.retrieve_by_images(vector, 1)
-            assert found.hits[0].record.text == record.text
-            assert found.hits[0].similarity == pytest.approx(1, abs=1e-5)
+            (found,) = index.query_by_images(vector, 1)
+            assert found.record.text == record.text
+            assert found.similarity == pytest.approx(1, abs=1e-5)
             studies = frozenset({record.study_id})
-            others = index.retrieve_by_images(vector, 24, exclude=Exclusions(studies))
-            assert (record.report_id, "same study") in others.excluded
-            assert record.patient_id not in {hit.record.patient_id for hit in others.hits}
+            others = index.query_by_images(vector, 24, exclude=Exclusions(studies))
+            assert record.patient_id not in {hit.record.patient_id for hit in others}
         retriever = ReportRetriever(store=index, encoder=encoder)
         assert retriever.by == "image"
         with pytest.raises(UsageError, match="images only"):

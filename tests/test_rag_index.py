@@ -236,8 +236,8 @@ def test_a_patient_with_more_reports_than_sqlite_takes_variables_is_removed(
     build_index(make_corpus("made-up", records=[*texts, other]), FakeEncoder(), tmp_path)
     with ReportIndex(tmp_path) as index:
         vector = FakeEncoder().embed_texts(["Clear."])
-        (found,) = index.retrieve(vector, 5, exclude=Exclusions(patients=frozenset({"p-all"})))
-        assert [hit.record.report_id for hit in found.hits] == ["z"]
+        (found,) = index.query(vector, 5, exclude=Exclusions(patients=frozenset({"p-all"})))
+        assert [hit.record.report_id for hit in found] == ["z"]
     report = delete_from_index(tmp_path, patients=frozenset({"p-all"}))
     assert (report.removed, report.kept) == (900, 1)
     assert verify_index(tmp_path).passed

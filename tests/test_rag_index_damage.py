@@ -21,8 +21,7 @@ from rag.index import (
     verify_index,
 )
 from rag.index.chroma import VectorCollection, open_collections
-from rag.index.client import close_idle
-from rag.index.content import place_of
+from rag.index.client import close_idle, place_of
 
 pytestmark = pytest.mark.slow
 

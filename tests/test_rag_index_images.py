@@ -131,12 +131,12 @@ def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(tmp_pat
     with ReportIndex(tmp_path / "index") as index:
         for record in corpus.records:
             vector = vector_of(images[record.study_id][0])
-            (nearest,) = index.retrieve_by_images(vector, 1, similarity="text").hits
+            (nearest,) = index.query_by_images(vector, 1, similarity="text")
             assert nearest.record.text == record.text
             own = FakeEncoder().embed_texts([record.text])[0]
             assert nearest.similarity == pytest.approx(float(own @ vector), abs=1e-5)
             patient = Exclusions(patients=frozenset({record.patient_id}))
-            others = index.retrieve_by_images(vector, 24, exclude=patient).hits
+            others = index.query_by_images(vector, 24, exclude=patient)
             assert record.patient_id not in {hit.record.patient_id for hit in others}
             assert len({hit.record.text for hit in others}) == len(others)
 
@@ -147,7 +147,7 @@ def test_an_index_without_images_says_so(tmp_path: Path) -> None:
         ReportIndex(tmp_path) as index,
         pytest.raises(StoreError, match="index` again with --image"),
     ):
-        index.retrieve_by_images(np.ones(16, np.float32), 3)
+        index.query_by_images(np.ones(16, np.float32), 3)
 
 
 def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:

@@ -22,9 +22,8 @@ from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
-from rag.predicted_findings import NO_PREDICTION
 from rag.retriever import ReportRetriever
-from rag.schema import Status
+from rag.schema import NO_PREDICTION, Status
 from rag.settings import LlmSettings, RetrievalSettings
 from rag.slots import slots_for
 from rag.study import Study

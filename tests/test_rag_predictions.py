@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from encoders.tabular import read_table
 from rag.batch.output import PredictionLog, prediction_line
 from rag.prediction import Prediction
-from rag.schema import Draft, DraftSentence, Status
+from rag.schema import Draft, DraftSentence, PredictedFindings, Status
 
 PREDICTION = Prediction(
     file="image.png",
     status=Status.OK,
     study_id="S1",
     draft=Draft(findings=(DraftSentence("The lungs are clear.", ("R1",)),)),
-    confidence=0.25,
+    predicted=PredictedFindings({"Edema": 0.25}),
 )
 
 
@@ -79,7 +79,11 @@ def test_the_plug_is_pulled_while_a_line_is_written(
 
 def test_no_number_that_json_cannot_hold() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
-        prediction_line(Prediction(file="f", status=Status.OK, confidence=float("nan")))
+        prediction_line(
+            Prediction(
+                file="f", status=Status.OK, predicted=PredictedFindings({"Edema": float("nan")})
+            )
+        )
 
 
 def test_a_line_is_one_line_whatever_the_text_holds() -> None:

@@ -18,8 +18,8 @@ from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
-from rag.batch.grouping import BatchStudy, group_images
-from rag.batch.inputs import list_images
+from rag.batch.grouping import group_images
+from rag.batch.inputs import BatchStudy, list_images
 from rag.change import Change, ChangeModel
 from rag.drafting import Drafter
 from rag.errors import BatchUsageError
@@ -28,10 +28,9 @@ from rag.export.text import Export, as_text
 from rag.image_analysis import NO_CHANGE_MODEL, ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.pipeline import ReportPipeline
-from rag.predicted_findings import PredictedFindings
 from rag.priors import Prior
 from rag.retriever import ReportRetriever
-from rag.schema import PRIOR, Status
+from rag.schema import PRIOR, PredictedFindings, Status
 from rag.settings import AbstentionSettings
 from rag.study import Study
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.made_up_reports import made_up_hits
 
-from rag.predicted_findings import PredictedFindings
 from rag.retriever import cover_expected, fuse, order_by_agreement
+from rag.schema import PredictedFindings
 
 HITS = made_up_hits("R3", "R4", "R2", "R1")  # R1 and R2 state an enlarged heart
 ENLARGED = PredictedFindings({"Cardiomegaly": 0.8, "Pleural Effusion": 0.1}, ("Cardiomegaly",))

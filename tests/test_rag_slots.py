@@ -2,9 +2,8 @@
 
 import pytest
 
-from rag.predicted_findings import NO_PREDICTION, PredictedFindings
 from rag.report_nlp.sentences import with_sentences
-from rag.schema import Hit, ReportRecord, Section
+from rag.schema import NO_PREDICTION, Hit, PredictedFindings, ReportRecord, Section
 from rag.slots import Slot, slots_for
 
 NORMAL = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."

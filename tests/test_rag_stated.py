@@ -46,8 +46,8 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
         ReportIndex(tmp_path) as store,
         patch("rag.report_reading.read_sentence", side_effect=AssertionError("read again")),
     ):
-        (found,) = store.retrieve(query, len(RECORDS))
-        noted = {hit.record.report_id: finding_labels_of(hit.record) for hit in found.hits}
+        (found,) = store.query(query, len(RECORDS))
+        noted = {hit.record.report_id: finding_labels_of(hit.record) for hit in found}
     assert noted == {record.report_id: finding_labels_of(record) for record in RECORDS}
 
 

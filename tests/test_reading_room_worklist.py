@@ -19,9 +19,8 @@ from support.small_room import Room, open_room
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError
-from rag.predicted_findings import PredictedFindings
 from rag.review.reviewed_report import State
-from rag.schema import NOTICE
+from rag.schema import NOTICE, PredictedFindings
 from reading_room import strings
 from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value

@@ -15,7 +15,7 @@ header, the image is called after its study, or a study without StudyInstanceUID
 
 import hashlib
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,9 +25,8 @@ from encoders.base import View
 from encoders.images.image_info import ImageFormat, ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.batch.inputs import IMAGE_SUFFIXES, ListedImage
-from rag.batch.prior_studies import with_priors
-from rag.priors import NO_PRIOR, Prior
+from rag.batch.inputs import IMAGE_SUFFIXES, BatchStudy, ListedImage
+from rag.priors import NO_PRIOR, Prior, newest_before
 from rag.screening.header import judge_header
 from rag.study import pseudonym
 
@@ -41,36 +40,6 @@ _SMALL = 2
 """An image with less than this part of the largest one's pixels is a copy in small, no take."""
 
 _RANK = {View.PA: 0, View.AP: 1, View.UNKNOWN: 2, View.LATERAL: 3}
-
-
-@dataclass(frozen=True, slots=True)
-class BatchStudy:
-    """One study of a batch.
-
-    Attributes:
-        study_id: what its prediction is called.
-        image: the one to report from.
-        name: what predictions call that image.
-        further: laterals, and images of which nothing tells the view.
-        unused: images of the study that are neither.
-        rejected: images that a rejection note takes out of use.
-        indication: why the images were taken.
-        patient_ids: never to be retrieved, as a list says them.
-        paths: all images as the input names them, for finding studies that they name.
-        prior: the patient's earlier study, as a list says it, or the newest one before it among the
-            others by PatientID and StudyDate.
-    """
-
-    study_id: str
-    image: Path
-    name: str
-    further: tuple[Path, ...] = ()
-    unused: tuple[Path, ...] = ()
-    rejected: tuple[Path, ...] = ()
-    indication: str = ""
-    patient_ids: frozenset[str] = frozenset()
-    paths: tuple[str, ...] = ()
-    prior: Prior = NO_PRIOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +106,7 @@ def group_images(
             name = _study(key, group).study_id
             problems.append(f"every image of the study {name} was rejected: there is no draft")
     infos = {one.image.path: one.info for one in seen if one.info}
-    studies = list(with_priors(list(_without_suffixes(studies)), infos))
+    studies = list(_with_priors(list(_without_suffixes(studies)), infos))
     return sorted(studies, key=lambda study: study.study_id)
 
 
@@ -298,3 +267,31 @@ def _stem(study: BatchStudy) -> str:
         return study.study_id
     path = PurePosixPath(study.study_id)
     return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else study.study_id
+
+
+def _with_priors(
+    studies: Sequence[BatchStudy], infos: Mapping[Path, ImageInfo]
+) -> Iterator[BatchStudy]:
+    """Each study with the newest earlier one of its patient, where no list names another.
+
+    What comes of an earlier one is its image and its structured reports, whose headers are in
+    ``infos`` too.
+    """
+    of_patient: defaultdict[str, list[BatchStudy]] = defaultdict(list)
+    for study in studies:
+        if study.image in infos:
+            of_patient[infos[study.image].identity.patient_id].append(study)
+    reports: defaultdict[str, list[Path]] = defaultdict(list)
+    for path, info in infos.items():
+        if info.modality == "SR":
+            reports[info.study_uid].append(path)
+    for study in studies:
+        current = infos.get(study.image)
+        if current is None or study.prior:
+            yield study
+            continue
+        others = of_patient[current.identity.patient_id]
+        uid = newest_before(current, [infos[other.image] for other in others])
+        images = [other.image for other in others if uid and infos[other.image].study_uid == uid]
+        files = dict.fromkeys((*images, *(reports[uid] if uid else ())))
+        yield replace(study, prior=Prior(files=tuple(files)))

@@ -1,8 +1,7 @@
 """What the user points at -> the images in it: a folder tree, a DICOMDIR, one image, a list.
 
 Owns which files count as images and what they are called in the output. Does not open an image
-beyond
-its first bytes; studies are made of them in `rag.batch.grouping`.
+beyond its first bytes; studies are made of them in `rag.batch.grouping`.
 """
 
 import os
@@ -43,6 +42,36 @@ class ListedImage:
     indication: str = ""
     patient_id: str = ""
     chosen: bool = False
+    prior: Prior = NO_PRIOR
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStudy:
+    """One study of a batch.
+
+    Attributes:
+        study_id: what its prediction is called.
+        image: the one to report from.
+        name: what predictions call that image.
+        further: laterals, and images of which nothing tells the view.
+        unused: images of the study that are neither.
+        rejected: images that a rejection note takes out of use.
+        indication: why the images were taken.
+        patient_ids: never to be retrieved, as a list says them.
+        paths: all images as the input names them, for finding studies that they name.
+        prior: the patient's earlier study, as a list says it, or the newest one before it among the
+            others by PatientID and StudyDate.
+    """
+
+    study_id: str
+    image: Path
+    name: str
+    further: tuple[Path, ...] = ()
+    unused: tuple[Path, ...] = ()
+    rejected: tuple[Path, ...] = ()
+    indication: str = ""
+    patient_ids: frozenset[str] = frozenset()
+    paths: tuple[str, ...] = ()
     prior: Prior = NO_PRIOR
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from encoders.json_text import parse_strict
 from encoders.tabular import read_table
 from rag.atomic_io import disk_explained, flush, replace_text
-from rag.batch.grouping import BatchStudy
+from rag.batch.inputs import BatchStudy
 from rag.errors import BatchUsageError
 from rag.prediction import Prediction
 from rag.schema import Status

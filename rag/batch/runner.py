@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rag.batch.grouping import BatchStudy
+from rag.batch.inputs import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done, PredictionLog
 from rag.batch.workers import Engine
 from rag.errors import BatchUsageError, OutputError

@@ -15,7 +15,7 @@ from rag.cli.options import EXIT_FAILED, Config, NoLlm, progress_bars, read_sett
 from rag.errors import BatchUsageError, UsageError
 
 if TYPE_CHECKING:
-    from rag.batch.grouping import BatchStudy
+    from rag.batch.inputs import BatchStudy
     from rag.batch.output import BatchOutput
     from rag.batch.runner import Counts
     from rag.batch.workers import Stop

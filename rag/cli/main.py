@@ -15,19 +15,7 @@ from datetime import UTC, datetime
 import typer
 
 from eval.cli import app as eval_app
-from rag.cli import (
-    audit,
-    batch,
-    deidentify,
-    demo,
-    doctor,
-    encoder,
-    eval_encoders,
-    generate,
-    images,
-    index,
-    pacs,
-)
+from rag.cli import audit, batch, demo, dicom, encoder, images, index
 from rag.cli.options import EXIT_CODES, EXIT_FAILED, EXIT_USAGE, fail
 from rag.errors import CxrRagError, UsageError
 from rag.schema import NOTICE
@@ -41,23 +29,23 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(images.query)
-app.command()(generate.generate)
+app.command()(images.generate)
 app.command()(batch.batch)
 app.command()(encoder.calibrate)
 app.command()(encoder.fit_heads)
 app.add_typer(index.app, name="index")
-eval_app.command()(eval_encoders.encoders)
+eval_app.command()(encoder.encoders)
 app.add_typer(eval_app, name="eval", help="Score drafts and encoders, with intervals.")
-app.command()(doctor.doctor)
+app.command()(demo.doctor)
 app.add_typer(audit.app, name="audit")
 app.command()(audit.replay)
 app.command()(images.locate)
 app.command()(encoder.train)
 app.command()(encoder.embed)
-app.command()(deidentify.deid)
-app.add_typer(pacs.app, name="dicomweb")
-app.add_typer(pacs.dimse, name="dimse")
-app.command()(pacs.receive)
+app.command()(dicom.deid)
+app.add_typer(dicom.app, name="dicomweb")
+app.add_typer(dicom.dimse, name="dimse")
+app.command()(dicom.receive)
 
 
 def main() -> None:

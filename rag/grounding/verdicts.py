@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import LABELS
 from rag.report_reading import findings_of
-from rag.schema import DraftSentence, Section, Span
+from rag.schema import DraftSentence, PredictedFindings, Section, Span
 
 
 class Verdict(StrEnum):

@@ -13,9 +13,9 @@ version beside the old one, `verify_index` checks what is there. Any number of p
 """
 
 from rag.index.build import build_index, delete_from_index, rebuild_index
+from rag.index.content import IndexSummary, Screen
 from rag.index.ids import Exclusions
 from rag.index.info import CollectionInfo, IndexInfo, Progress, read_info
-from rag.index.plan import IndexSummary, Screen
 from rag.index.store import ReportIndex
 from rag.index.verify import IndexCheck, VerifyReport, verify_index
 

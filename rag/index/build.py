@@ -17,7 +17,17 @@ from encoders.base import ImageEncoder, embeds_texts
 from rag.corpus.records import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import chroma_facts, open_collections
-from rag.index.content import Content, by_text, place_of, read_content
+from rag.index.client import place_of
+from rag.index.content import (
+    Content,
+    IndexSummary,
+    Screen,
+    by_text,
+    collection_infos,
+    hashes_of,
+    read_content,
+    with_collection,
+)
 from rag.index.embedding import NO_IMAGES, EmbeddingCache, Images, embed_images, embed_texts
 from rag.index.info import (
     IndexInfo,
@@ -30,7 +40,6 @@ from rag.index.info import (
     silent,
     write_lock,
 )
-from rag.index.plan import IndexSummary, Plan, Screen, collection_infos, hashes_of, make_plan
 from rag.index.writer import images_hash, scrub_memory, sweep, write_version
 
 logger = logging.getLogger(__name__)
@@ -82,13 +91,15 @@ def build_index(
             with disk_errors(directory):
                 sweep(directory, counts=info.version)  # what a writer left that was killed
         base = _base(corpus, encoder, directory, info, url=url, replace=replace)
-        plan = make_plan(corpus, base, exclude=exclude, screens=screens, progress=progress)
-        cache = EmbeddingCache(directory, encoder)
-        embedded = embed_texts(plan.records, encoder, cache, progress=progress)
-        found, new_images, problems = embed_images(
-            images, plan.records, encoder, cache, progress=progress
+        content, summary = with_collection(
+            base, corpus, exclude=exclude, screens=screens, progress=progress
         )
-        content = _content(plan, base, found, cache)
+        cache = EmbeddingCache(directory, encoder)
+        embedded = embed_texts(content.records, encoder, cache, progress=progress)
+        found, new_images, problems = embed_images(
+            images, content.records, encoder, cache, progress=progress
+        )
+        content = _with_images(content, found, cache)
         if not content.images and not embeds_texts(encoder):
             raise StoreError(
                 f"{encoder.encoder_id} embeds images only, and no image of these studies is given "
@@ -96,14 +107,13 @@ def build_index(
             )
         if info is None or not _holds(info, base, content):
             info = write_version(directory, content, cache, url=url, progress=progress)
-    summary = plan.summary
     logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, info.index_id)
     with_image = set[str]().union(*content.images.values())
     return with_fields(
         summary,
         embedded=embedded,
         images=new_images,
-        without_image=len(plan.records) - len(with_image) if with_image else 0,
+        without_image=len(content.records) - len(with_image) if with_image else 0,
         problems=(*summary.problems, *problems),
         seconds=time.perf_counter() - started,
         index_id=info.index_id,
@@ -184,20 +194,12 @@ def _changing(directory: Path, url: str) -> Iterator[tuple[IndexInfo, Content]]:
         yield info, read_content(directory, info, url)
 
 
-def _content(
-    plan: Plan, base: Content, found: dict[str, set[str]], cache: EmbeddingCache
-) -> Content:
-    """What a plan leads to: images that were found, and those of before."""
-    before = base.of(plan.records).images
-    for key, reports in before.items():
+def _with_images(content: Content, found: dict[str, set[str]], cache: EmbeddingCache) -> Content:
+    """With images that were found, beside those of before."""
+    for key, reports in content.images.items():
         if key in cache:  # else it is of another encoder
             found.setdefault(key, set()).update(reports)
-    return with_fields(
-        base,
-        records=plan.records,
-        collections=plan.collections,
-        images={key: sorted(reports) for key, reports in found.items()},
-    )
+    return with_fields(content, images={key: sorted(reports) for key, reports in found.items()})
 
 
 def _holds(info: IndexInfo, base: Content, content: Content) -> bool:

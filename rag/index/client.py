@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from rag.errors import StoreError
-from rag.index.info import REBUILD_HINT
+from rag.index.info import REBUILD_HINT, IndexInfo
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client
@@ -43,6 +43,11 @@ class Place:
 
     def __str__(self) -> str:
         return self.url or str(self.folder)
+
+
+def place_of(directory: Path, info: IndexInfo, url: str) -> Place:
+    """Where the collections of a version are."""
+    return Place(directory / f"version-{info.version}" / "chroma", url, info.version)
 
 
 @contextlib.contextmanager

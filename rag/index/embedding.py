@@ -132,7 +132,7 @@ def embed_texts(
     """Embed the records' texts that are not in the cache; returns how many that were.
 
     An encoder of images alone has no vectors for texts: each gets a random one of its own, which
-    keeps Chroma's records apart and which no query asks for (`ReportIndex.retrieve_by_images`).
+    keeps Chroma's records apart and which no query asks for (`ReportIndex.query_by_images`).
 
     ``progress`` is told ("embed", done, total).
     """

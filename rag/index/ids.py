@@ -18,7 +18,6 @@ from rag.index.info import REBUILD_HINT
 from rag.schema import ReportRecord
 
 FILE = "reports.sqlite"
-SAME_STUDY, SAME_PATIENT, NOT_WANTED = "same study", "same patient", "left out by the reader"
 
 _TABLE = """
 CREATE TABLE reports (
@@ -28,11 +27,9 @@ CREATE TABLE reports (
 _EXCLUDED = """
 WITH named AS (SELECT patient_id FROM reports WHERE study_id IN (SELECT value FROM json_each(:studies))
                UNION SELECT value FROM json_each(:patients))
-SELECT report_id, text_id, copies, study_id IN (SELECT value FROM json_each(:studies)), 1
-FROM reports WHERE patient_id IN named
-UNION ALL
-SELECT report_id, text_id, copies, 0, 0
-FROM reports WHERE report_id IN (SELECT value FROM json_each(:reports)) AND patient_id NOT IN named
+SELECT report_id, text_id, copies FROM reports WHERE patient_id IN named UNION
+SELECT report_id, text_id, copies FROM reports
+WHERE report_id IN (SELECT value FROM json_each(:reports))
 """  # noqa: E501
 
 
@@ -59,12 +56,12 @@ class Excluded:
     """The reports of an index that `Exclusions` name.
 
     Attributes:
-        reports: report id -> why.
+        reports: their ids.
         texts: text id -> its excluded reports.
         whole_texts: texts of which no report is left.
     """
 
-    reports: Mapping[str, str]
+    reports: frozenset[str]
     texts: Mapping[str, Sequence[str]]
     whole_texts: frozenset[str]
 
@@ -98,19 +95,17 @@ class ReportIds:
             raise self._damaged(error) from error
 
     def excluded(self, wanted: Exclusions) -> Excluded:
-        """The reports that are meant, and why each is left out."""
-        why, texts, whole = dict[str, str](), dict[str, list[str]](), set[str]()
+        """The reports that are meant."""
         if wanted == NOTHING:
-            return Excluded(why, texts, frozenset())
+            return Excluded(frozenset(), {}, frozenset())
         named = {key: json.dumps(sorted(ids)) for key, ids in asdict(wanted).items()}
-        found = self._ask(_EXCLUDED, named)
-        for report_id, text_id, copies, same_study, same_patient in found:
-            reason = SAME_STUDY if same_study else SAME_PATIENT if same_patient else NOT_WANTED
-            why[report_id] = reason
+        reports, texts, whole = set[str](), dict[str, list[str]](), set[str]()
+        for report_id, text_id, copies in self._ask(_EXCLUDED, named):
+            reports.add(report_id)
             texts.setdefault(text_id, []).append(report_id)
             if len(texts[text_id]) == copies:
                 whole.add(text_id)
-        return Excluded(why, texts, frozenset(whole))
+        return Excluded(frozenset(reports), texts, frozenset(whole))
 
     def texts_of(self, report_ids: Iterable[str]) -> dict[str, str]:
         """The texts of several reports, by report id; unknown ones are left out."""

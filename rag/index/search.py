@@ -17,12 +17,11 @@ from rag.index.chroma import Neighbours, VectorCollection
 from rag.index.content import Metadata, reports_of
 from rag.index.ids import Excluded, ReportIds
 from rag.index.info import IndexInfo
-from rag.schema import Hit, Retrieval
+from rag.schema import Hit
 
 _MORE = 4  # fetched beyond what is needed, for equal similarities at the end
 _AT_ONCE = 32  # so many more records may be read in vain before a second question is quicker
 _DIGITS = 6  # of a similarity: what float32 can tell apart
-_LISTED = 1000  # reports left out that are worth a look
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +34,8 @@ class OpenedVersion:
     images: VectorCollection
     ids: ReportIds
 
-    def retrieve(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[Retrieval]:
-        """See `ReportIndex.retrieve`."""
+    def query(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[list[Hit]]:
+        """See `ReportIndex.query`."""
         left = self.info.texts - len(excluded.whole_texts)
         n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
         known: dict[str, Metadata] = {}
@@ -58,24 +57,18 @@ class OpenedVersion:
                 ),
                 key=lambda hit: (-hit.similarity, hit.record.report_id),
             )
-            left_out = [
-                (report_id, round(value, _DIGITS))
-                for text_id, value in zip(*found, strict=True)
-                for report_id in excluded.texts.get(text_id, ())
-            ]
-            floor = hits[k - 1].similarity if len(hits) >= k else -1.0
-            answers.append(_retrieval(hits[:k], left_out, floor, excluded))
+            answers.append(numbered(hits[:k]))
         return answers
 
-    def retrieve_by_images(
+    def query_by_images(
         self,
         query: NDArray[np.float32],
         k: int,
         excluded: Excluded,
         *,
         similarity: Literal["image", "text"],
-    ) -> Retrieval:
-        """See `ReportIndex.retrieve_by_images`."""
+    ) -> list[Hit]:
+        """See `ReportIndex.query_by_images`."""
         if not self.info.images:
             raise StoreError(
                 "the index has no images, which this encoder or retrieval.by asks for: run "
@@ -95,17 +88,14 @@ class OpenedVersion:
                 break
             n *= 4
         nearest = list(texts)[:k]
-        floor = texts[nearest[-1]] if len(nearest) == k else -1.0
         if similarity == "text" and nearest:
             values = self.texts.vectors(nearest) @ query
             texts = dict(zip(nearest, map(float, values), strict=True))
         metadatas = self.texts.metadatas(nearest)
-        hits = [
+        return numbered(
             _hit(metadatas[name], round(texts[name], _DIGITS), excluded.texts.get(name, ()))
             for name in nearest
-        ]
-        left_out = [(name, value) for name, value in near.items() if name in excluded.reports]
-        return _retrieval(hits, left_out, floor, excluded)
+        )
 
     def _reports_of_images(self, found: Neighbours) -> dict[str, float]:
         """Reports in the order of their nearest image, with its similarity."""
@@ -156,24 +146,6 @@ def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
     return Hit(record=record, similarity=similarity, rank=1, copies=int(metadata["copies"]))
 
 
-def numbered(hits: Iterable[Hit]) -> tuple[Hit, ...]:
+def numbered(hits: Iterable[Hit]) -> list[Hit]:
     """Hits with their rank, in this order."""
-    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
-
-
-def _retrieval(
-    hits: Iterable[Hit],
-    left_out: Iterable[tuple[str, float]],
-    floor: float,
-    excluded: Excluded,
-) -> Retrieval:
-    """Hits, and what was left out though it is at least as near as the last of them.
-
-    If more than 1 000 reports are left out (a filter, not a patient), none is listed.
-    """
-    if len(excluded.reports) > _LISTED:
-        return Retrieval(numbered(hits))
-    near = sorted((-value, report_id) for report_id, value in left_out if value >= floor)
-    return Retrieval(
-        numbered(hits), tuple((report_id, excluded.reports[report_id]) for _, report_id in near)
-    )
+    return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]

@@ -16,7 +16,8 @@ from encoders.base import EncoderIdentity
 from rag.corpus.records import ids_in_path
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
-from rag.index.content import place_of, reports_of
+from rag.index.client import place_of
+from rag.index.content import reports_of
 from rag.index.ids import NOTHING, Exclusions, ReportIds
 from rag.index.info import (
     REBUILD_HINT,
@@ -27,7 +28,7 @@ from rag.index.info import (
     version_mark,
 )
 from rag.index.search import OpenedVersion, unit_rows
-from rag.schema import Hit, ReportRecord, Retrieval
+from rag.schema import Hit, ReportRecord
 
 T = TypeVar("T")
 
@@ -102,13 +103,9 @@ class ReportIndex:
         patients = ids_in_path(path, ids.patients)
         return ids_in_path(path, ids.studies) | ids.studies_of_patients(patients)
 
-    def query(self, vectors: NDArray[np.float32], k: int) -> list[list[Hit]]:
-        """The hits of `retrieve`, with nothing left out."""
-        return [list(found.hits) for found in self.retrieve(vectors, k)]
-
-    def retrieve(
+    def query(
         self, vectors: NDArray[np.float32], k: int, *, exclude: Exclusions = NOTHING
-    ) -> list[Retrieval]:
+    ) -> list[list[Hit]]:
         """The ``k`` nearest texts to each vector, nearest first, ties by report id.
 
         A text comes once, as its first report by id that is not left out; `Hit.copies` says how
@@ -127,30 +124,30 @@ class ReportIndex:
             raise ValueError(f"k is {k}; ask for one report or more")
         queries = unit_rows(vectors, self.info.dim)
 
-        def ask(version: OpenedVersion) -> list[Retrieval]:
+        def ask(version: OpenedVersion) -> list[list[Hit]]:
             excluded = version.ids.excluded(exclude)
-            return version.retrieve(queries, k, excluded) if len(queries) else []
+            return version.query(queries, k, excluded) if len(queries) else []
 
         return self._ask(ask)
 
-    def retrieve_by_images(
+    def query_by_images(
         self,
         vector: NDArray[np.float32],
         k: int,
         *,
         exclude: Exclusions = NOTHING,
         similarity: Literal["image", "text"] = "image",
-    ) -> Retrieval:
+    ) -> list[Hit]:
         """The ``k`` reports whose images are nearest to a vector, one a text, nearest first.
 
         A hit's similarity is that of its nearest image to the vector, or that of its text. What is
-        left out is as in `retrieve`. A `StoreError` where the index has no images.
+        left out is as in `query`. A `StoreError` where the index has no images.
         """
         (query,) = unit_rows(vector[np.newaxis], self.info.dim)
 
-        def ask(version: OpenedVersion) -> Retrieval:
+        def ask(version: OpenedVersion) -> list[Hit]:
             excluded = version.ids.excluded(exclude)
-            return version.retrieve_by_images(query, k, excluded, similarity=similarity)
+            return version.query_by_images(query, k, excluded, similarity=similarity)
 
         return self._ask(ask)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rag.corpus.records import fingerprint, text_hash
 from rag.errors import StoreError
 from rag.index.chroma import VectorCollection, open_collections
-from rag.index.content import place_of, read_images, read_texts
+from rag.index.client import place_of
+from rag.index.content import read_images, read_texts
 from rag.index.embedding import EmbeddingCache
 from rag.index.ids import ReportIds
 from rag.index.info import REBUILD_HINT, REINDEX_HINT, IndexInfo, read_info
@@ -39,7 +40,6 @@ class IndexCheck:
 class VerifyReport:
     """What `verify_index` found."""
 
-    index_id: str
     checks: tuple[IndexCheck, ...]
 
     @property
@@ -76,7 +76,7 @@ def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
             check("neighbours", lambda: _neighbours(info, texts, images))
     except StoreError as error:
         checks.append(IndexCheck("Chroma", False, str(error)))
-    return VerifyReport(info.index_id, tuple(checks))
+    return VerifyReport(tuple(checks))
 
 
 def _records(info: IndexInfo, texts: VectorCollection, found: Found) -> str:

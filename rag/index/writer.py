@@ -30,8 +30,8 @@ from rag.index.chroma import (
     delete_old_collections,
     open_collections,
 )
-from rag.index.client import Place
-from rag.index.content import Content, by_text, place_of, to_metadata
+from rag.index.client import Place, place_of
+from rag.index.content import Content, by_text, to_metadata
 from rag.index.embedding import EmbeddingCache
 from rag.index.ids import write_ids
 from rag.index.info import IndexInfo, Progress, content_id, disk_errors, publish_info

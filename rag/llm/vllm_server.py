@@ -191,24 +191,6 @@ def _dtype(setting: str) -> str:
     return "bfloat16" if computes_bfloat16(gpu=False) else "float32"
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], settings: Settings, *, say: Say) -> None:
-    say(f"waiting for {settings.llm.model} (30 to 90 s is usual on two cores)")
-    started = time.monotonic()
-    log = settings.log_dir / "llm-server.log"
-    limit = settings.llm.server.start_seconds
-    while served_models(settings.llm) is None:
-        waited = time.monotonic() - started
-        if process.poll() is not None:
-            raise ServerError(
-                f"vLLM ended with code {process.returncode} before it was ready: {log_tail(log)} "
-                f"(whole log: {log})"
-            )
-        if waited > limit:
-            raise ServerError(f"vLLM was not ready after {limit:g} s; see {log}")
-        time.sleep(0.5)
-    say(f"{settings.llm.model} is ready")
-
-
 def prepare_smollm2(folder: Path, *, say: Say) -> Path:
     """Bring SmolLM2-135M-Instruct into a form that vLLM serves; returns ``folder``.
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rag.atomic_io import opened_tensors, write_tensors
 from rag.errors import CalibrationError, FindingHeadError
-from rag.predicted_findings import PredictedFindings
 from rag.report_nlp.labeller import NO_FINDING
+from rag.schema import PredictedFindings
 from rag.screening.calibration import (
     MUST_NOT_MISS,
     Calibration,
