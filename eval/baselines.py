@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csc_array
 
-from eval.io.references import References
-from eval.io.studies import Pair, Scope
+from eval.studies import Pair, References, Scope
 from eval.study_set import Run, StudySet
 
 CONSTANT, RANDOM, TOP_1, ORACLE = "constant", "random", "top-1 copied", "oracle top-1"

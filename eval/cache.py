@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from eval.errors import EvalDataError
-from eval.io.studies import Pair
 from eval.metrics.base import MetricGroup, SufficientStats
+from eval.studies import Pair
 from rag.atomic_io import disk_explained
 
 

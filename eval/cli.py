@@ -12,7 +12,7 @@ import typer
 
 from eval import cli_vectors
 from eval.cli_vectors import Out, Samples, Seed, show
-from eval.io.studies import Scope
+from eval.studies import Scope
 
 app = typer.Typer(
     help="Score drafts and embeddings of this system or any other.",

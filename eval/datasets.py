@@ -16,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from eval.entries import Entry, FieldError, parse_entries
 from eval.errors import EvalDataError, EvalUsageError
-from eval.io.entries import Entry, FieldError, parse_entries
 
 
 class DatasetLayout(StrEnum):

@@ -1,4 +1,4 @@
-"""Intervals and tests: patient-clustered bootstrap, paired approximate randomisation, Holm.
+"""Intervals and tests: patient-clustered bootstrap, paired approximate randomisation, Holm; ROC.
 
 Everything is seeded; memory does not grow with the number of resamples. A `Figure` is what can be
 resampled: measures that are a function of how often each study counts.
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from eval.metrics.base import Direction, Measure
+from eval.metrics.base import Direction, Measure, divide
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 LEVEL = 0.95
 _CELLS = 1_000_000  # of a block of resampling weights: 8 MB
@@ -52,8 +53,7 @@ def mean_figure(columns: dict[str, tuple[Direction, Floats]]) -> Figure:
     filled = np.where(defined, table, 0.0)
 
     def values(weights: Floats) -> Floats:
-        below = weights @ defined
-        return np.asarray(weights @ filled / np.where(below == 0, np.nan, below))
+        return divide(weights @ filled, weights @ defined)
 
     return Figure(
         names=tuple(columns),
@@ -191,6 +191,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def weighted_auroc(scores: Floats, truth: Bools, weights: Floats) -> Floats:
+    """Area under the ROC curve, ties half: scores [N], truth [N], weights [B, N] -> [B].
+
+    NaN where a set of weights holds one class only.
+    """
+    positive, negative = _by_score(scores, truth, weights)
+    below = np.cumsum(negative, axis=1) - negative
+    hits = (positive * (below + negative / 2)).sum(axis=1)
+    return divide(hits, positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def weighted_average_precision(scores: Floats, truth: Bools, weights: Floats) -> Floats:
+    """Mean precision over the positives, as in scikit-learn: shapes as `weighted_auroc`."""
+    positive, negative = (part[:, ::-1] for part in _by_score(scores, truth, weights))
+    hits = np.cumsum(positive, axis=1)
+    precision = np.nan_to_num(divide(hits, hits + np.cumsum(negative, axis=1)))
+    return divide((positive * precision).sum(axis=1), positive.sum(axis=1))
+
+
+def roc_curve(scores: Floats, truth: Bools, points: int = 101) -> tuple[Floats, Floats]:
+    """False and true positive rates, at most so many points."""
+    ones = np.ones((1, len(scores)))
+    positive, negative = (part[0, ::-1] for part in _by_score(scores, truth, ones))
+    false, true = (np.concatenate([[0.0], np.cumsum(part)]) for part in (negative, positive))
+    kept = np.unique(np.linspace(0, len(false) - 1, min(points, len(false))).round().astype(int))
+    return false[kept] / max(false[-1], 1), true[kept] / max(true[-1], 1)
+
+
 def _block_sizes(samples: int, columns: int) -> Iterator[int]:
     size = max(1, min(samples, _CELLS // max(columns, 1)))
     for start in range(0, samples, size):
@@ -200,3 +228,15 @@ def _block_sizes(samples: int, columns: int) -> Iterator[int]:
 def _one_thread() -> threadpool_limits:
     """The same bits on any number of cores, and no waiting for a core that another job has."""
     return threadpool_limits(limits=1, user_api="blas")
+
+
+def _by_score(scores: Floats, truth: Bools, weights: Floats) -> tuple[Floats, Floats]:
+    """Weight of positives and of negatives at each distinct score, ascending: [B, S] twice."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1])
+    weighed, true = weights[:, order], truth[order]
+    return (
+        np.add.reduceat(weighed * true, starts, axis=1),
+        np.add.reduceat(weighed * ~true, starts, axis=1),
+    )

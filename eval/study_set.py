@@ -15,9 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, listed
-from eval.io.predictions import read_predictions
-from eval.io.references import References
-from eval.io.studies import Pair, PredictedStudy, ReferenceStudy, Scope, Texts
+from eval.studies import (
+    Pair,
+    PredictedStudy,
+    References,
+    ReferenceStudy,
+    Scope,
+    Texts,
+    read_predictions,
+)
 from rag.report_nlp.labeller import NO_FINDING, label_text
 from rag.schema import Status
 

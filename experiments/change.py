@@ -26,8 +26,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from encoders.registry import folder_of, load_image_encoder
-from eval.ranking import weighted_auroc
-from eval.stats import intervals, resample_weights
+from eval.stats import intervals, resample_weights, weighted_auroc
 from experiments.change_pairs import (
     FilmPairs,
     Flags,

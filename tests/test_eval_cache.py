@@ -9,8 +9,8 @@ import pytest
 
 from eval.cache import ScoreCache, content_key
 from eval.errors import EvalDataError
-from eval.io.studies import Evidence, Pair
 from eval.metrics.base import Direction, MetricGroup, SufficientStats, mean_measure, mean_rows
+from eval.studies import Evidence, Pair
 from rag.schema import DraftSentence
 
 

@@ -8,9 +8,7 @@ import pytest
 from support.made_up_studies import reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalUsageError
-from eval.io.predictions import read_predictions
-from eval.io.references import read_references
-from eval.io.studies import Scope
+from eval.studies import Scope, read_predictions, read_references
 from rag.prediction import Prediction
 from rag.schema import Draft, DraftSentence, Hit, PredictedFindings, ReportRecord, Status
 

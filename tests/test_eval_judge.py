@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from eval.cache import ScoreCache
 from eval.cli import app
 from eval.errors import NotAvailableError
-from eval.io.studies import Pair
 from eval.metrics import judge as judging
 from eval.metrics.base import JudgeServer, Setup, SufficientStats
 from eval.metrics.judge import Judge
 from eval.results import _command
+from eval.studies import Pair
 from eval.text import COCO_PTB
 
 PAIR = Pair("a", "The heart is enlarged. No effusion.", "The heart is enlarged.")

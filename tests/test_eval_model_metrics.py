@@ -17,9 +17,9 @@ from support import tiny_models
 from support.tiny_models import TEXTS
 
 from eval.errors import EvalDataError, NotAvailableError
-from eval.io.studies import Pair
 from eval.metrics import bert, radeval
 from eval.metrics.base import KEYS, MODEL_BASED, Setup, load_metrics, metric_class
+from eval.studies import Pair
 from eval.text import COCO_PTB
 
 PAIRS = [
@@ -49,7 +49,7 @@ def setup_of(models: Path) -> Setup:
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing may come from this machine's cache, nor from the net."""
-    monkeypatch.setattr("eval.metrics.weights._cached", lambda _: None)
+    monkeypatch.setattr("eval.metrics.bert._cached", lambda _: None)
 
 
 @pytest.mark.parametrize("key", MODEL_BASED)

@@ -6,15 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from eval.ranking import (
-    Ranks,
-    ndcg,
-    own_ranks,
-    roc_curve,
-    weighted_auroc,
-    weighted_average_precision,
-    weighted_median,
-)
+from eval.stats import roc_curve, weighted_auroc, weighted_average_precision
+from eval.tasks.retrieval import Ranks, ndcg, own_ranks, weighted_median
 
 SCORES = st.lists(
     st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=2, max_size=25

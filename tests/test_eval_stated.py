@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.io.studies import Pair
 from eval.metrics.base import Setup
 from eval.metrics.findings import Stated
+from eval.studies import Pair
 from eval.text import COCO_PTB
 
 SETUP = Setup(COCO_PTB, ())

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.io.studies import Pair
 from eval.metrics.base import MetricGroup, Setup, SufficientStats, metric_class
+from eval.studies import Pair
 from eval.text import CLEANINGS, COCO_PTB, R2GEN
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.ranking import weighted_auroc
+from eval.stats import weighted_auroc
 from experiments.change import how_often_right, limit_of, model_of
 from experiments.change_pairs import HELD_SHARE, FilmPairs, expert_films, mined_films, pairs_of
 from rag.change import CHANGE, PriorState, read_change_model

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.errors import EvalUsageError, NotAvailableError
-from eval.io.studies import Pair
+from eval.studies import Pair
 from eval.text import Cleaning
 
 SufficientStats = NDArray[np.float64]

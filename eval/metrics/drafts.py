@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 
 from eval.errors import NotAvailableError
-from eval.io.studies import Pair
 from eval.metrics.base import (
     Direction,
     MeanMetric,
@@ -19,6 +18,7 @@ from eval.metrics.base import (
     mean_measure,
 )
 from eval.metrics.findings import RulesMetric
+from eval.studies import Pair
 from rag.report_nlp.non_findings import mentions_prior
 from rag.schema import DraftSentence
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.entries import Entry, FieldError, parse_entries
 from eval.errors import EvalDataError
-from eval.io.entries import Entry, FieldError, parse_entries
-from eval.io.studies import Pair
 from eval.metrics.base import (
     Direction,
     Measure,
@@ -26,6 +25,7 @@ from eval.metrics.base import (
     divide,
     mean_measure,
 )
+from eval.studies import Pair
 from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
 from rag.report_nlp.sentences import sentence_spans

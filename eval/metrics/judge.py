@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 
 from eval.errors import NotAvailableError
-from eval.io.studies import Pair
 from eval.metrics.base import Direction, MeanMetric, Setup, SufficientStats, mean_measure, mean_rows
+from eval.studies import Pair
 from rag.report_nlp.sentences import sentence_spans, without_list_number
 
 _AT_ONCE = 8  # requests under way

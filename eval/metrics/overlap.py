@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from eval.errors import NotAvailableError
-from eval.io.studies import Pair
 from eval.metrics.base import (
     Direction,
     MeanMetric,
@@ -20,6 +19,7 @@ from eval.metrics.base import (
     divide,
     mean_measure,
 )
+from eval.studies import Pair
 
 
 def _bleu(orders: int) -> Callable[[SufficientStats], SufficientStats]:

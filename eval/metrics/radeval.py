@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from eval.errors import NotAvailableError
-from eval.io.studies import Pair
 from eval.metrics.base import (
     Direction,
     MeanMetric,
@@ -32,9 +31,16 @@ from eval.metrics.base import (
     mean_measure,
     mean_rows,
 )
-from eval.metrics.bert import BertScore, Chexbert
+from eval.metrics.bert import (
+    BertScore,
+    Chexbert,
+    local_file,
+    local_model,
+    no_download,
+    weights_id,
+)
 from eval.metrics.overlap import Bleu
-from eval.metrics.weights import local_file, local_model, no_download, weights_id
+from eval.studies import Pair
 from eval.text import CXR_REPORT_METRIC
 
 _NEEDS = {

@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage, ImageEncoder, embeds_texts
 from eval.embedding import embed
 from eval.errors import EvalUsageError
-from eval.io.predictions import read_predictions
-from eval.io.references import References
-from eval.io.studies import ReferenceStudy, Scope, Texts
-from eval.metrics.base import Direction, Setup, load_metrics
+from eval.metrics.base import Direction, Setup, divide, load_metrics
 from eval.metrics.findings import label_matrix
 from eval.results import MetricValue, Result, file_facts, numbers_of, task_card
 from eval.sites import EncoderComparison, SiteImages, apart, common_classes, read_site
 from eval.stats import LEVEL, Figure, Floats, statistics_figure
+from eval.studies import References, ReferenceStudy, Scope, Texts, read_predictions
 from eval.study_set import check_leaks, make_run, make_study_set
 from eval.tasks.embedding import quality_figures
 from eval.tasks.linear_probe import probe_figure, probe_scores
@@ -190,7 +188,7 @@ def _by_labels(said: NDArray[np.bool_], there: NDArray[np.bool_]) -> Figure:
     def values(weights: Floats) -> Floats:
         hits, stated, true = (weights @ counts).T
         below = np.stack([stated + true, stated, true], axis=1)
-        return np.stack([2 * hits, hits, hits], axis=1) / np.where(below == 0, np.nan, below)
+        return divide(np.stack([2 * hits, hits, hits], axis=1), below)
 
     names = tuple(f"drafts: {name} by the labels" for name in ("micro F1", "precision", "recall"))
     return Figure(names, (Direction.HIGHER,) * 3, (len(said),) * 3, values)

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from eval.baselines import make_baselines
 from eval.cache import ScoreCache
 from eval.errors import NotAvailableError
-from eval.io.references import References, read_references
-from eval.io.studies import Scope
 from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
 from eval.results import MetricValue, Result, card_facts, file_facts, numbers_of
 from eval.risk import has_risk, risk_coverage
 from eval.stats import LEVEL, statistics_figure
+from eval.studies import References, Scope, read_references
 from eval.study_set import LeakCheck, Run, StudySet, check_leaks, make_run, make_study_set
 from eval.text import CLEANINGS
 

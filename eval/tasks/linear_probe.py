@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
-from eval.ranking import Bools, Floats, weighted_auroc
 from eval.results import MetricValue, Result, numbers_of
-from eval.stats import Figure
+from eval.stats import Bools, Figure, Floats, weighted_auroc
 from eval.vectors import Vectors, load_vectors
 
 SHARES = (0.01, 0.1, 1.0)

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.errors import EvalUsageError
-from eval.metrics.base import Direction
-from eval.ranking import Floats, Ranks, ndcg, own_ranks, weighted_median
+from eval.metrics.base import Direction, divide
 from eval.results import MetricValue, Result, numbers_of
-from eval.stats import Figure, mean_figure
+from eval.stats import Figure, Floats, mean_figure
 from eval.vectors import Vectors, load_vectors
 
 _KS = (1, 5, 10)
@@ -20,6 +19,8 @@ _CUT = 10
 _QUERIES_AT_ONCE = 256
 _DRAWN = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 CHANCE = "random order"
+_SAME = 1e-6
+"""Similarities this near count as tied: equal texts must tie whatever the order of summation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,35 @@ class Search:
     patients: tuple[str, ...]
     query_labels: Floats
     gallery_labels: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Where each query's own item stands in the gallery.
+
+    Attributes:
+        better: float64 [N], items that are more similar than the own one.
+        tied: float64 [N], items as similar as it, itself among them: at least 1.
+    """
+
+    better: Floats
+    tied: Floats
+
+    def recall(self, k: int) -> Floats:
+        """Chance that the own item is among the first k: [N]."""
+        return np.clip((k - self.better) / self.tied, 0.0, 1.0)
+
+    def reciprocal(self) -> Floats:
+        """Expected reciprocal rank: [N]."""
+        last = int((self.better + self.tied).max())
+        harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, last + 1))])
+        first = self.better.astype(int)
+        sums = harmonic[first + self.tied.astype(int)] - harmonic[first]
+        return np.asarray(sums / self.tied, dtype=np.float64)
+
+    def rank(self) -> Floats:
+        """Expected rank: [N]."""
+        return self.better + (self.tied + 1) / 2
 
 
 def retrieval(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 0) -> Result:
@@ -154,3 +184,32 @@ def rank_figures(ranks: Ranks, gains: Floats) -> list[Figure]:
         lambda weights: weighted_median(places, weights)[:, None],
     )
     return [mean_figure(columns), median]
+
+
+def weighted_median(values: Floats, weights: Floats) -> Floats:
+    """Lower median of values [N] under weights [B, N]: [B]."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[:, order], axis=1)
+    return np.asarray(values[order][(reached >= reached[:, -1:] / 2).argmax(axis=1)])
+
+
+def own_ranks(similarity: NDArray[np.floating], own: Floats) -> tuple[Floats, Floats]:
+    """Items better than and tied with the own similarity: [Q, G], [Q] -> ([Q], [Q])."""
+    gap = similarity - own[:, None]
+    better = (gap > _SAME).sum(axis=1).astype(np.float64)
+    tied = (np.abs(gap) <= _SAME).sum(axis=1).astype(np.float64)
+    return better, np.maximum(tied, 1.0)
+
+
+def ndcg(similarity: NDArray[np.floating], gains: Floats, k: int) -> Floats:
+    """Normalised discounted gain of the first k, linear gains as in trec_eval: [Q, G] -> [Q].
+
+    NaN for a query without any gain in the gallery. Ties by place in the gallery.
+    """
+    k = min(k, similarity.shape[1])
+    # the k best by similarity, then in order; argpartition alone would break ties at random
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    found = (np.take_along_axis(gains, order, axis=1) * discount).sum(axis=1)
+    best = -np.sort(-gains, axis=1)[:, :k]
+    return divide(found, (best * discount).sum(axis=1))

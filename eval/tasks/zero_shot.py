@@ -6,10 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.errors import EvalUsageError
-from eval.metrics.base import Direction
-from eval.ranking import Bools, Floats, roc_curve, weighted_auroc, weighted_average_precision
+from eval.metrics.base import Direction, divide
 from eval.results import Result, numbers_of
-from eval.stats import Figure
+from eval.stats import (
+    Bools,
+    Figure,
+    Floats,
+    roc_curve,
+    weighted_auroc,
+    weighted_average_precision,
+)
 from eval.vectors import Vectors, load_vectors
 
 LEAST = 5
@@ -88,7 +94,7 @@ def _choices(vectors: Vectors, scores: Floats) -> Figure:
         matrix = (weights @ rows).reshape(len(weights), count, count)
         hits = np.diagonal(matrix, axis1=1, axis2=2)
         below = matrix.sum(axis=1) + matrix.sum(axis=2)
-        f1 = np.nan_to_num(2 * hits / np.where(below == 0, np.nan, below)).mean(axis=1)
+        f1 = np.nan_to_num(divide(2 * hits, below)).mean(axis=1)
         return np.stack([hits.sum(axis=1) / matrix.sum(axis=(1, 2)), f1], axis=1)
 
     return Figure(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)

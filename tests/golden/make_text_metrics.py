@@ -22,8 +22,8 @@ from sacrebleu.metrics import BLEU
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from eval.io.studies import Pair
 from eval.metrics.base import Setup, metric_class
+from eval.studies import Pair
 from eval.text import COCO_PTB
 
 GOLDEN = Path(__file__).parent
