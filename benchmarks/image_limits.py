@@ -1,6 +1,6 @@
 """When the image's labels may contradict a sentence: the limits of `check_draft` on val.
 
-    python benchmarks/image_limits.py out/drafting/first.jsonl [--data FOLDER]
+    python benchmarks/image_limits.py OUT/predictions.jsonl [--data FOLDER]
 
 Takes predictions that hold the label head's probabilities and labels the studies' own reports. A
 limit is right as often as the report agrees with it: of the labels less probable than a lower

@@ -1,24 +1,18 @@
-"""Where the time of one study goes, without the language model; and what a prefix cache saves.
+"""Where the time of one study goes, without the language model.
 
-    python benchmarks/pipeline.py --out out/pipeline [--studies 40] [--data FOLDER] [--llm URL]
+    python benchmarks/pipeline.py --out out/pipeline [--studies 40] [--data FOLDER]
 
 Runs the real pipeline (shipped encoder, a store of the Open-I training reports, the image's own
 study and patient left out) over validation images, with a clock around each step; the draft takes
 the first option of every slot. Milliseconds a study, brackets are 95 % intervals, bootstrap over
 studies (2 000 resamples, seed 0); ``cpu ms`` is the median processor time of the process, which
 other work on the machine changes least. The store is kept in ``--out`` for later runs.
-
-With ``--llm`` (the URL of a vLLM, as in ``llm.url``) the same prompts are then sent for one token
-each, once as they are and once with the fixed part last, and the share of prompt tokens that the
-server found in its prefix cache is read from its /metrics. A salt keeps the two, and earlier runs,
-from each other's cache.
 """
 
 import argparse
 import os
 import sys
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import numpy as np
 import torch
 
@@ -46,7 +39,6 @@ from rag.corpus.openi import read_openi as read_reports  # noqa: E402
 from rag.grounding.prompt_injection import screen_report  # noqa: E402
 from rag.image_analysis import ImageAnalyzer  # noqa: E402
 from rag.index import ReportIndex, build_index  # noqa: E402
-from rag.prediction import Prediction  # noqa: E402
 from rag.report_reading import annotate_labels  # noqa: E402
 from rag.retriever import ReportRetriever  # noqa: E402
 from rag.screening.finding_head import FindingPredictor, load_finding_predictor  # noqa: E402
@@ -68,7 +60,6 @@ STEPS: tuple[tuple[str, Any, str], ...] = (
 )
 ENCODE, ALL, CPU = "encode", "all", " cpu"
 Milliseconds = dict[str, float]
-Messages = Sequence[tuple[str, str]]
 
 
 def main() -> None:
@@ -78,7 +69,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--studies", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--llm", default="", help="URL of a running vLLM, e.g. .../v1")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     encoder = load_encoder()
@@ -102,19 +92,14 @@ def main() -> None:
         )
         images = collection.val[: chosen.studies + 2]
         run(pipeline, images[-2:])  # what is loaded at the first call is not a study's time
-        taken, predictions = run(pipeline, images[:-2])
+        taken = run(pipeline, images[:-2])
         print(f"{len(store)} reports, {chosen.threads} thread(s)\n")
     print_steps(taken)
-    if chosen.llm:
-        print_cache(chosen.llm, [p.messages for p in predictions if p.messages])
 
 
-def run(
-    pipeline: line.ReportPipeline, images: Sequence[Image]
-) -> tuple[list[Milliseconds], list[Prediction]]:
-    """Draft each image; milliseconds by step, and the predictions."""
+def run(pipeline: line.ReportPipeline, images: Sequence[Image]) -> list[Milliseconds]:
+    """Draft each image; milliseconds by step."""
     taken: list[Milliseconds] = []
-    predictions = []
     for image in images:
         source = image.frontals[0]
         study = Study(
@@ -125,9 +110,9 @@ def run(
         )
         spent: Milliseconds = defaultdict(float)
         with clocks(spent), clock(spent, ALL):
-            predictions.append(pipeline.invoke(study))
+            pipeline.invoke(study)
         taken.append(spent)
-    return taken, predictions
+    return taken
 
 
 @contextmanager
@@ -182,50 +167,6 @@ def _interval(values: Any, share: float) -> str:
     drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
     low, high = np.percentile(np.percentile(drawn, share, axis=1), [2.5, 97.5])
     return f"{np.percentile(values, share):.1f} [{low:.1f}, {high:.1f}]"
-
-
-def print_cache(url: str, prompts: Sequence[Messages]) -> None:
-    """Share of prompt tokens found in the prefix cache, in the template's order and turned."""
-    print("\n| order of the prompt | prompt tokens | found in the prefix cache | ms to the token |")
-    print("|---|---|---|---|")
-    orders = {
-        "as shipped: fixed text first": prompts,
-        "turned: evidence first": [tuple(reversed(prompt)) for prompt in prompts],
-    }
-    for name, ordered in orders.items():
-        before, salt, seconds = cache_counts(url), uuid.uuid4().hex, []
-        for prompt in ordered:
-            started = time.perf_counter()
-            first_token(url, prompt, salt=salt)
-            seconds.append(time.perf_counter() - started)
-        asked, found = (after - then for after, then in zip(cache_counts(url), before, strict=True))
-        print(
-            f"| {name} (n = {len(ordered)}) | {asked:.0f} | {100 * found / asked:.1f} % "
-            f"| {1000 * np.median(seconds):.0f} |"
-        )
-
-
-def first_token(url: str, prompt: Messages, *, salt: str) -> None:
-    """Ask for one token."""
-    with httpx.Client(trust_env=False, timeout=120) as client:
-        model = client.get(f"{url}/models").json()["data"][0]["id"]
-        body = {
-            "model": model,
-            "messages": [{"role": role, "content": text} for role, text in prompt],
-            "max_tokens": 1,
-            "temperature": 0,
-            "cache_salt": salt,
-        }
-        client.post(f"{url}/chat/completions", json=body).raise_for_status()
-
-
-def cache_counts(url: str) -> tuple[float, float]:
-    """Prompt tokens looked up in the prefix cache, and found there, since the server started."""
-    text = httpx.get(f"{url.removesuffix('/v1')}/metrics", trust_env=False, timeout=30).text
-    counts: dict[str, float] = defaultdict(float)
-    for entry in text.splitlines():
-        counts[entry.partition("{")[0]] += 0 if entry.startswith("#") else float(entry.split()[-1])
-    return counts["vllm:prefix_cache_queries_total"], counts["vllm:prefix_cache_hits_total"]
 
 
 if __name__ == "__main__":

@@ -21,8 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_up_collection import STUDIES_A_PATIENT, Drawn, Reports, draw, patient_id, row_of
-from made_up_index import KEPT, build, print_costs, texts_of
+from made_up_index import (
+    KEPT,
+    STUDIES_A_PATIENT,
+    Drawn,
+    Reports,
+    build,
+    draw,
+    patient_id,
+    print_costs,
+    row_of,
+    texts_of,
+)
 from numpy.typing import NDArray
 
 from rag.corpus.records import text_hash

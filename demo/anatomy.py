@@ -1,9 +1,8 @@
 """Path lengths of X-rays through a drawn chest: how many centimetres of what, pixel by pixel.
 
-Owns the shapes of `demo.phantom`: ellipsoids, tubes and bands seen in parallel projection, in
-centimetres on a 43 x 43 cm image (x to the right from the midline, y down from the upper edge; the
-patient's left is on the right). Nobody's anatomy: the numbers are drawn after textbook
-proportions.
+Ellipsoids, tubes and bands seen in parallel projection, in centimetres on a 43 x 43 cm image (x to
+the right from the midline, y down from the upper edge; the patient's left is on the right).
+Nobody's anatomy: the numbers are drawn after textbook proportions.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """A drawn chest X-ray: the example for people without an image, and the image of tests.
 
-Owns the drawing (absorption, scatter, noise, contrast) and its DICOM file. No patient was ever in
-this beam: it says PHANTOM on the image and in its header, and what is on it was put there by
-`PhantomFinding`. Not a simulation of physics beyond looking right.
+No patient was ever in this beam: it says PHANTOM on the image and in its header, and what is on it
+was put there by `PhantomFinding`. Not a simulation of physics beyond looking right.
 """
 
 from enum import StrEnum

@@ -47,11 +47,6 @@ class Fixations:
     sigma: float = GAZE_SIGMA
     by_duration: bool = True
 
-    @property
-    def on_image(self) -> bool:
-        """Whether any fixation is: without one, a heatmap would be tails scaled up."""
-        return any(0 <= x <= 1 and 0 <= y <= 1 for x, y, _ in self.points)
-
 
 @dataclass(frozen=True, slots=True)
 class Boxes:

@@ -1,7 +1,7 @@
 """Many images to one array of unit vectors on disk, for use in numpy.
 
-Owns the three files: ``OUT.npy`` (float32 [N, D]), ``OUT.csv`` (a line a row: row, id) and
-``OUT.failed.csv`` (id, reason) where an image could not be read. Knows any encoder by its protocol.
+``OUT.npy`` (float32 [N, D]), ``OUT.csv`` (a line a row: row, id) and ``OUT.failed.csv`` (id,
+reason) where an image could not be read.
 """
 
 import csv

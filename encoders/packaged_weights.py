@@ -1,7 +1,6 @@
 """Weights inside installed packages: our own folder, and files of others, checked by hash.
 
-Owns the look-up of a distribution's file and the error of this package's loaders. The distribution
-itself is never imported: some import at their top what we do not want.
+A distribution is never imported: some import at their top what we do not want.
 """
 
 import hashlib

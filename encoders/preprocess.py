@@ -1,7 +1,7 @@
 """From an image to the tensor that a tower reads: the evaluation transform, as data.
 
-Owns the deterministic transform and its JSON form, which travels with the weights. Training
-augments before the last step (`normalise`) and shares the rest. Knows nothing of files or models.
+It travels with the weights. Training augments before the last step (`normalise`) and shares the
+rest.
 """
 
 import hashlib
@@ -71,39 +71,35 @@ class EvalTransform:
         *batch, height, width = scaled.shape
         return scaled.unsqueeze(-3).expand(*batch, self.channels, height, width)
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of ``preprocessor_config.json``."""
-        return {"image_processor_type": "EvalTransform", **asdict(self)}
-
-    @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> "EvalTransform":
-        """The transform of a ``preprocessor_config.json``; an unknown key is an EncoderError."""
-        known = {field.name for field in fields(cls)}
-        values = {key: value for key, value in settings.items() if key != "image_processor_type"}
-        if values.keys() != known:
-            raise EncoderError(
-                f"preprocessor_config.json has the keys {sorted(values)}, expected {sorted(known)}"
-            )
-        return cls(**values)
-
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: Path) -> None:
         """Write ``preprocessor_config.json``."""
-        text = json.dumps(self.to_json(), indent=2) + "\n"
-        (Path(folder) / TRANSFORM).write_text(text, encoding="utf-8")
+        text = json.dumps(self._settings, indent=2) + "\n"
+        (folder / TRANSFORM).write_text(text, encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EvalTransform":
+    def from_pretrained(cls, folder: Path) -> "EvalTransform":
         """The transform of a model folder.
 
         Raises:
             EncoderError: the file is missing, damaged or of another transform.
         """
-        return cls.from_json(read_json(Path(folder) / TRANSFORM))
+        values = read_json(folder / TRANSFORM)
+        values.pop("image_processor_type", None)
+        known = {field.name for field in fields(cls)}
+        if values.keys() != known:
+            raise EncoderError(
+                f"{TRANSFORM} has the keys {sorted(values)}, expected {sorted(known)}"
+            )
+        return cls(**values)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"image_processor_type": "EvalTransform", **asdict(self)}
 
     @property
     def hash(self) -> str:
         """First 12 digits of the sha256 of the settings: a changed transform is another one."""
-        text = json.dumps(self.to_json(), sort_keys=True)
+        text = json.dumps(self._settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -1,12 +1,9 @@
-"""Published models as encoders: nothing of theirs is replaced by ours.
-
-`PretrainedImageEncoder` and `PretrainedEncoder` embed with whatever a loader hands them; the
-loaders of Hugging Face models are here, those of other libraries in `encoders.library_models`.
+"""Published models of Hugging Face as encoders: nothing of theirs is replaced by ours.
 
 A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder embeds images and texts with its own projections,
 image processor, tokenizer and context length; any vision model (DINOv2, RAD-DINO, ViT) embeds
 images alone. The processor's settings are part of the encoder's identity. Only safetensors are
-read: a pickle can run code.
+read: a pickle can run code. Other libraries: `encoders.library_models`.
 
 Source: the vectors are those of ``get_image_features`` and ``get_text_features`` of transformers,
 normalized; for a vision model its pooled output.

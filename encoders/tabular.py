@@ -1,11 +1,9 @@
 """Tables as people save them -> rows, one at a time, whatever is wrong inside them.
 
-The one reader of users' tables: CSV by comma, semicolon, tab or bar, and JSONL, also .gz. Owns what
-spreadsheets and pandas do to a file (Excel's ``sep=`` line, empty columns, old Mac line ends,
-UTF-16, "nan" for nothing, ids that became floats) and which line an error names. Knows no column.
-
-Lines end at a line feed, or at a carriage return where the first line does: never at U+2028,
-U+0085, a form feed or a vertical tab, which stand inside cells (so never ``str.splitlines``).
+CSV by comma, semicolon, tab or bar, and JSONL, also .gz, with what spreadsheets and pandas do to a
+file: Excel's ``sep=`` line, empty columns, old Mac line ends, UTF-16, "nan" for nothing, ids that
+became floats. Lines end at a line feed, or at a carriage return where the first line does: never at
+U+2028, U+0085, a form feed or a vertical tab, which stand inside cells (no ``str.splitlines``).
 """
 
 import csv

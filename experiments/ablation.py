@@ -2,11 +2,10 @@
 
 ``python -m experiments.ablation --config configs/train/arms.toml --out runs/arms``
 
-Owns the plan (which arm, which seed, in which order) and one CSV line for each finished run. A run
-that was cut resumes; a finished one is not done again. An arm is a set of changes to shared
-settings; all arms see the same images, the expert images as plain pairs included, so that only what
-is done with the annotations differs. The seed sets the starting weights, the order of images and
-every draw.
+An arm is a set of changes to shared settings; all arms see the same images, the expert images as
+plain pairs included, so that only what is done with the annotations differs. The seed sets the
+starting weights, the order of images and every draw. A run that was cut resumes; a finished one is
+a line of a CSV file and not done again.
 """
 
 import argparse

@@ -24,7 +24,7 @@ from encoders.eclip.model import load_pretrained
 from encoders.preprocess import resize_square
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy
-from encoders.training.image_cache import load_images
+from encoders.training.training_set import load_images
 from eval.datasets import DatasetImage, ImageDataset, class_names, classes_of, prompts
 from eval.results import Result
 from eval.stats import holm

@@ -6,7 +6,6 @@ holds what never changes, so that a server's prefix cache pays; ``user.md`` is J
 the evidence. Files ``examples/*.json`` are worked examples: ``variables`` for the same ``user.md``,
 and the ``answer`` to it; they are sent as earlier turns, in the order of their names. A change of
 wording is a new version, since predictions record the name and the hash of what was sent.
-Knows nothing of where the variables come from.
 
 In the schemas, which the server enforces while it decodes, ids are enums: an answer that names a
 sentence or a report that was not shown cannot be produced.
@@ -42,25 +41,20 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """One version of a prompt, as it lies on disk."""
+    """One version of a prompt, as it lies on disk.
+
+    Attributes:
+        variables, optional: that ``user`` needs, and may do without.
+        examples: variables of the template, and the JSON object a good model answers.
+    """
 
     name: str
-    description: str
     mode: Mode
     variables: tuple[str, ...]
     optional: tuple[str, ...]
     system: str
     user: str
-    examples: tuple["Example", ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A worked example: variables of the template, and the JSON object a good model answers."""
-
-    name: str
-    variables: Mapping[str, Any]
-    answer: Mapping[str, Any]
+    examples: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,6 @@ def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
         about = tomllib.loads((folder / "template.toml").read_text(encoding="utf-8"))
         return PromptTemplate(
             name=name,
-            description=about["description"],
             mode=Mode(about["mode"]),
             variables=tuple(about["variables"]),
             optional=tuple(about.get("optional", ())),
@@ -103,10 +96,10 @@ def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
         raise PromptTemplateError(f"{folder / 'template.toml'}: {error!r}") from error
 
 
-def _example(path: Path) -> Example:
+def _example(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Example(path.stem, content["variables"], content["answer"])
+        return content["variables"], content["answer"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise PromptTemplateError(f"{path.parent.parent.name}/{path.name}: {error!r}") from error
 
@@ -118,9 +111,9 @@ def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
         PromptTemplateError: a variable is missing or not one of the template's; it is named.
     """
     turns = [("system", template.system)]
-    for example in template.examples:
-        turns.append(("user", _question(template, example.variables)))
-        turns.append(("assistant", json.dumps(example.answer, ensure_ascii=False)))
+    for known, answer in template.examples:
+        turns.append(("user", _question(template, known)))
+        turns.append(("assistant", json.dumps(answer, ensure_ascii=False)))
     messages = (*turns, ("user", _question(template, variables)))
     digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
     return Prompt(messages=messages, template=template.name, sha256=digest)

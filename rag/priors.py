@@ -15,7 +15,7 @@ from encoders.images.image_info import ImageFormat, ImageInfo, image_format
 from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
 from rag.grounding.prompt_injection import neutralise
-from rag.privacy.reports import TOKEN, find_identifiers, mask
+from rag.privacy.reports import find_identifiers, mask
 
 UNCHECKED = "nobody has checked that the prior is this patient's: {} has no header with an identity"
 NOT_COMPLETE = "a structured report of the prior was not used: it is damaged, empty or a draft"
@@ -120,7 +120,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     if removed:
         notes.append("text addressed to a language model was removed from the prior report")
     names = current.names.union(*(info.names for info in headers))
-    report = mask(report, find_identifiers(report, known=names), with_=TOKEN)
+    report = mask(report, find_identifiers(report, known=names))
     return CheckedPrior(
         report=report,
         images=prior.images,
@@ -171,7 +171,7 @@ def read_prior(
             continue
         info = read_image_info(source)
         if info.modality == "SR":
-            from encoders.dicom.report_text import report_text  # noqa: PLC0415 - pydicom
+            from encoders.dicom.info import report_text  # noqa: PLC0415 - pydicom
 
             text, is_final = report_text(source)
             reports += [(text, info)] if is_final and text else []

@@ -60,9 +60,10 @@ class Opener:
             found = read_preview(path)
             if found is None:
                 return None
-            content = image_file(found.image, size=(found.rows, found.columns))
+            image, size = found
+            content = image_file(image, size=size)
             url = f"image/{self._file_store.put(content, reader=reader)}"
-            images.append(ShownImage.of(found.image, path=str(path), url=url))
+            images.append(ShownImage.of(image, path=str(path), url=url))
         return _session(images) if images and len(images) == len(paths) else None
 
     def _open(self, path: Path, *, reader: str) -> ShownImage:

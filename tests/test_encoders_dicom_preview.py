@@ -55,13 +55,14 @@ def test_it_is_the_image_with_shorter_sides(
     image = _write(tmp_path / "image.dcm", rows, columns)
     found, whole = read_preview(image), read_raw(image)
     assert found is not None
-    assert (found.rows, found.columns) == whole.codes.shape == (rows, columns)
-    assert found.image.codes.shape == (-(-rows // step), -(-columns // step))
-    near = whole.codes[::step, ::step].astype(int) - found.image.codes
+    small, size = found
+    assert size == whole.codes.shape == (rows, columns)
+    assert small.codes.shape == (-(-rows // step), -(-columns // step))
+    near = whole.codes[::step, ::step].astype(int) - small.codes
     assert np.abs(near).max() < 60  # of 4095, on a smooth image
-    assert found.image.source_sha256 == whole.source_sha256
-    assert found.image.window == whole.window
-    assert (found.image.spacing_mm, found.image.view) == (whole.spacing_mm, whole.view)
+    assert small.source_sha256 == whole.source_sha256
+    assert small.window == whole.window
+    assert (small.spacing_mm, small.view) == (whole.spacing_mm, whole.view)
 
 
 @pytest.mark.parametrize("change", ["shutter", "signed", "uncompressed", "cut", "other bits"])

@@ -90,7 +90,7 @@ def test_a_pair_gives_both_of_its_towers(kind: str, bert: Path, tmp_path: Path) 
     images = torch.randn(2, 3, SIDE, SIDE)
     image = build_image_tower(published_tower(folder, role="image")).eval()
     load_published(image, folder, role="image")
-    text = build_text_tower(published_tower(folder, role="text", max_length=24)).eval()
+    text = build_text_tower(published_tower(folder, role="text") | {"max_length": 24}).eval()
     load_published(text, folder, role="text")
     pieces = text.prepare(TEXTS)
     with torch.no_grad():

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from encoders.annotations import Boxes
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.training.config import ExpertSettings, TrainSettings
-from encoders.training.dataloader import other_rows
+from encoders.training.dataloader import ExpertPairs, Pairs, other_rows
 from encoders.training.dataset import ExpertImage, TrainingDataError
 from encoders.training.expert import Curriculum, HeatmapProcessor, draw_share, is_expert_step
-from encoders.training.losses import equal_targets
-from encoders.training.objective import ExpertPairs, Objective, Pairs, priming_loss
+from encoders.training.objective import Objective, equal_targets, priming_loss
 from encoders.training.training_set import load_expert_set
 
 # --- curriculum

@@ -16,8 +16,12 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
 from encoders.training.config import AugmentSettings, TrainSettings
 from encoders.training.dataset import Collection, Split, TrainingDataError, TrainingStudy
-from encoders.training.labelled import draw_labelled_batch, load_labelled_tensors
-from encoders.training.losses import label_loss, map_losses
+from encoders.training.labelled import (
+    draw_labelled_batch,
+    label_loss,
+    load_labelled_tensors,
+    map_losses,
+)
 from encoders.training.sources.nih_expert import is_held_back, read_nih_expert
 from encoders.training.sources.settings import NihExpert
 from encoders.training.train import train

@@ -22,7 +22,7 @@ from encoders.training.config import TrainSettings, read_settings
 from encoders.training.dataset import clean
 from encoders.training.sources.load import read_openi
 from encoders.training.train import train
-from encoders.training.trainer import Progress, exponential_average, precision_of
+from encoders.training.trainer import exponential_average, precision_of
 
 SETTINGS = """
 name = "tiny"
@@ -115,8 +115,8 @@ def test_a_run_that_is_cut_resumes_to_the_same_bits(openi: Path, tmp_path: Path)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
 
     def run(out: Path, *, steps: int = 99) -> None:
-        def stop(progress: Progress) -> None:
-            if progress.step == steps:
+        def stop(step: int, *_: object) -> None:
+            if step == steps:
                 raise CutError
 
         collection = clean(read_openi(openi))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from encoders.training.losses import info_nce, jaccard, soft_targets
+from encoders.training.objective import info_nce, jaccard, soft_targets
 
 ONE = torch.tensor(1.0)
 

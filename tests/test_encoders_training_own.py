@@ -19,12 +19,12 @@ from encoders.training.dataset import (
     clean,
 )
 from encoders.training.sources.load import attach, load_collection
-from encoders.training.sources.own_tables import (
+from encoders.training.sources.settings import AnnotationTable, StudyTable
+from encoders.training.sources.tables import (
     read_annotation_table,
     read_study_table,
     split_of,
 )
-from encoders.training.sources.settings import AnnotationTable, StudyTable
 
 # --- one's own table
 

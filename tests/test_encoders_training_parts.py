@@ -26,9 +26,9 @@ from encoders.training.dataset import (
     image_pairs,
     label_matrix,
 )
-from encoders.training.image_cache import load_images
 from encoders.training.run_folder import CHECKPOINT, CURVES, RunFolder, fingerprint
 from encoders.training.sources.load import read_openi
+from encoders.training.training_set import load_images
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 
@@ -233,19 +233,17 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, fingerprint="a")
-    assert folder.load() is None
-    folder.save({"step": 3})
-    state = folder.load()
-    assert state is not None
-    assert state["step"] == 3
+    assert folder.load({}) == 0
+    folder.save(3, {})
+    assert folder.load({}) == 3
     with pytest.raises(TrainingDataError, match="other settings or data"):
-        RunFolder(tmp_path, fingerprint="b").load()
+        RunFolder(tmp_path, fingerprint="b").load({})
 
 
 def test_a_checkpoint_that_could_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"fingerprint": "a", "trap": Path("x")}, tmp_path / CHECKPOINT)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        RunFolder(tmp_path, fingerprint="a").load()
+        RunFolder(tmp_path, fingerprint="a").load({})
 
 
 def test_the_fingerprint_follows_the_settings() -> None:

@@ -17,8 +17,9 @@ from torch import multiprocessing as mp
 from encoders.annotations import Boxes
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.training.config import TrainSettings
+from encoders.training.dataloader import ExpertPairs, Pairs
 from encoders.training.dataset import Collection, ExpertImage, Split, TrainingStudy
-from encoders.training.objective import ExpertPairs, Objective, Pairs, gather
+from encoders.training.objective import Objective, gather
 from encoders.training.train import train
 
 RANKS = 2

@@ -11,8 +11,8 @@ from PIL import Image
 
 from encoders.annotations import Boxes, Fixations
 from encoders.training.config import TrainSettings
-from encoders.training.sources.own_tables import read_annotation_table, read_study_table
 from encoders.training.sources.settings import AnnotationTable, StudyTable
+from encoders.training.sources.tables import read_annotation_table, read_study_table
 from experiments.plot_heatmaps import main, plot
 
 pytest.importorskip("matplotlib", reason='not installed: pip install "cxr-rag[plots]"')

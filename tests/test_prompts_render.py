@@ -77,9 +77,9 @@ def test_examples_are_turns_before_the_question() -> None:
 @pytest.mark.parametrize("name", template_names())
 def test_examples_obey_the_schema_and_cite_what_they_show(name: str) -> None:
     template = load_template(name)
-    for example in template.examples:
-        ids = [report["id"] for report in example.variables["reports"]]
-        jsonschema.validate(example.answer, written_schema(ids))
+    for variables, answer in template.examples:
+        ids = [report["id"] for report in variables["reports"]]
+        jsonschema.validate(answer, written_schema(ids))
 
 
 def test_a_broken_example_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from encoders.images.image_io import read_image
 from rag.cli.main import app
 from rag.privacy.burned_in import find_writing
 from rag.privacy.deidentify import Deidentifier, DeidentifyError
-from rag.privacy.pseudonyms import KeyFileError, Pseudonyms
+from rag.privacy.header import KeyFileError, Pseudonyms
 
 KEY = bytes(range(32))
 UIDS = {"StudyInstanceUID": "1.2.9.8", "SeriesInstanceUID": "1.2.9.8.1", "BitsStored": 12}

@@ -1,10 +1,8 @@
 """Compressed frames: what they say of themselves, and their decoding in child processes.
 
-Owns the look into JPEG, JPEG-LS and JPEG 2000 headers before anything is decoded, and the pool of
-`encoders.dicom.worker` processes, so that no stream can take this process with it. Workers start
-when the first compressed image comes, are kept for the next, and are ended when they exceed their
-time: of the processor, so that a busy machine refuses no image, and ten times that on the clock.
-Knows nothing of DICOM tags.
+No stream can take this process with it. Workers (`encoders.dicom.worker`) start when the first
+compressed image comes, are kept for the next, and are ended when they exceed their time: of the
+processor, so that a busy machine refuses no image, and ten times that on the clock.
 """
 
 import atexit

@@ -1,9 +1,8 @@
 """How the stored pixels lie: spacing, orientation, shutter, and what makes an image upright.
 
-Owns PixelSpacing and PixelAspectRatio, PatientOrientation (0020,0020; PS3.3 C.7.6.1.1.1), what is
-said where it is absent and the detector's header tells of a flip or a turn (C.8.11.4), and the
-display shutter (C.7.6.11). An upright chest has the patient's feet at the bottom; a frontal one has
-the patient's left on the right of the image.
+An upright chest has the patient's feet at the bottom; a frontal one has the patient's left on the
+right of the image. Source: PS3.3 C.7.6.1.1.1 (PatientOrientation), C.8.11.4 (flip and turn of the
+detector's field of view), C.7.6.11 (display shutter).
 """
 
 import math

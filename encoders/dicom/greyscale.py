@@ -1,9 +1,8 @@
-"""From stored values to an image: the grey-scale pipeline of DICOM.
+"""From stored values to an image, in the standard's order: padding, modality LUT, VOI, polarity.
 
-Owns what the values mean, in the standard's order: padding, modality LUT, VOI LUT or window,
-polarity (PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3). Knows nothing of how the values were encoded.
-Of `pydicom.pixels.processing` only the palette is used: its functions give 38 of the 76 cases of
-tests/support/dicom_cases.py (no shutter, padding, misfit window, mislabelled LUT).
+PS3.3 C.7.5.1.1.2, C.11.1, C.11.2, C.7.6.3. Of `pydicom.pixels.processing` only the palette is used:
+its functions give 38 of the 76 cases of tests/support/dicom_cases.py (no shutter, padding, misfit
+window, mislabelled LUT).
 """
 
 import math

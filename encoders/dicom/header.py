@@ -1,11 +1,8 @@
 """The DICOM header: parsed leniently, and only the elements that reading an image needs.
 
-Owns how a file becomes a dataset (missing preamble, wrong or missing transfer syntax, deflated
-bombs) and how an element becomes a number or a word. Nothing here raises for a malformed value:
-it is absent. Knows nothing of pixels.
-
-Elements that identify a person are not parsed together with the pixels; `encoders.dicom.info` reads
-them alone, and they live in memory only.
+Nothing here raises for a malformed value: it is absent. Elements that identify a person are not
+parsed together with the pixels; `encoders.dicom.info` reads them alone, and they live in memory
+only.
 """
 
 import io

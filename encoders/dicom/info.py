@@ -1,4 +1,4 @@
-"""A DICOM header, up to the pixels, to `ImageInfo`: for a quick look at many files; and a DICOMDIR.
+"""What DICOM files say without pixels: a header as `ImageInfo`, a DICOMDIR, a structured report.
 
 Nothing here raises for a malformed value: it is absent. What names a person is read into
 `ImageInfo.identity`, `person` and `names`, and nowhere else.
@@ -6,6 +6,7 @@ Nothing here raises for a malformed value: it is absent. What names a person is 
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -218,3 +219,45 @@ def _referenced_file(folder: Path, record: Dataset) -> Path | None:
         lower = folder.joinpath(*(part.lower() for part in parts))
         path = lower if lower.exists() else path
     return path if path.resolve().is_relative_to(folder) else None
+
+
+_REPORT_KEYWORDS = ("CompletionFlag", "PreliminaryFlag", "ContentSequence", "SpecificCharacterSet")
+_FINDINGS = frozenset({"59776-5", "121070", "121071"})
+_IMPRESSION = frozenset({"19005-8", "121072", "121073", "121076", "121077", "55110-1"})
+_COMMENT = "121106"
+
+
+def report_text(source: Path | bytes) -> tuple[str, bool]:
+    """Findings and impression of a structured report, and whether it is a complete, final one.
+
+    PS3.3 C.17.3, PS3.16 TID 2000. What a sentence was inferred from, comments and observers are
+    left out, and all of the header. A draft that nobody has signed is PARTIAL: what it says is no
+    prior report. What cannot be parsed has no text.
+    """
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        report = parse_header(io.BytesIO(data), _REPORT_KEYWORDS)
+    except (OSError, ImageReadError):
+        return "", False
+    final = code(report, "CompletionFlag") != "PARTIAL"
+    final = final and code(report, "PreliminaryFlag") != "PRELIMINARY"
+    return "\n".join(_lines(report, "")).strip(), final
+
+
+def _lines(item: Dataset, heading: str) -> Iterator[str]:
+    """Texts of an item's contents, each section after its heading."""
+    for each in items(item, "ContentSequence"):
+        if code(each, "RelationshipType") != "CONTAINS":
+            continue
+        concept = next(iter(items(each, "ConceptNameCodeSequence")), Dataset())
+        value = word(concept, "CodeValue")
+        own = "IMPRESSION" if value in _IMPRESSION else "FINDINGS" if value in _FINDINGS else ""
+        if value == _COMMENT:
+            continue
+        kind = code(each, "ValueType")
+        if own and own != heading and kind in ("TEXT", "CONTAINER"):
+            yield f"\n{own}:"
+        if kind == "TEXT":
+            yield from text_values(each, "TextValue")
+        elif kind == "CONTAINER":
+            yield from _lines(each, own or heading)

@@ -1,7 +1,6 @@
 """How the header says that pixel data is laid out (Image Pixel module, PS3.3 C.7.6.3).
 
-Owns the check of rows, columns, samples and bits before anything is decoded, and the repair of
-what is missing where only one reading is possible. Knows nothing of the pixel data itself.
+Checked before anything is decoded; what is missing is repaired where only one reading is possible.
 """
 
 from dataclasses import dataclass

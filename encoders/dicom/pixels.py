@@ -1,8 +1,7 @@
-"""The pixel data of a DICOM image: the stored values of its first frame.
+"""The stored values of an image's first frame, compressed or not (PS3.5 8.1, PS3.3 C.7.6.3).
 
-Owns the way from bytes, compressed or not, to stored values (PS3.5 8.1, PS3.3 C.7.6.3). What they
-mean is for `encoders.dicom.greyscale`. Not by pydicom's decoders: for uncompressed data their
-options take as many lines, and none mends a cut last row.
+Not by pydicom's decoders: for uncompressed data their options take as many lines, and none mends a
+cut last row.
 """
 
 from dataclasses import replace

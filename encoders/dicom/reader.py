@@ -1,11 +1,11 @@
 """A DICOM file to an image: parse, check, decode, grey scale, upright, and what the header says.
 
-Owns the order of the steps, which are the other modules of this package, and the first look at a
-large image before all of it is decoded.
+The steps are the other modules of this package. Also a first look at a large image before all of it
+is decoded.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -96,17 +96,10 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Preview:
-    """A small image, and the size of the whole one."""
-
-    image: RawImage
-    rows: int
-    columns: int
-
-
-def preview_dicom(data: bytes) -> Preview | None:
+def preview_dicom(data: bytes) -> tuple[RawImage, tuple[int, int]] | None:
     """The image at an eighth of its sides, a quarter, or a half, where that is quick.
+
+    With the rows and columns of the whole.
 
     JPEG 2000 holds every size that is a half of the next. The values are means, so nothing must be
     measured or drafted from them. Everything else gives None or fails: the full reading says what
@@ -130,7 +123,7 @@ def preview_dicom(data: bytes) -> Preview | None:
     small_rows, small_columns = halved(rows, columns, halvings)
     small = replace(layout, rows=small_rows, columns=small_columns)
     image = _described(grey_image(dataset, pixels, small), dataset, layout.warnings)
-    return Preview(image, rows, columns)
+    return image, (rows, columns)
 
 
 def _halvings(rows: int, columns: int) -> int:

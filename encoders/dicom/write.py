@@ -1,8 +1,4 @@
-"""Writes pixel data again, and drawn images as DICOM files.
-
-Owns the way back from stored values to PixelData, without what hides beside them or with parts of
-them blackened (which, is for others to say), and the DX object (PS3.3 A.26, For Presentation).
-"""
+"""Writes pixel data again, cleared or blackened in parts, and drawn images as DICOM files (DX)."""
 
 import math
 from collections.abc import Iterable, Iterator

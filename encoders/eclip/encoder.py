@@ -1,10 +1,9 @@
 """The trained model as the product's encoder: images and report texts to unit vectors.
 
-Everything here is deterministic and on the CPU: an index and its queries must live in one space,
-whichever machine made them. The image side is run by ONNX Runtime where it can be, else by PyTorch.
-Both give the same vectors within float32's rounding (docs/speed.md has the measures), so an index
-and everything trained on an encoder's vectors and features belong to the weights, whichever way
-they run. Which way it is, is decided once, when an encoder is loaded.
+Deterministic and on the CPU: an index and its queries must live in one space, whichever machine
+made them. The image side is run by ONNX Runtime where it can be, else by PyTorch, which is decided
+once, at loading. Both give the same vectors within float32's rounding (docs/speed.md), so an index
+and everything trained on an encoder's vectors and features belong to the weights.
 """
 
 import logging

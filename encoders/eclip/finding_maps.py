@@ -1,8 +1,6 @@
 """Where on an image a finding is: a map for each finding from the image tower's own grid.
 
-Owns the layers that make the maps and how a map becomes a peak and a box. They are taught by
-radiologists' boxes and polygons (`encoders.training.labelled`). Which findings there are stands
-in the model's ``config.json``.
+The maps are taught by radiologists' boxes and polygons (`encoders.training.labelled`).
 """
 
 from dataclasses import dataclass
@@ -43,13 +41,14 @@ class FindingMaps(nn.Module):
         mid_width: channels of the finer grid.
         width: channels of the coarser one.
         grid: side of the finer grid at the model's image size.
-        hidden: channels in between.
     """
 
-    def __init__(
-        self, findings: int, *, mid_width: int, width: int, grid: int, hidden: int = 96
-    ) -> None:
+    HIDDEN = 96
+    """Channels in between."""
+
+    def __init__(self, findings: int, *, mid_width: int, width: int, grid: int) -> None:
         super().__init__()
+        hidden = self.HIDDEN
         self.mid = nn.Conv2d(mid_width, hidden, 1, bias=False)
         self.deep = nn.Conv2d(width, hidden, 1, bias=False)
         self.place = nn.Parameter(torch.zeros(1, hidden, grid, grid))

@@ -1,9 +1,7 @@
 """The model of eCLIP at inference: two towers, two projections, one temperature; and its folder.
 
-Owns the forward pass, its settings, and the files: config.json, model.safetensors,
-preprocessor_config.json, image.onnx. Only safetensors is read: a pickle can run code. Knows nothing
-of training: the expert parts (heatmap processor, mixup, curriculum) wrap it from outside and leave
-it untouched.
+Only safetensors is read: a pickle can run code. The expert parts of training (heatmap processor,
+mixup, curriculum) wrap the model from outside and leave it untouched.
 
 Source: Kumar & Marttinen, arXiv 2403.10153; Radford et al., arXiv 2103.00020.
 """
@@ -67,10 +65,6 @@ class EclipConfig:
     temperature: float = 0.07
     findings: tuple[str, ...] = ()
     map_grid: int = 14
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of ``config.json``."""
-        return {"model_type": MODEL_TYPE, **asdict(self)}
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> "EclipConfig":
@@ -200,7 +194,7 @@ def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform
     """Write the three files of a model; the folder is made. A graph of weights before goes."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).unlink(missing_ok=True)
-    config = model.config.to_json()
+    config = {"model_type": MODEL_TYPE, **asdict(model.config)}
     if isinstance(model.text_tower, HuggingFaceText):
         model.text_tower.save_tokenizer(folder / TOKENIZER)
         config["text_tower"]["tokenizer"] = TOKENIZER

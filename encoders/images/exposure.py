@@ -1,8 +1,4 @@
-"""From modality values to brightness: windows, VOI LUTs, and what to do when there is none.
-
-Owns the formulas of DICOM PS3.3 C.11.2 (VOI LUT module) and the judgement whether a window fits
-the image it came with. Knows numpy only: not where a window was written, nor who looks.
-"""
+"""From modality values to brightness: windows and VOI LUTs (PS3.3 C.11.2), and without any."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,11 +1,7 @@
 """What an image file says without its pixels: format, study, view, hints of who it is.
 
-Owns the types, the recognition of formats by content, and words for a projection, as headers and
-tables write them. `encoders.images.image_io.read_image_info` fills the types; what they mean is for
-others to judge.
-
-Identifiers live in memory only: `ImageInfo.names` is there to find them, and keep them out of
-whatever is written.
+Also the words for a projection, as headers and tables write them. Identifiers live in memory only:
+`ImageInfo.names` is there to find them, and keep them out of whatever is written.
 """
 
 import re

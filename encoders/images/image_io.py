@@ -1,10 +1,7 @@
 """Reads an image: DICOM, PNG or JPEG, from a file or from memory.
 
-Owns the public face of reading. `read_image` gives the image to look at or to embed, `read_raw` the
-same image at its full depth for a viewer, and `read_image_info` what its header says. Knows nothing
-of encoders, and does not judge what is on an image: that it is not a chest is for others to say.
-
-Every failure is one `ImageReadError`, whatever the bytes are.
+Every failure is one `ImageReadError`, whatever the bytes are. What is on an image is not judged:
+that it is not a chest is for others to say.
 """
 
 import hashlib
@@ -12,14 +9,10 @@ import io
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from encoders.base import CxrImage
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, ImageInfo, image_format
 from encoders.images.raw_image import MAX_BYTES, Fault, ImageReadError, RawImage
-
-if TYPE_CHECKING:
-    from encoders.dicom.reader import Preview
 
 BLANK = "every pixel has the same value: there is nothing to see"
 """The warning of a constant image. It is read, not refused: its pixels are defined (its window's
@@ -88,11 +81,11 @@ def read_raw(source: Path | bytes, *, name: str = "") -> RawImage:
         raise ImageReadError(known.reason, message) from None
 
 
-def read_preview(source: Path) -> "Preview | None":
+def read_preview(source: Path) -> tuple[RawImage, tuple[int, int]] | None:
     """A large image in a fraction of its size, where that is much quicker than all of it.
 
-    For a first look only. None wherever it is not, also where the image cannot be read: `read_raw`
-    says why.
+    For a first look only; with the rows and columns of the whole. None wherever it is not, also
+    where the image cannot be read: `read_raw` says why.
     """
     from encoders.dicom.reader import preview_dicom  # noqa: PLC0415 - heavy
 
@@ -104,8 +97,8 @@ def read_preview(source: Path) -> "Preview | None":
         return None
     if found is None:
         return None
-    sha256 = hashlib.sha256(data).hexdigest()
-    return replace(found, image=replace(found.image, source_sha256=sha256))
+    image, size = found
+    return replace(image, source_sha256=hashlib.sha256(data).hexdigest()), size
 
 
 def read_image_info(source: Path | bytes) -> ImageInfo:

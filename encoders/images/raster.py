@@ -1,8 +1,4 @@
-"""PNG and JPEG files to images.
-
-Owns what Pillow is asked to do: the declared size before decoding, depth, alpha, palette,
-colour, EXIF orientation. A picture is taken to be rendered for looking at: white is dense.
-"""
+"""PNG and JPEG files to images, taken to be rendered for looking at: white is dense."""
 
 import io
 

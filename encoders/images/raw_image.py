@@ -1,8 +1,4 @@
-"""What a reader hands over: the image as stored, how to show it, or why it cannot be read.
-
-Owns `RawImage` (stored values and the display pipeline's parameters), the one error of reading and
-the size limits. Knows numpy and nothing of file formats.
-"""
+"""What a reader hands over: the image as stored, how to show it, or why it cannot be read."""
 
 from dataclasses import dataclass
 from enum import StrEnum

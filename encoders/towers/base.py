@@ -1,7 +1,6 @@
 """The towers: images to features, texts to features, each behind one signature.
 
-Owns the two protocols, the builders that read a tower's kind from its settings, and a tower for
-experiments. A new family is one more entry of a table.
+A new family is one more entry of a table.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,7 @@
 """Towers of Hugging Face behind our signature: any vision model, BERT-like and CLIP-like texts.
 
-Owns how each is built from its config, which of its outputs is the image's or text's one vector,
-and how a published model in a local folder (ViT, Swin, BERT; CLIP, SigLIP, VisionTextDualEncoder,
-which are two towers) becomes settings and weights of ours. Nothing is downloaded.
+A published model in a local folder (ViT, Swin, BERT; CLIP, SigLIP, VisionTextDualEncoder, which are
+two towers) becomes settings and weights of ours. Nothing is downloaded.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from encoders.packaged_weights import EncoderError, read_json
 
-IMAGE_SIZE = 224
+IMAGE_SIZE, MAX_LENGTH = 224, 128
 
 Role = Literal["image", "text"]
 
@@ -57,7 +56,7 @@ class HuggingFaceText(nn.Module):
         *,
         config: dict[str, Any],
         tokenizer: str,
-        max_length: int = 128,
+        max_length: int = MAX_LENGTH,
         pooling: str = "cls",
     ) -> None:
         super().__init__()
@@ -99,7 +98,7 @@ class HuggingFaceText(nn.Module):
         _load_tokenizer(self._folder).save_pretrained(folder)  # one in use remembers its padding
 
 
-def published_tower(folder: Path, *, role: Role, max_length: int = 128) -> dict[str, Any]:
+def published_tower(folder: Path, *, role: Role) -> dict[str, Any]:
     """Settings of `encoders.towers.base` for the tower of a published model in a local folder.
 
     Raises:
@@ -116,7 +115,7 @@ def published_tower(folder: Path, *, role: Role, max_length: int = 128) -> dict[
     if role == "image":
         return tower
     pooling = "pooler" if is_pair and kind != _DUAL else "cls"
-    return tower | {"tokenizer": str(folder), "max_length": max_length, "pooling": pooling}
+    return tower | {"tokenizer": str(folder), "max_length": MAX_LENGTH, "pooling": pooling}
 
 
 def load_published(tower: nn.Module, folder: Path, *, role: Role) -> None:

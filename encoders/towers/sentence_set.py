@@ -1,12 +1,9 @@
 """The text tower that this project ships: a report is a set of sentences.
 
-Owns the normalised copy of a text that is embedded, its division into sentences, the frozen
-sentence encoder from a package, and the trained pooling over the set. The division here only
-serves the vector; the spans that are shown and cited come from the corpus.
-
 A set, because the order of a report's sentences says nothing about the image, and because a single
 sentence then is a report of one sentence: both can be retrieved in the same space. Pooled by the
-maximum, so that nine normal sentences do not dilute the abnormal tenth.
+maximum, so that nine normal sentences do not dilute the abnormal tenth. The division into sentences
+here only serves the vector; the spans that are shown and cited come from the corpus.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""What a training image may look like: the augmentation, as data.
-
-Owns geometry and grey values of a batch. Never mirrors: a heart on the right is a finding.
-"""
+"""What a training image may look like. Never mirrored: a heart on the right is a finding."""
 
 import math
 from dataclasses import dataclass

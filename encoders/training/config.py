@@ -58,7 +58,7 @@ class TargetSettings(_Settings):
     """What an image should find among the reports of its batch.
 
     Attributes:
-        kind: ``soft``, by nearness of texts and labels (`encoders.training.losses.soft_targets`);
+        kind: ``soft``, by nearness of texts and labels (`soft_targets` in the objective);
             ``equal``, its own report and those equal to it; ``own``, its own alone, as in CLIP.
         label_share: of ``soft``.
     """
@@ -103,7 +103,7 @@ class OptimSettings(_Settings):
     Attributes:
         lr: of the image tower; everything that starts at random learns ``head_lr`` times as fast.
         ema: decay per step of the averaged weights, which are the ones that are kept.
-        agreement_weight: of `encoders.training.losses.AgreementLoss`; InfoNCE's weight is 1.
+        agreement_weight: of `encoders.training.objective.AgreementLoss`; InfoNCE's weight is 1.
         label_weight: of the label head on the image features.
         precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
             ``no`` (float32).

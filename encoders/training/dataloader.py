@@ -1,8 +1,7 @@
 """The batch of each step, prepared while the step before is taken.
 
-Owns which images a step sees and every random draw that makes them: order, augmentation, expert
-pairs, mixup. All of it is a function of the seed and the step, so that neither the number of
-threads nor the number of ranks nor a resume changes a bit of what is seen.
+Order, augmentation, expert pairs and mixup are functions of the seed and the step, so that neither
+the number of threads nor the number of ranks nor a resume changes a bit of what is seen.
 
 Threads, not torch's DataLoader: the images are mapped into memory and torch releases the
 interpreter's lock, so nothing is gained by copying batches between processes.
@@ -11,6 +10,7 @@ interpreter's lock, so nothing is gained by copying batches between processes.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,15 +19,48 @@ from torch import Tensor
 
 from encoders.machine import map_ahead
 from encoders.preprocess import EvalTransform
+from encoders.towers.base import Prepared
 from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.expert import draw_share, is_expert_step
 from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
-from encoders.training.objective import ExpertPairs, Pairs
 from encoders.training.training_set import ExpertSet, TrainingSet
 
 _CURRICULUM, _ROWS, _SHARE, _OTHER, _LABELLED = -1, -2, -3, -4, -5
 """In place of a rank: draws that all ranks share."""
+
+
+class Pairs(NamedTuple):
+    """Images and their reports, row by row.
+
+    Attributes:
+        pixels: normalised images float32 [N, channels, H, W].
+        prepared: the reports as the text tower reads them.
+        texts: float32 [N, any], fixed text vectors for the soft targets.
+        labels: float32 [N, L], 0 or 1.
+        complete: bool [N], whether a label that is 0 is known not to be there, so that all labels
+            of the row can be learned from.
+    """
+
+    pixels: Tensor
+    prepared: Prepared
+    texts: Tensor
+    labels: Tensor
+    complete: Tensor
+
+
+class ExpertPairs(NamedTuple):
+    """Annotated images, and how much of each is kept in the mixture.
+
+    Attributes:
+        pairs: the images, not yet mixed, and their reports.
+        heatmaps: float32 [E, H, W] in [0, 1], cropped like the images.
+        share: of the image in the mixture; the rest is the expert image.
+    """
+
+    pairs: Pairs
+    heatmaps: Tensor
+    share: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Studies to learn from: images, a report, finding labels, and a split that does not leak.
 
-Owns the records and the cleaning of a split. Knows nothing of files, pixels or models; each
-collection has its reader in `encoders.training.sources`.
+Each collection has its reader in `encoders.training.sources`.
 """
 
 import logging

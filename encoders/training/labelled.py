@@ -23,10 +23,13 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, draw_warp, vary_exposure, warp
 from encoders.training.config import AugmentSettings
 from encoders.training.dataset import LabelledExample, TrainingDataError
-from encoders.training.image_cache import load_images
+from encoders.training.training_set import load_images
 
 COVER_SIDE = 64
 """Side of a drawn region in memory."""
+
+_ABSENT_WEIGHT = 0.3
+"""Of a map of a finding that is not there, against one that is: they are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +125,44 @@ def draw_labelled_batch(
         cover,
         torch.from_numpy(data.known[rows]),
     )
+
+
+def labelled_losses(log_odds: Tensor, maps: Tensor, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+    """Losses of the labels and of the finding maps, in float32.
+
+    Args:
+        log_odds: of the labels, [N, L].
+        maps: log-odds [N, K, h, w].
+        batch: what is known of the images.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        covered, peak = map_losses(maps, batch.cover, batch.known)
+        return label_loss(log_odds, batch.labels), 3 * covered + 0.3 * peak
+
+
+def label_loss(log_odds: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross entropy over the labels that are known; both [N, L]."""
+    known = ~labels.isnan()
+    losses = functional.binary_cross_entropy_with_logits(
+        log_odds, labels.nan_to_num(), reduction="none"
+    )
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def map_losses(maps: Tensor, cover: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each place is covered, and whether the peak is: two means over known maps.
+
+    Args:
+        maps: log-odds [N, K, h, w].
+        cover: [N, K, h, w] in [0, 1].
+        known: [N, K], 0 or 1.
+    """
+    there = cover.flatten(2).amax(-1) > 0.25
+    places = functional.binary_cross_entropy_with_logits(maps, cover, reduction="none")
+    weight = known * torch.where(there, 1.0, _ABSENT_WEIGHT)
+    covered = (places.flatten(2).mean(-1) * weight).sum() / weight.sum().clamp(min=1)
+    if not there.any():
+        return covered, maps.sum() * 0
+    share = maps.flatten(2)[there].log_softmax(-1)
+    inside = cover.flatten(2)[there].clamp(min=1e-4, max=1).log()
+    return covered, -(share + inside).logsumexp(-1).mean()

@@ -1,16 +1,16 @@
 """What is minimised: contrast, agreement of findings, and a label head for training only.
 
-Owns the sum and its parts, the expert pairs that are appended to the batch, and priming: in the
-curriculum's cold start the processor learns to leave an image alone, under a heatmap of ones. The
-label head makes the features of the image tower tell findings apart; neither it nor the heatmap
-processor is saved with the model.
+Expert pairs are appended to the batch. In the curriculum's cold start the heatmap processor is
+primed: it learns to leave an image alone, under a heatmap of ones. The label head makes the
+features of the image tower tell findings apart. Neither head nor processor is saved with the model.
 
-Source: Kumar & Marttinen, arXiv 2403.10153 (priming weight 0.1; 0.3 in the authors' code).
+Source: Kumar & Marttinen, arXiv 2403.10153 (priming weight 0.1; 0.3 in the authors' code); Radford
+et al., arXiv 2103.00020. The soft targets answer that a third of Open-I's report texts repeat, so
+that "the other reports of the batch" are often not wrong ones.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,54 +19,13 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from encoders.eclip.model import EclipModel
-from encoders.towers.base import Prepared
 from encoders.training.config import TrainSettings
+from encoders.training.dataloader import ExpertPairs, Pairs
 from encoders.training.expert import HeatmapProcessor
-from encoders.training.labelled import LabelledBatch
-from encoders.training.losses import (
-    AgreementLoss,
-    equal_targets,
-    info_nce,
-    jaccard,
-    labelled_losses,
-    soft_targets,
-)
+from encoders.training.labelled import LabelledBatch, labelled_losses
 
 _IMAGE_LABELS = 5.0
 """Weight of the labels of labelled images."""
-
-
-class Pairs(NamedTuple):
-    """Images and their reports, row by row.
-
-    Attributes:
-        pixels: normalised images float32 [N, channels, H, W].
-        prepared: the reports as the text tower reads them.
-        texts: float32 [N, any], fixed text vectors for the soft targets.
-        labels: float32 [N, L], 0 or 1.
-        complete: bool [N], whether a label that is 0 is known not to be there, so that all labels
-            of the row can be learned from.
-    """
-
-    pixels: Tensor
-    prepared: Prepared
-    texts: Tensor
-    labels: Tensor
-    complete: Tensor
-
-
-class ExpertPairs(NamedTuple):
-    """Annotated images, and how much of each is kept in the mixture.
-
-    Attributes:
-        pairs: the images, not yet mixed, and their reports.
-        heatmaps: float32 [E, H, W] in [0, 1], cropped like the images.
-        share: of the image in the mixture; the rest is the expert image.
-    """
-
-    pairs: Pairs
-    heatmaps: Tensor
-    share: float
 
 
 class Objective(nn.Module):
@@ -212,6 +171,78 @@ class Objective(nn.Module):
             labels * self.label_weights,
             label_share=chosen.label_share,
         )
+
+
+def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of similarities against targets, mean of both directions.
+
+    Args:
+        images: float32 [N, D], rows of norm 1.
+        texts: float32 [N, D], rows of norm 1; row i belongs to image i.
+        temperature: divisor of the similarities.
+        targets: float32 [N, N], rows sum to 1, made from a symmetric similarity: row i is what
+            image i should find among the texts, and text i among the images. The identity gives
+            CLIP.
+    """
+    logits = images @ texts.T / temperature
+    to_texts = -(targets * logits.log_softmax(dim=1)).sum(1).mean()
+    to_images = -(targets * logits.T.log_softmax(dim=1)).sum(1).mean()
+    return (to_texts + to_images) / 2
+
+
+class AgreementLoss(nn.Module):
+    """How far an image and any report of the batch agree on findings, as a regression.
+
+    InfoNCE ranks reports by how much more likely they are for this image than for any image: a
+    slight hint of something rare beats the plain normal report that is by far the likeliest. This
+    loss asks for the expected agreement itself, which is what a retrieved report is used for.
+    Scale and offset are learned, as in SigLIP (Zhai et al., arXiv 2303.15343).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.offset = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, images: Tensor, texts: Tensor, *, overlap: Tensor) -> Tensor:
+        """Binary cross entropy of scaled similarities against overlaps in [0, 1], both [N, N]."""
+        logits = self.log_scale.exp() * images @ texts.T + self.offset
+        return functional.binary_cross_entropy_with_logits(logits, overlap)
+
+
+def soft_targets(
+    texts: Tensor, labels: Tensor, *, label_share: float, sharpness: float = 0.1
+) -> Tensor:
+    """Which other reports of a batch are nearly right for an image: [N, N], rows sum to 1.
+
+    Args:
+        texts: float32 [N, any], fixed text vectors of norm 1 (not the ones in training).
+        labels: float32 [N, L], finding labels, 0 or a weight: rare findings weigh more.
+        label_share: weight of the labels' similarity against the texts', in [0, 1].
+        sharpness: divisor before the softmax; small values approach the identity.
+    """
+    similarity = (1 - label_share) * (texts @ texts.T) + label_share * jaccard(labels)
+    return (similarity / sharpness).softmax(dim=1)
+
+
+def equal_targets(texts: Tensor) -> Tensor:
+    """The own report and every equal one, all alike: [N, N], rows sum to 1.
+
+    Args:
+        texts: float32 [N, any], fixed text vectors of norm 1; equal reports have equal ones, up
+            to the rounding of their product.
+    """
+    same = (texts @ texts.T > 1 - 1e-5).float()
+    same.fill_diagonal_(1)
+    return same / same.sum(1, keepdim=True)
+
+
+def jaccard(labels: Tensor) -> Tensor:
+    """Weighted intersection over union of every pair of rows: [N, L] -> [N, N]; empty is empty."""
+    rows, columns = labels.unsqueeze(1), labels.unsqueeze(0)
+    union = torch.maximum(rows, columns).sum(-1)
+    shared = torch.minimum(rows, columns).sum(-1)
+    return torch.where(union > 0, shared / union.clamp(min=1e-9), torch.ones_like(union))
 
 
 def priming_loss(processor: nn.Module, images: Tensor) -> Tensor:

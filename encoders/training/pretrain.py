@@ -1,11 +1,9 @@
 """Before reports: the image tower and the finding maps learn from labelled images alone.
 
-Owns the loop and its checkpoint; what a batch teaches is `encoders.training.labelled`. On one
-process: it is short, at small images.
+On one process: it is short, at small images.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,14 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
 from encoders.training.config import PretrainSettings, TrainSettings
 from encoders.training.dataloader import step_seed
-from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
-from encoders.training.losses import labelled_losses
+from encoders.training.labelled import (
+    LabelledBatch,
+    LabelledTensors,
+    draw_labelled_batch,
+    labelled_losses,
+)
 from encoders.training.run_folder import RunFolder, fingerprint
-from encoders.training.trainer import Progress, ProgressClock, adamw, exponential_average
+from encoders.training.trainer import OnStep, adamw, exponential_average
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def pretrain(
     data: LabelledTensors,
     out: Path,
     low_precision: torch.dtype | None = None,
-    on_step: Callable[[Progress], None],
+    on_step: OnStep,
 ) -> None:
     """Pretrain the model's image tower and maps, in place; resumes, or loads what is done.
 
@@ -93,12 +95,8 @@ def pretrain(
     folder = RunFolder(out, fingerprint=fingerprint(facts, data.label_names, len(data.images)))
     folder.start(**facts, images=len(data.images), label_names=data.label_names)
     parts = {"teacher": teacher, "average": average, "optimizer": optimizer, "schedule": schedule}
-    first = 0
-    if (state := folder.load()) is not None:
-        first = state["step"]
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-    clock = ProgressClock(first=first, steps=steps)
+    first = folder.load(parts)
+    folder.trim_metrics(first)
     for step in range(first, steps):
         batch = _batch(settings, chosen, data, step=step)
         teacher.train()
@@ -112,11 +110,9 @@ def pretrain(
         schedule.step()
         average.update_parameters(teacher)
         folder.append_metrics(step + 1, {name: loss.item() for name, loss in losses.items()})
-        on_step(clock.at(step + 1, losses["loss"].item()))
+        on_step(step + 1, steps, losses["loss"].item())
         if step + 1 == steps or (step + 1) % settings.checkpoint_every == 0:
-            folder.save(
-                {"step": step + 1, **{name: part.state_dict() for name, part in parts.items()}}
-            )
+            folder.save(step + 1, parts)
     kept = average.module
     model.image_tower.load_state_dict(kept.image_tower.state_dict())  # type: ignore[union-attr]
     if model.finding_maps is not None:

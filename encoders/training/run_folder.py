@@ -1,9 +1,8 @@
-"""The folder of a run: who made it and with what, its numbers as they come, its checkpoints.
+"""The folder of a run: run.json, metrics.csv, checkpoint.pt, and at the end curves.svg.
 
-Owns run.json, metrics.csv and checkpoint.pt, all safe against being killed at any moment: a file is
-written beside and renamed, and what was computed after the last checkpoint is dropped. Everything
-random in a step comes from its number and the seed, so no random state is saved. At the end
-curves.svg shows the numbers.
+Safe against being killed at any moment: a file is written beside and renamed, and what was computed
+after the last checkpoint is dropped. Everything random in a step comes from its number and the
+seed, so no random state is saved.
 """
 
 import csv
@@ -13,6 +12,7 @@ import logging
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -56,24 +56,28 @@ class RunFolder:
 
     # --- checkpoints
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint; there is always a whole one, the old or the new."""
+    def save(self, step: int, parts: Mapping[str, Any]) -> None:
+        """Write what ``parts`` (models, optimizers) hold after a step.
+
+        There is always a whole checkpoint, the old or the new.
+        """
+        states = {name: part.state_dict() for name, part in parts.items()}
         beside = self.path / f".{CHECKPOINT}.{os.getpid()}"
         with beside.open("wb") as stream:
-            torch.save({"fingerprint": self.fingerprint, **state}, stream)
+            torch.save({"fingerprint": self.fingerprint, "step": step, **states}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(self.path / CHECKPOINT)
 
-    def load(self) -> dict[str, Any] | None:
-        """The state that was saved last, or None.
+    def load(self, parts: Mapping[str, Any]) -> int:
+        """Return the parts to what was saved last; the step it was saved after, 0 for none.
 
         Raises:
             TrainingDataError: the folder belongs to a run with other settings or data.
         """
         path = self.path / CHECKPOINT
         if not path.exists():
-            return None
+            return 0
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["fingerprint"] != self.fingerprint:
             raise TrainingDataError(
@@ -81,7 +85,10 @@ class RunFolder:
                 f"{self.fingerprint}); choose another --out, or the settings in "
                 f"{self.path / 'run.json'}"
             )
-        return state
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        step: int = state["step"]
+        return step
 
     # --- numbers
 

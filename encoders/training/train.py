@@ -1,11 +1,10 @@
 """The one place that trains: settings and studies in, a model folder out.
 
-Owns the order of a run. A run can be killed at any moment: started again with the same command, it
-continues at the last checkpoint with the same steps, draws and bits.
+A run can be killed at any moment: started again with the same command, it continues at the last
+checkpoint with the same steps, draws and bits.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from encoders.training.dataset import Collection, Split
 from encoders.training.labelled import LabelledTensors, load_labelled_tensors
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
-from encoders.training.trainer import Progress, ProgressClock, Trainer, new_accelerator
+from encoders.training.trainer import OnStep, Trainer, new_accelerator
 from encoders.training.training_set import TrainingSet, load_expert_set, load_training_set
 
 _log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def train(
     collection: Collection,
     out: Path,
     cache: Path,
-    on_step: Callable[[Progress], None] = lambda _: None,
+    on_step: OnStep = lambda *_: None,
 ) -> Path:
     """Train, or resume; returns the model's folder in ``out``.
 
@@ -82,8 +81,8 @@ def train(
         accelerator=accelerator,
         image_labels=len(labelled.label_names) if labelled else 0,
     )
-    if (state := folder.load()) is not None:
-        trainer.load_state(state)
+    trainer.step = folder.load(trainer.parts)
+    if trainer.step:
         _log.info("resuming after step %d", trainer.step)
     if is_main:
         folder.trim_metrics(trainer.step)
@@ -97,14 +96,13 @@ def train(
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,
     )
-    clock = ProgressClock(first=trainer.step, steps=steps)
     for batch in loader.batches(trainer.step):
         values = trainer.take_step(batch)
         if is_main:
             folder.append_metrics(trainer.step, values)
             if trainer.step == steps or trainer.step % settings.checkpoint_every == 0:
-                folder.save(trainer.state())
-        on_step(clock.at(trainer.step, values["loss"]))
+                folder.save(trainer.step, trainer.parts)
+        on_step(trainer.step, steps, values["loss"])
     if is_main:
         save_pretrained(out / MODEL_FOLDER, model=trainer.averaged, transform=transform)
         folder.write_curves()

@@ -1,12 +1,9 @@
-"""One step of training, and the state that it changes.
+"""One step of training on one rank: objective, optimizer, learning rate, averaged weights.
 
-Owns objective, optimizer, learning rate and averaged weights, on one rank. Accelerate moves
-tensors, casts and averages gradients over ranks.
+Accelerate moves tensors, casts and averages gradients over ranks.
 """
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -27,6 +24,9 @@ from encoders.training.dataset import TrainingDataError
 from encoders.training.objective import Objective
 
 _BETAS, _WARM_UP, _CLIP = (0.9, 0.98), 0.1, 1.0
+OnStep = Callable[[int, int, float], None]
+"""Told after every step: its number, how many there are, the loss."""
+
 _PROCESSOR_LR = 2.0
 """Of the heatmap processor, as a multiple of the image tower's."""
 
@@ -56,28 +56,6 @@ def precision_of(setting: str) -> str:
     if setting != "auto":
         return setting
     return "bf16" if computes_bfloat16(gpu=torch.cuda.is_available()) else "no"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands, for whoever shows it."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
-
-
-class ProgressClock:
-    """Tells the time left from the pace since the (re)start after step ``first``."""
-
-    def __init__(self, *, first: int, steps: int) -> None:
-        self._began, self._first, self._steps = time.monotonic(), first, steps
-
-    def at(self, step: int, loss: float) -> Progress:
-        """The progress after a step."""
-        pace = (time.monotonic() - self._began) / (step - self._first)
-        return Progress(step, self._steps, loss, pace * (self._steps - step))
 
 
 class Trainer:
@@ -153,23 +131,15 @@ class Trainer:
         if rank == 0:
             torch.set_rng_state(drawn)  # dropout continues where the augmentation ended
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold."""
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint has to hold, besides the step."""
         return {
-            "step": self.step,
-            "objective": self._accelerator.unwrap_model(self._objective).state_dict(),
-            "average": self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "objective": self._accelerator.unwrap_model(self._objective),
+            "average": self._average,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
         }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Return to what `state` described."""
-        self._accelerator.unwrap_model(self._objective).load_state_dict(state["objective"])
-        self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        self.step = state["step"]
 
 
 def adamw(

@@ -210,7 +210,7 @@ def deid(
         DeidentifyError,
         dicom_and_other_files,
     )
-    from rag.privacy.pseudonyms import Pseudonyms  # noqa: PLC0415
+    from rag.privacy.header import Pseudonyms  # noqa: PLC0415
 
     if not source.exists():
         raise UsageError(f"there is no {source}")

@@ -25,7 +25,6 @@ from rag.errors import CalibrationError, UsageError
 if TYPE_CHECKING:
     from encoders.base import ImageEncoder
     from encoders.training.dataset import Collection, TrainingStudy
-    from encoders.training.trainer import Progress
     from eval.sites import SiteImages
     from rag.settings import Settings
 
@@ -78,9 +77,8 @@ def train(
         collection = _with_report_labels(collection)
         with progress_bars() as bars:
 
-            def report(now: "Progress") -> None:
-                left = f"{round(now.seconds_left / 60)} min left"
-                bars("steps", now.step, now.steps, f", loss {now.loss:.3f}, {left}")
+            def report(step: int, steps: int, loss: float) -> None:
+                bars("steps", step, steps, f", loss {loss:.3f}")
 
             folder = run(settings, collection=collection, out=out, cache=cache, on_step=report)
     except (TrainingDataError, EncoderError) as error:

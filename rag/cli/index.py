@@ -210,8 +210,8 @@ def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
         indexed += 1
         places = list(masked_places(record))
         reports += bool(places)
-        kinds.update(place.kind for place in places)
-        yield from (printable(f"masked: {place}") for place in places)
+        kinds.update(kind for kind, _ in places)
+        yield from (printable(f"masked: {shown}") for _, shown in places)
         _, found = screen_report(mask_identifiers(record)[0])
         yield from (printable(f"removed: {record.report_id}: {reason}") for reason in found)
     named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"

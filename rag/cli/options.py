@@ -89,11 +89,13 @@ def progress_bars() -> Iterator[ShowProgress]:
 
         def advance(stage: str, done: int, total: int, note: str = "") -> None:
             nonlocal last
-            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
-                last = time.monotonic()
-                console.print(f"{stage}: {done} of {total}{note}")
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total, description=stage + note)
+            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                seconds = bars.tasks[tasks[stage]].time_remaining
+                left = f", {round(seconds / 60)} min left" if seconds else ""
+                console.print(f"{stage}: {done} of {total}{note}{left}")
 
         yield advance

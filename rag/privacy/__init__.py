@@ -2,6 +2,5 @@
 
 `reports` finds what names a person in a report, and masks it before a collection is indexed.
 `deidentify` writes copies of DICOM files: `header` says what becomes of each element and whether a
-name is left, `pseudonyms` what stands in place of numbers and names, `burned_in` whether there is
-writing on the image.
+name is left, `burned_in` whether there is writing on the image.
 """

@@ -1,9 +1,9 @@
 """Copies of DICOM files without identifiers, by the Basic Profile of PS3.15 Annex E.
 
-Owns one copy: its elements (`rag.privacy.header`), its UIDs and its patient
-(`rag.privacy.pseudonyms`), its pixels as far as something hides beside them, a new file header, and
-a last look whether one of the image's own identifiers is left anywhere. Dates are removed unless
-they are to be moved; writing on the image is looked for and said, and blackened if that is wanted.
+Of each copy: its elements, UIDs and patient (`rag.privacy.header`), what hides beside its pixels, a
+new file header, and a last look whether one of the image's own identifiers is left anywhere. Dates
+are removed unless they are to be moved; writing on the image (`rag.privacy.burned_in`) is looked
+for and said, and blackened if that is wanted.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from rag.errors import CxrRagError
 from rag.privacy.burned_in import WARNING, find_writing, with_margin
 from rag.privacy.header import (
     HeaderNames,
+    Pseudonyms,
     Rules,
     drop_what_no_table_knows,
     innermost_first,
     profile_table,
     uid_tags,
 )
-from rag.privacy.pseudonyms import Pseudonyms
 
 METHOD = "cxr-rag, PS3.15 Basic Profile 2026c"
 _CODES = {  # PS3.16 CID 7050

@@ -9,15 +9,18 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
 TOKEN = "XXXX"  # noqa: S105 - what stands for a removed name
+KNOWN = "known id"
+"""Kind of an id that the caller knows."""
+
 _SECTIONS = ("findings", "impression", "indication", "comparison")
 _BESIDE = 25
 """Characters before and after a masked place that are shown with it."""
@@ -26,65 +29,26 @@ _MASKED = re.compile(r"[X\s.,'\u2019-]+")
 """What a de-identified collection has in a name's place."""
 
 
-class Identifier(StrEnum):
-    """Kinds of identifiers; the keys of identifiers.toml, and one that the caller knows."""
+class Found(NamedTuple):
+    """One identifier, ``text[start:end]``; ``kind`` is a key of identifiers.toml, or `KNOWN`."""
 
-    KNOWN = "known id"
-    UID = "uid"
-    EMAIL = "email"
-    URL = "url"
-    NUMBER = "number"
-    DATE = "date"
-    AGE = "age"
-    NAME = "name"
-    PLACE = "place"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One identifier: ``text[start:end]``."""
-
-    kind: Identifier
+    kind: str
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class MaskedPlace:
-    """What indexing would replace in a report: shown to its owner before anything is lost.
+def masked_places(record: ReportRecord) -> Iterator[tuple[str, str]]:
+    """Every place of a report that `mask_identifiers` would replace, in reading order.
 
-    Attributes:
-        section: the record's field.
-        kind: what it is taken for.
-        text: the words that go; ``before`` and ``after`` are those beside them.
+    Yields:
+        What it is taken for, and a line that shows it to its owner before anything is lost: the
+        words that go in brackets between those beside them.
     """
-
-    report_id: str
-    section: str
-    kind: str
-    text: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.report_id} {self.section} ({self.kind}): "
-            f"…{self.before}[{self.text}]{self.after}…"
-        )
-
-
-def masked_places(record: ReportRecord) -> Iterator[MaskedPlace]:
-    """Every place of a report that `mask_identifiers` would replace, in reading order."""
     for section, text, found in _found_in(record):
-        for one in found:
-            yield MaskedPlace(
-                record.report_id,
-                section,
-                one.kind.value,
-                text[one.start : one.end],
-                text[max(0, one.start - _BESIDE) : one.start],
-                text[one.end : one.end + _BESIDE],
-            )
+        for kind, start, end in found:
+            before, after = text[max(0, start - _BESIDE) : start], text[end : end + _BESIDE]
+            shown = f"…{before}[{text[start:end]}]{after}…"
+            yield kind, f"{record.report_id} {section} ({kind}): {shown}"
 
 
 def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
@@ -95,8 +59,8 @@ def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...
     clean: dict[str, str] = {}
     problems = []
     for section, text, found in _found_in(record):
-        clean[section] = mask(text, found, with_=TOKEN)
-        counts = Counter(one.kind.value for one in found)
+        clean[section] = mask(text, found)
+        counts = Counter(one.kind for one in found)
         kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
         problems.append(f"{section}: masked {kinds}")
     if not clean:
@@ -129,16 +93,16 @@ def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Found, 
     for name in known:
         if len(name) >= 5:
             whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
-            found += [Found(Identifier.KNOWN, *match.span()) for match in whole.finditer(text)]
+            found += [Found(KNOWN, *match.span()) for match in whole.finditer(text)]
     return _without_overlaps(
         [one for one in found if not _MASKED.fullmatch(text, one.start, one.end)]
     )
 
 
-def mask(text: str, found: Collection[Found], *, with_: str) -> str:
-    """The text with each identifier replaced."""
+def mask(text: str, found: Collection[Found]) -> str:
+    """The text with `TOKEN` in place of each identifier."""
     for one in sorted(found, key=lambda one: one.start, reverse=True):
-        text = text[: one.start] + with_ + text[one.end :]
+        text = text[: one.start] + TOKEN + text[one.end :]
     return text
 
 
@@ -155,11 +119,11 @@ def _without_overlaps(found: list[Found]) -> tuple[Found, ...]:
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> tuple[tuple[Identifier, re.Pattern[str]], ...]:
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     path = Path(__file__).with_name("identifiers.toml")
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     return tuple(
-        (Identifier(kind), re.compile(pattern))
+        (kind, re.compile(pattern))
         for kind, patterns in tables.items()
         for pattern in patterns.values()
     )

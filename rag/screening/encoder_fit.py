@@ -174,12 +174,11 @@ def presence_of(texts: Sequence[str], names: Sequence[str]) -> Flags:
 
 
 def fit_head(
-    vectors: Floats, present: Flags, *, names: Sequence[str], encoder_id: str, strength: float = 1.0
+    vectors: Floats, present: Flags, *, names: Sequence[str], encoder_id: str
 ) -> FindingHead:
-    """One logistic regression a finding; ``strength`` is scikit-learn's C."""
+    """One logistic regression a finding."""
     models = [
-        LogisticRegression(C=strength, max_iter=1000).fit(vectors, present[:, at])
-        for at in range(len(names))
+        LogisticRegression(max_iter=1000).fit(vectors, present[:, at]) for at in range(len(names))
     ]
     return FindingHead(
         encoder_id=encoder_id,

@@ -1,9 +1,8 @@
 """Predicts the findings of a study from its images' vectors: one logistic unit a finding.
 
 A head belongs to one encoder and lies in its folder, with its calibration; both are made by
-`rag.screening.encoder_fit`, the calibration also by `cxr-rag calibrate`. Without a head,
-drafts rest on the votes of the neighbours alone. Knows vectors and findings; what may be said of
-them is `rag.permitted`.
+`rag.screening.encoder_fit`, the calibration also by `cxr-rag calibrate`. Without a head, drafts
+rest on the votes of the neighbours alone.
 """
 
 from dataclasses import dataclass, field

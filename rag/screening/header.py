@@ -1,8 +1,7 @@
-"""What is not an adult chest X-ray gets no draft, and is told why.
+"""What is not an adult chest X-ray by the file's header gets no draft, and is told why.
 
-Owns the words and the judgement by the file's header (`encoders.images.image_info`);
-`rag.screening.out_of_distribution` judges by the pixels. Header words are quoted only if they are
-terms of the standard: what else stands there could be a name.
+Header words are quoted only if they are terms of the standard: what else stands there could be a
+name. The pixels are judged by `rag.screening.out_of_distribution`.
 """
 
 import re

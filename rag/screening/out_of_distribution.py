@@ -6,8 +6,7 @@ PCA residual of out-of-distribution detection (Guan et al., ICCV 2023), here ove
 lateral images of two hospitals. Two linear classifiers beside it tell laterals, and images that are
 mirrored, turned, upside down or inverted: these are said and not refused.
 
-A detector belongs to one encoder, lies in its folder and is refused for another; it is made by
-`rag.screening.ood_training`. Knows features alone, no header.
+A detector belongs to one encoder, lies in its folder and is refused for another.
 """
 
 from dataclasses import dataclass

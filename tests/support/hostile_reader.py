@@ -205,8 +205,8 @@ def _xml(data: bytes, _: Path) -> str:
 
 
 def _marks(data: bytes, folder: Path) -> str:
-    from encoders.training.sources.own_tables import read_annotation_table  # noqa: PLC0415
     from encoders.training.sources.settings import AnnotationTable  # noqa: PLC0415
+    from encoders.training.sources.tables import read_annotation_table  # noqa: PLC0415
 
     (folder / "marks.jsonl").write_bytes(data)
     return _rendered(lambda: read_annotation_table(AnnotationTable(path=folder / "marks.jsonl")))

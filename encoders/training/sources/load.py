@@ -18,7 +18,6 @@ from encoders.training.dataset import (
 )
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
-from encoders.training.sources.own_tables import read_annotation_table, read_study_table
 from encoders.training.sources.settings import (
     ExpertSource,
     Mimic,
@@ -26,7 +25,12 @@ from encoders.training.sources.settings import (
     Openi,
     StudySource,
 )
-from encoders.training.sources.tables import TableRow, read_rows
+from encoders.training.sources.tables import (
+    TableRow,
+    read_annotation_table,
+    read_rows,
+    read_study_table,
+)
 
 
 def default_source(openi: Path | None = None, nih_expert: Path | None = None) -> Openi:

@@ -1,8 +1,6 @@
-"""MIMIC-CXR with its own split.
+"""MIMIC-CXR with its own split; its test split stays one, nothing of it is trained on.
 
-Owns the folders and tables. An image that is not on the disk is left out, so that a part of the
-collection can be used. The test split stays one: none of its images, reports or patients is
-trained on.
+An image that is not on the disk is left out, so that a part of the collection can be used.
 
 Source: Johnson et al., MIMIC-CXR-JPG 2.0.0 and 2.1.0, PhysioNet.
 """

@@ -1,7 +1,4 @@
-"""The ``[data]`` table of a training configuration: which layout, in which folder.
-
-Owns names, defaults and units. Layouts are described in docs/training.md, "Your own data".
-"""
+"""The ``[data]`` table of a training configuration; layouts: docs/training.md, "Your own data"."""
 
 from pathlib import Path
 from typing import Annotated, Literal

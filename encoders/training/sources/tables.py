@@ -1,15 +1,38 @@
-"""Rows of CSV and JSONL tables, each with the place that an error names, and their cells."""
+"""Rows of CSV and JSONL tables, each with the place that an error names; and your own tables.
 
+Your own: studies with an image a row, and marks on images (columns: docs/training.md). Patients
+without a split get one. Places of marks are fractions of the image.
+"""
+
+import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from encoders.annotations import Annotation, Boxes, Fixations
+from encoders.images.image_info import is_frontal
+from encoders.report_sections import parse_sections
 from encoders.tabular import TableError, identifier, is_table, read_table
-from encoders.training.dataset import TrainingDataError
+from encoders.training.dataset import ImageAnnotation, Split, TrainingDataError, TrainingStudy
+from encoders.training.sources.settings import AnnotationTable, StudyTable
 
 CURE = "correct the row or take it out"
+_SPLITS = {
+    "train": Split.TRAIN,
+    "test": Split.TEST,
+    **dict.fromkeys(("val", "valid", "validate", "validation"), Split.VAL),
+}
+
+FRACTIONS = "places are fractions of the image: divide pixels by its width and height"
+_SLACK = 0.05
+"""How far a box may stick out: drawn by hand, or cut at the edge by rounding."""
+
+_FAR = 10.0
+"""A fixation this many images away is given in pixels."""
+
+Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +115,181 @@ def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[TableRow]:
         raise TrainingDataError(f"{error} (in {path.parent})") from error
     except OSError as error:
         raise TrainingDataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
+    """Studies of a CSV or JSONL file with an image a row, and the marks that its rows hold.
+
+    Raises:
+        TrainingDataError: the table cannot be read, or a row cannot be used or says other things
+            than an earlier one of its study; it is named.
+    """
+    folder = settings.path.parent
+    studies: dict[str, TrainingStudy] = {}
+    first_row: dict[str, str] = {}
+    row_of_image: dict[Path, str] = {}
+    marks = []
+    for row in read_rows(settings.path, needed=("image", "study_id", "patient_id")):
+        image = folder / row.needed("image")
+        if image in row_of_image:
+            raise row.error(f"image {image.name} stands at {row_of_image[image]} already")
+        row_of_image[image] = row.where
+        new = _study_of_row(row, image, settings.val_share)
+        if known := studies.get(new.study_id):
+            new = _joined(known, new, row, first_row[new.study_id])
+        studies[new.study_id] = new
+        first_row.setdefault(new.study_id, row.where)
+        marks += [ImageAnnotation(str(image), mark, row.where) for mark in _annotations(row)]
+    return list(studies.values()), marks
+
+
+def split_of(patient_id: str, *, val_share: float) -> Split:
+    """Train or validation by the patient's id alone: the same in every run and on every machine."""
+    digest = hashlib.sha256(patient_id.encode(errors="surrogatepass")).digest()
+    return Split.VAL if int.from_bytes(digest[:8], "big") < val_share * 2**64 else Split.TRAIN
+
+
+def _study_of_row(row: TableRow, image: Path, val_share: float) -> TrainingStudy:
+    view = row.text("view")
+    frontal = is_frontal(view) if view else True
+    if frontal is None:
+        raise row.error(f"view is {view[:40]!r}, not frontal or lateral")
+    study_id, patient_id = row.needed("study_id"), row.text("patient_id")
+    if not patient_id:
+        raise row.error(
+            "patient_id is empty",
+            cure="the split is by patient; if each study is another patient, repeat its study_id",
+        )
+    split = row.text("split").lower()
+    if split and split not in _SPLITS:
+        raise row.error(f"split is {split[:40]!r}, not train, val or test")
+    return TrainingStudy(
+        study_id=study_id,
+        patient_id=patient_id,
+        frontals=(image,) if frontal else (),
+        laterals=() if frontal else (image,),
+        text=_report(row),
+        labels=_labels(row),
+        split=_SPLITS[split] if split else split_of(patient_id, val_share=val_share),
+    )
+
+
+def _report(row: TableRow) -> str:
+    parts = [row.text("findings"), row.text("impression")]
+    if not any(parts):
+        sections = parse_sections(row.text("text"))
+        parts = [sections.findings, sections.impression]
+    return "\n".join(part for part in parts if part)
+
+
+def _labels(row: TableRow) -> frozenset[str]:
+    value = row.values.get("labels")
+    if not isinstance(value, list):
+        value = row.text("labels").split(";")
+    elif not all(isinstance(label, str) for label in value):
+        raise row.error("labels is no list of texts")
+    return frozenset(label.strip() for label in value if label.strip())
+
+
+def _joined(known: TrainingStudy, new: TrainingStudy, row: TableRow, first: str) -> TrainingStudy:
+    """A study with the image of one more row, which may leave split and report to the first."""
+    if not row.text("split"):
+        new = replace(new, split=known.split)
+    for what, before, now in (
+        ("patient_id", known.patient_id, new.patient_id),
+        ("split", known.split, new.split),
+        ("report", known.text, new.text or known.text),
+    ):
+        if before and before != now:
+            raise row.error(f"another {what} than {first}, which is of the same study")
+    return replace(
+        known,
+        text=known.text or new.text,
+        labels=known.labels | new.labels,
+        frontals=known.frontals + new.frontals,
+        laterals=known.laterals + new.laterals,
+    )
+
+
+def read_annotation_table(settings: AnnotationTable) -> Iterator[ImageAnnotation]:
+    """Annotations of a table: an image a row in JSONL, or a mark a row in CSV.
+
+    Raises:
+        TrainingDataError: the table cannot be read, or a row is no mark; the message names it.
+    """
+    folder = settings.path.parent
+    for row in _by_image(read_rows(settings.path, needed=("image",))):
+        marks = list(_annotations(row, settings))
+        if not marks:
+            raise row.error("has neither boxes nor fixations")
+        image = str(folder / row.needed("image"))
+        yield from (ImageAnnotation(image, mark, row.where) for mark in marks)
+
+
+def _annotations(row: TableRow, gaze: AnnotationTable | None = None) -> Iterator[Annotation]:
+    """Marks of a row: boxes [left, top, width, height] and fixations [x, y, seconds].
+
+    ``gaze`` has sigma and weighting of fixations, if not the usual.
+    """
+    if boxes := _lists(row, "boxes", _check_box):
+        yield Boxes(boxes)
+    if points := _lists(row, "fixations", _check_fixation):
+        if gaze is None:
+            yield Fixations(points)
+        else:
+            yield Fixations(points, sigma=gaze.sigma, by_duration=gaze.by_duration)
+
+
+def _lists(
+    row: TableRow, key: str, check: Callable[[TableRow, Numbers], None]
+) -> tuple[Numbers, ...]:
+    value = row.values.get(key)
+    if value is None or value == "":
+        return ()
+    if not isinstance(value, list) or not all(isinstance(mark, list) for mark in value):
+        raise row.error(f"{key} is no list of lists of numbers")
+    marks = tuple(tuple(row.as_number(part, key) for part in mark) for mark in value)
+    for mark in marks:
+        check(row, mark)
+    return marks
+
+
+def _check_box(row: TableRow, mark: Numbers) -> None:
+    if len(mark) != 4 or min(mark[2:]) <= 0:
+        raise row.error(f"{mark} is no left, top, width and height above 0")
+    left, top, width, height = mark
+    if min(left, top) < -_SLACK or max(left + width, top + height) > 1 + _SLACK:
+        raise row.error(f"{mark} lies beyond the image", cure=FRACTIONS)
+
+
+def _check_fixation(row: TableRow, mark: Numbers) -> None:
+    if len(mark) != 3 or mark[2] <= 0:
+        raise row.error(f"{mark} is no x, y and seconds above 0")
+    if max(abs(mark[0]), abs(mark[1])) > _FAR:
+        raise row.error(f"{mark} lies far beyond the image", cure=FRACTIONS)
+
+
+_COLUMNS = {
+    "box": ("boxes", ("x", "y", "width", "height"), _check_box),
+    "fixation": ("fixations", ("x", "y", "seconds"), _check_fixation),
+}
+"""Of each kind of mark: its key in JSONL, its columns in CSV, and what is checked."""
+
+
+def _by_image(rows: Iterable[TableRow]) -> Iterator[TableRow]:
+    """Rows with a mark each joined, at the place of an image's first; other rows as they are."""
+    images: dict[str, TableRow] = {}
+    for row in rows:
+        if "kind" not in row.values:
+            yield row
+            continue
+        image, kind = row.needed("image"), row.text("kind").lower()
+        if kind not in _COLUMNS:
+            raise row.error(f"kind is {kind[:40]!r}, not box or fixation")
+        key, columns, check = _COLUMNS[kind]
+        mark = tuple(row.number(column) for column in columns)
+        check(row, mark)
+        whole = images.setdefault(image, TableRow(row.where, {"image": image}))
+        marks = [*whole.values.get(key, []), list(mark)]
+        images[image] = TableRow(whole.where, {**whole.values, key: marks})
+    yield from images.values()
