@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -139,26 +139,18 @@ class PriorEvidence:
             "report": bool(self.report),
             "images": self.images,
             "days_before": self.days_before,
-            "changes": [_change_json(change) for change in self.changes],
+            "changes": [
+                {
+                    name: round(value, 4) if isinstance(value, float) else value
+                    for name, value in asdict(change).items()
+                }
+                for change in self.changes
+            ],
         }
 
 
 NO_PRIOR_EVIDENCE = PriorEvidence()
 """Of a study without a prior: nothing is told."""
-
-
-def _change_json(change: FindingChange) -> dict[str, Any]:
-    def rounded(value: float | None) -> float | None:
-        return None if value is None else round(value, 4)
-
-    return {
-        "finding": change.finding,
-        "prior_report": change.prior_report.value,
-        "prior_probability": rounded(change.prior_probability),
-        "probability": rounded(change.probability),
-        "verdict": change.verdict.value,
-        "certainty": rounded(change.certainty),
-    }
 
 
 def changes(

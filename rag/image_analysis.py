@@ -18,11 +18,10 @@ from rag.change import ChangeModel, PriorEvidence, changes
 from rag.errors import NoDraft, NotAChestXray
 from rag.localization import MapEncoder, Measures, finding_in, stated_and_denied
 from rag.priors import CheckedPrior
-from rag.region import NO_REGION, ReaderRegion
 from rag.schema import NO_PREDICTION, PredictedFindings
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import OodDetector
-from rag.study import Study, StudyImages, load, once
+from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, load, once
 
 PULL = 0.8
 """Weight of a region's finding beside the image's own vector: docs/experiments.md."""

@@ -32,10 +32,9 @@ from rag.index import Exclusions
 from rag.metrics import Stopwatch, counted
 from rag.prediction import Prediction
 from rag.priors import CheckedPrior, Prior, check_prior, read_prior
-from rag.region import ReaderRegion
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
-from rag.study import Study, load, once, study_id_of
+from rag.study import ReaderRegion, Study, load, once, study_id_of
 
 logger = logging.getLogger(__name__)
 

@@ -46,7 +46,7 @@ class Prediction:
         variables: what the prompt was made from; for the audit record, which makes it again.
         answer: what the model wrote, to the letter; for the audit record (`rag.review.audit`).
         warnings: what the reader of the draft should know.
-        region: where the reader looked (`rag.region`); empty where nothing drew the search.
+        region: where the reader looked, as JSON; empty where nothing drew the search.
         prior: what the patient's own earlier study contributes; None where none was given.
         seconds: wall time by stage.
     """

@@ -1,21 +1,20 @@
 """A pool of similar reports and the image's findings -> the sentences of a draft.
 
-The one place where weighting, permission, candidates and consensus come together. Each sentence of
-the consensus is a slot; further options are other wordings of the same statement. Knows neither
-store nor model. What stays below the reporting threshold but is worth a look becomes a hint.
+The image's calibrated probabilities permit findings, the pool's weighted reports their details.
+Each sentence of the consensus is a slot; further options are other wordings of the same statement.
+What stays below the reporting threshold but is worth a look becomes a hint.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.consensus import Agreement, consensus
-from rag.permitted import Permitted, permit, pool_weights
 from rag.report_nlp.labeller import LABELS, NO_FINDING
-from rag.report_reading import IMPRESSION, ReportReading, UsableSentence, read_report
+from rag.report_reading import IMPRESSION, Detail, ReportReading, UsableSentence, read_report
 from rag.schema import Draft, DraftSentence, Hint, Hit, PredictedFindings, Section
 from rag.text_similarity import NgramPool
 
@@ -29,20 +28,50 @@ _OPTIONS = 3
 _AS_TYPICAL = 0.8
 """Another wording is an option if it is nearly as typical as the consensus's own."""
 
+SHARE_OF_LABEL = 0.4
+"""A kind ("scar") may stand for a label ("Lung Opacity") from this share of its probability."""
+DETAILS_AGREE = 0.5
+"""A detail may be said from this share of the reports that state its finding."""
+VOTED = 0.5
+"""Share of the pool that permits a finding where the encoder has no finding head."""
+SIMILARITY_WEIGHT, FINDINGS_WEIGHT = 5.0, 0.5
+"""Of cosine similarity and of the log-likelihood of a report's findings, in its log-weight."""
+_DEVICES = "Support Devices"
+_SUREST = 0.005
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What may be said of one image.
+
+    Attributes:
+        findings: names that may be stated: CheXpert-14 labels and lexicon ids.
+        required: those of them that a draft should state where it can.
+        undeniable: names that may not be denied.
+        agreed: details that the pool agrees on.
+    """
+
+    findings: frozenset[str]
+    required: frozenset[str]
+    undeniable: frozenset[str]
+    agreed: frozenset[Detail]
+
+    def excess(self, sentence: UsableSentence) -> int | None:
+        """How many details of a sentence nobody agreed on; None if it may not be said at all."""
+        if not sentence.present <= self.findings or sentence.denied & self.undeniable:
+            return None
+        return len(sentence.details - self.agreed)
+
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One distinct sentence.
-
-    Attributes:
-        sentence: as one of the reports has it.
-        reports: places in the pool of the reports that hold it, best fit first.
-        typical: mean similarity of its words to those of the pool's reports, weighted.
-    """
+    """One distinct sentence, as one of the reports has it."""
 
     sentence: UsableSentence
-    reports: tuple[int, ...]
-    typical: float
+    reports: tuple[int, ...]  # places in the pool of those that hold it, best fit first
+    typical: float  # mean similarity of its words to those of the pool's reports, weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +147,7 @@ def _cited(candidate: _Candidate, pool: Sequence[Hit]) -> DraftSentence:
 def _candidates(
     readings: Sequence[ReportReading],
     ngrams: NgramPool,
-    weights: NDArray[np.float64],
+    weights: Floats,
     permitted: Permitted,
 ) -> list[_Candidate]:
     """What may be said, the most typical sentences of each heading and of each finding.
@@ -172,6 +201,67 @@ def _best(found: Sequence[_Candidate], permitted: Permitted) -> list[_Candidate]
             best.append(candidate)
         seen.update([heading, *findings])
     return best
+
+
+def pool_weights(
+    similarities: Sequence[float], readings: Sequence[ReportReading], predicted: PredictedFindings
+) -> Floats:
+    """How well each report of the pool fits the image, by its text's nearness and its findings.
+
+    Returns:
+        float64 [reports], sums to 1.
+    """
+    names = [name for name in predicted.probabilities if name != NO_FINDING]
+    p = np.array([predicted.probabilities[name] for name in names])
+    p = np.clip(p, _SUREST, 1 - _SUREST)
+    there = np.array([[name in reading.present for name in names] for reading in readings], bool)
+    likelihood = np.where(there.reshape(len(readings), len(names)), np.log(p), np.log(1 - p)).sum(1)
+    fit = SIMILARITY_WEIGHT * np.asarray(similarities, float) + FINDINGS_WEIGHT * likelihood
+    weights = np.exp(fit - fit.max())
+    return np.asarray(weights / weights.sum(), float)
+
+
+def permit(
+    predicted: PredictedFindings, readings: Sequence[ReportReading], weights: Floats
+) -> Permitted:
+    """What image and pool together let a draft say."""
+    share: defaultdict[str, float] = defaultdict(float)
+    detail: defaultdict[Detail, float] = defaultdict(float)
+    kinds: defaultdict[str, set[str]] = defaultdict(set)
+    for reading, weight in zip(readings, weights, strict=True):
+        for name in reading.present:
+            share[name] += weight
+        for each in reading.details:
+            detail[each] += weight
+        for name, label in reading.labels:
+            kinds[label].add(name)
+    probabilities, positive = predicted.probabilities, predicted.positive
+    if not probabilities:
+        probabilities, positive = share, tuple(n for n in share if share[n] >= VOTED)
+    labels = [name for name in positive if name in LABELS]
+    labelled = set().union(*kinds.values()) if kinds else set()
+    alone = {n for n in positive if n not in LABELS and n not in labelled}
+    permitted = {*labels, *alone}
+    for label in labels:
+        permitted |= _kinds(label, kinds[label], share, probabilities)
+    agreed = {d for d, weight in detail.items() if weight >= DETAILS_AGREE * share[d[0]]}
+    return Permitted(
+        findings=frozenset(permitted),
+        required=frozenset(alone.union(labels)),
+        undeniable=frozenset(permitted) | predicted.undeniable,
+        agreed=frozenset(agreed),
+    )
+
+
+def _kinds(
+    label: str, kinds: set[str], share: Mapping[str, float], probabilities: Mapping[str, float]
+) -> set[str]:
+    """Lexicon findings that may stand for a label; of devices only those that agree enough."""
+    found = {kind: probabilities.get(kind, share[kind]) for kind in kinds}
+    enough = {k for k, p in found.items() if p >= SHARE_OF_LABEL * probabilities[label]}
+    if not enough and found and label != _DEVICES:
+        enough = {max(found, key=lambda kind: found[kind])}
+    return enough
 
 
 _HINT_FROM, _HINT_LEAST, _HINTS = 0.5, 0.1, 5

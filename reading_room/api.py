@@ -25,11 +25,10 @@ from rag.export.text import Export
 from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
 from rag.priors import Prior
-from rag.region import NO_REGION, ReaderRegion, RegionError
 from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
 from rag.settings import PageSettings
-from rag.study import Study, accepted
+from rag.study import NO_REGION, ReaderRegion, RegionError, Study, accepted
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
 from reading_room.layout import DRAFTING, image_field

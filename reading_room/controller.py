@@ -19,11 +19,10 @@ from rag.export.text import Export
 from rag.factory import without_named
 from rag.pipeline import ReportPipeline
 from rag.priors import NO_PRIOR
-from rag.region import NO_REGION, ReaderRegion
 from rag.review.audit import AuditLog, draft_event
 from rag.review.reviewed_report import ReviewedReport, Signature, changes
 from rag.schema import Draft, Hit, Status
-from rag.study import Study
+from rag.study import NO_REGION, ReaderRegion, Study
 from reading_room import strings
 from reading_room.file_store import FileStore
 from reading_room.listed_study import ListedStudy, StudyState

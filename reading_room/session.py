@@ -12,9 +12,9 @@ from rag.errors import CxrRagError
 from rag.grounding import DraftCheck, Verdict, check_draft
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
-from rag.region import NO_REGION, ReaderRegion
 from rag.review.reviewed_report import ReviewedReport, ReviewError
 from rag.schema import Draft, DraftSentence, Hit, Section, Status
+from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
 from reading_room.image_panel import ShownImage
 from reading_room.verdict_icons import mark_of

@@ -25,9 +25,9 @@ from rag.localization import (
     read_map_measures,
     write_overlay,
 )
-from rag.region import ReaderRegion
 from rag.report_nlp.labeller import LABELS as CHEXPERT
 from rag.report_nlp.statements import Side
+from rag.study import ReaderRegion
 
 MEASURES = {
     "Effusion": MapMeasure(82, 123),

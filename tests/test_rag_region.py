@@ -12,9 +12,8 @@ from support.small_room import Room, show_effusions
 
 from encoders.annotations import crop_to_region
 from encoders.base import CxrImage
-from rag.region import MOST_BOXES, ReaderRegion, RegionError
 from rag.review.audit import draft_event
-from rag.study import Study, load
+from rag.study import MOST_BOXES, ReaderRegion, RegionError, Study, load
 
 pytestmark = pytest.mark.slow
 

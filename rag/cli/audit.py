@@ -28,7 +28,7 @@ def verify(
     ] = "",
 ) -> None:
     """Verify that no line was changed, removed, added or moved; name the first that was."""
-    from rag.review.audit import AuditError  # noqa: PLC0415
+    from rag.review.audit import AuditError
 
     log = _log(config, file)
     count, found = log.verify()
@@ -56,9 +56,9 @@ def replay(
     file: File = None,
 ) -> None:
     """Rebuild the prompt of a recorded draft and compare it byte for byte."""
-    from rag.factory import template_folder  # noqa: PLC0415
-    from rag.index import ReportIndex  # noqa: PLC0415
-    from rag.review.replay import replay as make_again  # noqa: PLC0415
+    from rag.factory import template_folder
+    from rag.index import ReportIndex
+    from rag.review.replay import replay as make_again
 
     settings = read_settings(config)
     with ReportIndex(settings.index_dir, url=settings.chroma_url) as store:
@@ -77,6 +77,6 @@ def replay(
 
 
 def _log(config: str, file: Path | None) -> "AuditLog":
-    from rag.review.audit import AuditLog  # noqa: PLC0415
+    from rag.review.audit import AuditLog
 
     return AuditLog(file or read_settings(config).audit_file)

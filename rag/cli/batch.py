@@ -79,8 +79,8 @@ def batch(
     interrupted by Ctrl-C or SIGTERM.
     """
     settings = read_settings(config, no_llm=no_llm)
-    from rag.batch import manifests  # noqa: PLC0415
-    from rag.batch.output import BatchOutput  # noqa: PLC0415
+    from rag.batch import manifests
+    from rag.batch.output import BatchOutput
 
     if save_json_file is not None and input_json_file is not None and source is None:
         source, output = input_json_file, manifests.work_folder(save_json_file)
@@ -114,8 +114,8 @@ def batch(
 def _studies(
     source: Path, output: "BatchOutput", *, root: Path | None, by_folder: bool
 ) -> "Sequence[BatchStudy]":
-    from rag.batch.grouping import group_images  # noqa: PLC0415 - numpy
-    from rag.batch.inputs import list_images  # noqa: PLC0415
+    from rag.batch.grouping import group_images
+    from rag.batch.inputs import list_images
 
     listing = list_images(source, root=root, leave_out=output.folder)
     studies = group_images(listing.images, by_folder=by_folder, problems=listing.problems)
@@ -139,10 +139,10 @@ def _run(
     *,
     retry_failed: bool,
 ) -> "Counts":
-    from rag.batch.runner import run_batch  # noqa: PLC0415
-    from rag.batch.workers import Engine, Outage, Stop, threaded_prepare  # noqa: PLC0415
-    from rag.factory import load_encoder, open_pipeline  # noqa: PLC0415 - torch takes seconds
-    from rag.llm.vllm_server import LlmServer, is_alive  # noqa: PLC0415
+    from rag.batch.runner import run_batch
+    from rag.batch.workers import Engine, Outage, Stop, threaded_prepare
+    from rag.factory import load_encoder, open_pipeline
+    from rag.llm.vllm_server import LlmServer, is_alive
 
     stop = Stop()
     with ExitStack() as running:
@@ -150,7 +150,7 @@ def _run(
         pipeline = running.enter_context(open_pipeline(settings, load_encoder(settings)))
         llm.wait()
         if engine == "ray":
-            from rag.batch.ray import ray_prepare  # noqa: PLC0415 - an extra
+            from rag.batch.ray import ray_prepare
 
             prepare = running.enter_context(ray_prepare(settings, address=ray_address))
         else:

@@ -44,11 +44,11 @@ def demo(
     """Build the index if needed, start the language model, and open the reading room."""
     settings = read_settings(config, no_llm=no_llm)
     if index_only:
-        from rag.factory import load_encoder  # noqa: PLC0415 - torch takes seconds
+        from rag.factory import load_encoder
 
         ensure_index(settings, load_encoder(settings), say=say)
         return
-    from app import serve  # noqa: PLC0415 - gradio takes seconds
+    from app import serve
 
     given = {"port": port, "worklist": worklist}
     update = {name: value for name, value in given.items() if value is not None}
@@ -68,9 +68,9 @@ def run_demo(settings: "Settings", *, open_page: Callable[..., None], say: Say) 
     Raises:
         ServerError: a port is taken, or a server would not start.
     """
-    from rag.factory import load_encoder, open_pipeline  # noqa: PLC0415 - torch takes seconds
-    from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
-    from rag.processes import port_is_free  # noqa: PLC0415
+    from rag.factory import load_encoder, open_pipeline
+    from rag.llm.vllm_server import LlmServer
+    from rag.processes import port_is_free
 
     page = settings.page
     if not port_is_free(page.host, page.port):
@@ -92,11 +92,11 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
     nothing is embedded that need not be; one that holds a user's own reports is not touched, and
     the error says what to do.
     """
-    from rag.corpus.openi import NAME as OPENI  # noqa: PLC0415
-    from rag.corpus.openi import read_openi  # noqa: PLC0415
-    from rag.factory import index_reports  # noqa: PLC0415
-    from rag.index import read_info  # noqa: PLC0415
-    from rag.index.chroma import chroma_facts  # noqa: PLC0415
+    from rag.corpus.openi import NAME as OPENI
+    from rag.corpus.openi import read_openi
+    from rag.factory import index_reports
+    from rag.index import read_info
+    from rag.index.chroma import chroma_facts
 
     try:
         info = read_info(settings.index_dir)
@@ -178,14 +178,14 @@ def _disk(settings: "Settings") -> Iterator[Check]:
 
 
 def _encoder(settings: "Settings") -> Iterator[Check]:
-    from rag.factory import load_encoder  # noqa: PLC0415 - heavy
+    from rag.factory import load_encoder
 
     encoder = load_encoder(settings)
     yield Check("encoder", f"{encoder.encoder_id}, {encoder.dim} dimensions")
 
 
 def _store(settings: "Settings") -> Iterator[Check]:
-    from rag.factory import load_encoder, open_retriever  # noqa: PLC0415 - heavy
+    from rag.factory import load_encoder, open_retriever
 
     with open_retriever(settings, load_encoder(settings)) as retriever:
         store = retriever.store
@@ -193,7 +193,7 @@ def _store(settings: "Settings") -> Iterator[Check]:
 
 
 def _template(settings: "Settings") -> Iterator[Check]:
-    from rag.factory import template_of  # noqa: PLC0415 - heavy
+    from rag.factory import template_of
 
     yield Check("prompt template", template_of(settings).name)
 
@@ -206,7 +206,7 @@ def _llm_server(settings: "Settings") -> Iterator[Check]:
 
 
 def _llm(settings: "Settings") -> Iterator[Check]:
-    from rag.llm.vllm_server import served_models  # noqa: PLC0415
+    from rag.llm.vllm_server import served_models
 
     llm = settings.llm
     if not llm.enabled:

@@ -38,7 +38,7 @@ def fetch(
 
     Exit codes: 0 all were fetched; 3 some were not, or the server did not answer.
     """
-    from rag.pacs.dicomweb import fetch_study  # noqa: PLC0415 - pydicom takes a second
+    from rag.pacs.dicomweb import fetch_study
 
     found = fetch_study(url, study_uid, output)
     for problem in found.problems:
@@ -58,7 +58,7 @@ def store(
     report: Annotated[Path, typer.Argument(metavar="SR.dcm", help="A DICOM structured report.")],
 ) -> None:
     """Store a structured report; an unsigned draft stays PARTIAL and UNVERIFIED."""
-    from rag.pacs.dicomweb import store_report  # noqa: PLC0415
+    from rag.pacs.dicomweb import store_report
 
     typer.echo(f"stored: {', '.join(store_report(url, report))}")
 
@@ -73,8 +73,8 @@ def find(
     date: Annotated[str, typer.Option(help="20260101 or 20260101-20260131.")] = "",
 ) -> None:
     """List studies: UID, date and time, modalities, description."""
-    from rag.pacs.association import Archive  # noqa: PLC0415
-    from rag.pacs.dimse import find_studies  # noqa: PLC0415 - pydicom takes a second
+    from rag.pacs.association import Archive
+    from rag.pacs.dimse import find_studies
 
     found = find_studies(
         Archive.parse(archive),
@@ -106,9 +106,9 @@ def dimse_fetch(
 
     Exit codes: 0 all were fetched; 3 some were not, or the archive did not answer.
     """
-    from rag.pacs import PacsError  # noqa: PLC0415
-    from rag.pacs.association import Archive  # noqa: PLC0415
-    from rag.pacs.dimse import fetch_images, find_priors, find_studies  # noqa: PLC0415
+    from rag.pacs import PacsError
+    from rag.pacs.association import Archive
+    from rag.pacs.dimse import fetch_images, find_priors, find_studies
 
     peer, settings = Archive.parse(archive), read_settings(config).dicom
     studies = find_studies(peer, settings, study_uid=study_uid)
@@ -152,9 +152,9 @@ def receive(
     ] = 256,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C."""
-    from rag.pacs import PacsError  # noqa: PLC0415
-    from rag.pacs.association import Sender, tls_context  # noqa: PLC0415
-    from rag.pacs.receiver import receiving  # noqa: PLC0415
+    from rag.pacs import PacsError
+    from rag.pacs.association import Sender, tls_context
+    from rag.pacs.receiver import receiving
 
     settings = read_settings(config).dicom
     title = ae_title or settings.ae_title
@@ -205,12 +205,8 @@ def deid(
     Copies are named by their new UIDs. Exit codes: 0 every file was copied; 2 wrong usage; 3 some
     were not, or need a person to check them.
     """
-    from rag.privacy.deidentify import (  # noqa: PLC0415 - pydicom takes a second
-        Deidentifier,
-        DeidentifyError,
-        dicom_and_other_files,
-    )
-    from rag.privacy.header import Pseudonyms  # noqa: PLC0415
+    from rag.privacy.deidentify import Deidentifier, DeidentifyError, dicom_and_other_files
+    from rag.privacy.header import Pseudonyms
 
     if not source.exists():
         raise UsageError(f"there is no {source}")

@@ -57,11 +57,11 @@ def train(
 
     With several processes: accelerate launch -m rag.cli.main train ...
     """
-    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
-    from encoders.training.config import read_settings as read_training_settings  # noqa: PLC0415
-    from encoders.training.dataset import TrainingDataError  # noqa: PLC0415
-    from encoders.training.sources.load import load_collection, source_of  # noqa: PLC0415
-    from encoders.training.train import train as run  # noqa: PLC0415 - torch takes seconds
+    from encoders.packaged_weights import EncoderError
+    from encoders.training.config import read_settings as read_training_settings
+    from encoders.training.dataset import TrainingDataError
+    from encoders.training.sources.load import load_collection, source_of
+    from encoders.training.train import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cache = cache or out.parent / "cache"
@@ -88,10 +88,10 @@ def train(
 
 def _with_report_labels(collection: "Collection") -> "Collection":
     """What our labeller reads in the reports becomes labels to learn from, beside those given."""
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
-    from rag.report_nlp.assertion import Polarity  # noqa: PLC0415
-    from rag.report_nlp.labeller import label_text  # noqa: PLC0415
+    from rag.report_nlp.assertion import Polarity
+    from rag.report_nlp.labeller import label_text
 
     def labelled(study: "TrainingStudy") -> "TrainingStudy":
         if not study.labels_complete:
@@ -113,9 +113,9 @@ def embed(
 
     Exit codes: 0 every image has a row; 2 wrong usage; 3 some failed, see OUT.failed.csv.
     """
-    from encoders.embed_files import embed_files  # noqa: PLC0415
-    from rag.batch.inputs import list_images  # noqa: PLC0415
-    from rag.factory import load_encoder  # noqa: PLC0415
+    from encoders.embed_files import embed_files
+    from rag.batch.inputs import list_images
+    from rag.factory import load_encoder
 
     settings = read_settings(config)
     images = list_images(source).images
@@ -150,10 +150,10 @@ def calibrate(
     writes.
     """
     settings = read_settings(config)
-    from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
-    from rag.screening.calibration import write_calibration  # noqa: PLC0415
-    from rag.screening.finding_head import CALIBRATION, load_finding_predictor  # noqa: PLC0415
-    from rag.screening.recalibration import comparison, measure, recalibrate  # noqa: PLC0415
+    from rag.factory import encoder_folder, load_encoder
+    from rag.screening.calibration import write_calibration
+    from rag.screening.finding_head import CALIBRATION, load_finding_predictor
+    from rag.screening.recalibration import comparison, measure, recalibrate
 
     encoder = load_encoder(settings)
     folder = encoder_folder(settings, encoder)
@@ -173,12 +173,8 @@ def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> No
     Two thirds of the patients train, one third calibrates. Leave out studies you evaluate on.
     """
     settings = read_settings(config)
-    from rag.factory import fitted_folder, load_encoder  # noqa: PLC0415 - torch takes seconds
-    from rag.screening.encoder_fit import (  # noqa: PLC0415
-        fit_parts,
-        table,
-        write_parts,
-    )
+    from rag.factory import fitted_folder, load_encoder
+    from rag.screening.encoder_fit import fit_parts, table, write_parts
 
     encoder = load_encoder(settings)
     fitted = fit_parts(images, reports, encoder=encoder)
@@ -202,9 +198,9 @@ def encoders(
     Indexes and drafts stay in OUT-work: what is there is not made again.
     """
     settings = read_settings("cpu", no_llm=True)
-    from eval.sites import read_comparison  # noqa: PLC0415
-    from eval.tasks.encoders import compare_encoders  # noqa: PLC0415
-    from rag.factory import load_encoder  # noqa: PLC0415 - torch takes seconds
+    from eval.sites import read_comparison
+    from eval.tasks.encoders import compare_encoders
+    from rag.factory import load_encoder
 
     work = out.with_name(f"{out.name}-work")
 
@@ -233,15 +229,15 @@ def draft_from(
     Raises:
         EvalLeakError: the collection holds a study or patient of the other site's test part.
     """
-    from encoders.base import embeds_texts  # noqa: PLC0415
-    from eval.errors import EvalLeakError, listed  # noqa: PLC0415
-    from rag.batch.inputs import BatchStudy  # noqa: PLC0415
-    from rag.batch.output import BatchOutput  # noqa: PLC0415
-    from rag.batch.runner import run_batch  # noqa: PLC0415
-    from rag.batch.workers import Engine, Outage, threaded_prepare  # noqa: PLC0415
-    from rag.corpus.openi import read_openi  # noqa: PLC0415
-    from rag.corpus.user_collection import read_collection  # noqa: PLC0415
-    from rag.factory import index_reports, open_pipeline  # noqa: PLC0415
+    from encoders.base import embeds_texts
+    from eval.errors import EvalLeakError, listed
+    from rag.batch.inputs import BatchStudy
+    from rag.batch.output import BatchOutput
+    from rag.batch.runner import run_batch
+    from rag.batch.workers import Engine, Outage, threaded_prepare
+    from rag.corpus.openi import read_openi
+    from rag.corpus.user_collection import read_collection
+    from rag.factory import index_reports, open_pipeline
 
     name = home.site.collection
     corpus = read_openi() if name == "open-i" else read_collection(Path(name))

@@ -71,11 +71,11 @@ def generate(
         raise UsageError(f"there is no file {', '.join(missing)}")
     if prior and len(images) > 1:
         raise UsageError("--prior belongs to one patient: give one image with it")
-    from rag.export.text import as_text  # noqa: PLC0415
-    from rag.factory import load_encoder, open_pipeline, without_named  # noqa: PLC0415 - torch
-    from rag.llm.vllm_server import LlmServer  # noqa: PLC0415
-    from rag.priors import Prior  # noqa: PLC0415
-    from rag.study import Study, accepted  # noqa: PLC0415
+    from rag.export.text import as_text
+    from rag.factory import load_encoder, open_pipeline, without_named
+    from rag.llm.vllm_server import LlmServer
+    from rag.priors import Prior
+    from rag.study import Study, accepted
 
     folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
     failed = False
@@ -114,9 +114,9 @@ def generate(
 
 def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> str:
     """Write a document about an image into a folder; returns a line for the user."""
-    from rag.atomic_io import disk_explained, swap_bytes  # noqa: PLC0415
-    from rag.export.dicom_header import StructuredReportError  # noqa: PLC0415
-    from rag.export.text import Export  # noqa: PLC0415
+    from rag.atomic_io import disk_explained, swap_bytes
+    from rag.export.dicom_header import StructuredReportError
+    from rag.export.text import Export
 
     try:
         content = as_document(Export.of(prediction), form, image=image)
@@ -148,18 +148,13 @@ def locate(
     Exit codes: 0 done; 3 some images could not be read or are not chest X-rays.
     """
     settings = read_settings(config)
-    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415 - torch takes seconds
-    from encoders.registry import folder_of  # noqa: PLC0415
-    from rag.atomic_io import disk_explained  # noqa: PLC0415
-    from rag.factory import encoder_folder, load_encoder  # noqa: PLC0415
-    from rag.localization import (  # noqa: PLC0415
-        draw_overlay,
-        locate_findings,
-        read_map_measures,
-        write_overlay,
-    )
-    from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
-    from rag.study import Study, load  # noqa: PLC0415
+    from encoders.images.raw_image import ImageReadError
+    from encoders.registry import folder_of
+    from rag.atomic_io import disk_explained
+    from rag.factory import encoder_folder, load_encoder
+    from rag.localization import draw_overlay, locate_findings, read_map_measures, write_overlay
+    from rag.screening.finding_head import load_finding_predictor
+    from rag.study import Study, load
 
     encoder = load_encoder(settings)
     folder = encoder_folder(settings, encoder)
@@ -208,14 +203,14 @@ def query(
     """Show the reports nearest to an image or a text."""
     settings = read_settings(config)
     path = Path(what)
-    from rag.batch.inputs import IMAGE_SUFFIXES  # noqa: PLC0415 - numpy
+    from rag.batch.inputs import IMAGE_SUFFIXES
 
     looks_like_a_path = os.sep in what.rstrip() or path.suffix.lower() in IMAGE_SUFFIXES
     if looks_like_a_path and not path.is_file():
         raise UsageError(
             f"there is no file {what} (text with a slash or an image suffix is taken for a file)"
         )
-    from rag.factory import load_encoder, open_retriever  # noqa: PLC0415 - torch takes seconds
+    from rag.factory import load_encoder, open_retriever
 
     encoder = load_encoder(settings)
     with open_retriever(settings, encoder) as retriever:
@@ -234,10 +229,10 @@ def query(
 
 
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
-    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
-    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
-    from rag.index import Exclusions  # noqa: PLC0415
-    from rag.retriever import ImageQuery  # noqa: PLC0415
+    from encoders.images.image_io import read_image, read_image_info
+    from encoders.images.raw_image import ImageReadError
+    from rag.index import Exclusions
+    from rag.retriever import ImageQuery
 
     try:
         image = read_image(path, name=path.name)

@@ -53,11 +53,11 @@ def index(
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    from rag.corpus.openi import read_openi  # noqa: PLC0415
-    from rag.corpus.records import read_exclude_file, read_images_file  # noqa: PLC0415
-    from rag.corpus.user_collection import read_collection  # noqa: PLC0415
-    from rag.factory import index_reports, load_encoder  # noqa: PLC0415
-    from rag.index.writer import scrub_memory  # noqa: PLC0415
+    from rag.corpus.openi import read_openi
+    from rag.corpus.records import read_exclude_file, read_images_file
+    from rag.corpus.user_collection import read_collection
+    from rag.factory import index_reports, load_encoder
+    from rag.index.writer import scrub_memory
 
     scrub_memory()
     settings = read_settings(config)
@@ -99,7 +99,7 @@ def index(
 @app.command()
 def info(context: typer.Context) -> None:
     """Show what is in the index and what built it."""
-    from rag.index import read_info  # noqa: PLC0415
+    from rag.index import read_info
 
     settings = read_settings(context.obj)
     found = read_info(settings.index_dir)
@@ -116,7 +116,7 @@ def info(context: typer.Context) -> None:
 @app.command()
 def verify(context: typer.Context) -> None:
     """Verify index integrity: every record, every vector, and Chroma's answers."""
-    from rag.index import verify_index  # noqa: PLC0415
+    from rag.index import verify_index
 
     settings = read_settings(context.obj)
     report = verify_index(settings.index_dir, url=settings.chroma_url)
@@ -130,7 +130,7 @@ def verify(context: typer.Context) -> None:
 @app.command()
 def rebuild(context: typer.Context) -> None:
     """Rewrite the index from its own records and vectors; nothing is embedded."""
-    from rag.index import rebuild_index  # noqa: PLC0415
+    from rag.index import rebuild_index
 
     settings = read_settings(context.obj)
     with progress_bars() as progress:
@@ -145,7 +145,7 @@ def delete(
     patient: Annotated[list[str] | None, typer.Option(help="Patient id; may be repeated.")] = None,
 ) -> None:
     """Remove studies or patients for good, even if their collection is indexed again."""
-    from rag.index import delete_from_index  # noqa: PLC0415
+    from rag.index import delete_from_index
 
     if not study and not patient:
         raise typer.BadParameter("give a --study or a --patient")
@@ -158,7 +158,7 @@ def delete(
     )
     typer.echo(_summary(report))
     if report.unknown_excludes:
-        from rag.errors import StoreError  # noqa: PLC0415
+        from rag.errors import StoreError
 
         unknown = ", ".join(report.unknown_excludes)
         raise StoreError(
@@ -194,9 +194,9 @@ def _summary(report: "IndexSummary") -> str:
 
 def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
     """Lines that say what would be skipped, repaired and masked; quotes what is masked."""
-    from encoders.tabular import printable  # noqa: PLC0415
-    from rag.grounding.prompt_injection import screen_report  # noqa: PLC0415
-    from rag.privacy.reports import mask_identifiers, masked_places  # noqa: PLC0415
+    from encoders.tabular import printable
+    from rag.grounding.prompt_injection import screen_report
+    from rag.privacy.reports import mask_identifiers, masked_places
 
     for warning in corpus.warnings:
         yield f"note: {warning}"

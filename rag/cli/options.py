@@ -37,7 +37,7 @@ def read_settings(config: str, *, no_llm: bool = False) -> "Settings":
     Raises:
         SettingsError: see `rag.config_file.load_settings`.
     """
-    from rag.config_file import load_settings  # noqa: PLC0415 - pydantic takes a fifth of a second
+    from rag.config_file import load_settings
 
     settings = load_settings(config)
     if no_llm:
@@ -72,8 +72,8 @@ class ShowProgress(Protocol):
 @contextmanager
 def progress_bars() -> Iterator[ShowProgress]:
     """Bars on a terminal, a line now and then elsewhere: a stage, counts, the time left."""
-    from rich import progress  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
+    from rich import progress
+    from rich.console import Console
 
     console = Console(stderr=True)
     tasks: dict[str, progress.TaskID] = {}

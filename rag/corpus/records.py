@@ -1,4 +1,4 @@
-"""A report collection in memory: records, problems, licence, fingerprint, and lists beside it.
+"""A report collection in memory: records, problems, licence, and lists beside it.
 
 Owns what all readers share (ids, hashes, the image-to-study rule). Does not know where reports come
 from (`rag.corpus.openi`, `rag.corpus.user_collection`), nor encoders, nor the store.
@@ -47,7 +47,6 @@ class Corpus:
         licence, attribution: shown to users wherever its reports are shown.
         records: sorted by report id, each with its ``collection`` set to ``name``.
         problems: what was left out, and why.
-        fingerprint: SHA-256 over all records; equal collections have equal fingerprints.
         warnings: what holds for the collection as a whole ("no patient ids: ...").
     """
 
@@ -56,7 +55,6 @@ class Corpus:
     attribution: str
     records: tuple[ReportRecord, ...]
     problems: tuple[Problem, ...]
-    fingerprint: str
     warnings: tuple[str, ...] = ()
 
 
@@ -69,7 +67,7 @@ def make_corpus(
     problems: Iterable[Problem] = (),
     warnings: Iterable[str] = (),
 ) -> Corpus:
-    """Sort the records, stamp the collection's name on them and take the fingerprint.
+    """Sort the records and stamp the collection's name on them.
 
     Raises:
         ValueError: two records have one id; readers list the second as a problem.
@@ -86,7 +84,6 @@ def make_corpus(
         attribution=attribution,
         records=tuple(stamped),
         problems=tuple(problems),
-        fingerprint=fingerprint(stamped),
         warnings=tuple(warnings),
     )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rag.errors import StoreError
 from rag.index.chroma import Neighbours, VectorCollection
 from rag.index.content import Metadata, reports_of
-from rag.index.ids import Excluded, ReportIds
+from rag.index.ids import Excluded, Exclusions, ReportIds
 from rag.index.info import IndexInfo
 from rag.schema import Hit
 
@@ -34,8 +34,11 @@ class OpenedVersion:
     images: VectorCollection
     ids: ReportIds
 
-    def query(self, queries: NDArray[np.float32], k: int, excluded: Excluded) -> list[list[Hit]]:
+    def query(self, queries: NDArray[np.float32], k: int, exclude: Exclusions) -> list[list[Hit]]:
         """See `ReportIndex.query`."""
+        if not len(queries):
+            return []
+        excluded = self.ids.excluded(exclude)
         left = self.info.texts - len(excluded.whole_texts)
         n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
         known: dict[str, Metadata] = {}
@@ -64,7 +67,7 @@ class OpenedVersion:
         self,
         query: NDArray[np.float32],
         k: int,
-        excluded: Excluded,
+        exclude: Exclusions,
         *,
         similarity: Literal["image", "text"],
     ) -> list[Hit]:
@@ -74,7 +77,7 @@ class OpenedVersion:
                 "the index has no images, which this encoder or retrieval.by asks for: run "
                 "`cxr-rag index` again with --images"
             )
-        n = 2 * k + _MORE
+        excluded, n = self.ids.excluded(exclude), 2 * k + _MORE
         while True:
             n = min(n, self.info.images)
             (found,) = self.images.nearest(query[np.newaxis], n)

@@ -123,12 +123,7 @@ class ReportIndex:
         if k < 1:
             raise ValueError(f"k is {k}; ask for one report or more")
         queries = unit_rows(vectors, self.info.dim)
-
-        def ask(version: OpenedVersion) -> list[list[Hit]]:
-            excluded = version.ids.excluded(exclude)
-            return version.query(queries, k, excluded) if len(queries) else []
-
-        return self._ask(ask)
+        return self._ask(lambda version: version.query(queries, k, exclude))
 
     def query_by_images(
         self,
@@ -144,12 +139,9 @@ class ReportIndex:
         left out is as in `query`. A `StoreError` where the index has no images.
         """
         (query,) = unit_rows(vector[np.newaxis], self.info.dim)
-
-        def ask(version: OpenedVersion) -> list[Hit]:
-            excluded = version.ids.excluded(exclude)
-            return version.query_by_images(query, k, excluded, similarity=similarity)
-
-        return self._ask(ask)
+        return self._ask(
+            lambda version: version.query_by_images(query, k, exclude, similarity=similarity)
+        )
 
     def close(self) -> None:
         """Let go of the files. Safe to call twice."""

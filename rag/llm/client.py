@@ -130,7 +130,7 @@ class ChatClient:
         if finish_reason in ("length", "") and _is_object(text):
             return  # all was said, and blanks followed
         if finish_reason == "length" and is_degenerate(text):
-            raise degenerate_error(self.model)
+            raise LlmLoopError(f"{self.model} repeats itself until it is cut off; {_LOOP_CURE}")
         if finish_reason == "length":
             raise LlmCutOffError(
                 f"{self.model} was cut off after {self._settings.max_tokens} tokens; "
@@ -208,11 +208,6 @@ def validate(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
 def is_degenerate(text: str) -> bool:
     """Whether an answer that was cut off ends in the same few words again and again, or blanks."""
     return _LOOP_AT_END.search(text[-2000:]) is not None
-
-
-def degenerate_error(model: str) -> LlmLoopError:
-    """For an answer that says the same over and over."""
-    return LlmLoopError(f"{model} repeats itself until it is cut off; {_LOOP_CURE}")
 
 
 def is_refusal(text: str) -> bool:

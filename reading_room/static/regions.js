@@ -3,7 +3,7 @@
 
 import { parseGaze } from "./gaze.js";
 
-const MAX_BOXES = 8; // boxes, as `rag.region` allows
+const MAX_BOXES = 8; // boxes, as `rag.study` allows
 const MIN_SIDE = 0.01; // of a side
 const STEP = 0.02;
 const GAZE_SIGMA = 0.055; // of the image's width, as in `encoders.annotations`
