@@ -82,10 +82,6 @@ class StoreMismatchError(StoreError):
     """The store was made by another encoder, preprocessing or format."""
 
 
-class PromptError(UsageError):
-    """A template, or a variable it needs, is missing."""
-
-
 class LlmError(CxrRagError):
     """The language model."""
 
@@ -140,10 +136,6 @@ class LlmLoopError(LlmOutputError):
 
 class BatchError(CxrRagError):
     """Many studies at once: the run was stopped."""
-
-
-class BatchUsageError(UsageError):
-    """The input or the output cannot be used as they are; nothing was done."""
 
 
 class OutputError(BatchError):

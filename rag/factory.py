@@ -14,7 +14,7 @@ from encoders.base import ImageEncoder
 from encoders.packaged_weights import EncoderError
 from prompts.render import TEMPLATES, PromptTemplate, PromptTemplateError, load_template
 from rag.corpus.records import Corpus
-from rag.errors import EncoderUnavailableError, PromptError
+from rag.errors import EncoderUnavailableError, UsageError
 from rag.grounding.prompt_injection import screen_report
 from rag.index import IndexSummary, Progress, ReportIndex, build_index
 from rag.index.embedding import NO_IMAGES, Images
@@ -78,7 +78,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
     """The whole line from image to draft; the language model is only asked when a study comes.
 
     Raises:
-        PromptError: ``llm.template`` names no template.
+        UsageError: ``llm.template`` names no template.
         StoreError: no store, or one of another encoder.
     """
     from rag.change import read_change_model  # noqa: PLC0415
@@ -123,12 +123,12 @@ def template_of(settings: Settings) -> PromptTemplate:
     """The template that ``llm.template`` names.
 
     Raises:
-        PromptError: there is none of that name, or it is broken.
+        UsageError: there is none of that name, or it is broken.
     """
     try:
         return load_template(settings.llm.template, templates=template_folder(settings))
     except PromptTemplateError as error:
-        raise PromptError(f"llm.template: {error}") from error
+        raise UsageError(f"llm.template: {error}") from error
 
 
 def without_named(study: Study, store: ReportIndex, *further: str | Path) -> Study:

@@ -11,7 +11,7 @@ from support.small_batch import draw_image
 from rag.batch.grouping import group_images
 from rag.batch.inputs import BatchStudy, list_images
 from rag.batch.manifests import read_list, write_rexrank
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 
 
 def studies_of(source: Path) -> list[BatchStudy]:
@@ -75,14 +75,14 @@ def test_a_wrong_list_is_refused_as_a_whole(
     path = tmp_path / name
     path.write_bytes(content)
     if words:
-        with pytest.raises(BatchUsageError, match=words):
+        with pytest.raises(UsageError, match=words):
             list_images(path)
 
 
 def test_many_wrong_lines_are_not_all_printed(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
     path.write_text('{"study_id": "S\\u001b[31m"}\n' * 100)
-    with pytest.raises(BatchUsageError) as found:
+    with pytest.raises(UsageError) as found:
         list_images(path)
     assert "and 80 more" in str(found.value)
     assert "\x1b" not in str(found.value)
@@ -103,7 +103,7 @@ def test_rubbish_is_refused_or_read_but_never_crashes(
     path.write_bytes(start + rest)
     try:
         listing = read_list(path, root=tmp_path)
-    except BatchUsageError as error:
+    except UsageError as error:
         assert str(error)
     else:
         assert group_images(listing.images)

@@ -17,7 +17,7 @@ from support.small_corpus import small_corpus
 from test_rag_batch_runs import without_times
 
 from rag.batch.ray import prepare_on_ray, ray_prepare
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 from rag.index import build_index
 from rag.pipeline import ReportPipeline
 from rag.settings import Settings
@@ -105,7 +105,7 @@ def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(ray, "init", refuse)
     with (
-        pytest.raises(BatchUsageError, match="nobody answers"),
+        pytest.raises(UsageError, match="nobody answers"),
         ray_prepare(Settings(), address="127.0.0.1:9"),
     ):
         pass

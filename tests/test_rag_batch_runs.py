@@ -18,7 +18,7 @@ from support.small_corpus import small_corpus
 
 from rag.batch.output import BatchOutput
 from rag.batch.workers import Stop
-from rag.errors import BatchError, BatchUsageError, OutputError
+from rag.errors import BatchError, OutputError, UsageError
 from rag.index import build_index
 
 pytestmark = pytest.mark.slow
@@ -149,7 +149,7 @@ def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
 def test_two_batches_on_one_output_are_refused(tmp_path: Path) -> None:
     with (
         BatchOutput(tmp_path),
-        pytest.raises(BatchUsageError, match="another batch"),
+        pytest.raises(UsageError, match="another batch"),
         BatchOutput(tmp_path),
     ):
         pass
@@ -163,7 +163,7 @@ def test_predictions_of_another_model_are_not_mixed(
     small_batch.run(images, tmp_path, store=store, url=llm.url)
     path = tmp_path / "predictions.jsonl"
     path.write_text(path.read_text().replace('"llm": "fake-model"', '"llm": "another"'))
-    with pytest.raises(BatchUsageError, match="llm was 'another' and is 'fake-model'"):
+    with pytest.raises(UsageError, match="llm was 'another' and is 'fake-model'"):
         small_batch.run(images, tmp_path, store=store, url=llm.url)
 
 
@@ -180,7 +180,7 @@ def test_a_file_of_something_else_is_not_touched(
 ) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(content)
-    with BatchOutput(tmp_path) as output, pytest.raises(BatchUsageError, match=words):
+    with BatchOutput(tmp_path) as output, pytest.raises(UsageError, match=words):
         output.read_done()
     assert path.read_bytes() == content
 

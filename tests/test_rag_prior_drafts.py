@@ -22,7 +22,7 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import BatchStudy, list_images
 from rag.change import Change, ChangeModel
 from rag.drafting import Drafter
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 from rag.export import DOCUMENTS, as_document
 from rag.export.text import Export, as_text
 from rag.image_analysis import NO_CHANGE_MODEL, ImageAnalyzer
@@ -199,5 +199,5 @@ def test_a_list_names_a_prior_by_files_text_and_date(tmp_path: Path) -> None:
     files = (tmp_path / "old.png", tmp_path / "old.txt")
     assert study.prior == Prior("Effusion.", date="2026-01-31", files=files)
     path.write_text(json.dumps({**row, "prior_date": "31.1.2026"}))
-    with pytest.raises(BatchUsageError, match="prior_date"):
+    with pytest.raises(UsageError, match="prior_date"):
         studies_of(path)

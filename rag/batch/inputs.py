@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.images.image_info import ImageFormat, image_format
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 from rag.priors import NO_PRIOR, Prior
 
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
@@ -101,12 +101,12 @@ def list_images(
         leave_out: a folder within ``source`` that is not looked into (the output's).
 
     Raises:
-        BatchUsageError: there is no such thing, or a list is wrong; every wrong line is named.
+        UsageError: there is no such thing, or a list is wrong; every wrong line is named.
     """
     if source.is_dir():
         return _tree(source, leave_out)
     if not source.is_file():
-        raise BatchUsageError(f"there is no file or folder {source}")
+        raise UsageError(f"there is no file or folder {source}")
     if source.suffix.lower() in LISTS:
         from rag.batch.manifests import read_list  # noqa: PLC0415 - it knows `Listing`
 
@@ -166,7 +166,7 @@ def _dicomdir(path: Path) -> Listing:
     try:
         listed, problems = images_of_dicomdir(path)
     except ImageReadError as error:
-        raise BatchUsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     folder = path.parent
     images = [ListedImage(image, image.relative_to(folder).as_posix()) for image in listed]
     return Listing(images, problems=list(problems))

@@ -23,7 +23,7 @@ from encoders.json_text import parse_strict
 from encoders.tabular import TableError, identifier, is_nothing, is_table, printable, read_table
 from rag.atomic_io import replace_text
 from rag.batch.inputs import ListedImage, Listing
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 from rag.priors import Prior
 from rag.schema import Section, Status
 
@@ -49,7 +49,7 @@ def read_list(path: Path, *, root: Path) -> Listing:
         root: what relative paths in it are relative to.
 
     Raises:
-        BatchUsageError: names what is wrong with each wrong line.
+        UsageError: names what is wrong with each wrong line.
     """
     images: list[ListedImage] = []
     problems: list[str] = []
@@ -69,9 +69,9 @@ def read_list(path: Path, *, root: Path) -> Listing:
     if problems:
         more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         lines = "\n".join(printable(problem) for problem in problems[:_SHOWN])
-        raise BatchUsageError(f"{path} cannot be used:\n{lines}{more}")
+        raise UsageError(f"{path} cannot be used:\n{lines}{more}")
     if not images:
-        raise BatchUsageError(f"{path} lists no image")
+        raise UsageError(f"{path} lists no image")
     return Listing(images, problems=_about_unknown(views))
 
 
@@ -79,14 +79,16 @@ def read_studies_json(path: Path) -> dict[str, dict[str, Any]]:
     """ReXrank's file: an object of studies by their id, each with ``image_path``.
 
     Raises:
-        BatchUsageError: it is none.
+        UsageError: it is none.
     """
     try:
-        values = parse_strict(_text(path))
+        values = parse_strict(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except ValueError as error:
-        raise BatchUsageError(f"{path} {error}") from error
+        raise UsageError(f"{path} {error}") from error
     if not isinstance(values, dict) or not all(isinstance(row, dict) for row in values.values()):
-        raise BatchUsageError(f"{path} is no JSON object of studies by their id, as ReXrank's are")
+        raise UsageError(f"{path} is no JSON object of studies by their id, as ReXrank's are")
     return values
 
 
@@ -102,19 +104,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
             else:
                 yield line.where, line.values
     except TableError as error:
-        raise BatchUsageError("\n".join(map(printable, str(error).split("\n")))) from error
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:1000]:
-        raise BatchUsageError(f"{path} is UTF-16 or no text: save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BatchUsageError(
-            f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8"
-        ) from error
+        raise UsageError("\n".join(map(printable, str(error).split("\n")))) from error
 
 
 def _about_unknown(views: Counter[str]) -> list[str]:
@@ -222,10 +212,10 @@ def refuse_foreign_file(save_json_file: Path) -> None:
     """An output file that no batch of ours has made is not overwritten.
 
     Raises:
-        BatchUsageError: there is one.
+        UsageError: there is one.
     """
     if save_json_file.exists() and not work_folder(save_json_file).is_dir():
-        raise BatchUsageError(
+        raise UsageError(
             f"{save_json_file} exists and was not made by a batch of ours: choose another "
             "--save_json_file"
         )

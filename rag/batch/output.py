@@ -24,7 +24,7 @@ from encoders.json_text import parse_strict
 from encoders.tabular import read_table
 from rag.atomic_io import disk_explained, flush, replace_text
 from rag.batch.inputs import BatchStudy
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 from rag.prediction import Prediction
 from rag.schema import Status
 
@@ -65,7 +65,7 @@ class BatchOutput:
 
     Raises:
         OutputError: it cannot be written.
-        BatchUsageError: another batch is writing it, or what is in it was not made by one.
+        UsageError: another batch is writing it, or what is in it was not made by one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,11 +79,11 @@ class BatchOutput:
             try:
                 self._lock.acquire()
             except Timeout as error:  # an OSError, too
-                raise BatchUsageError(
+                raise UsageError(
                     f"another batch is writing {self.folder}: wait for it, or choose another output"
                 ) from error
             except NotImplementedError as error:
-                raise BatchUsageError(
+                raise UsageError(
                     f"the file system of {self.folder} has no locks: write to a local disk"
                 ) from error
         return self
@@ -95,7 +95,7 @@ class BatchOutput:
         """What is there already. A torn last line does not count: its study is done again.
 
         Raises:
-            BatchUsageError: a line is no prediction of a batch, or a study has two.
+            UsageError: a line is no prediction of a batch, or a study has two.
         """
         done = Done()
         if not self.predictions.exists():
@@ -107,7 +107,7 @@ class BatchOutput:
             except (KeyError, ValueError, TypeError) as wrong:
                 raise _not_ours(self.predictions, where) from wrong
             if study_id in done.statuses:
-                raise BatchUsageError(
+                raise UsageError(
                     f"{self.predictions} has two lines for the study {study_id!r}: choose another "
                     "output"
                 )
@@ -153,20 +153,20 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with disk_explained(path), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 1))
         torn = file.read(1) != b"\n"
-    problem: BatchUsageError | None = None
+    problem: UsageError | None = None
     for line in read_table(path, strict=True):
         if problem:
             raise problem
         if line.problem:
-            problem = BatchUsageError(f"{path} {line.where}: {line.problem}: choose another output")
+            problem = UsageError(f"{path} {line.where}: {line.problem}: choose another output")
         else:
             yield line.where, line.values
     if problem and not torn:
         raise problem
 
 
-def _not_ours(path: Path, where: str) -> BatchUsageError:
-    return BatchUsageError(
+def _not_ours(path: Path, where: str) -> UsageError:
+    return UsageError(
         f"{path} {where} is not of this batch: it has other keys, or was made with another "
         "encoder, index, model or prompt. Choose another output"
     )

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from rag.batch.workers import Prepare, prepare_study
-from rag.errors import BatchUsageError
+from rag.errors import UsageError
 from rag.factory import load_encoder, open_pipeline
 from rag.pipeline import Prepared, ReportPipeline
 from rag.settings import Settings
@@ -42,7 +42,7 @@ def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
         address: of a running cluster; empty starts one on this machine, for this run.
 
     Raises:
-        BatchUsageError: Ray is not installed, or does not answer.
+        UsageError: Ray is not installed, or does not answer.
     """
     with _cluster(address, workers=settings.batch.num_workers):
         yield prepare_on_ray(partial(_open, settings), workers=settings.batch.num_workers)
@@ -98,7 +98,7 @@ def _cluster(address: str, *, workers: int) -> AbstractContextManager[Any]:
     try:
         import ray  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise BatchUsageError(
+        raise UsageError(
             '--engine ray needs Ray: pip install "cxr-rag[ray]", on every node'
         ) from error
     if ray.is_initialized():
@@ -115,7 +115,7 @@ def _cluster(address: str, *, workers: int) -> AbstractContextManager[Any]:
     try:
         context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BatchUsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+        raise UsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     finally:
         signal.signal(signal.SIGTERM, before)  # ours finishes what is under way
     logger.info("Ray nodes: %d", len(ray.nodes()))

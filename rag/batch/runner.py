@@ -16,7 +16,7 @@ from typing import Any
 from rag.batch.inputs import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done, PredictionLog
 from rag.batch.workers import Engine
-from rag.errors import BatchUsageError, OutputError
+from rag.errors import OutputError, UsageError
 from rag.factory import without_named
 from rag.index import ReportIndex
 from rag.pipeline import ReportPipeline
@@ -104,7 +104,7 @@ def run_batch(
         progress: told after every study.
 
     Raises:
-        BatchUsageError: the output holds something else than earlier runs of this batch.
+        UsageError: the output holds something else than earlier runs of this batch.
         OutputError: the disk is full; what was written stays.
         BatchError: the model's servers are gone.
     """
@@ -161,7 +161,7 @@ def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -
     """Predictions of two encoders, indexes or models must not lie in one file.
 
     Raises:
-        BatchUsageError: names what has changed.
+        UsageError: names what has changed.
     """
     if not done.made_with:
         return
@@ -172,7 +172,7 @@ def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -
         if now[name] != done.made_with[name]
     ]
     if changed:
-        raise BatchUsageError(
+        raise UsageError(
             f"{output.predictions} was made otherwise ({'; '.join(changed)}): choose another "
             "output, or go back to what it was made with"
         )

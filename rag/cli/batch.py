@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rag.cli.options import EXIT_FAILED, Config, NoLlm, progress_bars, read_settings, say
-from rag.errors import BatchUsageError, UsageError
+from rag.errors import UsageError
 
 if TYPE_CHECKING:
     from rag.batch.inputs import BatchStudy
@@ -124,7 +124,7 @@ def _studies(
     passed = ", ".join(f"{count} {why}" for why, count in sorted(listing.skipped.items()))
     skipped = f" (skipped: {passed})" if passed else ""
     if not studies:
-        raise BatchUsageError(f"there is no image in {source}{skipped}")
+        raise UsageError(f"there is no image in {source}{skipped}")
     say(f"{len(listing.images)} images of {len(studies)} studies{skipped}")
     output.read_done()  # refuses a foreign file before anything heavy is started
     return studies

@@ -160,13 +160,13 @@ def _batch_list(suffix: str) -> Callable[[bytes, Path], str]:
     def read(data: bytes, folder: Path) -> str:
         from rag.batch.grouping import group_images  # noqa: PLC0415
         from rag.batch.inputs import list_images  # noqa: PLC0415
-        from rag.errors import BatchUsageError  # noqa: PLC0415
+        from rag.errors import UsageError  # noqa: PLC0415
 
         path = folder / f"list{suffix}"
         path.write_bytes(data)
         try:
             images = list_images(path).images
-        except BatchUsageError as error:
+        except UsageError as error:
             str(error).encode()  # can be shown
             return "refused: a line or the file is wrong, and named"
         studies = group_images(images)
