@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rag.errors import CxrRagError, OutputError
+from rag.errors import EncoderUnavailableError, OutputError
 
 _AGAIN = "free some space and run the same command again"
 _CURES = {
@@ -105,15 +105,11 @@ TensorOf = Callable[[str], NDArray[Any]]
 
 
 @contextmanager
-def opened_tensors(
-    path: Path, *, key: str, error: type[CxrRagError]
-) -> Iterator[tuple[dict[str, Any], TensorOf]]:
-    """Facts and tensors of a safetensors file.
+def opened_tensors(path: Path, *, key: str) -> Iterator[tuple[dict[str, Any], TensorOf]]:
+    """Facts, under a key of its header, and tensors of a safetensors file.
 
-    Args:
-        path: the file.
-        key: of the facts in its header.
-        error: raised where the file is damaged, or lacks what the block asks for.
+    Raises:
+        EncoderUnavailableError: the file is damaged, or lacks what the block asks for.
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
@@ -121,7 +117,7 @@ def opened_tensors(
         with safe_open(path, framework="numpy") as tensors:
             yield json.loads((tensors.metadata() or {})[key]), tensors.get_tensor
     except (SafetensorError, OSError, KeyError, ValueError) as problem:
-        raise error(f"{path} is damaged ({problem!r}); restore it") from problem
+        raise EncoderUnavailableError(f"{path} is damaged ({problem!r}); restore it") from problem
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, key: str, facts: Any) -> None:

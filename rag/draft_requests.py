@@ -8,6 +8,7 @@ for the server, and read the answer, whole or as far as it has come.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 import jsonschema
@@ -61,7 +62,9 @@ class Selection:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self._options = {
-            slot.name: {f"{_letters(at)}{n}": option for n, option in enumerate(slot.options, 1)}
+            slot.name: {
+                f"{ascii_uppercase[at]}{n}": option for n, option in enumerate(slot.options, 1)
+            }
             for at, slot in enumerate(slot for slot in ground.slots if len(slot.options) > 1)
         }
 
@@ -183,12 +186,6 @@ class FreeText:
 def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
     sentences = list(said)
     return Draft(*(tuple(s for section, s in sentences if section is wanted) for wanted in Section))
-
-
-def _letters(number: int) -> str:
-    """A, B, ... Z, AA, ...: short and different for every slot."""
-    before, last = divmod(number, 26)
-    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 DraftRequest = Selection | FreeText

@@ -23,19 +23,11 @@ class SettingsError(UsageError):
 
 
 class EncoderUnavailableError(CxrRagError):
-    """The encoder's weights are missing, damaged or do not fit."""
-
-
-class FindingHeadError(CxrRagError):
-    """The label head is damaged, or another encoder's."""
+    """An encoder's weights, or parts trained on its vectors, are missing, damaged or do not fit."""
 
 
 class CalibrationError(CxrRagError):
     """A calibration is missing or damaged, or there are too few studies for one."""
-
-
-class OodDetectorError(CxrRagError):
-    """The statistics by which strange pictures are refused are damaged, or another encoder's."""
 
 
 class NoDraft(CxrRagError):  # noqa: N818 - a verdict, no mistake; predictions name its class

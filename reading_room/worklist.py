@@ -21,7 +21,7 @@ from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
-from rag.batch.runner import as_studies
+from rag.batch.runner import as_study
 from rag.errors import CxrRagError
 from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
@@ -174,7 +174,7 @@ class Worklist:
         if hashes in self._signed:
             self._replace(one, replace(one, signed=self._signed[hashes]))
             return True
-        (study,) = as_studies([one.study], self._pipeline.retriever.store)
+        study = as_study(one.study, self._pipeline.retriever.store)
         prediction = self._pipeline.invoke(replace(study, prior=one.prior))
         self._replace(one, replace(one, prediction=prediction, drafted_at=time.time()))
         return True

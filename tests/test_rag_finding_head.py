@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rag.errors import CalibrationError, FindingHeadError
+from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.screening.calibration import Auc, Calibration, write_calibration
 from rag.screening.encoder_fit import fit_head, presence, presence_of, table
 from rag.screening.finding_head import (
@@ -104,7 +104,7 @@ def test_a_calibration_of_ones_own_is_taken_instead(tmp_path: Path) -> None:
 
 def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path: Path) -> None:
     assert load_finding_predictor(tmp_path, "enc@1", DraftingSettings()) is None
-    with pytest.raises(FindingHeadError, match=r"enc@1.*enc@2"):
+    with pytest.raises(EncoderUnavailableError, match=r"enc@1.*enc@2"):
         load_finding_predictor(written(tmp_path), "enc@2", DraftingSettings())
     write_calibration(tmp_path / CALIBRATION, replace(MEASURED, encoder_id="enc@0"))
     with pytest.raises(CalibrationError, match=r"enc@0.*enc@1"):
@@ -115,7 +115,7 @@ def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path:
 def test_a_damaged_head_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / HEAD
     path.write_bytes(content)
-    with pytest.raises(FindingHeadError, match=HEAD):
+    with pytest.raises(EncoderUnavailableError, match=HEAD):
         read_finding_head(path)
 
 

@@ -11,7 +11,7 @@ from encoders.base import CxrImage
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.images.image_io import read_image
 from encoders.packaged_weights import SHIPPED
-from rag.errors import OodDetectorError
+from rag.errors import EncoderUnavailableError
 from rag.screening.header import ONLY_LATERAL, RefusalKind
 from rag.screening.ood_training import fit, in_pose, threshold_of
 from rag.screening.out_of_distribution import (
@@ -102,10 +102,10 @@ def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
     again = read_ood_detector(path)
     assert again.encoder_id == judge.encoder_id
     assert np.array_equal(again.basis, judge.basis)
-    with pytest.raises(OodDetectorError, match="was made for eclip-lite0@other"):
+    with pytest.raises(EncoderUnavailableError, match="was made for eclip-lite0@other"):
         load_ood_detector(tmp_path, encoder)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(OodDetectorError, match="damaged"):
+    with pytest.raises(EncoderUnavailableError, match="damaged"):
         read_ood_detector(path)
     assert load_ood_detector(tmp_path / "nowhere", encoder) is None
 

@@ -7,7 +7,7 @@ neither where images come from nor how predictions are made.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,11 +115,12 @@ def run_batch(
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in done.statuses]
     counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
-    studies_left = as_studies(left, engine.pipeline.retriever.store)
+    store = engine.pipeline.retriever.store
+    asked = (as_study(study, store) for study in left)
     try:
         # closed before the index is: no thread may search an index that is gone
         with (
-            closing(engine.draft(studies_left)) as run,
+            closing(engine.draft(asked)) as run,
             PredictionLog(output.predictions) as log,
         ):
             started = time.perf_counter()
@@ -140,21 +141,20 @@ def run_batch(
     return counts
 
 
-def as_studies(studies: Sequence[BatchStudy], store: ReportIndex) -> Iterator[Study]:
-    """Studies as the pipeline takes them; what their paths name is never retrieved."""
-    for study in studies:
-        asked = Study(
-            study.image,
-            name=study.name,
-            further=study.further,
-            study_id=study.study_id,
-            study_ids=frozenset({study.study_id}),
-            patient_ids=study.patient_ids,
-            indication=study.indication,
-            prior=study.prior,
-        )
-        priors = (path for path in study.prior.files if isinstance(path, Path))
-        yield without_named(asked, store, *study.paths, *priors)
+def as_study(study: BatchStudy, store: ReportIndex) -> Study:
+    """A study as the pipeline takes it; what its paths name is never retrieved."""
+    asked = Study(
+        study.image,
+        name=study.name,
+        further=study.further,
+        study_id=study.study_id,
+        study_ids=frozenset({study.study_id}),
+        patient_ids=study.patient_ids,
+        indication=study.indication,
+        prior=study.prior,
+    )
+    priors = (path for path in study.prior.files if isinstance(path, Path))
+    return without_named(asked, store, *study.paths, *priors)
 
 
 def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -> None:

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -41,14 +42,20 @@ def fetch(
     from rag.pacs.dicomweb import fetch_study
 
     found = fetch_study(url, study_uid, output)
-    for problem in found.problems:
-        complain(f"not fetched: {problem}")
     others = f"; {len(found.notes)} notes about images" if found.notes else ""
     others += f"; {found.others} other objects ignored" if found.others else ""
-    typer.echo(f"{len(found.images)} images in {output}{others}")
-    for image in found.images:
+    _end_of_fetch(found.images, found.problems, output, others)
+
+
+def _end_of_fetch(
+    images: Sequence[Path], problems: Sequence[str], output: Path, others: str
+) -> None:
+    for problem in problems:
+        complain(f"not fetched: {problem}")
+    typer.echo(f"{len(images)} images in {output}{others}")
+    for image in images:
         typer.echo(f"  {image.relative_to(output)}")
-    if found.problems or not found.images:
+    if problems or not images:
         sys.exit(EXIT_FAILED)
 
 
@@ -123,13 +130,7 @@ def dimse_fetch(
         output,
         move_to=(here.host, here.port) if here else None,
     )
-    for problem in problems:
-        complain(f"not fetched: {problem}")
-    typer.echo(f"{len(images)} images in {output}; {len(earlier)} priors")
-    for image in images:
-        typer.echo(f"  {image.relative_to(output)}")
-    if problems or not images:
-        sys.exit(EXIT_FAILED)
+    _end_of_fetch(images, problems, output, f"; {len(earlier)} priors")
 
 
 def receive(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import CalibrationError, FindingHeadError
+from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.report_nlp.labeller import NO_FINDING
 from rag.schema import PredictedFindings
 from rag.screening.calibration import (
@@ -101,14 +101,14 @@ def load_finding_predictor(
     A calibration of one's own (``drafting.calibration``) is taken instead of the folder's.
 
     Raises:
-        FindingHeadError, CalibrationError: damaged, or made for other weights.
+        EncoderUnavailableError, CalibrationError: damaged, or made for other weights.
     """
     path = folder / HEAD
     if not path.is_file():
         return None
     head = read_finding_head(path)
     if head.encoder_id != encoder_id:
-        raise FindingHeadError(
+        raise EncoderUnavailableError(
             f"{path} was made for {head.encoder_id}, the encoder is {encoder_id}; make it again "
             "with `python -m rag.screening.encoder_fit`, or remove it to draft without"
         )
@@ -124,7 +124,7 @@ def load_finding_predictor(
 
 def read_finding_head(path: Path) -> FindingHead:
     """Read a head from its file."""
-    with opened_tensors(path, key="head", error=FindingHeadError) as (facts, tensor):
+    with opened_tensors(path, key="head") as (facts, tensor):
         head = FindingHead(
             encoder_id=facts["encoder_id"],
             names=tuple(facts["names"]),
@@ -133,7 +133,9 @@ def read_finding_head(path: Path) -> FindingHead:
         )
         form = facts["format"]
     if form != _FORMAT or head.weight.shape[0] != len(head.names):
-        raise FindingHeadError(f"{path} has another format than this version reads; restore it")
+        raise EncoderUnavailableError(
+            f"{path} has another format than this version reads; restore it"
+        )
     return head
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.encoder import ImageOutput
 from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import OodDetectorError
+from rag.errors import EncoderUnavailableError
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
 
 OOD_DETECTOR = "out_of_distribution.safetensors"
@@ -115,14 +115,14 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
     """The detector in an encoder's folder; None if there is none, or the encoder has no features.
 
     Raises:
-        OodDetectorError: the file is damaged, or belongs to other weights.
+        EncoderUnavailableError: the file is damaged, or belongs to other weights.
     """
     path = folder / OOD_DETECTOR
     if not path.is_file() or not hasattr(encoder, "outputs"):
         return None
     detector = read_ood_detector(path)
     if detector.encoder_id != encoder.encoder_id:
-        raise OodDetectorError(
+        raise EncoderUnavailableError(
             f"{path} was made for {detector.encoder_id}, the encoder is {encoder.encoder_id}; "
             "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
         )
@@ -131,7 +131,7 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
 
 def read_ood_detector(path: Path) -> OodDetector:
     """Read a detector from its file."""
-    with opened_tensors(path, key="ood", error=OodDetectorError) as (facts, tensor):
+    with opened_tensors(path, key="ood") as (facts, tensor):
         detector = OodDetector(
             encoder_id=facts["encoder_id"],
             threshold=facts["threshold"],
@@ -141,7 +141,9 @@ def read_ood_detector(path: Path) -> OodDetector:
             poses=tensor("poses"),
         )
     if facts.get("format") != _FORMAT or detector.basis.shape[1:] != detector.mean.shape:
-        raise OodDetectorError(f"{path} has another format than this version reads; restore it")
+        raise EncoderUnavailableError(
+            f"{path} has another format than this version reads; restore it"
+        )
     return detector
 
 
