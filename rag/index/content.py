@@ -185,13 +185,7 @@ def collection_infos(
     for info in infos:
         first.setdefault(info.name, info)
     return tuple(
-        CollectionInfo(
-            name=name,
-            licence=first[name].licence,
-            attribution=first[name].attribution,
-            fingerprint=fingerprint(members),
-            count=len(members),
-        )
+        replace(first[name], fingerprint=fingerprint(members), count=len(members))
         for name, members in sorted(groups.items())
     )
 
