@@ -142,20 +142,18 @@ def _one_patient_each(
     groups: Mapping[_Key, list[_Seen]], problems: list[str]
 ) -> dict[_Key, list[_Seen]]:
     """Groups of one patient each; a StudyInstanceUID is enough where nobody contradicts it."""
-    patients: dict[str, set[str]] = {}
+    patients: defaultdict[str, set[str]] = defaultdict(set)
     for key in groups:
         if key.kind == "uid":
-            patients.setdefault(key.value, set()).add(key.patient)
-    found: dict[_Key, list[_Seen]] = {}
+            patients[key.value] |= {key.patient} - {""}
+    found: defaultdict[_Key, list[_Seen]] = defaultdict(list)
     for key, group in groups.items():
-        of_study = patients.get(key.value, set()) if key.kind == "uid" else set()
-        if len(of_study - {""}) <= 1:
-            key = replace(key, patient="") if key.kind == "uid" else key  # noqa: PLW2901
-        found.setdefault(key, []).extend(group)
+        of_one = key.kind == "uid" and len(patients[key.value]) <= 1
+        found[replace(key, patient="") if of_one else key] += group
     for uid, several in patients.items():
-        if len(several - {""}) > 1:
+        if len(several) > 1:
             problems.append(
-                f"images of {len(several - {''})} patients bear the StudyInstanceUID of "
+                f"images of {len(several)} patients bear the StudyInstanceUID of "
                 f"{pseudonym(uid)}: they are kept apart"
             )
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rag.cli.options import EXIT_FAILED, Config, progress_bars, read_settings
-from rag.errors import UsageError
+from rag.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from rag.corpus.records import Corpus
@@ -158,8 +158,6 @@ def delete(
     )
     typer.echo(_summary(report))
     if report.unknown_excludes:
-        from rag.errors import StoreError
-
         unknown = ", ".join(report.unknown_excludes)
         raise StoreError(
             f"no study or patient of this index has the id {unknown}: check its spelling"

@@ -13,22 +13,17 @@ version beside the old one, `verify_index` checks what is there. Any number of p
 """
 
 from rag.index.build import build_index, delete_from_index, rebuild_index
-from rag.index.content import IndexSummary, Screen
+from rag.index.content import IndexSummary
 from rag.index.ids import Exclusions
-from rag.index.info import CollectionInfo, IndexInfo, Progress, read_info
+from rag.index.info import Progress, read_info
 from rag.index.store import ReportIndex
-from rag.index.verify import IndexCheck, VerifyReport, verify_index
+from rag.index.verify import verify_index
 
 __all__ = [
-    "CollectionInfo",
     "Exclusions",
-    "IndexCheck",
-    "IndexInfo",
     "IndexSummary",
     "Progress",
     "ReportIndex",
-    "Screen",
-    "VerifyReport",
     "build_index",
     "delete_from_index",
     "read_info",

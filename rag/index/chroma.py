@@ -161,11 +161,10 @@ def create_collections(
 
 def delete_old_collections(place: Place, facts: Mapping[str, str]) -> None:
     """Delete a server's other collections that say the same of themselves."""
+    kept = _names(place)
     with connect(place) as client, chroma_errors(place):
         for collection in client.list_collections():
-            if dict(collection.metadata or {}) == dict(facts) and collection.name not in _names(
-                place
-            ):
+            if dict(collection.metadata or {}) == dict(facts) and collection.name not in kept:
                 client.delete_collection(collection.name)
 
 

@@ -1,11 +1,11 @@
 """The audit record: one line an event, each sealed with the line before, never changed.
 
 Owns the file's form, appending and verifying. `rag.review.replay` makes prompts again from it. A
-line is
-JSON: its number, time, the draft it belongs to, what happened, and two hashes; the second is the
-SHA-256 of the line without it, so that a changed, removed or moved line breaks the chain. A small
-file beside it names the last line, so that a cut end is noticed too. Somebody who may write both
-files can write a whole new chain: note the last hash elsewhere (`cxr-rag audit verify` prints it).
+line is JSON: its number, time, the draft it belongs to, what happened, and two hashes; the second
+is the SHA-256 of the line without it, so that a changed, removed or moved line breaks the chain. A
+small file beside it names the last line, so that a cut end is noticed too. Somebody who may write
+both files can write a whole new chain: note the last hash elsewhere (`cxr-rag audit verify` prints
+it).
 
 What is written is decided by `draft_event` and by callers: hashes, ids, the model's words and the
 reader's, never a pixel, a header value or an image's file name.
@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from rag.atomic_io import swap_text
 from rag.errors import CxrRagError
 from rag.prediction import Prediction
 from rag.schema import Section
@@ -101,9 +102,7 @@ class AuditLog:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        replacement = self._head.with_suffix(".new")
-        replacement.write_text(f"{values['number']} {seal}\n", encoding="ascii")
-        replacement.replace(self._head)
+        swap_text(self._head, f"{values['number']} {seal}\n")
         return AuditEntry(**values, sha256=seal)
 
     def _end(self) -> tuple[AuditEntry | None, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prompts.render import TEMPLATES, Prompt, PromptTemplateError, load_template, render
 from rag.index import ReportIndex
-from rag.review.audit import AuditEntry, AuditError, AuditLog
+from rag.review.audit import AuditError, AuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,7 @@ def replay(log: AuditLog, draft: str, *, store: ReportIndex, templates: Path = T
     entry = next((e for e in log.of_draft(draft) if e.event == "draft"), None)
     if entry is None or not entry.data["prompt_sha256"]:
         raise AuditError(f"draft {draft}: nothing was asked of a model, so there is no prompt")
-    return _replay(entry, store, templates)
-
-
-def _replay(entry: AuditEntry, store: ReportIndex, templates: Path) -> Replay:
-    data = entry.data
-    differences = []
+    data, differences = entry.data, []
     if store.index_id != data["index"]:
         differences.append(f"the index is {store.index_id}, was {data['index']}")
     try:
