@@ -234,9 +234,7 @@ def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
         if values["encoder_id"] != encoder_id or values["format"] != FORMAT:
             return None
         return ChangeModel(
-            encoder_id=encoder_id,
-            present_now=values["present_now"],
-            limits=values["limits"],
+            encoder_id=encoder_id, present_now=values["present_now"], limits=values["limits"]
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CalibrationError(

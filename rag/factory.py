@@ -107,11 +107,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         ],
     )
     with open_retriever(settings, encoder) as retriever:
-        yield ReportPipeline(
-            analyzer=analyzer,
-            retriever=retriever,
-            drafter=drafter,
-        )
+        yield ReportPipeline(analyzer=analyzer, retriever=retriever, drafter=drafter)
 
 
 def template_folder(settings: Settings) -> Path:

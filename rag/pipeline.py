@@ -229,10 +229,7 @@ def check(
 
 def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Prediction:
     return replace(
-        prediction,
-        predicted=analysis.predicted,
-        maps=analysis.maps,
-        warnings=analysis.notes,
+        prediction, predicted=analysis.predicted, maps=analysis.maps, warnings=analysis.notes
     )
 
 

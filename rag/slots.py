@@ -145,10 +145,7 @@ def _cited(candidate: _Candidate, pool: Sequence[Hit]) -> DraftSentence:
 
 
 def _candidates(
-    readings: Sequence[ReportReading],
-    ngrams: NgramPool,
-    weights: Floats,
-    permitted: Permitted,
+    readings: Sequence[ReportReading], ngrams: NgramPool, weights: Floats, permitted: Permitted
 ) -> list[_Candidate]:
     """What may be said, the most typical sentences of each heading and of each finding.
 

@@ -119,10 +119,7 @@ def run_batch(
     asked = (as_study(study, store) for study in left)
     try:
         # closed before the index is: no thread may search an index that is gone
-        with (
-            closing(engine.draft(asked)) as run,
-            PredictionLog(output.predictions) as log,
-        ):
+        with closing(engine.draft(asked)) as run, PredictionLog(output.predictions) as log:
             started = time.perf_counter()
             for prediction in run:
                 log.append(prediction)

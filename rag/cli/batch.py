@@ -55,8 +55,7 @@ def batch(
         bool, typer.Option("--retry-failed", help="Retry failed studies.")
     ] = False,
     engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="ray reads and encodes on many machines."),
+        Literal["local", "ray"], typer.Option(help="ray reads and encodes on many machines.")
     ] = "local",
     ray_address: Annotated[
         str, typer.Option(help="Address of a running Ray cluster; default: start one here.")

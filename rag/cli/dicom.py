@@ -13,8 +13,7 @@ from rag.cli.options import EXIT_FAILED, Config, complain, read_settings
 from rag.errors import UsageError
 
 app = typer.Typer(
-    help="Fetch a study's images from a DICOMweb server, or store a report.",
-    no_args_is_help=True,
+    help="Fetch a study's images from a DICOMweb server, or store a report.", no_args_is_help=True
 )
 
 dimse = typer.Typer(
@@ -30,11 +29,7 @@ Peer = Annotated[
 
 
 @app.command()
-def fetch(
-    url: Url,
-    study_uid: StudyUid,
-    output: Output,
-) -> None:
+def fetch(url: Url, study_uid: StudyUid, output: Output) -> None:
     """Fetch the images of a study, for `cxr-rag batch`.
 
     Exit codes: 0 all were fetched; 3 some were not, or the server did not answer.

@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eval.cli_vectors import Out, Samples, Seed, finish
-from rag.cli.options import (
-    EXIT_FAILED,
-    Config,
-    Source,
-    fail,
-    progress_bars,
-    read_settings,
-    say,
-)
+from rag.cli.options import EXIT_FAILED, Config, Source, fail, progress_bars, read_settings, say
 from rag.errors import CalibrationError, UsageError
 
 if TYPE_CHECKING:

@@ -134,9 +134,7 @@ def _text_rows(folder: Path) -> Iterator[Row]:
             yield Row(where, values)
 
 
-def _read_rows(
-    rows: Iterable[Row],
-) -> tuple[list[ReportRecord], list[Problem], list[str]]:
+def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], list[str]]:
     records: list[ReportRecord] = []
     seen_at: dict[str, str] = {}
     problems: list[Problem] = []

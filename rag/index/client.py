@@ -124,8 +124,7 @@ def _http_client(url: str) -> "Client":
     local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     with _no_proxy() if local else contextlib.nullcontext():
         client = cast(
-            "Client",
-            chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=_settings()),
+            "Client", chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=_settings())
         )
     for session in _http_sessions(client):
         session.timeout = _TIMEOUT_SECONDS

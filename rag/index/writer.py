@@ -62,12 +62,7 @@ def scrub_memory() -> None:
 
 
 def write_version(
-    directory: Path,
-    content: Content,
-    cache: EmbeddingCache,
-    *,
-    url: str,
-    progress: Progress,
+    directory: Path, content: Content, cache: EmbeddingCache, *, url: str, progress: Progress
 ) -> IndexInfo:
     """Write, check and publish a version; forget what the cache holds beyond it.
 
