@@ -35,11 +35,11 @@ Prepare = Callable[[Iterable[Study]], Iterator[Prepared]]
 """An engine's first half, in any order. `rag.batch.ray` has another."""
 
 
-class Stop:
+class Stop(threading.Event):
     """Ends a run early, and says why."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        super().__init__()
         self.reason: BaseException | None = None
         self.since = math.inf
 
@@ -47,15 +47,7 @@ class Stop:
         """End the run; the first reason counts."""
         self.reason = self.reason or reason
         self.since = min(self.since, time.monotonic())
-        self._event.set()
-
-    def is_set(self) -> bool:
-        """Whether the run is to end."""
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep, but not beyond a stop; whether there is one."""
-        return self._event.wait(seconds)
+        super().set()
 
 
 class Outage:
