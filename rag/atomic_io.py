@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def swap_bytes(path: Path, data: bytes, *, mode: int = 0o666, beside: Path | Non
         beside.unlink(missing_ok=True)
         raise
     flush(path.parent)
+
+
+def free_path(folder: Path, stem: str, ending: str) -> Path:
+    """A path in a folder, made if missing, that nothing has: stem.ending, stem-2.ending, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (f"{stem}{'' if n == 1 else f'-{n}'}.{ending}" for n in count(1))
+    return next(path for path in map(folder.joinpath, names) if not path.exists())
 
 
 TensorOf = Callable[[str], NDArray[Any]]

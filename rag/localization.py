@@ -266,15 +266,3 @@ def draw_overlay(image: CxrImage, found: Sequence[LocatedFinding]) -> Image.Imag
         pen.text((6, size[1] + 4 + 16 * row), text, fill=colour)
     pen.text((6, size[1] + 4 + 16 * SHOWN), f"Experimental. {NOTICE}.", fill="white")
     return canvas
-
-
-def write_overlay(picture: Image.Image, source: Path, folder: Path) -> Path:
-    """Write an overlay as PNG into a folder, under the image's name; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{source.stem}.png"
-    number = 1
-    while path.exists():
-        number += 1
-        path = folder / f"{source.stem}-{number}.png"
-    picture.save(path)
-    return path

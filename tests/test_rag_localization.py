@@ -13,6 +13,7 @@ from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from encoders.registry import DEFAULT, folder_of
+from rag.atomic_io import free_path
 from rag.cli.main import app
 from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.localization import (
@@ -23,7 +24,6 @@ from rag.localization import (
     locate_findings,
     outlines,
     read_map_measures,
-    write_overlay,
 )
 from rag.report_nlp.labeller import LABELS as CHEXPERT
 from rag.report_nlp.statements import Side
@@ -136,8 +136,11 @@ def test_an_encoder_without_maps_says_what_to_do() -> None:
 
 def test_overlays_do_not_overwrite_each_other(tmp_path: Path) -> None:
     image = phantom()
-    picture = draw_overlay(image, locate_findings(MapsOfTwo(), image, head=None, measures=MEASURES))
-    written = [write_overlay(picture, Path("study/a.dcm"), tmp_path / "out") for _ in range(2)]
+    found = locate_findings(MapsOfTwo(), image, head=None, measures=MEASURES)
+    written = []
+    for _ in range(2):
+        written.append(free_path(tmp_path / "out", "a", "png"))
+        draw_overlay(image, found).save(written[-1])
     assert [path.name for path in written] == ["a.png", "a-2.png"]
     with Image.open(written[0]) as seen:
         colours = np.asarray(seen.convert("RGB")).reshape(-1, 3)

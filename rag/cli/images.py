@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -114,7 +113,7 @@ def generate(
 
 def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> str:
     """Write a document about an image into a folder; returns a line for the user."""
-    from rag.atomic_io import disk_explained, swap_bytes
+    from rag.atomic_io import disk_explained, free_path, swap_bytes
     from rag.export.dicom_header import StructuredReportError
     from rag.export.text import Export
 
@@ -123,10 +122,7 @@ def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) 
     except StructuredReportError as error:
         return f"{image}: no {form} report: {error}"
     with disk_explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        stems = (f"{image.stem}{'' if n == 1 else f'-{n}'}" for n in count(1))
-        names = (f"{stem}.{ENDINGS[form]}" for stem in stems)
-        path = next(folder / name for name in names if not (folder / name).exists())
+        path = free_path(folder, image.stem, ENDINGS[form])
         swap_bytes(path, content, mode=0o600)  # it names the patient
     return f"{image}: {form} report in {path}"
 
@@ -150,9 +146,9 @@ def locate(
     settings = read_settings(config)
     from encoders.images.raw_image import ImageReadError
     from encoders.registry import folder_of
-    from rag.atomic_io import disk_explained
+    from rag.atomic_io import disk_explained, free_path
     from rag.factory import encoder_folder, load_encoder
-    from rag.localization import draw_overlay, locate_findings, read_map_measures, write_overlay
+    from rag.localization import draw_overlay, locate_findings, read_map_measures
     from rag.screening.finding_head import load_finding_predictor
     from rag.study import Study, load
 
@@ -173,7 +169,8 @@ def locate(
             typer.echo(_line(path, each, as_json=as_json))
         if out is not None:
             with disk_explained(out):
-                written = write_overlay(draw_overlay(image, found), path, out)
+                written = free_path(out, path.stem, "png")
+                draw_overlay(image, found).save(written)
             say(f"{path}: overlay in {written}")
     if not as_json:
         typer.echo(f"Experimental. {NOTICE}.")
