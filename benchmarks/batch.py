@@ -11,7 +11,6 @@ val studies of Open-I, else phantoms. The index is that of ``--config``.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +24,8 @@ import httpx
 import numpy as np
 
 from demo.phantom import PhantomFinding, write_phantom_dicom
+from encoders.training.dataset import clean
+from encoders.training.sources.load import read_openi
 from prompts.render import render
 from rag.batch.inputs import BatchStudy
 from rag.batch.output import BatchOutput
@@ -79,15 +80,13 @@ def main() -> None:
 
 
 def val_studies(openi: Path) -> Iterator[BatchStudy]:
-    for line in (openi / "studies.jsonl").read_text().splitlines():
-        study = json.loads(line)
-        if study["split"] == "val" and study["frontal"]:
-            yield BatchStudy(
-                study_id=study["id"],
-                image=openi / study["frontal"][0],
-                name=study["id"],
-                further=tuple(openi / image for image in study["lateral"]),
-            )
+    for study in clean(read_openi(openi)).val:
+        yield BatchStudy(
+            study_id=study.study_id,
+            image=study.frontals[0],
+            name=study.study_id,
+            further=study.laterals,
+        )
 
 
 def phantoms(folder: Path) -> Iterator[BatchStudy]:

@@ -9,7 +9,6 @@ bootstrap over rounds (seed 0). Images are phantoms of 1024 x 1024.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -25,6 +24,8 @@ from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import EclipEncoder, in_torch, load_encoder
 from encoders.embed_files import embed_files
 from encoders.images.image_io import read_image
+from encoders.training.dataset import clean
+from encoders.training.sources.load import read_openi
 
 EAGER, SHIPS = "eager float32", "what ships"
 Seconds = dict[str, list[float]]
@@ -111,16 +112,15 @@ def print_folder(
 
 def print_agreement(openi: Path, *, threads: int) -> None:
     """Vectors of the val images both ways, and which train reports are their nearest five."""
-    studies = [json.loads(line) for line in (openi / "studies.jsonl").read_text().splitlines()]
-    images = [(s["id"], image) for s in studies if s["split"] == "val" for image in frontal(s)]
-    texts = [report(study) for study in studies if study["split"] == "train" and report(study)]
+    collection = clean(read_openi(openi))
+    images = [(study.study_id, study.frontals[0]) for study in collection.val]
+    texts = [study.text for study in collection.train]
     rows = {}
     for backend in ("torch", "auto"):
         encoder = load_encoder(backend=backend)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "v.npy"
-            named = [(name, openi / image) for name, image in images]
-            done = embed_files(named, encoder=encoder, out=out, threads=threads)
+            count, failed = embed_files(images, encoder=encoder, out=out, threads=threads)
             rows[backend] = np.load(out).astype(np.float64)
     reports = encoder.embed_texts(texts).astype(np.float64)
     eager, ships = rows["torch"], rows["auto"]
@@ -130,19 +130,11 @@ def print_agreement(openi: Path, *, threads: int) -> None:
     five = [
         np.argsort(-(images @ reports.T), axis=1, kind="stable")[:, :5] for images in (eager, ships)
     ]
-    print(f"{done.count} val images, {done.failed} unreadable, {len(texts)} train reports")
+    print(f"{count} val images, {failed} unreadable, {len(texts)} train reports")
     print(f"cosine distance: largest {distances.max():.1e}, median {np.median(distances):.1e}")
     print(f"images whose nearest five differ: {(five[0] != five[1]).any(1).sum()}", end=" ")
     different = [set(a) != set(b) for a, b in zip(*five, strict=True)]
     print(f"(in members, not in order alone: {sum(different)})")
-
-
-def frontal(study: dict[str, Any]) -> list[str]:
-    return [study["frontal"][0]] if study["frontal"] else []
-
-
-def report(study: dict[str, Any]) -> str:
-    return f"{study['findings'] or ''} {study['impression'] or ''}".strip()
 
 
 def each(work: Callable[[Any], Any], items: Sequence[Any]) -> Callable[[], Any]:

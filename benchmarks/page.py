@@ -7,7 +7,6 @@ image is a phantom of 3000 x 4000 pixels with noise, 12 bits, as lossless JPEG 2
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -55,9 +54,6 @@ def main() -> None:
             runs = [one_run(browser, args.url, image) for _ in range(args.runs)]
             browser.close()
     result = {name: summary([run[name] for run in runs]) for name in runs[0]}
-    if args.json:
-        print(json.dumps({"runs": args.runs, "image_mib": round(megabytes, 1), **result}))
-        return
     print(f"{args.runs} runs; image {COLUMNS} x {ROWS}, {megabytes:.1f} MiB; seconds p50, p95")
     for name, (p50, p95) in result.items():
         print(f"{name:<42}{p50:>8.2f}{p95:>8.2f}")
@@ -128,7 +124,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:7860/")
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 

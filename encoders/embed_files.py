@@ -7,7 +7,6 @@ reason) where an image could not be read.
 import csv
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +18,6 @@ from encoders.images.raw_image import ImageReadError
 from encoders.machine import map_ahead
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingSummary:
-    """How many images have a row, and how many failed."""
-
-    count: int
-    failed: int
-
-
 def embed_files(
     images: Iterable[tuple[str, Path]],
     *,
@@ -34,7 +25,7 @@ def embed_files(
     out: Path,
     threads: int = 1,
     on_image: Callable[[], None] | None = None,
-) -> EmbeddingSummary:
+) -> tuple[int, int]:
     """Embed images; one that cannot be read is a line of the failures.
 
     Args:
@@ -43,6 +34,9 @@ def embed_files(
         out: path of the array, with or without ``.npy``. All files appear whole at the end.
         threads: images that are read and embedded at once.
         on_image: told after each image.
+
+    Returns:
+        How many images have a row, and how many failed.
     """
     rows, ids, failures = [], [], []
 
@@ -72,7 +66,7 @@ def embed_files(
     beside = target.with_name(f".{target.stem}-{os.getpid()}.npy")
     np.save(beside, vectors)
     beside.replace(target)
-    return EmbeddingSummary(len(ids), len(failures))
+    return len(ids), len(failures)
 
 
 def _write(path: Path, rows: Iterable[tuple[object, object]]) -> None:

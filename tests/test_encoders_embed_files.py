@@ -29,10 +29,10 @@ def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> N
     broken.write_bytes(b"no image")
     images = [image(tmp_path / "a.png", 1), ("broken", broken), image(tmp_path / "b.png", 2)]
     seen = []
-    done = embed_files(
+    count, failed = embed_files(
         images, encoder=FakeEncoder(), out=tmp_path / "out" / "v", on_image=lambda: seen.append(1)
     )
-    assert (done.count, done.failed, len(seen)) == (2, 1, 3)
+    assert (count, failed, len(seen)) == (2, 1, 3)
     vectors = np.load(tmp_path / "out" / "v.npy")
     assert vectors.shape == (2, 16)
     assert vectors.dtype == np.float32
@@ -50,14 +50,14 @@ def test_several_threads_keep_the_order(tmp_path: Path) -> None:
     images[5:5] = [("lost", tmp_path / "lost.png")]
     for threads in (1, 4):
         out = tmp_path / str(threads) / "v.npy"
-        done = embed_files(iter(images), encoder=FakeEncoder(), out=out, threads=threads)
-        assert (done.count, done.failed) == (23, 1)
+        found = embed_files(iter(images), encoder=FakeEncoder(), out=out, threads=threads)
+        assert found == (23, 1)
     for name in ("v.npy", "v.csv", "v.failed.csv"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
 def test_no_image_is_an_empty_array(tmp_path: Path) -> None:
-    assert embed_files([], encoder=FakeEncoder(), out=tmp_path / "v").count == 0
+    assert embed_files([], encoder=FakeEncoder(), out=tmp_path / "v") == (0, 0)
     assert np.load(tmp_path / "v.npy").shape == (0, 16)
 
 

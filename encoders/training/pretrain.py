@@ -96,7 +96,8 @@ def pretrain(
     folder.start(**facts, images=len(data.images), label_names=data.label_names)
     parts = {"teacher": teacher, "average": average, "optimizer": optimizer, "schedule": schedule}
     first = folder.load(parts)
-    folder.trim_metrics(first)
+    if first < steps:
+        folder.trim_metrics(first)
     for step in range(first, steps):
         batch = _batch(settings, chosen, data, step=step)
         teacher.train()

@@ -115,15 +115,15 @@ def embed(
         raise UsageError(f"there is no image in {source}")
     encoder = load_encoder(settings)
     with typer.progressbar(length=len(images), label="images", file=sys.stderr) as bar:
-        done = embed_files(
+        count, failed = embed_files(
             ((image.name, image.path) for image in images),
             encoder=encoder,
             out=out,
             threads=settings.batch.num_workers,
             on_image=lambda: bar.update(1),
         )
-    typer.echo(f"{done.count} images by {encoder.encoder_id}, {done.failed} failed")
-    if done.failed:
+    typer.echo(f"{count} images by {encoder.encoder_id}, {failed} failed")
+    if failed:
         sys.exit(EXIT_FAILED)
 
 
