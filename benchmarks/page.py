@@ -8,7 +8,6 @@ image is a phantom of 3000 x 4000 pixels with noise, 12 bits, as lossless JPEG 2
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +18,8 @@ from playwright.sync_api import Browser, sync_playwright
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
-# A script's own folder comes first on the path, and there eval.py would hide the package eval.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from demo.phantom import draw_phantom  # noqa: E402
-from encoders.dicom.write import write_dx  # noqa: E402
+from demo.phantom import draw_phantom
+from encoders.dicom.write import write_dx
 
 ROWS, COLUMNS = 4000, 3000
 NOISE = 12  # of 4095: what a detector adds, so that the file is as large as a real one

@@ -11,7 +11,6 @@ other work on the machine changes least. The store is kept in ``--out`` for late
 
 import argparse
 import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,28 +22,25 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-# A script's own folder comes first on the path, and there eval.py would hide the package eval.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-import rag.drafting as drafting  # noqa: E402, PLR0402
-import rag.pipeline as line  # noqa: E402
-import rag.study as loading  # noqa: E402
-from encoders.eclip.encoder import EclipEncoder, load_encoder  # noqa: E402
-from encoders.packaged_weights import SHIPPED  # noqa: E402
-from encoders.training.dataset import TrainingStudy as Image  # noqa: E402
-from encoders.training.dataset import clean  # noqa: E402
-from encoders.training.sources.load import read_openi  # noqa: E402
-from prompts.render import load_template  # noqa: E402
-from rag.corpus.openi import read_openi as read_reports  # noqa: E402
-from rag.grounding.prompt_injection import screen_report  # noqa: E402
-from rag.image_analysis import ImageAnalyzer  # noqa: E402
-from rag.index import ReportIndex, build_index  # noqa: E402
-from rag.report_reading import annotate_labels  # noqa: E402
-from rag.retriever import ReportRetriever  # noqa: E402
-from rag.screening.finding_head import FindingPredictor, load_finding_predictor  # noqa: E402
-from rag.screening.out_of_distribution import OodDetector, load_ood_detector  # noqa: E402
-from rag.settings import DraftingSettings, RetrievalSettings  # noqa: E402
-from rag.study import Study  # noqa: E402
+import rag.drafting as drafting  # noqa: PLR0402
+import rag.pipeline as line
+import rag.study as loading
+from encoders.eclip.encoder import EclipEncoder, load_encoder
+from encoders.packaged_weights import SHIPPED
+from encoders.training.dataset import TrainingStudy as Image
+from encoders.training.dataset import clean
+from encoders.training.sources.load import read_openi
+from prompts.render import load_template
+from rag.corpus.openi import read_openi as read_reports
+from rag.grounding.prompt_injection import screen_report
+from rag.image_analysis import ImageAnalyzer
+from rag.index import ReportIndex, build_index
+from rag.report_reading import annotate_labels
+from rag.retriever import ReportRetriever
+from rag.screening.finding_head import FindingPredictor, load_finding_predictor
+from rag.screening.out_of_distribution import OodDetector, load_ood_detector
+from rag.settings import DraftingSettings, RetrievalSettings
+from rag.study import Study
 
 STEPS: tuple[tuple[str, Any, str], ...] = (
     ("header", loading, "read_image_info"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-NEED_MORE = {"eval.py"}  # pycocoevalcap, which is not a dependency
+NEED_MORE = {"scores.py"}  # pycocoevalcap, which is not a dependency
 
 
 @pytest.mark.slow

@@ -41,16 +41,11 @@ from encoders.training.dataset import (
 
 _log = logging.getLogger(__name__)
 
-LAYOUT = 1
-"""Goes up when the content of the cache would change for the same images."""
+_LAYOUT = 1
+"""Goes up when the content of the image cache would change for the same images."""
 
 _AT_ONCE = 512
 """Images between two notes of how far a decoding came."""
-
-_SHOWN = 5
-"""Unreadable images that an error names."""
-
-Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +197,7 @@ def _target_vectors(texts: Sequence[str], prepared: Prepared, *, cache: Path) ->
     return torch.nn.functional.normalize(mean, dim=1)
 
 
-def load_images(paths: Sequence[Path], *, side: int, cache: Path) -> Images:
+def load_images(paths: Sequence[Path], *, side: int, cache: Path) -> NDArray[np.uint8]:
     """uint8 [len(paths), side, side], squashed to a square, 255 is white.
 
     Args:
@@ -217,18 +212,18 @@ def load_images(paths: Sequence[Path], *, side: int, cache: Path) -> Images:
     if not paths:
         return np.empty((0, side, side), dtype=np.uint8)
     names = "\n".join(str(path) for path in paths)
-    key = hashlib.sha256(f"{LAYOUT} {side}\n{names}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{_LAYOUT} {side}\n{names}".encode()).hexdigest()[:16]
     target = cache / f"images-{key}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):  # of several ranks one decodes, the rest wait
             if not target.exists():
-                _write(paths, side=side, target=target)
-    images: Images = np.load(target, mmap_mode="r")
+                _decode_all(paths, side=side, target=target)
+    images: NDArray[np.uint8] = np.load(target, mmap_mode="r")
     return images
 
 
-def _write(paths: Sequence[Path], *, side: int, target: Path) -> None:
+def _decode_all(paths: Sequence[Path], *, side: int, target: Path) -> None:
     """Decode beside the target and rename: a cut leaves no half file under the right name."""
     beside, note = target.with_name(f".{target.name}"), target.with_suffix(".done")
     images, done = _open_half(beside, note, shape=(len(paths), side, side))
@@ -251,7 +246,7 @@ def _write(paths: Sequence[Path], *, side: int, target: Path) -> None:
                 images.flush()
                 note.write_text(str(stop), encoding="ascii")
     if failed:
-        shown = "\n".join(sorted(failed)[:_SHOWN])
+        shown = "\n".join(sorted(failed)[:5])
         raise TrainingDataError(
             f"{len(failed)} of {len(paths)} images cannot be read; repair them or take them out of "
             f"the data. The first:\n{shown}"

@@ -1,9 +1,9 @@
 """Speed of the harness: a whole run, its memory as n grows, and text measures beside references.
 
 Everything is made up from a few sentences of ours, with a seed; nothing is downloaded. Prints
-Markdown. `python benchmarks/eval.py [--studies 590] [--large 5900]`
+Markdown. `python benchmarks/scores.py [--studies 590] [--large 5900]`
 """
-# ruff: noqa: E402, S311 - the path is mended before our own imports; made-up data
+# ruff: noqa: S311 - made-up data
 
 import argparse
 import json
@@ -23,9 +23,6 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
-
-# A script's own folder comes first on the path, and there this eval.py would hide the package eval.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from eval.cli import app
 from eval.metrics.base import Setup, metric_class
