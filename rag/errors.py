@@ -1,10 +1,7 @@
 """The exceptions of the product; all are explained to a user in a sentence.
 
 Every message says what was wrong, with the value, and what to do about it. Further children of
-CxrRagError are where they are raised: StructuredReportError (rag.export), PacsError (rag.pacs),
-DeidentifyError, KeyFileError (rag.privacy), PriorMismatchError (rag.priors), RegionError,
-AuditError, ReviewError (rag.review), ControllerError (reading_room), and those of `eval.errors`.
-`encoders` has its own: ImageReadError, EncoderError.
+CxrRagError are where they are raised; `encoders` has its own: ImageReadError, EncoderError.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,7 @@
 """All settings of the product, frozen. Read once, in app.py and the command lines.
 
 A preset is a TOML file in rag/presets/; values come from, in this order: the environment
-(``CXR_RAG_LLM__URL=...``), the file named by ``--config`` or the preset, the defaults below. An
-unknown key or variable is an error, so that a typing mistake cannot go unnoticed.
+(``CXR_RAG_LLM__URL=...``), the file named by ``--config`` or the preset, the defaults below.
 """
 
 import os

@@ -23,7 +23,7 @@ from rag.priors import NO_PRIOR, Prior
 from rag.screening.header import judge_colour, judge_header
 
 Source = TypeVar("Source", Path, bytes)
-
+Row = tuple[float, ...]
 
 MOST_BOXES = 8
 MOST_FIXATIONS = 5000
@@ -34,8 +34,6 @@ HEAT_SIDE = 256
 """Of the heatmap in pixels; no encoder here looks at images larger than that."""
 
 _DIGITS = 4
-
-Row = tuple[float, ...]
 
 
 class RegionError(CxrRagError):
