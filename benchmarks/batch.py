@@ -32,12 +32,12 @@ from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
 from rag.batch.workers import Engine, Outage, threaded_prepare
 from rag.config_file import load_settings
-from rag.draft_requests import Ground, build_request
+from rag.drafting.requests import Ground, build_request
+from rag.drafting.slots import slots_for
 from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.settings import LlmSettings
-from rag.slots import slots_for
 from rag.study import Study
 
 

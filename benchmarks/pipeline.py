@@ -22,7 +22,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-import rag.drafting as drafting  # noqa: PLR0402
 import rag.pipeline as line
 import rag.study as loading
 from encoders.eclip.encoder import EclipEncoder, load_encoder
@@ -32,6 +31,7 @@ from encoders.training.dataset import clean
 from encoders.training.sources.load import read_openi
 from prompts.render import load_template
 from rag.corpus.openi import read_openi as read_reports
+from rag.drafting import drafter
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
@@ -49,9 +49,9 @@ STEPS: tuple[tuple[str, Any, str], ...] = (
     ("strange pixels?", OodDetector, "judge"),
     ("findings", FindingPredictor, "predict"),
     ("retrieve", ReportRetriever, "retrieve"),
-    ("consensus", drafting, "slots_for"),
-    ("prompt", drafting, "render"),
-    ("read the answer", drafting, "parse_response"),
+    ("consensus", drafter, "slots_for"),
+    ("prompt", drafter, "render"),
+    ("read the answer", drafter, "parse_response"),
     ("check", line, "check_draft"),
 )
 ENCODE, ALL, CPU = "encode", "all", " cpu"
@@ -84,7 +84,7 @@ def main() -> None:
                 ood_detector=load_ood_detector(SHIPPED, encoder),
             ),
             retriever=ReportRetriever(store=store, encoder=encoder, settings=RetrievalSettings()),
-            drafter=drafting.Drafter(load_template("select_v1"), None),
+            drafter=drafter.Drafter(load_template("select_v1"), None),
         )
         images = collection.val[: chosen.studies + 2]
         run(pipeline, images[-2:])  # what is loaded at the first call is not a study's time

@@ -82,7 +82,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         StoreError: no store, or one of another encoder.
     """
     from rag.change import read_change_model  # noqa: PLC0415
-    from rag.drafting import Drafter  # noqa: PLC0415
+    from rag.drafting.drafter import Drafter  # noqa: PLC0415
     from rag.image_analysis import ImageAnalyzer  # noqa: PLC0415
     from rag.llm.client import ChatClient  # noqa: PLC0415
     from rag.localization import read_map_measures  # noqa: PLC0415

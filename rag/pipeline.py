@@ -24,7 +24,7 @@ from encoders.base import ImageEncoder
 from encoders.images.image_info import ImageInfo
 from encoders.images.raw_image import ImageReadError
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
-from rag.drafting import Drafter, DraftResult
+from rag.drafting.drafter import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer

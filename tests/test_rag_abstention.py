@@ -2,7 +2,7 @@
 
 from support.made_up_reports import made_up_hits
 
-from rag.drafting import no_ground
+from rag.drafting.drafter import no_ground
 from rag.prediction import Prediction
 from rag.schema import PredictedFindings, Status
 from rag.settings import AbstentionSettings

@@ -6,7 +6,7 @@ import pytest
 from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode
-from rag.draft_requests import Ground, build_request, parse_response
+from rag.drafting.requests import Ground, build_request, parse_response
 from rag.errors import LlmError, LlmLanguageError, LlmLoopError, LlmRefusalError
 from rag.llm.client import is_degenerate, validate
 

@@ -15,7 +15,7 @@ from support.small_corpus import small_corpus
 from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import load_encoder
 from rag.cli.main import main
-from rag.drafting import WITHOUT_MODEL
+from rag.drafting.drafter import WITHOUT_MODEL
 from rag.index import build_index
 
 pytestmark = pytest.mark.slow

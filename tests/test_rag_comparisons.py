@@ -7,11 +7,11 @@ from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render
 from rag.change import Change, FindingChange, PriorEvidence, PriorState
-from rag.comparisons import compared, comparisons
-from rag.draft_requests import Ground, build_request, parse_response
+from rag.drafting.comparisons import compared, comparisons
+from rag.drafting.requests import Ground, build_request, parse_response
+from rag.drafting.slots import Slot
 from rag.grounding import Reason, Verdict, check_draft
 from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings, Section
-from rag.slots import Slot
 
 REPORT = "FINDINGS: Small left pleural effusion. No pneumothorax. Cardiomegaly."
 AGAIN = "Pleural effusion is again seen, as in the prior study."

@@ -6,7 +6,7 @@ import pytest
 from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render, template_names
-from rag.draft_requests import (
+from rag.drafting.requests import (
     FreeText,
     Ground,
     Selection,
@@ -14,12 +14,12 @@ from rag.draft_requests import (
     first_choice,
     parse_response,
 )
+from rag.drafting.slots import Slot
 from rag.errors import LlmOutputError
 from rag.grounding import check_draft
 from rag.grounding.verdicts import Verdict
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import NO_PREDICTION, DraftSentence, Hit, PredictedFindings, ReportRecord, Section
-from rag.slots import Slot
 
 HITS = made_up_hits()
 CLEAR = DraftSentence("The lungs are clear.", ("R1", "R3"))
@@ -124,7 +124,7 @@ def test_a_writing_model_is_told_what_the_image_expects() -> None:
 
 
 def test_the_worked_examples_would_pass_their_own_check() -> None:
-    for example in load_template("write_v3").examples:
+    for variables, answer in load_template("write_v3").examples:
         hits = [
             Hit(
                 with_sentences(
@@ -139,10 +139,10 @@ def test_the_worked_examples_would_pass_their_own_check() -> None:
                 rank=rank,
                 similarity=shown["similarity"],
             )
-            for rank, shown in enumerate(example.variables["reports"], 1)
+            for rank, shown in enumerate(variables["reports"], 1)
         ]
         draft, notes = parse_response(
-            build_request(Mode.WRITE, Ground(hits=hits)), json.dumps(example.answer)
+            build_request(Mode.WRITE, Ground(hits=hits)), json.dumps(answer)
         )
         verdicts = {check.verdict for check in check_draft(draft, hits).sentences}
         assert notes == ()

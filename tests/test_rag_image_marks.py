@@ -2,10 +2,10 @@
 
 import pytest
 
+from rag.drafting.slots import hints_for
 from rag.grounding.verdicts import ImageVerdict, image_mark
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import Draft, DraftSentence, Hit, PredictedFindings, ReportRecord
-from rag.slots import hints_for
 
 PREDICTED = PredictedFindings(
     probabilities={"Cardiomegaly": 0.8, "Lung Opacity": 0.4, "scar": 0.1, "Pleural Effusion": 0.05},

@@ -15,8 +15,9 @@ from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
-from rag.draft_requests import Ground, Selection
-from rag.drafting import WITHOUT_MODEL, Drafter
+from rag.drafting.drafter import WITHOUT_MODEL, Drafter
+from rag.drafting.requests import Ground, Selection
+from rag.drafting.slots import slots_for
 from rag.grounding import Verdict
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
@@ -25,7 +26,6 @@ from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.schema import NO_PREDICTION, Status
 from rag.settings import LlmSettings, RetrievalSettings
-from rag.slots import slots_for
 from rag.study import Study
 
 K = 4

@@ -21,7 +21,7 @@ from prompts.render import load_template
 from rag.batch.grouping import group_images
 from rag.batch.inputs import BatchStudy, list_images
 from rag.change import Change, ChangeModel
-from rag.drafting import Drafter
+from rag.drafting.drafter import Drafter
 from rag.errors import UsageError
 from rag.export import DOCUMENTS, as_document
 from rag.export.text import Export, as_text

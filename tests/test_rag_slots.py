@@ -2,9 +2,9 @@
 
 import pytest
 
+from rag.drafting.slots import Slot, slots_for
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import NO_PREDICTION, Hit, PredictedFindings, ReportRecord, Section
-from rag.slots import Slot, slots_for
 
 NORMAL = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 QUIET = {"Cardiomegaly": 0.05, "Lung Opacity": 0.05, "Support Devices": 0.02}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rag.text_similarity import Subsequences
+from rag.drafting.text_similarity import Subsequences
 
 
 def common(a: list[str], b: list[str]) -> int:

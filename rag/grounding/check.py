@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rag.change import Change
-from rag.comparisons import changes_said
+from rag.drafting.comparisons import changes_said
 from rag.grounding.claims import Claim, Entailment, claims_of, decide
 from rag.grounding.evidence import (
     EvidenceSentence,

@@ -18,7 +18,7 @@ from rag.batch.inputs import list_images
 from rag.batch.output import BatchOutput
 from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Engine, Outage, Prepare, Stop, threaded_prepare
-from rag.drafting import Drafter
+from rag.drafting.drafter import Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex
 from rag.llm.client import ChatClient

@@ -17,7 +17,7 @@ from support.small_corpus import small_corpus
 from encoders.base import CxrImage, ImageTextEncoder
 from encoders.eclip.encoder import ImageOutput
 from prompts.render import load_template
-from rag.drafting import Drafter
+from rag.drafting.drafter import Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.llm.client import ChatClient

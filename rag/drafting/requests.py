@@ -15,12 +15,12 @@ import jsonschema
 from langchain_core.utils.json import parse_partial_json
 
 from prompts.render import Mode, selection_schema, written_schema
-from rag.comparisons import compared, is_told
+from rag.drafting.comparisons import compared, is_told
+from rag.drafting.slots import Slot
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.llm.client import is_refusal, validate
 from rag.report_nlp.statements import read_sentence
 from rag.schema import NO_PREDICTION, PRIOR, Draft, DraftSentence, Hit, PredictedFindings, Section
-from rag.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.consensus import Agreement, consensus
+from rag.drafting.consensus import Agreement, consensus
+from rag.drafting.text_similarity import NgramPool
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.report_reading import IMPRESSION, Detail, ReportReading, UsableSentence, read_report
 from rag.schema import Draft, DraftSentence, Hint, Hit, PredictedFindings, Section
-from rag.text_similarity import NgramPool
 
 _COMMON = 0.01
 """A sentence that states no finding is a candidate if this share of the pool holds it."""

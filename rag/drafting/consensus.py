@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from rag.drafting.text_similarity import ORDERS, NgramPool, Subsequences, Words
 from rag.report_reading import HEADINGS, UsableSentence
 from rag.schema import Section
-from rag.text_similarity import ORDERS, NgramPool, Subsequences, Words
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,8 @@
 """Evidence -> a cited draft, with a language model or without.
 
-`rag.slots` has the draft that the pool agrees on, `rag.draft_requests` the two ways of asking a
-model about it. Without a model, and where nothing is left to choose, that draft stands as it is.
+`rag.drafting.slots` has the draft that the pool agrees on, `rag.drafting.requests` the two ways of
+asking a model about it. Without a model, and where nothing is left to choose, that draft stands as
+it is.
 Knows no image and no store.
 """
 
@@ -12,8 +13,8 @@ from typing import Any
 
 from prompts.render import PromptTemplate, render
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
-from rag.comparisons import compared, comparisons
-from rag.draft_requests import (
+from rag.drafting.comparisons import compared, comparisons
+from rag.drafting.requests import (
     DraftRequest,
     Ground,
     as_far_as_it_goes,
@@ -21,12 +22,12 @@ from rag.draft_requests import (
     first_choice,
     parse_response,
 )
+from rag.drafting.slots import hints_for, slots_for
 from rag.errors import LlmOutputError, NoGround
 from rag.image_analysis import ImageAnalysis
 from rag.llm.client import ChatClient
 from rag.schema import Draft, Hint, Hit, Retrieval
 from rag.settings import AbstentionSettings
-from rag.slots import hints_for, slots_for
 from rag.study import Study
 
 logger = logging.getLogger(__name__)
