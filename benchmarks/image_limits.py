@@ -18,8 +18,8 @@ from scipy.stats import binomtest
 from encoders.tabular import read_table
 from encoders.training.dataset import clean
 from encoders.training.sources.load import read_openi
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import label_text
+from rag.report_nlp.scopes import Polarity
 
 DENY = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 AFFIRM = (0.5, 0.6, 0.7, 0.8, 0.9)

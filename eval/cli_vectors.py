@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eval.datasets import DatasetLayout, classes_of_layout, read_layout
+from eval.datasets import DatasetLayout, classes_of, read_layout
 
 if TYPE_CHECKING:
     from encoders.base import ImageEncoder
@@ -74,7 +74,7 @@ def prompts(
 
     from eval.datasets import prompts as sentences  # noqa: PLC0415
 
-    for prompt in sentences(classes_of_layout(layout)):
+    for prompt in sentences(classes_of(layout)):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
         typer.echo(json.dumps(line))
 

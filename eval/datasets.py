@@ -107,19 +107,26 @@ def read_layout(
         raise EvalUsageError(f"{path} holds no image{where} for the layout {layout}")
     single = layout in {DatasetLayout.CHEXPERT_5X200, DatasetLayout.NIH_14X100}
     named = sorted(frozenset().union(*(image.labels for image in images)))
-    classes = classes_of_layout(layout) if layout in _DATA_SETS else tuple(named)
+    classes = tuple(named) if layout is DatasetLayout.TABLE else classes_of(layout)
     return ImageDataset(tuple(images), classes, single)
 
 
-def classes_of_layout(layout: DatasetLayout) -> tuple[str, ...]:
+def classes_of(layout: DatasetLayout) -> tuple[str, ...]:
     """Classes of a data set that has its own.
 
     Raises:
         EvalUsageError: your own table has the classes that stand in it.
     """
-    if layout not in _DATA_SETS:
+    if layout is DatasetLayout.TABLE:
         raise EvalUsageError(f"the layout {layout} has no classes of its own")
-    return classes_of(_DATA_SETS[layout])
+    return tuple(_toml("datasets.toml")[layout])
+
+
+def class_names(layout: DatasetLayout, given: Iterable[str]) -> frozenset[str]:
+    """Classes that a data set's own label names stand for; names it does not map are left out."""
+    names = {name.strip().lower() for name in given}
+    table = _toml("datasets.toml")[layout]
+    return frozenset(label for label, own in table.items() if names.intersection(own))
 
 
 def _open_i(entry: Entry) -> DatasetImage | None:
@@ -135,7 +142,7 @@ def _open_i(entry: Entry) -> DatasetImage | None:
         image_id=study,
         patient_id=study,
         image=str(frontal[0]),
-        labels=class_names("open-i", labels.get("problems", [])),
+        labels=class_names(DatasetLayout.OPEN_I, labels.get("problems", [])),
         text="\n".join(filter(None, sections)),
         split=entry.identifier("split"),
     )
@@ -144,7 +151,7 @@ def _open_i(entry: Entry) -> DatasetImage | None:
 def _chexpert(entry: Entry) -> DatasetImage:
     path = entry.identifier("path")
     given = [name for name, cell in entry.values.items() if cell in {"1", "1.0"}]
-    labels = class_names("chexpert", given)
+    labels = class_names(DatasetLayout.CHEXPERT_5X200, given)
     if not path or len(labels) != 1:
         raise FieldError(
             f"has {len(labels)} of the five classes, or no Path: exactly one is wanted"
@@ -166,7 +173,7 @@ def _nih(entry: Entry) -> DatasetImage | None:
     given = entry.identifier("finding labels").split("|")
     if not image or not patient:
         raise FieldError("has no Image Index or no Patient ID")
-    labels = class_names("nih", given)
+    labels = class_names(DatasetLayout.NIH_14X100, given)
     # the protocol takes images with exactly one of the fourteen findings
     return DatasetImage(image, patient, image, labels) if len(given) == len(labels) == 1 else None
 
@@ -197,12 +204,6 @@ _READERS: dict[DatasetLayout, Callable[[Entry], DatasetImage | None]] = {
     DatasetLayout.NIH_14X100: _nih,
     DatasetLayout.TABLE: _table,
 }
-_DATA_SETS = {
-    DatasetLayout.OPEN_I: "open-i",
-    DatasetLayout.CHEXPERT_5X200: "chexpert",
-    DatasetLayout.RSNA: "rsna",
-    DatasetLayout.NIH_14X100: "nih",
-}
 
 
 def _draw(images: Sequence[DatasetImage], *, per_class: int, seed: int) -> list[DatasetImage]:
@@ -211,7 +212,7 @@ def _draw(images: Sequence[DatasetImage], *, per_class: int, seed: int) -> list[
     for image in images:
         by_class[next(iter(image.labels))].append(image)
     few = {label: len(found) for label, found in by_class.items() if len(found) < per_class}
-    missing = set(classes_of("nih")) - by_class.keys()
+    missing = set(classes_of(DatasetLayout.NIH_14X100)) - by_class.keys()
     if few or missing:
         counts = few | dict.fromkeys(missing, 0)
         raise EvalDataError(f"fewer than {per_class} images of {counts}: lower --per-class")
@@ -246,18 +247,6 @@ def prompts(labels: Iterable[str]) -> tuple[ClassPrompt, ...]:
 def _plain(label: str) -> dict[str, tuple[str]]:
     name = label.replace("_", " ").lower()
     return {"positive": (f"There is {name}.",), "negative": (f"There is no {name}.",)}
-
-
-def classes_of(data_set: str) -> tuple[str, ...]:
-    """Classes of "open-i", "nih", "chexpert" or "rsna"."""
-    return tuple(_toml("datasets.toml")[data_set])
-
-
-def class_names(data_set: str, given: Iterable[str]) -> frozenset[str]:
-    """Classes that a data set's own label names stand for; names it does not map are left out."""
-    names = {name.strip().lower() for name in given}
-    table = _toml("datasets.toml")[data_set]
-    return frozenset(label for label, own in table.items() if names.intersection(own))
 
 
 @lru_cache(maxsize=2)

@@ -25,7 +25,14 @@ from encoders.preprocess import resize_square
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy
 from encoders.training.training_set import load_images
-from eval.datasets import DatasetImage, ImageDataset, class_names, classes_of, prompts
+from eval.datasets import (
+    DatasetImage,
+    DatasetLayout,
+    ImageDataset,
+    class_names,
+    classes_of,
+    prompts,
+)
 from eval.results import Result
 from eval.stats import holm
 from eval.tasks.embedding import embedding_quality
@@ -127,12 +134,12 @@ def _embed_images(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32
 
 def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:
     """A study as `eval` sees it, with the classes that Open-I's labels or CheXpert's stand for."""
-    own = study.labels & frozenset(classes_of("open-i"))
+    own = study.labels & frozenset(classes_of(DatasetLayout.OPEN_I))
     return DatasetImage(
         image_id=study.study_id,
         patient_id=study.patient_id,
         image=str(study.frontals[0]),
-        labels=own | class_names("open-i", study.labels),
+        labels=own | class_names(DatasetLayout.OPEN_I, study.labels),
         text=study.text,
         split=split,
     )

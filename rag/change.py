@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rag.errors import CalibrationError
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING, read_sections
 from rag.report_nlp.lexicon import findings
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.statements import read_sentence
 from rag.schema import PredictedFindings

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import NO_FINDING, label_text
 from rag.report_nlp.lexicon import relations
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, Statement, Topic, read_sentence
 from rag.schema import ReportRecord, Section

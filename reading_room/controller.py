@@ -24,11 +24,10 @@ from rag.review.reviewed_report import ReviewedReport, Signature, changes
 from rag.schema import Draft, Hit, Status
 from rag.study import NO_REGION, ReaderRegion, Study
 from reading_room import strings
+from reading_room.draft_panel import export_content
 from reading_room.file_store import FileStore
-from reading_room.listed_study import ListedStudy, StudyState
-from reading_room.opening import MAX_IMAGES, Opener, prior_of
+from reading_room.opening import MAX_IMAGES, ListedStudy, Opener, StudyState, prior_of
 from reading_room.session import ControllerError, Session, act
-from reading_room.sign_panel import export_content
 
 MAX_INDICATION = 500
 

@@ -13,12 +13,11 @@ from rag.errors import CxrRagError
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import Controller
-from reading_room.draft_panel import draft_html, provenance_html
+from reading_room.draft_panel import FORMATS, draft_html, exports_value, provenance_html, state_html
 from reading_room.evidence_panel import evidence_html, prior_html, rank_changes
 from reading_room.image_panel import viewer_value
 from reading_room.layout import DRAFTING, PageParts
 from reading_room.session import ControllerError, Session
-from reading_room.sign_panel import FORMATS, exports_value, state_html
 from reading_room.worklist import LOOK_SECONDS, Worklist
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rag.change import Change
 from rag.prediction import Prediction
-from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans, without_list_number
 from rag.report_nlp.statements import Statement, read_sentence
 from rag.review.reviewed_report import ReportLine, ReviewedReport

@@ -10,10 +10,9 @@ from gradio.exceptions import Error
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
-from reading_room.draft_panel import draft_html
+from reading_room.draft_panel import draft_html, exports_value, state_html
 from reading_room.evidence_panel import evidence_html
 from reading_room.session import Session
-from reading_room.sign_panel import exports_value, state_html
 from reading_room.templating import render
 from reading_room.worklist import Worklist
 

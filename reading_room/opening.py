@@ -1,19 +1,24 @@
-"""Opens images for a reader: those of a study, and those of an earlier one beside them."""
+"""What a reader can open: images of a study, an earlier one beside them, a line of the worklist."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 from encoders.base import View
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_preview, read_raw
 from encoders.images.raw_image import ImageReadError
+from rag.batch.grouping import BatchStudy
 from rag.errors import CxrRagError
-from rag.priors import Prior, PriorMismatchError, check_prior, read_prior
+from rag.prediction import Prediction
+from rag.priors import NO_PRIOR, Prior, PriorMismatchError, check_prior, read_prior
+from rag.schema import Status
+from rag.screening.calibration import MUST_NOT_MISS
 from rag.study import accepted
 from reading_room import strings
 from reading_room.file_store import FileStore
-from reading_room.image_panel import ShownImage, image_file
+from reading_room.image_panel import ShownImage, image_file, view_name
 from reading_room.session import ControllerError, Session
 
 MAX_IMAGES = 4
@@ -96,3 +101,88 @@ def prior_of(current: ImageInfo, sources: Sequence[Path | bytes], *, day: str = 
 def _session(images: list[ShownImage]) -> Session:
     images.sort(key=lambda image: image.view is View.LATERAL)
     return Session(images=tuple(images))
+
+
+class StudyState(StrEnum):
+    """How far a study of the list has come; in the order of the list."""
+
+    DRAFTED = "drafted"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    SIGNED = "signed"
+
+
+FileState = tuple[str, int, int]
+"""Path, time of the last change and size of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedStudy:
+    """One line of the list.
+
+    Attributes:
+        study: its images.
+        files: the state of each image: what a draft of it was made from.
+        info: what the header of the image to draft from says. Never log it.
+        prior: the patient's newest earlier study in the folder.
+        prediction: the draft that was made ahead, or why there is none; None: it waits.
+        drafted_at: when, in seconds of `time.time`.
+        signed: by whom and when; empty before.
+    """
+
+    study: BatchStudy
+    files: tuple[FileState, ...]
+    info: ImageInfo = field(default_factory=ImageInfo)
+    prior: Prior = NO_PRIOR
+    prediction: Prediction | None = None
+    drafted_at: float = 0.0
+    signed: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the study is called."""
+        return self.study.study_id
+
+    @property
+    def images(self) -> list[Path]:
+        """The image to draft from, then the others."""
+        return [self.study.image, *self.study.further]
+
+    @property
+    def state(self) -> StudyState:
+        """Where it stands; what failed for want of a server waits."""
+        if self.signed:
+            return StudyState.SIGNED
+        found = self.prediction
+        if found is None or _passing(found):
+            return StudyState.WAITING
+        return StudyState.DRAFTED if found.status is Status.OK else StudyState.REFUSED
+
+    @property
+    def view_name(self) -> str:
+        """The view in words."""
+        return view_name(self.info.view)
+
+    @property
+    def date(self) -> str:
+        """The date of the study as "2026-03-01"; empty where the header has none."""
+        at = self.info.studied_at
+        return f"{at[:4]}-{at[4:6]}-{at[6:8]}" if len(at) >= 8 else ""
+
+    @property
+    def urgency(self) -> tuple[float, str]:
+        """The highest probability of a finding that must not be missed, and which; 0 for none."""
+        if self.prediction is None:
+            return 0.0, ""
+        predicted = self.prediction.predicted
+        found = [
+            (predicted.probabilities[name], name)
+            for name in MUST_NOT_MISS
+            if name in predicted.probabilities and name not in predicted.not_assessable
+        ]
+        return max(found, default=(0.0, ""))
+
+
+def _passing(prediction: Prediction) -> bool:
+    """Whether it failed for a reason that may pass, as a model server that is away."""
+    return prediction.status is Status.FAILED and prediction.error != "ImageReadError"

@@ -24,10 +24,10 @@ from rag.errors import CxrRagError, ServerError
 from rag.llm.vllm_server import is_alive
 from reading_room import strings
 from reading_room.api import DraftService
+from reading_room.draft_panel import FORMATS
 from reading_room.login import LOOPBACK, Login
 from reading_room.middleware import Middleware
 from reading_room.opening import MAX_IMAGES
-from reading_room.sign_panel import FORMATS
 
 if TYPE_CHECKING:
     from rag.pipeline import ReportPipeline

@@ -17,7 +17,7 @@ from rag.schema import Draft, DraftSentence, Hit, Section, Status
 from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
 from reading_room.image_panel import ShownImage
-from reading_room.verdict_icons import mark_of
+from reading_room.templating import mark_of
 
 
 class ControllerError(CxrRagError):

@@ -27,8 +27,7 @@ from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from reading_room import strings
-from reading_room.listed_study import FileState, ListedStudy, StudyState
-from reading_room.opening import prior_of
+from reading_room.opening import FileState, ListedStudy, StudyState, prior_of
 from reading_room.session import Session
 from reading_room.templating import render
 

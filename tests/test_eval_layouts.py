@@ -10,7 +10,6 @@ from eval.datasets import (
     DatasetLayout,
     class_names,
     classes_of,
-    classes_of_layout,
     prompts,
     read_layout,
 )
@@ -98,16 +97,19 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         read_layout(DatasetLayout.TABLE, path)
 
 
-@pytest.mark.parametrize("data_set", ["open-i", "nih", "chexpert", "rsna"])
-def test_every_class_has_sentences_both_ways(data_set: str) -> None:
-    found = prompts(classes_of(data_set))
-    for label in classes_of(data_set):
+@pytest.mark.parametrize("layout", [each for each in DatasetLayout if each != "table"])
+def test_every_class_has_sentences_both_ways(layout: DatasetLayout) -> None:
+    found = prompts(classes_of(layout))
+    for label in classes_of(layout):
         assert {p.present for p in found if p.label == label} == {True, False}
     assert len({p.text for p in found}) == len(found)
 
 
 def test_names_are_read_whatever_their_case() -> None:
-    assert class_names("nih", ["Effusion", " MASS "]) == {"Pleural Effusion", "Mass"}
-    assert class_names("open-i", ["no indexing"]) == frozenset()
+    assert class_names(DatasetLayout.NIH_14X100, ["Effusion", " MASS "]) == {
+        "Pleural Effusion",
+        "Mass",
+    }
+    assert class_names(DatasetLayout.OPEN_I, ["no indexing"]) == frozenset()
     with pytest.raises(EvalUsageError, match="no classes of its own"):
-        classes_of_layout(DatasetLayout.TABLE)
+        classes_of(DatasetLayout.TABLE)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag.report_nlp.assertion import Polarity, mentions
-from rag.report_nlp.labeller import LABELS, label_text, read_sections
+from rag.report_nlp.labeller import LABELS, label_text, mentions, read_sections
+from rag.report_nlp.scopes import Polarity
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
 CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]

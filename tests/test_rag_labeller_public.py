@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import label_text
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import Side, read_sentence
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_public.jsonl"

@@ -33,7 +33,7 @@ from support.pacs import (
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.pacs import PacsError
-from rag.pacs.association import Receipts, Sender
+from rag.pacs.association import Sender
 from rag.pacs.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def test_orthanc_sends_and_the_image_lies_under_a_name_of_ours(
         assert orthanc.ask("/modalities/cxr/echo", {}).ok
         for _ in range(2):  # the second time it is there already
             assert orthanc.ask("/modalities/cxr/store", [name]).ok
-    assert receiver.receipts.counts == {"stored": 2}
+    assert receiver.counts == {"stored": 2}
     (path,) = files(tmp_path)
     assert np.array_equal(read_image(path).pixels, read_image(sent).pixels)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -66,7 +66,7 @@ def test_orthanc_is_turned_away_where_its_title_is_not_on_the_list(
     with one_receiver(tmp_path, "PACS@127.0.0.1", port=orthanc.ours) as receiver:
         answer = orthanc.ask("/modalities/cxr/store", [name])
     assert answer.status_code == requests.codes.internal_server_error
-    assert receiver.receipts.counts["refused title"] > 0
+    assert receiver.counts["refused title"] > 0
     assert not files(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_only_who_is_on_the_list_may_send(tmp_path: Path) -> None:
     with one_receiver(tmp_path / "b", "SENDER@10.9.8.0/24") as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as stranger:
             assert stranger.recv(1) == b""  # before anything was said
-        assert receiver.receipts.counts == {"refused address": 1}
+        assert receiver.counts == {"refused address": 1}
 
 
 @pytest.mark.parametrize("uid", ["../../../evil", "/etc/passwd", "a/b", ".."])
@@ -107,7 +107,7 @@ def test_what_cannot_be_kept_is_answered_with_its_status(tmp_path: Path) -> None
     without_study = dicom(ramp(12), BitsStored=12)
     with one_receiver(tmp_path / "odd") as receiver:
         assert send(receiver, without_study) == 0xC000
-        assert receiver.receipts.counts == {"not understood": 1}
+        assert receiver.counts == {"not understood": 1}
     with one_receiver(tmp_path / "small", max_bytes=1000) as receiver:
         assert send(receiver, dicom(ramp(16, rows=1000, columns=1000))) == "closed"
     assert not files(tmp_path)
@@ -153,7 +153,7 @@ def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     told = next(line for line in process.stderr if "listens on" in line)
-    receiver = Receiver(int(told.split(" port ")[1].split(";")[0]), Receipts())
+    receiver = Receiver(int(told.split(" port ")[1].split(";")[0]))
     uid = short_uid()
     assert send(receiver, image(uid)) == 0
     process.send_signal(signal.SIGTERM)
@@ -176,7 +176,7 @@ def recorded(receiver: Receiver, data: bytes) -> bytes:
             to.shutdown(socket.SHUT_WR)
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(3) as threads:
-        sending = threads.submit(send, Receiver(server.getsockname()[1], Receipts()), data)
+        sending = threads.submit(send, Receiver(server.getsockname()[1]), data)
         waiting, _ = server.accept()
         with waiting, socket.create_connection(("127.0.0.1", receiver.port)) as onward:
             both = threads.submit(relay, waiting, onward), threads.submit(relay, onward, waiting)
@@ -202,7 +202,7 @@ def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path
                     while sender.recv(65_536):
                         pass
         assert send(receiver, image(short_uid())) == 0
-        assert receiver.receipts.counts["broken connection"] > 0
+        assert receiver.counts["broken connection"] > 0
     assert not [path for path in files(tmp_path) if path.suffix != ".dcm"]
 
 

@@ -8,8 +8,8 @@ import pytest
 from rag.report_nlp.labeller import LABELS
 from rag.report_nlp.lexicon import Finding, FindingKind, expand, match
 from rag.report_nlp.roles import ROLE_LETTERS
+from rag.report_nlp.sentences import load_toml, spellings, tokens
 from rag.report_nlp.statements import Topic
-from rag.report_nlp.tokenizer import load_toml, spellings, tokens
 
 FINDINGS = load_toml("findings.toml")
 CUES = load_toml("cues.toml")

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.non_findings import (
     NumberKind,
     has_placeholder,
@@ -15,6 +14,7 @@ from rag.report_nlp.non_findings import (
     numbers_in,
     recommends_or_communicates,
 )
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import Severity, Side, Statement, Topic, read_sentence
 
 GOLDEN = Path(__file__).parent / "golden" / "prior_sentences.jsonl"

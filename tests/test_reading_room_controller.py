@@ -22,8 +22,8 @@ from rag.review.reviewed_report import ReviewError, State
 from rag.schema import NOTICE, PRIOR, Hit, Status
 from rag.study import Study
 from reading_room import session as sessions
+from reading_room.draft_panel import FORMATS
 from reading_room.session import ControllerError, Session
-from reading_room.sign_panel import FORMATS
 
 pytestmark = pytest.mark.slow
 

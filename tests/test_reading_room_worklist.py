@@ -24,7 +24,7 @@ from rag.schema import NOTICE, PredictedFindings
 from reading_room import strings
 from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value
-from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.opening import ListedStudy, StudyState
 from reading_room.session import ControllerError, Session
 from reading_room.worklist import Worklist
 

@@ -26,8 +26,8 @@ from eval.metrics.base import (
     mean_measure,
 )
 from eval.studies import Pair
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.statements import Statement, read_sentence
 

@@ -173,7 +173,7 @@ def receive(
     ) as receiver:
         typer.echo(f"{title} listens on {host} port {receiver.port}; Ctrl-C stops it", err=True)
         ended.wait()
-    counts = receiver.receipts.counts
+    counts = receiver.counts
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     typer.echo(told or "nothing was sent")
 

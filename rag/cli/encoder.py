@@ -82,8 +82,8 @@ def _with_report_labels(collection: "Collection") -> "Collection":
     """What our labeller reads in the reports becomes labels to learn from, beside those given."""
     from dataclasses import replace
 
-    from rag.report_nlp.assertion import Polarity
     from rag.report_nlp.labeller import label_text
+    from rag.report_nlp.scopes import Polarity
 
     def labelled(study: "TrainingStudy") -> "TrainingStudy":
         if not study.labels_complete:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from rag.change import Change, FindingChange, PriorEvidence
-from rag.report_nlp.assertion import Polarity
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import ParsedSentence
 from rag.report_reading import findings_of
 from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings

@@ -4,11 +4,14 @@ The last three name their patient, as the image's header does, and are for the s
 image came from; `as_document` makes them.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from rag.export.text import Export
+
+logger = logging.getLogger(__name__)
 
 Document = Literal["dicom", "fhir", "hl7"]
 DOCUMENTS: tuple[Document, ...] = get_args(Document)
@@ -28,7 +31,10 @@ def as_document(what: "Export", form: Document, *, image: Path | bytes) -> bytes
         StructuredReportError: the image is no DICOM file, does not say which study it is of, or
             has something in its header that no document can be made with.
     """
-    from rag.export.dicom_header import with_header  # noqa: PLC0415 - pydicom
+    from rag.export.dicom_header import (  # noqa: PLC0415 - pydicom
+        StructuredReportError,
+        copied_header,
+    )
 
     # each of the three libraries takes a second or two to import
     if form == "dicom":
@@ -37,4 +43,13 @@ def as_document(what: "Export", form: Document, *, image: Path | bytes) -> bytes
         from rag.export.fhir import write_fhir as write  # noqa: PLC0415
     else:
         from rag.export.hl7_v2 import write_hl7 as write  # noqa: PLC0415
-    return with_header(image, lambda header, notes: write(what, header, notes))
+    header, notes = copied_header(image)
+    try:
+        return write(what, header, notes)
+    except Exception as error:
+        # what the libraries say may quote the header: the class alone is told
+        logger.debug("no document", exc_info=error)
+        raise StructuredReportError(
+            f"no document can be made of this image's header ({type(error).__name__}): export "
+            "as PDF or text instead"
+        ) from None

@@ -6,7 +6,6 @@ whatever the image is in. Knows nothing of reports.
 """
 
 import io
-import logging
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -20,8 +19,6 @@ from encoders.dicom.layout import tag
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
-
-logger = logging.getLogger(__name__)
 
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
@@ -44,24 +41,6 @@ _OTHERS = ("Modality", "SeriesNumber", "SpecificCharacterSet")
 
 class StructuredReportError(CxrRagError):
     """The image is none that DICOM SR, FHIR or HL7 can be of."""
-
-
-def with_header(image: Path | bytes, write: Callable[[Dataset, tuple[str, ...]], bytes]) -> bytes:
-    """A document that is written from an image's header and notes about it (`copied_header`).
-
-    Raises:
-        StructuredReportError: there is no such header, or no document can be made with it.
-    """
-    header, notes = copied_header(image)
-    try:
-        return write(header, notes)
-    except Exception as error:
-        # what the libraries say may quote the header: the class alone is told
-        logger.debug("no document", exc_info=error)
-        raise StructuredReportError(
-            f"no document can be made of this image's header ({type(error).__name__}): export "
-            "as PDF or text instead"
-        ) from None
 
 
 def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:

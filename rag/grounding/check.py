@@ -23,8 +23,8 @@ from rag.grounding.evidence import (
     same_text,
 )
 from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import read_sections
+from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import without_list_number
 from rag.report_nlp.statements import ParsedSentence, read_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, ReportRecord, Section, Span

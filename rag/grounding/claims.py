@@ -12,10 +12,10 @@ from functools import lru_cache
 from itertools import combinations
 
 from rag.grounding.verdicts import Reason
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.lexicon import relations
+from rag.report_nlp.scopes import Polarity
+from rag.report_nlp.sentences import load_toml
 from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement, read_sentence
-from rag.report_nlp.tokenizer import load_toml
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from rag.grounding.claims import Claim, claims_of, harmless_words
 from rag.grounding.prompt_injection import neutralise
 from rag.grounding.verdicts import Issue, Reason, Support
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.lexicon import match
 from rag.report_nlp.non_findings import Number, NumberKind
-from rag.report_nlp.sentences import with_sentences, without_list_number
+from rag.report_nlp.scopes import Polarity
+from rag.report_nlp.sentences import tokens, with_sentences, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, read_sentence
-from rag.report_nlp.tokenizer import tokens
 from rag.schema import Hit, ReportRecord, Section, Span
 
 

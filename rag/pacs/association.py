@@ -10,11 +10,9 @@ import math
 import re
 import socket
 import ssl
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
@@ -104,25 +102,6 @@ class Archive:
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise PacsError(f"{text!r} is no archive: write TITLE@HOST:PORT, as PACS@10.1.2.3:104")
         return cls(check_title(title), host.strip("[]"), int(port))
-
-
-@dataclass(slots=True)
-class Receipts:
-    """What happened so far, counted.
-
-    Attributes:
-        counts: by outcome: ``stored``, ``refused address``, ``refused title``, ``no room``,
-            ``not understood``, ``broken connection``, ``failed``.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, outcome: str) -> None:
-        """Count one; called from many threads."""
-        with self._lock:
-            self.counts[outcome] += 1
-        logger.info("receiver: %s", outcome)
 
 
 def check_title(title: str) -> str:

@@ -99,7 +99,7 @@ def studies_of_day(url: str, day: date) -> dict[str, int]:
         PacsError: the server cannot be asked.
     """
     found: dict[str, int] = {}
-    with _client(url) as client, _explained():
+    with _client(url) as client, explained():
         for modality in _RADIOGRAPHS:
             filters = {"StudyDate": f"{day:%Y%m%d}", "ModalitiesInStudy": modality}
             for one in client.search_for_studies(search_filters=filters, limit=_MOST_STUDIES):
@@ -122,7 +122,7 @@ def store_report(url: str, report: Path) -> tuple[str, str]:
         PacsError: the file is no report, or claims more than it holds; the server refuses.
     """
     document = _read_report(report)
-    with _client(url) as client, _explained():
+    with _client(url) as client, explained():
         answer = client.store_instances([document])
     taken = {str(one.get("ReferencedSOPInstanceUID")) for one in _items(answer, "ReferencedSOP")}
     failed = _items(answer, "FailedSOP")
@@ -150,23 +150,11 @@ def _client(url: str) -> Iterator["DICOMwebClient"]:
         yield client
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Whatever client and server do becomes one error, whose words name nobody."""
-    try:
-        yield
-    except PacsError:
-        raise
-    except Exception as error:
-        logger.debug("a DICOMweb request failed", exc_info=error)
-        raise explained(error) from None
-
-
 def _instances(client: "DICOMwebClient", study_uid: str) -> Iterator[dict[str, str]]:
     """All instances of a study, page by page; a server that repeats itself is not asked again."""
     seen: set[str] = set()
     while len(seen) < _MOST_INSTANCES:
-        with _explained():
+        with explained():
             page = client.search_for_instances(study_uid, offset=len(seen) or None)
             found = [_named(one) for one in page]
         new = [one for one in found if one["instance"] not in seen]
@@ -184,7 +172,7 @@ def _named(instance: dict[str, Any]) -> dict[str, str]:
 
 def _retrieve(client: "DICOMwebClient", study_uid: str, one: dict[str, str]) -> bytes:
     """One instance in the transfer syntax it is stored in, as a DICOM file."""
-    with _explained():
+    with explained():
         dataset = client.retrieve_instance(study_uid, one["series"], one["instance"])
         if str(dataset.SOPInstanceUID) != one["instance"]:
             raise PacsError("the server sent another image than the one that was asked for")

@@ -7,8 +7,10 @@ a command line is seen by every user of the machine.
 """
 
 import ipaddress
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +19,8 @@ from requests.adapters import HTTPAdapter
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.pacs import PacsError
+
+logger = logging.getLogger(__name__)
 
 TOKEN = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
@@ -73,8 +77,19 @@ def open_session(url: str) -> requests.Session:
     return session
 
 
-def explained(error: BaseException) -> PacsError:
-    """What a request's failure means, without its URL, which names the study."""
+@contextmanager
+def explained() -> Iterator[None]:
+    """Whatever client and server do becomes one error, without its URL, which names the study."""
+    try:
+        yield
+    except PacsError:
+        raise
+    except Exception as error:
+        logger.debug("a DICOMweb request failed", exc_info=error)
+        raise PacsError(f"the DICOMweb server failed: {_meaning(error)}") from None
+
+
+def _meaning(error: Exception) -> str:
     if isinstance(error, _TooLongError):
         words = f"its answer is longer than {MAX_BYTES >> 20} MB, the largest image"
     elif isinstance(error, requests.TooManyRedirects):
@@ -89,7 +104,7 @@ def explained(error: BaseException) -> PacsError:
         words = "nothing answers at this URL, or it hangs up"
     else:
         words = f"its answer is no DICOMweb ({type(error).__name__})"
-    return PacsError(f"the DICOMweb server failed: {words}")
+    return words
 
 
 def _status(code: int) -> str:

@@ -10,9 +10,10 @@ import logging
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from rag.pacs import PacsError, hush
 from rag.pacs.association import (
     SILENCE_SECONDS,
     SLACK,
-    Receipts,
     Sender,
     allow,
     check_title,
@@ -43,17 +43,25 @@ AT_ONCE = 4
 _SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  # PS3.4 Table B.2-1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receiver:
     """A receiver that runs.
 
     Attributes:
         port: where it listens.
-        receipts: what happened so far.
+        counts: what happened so far: ``stored``, ``refused address``, ``refused title``,
+            ``no room``, ``not understood``, ``broken connection``, ``failed``.
     """
 
     port: int
-    receipts: Receipts
+    counts: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, outcome: str) -> None:
+        """Count one; called from many threads."""
+        with self._lock:
+            self.counts[outcome] += 1
+        logger.info("receiver: %s", outcome)
 
 
 @contextmanager
@@ -88,7 +96,7 @@ def receiving(
     """
     if not senders:
         raise PacsError("name who may send, in dicom.peers or with --allow TITLE@ADDRESS")
-    inbox, receipts = Inbox(folder, keep_free=keep_free), Receipts()
+    inbox, receiver = Inbox(folder, keep_free=keep_free), Receiver(port)
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder):
@@ -96,13 +104,13 @@ def receiving(
             inbox.open()
         hush("pynetdicom")
         entity = _entity(title, silence_seconds)
-        handlers = _handlers(inbox, receipts, senders, max_bytes)
+        handlers = _handlers(inbox, receiver, senders, max_bytes)
         try:
             server = entity.make_server(
                 (host, port),
                 ae_title=title,
                 evt_handlers=handlers,
-                server_class=_server_class(receipts, senders, max_bytes, silence_seconds, tls),
+                server_class=_server_class(receiver, senders, max_bytes, silence_seconds, tls),
             )
         except OSError as error:
             raise PacsError(
@@ -113,9 +121,10 @@ def receiving(
         thread.start()
         # around the end too: who was turned away and has not hung up yet is aborted by it, which
         # pynetdicom's state machine does not know and dies of
-        with _broken_connections_counted(receipts):
+        with _broken_connections_counted(receiver):
             try:
-                yield Receiver(server.server_address[1], receipts)
+                receiver.port = server.server_address[1]
+                yield receiver
             finally:
                 entity.shutdown()
                 thread.join(5)
@@ -132,7 +141,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _broken_connections_counted(receipts: Receipts) -> Iterator[None]:
+def _broken_connections_counted(receiver: Receiver) -> Iterator[None]:
     """Threads of pynetdicom die of nonsense on the wire, and would show it on stderr."""
     before = threading.excepthook
 
@@ -140,7 +149,7 @@ def _broken_connections_counted(receipts: Receipts) -> Iterator[None]:
         if not type(died.thread).__module__.startswith("pynetdicom"):
             before(died)
             return
-        receipts.note("broken connection")
+        receiver.note("broken connection")
         logger.debug("a connection broke", exc_info=died.exc_value)
 
     threading.excepthook = note
@@ -166,7 +175,7 @@ def _entity(title: str, silence_seconds: float) -> Any:
 
 
 def _server_class(
-    receipts: Receipts,
+    receiver: Receiver,
     senders: tuple[Sender, ...],
     max_bytes: int,
     silence_seconds: float,
@@ -179,7 +188,7 @@ def _server_class(
             """Before a byte is read."""
             if any(one.at(client_address[0]) for one in senders):
                 return True
-            receipts.note("refused address")
+            receiver.note("refused address")
             return False
 
         def get_request(self) -> tuple[socket.socket, Any]:
@@ -192,7 +201,7 @@ def _server_class(
 
 
 def _handlers(
-    inbox: Inbox, receipts: Receipts, senders: tuple[Sender, ...], max_bytes: int
+    inbox: Inbox, receiver: Receiver, senders: tuple[Sender, ...], max_bytes: int
 ) -> list[Any]:
     from pynetdicom import evt  # noqa: PLC0415 - heavy
 
@@ -201,13 +210,13 @@ def _handlers(
         asking = event.assoc.requestor
         title = str(getattr(asking.primitive, "calling_ae_title", "")).strip()
         if not any(one.title == title and one.at(asking.address) for one in senders):
-            receipts.note("refused title")
+            receiver.note("refused title")
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
             event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
 
     def stored(event: "Event") -> int:
         outcome, status = store(inbox, event)
-        receipts.note(outcome)
+        receiver.note(outcome)
         allow(event, max_bytes + SLACK)
         return status
 

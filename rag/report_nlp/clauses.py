@@ -1,6 +1,6 @@
 """Where a clause begins, and which phrases of a clause belong together.
 
-Works on the role string that `rag.report_nlp.assertion` explains: one letter per phrase.
+Works on the role string that `rag.report_nlp.labeller` explains: one letter per phrase.
 """
 
 import itertools

@@ -1,14 +1,48 @@
-"""CheXpert-14 labels of a report by rule.
+"""Is a finding there? Polarity of every finding that a text mentions, and its CheXpert-14 labels.
 
-Decides which polarity wins in a text, what "No Finding" means and which sections are not read.
+Rules of negation, hedging, resolution and comparison; `rag.report_nlp.lexicon` says which words
+play which role.
+
+A sentence becomes a string of roles, one letter a phrase ("no" n, "effusion" f, "or" o, other
+words a dot), and every rule is a regular expression over that string:
+
+    There is no focal consolidation, but pneumonia cannot be excluded.
+    m        n  .     f             ;b   f         t    .  X
+
+1. Phrases that together mean something else are rewritten (``t.X``, "cannot be excluded", doubts
+   what stands before it).
+2. The string is cut into clauses.
+3. In each clause cues that look ahead ("no", "may represent") are carried from left to right, then
+   cues that look back ("has resolved", "is not excluded") are applied.
+4. Neutral mentions ("heart size") take their polarity from an adjective.
+
+The idea of cues with scopes is that of NegEx (Chapman 2001) and ConText (Harkema 2009); what counts
+as uncertain follows CheXpert's labeller (Irvin 2019) except where docs/grounding.md says otherwise.
 `rag/report_nlp/data/findings.toml` says which words carry which label.
 """
 
+import itertools
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from encoders.report_sections import HEADER, report_parts
-from rag.report_nlp.assertion import Mention, Polarity, mentions
+from rag.report_nlp.clauses import clauses, rewrite
+from rag.report_nlp.lexicon import Finding, FindingKind, match
+from rag.report_nlp.pieces import Box, Piece, pieces
+from rag.report_nlp.references import answered, may_answer, resolve, turns_to_other_side
+from rag.report_nlp.roles import roles_of
+from rag.report_nlp.scopes import (
+    Assertion,
+    Polarity,
+    Scopes,
+    is_place,
+    is_unchanged,
+    is_unclear,
+    judge,
+)
+from rag.report_nlp.sentences import sentence_spans, tokens
 
 LABELS = (
     "No Finding",
@@ -31,6 +65,154 @@ LABELS = (
 NO_FINDING = LABELS[0]
 
 _RANK = {Polarity.POSITIVE: 2, Polarity.UNCERTAIN: 1, Polarity.NEGATIVE: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A finding mentioned at ``text[start:end]``.
+
+    Attributes:
+        clause: offsets of the clause it stands in.
+        stable: the only thing said is that it has not changed ("heart size is stable"), which is
+            all that makes it uncertain.
+        polarity: None where the text names the finding without saying anything of the image: in
+            the indication, in the patient's history, or as a neutral "heart size".
+    """
+
+    finding: Finding
+    start: int
+    end: int
+    polarity: Polarity | None
+    clause: tuple[int, int]
+    stable: bool = False
+
+    def moved(self, by: int) -> "Mention":
+        """The same, as offsets of a text that has ``by`` characters before this one."""
+        first, last = self.clause
+        clause = (first + by, last + by)
+        return replace(self, start=self.start + by, end=self.end + by, clause=clause)
+
+
+_LINE = re.compile(r"\n(?=\s*(?:[-*|\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
+
+_SHORT_LINE = re.compile(r"(?<![^\n]{50})(?<![,\-])\n")
+"""In a text without capitals an item, unless the line is full and was wrapped."""
+
+
+def mentions(text: str) -> list[Mention]:
+    """Every finding that ``text`` mentions, in reading order.
+
+    A line that begins with a capital begins a sentence: whole reports put a heading or an item on
+    each line and often no full stop.
+    """
+    pattern = _SHORT_LINE if text.islower() else _LINE
+    lines = [0, *(found.end() for found in pattern.finditer(text)), len(text)]
+    spans = [
+        (first + start, first + end)
+        for first, last in itertools.pairwise(lines)
+        for start, end in sentence_spans(text[first:last])
+    ]
+    read: list[tuple[str, Sequence[Mention]]] = []
+    for start, end in spans:
+        sentence = text[start:end]
+        if read and may_answer(sentence):
+            _answer(sentence, read)
+        before = _antecedent(sentence, *read[-1]) if read else None
+        read.append((sentence, sentence_mentions(sentence, before)))
+    return [
+        mention.moved(start)
+        for (start, _), (_, found) in zip(spans, read, strict=True)
+        for mention in found
+    ]
+
+
+def _answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
+    """Let a sentence that only answers ("No.") speak for what was asked before it."""
+    for at, polarity in answered(sentence, [earlier for earlier, _ in read]):
+        earlier, found = read[at]
+        read[at] = (earlier, [replace(mention, polarity=polarity) for mention in found])
+
+
+def _antecedent(sentence: str, earlier: str, found: Sequence[Mention]) -> Finding | None:
+    """What "a small one on the left" stands for, if the sentence before denied it of one side."""
+    denied = [m.finding for m in found if m.polarity is Polarity.NEGATIVE and m.finding.label]
+    if denied and turns_to_other_side(sentence, earlier):
+        return denied[-1]
+    return None
+
+
+@lru_cache(maxsize=16384)  # reports repeat each other's sentences
+def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple[Mention, ...]:
+    """The findings of one sentence.
+
+    Args:
+        sentence: text of it.
+        antecedent: finding of the sentence before that "a small one" may stand for.
+    """
+    matches = match(tokens(sentence))
+    if antecedent is None and not any(found.findings for found in matches):
+        return ()
+    return tuple(
+        mention
+        for piece in pieces(sentence, resolve(matches, antecedent))
+        for mention in _piece_mentions(sentence, piece)
+    )
+
+
+def _piece_mentions(sentence: str, piece: Piece) -> Iterator[Mention]:
+    matches = piece.matches
+    roles = rewrite(roles_of(sentence, matches))
+    parts = clauses(roles)
+    scopes = Scopes(roles, parts)
+    for part in parts:
+        clause = (matches[part[0]].start, matches[part[1] - 1].end)
+        for at in range(*part):
+            found = matches[at]
+            for finding in found.findings:
+                if finding.kind is not FindingKind.IGNORE:
+                    polarity, stable = _polarity(finding, scopes, at, part)
+                    if piece.box is Box.UNTICKED:
+                        denied = polarity is Polarity.POSITIVE
+                        polarity, stable = Polarity.NEGATIVE if denied else None, False
+                    yield Mention(finding, found.start, found.end, polarity, clause, stable)
+
+
+_POLARITY = {
+    Assertion.AFFIRMED: Polarity.POSITIVE,
+    Assertion.DENIED: Polarity.NEGATIVE,
+    Assertion.DOUBTED: Polarity.UNCERTAIN,
+    Assertion.UNSAID: None,
+}
+
+
+def _polarity(
+    finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
+) -> tuple[Polarity | None, bool]:
+    """Polarity of a mention, and whether "stable" is all that is said of it."""
+    if finding.kind is FindingKind.NEUTRAL:
+        return _neutral_polarity(finding, scopes, at, clause)
+    verdict = scopes.verdict.get(at, Assertion.AFFIRMED)
+    if verdict is Assertion.AFFIRMED and finding.default:
+        return Polarity(finding.default), False
+    return _POLARITY[verdict], False
+
+
+def _neutral_polarity(
+    finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
+) -> tuple[Polarity | None, bool]:
+    if not finding.label and scopes.roles[at + 1 : at + 2] in ("f", "d"):
+        return None, False  # "large lung nodule": the adjective is the nodule's
+    judged = judge(scopes, at, clause)
+    if judged is None and finding.default:
+        judged = scopes.reached(at) or Assertion.AFFIRMED
+    if judged is not None:
+        return _POLARITY[judged], False
+    if not finding.label or is_place(scopes, at, clause):
+        return None, False
+    if is_unclear(scopes, at, clause):
+        return Polarity.UNCERTAIN, False
+    unchanged = is_unchanged(scopes, clause)
+    return (Polarity.UNCERTAIN if unchanged else None), unchanged
 
 
 def label_text(text: str) -> dict[str, Polarity]:

@@ -1,7 +1,7 @@
 """The lexicon: phrases of report language and the roles they play in a sentence.
 
 Reads the tables of `rag/report_nlp/data` and searches for their phrases, longest match first. What
-a role does to a sentence is in `rag.report_nlp.assertion`.
+a role does to a sentence is in `rag.report_nlp.labeller`.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.report_nlp.tokenizer import Token, load_toml
+from rag.report_nlp.sentences import Token, load_toml
 
 
 class FindingKind(StrEnum):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.report_nlp.tokenizer import PLACEHOLDER, load_toml
+from rag.report_nlp.sentences import PLACEHOLDER, load_toml
 
 
 class NumberKind(StrEnum):

@@ -1,6 +1,6 @@
 """Cuts a sentence where it is really several: a full stop was forgotten, or it is a ticked form.
 
-Works on the matches of `rag.report_nlp.lexicon` and on capitals; `rag.report_nlp.assertion` reads
+Works on the matches of `rag.report_nlp.lexicon` and on capitals; `rag.report_nlp.labeller` reads
 each piece as a sentence of its own.
 """
 

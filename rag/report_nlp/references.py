@@ -1,7 +1,7 @@
 """Words and sentences that stand for a finding named before.
 
 "None on the right; a small one on the left": such a word gets that finding, and the rules of
-`rag.report_nlp.assertion` then read it like any other mention. "No." or "None of the above."
+`rag.report_nlp.labeller` then read it like any other mention. "No." or "None of the above."
 answers the sentences before it.
 """
 

@@ -1,6 +1,6 @@
 """How far the cues of a sentence reach, and what they say of the findings they reach.
 
-Works on the role string that `rag.report_nlp.assertion` explains, after `rag.report_nlp.clauses`
+Works on the role string that `rag.report_nlp.labeller` explains, after `rag.report_nlp.clauses`
 has rewritten it and cut it into clauses. A mention of what is always there ("heart size is normal",
 "lungs are clear") says nothing by itself: an adjective of its clause judges it, and a negation
 turns the adjective round.

@@ -1,12 +1,17 @@
-"""Where the sentences of a radiology report begin and end.
+"""The sentences of a radiology report, and their words, each in one spelling.
 
 A span is ``text[start:end]`` without surrounding white space; together the spans hold every
-character that is not white space, in order.
+character that is not white space, in order. Words are read through British spelling, common
+abbreviations and typing errors.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
 
 from rag.schema import ReportRecord, Section, Span
 
@@ -98,3 +103,166 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     inside = text[start:end]
     start += len(inside) - len(inside.lstrip())
     return start, start + len(inside.strip())
+
+
+PLACEHOLDER = re.compile(r"\bX{2,}\b|_{2,}|\[\*\*.*?\*\*\]")
+"""A de-identification token: XXXX (Open-I), ___ (MIMIC-CXR), [**...**] (older MIMIC)."""
+
+_TOKEN = re.compile(
+    r"(?P<hidden>X{2,}(?![A-Za-z])|_{2,}|\[\*\*.*?\*\*\])"
+    r"|(?P<ticked>[\[(]\s?[xX+\u2713\u2714\u221a]\s?[\])]|\[\s?[yY]es\s?\]|[\u2611\u2612\u25a0\u2713\u2714])"
+    r"|(?P<unticked>\[\s*(?:[nN]o)?\s*\]|[\[(]\s?[-\u2013]\s?[\])]|\(\s*\)|[\u2610\u25a1\u2717\u2718])"
+    r"|(?P<asked>\(\s?\?+\s?\))"
+    r"|(?P<side>(?<![\w/.])[LR](?=[\s,;:)])(?!\s+(?:spine|spinal|\d)))"
+    r"|(?P<plus>(?<=[\s:=])\+(?=[\s,;.]|$))"
+    r"|(?P<minus>(?<=[\s:=])[-\u2013\u2212](?=\s*$))"
+    r"|(?P<word>[A-Za-z]+)"
+    r"|(?P<number>\d+(?:[.,/:]\d+)*)"
+    r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:=()?&/|])"
+)
+
+_SHORT = 40
+"""Characters of a line of a form, of which a minus at the end is an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, number or mark: ``text[start:end]``.
+
+    Attributes:
+        keys: spellings under which the lexicon may know it; empty for a number of more than a bit.
+    """
+
+    keys: tuple[str, ...]
+    start: int
+    end: int
+
+
+def tokens(text: str) -> list[Token]:
+    """Words, numbers and marks of a text; placeholders and hyphens fall away.
+
+    A placeholder hides a word we cannot know, so the sentence is read as if it were not there.
+    """
+    found = []
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup
+        if kind == "word":
+            keys = spellings(match.group())
+        elif kind == "side":
+            keys = ("left" if match.group() == "L" else "right",)
+        elif kind == "asked":
+            keys = ("?",)
+        elif kind == "mark":
+            keys = (match.group(),)
+        elif kind == "number":
+            keys = (match.group(),) if match.group() in ("0", "1") else ()  # what a form answers
+        elif kind == "plus" or (kind == "minus" and len(text) <= _SHORT):
+            keys = ("[ticked]" if kind == "plus" else "[unticked]",)
+        elif kind in ("ticked", "unticked"):
+            keys = (f"[{kind}]",)
+        else:
+            continue
+        found.append(Token(keys, match.start(), match.end()))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    variants: dict[str, str]
+    fuzzy: tuple[str, ...]
+    keep: frozenset[str]
+    words: frozenset[str]
+    stems: tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def _spelling() -> _Spelling:
+    from rag.report_nlp.lexicon import vocabulary  # noqa: PLC0415 - lexicon imports this module
+
+    data = load_toml("spelling.toml")
+    words, stems = vocabulary()
+    return _Spelling(
+        variants=data["variants"],
+        fuzzy=tuple(data["fuzzy"]["words"]),
+        keep=frozenset(data["fuzzy"]["keep"]),
+        words=words,
+        stems=tuple(stems),
+    )
+
+
+def load_toml(name: str) -> dict[str, Any]:
+    """One file of ``rag/report_nlp/data``."""
+    path = files("rag.report_nlp").joinpath("data", name)
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=50_000)
+def spellings(word: str) -> tuple[str, ...]:
+    """Keys of the lexicon that ``word`` may stand for, the likeliest first.
+
+    >>> spellings("Oedema")
+    ('edema',)
+    >>> spellings("opacities")
+    ('opaci*',)
+    """
+    known = _spelling()
+    word = word.lower()
+    keys = _known_keys(word, known)
+    if not keys and len(word) >= 6 and word not in known.keep:
+        near = _nearest(word, known.fuzzy)
+        keys = _known_keys(near, known) if near else ()
+    return keys or (word,)
+
+
+def _known_keys(word: str, known: _Spelling) -> tuple[str, ...]:
+    word = known.variants.get(word, word)
+    forms = [word, *_plural_and_british(word)]
+    keys = [form for form in forms if form in known.words]
+    for form in forms[:1] if keys else forms:
+        keys.extend(stem + "*" for stem in known.stems if form.startswith(stem))
+    return tuple(dict.fromkeys(keys))
+
+
+def _plural_and_british(word: str) -> Iterator[str]:
+    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+        yield word[:-1]
+        if word.endswith("ies"):
+            yield word[:-3] + "y"
+        if word.endswith("es"):
+            yield word[:-2]
+    american = (
+        re.sub(r"is(?=e[ds]?$|ing$|ation$)", "iz", word).replace("oe", "e").replace("ae", "e")
+    )
+    american = re.sub(r"our(?=s?$|ed$)", "or", american)
+    if american != word:
+        yield american
+        if american.endswith("s"):
+            yield american[:-1]
+
+
+def _nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate within one slip of ``word``, or two where both have 11 letters or more."""
+    best: tuple[int, str] | None = None
+    for candidate in candidates:
+        allowed = 2 if len(candidate) >= 11 and len(word) >= 10 else 1
+        # The first letter is rarely wrong, and asking for it keeps "infusion" from "effusion".
+        if abs(len(candidate) - len(word)) > allowed or candidate[0] != word[0]:
+            continue
+        slips = _slips(word, candidate)
+        if slips <= allowed and (best is None or slips < best[0]):
+            best = (slips, candidate)
+    return best[1] if best else None
+
+
+def _slips(a: str, b: str) -> int:
+    """Letters to insert, drop, change or swap (Damerau, optimal string alignment)."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        earlier, before, row = before, row, [i]
+        for j, other in enumerate(b, 1):
+            cost = min(row[-1] + 1, before[j] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

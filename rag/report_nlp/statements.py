@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.report_nlp.assertion import Mention, Polarity, sentence_mentions
+from rag.report_nlp.labeller import Mention, sentence_mentions
 from rag.report_nlp.lexicon import FindingKind, Match, match_attributes
 from rag.report_nlp.non_findings import (
     Number,
@@ -14,7 +14,8 @@ from rag.report_nlp.non_findings import (
     numbers_in,
     recommends_or_communicates,
 )
-from rag.report_nlp.tokenizer import Token, tokens
+from rag.report_nlp.scopes import Polarity
+from rag.report_nlp.sentences import Token, tokens
 
 
 class Topic(StrEnum):

@@ -23,8 +23,7 @@ from scipy.stats import binomtest
 
 from rag.grounding import Verdict, check_draft
 from rag.grounding.prompt_injection import neutralise, screen_report
-from rag.report_nlp.assertion import mentions
-from rag.report_nlp.labeller import label_text, labels_of, read_sections
+from rag.report_nlp.labeller import label_text, labels_of, mentions, read_sections
 from rag.report_nlp.non_findings import has_placeholder, mentions_prior
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.statements import read_sentence

@@ -14,8 +14,8 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from eval.metrics.findings import rules_id
-from rag.report_nlp.assertion import Polarity
 from rag.report_nlp.labeller import LABELS, label_text
+from rag.report_nlp.scopes import Polarity
 
 
 @dataclass(frozen=True, slots=True)
