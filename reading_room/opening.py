@@ -9,7 +9,7 @@ from encoders.base import View
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_preview, read_raw
 from encoders.images.raw_image import ImageReadError
-from rag.batch.grouping import BatchStudy
+from rag.batch.inputs import BatchStudy
 from rag.errors import CxrRagError
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior, PriorMismatchError, check_prior, read_prior
