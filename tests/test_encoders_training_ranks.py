@@ -205,7 +205,7 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
         collection=collection(here),
         out=here / f"run-{ranks}",
         cache=here / f"cache-{ranks}-{rank}",
-        on_step=lambda progress: losses.append(progress.loss),
+        on_step=lambda _step, _steps, loss: losses.append(loss),
     )
     (here / f"losses-{ranks}-{rank}.json").write_text(json.dumps(losses))
     if ranks > 1:
