@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import EncoderUnavailableError, OutputError
@@ -133,4 +134,6 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, key: str, 
     from safetensors.numpy import save  # noqa: PLC0415
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    swap_bytes(path, save(dict(tensors), metadata={key: json.dumps(facts)}))
+    # safetensors writes the memory as it lies: rows and columns of another order would be mixed up
+    rows = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+    swap_bytes(path, save(rows, metadata={key: json.dumps(facts)}))

@@ -31,6 +31,7 @@ from encoders.training.sources.tables import read_rows
 from rag.screening.header import Refusal, judge_colour, judge_header
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
+    POSE_UNSURE,
     POSES,
     SURE,
     FeatureEncoder,
@@ -44,7 +45,7 @@ HELD_SHARE = 0.15
 MOST_OF_A_KIND = 1000
 NEVER = -50.0
 """Log-odds of a lateral where no lateral was seen."""
-POSED = 300
+POSED = 1000
 """Training images of each kind that are also shown in every pose."""
 
 Features = NDArray[np.float32]
@@ -164,7 +165,8 @@ def passed_table(
     rows = []
     for name, features in [*kinds.items(), *poses.items()]:
         scores, chances = detector.scores(features), detector.pose_probabilities(features)
-        taken, sure = chances.argmax(1), chances.max(1) > SURE
+        taken = np.where(chances.max(1) > POSE_UNSURE, chances.argmax(1), 0)
+        sure = chances.max(1) > SURE
         wrongly = sure & (taken != (POSES.index(name) if name in poses else 0))
         refused = _share(int((scores > detector.threshold).sum()), len(scores))
         lateral = (detector.lateral_probabilities(features) > SURE).sum()

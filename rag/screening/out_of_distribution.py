@@ -25,8 +25,9 @@ from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningRe
 OOD_DETECTOR = "out_of_distribution.safetensors"
 """In the encoder's folder."""
 
-SURE, UNSURE = 0.9, 0.5
-"""Probabilities from which a view or pose is said, and from which it is said to be possible."""
+SURE, UNSURE, POSE_UNSURE = 0.9, 0.5, 0.8
+"""Probabilities from which a view or pose is said, and from which each is said to be possible: a
+pose later, where 2 % of the upright images that set the threshold are doubted."""
 
 UPRIGHT = "upright"
 POSES = (UPRIGHT, "mirrored", "upside down", "turned", "inverted")
@@ -105,7 +106,8 @@ class OodDetector:
             notes.append(ONLY_LATERAL)
         elif lateral > UNSURE:
             notes.append("this may be a lateral view: check it")
-        if pose != UPRIGHT and poses.max() > UNSURE:
+        a_side = pose == "mirrored" and lateral > UNSURE  # from either side a lateral is right
+        if pose != UPRIGHT and poses.max() > POSE_UNSURE and not a_side:
             verb = "looks" if poses.max() > SURE else "may be"
             notes.append(f"the image {verb} {pose} ({_SAID[pose]})")
         return ScreeningResult(notes=tuple(notes))
@@ -152,7 +154,7 @@ def write_ood_detector(path: Path, detector: OodDetector) -> None:
     facts = {"format": _FORMAT, "encoder_id": detector.encoder_id, "threshold": detector.threshold}
     tensors: dict[str, NDArray[Any]] = {
         "mean": detector.mean.astype(np.float32),
-        "basis": np.ascontiguousarray(detector.basis, np.float16),
+        "basis": detector.basis.astype(np.float16),
         "lateral": detector.lateral.astype(np.float32),
         "poses": detector.poses.astype(np.float32),
     }
