@@ -124,6 +124,9 @@ def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
     assert np.array_equal(again.poses, judge.poses)
     with pytest.raises(EncoderUnavailableError, match="was made for eclip-lite0@other"):
         load_ood_detector(tmp_path, encoder)
+    path.write_bytes(path.read_bytes().replace(b'\\"format\\": \\"3\\"', b'\\"format\\": \\"2\\"'))
+    with pytest.raises(EncoderUnavailableError, match=r"another format.*fit-heads"):
+        read_ood_detector(path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(EncoderUnavailableError, match="damaged"):
         read_ood_detector(path)

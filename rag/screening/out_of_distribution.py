@@ -39,7 +39,7 @@ _SAID = {
     "turned": "lying on its side: rotate it back",
     "inverted": "black and white swapped: bone should be white",
 }
-_FORMAT = "2"
+_FORMAT = "3"  # in 2 the poses could be written mixed up
 
 
 class FeatureEncoder(Protocol):
@@ -144,7 +144,8 @@ def read_ood_detector(path: Path) -> OodDetector:
         )
     if facts.get("format") != _FORMAT or detector.basis.shape[1:] != detector.mean.shape:
         raise EncoderUnavailableError(
-            f"{path} has another format than this version reads; restore it"
+            f"{path} has another format than this version reads; refit it with "
+            "`cxr-rag fit-heads` (docs/encoders.md), or remove it"
         )
     return detector
 
