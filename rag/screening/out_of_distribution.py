@@ -39,6 +39,7 @@ _SAID = {
     "turned": "lying on its side: rotate it back",
     "inverted": "black and white swapped: bone should be white",
 }
+_REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
 _FORMAT = "3"  # in 2 the poses could be written mixed up
 
 
@@ -126,7 +127,7 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
     if detector.encoder_id != encoder.encoder_id:
         raise EncoderUnavailableError(
             f"{path} was made for {detector.encoder_id}, the encoder is {encoder.encoder_id}; "
-            "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
+            f"{_REFIT_HINT}"
         )
     return detector
 
@@ -144,8 +145,7 @@ def read_ood_detector(path: Path) -> OodDetector:
         )
     if facts.get("format") != _FORMAT or detector.basis.shape[1:] != detector.mean.shape:
         raise EncoderUnavailableError(
-            f"{path} has another format than this version reads; refit it with "
-            "`cxr-rag fit-heads` (docs/encoders.md), or remove it"
+            f"{path} has another format than this version reads; {_REFIT_HINT}"
         )
     return detector
 
