@@ -153,10 +153,14 @@ with ReportIndex(Path(sys.argv[1])) as index:
 @pytest.mark.slow
 def test_no_memory_of_the_writer_gets_into_chromas_graph(tmp_path: Path) -> None:
     for number in range(4):  # without `scrub_memory` half of them hold words of reports
-        build_index(small_corpus(60 + 37 * number), FakeEncoder(dim=64), tmp_path / f"{number}")
+        build_index(small_corpus(23 + 49 * number), FakeEncoder(dim=64), tmp_path / f"{number}")
     graphs = [path.read_bytes() for path in tmp_path.glob("*/version-*/chroma/*/*.bin")]
-    assert len(graphs) >= 4
+    assert len(graphs) >= 16
     assert not [words for graph in graphs for words in re.findall(rb"[ -~]{12,}", graph)]
+    lengths = [path.read_bytes() for path in tmp_path.glob("*/version-*/chroma/*/length.bin")]
+    rooms = [np.trim_zeros(np.frombuffer(each, np.float32), "b") for each in lengths]
+    assert min(map(len, rooms)) < 30  # of a room for 100, glibc's small pieces
+    np.testing.assert_allclose(np.concatenate(rooms), 1, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
+import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -53,7 +55,8 @@ def scrub_memory() -> None:
 
     Chroma's graph library writes memory to the disk that it has never set: bits of whatever the
     process held before (seen: a deleted report's words inside data_level0.bin). To be called before
-    anything is read that must not be in an index.
+    anything is read that must not be in an index. Pieces up to 1 kB escape it, as glibc keeps those
+    aside: `_blank_unused` is for them.
     """
     try:
         ctypes.CDLL(None).mallopt(_M_PERTURB, 0xFF)
@@ -181,6 +184,8 @@ def _fill(
                 probes.append((number, vectors[:1]))
             done += len(ids)
             progress("index", done, sum(sizes))
+    if not place.url:
+        _blank_unused(place.folder)
     with open_collections(place) as written:  # as a reader would
         counts = tuple(collection.count() for collection in written)
         found = [written[number].nearest(vector, 1)[0] for number, vector in probes]
@@ -188,6 +193,21 @@ def _fill(
     # a graph may miss one; a wrong file misses nearly all
     if counts != sizes or near < 0.75 * len(probes):
         raise StoreError("Chroma does not find what was written: run the same command again")
+
+
+def _blank_unused(folder: Path) -> None:
+    """Zero what a graph of less than 100 records has room for and does not use.
+
+    Only the vectors' lengths (float32, room for 100 from the start) are small enough to lie in
+    memory that `scrub_memory` does not reach.
+    """
+    for path in folder.glob("*/length.bin"):
+        header = (path.parent / "header.bin").read_bytes()
+        _, _, _, records = struct.unpack_from("<iQQQ", header)  # version, offset, room, records
+        with path.open("r+b") as file:
+            unused = file.seek(0, os.SEEK_END) - 4 * records
+            file.seek(4 * records)
+            file.write(bytes(unused))
 
 
 def _batches(content: Content, texts: Texts) -> Iterator[Batch]:
