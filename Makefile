@@ -4,6 +4,8 @@ export PRESET ?= cpu
 ARGS ?=
 # torch's threads sleep while they wait: spinning, they took six times as long on busy cores
 export OMP_WAIT_POLICY ?= passive
+# without kept bytecode every start compiles torch, transformers and gradio again
+unexport PYTHONDONTWRITEBYTECODE
 CXR = .venv/bin/cxr-rag
 # a browser, a Chroma and a torch each: more than four would need more than 24 GB
 WORKERS = -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder

@@ -31,7 +31,6 @@ from encoders.training.sources.tables import read_rows
 from rag.screening.header import Refusal, judge_colour, judge_header
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
-    POSE_UNSURE,
     POSES,
     SURE,
     FeatureEncoder,
@@ -164,10 +163,8 @@ def passed_table(
     """What is made of images that must not be refused, and of the frontal ones in each pose."""
     rows = []
     for name, features in [*kinds.items(), *poses.items()]:
-        scores, chances = detector.scores(features), detector.pose_probabilities(features)
-        taken = np.where(chances.max(1) > POSE_UNSURE, chances.argmax(1), 0)
-        sure = chances.max(1) > SURE
-        wrongly = sure & (taken != (POSES.index(name) if name in poses else 0))
+        scores, (taken, certainty) = detector.scores(features), detector.poses_said(features)
+        wrongly = (certainty > SURE) & (taken != (POSES.index(name) if name in poses else 0))
         refused = _share(int((scores > detector.threshold).sum()), len(scores))
         lateral = (detector.lateral_probabilities(features) > SURE).sum()
         spread = f"{np.median(scores):.3f}", f"{scores.max():.3f}"

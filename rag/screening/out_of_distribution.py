@@ -32,6 +32,7 @@ pose later, where 2 % of the upright images that set the threshold are doubted."
 UPRIGHT = "upright"
 POSES = (UPRIGHT, "mirrored", "upside down", "turned", "inverted")
 """In the order of the classifier's rows."""
+_MIRRORED = POSES.index("mirrored")
 
 _SAID = {
     "mirrored": "left and right swapped: check the side marker",
@@ -88,14 +89,26 @@ class OodDetector:
         shares = np.exp(odds - odds.max(1, keepdims=True))
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
+    def poses_said(
+        self, features: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Features float32 [N, F] to the number of the pose that is said, and its probability.
+
+        A lateral is never called mirrored: it is right from either side.
+        """
+        probabilities = self.pose_probabilities(features)
+        likeliest, certainty = probabilities.argmax(1), probabilities.max(1)
+        a_side = (likeliest == _MIRRORED) & (self.lateral_probabilities(features) > UNSURE)
+        return np.where((certainty > POSE_UNSURE) & ~a_side, likeliest, 0), certainty
+
     def judge(self, features: NDArray[np.float32]) -> ScreeningResult:
         """What is to be said of the image with these features, float32 [F]."""
         row = features[np.newaxis]
         (score,), (lateral,) = self.scores(row), self.lateral_probabilities(row)
-        (poses,) = self.pose_probabilities(row)
-        pose = POSES[int(poses.argmax())]
+        (number,), (certainty,) = self.poses_said(row)
+        pose = POSES[number]
         if score > self.threshold:
-            seen = f" It seems to be {pose}." if pose != UPRIGHT and poses.max() > SURE else ""
+            seen = f" It seems to be {pose}." if pose != UPRIGHT and certainty > SURE else ""
             reason = (
                 f"the picture does not look like a chest X-ray (score {score:.2f}, limit "
                 f"{self.threshold:.2f}).{seen} Choose a frontal chest X-ray, upright and not "
@@ -107,9 +120,8 @@ class OodDetector:
             notes.append(ONLY_LATERAL)
         elif lateral > UNSURE:
             notes.append("this may be a lateral view: check it")
-        a_side = pose == "mirrored" and lateral > UNSURE  # from either side a lateral is right
-        if pose != UPRIGHT and poses.max() > POSE_UNSURE and not a_side:
-            verb = "looks" if poses.max() > SURE else "may be"
+        if pose != UPRIGHT:
+            verb = "looks" if certainty > SURE else "may be"
             notes.append(f"the image {verb} {pose} ({_SAID[pose]})")
         return ScreeningResult(notes=tuple(notes))
 
