@@ -1,4 +1,4 @@
-"""The page behind nginx, below a path: what docs/reading-room.md tells people to write works."""
+"""The page behind nginx, below a path: what docs/operations.md tells people to write works."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from support.orthanc import free_port
 from support.page_driver import chromium, draft, open_page, upload
 from support.small_room import Room, open_room
 
-DOCS = Path(__file__).parent.parent / "docs" / "reading-room.md"
+DOCS = Path(__file__).parent.parent / "docs" / "operations.md"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 
 pytestmark = [

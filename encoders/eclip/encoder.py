@@ -2,8 +2,8 @@
 
 Deterministic and on the CPU: an index and its queries must live in one space, whichever machine
 made them. The image side is run by ONNX Runtime where it can be, else by PyTorch, which is decided
-once, at loading. Both give the same vectors within float32's rounding (docs/speed.md), so an index
-and everything trained on an encoder's vectors and features belong to the weights.
+once, at loading. Both give the same vectors within float32's rounding (docs/encoders.md), so an
+index and everything trained on an encoder's vectors and features belong to the weights.
 """
 
 import logging
