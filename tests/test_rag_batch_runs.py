@@ -252,7 +252,7 @@ def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
                 assert forks.run(kill_at=cut, **batch) == KILLED
                 in_the_middle += 0 < len(lines_so_far(output)) < count
             else:
-                forks.run(after(rng.random()), **batch)
+                forks.run(after(rng.uniform(0, 0.5)), **batch)
             assert forks.run(**batch) == 0
             assert without_times(output) == expected, f"trial {trial}"
     assert in_the_middle >= 30
@@ -276,8 +276,11 @@ def test_killed_while_failures_are_done_again(
     batch = {"images": folder, "output": tmp_path / "out", "store": store, "url": llm.url}
     killed = 0
     with Forks() as forks:
+        started = time.monotonic()
+        assert forks.run(retry_failed=True, **batch) == 0
+        whole = time.monotonic() - started
         for _ in range(30):  # the images are still broken: the failures are taken out each time
-            killed += forks.run(after(rng.uniform(0, 1.2)), retry_failed=True, **batch) == KILLED
+            killed += forks.run(after(rng.uniform(0, whole)), retry_failed=True, **batch) == KILLED
             done = Counter(line["study_id"] for line in lines_so_far(tmp_path / "out"))
             assert {f"f{number:03d}" for number in range(12)} <= set(done)
             assert max(done.values()) == 1

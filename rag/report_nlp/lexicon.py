@@ -164,7 +164,9 @@ def _attribute_trie() -> _Node:
 def _descend(root: _Node, phrase: tuple[str, ...]) -> _Node:
     node = root
     for word in phrase:
-        node = node.next.setdefault(word, _Node())
+        if word not in node.next:
+            node.next[word] = _Node()
+        node = node.next[word]
     return node
 
 

@@ -62,13 +62,16 @@ class Forks:
 
 def serve() -> None:
     """Fork, poll and wait as told on stdin."""
+    import chromadb  # noqa: F401, PLC0415
     import langchain_openai  # noqa: F401, PLC0415 - else the first question would import them
     import openai  # noqa: F401, PLC0415
     from support import small_batch  # noqa: F401, PLC0415
 
     from encoders.dicom import reader  # noqa: F401, PLC0415
     from encoders.images import raster  # noqa: F401, PLC0415
+    from rag.report_nlp.statements import read_sentence  # noqa: PLC0415
 
+    read_sentence("Clear.")  # builds the lexicon
     pid = 0
     sys.stdout.write("ready\n")
     sys.stdout.flush()
