@@ -23,6 +23,10 @@ class EncoderUnavailableError(CxrRagError):
     """An encoder's weights, or parts trained on its vectors, are missing, damaged or do not fit."""
 
 
+REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
+"""Of an `EncoderUnavailableError`: the cure of a part that an encoder can be given anew."""
+
+
 class CalibrationError(CxrRagError):
     """A calibration is missing or damaged, or there are too few studies for one."""
 

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
 import struct
 import uuid
@@ -196,7 +195,7 @@ def _fill(
 
 
 def _blank_unused(folder: Path) -> None:
-    """Zero what a graph of less than 100 records has room for and does not use.
+    """Zero what a graph of fewer than 100 records has room for and does not use.
 
     Only the vectors' lengths (float32, room for 100 from the start) are small enough to lie in
     memory that `scrub_memory` does not reach.
@@ -204,8 +203,8 @@ def _blank_unused(folder: Path) -> None:
     for path in folder.glob("*/length.bin"):
         header = (path.parent / "header.bin").read_bytes()
         _, _, _, records = struct.unpack_from("<iQQQ", header)  # version, offset, room, records
+        unused = path.stat().st_size - 4 * records
         with path.open("r+b") as file:
-            unused = file.seek(0, os.SEEK_END) - 4 * records
             file.seek(4 * records)
             file.write(bytes(unused))
 

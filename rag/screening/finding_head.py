@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import CalibrationError, EncoderUnavailableError
+from rag.errors import REFIT_HINT, CalibrationError, EncoderUnavailableError
 from rag.report_nlp.labeller import NO_FINDING
 from rag.schema import PredictedFindings
 from rag.screening.calibration import (
@@ -27,7 +27,6 @@ from rag.settings import DraftingSettings
 HEAD, CALIBRATION = "finding_head.safetensors", "calibration.json"
 NORMAL_FROM = 0.35
 """Probability of no finding from which normal reports are welcome: about their share in Open-I."""
-_REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it to draft without"
 _FORMAT = "2"
 
 
@@ -110,7 +109,8 @@ def load_finding_predictor(
     head = read_finding_head(path)
     if head.encoder_id != encoder_id:
         raise EncoderUnavailableError(
-            f"{path} was made for {head.encoder_id}, the encoder is {encoder_id}; {_REFIT_HINT}"
+            f"{path} was made for {head.encoder_id}, the encoder is {encoder_id}; {REFIT_HINT} "
+            "to draft without"
         )
     where = settings.calibration or folder / CALIBRATION
     calibration = read_calibration(where)
@@ -134,7 +134,7 @@ def read_finding_head(path: Path) -> FindingHead:
         form = facts["format"]
     if form != _FORMAT or head.weight.shape[0] != len(head.names):
         raise EncoderUnavailableError(
-            f"{path} has another format than this version reads; {_REFIT_HINT}"
+            f"{path} has another format than this version reads; {REFIT_HINT} to draft without"
         )
     return head
 

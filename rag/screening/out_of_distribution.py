@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.encoder import ImageOutput
 from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import EncoderUnavailableError
+from rag.errors import REFIT_HINT, EncoderUnavailableError
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
 
 OOD_DETECTOR = "out_of_distribution.safetensors"
@@ -40,7 +40,6 @@ _SAID = {
     "turned": "lying on its side: rotate it back",
     "inverted": "black and white swapped: bone should be white",
 }
-_REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
 _FORMAT = "3"  # in 2 the poses could be written mixed up
 
 
@@ -139,7 +138,7 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
     if detector.encoder_id != encoder.encoder_id:
         raise EncoderUnavailableError(
             f"{path} was made for {detector.encoder_id}, the encoder is {encoder.encoder_id}; "
-            f"{_REFIT_HINT}"
+            f"{REFIT_HINT}"
         )
     return detector
 
@@ -157,7 +156,7 @@ def read_ood_detector(path: Path) -> OodDetector:
         )
     if facts.get("format") != _FORMAT or detector.basis.shape[1:] != detector.mean.shape:
         raise EncoderUnavailableError(
-            f"{path} has another format than this version reads; {_REFIT_HINT}"
+            f"{path} has another format than this version reads; {REFIT_HINT}"
         )
     return detector
 
