@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from encoders.base import View
-from encoders.images.image_info import ImageFormat, ImageInfo, image_format
+from encoders.images.image_info import ImageFormat, ImageInfo, image_format, same_patient
 from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
 from rag.grounding.prompt_injection import neutralise
@@ -105,7 +105,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     unchecked = {"its report": bool(prior.report and not prior.report_header)}
     for info in headers:
         what = "its report" if info is prior.report_header else "its image"
-        unchecked[what] = unchecked.get(what, False) or not _same_patient(current, info)
+        unchecked[what] = unchecked.get(what, False) or not _is_same_patients(current, info)
     when = _date_of(prior, headers)
     today = _day(current.studied_at)
     if when and today and when > today:
@@ -204,39 +204,32 @@ def newest_before(current: ImageInfo, earlier: Iterable[ImageInfo]) -> str:
     found = [
         info
         for info in earlier
-        if patient and info.identity.patient_id == patient
+        if patient and info.identity.patient_id == patient and same_patient(info, current)
         if info.study_uid and info.study_uid != current.study_uid
         if info.studied_at and _earlier(info, current)
-        if not _births_differ(info, current)
     ]
     return max(found, key=lambda info: info.studied_at).study_uid if found else ""
 
 
-def _same_patient(current: ImageInfo, other: ImageInfo) -> bool:
-    """Whether two headers name one patient; False where they do not tell.
+def _is_same_patients(current: ImageInfo, other: ImageInfo) -> bool:
+    """Whether a header of the prior names the patient; False where it does not tell.
 
     Raises:
-        PriorMismatchError: they name two.
+        PriorMismatchError: it names another.
     """
-    ids = [info.identity.patient_id.strip().lower() for info in (current, other)]
-    told_by = next((both for both in (ids, [current.person, other.person]) if all(both)), [])
-    if len(set(told_by)) > 1 or _births_differ(current, other):
+    same = same_patient(current, other)
+    if same is False:
         raise PriorMismatchError(
             "by its header the prior is another patient's, so it was not used; there is no draft",
             (_who(current), _who(other)),
         )
-    return bool(told_by)
+    return bool(same)
 
 
 def _who(info: ImageInfo) -> str:
     """Id, name and date of birth, as far as a header has them."""
     name, _, born = info.person.partition("|")
     return ", ".join(filter(None, [info.identity.patient_id, name.replace("^", " "), born]))
-
-
-def _births_differ(one: ImageInfo, other: ImageInfo) -> bool:
-    born, other_born = (info.person.partition("|")[2] for info in (one, other))
-    return bool(born and other_born and born != other_born)
 
 
 def _day(digits: str) -> date | None:

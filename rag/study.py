@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from encoders.annotations import Annotation, Boxes, Fixations, render
 from encoders.base import CxrImage
-from encoders.images.image_info import ImageInfo
+from encoders.images.image_info import ImageInfo, same_patient
 from encoders.images.image_io import BLANK, read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.errors import BlankImage, CxrRagError, NotAChestXray
+from rag.errors import BlankImage, CxrRagError, NoDraft, NotAChestXray
 from rag.priors import NO_PRIOR, Prior
 from rag.screening.header import judge_colour, judge_header
 
@@ -162,7 +162,8 @@ class StudyImages:
 
     Attributes:
         info: what the frontal image's header says.
-        views: the frontal image first, then those of the others that can be read.
+        views: the frontal image first, then those of the others that are chest X-rays of the same
+            patient and can be read.
         notes: what the reader of a draft should know of them.
     """
 
@@ -180,25 +181,44 @@ def load(study: Study) -> StudyImages:
         ImageReadError: the frontal image cannot be read.
     """
     info = read_image_info(study.source)
+    frontal, notes = _chest_xray(study.source, info, name=study.name)
+    views = [frontal]
+    for number, source in enumerate(study.further, 2):
+        view = _further_view(source, info)
+        if isinstance(view, str):
+            notes.append(f"view {number} was not used: {view}")
+        else:
+            views.append(view)
+    return StudyImages(info, tuple(views), once(notes))
+
+
+def _chest_xray(
+    source: Path | bytes, info: ImageInfo, *, name: str = ""
+) -> tuple[CxrImage, list[str]]:
+    """An image, and what its reader should know of it; raises as `load` does."""
     verdict = judge_header(info)
     if verdict.refusal:
         raise NotAChestXray(verdict.refusal.reason, notes=verdict.notes)
-    frontal = read_image(study.source, name=study.name)
-    notes = [*verdict.notes, *frontal.warnings]
-    if BLANK in frontal.warnings:
+    image = read_image(source, name=name)
+    notes = [*verdict.notes, *image.warnings]
+    if BLANK in image.warnings:
         raise BlankImage(BLANK, notes=notes)
-    if colour := judge_colour(frontal.warnings):
+    if colour := judge_colour(image.warnings):
         raise NotAChestXray(colour.reason, notes=notes)
-    views = [frontal]
-    for number, source in enumerate(study.further, 2):
-        try:
-            view = read_image(source)
-        except ImageReadError as error:
-            notes.append(f"view {number} was not used: {error.reason.value}")
-        else:
-            if BLANK not in view.warnings:
-                views.append(view)
-    return StudyImages(info, tuple(views), once(notes))
+    return image, notes
+
+
+def _further_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str:
+    """Another view of the frontal image's study, or why it is not used."""
+    try:
+        info = read_image_info(source)
+        if same_patient(frontal, info) is False:
+            return "by its header it is another patient's"
+        return _chest_xray(source, info)[0]
+    except ImageReadError as error:
+        return error.reason.value
+    except NoDraft as error:
+        return str(error)
 
 
 def accepted(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from PIL import Image
 from support import fake_llm
 from support.fake_encoder import FakeEncoder
 from support.fake_llm import FakeLlm
+from support.pacs import image as dicom_image
 from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
@@ -26,7 +27,7 @@ from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
 from rag.schema import NO_PREDICTION, Status
 from rag.settings import LlmSettings, RetrievalSettings
-from rag.study import Study
+from rag.study import Study, load
 
 K = 4
 
@@ -241,6 +242,26 @@ def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, image: 
         prediction = pipeline.invoke(Study(image, "image"))
         assert prediction.error == "LlmUnavailableError"
         assert len(prediction.hits) >= K
+
+
+def test_a_further_view_that_does_not_belong_is_left_out_and_said(
+    tmp_path: Path,
+) -> None:
+    Image.new("L", (64, 64), 90).save(tmp_path / "blank.png")
+    frontal = dicom_image("1.2.3", PatientBirthDate="19800101")
+    lateral = dicom_image("1.2.3", number=2)
+    others = {
+        tmp_path / "blank.png": "same value",
+        dicom_image("1.2.3", number=3, BodyPartExamined="HAND"): "BodyPartExamined",
+        dicom_image("1.2.3", number=4, PatientBirthDate="19500101"): "another patient",
+        b"no image": "not",
+    }
+    images = load(Study(frontal, "image", further=(lateral, *others)))
+    assert len(images.views) == 2
+    notes = [note for note in images.notes if note.startswith("view")]
+    for number, (note, reason) in enumerate(zip(notes, others.values(), strict=True), 3):
+        assert note.startswith(f"view {number} was not used: ")
+        assert reason in note
 
 
 def test_batch_gives_what_invoke_gives(pipeline: ReportPipeline, llm: FakeLlm, image: Path) -> None:

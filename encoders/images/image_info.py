@@ -118,6 +118,22 @@ def image_format(head: bytes) -> ImageFormat:
     return ImageFormat.OTHER
 
 
+def same_patient(one: ImageInfo, other: ImageInfo) -> bool | None:
+    """Whether two headers name one patient: by PatientID, or else by name and date of birth.
+
+    One PatientID with two dates of birth is two patients.
+
+    Returns:
+        None where they do not tell.
+    """
+    born, other_born = (info.person.partition("|")[2] for info in (one, other))
+    if born and other_born and born != other_born:
+        return False
+    ids = [info.identity.patient_id.strip().lower() for info in (one, other)]
+    told_by = next((both for both in (ids, [one.person, other.person]) if all(both)), None)
+    return told_by[0] == told_by[1] if told_by else None
+
+
 def parse_view(text: str) -> View:
     """The projection that some words name; UNKNOWN where they name none, several or another.
 
