@@ -69,7 +69,8 @@ def test_where_nothing_is_chosen_the_pool_has_chosen() -> None:
 
 
 def test_a_partial_answer_is_a_partial_draft() -> None:
-    assert request(Mode.SELECT).draft({"lungs": "A"}) == first_choice(SLOTS)
+    for begun in ("A", ["A2"]):
+        assert request(Mode.SELECT).draft({"lungs": begun}) == first_choice(SLOTS)
     write = request(Mode.WRITE)
     half = {"findings": [{"text": "The heart is enlarged.", "sources": ["R1"]}, {"text": "The lu"}]}
     assert len(write.draft(half).findings) == 1

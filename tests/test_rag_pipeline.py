@@ -195,10 +195,19 @@ def test_an_invalid_answer_is_asked_for_once_more(
     assert llm.requests[1]["messages"][-2]["content"].strip() == "no json"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no json",
+        '{"findings": 5, "impression": []}',
+        '{"findings": [{"text": "Clear.", "sources": 5}], "impression": []}',
+        '{"findings": [{"text": "Clear.", "sources": [["r000"]]}], "impression": []}',
+    ],
+)
 def test_a_second_invalid_answer_is_a_failure_that_keeps_the_evidence(
-    writing_pipeline: ReportPipeline, llm: FakeLlm, image: Path
+    writing_pipeline: ReportPipeline, llm: FakeLlm, image: Path, answer: str
 ) -> None:
-    llm.answers = ["no json"]
+    llm.answers = [answer]
     prediction = writing_pipeline.invoke(Study(image, "image"))
     assert prediction.status is Status.FAILED
     assert prediction.error == "LlmFormError"

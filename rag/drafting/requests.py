@@ -102,7 +102,8 @@ class Selection:
         said = []
         for slot in self.ground.slots:
             options = self._options.get(slot.name, {})
-            said.append((slot.section, options.get(answer.get(slot.name, ""), slot.options[0])))
+            chosen = str(answer.get(slot.name))  # whatever stands there
+            said.append((slot.section, options.get(chosen, slot.options[0])))
         return _draft(said)
 
     def validate(self, draft: Draft) -> None:
@@ -163,13 +164,13 @@ class FreeText:
 
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """Sentences that have text and known sources; a source is named once."""
-        known = set(self._source_ids)
+        known = self._source_ids  # a list: what is asked of it need not be hashable
 
         def sentences(section: Section) -> tuple[DraftSentence, ...]:
             found = []
-            for item in answer.get(section.value) or ():
+            for item in _list(answer.get(section.value)):
                 text = str(item.get("text", "")).strip() if isinstance(item, Mapping) else ""
-                sources = item.get("sources") or () if text else ()
+                sources = _list(item.get("sources")) if text else []
                 cited = tuple(dict.fromkeys(source for source in sources if source in known))
                 if cited:
                     found.append(DraftSentence(text, cited))
@@ -181,6 +182,11 @@ class FreeText:
         """Refusals, loops and other languages."""
         texts = [sentence.text for section in Section for sentence in draft.section(section)]
         validate(texts, evidence=(hit.record.text for hit in self.ground.hits))
+
+
+def _list(value: Any) -> list[Any]:
+    """The value if it is a list, else nothing: half an answer may be anything."""
+    return value if isinstance(value, list) else []
 
 
 def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
