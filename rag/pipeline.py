@@ -152,12 +152,17 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
         Raises:
             ImageReadError, NoDraft: it cannot be read, or is no chest X-ray.
+            PriorMismatchError, UsageError: the prior is not the patient's, or cannot be used.
         """
         images = load(study)
+        prior = _checked(study.prior, images.info)
         analysis = self.analyzer.analyze(images)
         drawn = [self.analyzer.draw_to(region, analysis, images) for region in regions]
         return [
-            (self.retriever.retrieve(_query(study, images.info, each)).hits, each.region_finding)
+            (
+                self.retriever.retrieve(_query(study, images.info, each, prior)).hits,
+                each.region_finding,
+            )
             for each in drawn
         ]
 
@@ -198,10 +203,7 @@ def _checked(prior: Prior, current: ImageInfo) -> CheckedPrior:
 
 
 def _query(
-    study: Study,
-    info: ImageInfo,
-    analysis: ImageAnalysis,
-    prior: CheckedPrior = CheckedPrior(),  # noqa: B008 - frozen
+    study: Study, info: ImageInfo, analysis: ImageAnalysis, prior: CheckedPrior
 ) -> ImageQuery:
     """What to search with, and whose reports must not come back."""
     return ImageQuery(

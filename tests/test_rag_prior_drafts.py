@@ -32,7 +32,7 @@ from rag.priors import Prior
 from rag.retriever import ReportRetriever
 from rag.schema import PRIOR, PredictedFindings, Status
 from rag.settings import AbstentionSettings
-from rag.study import Study
+from rag.study import NO_REGION, Study
 
 REPORT = "FINDINGS: The heart is enlarged, Dr. Quibblewick. No pleural effusion."
 AGAIN = "Cardiomegaly is again seen, as in the prior study."
@@ -127,6 +127,20 @@ def test_without_a_prior_nothing_speaks_of_one(pipeline: ReportPipeline, current
     assert "prior" not in json.dumps(found.to_json()["findings"])
     assert "prior" not in found.to_json()
     assert "prior study" not in as_text(found)
+
+
+def test_the_priors_patient_is_never_evidence_whatever_is_searched(
+    pipeline: ReportPipeline, tmp_path: Path
+) -> None:
+    image = small_batch.draw_image(tmp_path / "image.png", 1)  # without a header
+    everybody = [hit.record for hit in pipeline.prepare(Study(image, "image")).prediction.hits]
+    patient = everybody[0].patient_id
+    prior = Prior(files=(film(tmp_path / "before.dcm", "20260219", patient=patient),))
+    study = Study(image, "image", prior=prior)
+    found = pipeline.prepare(study).prediction.hits
+    ((searched, _),) = pipeline.evidence(study, [NO_REGION])
+    assert searched == found
+    assert patient not in {hit.record.patient_id for hit in searched}
 
 
 def test_another_patients_prior_is_a_failure_that_names_nobody(
