@@ -77,7 +77,10 @@ class ReportPipeline(Runnable[Study, Prediction]):
             with clock.stage("read"):
                 images = load(study)
             known = replace(known, study_id=study_id_of(study, images.info))
-            prior = _checked(study.prior, images.info)
+            prior = CheckedPrior()
+            if study.prior:
+                with clock.stage("prior"):
+                    prior = _checked(study.prior, images.info)
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
             known = _with_analysis(known, analysis)
