@@ -128,8 +128,10 @@ def template_of(settings: Settings) -> PromptTemplate:
 
 
 def without_named(study: Study, store: ReportIndex, *further: str | Path) -> Study:
-    """The study; those that paths of its images, or these, name are never retrieved for it."""
-    paths = (path for path in (study.source, *study.further) if isinstance(path, Path))
+    """The study; those that paths of its images and prior, or these, name are never retrieved."""
+    prior = study.prior
+    sources = (study.source, *study.further, *prior.files, *prior.images)
+    paths = [source for source in sources if isinstance(source, Path)]
     named = [store.studies_named_in(path) for path in (*paths, *further)]
     return with_fields(study, study_ids=study.study_ids.union(*named))
 

@@ -25,6 +25,7 @@ from rag.drafting.drafter import Drafter
 from rag.errors import UsageError
 from rag.export import DOCUMENTS, as_document
 from rag.export.text import Export, as_text
+from rag.factory import without_named
 from rag.image_analysis import NO_CHANGE_MODEL, ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.pipeline import ReportPipeline
@@ -151,6 +152,7 @@ def test_another_patients_prior_is_a_failure_that_names_nobody(
     found = pipeline.invoke(Study(current, "image", prior=Prior(files=(other,))))
     assert (found.status, found.error) == (Status.FAILED, "PriorMismatchError")
     assert not found.draft.findings
+    assert found.seconds["prior"] > 0
     nobody_is_named(json.dumps(found.to_json()) + caplog.text, "112233")
 
 
@@ -202,6 +204,19 @@ def test_a_batch_of_two_dates_compares_the_later_one(store: Path, tmp_path: Path
     assert len(lines) == 2
     assert [(prior["images"], prior["days_before"]) for prior in priors] == [(1, 59)]
     assert "2026" not in json.dumps(priors)
+
+
+def test_ids_in_the_priors_path_are_never_evidence(
+    pipeline: ReportPipeline, tmp_path: Path
+) -> None:
+    image = small_batch.draw_image(tmp_path / "image.png", 1)
+    found = pipeline.prepare(Study(image, "image")).prediction.hits
+    named = found[0].record.study_id
+    text, picture = tmp_path / f"{named}.txt", small_batch.draw_image(tmp_path / f"{named}.png", 2)
+    text.write_text(REPORT)
+    for prior in (Prior(files=(text,)), Prior(images=(picture,))):
+        study = without_named(Study(image, "image", prior=prior), pipeline.retriever.store)
+        assert named in study.study_ids
 
 
 def test_a_list_names_a_prior_by_files_text_and_date(tmp_path: Path) -> None:

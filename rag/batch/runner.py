@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rag.batch.inputs import BatchStudy
@@ -150,8 +149,7 @@ def as_study(study: BatchStudy, store: ReportIndex) -> Study:
         indication=study.indication,
         prior=study.prior,
     )
-    priors = (path for path in study.prior.files if isinstance(path, Path))
-    return without_named(asked, store, *study.paths, *priors)
+    return without_named(asked, store, *study.paths)
 
 
 def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -> None:
