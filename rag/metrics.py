@@ -12,6 +12,7 @@ from types import MappingProxyType
 from prometheus_client import Counter, Histogram
 
 from rag.prediction import Prediction
+from rag.schema import Status
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,19 @@ class Stopwatch:
 
 
 def counted(prediction: Prediction) -> Prediction:
-    """A prediction that has ended, after it was counted."""
+    """A prediction, counted and logged if it has ended.
+
+    For whoever hands it on: an attempt that is made again is none.
+    """
+    if prediction.status is Status.RUNNING:
+        return prediction
     _DRAFTS.labels(prediction.status.value, prediction.error).inc()
     for stage, seconds in prediction.seconds.items():
         _SECONDS.labels(stage).observe(seconds)
-    how = prediction.error or prediction.status.value
-    logger.info("draft: %s in %.2f s", how, prediction.seconds.get("total", 0))
+    logger.log(
+        logging.WARNING if prediction.status is Status.FAILED else logging.INFO,
+        "draft: %s in %.2f s",
+        prediction.error or prediction.status.value,
+        prediction.seconds.get("total", 0),
+    )
     return prediction

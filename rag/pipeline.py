@@ -13,7 +13,6 @@ apart. What can go wrong is a prediction with status "failed", the error's class
 says what to do; evidence that was already found stays in it.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +34,6 @@ from rag.priors import CheckedPrior, Prior, check_prior, read_prior
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
 from rag.study import ReaderRegion, Study, load, once, study_id_of
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +117,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         except CxrRagError as error:
             yield _ended(known, error, clock)
         else:
-            done = replace(known, check=checked, status=Status.OK, seconds=clock.seconds)
-            yield counted(done)
+            yield replace(known, check=checked, status=Status.OK, seconds=clock.seconds)
 
     def invoke(
         self,
@@ -130,7 +126,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         **kwargs: Any,
     ) -> Prediction:
         """The finished prediction."""
-        return self.finish(self.prepare(input))
+        return counted(self.finish(self.prepare(input)))
 
     def stream(
         self,
@@ -141,9 +137,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
         """Snapshots, each more complete than the one before; the last is the prediction."""
         yield self.begun(input)
         prepared = self.prepare(input)
-        yield prepared.prediction
         if prepared.evidence is not None:
-            yield from self._finishing(prepared)
+            yield prepared.prediction
+        yield from map(counted, self._finishing(prepared))
 
     def evidence(
         self, study: Study, regions: Sequence[ReaderRegion]
@@ -256,16 +252,12 @@ def _ended(
     prediction: Prediction, error: CxrRagError | ImageReadError, clock: Stopwatch
 ) -> Prediction:
     """A prediction without a draft: it failed, or it is right that there is none."""
-    abstained = isinstance(error, NoDraft)
-    if not abstained:
-        logger.warning("study failed: %s", type(error).__name__)
-    ended = replace(
+    return replace(
         prediction,
-        status=Status.ABSTAINED if abstained else Status.FAILED,
+        status=Status.ABSTAINED if isinstance(error, NoDraft) else Status.FAILED,
         error=type(error).__name__,
         reason=str(error),
         warnings=once((*prediction.warnings, *getattr(error, "notes", ()))),
         draft=Draft(),
         seconds=clock.seconds,
     )
-    return counted(ended)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from support import batch_child, fake_choosing_llm, small_batch
 from support.batch_child import KILLED, Forks
 from support.fake_choosing_llm import ChoosingLlm
@@ -125,14 +126,37 @@ def test_failures_are_lines_and_can_be_done_again(
     assert Counter(line["study_id"] for line in lines(tmp_path / "out")).most_common(1)[0][1] == 1
 
 
+def drafts_counted() -> float:
+    return sum(
+        sample.value
+        for metric in REGISTRY.collect()
+        if metric.name == "cxr_rag_drafts"
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
+
+
+def test_a_study_that_fails_unforeseen_is_counted_too(
+    tmp_path: Path, store: Path, llm: ChoosingLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag.pipeline.load", lambda study: 1 / 0)
+    before = drafts_counted()
+    images = draw_images(tmp_path / "in", 2)
+    found = small_batch.run(images, tmp_path / "out", store=store, url=llm.url)
+    assert found.errors == {"ZeroDivisionError": 2}
+    assert drafts_counted() - before == 2
+
+
 def test_a_busy_server_slows_the_batch_and_loses_nothing(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     llm.seconds = 0.01
     llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
+    before = drafts_counted()
     summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
     assert summary.now.total() == COUNT
     assert summary.statuses["ok"] >= COUNT - 2
+    assert drafts_counted() - before == COUNT, "each once, however often it was tried"
 
 
 def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(

@@ -18,6 +18,7 @@ from functools import partial
 
 from encoders.machine import map_ahead
 from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
+from rag.metrics import counted
 from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction
 from rag.report_nlp.statements import read_sentence
@@ -140,7 +141,7 @@ class Engine:
             full = len(under_way) > most_left
             done, _ = wait(under_way, _TICK_SECONDS if full else 0, FIRST_COMPLETED)
             under_way.difference_update(done)
-            yield from filter(None, (future.result() for future in done))
+            yield from map(counted, filter(None, (future.result() for future in done)))
             if not full:
                 return
 
