@@ -179,18 +179,18 @@ def cover_expected(pool: Sequence[Hit], predicted: PredictedFindings, *, k: int)
     """The first ``k`` of the pool, some exchanged so that each expected finding is spoken of.
 
     The last report that is not needed for an expected finding makes room for the first report of
-    the pool that states a missing one. What was fetched so says it in `Hit.why`.
+    the pool that states a missing one; where all are needed, it stays missing. What was fetched so
+    says it in `Hit.why`.
     """
     chosen = list(pool[:k])
     for label in predicted.positive:
         if any(label in finding_labels_of(hit.record) for hit in chosen):
             continue
         speaker = next((h for h in pool[k:] if label in finding_labels_of(h.record)), None)
-        if speaker is None:
-            continue
         idle = [hit for hit in chosen if not _needed(hit, chosen, predicted)]
-        if idle:
-            chosen.remove(idle[-1])
+        if speaker is None or not idle:
+            continue
+        chosen.remove(idle[-1])
         chosen.append(replace(speaker, why=f"fetched for {label.lower()}"))
     return chosen
 

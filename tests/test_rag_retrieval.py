@@ -1,10 +1,13 @@
 """Each retrieval step on its own, on made-up hits."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.made_up_reports import made_up_hits
 
+from rag.report_nlp.sentences import with_sentences
 from rag.retriever import cover_expected, fuse, order_by_agreement
 from rag.schema import PredictedFindings
 
@@ -39,6 +42,13 @@ def test_what_is_covered_already_or_cannot_be_covered_changes_nothing() -> None:
     assert ids(cover_expected(HITS, ENLARGED, k=3)) == ["R3", "R4", "R2"]
     fracture = PredictedFindings({"Fracture": 0.9}, ("Fracture",))
     assert ids(cover_expected(HITS, fracture, k=2)) == ["R3", "R4"]
+
+
+def test_where_every_report_is_needed_none_is_added() -> None:
+    record = replace(HITS[0].record, findings="Small left pleural effusion.", impression="")
+    effusion = replace(HITS[0], record=with_sentences(record))
+    both = PredictedFindings({}, ("Pleural Effusion", "Cardiomegaly"))
+    assert cover_expected([effusion, *HITS[1:]], both, k=1) == [effusion]
 
 
 def test_the_only_report_of_an_expected_finding_is_not_given_up_for_another() -> None:
