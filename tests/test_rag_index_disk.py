@@ -56,6 +56,24 @@ def test_a_disk_fault_is_one_sentence_and_the_old_index_counts(
     assert verify_index(tmp_path).passed
 
 
+def test_no_version_is_deleted_while_nobody_can_tell_which_counts(tmp_path: Path) -> None:
+    build_index(small_corpus(10), FakeEncoder(), tmp_path)
+    counting = tmp_path / "index.json"
+
+    def fail(stage: str, *_: int) -> None:
+        if stage == "index":
+            counting.rename(tmp_path / "aside")
+            counting.symlink_to(counting.name)  # a loop: the file is there, and cannot be read
+            raise StoreError("Chroma has failed")
+
+    with pytest.raises(StoreError, match="Chroma has failed"):
+        build_index(small_corpus(20), FakeEncoder(), tmp_path, progress=fail)
+    (tmp_path / "aside").rename(counting)
+    assert verify_index(tmp_path).passed
+    build_index(small_corpus(10), FakeEncoder(), tmp_path)  # sweeps what the failed one left
+    assert len(list(tmp_path.glob("version-*"))) == 1
+
+
 def test_too_little_room_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,7 @@ def build_index(
             if not replace:
                 check_encoder(directory, info, encoder)
             with disk_errors(directory):
-                sweep(directory, counts=info.version)  # what a writer left that was killed
+                sweep(directory)  # what a writer left that was killed
         base = _base(corpus, encoder, directory, info, url=url, replace=replace)
         content, summary = with_collection(
             base, corpus, exclude=exclude, screens=screens, progress=progress

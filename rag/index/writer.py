@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rag.atomic_io import flush
 from rag.corpus.records import fingerprint
-from rag.errors import StoreError
+from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import (
     batches_of,
     chroma_facts,
@@ -35,7 +35,14 @@ from rag.index.client import Place, place_of
 from rag.index.content import Content, by_text, to_metadata
 from rag.index.embedding import EmbeddingCache
 from rag.index.ids import write_ids
-from rag.index.info import IndexInfo, Progress, content_id, disk_errors, publish_info
+from rag.index.info import (
+    IndexInfo,
+    Progress,
+    content_id,
+    disk_errors,
+    publish_info,
+    read_info,
+)
 from rag.schema import ReportRecord
 
 logger = logging.getLogger(__name__)
@@ -84,7 +91,8 @@ def write_version(
     folder = place.folder.parent
     facts = {"made_by": "cxr-rag", "store_id": content.store_id}
     with disk_errors(directory):
-        sweep(directory)
+        with contextlib.suppress(StoreError):  # a damaged index.json, which is being replaced
+            sweep(directory)
         _refuse_small_disk(directory, content)
         folder.mkdir()
         cache.keep([*texts, *content.images])
@@ -98,7 +106,7 @@ def write_version(
             progress("publish", 1, 3)
             publish_info(directory, info)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreError):
             sweep(directory)  # not the new version, if it counts already
         if isinstance(error, StoreError) and shutil.disk_usage(directory).free < _FULL:
             with disk_errors(directory):  # Chroma's own words do not say so
@@ -106,18 +114,23 @@ def write_version(
         raise
     progress("publish", 2, 3)
     with disk_errors(directory):
-        sweep(directory, counts=info.version)
+        sweep(directory)
     if url:
         delete_old_collections(place, facts)
     progress("publish", 3, 3)
     return info
 
 
-def sweep(directory: Path, *, counts: str = "") -> None:
-    """Delete versions that do not count: what a killed writer left, and old ones."""
-    if not counts:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            counts = json.loads((directory / "index.json").read_text(encoding="utf-8"))["version"]
+def sweep(directory: Path) -> None:
+    """Delete versions that do not count: what a killed writer left, and old ones.
+
+    Raises:
+        StoreError: ``index.json`` does not say which one counts; nothing is deleted.
+    """
+    try:
+        counts = read_info(directory).version
+    except StoreMissingError:
+        counts = ""
     for path in directory.glob("version-*"):
         if path.name != f"version-{counts}":
             shutil.rmtree(path)
