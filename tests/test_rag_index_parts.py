@@ -2,8 +2,10 @@
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from support.fake_encoder import FakeEncoder
 from support.small_corpus import small_corpus
 
+from rag.errors import StoreError
 from rag.index import ReportIndex, build_index
 from rag.index.chroma import VectorCollection, batch_plan
 from rag.index.content import by_text, reports_of, to_metadata
@@ -86,12 +89,30 @@ def test_a_damaged_cache_is_thrown_away_and_made_anew(tmp_path: Path, cut: int) 
     assert (again.vectors(KEYS[4:]) == ROWS[4:]).all()
 
 
-def test_a_cache_of_an_earlier_version_is_thrown_away(tmp_path: Path) -> None:
-    (tmp_path / CACHE).write_bytes(b'["fake@1", "none", 4]\n' + ROWS.tobytes())
+@pytest.mark.parametrize("table", [False, True])
+def test_a_cache_of_an_earlier_version_is_thrown_away(tmp_path: Path, *, table: bool) -> None:
+    if table:
+        with closing(sqlite3.connect(tmp_path / CACHE)) as file, file:
+            file.execute("CREATE TABLE vectors (key TEXT, vector BLOB)")
+    else:
+        (tmp_path / CACHE).write_bytes(b'["fake@1", "none", 4]\n' + ROWS.tobytes())
     assert len(EmbeddingCache(tmp_path, FakeEncoder(dim=4), changes=False)) == 0
     found = cache(tmp_path)
     found.append(KEYS, ROWS)
     assert (cache(tmp_path).vectors(KEYS[::-1]) == ROWS[::-1]).all()
+
+
+def test_a_cache_that_is_out_of_reach_is_not_thrown_away(tmp_path: Path) -> None:
+    disk, directory = tmp_path / "disk", tmp_path / "index"
+    disk.mkdir()
+    directory.mkdir()
+    (directory / CACHE).symlink_to(disk / CACHE)
+    cache(directory).append(KEYS, ROWS)
+    disk.rename(tmp_path / "unmounted")
+    with pytest.raises(StoreError, match="unable to open database file"):
+        cache(directory)
+    (tmp_path / "unmounted").rename(disk)
+    assert len(cache(directory)) == len(KEYS)
 
 
 def test_what_is_not_kept_is_gone_from_the_file(tmp_path: Path) -> None:
@@ -142,6 +163,7 @@ READ = """
 import sys
 from pathlib import Path
 from support.fake_encoder import FakeEncoder
+from rag.errors import StoreError
 from rag.index import ReportIndex
 with ReportIndex(Path(sys.argv[1])) as index:
     vectors = FakeEncoder().embed_texts(sys.argv[2:])

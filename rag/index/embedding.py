@@ -56,9 +56,11 @@ class EmbeddingCache:
         self._known: set[str] = set()
         try:
             self._learn(changes=changes)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
             if changes:
                 with disk_errors(directory):
+                    if not _is_damage(error):
+                        raise
                     self._path.unlink(missing_ok=True)
                     self._learn(changes=True)
 
@@ -120,6 +122,12 @@ class EmbeddingCache:
                 file.execute(_BY_KEY)
             rows = file.execute("SELECT key FROM vectors WHERE encoder = ?", (self._encoder,))
             self._known = {key for (key,) in rows}
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether a file is broken or has other columns, rather than locked or out of reach."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # `quick_check` raises none
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def embed_texts(
