@@ -1,5 +1,7 @@
 """Queries: the true neighbours, nothing that is excluded, ties by id."""
 
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -14,6 +16,7 @@ from support.small_corpus import small_corpus
 
 from rag.errors import StoreMismatchError, StoreMissingError
 from rag.index import Exclusions, ReportIndex, build_index, delete_from_index
+from rag.index.client import close_idle
 from rag.index.search import unit_rows
 from rag.schema import Hit
 
@@ -187,6 +190,45 @@ def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(tmp_path: Path)
         build_index(small_corpus(9), FakeEncoder("fake@2"), tmp_path, replace=True)
         with pytest.raises(StoreMismatchError, match="fake@2"):
             reader.query(VECTORS[:1], 9)
+
+
+def test_a_reader_knows_the_studies_of_a_new_version_before_it_is_queried(tmp_path: Path) -> None:
+    build_index(small_corpus(9), ENCODER, tmp_path)
+    with ReportIndex(tmp_path, encoder=ENCODER) as reader:
+        before = reader.index_id
+        build_index(small_corpus(12), ENCODER, tmp_path)
+        assert reader.studies_named_in("s010.png") == {"s010"}
+        build_index(small_corpus(15), ENCODER, tmp_path)
+        assert len(reader) == 15
+        assert reader.index_id != before
+        (tmp_path / "index.json").rename(tmp_path / "aside")
+        assert len(reader) == 15  # the last that could be opened
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_old_versions_are_closed_when_their_last_query_has_ended(tmp_path: Path) -> None:
+    build_index(small_corpus(9), ENCODER, tmp_path)
+    ended = threading.Event()
+
+    def ask(reader: ReportIndex) -> None:
+        while not ended.wait(0.01):
+            assert reader.query(VECTORS[:1], 3)[0]
+
+    with ReportIndex(tmp_path, encoder=ENCODER) as reader, ThreadPoolExecutor(4) as pool:
+        try:
+            asking = [pool.submit(ask, reader) for _ in range(4)]
+            for number in range(10, 14):
+                build_index(small_corpus(number), ENCODER, tmp_path)
+        finally:
+            ended.set()
+        for each in asking:
+            each.result()
+        assert len(reader) == 13
+        close_idle()
+        files = [str(each.resolve()) for each in Path("/proc/self/fd").iterdir()]
+        opened = [file for file in files if file.startswith(str(tmp_path))]
+        assert opened
+        assert not [file for file in opened if file.endswith("(deleted)")]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])

@@ -8,6 +8,7 @@ Python server has a remote code execution (CVE-2026-45829): use `chroma run`.
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 60.0
 _ENVIRONMENT = threading.Lock()
-_KEPT = 16  # embedded clients that are kept open for a while
-_IDLE: "deque[Client]" = deque()
+_KEPT, _KEPT_SECONDS = 16, 60.0  # embedded clients stay open for a while
+_IDLE: "deque[tuple[float, Client]]" = deque()
+"""Since when, and which; the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +87,23 @@ def connect(place: Place, *, writes: bool = False) -> Iterator["Client"]:
                 session.close()
             client.close()
         else:
-            _IDLE.append(client)
-            close_idle(keep=_KEPT)
+            _IDLE.append((time.monotonic(), client))
+            close_idle(keep=_KEPT, for_seconds=_KEPT_SECONDS)
 
 
-def close_idle(*, keep: int = 0) -> None:
-    """Close the embedded clients that are no longer used, but for the last ``keep``.
+def close_idle(*, keep: int = 0, for_seconds: float = 0.0) -> None:
+    """Close the embedded clients that are no longer used, but for the last few of some seconds.
 
     Stopping one right after it was asked may never return: in Chroma 1.5.9 a thread of its spins
     while we wait for it (once in some thousand times, on a busy machine). What is left at the end
     of the process is not stopped at all.
     """
-    while len(_IDLE) > keep:
-        _IDLE.popleft().close()
+    while _IDLE:
+        since, client = _IDLE.popleft()
+        if len(_IDLE) < keep and time.monotonic() < since + for_seconds:
+            _IDLE.appendleft((since, client))
+            return
+        client.close()
 
 
 def _embedded_client(folder: Path) -> "Client":

@@ -24,7 +24,7 @@ _AT_ONCE = 32  # so many more records may be read in vain before a second questi
 _DIGITS = 6  # of a similarity: what float32 can tell apart
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class OpenedVersion:
     """One version of an index, opened. It never changes."""
 
@@ -34,8 +34,9 @@ class OpenedVersion:
     images: VectorCollection
     ids: ReportIds
 
-    def query(self, queries: NDArray[np.float32], k: int, exclude: Exclusions) -> list[list[Hit]]:
+    def query(self, vectors: NDArray[np.float32], k: int, exclude: Exclusions) -> list[list[Hit]]:
         """See `ReportIndex.query`."""
+        queries = unit_rows(vectors, self.info.dim)
         if not len(queries):
             return []
         excluded = self.ids.excluded(exclude)
@@ -65,13 +66,14 @@ class OpenedVersion:
 
     def query_by_images(
         self,
-        query: NDArray[np.float32],
+        vector: NDArray[np.float32],
         k: int,
         exclude: Exclusions,
         *,
         similarity: Literal["image", "text"],
     ) -> list[Hit]:
         """See `ReportIndex.query_by_images`."""
+        (query,) = unit_rows(vector[np.newaxis], self.info.dim)
         if not self.info.images:
             raise StoreError(
                 "the index has no images, which this encoder or retrieval.by asks for: run "

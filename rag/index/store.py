@@ -4,8 +4,9 @@ A report of an excluded study or patient never comes back.
 """
 
 import threading
+import weakref
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePath
 from typing import Literal, TypeVar
 
@@ -27,7 +28,7 @@ from rag.index.info import (
     read_info,
     version_mark,
 )
-from rag.index.search import OpenedVersion, unit_rows
+from rag.index.search import OpenedVersion
 from rag.schema import Hit, ReportRecord
 
 T = TypeVar("T")
@@ -37,7 +38,8 @@ class ReportIndex:
     """An index opened for reading; close it, or use it as a context manager.
 
     Any number of processes may read, also while one writes, and queries may come from several
-    threads. A newer version is taken up at the next query.
+    threads. A newer version is taken up as soon as it counts; the old one is closed when its last
+    query ends.
 
     Args:
         directory: where `rag.index.build_index` made it.
@@ -57,12 +59,13 @@ class ReportIndex:
         self._encoder = encoder
         self._url = url
         self._turn = threading.Lock()
-        self._opened = ExitStack()
-        self._version = self._open()
+        self._open()
 
     @property
     def info(self) -> IndexInfo:
-        """What the index was made with."""
+        """What the index was made with; where that cannot be opened now, the last that could."""
+        with suppress(StoreError):
+            return self._current().info
         return self._version.info
 
     @property
@@ -99,9 +102,13 @@ class ReportIndex:
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
         """Studies that an image's path names, by their own id or by their patient's."""
-        ids = self._version.ids
-        patients = ids_in_path(path, ids.patients)
-        return ids_in_path(path, ids.studies) | ids.studies_of_patients(patients)
+
+        def find(version: OpenedVersion) -> frozenset[str]:
+            ids = version.ids
+            patients = ids_in_path(path, ids.patients)
+            return ids_in_path(path, ids.studies) | ids.studies_of_patients(patients)
+
+        return self._ask(find)
 
     def query(
         self, vectors: NDArray[np.float32], k: int, *, exclude: Exclusions = NOTHING
@@ -122,8 +129,7 @@ class ReportIndex:
         """
         if k < 1:
             raise ValueError(f"k is {k}; ask for one report or more")
-        queries = unit_rows(vectors, self.info.dim)
-        return self._ask(lambda version: version.query(queries, k, exclude))
+        return self._ask(lambda version: version.query(vectors, k, exclude))
 
     def query_by_images(
         self,
@@ -138,14 +144,13 @@ class ReportIndex:
         A hit's similarity is that of its nearest image to the vector, or that of its text. What is
         left out is as in `query`. A `StoreError` where the index has no images.
         """
-        (query,) = unit_rows(vector[np.newaxis], self.info.dim)
         return self._ask(
-            lambda version: version.query_by_images(query, k, exclude, similarity=similarity)
+            lambda version: version.query_by_images(vector, k, exclude, similarity=similarity)
         )
 
     def close(self) -> None:
         """Let go of the files. Safe to call twice."""
-        self._opened.close()
+        self._close()
 
     def __enter__(self) -> "ReportIndex":
         return self
@@ -168,10 +173,11 @@ class ReportIndex:
         if version_mark(self.directory) != self._version.mark:
             with self._turn:
                 if version_mark(self.directory) != self._version.mark:
-                    self._version = self._open()  # the old one stays open for who is asking it
+                    self._open()
         return self._version
 
-    def _open(self) -> OpenedVersion:
+    def _open(self) -> None:
+        """Take up the version that counts; the one before stays open for who is asking it."""
         mark = version_mark(self.directory)
         info = read_info(self.directory)
         check_encoder(self.directory, info, self._encoder)
@@ -190,5 +196,6 @@ class ReportIndex:
                 )
             ids = ReportIds(place.folder.parent)
             opened.callback(ids.close)
-            self._opened.push(opened.pop_all())
-        return OpenedVersion(mark, info, texts, images, ids)
+            self._version = OpenedVersion(mark, info, texts, images, ids)
+            self._close = weakref.finalize(self._version, opened.pop_all().close)
+            self._close.atexit = False  # the process lets go of everything by itself
