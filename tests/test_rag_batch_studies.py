@@ -1,6 +1,7 @@
 """Folders, DICOMDIRs and lists become studies: nothing lost, nothing guessed, nobody named."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from support.small_batch import draw_image
 
+from encoders.images.image_info import ImageInfo
 from rag.batch.grouping import group_images, pseudonym
-from rag.batch.inputs import BatchStudy, list_images
+from rag.batch.inputs import BatchStudy, ListedImage, list_images
 from rag.batch.output import BatchOutput
 
 
@@ -103,6 +105,17 @@ def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Pat
         ("p1/s1", "p1/s1/a.png"),
     ]
     assert by_folder[1].further == (tmp_path / "p1" / "s1" / "b.png",)
+
+
+def test_images_that_name_no_patient_are_grouped_in_time_that_grows_with_their_number() -> None:
+    def seconds(count: int) -> float:
+        images = [ListedImage(Path(f"{number}.png"), f"{number}.png") for number in range(count)]
+        started = time.process_time()
+        assert len(group_images(images, read=lambda _: ImageInfo())) == count
+        return time.process_time() - started
+
+    few, many = (min(seconds(count) for _ in range(3)) for count in (500, 4000))
+    assert many < 20 * few
 
 
 def test_names_stay_apart_where_only_the_suffix_differs(tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def _with_priors(
             reports[info.study_uid].append(path)
     for study in studies:
         current = infos.get(study.image)
-        if current is None or study.prior:
+        if current is None or study.prior or not current.identity.patient_id:
             yield study
             continue
         others = of_patient[current.identity.patient_id]
