@@ -77,6 +77,8 @@ def main(steps):
     if sys.version_info[:2] not in ((3, 11), (3, 12)):
         found = ".".join(map(str, sys.version_info[:2]))
         fail(f"Python 3.11 or 3.12 is needed, this is {found}; try `make PYTHON=python3.11`")
+    if unknown := sorted(set(steps) - {*STEPS, "system"}):
+        fail(f"there is no step {', '.join(unknown)}; choose from {', '.join([*STEPS, 'system'])}")
     missing = [step for step in STEPS if step in steps and not is_installed(step)]
     gigabytes, free = sum(STEPS[step][3] for step in missing), shutil.disk_usage(HERE).free / 1e9
     if free < gigabytes:

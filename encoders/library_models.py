@@ -27,6 +27,8 @@ from encoders.pretrained import (
     PretrainedEncoder,
     PretrainedImageEncoder,
     content_id,
+    device_of,
+    frozen,
     grey_bytes,
     locate,
     require_tokenizer,
@@ -74,10 +76,11 @@ def load_open_clip(name: str) -> PretrainedEncoder:
         tokenizer = open_clip.get_tokenizer(where)
         settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         transform = open_clip.transform.image_transform_v2(settings, is_train=False)
-    model.eval().requires_grad_(False)
+    model = frozen(model)
+    device = device_of(model)
     return PretrainedEncoder(
-        lambda images: model.encode_image(_batch(images, transform, mode="RGB")),
-        lambda texts: model.encode_text(tokenizer(list(texts))),
+        lambda images: model.encode_image(_batch(images, transform, mode="RGB").to(device)),
+        lambda texts: model.encode_text(tokenizer(list(texts)).to(device)),
         preprocessing=asdict(settings),
         encoder_id=content_id(name, folder),
     )
@@ -102,10 +105,11 @@ def load_timm(name: str) -> PretrainedImageEncoder:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
         settings = timm.data.resolve_model_data_config(model)
         transform = timm.data.create_transform(**settings, is_training=False)
-    model.eval().requires_grad_(False)
+    model = frozen(model)
+    device = device_of(model)
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
     return PretrainedImageEncoder(
-        lambda images: model(_batch(images, transform, mode=mode)),
+        lambda images: model(_batch(images, transform, mode=mode).to(device)),
         preprocessing=settings,
         encoder_id=content_id(name, folder),
     )
@@ -134,13 +138,14 @@ def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
     model = xrv.models.DenseNet(num_classes=len(xrv.models.model_urls[name]["labels"]))
     with _named(path):
         model.load_state_dict(load_file(path), strict=False)  # without operating points
-    model.eval().requires_grad_(False)
+    model = frozen(model)
+    device = device_of(model)
     crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(size)
 
     def image_features(images: Sequence[CxrImage]) -> Tensor:
         grey = [xrv.datasets.normalize(grey_bytes(image), 255)[None] for image in images]
         pixels = np.stack([resize(crop(each)) for each in grey])
-        return torch.as_tensor(model.features2(torch.from_numpy(pixels).float()))
+        return torch.as_tensor(model.features2(torch.from_numpy(pixels).float().to(device)))
 
     return PretrainedImageEncoder(
         image_features,

@@ -25,6 +25,7 @@ from encoders.packaged_weights import EncoderError, file_sha256, read_json
 from encoders.towers.hugging_face import pooled
 
 _BATCH = 16
+_GPU = "cuda"
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What is fetched and hashed: configuration, tokenizer, weights."""
 
@@ -187,6 +188,21 @@ def locate(name: str) -> Path:
         ) from error
 
 
+def frozen(model: Any) -> Any:
+    """A published model in evaluation mode, on the GPU where torch sees one.
+
+    Its vectors then differ from a CPU's by what rounding makes. The shipped encoder stays on the
+    CPU, where it is fast.
+    """
+    return model.eval().requires_grad_(False).to(_GPU if torch.cuda.is_available() else "cpu")
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model computes."""
+    device: torch.device = next(model.parameters()).device
+    return device
+
+
 def context_length(model: Any, tokenizer: Any) -> int:
     """Tokens that the text side reads: what both the tokenizer and the positions allow."""
     positions = getattr(model.config.text_config, "max_position_embeddings", None)
@@ -230,7 +246,7 @@ def _load_model_and_processor(folder: Path) -> tuple[Any, Any]:
         )
     # In Pillow, whatever else is installed: another backend resizes to other pixels.
     processor = _load(AutoImageProcessor, folder, "preprocessor_config.json", backend="pil")
-    return model.eval().requires_grad_(False), processor
+    return frozen(model), processor
 
 
 def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:

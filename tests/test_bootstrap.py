@@ -103,6 +103,11 @@ def installed(bootstrap: ModuleType) -> list[str]:
     return [file.name for file in bootstrap.HERE.glob(".venv-llm/lib/*/site-packages/torch-*")]
 
 
+def test_a_misspelt_step_is_named(bootstrap: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="no step lmm; choose from"):
+        bootstrap.main(["lmm"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("installer", [pytest.param("uv", marks=needs_uv), "pip"])
 def test_torch_for_cpus_comes_from_pytorchs_index_where_the_common_one_lacks_it(

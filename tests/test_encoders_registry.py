@@ -175,6 +175,15 @@ def test_an_input_alone_and_in_a_batch_gives_the_same_vector(clip_folder: Path) 
         encoder.embed_texts([" "])
 
 
+def test_where_there_is_a_gpu_a_published_model_computes_on_it(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("encoders.pretrained._GPU", "meta")  # computes shapes, and no numbers
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):  # the result, to the CPU
+        load_image_encoder(f"hf:{clip_folder}")
+
+
 def test_the_identity_follows_weights_and_processor(clip_folder: Path) -> None:
     first = load_encoder(f"hf:{clip_folder}")
     assert first.encoder_id.startswith("tiny-clip@")

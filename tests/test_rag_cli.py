@@ -98,6 +98,18 @@ def test_wrong_use_is_one_sentence_and_exits_with_2(
     assert "Traceback" not in cli.err
 
 
+def test_a_collection_of_which_every_row_is_refused_leaves_the_index_as_it_is(
+    cli: Cli, home: Path, tmp_path: Path
+) -> None:
+    before = (home / "index" / "index.json").read_bytes()
+    reports = tmp_path / "made.csv"
+    reports.write_text("report_id,study_id,findings\nr1,####,The lungs are clear.\n")
+    assert cli("index", "--collection", reports, "--config", home / "none.toml") == EXIT_FAILED
+    assert "skipped or repaired: " in cli.out
+    assert "no report can be indexed" in cli.err
+    assert (home / "index" / "index.json").read_bytes() == before
+
+
 def test_embedding_an_empty_folder_is_wrong_use(cli: Cli, tmp_path: Path) -> None:
     assert cli("embed", tmp_path, tmp_path / "out") == EXIT_USAGE
     assert "no image" in cli.err

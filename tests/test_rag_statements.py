@@ -127,6 +127,8 @@ def test_the_same_thing_has_one_concept() -> None:
         ("May 12, 2019.", [("date", "may 12 2019")]),
         ("67-year-old, six-week follow-up.", [("measure", "67 year-old"), ("measure", "6 week")]),
         ("20% pneumothorax.", [("measure", "20 %")]),
+        ("30 minutes later.", [("measure", "30 minute")]),
+        ("A 3 centimeter mass.", [("measure", "30 mm")]),
         ("1. No effusion.", []),
         ("One can see no effusion.", []),
     ],

@@ -170,8 +170,9 @@ def test_text_export_carries_the_notice_citations_and_evidence() -> None:
     assert text.count(NOTICE) == 2
     assert "The heart is enlarged. [R1]" in text
     assert "[R3] 0.700" in text
-    failed = as_text(replace(PREDICTION, status=Status.FAILED, reason="because"))
+    failed = as_text(replace(PREDICTION, status=Status.FAILED, reason="because", draft=Draft()))
     assert "because" in failed
+    assert "stand as drafted" not in failed
 
 
 def test_sentences_of_one_report_that_contradict_each_other_are_marked() -> None:

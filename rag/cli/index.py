@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ from rag.cli.options import EXIT_FAILED, Config, progress_bars, read_settings
 from rag.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
-    from rag.corpus.records import Corpus
+    from rag.corpus.records import Corpus, Problem
     from rag.index import IndexSummary
 
 app = typer.Typer(help="Build and maintain the report index.", invoke_without_command=True)
@@ -77,6 +77,9 @@ def index(
         for line in _preview(corpus, excluded):
             typer.echo(line)
         return
+    if not corpus.records:
+        _print_problems(corpus.problems)
+        raise StoreError(f"{corpus.name}: no report can be indexed, so the index stays as it is")
     with progress_bars() as progress:
         report = index_reports(
             settings,
@@ -92,7 +95,10 @@ def index(
         typer.echo(f"{images}: {len(unknown)} studies are not in this collection: {shown}")
     for warning in corpus.warnings:
         typer.echo(f"note: {warning}")
-    _print_problems(report)
+    _print_problems(report.problems)
+    if report.unknown_excludes:
+        listed = ", ".join(report.unknown_excludes[:LISTED])
+        typer.echo(f"listed, but not in this index: {listed}")
     typer.echo(_summary(report))
 
 
@@ -164,19 +170,16 @@ def delete(
         )
 
 
-def _print_problems(report: "IndexSummary") -> None:
-    for problem in report.problems[:LISTED]:
+def _print_problems(problems: Sequence["Problem"]) -> None:
+    for problem in problems[:LISTED]:
         typer.echo(f"skipped or repaired: {problem}")
-    if len(report.problems) > LISTED:
-        typer.echo(f"... and {len(report.problems) - LISTED} more")
-    if masked := sum("masked" in problem.reason for problem in report.problems):
+    if len(problems) > LISTED:
+        typer.echo(f"... and {len(problems) - LISTED} more")
+    if masked := sum("masked" in problem.reason for problem in problems):
         typer.echo(
             f"masked names, dates or numbers in {masked} sections of reports (the file itself is "
             "not changed); `cxr-rag index --dry-run` shows each place"
         )
-    if report.unknown_excludes:
-        unknown = ", ".join(report.unknown_excludes[:LISTED])
-        typer.echo(f"listed, but not in this index: {unknown}")
 
 
 def _summary(report: "IndexSummary") -> str:

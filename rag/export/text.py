@@ -1,8 +1,8 @@
 """A draft or a signed report as text, Markdown and JSON.
 
 Owns what stands in an export: until somebody has signed, the mark of an AI draft first and last;
-after that the signature, and where the text came from. Never the name of an image's file, nor
-anything of its header.
+after that the signature, and where the text came from. A study bears the name that its caller gave;
+nothing here comes from an image's header.
 """
 
 import json
@@ -71,9 +71,13 @@ class Export:
         added = sum(line.decision is Decision.ADDED for line in lines)
         removed = self.report.drafted - sum(bool(line.drafted) for line in lines)
         prompt = f"prompt {found.prompt} {found.prompt_hash[:12]}, " if found.prompt else ""
+        parts = f"model {found.llm}, {prompt}encoder {found.encoder_id}, index {found.index_id}"
+        if self.draft_id:
+            parts += f", draft {self.draft_id}"
+        if not self.has_text:
+            return (parts,)
         return (
-            f"model {found.llm}, {prompt}encoder {found.encoder_id}, index {found.index_id}"
-            + (f", draft {self.draft_id}" if self.draft_id else ""),
+            parts,
             f"of {self.report.drafted} drafted sentences {kept} stand as drafted, {edited} were "
             f"edited, {removed} removed; {added} were added by the reader",
         )

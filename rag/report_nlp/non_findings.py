@@ -55,7 +55,8 @@ _UNIT = (
     r"|french|fr|[- ]?(?:years?|months?|weeks?|days?|hours?|minutes?)(?:[- ]olds?)?"
     r"|kg|inch(?:es)?|hu|kv|mas?"
 )
-_LENGTH_TO_MM = {"mm": 1.0, "mi": 1.0, "cm": 10.0, "ce": 10.0, "in": 25.4}
+_LENGTH_TO_MM = {"mm": 1.0, "millim": 1.0, "cm": 10.0, "centim": 10.0, "inch": 25.4}
+"""How the name of a length's unit begins, and what one is in mm."""
 
 _NUMBER = re.compile(
     rf"""
@@ -113,7 +114,7 @@ def _values(kind: str, text: str) -> list[str]:
         text = re.sub(rf"\b{word}\b", str(_WORDS.index(word)), text)
     values = re.findall(_VALUE, text)
     unit = re.sub(rf"^.*?(?:{_VALUE})(?:\s*(?:x|by|-|to|\u00d7)\s*(?:{_VALUE}))*[\s-]*", "", text)
-    scale = _LENGTH_TO_MM.get(unit[:2])
+    scale = next((mm for name, mm in _LENGTH_TO_MM.items() if unit.startswith(name)), None)
     if scale is not None:
         return [f"{float(value.replace(',', '.')) * scale:g} mm" for value in values]
     return [f"{float(value.replace(',', '.')):g} {unit.rstrip('s')}".strip() for value in values]

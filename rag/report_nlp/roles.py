@@ -1,4 +1,4 @@
-"""The letter of each role that a phrase plays; `rag.report_nlp.labeller` explains them.
+"""The letter of each role that a phrase plays; ``data/cues.toml`` says what each role does.
 
 What a form says ("pneumothorax: no", "effusion (yes/no): yes", a ratio in numbers) becomes roles
 too, so that the rules read it as if it had been written out.

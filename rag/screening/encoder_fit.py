@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from encoders.base import CxrImage, ImageEncoder
+from encoders.base import CxrImage, ImageEncoder, View
 from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
 from encoders.packaged_weights import SHIPPED
@@ -77,8 +77,11 @@ class _Studies:
         seen = [encoder.outputs(view) for view in views]
         self.vectors.append(ImageAnalysis(np.concatenate([s.vectors for s in seen])).query_vector)
         self.texts.append(text)
-        for number, each in enumerate(seen):
-            self.kinds.setdefault("lateral" if number else "frontal", []).append(each.features[0])
+        for number, (view, each) in enumerate(zip(views, seen, strict=True)):
+            if view.view is View.UNKNOWN and number:
+                continue  # the study's first image is its frontal; another may be anything
+            kind = "lateral" if view.view is View.LATERAL else "frontal"
+            self.kinds.setdefault(kind, []).append(each.features[0])
 
 
 def fit_parts(images: Path, reports: Path, *, encoder: ImageEncoder) -> FittedParts:
