@@ -26,7 +26,7 @@ from rag.pacs.association import Archive, tls_context
 from rag.pacs.dicomweb import store_report
 from rag.pacs.dimse import FoundStudy, fetch_images, find_priors, find_studies
 from rag.settings import DicomSettings
-from rag.study import Study
+from rag.study import Study, pseudonym
 
 if TYPE_CHECKING:
     from support.small_room import Room
@@ -81,6 +81,26 @@ def test_nobody_is_asked_for_with_a_wildcard(wildcard: str) -> None:
         find_studies(Archive("PACS", "127.0.0.1", 1), SETTINGS, patient_id=wildcard)
 
 
+@pytest.mark.parametrize(
+    ("taken_at", "earlier"),
+    [
+        ("20260228235959", True),
+        ("20260301080000", True),
+        ("20260301130000", False),
+        ("20260301", False),  # of that day, nobody knows when
+        ("", False),
+    ],
+)
+def test_a_prior_is_earlier(
+    monkeypatch: pytest.MonkeyPatch, taken_at: str, *, earlier: bool
+) -> None:
+    current = FoundStudy("1.2", patient_id="P", taken_at="20260301120000")
+    other = FoundStudy("1.3", patient_id="P", taken_at=taken_at)
+    monkeypatch.setattr("rag.pacs.dimse.find_studies", lambda *_, **__: [current, other])
+    priors = find_priors(Archive("PACS", "127.0.0.1", 1), SETTINGS, current, limit=2)
+    assert priors == ([other] if earlier else [])
+
+
 def test_without_a_number_and_a_date_there_are_no_priors() -> None:
     with pytest.raises(PacsError, match="PatientID"):
         find_priors(Archive("PACS", "127.0.0.1", 1), SETTINGS, FoundStudy("1.2"), limit=1)
@@ -113,6 +133,15 @@ def test_images_come_as_they_are_stored(
         False,
     }  # not unpacked
     nobody_is_named(caplog.text, uid)
+
+
+@needs_orthanc
+def test_what_lay_there_before_did_not_come(orthanc: Orthanc, tmp_path: Path) -> None:
+    uid = short_uid()  # which the archive does not have
+    earlier = tmp_path / pseudonym(uid) / "earlier.dcm"
+    earlier.parent.mkdir()
+    earlier.write_bytes(image(uid))
+    assert fetch_images(archive_of(orthanc), SETTINGS, [uid], tmp_path) == ([], [])
 
 
 @needs_orthanc

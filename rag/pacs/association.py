@@ -72,7 +72,8 @@ class Sender:
             return cls(check_title(title), ipaddress.ip_network(address))
         except ValueError:
             raise PacsError(
-                f"{text!r} is no sender: write TITLE@ADDRESS, as PACS@10.1.2.3 or PACS@10.1.2.0/24"
+                f"{text!r} is not a valid sender; use TITLE@ADDRESS, for example PACS@10.1.2.3 or "
+                "PACS@10.1.2.0/24"
             ) from None
 
     def at(self, address: str) -> bool:
@@ -100,7 +101,10 @@ class Archive:
         title, _, address = text.rpartition("@")
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise PacsError(f"{text!r} is no archive: write TITLE@HOST:PORT, as PACS@10.1.2.3:104")
+            raise PacsError(
+                f"{text!r} is not a valid archive; use TITLE@HOST:PORT, "
+                "for example PACS@10.1.2.3:104"
+            )
         return cls(check_title(title), host.strip("[]"), int(port))
 
 
@@ -111,7 +115,9 @@ def check_title(title: str) -> str:
         PacsError: longer than 16 characters, or none at all.
     """
     if not _TITLE.fullmatch(title) or "\\" in title:
-        raise PacsError(f"{title!r} is no AE title: 1 to 16 ASCII characters, no backslash")
+        raise PacsError(
+            f"{title!r} is not a valid AE title: 1 to 16 ASCII characters, without backslash"
+        )
     return title
 
 

@@ -125,10 +125,16 @@ def find_priors(
         each
         for each in find_studies(archive, settings, patient_id=study.patient_id)
         if each.issuer == study.issuer
-        and "" < each.taken_at < study.taken_at
+        and _is_earlier(each.taken_at, study.taken_at)
         and (not each.modalities or _CHEST & set(each.modalities))
     ]
     return sorted(earlier, key=lambda each: each.taken_at, reverse=True)[:limit]
+
+
+def _is_earlier(taken_at: str, than: str) -> bool:
+    """By date, and by time where both have one: a date alone is not before a time of that day."""
+    (day, time), (its_day, its_time) = ((at[:8], at[8:]) for at in (taken_at, than))
+    return "" < day < its_day or (day == its_day and "" < time < its_time)
 
 
 def fetch_images(
@@ -150,13 +156,15 @@ def fetch_images(
             None: C-GET, which needs no way back.
 
     Returns:
-        The images, and a sentence for each series that did not come whole.
+        The images that came now, and a sentence for each series that did not come whole.
 
     Raises:
         PacsError: the archive does not answer.
         OutputError: the disk refuses.
     """
     problems = []
+    folders = [folder / pseudonym(uid) for uid in study_uids]
+    before = _written(folders)
     with _fetching(archive, settings, folder, move_to) as fetch:
         for uid in study_uids:
             with associated(archive, settings) as link:
@@ -170,8 +178,13 @@ def fetch_images(
             for number, each in enumerate(images, 1):
                 if problem := fetch(uid, str(each.SeriesInstanceUID)):
                     problems.append(f"series {number} of {len(images)}: {problem}")
-    folders = [folder / pseudonym(uid) for uid in study_uids]
-    return sorted(path for each in folders for path in each.glob("*.dcm")), problems
+    return sorted(path for path, _ in _written(folders) - before), problems
+
+
+def _written(folders: Sequence[Path]) -> set[tuple[Path, int]]:
+    """Images in folders, and when each was written."""
+    images = [path for folder in folders for path in folder.glob("*.dcm")]
+    return {(path, path.stat().st_mtime_ns) for path in images}
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def _meaning(error: Exception) -> str:
     if isinstance(error, _TooLongError):
         words = f"its answer is longer than {MAX_BYTES >> 20} MB, the largest image"
     elif isinstance(error, requests.TooManyRedirects):
-        words = "it sends us elsewhere: give the URL that it names, if you trust it"
+        words = "it redirects to another address: give that URL if you trust it"
     elif isinstance(error, requests.HTTPError) and error.response is not None:
         words = _status(error.response.status_code)
     elif isinstance(error, requests.exceptions.SSLError):
@@ -103,7 +103,7 @@ def _meaning(error: Exception) -> str:
     elif isinstance(error, requests.ConnectionError):
         words = "nothing answers at this URL, or it hangs up"
     else:
-        words = f"its answer is no DICOMweb ({type(error).__name__})"
+        words = f"it did not answer with DICOMweb ({type(error).__name__})"
     return words
 
 
