@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from support.rejections import note
 from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import load_encoder
+from encoders.images.image_io import read_image
 from rag.cli.main import main
 from rag.drafting.drafter import WITHOUT_MODEL
 from rag.index import build_index
@@ -200,6 +203,17 @@ def test_bad_files_between_good_ones_cost_only_their_own_report(
         written = sorted(path.name for path in (tmp_path / folder).iterdir())
         assert written == [f"{stem}.{ending}" for stem in ("0", "1", "odd")]
     assert "Traceback" not in cli.err
+
+
+def test_a_document_that_cannot_be_written_is_a_failure(
+    cli: Cli, home: Path, images: list[Path], tmp_path: Path
+) -> None:
+    picture = tmp_path / "picture.png"
+    Image.fromarray((read_image(images[0]).pixels * 255).astype(np.uint8)).save(picture)
+    config = ("--config", home / "none.toml")
+    assert cli("generate", picture, "--no-llm", *config) == 0
+    assert cli("generate", picture, "--no-llm", "--sr", tmp_path / "sr", *config) == EXIT_FAILED
+    assert "no dicom report" in cli.err
 
 
 def test_a_rejected_image_gets_no_draft(

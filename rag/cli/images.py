@@ -102,7 +102,7 @@ def generate(
             else:
                 for form, folder in folders.items():
                     if folder is not None:
-                        say(_write(prediction, image, form, folder))
+                        failed |= not _write(prediction, image, form, folder)
             if as_json:
                 typer.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
             else:
@@ -111,8 +111,8 @@ def generate(
         sys.exit(EXIT_FAILED)
 
 
-def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> str:
-    """Write a document about an image into a folder; returns a line for the user."""
+def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> bool:
+    """Write a document about an image into a folder, and say so; whether there can be one."""
     from rag.atomic_io import disk_explained, free_path, swap_bytes
     from rag.export.dicom_header import StructuredReportError
     from rag.export.text import Export
@@ -120,11 +120,13 @@ def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) 
     try:
         content = as_document(Export.of(prediction), form, image=image)
     except StructuredReportError as error:
-        return f"{image}: no {form} report: {error}"
+        say(f"{image}: no {form} report: {error}")
+        return False
     with disk_explained(folder):
         path = free_path(folder, image.stem, ENDINGS[form])
         swap_bytes(path, content, mode=0o600)  # it names the patient
-    return f"{image}: {form} report in {path}"
+    say(f"{image}: {form} report in {path}")
+    return True
 
 
 def locate(
