@@ -1,5 +1,6 @@
 """Images, reports and prompts of a data set to a vectors file, by our encoder or another model."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageEncoder, embeds_texts
+from encoders.images.namesakes import closest
 from eval.datasets import ImageDataset, prompts
 from eval.errors import EvalDataError, Problems
 from eval.vectors import Vectors, load_arrays, make_vectors
@@ -99,21 +101,33 @@ def _embed_texts(texts: Sequence[str], encoder: ImageEncoder) -> NDArray[np.floa
 def locate(data: ImageDataset, folder: Path) -> dict[str, Path]:
     """File of each image by id: where the table says, or anywhere below the folder by its name.
 
+    Where several files have the name, the one whose folders agree with the table's for longest.
+
     Raises:
-        EvalDataError: names the images that are not there.
+        EvalDataError: names the images that are not there, or that several files or images claim.
     """
-    by_name: dict[str, Path] | None = None
+    paths = {image.image_id: folder / image.image for image in data.images}
+    lost = [image for image in data.images if not paths[image.image_id].is_file()]
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    if lost:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                by_name[path.name].append(path)
     problems = Problems(folder)
-    paths = {}
-    for image in data.images:
-        path = folder / image.image
-        if not path.is_file():
-            if by_name is None:
-                by_name = {found.name: found for found in folder.rglob("*") if found.is_file()}
-            path = by_name.get(Path(image.image).name, path)
-        if not path.is_file():
+    image_of = {path: image.image for path, image in zip(paths.values(), data.images, strict=True)}
+    for image in lost:
+        name = Path(image.image).name
+        found = closest(Path(image.image), by_name[name])
+        if not found:
             problems.add(image.image_id, f"there is no image {image.image}")
-        paths[image.image_id] = path
+        elif len(found) > 1:
+            reason = f"{len(found)} files are called {name}: correct the image's path"
+            problems.add(image.image_id, reason)
+        elif image_of.setdefault(found[0], image.image) != image.image:
+            reason = f"there is no image {image.image}; the only {name} is another image's"
+            problems.add(image.image_id, reason)
+        else:
+            paths[image.image_id] = found[0]
     problems.raise_if_any()
     return paths
 

@@ -204,6 +204,27 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
         embed(bad, paths=locate(bad, tmp_path), encoder=encoder)
 
 
+def test_an_image_is_found_by_its_folders_and_never_another_of_the_same_name(
+    tmp_path: Path,
+) -> None:
+    for folder in ("valid/p1/study1", "valid/p2/study1", "valid/p2/study2"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "view1.jpg").touch()
+
+    def data(*names: str) -> ImageDataset:
+        images = [DatasetImage(name, name, name, frozenset({"Edema"})) for name in names]
+        return ImageDataset(tuple(images), ("Edema",), single=False)
+
+    asked = "CheXpert/valid/p2/study1/view1.jpg"
+    assert locate(data(asked), tmp_path) == {asked: tmp_path / "valid/p2/study1/view1.jpg"}
+    with pytest.raises(EvalDataError, match=r"p3/study1/view1\.jpg: 2 files are called view1\.jpg"):
+        locate(data("CheXpert/valid/p3/study1/view1.jpg"), tmp_path)
+    (tmp_path / "valid/p1/study1/view1.jpg").unlink()
+    missing = "CheXpert/valid/p3/study1/view1.jpg"
+    with pytest.raises(EvalDataError, match=r"p3.* the only view1\.jpg is another image's"):
+        locate(data(asked, missing), tmp_path)
+
+
 def test_another_models_vectors(tmp_path: Path) -> None:
     images = tuple(DatasetImage(str(n), f"p{n}", "x", frozenset({"Flu"}), "Flu.") for n in range(3))
     data = ImageDataset(images, ("Flu",), single=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from encoders.images.namesakes import closest
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import (
     Collection,
@@ -98,23 +99,23 @@ def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Co
         TrainingDataError: a file name is that of several images, or no annotation fits any image.
     """
     study_of = {
-        str(image): study.study_id
+        image: study.study_id
         for study in collection.train
         for image in (*study.frontals, *study.laterals)
     }
-    by_name: dict[str, list[str]] = defaultdict(list)
+    by_name: dict[str, list[Path]] = defaultdict(list)
     for path in study_of:
-        for name in {Path(path).name, Path(path).stem}:
+        for name in {path.name, path.stem}:
             by_name[name].append(path)
     found, unmatched = [], []
     for annotation in annotations:
-        path = annotation.image
-        if path not in study_of:
-            path = _path_of(by_name, annotation)
-        if path:
-            found.append(ExpertImage(study_of[path], Path(path), annotation.annotation))
-        else:
+        image = Path(annotation.image)
+        if image not in study_of:
+            image = _path_of(by_name, annotation)
+        if image is None:
             unmatched.append(annotation)
+        else:
+            found.append(ExpertImage(study_of[image], image, annotation.annotation))
     if unmatched and not found:
         raise TrainingDataError(
             f"none of {len(unmatched)} readings is of an image of the {len(collection.train)} "
@@ -128,17 +129,18 @@ def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Co
     return replace(collection, experts=experts, left_out=dict(left_out))
 
 
-def _path_of(by_name: Mapping[str, list[str]], annotation: ImageAnnotation) -> str:
-    """The one image of that name; empty if there is none."""
-    for name in (annotation.image, Path(annotation.image).name, Path(annotation.image).stem):
-        paths = by_name.get(name, [])
+def _path_of(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> Path | None:
+    """The one image of that name, if there is one."""
+    asked = Path(annotation.image)
+    for name in (annotation.image, asked.name, asked.stem):
+        paths = closest(asked, by_name.get(name, []))
         if len(paths) > 1:
             raise TrainingDataError(
                 f"{annotation.where}: {len(paths)} images are called {name}; give the image's path"
             )
         if paths:
             return paths[0]
-    return ""
+    return None
 
 
 def _read_studies(source: StudySource) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
