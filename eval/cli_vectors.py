@@ -46,8 +46,9 @@ def embed(
     """Embed the images, reports and prompts of a data set, for the tasks below."""
     from eval.embedding import embed as embed_images  # noqa: PLC0415
     from eval.embedding import import_vectors, locate  # noqa: PLC0415
-    from eval.vectors import save_vectors  # noqa: PLC0415
+    from eval.vectors import make_folder, save_vectors  # noqa: PLC0415
 
+    make_folder(out.parent)
     data = read_layout(layout, table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:
         made = import_vectors(data, vectors, name=name or vectors.stem)

@@ -1,7 +1,7 @@
 """Images, reports and prompts of a data set to a vectors file, by our encoder or another model."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageEncoder, embeds_texts
 from encoders.images.namesakes import closest
+from encoders.tabular import printable
 from eval.datasets import ImageDataset, prompts
-from eval.errors import EvalDataError, Problems
+from eval.errors import EvalDataError, Problems, listed
 from eval.vectors import Vectors, load_arrays, make_vectors
 
 _SIDE = 16  # of a thumbnail
@@ -35,14 +36,22 @@ def embed(
     Raises:
         EvalDataError: names the images that cannot be read.
     """
-    files = [paths[image.image_id] for image in data.images]
-    vectors = np.empty((len(files), encoder.dim), dtype=np.float32)
-    thumbnail = np.empty((len(files), _SIDE * _SIDE), dtype=np.float32)
-    for start, images in _read(files):
-        part = slice(start, start + len(images))
-        vectors[part] = encoder.embed_images(images)
-        thumbnail[part] = [_thumbnail(image.pixels) for image in images]
-        say(f"{start + len(images)} of {len(files)} images")
+    vectors = np.empty((len(data.images), encoder.dim), dtype=np.float32)
+    thumbnail = np.empty((len(data.images), _SIDE * _SIDE), dtype=np.float32)
+    unreadable: list[str] = []
+    for start in range(0, len(data.images), _AT_ONCE):
+        block = data.images[start : start + _AT_ONCE]
+        part = slice(start, start + len(block))
+        images = _read({image.image_id: paths[image.image_id] for image in block}, unreadable)
+        if not unreadable:  # else the rest is only read, to name every image that cannot be
+            vectors[part] = encoder.embed_images(images)
+            thumbnail[part] = [_thumbnail(image.pixels) for image in images]
+        say(f"{part.stop} of {len(data.images)} images")
+    if unreadable:
+        raise EvalDataError(
+            f"{len(unreadable)} of {len(data.images)} images cannot be read; replace them or take "
+            f"them out of the table:\n{listed(unreadable)}"
+        )
     texts = [image.text for image in data.images]
     return make_vectors(
         data,
@@ -132,20 +141,18 @@ def locate(data: ImageDataset, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _read(paths: Sequence[Path]) -> Iterator[tuple[int, list[CxrImage]]]:
+def _read(paths: Mapping[str, Path], unreadable: list[str]) -> list[CxrImage]:
+    """The images that can be read; the others are added to the list, with the reason."""
     from encoders.images.image_io import read_image  # noqa: PLC0415 - brings pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
-    for start in range(0, len(paths), _AT_ONCE):
-        problems = Problems(paths[start].parent)
-        images = []
-        for path in paths[start : start + _AT_ONCE]:
-            try:
-                images.append(read_image(path, name=path.name))
-            except ImageReadError as error:
-                problems.add(path.name, str(error))
-        problems.raise_if_any()
-        yield start, images
+    images = []
+    for image_id, path in paths.items():
+        try:
+            images.append(read_image(path, name=path.name))
+        except ImageReadError as error:
+            unreadable.append(printable(f"{image_id}: {error}"))
+    return images
 
 
 def _thumbnail(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -218,6 +218,18 @@ def _check_rows(name: str, rows: NDArray[np.float32], *, count: int) -> None:
         )
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a vectors file, before anything is embedded for it.
+
+    Raises:
+        EvalUsageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvalUsageError(f"{folder} cannot be made: {error.strerror or error}") from error
+
+
 def save_vectors(path: Path, vectors: Vectors) -> None:
     """Write beside and rename.
 

@@ -8,7 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from support.fake_encoder import FakeEncoder
+from typer.testing import CliRunner
 
+from eval.cli import app
 from eval.datasets import DatasetImage, ImageDataset
 from eval.embedding import embed, import_vectors, locate
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
@@ -202,6 +204,26 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
     (tmp_path / "c.png").write_bytes(b"rubbish")
     with pytest.raises(EvalDataError, match=r"c\.png"):
         embed(bad, paths=locate(bad, tmp_path), encoder=encoder)
+
+
+def test_every_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"rubbish")
+    names = ["good", *["bad" if at in (3, 69) else "good" for at in range(1, 70)]]
+    images = [DatasetImage(f"i{at}", "p", f"{n}.png", frozenset()) for at, n in enumerate(names)]
+    data = ImageDataset(tuple(images), ("Edema",), single=False)
+    with pytest.raises(EvalDataError, match=r"^2 of 70 images (.|\n)* i3: .*\n *i69: "):
+        embed(data, paths=locate(data, tmp_path), encoder=FakeEncoder())
+
+
+def test_the_folder_of_the_vectors_is_made_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["embed", str(tmp_path / "none.csv"), "--layout", "table", "--out"]
+    refused = CliRunner().invoke(app, [*words, str(tmp_path / "file/v.npz")])
+    assert isinstance(refused.exception, EvalUsageError)
+    assert "file cannot be made" in str(refused.exception)
+    CliRunner().invoke(app, [*words, str(tmp_path / "deep/er/v.npz")])
+    assert (tmp_path / "deep/er").is_dir()
 
 
 def test_an_image_is_found_by_its_folders_and_never_another_of_the_same_name(
