@@ -38,34 +38,35 @@ def embed_files(
     Returns:
         How many images have a row, and how many failed.
     """
+    name = out.name.removesuffix(".npy")  # no `with_suffix`: "emb.train" has a dot of its own
+    target, table, failed = (out.with_name(name + end) for end in (".npy", ".csv", ".failed.csv"))
+    target.parent.mkdir(parents=True, exist_ok=True)
     rows, ids, failures = [], [], []
 
     def embed(image: tuple[str, Path]) -> tuple[str, NDArray[np.float32] | ImageReadError]:
-        name, path = image
+        image_id, path = image
         try:
-            return name, encoder.embed_images([read_image(path)])[0]
+            return image_id, encoder.embed_images([read_image(path)])[0]
         except ImageReadError as error:
-            return name, error
+            return image_id, error
 
-    for name, made in map_ahead(embed, images, threads=threads, ahead=2 * threads):
+    for image_id, made in map_ahead(embed, images, threads=threads, ahead=2 * threads):
         if isinstance(made, ImageReadError):
-            failures.append((name, str(made)))
+            failures.append((image_id, str(made)))
         else:
-            ids.append(name)
+            ids.append(image_id)
             rows.append(made)
         if on_image:
             on_image()
-    target = out.with_suffix(".npy") if out.suffix != ".npy" else out
-    target.parent.mkdir(parents=True, exist_ok=True)
     vectors = np.stack(rows) if rows else np.empty((0, encoder.dim), dtype=np.float32)
-    failed = target.with_suffix(".failed.csv")
-    failed.unlink(missing_ok=True)
-    if failures:
-        _write(failed, [("id", "reason"), *failures])
-    _write(target.with_suffix(".csv"), [("row", "id"), *enumerate(ids)])
-    beside = target.with_name(f".{target.stem}-{os.getpid()}.npy")
+    beside = target.with_name(f".{name}-{os.getpid()}.npy")
     np.save(beside, vectors)
     beside.replace(target)
+    _write(table, [("row", "id"), *enumerate(ids)])
+    if failures:
+        _write(failed, [("id", "reason"), *failures])
+    else:
+        failed.unlink(missing_ok=True)
     return len(ids), len(failures)
 
 

@@ -45,6 +45,13 @@ def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> N
     assert not (tmp_path / "out" / "v.failed.csv").exists()
 
 
+def test_a_dot_in_the_name_stays(tmp_path: Path) -> None:
+    for name in ("emb.train", "emb.val.npy"):
+        embed_files([image(tmp_path / "a.png", 1)], encoder=FakeEncoder(), out=tmp_path / name)
+    written = {path.name for path in tmp_path.glob("emb*")}
+    assert written == {f"emb.{part}{end}" for part in ("train", "val") for end in (".npy", ".csv")}
+
+
 def test_several_threads_keep_the_order(tmp_path: Path) -> None:
     images = [image(tmp_path / f"{number}.png", number) for number in range(23)]
     images[5:5] = [("lost", tmp_path / "lost.png")]
