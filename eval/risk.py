@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.base import Direction, Measure, SufficientStats
+from eval.metrics.base import Direction, Measure, SufficientStats, divide
 from eval.results import finite
 from eval.stats import intervals, resample_weights
 
@@ -122,8 +122,10 @@ def _resample(
             columns = []
             for measure in measures:
                 scores = measure.combine(sums)
-                risk = np.nan_to_num(_risk(scores, measure))
-                aurc = (weights * risk).sum(axis=1) / kept[:, -1]
+                risk = _risk(scores, measure)
+                known = np.isfinite(risk)  # as in the estimate, undefined steps do not count
+                summed = (weights * np.where(known, risk, 0)).sum(axis=1)
+                aurc = divide(summed, (weights * known).sum(axis=1))
                 columns.append(np.stack([aurc, scores[np.arange(len(scores)), place]], axis=1))
             found.append(np.stack(columns, axis=1))
     return np.concatenate(found)

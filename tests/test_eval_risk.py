@@ -49,6 +49,13 @@ def test_the_interval_holds_the_estimate_and_is_seeded() -> None:
     assert curve(values, sureness, seed=3) == found
 
 
+def test_the_interval_holds_the_estimate_where_the_surest_studies_have_no_score() -> None:
+    values = np.random.default_rng(0).random(100)
+    values[:80] = np.nan
+    found = curve(values, np.arange(100, 0, -1))
+    assert found["aurc_low"] < found["aurc"] < found["aurc_high"]
+
+
 def test_only_measures_with_a_good_end_and_a_range_have_a_risk() -> None:
     assert has_risk(HIGH)
     assert not has_risk(mean_measure("words", Direction.NONE, column=0))
