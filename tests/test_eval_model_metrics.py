@@ -75,6 +75,15 @@ def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
         metric_class("bertscore")(setup_of(tmp_path / "models"))
 
 
+def test_libraries_cannot_download_while_it_is_forbidden() -> None:
+    from huggingface_hub import is_offline_mode  # noqa: PLC0415
+
+    before = is_offline_mode()
+    with bert.no_download():
+        assert is_offline_mode()
+    assert is_offline_mode() == before
+
+
 def test_bertscore(models: Path) -> None:
     built = metric_class("bertscore")(setup_of(models))
     same, other, missing = bert.BertScore.measures[0].combine(built.score(PAIRS))

@@ -8,7 +8,8 @@ the cache of huggingface_hub. A scorer's version holds a hash of the weights it 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,11 +83,20 @@ def weights_id(*paths: Path) -> str:
     return digest.hexdigest()[:8]
 
 
-def no_download() -> Any:
-    """Keep libraries that would fetch what is missing from trying, for the time of a `with`."""
-    from unittest.mock import patch  # noqa: PLC0415
+@contextmanager
+def no_download() -> Iterator[None]:
+    """Keep libraries that would fetch what is missing from trying.
 
-    return patch.dict("os.environ", {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})
+    By the constant: huggingface_hub, which transformers asks too, read the environment long ago.
+    """
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _cached(repository: str) -> Path | None:
