@@ -131,6 +131,7 @@ def test_bad_encoding_exits_3(files: Path) -> None:
         (["--split", "test"], "no study of split 'test'"),
         (["--train", "absent.csv"], "there is no file absent.csv"),
         (["--scope", "lungs"], "Invalid value for '--scope'"),
+        (["--measures", "chexbert", "--models", "absent"], "chexbert: put chexbert.pth"),
         (["--samples", "5"], "greater than or equal to 100"),
     ],
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eval.baselines import make_baselines
 from eval.cache import ScoreCache
-from eval.errors import NotAvailableError
+from eval.errors import EvalUsageError, NotAvailableError, listed
 from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
 from eval.results import MetricValue, Result, card_facts, file_facts, numbers_of
 from eval.risk import has_risk, risk_coverage
@@ -84,6 +84,9 @@ def score_generation(task: GenerationTask) -> Scored:
     setup = Setup(cleaning, study_set.texts, task.models, task.judge)
     ready, missing = load_metrics(task.measures, setup)
     statistics = _score(ready, runs, missing, task.cache)
+    if not statistics:
+        reasons = listed([f"{key}: {reason}" for key, reason in missing.items()])
+        raise EvalUsageError(f"none of the measures can run here:\n{reasons}")
     ran = {metric.key: metric for metric in ready if (run.name, metric.key) in statistics}
     normal = study_set.normal()
     numbers: list[MetricValue] = []
