@@ -17,6 +17,8 @@ from eval.studies import Pair, References, Scope
 from eval.study_set import Run, StudySet
 
 CONSTANT, RANDOM, TOP_1, ORACLE = "constant", "random", "top-1 copied", "oracle top-1"
+BASELINES = (CONSTANT, RANDOM, TOP_1, ORACLE)
+"""Names that no run may have."""
 
 _Pool = Sequence[tuple[str, str]]
 """Patient and text of each report that can be copied."""

@@ -132,6 +132,7 @@ def test_bad_encoding_exits_3(files: Path) -> None:
         (["--train", "absent.csv"], "there is no file absent.csv"),
         (["--scope", "lungs"], "Invalid value for '--scope'"),
         (["--measures", "chexbert", "--models", "absent"], "chexbert: put chexbert.pth"),
+        (["--name", "random"], "'random' is the name of a baseline: choose another --name"),
         (["--samples", "5"], "greater than or equal to 100"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.baselines import make_baselines
+from eval.baselines import BASELINES, make_baselines
 from eval.cache import ScoreCache
 from eval.errors import EvalUsageError, NotAvailableError, listed
 from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
@@ -71,6 +71,8 @@ def score_generation(task: GenerationTask) -> Scored:
         EvalUsageError: an option that cannot be followed.
         EvalDataError: a file that cannot be scored, a leak among them.
     """
+    if task.name in BASELINES:
+        raise EvalUsageError(f"{task.name!r} is the name of a baseline: choose another --name")
     references = read_references(task.references, split=task.split)
     train = read_references(task.train, split=task.train_split) if task.train else None
     study_set = make_study_set(references, task.scope)
