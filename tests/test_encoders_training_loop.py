@@ -19,9 +19,9 @@ from torch import nn
 from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
 from encoders.training.config import TrainSettings, read_settings
-from encoders.training.dataset import clean
+from encoders.training.dataset import TrainingDataError, clean
 from encoders.training.sources.load import read_openi
-from encoders.training.train import train
+from encoders.training.train import init_model, train
 from encoders.training.trainer import exponential_average, precision_of
 
 SETTINGS = """
@@ -132,6 +132,37 @@ def test_a_run_that_is_cut_resumes_to_the_same_bits(openi: Path, tmp_path: Path)
     facts = json.loads((cut / "run.json").read_text())
     assert facts["studies"] == 20
     assert {"settings", "git", "packages", "fingerprint", "left_out"} <= facts.keys()
+
+    config.write_text(config.read_text().replace("epochs = 6", "epochs = 7"))
+    with pytest.raises(TrainingDataError, match=r"other settings .* in .*run\.json"):
+        run(cut)
+    assert json.loads((cut / "run.json").read_text()) == facts
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_continued_under_the_runs_name_and_only_as_it_is(
+    openi: Path, tmp_path: Path
+) -> None:
+    assert train_command(command(openi, tmp_path / "first", epochs=1)) == (0, "")
+    more = f'[model]\nstart_from = "{tmp_path / "first" / "model"}"\n'
+
+    def start_from(**changes: str) -> TrainSettings:
+        text = SETTINGS.format(epochs=1).replace("[model]\n", more)
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        config = tmp_path / "next.toml"
+        config.write_text(text)
+        return read_settings(config)
+
+    model, _ = init_model(start_from(tiny="second"))
+    assert model.config.name == "second"
+    for changes, message in (
+        ({"dim = 16": "dim = 32"}, r"model\.dim is 32, but 16 in .*first"),
+        ({"channels = 8": "channels = 4"}, r"model\.image_tower is .* 4.* 8"),
+        ({"\nsize = 32": "\nsize = 64"}, r"^size is 64, but 32 in .* leave the setting out"),
+    ):
+        with pytest.raises(TrainingDataError, match=message):
+            init_model(start_from(**changes))
 
 
 @pytest.mark.slow

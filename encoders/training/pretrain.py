@@ -93,9 +93,9 @@ def pretrain(
         "seed": settings.seed,
     }
     folder = RunFolder(out, fingerprint=fingerprint(facts, data.label_names, len(data.images)))
-    folder.start(**facts, images=len(data.images), label_names=data.label_names)
     parts = {"teacher": teacher, "average": average, "optimizer": optimizer, "schedule": schedule}
-    first = folder.load(parts)
+    first = folder.load(parts)  # refuses the folder of another run, which is not written to
+    folder.start(**facts, images=len(data.images), label_names=data.label_names)
     if first < steps:
         folder.trim_metrics(first)
     for step in range(first, steps):

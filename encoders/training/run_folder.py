@@ -1,8 +1,8 @@
 """The folder of a run: run.json, metrics.csv, checkpoint.pt, and at the end curves.svg.
 
-Safe against being killed at any moment: a file is written beside and renamed, and what was computed
-after the last checkpoint is dropped. Everything random in a step comes from its number and the
-seed, so no random state is saved.
+Safe against being killed at any moment: files are written beside and renamed, rows of metrics.csv
+are appended, and what was computed after the last checkpoint is dropped. Everything random in a
+step comes from its number and the seed, so no random state is saved.
 """
 
 import csv
@@ -12,7 +12,8 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -51,8 +52,8 @@ class RunFolder:
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
-        text = json.dumps(facts, indent=2) + "\n"
-        (self.path / "run.json").write_text(text, encoding="utf-8")
+        with self._replaced("run.json") as beside:
+            beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
     # --- checkpoints
 
@@ -62,12 +63,17 @@ class RunFolder:
         There is always a whole checkpoint, the old or the new.
         """
         states = {name: part.state_dict() for name, part in parts.items()}
-        beside = self.path / f".{CHECKPOINT}.{os.getpid()}"
-        with beside.open("wb") as stream:
+        with self._replaced(CHECKPOINT) as beside, beside.open("wb") as stream:
             torch.save({"fingerprint": self.fingerprint, "step": step, **states}, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(self.path / CHECKPOINT)
+
+    @contextmanager
+    def _replaced(self, name: str) -> Iterator[Path]:
+        """A file beside to write to; then it takes the name."""
+        beside = self.path / f".{name}.{os.getpid()}"
+        yield beside
+        beside.replace(self.path / name)
 
     def load(self, parts: Mapping[str, Any]) -> int:
         """Return the parts to what was saved last; the step it was saved after, 0 for none.
@@ -94,15 +100,21 @@ class RunFolder:
 
     def append_metrics(self, step: int, values: dict[str, float]) -> None:
         """One row a value: step, name, value."""
-        if not (self.path / METRICS).exists():
-            self._write_metrics([["step", "name", "value"]], mode="w")
-        self._write_metrics([[step, name, f"{v:.6g}"] for name, v in values.items()], mode="a")
+        path = self.path / METRICS
+        header = [] if path.exists() else [["step", "name", "value"]]
+        rows = [[step, name, f"{value:.6g}"] for name, value in values.items()]
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([*header, *rows])
 
     def trim_metrics(self, step: int) -> None:
         """Drop rows after a step: the steps since the last checkpoint are taken again."""
         if rows := self._metric_rows():
             kept = [row for row in rows[1:] if int(row[0]) <= step]
-            self._write_metrics([rows[0], *kept], mode="w")
+            with (
+                self._replaced(METRICS) as beside,
+                beside.open("w", newline="", encoding="utf-8") as stream,
+            ):
+                csv.writer(stream).writerows([rows[0], *kept])
 
     def write_curves(self) -> None:
         """Draw a panel for each number; without matplotlib, say so and go on."""
@@ -133,10 +145,6 @@ class RunFolder:
             return []
         with path.open(newline="", encoding="utf-8") as stream:
             return [row for row in csv.reader(stream) if len(row) == 3]
-
-    def _write_metrics(self, rows: list[list[Any]], *, mode: str) -> None:
-        with (self.path / METRICS).open(mode, newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows(rows)
 
 
 def fingerprint(*parts: Any) -> str:

@@ -5,10 +5,10 @@ checkpoint with the same steps, draws and bits.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]
 
 from encoders.eclip.finding_maps import CELL
 from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained
@@ -17,12 +17,12 @@ from encoders.towers.efficientnet_lite import EfficientNetLite
 from encoders.towers.hugging_face import load_published, published_tower
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader
-from encoders.training.dataset import Collection, Split
+from encoders.training.dataset import Collection, Split, TrainingDataError
 from encoders.training.labelled import LabelledTensors, load_labelled_tensors
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import OnStep, Trainer, new_accelerator
-from encoders.training.training_set import TrainingSet, load_expert_set, load_training_set
+from encoders.training.training_set import load_expert_set, load_training_set
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,10 @@ def train(
             collection.experts, studies=collection.train, side=settings.cache_side, cache=cache
         )
     steps = settings.optim.epochs * data.steps_per_epoch(settings.optim.batch_size)
-    folder = _open_folder(settings, collection, data=data, out=out, accelerator=accelerator)
+    facts = settings.model_dump(mode="json")
+    drawn = collection.experts if settings.expert else ()
+    ids = [[each.study_id for each in part] for part in (collection.train, drawn)]
+    folder = RunFolder(out, fingerprint=fingerprint(facts, *ids))
     trainer = Trainer(
         settings,
         model=model,
@@ -84,7 +87,16 @@ def train(
     trainer.step = folder.load(trainer.parts)
     if trainer.step:
         _log.info("resuming after step %d", trainer.step)
-    if is_main:
+    if is_main:  # only now: `load` refuses the folder of another run
+        folder.start(
+            settings=facts,
+            expert_images=len(drawn),
+            studies=len(collection.train),
+            images=len(data.study),
+            left_out=collection.left_out,
+            label_names=data.label_names,
+            precision=accelerator.mixed_precision,
+        )
         folder.trim_metrics(trainer.step)
     loader = BatchLoader(
         settings,
@@ -122,46 +134,16 @@ def _load_labelled(
     )
 
 
-def _open_folder(
-    settings: TrainSettings,
-    collection: Collection,
-    *,
-    data: TrainingSet,
-    out: Path,
-    accelerator: Accelerator,
-) -> RunFolder:
-    """The run's folder, with what the run is in its run.json."""
-    chosen = settings.model_dump(mode="json")
-    experts = collection.experts if settings.expert else ()
-    mark = fingerprint(
-        chosen,
-        [study.study_id for study in collection.train],
-        [image.study_id for image in experts],
-    )
-    folder = RunFolder(out, fingerprint=mark)
-    if accelerator.is_main_process:
-        folder.start(
-            settings=chosen,
-            expert_images=len(experts),
-            studies=len(collection.train),
-            images=len(data.study),
-            left_out=collection.left_out,
-            label_names=data.label_names,
-            precision=accelerator.mixed_precision,
-        )
-    return folder
-
-
 def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     """The untrained model of the settings, from its starting weights, and its transform.
 
     Raises:
         EncoderError: a tower or its starting weights cannot be had.
+        TrainingDataError: a setting is not the one of the model to continue from.
     """
     chosen = settings.model
     if chosen.start_from is not None:
-        model, transform = load_pretrained(chosen.start_from)
-        return model.requires_grad_(True), transform
+        return _continued_model(settings, chosen.start_from)
     image_tower, text_tower = chosen.image_tower, chosen.text_tower
     if chosen.image_weights:
         image_tower = published_tower(chosen.image_weights, role="image")
@@ -185,3 +167,26 @@ def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     if chosen.text_weights:
         load_published(model.text_tower, chosen.text_weights, role="text")
     return model, EvalTransform(size=settings.size)
+
+
+def _continued_model(settings: TrainSettings, folder: Path) -> tuple[EclipModel, EvalTransform]:
+    """A trained model under the run's name; settings that were given must be its own."""
+    model, transform = load_pretrained(folder)
+    chosen, config = settings.model, model.config
+    given: dict[str, tuple[object, object]] = {
+        f"model.{name}": (getattr(chosen, name), getattr(config, name))
+        for name in ("dim", "dropout", "image_tower", "text_tower")
+        if name in chosen.model_fields_set
+    }
+    if "size" in settings.model_fields_set:
+        given["size"] = settings.size, transform.size
+    if settings.labelled:
+        given["labelled.findings"] = settings.labelled.findings, config.findings
+    for name, (wanted, has) in given.items():
+        if wanted != has:
+            raise TrainingDataError(
+                f"{name} is {wanted}, but {has} in {folder}, the model.start_from: change it to "
+                "that, or leave the setting out"
+            )
+    model.config = replace(config, name=settings.name)
+    return model.requires_grad_(True), transform
