@@ -5,7 +5,6 @@ import math
 import platform
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from encoders.checkout import current_commit
 from eval.metrics.base import MetricGroup, card
 from eval.stats import Figure, bootstrap, estimates, intervals
 
@@ -94,7 +94,9 @@ def _provenance() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"python": platform.python_version(), "packages": packages, "git": _git_hash()}
+    commit = current_commit()
+    git = commit and commit.hash + ("+" if commit.changed else "")
+    return {"python": platform.python_version(), "packages": packages, "git": git}
 
 
 def _command() -> str:
@@ -178,23 +180,3 @@ def task_card(task: str, measures: Sequence[str], **blanks: object) -> dict[str,
 def finite(value: float) -> float | None:
     """A float for JSON: None for NaN and infinities."""
     return float(value) if math.isfinite(value) else None
-
-
-def _git_hash() -> str | None:
-    """Commit of the checkout this file lies in, with a + if it was changed; None elsewhere."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(  # noqa: S603 - fixed words
-            ["git", *words],  # noqa: S607 - the user's own git
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from encoders.checkout import current_commit
 from encoders.training.augment import augment, draw_warp, warp
 from encoders.training.config import AugmentSettings, TrainSettings, read_settings
 from encoders.training.dataloader import batch_rows, step_seed
@@ -229,6 +231,26 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(TrainingDataError, match=message):
         read_settings(tmp_path / "x.toml")
+
+
+def test_only_a_checkout_that_has_the_file_names_its_commit(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        me = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        command = ["git", "-C", str(tmp_path), *me, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    ours, installed = tmp_path / "ours.py", tmp_path / "site-packages" / "theirs.py"
+    installed.parent.mkdir()
+    for file in (ours, installed):
+        file.touch()
+    assert current_commit(ours) is None
+    git("init")
+    git("add", "ours.py")
+    git("commit", "-m", "first")
+    assert current_commit(ours) == (git("rev-parse", "HEAD"), False)
+    assert current_commit(installed) is None
+    ours.write_text("changed")
+    assert current_commit(ours) == (git("rev-parse", "HEAD"), True)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

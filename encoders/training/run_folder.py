@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from encoders.checkout import current_commit
 from encoders.training.dataset import TrainingDataError
 
 _log = logging.getLogger(__name__)
@@ -45,10 +45,11 @@ class RunFolder:
     def start(self, **facts: Any) -> None:
         """Write run.json: the facts given, the commit, the versions, the time of the (re)start."""
         self.path.mkdir(parents=True, exist_ok=True)
+        commit = current_commit()
         facts |= {
             "fingerprint": self.fingerprint,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git": git_commit(),
+            "git": commit.hash + ("+changes" if commit.changed else "") if commit else "unknown",
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
@@ -151,18 +152,3 @@ def fingerprint(*parts: Any) -> str:
     """First 12 digits of the sha256 of JSON-able parts."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def git_commit() -> str:
-    """Commit of the checkout that this file is in, with ``+changes`` if it is not clean."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
