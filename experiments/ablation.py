@@ -69,7 +69,8 @@ def read_plan(path: Path) -> AblationPlan:
     """The plan of a TOML file: ``[shared]`` settings, and ``[[arm]]`` with what differs.
 
     Raises:
-        TrainingDataError: the file cannot be read, or a key is unknown or out of range.
+        TrainingDataError: the file cannot be read, a key is unknown or out of range, or the arms
+            cannot be trained as they are.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -77,11 +78,30 @@ def read_plan(path: Path) -> AblationPlan:
         plan = AblationPlan(arms, content["baseline"], content.get("studies", 0))
     except (OSError, tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
         raise TrainingDataError(f"cannot use {path}: {error!r}") from error
+    _check(plan, path)
+    return plan
+
+
+def _check(plan: AblationPlan, path: Path) -> None:
     names = [arm.name for arm in plan.arms]
     for name in (plan.baseline, *(arm.after for arm in plan.arms if arm.after)):
         if name not in names:
             raise TrainingDataError(f"{path}: no arm {name!r}; there are {names}")
-    return plan
+    if len(set(names)) < len(names):
+        raise TrainingDataError(f"{path}: two arms have one name; there are {names}")
+    trained = set()
+    for arm, seed in schedule(plan):
+        if arm.settings.data != plan.arms[0].settings.data:
+            raise TrainingDataError(
+                f"{path}: arm {arm.name!r} has data of its own: all arms learn from the same, so "
+                "write it under [shared]"
+            )
+        if arm.after and (arm.after, seed) not in trained:
+            raise TrainingDataError(
+                f"{path}: seed {seed} of {arm.name!r} starts from {arm.after!r}, which is not "
+                "trained before it: list that arm first, with at least as many seeds"
+            )
+        trained.add((arm.name, seed))
 
 
 def _arm(shared: dict[str, Any], row: dict[str, Any]) -> Arm:
@@ -142,6 +162,17 @@ def _folder(out: Path, name: str, seed: int) -> Path:
     return out / RUNS / f"{name.replace(' ', '-')}-{seed}"
 
 
+def _delete(out: Path) -> None:
+    """Delete a folder of results, and nothing else.
+
+    Raises:
+        TrainingDataError: it is no folder of results.
+    """
+    if not (out / RESULTS).is_file():
+        raise TrainingDataError(f"{out} holds no {RESULTS}: choose another --out")
+    shutil.rmtree(out)
+
+
 def read_results(path: Path) -> list[dict[str, str]]:
     """The finished runs; a line that was cut in the middle is not one."""
     if not path.exists():
@@ -175,11 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, help="results; pass an existing folder to resume"
     )
     parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_expert/")
-    parser.add_argument("--again", action="store_true", help="start over: delete --out first")
+    parser.add_argument(
+        "--again", action="store_true", help=f"start over: delete --out first, if it has {RESULTS}"
+    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if chosen.again:
-        shutil.rmtree(chosen.out, ignore_errors=True)
     try:
         plan = read_plan(chosen.config)
         cache = chosen.out / "cache"
@@ -187,6 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         collection = load_collection(plan.arms[0].settings.data or usual)
         if plan.studies:
             collection = collection.first(plan.studies)
+        if chosen.again and chosen.out.exists():
+            _delete(chosen.out)
         chosen.out.mkdir(parents=True, exist_ok=True)
         run_plan(plan, collection=collection, out=chosen.out, cache=cache)
     except (TrainingDataError, EncoderError, EvalUsageError, EvalDataError) as error:

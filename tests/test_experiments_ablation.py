@@ -150,6 +150,38 @@ def test_a_plan_with_an_unknown_arm_or_key_is_refused(tmp_path: Path) -> None:
         read_plan(path)
 
 
+def test_a_plan_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    more_seeds = PLAN.replace('seeds = 1\nafter = "CLIP"', 'seeds = 3\nafter = "CLIP"')
+    parent = '[[arm]]\nname = "CLIP"\nseeds = 2\n'
+    parent_last = PLAN.replace(parent, "").replace("seeds = 1", "seeds = 2") + parent
+    own_data = '\n[arm.data]\nkind = "openi"\npath = "other"\n'
+    for text, reason in (
+        (more_seeds, r"seed 0 of 'post-tuned' starts from 'CLIP', which is not trained before it"),
+        (parent_last, "'post-tuned' starts from 'CLIP'"),
+        (PLAN + own_data, "arm 'post-tuned' has data of its own"),
+        (PLAN.replace('"eCLIP"', '"CLIP"'), "two arms have one name"),
+    ):
+        path.write_text(text)
+        with pytest.raises(TrainingDataError, match=reason):
+            read_plan(path)
+
+
+def test_starting_again_deletes_results_only_and_only_when_it_can_start(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").touch()
+    again = [*command(data, out), "--again"]
+    assert main(again) == 1
+    assert "holds no arms.csv" in capsys.readouterr().err
+    (out / "arms.csv").touch()
+    (tmp_path / "plan.toml").write_text("no plan")
+    assert main(again) == 1
+    assert (out / "thesis.tex").exists()
+
+
 # --- statistics
 
 
