@@ -32,6 +32,8 @@ _SPREADSHEET_ERROR = re.compile(r"#(?:REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|SPILL
 _AS_TEXT = re.compile(r"""="(?P<quoted>[^"]*)"|'(?P<marked>\S+)""")
 """How a spreadsheet is told that a number is text: ="0077" and '0077."""
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
+_MAYBE_THOUSANDS = re.compile(r"\d{1,3}(?:,000|(?:\.000)+)")
+"""1,000 is a thousand in one country and 1 in another; so is 1.000, the other way round."""
 _WHOLE_FLOAT = re.compile(r"(\d+)[.,]0+")
 _EXPONENT = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]\d+")
 _LARGEST_EXACT = 2**53
@@ -122,11 +124,9 @@ def identifier(value: object) -> str:
     text = str(value).strip()
     if as_text := _AS_TEXT.fullmatch(text):
         return (as_text["quoted"] or as_text["marked"] or "").strip()
+    if _MAYBE_THOUSANDS.fullmatch(text):
+        raise ValueError(f"is {text[:40]}, with or without thousands; export the column as text")
     if _GROUPED.fullmatch(text):
-        if _WHOLE_FLOAT.fullmatch(text):
-            raise ValueError(
-                f"is {text[:40]}, with or without thousands; export the column as text"
-            )
         return text.replace(",", "")
     if _EXPONENT.fullmatch(text):
         raise ValueError(

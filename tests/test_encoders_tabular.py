@@ -118,6 +118,7 @@ def test_columns_may_have_alternatives(tmp_path: Path) -> None:
     ("value", "wanted"),
     [
         ("77.0", "77"),
+        ("77.00", "77"),
         (77.0, "77"),
         (77, "77"),
         ("0077", "0077"),
@@ -154,6 +155,8 @@ def test_what_was_repaired_is_known() -> None:
         "#NAME?",
         "########",
         "77,000",
+        "77.000",
+        "1.000.000",
         "1.23457E+11",
         "1e+05",
         "1,5E+10",
