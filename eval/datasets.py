@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from eval.entries import Entry, FieldError, parse_entries
 from eval.errors import EvalDataError, EvalUsageError
@@ -132,8 +132,9 @@ def class_names(layout: DatasetLayout, given: Iterable[str]) -> frozenset[str]:
 def _open_i(entry: Entry) -> DatasetImage | None:
     frontal = entry.values.get("frontal")
     labels = entry.values.get("labels")
-    if not isinstance(frontal, list) or not isinstance(labels, dict):
-        raise FieldError("has no list of frontal images, or no labels")
+    problems = labels.get("problems", []) if isinstance(labels, dict) else None
+    if not _are_texts(frontal) or not _are_texts(problems):
+        raise FieldError("has no list of frontal images, or no labels with a list of problems")
     if not frontal:
         return None  # lateral images only
     sections = (entry.text("findings"), entry.text("impression"))
@@ -141,8 +142,8 @@ def _open_i(entry: Entry) -> DatasetImage | None:
     return DatasetImage(
         image_id=study,
         patient_id=study,
-        image=str(frontal[0]),
-        labels=class_names(DatasetLayout.OPEN_I, labels.get("problems", [])),
+        image=frontal[0],
+        labels=class_names(DatasetLayout.OPEN_I, problems),
         text="\n".join(filter(None, sections)),
         split=entry.identifier("split"),
     )
@@ -150,7 +151,7 @@ def _open_i(entry: Entry) -> DatasetImage | None:
 
 def _chexpert(entry: Entry) -> DatasetImage:
     path = entry.identifier("path")
-    given = [name for name, cell in entry.values.items() if cell in {"1", "1.0"}]
+    given = [name for name, cell in entry.values.items() if str(cell) in {"1", "1.0"}]
     labels = class_names(DatasetLayout.CHEXPERT_5X200, given)
     if not path or len(labels) != 1:
         raise FieldError(
@@ -185,7 +186,7 @@ def _table(entry: Entry) -> DatasetImage:
         raise FieldError("has no id or no image")
     if isinstance(given, str) or given is None:
         given = [name.strip() for name in (given or "").split("|")]
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+    if not _are_texts(given):
         raise FieldError("has labels that are neither a list of names nor names with | between")
     return DatasetImage(
         image_id=image_id,
@@ -195,6 +196,10 @@ def _table(entry: Entry) -> DatasetImage:
         text=entry.text("text"),
         split=entry.identifier("split"),
     )
+
+
+def _are_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 _READERS: dict[DatasetLayout, Callable[[Entry], DatasetImage | None]] = {

@@ -97,6 +97,23 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         read_layout(DatasetLayout.TABLE, path)
 
 
+@pytest.mark.parametrize(
+    ("layout", "row", "reason"),
+    [
+        ("open-i", {"id": "a", "frontal": ["a.png"], "labels": {"problems": None}}, "problems"),
+        ("open-i", {"id": "a", "frontal": [3], "labels": {}}, "no list of frontal images"),
+        ("open-i", {"id": "a", "frontal": ["a.png"], "labels": {"problems": [1]}}, "problems"),
+        ("chexpert-5x200", {"path": "p/a.jpg", "edema": ["1"]}, "has 0 of the five classes"),
+    ],
+)
+def test_a_field_of_another_kind_is_named_by_its_line(
+    tmp_path: Path, layout: str, row: dict[str, object], reason: str
+) -> None:
+    path = write_jsonl(tmp_path / "t.jsonl", [row])
+    with pytest.raises(EvalDataError, match=f"line 1: .*{reason}"):
+        read_layout(DatasetLayout(layout), path)
+
+
 @pytest.mark.parametrize("layout", [each for each in DatasetLayout if each != "table"])
 def test_every_class_has_sentences_both_ways(layout: DatasetLayout) -> None:
     found = prompts(classes_of(layout))
