@@ -109,7 +109,7 @@ def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Co
             by_name[name].append(path)
     found, unmatched = [], []
     for annotation in annotations:
-        image = Path(annotation.image)
+        image: Path | None = Path(annotation.image)
         if image not in study_of:
             image = _path_of(by_name, annotation)
         if image is None:
