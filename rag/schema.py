@@ -1,4 +1,4 @@
-"""Records that cross a border or reach the disk. Standard library only, all frozen.
+"""Reports, hits, predicted findings and drafts: the records that the steps share, all frozen.
 
 What becomes of them, a prediction and its JSON form, is in `rag.prediction`.
 """

@@ -1,4 +1,4 @@
-"""All settings of the product, frozen. Read once, in app.py and the command lines.
+"""All settings of the product but those of training, frozen. Commands read them once.
 
 A preset is a TOML file in rag/presets/; values come from, in this order: the environment
 (``CXR_RAG_LLM__URL=...``), the file named by ``--config`` or the preset, the defaults below.

@@ -4,8 +4,8 @@ Each report of the pool is a guess of what the image's own report says, weighted
 fits. The draft is the set of sentences with the highest expected agreement with such a guess (Kumar
 & Byrne, HLT-NAACL 2004), found by adding, exchanging and dropping one sentence at a time. Agreement
 is half the cosine of n-grams weighted by rarity, with a penalty for another length (CIDEr-D), half
-the longest common subsequence (ROUGE-L), for which plain n-grams stand until all sentences are
-there. Knows words and sets of findings; what may be said is decided before.
+the longest common subsequence (ROUGE-L); while a draft grows, common n-grams stand in for that.
+Knows words and sets of findings; what may be said is decided before.
 """
 
 from collections.abc import Sequence
@@ -178,7 +178,7 @@ def consensus(
 
     chosen: list[int] = []
     for _ in range(_MOST_SENTENCES):
-        more, worth = best(chosen, whole=False)
+        more, _ = best(chosen, whole=False)
         if more == chosen:
             break
         chosen = more

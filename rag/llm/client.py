@@ -1,8 +1,9 @@
 """Chat client for an OpenAI-compatible server: messages in, the answer or a typed error out.
 
-The only importer of langchain_openai. What the answer must look like arrives as a JSON schema,
-which the server enforces while it decodes. Tells what a model writes instead of a draft (refusals,
-loops, another language) by its words alone; whether a sentence is true is for `rag.grounding`.
+The only importer of langchain_openai. What the answer must look like is sent as a JSON schema; vLLM
+enforces it while it decodes, the caller checks it all the same. Tells what a model writes instead
+of a draft (refusals, loops, another language) by its words alone; whether a sentence is true is for
+`rag.grounding`.
 """
 
 import json
