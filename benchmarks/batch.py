@@ -32,7 +32,7 @@ from rag.batch.output import BatchOutput
 from rag.batch.runner import run_batch
 from rag.batch.workers import Engine, Outage, threaded_prepare
 from rag.config_file import load_settings
-from rag.drafting.requests import Ground, build_request
+from rag.drafting.requests import DraftInputs, build_request
 from rag.drafting.slots import slots_for
 from rag.factory import load_encoder, open_pipeline
 from rag.llm.client import ChatClient
@@ -111,13 +111,15 @@ def asked_of(
                 study_ids=frozenset({study.study_id}),
             )
         )
-        if prepared.analysis is None or prepared.evidence is None:
+        if prepared.analysis is None or prepared.retrieval is None:
             continue
         template = pipeline.drafter.template
-        evidence, predicted = prepared.evidence, prepared.analysis.predicted
-        slots = slots_for(evidence.pool, predicted)
-        ground = Ground(slots, evidence.hits, reports=len(evidence.pool), predicted=predicted)
-        request = build_request(template.mode, ground)
+        retrieval, predicted = prepared.retrieval, prepared.analysis.predicted
+        slots = slots_for(retrieval.pool, predicted)
+        inputs = DraftInputs(
+            slots, retrieval.hits, reports=len(retrieval.pool), predicted=predicted
+        )
+        request = build_request(template.mode, inputs)
         messages = render(template, request.variables).messages
         schema = {"name": "draft", "strict": True, "schema": request.schema}
         found.append(

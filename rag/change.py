@@ -170,7 +170,7 @@ def changes(
     Returns:
         First what has changed or persists, most certain first, then what cannot be told.
     """
-    states = states_in(report) if report else {}
+    states = prior_states(report) if report else {}
     silent = PriorState.NOT_MENTIONED if report else PriorState.NO_REPORT
     rows = []
     for name in dict.fromkeys((*states, *prior.probabilities, *current.probabilities)):
@@ -192,7 +192,7 @@ def changes(
     return tuple(sorted(rows, key=_order))
 
 
-def states_in(report: str) -> dict[str, PriorState]:
+def prior_states(report: str) -> dict[str, PriorState]:
     """What a report says of each finding that it mentions; present wins over possible."""
     text = read_sections(report)
     ranked = {

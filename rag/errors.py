@@ -24,7 +24,7 @@ class EncoderUnavailableError(CxrRagError):
 
 
 REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
-"""Of an `EncoderUnavailableError`: the cure of a part that an encoder can be given anew."""
+"""The cure where the part that an `EncoderUnavailableError` names can be made anew."""
 
 
 class CalibrationError(CxrRagError):
@@ -40,7 +40,7 @@ class NoDraft(CxrRagError):  # noqa: N818 - a verdict, no mistake; predictions n
 
     def __init__(self, reason: str, *, notes: Iterable[str] = ()) -> None:
         super().__init__(reason)
-        self.notes = tuple(dict.fromkeys(notes))
+        self.notes = tuple(notes)
 
 
 class NotAChestXray(NoDraft):

@@ -1,6 +1,7 @@
 """What the images of a study show: vectors and predicted findings, or that they are no chest X-ray.
 
-Knows encoders and what was trained on their vectors. Knows no report and no language model.
+Knows encoders and what was trained on their vectors, and what a prior report says. Knows no other
+report and no language model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,19 +17,19 @@ from encoders.base import ImageEncoder, embeds_texts, unit
 from encoders.images.raw_image import ImageReadError
 from rag.change import ChangeModel, PriorEvidence, changes
 from rag.errors import NoDraft, NotAChestXray
-from rag.localization import MapEncoder, Measures, finding_in, stated_and_denied
+from rag.localization import MapEncoder, Measures, finding_in_region, stated_and_denied
 from rag.priors import CheckedPrior
 from rag.schema import NO_PREDICTION, PredictedFindings
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import OodDetector
-from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, load, once
+from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, distinct, load
 
-PULL = 0.8
-"""Weight of a region's finding beside the image's own vector: docs/experiments.md."""
+STEERING_WEIGHT = 0.8
+"""Of a region's finding beside the image's own vector: docs/experiments.md."""
 NO_CHANGE_MODEL = (
     "changes since the prior cannot be assessed: this encoder has no change.json (docs/priors.md)"
 )
-DRAWN_TO = "the region drew the search towards reports of: {} (experimental)"
+STEERED_TO = "the region steered the search to reports of: {} (experimental)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,9 +42,9 @@ class ImageAnalysis:
         notes: what the reader of a draft should know, of the images and of this.
         maps: of the frontal image, by finding: log-odds by place, float32 [h, w]; none where the
             encoder has none.
-        region_vector: of the frontal image drawn to the reader's region, float32 [dim], norm 1;
+        region_vector: of the frontal image steered to the reader's region, float32 [dim], norm 1;
             None where there is no region.
-        region_finding: what reports the region drew the search towards; empty where it did not.
+        region_finding: what the reports state that the region steered the search to; empty: none.
     """
 
     vectors: NDArray[np.float32]
@@ -95,21 +96,21 @@ class ImageAnalyzer:
 
         Args:
             images: as `rag.study.load` gives them.
-            region: draws the search to a part of the frontal image; findings stay the whole's.
+            region: steers the search to a part of the frontal image; findings stay the whole's.
 
         Raises:
             NotAChestXray: the pixels do not look like one.
         """
         analysis = self._see(images)
-        analysis = replace(analysis, notes=once((*analysis.notes, *self._notes)))
+        analysis = replace(analysis, notes=distinct((*analysis.notes, *self._notes)))
         if self._findings is not None:
             analysis = replace(analysis, predicted=self._findings.predict(analysis.query_vector))
-        return self.draw_to(region, analysis, images)
+        return self.steer_to_region(region, analysis, images)
 
-    def draw_to(
+    def steer_to_region(
         self, region: ReaderRegion, analysis: ImageAnalysis, images: StudyImages
     ) -> ImageAnalysis:
-        """The same analysis, its search drawn to a region.
+        """The same analysis, its search steered to a region.
 
         With finding maps towards reports that state what the image would show there, and do not
         deny it; without, towards images like the region's crop (docs/experiments.md).
@@ -118,12 +119,12 @@ class ImageAnalyzer:
             return replace(analysis, region_vector=None, region_finding="")
         whole, heat = analysis.vectors[0], region.heatmap()
         if analysis.maps and embeds_texts(self.encoder):
-            finding = finding_in(analysis.maps, heat)
+            finding = finding_in_region(analysis.maps, heat)
             stated, denied = self.encoder.embed_texts(stated_and_denied(finding))
-            drawn = unit(whole + PULL * unit(stated - denied))
-            notes = once((*analysis.notes, DRAWN_TO.format(finding.lower())))
+            steered = unit(whole + STEERING_WEIGHT * unit(stated - denied))
+            notes = distinct((*analysis.notes, STEERED_TO.format(finding.lower())))
             return replace(
-                analysis, region_vector=drawn, region_finding=finding.lower(), notes=notes
+                analysis, region_vector=steered, region_finding=finding.lower(), notes=notes
             )
         (crop,) = self.encoder.embed_images([crop_to_region(images.views[0], heat)])
         return replace(analysis, region_vector=unit(whole + crop))
@@ -165,7 +166,7 @@ class ImageAnalyzer:
             if refusal:
                 raise NotAChestXray(refusal.reason, notes=notes)
             frontal = int(detector.lateral_probabilities(features).argmin())
-            notes = once((*notes, *detector.judge(features[frontal]).notes))
+            notes = distinct((*notes, *detector.judge(features[frontal]).notes))
         return ImageAnalysis(
             np.concatenate([view.vectors for view in seen]),
             notes=notes,

@@ -22,7 +22,7 @@ from rag.schema import NOTICE
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import FeatureEncoder
 
-LABELS = {
+CHEXPERT_LABEL_OF = {
     "Atelectasis": "Atelectasis",
     "Cardiomegaly": "Cardiomegaly",
     "Consolidation": "Consolidation",
@@ -151,8 +151,8 @@ def locate_findings(
     found = [
         LocatedFinding(
             name,
-            LABELS.get(name, ""),
-            known.get(LABELS.get(name, ""), _by_map(log_odds, measures.get(name))),
+            CHEXPERT_LABEL_OF.get(name, ""),
+            known.get(CHEXPERT_LABEL_OF.get(name, ""), _by_map(log_odds, measures.get(name))),
             locate(log_odds),
         )
         for name, log_odds in zip(encoder.findings, seen.maps[0], strict=True)
@@ -200,7 +200,7 @@ def outlines(
     maps = {finding: _on_side(log_odds, side) for finding, log_odds in maps.items()}
     surest: dict[str, str] = {}
     for finding, log_odds in maps.items():
-        label = LABELS.get(finding, finding.lower())
+        label = CHEXPERT_LABEL_OF.get(finding, finding.lower())
         known = surest.get(label)
         if label in stated and (known is None or log_odds.max() > maps[known].max()):
             surest[label] = finding
@@ -221,7 +221,7 @@ def _on_side(log_odds: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
     return kept
 
 
-def finding_in(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.float32]) -> str:
+def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.float32]) -> str:
     """The finding that is likely within a region, and hardly likelier elsewhere on the image.
 
     Args:

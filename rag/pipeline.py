@@ -1,11 +1,12 @@
-"""From a study to a cited draft, in five steps that each take values and return one.
+"""From a study to a cited draft, in steps that take and return values.
 
-    images   = load(study)                                  pixels and header, or no chest X-ray
-    analysis = analyzer.analyze(images)                     vectors, predicted findings
-    evidence = retriever.retrieve(query)                    the most similar reports of others
-    draft    = drafter.stream(study, analysis, evidence)    cited sentences
-    checked  = check(draft, evidence, analysis)             does each stand in what it cites?
+    images    = load(study)                                  pixels and header, or no chest X-ray
+    analysis  = analyzer.analyze(images)                     vectors, predicted findings
+    retrieval = retriever.retrieve(query)                    the most similar reports of others
+    draft     = drafter.stream(study, analysis, retrieval)   cited sentences, while they come
+    checked   = check(draft, analysis)                       does each stand in what it cites?
 
+A prior, if there is one, is checked before the images are encoded and compared with afterwards.
 `ReportPipeline` is a LangChain Runnable around them, and adds what the steps need not know: the
 prediction as far as it has come, the time each took, and what a failure becomes. The first three
 need a processor, the last two mostly wait: `prepare` and `finish` are the halves that a batch runs
@@ -33,7 +34,7 @@ from rag.prediction import Prediction
 from rag.priors import CheckedPrior, Prior, check_prior, read_prior
 from rag.retriever import ImageQuery, ReportRetriever
 from rag.schema import Draft, Hit, Retrieval, Status
-from rag.study import ReaderRegion, Study, load, once, study_id_of
+from rag.study import ReaderRegion, Study, distinct, load, study_id_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +45,13 @@ class Prepared:
         study: as it was asked for.
         prediction: as far as it has come; it has ended where the other two are None.
         analysis: what the images show.
-        evidence: what a draft may rest on.
+        retrieval: what a draft may rest on.
     """
 
     study: Study
     prediction: Prediction
     analysis: ImageAnalysis | None = None
-    evidence: Retrieval | None = None
+    retrieval: Retrieval | None = None
 
 
 class ReportPipeline(Runnable[Study, Prediction]):
@@ -84,14 +85,15 @@ class ReportPipeline(Runnable[Study, Prediction]):
             if study.prior:
                 with clock.stage("prior"):
                     compared, notes = self.analyzer.compare(prior, analysis)
-                known = replace(known, prior=compared, warnings=once((*known.warnings, *notes)))
+                warnings = distinct((*known.warnings, *notes))
+                known = replace(known, prior=compared, warnings=warnings)
             with clock.stage("retrieve"):
                 query = _query(study, images.info, analysis, prior)
-                evidence = self.retriever.retrieve(query)
+                retrieval = self.retriever.retrieve(query)
         except (CxrRagError, ImageReadError) as error:
             return Prepared(study, _ended(known, error, clock))
-        known = replace(known, hits=evidence.hits, seconds=clock.seconds)
-        return Prepared(study, known, analysis, evidence)
+        known = replace(known, hits=retrieval.hits, seconds=clock.seconds)
+        return Prepared(study, known, analysis, retrieval)
 
     def finish(self, prepared: Prepared) -> Prediction:
         """The second half: draft and check, if there is something to draft from."""
@@ -100,15 +102,15 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     def _finishing(self, prepared: Prepared) -> Iterator[Prediction]:
         """Snapshots of the second half; the last is the prediction."""
-        known, analysis, evidence = prepared.prediction, prepared.analysis, prepared.evidence
-        if analysis is None or evidence is None:
+        known, analysis, retrieval = prepared.prediction, prepared.analysis, prepared.retrieval
+        if analysis is None or retrieval is None:
             yield known
             return
         clock = Stopwatch(known.seconds)
         try:
             with clock.stage("generate"):
                 for draft in self.drafter.stream(
-                    prepared.study, analysis, evidence, known.prior or NO_PRIOR_EVIDENCE
+                    prepared.study, analysis, retrieval, known.prior or NO_PRIOR_EVIDENCE
                 ):
                     known = _with_draft(known, draft)
                     yield known
@@ -137,17 +139,17 @@ class ReportPipeline(Runnable[Study, Prediction]):
         """Snapshots, each more complete than the one before; the last is the prediction."""
         yield self.begun(input)
         prepared = self.prepare(input)
-        if prepared.evidence is not None:
+        if prepared.retrieval is not None:
             yield prepared.prediction
         yield from map(counted, self._finishing(prepared))
 
-    def evidence(
+    def search_regions(
         self, study: Study, regions: Sequence[ReaderRegion]
     ) -> list[tuple[tuple[Hit, ...], str]]:
         """What would be found with each of several regions; the image is read and encoded once.
 
         Returns:
-            Hits, and the finding that the region drew the search towards ("" for none).
+            Hits, and the finding that the region steered the search to ("" for none).
 
         Raises:
             ImageReadError, NoDraft: it cannot be read, or is no chest X-ray.
@@ -156,13 +158,13 @@ class ReportPipeline(Runnable[Study, Prediction]):
         images = load(study)
         prior = _checked(study.prior, images.info)
         analysis = self.analyzer.analyze(images)
-        drawn = [self.analyzer.draw_to(region, analysis, images) for region in regions]
+        steered = [self.analyzer.steer_to_region(region, analysis, images) for region in regions]
         return [
             (
                 self.retriever.retrieve(_query(study, images.info, each, prior)).hits,
                 each.region_finding,
             )
-            for each in drawn
+            for each in steered
         ]
 
     @property
@@ -224,7 +226,7 @@ def check(
     """A verdict on each sentence, by the reports it cites, the prior and the image's findings."""
     labels = analysis.predicted.probabilities
     return check_draft(
-        draft.draft, draft.evidence, image_labels=labels, prior=prior.report if prior else ""
+        draft.draft, draft.hits, image_labels=labels, prior=prior.report if prior else ""
     )
 
 
@@ -238,13 +240,13 @@ def _with_draft(prediction: Prediction, result: DraftResult) -> Prediction:
     return replace(
         prediction,
         draft=result.draft,
-        hits=result.evidence,
+        hits=result.hits,
         hints=result.hints,
         variables=result.variables,
         answer=result.answer,
         messages=result.messages,
         prompt_hash=result.prompt_hash,
-        warnings=once((*prediction.warnings, *result.notes)),
+        warnings=distinct((*prediction.warnings, *result.notes)),
     )
 
 
@@ -257,7 +259,7 @@ def _ended(
         status=Status.ABSTAINED if isinstance(error, NoDraft) else Status.FAILED,
         error=type(error).__name__,
         reason=str(error),
-        warnings=once((*prediction.warnings, *getattr(error, "notes", ()))),
+        warnings=distinct((*prediction.warnings, *getattr(error, "notes", ()))),
         draft=Draft(),
         seconds=clock.seconds,
     )

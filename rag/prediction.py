@@ -46,7 +46,7 @@ class Prediction:
         variables: what the prompt was made from; for the audit record, which makes it again.
         answer: what the model wrote, to the letter; for the audit record (`rag.review.audit`).
         warnings: what the reader of the draft should know.
-        region: where the reader looked, as JSON; empty where nothing drew the search.
+        region: where the reader looked, as JSON; empty where nothing steered the search.
         prior: what the patient's own earlier study contributes; None where none was given.
         seconds: wall time by stage.
     """
@@ -95,7 +95,7 @@ class Prediction:
         known = bool(self.predicted.probabilities)
         return image_mark(sentence.text, self.predicted) if known else None
 
-    def checks(self, section: Section) -> list[tuple[DraftSentence, SentenceCheck | None]]:
+    def _checked(self, section: Section) -> list[tuple[DraftSentence, SentenceCheck | None]]:
         """Sentences of a section, each with its verdict as soon as there is one."""
         sentences = self.draft.section(section)
         if self.check is None:
@@ -148,7 +148,7 @@ class Prediction:
     def _section_json(self, section: Section) -> list[dict[str, Any]]:
         return [
             _sentence_json(sentence, check, self.image_mark(sentence))
-            for sentence, check in self.checks(section)
+            for sentence, check in self._checked(section)
         ]
 
 

@@ -103,7 +103,7 @@ class ReportReading:
 
 
 @lru_cache(maxsize=20_000)
-def read_report(record: ReportRecord) -> ReportReading:
+def parse_report(record: ReportRecord) -> ReportReading:
     """Everything that drafts need of a report."""
     statements = [
         statement
@@ -133,7 +133,7 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
-def findings_in(text: str) -> frozenset[str]:
+def report_findings(text: str) -> frozenset[str]:
     """Findings that a whole report states, perhaps with a doubt, "No Finding" among them."""
     labels = label_text(text)
     stated = {name for name, polarity in labels.items() if polarity is not Polarity.NEGATIVE}
@@ -146,7 +146,7 @@ def findings_in(text: str) -> frozenset[str]:
     return frozenset(stated | concepts)
 
 
-def findings_of(text: str) -> tuple[frozenset[str], frozenset[str]]:
+def sentence_findings(text: str) -> tuple[frozenset[str], frozenset[str]]:
     """What a sentence states, perhaps with a doubt, and what it denies: labels where there are any.
 
     "The lungs are clear" denies an opacity, too.
@@ -215,7 +215,7 @@ _DANGLING = re.compile(r"(?:this|these|those|it|they|such|which|that)\b", re.IGN
 """A sentence that begins so speaks of one before it, which would not come along."""
 
 
-def finding_labels_of(record: ReportRecord) -> frozenset[str]:
+def usable_labels(record: ReportRecord) -> frozenset[str]:
     """Labels that a report states as present in a finding that a draft could use.
 
     "No Finding" is one of them where the whole report names nothing abnormal.

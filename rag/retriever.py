@@ -24,7 +24,7 @@ from rag.errors import UsageError
 from rag.index import Exclusions, ReportIndex
 from rag.index.search import numbered
 from rag.report_nlp.labeller import NO_FINDING
-from rag.report_reading import finding_labels_of
+from rag.report_reading import usable_labels
 from rag.schema import NO_PREDICTION, Hit, PredictedFindings, Retrieval
 from rag.settings import RetrievalSettings
 
@@ -166,7 +166,7 @@ def order_by_agreement(
 
     def worth(place: tuple[float, Hit]) -> float:
         similarity, hit = place
-        return similarity - weight * len((finding_labels_of(hit.record) & judged) ^ expected)
+        return similarity - weight * len((usable_labels(hit.record) & judged) ^ expected)
 
     if not (judged and weight):
         return list(pool)
@@ -184,9 +184,9 @@ def cover_expected(pool: Sequence[Hit], predicted: PredictedFindings, *, k: int)
     """
     chosen = list(pool[:k])
     for label in predicted.positive:
-        if any(label in finding_labels_of(hit.record) for hit in chosen):
+        if any(label in usable_labels(hit.record) for hit in chosen):
             continue
-        speaker = next((h for h in pool[k:] if label in finding_labels_of(h.record)), None)
+        speaker = next((h for h in pool[k:] if label in usable_labels(h.record)), None)
         idle = [hit for hit in chosen if not _needed(hit, chosen, predicted)]
         if speaker is None or not idle:
             continue
@@ -197,8 +197,8 @@ def cover_expected(pool: Sequence[Hit], predicted: PredictedFindings, *, k: int)
 
 def _needed(hit: Hit, chosen: Sequence[Hit], predicted: PredictedFindings) -> bool:
     """Whether it is the only chosen report that states some expected finding."""
-    others = [finding_labels_of(other.record) for other in chosen if other is not hit]
-    mine = finding_labels_of(hit.record) & set(predicted.positive)
+    others = [usable_labels(other.record) for other in chosen if other is not hit]
+    mine = usable_labels(hit.record) & set(predicted.positive)
     return any(not any(label in other for other in others) for label in mine)
 
 

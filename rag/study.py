@@ -140,7 +140,7 @@ class Study:
         study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
         indication: why the image was taken, if known.
         not_relevant: report ids the reader ruled out.
-        region: where the reader looked on the frontal image; it draws the search there.
+        region: where the reader looked on the frontal image; it steers the search there.
         prior: the patient's own earlier study, for comparison.
     """
 
@@ -189,7 +189,7 @@ def load(study: Study) -> StudyImages:
             notes.append(f"view {number} was not used: {view}")
         else:
             views.append(view)
-    return StudyImages(info, tuple(views), once(notes))
+    return StudyImages(info, tuple(views), distinct(notes))
 
 
 def _chest_xray(
@@ -221,7 +221,7 @@ def _further_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str:
         return str(error)
 
 
-def accepted(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
+def without_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
     """The images among some files that no rejection note among them takes out of use.
 
     A rejection note is a DICOM Key Object Selection with the title 113001 or one of its kind. What
@@ -264,6 +264,6 @@ def pseudonym(study_uid: str) -> str:
     return "dcm-" + hashlib.sha256(f"cxr-rag study {study_uid}".encode()).hexdigest()[:20]
 
 
-def once(notes: Iterable[str]) -> tuple[str, ...]:
+def distinct(notes: Iterable[str]) -> tuple[str, ...]:
     """Notes in their order, each once."""
     return tuple(dict.fromkeys(notes))

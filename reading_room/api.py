@@ -28,7 +28,7 @@ from rag.priors import Prior
 from rag.review.audit import AuditLog, draft_event
 from rag.schema import Status
 from rag.settings import PageSettings
-from rag.study import NO_REGION, ReaderRegion, RegionError, Study, accepted
+from rag.study import NO_REGION, ReaderRegion, RegionError, Study, without_rejected
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
 from reading_room.layout import DRAFTING, image_field
@@ -114,7 +114,7 @@ class DraftService:
         if len(images) > MAX_IMAGES:
             reason = strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(images))
             return 400, {"error": "BadRequest", "reason": reason}
-        images, notes = accepted(images)
+        images, notes = without_rejected(images)
         if not images:
             return 422, {"error": "ImageReadError", "reason": strings.NO_ACCEPTED_IMAGE}
         hashes = [hashlib.sha256(image).hexdigest() for image in images]

@@ -223,7 +223,7 @@ class Controller(Opener):
         if not wanted:
             return []
         try:
-            found = self.pipeline.evidence(self._study(session), wanted)
+            found = self.pipeline.search_regions(self._study(session), wanted)
         except (CxrRagError, ImageReadError) as error:
             raise ControllerError(str(error)) from error
         if not all(hits for hits, _ in found):

@@ -19,7 +19,7 @@ from rag.localization import Measures, Outline, outlines
 from rag.prediction import Prediction
 from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import Side, read_sentence
-from rag.report_reading import findings_of
+from rag.report_reading import sentence_findings
 from rag.review.reviewed_report import ReportLine, ReviewedReport, State
 from rag.schema import PRIOR, DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
@@ -171,7 +171,7 @@ def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
 
 def _regions(text: str, prediction: Prediction, map_measures: Measures) -> str:
     """Where the frontal image would show what a sentence states, as JSON for the viewer."""
-    present, _ = findings_of(text)
+    present, _ = sentence_findings(text)
     sides = {side for each in read_sentence(text).statements for side in each.sides}
     side = sides.pop() if len(sides) == 1 else Side.BILATERAL
     regions = [

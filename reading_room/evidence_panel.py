@@ -30,7 +30,7 @@ class RankChanges:
         has_region: whether the reader has marked one.
         in_draft: whether the draft was made with just this region.
         earlier: retrieved for the last region, also after it was cleared.
-        finding: towards which the region drew the search.
+        finding: that the region steered the search to.
     """
 
     before: tuple[str, ...]
@@ -57,12 +57,12 @@ class RankChanges:
 
     @property
     def summary(self) -> str:
-        """As in "Search drawn towards: effusion. 2 new, 2 dropped, 1 moved."."""
+        """As in "Search steered to: effusion. 2 new, 2 dropped, 1 moved."."""
         new = sum(each not in self.before for each in self.after)
         dropped = sum(each not in self.after for each in self.before)
         kinds = [self.mark(each)[0] for each in self.after]
         moved = kinds.count("up") + kinds.count("down")
-        towards = strings.DRAWN_TOWARDS.format(self.finding) if self.finding else ""
+        towards = strings.STEERED_TO.format(self.finding) if self.finding else ""
         return towards + strings.RANK_CHANGES.format(new, dropped, moved)
 
 

@@ -15,7 +15,7 @@ from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior, PriorMismatchError, check_prior, read_prior
 from rag.schema import Status
 from rag.screening.calibration import MUST_NOT_MISS
-from rag.study import accepted
+from rag.study import without_rejected
 from reading_room import strings
 from reading_room.file_store import FileStore
 from reading_room.image_panel import ShownImage, image_file, view_name
@@ -42,7 +42,7 @@ class Opener:
         """
         if len(paths) > MAX_IMAGES:
             raise ControllerError(strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(paths)))
-        kept, notes = accepted(paths)
+        kept, notes = without_rejected(paths)
         if not kept and paths:
             raise ControllerError(strings.NO_ACCEPTED_IMAGE)
         opened = [self._open(path, reader=reader) for path in kept]

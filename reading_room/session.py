@@ -40,7 +40,7 @@ class Session:
         region: what the reader marked on the image.
         image_hits: the evidence for the whole image, once it was retrieved.
         region_hits: the evidence for the region, or for the last one after it was cleared.
-        region_finding: what the finding maps show in it, towards which the search was drawn.
+        region_finding: what the finding maps show in it, which the search was steered to.
         draft_id: of the audit record.
         shown_at: clock when the draft was shown, to time edits.
         prior: the patient's own earlier study.

@@ -161,7 +161,7 @@ FINDING_REGION = (
     "{}: experimental; the location was right on {} % of {} images from another hospital"
 )
 UNMEASURED_REGION = "{}: experimental; nobody has measured how often the location is right"
-DRAWN_TOWARDS = "Search drawn towards: {}. "
+STEERED_TO = "Search steered to: {}. "
 RANK_CHANGES = "{} new, {} dropped, {} moved."
 NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"
 NO_LONGER_RETRIEVED = "No longer retrieved"

@@ -1,8 +1,8 @@
-"""Silence where there is no ground, and only there."""
+"""Silence where there is no ground for a draft, and only there."""
 
 from support.made_up_reports import made_up_hits
 
-from rag.drafting.drafter import no_ground
+from rag.drafting.drafter import abstain_reason
 from rag.prediction import Prediction
 from rag.schema import PredictedFindings, Status
 from rag.settings import AbstentionSettings
@@ -11,16 +11,16 @@ HITS = made_up_hits("R1", "R3")
 
 
 def test_an_image_with_near_reports_is_drafted() -> None:
-    assert no_ground(HITS, AbstentionSettings(similarity=0.3)) is None
+    assert abstain_reason(HITS, AbstentionSettings(similarity=0.3)) is None
 
 
 def test_nothing_to_draft_from() -> None:
-    assert no_ground([], AbstentionSettings()) == "no report is left to draft from"
+    assert abstain_reason([], AbstentionSettings()) == "no report is left to draft from"
 
 
 def test_nothing_similar_names_both_numbers() -> None:
     nearest = max(hit.similarity for hit in HITS)
-    reason = no_ground(HITS, AbstentionSettings(similarity=nearest + 0.05))
+    reason = abstain_reason(HITS, AbstentionSettings(similarity=nearest + 0.05))
     assert reason
     assert f"{nearest:.2f}" in reason
     assert f"{nearest + 0.05:.2f}" in reason

@@ -6,7 +6,7 @@ import pytest
 from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode
-from rag.drafting.requests import Ground, build_request, parse_response
+from rag.drafting.requests import DraftInputs, build_request, parse_response
 from rag.errors import LlmError, LlmLanguageError, LlmLoopError, LlmRefusalError
 from rag.llm.client import is_degenerate, validate
 
@@ -47,7 +47,7 @@ def test_a_report_sentence_is_none_of_them(text: str) -> None:
 
 
 def test_a_refusal_outside_the_schema_is_told_from_a_wrong_form() -> None:
-    question = build_request(Mode.WRITE, Ground(hits=HITS))
+    question = build_request(Mode.WRITE, DraftInputs(hits=HITS))
     with pytest.raises(LlmRefusalError):
         parse_response(question, "I'm sorry, I cannot help with that.")
 
@@ -56,7 +56,7 @@ def test_a_refusal_inside_the_schema_is_found() -> None:
     sentence = {"text": "I cannot assist with that request.", "sources": ["R1"]}
     answer = json.dumps({"findings": [sentence], "impression": [sentence]})
     with pytest.raises(LlmRefusalError):
-        parse_response(build_request(Mode.WRITE, Ground(hits=HITS)), answer)
+        parse_response(build_request(Mode.WRITE, DraftInputs(hits=HITS)), answer)
 
 
 @pytest.mark.parametrize(

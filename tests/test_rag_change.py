@@ -14,8 +14,8 @@ from rag.change import (
     PriorEvidence,
     PriorState,
     changes,
+    prior_states,
     read_change_model,
-    states_in,
 )
 from rag.errors import CalibrationError
 from rag.schema import NO_PREDICTION, PredictedFindings
@@ -42,7 +42,7 @@ def verdict(report: str | None, before: PredictedFindings, now: PredictedFinding
 
 
 def test_states_are_what_a_report_says_under_the_labels_name() -> None:
-    states = states_in(
+    states = prior_states(
         "INDICATION: Pneumonia?\nFINDINGS: Cardiomegaly. Possible left effusion. Emphysema. "
         "No pneumothorax.\nIMPRESSION: Cardiomegaly."
     )

@@ -7,8 +7,8 @@ from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render, template_names
 from rag.drafting.requests import (
+    DraftInputs,
     FreeText,
-    Ground,
     Selection,
     build_request,
     first_choice,
@@ -33,7 +33,7 @@ SLOTS = [
 
 
 def request(mode: Mode, predicted: PredictedFindings = NO_PREDICTION) -> Selection | FreeText:
-    return build_request(mode, Ground(SLOTS, HITS, 4, "cough", predicted))
+    return build_request(mode, DraftInputs(SLOTS, HITS, 4, "cough", predicted))
 
 
 def test_variables_fit_the_shipped_templates() -> None:
@@ -47,7 +47,7 @@ def test_a_model_is_asked_only_where_there_is_another_wording() -> None:
     question = request(Mode.SELECT)
     assert list(question.schema["properties"]) == ["lungs"]
     assert question.is_open
-    assert not Selection(Ground(SLOTS[:1])).is_open
+    assert not Selection(DraftInputs(SLOTS[:1])).is_open
 
 
 def test_selection_gives_the_evidence_sentence_verbatim_with_its_sources() -> None:
@@ -143,7 +143,7 @@ def test_the_worked_examples_would_pass_their_own_check() -> None:
             for rank, shown in enumerate(variables["reports"], 1)
         ]
         draft, notes = parse_response(
-            build_request(Mode.WRITE, Ground(hits=hits)), json.dumps(answer)
+            build_request(Mode.WRITE, DraftInputs(hits=hits)), json.dumps(answer)
         )
         verdicts = {check.verdict for check in check_draft(draft, hits).sentences}
         assert notes == ()

@@ -17,15 +17,15 @@ from rag.atomic_io import free_path
 from rag.cli.main import app
 from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.localization import (
-    LABELS,
+    CHEXPERT_LABEL_OF,
     MapMeasure,
     draw_overlay,
-    finding_in,
+    finding_in_region,
     locate_findings,
     outlines,
     read_map_measures,
 )
-from rag.report_nlp.labeller import LABELS as CHEXPERT
+from rag.report_nlp.labeller import LABELS
 from rag.report_nlp.statements import Side
 from rag.study import ReaderRegion
 
@@ -114,7 +114,7 @@ def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> 
     maps["Effusion"][2, 10] = 2.5  # likely, but likelier elsewhere
     heats = {"Nodule": (0.65, 0.1, 0.2, 0.1), "Effusion": (0.15, 0.65, 0.2, 0.2)}
     for finding, box in heats.items():
-        assert finding_in(maps, ReaderRegion((box,)).heatmap()) == finding
+        assert finding_in_region(maps, ReaderRegion((box,)).heatmap()) == finding
 
 
 def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
 
 
 def test_labels_are_chexpert_s() -> None:
-    assert set(LABELS.values()) <= set(CHEXPERT)
+    assert set(CHEXPERT_LABEL_OF.values()) <= set(LABELS)
 
 
 def test_an_encoder_without_maps_says_what_to_do() -> None:

@@ -17,7 +17,7 @@ from support.small_corpus import small_corpus
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
 from rag.drafting.drafter import WITHOUT_MODEL, Drafter
-from rag.drafting.requests import Ground, Selection
+from rag.drafting.requests import DraftInputs, Selection
 from rag.drafting.slots import slots_for
 from rag.grounding import Verdict
 from rag.image_analysis import ImageAnalyzer
@@ -81,9 +81,9 @@ def image(tmp_path: Path) -> Path:
 def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     """An answer to the question that this image would be asked: the first sentence everywhere."""
     prepared = pipeline.prepare(Study(image, "image"))
-    assert prepared.evidence is not None
-    pool = prepared.evidence.pool
-    schema = Selection(Ground(slots_for(pool, NO_PREDICTION))).schema
+    assert prepared.retrieval is not None
+    pool = prepared.retrieval.pool
+    schema = Selection(DraftInputs(slots_for(pool, NO_PREDICTION))).schema
     assert schema["properties"]
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 

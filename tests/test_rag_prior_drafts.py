@@ -139,7 +139,7 @@ def test_the_priors_patient_is_never_evidence_whatever_is_searched(
     prior = Prior(files=(film(tmp_path / "before.dcm", "20260219", patient=patient),))
     study = Study(image, "image", prior=prior)
     found = pipeline.prepare(study).prediction.hits
-    ((searched, _),) = pipeline.evidence(study, [NO_REGION])
+    ((searched, _),) = pipeline.search_regions(study, [NO_REGION])
     assert searched == found
     assert patient not in {hit.record.patient_id for hit in searched}
 

@@ -84,12 +84,12 @@ def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> N
     assert "region" not in plain.to_json()
     assert "region" not in draft_event(plain, images=[], indication="", ruled_out=[])
     region = ReaderRegion(((0.1, 0.2, 0.3, 0.4),))
-    drawn = room.pipeline.prepare(Study(image, "image", region=region)).prediction
-    assert drawn.hits != plain.hits
-    assert drawn.labels == plain.labels
+    steered = room.pipeline.prepare(Study(image, "image", region=region)).prediction
+    assert steered.hits != plain.hits
+    assert steered.labels == plain.labels
     recorded = {"boxes": [[0.1, 0.2, 0.3, 0.4]]}
-    assert drawn.to_json()["region"] == recorded
-    event = draft_event(drawn, images=[], indication="", ruled_out=[])
+    assert steered.to_json()["region"] == recorded
+    event = draft_event(steered, images=[], indication="", ruled_out=[])
     assert event["region"] == recorded
 
 
@@ -99,14 +99,14 @@ def test_maps_draw_the_search_to_what_a_report_would_state_there(
     show_effusions(room.pipeline.encoder, monkeypatch)
     analyzer, region = room.pipeline.analyzer, ReaderRegion(((0.1, 0.6, 0.3, 0.3),))
     images = load(Study(image, "image"))
-    plain, drawn = analyzer.analyze(images), analyzer.analyze(images, region=region)
+    plain, steered = analyzer.analyze(images), analyzer.analyze(images, region=region)
     stated, denied = analyzer.encoder.embed_texts(["Pleural effusion.", "No pleural effusion."])
     towards = stated - denied
-    assert drawn.query_vector @ towards > plain.query_vector @ towards
-    assert any("effusion" in note for note in drawn.notes)
-    found = room.pipeline.evidence(Study(image, "image"), [ReaderRegion(), region])
+    assert steered.query_vector @ towards > plain.query_vector @ towards
+    assert any("effusion" in note for note in steered.notes)
+    found = room.pipeline.search_regions(Study(image, "image"), [ReaderRegion(), region])
     assert [finding for _, finding in found] == ["", "effusion"]
-    assert analyzer.draw_to(ReaderRegion(), drawn, images).region_vector is None
+    assert analyzer.steer_to_region(ReaderRegion(), steered, images).region_vector is None
 
 
 def test_without_maps_the_crop_draws_the_search(room: Room, image: Path) -> None:
@@ -114,8 +114,8 @@ def test_without_maps_the_crop_draws_the_search(room: Room, image: Path) -> None
     analyzer = room.pipeline.analyzer
     plain = analyzer.analyze(images)
     (crop,) = analyzer.encoder.embed_images([crop_to_region(images.views[0], region.heatmap())])
-    drawn = analyzer.draw_to(region, plain, images)
-    assert drawn.query_vector @ crop > plain.query_vector @ crop
+    steered = analyzer.steer_to_region(region, plain, images)
+    assert steered.query_vector @ crop > plain.query_vector @ crop
 
 
 def test_without_a_region_nothing_more_is_encoded(

@@ -11,16 +11,16 @@ from support.made_up_reports import FINDINGS_AND_IMPRESSIONS, made_up_record
 
 from rag.corpus.records import make_corpus, record_from_json, record_hash, record_to_json
 from rag.index import ReportIndex, build_index, verify_index
-from rag.report_reading import annotate_labels, finding_labels_of
+from rag.report_reading import annotate_labels, usable_labels
 from rag.schema import ReportRecord
 
 RECORDS = [made_up_record(name) for name in FINDINGS_AND_IMPRESSIONS]
 
 
 def test_labels_that_a_report_can_lend() -> None:
-    assert finding_labels_of(made_up_record("R1")) == {"Cardiomegaly"}
-    assert finding_labels_of(made_up_record("R3")) == frozenset(), "what has a measure lends none"
-    assert finding_labels_of(made_up_record("R4")) == {"No Finding"}
+    assert usable_labels(made_up_record("R1")) == {"Cardiomegaly"}
+    assert usable_labels(made_up_record("R3")) == frozenset(), "what has a measure lends none"
+    assert usable_labels(made_up_record("R4")) == {"No Finding"}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.report_id)
@@ -28,7 +28,7 @@ def test_noting_changes_no_label_and_survives_the_disk(record: ReportRecord) -> 
     noted, problems = annotate_labels(record)
     assert problems == ()
     assert replace(noted, stated=None) == record
-    assert finding_labels_of(noted) == finding_labels_of(record)
+    assert usable_labels(noted) == usable_labels(record)
     assert record_from_json(json.loads(json.dumps(record_to_json(noted)))) == noted
 
 
@@ -47,8 +47,8 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
         patch("rag.report_reading.read_sentence", side_effect=AssertionError("read again")),
     ):
         (found,) = store.query(query, len(RECORDS))
-        noted = {hit.record.report_id: finding_labels_of(hit.record) for hit in found}
-    assert noted == {record.report_id: finding_labels_of(record) for record in RECORDS}
+        noted = {hit.record.report_id: usable_labels(hit.record) for hit in found}
+    assert noted == {record.report_id: usable_labels(record) for record in RECORDS}
 
 
 def test_a_store_of_before_is_read_and_the_next_indexing_notes_without_embedding(

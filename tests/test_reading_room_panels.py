@@ -209,4 +209,4 @@ def test_a_report_that_moved_says_from_where() -> None:
     assert changes.mark("a") == ("down", strings.MOVED.format("↓", 1))
     assert changes.summary == strings.RANK_CHANGES.format(0, 0, 3)
     towards = replace(changes, finding="effusion").summary
-    assert towards == strings.DRAWN_TOWARDS.format("effusion") + changes.summary
+    assert towards == strings.STEERED_TO.format("effusion") + changes.summary

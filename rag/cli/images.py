@@ -74,7 +74,7 @@ def generate(
     from rag.factory import load_encoder, open_pipeline, without_named
     from rag.llm.vllm_server import LlmServer
     from rag.priors import Prior
-    from rag.study import Study, accepted
+    from rag.study import Study, without_rejected
 
     folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
     failed = False
@@ -83,7 +83,7 @@ def generate(
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
         llm.wait()
-        images, notes = accepted(images)
+        images, notes = without_rejected(images)
         for note in notes:
             failed = True
             say(note)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from rag.change import Change, FindingChange, PriorEvidence
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import ParsedSentence
-from rag.report_reading import findings_of
+from rag.report_reading import sentence_findings
 from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings
 
 _MOST = 4
@@ -33,7 +33,9 @@ _PATTERNS = {
 }
 
 
-def comparisons(prior: PriorEvidence, predicted: PredictedFindings) -> tuple[DraftSentence, ...]:
+def prior_comparisons(
+    prior: PriorEvidence, predicted: PredictedFindings
+) -> tuple[DraftSentence, ...]:
     """What a draft may say of change, most certain first; nothing without a prior report.
 
     Under the same control of risk as all else: what is new or persists is stated only where the
@@ -44,7 +46,7 @@ def comparisons(prior: PriorEvidence, predicted: PredictedFindings) -> tuple[Dra
         if change.verdict not in _SENTENCES or not _permitted(change, predicted):
             continue
         text = _SENTENCES[change.verdict].format(change.name.capitalize())
-        stated, denied = findings_of(text)
+        stated, denied = sentence_findings(text)
         read = denied if change.verdict is Change.RESOLVED else stated
         if change.finding in read and not stated & denied:  # "pleural other" is no phrase
             found.append(DraftSentence(text, (PRIOR,)))
@@ -57,15 +59,15 @@ def _permitted(change: FindingChange, predicted: PredictedFindings) -> bool:
     return change.finding in predicted.positive
 
 
-def compared(draft: Draft, sentences: Iterable[DraftSentence]) -> Draft:
+def with_comparisons(draft: Draft, comparisons: Iterable[DraftSentence]) -> Draft:
     """A draft with these comparisons after its findings, where it does not make them itself."""
     made = {
         name
         for sentence in (*draft.findings, *draft.impression)
         if PRIOR in sentence.sources
-        for name in frozenset().union(*findings_of(sentence.text))
+        for name in frozenset().union(*sentence_findings(sentence.text))
     }
-    new = [s for s in sentences if not made & frozenset().union(*findings_of(s.text))]
+    new = [s for s in comparisons if not made & frozenset().union(*sentence_findings(s.text))]
     return Draft((*draft.findings, *new), draft.impression)
 
 
@@ -74,12 +76,12 @@ def changes_said(text: str) -> frozenset[Change]:
     return frozenset(change for change, pattern in _PATTERNS.items() if pattern.search(text))
 
 
-def is_told(reading: ParsedSentence, sentences: Iterable[DraftSentence]) -> bool:
+def is_allowed_comparison(reading: ParsedSentence, allowed: Iterable[DraftSentence]) -> bool:
     """Whether a sentence of a model compares as these do: the same findings, the same change."""
-    told = {
+    changes = {
         (name, denied): changes_said(sentence.text)
-        for sentence in sentences
-        for denied, names in zip((False, True), findings_of(sentence.text), strict=True)
+        for sentence in allowed
+        for denied, names in zip((False, True), sentence_findings(sentence.text), strict=True)
         for name in names
     }
     said = changes_said(reading.text)
@@ -88,4 +90,4 @@ def is_told(reading: ParsedSentence, sentences: Iterable[DraftSentence]) -> bool
         for s in reading.statements
         if s.polarity is not None
     }
-    return bool(stated) and all(told.get(each) == said for each in stated)
+    return bool(stated) and all(changes.get(each) == said for each in stated)

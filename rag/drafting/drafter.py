@@ -2,8 +2,7 @@
 
 `rag.drafting.slots` has the draft that the pool agrees on, `rag.drafting.requests` the two ways of
 asking a model about it. Without a model, and where nothing is left to choose, that draft stands as
-it is.
-Knows no image and no store.
+it is. Knows no image and no store.
 """
 
 import logging
@@ -13,10 +12,10 @@ from typing import Any
 
 from prompts.render import PromptTemplate, render
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
-from rag.drafting.comparisons import compared, comparisons
+from rag.drafting.comparisons import prior_comparisons, with_comparisons
 from rag.drafting.requests import (
+    DraftInputs,
     DraftRequest,
-    Ground,
     as_far_as_it_goes,
     build_request,
     first_choice,
@@ -50,7 +49,7 @@ class DraftResult:
         answer: what the model wrote, to the letter.
         messages, prompt_hash, variables: what it was asked; empty where no model was.
         hints: findings below the reporting threshold that are worth a look.
-        evidence: the reports shown, and those that sentences come from; each cited one is there.
+        hits: the reports shown, and those that sentences come from; each cited one is there.
     """
 
     draft: Draft = field(default_factory=Draft)
@@ -60,7 +59,7 @@ class DraftResult:
     prompt_hash: str = ""
     variables: Mapping[str, Any] = field(default_factory=dict)
     hints: tuple[Hint, ...] = ()
-    evidence: tuple[Hit, ...] = ()
+    hits: tuple[Hit, ...] = ()
 
 
 class Drafter:
@@ -94,50 +93,51 @@ class Drafter:
         self,
         study: Study,
         analysis: ImageAnalysis,
-        evidence: Retrieval,
+        retrieval: Retrieval,
         prior: PriorEvidence = NO_PRIOR_EVIDENCE,
     ) -> Iterator[DraftResult]:
-        """The draft each time it grows, the first time empty, the last time whole.
+        """The draft each time it grows, the last time whole.
 
         Args:
             study: as it was asked for.
             analysis: what the images show.
-            evidence: what the draft may rest on.
+            retrieval: what the draft may rest on.
             prior: the patient's own, to compare with.
 
         Raises:
             NoGround: the evidence is no ground for a draft.
-            LlmError: the model cannot be asked, or twice gave no draft.
+            LlmError: the model cannot be asked, or gave no draft; an answer that cannot be used is
+                asked for once more.
         """
-        if reason := no_ground(evidence.hits, self.limits):
+        if reason := abstain_reason(retrieval.hits, self.limits):
             raise NoGround(reason)
-        predicted, pool = analysis.predicted, evidence.pool or evidence.hits
+        predicted, pool = analysis.predicted, retrieval.pool or retrieval.hits
         slots = slots_for(pool, predicted)
         if not slots:
             raise NoGround("no sentence of the similar reports can be stated of this image")
         start = first_choice(slots)
         hints = hints_for(pool, predicted, start)
-        told = comparisons(prior, predicted)
-        start = compared(start, told)
-        agreed = _with_evidence(DraftResult(start, hints=hints), evidence)
+        comparisons = prior_comparisons(prior, predicted)
+        start = with_comparisons(start, comparisons)
+        agreed = _with_hits(DraftResult(start, hints=hints), retrieval)
         if self.llm is None:
             yield replace(agreed, notes=(WITHOUT_MODEL,))
             return
-        ground = Ground(
+        inputs = DraftInputs(
             slots,
-            agreed.evidence,
+            agreed.hits,
             reports=len(pool),
             indication=study.indication,
             predicted=predicted,
             prior=prior.report,
-            comparisons=told,
+            comparisons=comparisons,
         )
-        request = build_request(self.template.mode, ground)
+        request = build_request(self.template.mode, inputs)
         if not request.is_open:
             yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
             return
         for result in self._asked(self.llm, request):
-            yield _with_evidence(replace(result, hints=hints), evidence)
+            yield _with_hits(replace(result, hints=hints), retrieval)
 
     def _asked(self, llm: ChatClient, request: DraftRequest) -> Iterator[DraftResult]:
         """The draft as the answer grows; an answer that is no draft is asked for once more."""
@@ -159,12 +159,12 @@ class Drafter:
             text = llm.ask(repair, schema=request.schema)
             yield replace(asked, answer=text)
             draft, notes = parse_response(request, text)
-        draft = compared(draft, request.ground.comparisons)
+        draft = with_comparisons(draft, request.inputs.comparisons)
         yield replace(asked, draft=draft, notes=notes, answer=text)
 
 
-def no_ground(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
-    """Why nothing should be drafted, as a sentence; None where there is ground.
+def abstain_reason(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
+    """Why nothing should be drafted, as a sentence; None where something may be.
 
     What the image does not show clearly is left unsaid rather than the whole draft withheld.
     """
@@ -179,15 +179,15 @@ def no_ground(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
     return None
 
 
-def _with_evidence(result: DraftResult, evidence: Retrieval) -> DraftResult:
-    """The result with the reports to show: the evidence, and what sentences come from."""
-    shown = {hit.record.report_id for hit in evidence.hits}
+def _with_hits(result: DraftResult, retrieval: Retrieval) -> DraftResult:
+    """The result with the reports to show: the retrieved, and what sentences come from."""
+    shown = {hit.record.report_id for hit in retrieval.hits}
     hinted = (hint.sentence for hint in result.hints)
     sentences = (*result.draft.findings, *result.draft.impression, *hinted)
     cited = {source for sentence in sentences for source in sentence.sources}
-    further = [hit for hit in evidence.pool if hit.record.report_id in cited - shown]
+    further = [hit for hit in retrieval.pool if hit.record.report_id in cited - shown]
     ranked = (
         replace(hit, rank=rank, why="a sentence comes from it")
-        for rank, hit in enumerate(further, len(evidence.hits) + 1)
+        for rank, hit in enumerate(further, len(retrieval.hits) + 1)
     )
-    return replace(result, evidence=(*evidence.hits, *ranked))
+    return replace(result, hits=(*retrieval.hits, *ranked))

@@ -15,7 +15,7 @@ import jsonschema
 from langchain_core.utils.json import parse_partial_json
 
 from prompts.render import Mode, selection_schema, written_schema
-from rag.drafting.comparisons import compared, is_told
+from rag.drafting.comparisons import is_allowed_comparison, with_comparisons
 from rag.drafting.slots import Slot
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.llm.client import is_refusal, validate
@@ -24,7 +24,7 @@ from rag.schema import NO_PREDICTION, PRIOR, Draft, DraftSentence, Hit, Predicte
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class DraftInputs:
     """What a model is asked about.
 
     Attributes:
@@ -46,9 +46,9 @@ class Ground:
     comparisons: Sequence[DraftSentence] = ()
 
 
-def build_request(mode: Mode, ground: Ground) -> "DraftRequest":
+def build_request(mode: Mode, inputs: DraftInputs) -> "DraftRequest":
     """What a template of this mode asks."""
-    return Selection(ground) if mode is Mode.SELECT else FreeText(ground)
+    return Selection(inputs) if mode is Mode.SELECT else FreeText(inputs)
 
 
 def first_choice(slots: Sequence[Slot]) -> Draft:
@@ -59,13 +59,13 @@ def first_choice(slots: Sequence[Slot]) -> Draft:
 class Selection:
     """The model chooses a wording where there are several; text and sources are the evidence's."""
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, inputs: DraftInputs) -> None:
+        self.inputs = inputs
         self._options = {
             slot.name: {
                 f"{ascii_uppercase[at]}{n}": option for n, option in enumerate(slot.options, 1)
             }
-            for at, slot in enumerate(slot for slot in ground.slots if len(slot.options) > 1)
+            for at, slot in enumerate(slot for slot in inputs.slots if len(slot.options) > 1)
         }
 
     @property
@@ -86,11 +86,11 @@ class Selection:
                     )
                 ],
             }
-            for slot in self.ground.slots
+            for slot in self.inputs.slots
             if slot.name in self._options
         ]
-        ground = self.ground
-        return {"slots": slots, "reports": ground.reports, "indication": ground.indication}
+        inputs = self.inputs
+        return {"slots": slots, "reports": inputs.reports, "indication": inputs.indication}
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Selection:
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """The chosen sentences in the order of a report; the first option where none is chosen."""
         said = []
-        for slot in self.ground.slots:
+        for slot in self.inputs.slots:
             options = self._options.get(slot.name, {})
             chosen = str(answer.get(slot.name))  # whatever stands there
             said.append((slot.section, options.get(chosen, slot.options[0])))
@@ -115,8 +115,8 @@ class FreeText:
 
     is_open = True
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, inputs: DraftInputs) -> None:
+        self.inputs = inputs
 
     @property
     def variables(self) -> Mapping[str, Any]:
@@ -128,11 +128,11 @@ class FreeText:
                 "findings": hit.record.findings,
                 "impression": hit.record.impression,
             }
-            for hit in self.ground.hits
+            for hit in self.inputs.hits
         ]
-        ground, predicted = self.ground, self.ground.predicted
-        start = compared(first_choice(ground.slots), ground.comparisons)
-        told = [each.text for each in ground.comparisons]
+        inputs, predicted = self.inputs, self.inputs.predicted
+        start = with_comparisons(first_choice(inputs.slots), inputs.comparisons)
+        comparisons = [sentence.text for sentence in inputs.comparisons]
         labels = [
             {"name": name, "probability": f"{predicted.probabilities[name]:.2f}"}
             for name in predicted.positive
@@ -148,8 +148,8 @@ class FreeText:
                 ]
                 for section in Section
             },
-            "indication": ground.indication,
-            "prior": {"report": ground.prior, "comparisons": told} if ground.prior else None,
+            "indication": inputs.indication,
+            "prior": {"report": inputs.prior, "comparisons": comparisons} if inputs.prior else None,
         }
 
     @property
@@ -159,8 +159,8 @@ class FreeText:
 
     @property
     def _source_ids(self) -> list[str]:
-        own = [PRIOR] if self.ground.prior else []
-        return [*(hit.record.report_id for hit in self.ground.hits), *own]
+        own = [PRIOR] if self.inputs.prior else []
+        return [*(hit.record.report_id for hit in self.inputs.hits), *own]
 
     def draft(self, answer: Mapping[str, Any]) -> Draft:
         """Sentences that have text and known sources; a source is named once."""
@@ -181,7 +181,7 @@ class FreeText:
     def validate(self, draft: Draft) -> None:
         """Refusals, loops and other languages."""
         texts = [sentence.text for section in Section for sentence in draft.section(section)]
-        validate(texts, evidence=(hit.record.text for hit in self.ground.hits))
+        validate(texts, evidence=(hit.record.text for hit in self.inputs.hits))
 
 
 def _list(value: Any) -> list[Any]:
@@ -232,18 +232,18 @@ def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str,
         raise LlmFormError(f"{where}: {error.message[:200]}") from error
     written = question.draft(answer)
     question.validate(written)
-    draft, notes = _without_what_cannot_be_known(written, question.ground.comparisons)
+    draft, notes = _without_what_cannot_be_known(written, question.inputs.comparisons)
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes
 
 
 def _without_what_cannot_be_known(
-    draft: Draft, told: Sequence[DraftSentence]
+    draft: Draft, allowed: Sequence[DraftSentence]
 ) -> tuple[Draft, tuple[str, ...]]:
     """Take out sentences that speak of earlier images, measures or hidden words, and say so.
 
-    Of an earlier image only what is told of the patient's own prior, and cites it, stays; and
+    Of an earlier image only a comparison with the patient's own prior that cites it stays; and
     nothing that cites it says anything else.
     """
     notes: list[str] = []
@@ -253,7 +253,7 @@ def _without_what_cannot_be_known(
         for sentence in draft.section(section):
             reading = read_sentence(sentence.text)
             cites = PRIOR in sentence.sources
-            compares = cites and bool(reading.priors) and is_told(reading, told)
+            compares = cites and bool(reading.priors) and is_allowed_comparison(reading, allowed)
             reasons = {
                 "mentions an earlier image": reading.priors and not compares,
                 "rests only on the prior": cites and not compares,

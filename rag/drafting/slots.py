@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rag.drafting.consensus import Agreement, consensus
 from rag.drafting.text_similarity import NgramPool
 from rag.report_nlp.labeller import LABELS, NO_FINDING
-from rag.report_reading import IMPRESSION, Detail, ReportReading, UsableSentence, read_report
+from rag.report_reading import IMPRESSION, Detail, ReportReading, UsableSentence, parse_report
 from rag.schema import Draft, DraftSentence, Hint, Hit, PredictedFindings, Section
 
 _COMMON = 0.01
 """A sentence that states no finding is a candidate if this share of the pool holds it."""
-_A_HEADING, _A_FINDING = 12, 6
+_PER_HEADING, _PER_FINDING = 12, 6
 """How many candidates are kept."""
 _CITED = 2
 """A sentence cites so many of the reports that hold it."""
@@ -95,7 +95,7 @@ def slots_for(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
     """The draft that pool and image agree on, in the order of a report; empty for an empty pool."""
     if not pool:
         return []
-    readings = [read_report(hit.record) for hit in pool]
+    readings = [parse_report(hit.record) for hit in pool]
     weights = pool_weights([hit.similarity for hit in pool], readings, predicted)
     permitted = permit(predicted, readings, weights)
     ngrams = NgramPool([reading.words for reading in readings])
@@ -194,7 +194,7 @@ def _best(found: Sequence[_Candidate], permitted: Permitted) -> list[_Candidate]
         in_impression = sentence.section is Section.IMPRESSION
         heading = ("heading", IMPRESSION if in_impression else sentence.heading)
         findings = [("finding", name) for name in sentence.present & permitted.findings]
-        if seen[heading] < _A_HEADING or any(seen[each] < _A_FINDING for each in findings):
+        if seen[heading] < _PER_HEADING or any(seen[each] < _PER_FINDING for each in findings):
             best.append(candidate)
         seen.update([heading, *findings])
     return best
@@ -267,7 +267,7 @@ _HINT_FROM, _HINT_LEAST, _HINTS = 0.5, 0.1, 5
 
 def hints_for(pool: Sequence[Hit], predicted: PredictedFindings, draft: Draft) -> tuple[Hint, ...]:
     """Findings below the threshold, most probable first, that some report of the pool can word."""
-    readings = [(hit.record.report_id, read_report(hit.record)) for hit in pool]
+    readings = [(hit.record.report_id, parse_report(hit.record)) for hit in pool]
     labelled = {name for _, reading in readings for name, _ in reading.labels}
     drafted = {sentence.text for sentence in (*draft.findings, *draft.impression)}
     said, holders = set[str](), defaultdict[UsableSentence, list[str]](list)

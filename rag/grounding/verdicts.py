@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rag.report_nlp.labeller import LABELS
-from rag.report_reading import findings_of
+from rag.report_reading import sentence_findings
 from rag.schema import DraftSentence, PredictedFindings, Section, Span
 
 
@@ -200,7 +200,7 @@ def image_mark(text: str, predicted: PredictedFindings) -> ImageMark:
 
 def _marks(text: str, predicted: PredictedFindings) -> Iterator[ImageMark]:
     """One for each finding of the sentence that is predicted; labels first."""
-    present, denied = findings_of(text)
+    present, denied = sentence_findings(text)
     for names, is_denied in ((present, False), (denied, True)):
         for name in sorted(names, key=lambda name: (name not in LABELS, name)):
             if name in predicted.not_assessable:

@@ -32,7 +32,7 @@ from encoders.training.sources.nih_expert import is_held_back
 from rag.errors import CalibrationError
 from rag.image_analysis import ImageAnalysis
 from rag.report_nlp.labeller import LABELS
-from rag.report_reading import findings_in
+from rag.report_reading import report_findings
 from rag.screening import ood_training
 from rag.screening.calibration import Calibration, calibrate, write_calibration
 from rag.screening.finding_head import CALIBRATION, HEAD, FindingHead, write_finding_head
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def presence(texts: Sequence[str]) -> tuple[tuple[str, ...], Flags]:
     """Findings that can be learnt from these reports, and which report states which."""
-    stated = [findings_in(text) for text in texts]
+    stated = [report_findings(text) for text in texts]
     known = [*LABELS, *sorted(set().union(*stated) - set(LABELS))]
     flags = np.array([[name in found for name in known] for found in stated], bool)
     kept = [
@@ -173,7 +173,7 @@ def presence(texts: Sequence[str]) -> tuple[tuple[str, ...], Flags]:
 
 def presence_of(texts: Sequence[str], names: Sequence[str]) -> Flags:
     """Which report states which of these findings: bool [reports, findings]."""
-    return np.array([[name in findings_in(text) for name in names] for text in texts], bool)
+    return np.array([[name in report_findings(text) for name in names] for text in texts], bool)
 
 
 def fit_head(

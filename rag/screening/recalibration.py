@@ -22,7 +22,7 @@ from rag.corpus.records import study_of_path
 from rag.corpus.user_collection import read_collection
 from rag.errors import CalibrationError, NoDraft
 from rag.image_analysis import ImageAnalysis
-from rag.report_reading import findings_in
+from rag.report_reading import report_findings
 from rag.schema import ReportRecord
 from rag.screening.calibration import Calibration, calibrate, probabilities_of, stated_wrongly
 from rag.screening.finding_head import FindingHead
@@ -53,7 +53,7 @@ def measure(images: Path, reports: Path, *, encoder: ImageEncoder, head: Finding
     for views, record in studies_with_reports(images, reports, left_out=left_out):
         vector = ImageAnalysis(encoder.embed_images(views.views)).query_vector
         odds.append(head.odds(vector[np.newaxis])[0])
-        found = findings_in(record.text)
+        found = report_findings(record.text)
         present.append([name in found for name in head.names])
     if len(odds) < LEAST_STUDIES:
         raise CalibrationError(too_few(len(odds), LEAST_STUDIES, left_out))
