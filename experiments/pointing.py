@@ -1,7 +1,7 @@
 """Does a finding's map point at what radiologists drew? The table of an encoder's card.
 
 Images of NIH patients whom no training saw. Beside the map's peak: the place that most training
-boxes of the finding cover, the peak of another image's map, and chance, the area of the boxes.
+boxes of the finding cover, the peaks of other patients' maps, and chance, the area of the boxes.
 
     python -m experiments.pointing --data DATA/nih_expert [--encoder eclip] [--json OUT.json]
 """
@@ -9,7 +9,7 @@ boxes of the finding cover, the peak of another image's map, and chance, the are
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from encoders.training.dataset import LabelledExample, Split
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.settings import NihExpert
 from eval.metrics.base import Direction
+from eval.report.tables import markdown_table
 from eval.stats import bootstrap, intervals, mean_figure
 
 SIX = ("Consolidation", "Effusion", "Atelectasis", "Cardiomegaly", "Pneumothorax", "Nodule")
@@ -38,11 +39,15 @@ _CELLS = 100
 Box = tuple[float, float, float, float]
 """Left, top, width, height as fractions of the image."""
 
+Point = tuple[float, float]
+"""From the left and from the top."""
+
 
 class Pointing(NamedTuple):
     """How one finding was found: a row an image.
 
-    ``scores`` float64 [N, 5] are of `COLUMNS`; ``patients`` are those of the images.
+    ``scores`` float64 [N, 5] are of `COLUMNS`, NaN where no other patient has the finding;
+    ``patients`` are those of the images.
     """
 
     scores: NDArray[np.float64]
@@ -50,7 +55,7 @@ class Pointing(NamedTuple):
 
 
 def measure(
-    encoder: EclipEncoder, examples: Sequence[LabelledExample], *, least: int, seed: int
+    encoder: EclipEncoder, examples: Sequence[LabelledExample], *, least: int
 ) -> dict[str, Pointing]:
     """Findings that are drawn on at least so many held-back images, the most frequent first."""
     drawn = {name: _with(examples, name, Split.VAL) for name in encoder.findings}
@@ -68,23 +73,34 @@ def measure(
         covered = [_covered(_boxes(each, finding)) for each in training]
         usual = _place(np.sum(covered, axis=0))
         places = [regions[each.image_id][row] for each in held]
-        others = np.roll(np.random.default_rng(seed).permutation(len(held)), 1)
+        patients = np.array([each.patient_id for each in held])
+        peaks = np.array([place.peak for place in places])
         scores = [
-            _scores(_boxes(each, finding), places[at], usual, places[others[at]])
-            for at, each in enumerate(held)
+            _scores(_boxes(each, finding), place, usual, peaks[patients != each.patient_id])
+            for each, place in zip(held, places, strict=True)
         ]
-        found[finding] = Pointing(np.array(scores), np.array([each.patient_id for each in held]))
+        found[finding] = Pointing(np.array(scores), patients)
     return dict(sorted(found.items(), key=lambda item: -len(item[1].scores)))
 
 
-def resampled(found: Pointing, *, samples: int, seed: int) -> NDArray[np.float64]:
-    """Means of resampled patients, float64 [samples, 5]."""
-    columns = {
-        name: (Direction.HIGHER, scores)
-        for name, scores in zip(COLUMNS, found.scores.T, strict=True)
-    }
-    patients = found.patients.tolist()
-    return bootstrap([mean_figure(columns)], patients, samples=samples, seed=seed)
+def resampled(
+    found: Mapping[str, Pointing], *, samples: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Means of resampled patients, float64 [samples, 5]; one draw of patients for all findings."""
+    scores = np.concatenate([rows.scores for rows in found.values()])
+    patients = np.concatenate([rows.patients for rows in found.values()])
+    finding = np.repeat(np.arange(len(found)), [len(rows.scores) for rows in found.values()])
+    figures = [
+        mean_figure(
+            {
+                name: (Direction.HIGHER, np.where(finding == at, column, np.nan))
+                for name, column in zip(COLUMNS, scores.T, strict=True)
+            }
+        )
+        for at in range(len(found))
+    ]
+    drawn = bootstrap(figures, patients.tolist(), samples=samples, seed=seed)
+    return dict(zip(found, np.split(drawn, len(found), axis=1), strict=True))
 
 
 def _with(examples: Sequence[LabelledExample], finding: str, split: Split) -> list[LabelledExample]:
@@ -106,20 +122,22 @@ def _covered(boxes: Sequence[Box]) -> NDArray[np.bool_]:
     return covered
 
 
-def _place(counts: NDArray[np.int_]) -> tuple[float, float]:
+def _place(counts: NDArray[np.int_]) -> Point:
     row, column = np.unravel_index(int(counts.argmax()), counts.shape)
     return (float(column) + 0.5) / _CELLS, (float(row) + 0.5) / _CELLS
 
 
 def _scores(
-    boxes: Sequence[Box], own: Region, usual: tuple[float, float], other: Region
+    boxes: Sequence[Box], own: Region, usual: Point, others: NDArray[np.float64]
 ) -> tuple[float, ...]:
-    inside = [_within(boxes, point) for point in (own.peak, usual, other.peak)]
+    """The row of one image; ``others`` [P, 2] are the peaks of other patients' maps."""
+    inside = [_within(boxes, point) for point in (own.peak, usual, *others)]
+    other = float(np.mean(inside[2:])) if len(others) else np.nan
     area = float(_covered(boxes).mean())
-    return (*inside, area, max(_overlap(box, own.box) for box in boxes))
+    return (*inside[:2], other, area, max(_overlap(box, own.box) for box in boxes))
 
 
-def _within(boxes: Sequence[Box], point: tuple[float, float]) -> float:
+def _within(boxes: Sequence[Box], point: Point) -> float:
     x, y = point
     return float(any(left <= x <= left + w and top <= y <= top + h for left, top, w, h in boxes))
 
@@ -132,24 +150,22 @@ def _overlap(one: Box, other: Box) -> float:
     return both / (one[2] * one[3] + other[2] * other[3] - both)
 
 
-def _table(found: dict[str, Pointing], *, samples: int, seed: int) -> str:
-    lines = [f"| finding | n | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    means = []
-    for finding, rows in found.items():
-        drawn = resampled(rows, samples=samples, seed=seed)
-        if finding in SIX:
-            means.append((rows.scores.mean(0), drawn))
-        lines.append(_row(finding, str(len(rows.scores)), rows.scores.mean(0), drawn))
-    if len(means) == len(SIX):
-        mean, drawn = (np.mean(parts, axis=0) for parts in zip(*means, strict=True))
-        lines.append(_row("mean of six", "", mean, drawn))
-    return "\n".join(lines)
+def _table(found: Mapping[str, Pointing], *, samples: int, seed: int) -> str:
+    drawn = resampled(found, samples=samples, seed=seed)
+    means = {finding: rows.scores.mean(0) for finding, rows in found.items()}
+    lines = [
+        [finding, str(len(rows.scores)), *_cells(means[finding], drawn[finding])]
+        for finding, rows in found.items()
+    ]
+    if found.keys() >= set(SIX):
+        mean, of_six = (np.mean([each[name] for name in SIX], axis=0) for each in (means, drawn))
+        lines.append(["mean of six", "", *_cells(mean, of_six)])
+    return markdown_table(["finding", "n", *COLUMNS], lines)
 
 
-def _row(name: str, n: str, mean: NDArray[np.float64], drawn: NDArray[np.float64]) -> str:
+def _cells(mean: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[str]:
     low, high = intervals(drawn)[0]
-    rest = " | ".join(f"{value:.2f}" for value in mean[1:])
-    return f"| {name} | {n} | {mean[0]:.3f} [{low:.3f}, {high:.3f}] | {rest} |"
+    return [f"{mean[0]:.3f} [{low:.3f}, {high:.3f}]", *(f"{value:.2f}" for value in mean[1:])]
 
 
 def main() -> None:
@@ -168,7 +184,9 @@ def main() -> None:
     if folder is None:
         parser.error(f"{asked.encoder} is no model folder; only eCLIP models have finding maps")
     _, _, examples = read_nih_expert(NihExpert(path=asked.data))
-    found = measure(load_encoder(folder), examples, least=asked.least, seed=asked.seed)
+    found = measure(load_encoder(folder), examples, least=asked.least)
+    if not found:
+        parser.error(f"no finding is drawn on {asked.least} held-back images: lower --least")
     sys.stdout.write(_table(found, samples=asked.samples, seed=asked.seed) + "\n")
     if asked.json:
         known = json.loads(asked.json.read_text("utf-8")) if asked.json.exists() else {}

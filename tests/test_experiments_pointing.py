@@ -10,7 +10,7 @@ from encoders.annotations import outline_of_box
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from encoders.training.dataset import LabelledExample, Split
-from experiments.pointing import measure, resampled
+from experiments.pointing import Pointing, measure, resampled
 
 
 class PointsAtBright:
@@ -24,7 +24,9 @@ class PointsAtBright:
         return ImageOutput(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32), maps)
 
 
-def example(folder: Path, number: int, *, place: tuple[int, int], split: Split) -> LabelledExample:
+def example(
+    folder: Path, number: int, *, place: tuple[int, int], split: Split, patient: str = ""
+) -> LabelledExample:
     """An image that is bright in one of 8 x 8 cells (column, row), which is boxed."""
     pixels = np.zeros((64, 64), np.uint8)
     column, row = place
@@ -32,7 +34,8 @@ def example(folder: Path, number: int, *, place: tuple[int, int], split: Split) 
     path = folder / f"{number}.png"
     Image.fromarray(pixels).save(path)
     box = outline_of_box(column / 8, row / 8, (column + 1) / 8, (row + 1) / 8)
-    return LabelledExample(path.stem, f"p{number}", path, "PA", {}, {"Nodule": (box,)}, split)
+    outlines = {"Nodule": (box,)}
+    return LabelledExample(path.stem, patient or f"p{number}", path, "PA", {}, outlines, split)
 
 
 def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: Path) -> None:
@@ -42,16 +45,35 @@ def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: 
         for number, place in enumerate(places)
     ]
     examples.append(example(tmp_path, 9, place=(1, 1), split=Split.TRAIN))
-    found = measure(PointsAtBright(), examples, least=1, seed=0)  # type: ignore[arg-type]
+    found = measure(PointsAtBright(), examples, least=1)  # type: ignore[arg-type]
     peak, usual, other, chance, overlap = found["Nodule"].scores.mean(0)
     assert (peak, usual, other) == (1, 0.25, 0)
     assert chance == pytest.approx(1 / 64, abs=0.005)
     assert overlap > 0.4
 
 
+def test_the_other_map_is_of_another_patient(tmp_path: Path) -> None:
+    of = {"p": (1, 1), "q": (6, 6)}
+    examples = [
+        example(tmp_path, number, place=of[patient], split=Split.VAL, patient=patient)
+        for number, patient in enumerate("pppq")
+    ]
+    examples.append(example(tmp_path, 9, place=(1, 1), split=Split.TRAIN))
+    found = measure(PointsAtBright(), examples, least=1)["Nodule"]  # type: ignore[arg-type]
+    assert found.scores[:, 2].tolist() == [0] * 4
+
+
+def test_findings_share_the_draws_of_patients() -> None:
+    half = np.array([[1.0] * 5, [0.0] * 5])
+    patients = np.array(["p", "q"])
+    found = {"Mass": Pointing(half, patients), "Nodule": Pointing(1 - half, patients)}
+    drawn = resampled(found, samples=200, seed=0)
+    assert np.allclose(drawn["Mass"] + drawn["Nodule"], 1)
+
+
 def test_a_finding_with_too_few_images_is_left_out(tmp_path: Path) -> None:
     examples = [example(tmp_path, 1, place=(1, 1), split=split) for split in Split]
-    assert measure(PointsAtBright(), examples, least=2, seed=0) == {}  # type: ignore[arg-type]
+    assert measure(PointsAtBright(), examples, least=2) == {}  # type: ignore[arg-type]
 
 
 def test_the_interval_resamples_patients(tmp_path: Path) -> None:
@@ -59,8 +81,8 @@ def test_the_interval_resamples_patients(tmp_path: Path) -> None:
         example(tmp_path, number, place=(2, number), split=Split.VAL) for number in range(4)
     ]
     examples.append(example(tmp_path, 9, place=(2, 0), split=Split.TRAIN))
-    found = measure(PointsAtBright(), examples, least=1, seed=0)["Nodule"]  # type: ignore[arg-type]
-    means = resampled(found, samples=200, seed=0)
+    found = measure(PointsAtBright(), examples, least=1)  # type: ignore[arg-type]
+    means = resampled(found, samples=200, seed=0)["Nodule"]
     assert means.shape == (200, 5)
     assert np.allclose(means[:, 0], 1)
     assert np.std(means[:, 1]) > 0
