@@ -1,16 +1,18 @@
-"""What two films of one patient tell of change: measures it, and fits the encoder's change.json.
+"""What two images of one patient tell of change: measures it, and fits the encoder's change.json.
 
     python -m experiments.change DATA [--encoder eclip] [--write]
 
-DATA holds ``nih_128`` (films in time order, text-mined labels) and ``nih_expert`` (films read by
+DATA holds ``nih_128`` (images in time order, text-mined labels) and ``nih_expert`` (images read by
 radiologists). Only patients whom the encoder's training never saw count. Two truths:
 
-*Text-mined*: consecutive films; the earlier film's labels stand for what the prior report states. A
+*Text-mined*: consecutive images; the earlier one's labels stand for what the prior report states. A
 label that is not mentioned is not there, so what a report leaves out looks like a change.
-*Experts*: films that one source read both times (ChestX-Det, RSNA). Few, chosen for findings, but
+*Experts*: images that one source read both times (ChestX-Det, RSNA). Few, chosen for findings, but
 what they say is there. The model and its limits come from these, areas under the curve from both.
 
-Everything is cross-fitted over ten folds of patients; intervals are over resamples of patients.
+Verdicts are cross-fitted over ten folds of patients; areas are of the head's own log-odds, to which
+nothing is fitted here. The limits are chosen on the experts' rows, so how often a verdict is right
+there is slightly flattered. Intervals are over resamples of patients.
 """
 
 import argparse
@@ -26,14 +28,15 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 
 from encoders.registry import folder_of, load_image_encoder
+from eval.metrics.base import divide
 from eval.stats import intervals, resample_weights, weighted_auroc
 from experiments.change_pairs import (
-    FilmPairs,
     Flags,
     Floats,
-    expert_films,
+    ImagePairs,
+    expert_images,
     log_odds,
-    mined_films,
+    mined_images,
     pairs_of,
 )
 from rag.atomic_io import swap_text
@@ -44,7 +47,8 @@ from rag.screening.finding_head import CALIBRATION, HEAD, read_finding_head
 FOLDS, RESAMPLES = 10, 1000
 LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 10
 """A verdict is said from the lowest certainty on at which so many are right by experts, more than
-half by the lower end of Wilson's interval, and it was said so often; else never."""
+half by the lower end of Wilson's interval (rows of one patient counted as independent), and it was
+said so often; else never."""
 LEAST_ROWS = 5
 """That went and that stayed, of a finding that was there, and alike of one that was not; fewer say
 nothing of the finding, and it is left out."""
@@ -52,14 +56,14 @@ Weighted = Callable[[Floats], Floats]
 """How often each row counts, float64 [B, N], to a value of each, [B]."""
 
 
-def features(pairs: FilmPairs) -> Floats:
+def features(pairs: ImagePairs) -> Floats:
     """Log-odds about each finding's mean, and which finding it is."""
     names = np.unique(pairs.findings)
     which = (pairs.findings[:, None] == names).astype(float)
     return np.hstack([(pairs.odds - which @ means_of(pairs))[:, None], which])
 
 
-def means_of(pairs: FilmPairs) -> Floats:
+def means_of(pairs: ImagePairs) -> Floats:
     """Mean log-odds of each finding, in the order of their names."""
     names = np.unique(pairs.findings)
     return np.array([pairs.odds[pairs.findings == name].mean() for name in names])
@@ -70,7 +74,7 @@ def fitted(given: Floats, so: Flags) -> LogisticRegression:
     return LogisticRegression(C=1.0, max_iter=1000).fit(given, so)
 
 
-def cross_fitted(pairs: FilmPairs, rows: Flags, so: Flags) -> Floats:
+def cross_fitted(pairs: ImagePairs, rows: Flags, so: Flags) -> Floats:
     """Probability of what is asked in these rows, fitted on the patients of other folds."""
     names, places = np.unique(pairs.patients, return_inverse=True)
     fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[places]
@@ -82,7 +86,7 @@ def cross_fitted(pairs: FilmPairs, rows: Flags, so: Flags) -> Floats:
     return found
 
 
-def areas(pairs: FilmPairs) -> Iterator[str]:
+def areas(pairs: ImagePairs) -> Iterator[str]:
     """Lines of a table: mean area over the findings that have five of either kind."""
     for name, rows, so, sign in (
         ("appears", ~pairs.before, pairs.now, 1),
@@ -94,7 +98,7 @@ def areas(pairs: FilmPairs) -> Iterator[str]:
         yield f"| {name} | {so[rows].sum()} of {rows.sum()}; {len(enough)} | {area} |"
 
 
-def _enough(pairs: FilmPairs, so: Flags) -> list[Any]:
+def _enough(pairs: ImagePairs, so: Flags) -> list[Any]:
     """Rows of each finding that has five of either kind."""
     found = [pairs.findings == name for name in np.unique(pairs.findings)]
     return [rows for rows in found if min(so[rows].sum(), (~so[rows]).sum()) >= 5]
@@ -116,7 +120,7 @@ def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
     return f"{value(np.ones((1, len(patients))))[0]:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def verdicts(pairs: FilmPairs) -> dict[str, tuple[Floats, Flags]]:
+def verdicts(pairs: ImagePairs) -> dict[str, tuple[Floats, Flags]]:
     """Of each verdict, cross-fitted: how certain it is where it could be said, and if right."""
     there = cross_fitted(pairs, ~pairs.before, pairs.now)
     stays = cross_fitted(pairs, pairs.before, pairs.now)
@@ -127,14 +131,18 @@ def verdicts(pairs: FilmPairs) -> dict[str, tuple[Floats, Flags]]:
     }
 
 
-def how_often_right(pairs: FilmPairs, limits: Mapping[str, float]) -> Iterator[str]:
+def how_often_right(pairs: ImagePairs, limits: Mapping[str, float]) -> Iterator[str]:
     """A line for each verdict: how often it is said, and how often it is right then."""
     for verdict, (certainty, right) in verdicts(pairs).items():
+        patients = pairs.patients[~pairs.before if verdict == "new" else pairs.before]
         said = certainty >= limits.get(verdict, np.inf)
         if said.any():
-            low, high = wilson(right[said])
-            share = f"{right[said].mean():.2f} [{low:.2f}, {high:.2f}]"
+            share = _interval(patients[said], _share(right[said]))
             yield f"{verdict}: said {said.sum()} of {len(said)} times, right in {share}"
+
+
+def _share(right: Flags) -> Weighted:
+    return lambda weights: divide(weights @ right, weights.sum(axis=1))
 
 
 def limit_of(certainty: Floats, right: Flags) -> float | None:
@@ -154,7 +162,7 @@ def wilson(right: Flags) -> tuple[float, float]:
     return found.low, found.high
 
 
-def often_enough(pairs: FilmPairs) -> Flags:
+def often_enough(pairs: ImagePairs) -> Flags:
     """Rows of findings that had either fate `LEAST_ROWS` times from the state they were in."""
     enough = np.zeros(len(pairs.now), bool)
     for name in np.unique(pairs.findings):
@@ -165,7 +173,7 @@ def often_enough(pairs: FilmPairs) -> Flags:
     return enough
 
 
-def model_of(pairs: FilmPairs, encoder_id: str) -> dict[str, Any]:
+def model_of(pairs: ImagePairs, encoder_id: str) -> dict[str, Any]:
     """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
     names, weights = np.unique(pairs.findings), {}
     for state, rows in (("absent", ~pairs.before), ("present", pairs.before)):
@@ -203,10 +211,10 @@ def main() -> None:
     if folder is None:
         parser.error(f"{chosen.encoder} has no folder of its own")
     encoder, head = load_image_encoder(chosen.encoder), read_finding_head(folder / HEAD)
-    sources = {"text-mined": mined_films(chosen.data), "experts": expert_films(chosen.data)}
-    films = [films for each in sources.values() for films in each]
+    sources = {"text-mined": mined_images(chosen.data), "experts": expert_images(chosen.data)}
+    patients = [images for each in sources.values() for images in each]
     measured = read_calibration(folder / CALIBRATION)
-    odds = log_odds(films, encoder, head, measured)
+    odds = log_odds(patients, encoder, head, measured)
     pairs = {
         name: pairs_of(each, odds, head.names, blind=measured.not_assessable)
         for name, each in sources.items()

@@ -1,4 +1,4 @@
-"""Films of one patient one after the other, with what two sources say of them and the head's odds.
+"""Images of one patient one after the other, with what two sources say of them and the head's odds.
 
 Owns which labels of the NIH's sources say what the finding head says, and who is held back.
 """
@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +56,23 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """A film of a patient and what one source says of it, by the head's names."""
+class ReadImage:
+    """An image of a patient and what one source says of it, by the head's names."""
 
-    film: str
+    image_id: str
     patient: str
     path: Path
     present: Mapping[str, bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FilmPairs:
-    """One row for each finding of two films of a patient.
+class ImagePairs:
+    """One row for each finding of two images of a patient.
 
     Attributes:
         patients, findings: str [N].
         before, now: whether it is there, bool [N].
-        odds: calibrated log-odds of the later film, float64 [N].
+        odds: calibrated log-odds of the later image, float64 [N].
     """
 
     patients: NDArray[np.str_]
@@ -81,28 +81,28 @@ class FilmPairs:
     now: Flags
     odds: Floats
 
-    def only(self, rows: NDArray[Any]) -> "FilmPairs":
+    def only(self, rows: NDArray[Any]) -> "ImagePairs":
         """Some rows."""
         fields = (self.patients, self.findings, self.before, self.now, self.odds)
-        return FilmPairs(*(field[rows] for field in fields))
+        return ImagePairs(*(field[rows] for field in fields))
 
 
-def mined_films(data: Path) -> list[list[Film]]:
-    """Films of each held-back patient with text-mined labels, in time order."""
+def mined_images(data: Path) -> list[list[ReadImage]]:
+    """Images of each held-back patient with text-mined labels, in time order."""
     rows = sorted(_rows(data / "nih_128" / "labels.jsonl"), key=lambda row: row["follow_up"])
     return _by_patient(
-        _film(row, data / "nih_128", MINED, row["labels"]) for row in rows if row["labels"]
+        _image(row, data / "nih_128", MINED, row["labels"]) for row in rows if row["labels"]
     )
 
 
-def expert_films(data: Path) -> list[list[Film]]:
-    """Films of each held-back patient that one source read, in time order; a list a source."""
+def expert_images(data: Path) -> list[list[ReadImage]]:
+    """Images of each held-back patient that one source read, in time order; a list a source."""
     rows = sorted(_rows(data / "nih_expert" / "readings.jsonl"), key=lambda row: row["id"])
     return [
-        films
+        images
         for source, names in (("chestx-det", CHESTX_DET), ("rsna-2018", RSNA))
-        for films in _by_patient(
-            _film(row, data / "nih_expert", names, reading["classes"])
+        for images in _by_patient(
+            _image(row, data / "nih_expert", names, reading["classes"])
             for row in rows
             for reading in row["readings"]
             if reading["source"] == source
@@ -114,54 +114,57 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _film(
+def _image(
     row: Mapping[str, Any], folder: Path, names: Mapping[str, tuple[str, ...]], said: Iterable[str]
-) -> Film:
+) -> ReadImage:
     labels = set(said)
     present = {name: bool(labels & set(words)) for name, words in names.items()}
-    return Film(row["id"], row["patient_id"], folder / row["image"], present)
+    return ReadImage(row["id"], row["patient_id"], folder / row["image"], present)
 
 
-def _by_patient(films: Iterable[Film]) -> list[list[Film]]:
-    found: defaultdict[str, list[Film]] = defaultdict(list)
-    for film in films:
-        if is_held_back(film.patient, share=HELD_SHARE):
-            found[film.patient].append(film)
-    return [films for films in found.values() if len(films) > 1]
+def _by_patient(images: Iterable[ReadImage]) -> list[list[ReadImage]]:
+    found: defaultdict[str, list[ReadImage]] = defaultdict(list)
+    for image in images:
+        if is_held_back(image.patient, share=HELD_SHARE):
+            found[image.patient].append(image)
+    return [images for images in found.values() if len(images) > 1]
 
 
 def log_odds(
-    films: Iterable[list[Film]], encoder: ImageEncoder, head: FindingHead, measured: Calibration
+    patients: Iterable[list[ReadImage]],
+    encoder: ImageEncoder,
+    head: FindingHead,
+    measured: Calibration,
 ) -> dict[str, Floats]:
-    """The head's calibrated log-odds by film, as the product cuts them off."""
+    """The head's calibrated log-odds by image, as the product cuts them off."""
     limit = np.log((1 - SUREST) / SUREST)
     found: dict[str, Floats] = {}
-    for film in (film for of_patient in films for film in of_patient):
-        if film.film not in found:
-            vectors = encoder.embed_images([read_image(film.path)])
+    for image in chain.from_iterable(patients):
+        if image.image_id not in found:
+            vectors = encoder.embed_images([read_image(image.path)])
             odds = head.odds(vectors)[0] * measured.slope + measured.shift
-            found[film.film] = np.clip(odds, -limit, limit)
+            found[image.image_id] = np.clip(odds, -limit, limit)
     return found
 
 
 def pairs_of(
-    films: Iterable[list[Film]],
+    patients: Iterable[list[ReadImage]],
     odds: Mapping[str, Floats],
     names: Sequence[str],
     *,
     blind: frozenset[str],
-) -> FilmPairs:
-    """Consecutive films, a row for each finding that both were looked at for and that is seen."""
+) -> ImagePairs:
+    """Consecutive images, a row for each finding that both were looked at for and that is seen."""
     rows = [
-        (one.patient, name, one.present[name], two.present[name], odds[two.film][at])
-        for of_patient in films
-        for one, two in pairwise(of_patient)
+        (one.patient, name, one.present[name], two.present[name], odds[two.image_id][at])
+        for images in patients
+        for one, two in pairwise(images)
         for at, name in enumerate(names)
         if name in one.present and name not in blind
     ]
-    patients, findings, before, now, later = zip(*rows, strict=True)
-    return FilmPairs(
-        np.array(patients),
+    of, findings, before, now, later = zip(*rows, strict=True)
+    return ImagePairs(
+        np.array(of),
         np.array(findings),
         np.array(before, bool),
         np.array(now, bool),

@@ -1,4 +1,4 @@
-"""Films of a patient become pairs, and pairs the numbers of change.json, on made-up readings."""
+"""Images of a patient become pairs, and pairs the numbers of change.json, on made-up readings."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 
 from eval.stats import weighted_auroc
 from experiments.change import how_often_right, limit_of, model_of
-from experiments.change_pairs import HELD_SHARE, FilmPairs, expert_films, mined_films, pairs_of
+from experiments.change_pairs import HELD_SHARE, ImagePairs, expert_images, mined_images, pairs_of
 from rag.change import CHANGE, PriorState, read_change_model
 
 HELD = [f"{n:08d}" for n in range(400)]
 
 
-def made_up_pairs(patients: int = 60) -> FilmPairs:
+def made_up_pairs(patients: int = 60) -> ImagePairs:
     """Effusions that the current log-odds tell, and emphysema that they do not."""
     rng = np.random.default_rng(0)
     names = np.tile(["Pleural Effusion", "emphysema"], patients)
@@ -22,18 +22,18 @@ def made_up_pairs(patients: int = 60) -> FilmPairs:
     told = np.where(names == "Pleural Effusion", np.where(now, 3.0, -3.0), 0.0)
     odds = told + rng.normal(size=(len(names), 2))[:, 0]
     people = np.repeat([f"p{n}" for n in range(patients)], 2)
-    return FilmPairs(people, names, before, now, odds)
+    return ImagePairs(people, names, before, now, odds)
 
 
 def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_path: Path) -> None:
     mined, read = [], []
     for patient in HELD:
         for number in (1, 0):
-            film = {"id": f"{patient}_{number}", "patient_id": patient, "image": "i.jpg"}
+            image = {"id": f"{patient}_{number}", "patient_id": patient, "image": "i.jpg"}
             labels = ["Effusion"] if number else ["No Finding"]
-            mined.append({**film, "labels": labels, "follow_up": number})
+            mined.append({**image, "labels": labels, "follow_up": number})
             source = {"source": "rsna-2018", "classes": ["Lung Opacity"]}
-            read.append({**film, "readings": [source] if number else []})
+            read.append({**image, "readings": [source] if number else []})
     for folder, name, rows in (
         ("nih_128", "labels.jsonl", mined),
         ("nih_expert", "readings.jsonl", read),
@@ -41,12 +41,12 @@ def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_pat
         (tmp_path / folder).mkdir()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / folder / name).write_text(lines, encoding="utf-8")
-    films = mined_films(tmp_path)
-    assert len(films) == pytest.approx(HELD_SHARE * len(HELD), rel=0.4)
-    assert expert_films(tmp_path) == []  # one film of each: no pair
-    odds = {film.film: np.arange(2.0) for each in films for film in each}
+    images = mined_images(tmp_path)
+    assert len(images) == pytest.approx(HELD_SHARE * len(HELD), rel=0.4)
+    assert expert_images(tmp_path) == []  # one image of each: no pair
+    odds = {image.image_id: np.arange(2.0) for each in images for image in each}
     names = ("Pleural Effusion", "Edema")
-    pairs = pairs_of(films, odds, names, blind=frozenset({"Edema"}))
+    pairs = pairs_of(images, odds, names, blind=frozenset({"Edema"}))
     assert set(pairs.findings) == {"Pleural Effusion"}
     assert not pairs.before.any()
     assert pairs.now.all()
