@@ -34,6 +34,9 @@ def _checked_url(url: str) -> str:
 Url = Annotated[str, AfterValidator(_checked_url)]
 """An http or https URL, without a slash at its end."""
 
+UrlOrEmpty = Annotated[str, AfterValidator(lambda url: url and _checked_url(url))]
+"""The same, or nothing."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -168,7 +171,7 @@ class PageSettings(_Section):
     root_path: str = Field(default="", pattern=r"^(/[\w.-]+)*$")
     audit: bool = True
     worklist: Path | None = None
-    worklist_from: str = ""
+    worklist_from: UrlOrEmpty = ""
 
 
 class DicomSettings(_Section):
@@ -222,7 +225,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home)
     index_dir: Path = Field(default_factory=lambda values: values["home"] / "index")
-    chroma_url: str = ""
+    chroma_url: UrlOrEmpty = ""
     prompt_dir: Path | None = None
     encoder: str = "eclip"
     encoder_backend: Literal["auto", "torch"] = "auto"

@@ -100,8 +100,3 @@ def test_a_server_answers_as_the_folder_does_and_old_collections_go(
             served.query(QUERIES, 5)
     with pytest.raises(StoreError, match="start the Chroma server that `chroma_url` names"):
         ReportIndex(there, url=url)
-
-
-def test_an_address_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="write it as http://host:port"):
-        build_index(CORPUS, FakeEncoder(), tmp_path, url="localhost")

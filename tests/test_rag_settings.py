@@ -56,6 +56,8 @@ def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("CXR_RAG_LLM__URL__X", "1", "'x'"),
         ("CXR_RAG_LLM__URL", "127.0.0.1:8100", "llm.url"),
         ("CXR_RAG_LLM__URL", "ftp://127.0.0.1/v1", "llm.url"),
+        ("CXR_RAG_CHROMA_URL", "localhost:8000", "chroma_url: URL scheme should be 'http'"),
+        ("CXR_RAG_PAGE__WORKLIST_FROM", "server/dicom-web", "page.worklist_from: .*valid URL"),
         ("CXR_RAG_LLM", "{", "llm"),
     ],
 )

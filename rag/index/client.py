@@ -123,15 +123,11 @@ def _http_client(url: str) -> "Client":
     import chromadb  # noqa: PLC0415
 
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"chroma_url is {url!r}; write it as http://host:port")
-    secure = parts.scheme == "https"
+    host, secure = str(parts.hostname), parts.scheme == "https"
     port = parts.port or (443 if secure else 8000)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    local = host in ("localhost", "127.0.0.1", "::1")
     with _no_proxy() if local else contextlib.nullcontext():
-        client = cast(
-            "Client", chromadb.HttpClient(parts.hostname, port, ssl=secure, settings=_settings())
-        )
+        client = cast("Client", chromadb.HttpClient(host, port, ssl=secure, settings=_settings()))
     for session in _http_sessions(client):
         session.timeout = _TIMEOUT_SECONDS
     return client
