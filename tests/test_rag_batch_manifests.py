@@ -44,6 +44,23 @@ def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
     assert (two.study_id, two.further) == ("S2", ())
 
 
+@pytest.mark.parametrize("column", ["image", "image_path", "image,image_path"])
+def test_an_absolute_path_is_what_it_says_and_otherwise_within_the_root(
+    tmp_path: Path, column: str
+) -> None:
+    for folder in (root := tmp_path / "root"), (elsewhere := tmp_path / "elsewhere"):
+        folder.mkdir()
+        draw_image(folder / "a.png", 1)
+    names = {"S1": elsewhere / "a.png", "S2": "/a.png", "S3": "a.png"}
+    rows = [
+        ",".join([study, *[str(name)] * len(column.split(","))]) for study, name in names.items()
+    ]
+    (root / "list.csv").write_text("\n".join([f"study_id,{column}", *rows]))
+    found = {image.study_id: image.path for image in list_images(root / "list.csv").images}
+    inside = root / "a.png"
+    assert found == {"S1": names["S1"], "S2": inside, "S3": inside}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -12,6 +12,7 @@ empty one and the key ``status``, so that nobody takes it for a report.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
@@ -46,7 +47,7 @@ def read_list(path: Path, *, root: Path) -> Listing:
 
     Args:
         path: .csv, .jsonl or .json.
-        root: what relative paths in it are relative to.
+        root: what relative paths in it are relative to, and absolute ones that lead nowhere.
 
     Raises:
         UsageError: names what is wrong with each wrong line.
@@ -130,13 +131,13 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
     prior = Prior(
         report=_string(row, "prior_report"),
         date=_date(row),
-        files=tuple(root / name for name in _strings(row, ("prior",))),
+        files=tuple(_file(name, root) for name in _strings(row, ("prior",))),
     )
     named = (view.strip() for view in views if not is_nothing(view) and view.upper() != "UNKNOWN")
     unknown_views.update(view for view in named if is_frontal(view) is None)
     return [
         ListedImage(
-            path=root / name.lstrip("/") if row.get("image_path") else root / name,
+            path=_file(name, root),
             name=name,
             study_id=study_id,
             frontal=is_frontal(view),
@@ -147,6 +148,15 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
         )
         for name, view in zip(files, views, strict=True)
     ]
+
+
+def _file(name: str, root: Path) -> Path:
+    """The file that a list names. ReXrank's names begin with a slash and are meant within the root.
+
+    `os.access` finds no file under a name that is too long; `Path.exists` raises.
+    """
+    path = root / name
+    return path if os.access(path, os.F_OK) else root / name.lstrip("/")
 
 
 def _identifier(row: dict[str, Any], name: str) -> str:
