@@ -8,6 +8,7 @@ and deletes what readers bring after a while.
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -51,21 +52,22 @@ def build_app(
 def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted."""
     page = settings.page
-    file_store = FileStore(
-        settings.home / "page" / str(page.port), keep_seconds=page.delete_uploads_after_seconds
-    )
-    os.environ["GRADIO_TEMP_DIR"] = str(file_store.folder / "uploads")
-    audit = AuditLog(settings.audit_file) if page.audit else None
-    worklist = None
-    if page.worklist is not None:
-        calibrated = settings.drafting.calibration is not None
-        worklist = Worklist(page.worklist, pipeline, audit=audit, calibrated=calibrated)
-        if page.worklist_from:
-            page.worklist.mkdir(mode=0o700, parents=True, exist_ok=True)
-            worklist.fetch = fetching(page.worklist_from, page.worklist)
-        worklist.look()  # a folder that is not there is told at once
-        worklist.start()
-    try:
+    folder = settings.home / "page" / str(page.port)
+    with ExitStack() as running:
+        file_store = FileStore(folder, keep_seconds=page.delete_uploads_after_seconds)
+        running.callback(file_store.close)
+        os.environ["GRADIO_TEMP_DIR"] = str(file_store.folder / "uploads")
+        audit = AuditLog(settings.audit_file) if page.audit else None
+        worklist = None
+        if page.worklist is not None:
+            calibrated = settings.drafting.calibration is not None
+            worklist = Worklist(page.worklist, pipeline, audit=audit, calibrated=calibrated)
+            if page.worklist_from:
+                page.worklist.mkdir(mode=0o700, parents=True, exist_ok=True)
+                worklist.fetch = fetching(page.worklist_from, page.worklist)
+            worklist.look()  # a folder that is not there is told at once
+            worklist.start()
+            running.callback(worklist.close)
         controller = Controller(pipeline, file_store=file_store, audit=audit)
         drafts = DraftService(
             pipeline,
@@ -87,10 +89,6 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
         with listening(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C stops it)")
             threading.Event().wait()
-    finally:
-        if worklist:
-            worklist.close()
-        file_store.close()
 
 
 def example_image(file_store: FileStore) -> Path:

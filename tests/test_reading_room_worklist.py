@@ -21,6 +21,7 @@ from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError
 from rag.review.reviewed_report import State
 from rag.schema import NOTICE, PredictedFindings
+from rag.settings import PageSettings, Settings
 from reading_room import strings
 from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value
@@ -186,9 +187,16 @@ def test_what_fails_for_want_of_a_model_waits_for_it(room: Room, folder: Path, i
     assert now.state is StudyState.DRAFTED
 
 
-def test_a_folder_that_is_not_there_is_told(room: Room, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_told(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import serve  # noqa: PLC0415 - gradio takes seconds
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # the page sets it
+    settings = Settings(home=tmp_path, page=PageSettings(worklist=tmp_path / "nowhere"))
     with pytest.raises(CxrRagError, match="no file or folder"):
-        Worklist(tmp_path / "nowhere", room.pipeline).look()
+        serve(room.pipeline, settings, say=print)
+    assert list((tmp_path / "page").iterdir()) == []  # nothing is left of a page that never was
     empty = tmp_path / "empty"
     empty.mkdir()
     worklist = Worklist(empty, room.pipeline)
