@@ -4,7 +4,7 @@ What only a query or a draft needs is imported there: a second that indexing doe
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +89,8 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
     from rag.pipeline import ReportPipeline  # noqa: PLC0415
     from rag.screening.finding_head import load_finding_predictor  # noqa: PLC0415
 
-    llm = ChatClient(settings.llm) if settings.llm.enabled else None
+    client = ChatClient(settings.llm)
+    llm = client if settings.llm.enabled else None
     drafter = Drafter(template_of(settings), llm, limits=settings.abstention)
     folder = encoder_folder(settings, encoder)
     findings = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
@@ -106,7 +107,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
             if part is None
         ],
     )
-    with open_retriever(settings, encoder) as retriever:
+    with closing(client), open_retriever(settings, encoder) as retriever:
         yield ReportPipeline(analyzer=analyzer, retriever=retriever, drafter=drafter)
 
 

@@ -1,14 +1,19 @@
 """The chat client against a fake server over real HTTP: streams grow, failures are typed."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import httpx
 import pytest
 from support import fake_llm
 from support.fake_llm import FakeLlm
 
 from rag.errors import LlmOutputError, LlmRejectedError, LlmUnavailableError
+from rag.llm import connection
 from rag.llm.client import ChatClient
+from rag.llm.connection import client_with_deadline
 from rag.settings import LlmSettings
 
 SCHEMA = {"type": "object"}
@@ -40,6 +45,24 @@ def test_request_is_deterministic_and_carries_the_schema(fake: FakeLlm) -> None:
     assert request["seed"] == 0
     assert request["response_format"]["json_schema"]["schema"]["title"] == "T"
     assert [message["role"] for message in request["messages"]] == ["system", "user"]
+
+
+def test_threads_share_one_set_of_connections_that_can_be_closed(
+    fake: FakeLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def slowly(seconds: float) -> httpx.Client:
+        time.sleep(0.1)
+        opened.append(client_with_deadline(seconds))
+        return opened[-1]
+
+    monkeypatch.setattr(connection, "client_with_deadline", slowly)
+    asked = client(fake)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: asked.ask(MESSAGES, schema=SCHEMA), range(4)))
+    asked.close()
+    assert [each.is_closed for each in opened] == [True]
 
 
 def test_cut_off_and_empty_answers_are_output_errors(fake: FakeLlm) -> None:

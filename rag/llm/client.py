@@ -10,6 +10,7 @@ import json
 import logging
 import random
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,6 +68,7 @@ class ChatClient:
 
     def __init__(self, settings: LlmSettings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         self._chat: ChatOpenAI | None = None
 
     @property
@@ -146,25 +148,34 @@ class ChatClient:
         if not text.strip():
             raise LlmEmptyError(f"{self.model} answered with nothing")
 
+    def close(self) -> None:
+        """Close its connections."""
+        if self._chat is not None:
+            self._chat.root_client.close()
+
     def _client(self) -> "ChatOpenAI":
-        if self._chat is None:
-            from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
+        with self._lock:  # a batch asks from many threads
+            if self._chat is None:
+                self._chat = _connected(self._settings)
+            return self._chat
 
-            from rag.llm.connection import client_with_deadline  # noqa: PLC0415 - httpx too
 
-            settings = self._settings
-            self._chat = ChatOpenAI(
-                base_url=settings.url,
-                api_key=SecretStr(settings.api_key),
-                model=settings.model,
-                temperature=0,
-                seed=0,
-                max_completion_tokens=settings.max_tokens,
-                timeout=settings.timeout_seconds,
-                http_client=client_with_deadline(settings.timeout_seconds),
-                max_retries=0,  # `stream` asks again, also after a stream that broke off
-            )
-        return self._chat
+def _connected(settings: LlmSettings) -> "ChatOpenAI":
+    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
+
+    from rag.llm.connection import client_with_deadline  # noqa: PLC0415 - httpx too
+
+    return ChatOpenAI(
+        base_url=settings.url,
+        api_key=SecretStr(settings.api_key),
+        model=settings.model,
+        temperature=0,
+        seed=0,
+        max_completion_tokens=settings.max_tokens,
+        timeout=settings.timeout_seconds,
+        http_client=client_with_deadline(settings.timeout_seconds),
+        max_retries=0,  # `stream` asks again, also after a stream that broke off
+    )
 
 
 def _is_object(text: str) -> bool:
