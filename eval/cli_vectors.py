@@ -100,7 +100,7 @@ def linear_probe(
     samples: Samples = 1_000,
     seed: Seed = 0,
 ) -> None:
-    """Linear probe on 1, 10 and 100 % of the training images."""
+    """Linear probe on 1, 10 and 100 % of the training patients."""
     from eval.tasks.linear_probe import linear_probe as run  # noqa: PLC0415
 
     finish(

@@ -49,7 +49,7 @@ MEASURES = {
     **{f"R@{k} text to image": ("retrieval", _TO_IMAGE, f"R@{k}") for k in (1, 5, 10)},
     "zero-shot AUC": ("zero-shot", "all", "macro AUROC"),
     **{
-        f"probe AUC, {share}": ("linear-probe", f"{share} of the training images", "macro AUROC")
+        f"probe AUC, {share}": ("linear-probe", f"{share} of the training patients", "macro AUROC")
         for share in ("1%", "10%", "100%")
     },
     "alignment": ("embedding", "all", "alignment"),

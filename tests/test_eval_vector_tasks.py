@@ -153,7 +153,7 @@ def test_linear_probe_learns_more_from_more(tmp_path: Path) -> None:
     path = saved(tmp_path, made_up(noise=0.35))
     result = linear_probe(path, train_split="train", test_split="val", samples=100)
     shares = result.subsets()
-    assert shares == [f"{s} of the training images" for s in ("1%", "10%", "100%")]
+    assert shares == [f"{s} of the training patients" for s in ("1%", "10%", "100%")]
     least, _, most = (value(result, "macro AUROC", subset=share) for share in shares)
     assert most > 0.8
     assert most > least

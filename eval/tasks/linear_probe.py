@@ -15,6 +15,8 @@ from eval.stats import Bools, Figure, Floats, weighted_auroc
 from eval.vectors import Vectors, load_vectors
 
 SHARES = (0.01, 0.1, 1.0)
+"""Of the training patients, each with all images."""
+
 REPEATS = 5
 """Draws of a share below 1."""
 
@@ -56,7 +58,7 @@ def linear_probe(
             )
             figure = probe_figure(scores, test, classes)
             found = numbers_of(
-                [(system, f"{share:.0%} of the training images", figure)],
+                [(system, f"{share:.0%} of the training patients", figure)],
                 patients=test.patient_ids,
                 samples=samples,
                 seed=seed,
@@ -66,7 +68,7 @@ def linear_probe(
         series.append({"name": system, "x": [np.log10(100 * s) for s in SHARES], "y": middle})
     ys = [y for line in series for y in line["y"] if y is not None]
     plot = {
-        "title": "Macro AUROC by share of the training images",
+        "title": "Macro AUROC by share of the training patients",
         "x": ["log10 of the share in %", 0, 2],
         "y": ["macro AUROC", min(0.5, *ys), max(ys)],
         "series": series,
