@@ -206,8 +206,8 @@ def load_images(paths: Sequence[Path], *, side: int, cache: Path) -> NDArray[np.
         cache: folder for the decoded copy; another list of images makes another file.
 
     Raises:
-        TrainingDataError: images cannot be read; the message names the first ones and why. What was
-            decoded is kept: the same images, repaired, go on from there.
+        TrainingDataError: images cannot be read; the message names the first ones and why. Blocks
+            decoded before the first of them are kept: repaired, the same images go on from there.
     """
     if not paths:
         return np.empty((0, side, side), dtype=np.uint8)

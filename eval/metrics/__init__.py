@@ -1,1 +1,1 @@
-"""One file a measure."""
+"""Metric groups; `base` knows which there are."""

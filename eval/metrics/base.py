@@ -184,7 +184,7 @@ def _cards() -> dict[str, Any]:
     return tomllib.loads(files("eval").joinpath("cards.toml").read_text(encoding="utf-8"))
 
 
-_CLASSES = {
+RULE_BASED = {
     "bleu": "overlap.Bleu",
     "rouge": "overlap.RougeL",
     "cider": "overlap.CiderD",
@@ -192,6 +192,10 @@ _CLASSES = {
     "stated": "findings.Stated",
     "diversity": "drafts.Diversity",
     "grounding": "drafts.Grounding",
+}
+"""Module and class of each metric that runs by default; a module is imported when asked for."""
+
+MODEL_BASED = {
     "bertscore": "bert.BertScore",
     "chexbert": "bert.Chexbert",
     "radgraph": "radeval.RadGraph",
@@ -200,11 +204,9 @@ _CLASSES = {
     "green": "radeval.Green",
     "judge": "judge.Judge",
 }
-"""Module and class of each metric; a module is imported only when it is asked for."""
+"""The same of those that need weights or a judge."""
 
-KEYS = tuple(_CLASSES)
-RULE_BASED, MODEL_BASED = KEYS[:7], KEYS[7:]
-"""Those without model weights run by default; the others where their weights or a judge are."""
+KEYS = (*RULE_BASED, *MODEL_BASED)
 
 
 def load_metrics(keys: Iterable[str], setup: Setup) -> tuple[list[MetricGroup], dict[str, str]]:
@@ -230,6 +232,6 @@ def metric_class(key: str) -> type[MetricGroup]:
     """
     if key not in KEYS:
         raise EvalUsageError(f"unknown measure {key!r}: choose from {', '.join(KEYS)}")
-    module, _, name = _CLASSES[key].partition(".")
+    module, _, name = (RULE_BASED | MODEL_BASED)[key].partition(".")
     found: type[MetricGroup] = getattr(import_module(f"eval.metrics.{module}"), name)
     return found
