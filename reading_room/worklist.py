@@ -71,7 +71,8 @@ class Worklist:
         self._sessions: dict[tuple[str, str], Session] = {}
         self._seen: object = None
         self._headers: dict[FileState, ImageInfo] = {}
-        self._problem = ""
+        self._failure = ""
+        self._left_out: list[str] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -107,7 +108,7 @@ class Worklist:
             "worklist.html",
             studies=studies,
             order=order if ranked else strings.BY_DATE,
-            problem=self._problem,
+            problems=[*filter(None, [self._failure]), *self._left_out],
             opened=opened,
         )
 
@@ -142,8 +143,9 @@ class Worklist:
         if (seen := frozenset(files.values())) == self._seen:
             return
         self._headers = {at: info for at, info in self._headers.items() if at in seen}
+        studies, problems = group_images(listing.images, read=self._header)
         found = {}
-        for study in group_images(listing.images, read=self._header):
+        for study in studies:
             earlier = [path for path in study.prior.files if isinstance(path, Path)]
             paths = [study.image, *study.further, *earlier]
             one = ListedStudy(study, tuple(files[path] for path in paths))
@@ -152,6 +154,7 @@ class Worklist:
             gone = {key for key, one in self._studies.items() if found.get(key) is not one}
             self._sessions = {at: s for at, s in self._sessions.items() if at[0] not in gone}
             self._studies = found
+        self._left_out = problems
         self._seen = seen
 
     def draft_next(self) -> bool:
@@ -210,7 +213,7 @@ class Worklist:
             _, unfetched = _told(self.fetch)
             _, unseen = _told(self.look)
             drafted, undrafted = _told(self.draft_next)
-            self._problem = unfetched or unseen or undrafted
+            self._failure = unfetched or unseen or undrafted
             if not drafted:
                 self._ended.wait(LOOK_SECONDS)
 

@@ -15,7 +15,7 @@ from rag.errors import UsageError
 
 
 def studies_of(source: Path) -> list[BatchStudy]:
-    return group_images(list_images(source).images)
+    return group_images(list_images(source).images)[0]
 
 
 def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_rubbish_is_refused_or_read_but_never_crashes(
     except UsageError as error:
         assert str(error)
     else:
-        assert group_images(listing.images)
+        assert group_images(listing.images)[0]
 
 
 VIEWS = "study_id,image,view\nS1,a.png,{}\nS1,b.png,{}\n"
@@ -177,7 +177,7 @@ REXRANK = {
 def test_rexrank_in_and_out(tmp_path: Path) -> None:
     source = tmp_path / "input.json"
     source.write_text(json.dumps(REXRANK))
-    one, two = group_images(list_images(source, root=tmp_path / "images").images)
+    (one, two), _ = group_images(list_images(source, root=tmp_path / "images").images)
     assert (one.study_id, one.name) == ("CXR1_IM-1", "CXR1_IM-1/1.png")
     assert one.image == tmp_path / "images" / "CXR1_IM-1" / "1.png"
     assert one.further == ()  # the lateral is not there: it cannot be looked at

@@ -31,7 +31,7 @@ def dicom(path: Path, **elements: object) -> Path:
 
 
 def studies_of(source: Path, **options: bool) -> list[BatchStudy]:
-    return group_images(list_images(source).images, **options)
+    return group_images(list_images(source).images, **options)[0]
 
 
 def test_images_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_images_that_name_no_patient_are_grouped_in_time_that_grows_with_their_n
     def seconds(count: int) -> float:
         images = [ListedImage(Path(f"{number}.png"), f"{number}.png") for number in range(count)]
         started = time.process_time()
-        assert len(group_images(images, read=lambda _: ImageInfo())) == count
+        assert len(group_images(images, read=lambda _: ImageInfo())[0]) == count
         return time.process_time() - started
 
     few, many = (min(seconds(count) for _ in range(3)) for count in (500, 4000))
@@ -182,7 +182,8 @@ def test_a_dicomdir_lists_its_images_and_nothing_outside(tmp_path: Path) -> None
     listing = list_images(folder / "DICOMDIR")
     assert [entry.path for entry in listing.images] == [image, folder / "IMAGES" / "GONE"]
     assert len(listing.problems) == 1
-    assert {study.name for study in group_images(listing.images)} == {"IMAGES/IM1", "IMAGES/GONE"}
+    studies, _ = group_images(listing.images)
+    assert {study.name for study in studies} == {"IMAGES/IM1", "IMAGES/GONE"}
 
 
 def test_the_plan_is_written_for_the_user_alone(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_the_plan_is_written_for_the_user_alone(tmp_path: Path) -> None:
 
 def test_shared_dicom_files_are_grouped_by_their_headers(shared_data: Path) -> None:
     listing = list_images(shared_data / "dicom")
-    studies = group_images(listing.images)
+    studies, _ = group_images(listing.images)
     assert len({study.study_id for study in studies}) == len(studies)
     named = [image for study in studies for image in (study.image, *study.further, *study.unused)]
     assert sorted(named) == sorted(image.path for image in listing.images)

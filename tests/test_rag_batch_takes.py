@@ -14,8 +14,7 @@ from rag.batch.output import BatchOutput
 
 
 def studies_of(source: Path) -> tuple[list[BatchStudy], list[str]]:
-    problems: list[str] = []
-    return group_images(list_images(source).images, problems=problems), problems
+    return group_images(list_images(source).images)
 
 
 @pytest.mark.parametrize("title", ["113001", "113037", "113038", "113039"])

@@ -76,6 +76,6 @@ def test_a_rejection_note_is_taken_and_honoured(tmp_path: Path) -> None:
         for number in (1, 2):
             assert send(receiver, image(uid, number=number, InstanceNumber=number)) == 0
         assert send(receiver, kos.read_bytes()) == 0
-    (study,) = group_images(list_images(tmp_path / "in").images)
+    (study,), _ = group_images(list_images(tmp_path / "in").images)
     assert dcmread(study.image).InstanceNumber == 1
     assert len(study.rejected) == 1

@@ -51,7 +51,7 @@ def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
     assert JPEG_2000_LOSSLESS in syntaxes  # as stored, not unpacked on the way
     assert {path.stat().st_mode & 0o777 for path in found.images} == {0o600}
     nobody_is_named(caplog.text + str(found.images), uid)
-    (study,) = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
+    (study,), _ = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
     assert len(study.further) == 1
     again = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
     assert again.images == found.images

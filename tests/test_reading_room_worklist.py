@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
 from support.page_driver import MINUTE, chromium, wait_for_image
+from support.rejections import note
 from support.small_room import Room, open_room
 
 from encoders.images.image_info import ImageInfo
@@ -22,6 +23,7 @@ from rag.errors import CxrRagError
 from rag.review.reviewed_report import State
 from rag.schema import NOTICE, PredictedFindings
 from rag.settings import PageSettings, Settings
+from rag.study import pseudonym
 from reading_room import strings
 from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value
@@ -115,6 +117,23 @@ def test_a_study_with_a_new_image_is_drafted_again(room: Room, folder: Path, ima
     folder.mkdir()
     worklist.look()
     assert worklist.studies() == []
+
+
+def test_a_study_whose_images_were_all_rejected_is_named(
+    room: Room, folder: Path, image: Path
+) -> None:
+    for number in range(2):
+        write_study(folder / f"{number}.dcm", image, number)
+    rejection = note(folder / "kos.dcm", "1.2.9.1.1", study="1.2.9.1")
+    worklist = Worklist(folder, room.pipeline)
+    worklist.look()
+    assert [each.key for each in worklist.studies()] == [pseudonym("1.2.9.0")]
+    worklist.look()
+    assert f"every image of the study {pseudonym('1.2.9.1')} was rejected" in worklist.html()
+    rejection.unlink()
+    worklist.look()
+    assert len(worklist.studies()) == 2
+    assert "rejected" not in worklist.html()
 
 
 def test_a_header_is_read_once_however_often_files_come(

@@ -74,27 +74,27 @@ def group_images(
     images: Sequence[ListedImage],
     *,
     by_folder: bool = False,
-    problems: list[str] | None = None,
     read: ReadHeader = read_image_info,
-) -> list[BatchStudy]:
-    """The studies of some images, sorted by study id; every image is in at most one.
+) -> tuple[list[BatchStudy], list[str]]:
+    """Make studies of images; every image is in at most one.
 
     Args:
         images: as `rag.batch.inputs.list_images` found them. Key Object Selections among them are
             no images, and in no study.
         by_folder: PNG and JPEG files of one folder are one study.
-        problems: gets a sentence for every study that has only rejected images and is left out, and
-            for every StudyInstanceUID that two patients share.
         read: the header of a file.
+
+    Returns:
+        The studies, sorted by study id; and a sentence for every study that has only rejected
+        images and is left out, and for every StudyInstanceUID that two patients share.
     """
-    problems = [] if problems is None else problems
     seen = _looked_at(images, read)
     rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info))
     groups: dict[_Key, list[_Seen]] = {}
     for one in seen:
         if one.info is None or not one.info.selects:
             groups.setdefault(_key(one, by_folder=by_folder), []).append(one)
-    groups = _one_patient_each(groups, problems)
+    groups, problems = _one_patient_each(groups)
     studies = []
     for key, group in groups.items():
         accepted = [one for one in group if not (one.info and one.info.instance_uid in rejected)]
@@ -107,7 +107,7 @@ def group_images(
             problems.append(f"every image of the study {name} was rejected: there is no draft")
     infos = {one.image.path: one.info for one in seen if one.info}
     studies = list(_with_priors(list(_without_suffixes(studies)), infos))
-    return sorted(studies, key=lambda study: study.study_id)
+    return sorted(studies, key=lambda study: study.study_id), problems
 
 
 def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> list[_Seen]:
@@ -139,9 +139,12 @@ def _key(seen: _Seen, *, by_folder: bool) -> _Key:
 
 
 def _one_patient_each(
-    groups: Mapping[_Key, list[_Seen]], problems: list[str]
-) -> dict[_Key, list[_Seen]]:
-    """Groups of one patient each; a StudyInstanceUID is enough where nobody contradicts it."""
+    groups: Mapping[_Key, list[_Seen]],
+) -> tuple[dict[_Key, list[_Seen]], list[str]]:
+    """Groups of one patient each; a StudyInstanceUID is enough where nobody contradicts it.
+
+    And a sentence for each StudyInstanceUID that several patients share.
+    """
     patients: defaultdict[str, set[str]] = defaultdict(set)
     for key in groups:
         if key.kind == "uid":
@@ -150,13 +153,13 @@ def _one_patient_each(
     for key, group in groups.items():
         of_one = key.kind == "uid" and len(patients[key.value]) <= 1
         found[replace(key, patient="") if of_one else key] += group
-    for uid, several in patients.items():
-        if len(several) > 1:
-            problems.append(
-                f"images of {len(several)} patients bear the StudyInstanceUID of "
-                f"{pseudonym(uid)}: they are kept apart"
-            )
-    return found
+    shared = [
+        f"images of {len(several)} patients bear the StudyInstanceUID of {pseudonym(uid)}: they "
+        "are kept apart"
+        for uid, several in patients.items()
+        if len(several) > 1
+    ]
+    return found, shared
 
 
 def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:

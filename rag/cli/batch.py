@@ -117,8 +117,8 @@ def _studies(
     from rag.batch.inputs import list_images
 
     listing = list_images(source, root=root, leave_out=output.folder)
-    studies = group_images(listing.images, by_folder=by_folder, problems=listing.problems)
-    for problem in listing.problems:
+    studies, problems = group_images(listing.images, by_folder=by_folder)
+    for problem in (*listing.problems, *problems):
         say(f"note: {problem}")
     passed = ", ".join(f"{count} {why}" for why, count in sorted(listing.skipped.items()))
     skipped = f" (skipped: {passed})" if passed else ""

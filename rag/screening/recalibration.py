@@ -68,7 +68,8 @@ def studies_with_reports(
     A study is a list's or header's own, or the one whose id its path bears.
     """
     records = {record.study_id: record for record in read_collection(reports).records}
-    for study in group_images(list_images(images).images):
+    studies, _ = group_images(list_images(images).images)
+    for study in studies:
         record = records.get(study.study_id) or records.get(
             study_of_path(study.name, records) or ""
         )

@@ -169,7 +169,7 @@ def _batch_list(suffix: str) -> Callable[[bytes, Path], str]:
         except UsageError as error:
             str(error).encode()  # can be shown
             return "refused: a line or the file is wrong, and named"
-        studies = group_images(images)
+        studies, _ = group_images(images)
         assert sum(1 + len(s.further) + len(s.unused) for s in studies) == len(images)
         return "accepted"
 

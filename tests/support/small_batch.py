@@ -81,5 +81,5 @@ def run(
             outage=Outage(patience, is_alive=lambda: is_alive(LlmSettings(url=url))),
             stop=stop or Stop(),
         )
-        studies = group_images(list_images(source).images)
+        studies, _ = group_images(list_images(source).images)
         return run_batch(studies, engine, out, retry_failed=retry_failed)
