@@ -100,7 +100,9 @@ def checked_length(text: str, name: str) -> str:
     """
     words = len(text.split())
     if words > MAX_WORDS:
-        raise FieldError(f"{name} has {words} words; more than {MAX_WORDS} is no report")
+        raise FieldError(
+            f"{name} has {words} words: more than {MAX_WORDS} is too long for a report"
+        )
     return text
 
 

@@ -55,7 +55,9 @@ def _new_folder(result: Result, path: Path) -> Iterator[Path]:
         EvalDataError: it cannot be written.
     """
     if path.exists() and not (path / RESULT).is_file() and (path.is_file() or any(path.iterdir())):
-        raise EvalUsageError(f"{path} is there and is no evaluation: choose another --out")
+        raise EvalUsageError(
+            f"{path} already exists and is not a result folder: choose another --out"
+        )
     path = path.absolute()
     beside, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
     try:

@@ -65,7 +65,7 @@ REFUSED: list[tuple[str, Callable[[], bytes], Fault, str]] = [
     ("text", lambda: b"No acute disease.", Fault.NOT_AN_IMAGE, "text"),
     ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Fault.NOT_AN_IMAGE, "PDF"),
     ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Fault.NOT_AN_IMAGE, "ZIP"),
-    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Fault.NOT_AN_IMAGE, "not known"),
+    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Fault.NOT_AN_IMAGE, "unknown file type"),
     ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Fault.NOT_AN_IMAGE, "TIFF"),
     ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Fault.NOT_AN_IMAGE, "GIF"),
     ("only DICM", lambda: bytes(128) + b"DICM", Fault.NO_PIXELS, "PixelData (7FE0,0010)"),

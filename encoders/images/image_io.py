@@ -176,13 +176,13 @@ def _format(data: bytes) -> ImageFormat:
     found = image_format(data)
     if found is not ImageFormat.OTHER:
         return found
-    kind = "of a kind that is not known (no DICOM prefix, no PNG or JPEG signature)"
+    kind = "unknown file type, without the first bytes of DICOM, PNG or JPEG"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in data[:512]):
-        kind = "text" if data else "empty"
+        kind = "a text file" if data else "an empty file"
     kind = next((known for start, known in _OTHERS.items() if data.startswith(start)), kind)
     raise ImageReadError(
         Fault.NOT_AN_IMAGE,
-        f"this is no image: the file is {kind}. Choose a DICOM, PNG or JPEG.",
+        f"not a supported image: {kind}. Choose a DICOM, PNG or JPEG.",
     )
 
 
