@@ -32,7 +32,7 @@ class ScoreCache(closing["ScoreCache"]):
         if path is not None:
             with disk_explained(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explained():
+        with self._as_data_error():
             # waits for another process that writes
             self._db = sqlite3.connect(path or ":memory:", timeout=60.0)
             with self._db:
@@ -54,7 +54,7 @@ class ScoreCache(closing["ScoreCache"]):
             return metric.score(pairs)
         keys = [content_key(metric, pair) for pair in pairs]
         distinct = dict(zip(keys, pairs, strict=True))
-        with self._explained():
+        with self._as_data_error():
             known = {key: self._known(key) for key in distinct}
             unknown = [key for key, stats in known.items() if len(stats) != 8 * metric.width]
             for start in range(0, len(unknown), metric.batch):
@@ -75,7 +75,7 @@ class ScoreCache(closing["ScoreCache"]):
         return row[0] if row else b""
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _as_data_error(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

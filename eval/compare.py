@@ -14,7 +14,7 @@ from eval.metrics.base import Direction, SufficientStats, metric_class
 from eval.report.tables import markdown_table, plain
 from eval.result_io import STATISTICS, read_result
 from eval.results import Result, finite
-from eval.stats import bootstrap, estimates, holm, intervals, randomisation_test, statistics_figure
+from eval.stats import bootstrap, estimates, holm, intervals, randomisation_test, summed_statistic
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +202,12 @@ def _differences(
 ) -> list[MetricDifference]:
     patients = ours.patients
     metrics = {key: metric_class(key).measures for key in keys}
-    figures = [
-        [statistics_figure(metrics[key], saved.rows[key], patients) for key in keys]
+    statistics = [
+        [summed_statistic(metrics[key], saved.rows[key], patients) for key in keys]
         for saved in (ours, theirs)
     ]
-    one, two = (estimates(each, len(patients)) for each in figures)
-    drawn = [bootstrap(each, patients, samples=samples, seed=seed) for each in figures]
+    one, two = (estimates(each, len(patients)) for each in statistics)
+    drawn = [bootstrap(each, patients, samples=samples, seed=seed) for each in statistics]
     ends = intervals(drawn[1] - drawn[0])
     p_values = np.concatenate(
         [

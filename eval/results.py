@@ -15,7 +15,7 @@ from typing import Any
 
 from encoders.checkout import current_commit
 from eval.metrics.base import MetricGroup, card
-from eval.stats import Figure, bootstrap, estimates, intervals
+from eval.stats import Statistic, bootstrap, estimates, intervals
 
 SCHEMA = "cxr-rag-eval/1"
 """Name and version of result.json; the number grows when the format changes incompatibly."""
@@ -47,7 +47,7 @@ class MetricValue:
 
 
 def numbers_of(
-    figures: Sequence[tuple[str, str, Figure]],
+    statistics: Sequence[tuple[str, str, Statistic]],
     *,
     patients: Sequence[str],
     samples: int,
@@ -56,31 +56,31 @@ def numbers_of(
     """Every measure with its interval; all of them are resampled with the same draws.
 
     Args:
-        figures: each with the names of its system and subset.
+        statistics: each with the names of its system and subset.
         patients: of each study, [N]; they are what is resampled.
         samples: number of resamples.
         seed: of the draws.
     """
-    alone = [figure for _, _, figure in figures]
-    values = estimates(alone, len(patients))
-    ends = intervals(bootstrap(alone, patients, samples=samples, seed=seed))
+    unnamed = [statistic for _, _, statistic in statistics]
+    values = estimates(unnamed, len(patients))
+    ends = intervals(bootstrap(unnamed, patients, samples=samples, seed=seed))
     named = [
-        (system, subset, figure, at)
-        for system, subset, figure in figures
-        for at in range(len(figure.names))
+        (system, subset, statistic, at)
+        for system, subset, statistic in statistics
+        for at in range(len(statistic.names))
     ]
     return [
         MetricValue(
             system=system,
             subset=subset,
-            measure=figure.names[at],
+            measure=statistic.names[at],
             value=finite(value),
             low=finite(low),
             high=finite(high),
-            n=figure.counts[at],
-            direction=figure.directions[at].value,
+            n=statistic.counts[at],
+            direction=statistic.directions[at].value,
         )
-        for (system, subset, figure, at), value, (low, high) in zip(
+        for (system, subset, statistic, at), value, (low, high) in zip(
             named, values, ends, strict=True
         )
     ]

@@ -91,7 +91,7 @@ def read_comparison(path: Path) -> EncoderComparison:
         raise EvalUsageError(f"{path} cannot be used: {error}") from error
     for names in (asked.encoders, [site.name for site in asked.site]):
         if len(set(names)) < len(names):
-            raise EvalUsageError(f"{path} names one twice: {', '.join(names)}")
+            raise EvalUsageError(f"{path} names an encoder or site twice: {', '.join(names)}")
     if not asked.site[0].train_split:
         raise EvalUsageError(f"{path}: the first site has no train_split: nothing is learned there")
     return asked.model_copy(update={"site": tuple(_placed(s, path.parent) for s in asked.site)})
@@ -146,7 +146,7 @@ def common_classes(sites: Sequence[SiteImages]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def apart(
+def train_and_test(
     vectors: Mapping[str, Vectors], home: SiteImages, away: SiteImages
 ) -> tuple[Vectors, Vectors]:
     """What is learned from and what is measured on.
@@ -178,4 +178,4 @@ def apart(
 
 def _of(vectors: Vectors, images: Sequence[DatasetImage]) -> Vectors:
     ids = {image.image_id for image in images}
-    return vectors.where(np.array([name in ids for name in vectors.image_ids]))
+    return vectors.select(np.array([name in ids for name in vectors.image_ids]))

@@ -1,7 +1,7 @@
 """Intervals and tests: patient-clustered bootstrap, paired approximate randomisation, Holm; ROC.
 
-Everything is seeded; memory does not grow with the number of resamples. A `Figure` is what can be
-resampled: measures that are a function of how often each study counts.
+Everything is seeded; memory does not grow with the number of resamples. A `Statistic` can be
+resampled: it is a function of how often each study counts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ _CELLS = 1_000_000  # of a block of resampling weights: 8 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Statistic:
     """Several measures that are one function of the weights of studies.
 
     Attributes:
@@ -36,9 +36,9 @@ class Figure:
     counts: tuple[int, ...]
     values: Callable[[Floats], Floats]
 
-    def renamed(self, prefix: str, *, first: int | None = None) -> "Figure":
+    def renamed(self, prefix: str, *, first: int | None = None) -> "Statistic":
         """The first measures, or all of them, under longer names."""
-        return Figure(
+        return Statistic(
             tuple(prefix + name for name in self.names[:first]),
             self.directions[:first],
             self.counts[:first],
@@ -46,7 +46,7 @@ class Figure:
         )
 
 
-def mean_figure(columns: dict[str, tuple[Direction, Floats]]) -> Figure:
+def mean_statistic(columns: dict[str, tuple[Direction, Floats]]) -> Statistic:
     """Means of values of studies, [N] each; a NaN does not count."""
     table = np.stack([values for _, values in columns.values()], axis=1)
     defined = ~np.isnan(table)
@@ -55,7 +55,7 @@ def mean_figure(columns: dict[str, tuple[Direction, Floats]]) -> Figure:
     def values(weights: Floats) -> Floats:
         return divide(weights @ filled, weights @ defined)
 
-    return Figure(
+    return Statistic(
         names=tuple(columns),
         directions=tuple(direction for direction, _ in columns.values()),
         counts=tuple(int(count) for count in defined.sum(axis=0)),
@@ -63,13 +63,13 @@ def mean_figure(columns: dict[str, tuple[Direction, Floats]]) -> Figure:
     )
 
 
-def statistics_figure(measures: Sequence[Measure], rows: Floats, groups: Sequence[str]) -> Figure:
+def summed_statistic(measures: Sequence[Measure], rows: Floats, groups: Sequence[str]) -> Statistic:
     """Measures of rows of statistics that add up, float64 [N, S], where groups are drawn whole."""
     # a group's studies have one weight, so its rows can be added up once for all resamples
     sums = group_sums(rows, groups)
     first = np.unique(np.asarray(groups), return_index=True)[1]
     total = sums.sum(axis=0)
-    return Figure(
+    return Statistic(
         names=tuple(measure.name for measure in measures),
         directions=tuple(measure.direction for measure in measures),
         counts=tuple(int(m.count(total)) if m.count else len(rows) for m in measures),
@@ -106,12 +106,12 @@ def resample_weights(groups: Sequence[str], *, samples: int, seed: int) -> Itera
 
 
 def bootstrap(
-    figures: Sequence[Figure], groups: Sequence[str], *, samples: int, seed: int
+    statistics: Sequence[Statistic], groups: Sequence[str], *, samples: int, seed: int
 ) -> Floats:
-    """Values of resampled sets of groups: float64 [samples, M], measures of all figures in order.
+    """Values of resampled sets of groups: float64 [samples, M], of all statistics in order.
 
     Args:
-        figures: of the same N studies.
+        statistics: of the same N studies.
         groups: patient of each study; studies of a patient are drawn together.
         samples: number of resamples.
         seed: of the draws.
@@ -119,16 +119,16 @@ def bootstrap(
     with _one_thread():
         return np.concatenate(
             [
-                np.concatenate([figure.values(weights) for figure in figures], axis=1)
+                np.concatenate([statistic.values(weights) for statistic in statistics], axis=1)
                 for weights in resample_weights(groups, samples=samples, seed=seed)
             ]
         )
 
 
-def estimates(figures: Sequence[Figure], studies: int) -> Floats:
+def estimates(statistics: Sequence[Statistic], studies: int) -> Floats:
     """Values where each study counts once: float64 [M]."""
     once = np.ones((1, studies))
-    return np.concatenate([figure.values(once)[0] for figure in figures])
+    return np.concatenate([statistic.values(once)[0] for statistic in statistics])
 
 
 def intervals(values: Floats) -> Floats:

@@ -71,7 +71,7 @@ class Vectors:
         digest.update("\0".join(self.text_ids + self.classes).encode() + self.labels.tobytes())
         return digest.hexdigest()
 
-    def where(self, mask: NDArray[np.bool_]) -> "Vectors":
+    def select(self, mask: NDArray[np.bool_]) -> "Vectors":
         """The images of a mask [N]."""
         names = ("image_ids", "patient_ids", "splits", "text_ids")
         kept: dict[str, Any] = {
@@ -92,11 +92,11 @@ class Vectors:
         if not mask.any():
             there = ", ".join(sorted({name or "(none)" for name in self.splits}))
             raise EvalUsageError(f"no image is in split {split!r}; there are: {there}")
-        return self.where(mask)
+        return self.select(mask)
 
     def with_reports(self) -> "Vectors":
         """The images that have a report."""
-        return self.where(np.array([bool(name) for name in self.text_ids]))
+        return self.select(np.array([bool(name) for name in self.text_ids]))
 
     def with_classes(self, names: Sequence[str]) -> "Vectors":
         """With these classes alone, in this order."""

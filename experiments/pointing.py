@@ -27,7 +27,7 @@ from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.settings import NihExpert
 from eval.metrics.base import Direction
 from eval.report.tables import markdown_table
-from eval.stats import bootstrap, intervals, mean_figure
+from eval.stats import bootstrap, intervals, mean_statistic
 
 SIX = ("Consolidation", "Effusion", "Atelectasis", "Cardiomegaly", "Pneumothorax", "Nodule")
 """Findings of the mean in the card."""
@@ -90,8 +90,8 @@ def resampled(
     scores = np.concatenate([rows.scores for rows in found.values()])
     patients = np.concatenate([rows.patients for rows in found.values()])
     finding = np.repeat(np.arange(len(found)), [len(rows.scores) for rows in found.values()])
-    figures = [
-        mean_figure(
+    statistics = [
+        mean_statistic(
             {
                 name: (Direction.HIGHER, np.where(finding == at, column, np.nan))
                 for name, column in zip(COLUMNS, scores.T, strict=True)
@@ -99,7 +99,7 @@ def resampled(
         )
         for at in range(len(found))
     ]
-    drawn = bootstrap(figures, patients.tolist(), samples=samples, seed=seed)
+    drawn = bootstrap(statistics, patients.tolist(), samples=samples, seed=seed)
     return dict(zip(found, np.split(drawn, len(found), axis=1), strict=True))
 
 

@@ -129,7 +129,7 @@ def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> No
 
 def test_what_cannot_be_compared_says_why(config: Path) -> None:
     config.write_text('encoders = ["sees", "sees"]\n' + HOME)
-    with pytest.raises(EvalUsageError, match="names one twice: sees, sees"):
+    with pytest.raises(EvalUsageError, match="names an encoder or site twice: sees, sees"):
         read_comparison(config)
     config.write_text('encoders = ["image:a", "image:b"]\n' + HOME)
     with pytest.raises(EvalUsageError, match="twice: images-alone@1"):

@@ -268,7 +268,7 @@ def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.tex").write_text("precious")
-    with pytest.raises(EvalUsageError, match="is no evaluation"):
+    with pytest.raises(EvalUsageError, match="is not a result folder"):
         save_generation(scored, other)
     assert (other / "chapter.tex").read_text() == "precious"
 

@@ -17,7 +17,7 @@ from eval.stats import (
     intervals,
     randomisation_test,
     resample_weights,
-    statistics_figure,
+    summed_statistic,
 )
 
 MEAN = mean_measure("mean", Direction.HIGHER, column=0)
@@ -31,17 +31,17 @@ def resampled(
     samples: int = 10_000,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    figure = statistics_figure([measure], rows, groups)
-    return bootstrap([figure], groups, samples=samples, seed=seed)
+    statistic = summed_statistic([measure], rows, groups)
+    return bootstrap([statistic], groups, samples=samples, seed=seed)
 
 
-def alone(count: int) -> list[str]:
+def patient_each(count: int) -> list[str]:
     return [f"p{at:04d}" for at in range(count)]
 
 
 def test_interval_is_that_of_scipy_when_no_patient_repeats() -> None:
     values = np.random.default_rng(3).beta(2, 3, size=120)
-    drawn = resampled(mean_rows(values[:, None]), alone(120), samples=20_000, seed=1)
+    drawn = resampled(mean_rows(values[:, None]), patient_each(120), samples=20_000, seed=1)
     ((low, high),) = intervals(drawn)
     expected = scipy_stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=2
@@ -52,10 +52,10 @@ def test_interval_is_that_of_scipy_when_no_patient_repeats() -> None:
 
 def test_repeating_every_study_of_a_patient_does_not_narrow_the_interval() -> None:
     rows = mean_rows(np.random.default_rng(0).random((80, 1)))
-    once = intervals(resampled(rows, alone(80), seed=4))[0]
-    thrice = intervals(resampled(np.tile(rows, (3, 1)), alone(80) * 3, seed=4))[0]
+    once = intervals(resampled(rows, patient_each(80), seed=4))[0]
+    thrice = intervals(resampled(np.tile(rows, (3, 1)), patient_each(80) * 3, seed=4))[0]
     assert thrice == pytest.approx(once, rel=1e-12)
-    pretending = intervals(resampled(np.tile(rows, (3, 1)), alone(240), seed=4))[0]
+    pretending = intervals(resampled(np.tile(rows, (3, 1)), patient_each(240), seed=4))[0]
     assert np.ptp(pretending) < 0.7 * np.ptp(once)
 
 
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_draws_in_any_block_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def total(seed: int) -> NDArray[np.float64]:
-        return np.concatenate(list(resample_weights(alone(17), samples=50, seed=seed)))
+        return np.concatenate(list(resample_weights(patient_each(17), samples=50, seed=seed)))
 
     whole = total(5)
     assert np.array_equal(whole.sum(axis=1), np.full(50, 17))
@@ -91,14 +91,18 @@ def test_randomisation_agrees_with_the_exact_permutation_test() -> None:
     permuted = np.abs((signs * differences).mean(axis=1))
     exact = (permuted >= abs(differences.mean()) - 1e-12).mean()
     found = randomisation_test(
-        mean_rows(first[:, None]), mean_rows(second[:, None]), alone(11), [MEAN], samples=40_000
+        mean_rows(first[:, None]),
+        mean_rows(second[:, None]),
+        patient_each(11),
+        [MEAN],
+        samples=40_000,
     )
     assert found[0] == pytest.approx(exact, abs=0.006)
 
 
 def test_equal_runs_have_p_1() -> None:
     rows = mean_rows(np.random.default_rng(0).random((20, 1)))
-    assert randomisation_test(rows, rows, alone(20), [MEAN], samples=100)[0] == 1.0
+    assert randomisation_test(rows, rows, patient_each(20), [MEAN], samples=100)[0] == 1.0
 
 
 @settings(max_examples=100)
@@ -128,4 +132,4 @@ def test_rows_of_a_patient_are_added_up() -> None:
 
 def test_an_undefined_measure_has_no_interval() -> None:
     rows = np.zeros((5, 2))
-    assert np.isnan(intervals(resampled(rows, alone(5), samples=20))).all()
+    assert np.isnan(intervals(resampled(rows, patient_each(5), samples=20))).all()

@@ -96,7 +96,7 @@ def test_zero_shot_knows_a_clear_space_and_chance_does_not(tmp_path: Path) -> No
 
 def test_zero_shot_says_what_it_cannot_score(tmp_path: Path) -> None:
     vectors = made_up(noise=0.1)
-    few = vectors.where(np.arange(COUNT) % 3 != 2)
+    few = vectors.select(np.arange(COUNT) % 3 != 2)
     result = zero_shot(saved(tmp_path, few), samples=100)
     assert result.notes == ["too few images to score: Pneumothorax"]
     bare = replace(vectors, prompt=np.empty((0, DIM), np.float32))

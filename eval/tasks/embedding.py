@@ -7,7 +7,7 @@ import numpy as np
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.results import Result, numbers_of
-from eval.stats import Figure, Floats, mean_figure
+from eval.stats import Floats, Statistic, mean_statistic
 from eval.vectors import load_vectors
 
 SHUFFLED = "images with other images' reports"
@@ -31,18 +31,18 @@ def embedding_quality(
         )
     image, text = vectors.image.astype(np.float64), vectors.text.astype(np.float64)
     other = np.random.default_rng(seed).permutation(len(vectors))
-    figures = [(vectors.encoder_id, "all", each) for each in quality_figures(image, text)]
-    figures.append((SHUFFLED, "all", _alignment(image, text[other])))
+    statistics = [(vectors.encoder_id, "all", each) for each in quality_statistics(image, text)]
+    statistics.append((SHUFFLED, "all", _alignment(image, text[other])))
     return vectors.result(
         "embedding",
         path=path,
-        numbers=numbers_of(figures, patients=vectors.patient_ids, samples=samples, seed=seed),
+        numbers=numbers_of(statistics, patients=vectors.patient_ids, samples=samples, seed=seed),
         settings={"split": split, "samples": samples, "seed": seed},
         blanks={"length": vectors.image.shape[1]},
     )
 
 
-def quality_figures(image: Floats, text: Floats) -> list[Figure]:
+def quality_statistics(image: Floats, text: Floats) -> list[Statistic]:
     """All measures of pairs of unit rows, float64 [N, D] each."""
     return [
         _alignment(image, text),
@@ -52,12 +52,12 @@ def quality_figures(image: Floats, text: Floats) -> list[Figure]:
     ]
 
 
-def _alignment(image: Floats, text: Floats) -> Figure:
+def _alignment(image: Floats, text: Floats) -> Statistic:
     apart = ((image - text) ** 2).sum(axis=1)
-    return mean_figure({"alignment": (Direction.LOWER, apart)})
+    return mean_statistic({"alignment": (Direction.LOWER, apart)})
 
 
-def _uniformity(name: str, rows: Floats) -> Figure:
+def _uniformity(name: str, rows: Floats) -> Statistic:
     """Over pairs of two different images; in a resample an image and its copy are no pair."""
 
     def values(weights: Floats) -> Floats:
@@ -70,13 +70,13 @@ def _uniformity(name: str, rows: Floats) -> Figure:
         pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
         return np.asarray(np.log(total / pairs)[:, None])
 
-    return Figure((f"uniformity ({name})",), (Direction.LOWER,), (len(rows),), values)
+    return Statistic((f"uniformity ({name})",), (Direction.LOWER,), (len(rows),), values)
 
 
-def _gap(image: Floats, text: Floats) -> Figure:
+def _gap(image: Floats, text: Floats) -> Statistic:
     def values(weights: Floats) -> Floats:
         shares = weights / weights.sum(axis=1, keepdims=True)
         apart = shares @ image - shares @ text
         return np.asarray(np.linalg.norm(apart, axis=1, keepdims=True))
 
-    return Figure(("modality gap",), (Direction.LOWER,), (len(image),), values)
+    return Statistic(("modality gap",), (Direction.LOWER,), (len(image),), values)

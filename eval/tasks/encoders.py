@@ -20,14 +20,14 @@ from eval.errors import EvalUsageError
 from eval.metrics.base import Direction, Setup, divide, load_metrics
 from eval.metrics.findings import label_matrix
 from eval.results import MetricValue, Result, file_facts, numbers_of, task_card
-from eval.sites import EncoderComparison, SiteImages, apart, common_classes, read_site
-from eval.stats import LEVEL, Figure, Floats, statistics_figure
+from eval.sites import EncoderComparison, SiteImages, common_classes, read_site, train_and_test
+from eval.stats import LEVEL, Floats, Statistic, summed_statistic
 from eval.studies import References, ReferenceStudy, Scope, Texts, read_predictions
 from eval.study_set import check_leaks, make_run, make_study_set
-from eval.tasks.embedding import quality_figures
-from eval.tasks.linear_probe import probe_figure, probe_scores
-from eval.tasks.retrieval import rank, rank_figures, searches
-from eval.tasks.zero_shot import area_figure, class_scores
+from eval.tasks.embedding import quality_statistics
+from eval.tasks.linear_probe import probe_scores, probe_statistic
+from eval.tasks.retrieval import rank, rank_statistics, searches
+from eval.tasks.zero_shot import area_statistic, class_scores
 from eval.text import COCO_PTB
 from eval.vectors import Vectors
 from rag.report_nlp.labeller import LABELS
@@ -58,7 +58,7 @@ def compare_encoders(
     sites = [read_site(site) for site in asked.site]
     classes = common_classes(sites)
     pairs = [(home, away) for home in sites if home.train for away in sites]
-    found: list[dict[str, list[Figure]]] = [{} for _ in pairs]
+    found: list[dict[str, list[Statistic]]] = [{} for _ in pairs]
     costs: dict[str, float] = {}
     images = sum(len(each.data.images) for each in sites)
     for name in asked.encoders:
@@ -71,18 +71,18 @@ def compare_encoders(
             for each in sites
         }
         costs[encoder.encoder_id] = 1000 * encoder.seconds / images
-        for (home, away), figures in zip(pairs, found, strict=True):
-            both = apart(vectors, home, away)
+        for (home, away), statistics in zip(pairs, found, strict=True):
+            both = train_and_test(vectors, home, away)
             train, test = (part.with_classes(classes) for part in both)
-            measured = _figures(train, test, seed=seed)
+            measured = _vector_statistics(train, test, seed=seed)
             if home.site.collection:
-                measured += _draft_figures(draft(name, encoder, home, away), away, test)
-            figures[encoder.encoder_id] = measured
+                measured += _draft_statistics(draft(name, encoder, home, away), away, test)
+            statistics[encoder.encoder_id] = measured
     numbers: list[MetricValue] = []
-    for (home, away), figures in zip(pairs, found, strict=True):
+    for (home, away), statistics in zip(pairs, found, strict=True):
         way = f": {home.site.name} → {away.site.name}" if len(pairs) > 1 else ""
         patients = [image.patient_id for image in away.test]
-        named = _with_differences(figures, way)
+        named = _with_differences(statistics, way)
         numbers += numbers_of(named, patients=patients, samples=samples, seed=seed)
     first_way = numbers[0].system.removeprefix(next(iter(costs)))
     numbers += [
@@ -130,27 +130,29 @@ class _Timed:
         return vectors
 
 
-def _figures(train: Vectors, test: Vectors, *, seed: int) -> list[Figure]:
+def _vector_statistics(train: Vectors, test: Vectors, *, seed: int) -> list[Statistic]:
     """What can be measured of an encoder: without texts only the probe."""
     classes = range(len(test.classes))
     scores = list(
         probe_scores(train.image, test.image, train=train, classes=classes, share=1.0, seed=seed)
     )
-    figures = [probe_figure(scores, test, classes).renamed("probe: ", first=1)]
+    statistics = [probe_statistic(scores, test, classes).renamed("probe: ", first=1)]
     if not len(test.prompt):
-        return figures
-    areas = area_figure(test, class_scores(test))
-    figures.insert(0, areas.renamed("zero-shot: ", first=2))
+        return statistics
+    areas = area_statistic(test, class_scores(test))
+    statistics.insert(0, areas.renamed("zero-shot: ", first=2))
     if not any(test.text_ids):
-        return figures
+        return statistics
     for search in searches(test):
         if search.name.endswith(("own report", "own image")):
-            figures += [each.renamed(f"{search.name}: ") for each in rank_figures(*rank(search))]
+            statistics += [
+                each.renamed(f"{search.name}: ") for each in rank_statistics(*rank(search))
+            ]
     image, text = test.image.astype(np.float64), test.text.astype(np.float64)
-    return figures + quality_figures(image, text)
+    return statistics + quality_statistics(image, text)
 
 
-def _draft_figures(path: Path, away: SiteImages, test: Vectors) -> list[Figure]:
+def _draft_statistics(path: Path, away: SiteImages, test: Vectors) -> list[Statistic]:
     """What drafts say: against the labels everywhere, against the reports where there are some."""
     rows = {row["study_id"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
     drafts = read_predictions(path)
@@ -158,13 +160,13 @@ def _draft_figures(path: Path, away: SiteImages, test: Vectors) -> list[Figure]:
     columns = [LABELS.index(name) for name in known.classes]
     texts = [drafts[name].texts.of(Scope.REPORT) for name in test.image_ids]
     said = np.array([label_matrix(text)[0, columns] for text in texts])
-    figures = [_by_labels(said, known.labels)]
+    statistics = [_by_labels(said, known.labels)]
     heads = [rows[name].get("labels") or {} for name in test.image_ids]
     if all(head.keys() >= set(known.classes) for head in heads):
         scores = np.array([[head[name] for name in known.classes] for head in heads])
-        figures.append(area_figure(known, scores).renamed("finding head: ", first=1))
+        statistics.append(area_statistic(known, scores).renamed("finding head: ", first=1))
     if not any(image.text for image in away.test):
-        return figures
+        return statistics
     studies = {
         image.image_id: ReferenceStudy(image.image_id, image.patient_id, Texts(report=image.text))
         for image in away.test
@@ -176,12 +178,12 @@ def _draft_figures(path: Path, away: SiteImages, test: Vectors) -> list[Figure]:
     ready, _ = load_metrics(("labels", "rouge", "stated"), Setup(COCO_PTB, study_set.texts))
     for metric in ready:
         shown = [measure for measure in metric.measures if measure.name in _OF_DRAFTS]
-        figure = statistics_figure(shown, metric.score(run.pairs), study_set.patients)
-        figures.append(figure.renamed("drafts: "))
-    return figures
+        statistic = summed_statistic(shown, metric.score(run.pairs), study_set.patients)
+        statistics.append(statistic.renamed("drafts: "))
+    return statistics
 
 
-def _by_labels(said: NDArray[np.bool_], there: NDArray[np.bool_]) -> Figure:
+def _by_labels(said: NDArray[np.bool_], there: NDArray[np.bool_]) -> Statistic:
     """Micro F1, precision and recall of what drafts state, bool [N, L], against the labels."""
     counts = np.stack([(said & there).sum(1), said.sum(1), there.sum(1)], axis=1)
 
@@ -191,24 +193,26 @@ def _by_labels(said: NDArray[np.bool_], there: NDArray[np.bool_]) -> Figure:
         return divide(np.stack([2 * hits, hits, hits], axis=1), below)
 
     names = tuple(f"drafts: {name} by the labels" for name in ("micro F1", "precision", "recall"))
-    return Figure(names, (Direction.HIGHER,) * 3, (len(said),) * 3, values)
+    return Statistic(names, (Direction.HIGHER,) * 3, (len(said),) * 3, values)
 
 
 def _with_differences(
-    figures: Mapping[str, list[Figure]], way: str
-) -> list[tuple[str, str, Figure]]:
-    """Every encoder's figures, and those of the others minus the first one's."""
-    base, *others = figures
-    named = [(name + way, "all", each) for name, found in figures.items() for each in found]
+    statistics: Mapping[str, list[Statistic]], way: str
+) -> list[tuple[str, str, Statistic]]:
+    """Every encoder's statistics, and those of the others minus the first one's."""
+    base, *others = statistics
+    named = [(name + way, "all", each) for name, found in statistics.items() for each in found]
     return named + [
         (name + way, f"minus {base}", _difference(each, first))
         for name in others
-        for each in figures[name]
-        for first in figures[base]
+        for each in statistics[name]
+        for first in statistics[base]
         if each.names == first.names
     ]
 
 
-def _difference(figure: Figure, base: Figure) -> Figure:
-    """The figure's values minus the base's, on the same resampled patients."""
-    return replace(figure, values=lambda weights: figure.values(weights) - base.values(weights))
+def _difference(statistic: Statistic, base: Statistic) -> Statistic:
+    """The statistic's values minus the base's, on the same resampled patients."""
+    return replace(
+        statistic, values=lambda weights: statistic.values(weights) - base.values(weights)
+    )

@@ -15,7 +15,7 @@ from eval.errors import EvalUsageError, NotAvailableError, listed
 from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
 from eval.results import MetricValue, Result, card_facts, file_facts, numbers_of
 from eval.risk import has_risk, risk_coverage
-from eval.stats import LEVEL, statistics_figure
+from eval.stats import LEVEL, summed_statistic
 from eval.studies import References, Scope, read_references
 from eval.study_set import LeakCheck, Run, StudySet, check_leaks, make_run, make_study_set
 from eval.text import CLEANINGS
@@ -94,11 +94,11 @@ def score_generation(task: GenerationTask) -> Scored:
     numbers: list[MetricValue] = []
     for subset, mask in _subsets(normal, leak):
         patients = list(itertools.compress(study_set.patients, mask))
-        figures = [
-            (system, subset, statistics_figure(ran[key].measures, rows[mask], patients))
+        measured = [
+            (system, subset, summed_statistic(ran[key].measures, rows[mask], patients))
             for (system, key), rows in statistics.items()
         ]
-        numbers += numbers_of(figures, patients=patients, samples=task.samples, seed=task.seed)
+        numbers += numbers_of(measured, patients=patients, samples=task.samples, seed=task.seed)
     result = Result(
         task="generation",
         name=task.name,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.results import MetricValue, Result, numbers_of
-from eval.stats import Bools, Figure, Floats, weighted_auroc
+from eval.stats import Bools, Floats, Statistic, weighted_auroc
 from eval.vectors import Vectors, load_vectors
 
 SHARES = (0.01, 0.1, 1.0)
@@ -56,9 +56,9 @@ def linear_probe(
             scores = list(
                 probe_scores(learn, ask, train=train, classes=classes, share=share, seed=seed)
             )
-            figure = probe_figure(scores, test, classes)
+            statistic = probe_statistic(scores, test, classes)
             found = numbers_of(
-                [(system, f"{share:.0%} of the training patients", figure)],
+                [(system, f"{share:.0%} of the training patients", statistic)],
                 patients=test.patient_ids,
                 samples=samples,
                 seed=seed,
@@ -160,7 +160,7 @@ def _fit(rows: FloatRows, truth: Bools, ask: FloatRows, strength: float) -> Floa
     return np.asarray(model.decision_function(ask), dtype=np.float64)
 
 
-def probe_figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> Figure:
+def probe_statistic(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]) -> Statistic:
     """AUROC, a mean over the draws: macro and by class."""
     truth = test.labels[:, classes]
 
@@ -176,4 +176,4 @@ def probe_figure(scores: Sequence[Floats], test: Vectors, classes: Sequence[int]
 
     names = ["macro AUROC", *(f"AUROC {test.classes[at]}" for at in classes)]
     size = len(names)
-    return Figure(tuple(names), (Direction.HIGHER,) * size, (len(test),) * size, values)
+    return Statistic(tuple(names), (Direction.HIGHER,) * size, (len(test),) * size, values)

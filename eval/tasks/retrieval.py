@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction, divide
 from eval.results import MetricValue, Result, numbers_of
-from eval.stats import Figure, Floats, mean_figure
+from eval.stats import Floats, Statistic, mean_statistic
 from eval.vectors import Vectors, load_vectors
 
 _KS = (1, 5, 10)
@@ -89,9 +89,11 @@ def retrieval(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
     for search in searches(vectors):
         ranks, gains = rank(search)
         by_chance = rank(search, np.random.default_rng(seed))
-        figures = [(vectors.encoder_id, search.name, each) for each in rank_figures(ranks, gains)]
-        figures += [(CHANCE, search.name, each) for each in rank_figures(*by_chance)]
-        numbers += numbers_of(figures, patients=search.patients, samples=samples, seed=seed)
+        statistics = [
+            (vectors.encoder_id, search.name, each) for each in rank_statistics(ranks, gains)
+        ]
+        statistics += [(CHANCE, search.name, each) for each in rank_statistics(*by_chance)]
+        numbers += numbers_of(statistics, patients=search.patients, samples=samples, seed=seed)
         recalls = [float(ranks.recall(k).mean()) for k in _DRAWN]
         series.append({"name": search.name, "x": list(_DRAWN), "y": recalls})
     plot = {
@@ -170,20 +172,20 @@ def rank(search: Search, chance: np.random.Generator | None = None) -> tuple[Ran
     return Ranks(better, tied), gain
 
 
-def rank_figures(ranks: Ranks, gains: Floats) -> list[Figure]:
+def rank_statistics(ranks: Ranks, gains: Floats) -> list[Statistic]:
     """All measures of what `rank` found."""
     higher = Direction.HIGHER
     columns = {f"R@{k}": (higher, ranks.recall(k)) for k in _KS}
     columns["MRR"] = (higher, ranks.reciprocal())
     columns[f"nDCG@{_CUT}"] = (higher, gains)
     places = ranks.rank()
-    median = Figure(
+    median = Statistic(
         ("median rank",),
         (Direction.LOWER,),
         (len(places),),
         lambda weights: weighted_median(places, weights)[:, None],
     )
-    return [mean_figure(columns), median]
+    return [mean_statistic(columns), median]
 
 
 def weighted_median(values: Floats, weights: Floats) -> Floats:

@@ -10,8 +10,8 @@ from eval.metrics.base import Direction, divide
 from eval.results import Result, numbers_of
 from eval.stats import (
     Bools,
-    Figure,
     Floats,
+    Statistic,
     roc_curve,
     weighted_auroc,
     weighted_average_precision,
@@ -42,11 +42,11 @@ def zero_shot(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
     if vectors.single:
         shares = vectors.labels.mean(axis=0)
         systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
-    parts = (_choices, area_figure) if vectors.single else (area_figure,)
-    figures = [
+    parts = (_choices, area_statistic) if vectors.single else (area_statistic,)
+    statistics = [
         (name, "all", part(vectors, scores)) for name, scores in systems.items() for part in parts
     ]
-    numbers = numbers_of(figures, patients=vectors.patient_ids, samples=samples, seed=seed)
+    numbers = numbers_of(statistics, patients=vectors.patient_ids, samples=samples, seed=seed)
     scored = _scored(vectors)
     few = [name for at, name in enumerate(vectors.classes) if at not in scored]
     denials = "" if vectors.single else " minus cosine of image and the sentences that deny it"
@@ -83,7 +83,7 @@ def _class_vectors(vectors: Vectors, *, present: bool) -> NDArray[np.float64]:
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
-def _choices(vectors: Vectors, scores: Floats) -> Figure:
+def _choices(vectors: Vectors, scores: Floats) -> Statistic:
     """Accuracy and macro F1 of the nearest class, from a row of the confusion matrix an image."""
     count = len(vectors.classes)
     cells = vectors.labels.argmax(axis=1) * count + scores.argmax(axis=1)
@@ -97,10 +97,10 @@ def _choices(vectors: Vectors, scores: Floats) -> Figure:
         f1 = np.nan_to_num(divide(2 * hits, below)).mean(axis=1)
         return np.stack([hits.sum(axis=1) / matrix.sum(axis=(1, 2)), f1], axis=1)
 
-    return Figure(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)
+    return Statistic(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)
 
 
-def area_figure(vectors: Vectors, scores: Floats) -> Figure:
+def area_statistic(vectors: Vectors, scores: Floats) -> Statistic:
     """AUROC and average precision, macro and by class, of the classes with enough images."""
     scored = _scored(vectors)
     if not scored:
@@ -117,7 +117,7 @@ def area_figure(vectors: Vectors, scores: Floats) -> Figure:
 
     names = [f"AUROC {vectors.classes[at]}" for at in scored]
     size = len(names) + 2
-    return Figure(
+    return Statistic(
         ("macro AUROC", "macro average precision", *names),
         (Direction.HIGHER,) * size,
         (len(vectors),) * size,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from eval.metrics.base import Direction, Measure, mean_measure, mean_rows, metric_class
 from eval.metrics.findings import LABELS
-from eval.stats import bootstrap, intervals, statistics_figure
+from eval.stats import bootstrap, intervals, summed_statistic
 
 Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.float64], list[str]]]
 
@@ -98,8 +98,8 @@ def coverage(
     for seed in range(simulations):
         rows, names = draw(generator, patients)
         groups = names if clustered else [f"{at:07d}" for at in range(len(rows))]
-        figure = statistics_figure([measure], rows, groups)
-        ((low, high),) = intervals(bootstrap([figure], groups, samples=samples, seed=seed))
+        statistic = summed_statistic([measure], rows, groups)
+        ((low, high),) = intervals(bootstrap([statistic], groups, samples=samples, seed=seed))
         held += low <= truth <= high
     share = held / simulations
     return Coverage(truth, share, math.sqrt(share * (1 - share) / simulations))
