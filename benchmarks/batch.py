@@ -35,6 +35,7 @@ from rag.config_file import load_settings
 from rag.drafting.requests import DraftInputs, build_request
 from rag.drafting.slots import slots_for
 from rag.factory import load_encoder, open_pipeline
+from rag.index import Exclusions
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.settings import LlmSettings
@@ -108,7 +109,7 @@ def asked_of(
                 source=study.image,
                 name=study.name,
                 further=study.further,
-                study_ids=frozenset({study.study_id}),
+                exclude=Exclusions(frozenset({study.study_id})),
             )
         )
         if prepared.analysis is None or prepared.retrieval is None:

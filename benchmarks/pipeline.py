@@ -34,7 +34,7 @@ from rag.corpus.openi import read_openi as read_reports
 from rag.drafting import drafter
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
-from rag.index import ReportIndex, build_index
+from rag.index import Exclusions, ReportIndex, build_index
 from rag.report_reading import annotate_labels
 from rag.retriever import ReportRetriever
 from rag.screening.finding_head import FindingPredictor, load_finding_predictor
@@ -102,7 +102,7 @@ def run(pipeline: line.ReportPipeline, images: Sequence[Image]) -> list[Millisec
             source=source,
             name=source.name,
             study_id=image.study_id,
-            study_ids=frozenset([image.study_id]),
+            exclude=Exclusions(frozenset([image.study_id])),
         )
         spent: Milliseconds = defaultdict(float)
         with clocks(spent), clock(spent, ALL):

@@ -1,11 +1,10 @@
-"""Settings -> the parts of the product, a study, an index. The one place that knows them all.
+"""Settings -> the parts of the product, an index. The one place that knows them all.
 
 What only a query or a draft needs is imported there: a second that indexing does without.
 """
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ from rag.privacy.reports import mask_identifiers
 from rag.report_reading import annotate_labels
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import Settings
-from rag.study import Study
 
 if TYPE_CHECKING:
     from rag.pipeline import ReportPipeline
@@ -126,15 +124,6 @@ def template_of(settings: Settings) -> PromptTemplate:
         return load_template(settings.llm.template, templates=template_folder(settings))
     except PromptTemplateError as error:
         raise UsageError(f"llm.template: {error}") from error
-
-
-def without_named(study: Study, store: ReportIndex, *further: str | Path) -> Study:
-    """The study; those that paths of its images and prior, or these, name are never retrieved."""
-    prior = study.prior
-    sources = (study.source, *study.further, *prior.files, *prior.images)
-    paths = [source for source in sources if isinstance(source, Path)]
-    named = [store.studies_named_in(path) for path in (*paths, *further)]
-    return with_fields(study, study_ids=study.study_ids.union(*named))
 
 
 def index_reports(

@@ -28,13 +28,12 @@ from rag.drafting.drafter import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
-from rag.index import Exclusions
 from rag.metrics import Stopwatch, counted
 from rag.prediction import Prediction
 from rag.priors import CheckedPrior, Prior, check_prior, read_prior
-from rag.retriever import ImageQuery, ReportRetriever
+from rag.retriever import ImageQuery, ReportRetriever, exclusions_of
 from rag.schema import Draft, Hit, Retrieval, Status
-from rag.study import ReaderRegion, Study, distinct, load, study_id_of
+from rag.study import ReaderRegion, Study, StudyImages, distinct, load, study_id_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,8 +87,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
                 warnings = distinct((*known.warnings, *notes))
                 known = replace(known, prior=compared, warnings=warnings)
             with clock.stage("retrieve"):
-                query = _query(study, images.info, analysis, prior)
-                retrieval = self.retriever.retrieve(query)
+                retrieval = self._retrieve(study, images, analysis, prior)
         except (CxrRagError, ImageReadError) as error:
             return Prepared(study, _ended(known, error, clock))
         known = replace(known, hits=retrieval.hits, seconds=clock.seconds)
@@ -160,12 +158,16 @@ class ReportPipeline(Runnable[Study, Prediction]):
         analysis = self.analyzer.analyze(images)
         steered = [self.analyzer.steer_to_region(region, analysis, images) for region in regions]
         return [
-            (
-                self.retriever.retrieve(_query(study, images.info, each, prior)).hits,
-                each.region_finding,
-            )
+            (self._retrieve(study, images, each, prior).hits, each.region_finding)
             for each in steered
         ]
+
+    def _retrieve(
+        self, study: Study, images: StudyImages, analysis: ImageAnalysis, prior: CheckedPrior
+    ) -> Retrieval:
+        exclude = exclusions_of(study, images.info, self.retriever.store, prior=prior)
+        query = ImageQuery(analysis.query_vector, analysis.predicted, exclude)
+        return self.retriever.retrieve(query)
 
     @property
     def encoder(self) -> ImageEncoder:
@@ -201,23 +203,6 @@ def _checked(prior: Prior, current: ImageInfo) -> CheckedPrior:
     if prior.files:
         prior = read_prior(prior.files, current=current, day=prior.date, report=prior.report)
     return check_prior(prior, current) if prior else CheckedPrior()
-
-
-def _query(
-    study: Study, info: ImageInfo, analysis: ImageAnalysis, prior: CheckedPrior
-) -> ImageQuery:
-    """What to search with, and whose reports must not come back."""
-    return ImageQuery(
-        vector=analysis.query_vector,
-        predicted=analysis.predicted,
-        exclude=Exclusions(
-            study.study_ids | frozenset(info.identity.study_ids) | prior.studies,
-            study.patient_ids
-            | frozenset(filter(None, [info.identity.patient_id]))
-            | prior.patients,
-            study.not_relevant,
-        ),
-    )
 
 
 def check(

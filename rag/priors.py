@@ -164,7 +164,7 @@ def read_prior(
     images: list[tuple[ImageInfo, Path | bytes]] = []
     reports: list[tuple[str, ImageInfo | None]] = [(report, None)] if report else []
     notes = []
-    for source in _files(sources):
+    for source in files_in(sources):
         data = _begin(source)
         if image_format(data) is ImageFormat.OTHER:
             reports.append((_text(source), None))
@@ -261,7 +261,8 @@ def _belongs(info: ImageInfo, newest: ImageInfo | None) -> bool:
     return info.studied_at[:8] == newest.studied_at[:8]
 
 
-def _files(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
+def files_in(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
+    """Files, and those in folders; hidden ones are passed over."""
     for source in sources:
         if isinstance(source, Path) and source.is_dir():
             inside = sorted(path for path in source.rglob("*") if path.is_file())

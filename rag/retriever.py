@@ -9,6 +9,7 @@ arXiv 2411.16523). Knows nothing of prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +21,16 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_validator
 
 from encoders.base import ImageEncoder, embeds_texts
+from encoders.images.image_info import ImageInfo
 from rag.errors import UsageError
 from rag.index import Exclusions, ReportIndex
 from rag.index.search import numbered
+from rag.priors import CheckedPrior, files_in
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import usable_labels
 from rag.schema import NO_PREDICTION, Hit, PredictedFindings, Retrieval
 from rag.settings import RetrievalSettings
+from rag.study import Study
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +46,32 @@ class ImageQuery:
     vector: NDArray[np.float32]
     predicted: PredictedFindings = NO_PREDICTION
     exclude: Exclusions = Exclusions()  # noqa: RUF009 - frozen
+
+
+def exclusions_of(
+    study: Study,
+    info: ImageInfo,
+    store: ReportIndex,
+    *,
+    prior: CheckedPrior = CheckedPrior(),  # noqa: B008 - frozen
+) -> Exclusions:
+    """What must not come back for a study: its own exclusions, and what names it or its patient.
+
+    Args:
+        study: whose paths, and those of its prior, may hold ids of studies and patients.
+        info: what the header of its frontal image says.
+        store: knows the ids.
+        prior: once it is known to be the patient's.
+    """
+    sources = (study.source, *study.further, *files_in(study.prior.files), *prior.images)
+    named = [store.studies_named_in(path) for path in sources if isinstance(path, Path)]
+    return Exclusions(
+        studies=study.exclude.studies.union(info.identity.study_ids, prior.studies, *named),
+        patients=study.exclude.patients.union(
+            filter(None, [info.identity.patient_id]), prior.patients
+        ),
+        reports=study.exclude.reports,
+    )
 
 
 class ReportRetriever(BaseRetriever):

@@ -19,6 +19,7 @@ from encoders.images.image_info import ImageInfo, same_patient
 from encoders.images.image_io import BLANK, read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import BlankImage, CxrRagError, NoDraft, NotAChestXray
+from rag.index.ids import NOTHING, Exclusions
 from rag.priors import NO_PRIOR, Prior
 from rag.screening.header import judge_colour, judge_header
 
@@ -137,9 +138,9 @@ class Study:
         further: other views of the same study, a lateral above all; they help to find reports.
         name: what the prediction calls the image ("file").
         study_id: what the prediction calls the study; empty: see `study_id_of`.
-        study_ids, patient_ids: never to be retrieved; ids in a DICOM header are added to them.
         indication: why the image was taken, if known.
-        not_relevant: report ids the reader ruled out.
+        exclude: what must not be retrieved, as the study itself and what the reader ruled out; ids
+            in its headers and paths, and in those of its prior, are added.
         region: where the reader looked on the frontal image; it steers the search there.
         prior: the patient's own earlier study, for comparison.
     """
@@ -148,10 +149,8 @@ class Study:
     name: str
     further: tuple[Path | bytes, ...] = ()
     study_id: str = ""
-    study_ids: frozenset[str] = frozenset()
-    patient_ids: frozenset[str] = frozenset()
     indication: str = ""
-    not_relevant: frozenset[str] = frozenset()
+    exclude: Exclusions = NOTHING
     region: ReaderRegion = NO_REGION
     prior: Prior = NO_PRIOR
 

@@ -16,7 +16,7 @@ from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 from rag.export.text import Export
-from rag.factory import without_named
+from rag.index import Exclusions
 from rag.pipeline import ReportPipeline
 from rag.priors import NO_PRIOR
 from rag.review.audit import AuditLog, draft_event
@@ -145,16 +145,15 @@ class Controller(Opener):
     def _study(self, session: Session) -> Study:
         first = session.images[session.drafted]
         others = [Path(each.path) for each in session.images if each.path != first.path]
-        study = Study(
+        return Study(
             Path(first.path),
             name=f"image {first.sha256[:12]}",  # the file's name may be a person's
             further=tuple(others),
             indication=session.indication,
-            not_relevant=session.ruled_out,
+            exclude=Exclusions(reports=session.ruled_out),
             region=session.region,
             prior=session.prior,
         )
-        return without_named(study, self.pipeline.retriever.store)
 
     def _finished(self, session: Session) -> Session:
         found = session.prediction

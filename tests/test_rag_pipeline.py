@@ -21,7 +21,7 @@ from rag.drafting.requests import DraftInputs, Selection
 from rag.drafting.slots import slots_for
 from rag.grounding import Verdict
 from rag.image_analysis import ImageAnalyzer
-from rag.index import ReportIndex, build_index
+from rag.index import Exclusions, ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
@@ -165,11 +165,11 @@ def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image:
     everything = pipeline.invoke(Study(image, "image")).hits
     nearest = everything[0].record
     without_study = pipeline.invoke(
-        Study(image, "image", study_ids=frozenset([nearest.study_id]))
+        Study(image, "image", exclude=Exclusions(frozenset([nearest.study_id])))
     ).hits
     assert nearest.patient_id not in {hit.record.patient_id for hit in without_study}
     without_patient = pipeline.invoke(
-        Study(image, "image", patient_ids=frozenset([nearest.patient_id]))
+        Study(image, "image", exclude=Exclusions(patients=frozenset([nearest.patient_id])))
     ).hits
     assert nearest.patient_id not in {hit.record.patient_id for hit in without_patient}
     assert len(without_patient) >= K
@@ -177,7 +177,7 @@ def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image:
 
 def test_reports_called_irrelevant_stay_out(pipeline: ReportPipeline, image: Path) -> None:
     first = pipeline.invoke(Study(image, "image")).hits[0].record.report_id
-    again = pipeline.invoke(Study(image, "image", not_relevant=frozenset([first])))
+    again = pipeline.invoke(Study(image, "image", exclude=Exclusions(reports=frozenset([first]))))
     assert first not in {hit.record.report_id for hit in again.hits}
 
 

@@ -25,7 +25,6 @@ from rag.drafting.drafter import Drafter
 from rag.errors import UsageError
 from rag.export import DOCUMENTS, as_document
 from rag.export.text import Export, as_text
-from rag.factory import without_named
 from rag.image_analysis import NO_CHANGE_MODEL, ImageAnalyzer
 from rag.index import ReportIndex, build_index
 from rag.pipeline import ReportPipeline
@@ -210,13 +209,15 @@ def test_ids_in_the_priors_path_are_never_evidence(
     pipeline: ReportPipeline, tmp_path: Path
 ) -> None:
     image = small_batch.draw_image(tmp_path / "image.png", 1)
-    found = pipeline.prepare(Study(image, "image")).prediction.hits
-    named = found[0].record.study_id
-    text, picture = tmp_path / f"{named}.txt", small_batch.draw_image(tmp_path / f"{named}.png", 2)
+    record = pipeline.prepare(Study(image, "image")).prediction.hits[0].record
+    folder = tmp_path / "before"
+    picture = small_batch.draw_image(tmp_path / f"{record.study_id}.png", 2)
+    text = folder / f"{record.study_id}.txt"
+    folder.mkdir()
     text.write_text(REPORT)
-    for prior in (Prior(files=(text,)), Prior(images=(picture,))):
-        study = without_named(Study(image, "image", prior=prior), pipeline.retriever.store)
-        assert named in study.study_ids
+    for prior in (Prior(files=(text,)), Prior(images=(picture,)), Prior(files=(folder,))):
+        found = pipeline.prepare(Study(image, "image", prior=prior)).prediction.hits
+        assert record.patient_id not in {hit.record.patient_id for hit in found}
 
 
 def test_a_list_names_a_prior_by_files_text_and_date(tmp_path: Path) -> None:

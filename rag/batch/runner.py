@@ -16,8 +16,7 @@ from rag.batch.inputs import BatchStudy
 from rag.batch.output import MADE_WITH, BatchOutput, Done, PredictionLog
 from rag.batch.workers import Engine
 from rag.errors import OutputError, UsageError
-from rag.factory import without_named
-from rag.index import ReportIndex
+from rag.index import Exclusions, ReportIndex
 from rag.pipeline import ReportPipeline
 from rag.schema import NOTICE, Status
 from rag.study import Study
@@ -138,18 +137,17 @@ def run_batch(
 
 
 def as_study(study: BatchStudy, store: ReportIndex) -> Study:
-    """A study as the pipeline takes it; what its paths name is never retrieved."""
-    asked = Study(
+    """A study as the pipeline takes it; what its paths in the list name is never retrieved."""
+    named = [store.studies_named_in(path) for path in study.paths]
+    return Study(
         study.image,
         name=study.name,
         further=study.further,
         study_id=study.study_id,
-        study_ids=frozenset({study.study_id}),
-        patient_ids=study.patient_ids,
+        exclude=Exclusions(frozenset({study.study_id}).union(*named), study.patient_ids),
         indication=study.indication,
         prior=study.prior,
     )
-    return without_named(asked, store, *study.paths)
 
 
 def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -> None:

@@ -71,7 +71,8 @@ def generate(
     if prior and len(images) > 1:
         raise UsageError("--prior belongs to one patient: give one image with it")
     from rag.export.text import as_text
-    from rag.factory import load_encoder, open_pipeline, without_named
+    from rag.factory import load_encoder, open_pipeline
+    from rag.index import Exclusions
     from rag.llm.vllm_server import LlmServer
     from rag.priors import Prior
     from rag.study import Study, without_rejected
@@ -91,12 +92,11 @@ def generate(
             study = Study(
                 image,
                 name=str(image),
-                study_ids=frozenset(study_ids or ()),
-                patient_ids=frozenset(patient_ids or ()),
+                exclude=Exclusions(frozenset(study_ids or ()), frozenset(patient_ids or ())),
                 indication=indication,
                 prior=Prior(files=tuple(prior or ())),
             )
-            prediction = pipeline.invoke(without_named(study, pipeline.retriever.store))
+            prediction = pipeline.invoke(study)
             if prediction.status is not Status.OK:
                 failed = True
             else:
@@ -230,19 +230,16 @@ def query(
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
     from encoders.images.image_io import read_image, read_image_info
     from encoders.images.raw_image import ImageReadError
-    from rag.index import Exclusions
-    from rag.retriever import ImageQuery
+    from rag.retriever import ImageQuery, exclusions_of
+    from rag.study import Study
 
     try:
         image = read_image(path, name=path.name)
-        identity = read_image_info(path).identity
+        info = read_image_info(path)
     except ImageReadError as error:
         raise CxrRagError(f"{path}: {error}") from error
     found = ImageQuery(
         vector=retriever.encoder.embed_images([image])[0],
-        exclude=Exclusions(
-            retriever.store.studies_named_in(path) | frozenset(identity.study_ids),
-            frozenset(filter(None, [identity.patient_id])),
-        ),
+        exclude=exclusions_of(Study(path, name=path.name), info, retriever.store),
     )
     return retriever.retrieve(found, k=k).hits
