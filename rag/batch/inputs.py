@@ -134,11 +134,11 @@ def _tree(folder: Path, leave_out: Path | None) -> Listing:
 def _files(folder: Path, listing: Listing, avoided: Path | None) -> Iterator[Path]:
     """Files of a tree by name; links to folders are not followed, so that no tree is endless."""
 
-    def complain(error: OSError) -> None:
+    def note_unreadable(error: OSError) -> None:
         where = Path(str(error.filename)).name
         listing.problems.append(f"the folder {where} cannot be read: {error.strerror}")
 
-    for parent, folders, names in os.walk(folder, onerror=complain):
+    for parent, folders, names in os.walk(folder, onerror=note_unreadable):
         here = Path(parent)
         folders[:] = sorted(
             name for name in folders if avoided is None or (here / name).resolve() != avoided

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, Config, complain, read_settings
+from rag.cli.options import EXIT_FAILED, Config, print_error, read_settings
 from rag.errors import UsageError
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def _end_of_fetch(
     images: Sequence[Path], problems: Sequence[str], output: Path, others: str
 ) -> None:
     for problem in problems:
-        complain(f"not fetched: {problem}")
+        print_error(f"not fetched: {problem}")
     typer.echo(f"{len(images)} images in {output}{others}")
     for image in images:
         typer.echo(f"  {image.relative_to(output)}")
@@ -219,7 +219,7 @@ def deid(
             copied = copies.copy(path, output)
         except DeidentifyError as error:  # the path may name the patient: the user gave it, on
             refused += 1  # the user's terminal it stays
-            complain(f"not copied: {path}: {error}")
+            print_error(f"not copied: {path}: {error}")
         else:
             to_look_at += bool(copied.warnings)
             for warning in copied.warnings:

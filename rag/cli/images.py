@@ -17,7 +17,7 @@ from rag.cli.options import (
     NoLlm,
     PatientIds,
     StudyIds,
-    complain,
+    print_error,
     read_settings,
     say,
 )
@@ -163,7 +163,7 @@ def locate(
         try:
             image = load(Study(path, name=path.name)).views[0]
         except (ImageReadError, NoDraft) as error:
-            complain(f"cxr-rag: {path}: {error}")
+            print_error(f"cxr-rag: {path}: {error}")
             failed = True
             continue
         found = locate_findings(cast("MapEncoder", encoder), image, head=head, measures=measures)

@@ -51,14 +51,14 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def complain(line: str) -> None:
-    """Say what went wrong."""
+def print_error(line: str) -> None:
+    """What went wrong, in red on stderr."""
     typer.secho(line, err=True, fg="red")
 
 
 def fail(reason: object, code: int) -> None:
     """End with one line."""
-    complain(f"cxr-rag: {reason}")
+    print_error(f"cxr-rag: {reason}")
     sys.exit(code)
 
 

@@ -60,10 +60,10 @@ def chroma_errors(place: Place) -> Iterator[None]:
     except (StoreError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # Rust's panics are no Exception
-        raise _explained(error, place) from error
+        raise _as_store_error(error, place) from error
 
 
-def _explained(error: BaseException, place: Place) -> StoreError:
+def _as_store_error(error: BaseException, place: Place) -> StoreError:
     words = " ".join(str(error).split())[:200]
     if "disk is full" in words or "No space left" in words:
         hint = "the disk is full: free some space and run the same command again"

@@ -96,11 +96,11 @@ class ChatClient:
             LlmOutputError: the answer is empty, refused by a filter, was cut off at
                 ``max_tokens``, or repeats itself until there; each has a class of its own.
         """
-        from rag.llm.connection import explained  # noqa: PLC0415 - httpx and openai
+        from rag.llm.connection import as_llm_error  # noqa: PLC0415 - httpx and openai
 
         for attempt in range(self._settings.retries + 1):
             try:
-                with explained(self._settings):
+                with as_llm_error(self._settings):
                     yield from self._once(messages, schema)
             except LlmUnavailableError as error:
                 if attempt == self._settings.retries:

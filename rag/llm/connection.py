@@ -58,7 +58,7 @@ class _Until(httpx.SyncByteStream):
 
 
 @contextmanager
-def explained(settings: LlmSettings) -> Iterator[None]:
+def as_llm_error(settings: LlmSettings) -> Iterator[None]:
     """Turn whatever the block raises on the way to the server into one of our errors."""
     url = settings.url
     try:

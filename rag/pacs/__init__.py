@@ -18,7 +18,7 @@ class PacsError(CxrRagError):
     """
 
 
-def hush(package: str) -> None:
+def silence_logger(package: str) -> None:
     """Silence a library whose log names studies; only who asks for everything gets it."""
     if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
         logging.getLogger(package).setLevel(logging.CRITICAL)

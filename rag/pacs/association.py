@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.pacs import PacsError, hush
+from rag.pacs import PacsError, silence_logger
 from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def associated(
     """
     from pynetdicom import AE, build_context, build_role, evt  # noqa: PLC0415 - heavy
 
-    hush("pynetdicom")
+    silence_logger("pynetdicom")
     entity = AE(check_title(settings.ae_title))
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SILENCE_SECONDS
     entity.connection_timeout = SILENCE_SECONDS

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.atomic_io import disk_explained
-from rag.pacs import PacsError, hush
-from rag.pacs.http import explained, open_session
+from rag.pacs import PacsError, silence_logger
+from rag.pacs.http import as_pacs_error, open_session
 from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, Inbox, check_uid
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def studies_of_day(url: str, day: date) -> dict[str, int]:
         PacsError: the server cannot be asked.
     """
     found: dict[str, int] = {}
-    with _client(url) as client, explained():
+    with _client(url) as client, as_pacs_error():
         for modality in _RADIOGRAPHS:
             filters = {"StudyDate": f"{day:%Y%m%d}", "ModalitiesInStudy": modality}
             for one in client.search_for_studies(search_filters=filters, limit=_MOST_STUDIES):
@@ -122,7 +122,7 @@ def store_report(url: str, report: Path) -> tuple[str, str]:
         PacsError: the file is no report, or claims more than it holds; the server refuses.
     """
     document = _read_report(report)
-    with _client(url) as client, explained():
+    with _client(url) as client, as_pacs_error():
         answer = client.store_instances([document])
     taken = {str(one.get("ReferencedSOPInstanceUID")) for one in _items(answer, "ReferencedSOP")}
     failed = _items(answer, "FailedSOP")
@@ -136,7 +136,7 @@ def store_report(url: str, report: Path) -> tuple[str, str]:
 
 @contextmanager
 def _client(url: str) -> Iterator["DICOMwebClient"]:
-    hush("dicomweb_client")
+    silence_logger("dicomweb_client")
     with warnings.catch_warnings():  # it imports what pydicom 4 will not have
         warnings.filterwarnings("ignore", "get_frame_offsets", DeprecationWarning)
         from dicomweb_client import DICOMwebClient  # noqa: PLC0415 - pydicom, requests
@@ -154,7 +154,7 @@ def _instances(client: "DICOMwebClient", study_uid: str) -> Iterator[dict[str, s
     """All instances of a study, page by page; a server that repeats itself is not asked again."""
     seen: set[str] = set()
     while len(seen) < _MOST_INSTANCES:
-        with explained():
+        with as_pacs_error():
             page = client.search_for_instances(study_uid, offset=len(seen) or None)
             found = [_named(one) for one in page]
         new = [one for one in found if one["instance"] not in seen]
@@ -172,7 +172,7 @@ def _named(instance: dict[str, Any]) -> dict[str, str]:
 
 def _retrieve(client: "DICOMwebClient", study_uid: str, one: dict[str, str]) -> bytes:
     """One instance in the transfer syntax it is stored in, as a DICOM file."""
-    with explained():
+    with as_pacs_error():
         dataset = client.retrieve_instance(study_uid, one["series"], one["instance"])
         if str(dataset.SOPInstanceUID) != one["instance"]:
             raise PacsError("the server sent another image than the one that was asked for")

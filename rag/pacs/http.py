@@ -78,7 +78,7 @@ def open_session(url: str) -> requests.Session:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def as_pacs_error() -> Iterator[None]:
     """Whatever client and server do becomes one error, without its URL, which names the study."""
     try:
         yield

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import disk_explained
-from rag.pacs import PacsError, hush
+from rag.pacs import PacsError, silence_logger
 from rag.pacs.association import (
     SILENCE_SECONDS,
     SLACK,
@@ -99,10 +99,10 @@ def receiving(
     inbox, receiver = Inbox(folder, keep_free=keep_free), Receiver(port)
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(folder):
+    with _only_receiver(folder):
         with disk_explained(folder):
             inbox.open()
-        hush("pynetdicom")
+        silence_logger("pynetdicom")
         entity = _entity(title, silence_seconds)
         handlers = _handlers(inbox, receiver, senders, max_bytes)
         try:
@@ -131,7 +131,7 @@ def receiving(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _only_receiver(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / ".receive.lock", timeout=0)
     try:
         with lock:
