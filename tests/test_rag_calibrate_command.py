@@ -28,7 +28,11 @@ def run(folder: Path, *, studies: int) -> Result:
     return CliRunner().invoke(app, ["calibrate", str(images), str(reports), "--out", out])
 
 
-def test_prints_before_and_after_and_writes_what_drafting_then_uses(tmp_path: Path) -> None:
+def test_prints_before_and_after_and_writes_what_drafting_then_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as in the settings of a site, also before the file is there
+    monkeypatch.setenv("CXR_RAG_DRAFTING__CALIBRATION", str(tmp_path / "own.json"))
     result = run(tmp_path, studies=105)
     assert result.exit_code == 0, result.output
     assert "105 studies" in result.output

@@ -131,32 +131,33 @@ def calibrate(
     images: Source,
     reports: Reports,
     *,
-    out: Annotated[
-        Path | None, typer.Option(help="File to write; default: beside the encoder's weights.")
-    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The calibration to write (JSON).")],
     config: Config = "cpu",
 ) -> None:
     """Calibrate predicted findings and thresholds on your own studies.
 
-    Use patients that nothing was trained on. Set drafting.calibration to the file that --out
-    writes.
+    Use patients that nothing was trained on; set drafting.calibration to FILE afterwards. The table
+    compares it with the encoder's own calibration.
     """
     settings = read_settings(config)
+    from rag.atomic_io import disk_explained
     from rag.factory import encoder_folder, load_encoder
     from rag.screening.calibration import write_calibration
-    from rag.screening.finding_head import CALIBRATION, load_finding_predictor
+    from rag.screening.finding_head import load_finding_predictor
     from rag.screening.recalibration import comparison, measure, recalibrate
+    from rag.settings import DraftingSettings
 
     encoder = load_encoder(settings)
     folder = encoder_folder(settings, encoder)
-    predictor = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
+    predictor = load_finding_predictor(folder, encoder.encoder_id, DraftingSettings())
     if predictor is None:
         raise CalibrationError(f"{folder} has no finding head: there is nothing to calibrate")
+    with disk_explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     measured = measure(images, reports, encoder=encoder, head=predictor.head)
     typer.echo(comparison(measured, predictor.head, predictor.calibration))
-    path = out or folder / CALIBRATION
-    write_calibration(path, recalibrate(measured, predictor.head))
-    say(f"written to {path}")
+    write_calibration(out, recalibrate(measured, predictor.head))
+    say(f"written to {out}; it is used where drafting.calibration names it")
 
 
 def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> None:
