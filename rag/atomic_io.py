@@ -1,8 +1,9 @@
-"""Files that survive a pulled plug, what a disk's complaints about an output mean, and tensors."""
+"""Files that survive a pulled plug, who may write, what a disk's complaints mean, and tensors."""
 
 import errno
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -12,40 +13,69 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.errors import EncoderUnavailableError, OutputError
+from rag.errors import CxrRagError, EncoderUnavailableError, OutputError
 
 _AGAIN = "free some space and run the same command again"
+_ELSEWHERE = "choose another place"
 _CURES = {
     errno.ENOSPC: f"the disk is full: {_AGAIN}",
     errno.EDQUOT: f"your disk quota is used up: {_AGAIN}",
     errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
-    errno.EROFS: "the disk is read-only: {instead}",
-    errno.EACCES: "permission denied: {instead}",
-    errno.EPERM: "permission denied: {instead}",
-    errno.EISDIR: "it is a folder: choose another place",
-    errno.ENOTDIR: "a file stands where a folder should be: choose another place",
-    errno.EEXIST: "a file stands where a folder should be: choose another place",
+    errno.EROFS: f"the disk is read-only: {_ELSEWHERE}",
+    errno.EACCES: f"permission denied: {_ELSEWHERE}",
+    errno.EPERM: f"permission denied: {_ELSEWHERE}",
+    errno.EISDIR: f"it is a folder: {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file stands where a folder should be: {_ELSEWHERE}",
+    errno.EEXIST: f"a file stands where a folder should be: {_ELSEWHERE}",
 }
 
 
-def hint(error: OSError, *, instead: str = "choose another output") -> str:
-    """What the operating system says about an output, and what helps.
+@contextmanager
+def disk_explained(path: Path, kind: type[CxrRagError] = OutputError) -> Iterator[None]:
+    """Turn what the operating system or SQLite says about an output into an error with its hint.
 
     Args:
-        error: what it said.
-        instead: what to do where writing is not allowed.
+        path: of the output.
+        kind: of the error.
     """
-    words = _CURES.get(error.errno or 0, error.strerror or str(error))
-    return words.replace("{instead}", instead)
-
-
-@contextmanager
-def disk_explained(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about an output into an `OutputError` with its hint."""
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {hint(error)}") from error
+        words = _CURES.get(error.errno or 0, error.strerror or str(error))
+        raise kind(f"cannot write {path}: {words}") from error
+    except sqlite3.Error as error:
+        raise kind(f"cannot write {path} ({error}): {_AGAIN}, or {_ELSEWHERE}") from error
+
+
+@contextmanager
+def only_writer(
+    lock_file: Path, *, in_use: type[CxrRagError], kind: type[CxrRagError] = OutputError
+) -> Iterator[None]:
+    """Be the only process that writes a folder, for as long as the block runs.
+
+    The lock is the kernel's, so it ends with its owner however that ends, kill -9 included.
+
+    Args:
+        lock_file: in the folder; made if it is not there.
+        in_use: raised where another process is writing.
+        kind: raised where the folder cannot be written, or its file system has no locks.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - imports asyncio
+
+    lock, folder = FileLock(lock_file, mode=0o600, blocking=False), lock_file.parent
+    with disk_explained(folder, kind):
+        try:
+            lock.acquire()
+        except Timeout as error:  # an OSError, too
+            raise in_use(
+                f"another process is writing {folder}: wait until it has finished, or {_ELSEWHERE}"
+            ) from error
+        except NotImplementedError as error:
+            raise kind(f"the file system of {folder} has no locks: use a local disk") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def flush(path: Path) -> None:

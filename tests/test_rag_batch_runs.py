@@ -173,7 +173,7 @@ def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
 def test_two_batches_on_one_output_are_refused(tmp_path: Path) -> None:
     with (
         BatchOutput(tmp_path),
-        pytest.raises(UsageError, match="another batch"),
+        pytest.raises(UsageError, match="another process is writing"),
         BatchOutput(tmp_path),
     ):
         pass

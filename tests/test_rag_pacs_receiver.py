@@ -211,7 +211,7 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
     (tmp_path / "dcm-1" / ".ab.part").write_bytes(b"torn")
     with one_receiver(tmp_path) as receiver:
         assert not list(tmp_path.rglob("*.part"))
-        with pytest.raises(PacsError, match="another receiver"), one_receiver(tmp_path):
+        with pytest.raises(PacsError, match="another process is writing"), one_receiver(tmp_path):
             pass
         taken = one_receiver(tmp_path / "b", port=receiver.port)
         with pytest.raises(PacsError, match="choose another --port"), taken:

@@ -13,16 +13,15 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from encoders.json_text import parse_strict
 from encoders.tabular import read_table
-from rag.atomic_io import disk_explained, flush, replace_text
+from rag.atomic_io import disk_explained, flush, only_writer, replace_text
 from rag.batch.inputs import BatchStudy
 from rag.errors import UsageError
 from rag.prediction import Prediction
@@ -71,25 +70,16 @@ class BatchOutput:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.predictions = folder / PREDICTIONS
-        self._lock = FileLock(folder / _LOCK, mode=0o644, blocking=False)
+        self._locked = ExitStack()
 
     def __enter__(self) -> "BatchOutput":
         with disk_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire()
-            except Timeout as error:  # an OSError, too
-                raise UsageError(
-                    f"another batch is writing {self.folder}: wait for it, or choose another output"
-                ) from error
-            except NotImplementedError as error:
-                raise UsageError(
-                    f"the file system of {self.folder} has no locks: write to a local disk"
-                ) from error
+        self._locked.enter_context(only_writer(self.folder / _LOCK, in_use=UsageError))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._locked.close()
 
     def read_done(self) -> Done:
         """What is there already. A torn last line does not count: its study is done again.

@@ -14,6 +14,7 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 
 from encoders.base import ImageEncoder, embeds_texts
+from rag.atomic_io import disk_explained
 from rag.corpus.records import Corpus, fingerprint
 from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import chroma_facts, open_collections
@@ -33,7 +34,6 @@ from rag.index.info import (
     IndexInfo,
     Progress,
     check_encoder,
-    disk_errors,
     is_index,
     read_info,
     same_encoder,
@@ -88,7 +88,7 @@ def build_index(
         if info is not None:
             if not replace:
                 check_encoder(directory, info, encoder)
-            with disk_errors(directory):
+            with disk_explained(directory, StoreError):
                 sweep(directory)  # what a writer left that was killed
         base = _base(corpus, encoder, directory, info, url=url, replace=replace)
         content, summary = with_collection(
@@ -236,7 +236,7 @@ def _base(
 
 
 def _prepare(directory: Path) -> None:
-    with disk_errors(directory):
+    with disk_explained(directory, StoreError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
         if not is_index(directory):
             raise StoreError(

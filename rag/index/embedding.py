@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, EncoderIdentity, ImageEncoder, embeds_texts
+from rag.atomic_io import disk_explained
 from rag.corpus.records import Problem, text_hash
 from rag.errors import StoreError
-from rag.index.info import Progress, disk_errors
+from rag.index.info import Progress
 from rag.schema import ReportRecord
 
 CACHE = "embeddings.cache"
@@ -58,7 +59,7 @@ class EmbeddingCache:
             self._learn(changes=changes)
         except sqlite3.DatabaseError as error:
             if changes:
-                with disk_errors(directory):
+                with disk_explained(directory, StoreError):
                     if not _is_damage(error):
                         raise
                     self._path.unlink(missing_ok=True)
@@ -72,7 +73,7 @@ class EmbeddingCache:
 
     def vectors(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of keys that are here: float32 [len(keys), dim]."""
-        with disk_errors(self._directory), self._opened() as file:
+        with disk_explained(self._directory, StoreError), self._opened() as file:
             rows = file.execute(
                 "SELECT key, vector FROM vectors WHERE encoder = ? AND key IN "
                 "(SELECT value FROM json_each(?))",
@@ -87,14 +88,14 @@ class EmbeddingCache:
             (self._encoder, key, vector.astype("<f4").tobytes())
             for key, vector in zip(keys, vectors, strict=True)
         )
-        with disk_errors(self._directory), self._opened() as file, file:
+        with disk_explained(self._directory, StoreError), self._opened() as file, file:
             file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
         self._known.update(keys)
 
     def keep(self, keys: Iterable[str]) -> None:
         """Forget all but these, so that nothing is left of a report that was removed."""
         self._known.intersection_update(keys)
-        with disk_errors(self._directory), self._opened() as file:
+        with disk_explained(self._directory, StoreError), self._opened() as file:
             file.execute("PRAGMA secure_delete = ON")
             with file:
                 forgotten = file.execute(

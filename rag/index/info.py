@@ -6,16 +6,14 @@ Knows the folder; does not know Chroma or encoders.
 import contextlib
 import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from encoders.base import EncoderIdentity
-from rag.atomic_io import hint, swap_text
+from rag.atomic_io import only_writer, swap_text
 from rag.errors import StoreError, StoreInUseError, StoreMismatchError, StoreMissingError
 
 FORMAT = 2
@@ -156,47 +154,11 @@ def _described(encoder: EncoderIdentity) -> str:
     )
 
 
-@contextlib.contextmanager
-def disk_errors(directory: Path) -> Iterator[None]:
-    """What the operating system or SQLite says about a disk, as one sentence with its hint."""
-    try:
-        yield
-    except OSError as error:
-        words = hint(error, instead="choose another folder")
-        raise StoreError(f"cannot write the index in {directory}: {words}") from error
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"cannot write the index in {directory} ({error}): free some space, or choose another "
-            "folder"
-        ) from error
-
-
-@contextlib.contextmanager
-def write_lock(directory: Path) -> Iterator[None]:
-    """Be the only writer of an index for as long as the block runs.
-
-    Readers need no lock: what they read never changes. The lock is the kernel's, so it ends with
-    its owner however that ends, kill -9 included.
+def write_lock(directory: Path) -> AbstractContextManager[None]:
+    """Be the only writer of an index; readers need no lock, as what they read never changes.
 
     Raises:
         StoreInUseError: another process is writing.
         StoreError: the folder cannot be written, or its file system has no locks.
     """
-    lock = FileLock(directory / _LOCK, mode=0o600, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:  # an OSError, too
-        raise StoreInUseError(
-            f"another process is writing the index in {directory}: wait until it has finished"
-        ) from error
-    except NotImplementedError as error:
-        raise StoreError(
-            f"the file system of {directory} has no locks: put the index on a local disk"
-        ) from error
-    except OSError:
-        with disk_errors(directory):
-            raise
-    try:
-        yield
-    finally:
-        lock.release()
+    return only_writer(directory / _LOCK, in_use=StoreInUseError, kind=StoreError)

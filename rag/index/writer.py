@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.atomic_io import flush
+from rag.atomic_io import disk_explained, flush
 from rag.corpus.records import fingerprint
 from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import (
@@ -39,7 +39,6 @@ from rag.index.info import (
     IndexInfo,
     Progress,
     content_id,
-    disk_errors,
     publish_info,
     read_info,
 )
@@ -90,17 +89,17 @@ def write_version(
     place = place_of(directory, info, url)
     folder = place.folder.parent
     facts = {"made_by": "cxr-rag", "store_id": content.store_id}
-    with disk_errors(directory):
+    with disk_explained(directory, StoreError):
         with contextlib.suppress(StoreError):  # a damaged index.json, which is being replaced
             sweep(directory)
         _refuse_small_disk(directory, content)
         folder.mkdir()
         cache.keep([*texts, *content.images])
     try:
-        with disk_errors(directory):
+        with disk_explained(directory, StoreError):
             write_ids(folder, texts)
         _fill(place, facts, content, texts, cache, progress=progress)
-        with disk_errors(directory):
+        with disk_explained(directory, StoreError):
             for path in (*folder.rglob("*"), folder):
                 flush(path)
             progress("publish", 1, 3)
@@ -109,11 +108,11 @@ def write_version(
         with contextlib.suppress(OSError, StoreError):
             sweep(directory)  # not the new version, if it counts already
         if isinstance(error, StoreError) and shutil.disk_usage(directory).free < _FULL:
-            with disk_errors(directory):  # Chroma's own words do not say so
+            with disk_explained(directory, StoreError):  # Chroma's own words do not say so
                 raise OSError(errno.ENOSPC, "") from error
         raise
     progress("publish", 2, 3)
-    with disk_errors(directory):
+    with disk_explained(directory, StoreError):
         sweep(directory)
     if url:
         delete_old_collections(place, facts)

@@ -17,10 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from encoders.images.raw_image import MAX_BYTES
-from rag.atomic_io import disk_explained
+from rag.atomic_io import disk_explained, only_writer
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.association import (
     SILENCE_SECONDS,
@@ -99,7 +97,7 @@ def receiving(
     inbox, receiver = Inbox(folder, keep_free=keep_free), Receiver(port)
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _only_receiver(folder):
+    with only_writer(folder / ".receive.lock", in_use=PacsError):
         with disk_explained(folder):
             inbox.open()
         silence_logger("pynetdicom")
@@ -128,16 +126,6 @@ def receiving(
             finally:
                 entity.shutdown()
                 thread.join(5)
-
-
-@contextmanager
-def _only_receiver(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / ".receive.lock", timeout=0)
-    try:
-        with lock:
-            yield
-    except Timeout as error:
-        raise PacsError(f"another receiver writes {folder}: choose another folder") from error
 
 
 @contextmanager
