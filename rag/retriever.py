@@ -24,7 +24,6 @@ from encoders.base import ImageEncoder, embeds_texts
 from encoders.images.image_info import ImageInfo
 from rag.errors import UsageError
 from rag.index import Exclusions, ReportIndex
-from rag.index.search import numbered
 from rag.priors import CheckedPrior, files_in
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import usable_labels
@@ -125,7 +124,7 @@ class ReportRetriever(BaseRetriever):
         hits = order_by_agreement(pool, query.predicted, weight=chosen.label_penalty)
         if chosen.cover_expected:
             hits = cover_expected(hits, query.predicted, k=k)
-        return Retrieval(tuple(numbered(hits[:k])), tuple(pool))
+        return Retrieval(tuple(hits[:k]), tuple(pool))
 
     def _fused_with_images(
         self, nearest: Sequence[Hit], query: ImageQuery, count: int

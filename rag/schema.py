@@ -74,14 +74,12 @@ class Hit:
     Attributes:
         record: the report.
         similarity: cosine in [-1, 1], higher is nearer.
-        rank: place in the answer, 1 is nearest.
         copies: how many reports of the store have word for word this text ("seen 302 times").
         why: why it is here if it is not among the nearest, e.g. "fetched for pleural effusion".
     """
 
     record: ReportRecord
     similarity: float
-    rank: int
     copies: int = 1
     why: str = ""
 

@@ -53,6 +53,7 @@ def draft_html(
     editable = report is not None and report.signature is None
     written = {line.text for line in shown.lines}
     sections = _sections(shown, check, prediction, map_measures)
+    ranks = {hit.record.report_id: rank for rank, hit in enumerate(prediction.hits, 1)}
     return render(
         "draft.html",
         prediction=prediction,
@@ -60,7 +61,7 @@ def draft_html(
         refused=refused,
         sections=sections if report or not refused else (),
         editable=editable,
-        ranks={PRIOR: PRIOR, **{hit.record.report_id: hit.rank for hit in prediction.hits}},
+        ranks={PRIOR: PRIOR, **ranks},
         hints=[
             (number, hint)
             for number, hint in enumerate(prediction.hints)

@@ -102,7 +102,10 @@ def evidence_html(
     report = report or ReviewedReport()
     return render(
         "evidence.html",
-        cards=[_card(hit, report, ruled_out, changes) for hit in hits],
+        cards=[
+            {"rank": rank, **_card(hit, report, ruled_out, changes)}
+            for rank, hit in enumerate(hits, 1)
+        ],
         locked=report.signature is not None,
         attribution=attribution,
         ruled_out=ruled_out,

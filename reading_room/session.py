@@ -78,7 +78,7 @@ class Session:
         """All reports on the page, each once: the current_hits now, then those retrieved before."""
         own = self.prediction.hits if self.prediction else ()
         found = {hit.record.report_id: hit for hit in (*self.current_hits, *own, *self.image_hits)}
-        return tuple(replace(hit, rank=rank) for rank, hit in enumerate(found.values(), 1))
+        return tuple(found.values())
 
     @property
     def shown(self) -> Prediction | None:
@@ -150,8 +150,7 @@ def _use(
         raise ControllerError(strings.UNKNOWN_STEP.format("use"))
     record, span = hit.record, hit.record.sentences[number]
     if record.report_id not in {each.record.report_id for each in found.hits}:
-        hits = (*found.hits, replace(hit, rank=len(found.hits) + 1))
-        session = replace(session, prediction=replace(found, hits=hits))
+        session = replace(session, prediction=replace(found, hits=(*found.hits, hit)))
     return session, report.add(span.section, record.sentence(span), sources=(record.report_id,))
 
 

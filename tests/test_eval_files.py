@@ -69,7 +69,7 @@ def test_a_line_of_ours_is_read_as_it_was_written(tmp_path: Path) -> None:
         status=Status.OK,
         study_id="a",
         draft=Draft((DraftSentence("Lungs are clear.", ("R1",)),), (DraftSentence("Normal.", ()),)),
-        hits=(Hit(record, 0.5, 1),),
+        hits=(Hit(record, 0.5),),
         llm="smol",
         predicted=PredictedFindings({"Edema": 0.5}),
     )

@@ -137,10 +137,9 @@ def test_the_worked_examples_would_pass_their_own_check() -> None:
                         impression=shown["impression"],
                     )
                 ),
-                rank=rank,
                 similarity=shown["similarity"],
             )
-            for rank, shown in enumerate(variables["reports"], 1)
+            for shown in variables["reports"]
         ]
         draft, notes = parse_response(
             build_request(Mode.WRITE, DraftInputs(hits=hits)), json.dumps(answer)

@@ -18,9 +18,9 @@ PAIRS = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitli
 CONTRADICTED = Verdict.CONTRADICTED.value
 
 
-def hit(report_id: str, findings: str, impression: str = "", rank: int = 1) -> Hit:
+def hit(report_id: str, findings: str, impression: str = "") -> Hit:
     record = ReportRecord(report_id, f"s{report_id}", f"p{report_id}", findings, impression)
-    return Hit(with_sentences(record), 0.5, rank)
+    return Hit(with_sentences(record), 0.5)
 
 
 def draft(text: str, *sources: str) -> Draft:
@@ -92,7 +92,7 @@ def test_a_verbatim_copy_still_may_not_invent_a_prior_or_hide_a_word() -> None:
 
 
 def test_sources() -> None:
-    hits = [hit("R1", "Small left effusion."), hit("R2", "Heart is normal.", rank=2)]
+    hits = [hit("R1", "Small left effusion."), hit("R2", "Heart is normal.")]
     none = check_draft(draft("Small left effusion."), hits).sentences[0]
     assert (none.verdict, none.issues[0].reason) == (Verdict.UNSUPPORTED, Reason.NO_SOURCE)
     unknown = check_draft(draft("Small left effusion.", "R9"), hits).sentences[0]
@@ -106,7 +106,7 @@ def test_sources() -> None:
 def test_two_reports_may_carry_one_sentence_together() -> None:
     hits = [
         hit("R1", "There is a small left effusion."),
-        hit("R2", "The heart is enlarged.", rank=2),
+        hit("R2", "The heart is enlarged."),
     ]
     text = "Cardiomegaly and small left effusion."
     assert check_draft(draft(text, "R1"), hits).sentences[0].verdict is Verdict.PARTLY
@@ -114,8 +114,8 @@ def test_two_reports_may_carry_one_sentence_together() -> None:
 
 
 def test_a_cited_report_that_denies_is_a_contradiction_an_uncited_one_is_a_vote() -> None:
-    hits = [hit("R1", "There is a left effusion."), hit("R2", "No effusion.", rank=2)]
-    hits.append(hit("R3", "Possible effusion.", rank=3))
+    hits = [hit("R1", "There is a left effusion."), hit("R2", "No effusion.")]
+    hits.append(hit("R3", "Possible effusion."))
     cited = check_draft(draft("Left effusion is present.", "R1", "R2"), hits)
     assert cited.sentences[0].verdict is Verdict.CONTRADICTED
     assert cited.sentences[0].issues[0].report_id == "R2"

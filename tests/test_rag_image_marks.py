@@ -37,7 +37,7 @@ def test_a_sentence_is_as_likely_as_the_least_likely_thing_it_says(
 def test_what_is_worth_a_look_is_worded_as_most_reports_word_it() -> None:
     texts = ["There is a left pleural effusion.", *["Small effusions."] * 2, "The heart is large."]
     records = [ReportRecord(f"R{n}", f"S{n}", f"P{n}", text, "") for n, text in enumerate(texts)]
-    pool = [Hit(with_sentences(record), 0.5, rank) for rank, record in enumerate(records, 1)]
+    pool = [Hit(with_sentences(record), 0.5) for record in records]
     predicted = PredictedFindings(
         {"Pleural Effusion": 0.2, "Cardiomegaly": 0.8, "Edema": 0.02}, threshold=0.3
     )

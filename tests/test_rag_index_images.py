@@ -163,7 +163,6 @@ def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
             hits = retriever.retrieve(query).hits
             found.append([hit.record.report_id for hit in hits])
             assert len(set(found[-1])) == 8
-            assert [hit.rank for hit in hits] == list(range(1, 9))
             for hit in hits:
                 own = encoder.embed_texts([hit.record.text])[0]
                 assert hit.similarity == pytest.approx(float(own @ query.vector), abs=1e-5)

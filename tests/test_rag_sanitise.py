@@ -62,7 +62,7 @@ def test_a_model_that_obeyed_is_flagged(case: dict[str, str]) -> None:
     draft = Draft(findings=(DraftSentence(case["obeyed"], ("R1",)),))
     # Also where the index was built without screening.
     for record in (report(case["text"]), screened):
-        (check,) = check_draft(draft, [Hit(record, 0.9, 1)]).sentences
+        (check,) = check_draft(draft, [Hit(record, 0.9)]).sentences
         assert check.verdict is not Verdict.SUPPORTED
 
 

@@ -16,7 +16,7 @@ def pool(*reports: str | tuple[str, str]) -> list[Hit]:
     for rank, report in enumerate(reports, 1):
         findings, impression = report if isinstance(report, tuple) else (report, "")
         record = ReportRecord(f"R{rank}", f"S{rank}", f"P{rank}", findings, impression)
-        hits.append(Hit(with_sentences(record), 0.5, rank))
+        hits.append(Hit(with_sentences(record), 0.5))
     return hits
 
 

@@ -217,14 +217,14 @@ def query(
             hits = _hits_of_image(retriever, path, k)
         else:
             hits = retriever.nearest_to_text(what, k=k)
-    for hit in hits:
+    for rank, hit in enumerate(hits, 1):
         record = hit.record
         if as_json:
             found = {"report_id": record.report_id, "similarity": round(hit.similarity, 6)}
             typer.echo(json.dumps({**found, "text": record.text}, ensure_ascii=False))
         else:
             text = " ".join(record.text.split())
-            typer.echo(f"{hit.rank:>2}  {hit.similarity:.3f}  {record.report_id}  {text}")
+            typer.echo(f"{rank:>2}  {hit.similarity:.3f}  {record.report_id}  {text}")
 
 
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":

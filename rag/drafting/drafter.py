@@ -185,9 +185,9 @@ def _with_hits(result: DraftResult, retrieval: Retrieval) -> DraftResult:
     hinted = (hint.sentence for hint in result.hints)
     sentences = (*result.draft.findings, *result.draft.impression, *hinted)
     cited = {source for sentence in sentences for source in sentence.sources}
-    further = [hit for hit in retrieval.pool if hit.record.report_id in cited - shown]
-    ranked = (
-        replace(hit, rank=rank, why="a sentence comes from it")
-        for rank, hit in enumerate(further, len(retrieval.hits) + 1)
+    further = (
+        replace(hit, why="a sentence comes from it")
+        for hit in retrieval.pool
+        if hit.record.report_id in cited - shown
     )
-    return replace(result, hits=(*retrieval.hits, *ranked))
+    return replace(result, hits=(*retrieval.hits, *further))

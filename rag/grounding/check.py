@@ -68,7 +68,7 @@ def check_draft(
 def _read_prior(text: str) -> list[EvidenceSentence]:
     """Sentences of the prior report that describe its image; spans are offsets in the text."""
     record = ReportRecord(PRIOR, study_id="", patient_id="", findings=read_sections(text))
-    return read_evidence([Hit(record, similarity=1.0, rank=0)])[PRIOR]
+    return read_evidence([Hit(record, similarity=1.0)])[PRIOR]
 
 
 @dataclass(frozen=True, slots=True)

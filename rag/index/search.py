@@ -5,8 +5,8 @@ hundred times as long and loses recall.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -61,7 +61,7 @@ class OpenedVersion:
                 ),
                 key=lambda hit: (-hit.similarity, hit.record.report_id),
             )
-            answers.append(numbered(hits[:k]))
+            answers.append(hits[:k])
         return answers
 
     def query_by_images(
@@ -97,10 +97,10 @@ class OpenedVersion:
             values = self.texts.vectors(nearest) @ query
             texts = dict(zip(nearest, map(float, values), strict=True))
         metadatas = self.texts.metadatas(nearest)
-        return numbered(
+        return [
             _hit(metadatas[name], round(texts[name], _DIGITS), excluded.texts.get(name, ()))
             for name in nearest
-        )
+        ]
 
     def _reports_of_images(self, found: Neighbours) -> dict[str, float]:
         """Reports in the order of their nearest image, with its similarity."""
@@ -148,9 +148,4 @@ def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
     """A text as a hit: its first report by id that is not left out."""
     reports = reports_of(metadata)
     record = next(report for report in reports if report.report_id not in left_out)
-    return Hit(record=record, similarity=similarity, rank=1, copies=int(metadata["copies"]))
-
-
-def numbered(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits with their rank, in this order."""
-    return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
+    return Hit(record=record, similarity=similarity, copies=int(metadata["copies"]))

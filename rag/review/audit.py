@@ -214,13 +214,13 @@ def draft_event(
         "evidence": [
             {
                 "report_id": hit.record.report_id,
-                "rank": hit.rank,
+                "rank": rank,
                 "similarity": hit.similarity,
                 "copies": hit.copies,
                 "why": hit.why,
                 "text_sha256": _sha256(hit.record.text.encode()),
             }
-            for hit in prediction.hits
+            for rank, hit in enumerate(prediction.hits, 1)
         ],
         "answer": prediction.answer,
         "sentences": [

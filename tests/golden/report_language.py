@@ -59,7 +59,7 @@ def priors() -> None:
 
 
 def one_check(text: str, findings: str, impression: str = "", prior: str = "") -> Verdict:
-    hit = Hit(ReportRecord("R1", "s", "p", findings, impression), 0.5, 1)
+    hit = Hit(ReportRecord("R1", "s", "p", findings, impression), 0.5)
     draft = Draft(findings=(DraftSentence(text, ("R1",)),))
     return check_draft(draft, [hit], prior=prior).sentences[0].verdict
 
@@ -120,9 +120,7 @@ def speed(texts: Sequence[str]) -> None:
     rate("labels", lambda text: labels_of(mentions(read_sections(text))))  # not from the cache
     rate("statements, topics, numbers, priors", statements)
     rate("screening", neutralise)
-    hits = [
-        Hit(ReportRecord(str(i), "s", "p", text), 0.5, i + 1) for i, text in enumerate(texts[:5])
-    ]
+    hits = [Hit(ReportRecord(str(i), "s", "p", text), 0.5) for i, text in enumerate(texts[:5])]
     spans = sentence_spans(texts[0])[:8]
     draft = Draft(findings=tuple(DraftSentence(texts[0][a:b] + " ", ("1", "2")) for a, b in spans))
     start = time.process_time()

@@ -33,4 +33,4 @@ def made_up_record(report_id: str) -> ReportRecord:
 def made_up_hits(*report_ids: str) -> list[Hit]:
     """Hits in the given order, each less similar than the one before."""
     ids = report_ids or tuple(FINDINGS_AND_IMPRESSIONS)
-    return [Hit(made_up_record(name), 0.9 - rank / 10, rank) for rank, name in enumerate(ids, 1)]
+    return [Hit(made_up_record(name), 0.9 - rank / 10) for rank, name in enumerate(ids, 1)]
