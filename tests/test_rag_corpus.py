@@ -11,6 +11,7 @@ from rag.corpus.records import (
     fingerprint,
     ids_in_path,
     make_corpus,
+    possible_ids,
     record_from_json,
     record_hash,
     record_to_json,
@@ -43,6 +44,7 @@ KNOWN = frozenset({"CXR33", "CXR330", "CXR330_IM", "s50414267", "50414267", "p10
 )
 def test_study_of_path(path: str, study: str | None) -> None:
     assert study_of_path(path, KNOWN) == study
+    assert study_of_path(path, KNOWN & possible_ids(path)) == study
 
 
 def test_ids_in_path_names_every_level() -> None:

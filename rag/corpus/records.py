@@ -139,10 +139,15 @@ def ids_in_path(path: str | PurePath, known_ids: Container[str]) -> frozenset[st
 
     Args:
         path: as the user gave it, either slash.
-        known_ids: ids of the index, looked up one by one.
+        known_ids: all ids, or those of `possible_ids` that are some.
     """
-    named = (_longest_id(part, known_ids) for part in str(path).replace("\\", "/").split("/"))
-    return frozenset(name for name in named if name)
+    named = (next((name for name in names if name in known_ids), "") for names in _parts(path))
+    return frozenset(named) - {""}
+
+
+def possible_ids(path: str | PurePath) -> frozenset[str]:
+    """Whatever a path could name, for a caller that has to look up which of it are ids."""
+    return frozenset[str]().union(*_parts(path))
 
 
 def study_of_path(path: str | PurePath, known_study_ids: Container[str]) -> str | None:
@@ -151,17 +156,12 @@ def study_of_path(path: str | PurePath, known_study_ids: Container[str]) -> str 
     return max(named, key=lambda name: (len(name), name), default=None)
 
 
-def _longest_id(part: str, known_ids: Container[str]) -> str:
-    return next((start for start in _beginnings(part) if start in known_ids), "")
-
-
-def _beginnings(part: str) -> Iterator[str]:
-    """A path part and its beginnings that end before a separator, longest first."""
-    if part:
-        yield part
-    for end in range(len(part) - 1, 0, -1):
-        if not part[end].isalnum():
-            yield part[:end]
+def _parts(path: str | PurePath) -> list[list[str]]:
+    """Each part of a path and its beginnings that end before a separator, longest first."""
+    return [
+        [part, *(part[:end] for end in range(len(part) - 1, 0, -1) if not part[end].isalnum())]
+        for part in str(path).replace("\\", "/").split("/")
+    ]
 
 
 def _sha256(text: str) -> str:

@@ -8,7 +8,7 @@ are kept beside it, and opened in a millisecond at any size. Never written again
 import json
 import sqlite3
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,15 +124,13 @@ class ReportIds:
         )
         return frozenset(study for (study,) in found)
 
-    @property
-    def studies(self) -> Container[str]:
-        """All study ids, to ask with ``in``."""
-        return _Known(self, "study_id")
+    def studies_among(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of some names that are ids of studies."""
+        return self._among("study_id", names)
 
-    @property
-    def patients(self) -> Container[str]:
-        """All patient ids, to ask with ``in``."""
-        return _Known(self, "patient_id")
+    def patients_among(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of some names that are ids of patients."""
+        return self._among("patient_id", names)
 
     def rows(self) -> list[tuple[str, str, str, str, int]]:
         """Everything: report, study, patient and text id, and how many reports have the text."""
@@ -142,9 +140,12 @@ class ReportIds:
         """Let go of the file."""
         self._connection.close()
 
-    def has(self, column: str, name: str) -> bool:
-        """Whether an id stands in a column."""
-        return bool(self._ask(f"SELECT 1 FROM reports WHERE {column} = ? LIMIT 1", (name,)))  # noqa: S608 - a column of ours
+    def _among(self, column: str, names: Iterable[str]) -> frozenset[str]:
+        found = self._ask(
+            f"SELECT {column} FROM reports WHERE {column} IN (SELECT value FROM json_each(?))",  # noqa: S608 - a column of ours
+            (json.dumps(list(names)),),
+        )
+        return frozenset(name for (name,) in found)
 
     def _ask(self, query: str, values: Sequence[str] | Mapping[str, str] = ()) -> list[tuple]:  # type: ignore[type-arg]
         try:
@@ -155,14 +156,3 @@ class ReportIds:
 
     def _damaged(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{self._path} is missing or damaged ({error}): {REBUILD_HINT}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The ids of a column, looked up one by one."""
-
-    ids: ReportIds
-    column: str
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.ids.has(self.column, name)

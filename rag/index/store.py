@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import EncoderIdentity
-from rag.corpus.records import ids_in_path
+from rag.corpus.records import ids_in_path, possible_ids
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
 from rag.index.client import place_of
@@ -104,9 +104,10 @@ class ReportIndex:
         """Studies that an image's path names, by their own id or by their patient's."""
 
         def find(version: OpenedVersion) -> frozenset[str]:
-            ids = version.ids
-            patients = ids_in_path(path, ids.patients)
-            return ids_in_path(path, ids.studies) | ids.studies_of_patients(patients)
+            ids, names = version.ids, possible_ids(path)
+            patients = ids_in_path(path, ids.patients_among(names))
+            studies = ids_in_path(path, ids.studies_among(names))
+            return studies | ids.studies_of_patients(patients)
 
         return self._ask(find)
 
