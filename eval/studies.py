@@ -81,6 +81,7 @@ class PredictedStudy:
         sections: their sentences, where the system cites its evidence.
         evidence: nearest first.
         confidence: higher is more certain; None where unknown.
+        labels: probability of each label by the image, as far as the file has them.
         made_by: models, prompt and index, as far as the file names them.
         where: place in its file, for messages.
     """
@@ -91,6 +92,7 @@ class PredictedStudy:
     sections: Mapping[Section, tuple[DraftSentence, ...]] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     confidence: float | None = None
+    labels: Mapping[str, float] = field(default_factory=dict)
     made_by: tuple[tuple[str, str], ...] = ()
     where: str = ""
 
@@ -218,6 +220,7 @@ def _prediction(entry: Entry) -> PredictedStudy:
         sections=sections,
         evidence=_evidence(entry.values.get("evidence")),
         confidence=entry.number("confidence"),
+        labels=_probabilities(entry.values.get("labels")),
         made_by=tuple((name, value) for name, value in made_by if value and isinstance(value, str)),
         where=entry.where,
     )
@@ -264,6 +267,13 @@ def _evidence(given: Any) -> tuple[Evidence, ...]:
     if not all(report.report_id for report in reports):
         raise FieldError("evidence holds a report without report_id")
     return reports
+
+
+def _probabilities(given: Any) -> dict[str, float]:
+    """Ours; what others call labels is something else."""
+    if not isinstance(given, dict):
+        return {}
+    return {name: float(value) for name, value in given.items() if isinstance(value, int | float)}
 
 
 def _whole(report: str) -> Texts:

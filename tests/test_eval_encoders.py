@@ -152,12 +152,16 @@ def drafts_of(folder: Path, *, cites: str = "other") -> Any:
             {
                 "study_id": image.image_id,
                 "findings": "The heart is enlarged." if BRIGHT in image.labels else "No effusion.",
-                "evidence": [{"report_id": cites, "text": "The heart is enlarged."}],
+                "evidence": [{"report_id": cites, "text": "The heart\u2028is enlarged."}],
                 "labels": {BRIGHT: 0.9 if BRIGHT in image.labels else 0.1, DARK: 0.5},
             }
             for image in away.test
         ]
-        return write_jsonl(folder / f"{encoder.encoder_id}-{away.site.name}.jsonl", lines)
+        path = folder / f"{encoder.encoder_id}-{away.site.name}.jsonl"
+        # as the product writes it: U+2028 ends no line
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        path.write_text(text, encoding="utf-8")
+        return path
 
     return draft
 

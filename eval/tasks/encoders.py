@@ -5,7 +5,6 @@ drafts are made, for the test images of every site: home beside away. All encode
 the same images and classes, and their differences are paired.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -154,14 +153,13 @@ def _vector_statistics(train: Vectors, test: Vectors, *, seed: int) -> list[Stat
 
 def _draft_statistics(path: Path, away: SiteImages, test: Vectors) -> list[Statistic]:
     """What drafts say: against the labels everywhere, against the reports where there are some."""
-    rows = {row["study_id"]: row for row in map(json.loads, path.read_text("utf-8").splitlines())}
     drafts = read_predictions(path)
     known = test.with_classes([name for name in test.classes if name in LABELS])
     columns = [LABELS.index(name) for name in known.classes]
     texts = [drafts[name].texts.of(Scope.REPORT) for name in test.image_ids]
     said = np.array([label_matrix(text)[0, columns] for text in texts])
     statistics = [_by_labels(said, known.labels)]
-    heads = [rows[name].get("labels") or {} for name in test.image_ids]
+    heads = [drafts[name].labels for name in test.image_ids]
     if all(head.keys() >= set(known.classes) for head in heads):
         scores = np.array([[head[name] for name in known.classes] for head in heads])
         statistics.append(area_statistic(known, scores).renamed("finding head: ", first=1))
