@@ -282,3 +282,8 @@ def _keep(found: dict[int, _Heading], text: str, match: re.Match[str]) -> None:
 
 def _joined(parts: list[str] | tuple[str, ...]) -> str:
     return "\n\n".join(plain for part in parts if (plain := _RULES.sub("", part).strip()))
+
+
+def plain_text(text: str) -> str:
+    """In lower case with one blank between words: equal for reports that differ in nothing else."""
+    return " ".join(text.lower().split())

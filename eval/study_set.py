@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from encoders.report_sections import plain_text
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, listed
 from eval.studies import (
     Pair,
@@ -205,10 +206,7 @@ def check_leaks(study_set: StudySet, *, train: References | None, run: Run) -> L
                 f"{len(names)} {what} are scored and in the training data {train.path} too:\n"
                 f"{listed(sorted(names))}\nTake them out of one of the two"
             )
-    known = {_plain(study.texts.of(study_set.scope)) for study in train.studies.values()} - {""}
-    seen = tuple(_plain(text) in known for text in study_set.texts)
+    texts = [study.texts.of(study_set.scope) for study in train.studies.values()]
+    known = {plain_text(text) for text in texts if text}
+    seen = tuple(plain_text(text) in known for text in study_set.texts)
     return LeakCheck(True, patients, len(train.studies), seen, notes)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.report_sections import plain_text
 from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, listed
 from eval.results import MetricValue, Result, file_facts, task_card
@@ -288,5 +289,4 @@ def load_arrays(path: Path) -> dict[str, Any]:
 
 
 def _text_id(image: DatasetImage) -> str:
-    plain = " ".join(image.text.lower().split())
-    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+    return hashlib.sha256(plain_text(image.text).encode()).hexdigest()[:16]

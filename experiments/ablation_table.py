@@ -33,6 +33,7 @@ from eval.datasets import (
     classes_of,
     prompts,
 )
+from eval.report.tables import markdown_table
 from eval.results import Result
 from eval.stats import holm
 from eval.tasks.embedding import embedding_quality
@@ -235,13 +236,11 @@ def as_markdown(cells: Table, *, baseline: str) -> str:
         [measure, *(_difference(cells[arm][measure]) for arm in others)] for measure in MEASURES
     ]
     title = f"Difference to {baseline}, paired by seed; p is Holm's (before Holm)"
-    lines = [*_table(head, means), "", title, "", *_table(others, differences)]
-    return "\n".join(lines) + "\n"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    ruler = "|---|" + "---:|" * len(columns)
-    return [f"| measure | {' | '.join(columns)} |", ruler, *(f"| {' | '.join(r)} |" for r in rows)]
+    tables = [
+        markdown_table(["measure", *columns], rows)
+        for columns, rows in ((head, means), (others, differences))
+    ]
+    return f"\n\n{title}\n\n".join(tables) + "\n"
 
 
 def _difference(cell: Cell) -> str:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from encoders.base import ImageEncoder
 from encoders.images.image_io import read_image
 from encoders.training.sources.nih_expert import is_held_back
+from encoders.training.sources.settings import NIH_VAL_SHARE
 from rag.change import SUREST
 from rag.screening.calibration import Calibration
 from rag.screening.finding_head import FindingHead
 
-HELD_SHARE = 0.15
 MINED = {
     "Atelectasis": ("Atelectasis",),
     "Cardiomegaly": ("Cardiomegaly",),
@@ -125,7 +125,7 @@ def _image(
 def _by_patient(images: Iterable[ReadImage]) -> list[list[ReadImage]]:
     found: defaultdict[str, list[ReadImage]] = defaultdict(list)
     for image in images:
-        if is_held_back(image.patient, share=HELD_SHARE):
+        if is_held_back(image.patient, share=NIH_VAL_SHARE):
             found[image.patient].append(image)
     return [images for images in found.values() if len(images) > 1]
 

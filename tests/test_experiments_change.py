@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from encoders.training.sources.settings import NIH_VAL_SHARE
 from eval.stats import weighted_auroc
 from experiments.change import how_often_right, limit_of, model_of
-from experiments.change_pairs import HELD_SHARE, ImagePairs, expert_images, mined_images, pairs_of
+from experiments.change_pairs import ImagePairs, expert_images, mined_images, pairs_of
 from rag.change import CHANGE, PriorState, read_change_model
 
 HELD = [f"{n:08d}" for n in range(400)]
@@ -42,7 +43,7 @@ def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_pat
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / folder / name).write_text(lines, encoding="utf-8")
     images = mined_images(tmp_path)
-    assert len(images) == pytest.approx(HELD_SHARE * len(HELD), rel=0.4)
+    assert len(images) == pytest.approx(NIH_VAL_SHARE * len(HELD), rel=0.4)
     assert expert_images(tmp_path) == []  # one image of each: no pair
     odds = {image.image_id: np.arange(2.0) for each in images for image in each}
     names = ("Pleural Effusion", "Edema")

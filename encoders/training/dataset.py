@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.annotations import Annotation, Outline
+from encoders.report_sections import plain_text
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def clean(
     """
     _refuse_shared_patients(studies)
     asked = {
-        split: {_same_text(study.text) for study in studies if study.split is split}
+        split: {plain_text(study.text) for study in studies if study.split is split}
         for split in (Split.VAL, Split.TEST)
     }
     left_out = Counter(dict.fromkeys(("no text", "no image", _TWIN.format(Split.VAL)), 0))
@@ -160,7 +161,7 @@ def clean(
     same = 0
     for study in studies:
         in_training = study.split is Split.TRAIN
-        text = _same_text(study.text)
+        text = plain_text(study.text)
         twin = next((split for split, texts in asked.items() if text in texts), None)
         reason = ""
         if study.split is Split.TEST:
@@ -220,7 +221,3 @@ def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> NDAr
     """Table bool [S, L], True where a study has a label."""
     rows = [[name in study for name in names] for study in labels]
     return np.asarray(rows, dtype=bool).reshape(len(labels), len(names))
-
-
-def _same_text(text: str) -> str:
-    return " ".join(text.lower().split())

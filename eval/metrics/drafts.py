@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from encoders.report_sections import plain_text
 from eval.errors import NotAvailableError
 from eval.metrics.base import (
     Direction,
@@ -50,7 +51,7 @@ class Diversity(RulesMetric):
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair of one run: float64 [N, 9]."""
-        drafts = [" ".join(pair.draft.lower().split()) for pair in pairs]
+        drafts = [plain_text(pair.draft) for pair in pairs]
         times = Counter(filter(None, drafts))
         most = max(times.values(), default=0)
         # a text counts as the most common one only if it is; ties go to the first in order

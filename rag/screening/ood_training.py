@@ -27,6 +27,7 @@ from encoders.packaged_weights import SHIPPED
 from encoders.training.dataset import Split
 from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
+from encoders.training.sources.settings import NIH_VAL_SHARE
 from encoders.training.sources.tables import read_rows
 from rag.screening.header import Refusal, judge_colour, judge_header
 from rag.screening.out_of_distribution import (
@@ -40,7 +41,6 @@ from rag.screening.out_of_distribution import (
 
 DIMENSIONS = 64
 MAY_BE_REFUSED = 0.005
-HELD_SHARE = 0.15
 MOST_OF_A_KIND = 1000
 NEVER = -50.0
 """Log-odds of a lateral where no lateral was seen."""
@@ -232,7 +232,7 @@ def _nih(data: Path) -> dict[str, PictureKind]:
             patient, view = row.text("patient_id").zfill(8), row.text("view")
             if view in found and row.needed("id") not in known:
                 known.add(row.needed("id"))
-                held = is_held_back(patient, share=HELD_SHARE)
+                held = is_held_back(patient, share=NIH_VAL_SHARE)
                 found[view][held].append(data / folder / row.needed("image"))
     return {
         f"NIH {view}": PictureKind(train[:MOST_OF_A_KIND], held[::2], held[1::2])

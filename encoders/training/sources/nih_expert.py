@@ -116,7 +116,11 @@ def read_nih_expert(
 
 
 def is_held_back(patient_id: str, *, share: float) -> bool:
-    """Whether a patient is for validation: the same ones each time."""
+    """Whether a patient is for validation: the same ones each time.
+
+    Another rule than for tables (`split_of`), and it stays: whom the shipped weights never saw
+    depends on it.
+    """
     digest = hashlib.sha256(f"held{patient_id}".encode()).hexdigest()
     return int(digest, 16) % 100 < round(100 * share)
 

@@ -31,6 +31,10 @@ class _Source(BaseModel):
     path: Path
 
 
+NIH_VAL_SHARE = 0.15
+"""Of the NIH's patients, held back: the shipped weights saw no image of theirs."""
+
+
 class NihExpert(_Source):
     """NIH images that radiologists read: the folder with readings.jsonl.
 
@@ -43,7 +47,7 @@ class NihExpert(_Source):
 
     kind: Literal["nih_expert"] = "nih_expert"
     labels: tuple[Path, ...] = ()
-    val_share: float = Field(default=0.15, ge=0, lt=1)
+    val_share: float = Field(default=NIH_VAL_SHARE, ge=0, lt=1)
 
 
 class AnnotationTable(_Source):
