@@ -205,7 +205,7 @@ def test_a_file_of_something_else_is_not_touched(
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(content)
     with BatchOutput(tmp_path) as output, pytest.raises(UsageError, match=words):
-        output.read_done()
+        output.read_existing()
     assert path.read_bytes() == content
 
 

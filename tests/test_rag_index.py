@@ -114,7 +114,7 @@ def test_excluded_studies_are_not_in_the_index_even_if_they_were(tmp_path: Path)
     corpus, encoder = small_corpus(12), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
     report = build_index(corpus, encoder, tmp_path, exclude=frozenset({"s003", "s004", "nope"}))
-    assert (report.excluded, report.removed, report.unknown_excludes) == (2, 2, ("nope",))
+    assert (report.excluded, report.removed, report.unknown_ids) == (2, 2, ("nope",))
     assert not {"r003", "r004"} & set(report_ids(tmp_path))
     assert verify_index(tmp_path).passed
 
@@ -154,7 +154,7 @@ def test_a_removed_person_is_gone_from_every_file_and_stays_out(tmp_path: Path, 
         report = delete_from_index(tmp_path, studies=ids)
     else:
         report = delete_from_index(tmp_path, patients=ids)
-    assert (report.removed, report.kept, report.unknown_excludes) == (1, 40, ("unknown",))
+    assert (report.removed, report.kept, report.unknown_ids) == (1, 40, ("unknown",))
     for trace in (b"zebra", b"secret", vector):
         assert files_with(tmp_path, trace) == []
     assert verify_index(tmp_path).passed

@@ -185,7 +185,10 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
         unused=tuple(one.image.path for one in others if one.image.path not in further),
         indication=next((one.image.indication for one in group if one.image.indication), ""),
         patient_ids=frozenset(one.image.patient_id for one in group if one.image.patient_id),
-        paths=(*([value] if kind == "list" else []), *(one.image.name for one in group)),
+        names_to_exclude=(
+            *([value] if kind == "list" else []),
+            *(one.image.name for one in group),
+        ),
         prior=next((one.image.prior for one in group if one.image.prior), NO_PRIOR),
     )
 

@@ -58,7 +58,8 @@ class BatchStudy:
         rejected: images that a rejection note takes out of use.
         indication: why the images were taken.
         patient_ids: never to be retrieved, as a list says them.
-        paths: all images as the input names them, for finding studies that they name.
+        names_to_exclude: what the input calls its images, and a list the study: no study of the
+            index that these name is retrieved.
         prior: the patient's earlier study, as a list says it, or the newest one before it among the
             others by PatientID and StudyDate.
     """
@@ -71,7 +72,7 @@ class BatchStudy:
     rejected: tuple[Path, ...] = ()
     indication: str = ""
     patient_ids: frozenset[str] = frozenset()
-    paths: tuple[str, ...] = ()
+    names_to_exclude: tuple[str, ...] = ()
     prior: Prior = NO_PRIOR
 
 

@@ -34,7 +34,7 @@ MADE_WITH = ("encoder_id", "index_id", "llm", "prompt")
 
 
 @dataclass(slots=True)
-class Done:
+class ExistingPredictions:
     """What a predictions file holds already.
 
     Attributes:
@@ -62,9 +62,8 @@ class Done:
 class BatchOutput:
     """The right to write a folder; leaving the block gives it back.
 
-    Raises:
-        OutputError: it cannot be written.
-        UsageError: another batch is writing it, or what is in it was not made by one.
+    Entering raises `OutputError` where it cannot be written, `UsageError` where another batch is
+    writing it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,35 +80,35 @@ class BatchOutput:
     def __exit__(self, *_: object) -> None:
         self._locked.close()
 
-    def read_done(self) -> Done:
-        """What is there already. A torn last line does not count: its study is done again.
+    def read_existing(self) -> ExistingPredictions:
+        """The predictions that are there. A torn last line is none: its study is done again.
 
         Raises:
             UsageError: a line is no prediction of a batch, or a study has two.
         """
-        done = Done()
+        existing = ExistingPredictions()
         if not self.predictions.exists():
-            return done
+            return existing
         for where, values in _whole_lines(self.predictions):
             try:
                 study_id, made_with = values["study_id"], {name: values[name] for name in MADE_WITH}
                 status, error = Status(values["status"]), values["error"]
             except (KeyError, ValueError, TypeError) as wrong:
                 raise _not_ours(self.predictions, where) from wrong
-            if study_id in done.statuses:
+            if study_id in existing.statuses:
                 raise UsageError(
                     f"{self.predictions} has two lines for the study {study_id!r}: choose another "
                     "output"
                 )
-            if done.made_with and made_with != done.made_with:
+            if existing.made_with and made_with != existing.made_with:
                 raise _not_ours(self.predictions, where)
-            done.made_with = made_with
-            done.add(study_id, status, error)
-        return done
+            existing.made_with = made_with
+            existing.add(study_id, status, error)
+        return existing
 
-    def forget_failures(self, done: Done) -> int:
+    def forget_failures(self, existing: ExistingPredictions) -> int:
         """Take failed studies out of the file, in one step, so that they are done again."""
-        failed = done.failed
+        failed = existing.failed
         if not failed:
             return 0
         beside = self.predictions.with_name(f".{PREDICTIONS}.new")
@@ -123,8 +122,8 @@ class BatchOutput:
             beside.replace(self.predictions)
             flush(self.folder)
         for study_id in failed:
-            del done.statuses[study_id]
-        done.errors.clear()
+            del existing.statuses[study_id]
+        existing.errors.clear()
         return len(failed)
 
     def write_studies(self, studies: Iterable[BatchStudy]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rag.batch.inputs import BatchStudy
-from rag.batch.output import MADE_WITH, BatchOutput, Done, PredictionLog
+from rag.batch.output import MADE_WITH, BatchOutput, ExistingPredictions, PredictionLog
 from rag.batch.workers import Engine
 from rag.errors import OutputError, UsageError
 from rag.index import Exclusions, ReportIndex
@@ -106,13 +106,13 @@ def run_batch(
         OutputError: the disk is full; what was written stays.
         BatchError: the model's servers are gone.
     """
-    done = output.read_done()
+    existing = output.read_existing()
     if retry_failed:
-        logger.info("failed studies to be done again: %d", output.forget_failures(done))
-    _refuse_mixture(done, engine.pipeline, output)
+        logger.info("failed studies to be done again: %d", output.forget_failures(existing))
+    _refuse_mixture(existing, engine.pipeline, output)
     output.write_studies(studies)
-    left = [study for study in studies if study.study_id not in done.statuses]
-    counts = Counts(total=len(studies), before=len(studies) - len(left), errors=done.errors)
+    left = [study for study in studies if study.study_id not in existing.statuses]
+    counts = Counts(total=len(studies), before=len(studies) - len(left), errors=existing.errors)
     store = engine.pipeline.retriever.store
     asked = (as_study(study, store) for study in left)
     try:
@@ -121,7 +121,7 @@ def run_batch(
             started = time.perf_counter()
             for prediction in run:
                 log.append(prediction)
-                done.add(prediction.study_id, prediction.status, prediction.error)
+                existing.add(prediction.study_id, prediction.status, prediction.error)
                 counts.now[prediction.status] += 1
                 counts.stages.update(prediction.seconds)
                 counts.seconds = time.perf_counter() - started
@@ -129,16 +129,16 @@ def run_batch(
                     progress(counts)
     finally:
         engine.stop.set()
-        ids = {study.study_id for study in studies} & done.statuses.keys()
-        counts.statuses.update(str(done.statuses[name]) for name in ids)
+        ids = {study.study_id for study in studies} & existing.statuses.keys()
+        counts.statuses.update(str(existing.statuses[name]) for name in ids)
         with suppress(OutputError):  # the disk is full: that was said already
             output.write_summary(counts.to_json())
     return counts
 
 
 def as_study(study: BatchStudy, store: ReportIndex) -> Study:
-    """A study as the pipeline takes it; what its paths in the list name is never retrieved."""
-    named = [store.studies_named_in(path) for path in study.paths]
+    """A study as the pipeline takes it, with what must not be retrieved for it."""
+    named = [store.studies_named_in(name) for name in study.names_to_exclude]
     return Study(
         study.image,
         name=study.name,
@@ -150,19 +150,21 @@ def as_study(study: BatchStudy, store: ReportIndex) -> Study:
     )
 
 
-def _refuse_mixture(done: Done, pipeline: ReportPipeline, output: BatchOutput) -> None:
+def _refuse_mixture(
+    existing: ExistingPredictions, pipeline: ReportPipeline, output: BatchOutput
+) -> None:
     """Predictions of two encoders, indexes or models must not lie in one file.
 
     Raises:
         UsageError: names what has changed.
     """
-    if not done.made_with:
+    if not existing.made_with:
         return
     now = pipeline.made_with
     changed = [
-        f"{name} was {done.made_with[name]!r} and is {now[name]!r}"
+        f"{name} was {existing.made_with[name]!r} and is {now[name]!r}"
         for name in MADE_WITH
-        if now[name] != done.made_with[name]
+        if now[name] != existing.made_with[name]
     ]
     if changed:
         raise UsageError(

@@ -3,7 +3,7 @@
     studies ─▶ prepare (a few threads) ─▶ finish (many threads) ─▶ the caller
 
 Preparing needs the processor, finishing mostly waits for the model. Both are bounded: when the
-model is slow, preparing waits. What comes out, comes in the order of its completion.
+model is slow, preparing waits. Results come in order of completion.
 """
 
 import logging

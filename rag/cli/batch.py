@@ -125,7 +125,7 @@ def _studies(
     if not studies:
         raise UsageError(f"there is no image in {source}{skipped}")
     say(f"{len(listing.images)} images of {len(studies)} studies{skipped}")
-    output.read_done()  # refuses a foreign file before anything heavy is started
+    output.read_existing()  # refuses a foreign file before anything heavy is started
     return studies
 
 

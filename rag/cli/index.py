@@ -96,8 +96,8 @@ def index(
     for warning in corpus.warnings:
         typer.echo(f"note: {warning}")
     _print_problems(report.problems)
-    if report.unknown_excludes:
-        listed = ", ".join(report.unknown_excludes[:LISTED])
+    if report.unknown_ids:
+        listed = ", ".join(report.unknown_ids[:LISTED])
         typer.echo(f"listed, but not in this index: {listed}")
     typer.echo(_summary(report))
 
@@ -163,8 +163,8 @@ def delete(
         patients=frozenset(patient or ()),
     )
     typer.echo(_summary(report))
-    if report.unknown_excludes:
-        unknown = ", ".join(report.unknown_excludes)
+    if report.unknown_ids:
+        unknown = ", ".join(report.unknown_ids)
         raise StoreError(
             f"no study or patient of this index has the id {unknown}: check its spelling"
         )

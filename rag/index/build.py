@@ -136,7 +136,7 @@ def delete_from_index(
 
     Returns:
         ``removed`` and ``kept`` count reports; ids of which nothing was here stand in
-        ``unknown_excludes`` (they stay out from now on, too).
+        ``unknown_ids`` (they stay out from now on, too).
 
     Raises:
         StoreMissingError, StoreInUseError, StoreError: as for `build_index`.
@@ -160,7 +160,7 @@ def delete_from_index(
     return IndexSummary(
         removed=info.count - new.count,
         kept=new.count,
-        unknown_excludes=tuple(sorted((studies | patients) - known)),
+        unknown_ids=tuple(sorted((studies | patients) - known)),
         seconds=time.perf_counter() - started,
         index_id=new.index_id,
     )

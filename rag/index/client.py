@@ -1,4 +1,4 @@
-"""Clients of Chroma, and what its errors mean. The only module that imports chromadb.
+"""Clients of Chroma, and what its errors mean. No other module imports chromadb, but for types.
 
 Traps of Chroma 1.5 that are minded here: the HTTP client obeys proxy variables even for this
 machine, waits for ever and is never closed; a client that failed to start is remembered. Chroma's

@@ -86,7 +86,7 @@ class IndexSummary:
         embedded: texts the encoder was asked for.
         images: images the encoder was asked for.
         without_image: reports that no image leads to, where the index holds images.
-        unknown_excludes: listed studies that the collection does not have.
+        unknown_ids: studies to leave out or to remove, or patients, that are not there.
         problems: the collection's own, and what screening found.
         seconds: wall time.
         index_id: of the index as it is now.
@@ -101,7 +101,7 @@ class IndexSummary:
     embedded: int = 0
     images: int = 0
     without_image: int = 0
-    unknown_excludes: tuple[str, ...] = ()
+    unknown_ids: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
     index_id: str = ""
@@ -147,7 +147,7 @@ def with_collection(
         removed=len(before.keys() - hashes.keys()),
         excluded=excluded,
         withheld=withheld,
-        unknown_excludes=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
+        unknown_ids=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
         problems=tuple(problems),
     )
     records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
