@@ -214,8 +214,6 @@ SIGNS = {
     Change.NEW: "+",
     Change.PERSISTS: "=",
     Change.RESOLVED: "✓",
-    Change.WORSE: "▲",
-    Change.BETTER: "▼",
     Change.CANNOT_TELL: "?",
 }
 
