@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rag.errors import CalibrationError
+from rag.errors import CalibrationError, refuse_other_weights
 from rag.report_nlp.labeller import LABELS, NO_FINDING, read_sections
 from rag.report_nlp.lexicon import findings
 from rag.report_nlp.scopes import Polarity
@@ -26,10 +26,11 @@ from rag.schema import PredictedFindings
 CHANGE = "change.json"
 FORMAT = 1
 SUREST = 1e-3
+_CURE = "restore it, or remove it to do without"
 
 
 class Change(StrEnum):
-    """What became of a finding."""
+    """What became of a finding. Sentences also say that it is worse or better, verdicts never."""
 
     NEW = "new"
     PERSISTS = "persists"
@@ -221,22 +222,21 @@ def _concepts_with_a_label() -> frozenset[str]:
 
 
 def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
-    """The model in an encoder's folder; None where there is none, or one of other weights.
+    """The model in an encoder's folder; None where there is none.
 
     Raises:
-        CalibrationError: it is damaged.
+        CalibrationError: it is damaged, or of another version.
+        EncoderUnavailableError: it was made for other weights.
     """
     path = folder / CHANGE
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values["encoder_id"] != encoder_id or values["format"] != FORMAT:
-            return None
-        return ChangeModel(
-            encoder_id=encoder_id, present_now=values["present_now"], limits=values["limits"]
-        )
+        if values["format"] != FORMAT:
+            raise CalibrationError(f"{path} is of another version: {_CURE}")
+        model = ChangeModel(values["encoder_id"], values["present_now"], values["limits"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CalibrationError(
-            f"{path} cannot be read ({error!r}): restore it, or remove it to do without"
-        ) from error
+        raise CalibrationError(f"{path} cannot be read ({error!r}): {_CURE}") from error
+    refuse_other_weights(path, model.encoder_id, encoder_id, cure=_CURE)
+    return model

@@ -5,6 +5,7 @@ CxrRagError are where they are raised; `encoders` has its own: ImageReadError, E
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class CxrRagError(Exception):
@@ -25,6 +26,18 @@ class EncoderUnavailableError(CxrRagError):
 
 REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
 """The cure where the part that an `EncoderUnavailableError` names can be made anew."""
+
+
+def refuse_other_weights(path: Path, made_for: str, encoder_id: str, *, cure: str) -> None:
+    """Refuse a part that was made for another encoder.
+
+    Raises:
+        EncoderUnavailableError: it was.
+    """
+    if made_for != encoder_id:
+        raise EncoderUnavailableError(
+            f"{path} was made for {made_for}, the encoder is {encoder_id}; {cure}"
+        )
 
 
 class CalibrationError(CxrRagError):

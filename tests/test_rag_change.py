@@ -17,7 +17,7 @@ from rag.change import (
     prior_states,
     read_change_model,
 )
-from rag.errors import CalibrationError
+from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.schema import NO_PREDICTION, PredictedFindings
 from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import CALIBRATION
@@ -109,14 +109,17 @@ def test_the_json_says_what_it_was_made_of() -> None:
     assert 0.7 <= change["certainty"] <= 1
 
 
-def test_a_model_of_other_weights_is_none_and_a_damaged_one_an_error(tmp_path: Path) -> None:
+def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     assert read_change_model(tmp_path, "fake@1") is None
     path = tmp_path / CHANGE
-    path.write_text(json.dumps({"format": 1, "encoder_id": "other@1"}))
-    assert read_change_model(tmp_path, "fake@1") is None
-    path.write_text("{")
-    with pytest.raises(CalibrationError, match="restore it"):
+    model = {"format": 1, "encoder_id": "other@1", "present_now": {}, "limits": {}}
+    path.write_text(json.dumps(model))
+    with pytest.raises(EncoderUnavailableError, match=r"other@1.*fake@1.*remove it"):
         read_change_model(tmp_path, "fake@1")
+    for damaged in ("{", json.dumps({**model, "format": 0})):
+        path.write_text(damaged)
+        with pytest.raises(CalibrationError, match="restore it"):
+            read_change_model(tmp_path, "fake@1")
 
 
 def test_the_shipped_model_is_of_the_shipped_encoder_and_never_says_what_was_not_right_enough() -> (

@@ -107,7 +107,7 @@ def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path:
     with pytest.raises(EncoderUnavailableError, match=r"enc@1.*enc@2"):
         load_finding_predictor(written(tmp_path), "enc@2", DraftingSettings())
     write_calibration(tmp_path / CALIBRATION, replace(MEASURED, encoder_id="enc@0"))
-    with pytest.raises(CalibrationError, match=r"enc@0.*enc@1"):
+    with pytest.raises(EncoderUnavailableError, match=r"enc@0.*enc@1.*calibrate"):
         load_finding_predictor(tmp_path, "enc@1", DraftingSettings())
 
 

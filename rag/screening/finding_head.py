@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import REFIT_HINT, CalibrationError, EncoderUnavailableError
+from rag.errors import REFIT_HINT, EncoderUnavailableError, refuse_other_weights
 from rag.report_nlp.labeller import NO_FINDING
 from rag.schema import PredictedFindings
 from rag.screening.calibration import (
@@ -107,18 +107,12 @@ def load_finding_predictor(
     if not path.is_file():
         return None
     head = read_finding_head(path)
-    if head.encoder_id != encoder_id:
-        raise EncoderUnavailableError(
-            f"{path} was made for {head.encoder_id}, the encoder is {encoder_id}; {REFIT_HINT} "
-            "to draft without"
-        )
+    refuse_other_weights(path, head.encoder_id, encoder_id, cure=f"{REFIT_HINT} to draft without")
     where = settings.calibration or folder / CALIBRATION
     calibration = read_calibration(where)
-    if calibration.encoder_id != encoder_id:
-        raise CalibrationError(
-            f"{where} was made for {calibration.encoder_id}, the encoder is {encoder_id}: run "
-            "`cxr-rag calibrate` again"
-        )
+    refuse_other_weights(
+        where, calibration.encoder_id, encoder_id, cure="run `cxr-rag calibrate` again"
+    )
     return FindingPredictor(head, calibration, settings)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.encoder import ImageOutput
 from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import REFIT_HINT, EncoderUnavailableError
+from rag.errors import REFIT_HINT, EncoderUnavailableError, refuse_other_weights
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
 
 OOD_DETECTOR = "out_of_distribution.safetensors"
@@ -135,11 +135,7 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
     if not path.is_file() or not hasattr(encoder, "outputs"):
         return None
     detector = read_ood_detector(path)
-    if detector.encoder_id != encoder.encoder_id:
-        raise EncoderUnavailableError(
-            f"{path} was made for {detector.encoder_id}, the encoder is {encoder.encoder_id}; "
-            f"{REFIT_HINT}"
-        )
+    refuse_other_weights(path, detector.encoder_id, encoder.encoder_id, cure=REFIT_HINT)
     return detector
 
 
