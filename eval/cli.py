@@ -79,13 +79,13 @@ def score(
 
     from eval.metrics.base import KEYS, RULE_BASED, JudgeServer  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
-    from eval.tasks.generation import GenerationTask, score_generation  # noqa: PLC0415
+    from eval.tasks.generation import score_generation  # noqa: PLC0415
     from rag.settings import default_home  # noqa: PLC0415
 
     named = {"rules": RULE_BASED, "all": KEYS}
     asked = [word.strip() for word in measures.split(",")] + ["judge"] * bool(judge)
-    task = GenerationTask(
-        predictions=predictions,
+    scored = score_generation(
+        predictions,
         references=references,
         name=name or predictions.stem,
         measures=tuple(dict.fromkeys(k for word in asked for k in named.get(word, (word,)))),
@@ -102,7 +102,6 @@ def score(
         if judge
         else None,
     )
-    scored = score_generation(task)
     save_generation(scored, out)
     show(scored.result, out)
 

@@ -1,7 +1,7 @@
 """Comparing runs: refused where it would mislead, and right where it is not."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from support.made_up_studies import drafts, reports, write_jsonl
 from eval.compare import as_markdown, compare
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.result_io import save_generation
-from eval.tasks.generation import GenerationTask, score_generation
+from eval.tasks.generation import score_generation
 
 pytestmark = pytest.mark.slow
 
@@ -18,14 +18,14 @@ REFERENCES = reports(30)
 
 
 def scored(folder: Path, name: str, rows: list[dict], references: list[dict] = REFERENCES) -> Path:
-    task = GenerationTask(
-        predictions=write_jsonl(folder / f"{name}.jsonl", rows),
+    found = score_generation(
+        write_jsonl(folder / f"{name}.jsonl", rows),
         references=write_jsonl(folder / f"{name}-references.jsonl", references),
         name=name,
         measures=("bleu", "rouge", "cider", "labels", "diversity"),
         samples=100,
     )
-    save_generation(score_generation(task), folder / name)
+    save_generation(found, folder / name)
     return folder / name
 
 
@@ -84,22 +84,22 @@ def test_other_studies_are_refused(runs: Path, tmp_path: Path) -> None:
 def test_other_cleaning_and_other_versions_are_not_mixed(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = GenerationTask(
+    options = dict[str, Any](
         predictions=runs / "weak.jsonl",
         references=runs / "weak-references.jsonl",
         name="weak",
         measures=("rouge", "labels"),
         samples=100,
     )
-    save_generation(score_generation(replace(task, cleaning="r2gen")), tmp_path / "r2gen")
+    save_generation(score_generation(**options, cleaning="r2gen"), tmp_path / "r2gen")
     with pytest.raises(EvalMismatchError, match="coco-ptb, weak with r2gen"):
         compare(runs / "weak", tmp_path / "r2gen")
     monkeypatch.setattr("eval.metrics.findings.rules_id", lambda: "rules@older")
-    save_generation(score_generation(task), tmp_path / "older")
+    save_generation(score_generation(**options), tmp_path / "older")
     found = compare(runs / "weak", tmp_path / "older", samples=100)
     assert "labels" in found.not_compared
     assert {d.measure for d in found.differences} == {"ROUGE-L", "ROUGE-L β1.2"}
-    save_generation(score_generation(replace(task, measures=("labels",))), tmp_path / "older")
+    save_generation(score_generation(**options | {"measures": ("labels",)}), tmp_path / "older")
     with pytest.raises(EvalMismatchError, match="scored alike in both"):
         compare(runs / "weak", tmp_path / "older")
 

@@ -1,7 +1,6 @@
 """The generation task from files to numbers: who counts, what leaks, what stands beside."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,19 @@ from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.report.tables import as_markdown
 from eval.result_io import read_result, save_generation
 from eval.studies import Scope
-from eval.tasks.generation import GenerationTask, Scored, score_generation
+from eval.tasks.generation import Scored, score_generation
 
 RULES = ("bleu", "rouge", "cider", "labels", "diversity", "grounding")
 REFERENCES = reports(24)
 TRAIN = reports(30, first="T", seed=5)
 
 
+Options = dict[str, Any]
+
+
 @pytest.fixture
-def task(tmp_path: Path) -> GenerationTask:
-    return GenerationTask(
+def options(tmp_path: Path) -> Options:
+    return Options(
         predictions=write_jsonl(tmp_path / "p.jsonl", drafts(REFERENCES)),
         references=write_jsonl(tmp_path / "r.jsonl", REFERENCES),
         train=write_jsonl(tmp_path / "t.jsonl", TRAIN),
@@ -40,8 +42,8 @@ def value(scored: Scored, measure: str, *, system: str = "system", subset: str =
     return number.value
 
 
-def test_every_number_has_n_a_direction_and_an_interval_around_it(task: GenerationTask) -> None:
-    result = score_generation(task).result
+def test_every_number_has_n_a_direction_and_an_interval_around_it(options: Options) -> None:
+    result = score_generation(**options).result
     assert result.subsets() == ["all", "normal", "abnormal", "text not in train"]
     assert result.systems() == ["system", "constant", "random", "top-1 copied", "oracle top-1"]
     for number in result.numbers:
@@ -56,20 +58,20 @@ def test_every_number_has_n_a_direction_and_an_interval_around_it(task: Generati
         assert number.direction
 
 
-def test_the_same_seed_gives_the_same_numbers(task: GenerationTask) -> None:
-    first = score_generation(task)
-    again = score_generation(replace(task, cache=None))
+def test_the_same_seed_gives_the_same_numbers(options: Options) -> None:
+    first = score_generation(**options)
+    again = score_generation(**options | {"cache": None})
     assert first.result.numbers == again.result.numbers
-    other = score_generation(replace(task, seed=1))
+    other = score_generation(**options | {"seed": 1})
     assert other.result.numbers != first.result.numbers
 
 
-def test_a_study_without_a_draft_scores_the_worst_and_is_counted(task: GenerationTask) -> None:
+def test_a_study_without_a_draft_scores_the_worst_and_is_counted(options: Options) -> None:
     rows = drafts(REFERENCES)
     rows[1] |= {"status": "failed", "findings": [], "impression": []}
     rows[2] |= {"status": "abstained", "findings": [], "impression": []}
-    write_jsonl(task.predictions, rows[:-1])
-    scored = score_generation(task)
+    write_jsonl(options["predictions"], rows[:-1])
+    scored = score_generation(**options)
     assert scored.result.dataset["missing_predictions"] == {
         "failed": 1,
         "abstained": 1,
@@ -85,23 +87,23 @@ def test_a_study_without_a_draft_scores_the_worst_and_is_counted(task: Generatio
     assert scored.result.number(system="system", subset="all", measure="BLEU-4").n == 24
 
 
-def test_no_draft_for_a_third_costs_a_third_of_a_mean(task: GenerationTask) -> None:
-    whole = value(score_generation(task), "ROUGE-L")
+def test_no_draft_for_a_third_costs_a_third_of_a_mean(options: Options) -> None:
+    whole = value(score_generation(**options), "ROUGE-L")
     rows = drafts(REFERENCES)
-    write_jsonl(task.predictions, rows[::3])
-    scored = score_generation(task)
+    write_jsonl(options["predictions"], rows[::3])
+    scored = score_generation(**options)
     each = scored.metrics["rouge"].measures[0].combine(scored.statistics["system", "rouge"])
     assert value(scored, "ROUGE-L") == pytest.approx(each[::3].sum() / 24)
     assert value(scored, "ROUGE-L") < whole / 2
 
 
-def test_the_oracle_beats_copying_and_a_perfect_system_beats_all(task: GenerationTask) -> None:
+def test_the_oracle_beats_copying_and_a_perfect_system_beats_all(options: Options) -> None:
     perfect = [
         {"study_id": r["study_id"], "report": f"{r['findings']}\n{r['impression']}"}
         for r in REFERENCES
     ]
-    write_jsonl(task.predictions, perfect)
-    scored = score_generation(task)
+    write_jsonl(options["predictions"], perfect)
+    scored = score_generation(**options)
     assert value(scored, "BLEU-4") == pytest.approx(1)
     assert value(scored, "micro F1-14 (u=1)") == pytest.approx(1)
     oracle, random, constant = (
@@ -112,15 +114,15 @@ def test_the_oracle_beats_copying_and_a_perfect_system_beats_all(task: Generatio
     assert "grounding" in scored.result.not_available
 
 
-def test_constant_is_the_most_common_training_report(task: GenerationTask) -> None:
-    scored = score_generation(task)
+def test_constant_is_the_most_common_training_report(options: Options) -> None:
+    scored = score_generation(**options)
     (constant,) = {pair.draft for run in scored.runs[1:2] for pair in run.pairs}
     assert constant == f"{NORMAL}\nNormal chest."
     assert value(scored, "most common report", system="constant") == 1
 
 
-def test_without_training_data_baselines_come_from_other_patients(task: GenerationTask) -> None:
-    scored = score_generation(replace(task, train=None))
+def test_without_training_data_baselines_come_from_other_patients(options: Options) -> None:
+    scored = score_generation(**options | {"train": None})
     assert scored.result.dataset["baselines_from"] == "the references of the other patients"
     assert any("not checked" in note for note in scored.result.notes)
     texts = {s.study_id: (s.patient_id, s.texts.of(Scope.REPORT)) for s in scored.study_set.studies}
@@ -131,67 +133,67 @@ def test_without_training_data_baselines_come_from_other_patients(task: Generati
                 assert owners - {texts[pair.study_id][0]}, run.name
 
 
-def test_the_leak_gate(task: GenerationTask, tmp_path: Path) -> None:
-    def with_train(**changed: Any) -> GenerationTask:
+def test_the_leak_gate(options: Options, tmp_path: Path) -> None:
+    def with_train(**changed: Any) -> Options:
         rows = [TRAIN[0] | changed, *TRAIN[1:]]
-        return replace(task, train=write_jsonl(tmp_path / "leak.jsonl", rows))
+        return options | {"train": write_jsonl(tmp_path / "leak.jsonl", rows)}
 
     with pytest.raises(
         EvalLeakError, match=r"1 studies are scored and in the training data(.|\n)*S001"
     ):
-        score_generation(with_train(study_id="S001"))
+        score_generation(**with_train(study_id="S001"))
     with pytest.raises(EvalLeakError, match=r"1 patients(.|\n)*Sp003"):
-        score_generation(with_train(patient_id="Sp003"))
+        score_generation(**with_train(patient_id="Sp003"))
     rows = drafts(REFERENCES)
     rows[4]["evidence"][0]["report_id"] = "S004"
-    write_jsonl(task.predictions, rows)
+    write_jsonl(options["predictions"], rows)
     with pytest.raises(EvalLeakError, match="study S004 was drafted from the report of S004"):
-        score_generation(task)
+        score_generation(**options)
 
 
 def test_equal_texts_are_counted_and_taken_out_in_a_table_of_their_own(
-    task: GenerationTask,
+    options: Options,
 ) -> None:
-    scored = score_generation(task)
+    scored = score_generation(**options)
     seen = scored.result.dataset["texts_in_train"]
     assert seen >= 8  # every third reference is the normal one, which is in train too
     number = scored.result.number(system="system", subset="text not in train", measure="BLEU-1")
     assert number.n == 24 - seen
 
 
-def test_a_study_the_references_do_not_have_is_named_by_its_line(task: GenerationTask) -> None:
+def test_a_study_the_references_do_not_have_is_named_by_its_line(options: Options) -> None:
     rows = drafts(REFERENCES)
     rows[3]["study_id"] = "S999"
-    write_jsonl(task.predictions, rows)
+    write_jsonl(options["predictions"], rows)
     with pytest.raises(EvalDataError, match="line 4: the study S999 is unknown"):
-        score_generation(task)
+        score_generation(**options)
     rows = [row | {"split": "val" if at < 20 else "train"} for at, row in enumerate(REFERENCES)]
-    write_jsonl(task.references, rows)
-    write_jsonl(task.predictions, drafts(REFERENCES))
+    write_jsonl(options["references"], rows)
+    write_jsonl(options["predictions"], drafts(REFERENCES))
     with pytest.raises(EvalDataError, match="line 21: the study S020 is in split 'train'"):
-        score_generation(replace(task, split="val"))
+        score_generation(**options | {"split": "val"})
 
 
-def test_a_missing_section_stays_missing(task: GenerationTask) -> None:
+def test_a_missing_section_stays_missing(options: Options) -> None:
     rows = [row | ({"impression": None} if at < 5 else {}) for at, row in enumerate(REFERENCES)]
-    write_jsonl(task.references, rows)
-    scored = score_generation(replace(task, scope=Scope.IMPRESSION))
+    write_jsonl(options["references"], rows)
+    scored = score_generation(**options | {"scope": Scope.IMPRESSION})
     assert scored.result.dataset["without_section"] == 5
     assert len(scored.study_set) == 19
     assert not any("none" in text.lower() for text in scored.study_set.texts)
-    assert score_generation(task).result.dataset["without_section"] == 0
+    assert score_generation(**options).result.dataset["without_section"] == 0
 
 
-def test_sections_that_are_not_there_cannot_be_scored(task: GenerationTask) -> None:
-    write_jsonl(task.predictions, [{"study_id": "S001", "report": "The lungs are clear."}])
+def test_sections_that_are_not_there_cannot_be_scored(options: Options) -> None:
+    write_jsonl(options["predictions"], [{"study_id": "S001", "report": "The lungs are clear."}])
     with pytest.raises(EvalUsageError, match="no prediction has its findings apart"):
-        score_generation(replace(task, scope=Scope.FINDINGS))
-    write_jsonl(task.references, [{"study_id": "S001", "report": "Clear."}])
+        score_generation(**options | {"scope": Scope.FINDINGS})
+    write_jsonl(options["references"], [{"study_id": "S001", "report": "Clear."}])
     with pytest.raises(EvalUsageError, match="no findings in any study"):
-        score_generation(replace(task, scope=Scope.FINDINGS))
+        score_generation(**options | {"scope": Scope.FINDINGS})
 
 
-def test_grounding_knows_what_was_cited_and_what_was_not(task: GenerationTask) -> None:
+def test_grounding_knows_what_was_cited_and_what_was_not(options: Options) -> None:
     evidence = [
         {"report_id": "T001", "text": "Small left effusion. The heart is large."},
         {"report_id": "T002", "text": "No pneumothorax."},
@@ -200,8 +202,8 @@ def test_grounding_knows_what_was_cited_and_what_was_not(task: GenerationTask) -
     def rate(*sentences: tuple[str, list[str]]) -> list[float]:
         findings = [{"text": text, "sources": sources} for text, sources in sentences]
         row = {"study_id": "S001", "findings": findings, "evidence": evidence}
-        write_jsonl(task.predictions, [row])
-        scored = score_generation(replace(task, measures=("grounding",)))
+        write_jsonl(options["predictions"], [row])
+        scored = score_generation(**options | {"measures": ("grounding",)})
         rows = scored.statistics["system", "grounding"][1]
         return [float(m.combine(rows)) for m in scored.metrics["grounding"].measures]
 
@@ -223,19 +225,19 @@ def test_grounding_knows_what_was_cited_and_what_was_not(task: GenerationTask) -
     assert rate((mixed, ["T001", "T002"])) == [0, 1, 1]
 
 
-def test_risk_falls_when_confidence_knows(task: GenerationTask) -> None:
-    curves = score_generation(task).result.curves["risk_coverage"]
+def test_risk_falls_when_confidence_knows(options: Options) -> None:
+    curves = score_generation(**options).result.curves["risk_coverage"]
     rouge = next(curve for curve in curves if curve["measure"] == "ROUGE-L")
     assert rouge["aurc"] < rouge["aurc_random"]
     assert rouge["aurc_low"] <= rouge["aurc"] <= rouge["aurc_high"]
     assert rouge["score_at"] > rouge["score_all"]
     rows = [row | {"confidence": None} for row in drafts(REFERENCES)]
-    write_jsonl(task.predictions, rows)
-    assert score_generation(task).result.curves["risk_coverage"] == []
+    write_jsonl(options["predictions"], rows)
+    assert score_generation(**options).result.curves["risk_coverage"] == []
 
 
-def test_what_is_saved_comes_back(task: GenerationTask, tmp_path: Path) -> None:
-    scored = score_generation(task)
+def test_what_is_saved_comes_back(options: Options, tmp_path: Path) -> None:
+    scored = score_generation(**options)
     out = tmp_path / "out"
     save_generation(scored, out)
     assert read_result(out).numbers == scored.result.numbers
@@ -249,9 +251,9 @@ def test_what_is_saved_comes_back(task: GenerationTask, tmp_path: Path) -> None:
 
 
 def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
-    task: GenerationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scored, out = score_generation(task), tmp_path / "out"
+    scored, out = score_generation(**options), tmp_path / "out"
     save_generation(scored, out)
     before = (out / "result.json").read_bytes()
 
@@ -274,10 +276,10 @@ def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
 
 
 def test_a_result_of_another_schema_or_a_torn_one_is_refused(
-    task: GenerationTask, tmp_path: Path
+    options: Options, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    save_generation(score_generation(task), out)
+    save_generation(score_generation(**options), out)
     path = out / "result.json"
     text = path.read_text()
     path.write_text(text.replace("cxr-rag-eval/1", "cxr-rag-eval/9"))
@@ -294,18 +296,18 @@ def test_a_result_of_another_schema_or_a_torn_one_is_refused(
 
 
 def test_one_distinct_reference_and_one_patient_leave_nothing_to_compare(
-    task: GenerationTask,
+    options: Options,
 ) -> None:
     alike = [{"study_id": f"S{n}", "patient_id": f"P{n}", "report": "Clear."} for n in range(3)]
     sure = [row | {"report": "Clear lungs.", "confidence": n} for n, row in enumerate(alike)]
-    write_jsonl(task.references, alike)
-    write_jsonl(task.predictions, sure)
-    result = score_generation(replace(task, train=None)).result
+    write_jsonl(options["references"], alike)
+    write_jsonl(options["predictions"], sure)
+    result = score_generation(**options | {"train": None}).result
     assert "every word has weight 0" in result.not_available["cider"]
     as_markdown(result)  # no finding of F1-5 anywhere: no curve of it, and no crash
     assert "micro F1-5 (u=1)" not in {c["measure"] for c in result.curves["risk_coverage"]}
 
-    write_jsonl(task.references, [row | {"patient_id": "P"} for row in alike])
-    result = score_generation(replace(task, train=None)).result
+    write_jsonl(options["references"], [row | {"patient_id": "P"} for row in alike])
+    result = score_generation(**options | {"train": None}).result
     assert result.systems() == ["system"]
     assert "no report of another patient" in result.not_available["constant"]

@@ -13,21 +13,21 @@ from eval.report.page import build_page
 from eval.report.page_sections import Axis
 from eval.result_io import save_generation, save_result
 from eval.results import MetricValue, Result
-from eval.tasks.generation import GenerationTask, score_generation
+from eval.tasks.generation import score_generation
 
 REFERENCES = reports(12)
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> & \u2028 lungs"
 
 
 def scored(folder: Path, name: str, rows: list[dict], references: list[dict]) -> Path:
-    task = GenerationTask(
-        predictions=write_jsonl(folder / "p.jsonl", rows),
+    found = score_generation(
+        write_jsonl(folder / "p.jsonl", rows),
         references=write_jsonl(folder / "r.jsonl", references),
         name=name,
         measures=("bleu", "rouge", "labels", "diversity", "grounding"),
         samples=100,
     )
-    save_generation(score_generation(task), folder / "out" / re.sub(r"\W", "", name))
+    save_generation(found, folder / "out" / re.sub(r"\W", "", name))
     return folder / "out" / re.sub(r"\W", "", name)
 
 

@@ -25,26 +25,6 @@ Statistics = Mapping[tuple[str, str], SufficientStats]
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationTask:
-    """The options of ``cxr-rag eval score``."""
-
-    predictions: Path
-    references: Path
-    name: str
-    measures: tuple[str, ...]
-    split: str = ""
-    train: Path | None = None
-    train_split: str = ""
-    scope: Scope = Scope.REPORT
-    cleaning: str = "coco-ptb"
-    samples: int = 10_000
-    seed: int = 0
-    cache: Path | None = None
-    models: Path = Path("models")
-    judge: JudgeServer | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Scored:
     """Everything that was computed.
 
@@ -64,28 +44,58 @@ class Scored:
     statistics: Statistics
 
 
-def score_generation(task: GenerationTask) -> Scored:
+def score_generation(
+    predictions: Path,
+    *,
+    references: Path,
+    name: str,
+    measures: Sequence[str],
+    split: str = "",
+    train: Path | None = None,
+    train_split: str = "",
+    scope: Scope = Scope.REPORT,
+    cleaning: str = "coco-ptb",
+    samples: int = 10_000,
+    seed: int = 0,
+    cache: Path | None = None,
+    models: Path = Path("models"),
+    judge: JudgeServer | None = None,
+) -> Scored:
     """Read, check, score.
+
+    Args:
+        predictions: drafts.
+        references: reports to score them against.
+        name: of the run; not a baseline's.
+        measures: keys of metrics, in the order of the tables.
+        split: of the references to score; empty: all.
+        train: reports the system learned or retrieves from, for baselines and leak check.
+        train_split: of them; empty: all.
+        scope: part of the report that is scored.
+        cleaning: one of `CLEANINGS`.
+        samples: resamples of patients for the intervals.
+        seed: of resamples and of the random baseline.
+        cache: database of scores; None keeps none.
+        models: folder of the weights that metrics need.
+        judge: for the metric that asks one.
 
     Raises:
         EvalUsageError: an option that cannot be followed.
         EvalDataError: a file that cannot be scored, a leak among them.
     """
-    if task.name in BASELINES:
-        raise EvalUsageError(f"{task.name!r} is the name of a baseline: choose another --name")
-    references = read_references(task.references, split=task.split)
-    train = read_references(task.train, split=task.train_split) if task.train else None
-    study_set = make_study_set(references, task.scope)
-    run = make_run(task.name, task.predictions, study_set=study_set, references=references)
-    leak = check_leaks(study_set, train=train, run=run)
-    cleaning = CLEANINGS[task.cleaning]
-    baselines = make_baselines(
-        study_set, run=run, train=train, words=cleaning.words, seed=task.seed
-    )
+    if name in BASELINES:
+        raise EvalUsageError(f"{name!r} is the name of a baseline: choose another --name")
+    reports = read_references(references, split=split)
+    training = read_references(train, split=train_split) if train else None
+    study_set = make_study_set(reports, scope)
+    run = make_run(name, predictions, study_set=study_set, references=reports)
+    leak = check_leaks(study_set, train=training, run=run)
+    words = CLEANINGS[cleaning].words
+    baselines = make_baselines(study_set, run=run, train=training, words=words, seed=seed)
     runs = (run, *baselines.runs)
-    setup = Setup(cleaning, study_set.texts, task.models, task.judge)
-    ready, missing = load_metrics(task.measures, setup)
-    statistics = _score(ready, runs, missing, task.cache)
+    setup = Setup(CLEANINGS[cleaning], study_set.texts, models, judge)
+    ready, missing = load_metrics(measures, setup)
+    statistics = _score(ready, runs, missing, cache)
     if not statistics:
         reasons = listed([f"{key}: {reason}" for key, reason in missing.items()])
         raise EvalUsageError(f"none of the measures can run here:\n{reasons}")
@@ -98,17 +108,17 @@ def score_generation(task: GenerationTask) -> Scored:
             (system, subset, summed_statistic(ran[key].measures, rows[mask], patients))
             for (system, key), rows in statistics.items()
         ]
-        numbers += numbers_of(measured, patients=patients, samples=task.samples, seed=task.seed)
+        numbers += numbers_of(measured, patients=patients, samples=samples, seed=seed)
     result = Result(
         task="generation",
-        name=task.name,
+        name=name,
         models={**run.made_by, **{k: v for m in ran.values() for k, v in m.made_by.items()}},
         dataset={
-            "predictions": file_facts(task.predictions),
-            "references": file_facts(task.references),
-            "split": task.split,
-            "train": file_facts(task.train),
-            "train_split": task.train_split,
+            "predictions": file_facts(predictions),
+            "references": file_facts(references),
+            "split": split,
+            "train": file_facts(train),
+            "train_split": train_split,
             "fingerprint": study_set.fingerprint,
             "studies": len(study_set),
             "patients": len(set(study_set.patients)),
@@ -122,19 +132,19 @@ def score_generation(task: GenerationTask) -> Scored:
             "texts_in_train": sum(leak.seen_text) if leak.train_studies else None,
         },
         settings={
-            "scope": task.scope.value,
-            "cleaning": task.cleaning,
-            "samples": task.samples,
-            "seed": task.seed,
+            "scope": scope.value,
+            "cleaning": cleaning,
+            "samples": samples,
+            "seed": seed,
             "level": LEVEL,
         },
         cards=[card_facts(metric) for metric in ran.values()],
         numbers=numbers,
         not_available=missing | baselines.missing,
-        curves={"risk_coverage": _risk(task, study_set, run, ran, statistics)},
+        curves={"risk_coverage": _risk(study_set, run, ran, statistics, seed=seed)},
         notes=[
             *leak.notes,
-            *_notes(references, study_set),
+            *_notes(reports, study_set),
             *(note for metric in ran.values() for note in metric.notes),
         ],
     )
@@ -173,11 +183,12 @@ def _subsets(normal: Sequence[bool], leak: LeakCheck) -> Iterator[tuple[str, NDA
 
 
 def _risk(
-    task: GenerationTask,
     study_set: StudySet,
     run: Run,
     ran: Mapping[str, MetricGroup],
     statistics: Statistics,
+    *,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Risk and coverage of every measure that has a risk, if the run says how sure it is."""
     if run.confidence is None or len(set(run.confidence)) < 2:
@@ -187,9 +198,7 @@ def _risk(
         measures = [measure for measure in metric.measures if has_risk(measure)]
         if measures and not metric.whole_run:
             rows = statistics[run.name, metric.key]
-            curves += risk_coverage(
-                rows, run.confidence, study_set.patients, measures, seed=task.seed
-            )
+            curves += risk_coverage(rows, run.confidence, study_set.patients, measures, seed=seed)
     return curves
 
 
