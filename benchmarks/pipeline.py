@@ -30,7 +30,7 @@ from encoders.training.dataset import TrainingStudy as Image
 from encoders.training.dataset import clean
 from encoders.training.sources.load import read_openi
 from prompts.render import load_template
-from rag.corpus.openi import read_openi as read_reports
+from rag.corpus.openi import read_openi_reports
 from rag.drafting import drafter
 from rag.grounding.prompt_injection import screen_report
 from rag.image_analysis import ImageAnalyzer
@@ -69,7 +69,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     encoder = load_encoder()
     collection = clean(read_openi(chosen.data))
-    reports = read_reports()
+    reports = read_openi_reports()
     kept = frozenset(study.study_id for study in collection.train)
     others = frozenset(record.study_id for record in reports.records) - kept
     store_dir = chosen.out / "store"

@@ -85,6 +85,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         (["batch", "only-in"], "name IN and OUT"),
         (["batch", "in", "out", "--engine", "spark"], "spark"),
         (["index", "--collection", "nowhere.csv"], "there is no nowhere.csv"),
+        (["index", "--exclude", "nowhere.txt"], "there is no nowhere.txt"),
         (["embed", "nowhere", "out"], "no file or folder nowhere"),
         (["train", "--config", "nowhere.toml", "--out", "out"], "nowhere.toml"),
         (["receive", "out", "--allow", "PACS@nowhere"], "TITLE@ADDRESS"),

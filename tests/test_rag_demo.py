@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def ensure(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Ensure:
     """Ask for the index with a small stand-in for Open-I; gives what the user is told."""
-    monkeypatch.setattr("rag.corpus.openi.read_openi", lambda: small_corpus(30, name=NAME))
+    monkeypatch.setattr("rag.corpus.openi.read_openi_reports", lambda: small_corpus(30, name=NAME))
 
     def ask(encoder: FakeEncoder) -> list[str]:
         told: list[str] = []
@@ -48,7 +48,7 @@ def test_an_index_is_built_once(ensure: Ensure, settings: Settings) -> None:
 def test_the_index_alone_can_be_made_before_there_is_a_model_server(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rag.corpus.openi.read_openi", lambda: small_corpus(30, name=NAME))
+    monkeypatch.setattr("rag.corpus.openi.read_openi_reports", lambda: small_corpus(30, name=NAME))
     monkeypatch.setattr("rag.factory.load_encoder", lambda settings: FakeEncoder())
     monkeypatch.setattr(demo, "read_settings", lambda config, *, no_llm: settings)
     monkeypatch.setattr(demo, "run_demo", lambda *_, **__: pytest.fail("a page was opened"))

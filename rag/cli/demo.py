@@ -93,7 +93,7 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
     the error says what to do.
     """
     from rag.corpus.openi import NAME as OPENI
-    from rag.corpus.openi import read_openi
+    from rag.corpus.openi import read_openi_reports
     from rag.factory import index_reports
     from rag.index import read_info
     from rag.index.chroma import chroma_facts
@@ -108,7 +108,7 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
         if not ours or (same and info.chroma == chroma_facts()):
             return
         say(f"{'this program' if same else 'the encoder'} has changed since the index was built")
-    corpus = read_openi()
+    corpus = read_openi_reports()
     say(
         f"indexing {len(corpus.records)} reports (once; one to three minutes). {corpus.attribution}"
     )

@@ -228,12 +228,11 @@ def draft_from(
     from rag.batch.output import BatchOutput
     from rag.batch.runner import run_batch
     from rag.batch.workers import Engine, Outage, threaded_prepare
-    from rag.corpus.openi import read_openi
-    from rag.corpus.user_collection import read_collection
+    from rag.corpus.named import read_corpus
     from rag.factory import index_reports, open_pipeline
 
     name = home.site.collection
-    corpus = read_openi() if name == "open-i" else read_collection(Path(name))
+    corpus = read_corpus(name)
     own, others = (_ids(each) for each in (home, away))
     seen = {each.study_id: {each.study_id, each.patient_id} for each in corpus.records}
     held = frozenset(study for study, ids in seen.items() if ids & own)

@@ -26,9 +26,8 @@ def index(
     *,
     config: Config = "cpu",
     collection: Annotated[
-        Path | None,
-        typer.Option(help="Your own reports: .csv, .jsonl or a folder of .txt; default: Open-I."),
-    ] = None,
+        str, typer.Option(help="open-i, or your own reports: .csv, .jsonl or a folder of .txt.")
+    ] = "open-i",
     name: Annotated[
         str, typer.Option(help="Name of the collection in the index; default: the file's name.")
     ] = "",
@@ -53,22 +52,18 @@ def index(
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    from rag.corpus.openi import read_openi
+    from rag.corpus.named import read_corpus
     from rag.corpus.records import read_exclude_file, read_images_file
-    from rag.corpus.user_collection import read_collection
     from rag.factory import index_reports, load_encoder
     from rag.index.writer import scrub_memory
 
     scrub_memory()
     settings = read_settings(config)
-    for path in (collection, exclude, images):
+    for path in (exclude, images):
         if path is not None and not path.exists():
             raise UsageError(f"there is no {path}")
     excluded = read_exclude_file(exclude) if exclude else frozenset()
-    if collection:
-        corpus = read_collection(collection, name=name, licence=licence, attribution=attribution)
-    else:
-        corpus = read_openi()
+    corpus = read_corpus(collection, name=name, licence=licence, attribution=attribution)
     pictures = read_images_file(images) if images else {}
     unknown = pictures.keys() - {record.study_id for record in corpus.records}
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")

@@ -33,7 +33,7 @@ _PACKAGE, _ARCHIVE = "torchxrayvision", "NLMCXR_reports.tgz"
 _LARGEST_XML = 1_000_000  # bytes; the largest report has 12 kB, so more is not a report
 
 
-def read_openi(archive: Path | None = None) -> Corpus:
+def read_openi_reports(archive: Path | None = None) -> Corpus:
     """All reports of the collection that say anything; sections verbatim, XXXX kept.
 
     Args:
