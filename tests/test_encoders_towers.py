@@ -16,6 +16,7 @@ from encoders.towers.base import build_image_tower, build_text_tower
 from encoders.towers.hugging_face import published_tower
 from encoders.training.config import TrainSettings
 from encoders.training.objective import ExpertPairs, Objective, Pairs
+from encoders.training.train import init_model
 
 SIDE = 32
 Settings = dict[str, Any]
@@ -110,6 +111,10 @@ def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_
         assert ours.shape == (3, 16)
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)  # frozen has faster kernels
         torch.testing.assert_close(ours.norm(dim=1), torch.ones(3))
+
+    settings["model"] = {"start_from": tmp_path, "image_tower": image, "text_tower": text}
+    continued, _ = init_model(TrainSettings.model_validate(settings | {"name": "next"}))
+    assert continued.config.name == "next"
 
 
 def test_swins_pooled_output_is_one_vector_of_the_last_stages_width() -> None:

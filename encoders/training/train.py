@@ -174,7 +174,7 @@ def _continued_model(settings: TrainSettings, folder: Path) -> tuple[EclipModel,
     model, transform = load_pretrained(folder)
     chosen, config = settings.model, model.config
     given: dict[str, tuple[object, object]] = {
-        f"model.{name}": (getattr(chosen, name), getattr(config, name))
+        f"model.{name}": (_comparable(getattr(chosen, name)), _comparable(getattr(config, name)))
         for name in ("dim", "dropout", "image_tower", "text_tower")
         if name in chosen.model_fields_set
     }
@@ -190,3 +190,10 @@ def _continued_model(settings: TrainSettings, folder: Path) -> tuple[EclipModel,
             )
     model.config = replace(config, name=settings.name)
     return model.requires_grad_(True), transform
+
+
+def _comparable(value: object) -> object:
+    """Without a tower's tokenizer: a model's folder has a copy of its own."""
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if key != "tokenizer"}
+    return value
