@@ -3,10 +3,30 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import wraps
+from threading import Lock
 from typing import TypeVar
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+def built_once(build: Callable[[], _Out]) -> Callable[[], _Out]:
+    """A value that is built when it is first asked for; other threads wait for it.
+
+    With `functools.lru_cache` each thread that asks before the first one is ready builds its own.
+    """
+    lock, built = Lock(), list[_Out]()
+
+    @wraps(build)
+    def get() -> _Out:
+        if not built:
+            with lock:
+                if not built:
+                    built.append(build())
+        return built[0]
+
+    return get
 
 
 def map_ahead(

@@ -21,7 +21,6 @@ from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
 from rag.metrics import counted
 from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction
-from rag.report_nlp.statements import read_sentence
 from rag.schema import Draft, Status
 from rag.study import Study
 
@@ -118,7 +117,6 @@ class Engine:
         Raises:
             BatchError: the model is gone; what was not asked was not done, and is no failure.
         """
-        read_sentence("Clear.")  # the lexicon is built here: else by each thread for itself
         drafters = ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="draft")
         under_way: set[Future[Prediction | None]] = set()
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
+from encoders.machine import built_once
 from rag.report_nlp.sentences import Token, load_toml
 
 
@@ -94,7 +95,7 @@ def expand(phrases: Iterable[str]) -> Iterator[tuple[str, ...]]:
             yield tuple("".join(choice).split())
 
 
-@lru_cache(maxsize=1)
+@built_once
 def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
     table = {}
     for name, entry in load_toml("findings.toml").items():
@@ -120,7 +121,7 @@ def _attribute_table() -> Iterator[tuple[str, tuple[str, ...]]]:
             yield from ((f"{category}.{value}", phrase) for phrase in expand(phrases))
 
 
-@lru_cache(maxsize=1)
+@built_once
 def vocabulary() -> tuple[frozenset[str], tuple[str, ...]]:
     """Words of the lexicon, and the stems of those that end in ``*`` (longest first)."""
     named = (phrase for _, phrases in _finding_table().values() for phrase in phrases)
@@ -138,7 +139,7 @@ def relations(kind: str) -> dict[str, list[str]]:
     return found
 
 
-@lru_cache(maxsize=1)
+@built_once
 def _sentence_trie() -> _Node:
     root = _Node()
     for finding, phrases in _finding_table().values():
@@ -152,7 +153,7 @@ def _sentence_trie() -> _Node:
     return root
 
 
-@lru_cache(maxsize=1)
+@built_once
 def _attribute_trie() -> _Node:
     root = _Node()
     for role, phrase in _attribute_table():
