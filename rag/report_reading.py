@@ -2,9 +2,8 @@
 
 A sentence of another patient's report can be used if it could be said of this image: it compares
 with no earlier one, gives no measure, advises nothing, lost no word and can stand alone. Reading is
-cached, since the same reports are near many images. Reading fifty reports for each image would
-still take longer than all other steps together, so a store keeps the labels that were read when it
-was made (`annotate_labels`); a record that comes without is read here. Knows no image.
+cached, since the same reports are near many images. The labels that retrieval orders reports by are
+read when a report is indexed (`annotate_labels`), so that a search reads nothing. Knows no image.
 """
 
 import re

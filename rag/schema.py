@@ -35,7 +35,7 @@ class ReportRecord:
         findings, impression, indication, comparison: section texts, empty if absent.
         labels: finding labels that came with the report (MeSH headings for Open-I).
         sentences: spans of the sentences of findings and impression, in reading order.
-        stated: what `rag.report_reading` read in it when it was indexed; None where nobody has.
+        stated: its `rag.report_reading.usable_labels`, read when it was indexed; None: not yet.
         date: study date as ISO 8601 where the collection has one, else empty.
         collection: name of the collection it came from, whose licence holds for it.
     """
