@@ -21,7 +21,6 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from encoders.base import ImageEncoder
-from encoders.images.image_info import ImageInfo
 from encoders.images.raw_image import ImageReadError
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
 from rag.drafting.drafter import Drafter, DraftResult
@@ -30,7 +29,7 @@ from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
 from rag.metrics import Stopwatch, counted
 from rag.prediction import Prediction
-from rag.priors import CheckedPrior, Prior, check_prior, read_prior
+from rag.priors import CheckedPrior, check_prior
 from rag.retriever import ImageQuery, ReportRetriever, exclusions_of
 from rag.schema import Draft, Hit, Retrieval, Status
 from rag.study import ReaderRegion, Study, StudyImages, distinct, load, study_id_of
@@ -77,7 +76,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
             prior = CheckedPrior()
             if study.prior:
                 with clock.stage("prior"):
-                    prior = _checked(study.prior, images.info)
+                    prior = check_prior(study.prior, images.info)
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
             known = _with_analysis(known, analysis)
@@ -154,7 +153,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
             PriorMismatchError, UsageError: the prior is not the patient's, or cannot be used.
         """
         images = load(study)
-        prior = _checked(study.prior, images.info)
+        prior = check_prior(study.prior, images.info) if study.prior else CheckedPrior()
         analysis = self.analyzer.analyze(images)
         steered = [self.analyzer.steer_to_region(region, analysis, images) for region in regions]
         return [
@@ -196,13 +195,6 @@ class ReportPipeline(Runnable[Study, Prediction]):
             prompt=made_with["prompt"],
             region=study.region.to_json(),
         )
-
-
-def _checked(prior: Prior, current: ImageInfo) -> CheckedPrior:
-    """What was given as the prior of an image, once it is known to be the patient's."""
-    if prior.files:
-        prior = read_prior(prior.files, current=current, day=prior.date, report=prior.report)
-    return check_prior(prior, current) if prior else CheckedPrior()
 
 
 def check(

@@ -6,7 +6,7 @@ one has none, the reader is told that nobody has looked. Knows no model and no d
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
@@ -39,27 +39,21 @@ class PriorMismatchError(CxrRagError):
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """An earlier study of the patient.
+    """An earlier study of the patient, as it was given.
 
     Attributes:
-        report: what its report says; empty where there is none.
-        images: its images, the frontal one first, as files or as their bytes.
-        date: when it was made, ISO 8601 ("2026-03-01"); empty where nothing tells.
-        files: what is still to be read for these (`read_prior`): files, folders, contents of files.
-        report_header: of a report that came as DICOM. Never log it.
-        notes: what the reader of a draft should know of it.
+        report: what its report says; empty where there is none, or it is among the files.
+        date: when it was made, ISO 8601 ("2026-03-01"), where no header tells.
+        files: DICOM images and reports, PNG, JPEG, text (UTF-8): files, their contents, folders.
     """
 
     report: str = ""
-    images: tuple[Path | bytes, ...] = ()
     date: str = ""
     files: tuple[Path | bytes, ...] = ()
-    report_header: ImageInfo | None = field(default=None, repr=False)
-    notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is one."""
-        return bool(self.report or self.images or self.files)
+        return bool(self.report or self.files)
 
 
 NO_PRIOR = Prior()
@@ -72,7 +66,7 @@ class CheckedPrior:
 
     Attributes:
         report: its text for rules and models: without names, and without what speaks to a model.
-        images: as given.
+        images: its images, a frontal one first, as files or as their bytes.
         made_on: when it was made, as given or by its latest header; None where nothing tells.
         days_before: days between it and the image; None where a date is missing.
         patients, studies: its ids: their reports are never evidence.
@@ -88,24 +82,35 @@ class CheckedPrior:
     notes: tuple[str, ...] = ()
 
 
+_Images = list[tuple[ImageInfo, Path | bytes]]
+_Reports = list[tuple[str, ImageInfo | None]]  # the header of a report that came as DICOM
+
+
 def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
-    """See that a prior is this patient's and earlier, and make its report safe to be read.
+    """Read a prior, see that it is this patient's and earlier, and make its report safe to be read.
+
+    Of studies of several dates, the newest that is earlier than the image.
 
     Args:
-        prior: as it was read.
+        prior: as it was given.
         current: what the header of the image to be drafted from says.
 
     Raises:
         PriorMismatchError: by PatientID, or by name and date of birth, it is another patient's; or
             it is not earlier than the image.
-        ImageReadError: the header of one of its images cannot be read.
+        UsageError: nothing in it can be used, there are two reports as text, or its date is none.
+        ImageReadError: the header of a file cannot be read.
     """
-    infos = [read_image_info(image) for image in prior.images]
-    headers = [*infos, *([prior.report_header] if prior.report_header else [])]
-    unchecked = {"its report": bool(prior.report and not prior.report_header)}
-    for info in headers:
-        what = "its report" if info is prior.report_header else "its image"
-        unchecked[what] = unchecked.get(what, False) or not _is_same_patients(current, info)
+    images, reports, notes = _read(prior)
+    images, report, header = _newest_study(images, reports, current)
+    headers = [info for info, _ in images]
+    known = [_is_same_patients(current, info) for info in headers]
+    unchecked = []
+    if report and not (header and _is_same_patients(current, header)):
+        unchecked.append("its report")
+    if not all(known):
+        unchecked.append("its image")
+    headers += [header] if header else []
     when = _date_of(prior, headers)
     today = _day(current.studied_at)
     if when and today and when > today:
@@ -115,58 +120,30 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
         )
     if any(info.study_uid and info.study_uid == current.study_uid for info in headers):
         raise PriorMismatchError("the prior is of the same study as the image: give an earlier one")
-    notes = [UNCHECKED.format(what) for what, unknown in unchecked.items() if unknown]
-    report, removed = neutralise(prior.report)
+    notes += [UNCHECKED.format(what) for what in unchecked]
+    report, removed = neutralise(report)
     if removed:
         notes.append("text addressed to a language model was removed from the prior report")
     names = current.names.union(*(info.names for info in headers))
     report = mask(report, find_identifiers(report, known=names))
     return CheckedPrior(
         report=report,
-        images=prior.images,
+        images=tuple(source for _, source in images),
         made_on=when,
         days_before=(today - when).days if when and today else None,
         patients=frozenset(info.identity.patient_id for info in headers) - {""},
         studies=frozenset(one for info in headers for one in info.identity.study_ids),
-        notes=(*prior.notes, *notes),
+        notes=tuple(notes),
     )
 
 
-def _date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
-    if prior.date:
-        try:
-            return date.fromisoformat(prior.date)
-        except ValueError as error:
-            raise UsageError(
-                f"the prior's date {prior.date[:20]!r} is not a date: write it as 2026-03-01"
-            ) from error
-    return max(filter(None, (_day(info.studied_at) for info in headers)), default=None)
-
-
-def read_prior(
-    sources: Sequence[Path | bytes], *, current: ImageInfo, day: str = "", report: str = ""
-) -> Prior:
-    """A prior from files, folders and contents of files.
-
-    Of studies of several dates, the newest that is earlier than the image. Whether it is this
-    patient's is not looked at here: `check_prior` does, whoever gives it.
-
-    Args:
-        sources: DICOM images and reports, PNG, JPEG, text (UTF-8), and folders of these.
-        current: what the header of the image to be drafted from says.
-        day: when it was made, ISO 8601, where no header tells.
-        report: text of its report, where it does not come as a file.
-
-    Raises:
-        UsageError: nothing there can be used, or there are two reports as text.
-        ImageReadError: a header cannot be read.
-    """
-    images: list[tuple[ImageInfo, Path | bytes]] = []
-    reports: list[tuple[str, ImageInfo | None]] = [(report, None)] if report else []
+def _read(prior: Prior) -> tuple[_Images, _Reports, list[str]]:
+    """All images, frontal ones first, all reports, and what the reader should know."""
+    images: _Images = []
+    reports: _Reports = [(prior.report, None)] if prior.report else []
     notes = []
-    for source in files_in(sources):
-        data = _begin(source)
-        if image_format(data) is ImageFormat.OTHER:
+    for source in files_in(prior.files):
+        if image_format(_begin(source)) is ImageFormat.OTHER:
             reports.append((_text(source), None))
             continue
         info = read_image_info(source)
@@ -179,19 +156,41 @@ def read_prior(
         elif info.pixels or info.format is not ImageFormat.DICOM:
             images.append((info, source))
     images.sort(key=lambda image: image[0].view is View.LATERAL)
-    newest = _newest([*(info for info, _ in images), *(i for _, i in reports if i)], current)
-    kept = [source for info, source in images if _belongs(info, newest)]
-    said = [(text, info) for text, info in reports if info is None or _belongs(info, newest)]
-    if len(said) > 1 and not all(info for _, info in said):
-        raise UsageError(f"the prior has {len(said)} reports: give the one that counts")
-    said.sort(key=lambda one: one[1].taken_at if one[1] else "")
-    if not kept and not said:
+    return images, reports, notes
+
+
+def _newest_study(
+    images: _Images, reports: _Reports, current: ImageInfo
+) -> tuple[_Images, str, ImageInfo | None]:
+    """Images, report and its header of the newest study before an image; the last of DICOM reports.
+
+    Raises:
+        UsageError: there is nothing, or two reports as text.
+    """
+    headers = [*(info for info, _ in images), *(info for _, info in reports if info)]
+    newest = _newest(headers, current)
+    images = [image for image in images if _belongs(image[0], newest)]
+    reports = [report for report in reports if _belongs(report[1], newest)]
+    if len(reports) > 1 and not all(info for _, info in reports):
+        raise UsageError(f"the prior has {len(reports)} reports: give the one that counts")
+    if not images and not reports:
         raise UsageError(
             "the prior contains no image and no report that is earlier than the "
             "image: give a text, a DICOM SR, an image, or a folder with them"
         )
-    text, header = said[-1] if said else ("", None)
-    return Prior(text, tuple(kept), day, report_header=header, notes=tuple(notes))
+    reports.sort(key=lambda one: one[1].taken_at if one[1] else "")
+    return images, *(reports[-1] if reports else ("", None))
+
+
+def _date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
+    if prior.date:
+        try:
+            return date.fromisoformat(prior.date)
+        except ValueError as error:
+            raise UsageError(
+                f"the prior's date {prior.date[:20]!r} is not a date: write it as 2026-03-01"
+            ) from error
+    return max(filter(None, (_day(info.studied_at) for info in headers)), default=None)
 
 
 def newest_before(current: ImageInfo, earlier: Iterable[ImageInfo]) -> str:
@@ -252,9 +251,9 @@ def _earlier(one: ImageInfo, other: ImageInfo) -> bool:
     return one.studied_at[:length] < other.studied_at[:length]
 
 
-def _belongs(info: ImageInfo, newest: ImageInfo | None) -> bool:
+def _belongs(info: ImageInfo | None, newest: ImageInfo | None) -> bool:
     """Whether a file is of the newest study, as far as anything tells."""
-    if newest is None or not info.studied_at:
+    if info is None or newest is None or not info.studied_at:
         return True
     if info.study_uid and newest.study_uid:
         return info.study_uid == newest.study_uid

@@ -62,7 +62,7 @@ def exclusions_of(
         store: knows the ids.
         prior: once it is known to be the patient's.
     """
-    sources = (study.source, *study.further, *files_in(study.prior.files), *prior.images)
+    sources = (study.source, *study.further, *files_in(study.prior.files))
     named = [store.studies_named_in(path) for path in sources if isinstance(path, Path)]
     return Exclusions(
         studies=study.exclude.studies.union(info.identity.study_ids, prior.studies, *named),

@@ -12,13 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 from rag.export.text import Export
 from rag.index import Exclusions
 from rag.pipeline import ReportPipeline
-from rag.priors import NO_PRIOR
+from rag.priors import NO_PRIOR, Prior
 from rag.review.audit import AuditLog, draft_event
 from rag.review.reviewed_report import ReviewedReport, Signature, changes
 from rag.schema import Draft, Hit, Status
@@ -26,7 +25,7 @@ from rag.study import NO_REGION, ReaderRegion, Study
 from reading_room import strings
 from reading_room.draft_panel import export_content
 from reading_room.file_store import FileStore
-from reading_room.opening import MAX_IMAGES, ListedStudy, Opener, StudyState, prior_of
+from reading_room.opening import MAX_IMAGES, ListedStudy, Opener, StudyState
 from reading_room.session import ControllerError, Session, act
 
 MAX_INDICATION = 500
@@ -67,9 +66,8 @@ class Controller(Opener):
             images=opened.images,
             study=study.key,
             indication=kept.indication if kept else study.study.indication,
-            prior=kept.prior if kept else study.prior,
         )
-        session = self.open_prior(session, reader=reader)
+        session = self.open_prior(session, kept.prior if kept else study.prior, reader=reader)
         if kept or study.state is StudyState.WAITING:
             return session
         if study.prediction is None:  # signed before this page was started
@@ -103,9 +101,8 @@ class Controller(Opener):
         sources: list[Path | bytes] = [*files, *([text.encode()] if text.strip() else [])]
         if not sources:
             return replace(session, prior=NO_PRIOR, prior_images=(), compared=None)
-        current = read_image_info(Path(session.images[session.drafted].path))
-        prior = prior_of(current, sources, day=date.strip())
-        session = self.open_prior(replace(session, prior=prior), reader=reader)
+        prior = Prior(date=date.strip(), files=tuple(sources))
+        session = self.open_prior(session, prior, reader=reader)
         found = self.pipeline.prepare(self._study(session)).prediction
         if found.prior is None:
             raise ControllerError(found.reason)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from encoders.base import View
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import read_preview, read_raw
+from encoders.images.image_io import read_image_info, read_preview, read_raw
 from encoders.images.raw_image import ImageReadError
 from rag.batch.inputs import BatchStudy
 from rag.errors import CxrRagError
 from rag.prediction import Prediction
-from rag.priors import NO_PRIOR, Prior, PriorMismatchError, check_prior, read_prior
+from rag.priors import NO_PRIOR, Prior, PriorMismatchError, check_prior
 from rag.schema import Status
 from rag.screening.calibration import MUST_NOT_MISS
 from rag.study import without_rejected
@@ -50,13 +50,20 @@ class Opener:
             opened[0] = replace(opened[0], warnings=(*opened[0].warnings, *notes))
         return _session(opened)
 
-    def open_prior(self, session: Session, *, reader: str) -> Session:
-        """The session with the images of its prior to be shown."""
-        images = session.prior.images[:MAX_IMAGES]
-        paths = [path for path in images if isinstance(path, Path)]
+    def open_prior(self, session: Session, prior: Prior, *, reader: str) -> Session:
+        """The session with an earlier study, and its images to be shown.
+
+        Raises:
+            ControllerError: it is another patient's, which both headers are shown for, or unusable.
+        """
+        if not prior:
+            return replace(session, prior=prior, prior_images=())
+        current = read_image_info(Path(session.images[session.drafted].path))
+        prior, images = checked_prior(prior, current)
+        paths = [path for path in images[:MAX_IMAGES] if isinstance(path, Path)]
         opened = [self._open(path, reader=reader) for path in paths]
         opened.sort(key=lambda image: image.view is View.LATERAL)
-        return replace(session, prior_images=tuple(opened))
+        return replace(session, prior=prior, prior_images=tuple(opened))
 
     def preview(self, paths: Sequence[Path], *, reader: str) -> Session | None:
         """The same at low resolution, where every image can be decoded much sooner that way."""
@@ -80,22 +87,22 @@ class Opener:
         return ShownImage.of(raw, path=str(path), url=url)
 
 
-def prior_of(current: ImageInfo, sources: Sequence[Path | bytes], *, day: str = "") -> Prior:
-    """The earlier study in some files, seen to be this patient's.
+def checked_prior(prior: Prior, current: ImageInfo) -> tuple[Prior, tuple[Path | bytes, ...]]:
+    """An earlier study that is this patient's, with its date, and its images.
 
     Raises:
         ControllerError: it is another patient's, which both headers are shown for, or unusable.
     """
     try:
-        prior = read_prior(sources, current=current, day=day)
-        when = check_prior(prior, current).made_on
+        checked = check_prior(prior, current)
     except PriorMismatchError as error:
         here, there = (words or strings.NO_HEADER_WORDS for words in error.both)
         told = strings.OF_WHOM.format(error, here, there) if any(error.both) else str(error)
         raise ControllerError(told) from error
     except (CxrRagError, ImageReadError) as error:
         raise ControllerError(str(error)) from error
-    return replace(prior, date=when.isoformat() if when else "")
+    day = checked.made_on.isoformat() if checked.made_on else ""
+    return replace(prior, date=day), checked.images
 
 
 def _session(images: list[ShownImage]) -> Session:

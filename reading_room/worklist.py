@@ -27,7 +27,7 @@ from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from reading_room import strings
-from reading_room.opening import FileState, ListedStudy, StudyState, prior_of
+from reading_room.opening import FileState, ListedStudy, StudyState, checked_prior
 from reading_room.session import Session
 from reading_room.templating import render
 
@@ -196,8 +196,9 @@ class Worklist:
             return known
         try:
             one = replace(one, info=self._header(one.study.image))
-            if files := one.study.prior.files:
-                return replace(one, prior=prior_of(one.info, files))
+            if one.study.prior:
+                prior, _ = checked_prior(one.study.prior, one.info)
+                return replace(one, prior=prior)
         except (CxrRagError, ImageReadError):
             pass  # drafting it will tell why; a prior that cannot be used is none
         return one

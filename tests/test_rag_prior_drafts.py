@@ -161,7 +161,7 @@ def test_a_prior_image_that_cannot_be_read_is_left_out_and_said(
     broken = film(tmp_path / "broken.dcm", "20260219")
     broken.write_bytes(broken.read_bytes()[:2000])
     pipeline.analyzer.change_model = None
-    found = pipeline.invoke(Study(current, "image", prior=Prior(REPORT, (broken,))))
+    found = pipeline.invoke(Study(current, "image", prior=Prior(REPORT, files=(broken,))))
     assert found.status is Status.OK
     assert found.prior is not None
     assert found.prior.images == 0
@@ -215,7 +215,7 @@ def test_ids_in_the_priors_path_are_never_evidence(
     text = folder / f"{record.study_id}.txt"
     folder.mkdir()
     text.write_text(REPORT)
-    for prior in (Prior(files=(text,)), Prior(images=(picture,)), Prior(files=(folder,))):
+    for prior in (Prior(files=(text,)), Prior(files=(picture,)), Prior(files=(folder,))):
         found = pipeline.prepare(Study(image, "image", prior=prior)).prediction.hits
         assert record.patient_id not in {hit.record.patient_id for hit in found}
 

@@ -1,5 +1,6 @@
 """A prior is read by content, and used only where nothing says that it is another patient's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from support.pacs import report as write_report
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image_info
 from rag.errors import UsageError
-from rag.priors import Prior, PriorMismatchError, check_prior, newest_before, read_prior
+from rag.priors import CheckedPrior, Prior, PriorMismatchError, check_prior, newest_before
 
 REPORT = "FINDINGS: Small left pleural effusion.\nIMPRESSION: Pleural effusion."
 
@@ -36,6 +37,10 @@ def film_of_another(day: str) -> bytes:
     )
 
 
+def checked(files: Sequence[Path | bytes], *, current: ImageInfo) -> CheckedPrior:
+    return check_prior(Prior(files=tuple(files)), current)
+
+
 @pytest.fixture
 def current() -> ImageInfo:
     return read_image_info(film("20260301", time="101500"))
@@ -54,7 +59,7 @@ def test_a_text_is_a_report_and_a_dicom_or_png_file_an_image(
     text = tmp_path / "report.txt"
     text.write_text(REPORT, encoding="utf-8")
     earlier = film("20260201")
-    prior = read_prior([text, earlier, picture], current=current)
+    prior = checked([text, earlier, picture], current=current)
     assert prior.report == REPORT
     assert prior.images == (earlier, picture)
 
@@ -63,11 +68,11 @@ def test_a_signed_structured_report_is_read_and_an_unsigned_draft_is_not(tmp_pat
     image = tmp_path / "image.dcm"
     image.write_bytes(film("20260201"))
     signed = write_report(tmp_path / "signed.dcm", image=image, signed=True)
-    prior = read_prior([signed], current=read_image_info(film("20260301")))
+    prior = checked([signed], current=read_image_info(film("20260301")))
     assert prior.report == "FINDINGS:\nThe heart is enlarged."  # neither comment nor evidence
     draft = write_report(tmp_path / "draft.dcm", image=image)
     with pytest.raises(UsageError, match="no image and no report"):
-        read_prior([draft], current=read_image_info(film("20260301")))
+        checked([draft], current=read_image_info(film("20260301")))
 
 
 def test_of_several_earlier_studies_the_newest_before_the_image_is_taken(
@@ -77,7 +82,7 @@ def test_of_several_earlier_studies_the_newest_before_the_image_is_taken(
         [("20250101", ""), ("20260301", "081500"), ("20260301", "201500"), ("20270101", "")]
     ):
         (tmp_path / f"{number}.dcm").write_bytes(film(day, time=time))
-    assert read_prior([tmp_path], current=current).images == (tmp_path / "1.dcm",)
+    assert checked([tmp_path], current=current).images == (tmp_path / "1.dcm",)
 
 
 def test_of_several_structured_reports_the_last_one_counts(tmp_path: Path) -> None:
@@ -90,23 +95,23 @@ def test_of_several_structured_reports_the_last_one_counts(tmp_path: Path) -> No
         dataset.ContentDate, dataset.ContentTime = "20260202", time
         dataset.ContentSequence[-3].ContentSequence[0].TextValue = f"Effusion at {time}."
         dataset.save_as(files[-1])
-    prior = read_prior(files, current=read_image_info(film("20260301")))
+    prior = checked(files, current=read_image_info(film("20260301")))
     assert prior.report == "FINDINGS:\nEffusion at 120000."
 
 
 def test_two_reports_or_none_are_refused(tmp_path: Path, current: ImageInfo) -> None:
     with pytest.raises(UsageError, match="2 reports"):
-        read_prior([b"Clear lungs.", b"Effusion."], current=current)
+        checked([b"Clear lungs.", b"Effusion."], current=current)
     with pytest.raises(UsageError, match="contains no image"):
-        read_prior([tmp_path], current=current)
+        checked([tmp_path], current=current)
     with pytest.raises(UsageError, match="UTF-8"):
-        read_prior([b"\xff\xfa\x00"], current=current)
+        checked([b"\xff\xfa\x00"], current=current)
 
 
 def test_another_patients_prior_is_refused_and_only_the_error_knows_both(
     current: ImageInfo,
 ) -> None:
-    prior = Prior(images=(film_of_another("20260201"),))
+    prior = Prior(files=(film_of_another("20260201"),))
     with pytest.raises(PriorMismatchError) as caught:
         check_prior(prior, current)
     nobody_is_named(str(caught.value) + repr(caught.value), "Farnsby", "112233")
@@ -119,31 +124,31 @@ def test_a_report_of_another_patient_is_refused(tmp_path: Path, current: ImageIn
     image.write_bytes(film_of_another("20260201"))
     signed = write_report(tmp_path / "signed.dcm", image=image, signed=True)
     with pytest.raises(PriorMismatchError):
-        check_prior(read_prior([signed], current=current), current)
+        check_prior(Prior(files=(signed,)), current)
 
 
 def test_one_number_with_two_birth_dates_is_two_patients() -> None:
     now = read_image_info(film("20260301", PatientBirthDate="19500101"))
     with pytest.raises(PriorMismatchError):
-        check_prior(Prior(images=(film("20260201", PatientBirthDate="19800101"),)), now)
+        check_prior(Prior(files=(film("20260201", PatientBirthDate="19800101"),)), now)
 
 
 def test_a_later_image_and_one_of_the_same_study_are_no_priors(current: ImageInfo) -> None:
     with pytest.raises(PriorMismatchError, match="not earlier"):
-        check_prior(Prior(images=(film("20260401"),)), current)
+        check_prior(Prior(files=(film("20260401"),)), current)
     uid = short_uid()
     with pytest.raises(PriorMismatchError, match="same study"):
         check_prior(
-            Prior(images=(film("20260301", uid=uid),)), read_image_info(film("20260301", uid=uid))
+            Prior(files=(film("20260301", uid=uid),)), read_image_info(film("20260301", uid=uid))
         )
 
 
 def test_what_no_header_tells_is_said(current: ImageInfo, picture: Path) -> None:
-    checked = check_prior(Prior(REPORT, (picture,), "2026-02-19"), current)
+    checked = check_prior(Prior(REPORT, "2026-02-19", (picture,)), current)
     assert checked.days_before == 10
     assert [note for note in checked.notes if "nobody has checked" in note and "report" in note]
     assert [note for note in checked.notes if "nobody has checked" in note and "image" in note]
-    assert check_prior(Prior(images=(film("20260219"),)), current).notes == ()
+    assert check_prior(Prior(files=(film("20260219"),)), current).notes == ()
 
 
 def test_a_report_loses_names_and_orders_to_a_model(current: ImageInfo) -> None:

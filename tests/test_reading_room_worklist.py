@@ -231,7 +231,7 @@ def test_the_newest_earlier_study_of_the_patient_is_the_prior(
     write_study(folder / "other.dcm", image, 9, patient="Q", date="20260901")
     studies = {each.date: each for each in drafted(Worklist(folder, room.pipeline))}
     now = studies["2026-11-01"]
-    assert [Path(str(each)).name for each in now.prior.images] == ["1.dcm"]
+    assert [Path(str(each)).name for each in now.prior.files] == ["1.dcm"]
     assert now.prior.date == "2026-03-01"
     assert now.prediction.prior.days_before == 245
     assert not studies["2025-03-01"].prior
