@@ -107,11 +107,15 @@ def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Pat
     assert by_folder[1].further == (tmp_path / "p1" / "s1" / "b.png",)
 
 
-def test_images_that_name_no_patient_are_grouped_in_time_that_grows_with_their_number() -> None:
+@pytest.mark.parametrize("by_folder", [False, True])
+def test_many_images_of_no_patient_or_of_one_study_are_grouped_in_time_that_grows_with_their_number(
+    *, by_folder: bool
+) -> None:
     def seconds(count: int) -> float:
-        images = [ListedImage(Path(f"{number}.png"), f"{number}.png") for number in range(count)]
+        names = [f"folder/{number}.png" for number in range(count)]
+        images = [ListedImage(Path(name), name) for name in names]
         started = time.process_time()
-        assert len(group_images(images, read=lambda _: ImageInfo())[0]) == count
+        group_images(images, by_folder=by_folder, read=lambda _: ImageInfo(pixels=100))
         return time.process_time() - started
 
     few, many = (min(seconds(count) for _ in range(3)) for count in (500, 4000))

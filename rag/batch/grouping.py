@@ -56,6 +56,10 @@ class _Seen:
         return self.info is not None and self.info.view is View.LATERAL
 
     @property
+    def instance_uid(self) -> str:
+        return self.info.instance_uid if self.info else ""
+
+    @property
     def unknown(self) -> bool:
         """Neither list nor header tells its view."""
         return self.image.frontal is None and (not self.info or self.info.view is View.UNKNOWN)
@@ -89,7 +93,7 @@ def group_images(
         images and is left out, and for every StudyInstanceUID that two patients share.
     """
     seen = _looked_at(images, read)
-    rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info))
+    rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info)) - {""}
     groups: dict[_Key, list[_Seen]] = {}
     for one in seen:
         if one.info is None or not one.info.selects:
@@ -97,11 +101,10 @@ def group_images(
     groups, problems = _one_patient_each(groups)
     studies = []
     for key, group in groups.items():
-        accepted = [one for one in group if not (one.info and one.info.instance_uid in rejected)]
+        accepted = [one for one in group if one.instance_uid not in rejected]
+        out = tuple(one.image.path for one in group if one.instance_uid in rejected)
         if accepted:
-            study = _study(key, accepted)
-            out = tuple(one.image.path for one in group if one not in accepted)
-            studies.append(replace(study, rejected=out))
+            studies.append(replace(_study(key, accepted), rejected=out))
         else:
             name = _study(key, group).study_id
             problems.append(f"every image of the study {name} was rejected: there is no draft")
@@ -164,12 +167,14 @@ def _one_patient_each(
 
 def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
     kind, value = key.kind, key.value
-    ranked = sorted(group, key=_ranker(group))
-    chosen, others = ranked[0], ranked[1:]
-    further = tuple(one.image.path for one in others if _adds_a_view(one, ranked))
+    largest = max((one.info.pixels for one in group if one.info), default=0)
+    chosen, *others = sorted(group, key=lambda one: _rank(one, largest))
+    further, unused = list[Path](), list[Path]()
+    for one in others:
+        (further if _adds_a_view(one, largest) else unused).append(one.image.path)
     secrets = frozenset[str]().union(*(one.info.names for one in group if one.info))
-    shown = chosen.image.name
-    study_id = value
+    listed = [value] if kind == "list" else []
+    shown, study_id = chosen.image.name, value
     if kind == "uid":
         study_id = pseudonym(f"{value} {key.patient}" if key.patient else value)
     if any(secret in shown.lower() for secret in secrets):
@@ -181,24 +186,20 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
         study_id=study_id,
         image=chosen.image.path,
         name=shown,
-        further=further,
-        unused=tuple(one.image.path for one in others if one.image.path not in further),
+        further=tuple(further),
+        unused=tuple(unused),
         indication=next((one.image.indication for one in group if one.image.indication), ""),
         patient_ids=frozenset(one.image.patient_id for one in group if one.image.patient_id),
-        names_to_exclude=(
-            *([value] if kind == "list" else []),
-            *(one.image.name for one in group),
-        ),
+        names_to_exclude=(*listed, *(one.image.name for one in group)),
         prior=next((one.image.prior for one in group if one.image.prior), NO_PRIOR),
     )
 
 
-def _adds_a_view(one: _Seen, group: Sequence[_Seen]) -> bool:
+def _adds_a_view(one: _Seen, largest: int) -> bool:
     """Whether it is a lateral or may be one: no take, no copy, nothing to test the machine with."""
     info = one.info
     if info is None or not _usable(one):
         return False
-    largest = max(each.info.pixels for each in group if each.info)
     own = info.pixels * _SMALL >= largest and not info.for_processing and not info.quality_control
     return one.lateral or (one.unknown and own)
 
@@ -209,28 +210,22 @@ def _by_content(path: Path) -> str:
         return f"image-{hashlib.file_digest(file, 'sha256').hexdigest()[:20]}"
 
 
-def _ranker(group: Sequence[_Seen]) -> Callable[[_Seen], tuple[object, ...]]:
-    """How the images of a study are sorted: smallest first is the one to report from."""
-    infos = [one.info for one in group if one.info]
-    largest = max((info.pixels for info in infos), default=0)
-
-    def rank(seen: _Seen) -> tuple[object, ...]:
-        info = seen.info or ImageInfo()
-        stated = 0 if seen.image.frontal else 1 if seen.image.frontal is None else 2
-        return (
-            not seen.image.chosen,
-            seen.lateral,
-            not _usable(seen),
-            info.quality_control,
-            stated,
-            _RANK[info.view],
-            info.for_processing,
-            info.pixels * _SMALL < largest,
-            *_lateness(info),
-            seen.image.name,
-        )
-
-    return rank
+def _rank(one: _Seen, largest: int) -> tuple[object, ...]:
+    """Of the images of a study, the one with the smallest rank is reported from."""
+    info = one.info or ImageInfo()
+    stated = 0 if one.image.frontal else 1 if one.image.frontal is None else 2
+    return (
+        not one.image.chosen,
+        one.lateral,
+        not _usable(one),
+        info.quality_control,
+        stated,
+        _RANK[info.view],
+        info.for_processing,
+        info.pixels * _SMALL < largest,
+        *_lateness(info),
+        one.image.name,
+    )
 
 
 def _lateness(info: ImageInfo) -> tuple[object, ...]:
