@@ -124,7 +124,7 @@ def _rows(values: Any, name: str, length: int, most: int) -> Iterable[Row]:
 def _numbers(row: list[Any] | tuple[Any, ...]) -> Row:
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in row):
         return ()
-    if not all(abs(value) < 1e6 for value in row):  # NaN is not less, and no float is so large
+    if not all(abs(value) < 1e6 for value in row):  # NaN and integers beyond any float are not
         return ()
     return tuple(round(float(value), _DIGITS) for value in row)
 

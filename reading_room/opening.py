@@ -97,8 +97,8 @@ def checked_prior(prior: Prior, current: ImageInfo) -> tuple[Prior, tuple[Path |
         checked = check_prior(prior, current)
     except PriorMismatchError as error:
         here, there = (words or strings.NO_HEADER_WORDS for words in error.both)
-        told = strings.OF_WHOM.format(error, here, there) if any(error.both) else str(error)
-        raise ControllerError(told) from error
+        reason = strings.OF_WHOM.format(error, here, there) if any(error.both) else str(error)
+        raise ControllerError(reason) from error
     except (CxrRagError, ImageReadError) as error:
         raise ControllerError(str(error)) from error
     day = checked.made_on.isoformat() if checked.made_on else ""

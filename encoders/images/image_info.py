@@ -130,8 +130,8 @@ def same_patient(one: ImageInfo, other: ImageInfo) -> bool | None:
     if born and other_born and born != other_born:
         return False
     ids = [info.identity.patient_id.strip().lower() for info in (one, other)]
-    told_by = next((both for both in (ids, [one.person, other.person]) if all(both)), None)
-    return told_by[0] == told_by[1] if told_by else None
+    known = next((both for both in (ids, [one.person, other.person]) if all(both)), None)
+    return known[0] == known[1] if known else None
 
 
 def parse_view(text: str) -> View:

@@ -1,7 +1,7 @@
 """Sentences of a draft that compare with the patient's own prior.
 
-Owns their words, and what such a sentence may say: a change that `rag.change` has told, of findings
-that may be stated of the image anyway. Everything else that speaks of an earlier image stays out.
+Owns their words, and what such a sentence may say: a verdict of `rag.change` on findings that may
+be stated of the image anyway. Everything else that speaks of an earlier image stays out.
 """
 
 import re

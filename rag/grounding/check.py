@@ -142,9 +142,9 @@ class _Checker:
         """Denials, sides and sizes of the sentence that no claim accounts for."""
         if any(issue.conflict for issue in issues):
             return []  # contradicted already; what is left over would only be noise
-        told = {issue.reason for issue in issues}
-        added = [i for i in attribute_issues(reading, rests_on) if i.reason not in told]
-        if told & {Reason.FINDING, Reason.DEVICE}:
+        reasons = {issue.reason for issue in issues}
+        added = [i for i in attribute_issues(reading, rests_on) if i.reason not in reasons]
+        if reasons & {Reason.FINDING, Reason.DEVICE}:
             # They may have been said of what the evidence does not speak of at all.
             added = [replace(issue, conflict=False) for issue in added]
         return [*denial_issues(reading, claims, rests_on), *added]
@@ -191,8 +191,8 @@ class _Checker:
     def _own_issues(self, reading: ParsedSentence, claims: list[Claim]) -> Iterator[Issue]:
         """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
         known = {claim.concept for sentence in self.prior for claim in sentence.claims}
-        told = bool(claims) and all(claim.concept in known for claim in claims)
-        if not (told or (self.prior_text and changes_said(reading.text) == {Change.NEW})):
+        supported = bool(claims) and all(claim.concept in known for claim in claims)
+        if not (supported or (self.prior_text and changes_said(reading.text) == {Change.NEW})):
             for start, end in reading.priors:
                 yield Issue(Reason.PRIOR, reading.text[start:end], start=start, end=end)
         if reading.placeholder:
