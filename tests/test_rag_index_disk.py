@@ -68,6 +68,8 @@ def test_no_version_is_deleted_while_nobody_can_tell_which_counts(tmp_path: Path
 
     with pytest.raises(StoreError, match="Chroma has failed"):
         build_index(small_corpus(20), FakeEncoder(), tmp_path, progress=fail)
+    with pytest.raises(StoreError, match="cannot be read"):  # and so not damaged
+        build_index(small_corpus(20), FakeEncoder(), tmp_path, replace=True)
     (tmp_path / "aside").rename(counting)
     assert verify_index(tmp_path).passed
     build_index(small_corpus(10), FakeEncoder(), tmp_path)  # sweeps what the failed one left

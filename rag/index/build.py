@@ -250,8 +250,8 @@ def _info(directory: Path, *, replace: bool) -> IndexInfo | None:
         return read_info(directory)
     except StoreMissingError:
         return None
-    except StoreError:
-        if replace:
+    except StoreError as error:
+        if replace and not isinstance(error.__cause__, OSError):  # which may pass
             return None
         raise
 
