@@ -16,6 +16,7 @@ from eval.stats import intervals, resample_weights
 
 _POINTS = 101  # of a drawn curve
 _CELLS = 1_000_000  # of a block of resampled sums: 8 MB
+_ORDERS = 200  # of a confidence that knows nothing
 
 
 def has_risk(measure: Measure) -> bool:
@@ -39,7 +40,8 @@ def risk_coverage(
     Each has ``measure``; the drawn curve's ``coverage`` in (0, 1], the share of studies kept, most
     confident first, and ``score`` over these; ``aurc``, the mean over all coverages of the risk,
     which is the distance from the measure's best value as a share of its range (0 is best);
-    ``aurc_random``, that of a confidence that knows nothing, which is the risk at full coverage;
+    ``aurc_random``, that of a confidence that knows nothing: for a mean over studies the risk at
+    full coverage, more for others (few studies have few of the labels of a macro mean);
     ``at``, the coverage asked for, ``score_at`` it and ``score_all``; and the ends of the 95 %
     intervals of ``aurc`` and ``score_at``.
 
@@ -54,19 +56,23 @@ def risk_coverage(
         samples: resamples of patients.
         seed: of the draws.
     """
+    whole = rows.sum(axis=0)
+    measures = [measure for measure in measures if np.isfinite(measure.combine(whole))]
+    if not measures:
+        return []
     sureness = np.asarray(confidence, dtype=np.float64)
     order = np.argsort(-sureness, kind="stable")
-    ordered = _average_ties(rows[order], sureness[order])
+    ordered, sureness = rows[order], sureness[order]
+    starts = np.flatnonzero(np.append(True, sureness[1:] != sureness[:-1]))  # of tied studies
     patients = [groups[place] for place in order]
-    resampled = _resample(ordered, patients, measures, at=at, samples=samples, seed=seed)
-    kept = np.cumsum(ordered, axis=0)
+    resampled = _resample(ordered, starts, patients, measures, at=at, samples=samples, seed=seed)
+    (kept,) = _kept(ordered, starts, np.ones((1, len(ordered))))
+    at_random = _at_random(rows, measures, seed=seed)
     count = len(kept)
     shown = np.unique(np.linspace(0, count - 1, min(_POINTS, count)).round().astype(int))
     curves = []
     for place, measure in enumerate(measures):
         scores = measure.combine(kept)
-        if not np.isfinite(scores[-1]):
-            continue
         aurc, score_at = intervals(resampled[:, place])
         risk = _risk(scores, measure)
         curves.append(
@@ -75,7 +81,7 @@ def risk_coverage(
                 "coverage": [round(float(x), 6) for x in (shown + 1) / count],
                 "score": [finite(y) for y in scores[shown]],
                 "aurc": finite(float(np.nanmean(risk))),
-                "aurc_random": finite(risk[-1]),
+                "aurc_random": finite(at_random[place]),
                 "at": at,
                 "score_at": finite(scores[max(int(np.ceil(at * count)) - 1, 0)]),
                 "score_all": finite(scores[-1]),
@@ -88,12 +94,38 @@ def risk_coverage(
     return curves
 
 
-def _average_ties(rows: SufficientStats, confidence: NDArray[np.float64]) -> SufficientStats:
-    """Rows of equal confidence replaced by their mean: sums are then those of a random order."""
-    _, places, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(sums, places, rows)
-    return np.asarray((sums / counts[:, None])[places], dtype=np.float64)
+def _kept(
+    rows: SufficientStats, starts: NDArray[np.intp], weights: SufficientStats
+) -> SufficientStats:
+    """Sums of the surest studies, as many as there are: [N, S], weights [B, N] -> [B, N, S].
+
+    Tied studies bring their mean, which is what they bring over all their orders.
+    """
+    sizes = np.diff(starts, append=len(rows))
+
+    def of_ties(values: SufficientStats) -> SufficientStats:
+        return np.repeat(np.add.reduceat(values, starts, axis=1), sizes, axis=1)
+
+    share = np.nan_to_num(divide(weights, of_ties(weights)))
+    brought = share[:, :, None] * of_ties(weights[:, :, None] * rows)
+    return np.asarray(np.cumsum(brought, axis=1), dtype=np.float64)
+
+
+def _at_random(
+    rows: SufficientStats, measures: Sequence[Measure], *, seed: int
+) -> NDArray[np.float64]:
+    """AURC of random orders, [M].
+
+    They are rotations of one: every study comes about as often early as late, so that for a mean
+    over studies almost no error of sampling is left.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    starts = np.unique(np.linspace(0, len(rows), _ORDERS, endpoint=False).astype(int))
+    found = []
+    for start in starts:
+        kept = np.cumsum(rows[np.roll(order, -start)], axis=0)
+        found.append([np.nanmean(_risk(measure.combine(kept), measure)) for measure in measures])
+    return np.asarray(np.mean(found, axis=0))
 
 
 def _risk(scores: SufficientStats, measure: Measure) -> SufficientStats:
@@ -103,6 +135,7 @@ def _risk(scores: SufficientStats, measure: Measure) -> SufficientStats:
 
 def _resample(
     ordered: SufficientStats,
+    starts: NDArray[np.intp],
     patients: Sequence[str],
     measures: Sequence[Measure],
     *,
@@ -117,7 +150,7 @@ def _resample(
         for start in range(0, len(drawn), block):
             weights = drawn[start : start + block]
             kept = np.cumsum(weights, axis=1)
-            sums = np.cumsum(weights[:, :, None] * ordered, axis=1)
+            sums = _kept(ordered, starts, weights)
             place = (kept >= at * kept[:, -1:]).argmax(axis=1)
             columns = []
             for measure in measures:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eval.metrics.base import Direction, mean_measure, mean_rows
+from eval.metrics.findings import LABELS, label_counts, label_measures
 from eval.risk import has_risk, risk_coverage
 
 HIGH = mean_measure("score", Direction.HIGHER, column=0)
@@ -35,7 +36,8 @@ def test_a_rate_has_its_risk_at_the_other_end() -> None:
 def test_ties_count_as_the_average_of_all_their_orders() -> None:
     values = [1.0, 0.0, 0.25]
     orders = [curve(list(order), [3, 2, 1])["aurc"] for order in itertools.permutations(values)]
-    assert curve(values, [7, 7, 7])["aurc"] == pytest.approx(np.mean(orders))
+    for tied in (7, float("-inf")):  # a missing draft is the least sure
+        assert curve(values, [tied] * 3)["aurc"] == pytest.approx(np.mean(orders))
 
 
 def test_the_interval_holds_the_estimate_and_is_seeded() -> None:
@@ -49,11 +51,45 @@ def test_the_interval_holds_the_estimate_and_is_seeded() -> None:
     assert curve(values, sureness, seed=3) == found
 
 
+def test_tied_studies_are_resampled_too() -> None:
+    values = np.random.default_rng(0).random(200)
+    tied = curve(values, [1.0] * 20 + [0.5] * 180, at=1)
+    apart = curve(values, np.arange(200, 0, -1), at=1)
+    # at full coverage the order does not matter
+    assert tied["score_at_low"] == pytest.approx(apart["score_at_low"])
+    assert tied["score_at_high"] == pytest.approx(apart["score_at_high"])
+    error = 1.96 * values.std() / len(values) ** 0.5
+    assert tied["aurc_high"] - tied["aurc_low"] == pytest.approx(2 * error, rel=0.4)
+
+
 def test_the_interval_holds_the_estimate_where_the_surest_studies_have_no_score() -> None:
     values = np.random.default_rng(0).random(100)
     values[:80] = np.nan
     found = curve(values, np.arange(100, 0, -1))
     assert found["aurc_low"] < found["aurc"] < found["aurc_high"]
+
+
+def test_what_knows_nothing_has_the_risk_at_random_also_of_a_macro_mean() -> None:
+    generator = np.random.default_rng(0)
+    shares = np.linspace(0.01, 0.3, len(LABELS))
+    reference, other = (generator.random((100, len(LABELS))) < shares for _ in range(2))
+    draft = np.where(generator.random((100, 1)) < 0.5, reference, other)
+    rows = np.array(
+        [
+            label_counts(np.stack([reference[at]] * 2), np.stack([draft[at]] * 2))
+            for at in range(100)
+        ]
+    )
+    macro = next(measure for measure in label_measures() if measure.name.startswith("macro F1-14"))
+    patients = [f"p{at}" for at in range(100)]
+    found = [
+        risk_coverage(rows, generator.permutation(100), patients, [macro], samples=2)[0]
+        for _ in range(100)
+    ]
+    aurc = np.array([each["aurc"] for each in found])
+    error = aurc.std() / 10
+    assert found[0]["aurc_random"] == pytest.approx(aurc.mean(), abs=4 * error)
+    assert found[0]["aurc_random"] > 1 - found[0]["score_all"] + 4 * error
 
 
 def test_only_measures_with_a_good_end_and_a_range_have_a_risk() -> None:
