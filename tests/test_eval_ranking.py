@@ -1,5 +1,7 @@
 """Scores and ranks against scikit-learn and ir-measures, with weights against repeated rows."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from eval.stats import roc_curve, weighted_auroc, weighted_average_precision
-from eval.tasks.retrieval import Ranks, ndcg, own_ranks, weighted_median
+from eval.tasks.retrieval import Ranks, first_right, ndcg, weighted_median
 
 SCORES = st.lists(
     st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=2, max_size=25
@@ -47,13 +49,25 @@ def test_weighted_median_is_the_lower_median_of_repeated_values() -> None:
 
 def test_a_tie_counts_as_the_mean_of_its_orders() -> None:
     similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.1]])
-    ranks = Ranks(*own_ranks(similarity, similarity[:, 1].astype(float)))
+    ranks = Ranks(*first_right(similarity, np.array([[0, 1]])))
     assert ranks.recall(1)[0] == 0
     assert ranks.recall(2)[0] == pytest.approx(1 / 3)
     assert ranks.recall(3)[0] == pytest.approx(2 / 3)
     assert ranks.recall(10)[0] == 1
     assert ranks.reciprocal()[0] == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
     assert ranks.rank()[0] == 3
+
+
+def test_any_of_several_right_items_that_are_tied_is_a_hit() -> None:
+    similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.5, 0.1], [0.2, 0.7, 0.7, 0.1, 0.1, 0.1]])
+    right = np.array([[0, 1], [0, 3], [0, 5], [1, 1], [1, 2]])
+    ranks = Ranks(*first_right(similarity, right))
+    orders = itertools.permutations((True, False, True, False))
+    ranked = np.array([2 + order.index(True) for order in orders])  # one stands before them
+    for k in range(1, 7):
+        assert ranks.recall(k) == pytest.approx([(ranked <= k).mean(), 1])
+    assert ranks.reciprocal() == pytest.approx([(1 / ranked).mean(), 1])
+    assert ranks.rank() == pytest.approx([ranked.mean(), 1])
 
 
 def test_agrees_with_ir_measures() -> None:
@@ -78,7 +92,7 @@ def test_agrees_with_ir_measures() -> None:
     own = [ir_measures.Qrel(str(q), names[q], 1) for q in range(20)]
     wanted = [ir_measures.Success @ 1, ir_measures.Success @ 5, ir_measures.RR]
     expected = ir_measures.calc_aggregate(wanted, own, run)
-    ranks = Ranks(*own_ranks(similarity, np.diagonal(similarity)))
+    ranks = Ranks(*first_right(similarity, np.arange(20)[:, None].repeat(2, axis=1)))
     assert ranks.recall(1).mean() == pytest.approx(expected[wanted[0]])
     assert ranks.recall(5).mean() == pytest.approx(expected[wanted[1]])
     assert ranks.reciprocal().mean() == pytest.approx(expected[wanted[2]])

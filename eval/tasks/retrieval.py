@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction, divide
@@ -21,6 +22,8 @@ _DRAWN = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 CHANCE = "random order"
 _SAME = 1e-6
 """Similarities this near count as tied: equal texts must tie whatever the order of summation."""
+
+Counts = NDArray[np.int_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +50,42 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Where each query's own item stands in the gallery.
+    """Where the first right item of each query stands in the gallery.
 
     Attributes:
-        better: float64 [N], items that are more similar than the own one.
-        tied: float64 [N], items as similar as it, itself among them: at least 1.
+        better: int [N], items that are more similar than the best right one.
+        tied: int [N], items as similar as it, itself among them: at least 1.
+        right: int [N], how many of the tied ones are right: at least 1.
     """
 
-    better: Floats
-    tied: Floats
+    better: Counts
+    tied: Counts
+    right: Counts
 
     def recall(self, k: int) -> Floats:
-        """Chance that the own item is among the first k: [N]."""
-        return np.clip((k - self.better) / self.tied, 0.0, 1.0)
+        """Chance that a right item is among the first k: [N]."""
+        return 1.0 - self._missed(np.clip(k - self.better, 0, self.tied))
 
     def reciprocal(self) -> Floats:
         """Expected reciprocal rank: [N]."""
-        last = int((self.better + self.tied).max())
-        harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, last + 1))])
-        first = self.better.astype(int)
-        sums = harmonic[first + self.tied.astype(int)] - harmonic[first]
-        return np.asarray(sums / self.tied, dtype=np.float64)
+        # over ranks, 1 / rank times the chance that a right item comes there, and none before
+        found, missed = np.zeros(len(self.tied)), np.ones(len(self.tied))
+        for place in range(1, int(self.tied.max()) + 1):
+            still = self._missed(np.minimum(place, self.tied))
+            found += (missed - still) / (self.better + place)
+            missed = still
+        return found
 
     def rank(self) -> Floats:
         """Expected rank: [N]."""
-        return self.better + (self.tied + 1) / 2
+        return self.better + (self.tied + 1) / (self.right + 1)
+
+    def _missed(self, first: Counts) -> Floats:
+        """Chance that none of the first so many of the tied items is right: [N]."""
+        wrong = self.tied - self.right
+        ways = [gammaln(count + 1.0) for count in (wrong, self.tied - first)]
+        ways += [-gammaln(count + 1.0) for count in (wrong - first, self.tied)]
+        return np.where(first > wrong, 0.0, np.exp(sum(ways)))
 
 
 def retrieval(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 0) -> Result:
@@ -162,14 +176,11 @@ def rank(search: Search, chance: np.random.Generator | None = None) -> tuple[Ran
         if chance is not None:
             similarity = chance.random(similarity.shape, dtype=np.float32)
         inside = (search.right[:, 0] >= start) & (search.right[:, 0] < start + len(similarity))
-        query, place = search.right[inside].T
-        own = np.full(len(similarity), -np.inf)
-        np.maximum.at(own, query - start, similarity[query - start, place])
-        better, tied = own_ranks(similarity, own)
+        found = first_right(similarity, search.right[inside] - np.array([start, 0]))
         gains = search.query_labels[block] @ search.gallery_labels.T
-        parts.append((better, tied, ndcg(similarity, gains, _CUT)))
-    better, tied, gain = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Ranks(better, tied), gain
+        parts.append((*found, ndcg(similarity, gains, _CUT)))
+    better, tied, right, gain = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Ranks(better, tied, right), gain
 
 
 def rank_statistics(ranks: Ranks, gains: Floats) -> list[Statistic]:
@@ -195,12 +206,17 @@ def weighted_median(values: Floats, weights: Floats) -> Floats:
     return np.asarray(values[order][(reached >= reached[:, -1:] / 2).argmax(axis=1)])
 
 
-def own_ranks(similarity: NDArray[np.floating], own: Floats) -> tuple[Floats, Floats]:
-    """Items better than and tied with the own similarity: [Q, G], [Q] -> ([Q], [Q])."""
+def first_right(
+    similarity: NDArray[np.floating], right: NDArray[np.intp]
+) -> tuple[Counts, Counts, Counts]:
+    """What `Ranks` says of queries, from similarities [Q, G] and right pairs [R, 2]."""
+    query, place = right.T
+    own = np.full(len(similarity), -np.inf)
+    np.maximum.at(own, query, similarity[query, place])
     gap = similarity - own[:, None]
-    better = (gap > _SAME).sum(axis=1).astype(np.float64)
-    tied = (np.abs(gap) <= _SAME).sum(axis=1).astype(np.float64)
-    return better, np.maximum(tied, 1.0)
+    level = np.abs(gap) <= _SAME
+    of_right = np.bincount(query[level[query, place]], minlength=len(similarity))
+    return (gap > _SAME).sum(axis=1), level.sum(axis=1), of_right
 
 
 def ndcg(similarity: NDArray[np.floating], gains: Floats, k: int) -> Floats:
