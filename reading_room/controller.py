@@ -92,12 +92,10 @@ class Controller(Opener):
         The draft stays as it is until it is drafted again.
 
         Raises:
-            ControllerError: there is no image, or the prior is another patient's or cannot be used.
+            ControllerError: there is no image, the report is signed, or the prior is another
+                patient's or cannot be used.
         """
-        if not session.images:
-            raise ControllerError(strings.NO_IMAGE)
-        if session.report and session.report.signature:
-            raise ControllerError(strings.SIGNED_IS_SIGNED)
+        _must_be_open(session)
         sources: list[Path | bytes] = [*files, *([text.encode()] if text.strip() else [])]
         if not sources:
             return replace(session, prior=NO_PRIOR, prior_images=(), compared=None)
@@ -112,10 +110,9 @@ class Controller(Opener):
         """The session each time the draft has grown; the last one has the report to review.
 
         Raises:
-            ControllerError: there is no image.
+            ControllerError: there is no image, or the report is signed.
         """
-        if not session.images:
-            raise ControllerError(strings.NO_IMAGE)
+        _must_be_open(session)
         session = replace(
             session,
             indication=" ".join(indication.split())[:MAX_INDICATION],
@@ -191,10 +188,7 @@ class Controller(Opener):
             ControllerError: there is no image, the report is signed, or nothing could be found.
             RegionError: not a valid region.
         """
-        if not session.images:
-            raise ControllerError(strings.NO_IMAGE)
-        if session.report and session.report.signature:
-            raise ControllerError(strings.SIGNED_IS_SIGNED)
+        _must_be_open(session)
         region = ReaderRegion.from_json(values)
         wanted = [] if session.image_hits else [NO_REGION]
         if region:
@@ -271,6 +265,13 @@ class Controller(Opener):
     def _write(self, session: Session, event: str, data: Mapping[str, Any]) -> None:
         if self._audit is not None:
             self._audit.append(event, draft=session.draft_id, data=data)
+
+
+def _must_be_open(session: Session) -> None:
+    if not session.images:
+        raise ControllerError(strings.NO_IMAGE)
+    if session.report and session.report.signature:
+        raise ControllerError(strings.SIGNED_IS_SIGNED)
 
 
 def _report(session: Session) -> ReviewedReport:

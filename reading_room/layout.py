@@ -10,9 +10,9 @@ from gradio.exceptions import Error
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
+from reading_room.current import Current
 from reading_room.draft_panel import draft_html, exports_value, state_html
 from reading_room.evidence_panel import evidence_html
-from reading_room.session import Session
 from reading_room.templating import render
 from reading_room.worklist import Worklist
 
@@ -24,7 +24,7 @@ class PageParts:
     """The components, laid out inside a `gr.Blocks`; no event is connected yet."""
 
     def __init__(self, settings: PageSettings, worklist: Worklist | None = None) -> None:
-        self.session = gr.State(Session(), time_to_live=settings.delete_uploads_after_seconds)
+        self.session = gr.State(Current(), time_to_live=settings.delete_uploads_after_seconds)
         listed = worklist is not None
         scripted("keys", render("header.html", worklist=listed), elem_id="header")
         if worklist:

@@ -26,8 +26,15 @@ from rag.errors import CxrRagError
 from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
+from rag.review.reviewed_report import Addendum, ReviewedReport
 from reading_room import strings
-from reading_room.opening import FileState, ListedStudy, StudyState, checked_prior
+from reading_room.opening import (
+    MAX_IMAGES,
+    FileState,
+    ListedStudy,
+    StudyState,
+    checked_prior,
+)
 from reading_room.session import Session
 from reading_room.templating import render
 
@@ -68,7 +75,8 @@ class Worklist:
         self.fetch: Callable[[], None] = lambda: None
         self._signed = _signed_before(audit) if audit else {}
         self._studies: dict[str, ListedStudy] = {}
-        self._sessions: dict[tuple[str, str], Session] = {}
+        self._begun: dict[tuple[str, str], Session] = {}  # by study and reader
+        self._done: dict[str, Session] = {}  # signed, by study
         self._seen: object = None
         self._headers: dict[FileState, ImageInfo] = {}
         self._failure = ""
@@ -118,19 +126,27 @@ class Worklist:
         if not session.study or report is None:
             return
         with self._lock:
-            study = self._studies.get(session.study)
+            study, done = self._studies.get(session.study), self._done.get(session.study)
+            images = {Path(image.path) for image in session.images}
+            if study is None or images != set(study.images[:MAX_IMAGES]):
+                return  # it is of images that are no longer the study's
             if report.signature is None:
-                self._sessions[session.study, reader] = session
-            elif study is not None:
+                self._begun[session.study, reader] = session
+            elif not done or len(_addenda(done)) <= len(report.addenda):
                 signed = strings.SIGNED_AS.format(report.signature.name, report.signature.at[:10])
-                self._sessions[session.study, ""] = session
+                self._done[session.study] = session
                 self._studies[session.study] = replace(study, signed=signed)
 
     def kept(self, key: str, *, reader: str) -> Session | None:
         """What was made of a study: signed by anybody, else by this reader."""
         with self._lock:
-            signed = self._studies[key].signed if key in self._studies else ""
-            return self._sessions.get((key, "" if signed else reader))
+            return self._done.get(key) or self._begun.get((key, reader))
+
+    def signed(self, key: str) -> ReviewedReport | None:
+        """The signed report of a study, with every addendum."""
+        with self._lock:
+            done = self._done.get(key)
+        return done.report if done else None
 
     def look(self) -> None:
         """Bring the list up to date with the folder.
@@ -152,7 +168,8 @@ class Worklist:
             found[one.key] = self._known(one)
         with self._lock:
             gone = {key for key, one in self._studies.items() if found.get(key) is not one}
-            self._sessions = {at: s for at, s in self._sessions.items() if at[0] not in gone}
+            self._begun = {at: s for at, s in self._begun.items() if at[0] not in gone}
+            self._done = {key: s for key, s in self._done.items() if key not in gone}
             self._studies = found
         self._left_out = problems
         self._seen = seen
@@ -169,7 +186,8 @@ class Worklist:
             return False
         one = min(waiting, key=lambda each: each.info.studied_at)
         try:
-            hashes = frozenset(_sha256(path) for path in one.images)
+            # as `Controller.open_study` opens them, and the record has them
+            hashes = frozenset(_sha256(path) for path in one.images[:MAX_IMAGES])
         except OSError:  # taken away since it was seen
             self._seen = None
             return True
@@ -217,6 +235,10 @@ class Worklist:
             self._failure = unfetched or unseen or undrafted
             if not drafted:
                 self._ended.wait(LOOK_SECONDS)
+
+
+def _addenda(session: Session) -> tuple[Addendum, ...]:
+    return session.report.addenda if session.report else ()
 
 
 def _told(step: Callable[[], object]) -> tuple[object, str]:

@@ -1,7 +1,9 @@
 """The page in Chromium with a fake encoder and model: scripts, keys, manners, several readers."""
 
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from support.page_driver import chromium, draft, open_page, outside_requests, up
 from support.small_room import Room, open_room, show_effusions
 
 from encoders.dicom.write import write_dx
+from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 
 pytestmark = [
@@ -311,6 +314,68 @@ def test_nobody_outside_is_asked_and_the_page_works_without_a_network(
     draft(page)
     context.close()
     assert outside == []
+
+
+@contextmanager
+def held(patch: pytest.MonkeyPatch, owner: object, name: str) -> Iterator[threading.Event]:
+    """Calls of a method wait until the block has ended; gives the sign that one has begun."""
+    real, begun, ended = getattr(owner, name), threading.Event(), threading.Event()
+
+    def waiting(*args: Any) -> Any:
+        begun.set()
+        ended.wait(60)
+        return real(*args)
+
+    patch.setattr(owner, name, waiting)
+    try:
+        yield begun
+    finally:
+        ended.set()
+        patch.undo()
+
+
+def test_what_a_reader_does_while_the_page_works_stays(
+    page: Page, room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, image)
+    with held(monkeypatch, room.llm, "status") as asked:
+        page.click("#draft-it")
+        assert asked.wait(60)
+        page.keyboard.press("Alt+1")
+        page.keyboard.press("b")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#evidence .region-evidence")
+    page.wait_for_selector(".draft .line[tabindex]")
+    expect(page.locator("#evidence .region-evidence")).to_have_count(1)
+    with held(monkeypatch, ReportPipeline, "search_regions") as searching:
+        page.keyboard.press("Alt+1")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(500)  # longer than the pause before the server is asked
+        assert searching.wait(60)
+        page.keyboard.press("Alt+2")
+        page.keyboard.press("a")
+        expect(page.locator(".draft .line.accepted")).to_have_count(1)
+    expect(page.locator("#waiting .progress, #waiting .generating")).to_have_count(0)
+    page.wait_for_timeout(1000)
+    expect(page.locator(".draft .line.accepted")).to_have_count(1)
+
+
+def test_a_draft_does_not_appear_beside_an_image_that_was_opened_meanwhile(
+    page: Page, room: Room, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.dcm"
+    other.write_bytes(b"other" + image.read_bytes()[5:])
+    upload(page, image)
+    with held(monkeypatch, room.llm, "status") as asked:
+        page.click("#draft-it")
+        assert asked.wait(60)
+        page.click('#upload [aria-label*="lear"], #upload [aria-label*="emove"]')
+        page.wait_for_selector('.viewer[data-state="empty"]')
+        upload(page, other)
+    page.wait_for_timeout(1000)
+    expect(page.locator(".draft .line")).to_have_count(0)
+    draft(page)
+    assert page.locator(".draft .line").count() > 0
 
 
 def test_text_of_a_reader_is_text(page: Page, image: Path) -> None:

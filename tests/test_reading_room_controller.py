@@ -22,6 +22,7 @@ from rag.review.reviewed_report import ReviewError, State
 from rag.schema import NOTICE, PRIOR, Hit, Status
 from rag.study import Study
 from reading_room import session as sessions
+from reading_room.current import Current, SupersededError
 from reading_room.draft_panel import FORMATS
 from reading_room.session import ControllerError, Session
 
@@ -311,14 +312,56 @@ def test_a_sentence_of_a_report_that_came_brings_the_report_into_the_evidence(
     assert came.record.report_id in {each["report_id"] for each in kept}
 
 
-def test_no_region_without_a_image_nor_after_the_signature(room: Room, drafted: Session) -> None:
+def test_no_region_without_an_image_and_no_step_after_the_signature(
+    room: Room, drafted: Session
+) -> None:
     with pytest.raises(ControllerError):
         room.controller.set_region(Session(), REGION)
     signed = room.controller.sign(decided(room, drafted), "Roe, Jane")
     with pytest.raises(ControllerError, match="addendum"):
         room.controller.set_region(signed, REGION)
+    with pytest.raises(ControllerError, match="addendum"):
+        next(room.controller.draft(signed))
     with pytest.raises(CxrRagError, match="finite"):
         room.controller.set_region(drafted, {"boxes": [["<script>", 1, 1, 1]]})
+
+
+def test_what_is_decided_during_a_slow_step_stays(room: Room, drafted: Session) -> None:
+    current, line = Current(drafted), drafted.report.lines[0].key
+
+    def searched(session: Session) -> Session:
+        current.apply(lambda now: room.controller.act(now, {"op": "accept", "line": line}))
+        current.apply(lambda now: room.controller.rule_out(now, ids(now.evidence)[0]))
+        return room.controller.set_region(session, REGION)
+
+    session = current.apply(searched)
+    assert session.region
+    assert session.report.line(line).decision == "accepted"
+    assert session.ruled_out == {ids(drafted.evidence)[0]}
+
+
+def test_a_step_for_other_images_or_another_draft_changes_nothing(
+    room: Room, drafted: Session, image: Path
+) -> None:
+    current = Current(drafted)
+
+    def other_image(session: Session) -> Session:
+        current.session = room.controller.open_images([image], reader="a")
+        return room.controller.set_region(session, REGION)
+
+    with pytest.raises(SupersededError):
+        current.apply(other_image)
+    assert current.session == Session(images=current.session.images)
+    current = Current(drafted)
+    *_, again = room.controller.draft(drafted)
+
+    def late(session: Session) -> Session:
+        current.put(again, before=drafted)
+        return room.controller.act(session, {"op": "accept-supported"})
+
+    with pytest.raises(SupersededError):
+        current.apply(late)
+    assert current.session.report == again.report
 
 
 def test_an_edited_comparison_still_rests_on_the_prior() -> None:

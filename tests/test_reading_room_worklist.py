@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -25,13 +26,24 @@ from rag.schema import NOTICE, PredictedFindings
 from rag.settings import PageSettings, Settings
 from rag.study import pseudonym
 from reading_room import strings
+from reading_room.current import Current
+from reading_room.events import Events
 from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value
-from reading_room.opening import ListedStudy, StudyState
+from reading_room.layout import PageParts
+from reading_room.opening import MAX_IMAGES, ListedStudy, StudyState
 from reading_room.session import ControllerError, Session
 from reading_room.worklist import Worklist
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Gradio's queue leaves sockets to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    # Gradio's statistics of its queue use what pandas no longer wants
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 
 def write_study(
@@ -189,6 +201,70 @@ def test_a_signed_study_is_known_now_and_after_a_restart(
     assert any("signed by Roe, Jane" in note for note in opened.images[0].warnings)
 
 
+def test_a_study_is_signed_once_and_keeps_every_addendum(
+    room: Room, folder: Path, image: Path
+) -> None:
+    write_study(folder / "a.dcm", image, 31)
+    worklist = Worklist(folder, room.pipeline, audit=room.audit)
+    (study,) = drafted(worklist)
+    with gr.Blocks():
+        events = Events(room.controller, PageParts(PageSettings(), worklist), worklist)
+    roe, poe = gr.Request(username="roe"), gr.Request(username="poe")
+
+    def opened(reader: str) -> Current:
+        kept = worklist.kept(study.key, reader=reader)
+        session = room.controller.open_study(study, kept=kept, reader=reader)
+        if kept is None:
+            for line in session.report.lines:
+                session = room.controller.act(session, {"op": "accept", "line": line.key})
+        return Current(session)
+
+    mine, other = opened("roe"), opened("poe")
+    events.sign(mine, "Roe", roe)
+    with pytest.raises(gr.Error, match="signed by Roe"):
+        events.sign(other, "Poe", poe)
+    assert other.session.report.signature is None
+    worklist.keep(other.session, reader="")  # left unsigned, where nobody has a name
+    assert worklist.signed(study.key).signature.name == "Roe"
+    again = opened("poe")
+    events.add_addendum(mine, "Roe", "First.", roe)
+    stale = again.session
+    events.add_addendum(again, "Poe", "Second.", poe)
+    worklist.keep(stale, reader="poe")
+    assert [each.text for each in worklist.signed(study.key).addenda] == ["First.", "Second."]
+
+
+def test_a_draft_is_not_kept_for_a_study_that_has_other_images_now(
+    room: Room, folder: Path, image: Path
+) -> None:
+    write_study(folder / "a.dcm", image, 41)
+    worklist = Worklist(folder, room.pipeline)
+    (study,) = drafted(worklist)
+    session = room.controller.open_study(study, reader="a")
+    lateral = dcmread(folder / "a.dcm")
+    lateral.SOPInstanceUID = lateral.file_meta.MediaStorageSOPInstanceUID = "1.2.9.41.2"
+    lateral.ViewPosition = "LL"
+    lateral.save_as(folder / "b.dcm")
+    worklist.look()
+    worklist.keep(session, reader="a")
+    assert worklist.kept(study.key, reader="a") is None
+
+
+def test_a_study_of_many_images_is_known_as_signed_after_a_restart(
+    room: Room, folder: Path, image: Path
+) -> None:
+    write_study(folder / "0.dcm", image, 51)
+    for number in range(1, MAX_IMAGES + 1):
+        view = dcmread(folder / "0.dcm")
+        view.SOPInstanceUID = view.file_meta.MediaStorageSOPInstanceUID = f"1.2.9.51.{number + 1}"
+        view.ViewPosition = "LL"
+        view.save_as(folder / f"{number}.dcm")
+    (study,) = drafted(Worklist(folder, room.pipeline))
+    signed(room, room.controller.open_study(study, reader="a"))
+    (again,) = drafted(Worklist(folder, room.pipeline, audit=room.audit))
+    assert again.state is StudyState.SIGNED
+
+
 def test_what_fails_for_want_of_a_model_waits_for_it(room: Room, folder: Path, image: Path) -> None:
     shutil.copy(image, folder)
     worklist = Worklist(folder, room.pipeline)
@@ -302,10 +378,6 @@ def pane_numbers(page: Page, name: str) -> list[float]:
     return [float(each.get_attribute(f"data-{name}") or 0) for each in page.locator(".pane").all()]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'")
-@pytest.mark.filterwarnings("ignore:The copy keyword is deprecated")
 def test_read_a_study_with_its_prior_from_the_list_and_sign_it(
     page: Page, folder: Path, image: Path
 ) -> None:
