@@ -19,6 +19,7 @@ from support.small_room import Room, open_room, show_effusions
 from encoders.dicom.write import write_dx
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
+from reading_room import controller as controllers
 
 pytestmark = [
     pytest.mark.slow,
@@ -358,6 +359,25 @@ def test_what_a_reader_does_while_the_page_works_stays(
     expect(page.locator("#waiting .progress, #waiting .generating")).to_have_count(0)
     page.wait_for_timeout(1000)
     expect(page.locator(".draft .line.accepted")).to_have_count(1)
+
+
+def test_an_editor_stays_open_when_an_earlier_decision_arrives(
+    page: Page, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, image)
+    draft(page)
+    page.keyboard.press("Alt+2")
+    with held(monkeypatch, controllers, "act") as accepting:
+        page.keyboard.press("a")
+        assert accepting.wait(60)
+        page.keyboard.press("e")
+        page.keyboard.press("Control+a")
+        page.keyboard.type("My own wor")
+    expect(page.locator(".draft .line.accepted")).to_have_count(1)
+    page.keyboard.type("ds.")
+    page.keyboard.press("Enter")
+    expect(page.locator(".draft .line.edited .text")).to_have_text("My own words.")
+    expect(page.locator(".editor")).to_have_count(0)
 
 
 def test_a_draft_does_not_appear_beside_an_image_that_was_opened_meanwhile(

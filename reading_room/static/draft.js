@@ -2,6 +2,8 @@
 
 import { stepped } from "./steps.js";
 
+const editors = new Map(); // key of a sentence that is being edited: its editor, and its text then
+
 /** Wire the draft's element; `words` are strings of the page. */
 export function mount(element, { watch, trigger, words }) {
   const act = (op, data = {}) => trigger("act", { op, ...data });
@@ -9,7 +11,7 @@ export function mount(element, { watch, trigger, words }) {
   const dock = document.querySelector("#dock .dock-body");
 
   watch("value", () => {
-    for (const editor of element.querySelectorAll(".editor")) editor.remove();
+    keepEditors(lines());
     const focused = element.contains(document.activeElement) ? document.activeElement : null;
     setTabStop(lines(), focused?.closest(".line"));
     if (element.dataset.focus === "true" && !focused) lines().at(-1)?.focus();
@@ -99,19 +101,37 @@ function add(input, act) {
   input.value = "";
 }
 
+/** Editors of sentences that are as they were stay open, whatever else has changed in the draft. */
+function keepEditors(lines) {
+  for (const [key, { editor, field, text }] of editors) {
+    const line = lines.find((each) => each.dataset.line === key);
+    if (textOf(line) !== text) {
+      editor.remove();
+      editors.delete(key);
+    } else if (editor.closest(".line") !== line) {
+      line.querySelector(".body").append(editor);
+      field.focus();
+    }
+  }
+}
+
+function textOf(line) {
+  return line?.querySelector(".text").textContent;
+}
+
 /** The sentence as a text field; Enter saves, Escape leaves it as it was. */
 function edit(line, act, words) {
   if (line.querySelector(".editor")) return;
-  const text = line.querySelector(".text").textContent;
+  const text = textOf(line);
   const editor = document.createElement("div");
   editor.className = "editor";
   const field = document.createElement("textarea");
   field.value = text;
   field.rows = 2;
   field.setAttribute("aria-label", words.edit);
-  const close = () => { editor.remove(); line.focus(); };
+  const close = () => { editors.delete(line.dataset.line); editor.remove(); line.focus(); };
   const save = () => {
-    if (field.value.trim() === text) return close();
+    if (field.value.trim().replace(/\s+/g, " ") === text) return close();
     field.readOnly = true; // until the server has answered; what it refuses can be corrected
     setTimeout(() => { field.readOnly = false; }, 2000);
     act("edit", { line: Number(line.dataset.line), text: field.value });
@@ -124,6 +144,7 @@ function edit(line, act, words) {
     if (event.key === "Escape") close();
   });
   line.querySelector(".body").append(editor);
+  editors.set(line.dataset.line, { editor, field, text });
   field.focus();
   field.setSelectionRange(text.length, text.length);
 }
