@@ -149,6 +149,16 @@ def test_embedding_quality_by_hand(tmp_path: Path) -> None:
     assert "exp(-2" in found.cards[0]["formula"]
 
 
+def test_no_image_has_its_own_report_among_the_shuffled(tmp_path: Path) -> None:
+    vectors = made_up(noise=0.3)
+    path = saved(tmp_path, vectors.select(np.arange(COUNT) < 2))
+    apart = ((vectors.image[:2].astype(float) - vectors.text[[1, 0]]) ** 2).sum(1).mean()
+    for seed in range(4):
+        found = embedding_quality(path, samples=2, seed=seed)
+        shuffled = value(found, "alignment", system="images with other images' reports")
+        assert shuffled == pytest.approx(apart)
+
+
 def test_linear_probe_learns_more_from_more(tmp_path: Path) -> None:
     path = saved(tmp_path, made_up(noise=0.35))
     result = linear_probe(path, train_split="train", test_split="val", samples=100)

@@ -30,7 +30,9 @@ def embedding_quality(
             f"{path} has {len(vectors)} images with a report: at least 2 are wanted"
         )
     image, text = vectors.image.astype(np.float64), vectors.text.astype(np.float64)
-    other = np.random.default_rng(seed).permutation(len(vectors))
+    order = np.random.default_rng(seed).permutation(len(vectors))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)  # a ring in random order: none has its own
     statistics = [(vectors.encoder_id, "all", each) for each in quality_statistics(image, text)]
     statistics.append((SHUFFLED, "all", _alignment(image, text[other])))
     return vectors.result(
