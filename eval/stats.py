@@ -169,14 +169,16 @@ def randomisation_test(
 
     observed = apart(np.zeros_like(total_first))
     generator = np.random.default_rng(seed)
-    as_large = np.ones_like(observed)
+    as_large, counted = np.ones((2, *observed.shape))
     for size in _block_sizes(samples, len(ours)):
         swapped = generator.integers(2, size=(size, len(ours)))
         with _one_thread():
             shift = swapped.astype(np.float64) @ moved
+        found = apart(shift)
         # rounding must not make an equal difference look smaller
-        as_large += (apart(shift) >= observed - 1e-12).sum(axis=0)
-    return np.where(np.isnan(observed), np.nan, as_large / (samples + 1))
+        as_large += (found >= observed - 1e-12).sum(axis=0)
+        counted += (~np.isnan(found)).sum(axis=0)
+    return np.where(np.isnan(observed), np.nan, as_large / counted)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

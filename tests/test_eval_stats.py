@@ -105,6 +105,13 @@ def test_equal_runs_have_p_1() -> None:
     assert randomisation_test(rows, rows, patient_each(20), [MEAN], samples=100)[0] == 1.0
 
 
+def test_swaps_that_leave_a_run_without_a_value_do_not_count() -> None:
+    # one run states a finding for the first patient, rightly, the other for the second, wrongly
+    first, second = mean_rows([[1.0], [np.nan]]), mean_rows([[np.nan], [0.0]])
+    p = randomisation_test(first, second, patient_each(2), [MEAN], samples=1_000)
+    assert p[0] == 1.0
+
+
 @settings(max_examples=100)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_the_step_down_rule(values: list[float]) -> None:
