@@ -189,3 +189,13 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
     assert load_encoder(folder).findings == ("Effusion", "Consolidation")
     assert train(settings, collection=collection, out=out, cache=cache) == folder
     assert (folder / "model.safetensors").read_bytes() == first
+
+    def cut_after_pretraining(step: int, steps: int, _: float) -> None:
+        if steps > 2:
+            raise KeyboardInterrupt
+
+    cut = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, collection=collection, out=cut, cache=cache, on_step=cut_after_pretraining)
+    resumed = train(settings, collection=collection, out=cut, cache=cache)
+    assert (resumed / "model.safetensors").read_bytes() == first

@@ -16,7 +16,7 @@ from encoders.preprocess import EvalTransform
 from encoders.towers.efficientnet_lite import EfficientNetLite
 from encoders.towers.hugging_face import load_published, published_tower
 from encoders.training.config import TrainSettings
-from encoders.training.dataloader import BatchLoader
+from encoders.training.dataloader import BatchLoader, step_seed
 from encoders.training.dataset import Collection, Split, TrainingDataError
 from encoders.training.labelled import LabelledTensors, load_labelled_tensors
 from encoders.training.pretrain import pretrain
@@ -65,6 +65,8 @@ def train(
                 low_precision=torch.bfloat16 if accelerator.mixed_precision == "bf16" else None,
                 on_step=on_step,
             )
+        # what starts at random from here on is the same whether this was done now or before a cut
+        torch.manual_seed(step_seed(settings.seed, step=-1))
     data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
     experts = None
     if settings.expert is not None:
