@@ -15,6 +15,10 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from rag.errors import ServerError
+
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{43}\.[0-9a-f]{16}")
@@ -26,6 +30,9 @@ class FileStore:
     Args:
         folder: made private; emptied at the start and at the end.
         keep_seconds: age at which a file is deleted.
+
+    Raises:
+        ServerError: another page has this folder.
     """
 
     def __init__(self, folder: Path, *, keep_seconds: float) -> None:
@@ -33,8 +40,16 @@ class FileStore:
         self.keep_seconds = keep_seconds
         self._key = secrets.token_bytes(32)
         self._ended = threading.Event()
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ServerError(
+                f"another page keeps its files in {folder}: stop it, or choose another --port"
+            ) from None
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o700)
+        folder.mkdir(mode=0o700)
 
     def put(self, content: bytes, *, reader: str) -> str:
         """Store a file for a reader; returns its name."""
@@ -85,6 +100,7 @@ class FileStore:
         """Stop sweeping and delete everything."""
         self._ended.set()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
 
     def _signature(self, token: str, reader: str) -> str:
         return hmac.new(self._key, f"{token} {reader}".encode(), sha256).hexdigest()[:16]

@@ -60,20 +60,23 @@ class Login:
         """Whether a request without a name is refused."""
         return bool(self.users or self.header)
 
-    def reader_of(self, headers: Mapping[str, str], *, address: str) -> str | None:
+    def reader_of(
+        self, headers: Mapping[str, str], *, address: str, known_only: bool = False
+    ) -> str | None:
         """The reader's name; empty where none is needed, None where one is missing.
 
         Args:
             headers: of the request, names in lower case.
             address: of who connected to us.
+            known_only: take no password but those that were right before.
         """
         if self.header and address in self.proxies and headers.get(self.header, "").strip():
             return headers[self.header].strip()[:120]
         if self.users:
-            return self._by_password(headers.get("authorization", ""))
+            return self._by_password(headers.get("authorization", ""), known_only=known_only)
         return None if self.header else ""
 
-    def _by_password(self, authorization: str) -> str | None:
+    def _by_password(self, authorization: str, *, known_only: bool) -> str | None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -85,6 +88,8 @@ class Login:
             return None
         if known in self._seen:
             return name
+        if known_only:
+            return None
         kept = self.users.get(name)
         # hash for unknown names too: timing must not reveal who is a user
         right = matches(password, kept or _NOBODY)

@@ -61,14 +61,14 @@ class Rate:
     clock: Callable[[], float] = time.monotonic
     _left: "OrderedDict[str, tuple[float, float]]" = field(default_factory=OrderedDict)
 
-    def allows(self, who: str) -> bool:
-        """Count one request; False if it is over the limit."""
+    def allows(self, who: str, *, count: bool = True) -> bool:
+        """Count one request, or only ask; False if it is over the limit."""
         capacity = max(1.0, self.per_minute / 4)
         now = self.clock()
         left, since = self._left.pop(who, (capacity, now))
         left = min(capacity, left + (now - since) * self.per_minute / 60)
         allowed = left >= 1
-        self._left[who] = (left - 1 if allowed else left, now)
+        self._left[who] = (left - 1 if allowed and count else left, now)
         if len(self._left) > _MAX_KNOWN:
             self._left.popitem(last=False)
         return allowed
@@ -146,10 +146,14 @@ class Middleware:
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if changes and headers.get("sec-fetch-site", "same-origin") == "cross-site":
             return HTTPStatus.FORBIDDEN, "Requests from other web sites are refused."
-        reader = self._login.reader_of(headers, address=peer)
+        # who has guessed too often is not heard, nor with the right word; who is signed in is
+        guessing = not self._wrong_passwords.allows(address, count=False)
+        reader = self._login.reader_of(headers, address=peer, known_only=guessing)
         if reader is None:
-            if headers.get("authorization") and not self._wrong_passwords.allows(address):
+            if guessing and headers.get("authorization"):
                 return HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong passwords. Wait a minute."
+            if headers.get("authorization"):
+                self._wrong_passwords.allows(address)
             return HTTPStatus.UNAUTHORIZED, "Sign in with your name and password."
         scope["reader"] = reader
         if changes and not self._rate.allows(reader or address):

@@ -12,7 +12,7 @@ from support.small_room import Room
 
 from encoders.images.image_io import read_image
 from rag.change import PriorEvidence
-from rag.errors import CxrRagError
+from rag.errors import CxrRagError, ServerError
 from rag.export import DOCUMENTS
 from rag.export.text import SIGNED_NOTICE
 from rag.grounding import Verdict
@@ -244,7 +244,10 @@ def test_uploads_and_exports_are_deleted_after_their_time(tmp_path: Path) -> Non
     assert file_store.sweep(now=born + 59) == 0
     assert file_store.sweep(now=born + 61) == 1
     assert file_store.find(name, reader="a") is None
-    file_store.put(b"another", reader="a")
+    another = file_store.put(b"another", reader="a")
+    with pytest.raises(ServerError, match="--port"):  # a second page, started by mistake
+        FileStore(file_store.folder, keep_seconds=60)
+    assert file_store.find(another, reader="a")
     file_store.close()
     assert not file_store.folder.exists()
 

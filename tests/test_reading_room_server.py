@@ -370,7 +370,10 @@ def test_a_password_opens_and_images_of_another_login_stay_closed(
     room: Room, tmp_path: Path
 ) -> None:
     users = tmp_path / "users"
-    users.write_text(f"# who may read\nann:{hashed('right')}\nbob:{hashed('also:right')}\n")
+    users.write_text(
+        f"# who may read\nann:{hashed('right')}\nbob:{hashed('also:right')}\n"
+        f"cyd:{hashed('third')}\n"
+    )
     image = room.file_store.put(b"image of ann", reader="ann")
     with open_room(room, users=users) as url:
         assert httpx.get(url).status_code == 401
@@ -382,6 +385,9 @@ def test_a_password_opens_and_images_of_another_login_stay_closed(
         assert httpx.get(f"{url}image/{image}", auth=("bob", "also:right")).status_code == 404
         statuses = {httpx.get(url, auth=("ann", f"{n}")).status_code for n in range(8)}
         assert 429 in statuses
+        # a guess is not heard any more, be it right; who has signed in goes on
+        assert httpx.get(url, auth=("bob", "also:right")).status_code == 200
+        assert httpx.get(url, auth=("cyd", "third")).status_code == 429
 
 
 def test_a_proxys_header_is_believed_from_the_proxy_only(room: Room) -> None:
