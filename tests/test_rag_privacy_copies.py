@@ -128,6 +128,22 @@ def test_short_foreign_and_unforeseen_names_are_in_no_copy(
     assert copy.ViewPosition == "PA"
 
 
+@pytest.mark.parametrize("shift_dates", [False, True])
+def test_dates_and_uids_that_no_table_lists_go(tmp_path: Path, shift_dates: bool) -> None:
+    original = source(
+        tmp_path / "a.dcm",
+        MultiFrameSourceSOPInstanceUID="1.2.9.8.5",
+        StudyUpdateDateTime="20260301101500",
+        OriginalSpecializedSOPClassUID="1.2.9.1",
+        ContextUID="1.2.840.10008.6.1.1",
+    )
+    copy = copied(original, tmp_path / "out", shift_dates=shift_dates)
+    assert "MultiFrameSourceSOPInstanceUID" not in copy
+    assert "StudyUpdateDateTime" not in copy
+    assert copy.OriginalSpecializedSOPClassUID == "1.2.9.1"
+    assert copy.ContextUID == "1.2.840.10008.6.1.1"
+
+
 def test_a_meaning_in_a_scheme_of_ones_own_is_free_text(tmp_path: Path) -> None:
     code, standard = Dataset(), Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "7", "99WARD", "Xylander's"

@@ -37,6 +37,8 @@ EDITION = "dicomfields_2026c"
 Rules = dict[tuple[int, ...], Callable[[Dataset, tuple[int, ...]], None]]
 
 _WORDS = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UN", "PN"})
+_MOMENTS = frozenset({"DA", "DT", "TM"})
+_STANDARDS_UIDS = "1.2.840.10008."
 _KEPT = frozenset(
     tag_for_keyword(keyword)
     for keyword in (
@@ -94,13 +96,17 @@ def innermost_first(dataset: Dataset) -> Iterator[Dataset]:
 
 
 def drop_what_no_table_knows(dataset: Dataset) -> None:
-    """Overlays, curves, private elements, those of no dictionary, and free text, in place."""
+    """Overlays, curves, private elements, those of no dictionary, free text, moments and UIDs.
+
+    A UID of the standard's own, or of a class of objects, says nothing about a patient and stays.
+    """
     table = profile_table()
     for element in list(dataset):
         tag = element.tag
         repeats = 0x5000 <= tag.group < 0x5100 or 0x6000 <= tag.group < 0x6100
         unknown = tag.is_private or not dictionary_has_tag(tag)
-        free = element.VR in _WORDS and tag not in _KEPT and (tag.group, tag.element) not in table
+        unlisted = tag not in _KEPT and (tag.group, tag.element) not in table
+        free = unlisted and (element.VR in _WORDS or element.VR in _MOMENTS or _is_own_uid(element))
         if repeats or unknown or free or tag == 0xFFFCFFFC:
             del dataset[tag]
     for keyword in ("RescaleType", "ModalityLUTType"):
@@ -108,6 +114,13 @@ def drop_what_no_table_knows(dataset: Dataset) -> None:
             dataset[keyword].value = "US"
     if "CodeMeaning" in dataset and dataset.get("CodingSchemeDesignator") not in _SCHEMES:
         dataset.CodeMeaning = dataset.get("CodeValue") or "-"
+
+
+def _is_own_uid(element: DataElement) -> bool:
+    """Whether an element holds a UID of somebody's, as of a study or of an image."""
+    if element.VR != "UI" or element.keyword.endswith("ClassUID"):
+        return False
+    return any(not value.startswith(_STANDARDS_UIDS) for value in _values(element))
 
 
 class HeaderNames:
