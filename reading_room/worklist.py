@@ -187,15 +187,17 @@ class Worklist:
         one = min(waiting, key=lambda each: each.info.studied_at)
         try:
             # as `Controller.open_study` opens them, and the record has them
-            hashes = frozenset(_sha256(path) for path in one.images[:MAX_IMAGES])
+            hashes = [_sha256(path) for path in one.images[:MAX_IMAGES]]
         except OSError:  # taken away since it was seen
             self._seen = None
             return True
-        if hashes in self._signed:
-            self._replace(one, replace(one, signed=self._signed[hashes]))
+        if signed := self._signed.get(frozenset(hashes)):
+            self._replace(one, replace(one, signed=signed))
             return True
         study = as_study(one.study, self._pipeline.retriever.store)
-        prediction = self._pipeline.invoke(replace(study, prior=one.prior))
+        # as on the page: a file's name and folder may be a person's, and a draft is exported
+        study = replace(study, name=f"image {hashes[0][:12]}", study_id="", prior=one.prior)
+        prediction = self._pipeline.invoke(study)
         self._replace(one, replace(one, prediction=prediction, drafted_at=time.time()))
         return True
 
