@@ -11,6 +11,7 @@ import numpy as np
 from encoders.base import View
 from encoders.images.exposure import Window
 from encoders.images.raw_image import RawImage
+from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
 
 
@@ -66,6 +67,7 @@ def viewer_value(
     images: Sequence[ShownImage],
     *,
     drafted: int = 0,
+    region: ReaderRegion = NO_REGION,
     prior: Sequence[ShownImage] = (),
     prior_date: str = "",
 ) -> list[dict[str, Any]]:
@@ -74,6 +76,7 @@ def viewer_value(
     Args:
         images: of the study, frontal first.
         drafted: which of them the draft is made from.
+        region: what the reader has marked on that.
         prior: of the patient's earlier study, frontal first.
         prior_date: of that, as it is known.
     """
@@ -82,7 +85,8 @@ def viewer_value(
         [_shown(image, image.name, drafted=at == drafted) for at, image in enumerate(images)],
         [_shown(image, _with_view(named, image.view), prior=True) for image in prior],
     )
-    return [shown for pair in pairs for shown in pair if shown]
+    values = [shown for pair in pairs for shown in pair if shown]
+    return [{**each, "region": region.to_json() if each["drafted"] else {}} for each in values]
 
 
 def _with_view(name: str, view: View) -> str:

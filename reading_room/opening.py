@@ -54,11 +54,15 @@ class Opener:
         """The session with an earlier study, and its images to be shown.
 
         Raises:
-            ControllerError: it is another patient's, which both headers are shown for, or unusable.
+            ControllerError: it is another patient's, which both headers are shown for, or unusable;
+                or the image itself is gone.
         """
         if not prior:
             return replace(session, prior=prior, prior_images=())
-        current = read_image_info(Path(session.images[session.drafted].path))
+        try:
+            current = read_image_info(Path(session.images[session.drafted].path))
+        except ImageReadError as error:
+            raise ControllerError(strings.IMAGE_GONE) from error
         prior, images = checked_prior(prior, current)
         paths = [path for path in images[:MAX_IMAGES] if isinstance(path, Path)]
         opened = [self._open(path, reader=reader) for path in paths]

@@ -12,7 +12,7 @@ from rag.errors import CxrRagError
 from rag.grounding import DraftCheck, Verdict, check_draft
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
-from rag.review.reviewed_report import ReviewedReport, ReviewError
+from rag.review.reviewed_report import ReportLine, ReviewedReport, ReviewError
 from rag.schema import Draft, DraftSentence, Hit, Section, Status
 from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
@@ -115,7 +115,8 @@ def act(session: Session, action: Mapping[str, Any]) -> Session:
             new = report.remove(_number(action, "line"))
         case "edit":
             line = report.line(_number(action, "line"))
-            new = report.edit(line.key, text, sources=_supporting(found, text, line.sources))
+            sources = _supporting(found, text, _sources_of(found, line))
+            new = report.edit(line.key, text, sources=sources)
         case "add":
             new = report.add(_section(action), text)
         case "hint":
@@ -160,6 +161,17 @@ def _hinted(found: Prediction, report: ReviewedReport, number: int) -> ReviewedR
         raise ControllerError(strings.UNKNOWN_STEP.format("hint"))
     sentence = found.hints[number].sentence
     return report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
+
+
+def _sources_of(found: Prediction, line: ReportLine) -> tuple[str, ...]:
+    """What a sentence cites, and what it cited as it was drafted."""
+    drafted = (
+        sentence.sources
+        for section in Section
+        for sentence in found.draft.section(section)
+        if sentence.text == line.drafted
+    )
+    return tuple(dict.fromkeys((*line.sources, *next(drafted, ()))))
 
 
 def _supporting(found: Prediction, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:

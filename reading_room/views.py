@@ -66,6 +66,7 @@ class Views:
         shown = viewer_value(
             session.images,
             drafted=session.drafted,
+            region=session.region,
             prior=session.prior_images,
             prior_date=session.prior.date,
         )

@@ -493,6 +493,32 @@ def test_a_box_on_the_image_draws_the_evidence_and_can_be_undone(page: Page, ima
     assert page.locator("#evidence .card.dropped").count() >= 1
 
 
+def test_a_box_stays_on_the_image_when_a_prior_comes_beside_it(
+    page: Page, image: Path, tmp_path: Path
+) -> None:
+    point(page, image)
+    earlier = dcmread(image)
+    earlier.SOPInstanceUID = earlier.file_meta.MediaStorageSOPInstanceUID = "1.2.9.61.1"
+    earlier.StudyInstanceUID, earlier.StudyDate = "1.2.9.61", "20010301"
+    earlier.AcquisitionDate = "20010301"
+    earlier.save_as(tmp_path / "then.dcm")
+    page.click("#add-prior button")
+    page.set_input_files("#prior-files input[type=file]", tmp_path / "then.dcm")
+    expect(page.locator("#prior-files")).to_contain_text("then")
+    page.click("#compare")
+    expect(page.locator(".pane")).to_have_count(2)
+    expect(page.locator(".pane svg .region")).to_have_count(1)
+    page.click("[data-act=clear-regions]")
+    expect(page.locator("#evidence .region-evidence")).to_have_count(0)
+
+
+def test_a_drag_that_ended_is_not_ended_again(page: Page, image: Path) -> None:
+    point(page, image)
+    page.locator(".pane").first.dispatch_event("pointercancel")
+    page.wait_for_timeout(300)
+    expect(page.locator(".pane svg .region")).to_have_count(1)
+
+
 def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
     upload(page, image)
     page.keyboard.press("Alt+1")

@@ -92,6 +92,15 @@ def test_an_edit_is_recorded_with_both_texts_and_its_seconds(room: Room, image: 
     assert room.controller.act(edited, {"op": "undo"}).report == session.report
 
 
+def test_a_sentence_edited_back_cites_its_sources_again(room: Room, drafted: Session) -> None:
+    line = drafted.report.lines[0]
+    session = drafted
+    for text in ("Something quite different.", line.drafted):
+        session = room.controller.act(session, {"op": "edit", "line": line.key, "text": text})
+    again = session.report.line(line.key)
+    assert (again.decision, again.sources) == ("accepted", line.sources)
+
+
 def test_a_sentence_of_a_report_brings_its_source(room: Room, drafted: Session) -> None:
     record = drafted.prediction.hits[0].record
     used = room.controller.act(drafted, {"op": "use", "report": record.report_id, "number": 0})
@@ -320,6 +329,11 @@ def test_no_region_without_an_image_and_no_step_after_the_signature(
 ) -> None:
     with pytest.raises(ControllerError):
         room.controller.set_region(Session(), REGION)
+    gone = replace(drafted.images[0], path="/nowhere/image.dcm")  # deleted after its time
+    with pytest.raises(ControllerError, match="no longer on the server"):
+        room.controller.set_prior(
+            replace(drafted, images=(gone,)), [], text="Effusion.", reader="a"
+        )
     signed = room.controller.sign(decided(room, drafted), "Roe, Jane")
     with pytest.raises(ControllerError, match="addendum"):
         room.controller.set_region(signed, REGION)

@@ -161,6 +161,7 @@ class Viewer {
     this.container.append(root);
     const pane = new Pane(root, image, this.words, about.drafted);
     Object.assign(pane, { link: about.link, prior: about.prior });
+    Object.assign(pane.regions, about.region); // as they were marked, where the study is opened again
     root.addEventListener("pointerdown", (event) => this.#press(event, pane));
     root.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -199,14 +200,16 @@ class Viewer {
       else if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(moved));
       else linked.forEach((each) => each.drag(dx, dy));
     };
+    const dragging = new AbortController();
     const end = (ended) => {
-      root.removeEventListener("pointermove", move);
+      dragging.abort();
       if (tool === "measure") pane.measure(start, pane.pointOf(ended), true);
       if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(ended), true);
     };
-    root.addEventListener("pointermove", move);
-    root.addEventListener("pointerup", end, { once: true });
-    root.addEventListener("pointercancel", end, { once: true });
+    const { signal } = dragging;
+    root.addEventListener("pointermove", move, { signal });
+    root.addEventListener("pointerup", end, { signal });
+    root.addEventListener("pointercancel", end, { signal });
   }
 
   #key(event) {
