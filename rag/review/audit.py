@@ -43,7 +43,7 @@ class AuditEntry:
         number: from 0, without a gap.
         at: ISO 8601 with its offset.
         draft: id of the draft it belongs to.
-        event: "draft", "edit", "sign", "addendum", "export", "discard".
+        event: "draft", "region", "edit", "sign", "addendum", "export".
         data: what happened.
         before, sha256: hash of the line before, and of this one.
     """
