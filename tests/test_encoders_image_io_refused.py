@@ -42,6 +42,16 @@ def item_bomb() -> bytes:
     return bytes(128) + b"DICM" + start + struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 1_000_000
 
 
+def crowded_sequence() -> bytes:
+    """As many items in a sequence of a given length, which pydicom parses when it is asked for."""
+    length = 8 * 400_000
+    start = struct.pack("<HH2sHL", 0x0028, 0x3000, b"SQ", 0, length)
+    crowd = start + struct.pack("<HHL", 0xFFFE, 0xE000, 0) * (length // 8)
+    data = dicom(ramp(12))
+    at = data.rindex(b"\xe0\x7f\x10\x00")
+    return data[:at] + crowd + data[at:]
+
+
 def nesting_bomb() -> bytes:
     """Sequences in sequences, a hundred thousand deep."""
     start = struct.pack("<HH2sHL", 0x0040, 0x0275, b"SQ", 0, 0xFFFFFFFF)
@@ -55,6 +65,18 @@ def deflated_bomb() -> bytes:
     body = zlib.compressobj(9, wbits=-15)
     zeros = b"".join(body.compress(bytes(1 << 20)) for _ in range((MAX_BYTES >> 20) + 64))
     return data[: meta(data)] + zeros + body.flush()
+
+
+def deflated_bomb_without_a_meta_length() -> bytes:
+    """As above, without (0002,0000), which readers do without."""
+    data = deflated_bomb()
+    return data[:132] + data[144:]
+
+
+def deflated_behind_an_implicit_meta_header() -> bytes:
+    syntax = files.DEFLATED.encode()
+    meta = struct.pack("<HHL", 0x0002, 0x0010, len(syntax)) + syntax
+    return bytes(128) + b"DICM" + meta + zlib.compress(bytes(999), wbits=-15)
 
 
 PIXELS = ramp(12)
@@ -88,6 +110,14 @@ REFUSED: list[tuple[str, Callable[[], bytes], Fault, str]] = [
     ("huge PNG", lambda: png_header(60000, 60000), Fault.TOO_LARGE, "width = 60000"),
     ("huge stream", bomb_in_a_stream, Fault.BAD_HEADER, "60000 rows"),
     ("deflated bomb", deflated_bomb, Fault.TOO_LARGE, "inflates"),
+    ("deflated, no length", deflated_bomb_without_a_meta_length, Fault.TOO_LARGE, "inflates"),
+    (
+        "deflated, implicit meta",
+        deflated_behind_an_implicit_meta_header,
+        Fault.UNSUPPORTED,
+        "deflated",
+    ),
+    ("crowded sequence", crowded_sequence, Fault.TOO_LARGE, "more elements"),
     ("item bomb", item_bomb, Fault.TOO_LARGE, "more elements"),
     ("nesting bomb", nesting_bomb, Fault.BAD_HEADER, "RecursionError"),
     ("4 samples", lambda: dicom(PIXELS, SamplesPerPixel=4), Fault.UNSUPPORTED, "SamplesPerPixel"),

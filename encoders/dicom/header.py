@@ -9,7 +9,6 @@ import io
 import logging
 import re
 import warnings
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,15 +20,11 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
-from encoders.images.raw_image import MAX_BYTES, Fault, ImageReadError
+from encoders.dicom.bounds import HEADER_READS, Bounded, inflated, inflated_file, refuse_crowd
+from encoders.images.raw_image import Fault, ImageReadError
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
-_EXPLICIT = b"1.2.840.10008.1.2.1"
 _LARGEST = 1e15
 """No number that images carry comes near; larger ones overflow what is computed from them."""
-HEADER_READS = 300_000
-"""How often a header may be read from: an image's has a few hundred elements; this is 2 s."""
-
 _CODE = re.compile(r"[A-Z0-9_ \-/.]{1,16}")
 _PYDICOM = re.compile(r"pydicom\b")
 
@@ -64,7 +59,7 @@ def parse(data: bytes, *, whole: bool = False) -> Dataset:
     Raises:
         ImageReadError: the header cannot be parsed at all.
     """
-    return _parse(io.BytesIO(_inflated(data)), None if whole else _READ)
+    return _parse(io.BytesIO(inflated(data)), None if whole else _READ)
 
 
 def parse_header(file: io.BufferedIOBase, keywords: Sequence[str]) -> Dataset:
@@ -73,11 +68,7 @@ def parse_header(file: io.BufferedIOBase, keywords: Sequence[str]) -> Dataset:
     Raises:
         ImageReadError: as for `parse`.
     """
-    head = file.read(1024)
-    file.seek(0)
-    if _DEFLATED in head:
-        file = io.BytesIO(_inflated(file.read()))
-    return _parse(file, keywords, stop_before_pixels=True)
+    return _parse(inflated_file(file), keywords, stop_before_pixels=True)
 
 
 def _parse(
@@ -86,7 +77,7 @@ def _parse(
     _quiet()
     try:
         return dcmread(
-            _Bounded(file),  # a reader, as pydicom asks for
+            Bounded(file),  # a reader, as pydicom asks for
             force=True,
             specific_tags=tags and list(tags),  # type: ignore[arg-type]  # or numbers
             stop_before_pixels=stop_before_pixels,
@@ -102,34 +93,6 @@ def _parse(
         ) from None
 
 
-class _Bounded(io.RawIOBase):
-    """A file that can be read from so many times only.
-
-    pydicom reads one to three times an element. A hostile file of 16 MB holds two million empty
-    items, and would be parsed for a minute into gigabytes of objects.
-    """
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file = file
-        self._left = HEADER_READS
-
-    def read(self, size: int = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise ImageReadError(
-                Fault.TOO_LARGE,
-                "the DICOM header has more elements than any image's: the file is damaged or made "
-                "to do harm. Export it again.",
-            )
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
 def _quiet() -> None:
     """Keep pydicom from quoting header values in warnings and log lines.
 
@@ -140,31 +103,6 @@ def _quiet() -> None:
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     if ("ignore", None, Warning, _PYDICOM, 0) not in warnings.filters:
         warnings.filterwarnings("ignore", module=_PYDICOM.pattern)
-
-
-def _inflated(data: bytes) -> bytes:
-    """A deflated data set as an explicit little endian one, inflated within bounds.
-
-    pydicom would inflate whatever comes: a 1 MB file can hold 1 GB of zeros.
-    """
-    if data[128:132] != b"DICM" or data[132:138] != b"\x02\0\0\0UL":
-        return data
-    meta_end = 144 + int.from_bytes(data[140:144], "little")
-    if _DEFLATED not in data[144:meta_end]:
-        return data
-    head = data[:meta_end].replace(_DEFLATED, _EXPLICIT.ljust(len(_DEFLATED), b"\0"))
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        body = stream.decompress(data[meta_end:], MAX_BYTES)
-    except zlib.error:
-        return head + data[meta_end:]  # some say deflated and are not
-    if stream.unconsumed_tail:
-        raise ImageReadError(
-            Fault.TOO_LARGE,
-            f"the deflated data set inflates to more than {MAX_BYTES >> 20} MB, more than the "
-            "largest image. Export it with another transfer syntax.",
-        )
-    return head + body
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -246,8 +184,15 @@ def raw(dataset: Dataset, keyword: str) -> RawDataElement | DataElement | None:
     return dataset.get_item(keyword, keep_deferred=True) if keyword in dataset else None
 
 
-def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Items of a sequence; none if it is absent or cannot be parsed."""
+def items(dataset: Dataset, keyword: str, *, reads: int = HEADER_READS) -> list[Dataset]:
+    """Items of a sequence; none if it is absent or cannot be parsed.
+
+    Raises:
+        ImageReadError: it would take more than so many reads.
+    """
+    element = raw(dataset, keyword)
+    if isinstance(element, RawDataElement):
+        refuse_crowd(element, reads)
     return [item for item in _values(dataset, keyword) if isinstance(item, Dataset)]
 
 

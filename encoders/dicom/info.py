@@ -12,7 +12,16 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from encoders.base import View
-from encoders.dicom.header import VIEW_WORDS, code, integer, items, parse_header, text_values, word
+from encoders.dicom.bounds import HEADER_READS
+from encoders.dicom.header import (
+    VIEW_WORDS,
+    code,
+    integer,
+    items,
+    parse_header,
+    text_values,
+    word,
+)
 from encoders.images.image_info import (
     HeaderIdentity,
     ImageFormat,
@@ -192,7 +201,7 @@ def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
     problems: list[str] = []
     try:
         with path.open("rb") as file:
-            records = items(parse_header(file, [name]), name)
+            records = items(parse_header(file, [name]), name, reads=10 * HEADER_READS)
     except OSError as error:
         raise ImageReadError(Fault.FILE, f"the DICOMDIR cannot be opened: {error}") from None
     for number, record in enumerate(records, 1):
