@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,5 +198,12 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
         train(settings, collection=collection, out=cut, cache=cache, on_step=cut_after_pretraining)
+    turned = settings.model_copy(update={"augment": AugmentSettings(degrees=20)})
+    with pytest.raises(TrainingDataError, match="other settings or data"):  # not half of either
+        train(turned, collection=collection, out=cut, cache=cache)
+    relabelled = [replace(each, labels=dict.fromkeys(each.labels, True)) for each in labelled]
+    other = replace(collection, labelled=tuple(relabelled))
+    with pytest.raises(TrainingDataError, match="other settings or data"):
+        train(settings, collection=other, out=cut, cache=cache)
     resumed = train(settings, collection=collection, out=cut, cache=cache)
     assert (resumed / "model.safetensors").read_bytes() == first

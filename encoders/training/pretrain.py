@@ -3,6 +3,7 @@
 On one process: it is short, at small images.
 """
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -90,9 +91,12 @@ def pretrain(
         "pretrain": chosen.model_dump(mode="json"),
         "findings": labelled.findings,
         "model": settings.model.model_dump(mode="json"),
+        "augment": settings.augment.model_dump(mode="json"),
+        "cache_side": settings.cache_side,
         "seed": settings.seed,
     }
-    folder = RunFolder(out, fingerprint=fingerprint(facts, data.label_names, len(data.images)))
+    of_data = data.label_names, hashlib.sha256(data.labels.tobytes()).hexdigest()
+    folder = RunFolder(out, fingerprint=fingerprint(facts, *of_data))
     parts = {"teacher": teacher, "average": average, "optimizer": optimizer, "schedule": schedule}
     first = folder.load(parts)  # refuses the folder of another run, which is not written to
     folder.start(**facts, images=len(data.images), label_names=data.label_names)
