@@ -70,14 +70,14 @@ class Benchmark:
     """Validation images, reports and findings, decoded once for all arms.
 
     Args:
-        collection: studies; training images that have labels serve the linear probe.
+        collection: studies; those of `probed` serve the linear probe.
         settings: of any arm: size of the cached images.
         cache: decoded images.
     """
 
     def __init__(self, collection: Collection, *, settings: TrainSettings, cache: Path) -> None:
         val = [study for study in collection.val if study.frontals]
-        train = [study for study in collection.train if study.frontals and study.labels]
+        train = probed(collection)
         self._studies = [*val, *train]
         self._texts = [study.text for study in val]
         labelled = [_labelled(study, split="val") for study in val]
@@ -131,6 +131,15 @@ def _embed_images(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32
         shown = transform.normalise(transform.stretch(resize_square(grey, transform.size)))
         rows.append(model.encode_image(shown).cpu().numpy())
     return np.concatenate(rows)
+
+
+def probed(collection: Collection) -> list[TrainingStudy]:
+    """Training studies that the linear probe learns from: a finding that has no label is absent."""
+    return [
+        study
+        for study in collection.train
+        if study.frontals and study.labels and study.labels_complete
+    ]
 
 
 def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:

@@ -10,8 +10,9 @@ from PIL import Image
 from scipy import stats
 
 from encoders.training.dataset import TrainingDataError
+from encoders.training.sources.load import default_source, load_collection
 from experiments.ablation import main, read_plan, read_results, schedule
-from experiments.ablation_table import MEASURES, summarise
+from experiments.ablation_table import MEASURES, probed, summarise
 
 MEASURE = next(iter(MEASURES))
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
@@ -95,6 +96,14 @@ def command(data: Path, out: Path) -> list[str]:
     plan = out.parent / "plan.toml"
     plan.write_text(PLAN)
     return ["--config", str(plan), "--out", str(out), "--data", str(data)]
+
+
+def test_the_probe_learns_from_complete_labels_only(data: Path) -> None:
+    collection = load_collection(default_source(data / "openi", data / "nih_expert"))
+    boxed = [study.study_id for study in collection.train if not study.labels_complete]
+    assert boxed  # what no box shows on them may be there all the same
+    learned = {study.study_id for study in probed(collection)}
+    assert learned == {f"CXR{number}" for number in range(12)}
 
 
 @pytest.mark.slow
