@@ -1,6 +1,7 @@
 """The audit record: nothing in it can be changed, removed, moved or added unnoticed."""
 
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from rag.atomic_io import swap_text
 from rag.cli.audit import app
 from rag.review.audit import START, AuditError, AuditLog
 
@@ -90,6 +92,22 @@ def test_writers_in_parallel_make_one_chain(tmp_path: Path) -> None:
         thread.join()
     assert AuditLog(path).verify()[0] == 60
     assert [e.data["number"] for e in AuditLog(path).of_draft("d2")] == list(range(15))
+
+
+def test_a_record_that_is_being_written_to_is_in_order(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        verified: list[Future[tuple[int, str]]] = []
+
+        def swap_late(path: Path, text: str) -> None:
+            verified.append(pool.submit(log.verify))
+            wait(verified, timeout=0.2)
+            swap_text(path, text)
+
+        monkeypatch.setattr("rag.review.audit.swap_text", swap_late)
+        log.append("edit", draft="d", data={})
+        assert verified[0].result()[0] == LINES + 1
 
 
 def test_a_record_that_cannot_be_written_stops_the_work(tmp_path: Path) -> None:

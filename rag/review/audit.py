@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -152,7 +153,8 @@ class AuditLog:
             AuditError: a line was changed, removed, moved, added, or cut off; its number is named.
         """
         before, count, torn = START, 0, b""
-        for place, line in enumerate(self._lines(), 1):
+        head, size = self._snapshot()
+        for place, line in enumerate(self._lines(size), 1):
             entry = _entry(line)
             if entry is None:
                 torn = line
@@ -161,25 +163,39 @@ class AuditLog:
             before, count, torn = entry.sha256, count + 1, b""
         if torn:
             raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
-        self._check_head(count, before)
+        self._check_head(head, count, before)
         return count, before
 
-    def _check_head(self, count: int, last: str) -> None:
-        if not self._head.exists():
+    def _snapshot(self) -> tuple[str, int]:
+        """Head and size of the record between two events: it may be written to meanwhile."""
+        if not self.path.exists():
+            return self._read_head(), 0
+        with ExitStack() as held:
+            with suppress(OSError):  # one that cannot be written to has no writers
+                held.enter_context(FileLock(self.path.with_suffix(".lock")))
+            return self._read_head(), self.path.stat().st_size
+
+    def _read_head(self) -> str:
+        return self._head.read_text(encoding="ascii").strip() if self._head.exists() else ""
+
+    def _check_head(self, head: str, count: int, last: str) -> None:
+        if not head:
             if count:
                 raise AuditError(f"{self._head} is missing: whether the end was cut is not known")
             return
-        number, _, seal = self._head.read_text(encoding="ascii").strip().partition(" ")
+        number, _, seal = head.partition(" ")
         if (number, seal) != (str(count - 1), last):
             raise AuditError(
                 f"line {int(number) + 1} was written last, the file ends with {count}: lines at "
                 "the end were removed or added"
             )
 
-    def _lines(self) -> Iterator[bytes]:
+    def _lines(self, size: int | None = None) -> Iterator[bytes]:
         if self.path.exists():
             with self.path.open("rb") as file:
                 for line in file:
+                    if size is not None and file.tell() > size:
+                        return
                     if line.strip():
                         yield line.rstrip(b"\n")
 
