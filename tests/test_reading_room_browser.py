@@ -119,6 +119,15 @@ def test_image_to_screen_and_back_in_every_viewport(page: Page) -> None:
     assert worst < 1e-6
 
 
+def test_the_scale_bar_of_a_turned_image_measures_along_its_rows(page: Page) -> None:
+    bars = script(
+        page,
+        "overlay",
+        "return [0, 1].map((turn) => m.scaleBar([0.4, 0.2], {scale: 1, turn}, 600));",
+    )
+    assert bars == [{"length": 100, "pixels": 500}, {"length": 200, "pixels": 500}]
+
+
 def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
     right_of_middle, same, flipped = script(
         page,

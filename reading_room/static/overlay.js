@@ -86,9 +86,9 @@ export function ratioText(lines, spacing) {
 }
 
 /** A scale bar of a round length, at most `most` screen pixels: {length, pixels}; null without mm. */
-export function scaleBar(spacing, scale, most) {
+export function scaleBar(spacing, { scale, turn }, most) {
   if (!spacing) return null;
-  const pixelsPerMm = scale / spacing[1];
+  const pixelsPerMm = scale / spacing[turn % 2 ? 0 : 1]; // turned, rows of the image run across
   const length = [200, 100, 50, 20, 10, 5, 2, 1].find((mm) => mm * pixelsPerMm <= most);
   return length ? { length, pixels: length * pixelsPerMm } : null;
 }

@@ -255,7 +255,7 @@ export class Pane {
     if (viewport.turn) turns.push(words.turned.replace("{}", String(90 * viewport.turn)));
     if (this.negative) turns.push(words.negative);
     this.#setLabel("turned", turns.join(" · "));
-    const bar = scaleBar(image.spacing, viewport.scale, this.canvas.width / 3);
+    const bar = scaleBar(image.spacing, viewport, this.canvas.width / 3);
     const ruler = this.root.querySelector(".scale-bar");
     ruler.hidden = !bar;
     if (bar) {
