@@ -205,5 +205,11 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
     other = replace(collection, labelled=tuple(relabelled))
     with pytest.raises(TrainingDataError, match="other settings or data"):
         train(settings, collection=other, out=cut, cache=cache)
+    alone = settings.model_copy(update={"pretrain": None, "checkpoint_every": 1})
+    begun = {"out": tmp_path / "begun", "cache": cache}
+    with pytest.raises(KeyboardInterrupt):
+        train(alone, collection=collection, on_step=cut_after_pretraining, **begun)
+    with pytest.raises(TrainingDataError, match="other settings or data"):
+        train(alone, collection=other, **begun)
     resumed = train(settings, collection=collection, out=cut, cache=cache)
     assert (resumed / "model.safetensors").read_bytes() == first

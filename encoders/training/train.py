@@ -76,8 +76,12 @@ def train(
     steps = settings.optim.epochs * data.steps_per_epoch(settings.optim.batch_size)
     facts = settings.model_dump(mode="json")
     drawn = collection.experts if settings.expert else ()
-    ids = [[each.study_id for each in part] for part in (collection.train, drawn)]
-    folder = RunFolder(out, fingerprint=fingerprint(facts, *ids))
+    learned: list[object] = [[each.study_id for each in part] for part in (collection.train, drawn)]
+    if settings.labelled:
+        learned.append(
+            [[e.image_id, e.labels] for e in collection.labelled if e.split is Split.TRAIN]
+        )
+    folder = RunFolder(out, fingerprint=fingerprint(facts, *learned))
     trainer = Trainer(
         settings,
         model=model,
