@@ -53,6 +53,9 @@ _PHRASES = {
 
 OUTLINE_SIDE = 96
 
+_COLUMNS = {Side.RIGHT: (0.0, 0.5), Side.LEFT: (0.5, 1.0), Side.BILATERAL: (0.0, 1.0)}
+"""Of a frontal image, as fractions of its width, by side of the patient."""
+
 SHOWN = 4
 """Findings drawn on an overlay at most."""
 
@@ -197,28 +200,25 @@ def outlines(
         measures: of these maps.
         side: of the patient, where they are stated to be: on a frontal image, left is right.
     """
-    maps = {finding: _on_side(log_odds, side) for finding, log_odds in maps.items()}
+    columns = _COLUMNS[side]
+    highest = {finding: _within(log_odds, columns).max() for finding, log_odds in maps.items()}
     surest: dict[str, str] = {}
-    for finding, log_odds in maps.items():
+    for finding in maps:
         label = CHEXPERT_LABEL_OF.get(finding, finding.lower())
         known = surest.get(label)
-        if label in stated and (known is None or log_odds.max() > maps[known].max()):
+        if label in stated and (known is None or highest[finding] > highest[known]):
             surest[label] = finding
     return tuple(
         Outline(finding, OUTLINE_SIDE, edges, measures.get(finding))
         for finding in surest.values()
-        for edges in [outline_of(maps[finding], side=OUTLINE_SIDE)]
+        for edges in [outline_of(maps[finding], side=OUTLINE_SIDE, columns=columns)]
     )
 
 
-def _on_side(log_odds: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
-    """The map [h, w], on the patient's other side lower than anywhere."""
-    if side is Side.BILATERAL:
-        return log_odds
-    middle = log_odds.shape[1] // 2
-    kept = log_odds.copy()
-    kept[:, slice(None, middle) if side is Side.LEFT else slice(middle, None)] = kept.min() - 10
-    return kept
+def _within(log_odds: NDArray[np.float32], columns: tuple[float, float]) -> NDArray[np.float32]:
+    """The part of a map [h, w] between two fractions of its width."""
+    first, last = (round(part * log_odds.shape[1]) for part in columns)
+    return log_odds[:, first:last]
 
 
 def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.float32]) -> str:

@@ -101,6 +101,18 @@ def test_the_outline_is_on_the_side_that_the_sentence_names() -> None:
     assert min(x for x, *_ in left.edges) > left.side / 2 > max(x for x, *_ in right.edges)
 
 
+def test_the_outline_of_a_side_is_around_the_peak_of_that_side() -> None:
+    log_odds = np.full((14, 14), -6.0, np.float32)
+    log_odds[:, 4:10] = -5.0  # the middle of the chest
+    log_odds[9:13, 1:4] = -4.2
+    log_odds[9:13, 10:13] = 3.0
+    maps = {"Effusion": log_odds}
+    (right,) = outlines(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
+    edges = np.array(right.edges) / right.side
+    assert edges.min(0)[:2] == pytest.approx((1 / 14, 9 / 14), abs=0.04)
+    assert edges.max(0)[2:] == pytest.approx((4 / 14, 13 / 14), abs=0.04)
+
+
 def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
     maps = maps_with(Effusion=(10, 3), Nodule=(2, 2), Mass=(5, 5))
     maps["Mass"][5, 5] = 4.0

@@ -85,14 +85,24 @@ def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
 
 
 def outline_of(
-    log_odds: NDArray[np.float32], *, side: int
+    log_odds: NDArray[np.float32], *, side: int, columns: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[tuple[int, int, int, int], ...]:
     """The contour of all places of one map [h, w] that are at least `INSIDE` as likely as its peak.
+
+    Args:
+        log_odds: the map.
+        side: how many parts of the image's sides the edges are counted in.
+        columns: fractions of the width between which places and peak are looked for. Chosen of the
+            finer map: a map cut before would overshoot at the cut, and have its peak there.
 
     Returns:
         Horizontal and vertical edges (x, y, x, y), in parts of the image's sides.
     """
-    inside = np.pad(_odds_share(_finer(log_odds, side)) >= INSIDE, 1)
+    first, last = (round(part * side) for part in columns)
+    inside = np.zeros((side + 2, side + 2), np.bool_)
+    inside[1:-1, first + 1 : last + 1] = (
+        _odds_share(_finer(log_odds, side)[:, first:last]) >= INSIDE
+    )
     across = _runs(inside[1:, 1:-1] != inside[:-1, 1:-1])
     down = _runs((inside[1:-1, 1:] != inside[1:-1, :-1]).T)
     return tuple(
