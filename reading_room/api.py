@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from fastapi import Request
@@ -25,7 +25,7 @@ from rag.export.text import Export
 from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
 from rag.priors import Prior
-from rag.review.audit import AuditLog, draft_event
+from rag.review.audit import AuditError, AuditLog, draft_event
 from rag.schema import Status
 from rag.settings import PageSettings
 from rag.study import NO_REGION, ReaderRegion, RegionError, Study, without_rejected
@@ -75,9 +75,12 @@ class DraftService:
                 day = str(form.get("prior_date") or "")
                 indication = str(form.get("indication") or "")
                 region = _region(form.get("region"))
-                documents = [each for each in DOCUMENTS if each in form.getlist("document")]
+                documents = [cast("Document", str(each)) for each in form.getlist("document")]
         except (MultiPartException, AssertionError, RegionError) as error:
             return 400, {"error": "BadRequest", "reason": str(error)}
+        if unknown := [each for each in documents if each not in DOCUMENTS]:
+            reason = strings.API_NO_DOCUMENT.format(unknown[0], ", ".join(DOCUMENTS))
+            return 400, {"error": "BadRequest", "reason": reason}
         if self._waiting >= MAX_WAITING:
             return 503, {"error": "Busy", "reason": strings.API_BUSY}
         self._waiting += 1
@@ -133,7 +136,10 @@ class DraftService:
             event = draft_event(
                 prediction, images=hashes, indication=study.indication, ruled_out=()
             )
-            self._audit.append("draft", draft=draft_id, data=event)
+            try:
+                self._audit.append("draft", draft=draft_id, data=event)
+            except AuditError as error:  # what cannot be recorded is not given out
+                return 503, {"error": "AuditError", "reason": str(error)}
         answer = {**prediction.to_json(), "draft_id": draft_id}
         if prediction.status is Status.OK:
             what = replace(Export.of(prediction), draft_id=draft_id)

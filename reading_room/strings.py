@@ -272,6 +272,7 @@ KEYS = {
 NO_ACCEPTED_IMAGE = "All images among these files were rejected."
 API_TOO_LARGE = "an image is larger than {} MB (page.max_upload_mb)"
 API_NO_IMAGE = "send the image as a file field named image (multipart/form-data)"
+API_NO_DOCUMENT = "there is no document {}; choose from {}"
 API_BUSY = "too many drafts are waiting: try again in a minute"
 
 PHRASES = {

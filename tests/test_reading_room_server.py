@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httpx
 import pytest
@@ -23,6 +23,7 @@ from support.small_room import Room, open_room
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.errors import SettingsError
+from rag.review.audit import AuditError
 from rag.schema import NOTICE
 from rag.settings import PageSettings
 from reading_room.login import Login, hashed, matches
@@ -219,6 +220,7 @@ def test_a_region_that_is_none_is_refused_by_http(
         (400, "BadRequest", {"content": b"rubbish"}),
         (422, "ImageReadError", {"files": {"image": b"%PDF-1.4 no image"}}),
         (400, "BadRequest", {"files": [("image", b"x")] * 6}),
+        (400, "BadRequest", {"files": {"image": b"x"}, "data": {"document": "pdf"}}),
     ],
 )
 def test_what_is_no_image_is_refused_by_http(
@@ -247,6 +249,18 @@ def test_a_rejected_image_is_left_out_and_said(
     (shown,) = session.images
     assert shown.path == str(sent[1])
     assert shown.warnings[-1] == "image 1 was not used: a rejection note names it"
+
+
+def test_a_draft_that_cannot_be_recorded_is_not_given_out(
+    url: str, room: Room, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise AuditError("the audit record cannot be written: No space left on device.")
+
+    monkeypatch.setattr(room.audit, "append", full)
+    answer = httpx.post(f"{url}api/draft", files={"image": images[0].read_bytes()}, timeout=60)
+    assert (answer.status_code, answer.json()["error"]) == (503, "AuditError")
+    assert "findings" not in answer.json()
 
 
 def test_without_a_model_programs_get_503_and_the_evidence(
