@@ -113,10 +113,10 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     headers += [header] if header else []
     when = _date_of(prior, headers)
     today = _day(current.studied_at)
-    if when and today and when > today:
+    if (when and today and when > today) or any(_earlier(current, info) for info in headers):
         raise PriorMismatchError(
-            "the prior is not earlier than the image by the dates in their headers: give the "
-            "earlier study as the prior"
+            "the prior is not earlier than the image by the dates and times in their headers: give "
+            "the earlier study as the prior"
         )
     if any(info.study_uid and info.study_uid == current.study_uid for info in headers):
         raise PriorMismatchError("the prior is of the same study as the image: give an earlier one")

@@ -11,7 +11,7 @@ from support.pacs import image as dicom_image
 from support.pacs import nobody_is_named, short_uid
 from support.pacs import report as write_report
 
-from encoders.images.image_info import ImageInfo
+from encoders.images.image_info import ImageInfo, same_patient
 from encoders.images.image_io import read_image_info
 from rag.errors import UsageError
 from rag.priors import CheckedPrior, Prior, PriorMismatchError, check_prior, newest_before
@@ -133,9 +133,26 @@ def test_one_number_with_two_birth_dates_is_two_patients() -> None:
         check_prior(Prior(files=(film("20260201", PatientBirthDate="19800101"),)), now)
 
 
+def test_without_a_number_what_a_header_lacks_makes_nobody_another() -> None:
+    def header(name: str, born: str) -> ImageInfo:
+        data = dicom(ramp(12), PatientID="", PatientName=name, PatientBirthDate=born)
+        return read_image_info(data)
+
+    for name, born, same in (
+        ("Doe^Jane^^^", "19600101", True),  # carets at the end mean nothing
+        ("Doe^Jane", "", None),
+        ("", "19600101", None),
+        ("Doe^Joan", "19600101", False),
+        ("Doe^Jane", "19600102", False),
+    ):
+        found = same_patient(header("Doe^Jane", "19600101"), header(name, born))
+        assert found is same, (name, born)
+
+
 def test_a_later_image_and_one_of_the_same_study_are_no_priors(current: ImageInfo) -> None:
-    with pytest.raises(PriorMismatchError, match="not earlier"):
-        check_prior(Prior(files=(film("20260401"),)), current)
+    for later in (film("20260401"), film("20260301", time="201500")):
+        with pytest.raises(PriorMismatchError, match="not earlier"):
+            check_prior(Prior(files=(later,)), current)
     uid = short_uid()
     with pytest.raises(PriorMismatchError, match="same study"):
         check_prior(

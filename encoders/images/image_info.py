@@ -121,17 +121,26 @@ def image_format(head: bytes) -> ImageFormat:
 def same_patient(one: ImageInfo, other: ImageInfo) -> bool | None:
     """Whether two headers name one patient: by PatientID, or else by name and date of birth.
 
-    One PatientID with two dates of birth is two patients.
+    One PatientID with two dates of birth is two patients. What one of them lacks tells nothing.
 
     Returns:
         None where they do not tell.
     """
-    born, other_born = (info.person.partition("|")[2] for info in (one, other))
+    (name, born), (other_name, other_born) = (_person(info) for info in (one, other))
     if born and other_born and born != other_born:
         return False
     ids = [info.identity.patient_id.strip().lower() for info in (one, other)]
-    known = next((both for both in (ids, [one.person, other.person]) if all(both)), None)
-    return known[0] == known[1] if known else None
+    if all(ids):
+        return ids[0] == ids[1]
+    if name and other_name and name != other_name:
+        return False
+    return True if name and other_name and born and other_born else None
+
+
+def _person(info: ImageInfo) -> tuple[str, str]:
+    """Name and date of birth; carets and blanks at the end mean nothing (PS3.5 6.2.1)."""
+    name, _, born = info.person.partition("|")
+    return name.strip("^ "), born
 
 
 def parse_view(text: str) -> View:
