@@ -257,7 +257,10 @@ def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, i
             max(page.locator(".draft .line").count() - line - 2, 0)
         )
     expect(page.locator(".draft .line.open")).to_have_count(0)
-    page.keyboard.press("Alt+4")
+    page.evaluate(  # what Alt+4 is on a Mac
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '¢', code: 'Digit4', "
+        "altKey: true, bubbles: true}))"
+    )
     page.keyboard.type("Roe, Jane")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -9,6 +9,10 @@ const PLACES = { // the first of each that is there
   "5": ["#prior .prior", "#add-prior button"],
 };
 
+// With Alt a Mac types another sign ("™" for 2): then the place of the key on the board counts.
+const pressed = ({ key, code }) =>
+  (/^\w$/.test(key) ? key : /^(?:Digit|Key)(\w)$/.exec(code)?.[1] ?? "").toLowerCase();
+
 /** Wire the help dialog inside `element`, and the keys of the page. */
 export function mount(element) {
   const help = element.querySelector("dialog.help");
@@ -19,11 +23,11 @@ export function mount(element) {
     const typing = event.target.matches("input, textarea, select, [contenteditable]");
     if (event.key === "?" && !typing) {
       help.open ? help.close() : help.showModal();
-    } else if (event.altKey && PLACES[event.key]) {
-      PLACES[event.key].map((place) => document.querySelector(place)).find(Boolean)?.focus();
-    } else if (event.altKey && event.key === "0" && list) {
+    } else if (event.altKey && PLACES[pressed(event)]) {
+      PLACES[pressed(event)].map((place) => document.querySelector(place)).find(Boolean)?.focus();
+    } else if (event.altKey && pressed(event) === "0" && list) {
       list.click();
-    } else if (event.altKey && event.key.toLowerCase() === "d") {
+    } else if (event.altKey && pressed(event) === "d") {
       document.querySelector("#draft-it").click();
     } else {
       return;
