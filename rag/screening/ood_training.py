@@ -3,7 +3,8 @@
 The subspace is fitted on training images of Open-I (frontal, lateral) and of NIH (PA, and AP: the
 bedside images of another hospital). The threshold is the value that 99.5 % of each of these kinds
 stay under, on images of patients that nothing was fitted on; what is printed, as Markdown, is of
-further images that had no part in it, and of whatever ``dicom/`` and ``--pictures`` hold.
+further images that had no part in it (many of the NIH's are of patients who had), and of whatever
+``dicom/`` and ``--pictures`` hold.
 """
 
 import argparse
