@@ -191,3 +191,26 @@ def test_any_text_gets_a_verdict(text: str, evidence: str) -> None:
         assert not found.issues
     elif not neutralise(evidence)[1]:
         assert found.issues
+
+
+@pytest.mark.parametrize(
+    ("sentence", "evidence", "verdict"),
+    [
+        ("Tension pneumothorax on the right.", "Right apical pneumothorax.", "partly supported"),
+        ("Tension pneumothorax.", "Small pneumothorax.", "contradicted by evidence"),
+        ("No tension pneumothorax.", "Small right pneumothorax.", "unsupported"),
+        (
+            "Right pneumothorax with mediastinal shift.",
+            "Right pneumothorax without mediastinal shift.",
+            "contradicted by evidence",
+        ),
+        ("Mitral valve replacement.", "Aortic valve replacement.", "contradicted by evidence"),
+        ("Elevated right hemidiaphragm.", "Elevation of the right hemidiaphragm.", "supported"),
+        ("The patient is intubated.", "Interval extubation.", "contradicted by evidence"),
+    ],
+)
+def test_what_makes_a_finding_another_one(sentence: str, evidence: str, verdict: str) -> None:
+    record = with_sentences(ReportRecord("R1", "S1", "P1", findings=evidence))
+    draft = Draft((DraftSentence(sentence, ("R1",)),))
+    (found,) = check_draft(draft, [Hit(record, 0.9)]).sentences
+    assert found.verdict == verdict

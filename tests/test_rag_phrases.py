@@ -35,7 +35,7 @@ def test_findings_are_well_formed() -> None:
         assert Topic(finding.topic)
         assert FindingKind(finding.kind)
         assert finding.terms in ("", "near", "apart")
-        assert finding.default in ("", "positive", "uncertain")
+        assert finding.default in ("", "positive", "uncertain", "negative")
         assert all(expand(entry["phrases"])), name
 
 

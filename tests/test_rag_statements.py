@@ -174,3 +174,63 @@ def test_any_sentence_is_read(sentence: str) -> None:
     spans = [*reading.priors, *((s.start, s.end) for s in reading.statements)]
     spans += [(n.start, n.end) for n in reading.numbers]
     assert all(0 <= start < end <= len(sentence) for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "finding", "zones"),
+    [
+        ("Streaky opacities in the lung bases may represent atelectasis.", "opacity", "lower"),
+        ("Opacity at the left base likely atelectasis.", "opacity", "lower"),
+        ("Opacity in the right upper lobe suspicious for pneumonia.", "opacity", "upper"),
+        ("Volume loss in the left lower lobe due to atelectasis.", "lung_other", "lower"),
+        ("Patchy opacities in both lower lobes representing edema.", "opacity", "lower"),
+        ("Opacity may represent left basilar atelectasis.", "atelectasis", "lower"),
+        ("Opacity may represent left basilar atelectasis.", "opacity", ""),
+        ("Mitral valve replacement.", "device_valve", "mitral_valve"),
+        ("Aortic valve prosthesis.", "device_valve", "aortic_valve"),
+    ],
+)
+def test_a_zone_is_of_the_finding_that_it_stands_with(
+    sentence: str, finding: str, zones: str
+) -> None:
+    assert statement(sentence, finding).zones == frozenset(zones.split())
+
+
+@pytest.mark.parametrize(
+    ("sentence", "compares"),
+    [
+        ("Right pleural effusion is present and appears increased.", True),
+        ("The pneumothorax looks slightly smaller.", True),
+        ("Effusion, slightly larger.", True),
+        ("Increased size of the left basilar opacity.", True),
+        ("Increased size of the heart.", False),
+        ("The effusion is larger on the right.", False),
+        ("Interstitial markings are increased.", False),
+        ("Heart size is mildly increased.", False),
+        ("Increased density in the left base.", False),
+    ],
+)
+def test_a_finding_that_is_increased_is_compared(sentence: str, compares: bool) -> None:
+    assert bool(mentions_prior(sentence)) is compares
+
+
+@pytest.mark.parametrize(
+    ("sentence", "advises"),
+    [
+        ("Withdraw the endotracheal tube by 2 cm.", True),
+        ("The left PICC line should be advanced.", True),
+        ("Suggest lateral view.", True),
+        ("The endotracheal tube has been withdrawn.", False),
+        ("Lateral view suggests an effusion.", False),
+    ],
+)
+def test_an_order_about_a_tube_is_advice(sentence: str, advises: bool) -> None:
+    assert recommends_or_communicates(sentence) is advises
+
+
+def test_the_cardiomediastinal_silhouette_is_the_hearts_as_well() -> None:
+    found = statement("The cardiomediastinal silhouette is normal.", "mediastinal_size")
+    assert found.concepts == ("mediastinal_size", "heart_size")
+    assert statement("The mediastinum is normal.", "mediastinal_size").concepts == (
+        "mediastinal_size",
+    )

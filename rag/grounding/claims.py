@@ -55,15 +55,12 @@ class Comparison:
 
 def claims_of(reading: ParsedSentence) -> list[Claim]:
     """Claims of a sentence; what it says nothing about ("heart size" alone) is left out."""
-    claims = []
-    for statement in reading.statements:
-        if statement.polarity is None:
-            continue
-        claims.append(Claim(statement.concept, statement))
-        if statement.concept == "mediastinal_size" and statement.term.startswith("cardio"):
-            # "Cardiomediastinal silhouette" speaks of both.
-            claims.append(Claim("heart_size", statement))
-    return claims
+    return [
+        Claim(concept, statement)
+        for statement in reading.statements
+        if statement.polarity is not None
+        for concept in statement.concepts
+    ]
 
 
 def compare(claim: Claim, evidence: Claim) -> Comparison:

@@ -62,7 +62,7 @@ _LOOK_BACK = {
     "l": (Assertion.DOUBTED, "fd"),
     "U": (Assertion.DOUBTED, "fd"),
     "%": (Assertion.DOUBTED, "h"),
-    "=": (Assertion.DENIED, "fd"),
+    "=": (Assertion.DENIED, "fdh"),
     ">": (Assertion.UNSAID, "fd"),
 }
 """Role of a cue that looks back -> what it says, and of which roles."""
@@ -167,6 +167,8 @@ class Scopes:
             for target in found:
                 if role == "=" and self.roles[target] == "d":
                     self.verdict[target] = Assertion.UNSAID  # the "line" was a skin fold
+                elif role == "=" and self.roles[target] == "h":
+                    self.verdict[target] = Assertion.DOUBTED  # "widened" by rotation, as it seems
                 elif (
                     verdict is Assertion.DENIED or self.verdict.get(target) is not Assertion.DENIED
                 ):

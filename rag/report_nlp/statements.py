@@ -62,7 +62,7 @@ class Statement:
         label: CheXpert-14 name, empty where CheXpert has none.
         polarity: None where nothing is said of the image (indication, history, "heart size" alone).
         sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
-            "middle" and "lower", "hilar", a chamber of the heart or a bone.
+            "middle" and "lower", "hilar", a chamber or valve of the heart, or a bone.
         side_shared: the side was said of another finding of the clause.
         device, neutral: kind of the finding.
         concept: the same for findings that are the same thing ("cardiomegaly", "enlarged heart").
@@ -85,6 +85,12 @@ class Statement:
     terms: str = ""
     neutral: bool = False
     topic: str = ""
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """All that it speaks of: a "cardiomediastinal silhouette" is the heart's as well."""
+        of_heart = self.concept == "mediastinal_size" and self.term.startswith("cardio")
+        return (self.concept, "heart_size") if of_heart else (self.concept,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +218,14 @@ def _term(mention: Mention, words: list[Token]) -> str:
 
 # Between an adjective and its noun none of these can stand.
 _APART = frozenset(
-    [*",;:()", "and", "or", "in", "at", "on", "of", "with", "is", "are", "was", "were"]
+    (
+        *",;:()",
+        *("and", "or", "in", "at", "on", "of", "with", "without", "to", "for", "from", "due"),
+        *("is", "are", "was", "were", "has", "have", "may", "might", "could", "which", "that"),
+        *("likely", "probably", "possibly", "suspicious", "concerning", "consistent"),
+        *("compatible", "represent", "represents", "representing", "reflect", "reflects"),
+        *("reflecting", "suggest", "suggests", "suggesting", "suggestive", "indicating"),
+    )
 )
 
 
