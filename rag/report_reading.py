@@ -55,7 +55,7 @@ class UsableSentence:
     """One sentence that could be said of another image.
 
     Attributes:
-        text: verbatim, but for a list number in front.
+        text: verbatim, but for a list number in front, a capital and a full stop.
         section: of the draft it belongs to.
         heading: one of `HEADINGS`, or "" for the chest as a whole.
         present: findings it states, perhaps with a doubt: CheXpert-14 names and lexicon ids.
@@ -170,13 +170,15 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
         return None
     if not stated and any(len(s.sides - {Side.BILATERAL}) == 1 for s in denied):
         return None  # "left lung clear" leaves the reader asking for the other
-    excluded = {s.concept for s in denied}
+    excluded = {concept for s in denied for concept in s.concepts}
     for kind in ("denies", "excludes", "beside"):
         excluded |= {other for s in denied for other in relations(kind).get(s.concept, ())}
+    if heading == "bones" and "abnormality" in excluded:
+        excluded.add("bone_abnormality")
     if excluded & {s.concept for s in stated}:  # "lungs are clear airspace disease": a word is gone
         return None
     return UsableSentence(
-        text=text,
+        text=_written_out(text),
         section=section,
         heading=heading,
         present=_names(stated),
@@ -186,6 +188,12 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
         words=words,
         plain=" ".join(text.split()).casefold().rstrip(" ."),
     )
+
+
+def _written_out(text: str) -> str:
+    """A sentence with the capital and the full stop that its report forgot."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _names_a_finding(sentence: UsableSentence) -> bool:

@@ -148,7 +148,9 @@ def test_no_impression_calls_all_clear_beside_a_finding_that_may_be_acute() -> N
     hazy = ("Hazy opacity in the left base. No pneumothorax.", "No acute abnormality.")
     hits = pool(*[hazy] * 3)
     shown = PredictedFindings({**QUIET, "Lung Opacity": 0.8}, ("Lung Opacity",))
-    assert said(slots_for(hits, shown)) == ["Hazy opacity in the left base.", "No pneumothorax."]
+    found = slots_for(hits, shown)
+    assert said(found, Section.FINDINGS) == ["Hazy opacity in the left base.", "No pneumothorax."]
+    assert "No acute abnormality." not in said(found)
     clear = pool(*[("No pneumothorax.", "No acute abnormality.")] * 3)
     assert "No acute abnormality." in said(slots_for(clear, shown), Section.IMPRESSION)
 
@@ -157,3 +159,85 @@ def test_a_draft_has_an_impression_where_one_could_be_said() -> None:
     normal = ("The heart is normal in size. No pneumothorax.", "")
     hits = pool(*[normal] * 9, ("The heart is normal in size.", "No acute abnormality."))
     assert said(slots_for(hits, NO_PREDICTION), Section.IMPRESSION) == ["No acute abnormality."]
+
+
+def test_where_no_impression_fits_it_repeats_the_findings_with_their_sources() -> None:
+    hits = pool(*["The heart is normal in size. Hazy opacity in the left base."] * 3)
+    found = slots_for(hits, HAZY)
+    assert said(found, Section.IMPRESSION) == ["Hazy opacity in the left base."]
+    assert all(slot.options[0].sources for slot in found)
+
+
+OPACITY = "Hazy opacity in the left base."
+HAZY = PredictedFindings({**QUIET, "Lung Opacity": 0.8}, ("Lung Opacity",))
+
+
+@pytest.mark.parametrize(
+    ("impression", "fits"),
+    [
+        ("Left base opacity.", True),
+        ("Hazy opacity.", True),
+        ("Right base opacity.", False),  # another side
+        ("Left upper lobe opacity.", False),  # another zone
+        ("Bibasilar opacities.", False),
+        ("Large left base opacity.", False),  # a degree that no finding gives
+    ],
+)
+def test_the_impression_has_no_side_zone_or_degree_of_its_own(impression: str, fits: bool) -> None:
+    hits = pool(*[(OPACITY, "")] * 3, *[("No pneumothorax.", impression)] * 2)
+    assert (impression in said(slots_for(hits, HAZY), Section.IMPRESSION)) is fits
+
+
+@pytest.mark.parametrize(
+    ("finding", "shown", "unfit"),
+    [
+        # the silhouette of heart and mediastinum is the heart's as well
+        ("The heart is enlarged.", LARGE_HEART, "The cardiomediastinal silhouette is normal."),
+        # airspace disease is consolidation, or near enough
+        ("Left base airspace disease.", HAZY, "No focal consolidation."),
+        (OPACITY, HAZY, "The lungs show no acute abnormality."),
+    ],
+)
+def test_no_sentence_calls_normal_what_another_finds(
+    finding: str, shown: PredictedFindings, unfit: str
+) -> None:
+    hits = pool(*[f"{finding} {unfit} No pneumothorax."] * 4)
+    found = said(slots_for(hits, shown))
+    assert finding in found
+    assert unfit not in found
+
+
+def test_no_impression_denies_an_acute_abnormality_by_naming_another_finding() -> None:
+    both = PredictedFindings(
+        {**QUIET, "Cardiomegaly": 0.9, "Lung Opacity": 0.8}, ("Cardiomegaly", "Lung Opacity")
+    )
+    report = (f"The heart is enlarged. {OPACITY}", "Cardiomegaly, no acute pulmonary findings.")
+    assert report[1] not in said(slots_for(pool(*[report] * 3), both))
+    only = ("The heart is enlarged.", report[1])
+    assert report[1] in said(slots_for(pool(*[only] * 3), LARGE_HEART))
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "twice"),
+    [
+        ("The osseous structures are intact.", "No acute bony abnormality.", False),
+        ("No acute bony abnormality.", "The spine is without acute abnormality.", False),
+        ("The pleural spaces are clear.", "No pleural effusion or pneumothorax.", False),
+        ("No pleural effusion or pneumothorax.", "The osseous structures are intact.", True),
+        ("The lungs are clear.", "No focal consolidation.", True),  # as reports have it
+    ],
+)
+def test_what_a_whole_denies_is_not_denied_of_its_parts_again(
+    whole: str, part: str, twice: bool
+) -> None:
+    found = said(slots_for(pool(*[f"{whole} {part}"] * 3), NO_PREDICTION))
+    assert (whole in found and part in found) is twice
+
+
+def test_a_sentence_begins_with_a_capital_and_ends_with_a_stop() -> None:
+    hits = pool(*[("the heart is normal in size. No pneumothorax", "No acute disease")] * 3)
+    assert said(slots_for(hits, NO_PREDICTION)) == [
+        "The heart is normal in size.",
+        "No pneumothorax.",
+        "No acute disease.",
+    ]

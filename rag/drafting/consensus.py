@@ -5,15 +5,18 @@ fits. The draft is the set of sentences with the highest expected agreement with
 & Byrne, HLT-NAACL 2004), found by adding, exchanging and dropping one sentence at a time. Agreement
 is half the cosine of n-grams weighted by rarity, with a penalty for another length (CIDEr-D), half
 the longest common subsequence (ROUGE-L); while a draft grows, common n-grams stand in for that.
-Knows words and sets of findings; what may be said is decided before.
+Knows words; which sentences can stand together is told by `rag.drafting.compatibility`, what may be
+said is decided before.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from rag.drafting.compatibility import MAY_BE_ACUTE, MOST_IMPRESSIONS, fits, sums_up
 from rag.drafting.text_similarity import ORDERS, NgramPool, Subsequences, Words
 from rag.report_reading import HEADINGS, UsableSentence
 from rag.schema import Section
@@ -28,13 +31,7 @@ _WORD_BY_WORD = 12
 _MISSING = 0.5
 """What a finding costs that has to be stated and is not: more than any wording can gain."""
 _MOST_SENTENCES = 14
-_MOST_IMPRESSIONS = 2
 _ROUNDS = 3
-_MAY_BE_ACUTE = frozenset(
-    {"opacity", "consolidation", "pneumonia", "edema", "congestion", "pneumothorax"}
-    | {"pleural_effusion", "lung_lesion", "fracture"}
-)
-"""Beside these no draft says "No acute abnormality", though a third of all reports do."""
 
 
 class Agreement:
@@ -155,7 +152,7 @@ def consensus(
     """The draft with the highest expected agreement, in the order of a report.
 
     Nothing in it is said twice or contradicts another sentence, and the impression speaks only of
-    what the findings state.
+    what the findings state; where none of the pool's does, it repeats those that may be acute.
 
     Args:
         sentences: what may be said.
@@ -193,7 +190,11 @@ def consensus(
         if set(chosen) == before:
             break
     chosen += _impression(chosen, sentences, agreement)
-    return sorted((sentences[at] for at in chosen), key=_place)
+    draft = sorted((sentences[at] for at in chosen), key=_place)
+    if any(sentence.section is Section.IMPRESSION for sentence in draft):
+        return draft
+    repeated = [s for s in draft if s.present & MAY_BE_ACUTE and not s.denied][:MOST_IMPRESSIONS]
+    return [*draft, *(replace(sentence, section=Section.IMPRESSION) for sentence in repeated)]
 
 
 def _impression(
@@ -218,48 +219,17 @@ def _worth(chosen: list[int], agreement: Agreement, states: NDArray[np.bool_]) -
 
 
 def _fits(at: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> bool:
-    """Whether a sentence can stand beside those chosen."""
-    new, others = sentences[at], [sentences[i] for i in chosen if i != at]
-    if at in chosen or any(o.words == new.words or _clash(new, o) for o in others):
-        return False
-    beside = [other for other in others if other.section is new.section]
-    if any(new.denied & o.denied or new.present & o.present for o in beside):
-        return False
-    if new.section is Section.FINDINGS:
-        return True
-    stated = {name for o in others if o.section is Section.FINDINGS for name in o.present}
-    if len(beside) >= _MOST_IMPRESSIONS or not new.present <= stated:
-        return False
-    # What is normal is said in the findings; the impression sums up, once.
-    sums_up = not new.heading or "abnormality" in new.denied
-    return bool(new.present) or (sums_up and all(other.present for other in beside))
-
-
-def _clash(a: UsableSentence, b: UsableSentence) -> bool:
-    if a.present & b.excluded or b.present & a.excluded:
-        return True
-    return _is_all_clear(a, beside=b) or _is_all_clear(b, beside=a)
-
-
-def _is_all_clear(sentence: UsableSentence, *, beside: UsableSentence) -> bool:
-    """Whether it is an impression without findings, beside a finding that may be acute."""
-    clear = "abnormality" in sentence.denied and not sentence.present
-    return sentence.section is Section.IMPRESSION and clear and bool(beside.present & _MAY_BE_ACUTE)
+    return at not in chosen and fits(sentences[at], [sentences[i] for i in chosen])
 
 
 def _without(number: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> list[int]:
     """The chosen sentences without one, and without the impression that rests on it."""
     left = [at for at in chosen if at != number]
-    stated = {
-        name
-        for at in left
-        if sentences[at].section is Section.FINDINGS
-        for name in sentences[at].present
-    }
+    others = [sentences[at] for at in left]
     return [
         at
         for at in left
-        if sentences[at].section is Section.FINDINGS or sentences[at].present <= stated
+        if sentences[at].section is Section.FINDINGS or sums_up(sentences[at], others)
     ]
 
 

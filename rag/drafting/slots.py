@@ -7,7 +7,7 @@ What stays below the reporting threshold but is worth a look becomes a hint.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,10 @@ def slots_for(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
     agreement = Agreement(sentences, [reading.words for reading in readings], ngrams, weights)
     chosen = consensus(sentences, agreement, required=permitted.required)
     by_sentence = {candidate.sentence.key: candidate for candidate in candidates}
+    repeated = (s for s in chosen if s.key not in by_sentence)  # findings, in the impression
+    for sentence in repeated:
+        found = by_sentence[Section.FINDINGS, sentence.plain]
+        by_sentence[sentence.key] = replace(found, sentence=sentence)
     slots, named = [], Counter[str]()
     for sentence in chosen:
         options = _options(by_sentence[sentence.key], candidates)
