@@ -197,8 +197,15 @@ def report_parts(text: str) -> list[Part]:
 
 
 def _cut(text: str, headings: list[_Heading]) -> Iterator[Part]:
-    kinds = {heading.kind for heading in headings if heading.start < heading.end}
-    named = not kinds.isdisjoint((PartKind.FINDINGS, PartKind.IMPRESSION, PartKind.BODY))
+    own = [heading for heading in headings if heading.start < heading.end]
+    ends = [*(heading.start for heading in own[1:]), len(text)]
+    kinds = {heading.kind for heading in own}
+    # an examination's name is often a title, with nothing under it but the next heading
+    body = any(
+        heading.kind is PartKind.BODY and text[heading.end : end].strip()
+        for heading, end in zip(own, ends, strict=True)
+    )
+    named = body or not kinds.isdisjoint((PartKind.FINDINGS, PartKind.IMPRESSION))
     described = not kinds.isdisjoint((PartKind.FINDINGS, PartKind.BODY))
     current = _Heading(PartKind.UNHEADED, 0, 0, capitals=False, at_line=True)
     for heading in headings:

@@ -57,6 +57,13 @@ def test_the_same_sections_in_every_dress(text: str) -> None:
     assert parse_sections(text) == WANTED
 
 
+@pytest.mark.parametrize("title", ["CHEST, TWO VIEWS", "PORTABLE CHEST:", "Two views of the chest"])
+@pytest.mark.parametrize("gap", ["\n", "\n\n"])
+def test_a_title_is_no_findings_heading(title: str, gap: str) -> None:
+    text = f"{title}\nHISTORY: Fever.{gap}Lungs are clear. No effusion."
+    assert parse_sections(text) == Sections("Lungs are clear. No effusion.", "", "Fever.", "")
+
+
 def test_capitals_without_full_stops() -> None:
     sections = parse_sections("INDICATION: Fever FINDINGS: Lungs clear IMPRESSION: Normal film")
     assert sections == Sections("Lungs clear", "Normal film", "Fever", "")
