@@ -69,7 +69,12 @@ class PageParts:
                     "draft",
                     "${value}",
                     events=("act",),
-                    words={"edit": strings.EDIT, "save": strings.SAVE, "cancel": strings.CANCEL},
+                    words={
+                        "edit": strings.EDIT,
+                        "save": strings.SAVE,
+                        "cancel": strings.CANCEL,
+                        "redraft": strings.REDRAFT_LOSES,
+                    },
                     value=draft_html(None),
                     elem_id="draft",
                 )

@@ -192,6 +192,7 @@ NO_HEADER_WORDS = "no name"
 
 # Steps
 UNKNOWN_STEP = "Not possible here ({}). Reload the page."
+REDRAFT_LOSES = "Draft again? {} accepted, edited or added sentences will be discarded."
 NOTHING_TO_UNDO = "There is nothing to undo."
 SIGNED_IS_SIGNED = "The report is signed: add an addendum."
 SUPERSEDED = "Another image or draft is on the page now: nothing was changed."

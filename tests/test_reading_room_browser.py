@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 from support.page_driver import chromium, draft, open_page, outside_requests, upload
@@ -20,6 +20,7 @@ from encoders.dicom.write import write_dx
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from reading_room import controller as controllers
+from reading_room import strings
 
 pytestmark = [
     pytest.mark.slow,
@@ -408,6 +409,27 @@ def test_a_draft_does_not_appear_beside_an_image_that_was_opened_meanwhile(
     expect(page.locator(".draft .line")).to_have_count(0)
     draft(page)
     assert page.locator(".draft .line").count() > 0
+
+
+def test_a_new_draft_asks_before_it_takes_the_place_of_decisions(page: Page, image: Path) -> None:
+    upload(page, image)
+    draft(page)
+    page.keyboard.press("Alt+2")
+    page.keyboard.press("a")
+    expect(page.locator(".draft .line.accepted")).to_have_count(1)
+    asked: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.accept() if len(asked) > 1 else dialog.dismiss()
+
+    page.on("dialog", answer)
+    page.click("#draft-it")
+    expect(page.locator(".draft .line.accepted")).to_have_count(1)
+    page.click("#draft-it")
+    expect(page.locator(".draft .line.accepted")).to_have_count(0)
+    expect(page.locator(".draft .line.open").first).to_be_visible()
+    assert asked == [strings.REDRAFT_LOSES.format(1)] * 2
 
 
 def test_text_of_a_reader_is_text(page: Page, image: Path) -> None:

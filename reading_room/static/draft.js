@@ -18,6 +18,13 @@ export function mount(element, { watch, trigger, words }) {
     showSources(null);
   });
 
+  // A new draft takes the place of what was decided: ask before, whichever button makes it.
+  document.addEventListener("click", (event) => {
+    const decided = lines().filter((line) => !line.classList.contains("open")).length;
+    if (!decided || !event.target.closest("#draft-it, button[data-act=redraft]")) return;
+    if (!confirm(words.redraft.replace("{}", decided))) event.stopImmediatePropagation();
+  }, true);
+
   element.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-op]");
     if (!button) return;
