@@ -213,11 +213,19 @@ def _further_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str:
         info = read_image_info(source)
         if same_patient(frontal, info) is False:
             return "by its header it is another patient's"
+        if _of_another_day(frontal, info):
+            return "by its header it is of another study, made on another day"
         return _chest_xray(source, info)[0]
     except ImageReadError as error:
         return error.reason.value
     except NoDraft as error:
         return str(error)
+
+
+def _of_another_day(one: ImageInfo, other: ImageInfo) -> bool:
+    """Whether two headers name two studies and two dates; de-identified, each may have a UID."""
+    days = {info.studied_at[:8] for info in (one, other)} - {""}
+    return len(days) == 2 and one.study_uid != other.study_uid
 
 
 def without_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:

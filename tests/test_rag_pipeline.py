@@ -257,12 +257,13 @@ def test_a_further_view_that_does_not_belong_is_left_out_and_said(
     tmp_path: Path,
 ) -> None:
     Image.new("L", (64, 64), 90).save(tmp_path / "blank.png")
-    frontal = dicom_image("1.2.3", PatientBirthDate="19800101")
-    lateral = dicom_image("1.2.3", number=2)
+    frontal = dicom_image("1.2.3", PatientBirthDate="19800101", StudyDate="20260301")
+    lateral = dicom_image("1.2.9", number=2, StudyDate="20260301")
     others = {
         tmp_path / "blank.png": "same value",
         dicom_image("1.2.3", number=3, BodyPartExamined="HAND"): "BodyPartExamined",
         dicom_image("1.2.3", number=4, PatientBirthDate="19500101"): "another patient",
+        dicom_image("1.2.4", number=5, StudyDate="20250301"): "another study",
         b"no image": "not",
     }
     images = load(Study(frontal, "image", further=(lateral, *others)))
