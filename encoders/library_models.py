@@ -136,8 +136,10 @@ def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
         )
     size = int(xrv.models.model_urls[name]["input_resolution"])
     model = xrv.models.DenseNet(num_classes=len(xrv.models.model_urls[name]["labels"]))
-    with _named(path):
-        model.load_state_dict(load_file(path), strict=False)  # without operating points
+    with _named(path):  # not strict: a published file also has operating points
+        missing = model.load_state_dict(load_file(path), strict=False).missing_keys
+    if missing:
+        raise EncoderError(f"{path} lacks {len(missing)} weights of its model, {missing[0]} first")
     model = frozen(model)
     device = device_of(model)
     crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(size)

@@ -5,7 +5,9 @@ Each library is an optional extra; a test is skipped by name where its library i
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -227,6 +229,25 @@ def test_torchxrayvision_gives_its_own_vectors(
         load_image_encoder(f"image:torchxrayvision:{name}")
     with pytest.raises(EncoderError, match=name):
         load_image_encoder("image:torchxrayvision:densenet9")
+
+
+def test_a_file_without_all_weights_of_torchxrayvision_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file  # noqa: PLC0415
+
+    name = "densenet121-res224-all"
+    xrv = SimpleNamespace(  # what is asked of the library until the weights are read
+        models=SimpleNamespace(
+            model_urls={name: {"input_resolution": 224, "labels": ["Effusion"]}},
+            DenseNet=lambda num_classes: torch.nn.Linear(4, num_classes),
+        ),
+        utils=SimpleNamespace(get_cache_dir=lambda: str(tmp_path)),
+    )
+    monkeypatch.setitem(sys.modules, "torchxrayvision", xrv)
+    save_file({"bias": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(EncoderError, match="lacks 1 weights of its model, weight first"):
+        load_image_encoder(f"image:torchxrayvision:{name}")
 
 
 @pytest.mark.parametrize("library", ["open_clip", "timm", "torchxrayvision"])
