@@ -206,6 +206,12 @@ def test_any_text_gets_a_verdict(text: str, evidence: str) -> None:
         ),
         ("Mitral valve replacement.", "Aortic valve replacement.", "contradicted by evidence"),
         ("Elevated right hemidiaphragm.", "Elevation of the right hemidiaphragm.", "supported"),
+        ("Loculated effusion.", "Effusion without loculation.", "partly supported"),
+        ("Loculated left effusion.", "Left effusion, loculated.", "supported"),
+        ("Dual lead pacemaker.", "Single lead pacemaker.", "partly supported"),
+        ("Interstitial edema.", "Alveolar edema.", "partly supported"),
+        ("Edema.", "Interstitial edema.", "supported"),
+        ("Increased interstitial markings.", "Prominent reticular markings.", "supported"),
         ("The patient is intubated.", "Interval extubation.", "contradicted by evidence"),
     ],
 )

@@ -180,6 +180,12 @@ def harmless_words() -> frozenset[str]:
     return frozenset(load_toml("relations.toml")["words"]["harmless"].split())
 
 
+@lru_cache(maxsize=1)
+def qualifying_words() -> frozenset[str]:
+    """Words that make a finding another one although its phrase holds them."""
+    return frozenset(load_toml("relations.toml")["words"]["qualifying"].split())
+
+
 def decide(claim: Claim, evidence: Iterable[Claim]) -> tuple[Comparison, Claim | None]:
     """What a whole report says of ``claim``, and the one claim of it that decides.
 

@@ -7,7 +7,7 @@ name of a disease that the lexicon does not know. That must stand in the cited r
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rag.grounding.claims import Claim, claims_of, harmless_words
+from rag.grounding.claims import Claim, claims_of, harmless_words, qualifying_words
 from rag.grounding.prompt_injection import neutralise
 from rag.grounding.verdicts import Issue, Reason, Support
 from rag.report_nlp.lexicon import match
@@ -174,14 +174,22 @@ def _denials(text: str) -> bool:
 
 
 def _unexplained(reading: ParsedSentence) -> Iterator[tuple[str, int, int]]:
-    """Words outside the phrases of the lexicon and not in the list of harmless ones."""
+    """Qualifying words in the phrases of findings; outside them all but the harmless ones."""
     words = [
         word
         for word in tokens(reading.text)
         if not any(number.start <= word.start < number.end for number in reading.numbers)
     ]
     for found in match(words):
-        if found.findings or (found.role and found.role not in ("status", "removed")):
+        if found.findings:
+            names = {finding.name for finding in found.findings}
+            yield from (
+                (token.keys[0], token.start, token.end)
+                for token in found.words
+                if token.keys and token.keys[0] in qualifying_words() - names
+            )
+            continue
+        if found.role and found.role not in ("status", "removed"):
             continue
         for token in found.words:
             if token.keys and token.keys[0] not in harmless_words() and token.keys[0].isalpha():
