@@ -115,3 +115,14 @@ def test_garbage_in_unrelated_elements() -> None:
 def test_decimal_comma_in_a_window() -> None:
     data = dicom(ramp(12), **{**WINDOW, "WindowCenter": "20.5"}).replace(b"20.5", b"20,5")
     assert read_raw(data).window.centre == 20.5
+
+
+def test_bits_that_the_header_forgot_are_said_and_an_overlay_in_unused_bits_is_not() -> None:
+    pixels = ramp(12)
+    wrong = read_image(dicom(pixels, **{**WINDOW, "BitsStored": 10, "HighBit": 9}))
+    assert any("BitsStored (0028,0101) = 10" in warning for warning in wrong.warnings)
+    drawn = pixels.copy()
+    drawn[::20, ::4] |= 0x8000
+    overlaid = read_image(dicom(drawn, **WINDOW))
+    assert not any("BitsStored" in warning for warning in overlaid.warnings)
+    assert np.array_equal(overlaid.pixels, read_image(dicom(pixels, **WINDOW)).pixels)

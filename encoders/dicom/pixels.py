@@ -30,6 +30,7 @@ from encoders.dicom.codecs import (
 )
 from encoders.dicom.header import content, raw
 from encoders.dicom.layout import COLOURS, Layout, tag
+from encoders.images.exposure import Histogram
 from encoders.images.raw_image import Fault, ImageReadError
 
 Pixels = NDArray[Any]
@@ -40,6 +41,9 @@ _LOSSLESS = {JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL}
 
 _MOST_SAMPLES = 120_000_000
 """Samples of a JPEG 2000 stream: twelve bytes each while it is decoded."""
+
+_MOST_OVERLAID = 0.05
+"""Share of the pixels whose unused bits an overlay makes differ from the others': more is image."""
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2)
 
@@ -64,6 +68,7 @@ def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixe
     if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
         return _luminance(_compressed(dataset, data, layout), layout)
     pixels = _uncompressed(dataset, data, layout, warnings)
+    _doubt_bits_stored(pixels, layout, warnings)
     return _luminance(_significant_bits(pixels, layout), layout)
 
 
@@ -214,6 +219,22 @@ def _significant_bits(pixels: Pixels, layout: Layout) -> Pixels:
         sign = signed.dtype.type(1 << (stored - 1))
         signed = (signed ^ sign) - sign
     return signed
+
+
+def _doubt_bits_stored(pixels: Pixels, layout: Layout, warnings: list[str]) -> None:
+    """Say it where the bits above HighBit differ too much for an overlay."""
+    width = pixels.dtype.itemsize * 8
+    if layout.photometric in COLOURS or layout.signed or layout.high_bit >= width - 1 or width > 16:
+        return
+    unused = layout.high_bit + 1
+    if not int(pixels.max()) >> unused:
+        return
+    counts = Histogram.of(pixels >> unused, slope=1.0, intercept=0.0).counts
+    if 1 - counts.max() / pixels.size > _MOST_OVERLAID:
+        warnings.append(
+            f"{tag('BitsStored')} = {layout.stored}, but the pixels have higher bits, too, which "
+            "are left out: where brightness jumps, the header is wrong"
+        )
 
 
 def _luminance(pixels: Pixels, layout: Layout) -> Pixels:
