@@ -229,7 +229,7 @@ def _doubt_bits_stored(pixels: Pixels, layout: Layout, warnings: list[str]) -> N
     unused = layout.high_bit + 1
     if not int(pixels.max()) >> unused:
         return
-    counts = Histogram.of(pixels >> unused, slope=1.0, intercept=0.0).counts
+    counts = Histogram.of((pixels >> unused).astype(np.uint16), slope=1.0, intercept=0.0).counts
     if 1 - counts.max() / pixels.size > _MOST_OVERLAID:
         warnings.append(
             f"{tag('BitsStored')} = {layout.stored}, but the pixels have higher bits, too, which "
