@@ -18,7 +18,8 @@ from support.small_corpus import small_corpus
 
 from rag.errors import StoreError
 from rag.index import ReportIndex, build_index
-from rag.index.chroma import VectorCollection, batch_plan
+from rag.index.chroma import VectorCollection, batch_plan, batches_of, create_collections
+from rag.index.client import Place
 from rag.index.content import by_text, reports_of, to_metadata
 from rag.index.embedding import CACHE, EmbeddingCache
 from rag.index.verify import recall_of
@@ -55,6 +56,18 @@ def test_recall_counts_what_is_missed() -> None:
         texts = cast(VectorCollection, Forgetful(vectors, misses))
         found = recall_of(texts, vectors[:32], k=10)
         assert found == pytest.approx(1 - misses / 10)
+
+
+def test_a_small_collection_is_searched_whole(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(3_032, 64))
+    rows[:, 0] += np.where(np.arange(len(rows)) < 3_000, 24, -24)  # as images lie far from texts
+    vectors, queries = np.split(unit(rows), [3_000])
+    names = [str(number) for number in range(len(vectors))]
+    place = Place(tmp_path, "", "v1")
+    with create_collections(place, {"made_by": "a test"}, (len(names), 0)) as (texts, _):
+        for ids in batches_of(names):
+            texts.add(ids, vectors[[int(name) for name in ids]], [{"n": name} for name in ids])
+        assert recall_of(texts, queries, k=300) == 1.0
 
 
 def test_reports_of_one_text_are_one_record_and_come_back_whole() -> None:

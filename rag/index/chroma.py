@@ -31,6 +31,9 @@ GRAPH: "CreateHNSWConfiguration" = {
 }
 """HNSW settings; chosen for recall with image queries, which lie far from every text."""
 
+_SEARCHED_WHOLE = 5000
+"""Up to so many records a query looks at all of them: two builds of an index then answer alike."""
+
 _BATCH, _BATCHES_A_SYNC = 250, 4
 _READ = 5000  # records read at a time
 
@@ -150,13 +153,23 @@ def create_collections(
             made = [
                 client.create_collection(
                     name,
-                    configuration={"hnsw": {**GRAPH, "sync_threshold": batch_plan(total)[1]}},
+                    configuration={"hnsw": _graph_of(total)},
                     metadata=dict(facts),
                     embedding_function=None,
                 )
                 for name, total in zip(_names(place), sizes, strict=True)
             ]
         yield VectorCollection(made[0], place), VectorCollection(made[1], place)
+
+
+def _graph_of(total: int) -> "CreateHNSWConfiguration":
+    """Settings for a collection of so many records."""
+    every = total if total <= _SEARCHED_WHOLE else 0
+    return {
+        **GRAPH,
+        "ef_search": max(GRAPH["ef_search"], every),
+        "sync_threshold": batch_plan(total)[1],
+    }
 
 
 def delete_old_collections(place: Place, facts: Mapping[str, str]) -> None:
