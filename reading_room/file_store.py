@@ -12,11 +12,11 @@ import secrets
 import shutil
 import threading
 import time
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from rag.atomic_io import disk_explained, only_writer
 from rag.errors import ServerError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ class FileStore:
 
     Raises:
         ServerError: another page has this folder.
+        OutputError: the disk refuses, or has no locks.
     """
 
     def __init__(self, folder: Path, *, keep_seconds: float) -> None:
@@ -40,16 +41,19 @@ class FileStore:
         self.keep_seconds = keep_seconds
         self._key = secrets.token_bytes(32)
         self._ended = threading.Event()
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        self._held = ExitStack()
+        lock_file = folder.with_name(f"{folder.name}.lock")
+        with disk_explained(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            self._held.enter_context(only_writer(lock_file, in_use=ServerError))
+        except ServerError:
             raise ServerError(
                 f"another page keeps its files in {folder}: stop it, or choose another --port"
             ) from None
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
+        with disk_explained(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
 
     def put(self, content: bytes, *, reader: str) -> str:
         """Store a file for a reader; returns its name."""
@@ -100,7 +104,7 @@ class FileStore:
         """Stop sweeping and delete everything."""
         self._ended.set()
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.release()
+        self._held.close()
 
     def _signature(self, token: str, reader: str) -> str:
         return hmac.new(self._key, f"{token} {reader}".encode(), sha256).hexdigest()[:16]
