@@ -44,7 +44,8 @@ Neighbours = tuple[list[str], list[float]]
 
 def chroma_facts() -> dict[str, Any]:
     """Version and graph settings, for `rag.index.info.IndexInfo`."""
-    return {"version": metadata.version("chromadb"), **GRAPH}
+    facts = {"version": metadata.version("chromadb"), "searched_whole": _SEARCHED_WHOLE}
+    return {**facts, **GRAPH}
 
 
 class VectorCollection:
