@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, expect
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
+from support.gradio_warnings import GRADIO_WARNINGS
 from support.page_driver import chromium, draft, open_page, outside_requests, upload
 from support.small_room import Room, open_room, show_effusions
 
@@ -22,15 +23,7 @@ from rag.review.audit import AuditLog
 from reading_room import controller as controllers
 from reading_room import strings
 
-pytestmark = [
-    pytest.mark.slow,
-    # Gradio's queue leaves sockets to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    # Gradio's statistics of its queue use what pandas no longer wants
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
 
 @pytest.fixture(scope="module")

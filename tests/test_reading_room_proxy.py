@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.gradio_warnings import GRADIO_WARNINGS
 from support.orthanc import free_port
 from support.page_driver import chromium, draft, open_page, upload
 from support.small_room import Room, open_room
@@ -16,13 +17,7 @@ from support.small_room import Room, open_room
 DOCS = Path(__file__).parent.parent / "docs" / "operations.md"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
 
 @pytest.fixture(scope="module")

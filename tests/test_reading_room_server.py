@@ -17,6 +17,7 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 from pydicom import dcmread
+from support.gradio_warnings import GRADIO_WARNINGS
 from support.rejections import note
 from support.small_room import Room, open_room
 
@@ -29,15 +30,7 @@ from rag.settings import PageSettings
 from reading_room.login import Login, hashed, matches
 from reading_room.middleware import HEADERS, Rate
 
-pytestmark = [
-    pytest.mark.slow,
-    # Gradio's queue and httpx's pools leave sockets to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    # Gradio's statistics of its queue set an option that pandas no longer wants
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
 
 @pytest.fixture(autouse=True)

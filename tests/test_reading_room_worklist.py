@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
+from support.gradio_warnings import GRADIO_WARNINGS
 from support.page_driver import MINUTE, chromium, wait_for_image
 from support.rejections import note
 from support.small_room import Room, open_room
@@ -37,15 +38,7 @@ from reading_room.opening import MAX_IMAGES, ListedStudy, StudyState
 from reading_room.session import ControllerError, Session
 from reading_room.worklist import Worklist
 
-pytestmark = [
-    pytest.mark.slow,
-    # Gradio's queue leaves sockets to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    # Gradio's statistics of its queue use what pandas no longer wants
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
 
 def write_study(
