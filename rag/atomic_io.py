@@ -1,19 +1,14 @@
-"""Files that survive a pulled plug, who may write, what a disk's complaints mean, and tensors."""
+"""Files that survive a pulled plug, who may write, and what a disk's complaints mean."""
 
 import errno
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rag.errors import CxrRagError, EncoderUnavailableError, OutputError
+from rag.errors import CxrRagError, OutputError
 
 _AGAIN = "free some space and run the same command again"
 _ELSEWHERE = "choose another place"
@@ -138,32 +133,3 @@ def free_path(folder: Path, stem: str, ending: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     names = (f"{stem}{'' if n == 1 else f'-{n}'}.{ending}" for n in count(1))
     return next(path for path in map(folder.joinpath, names) if not path.exists())
-
-
-TensorOf = Callable[[str], NDArray[Any]]
-
-
-@contextmanager
-def opened_tensors(path: Path, *, key: str) -> Iterator[tuple[dict[str, Any], TensorOf]]:
-    """Facts, under a key of its header, and tensors of a safetensors file.
-
-    Raises:
-        EncoderUnavailableError: the file is damaged, or lacks what the block asks for.
-    """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            yield json.loads((tensors.metadata() or {})[key]), tensors.get_tensor
-    except (SafetensorError, OSError, KeyError, ValueError) as problem:
-        raise EncoderUnavailableError(f"{path} is damaged ({problem!r}); restore it") from problem
-
-
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], *, key: str, facts: Any) -> None:
-    """Write a safetensors file with facts in its header, beside and renamed."""
-    from safetensors.numpy import save  # noqa: PLC0415
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # safetensors writes the memory as it lies: rows and columns of another order would be mixed up
-    rows = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
-    swap_bytes(path, save(rows, metadata={key: json.dumps(facts)}))

@@ -5,7 +5,6 @@ on, showed that it is right often enough (`experiments/change.py` fits and measu
 docs/priors.md says how well it does); else it is "cannot tell". Knows no image and no draft.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rag.errors import CalibrationError, refuse_other_weights
+from rag.encoder_parts import RESTORE_HINT, read_json
+from rag.errors import refuse_other_weights
 from rag.report_nlp.labeller import LABELS, NO_FINDING, read_sections
 from rag.report_nlp.lexicon import findings
 from rag.report_nlp.scopes import Polarity
@@ -26,7 +26,6 @@ from rag.schema import PredictedFindings
 CHANGE = "change.json"
 FORMAT = 1
 SUREST = 1e-3
-_CURE = "restore it, or remove it to do without"
 
 
 class Change(StrEnum):
@@ -218,7 +217,7 @@ def _order(row: FindingChange) -> tuple[object, ...]:
 @lru_cache(maxsize=1)
 def _concepts_with_a_label() -> frozenset[str]:
     """Lexicon ids that a CheXpert-14 name stands for."""
-    return frozenset(each.concept or each.name for each in findings() if each.label) - set(LABELS)
+    return frozenset(each.concept for each in findings() if each.label) - set(LABELS)
 
 
 def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
@@ -231,12 +230,6 @@ def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
     path = folder / CHANGE
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise CalibrationError(f"{path} is of another version: {_CURE}")
-        model = ChangeModel(values["encoder_id"], values["present_now"], values["limits"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CalibrationError(f"{path} cannot be read ({error!r}): {_CURE}") from error
-    refuse_other_weights(path, model.encoder_id, encoder_id, cure=_CURE)
+    model = read_json(path, ChangeModel, form=FORMAT, cure=RESTORE_HINT)
+    refuse_other_weights(path, model.encoder_id, encoder_id, cure=RESTORE_HINT)
     return model

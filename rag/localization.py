@@ -3,7 +3,6 @@
 Knows the encoder's finding maps and the finding head; draws no conclusion about the report.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from PIL import Image, ImageDraw
 from encoders.annotations import EDGE
 from encoders.base import CxrImage
 from encoders.eclip.finding_maps import Region, locate, outline_of
-from rag.errors import CalibrationError, EncoderUnavailableError
+from rag.encoder_parts import RESTORE_HINT, read_json
+from rag.errors import EncoderUnavailableError
 from rag.report_nlp.statements import Side
 from rag.schema import NOTICE
 from rag.screening.finding_head import FindingPredictor
@@ -100,13 +100,7 @@ def read_map_measures(folder: Path | None) -> Measures:
     path = folder / POINTING if folder else None
     if path is None or not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {finding: MapMeasure(**values) for finding, values in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CalibrationError(
-            f"{path} cannot be read ({error!r}): restore it, or remove it to do without"
-        ) from error
+    return read_json(path, dict[str, MapMeasure], cure=RESTORE_HINT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSenten
         return None
     if not stated and any(len(s.sides - {Side.BILATERAL}) == 1 for s in denied):
         return None  # "left lung clear" leaves the reader asking for the other
-    excluded = {concept for s in denied for concept in s.concepts}
+    excluded = {claim.concept for s in denied for claim in s.claims}
     for kind in ("denies", "excludes", "beside"):
         excluded |= {other for s in denied for other in relations(kind).get(s.concept, ())}
     if heading == "bones" and "abnormality" in excluded:

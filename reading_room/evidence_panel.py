@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rag.change import Change
 from rag.prediction import Prediction
+from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans, without_list_number
 from rag.report_nlp.statements import Statement, read_sentence
@@ -182,7 +183,7 @@ def _statements(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarit
         for statement in read_sentence(sentence).statements:
             if statement.polarity is None:
                 continue
-            key = statement.concept, statement.term if statement.terms else ""
+            key = statement.concept, statement.term if statement.finding.terms else ""
             known = found.get(key)
             if known is None or known[0] is Polarity.NEGATIVE:
                 found[key] = statement.polarity, _words(sentence, statement)
@@ -200,7 +201,7 @@ def _words(sentence: str, statement: Statement) -> str:
     sides = " ".join(sorted(side.value for side in statement.sides))
     if sides and not any(side in words for side in sides.split()):
         words = f"{sides} {words}"
-    if statement.neutral:
+    if statement.finding.kind is FindingKind.NEUTRAL:
         return f"{words} {'normal' if statement.polarity is Polarity.NEGATIVE else 'not normal'}"
     before = {Polarity.NEGATIVE: "no ", Polarity.UNCERTAIN: "possible "}
     return before.get(statement.polarity or Polarity.POSITIVE, "") + words

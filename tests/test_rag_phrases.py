@@ -22,7 +22,7 @@ def test_every_role_is_known_and_every_letter_stands_for_one_role() -> None:
 
 
 def test_no_cue_phrase_has_two_roles() -> None:
-    roles = [(phrase, role) for role, phrases in CUES.items() for phrase in set(expand(phrases))]
+    roles = [(phrase, role) for role, cue in CUES.items() for phrase in set(expand(cue["phrases"]))]
     twice = [phrase for phrase, n in Counter(phrase for phrase, _ in roles).items() if n > 1]
     assert not twice
 

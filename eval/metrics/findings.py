@@ -27,6 +27,7 @@ from eval.metrics.base import (
 )
 from eval.studies import Pair
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
+from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans
 from rag.report_nlp.statements import Statement, read_sentence
@@ -199,9 +200,9 @@ class Stated(RulesMetric):
 def _row(pair: Pair) -> list[float]:
     drafted, referred = _statements(pair.draft), _statements(pair.reference)
     said, true = _labels(drafted), _labels(referred)
-    grave = {s.finding for s in referred if _present(s)} & MUST_NOT_MISS
-    stated = {s.finding for s in drafted if _present(s)}
-    denied = {s.finding for s in drafted if s.polarity is Polarity.NEGATIVE} - stated
+    grave = {s.finding.name for s in referred if _present(s)} & MUST_NOT_MISS
+    stated = {s.finding.name for s in drafted if _present(s)}
+    denied = {s.finding.name for s in drafted if s.polarity is Polarity.NEGATIVE} - stated
     device = "Support Devices"
     return [
         float(bool(said - true)),
@@ -244,7 +245,8 @@ def _same(
     """Of the findings that both state with this detail: how often they agree, and how many."""
     if detail == "device kind":
         mine, theirs = (
-            {s.finding for s in each if s.device and _present(s)} for each in (drafted, referred)
+            {s.finding for s in each if s.finding.kind is FindingKind.DEVICE and _present(s)}
+            for each in (drafted, referred)
         )
         return len(mine & theirs), len(mine) if theirs else 0
     ours, others = _by_finding(detail, drafted), _by_finding(detail, referred)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from rag.change import Change
 from rag.drafting.comparisons import changes_said
-from rag.grounding.claims import Claim, Entailment, claims_of, decide
+from rag.grounding.claims import Entailment, claims_of, decide
 from rag.grounding.evidence import (
     EvidenceSentence,
     attribute_issues,
@@ -24,9 +24,10 @@ from rag.grounding.evidence import (
 )
 from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
 from rag.report_nlp.labeller import read_sections
+from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import without_list_number
-from rag.report_nlp.statements import ParsedSentence, read_sentence
+from rag.report_nlp.statements import ParsedSentence, Statement, read_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, ReportRecord, Section, Span
 
 _DENY_BELOW, _AFFIRM_ABOVE = 0.02, 0.7
@@ -104,7 +105,7 @@ class _Checker:
     def _weigh(
         self,
         reading: ParsedSentence,
-        claims: list[Claim],
+        claims: list[Statement],
         cited: Mapping[str, list[EvidenceSentence]],
     ) -> tuple[list[Support], list[Issue]]:
         sentences = [sentence for report in cited.values() for sentence in report]
@@ -122,7 +123,9 @@ class _Checker:
             elif carried:
                 issues += next(found for fit, _, found in fits if fit is Entailment.PARTLY)
             else:
-                reason = Reason.DEVICE if claim.statement.device else Reason.FINDING
+                reason = (
+                    Reason.DEVICE if claim.finding.kind is FindingKind.DEVICE else Reason.FINDING
+                )
                 issues.append(_issue(reason, claim))
         if support:
             issues += number_issues(reading, claims, sentences)
@@ -135,7 +138,7 @@ class _Checker:
     def _leftovers(
         self,
         reading: ParsedSentence,
-        claims: list[Claim],
+        claims: list[Statement],
         rests_on: list[EvidenceSentence],
         issues: list[Issue],
     ) -> list[Issue]:
@@ -150,7 +153,7 @@ class _Checker:
         return [*denial_issues(reading, claims, rests_on), *added]
 
     def _compare(
-        self, said: frozenset[Change], claims: list[Claim]
+        self, said: frozenset[Change], claims: list[Statement]
     ) -> tuple[list[Support], list[Issue]]:
         """Does the prior report bear out a comparison: what is new was not there, all else was?"""
         support: list[Support] = []
@@ -166,13 +169,12 @@ class _Checker:
         return support, issues
 
     def _in_report(
-        self, claim: Claim, report: list[EvidenceSentence]
+        self, claim: Statement, report: list[EvidenceSentence]
     ) -> tuple[Entailment, Support | None, list[Issue]]:
-        owner = {id(other): sentence for sentence in report for other in sentence.claims}
-        compared, decisive = decide(claim, [c for sentence in report for c in sentence.claims])
-        if decisive is None:
+        compared, number = decide(claim, [sentence.claims for sentence in report])
+        if number is None:
             return Entailment.SILENT, None, []
-        sentence = owner[id(decisive)]
+        sentence = report[number]
         conflict = compared.fit is Entailment.CONFLICT
         issues = [
             _issue(difference, claim, sentence.report_id, conflict=conflict)
@@ -188,7 +190,7 @@ class _Checker:
             if source not in self.evidence and not (source == PRIOR and self.prior_text):
                 yield Issue(Reason.UNKNOWN_SOURCE, source)
 
-    def _own_issues(self, reading: ParsedSentence, claims: list[Claim]) -> Iterator[Issue]:
+    def _own_issues(self, reading: ParsedSentence, claims: list[Statement]) -> Iterator[Issue]:
         """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
         known = {claim.concept for sentence in self.prior for claim in sentence.claims}
         supported = bool(claims) and all(claim.concept in known for claim in claims)
@@ -198,9 +200,9 @@ class _Checker:
         if reading.placeholder:
             yield Issue(Reason.PLACEHOLDER, "")
 
-    def _image_issues(self, claims: Iterable[Claim]) -> Iterator[Issue]:
+    def _image_issues(self, claims: Iterable[Statement]) -> Iterator[Issue]:
         for claim in claims:
-            probability = self.image_labels.get(claim.statement.label)
+            probability = self.image_labels.get(claim.label)
             if probability is None:
                 continue
             denied = claim.polarity is Polarity.POSITIVE and probability < _DENY_BELOW
@@ -208,9 +210,9 @@ class _Checker:
             if denied or affirmed:
                 yield _issue(Reason.IMAGE, claim)
 
-    def votes(self, claims: Iterable[Claim]) -> Iterator[Vote]:
+    def votes(self, claims: Iterable[Statement]) -> Iterator[Vote]:
         """One vote for each finding that the draft mentions, in its order."""
-        labels = {claim.concept: claim.statement.label for claim in claims}
+        labels = {claim.concept: claim.label for claim in claims}
         for concept, label in labels.items():
             said: dict[Polarity | None, list[str]] = {
                 polarity: [] for polarity in (*Polarity, None)
@@ -230,9 +232,10 @@ class _Checker:
             )
 
 
-def _issue(reason: Reason, claim: Claim, report_id: str = "", *, conflict: bool = False) -> Issue:
-    statement = claim.statement
-    return Issue(reason, claim.concept, report_id, statement.start, statement.end, conflict)
+def _issue(
+    reason: Reason, claim: Statement, report_id: str = "", *, conflict: bool = False
+) -> Issue:
+    return Issue(reason, claim.concept, report_id, claim.start, claim.end, conflict)
 
 
 def _verdict(issues: Sequence[Issue], *, supported: bool) -> Verdict:

@@ -7,14 +7,14 @@ name of a disease that the lexicon does not know. That must stand in the cited r
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rag.grounding.claims import Claim, claims_of, harmless_words, qualifying_words
+from rag.grounding.claims import claims_of
 from rag.grounding.prompt_injection import neutralise
 from rag.grounding.verdicts import Issue, Reason, Support
 from rag.report_nlp.lexicon import match
 from rag.report_nlp.non_findings import Number, NumberKind
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import tokens, with_sentences, without_list_number
-from rag.report_nlp.statements import ParsedSentence, Side, read_sentence
+from rag.report_nlp.sentences import load_toml, tokens, with_sentences, without_list_number
+from rag.report_nlp.statements import ParsedSentence, Side, Statement, read_sentence
 from rag.schema import Hit, ReportRecord, Section, Span
 
 
@@ -25,7 +25,7 @@ class EvidenceSentence:
     report_id: str
     span: Span
     reading: ParsedSentence
-    claims: tuple[Claim, ...]
+    claims: tuple[Statement, ...]
     words: frozenset[str]
 
 
@@ -59,12 +59,17 @@ def same_text(a: str, b: str) -> bool:
     return " ".join(a.split()).casefold().rstrip(".") == " ".join(b.split()).casefold().rstrip(".")
 
 
+_WORDS = load_toml("relations.toml")["words"]
+_HARMLESS = frozenset(_WORDS["harmless"].split())
+"""Words that add nothing to a statement."""
+_QUALIFYING = frozenset(_WORDS["qualifying"].split())
+"""Words that make a finding another one although its phrase holds them."""
 _TIME_WORDS = frozenset({"acute", "active", "subacute", "new", "old", "chronic", "healed", "known"})
 """Words that a denial may add ("no acute fracture" from "no fracture") and an assertion may not."""
 
 
 def number_issues(
-    reading: ParsedSentence, claims: Sequence[Claim], cited: Sequence[EvidenceSentence]
+    reading: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """Numbers of the sentence that the cited reports do not give for the same findings."""
     concepts = {claim.concept for claim in claims}
@@ -92,7 +97,7 @@ def _says_otherwise(number: Number, mine: Sequence[Number], theirs: Sequence[Num
 
 
 def loose_words(
-    reading: ParsedSentence, claims: Sequence[Claim], cited: Sequence[EvidenceSentence]
+    reading: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """Words that no claim accounts for and that stand in no cited report."""
     known = frozenset().union(*(sentence.words for sentence in cited))
@@ -104,7 +109,7 @@ def loose_words(
 
 
 def denial_issues(
-    reading: ParsedSentence, claims: Sequence[Claim], support: Sequence[EvidenceSentence]
+    reading: ParsedSentence, claims: Sequence[Statement], support: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """A "no" that belongs to no claim, in a sentence that rests on one without any.
 
@@ -186,11 +191,11 @@ def _unexplained(reading: ParsedSentence) -> Iterator[tuple[str, int, int]]:
             yield from (
                 (token.keys[0], token.start, token.end)
                 for token in found.words
-                if token.keys and token.keys[0] in qualifying_words() - names
+                if token.keys and token.keys[0] in _QUALIFYING - names
             )
             continue
         if found.role and found.role not in ("status", "removed"):
             continue
         for token in found.words:
-            if token.keys and token.keys[0] not in harmless_words() and token.keys[0].isalpha():
+            if token.keys and token.keys[0] not in _HARMLESS and token.keys[0].isalpha():
                 yield token.keys[0], token.start, token.end

@@ -6,162 +6,109 @@ Works on the role string that `rag.report_nlp.labeller` explains: one letter per
 import itertools
 import re
 from collections.abc import Callable
+from functools import partial
 
-_Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+# Applied in turn: a pattern of roles, and the letter that takes the place of a match, at its start
+# or at its end (">n"). Its other places are spent, but for the letters named third.
+_RULES = (
+    # pneumothorax, tension absent -> it is there
+    (r"\$[._i]{0,3}(?:r|t[._]?s)", "_"),
+    (r"\$", "."),
+    # positive for ends a denial, not positive for is one
+    (r"[tn][._]{0,2}6", "n"),
+    (r"6", "b"),
+    # should symptoms persist -> a condition; the effusion should -> a verb
+    (r"^[.]?\^|(?<=[,;])\^|(?<=C)[^fdh;b]{0,8}\^", ">I"),
+    (r"\^", "i"),
+    # if it grows, a tube should be placed -> the advice goes on
+    (r"(?<=,)[^fh;bi,]{0,4}&", ">C", "d"),
+    (r"&", "i"),
+    # when pneumonia is suspected -> a condition
+    (r"@(?=[^;b,]{0,6}[fd][^;b,fd]{0,3}[qU])", "I"),
+    (r"@", "."),
+    # the tube is out
+    (r"(?<=d)!(?=[,;a]|$)", "R"),
+    (r"!", "."),
+    # removal of the tube is advised -> it is in
+    (r"M(?=[^;b]*C)", "_"),
+    (r"(?<=C)[._e]{0,2}M", "_"),
+    # a nipple shadow mimics a nodule
+    (r"4[._e]{0,2}[uG](?=[._e]*f)", ">I"),
+    # nodule - ?artifact
+    (r"(?<=f),[?]4", "q"),
+    # opacity, a nipple shadow
+    (r"(?<=f),e4(?=[,;]|$)", ">="),
+    # is not a skin fold; may be due to overlying tissue -> says nothing more
+    (r"[tnuGl][._ipe]{0,4}[25]?[._e]{0,3}4", "_"),
+    # was a skin fold, is due to overlying tissue -> was never there
+    (r"[i25][._eb]{0,3}[25]?[._e]{0,3}4", ">="),
+    # is probably projectional -> the heart may be normal
+    (r"[uGl][._p]{0,2}9", ">%", "uGl"),
+    (r"i[._e]{0,2}9", ">="),
+    # is due to rotation; possibly because of rotation -> the heart may be normal
+    (r"i[._]{0,2}2[._e]{0,2}\+", "="),
+    (r"(?:u|[uGl][._p]{0,2}[2y])[._e]{0,3}\+", "%"),
+    # no longer clearly seen -> obscured; no longer seen -> resolved
+    (r"K[.p]{0,2}W[.]?[sV]", "O"),
+    (r"K[._]{0,2}[sV]", "r"),
+    # no longer normal -> not; no longer any, no longer causes -> no
+    (r"K[._eip]{0,2}(?=[NA])", ">t"),
+    (r"K(?=[,;]|$)|K[._e]{0,2}q", "r"),
+    (r"(?:^|(?<=[;b]))[^fdhK;b]*K(?=[^;b,]*[fd])", ">n", "mi"),
+    (r"K(?=[^;b,am]*[fd])", "t"),
+    # no longer large -> it has changed and is there
+    (r"K[._]{0,2}[FOLzkcjJSYx1P]?", "_"),
+    (r"[+59]", "."),
+    # not obscuring -> says nothing
+    (r"t[._]{0,2}O", "_"),
+    # history of pneumothorax; none today
+    (r";(?=r)", ","),
+    # not clearly seen, cannot be assessed -> obscured
+    (r"t[.p]{0,2}W[.]?[sV]", "O"),
+    (r"t[.pi]{0,2}V|t[.pi]{0,2}s[.]?W", "O"),
+    # cannot be excluded, difficult to exclude, does not exclude
+    (r"[tn][.pWil]{0,4}X", ">q"),
+    (r"[tn][.pWilz]{0,4}x(?=[^;b]*[fdh])", ">u"),
+    (r"[tn][.pWilz]{0,4}x", ">q"),
+    # if the effusion grows -> it is there
+    (r"I(?=[.]f[._]{0,2}[cjJ])", "_"),
+    # effusion, probably old
+    (r"(?<=,)[l?](?=[kz](?:[,;]|$))", "_"),
+    # cardiomegaly - present, effusion - absent
+    (r"(?<=[fdh],[sr]),(?=[.gzkeL]{0,3}[fdh])", ";"),
+    # no enlargement of the heart / of the nodule
+    (r"E(?=[.ezgkP]{0,3}h)", "A"),
+    (r"E(?=[.ezgkP]{0,3}f)", "c"),
+    # no change in, has not increased -> stable
+    (r"[tn][.pzkgWNeA]{0,4}c(?:[oa]?[.]?[cjJ])*", "S"),
+    (r"t[.pWz]{0,3}[jJ](?:[oan]?[.]?[cjJ])*", "S"),
+    # partial resolution, nearly resolved, has not resolved, not without -> still there
+    (r"p[._]{0,2}[rZ]", "_"),
+    (r"[tnT][.pSWk_iz]{0,3}[rRZMX]", "_"),
+    (r"t[._]{0,2}n", "_"),
+    (r"[DC][._pki]{0,3}[Zr]", "_"),
+    # evaluation for pneumothorax is limited
+    (r"Q(?=[^;b]*iY)", "u"),
+    # may have resolved
+    (r"[uGl][._ip]{0,2}[rX]", ">q"),
+    # may be due to, likely secondary to; ", possibly because of"
+    (r"[uGl][._p]{0,2}2|(?<=[,b])[uGl][._p]{0,2}y", "u"),
+)
 
 
-def _becomes(letter: str, *, last: bool = False, keep: str = "") -> Callable[[re.Match[str]], str]:
-    """Replace a match by ``letter`` at its start (or end) and spent places, length unchanged."""
+def _becomes(letter: str, keep: str = "") -> Callable[[re.Match[str]], str]:
+    """How a rule of `_RULES` replaces a match; the length stays the same."""
 
     def replace(found: re.Match[str]) -> str:
-        others = found.group()[:-1] if last else found.group()[1:]
+        others = found.group()[:-1] if letter[0] == ">" else found.group()[1:]
         spent = "".join(role if role in keep else "_" for role in others)
-        return spent + letter if last else letter + spent
+        return spent + letter[1] if letter[0] == ">" else letter + spent
 
     return replace
 
 
-_spent = _becomes("_")
+_REWRITES = [(re.compile(pattern), _becomes(*how)) for pattern, *how in _RULES]
 
-_RARE_RULES: tuple[tuple[str, tuple[_Rule, ...]], ...] = (
-    # pneumothorax, tension absent -> it is there
-    ("$", ((re.compile(r"\$[._i]{0,3}(?:r|t[._]?s)"), _spent), (re.compile(r"\$"), _becomes(".")))),
-    # positive for ends a denial, not positive for is one
-    ("6", ((re.compile(r"[tn][._]{0,2}6"), _becomes("n")), (re.compile("6"), _becomes("b")))),
-    # should symptoms persist -> a condition; the effusion should -> a verb
-    (
-        "^",
-        (
-            (
-                re.compile(r"^[.]?\^|(?<=[,;])\^|(?<=C)[^fdh;b]{0,8}\^"),
-                _becomes("I", last=True),
-            ),
-            (re.compile(r"\^"), _becomes("i")),
-        ),
-    ),
-    # if it grows, a tube should be placed -> the advice goes on
-    (
-        "&",
-        (
-            (re.compile(r"(?<=,)[^fh;bi,]{0,4}&"), _becomes("C", last=True, keep="d")),
-            (re.compile(r"&"), _becomes("i")),
-        ),
-    ),
-    # when pneumonia is suspected -> a condition
-    (
-        "@",
-        (
-            (re.compile(r"@(?=[^;b,]{0,6}[fd][^;b,fd]{0,3}[qU])"), _becomes("I")),
-            (re.compile(r"@"), _becomes(".")),
-        ),
-    ),
-    # the tube is out
-    (
-        "!",
-        (
-            (re.compile(r"(?<=d)!(?=[,;a]|$)"), _becomes("R")),
-            (re.compile(r"!"), _becomes(".")),
-        ),
-    ),
-    # removal of the tube is advised -> it is in
-    (
-        "M",
-        (
-            (re.compile(r"M(?=[^;b]*C)"), _spent),
-            (re.compile(r"(?<=C)[._e]{0,2}M"), _spent),
-        ),
-    ),
-    (
-        "4",
-        (
-            # a nipple shadow mimics a nodule
-            (re.compile(r"4[._e]{0,2}[uG](?=[._e]*f)"), _becomes("I", last=True)),
-            # nodule - ?artifact
-            (re.compile(r"(?<=f),[?]4"), _becomes("q")),
-            # opacity, a nipple shadow
-            (re.compile(r"(?<=f),e4(?=[,;]|$)"), _becomes("=", last=True)),
-            # is not a skin fold; may be due to overlying tissue -> says nothing more
-            (re.compile(r"[tnuGl][._ipe]{0,4}[25]?[._e]{0,3}4"), _spent),
-            # was a skin fold, is due to overlying tissue -> was never there
-            (re.compile(r"[i25][._eb]{0,3}[25]?[._e]{0,3}4"), _becomes("=", last=True)),
-        ),
-    ),
-    (
-        "9",
-        (
-            # is probably projectional -> the heart may be normal
-            (re.compile(r"[uGl][._p]{0,2}9"), _becomes("%", last=True, keep="uGl")),
-            (re.compile(r"i[._e]{0,2}9"), _becomes("=", last=True)),
-        ),
-    ),
-    # possibly because of rotation -> the heart may be normal
-    (
-        "+",
-        (
-            # is due to rotation
-            (re.compile(r"i[._]{0,2}2[._e]{0,2}\+"), _becomes("=")),
-            (re.compile(r"(?:u|[uGl][._p]{0,2}[2y])[._e]{0,3}\+"), _becomes("%")),
-        ),
-    ),
-    (
-        "K",
-        (
-            # no longer clearly seen -> obscured; no longer seen -> resolved
-            (re.compile(r"K[.p]{0,2}W[.]?[sV]"), _becomes("O")),
-            (re.compile(r"K[._]{0,2}[sV]"), _becomes("r")),
-            # no longer normal -> not; no longer any, no longer causes -> no
-            (re.compile(r"K[._eip]{0,2}(?=[NA])"), _becomes("t", last=True)),
-            (re.compile(r"K(?=[,;]|$)|K[._e]{0,2}q"), _becomes("r")),
-            (
-                re.compile(r"(?:^|(?<=[;b]))[^fdhK;b]*K(?=[^;b,]*[fd])"),
-                _becomes("n", last=True, keep="mi"),
-            ),
-            (re.compile(r"K(?=[^;b,am]*[fd])"), _becomes("t")),
-            # no longer large -> it has changed and is there
-            (re.compile(r"K[._]{0,2}[FOLzkcjJSYx1P]?"), _spent),
-        ),
-    ),
-)
-"""Rules for roles that most sentences do not have, with the letter that each group is about."""
-
-_RULES: tuple[_Rule, ...] = (
-    # not obscuring -> says nothing
-    (re.compile(r"t[._]{0,2}O"), _spent),
-    # history of pneumothorax; none today
-    (re.compile(r";(?=r)"), _becomes(",")),
-    # not clearly seen, cannot be assessed -> obscured
-    (re.compile(r"t[.p]{0,2}W[.]?[sV]"), _becomes("O")),
-    (re.compile(r"t[.pi]{0,2}V|t[.pi]{0,2}s[.]?W"), _becomes("O")),
-    # cannot be excluded, difficult to exclude, does not exclude
-    (re.compile(r"[tn][.pWil]{0,4}X"), _becomes("q", last=True)),
-    (re.compile(r"[tn][.pWilz]{0,4}x(?=[^;b]*[fdh])"), _becomes("u", last=True)),
-    (re.compile(r"[tn][.pWilz]{0,4}x"), _becomes("q", last=True)),
-    # if the effusion grows -> it is there
-    (re.compile(r"I(?=[.]f[._]{0,2}[cjJ])"), _spent),
-    # effusion, probably old
-    (re.compile(r"(?<=,)[l?](?=[kz](?:[,;]|$))"), _spent),
-    # cardiomegaly - present, effusion - absent
-    (re.compile(r"(?<=[fdh],[sr]),(?=[.gzkeL]{0,3}[fdh])"), _becomes(";")),
-    # no enlargement of the heart / of the nodule
-    (re.compile(r"E(?=[.ezgkP]{0,3}h)"), _becomes("A")),
-    (re.compile(r"E(?=[.ezgkP]{0,3}f)"), _becomes("c")),
-    # no change in, has not increased -> stable
-    (re.compile(r"[tn][.pzkgWNeA]{0,4}c(?:[oa]?[.]?[cjJ])*"), _becomes("S")),
-    (re.compile(r"t[.pWz]{0,3}[jJ](?:[oan]?[.]?[cjJ])*"), _becomes("S")),
-    # partial resolution, nearly resolved, has not resolved, not without -> still there
-    (re.compile(r"p[._]{0,2}[rZ]"), _spent),
-    (re.compile(r"[tnT][.pSWk_iz]{0,3}[rRZMX]"), _spent),
-    (re.compile(r"t[._]{0,2}n"), _spent),
-    (re.compile(r"[DC][._pki]{0,3}[Zr]"), _spent),
-    # evaluation for pneumothorax is limited
-    (re.compile(r"Q(?=[^;b]*iY)"), _becomes("u")),
-    # may have resolved
-    (re.compile(r"[uGl][._ip]{0,2}[rX]"), _becomes("q", last=True)),
-    # may be due to, likely secondary to; ", possibly because of"
-    (re.compile(r"[uGl][._p]{0,2}2|(?<=[,b])[uGl][._p]{0,2}y"), _becomes("u")),
-)
-
-_LEFT_OVER = re.compile("[+59]")
 _NOT_SEEN = re.compile(r"t[._izWp]{0,3}s")
 _TIP_NOT_SEEN = re.compile(r"(?:1[.]{0,3}d|1)[^;bfdh]{0,4}r")
 _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
@@ -171,28 +118,23 @@ def rewrite(roles: str) -> str:
     """Join what means something only together; the length stays the same."""
     if "0" in roles:
         roles = _none_elsewhere(roles)
-    for letter, rules in _RARE_RULES:
-        if letter in roles:
-            for pattern, replace in rules:
-                roles = pattern.sub(replace, roles)
-    roles = _LEFT_OVER.sub(".", roles)
-    for pattern, replace in _RULES:
+    for pattern, replace in _REWRITES:
         roles = pattern.sub(replace, roles)
     asked = "u" if "C" in roles or "I" in roles else "Q"
     roles = roles.replace("x", asked)
     if "C" in roles:
         roles = roles.replace("Q", "u")
     for pattern, letter in ((_NOT_SEEN, "r"), (_MAY_BE_SEEN, "q")):
-        found = pattern.search(roles)
-        while found:
-            before = re.split(r"[;b]", roles[: found.start()])[-1]
-            new = letter if re.search(r"[fdh]", before) else found.group()[0]
-            roles = (
-                roles[: found.start()] + new + "_" * (len(found.group()) - 1) + roles[found.end() :]
-            )
-            found = pattern.search(roles, found.end())
+        roles = pattern.sub(partial(_seen, letter), roles)
     # a tip that is not seen says that the tube is there
     return _TIP_NOT_SEEN.sub(lambda found: found.group()[:-1] + "_", roles)
+
+
+def _seen(letter: str, found: re.Match[str]) -> str:
+    """What "not seen" or "may be seen" says of what stands before it in its part; else the cue."""
+    before = re.split("[;b]", found.string[: found.start()])[-1]
+    cue = letter if re.search("[fdh]", before) else found.group()[0]
+    return cue.ljust(len(found.group()), "_")
 
 
 def _none_elsewhere(roles: str) -> str:
@@ -228,9 +170,8 @@ def clauses(roles: str) -> list[tuple[int, int]]:
         if separator in ";b":
             cuts.append(found.start())
             continue
-        rest = re.match(r"[^;b]*", roles[found.end() :])
-        assert rest is not None  # noqa: S101 - the pattern matches the empty string
-        if _begins_clause(roles[cuts[-1] : found.start()], separator, rest.group()):
+        rest = re.split("[;b]", roles[found.end() :], maxsplit=1)[0]
+        if _begins_clause(roles[cuts[-1] : found.start()], separator, rest):
             cuts.append(found.start())
     cuts.append(len(roles))
     return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]

@@ -33,15 +33,7 @@ from rag.report_nlp.lexicon import Finding, FindingKind, match
 from rag.report_nlp.pieces import Box, Piece, pieces
 from rag.report_nlp.references import answered, may_answer, resolve, turns_to_other_side
 from rag.report_nlp.roles import roles_of
-from rag.report_nlp.scopes import (
-    Assertion,
-    Polarity,
-    Scopes,
-    is_place,
-    is_unchanged,
-    is_unclear,
-    judge,
-)
+from rag.report_nlp.scopes import Polarity, Scopes
 from rag.report_nlp.sentences import sentence_spans, tokens
 
 LABELS = (
@@ -177,24 +169,16 @@ def _piece_mentions(sentence: str, piece: Piece) -> Iterator[Mention]:
                     yield Mention(finding, found.start, found.end, polarity, clause, stable)
 
 
-_POLARITY = {
-    Assertion.AFFIRMED: Polarity.POSITIVE,
-    Assertion.DENIED: Polarity.NEGATIVE,
-    Assertion.DOUBTED: Polarity.UNCERTAIN,
-    Assertion.UNSAID: None,
-}
-
-
 def _polarity(
     finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
 ) -> tuple[Polarity | None, bool]:
     """Polarity of a mention, and whether "stable" is all that is said of it."""
     if finding.kind is FindingKind.NEUTRAL:
         return _neutral_polarity(finding, scopes, at, clause)
-    verdict = scopes.verdict.get(at, Assertion.AFFIRMED)
-    if verdict is Assertion.AFFIRMED and finding.default:
+    said = scopes.verdict.get(at, Polarity.POSITIVE)
+    if said is Polarity.POSITIVE and finding.default:
         return Polarity(finding.default), False
-    return _POLARITY[verdict], False
+    return said, False
 
 
 def _neutral_polarity(
@@ -202,16 +186,17 @@ def _neutral_polarity(
 ) -> tuple[Polarity | None, bool]:
     if not finding.label and scopes.roles[at + 1 : at + 2] in ("f", "d"):
         return None, False  # "large lung nodule": the adjective is the nodule's
-    judged = judge(scopes, at, clause)
-    if judged is None and finding.default:
-        judged = scopes.reached(at) or Assertion.AFFIRMED
-    if judged is not None:
-        return _POLARITY[judged], False
-    if not finding.label or is_place(scopes, at, clause):
+    is_place = scopes.is_place(at, clause[0])
+    adjective = None if is_place else scopes.adjective(at, clause)
+    if adjective is not None:
+        return scopes.judged(at, adjective, clause[0]), False
+    if finding.default:
+        return scopes.reached(at), False
+    if not finding.label or is_place:
         return None, False
-    if is_unclear(scopes, at, clause):
+    if scopes.is_unclear(at, clause):
         return Polarity.UNCERTAIN, False
-    unchanged = is_unchanged(scopes, clause)
+    unchanged = re.search("[Sj]", scopes.roles[slice(*clause)]) is not None
     return (Polarity.UNCERTAIN if unchanged else None), unchanged
 
 

@@ -26,7 +26,7 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One entry of findings.toml."""
+    """One entry of findings.toml, which says what each field means; ``concept`` is never empty."""
 
     name: str
     topic: str
@@ -101,6 +101,7 @@ def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
     for name, entry in load_toml("findings.toml").items():
         phrases = list(expand(entry.pop("phrases")))
         entry["kind"] = FindingKind(entry.get("kind", "finding"))
+        entry.setdefault("concept", name)
         table[name] = (Finding(name=name, **entry), phrases)
     return table
 
@@ -111,8 +112,8 @@ def findings() -> tuple[Finding, ...]:
 
 
 def _cue_table() -> Iterator[tuple[str, tuple[str, ...]]]:
-    for role, phrases in load_toml("cues.toml").items():
-        yield from ((role, phrase) for phrase in expand(phrases))
+    for role, cue in load_toml("cues.toml").items():
+        yield from ((role, phrase) for phrase in expand(cue["phrases"]))
 
 
 def _attribute_table() -> Iterator[tuple[str, tuple[str, ...]]]:

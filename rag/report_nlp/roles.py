@@ -9,155 +9,69 @@ import re
 from collections.abc import Sequence
 
 from rag.report_nlp.lexicon import FindingKind, Match
+from rag.report_nlp.sentences import load_toml
 
-ROLE_LETTERS = {
-    "negation": "n",
-    "not": "t",
-    "no_longer": "K",
-    "seen": "s",
-    "well": "W",
-    "assess": "V",
-    "obscured": "O",
-    "obscuring": "F",
-    "limited": "Y",
-    "exclude": "x",
-    "excluded": "X",
-    "resolved": "r",
-    "resolution_of": "Z",
-    "removed": "R",
-    "removal_of": "M",
-    "partial": "p",
-    "document": "D",
-    "change": "c",
-    "changed_verb": "j",
-    "increased": "J",
-    "enlargement": "E",
-    "uncertain": "u",
-    "suggesting": "G",
-    "suspicious": "U",
-    "likely": "l",
-    "doubted": "q",
-    "versus": "v",
-    "history": "H",
-    "request": "Q",
-    "recommend": "C",
-    "conditional": "I",
-    "instead": "T",
-    "enlarged": "A",
-    "large": "L",
-    "normal": "N",
-    "borderline": "B",
-    "stable": "S",
-    "status": "k",
-    "size": "z",
-    "exists": "m",
-    "side": "g",
-    "a": "e",
-    "but": "b",
-    "with": "w",
-    "cause": "y",
-    "due_to": "2",
-    "place": "P",
-    "or": "o",
-    "and": "a",
-    "verb": "i",
-    "comma": ",",
-    "semicolon": ";",
-    "tip": "1",
-    "none": "0",
-    "none_of_these": "3",
-    "answer_no": "7",
-    "answer_yes": "8",
-    "positive_for": "6",
-    "complication": "$",
-    "innocent": "4",
-    "explained": "5",
-    "artifactual": "9",
-    "technical": "+",
-    "out": "!",
-    "in_general": "<",
-    "general_truth": ">",
-    "should": "^",
-    "should_be": "&",
-    "when": "@",
+ROLE_LETTERS: dict[str, str] = {
+    role: cue["letter"] for role, cue in load_toml("cues.toml").items() if "letter" in cue
 }
-"""Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``_`` is
-spent, a dot is any other word."""
+"""Role in cues.toml -> its letter. ``f h d`` are findings, neutral mentions and devices, ``?`` is a
+question mark that clings to a word, ``_`` is spent, a dot is any other word."""
 
-_ASKED = "?"
-"""Letter of a question mark that clings to the word it asks of."""
-
-
-_COLON = ":"
-"""Letter of a colon or an equals sign until `_answers` has read them."""
-
-_NO, _YES, _NONE = (ROLE_LETTERS[role] for role in ("answer_no", "answer_yes", "none_of_these"))
-_HALF = 0.5
-
-_ANSWERED_NO = re.compile(
-    rf"(?<=[fdh])(?P<between>[^;fdhnti{_COLON}]*)[{_COLON},](?P<no>[%{_NO}])(?=,|;|$)"
-)
-_NO_BEHIND = re.compile(r"(?<=[fd])%(?=,|;|$)")  # pneumothorax no, effusion yes
-_NEXT_ANSWER = re.compile(rf"(?<=[r{_YES}]),(?=[^;b]*[{_COLON}{_YES}])")
-_SPENT = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]")
-_MAY_ANSWER = re.compile(f"[{_COLON}{_NO}{_YES}{_NONE}]|%(?=[,;]|$)")
-_NONE_FOLLOWING = re.compile(
-    f"^{_NONE}[is._]{{0,3}}{_COLON}"
-)  # none of the following: effusion, edema
-_THEN = re.compile(
-    f"^([^;]*[tnK%][^;]*){_COLON}(?=m)"
-)  # the lungs are not clear: there is an opacity
-_NAMED_INNOCENT = re.compile(f"(?<=[fd]){_COLON}(?=e?4(?:[,;]|$))")  # nodule: nipple shadow
+_MAY_ANSWER = re.compile("[:783]|%(?=[,;]|$)")
 _OTHER = "[^:bimntuGQHCIKAN]*"
 _NONE_OF_LIST = re.compile(
-    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,{_COLON}l]*)(?P<no>[%{_NO}{_NONE}r0]|ts)i?s?,?"
+    rf"(?P<list>{_OTHER}[fdh]{_OTHER}?)(?P<mark>[,:l]*)(?P<no>[%73r0]|ts)i?s?,?"
+)
+_QUESTIONS = (
+    # the lungs are not clear: there is an opacity
+    (re.compile("^([^;]*[tnK%][^;]*):(?=m)"), r"\1;"),
+    # nodule: nipple shadow
+    (re.compile("(?<=[fd]):(?=e?4(?:[,;]|$))"), "5"),
+    # none of the following: effusion, edema
+    (re.compile("^3[is._]{0,3}:"), lambda found: "n".ljust(len(found[0]), ".")),
+)
+_ANSWERS = (
+    # heart enlarged: no -> a normal heart, and the other way round
+    (
+        re.compile("(?<=h)([.eizg]*)([AN])[,.]?:[%7](?=,|;|$)"),
+        lambda found: (found[1] + ("A" if found[2] == "N" else "N")).ljust(len(found[0]), "_"),
+    ),
+    # pneumothorax: no
+    (re.compile("(?<=[fdh])([^;fdhnti:]*)[:,][%7](?=,|;|$)"), r"\1.r"),
+    # pneumothorax no, effusion yes
+    (re.compile("(?<=[fd])%(?=,|;|$)"), "r"),
+    (re.compile("(?<=[r8]),(?=[^;b]*[:8])"), ";"),
+    (re.compile("%"), "n"),
+    (re.compile("[:783]"), "."),
 )
 
 
 def _answers(roles: str) -> str:
     """The role string with its answers as verdicts; the length stays the same.
 
-    ``%`` is a "no" that stands alone, the colon a colon: both are gone afterwards.
+    ``%`` is a "no" that stands alone, a colon may be an equals sign: both are gone afterwards.
     """
     if not _MAY_ANSWER.search(roles):
         return roles.replace("%", "n")
-    roles = _THEN.sub(r"\1;", roles)
-    roles = _NONE_FOLLOWING.sub(
-        lambda found: "n".ljust(len(found.group()), "."), _NAMED_INNOCENT.sub("5", roles)
-    )
-    whole = _NONE in roles  # "effusion; edema: none of these"
+    for pattern, replace in _QUESTIONS:
+        roles = pattern.sub(replace, roles)
+    whole = "3" in roles  # "effusion; edema: none of these"
     parts = [_none_of_list(part) for part in ([roles] if whole else re.split("(;)", roles))]
-    roles = _JUDGED_NO.sub(_turned, "".join(parts))
-    roles = _ANSWERED_NO.sub(_resolved, roles)
-    roles = _NO_BEHIND.sub("r", roles)
-    roles = _NEXT_ANSWER.sub(";", roles)
-    return _SPENT.sub(".", roles.replace("%", "n"))
+    roles = "".join(parts)
+    for pattern, replace in _ANSWERS:
+        roles = pattern.sub(replace, roles)
+    return roles
 
 
 def _none_of_list(part: str) -> str:
     """Deny the whole list of "pneumothorax, effusion, fracture: none"."""
     found = _NONE_OF_LIST.fullmatch(part)
-    if not found or (found["no"] != _NONE and _COLON not in found["mark"]):
+    if not found or (found["no"] != "3" and ":" not in found["mark"]):
         return part
     if found["no"] == "ts" and "," not in found["list"]:
         return part
     listed = re.sub("[,;l]", ".", found["list"])
     return listed + "." * len(found["mark"]) + "r" + "_" * (len(part) - found.end("mark") - 1)
-
-
-_JUDGED_NO = re.compile(
-    rf"(?<=h)(?P<between>[.eizg]*)(?P<verdict>[AN])[,.]?{_COLON}[%{_NO}](?=,|;|$)"
-)
-
-
-def _turned(found: re.Match[str]) -> str:
-    """Read "heart enlarged: no" as a normal heart."""
-    verdict = "N" if found["verdict"] == "A" else "A"
-    return (found["between"] + verdict).ljust(len(found.group()), "_")
-
-
-def _resolved(found: re.Match[str]) -> str:
-    return found["between"] + "." + "r"
 
 
 _RATIO = re.compile(r"ratio|ctr|index", re.I)
@@ -206,10 +120,10 @@ def _judge(found: re.Match[str]) -> str:
     if not 0.2 <= value <= 0.95:  # no ratio of a heart to a chest
         return ""
     if _BELOW.search(found["gap"]):
-        return "N" if value <= _HALF else ""
+        return "N" if value <= 0.5 else ""
     if _ABOVE.search(found["gap"]):
-        return "A" if value >= _HALF else ""
-    return "A" if value > _HALF else "N"
+        return "A" if value >= 0.5 else ""
+    return "A" if value > 0.5 else "N"
 
 
 _KIND_LETTERS = {
@@ -232,9 +146,9 @@ def roles_of(sentence: str, matches: Sequence[Match]) -> str:
         low_volumes = any(finding.name == "low_volumes" for finding in found.findings)
         if low_volumes and before.role in ("due_to", "cause", "uncertain", "a"):
             letters[at] = ROLE_LETTERS["technical"]  # what makes something look large
-        if before.key in ("?", "|") and letters[at] in ("%", _NO, _YES):
-            letters[at - 1] = _COLON  # "effusion? yes", and a table's cells
-        if found.key == "/" and letters[at - 1] in ("%", _NO, _YES):
+        if before.key in ("?", "|") and letters[at] in ("%", "7", "8"):
+            letters[at - 1] = ":"  # "effusion? yes", and a table's cells
+        if found.key == "/" and letters[at - 1] in ("%", "7", "8"):
             letters[at] = ";"  # "effusion yes / pneumothorax no"
     for at, letter in _ratio_roles(sentence, matches).items():
         letters[at] = letter
@@ -252,7 +166,7 @@ def _letter(sentence: str, found: Match) -> str:
 
 def _cue_letter(sentence: str, found: Match) -> str:
     if not found.role:
-        return _COLON if found.key in (":", "=") else "."
+        return ":" if found.key in (":", "=") else "."
     if found.key == "were" and not sentence[: found.start].strip():
         return ROLE_LETTERS["conditional"]  # were pneumonia suspected, a film would help
     if found.role == "negation" and found.key == "no":
@@ -260,7 +174,7 @@ def _cue_letter(sentence: str, found: Match) -> str:
     if found.role == "likely" and found.words[0].keys == ("?",):
         # "effusion ?loculated": the mark clings to the next word, and the effusion is there
         ahead = sentence[found.end : found.end + 1].isalnum()
-        return _ASKED if ahead and not sentence[: found.start][-1:].isalnum() else "l"
+        return "?" if ahead and not sentence[: found.start][-1:].isalnum() else "l"
     moved = {"removed": _A_WAY, "removal_of": _BY_A_LENGTH}.get(found.role)
     if moved and moved.match(sentence, found.end):
         return "."  # "withdrawn 2 cm" leaves the tube in

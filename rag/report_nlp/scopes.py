@@ -18,16 +18,6 @@ class Polarity(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-class Assertion(StrEnum):
-    """What the cues of a sentence say of one mention."""
-
-    AFFIRMED = "affirmed"
-    DENIED = "denied"
-    DOUBTED = "doubted"
-    UNSAID = "unsaid"
-    """History, or what somebody wants to know: nothing is said of the image."""
-
-
 TARGETS = "fdh"
 """Findings, devices, neutral mentions."""
 
@@ -37,14 +27,10 @@ _STATE |= {"l": "l", "?": "l", "B": "l", "U": "l", "v": "l", "H": "H", "Q": "Q",
 strongly (u: to the end of the clause) or weakly (l: to the next "and"), history, question,
 condition (I: nothing is said of the image until the sentence turns to something else)."""
 
-_VERDICT = {
-    "n": Assertion.DENIED,
-    "M": Assertion.DENIED,
-    "u": Assertion.DOUBTED,
-    "l": Assertion.DOUBTED,
-    "H": Assertion.UNSAID,
-    "Q": Assertion.UNSAID,
-    "I": Assertion.UNSAID,
+_VERDICT: dict[str, Polarity | None] = {
+    **dict.fromkeys("nM", Polarity.NEGATIVE),
+    **dict.fromkeys("ul", Polarity.UNCERTAIN),
+    **dict.fromkeys("HQI"),
 }
 _OR_FOLLOWS = re.compile(r"[,a][.ezgkL,f]*o")
 _SIDE_FOLLOWS = re.compile(r"[.P]{0,2}g")
@@ -53,32 +39,39 @@ _EITHER = re.compile(
 )
 _OR_INNOCENT = re.compile(r"f[.ezgkLp]*,?o[.ezgkL]*4|4[.ezgkLP]*,?o[.ezgkL]*f")
 _VERSUS = re.compile(r"f(?:[.ezgkL]*[ao][.ezgkL]*f)?[.ezgkLi]*,?v")
-_LOOK_BACK = {
-    "r": (Assertion.DENIED, "fd"),
-    "R": (Assertion.DENIED, "d"),
-    "X": (Assertion.DENIED, "fd"),
-    "q": (Assertion.DOUBTED, "fdh"),
-    "O": (Assertion.DOUBTED, "fh"),
-    "l": (Assertion.DOUBTED, "fd"),
-    "U": (Assertion.DOUBTED, "fd"),
-    "%": (Assertion.DOUBTED, "h"),
-    "=": (Assertion.DENIED, "fdh"),
-    ">": (Assertion.UNSAID, "fd"),
+_LOOK_BACK: dict[str, tuple[Polarity | None, str]] = {
+    "r": (Polarity.NEGATIVE, "fd"),
+    "R": (Polarity.NEGATIVE, "d"),
+    "X": (Polarity.NEGATIVE, "fd"),
+    "q": (Polarity.UNCERTAIN, "fdh"),
+    "O": (Polarity.UNCERTAIN, "fh"),
+    "l": (Polarity.UNCERTAIN, "fd"),
+    "U": (Polarity.UNCERTAIN, "fd"),
+    "%": (Polarity.UNCERTAIN, "h"),
+    "=": (Polarity.NEGATIVE, "fdh"),
+    ">": (None, "fd"),
 }
 """Role of a cue that looks back -> what it says, and of which roles."""
+_ADJECTIVES = "ANBJL"
+_DIRECT = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSP]*$)")
+_ANY = re.compile(rf"[{_ADJECTIVES}]")
+_LISTED = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSPhfao,]*$)")
+_PLACE = re.compile(r"(?<![S_])P[.ezgk]{0,2}$")
+_NOT = re.compile(r"t[._zpsW]{0,3}$")
 
 
 class Scopes:
     """Reads one sentence.
 
     Attributes:
-        verdict: place of a mention -> what was said of it; places that no cue reaches are absent.
+        verdict: place of a mention -> what was said of it, None for nothing of the image (history,
+            or what somebody wants to know); places that no cue reaches are absent.
         scope: at each place, the state that cues on the left have set; empty for none.
     """
 
     def __init__(self, roles: str, clauses: list[tuple[int, int]]) -> None:
         self.roles = roles
-        self.verdict: dict[int, Assertion] = {}
+        self.verdict: dict[int, Polarity | None] = {}
         self.scope = [""] * len(roles)
         condition = False
         for start, end in clauses:
@@ -90,9 +83,41 @@ class Scopes:
             self._look_back(start, end)
             self._remains(start, end)
 
-    def reached(self, at: int) -> Assertion | None:
-        """What the cues left of ``at`` say of something that stands there."""
-        return _VERDICT.get(self.scope[at])
+    def reached(self, *places: int) -> Polarity | None:
+        """What cues further left say of something there, at the first of the places they reach."""
+        state = next(filter(None, (self.scope[at] for at in places)), "")
+        return _VERDICT.get(state, Polarity.POSITIVE)
+
+    def is_place(self, at: int, start: int) -> bool:
+        """Whether a mention only says where something is: "density adjacent to the heart"."""
+        return _PLACE.search(self.roles[start:at]) is not None
+
+    def is_unclear(self, at: int, clause: tuple[int, int]) -> bool:
+        """Whether a mention is hidden or hedged without any adjective: "heart size is obscured"."""
+        hedged = self.verdict.get(at) is Polarity.UNCERTAIN or self.scope[at] == "u"
+        return hedged or "O" in self.roles[slice(*clause)]
+
+    def adjective(self, at: int, clause: tuple[int, int]) -> int | None:
+        """Where an adjective judges a mention: right before it, after it, or before its list."""
+        roles, (start, end) = self.roles, clause
+        if direct := _DIRECT.search(roles, start, at):
+            return direct.start()
+        following = _ANY.search(roles, at, end)
+        if following and "w" not in roles[at : following.start()]:
+            return following.start()
+        listed = _LISTED.search(roles, start, at)
+        return listed.start() if listed else None
+
+    def judged(self, at: int, adjective: int, start: int) -> Polarity | None:
+        """What an adjective says of the neutral mention at ``at``, in a clause from ``start``."""
+        role, said = self.roles[adjective], self.reached(adjective, at)
+        denied = _NOT.search(self.roles, start, adjective) is not None
+        doubted = role in "AJL" and self.verdict.get(at) is Polarity.UNCERTAIN
+        if role == "B" or said is Polarity.UNCERTAIN or doubted:
+            return Polarity.UNCERTAIN
+        if role == "N":
+            return Polarity.POSITIVE if denied else Polarity.NEGATIVE
+        return Polarity.NEGATIVE if denied and said is not None else said
 
     def _is_advice(self, start: int, end: int) -> bool:
         """Whether a clause goes on with a condition: "if pain persists, films for a fracture"."""
@@ -148,7 +173,7 @@ class Scopes:
             for found in pattern.finditer(self.roles, start, end):
                 for at in range(*found.span()):
                     if self.roles[at] == "f":
-                        self.verdict.setdefault(at, Assertion.DOUBTED)
+                        self.verdict.setdefault(at, Polarity.UNCERTAIN)
 
     def _look_back(self, start: int, end: int) -> None:
         for at in range(start, end):
@@ -165,14 +190,12 @@ class Scopes:
                 found = [i for i in range(at, end) if self.roles[i] in kinds]
                 found = [i for i in found if i not in self.verdict]
             for target in found:
-                if role == "=" and self.roles[target] == "d":
-                    self.verdict[target] = Assertion.UNSAID  # the "line" was a skin fold
-                elif role == "=" and self.roles[target] == "h":
-                    self.verdict[target] = Assertion.DOUBTED  # "widened" by rotation, as it seems
-                elif (
-                    verdict is Assertion.DENIED or self.verdict.get(target) is not Assertion.DENIED
-                ):
-                    self.verdict[target] = verdict
+                said = verdict
+                if role == "=":  # the "line" was a skin fold; "widened" by rotation, as it seems
+                    said = {"d": None, "h": Polarity.UNCERTAIN}.get(self.roles[target], verdict)
+                elif self.verdict.get(target) is Polarity.NEGATIVE:
+                    continue
+                self.verdict[target] = said
 
     def _is_other_side(self, start: int, at: int) -> bool:
         """Whether the clause has no target but a side, and so had what stands before it."""
@@ -197,66 +220,10 @@ class Scopes:
         clause = self.roles[start:end]
         if re.match("b[.i]?(?:k|[sz][.P]{0,2}g)", clause) and not has_target(clause):
             for target in self._before(start, "f", start):
-                if self.verdict.get(target) is Assertion.DENIED:
-                    self.verdict[target] = Assertion.AFFIRMED
+                if self.verdict.get(target) is Polarity.NEGATIVE:
+                    self.verdict[target] = Polarity.POSITIVE
 
 
 def has_target(roles: str) -> bool:
     """Whether a finding, a device or a neutral mention is among ``roles``."""
     return any(target in roles for target in TARGETS)
-
-
-_ADJECTIVES = "ANBJL"
-_DIRECT = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSP]*$)")
-_ANY = re.compile(rf"[{_ADJECTIVES}]")
-_LISTED = re.compile(rf"[{_ADJECTIVES}](?=[.ezgkSPhfao,]*$)")
-_PLACE = re.compile(r"(?<![S_])P[.ezgk]{0,2}$")
-_NOT = re.compile(r"t[._zpsW]{0,3}$")
-
-
-def judge(scopes: Scopes, at: int, clause: tuple[int, int]) -> Assertion | None:
-    """What is said on the neutral mention at ``at``; None where no adjective judges it."""
-    roles, (start, end) = scopes.roles, clause
-    if is_place(scopes, at, clause):
-        return None
-    found = _adjective(roles, at, start, end)
-    if found is None:
-        return None
-    role, said = roles[found], scopes.reached(found) or scopes.reached(at)
-    denied = bool(_NOT.search(roles[start:found]))
-    doubted = role in "AJL" and scopes.verdict.get(at) is Assertion.DOUBTED
-    if role == "B" or said is Assertion.DOUBTED or doubted:
-        return Assertion.DOUBTED
-    if role == "N":
-        return Assertion.AFFIRMED if denied else Assertion.DENIED
-    if said is Assertion.UNSAID:
-        return said
-    return Assertion.DENIED if denied or said is Assertion.DENIED else Assertion.AFFIRMED
-
-
-def is_place(scopes: Scopes, at: int, clause: tuple[int, int]) -> bool:
-    """Whether the mention only says where something else is ("density adjacent to the heart")."""
-    return _PLACE.search(scopes.roles[clause[0] : at]) is not None
-
-
-def is_unclear(scopes: Scopes, at: int, clause: tuple[int, int]) -> bool:
-    """Whether the mention is hidden or hedged without any adjective ("heart size is obscured")."""
-    hedged = scopes.verdict.get(at) is Assertion.DOUBTED or scopes.scope[at] == "u"
-    return hedged or "O" in scopes.roles[slice(*clause)]
-
-
-def is_unchanged(scopes: Scopes, clause: tuple[int, int]) -> bool:
-    """Whether a clause says that something has or has not changed, and no more."""
-    return re.search("[Sj]", scopes.roles[slice(*clause)]) is not None
-
-
-def _adjective(roles: str, at: int, start: int, end: int) -> int | None:
-    """Where the adjective stands: right before the noun, after it, or before a list it is in."""
-    direct = _DIRECT.search(roles[start:at])
-    if direct:
-        return start + direct.start()
-    following = _ANY.search(roles[at:end])
-    if following and "w" not in roles[at : at + following.start()]:
-        return at + following.start()
-    listed = _LISTED.search(roles[start:at])
-    return start + listed.start() if listed else None

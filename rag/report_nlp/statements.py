@@ -1,12 +1,12 @@
 """What a sentence states: findings with polarity, side, severity and zone, and its topics."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
 from rag.report_nlp.labeller import Mention, sentence_mentions
-from rag.report_nlp.lexicon import FindingKind, Match, match_attributes
+from rag.report_nlp.lexicon import Finding, Match, match_attributes
 from rag.report_nlp.non_findings import (
     Number,
     has_placeholder,
@@ -58,39 +58,40 @@ class Statement:
     """One finding as a sentence states it, at ``sentence[start:end]``.
 
     Attributes:
-        finding: id in rag/report_nlp/data/findings.toml.
-        label: CheXpert-14 name, empty where CheXpert has none.
+        finding: of the lexicon.
         polarity: None where nothing is said of the image (indication, history, "heart size" alone).
+        term: the phrase in canonical spelling, without sides.
         sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
             "middle" and "lower", "hilar", a chamber or valve of the heart, or a bone.
         side_shared: the side was said of another finding of the clause.
-        device, neutral: kind of the finding.
-        concept: the same for findings that are the same thing ("cardiomegaly", "enlarged heart").
-        term: the phrase in canonical spelling; where ``terms`` is set, the finding is a mixed bag
-            and only the same term is the same thing; "near" if the others are at least alike.
     """
 
-    finding: str
-    label: str
+    finding: Finding
     polarity: Polarity | None
     start: int
     end: int
+    term: str
     sides: frozenset[Side] = frozenset()
     side_shared: bool = False
     severities: frozenset[Severity] = frozenset()
     zones: frozenset[str] = frozenset()
-    device: bool = False
-    concept: str = ""
-    term: str = ""
-    terms: str = ""
-    neutral: bool = False
-    topic: str = ""
 
     @property
-    def concepts(self) -> tuple[str, ...]:
-        """All that it speaks of: a "cardiomediastinal silhouette" is the heart's as well."""
-        of_heart = self.concept == "mediastinal_size" and self.term.startswith("cardio")
-        return (self.concept, "heart_size") if of_heart else (self.concept,)
+    def label(self) -> str:
+        """Its CheXpert-14 name, empty where CheXpert has none."""
+        return self.finding.label
+
+    @property
+    def concept(self) -> str:
+        """The same for findings that are the same thing ("cardiomegaly", "enlarged heart")."""
+        return self.finding.concept
+
+    @property
+    def claims(self) -> tuple["Statement", ...]:
+        """One a concept: a "cardiomediastinal silhouette" is the heart's as well."""
+        if self.concept != "mediastinal_size" or not self.term.startswith("cardio"):
+            return (self,)
+        return self, replace(self, finding=replace(self.finding, concept="heart_size"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,21 +193,15 @@ def _statements(
             # "Left effusion with atelectasis": one side for the whole clause is everyone's side.
             sides, shared = _sides(in_clause[mention.clause]), True
         yield Statement(
-            finding=mention.finding.name,
-            label=mention.finding.label,
-            polarity=mention.polarity,
-            start=mention.start,
-            end=mention.end,
+            mention.finding,
+            mention.polarity,
+            mention.start,
+            mention.end,
+            term=_term(mention, words),
             sides=sides,
             side_shared=shared and bool(sides),
             severities=_severities(roles),
             zones=frozenset(_values("zone.", roles)),
-            device=mention.finding.kind is FindingKind.DEVICE,
-            concept=mention.finding.concept or mention.finding.name,
-            term=_term(mention, words),
-            terms=mention.finding.terms,
-            neutral=mention.finding.kind is FindingKind.NEUTRAL,
-            topic=mention.finding.topic,
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.atomic_io import swap_text
-from rag.errors import CalibrationError
+from rag.encoder_parts import read_json
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 
 DEVICES = "Support Devices"
@@ -202,13 +202,4 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         CalibrationError: no such file, or not one of these.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != _FORMAT:
-            raise CalibrationError(f"{path} is of another version: run `cxr-rag calibrate` again")
-        aucs = {name: Auc(**auc) for name, auc in values.pop("aucs").items()}
-        return Calibration(aucs=aucs, **values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CalibrationError(
-            f"{path} cannot be read ({error}): restore it, or run `cxr-rag calibrate` again"
-        ) from error
+    return read_json(path, Calibration, form=_FORMAT, cure="run `cxr-rag calibrate` again")

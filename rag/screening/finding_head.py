@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import REFIT_HINT, EncoderUnavailableError, refuse_other_weights
+from rag.encoder_parts import read_tensors, write_tensors
+from rag.errors import REFIT_HINT, refuse_other_weights
 from rag.report_nlp.labeller import NO_FINDING
 from rag.schema import PredictedFindings
 from rag.screening.calibration import (
@@ -28,6 +28,7 @@ HEAD, CALIBRATION = "finding_head.safetensors", "calibration.json"
 NORMAL_FROM = 0.35
 """Probability of no finding from which normal reports are welcome: about their share in Open-I."""
 _FORMAT = "2"
+_CURE = f"{REFIT_HINT} to draft without"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +108,7 @@ def load_finding_predictor(
     if not path.is_file():
         return None
     head = read_finding_head(path)
-    refuse_other_weights(path, head.encoder_id, encoder_id, cure=f"{REFIT_HINT} to draft without")
+    refuse_other_weights(path, head.encoder_id, encoder_id, cure=_CURE)
     where = settings.calibration or folder / CALIBRATION
     calibration = read_calibration(where)
     refuse_other_weights(
@@ -118,23 +119,9 @@ def load_finding_predictor(
 
 def read_finding_head(path: Path) -> FindingHead:
     """Read a head from its file."""
-    with opened_tensors(path, key="head") as (facts, tensor):
-        head = FindingHead(
-            encoder_id=facts["encoder_id"],
-            names=tuple(facts["names"]),
-            weight=tensor("weight"),
-            bias=tensor("bias"),
-        )
-        form = facts["format"]
-    if form != _FORMAT or head.weight.shape[0] != len(head.names):
-        raise EncoderUnavailableError(
-            f"{path} has another format than this version reads; {REFIT_HINT} to draft without"
-        )
-    return head
+    return read_tensors(path, FindingHead, key="head", form=_FORMAT, cure=_CURE)
 
 
 def write_finding_head(path: Path, head: FindingHead) -> None:
     """Write a head, beside and renamed."""
-    facts = {"format": _FORMAT, "encoder_id": head.encoder_id, "names": list(head.names)}
-    tensors = {"weight": head.weight, "bias": head.bias}
-    write_tensors(path, tensors, key="head", facts=facts)
+    write_tensors(path, head, key="head", form=_FORMAT)

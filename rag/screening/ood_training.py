@@ -136,7 +136,7 @@ def fit(
     return OodDetector(
         encoder_id=encoder_id,
         mean=mean.astype(np.float32),
-        basis=basis.astype(np.float16).astype(np.float32),
+        basis=basis.astype(np.float16),
         threshold=1.0,
         lateral=lateral.astype(np.float32),
         poses=_linear(shown, classes).astype(np.float32),

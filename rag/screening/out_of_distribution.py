@@ -11,15 +11,15 @@ A detector belongs to one encoder, lies in its folder and is refused for another
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.encoder import ImageOutput
-from rag.atomic_io import opened_tensors, write_tensors
-from rag.errors import REFIT_HINT, EncoderUnavailableError, refuse_other_weights
+from rag.encoder_parts import read_tensors, write_tensors
+from rag.errors import REFIT_HINT, refuse_other_weights
 from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
 
 OOD_DETECTOR = "out_of_distribution.safetensors"
@@ -57,7 +57,7 @@ class OodDetector:
     Attributes:
         encoder_id: of the encoder whose features these are.
         mean: float32 [F], of the images.
-        basis: float32 [K, F], orthonormal rows that span the images' subspace.
+        basis: float16 [K, F], orthonormal rows that span the images' subspace.
         threshold: score above which a picture is refused.
         lateral: float32 [F + 1], log-odds of a lateral: weights, and last the bias.
         poses: float32 [5, F + 1], log-odds of `POSES`: weights, and last the bias.
@@ -65,7 +65,7 @@ class OodDetector:
 
     encoder_id: str
     mean: NDArray[np.float32]
-    basis: NDArray[np.float32]
+    basis: NDArray[np.float16]
     threshold: float
     lateral: NDArray[np.float32]
     poses: NDArray[np.float32]
@@ -73,7 +73,8 @@ class OodDetector:
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Features float32 [N, F] to float64 [N] in [0, about 1]; higher is stranger."""
         centred = features.astype(np.float64) - self.mean
-        left = centred - (centred @ self.basis.T.astype(np.float64)) @ self.basis
+        basis = self.basis.astype(np.float64)
+        left = centred - (centred @ basis.T) @ basis
         lengths = np.linalg.norm(features.astype(np.float64), axis=1)
         return np.asarray(np.linalg.norm(left, axis=1) / np.maximum(lengths, 1e-12))
 
@@ -141,29 +142,9 @@ def load_ood_detector(folder: Path, encoder: ImageEncoder) -> OodDetector | None
 
 def read_ood_detector(path: Path) -> OodDetector:
     """Read a detector from its file."""
-    with opened_tensors(path, key="ood") as (facts, tensor):
-        detector = OodDetector(
-            encoder_id=facts["encoder_id"],
-            threshold=facts["threshold"],
-            mean=tensor("mean"),
-            basis=tensor("basis").astype(np.float32),
-            lateral=tensor("lateral"),
-            poses=tensor("poses"),
-        )
-    if facts.get("format") != _FORMAT or detector.basis.shape[1:] != detector.mean.shape:
-        raise EncoderUnavailableError(
-            f"{path} has another format than this version reads; {REFIT_HINT}"
-        )
-    return detector
+    return read_tensors(path, OodDetector, key="ood", form=_FORMAT, cure=REFIT_HINT)
 
 
 def write_ood_detector(path: Path, detector: OodDetector) -> None:
-    """Write a detector, beside and renamed; the basis in half precision."""
-    facts = {"format": _FORMAT, "encoder_id": detector.encoder_id, "threshold": detector.threshold}
-    tensors: dict[str, NDArray[Any]] = {
-        "mean": detector.mean.astype(np.float32),
-        "basis": detector.basis.astype(np.float16),
-        "lateral": detector.lateral.astype(np.float32),
-        "poses": detector.poses.astype(np.float32),
-    }
-    write_tensors(path, tensors, key="ood", facts=facts)
+    """Write a detector, beside and renamed."""
+    write_tensors(path, detector, key="ood", form=_FORMAT)
