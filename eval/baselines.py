@@ -63,7 +63,7 @@ def make_baselines(
     studies = (
         sorted(train.studies.values(), key=lambda s: s.study_id) if train else study_set.studies
     )
-    pool = [(s.patient_id, s.texts.of(study_set.scope)) for s in studies]
+    pool = [(s.patient, s.text(study_set.scope)) for s in studies]
     pool = [(patient, text) for patient, text in pool if text]
     drafts = {
         CONSTANT: _constant(study_set, pool),
@@ -126,7 +126,7 @@ def _nearest(study_set: StudySet, run: Run, train: References | None) -> list[st
         if first is None:
             drafts.append("")
         elif known is not None:
-            drafts.append(known.texts.of(study_set.scope))
+            drafts.append(known.text(study_set.scope))
         elif study_set.scope is Scope.REPORT:
             drafts.append(first.text)
         else:

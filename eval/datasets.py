@@ -7,16 +7,19 @@ for a class are in zero_shot_prompts.toml.
 
 import random
 import tomllib
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Annotated, Any, Literal
 
-from eval.entries import Entry, FieldError, parse_entries
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from eval.entries import Entry, Identifier, Text, named, parse_entries
 from eval.errors import EvalDataError, EvalUsageError
 
 
@@ -90,16 +93,9 @@ def read_layout(
         EvalUsageError: no such file.
         EvalDataError: names every line that is wrong.
     """
-    found = parse_entries(
-        path,
-        _READERS[layout],
-        # RSNA has a line per box
-        key=None if layout is DatasetLayout.RSNA else lambda image: image.image_id,
-        what="image",
-    )
-    by_id = {image.image_id: image for image in found.values()}
-    images = sorted(by_id.values(), key=lambda image: image.image_id)
-    images = [image for image in images if not split or image.split == split]
+    found = filter(None, (row.image() for row in parse_entries(path, _ROWS[layout]).values()))
+    by_id = {image.image_id: image for image in found if not split or image.split == split}
+    images = [by_id[image_id] for image_id in sorted(by_id)]
     if layout is DatasetLayout.NIH_14X100:
         images = _draw(images, per_class=per_class, seed=seed)
     if not images:
@@ -129,85 +125,105 @@ def class_names(layout: DatasetLayout, given: Iterable[str]) -> frozenset[str]:
     return frozenset(label for label, own in table.items() if names.intersection(own))
 
 
-def _open_i(entry: Entry) -> DatasetImage | None:
-    frontal = entry.values.get("frontal")
-    labels = entry.values.get("labels")
-    problems = labels.get("problems", []) if isinstance(labels, dict) else None
-    if not _are_texts(frontal) or not _are_texts(problems):
-        raise FieldError("has no list of frontal images, or no labels with a list of problems")
-    if not frontal:
-        return None  # lateral images only
-    sections = (entry.text("findings"), entry.text("impression"))
-    study = entry.identifier("id")
-    return DatasetImage(
-        image_id=study,
-        patient_id=study,
-        image=frontal[0],
-        labels=class_names(DatasetLayout.OPEN_I, problems),
-        text="\n".join(filter(None, sections)),
-        split=entry.identifier("split"),
-    )
+class _Row(Entry, ABC):
+    """A row of a data set's table."""
+
+    @property
+    def key(self) -> str:
+        return image.image_id if (image := self.image()) else self.where
+
+    @abstractmethod
+    def image(self) -> DatasetImage | None:
+        """The image; None where the protocol passes it over."""
 
 
-def _chexpert(entry: Entry) -> DatasetImage:
-    path = entry.identifier("path")
-    given = [name for name, cell in entry.values.items() if str(cell) in {"1", "1.0"}]
-    labels = class_names(DatasetLayout.CHEXPERT_5X200, given)
-    if not path or len(labels) != 1:
-        raise FieldError(
-            f"has {len(labels)} of the five classes, or no Path: exactly one is wanted"
-        )
-    patient = next((part for part in Path(path).parts if part.startswith("patient")), path)
-    return DatasetImage(path, patient, path, labels)
+class _Problems(BaseModel):
+    problems: list[str] = []
 
 
-def _rsna(entry: Entry) -> DatasetImage:
-    patient, target = entry.identifier("patientid"), entry.identifier("target")
-    if not patient or target not in {"0", "1"}:
-        raise FieldError("has no patientId, or a Target that is neither 0 nor 1")
-    found = frozenset({"Pneumonia"}) if target == "1" else frozenset()
-    return DatasetImage(patient, patient, f"{patient}.dcm", found)
+class _OpenI(_Row):
+    id: Identifier
+    frontal: list[str]
+    labels: _Problems
+    findings: Text = ""
+    impression: Text = ""
+    split: Identifier = ""
+
+    def image(self) -> DatasetImage | None:
+        if not self.frontal:
+            return None  # lateral images only
+        labels = class_names(DatasetLayout.OPEN_I, self.labels.problems)
+        text = "\n".join(filter(None, (self.findings, self.impression)))
+        return DatasetImage(self.id, self.id, self.frontal[0], labels, text, self.split)
 
 
-def _nih(entry: Entry) -> DatasetImage | None:
-    image, patient = entry.identifier("image index"), entry.identifier("patient id")
-    given = entry.identifier("finding labels").split("|")
-    if not image or not patient:
-        raise FieldError("has no Image Index or no Patient ID")
-    labels = class_names(DatasetLayout.NIH_14X100, given)
-    # the protocol takes images with exactly one of the fourteen findings
-    return DatasetImage(image, patient, image, labels) if len(given) == len(labels) == 1 else None
+class _CheXpert(_Row):
+    model_config = ConfigDict(extra="allow")
+
+    path: Identifier
+
+    def image(self) -> DatasetImage:
+        given = [name for name, cell in (self.model_extra or {}).items() if cell in ("1", "1.0")]
+        labels = class_names(DatasetLayout.CHEXPERT_5X200, given)
+        patient = next((part for part in Path(self.path).parts if part.startswith("patient")), "")
+        return DatasetImage(self.path, patient or self.path, self.path, labels)
+
+    @model_validator(mode="after")
+    def _has_one_class(self) -> "_CheXpert":
+        if (count := len(self.image().labels)) != 1:
+            raise ValueError(f"has {count} of the five classes: exactly one is wanted")
+        return self
 
 
-def _table(entry: Entry) -> DatasetImage:
-    image_id, image = entry.identifier("id", "study_id"), entry.identifier("image", "path")
-    given = entry.values.get("labels")
-    if not image_id or not image:
-        raise FieldError("has no id or no image")
-    if isinstance(given, str) or given is None:
-        given = [name.strip() for name in (given or "").split("|")]
-    if not _are_texts(given):
-        raise FieldError("has labels that are neither a list of names nor names with | between")
-    return DatasetImage(
-        image_id=image_id,
-        patient_id=entry.identifier("patient_id", "subject_id") or image_id,
-        image=image,
-        labels=frozenset(filter(None, given)),
-        text=entry.text("text"),
-        split=entry.identifier("split"),
-    )
+class _Rsna(_Row):
+    patient: Identifier = named("patientid", needed=True)
+    target: Literal["0", "1"]
+
+    @property
+    def key(self) -> str:
+        return self.where  # there is a line a box
+
+    def image(self) -> DatasetImage:
+        found = frozenset({"Pneumonia"}) if self.target == "1" else frozenset[str]()
+        return DatasetImage(self.patient, self.patient, f"{self.patient}.dcm", found)
 
 
-def _are_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+class _Nih(_Row):
+    file: Identifier = named("image index", needed=True)
+    patient: Identifier = named("patient id", needed=True)
+    given: Identifier = named("finding labels")
+
+    def image(self) -> DatasetImage | None:
+        given = self.given.split("|")
+        labels = class_names(DatasetLayout.NIH_14X100, given)
+        # the protocol takes images with exactly one of the fourteen findings
+        only_one = len(given) == len(labels) == 1
+        return DatasetImage(self.file, self.patient, self.file, labels) if only_one else None
 
 
-_READERS: dict[DatasetLayout, Callable[[Entry], DatasetImage | None]] = {
-    DatasetLayout.OPEN_I: _open_i,
-    DatasetLayout.CHEXPERT_5X200: _chexpert,
-    DatasetLayout.RSNA: _rsna,
-    DatasetLayout.NIH_14X100: _nih,
-    DatasetLayout.TABLE: _table,
+class _OwnRow(_Row):
+    id: Identifier = named("id", "study_id", needed=True)
+    file: Identifier = named("image", "path", needed=True)
+    labels: Annotated[
+        frozenset[str],
+        BeforeValidator(lambda v: v.split("|") if isinstance(v, str) else v or ()),
+    ] = frozenset()
+    patient: Identifier = named("patient_id", "subject_id")
+    text: Text = ""
+    split: Identifier = ""
+
+    def image(self) -> DatasetImage:
+        labels = frozenset(filter(None, (name.strip() for name in self.labels)))
+        patient = self.patient or self.id
+        return DatasetImage(self.id, patient, self.file, labels, self.text, self.split)
+
+
+_ROWS: dict[DatasetLayout, type[_Row]] = {
+    DatasetLayout.OPEN_I: _OpenI,
+    DatasetLayout.CHEXPERT_5X200: _CheXpert,
+    DatasetLayout.RSNA: _Rsna,
+    DatasetLayout.NIH_14X100: _Nih,
+    DatasetLayout.TABLE: _OwnRow,
 }
 
 

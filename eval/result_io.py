@@ -121,7 +121,7 @@ def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
             scores[system][measure] = finite(each[at])
         yield {
             "study_id": study.study_id,
-            "patient_id": study.patient_id,
+            "patient_id": study.patient,
             "normal": scored.normal[at],
             "text_in_train": scored.leak.seen_text[at] if scored.leak.seen_text else None,
             "scores": scores,

@@ -12,15 +12,27 @@ from says so in ``status``, or is left out.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from eval.entries import Entry, FieldError, checked_length, parse_entries
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
+
+from eval.entries import Entry, Identifier, Text, named, parse_entries
 from eval.errors import EvalDataError, EvalUsageError, listed
 from rag.schema import DraftSentence, Section, Status
+
+MAX_WORDS = 2_000
+"""Far longer than any chest X-ray report: a longer draft is a generation gone wrong."""
 
 
 class Scope(StrEnum):
@@ -32,74 +44,152 @@ class Scope(StrEnum):
     IMPRESSION = "impression"
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """The texts of one report; a missing section is empty."""
+class _Study(Entry):
+    study_id: Identifier = named("study_id", "id", needed=True)
+    report: Text = ""
 
-    findings: str = ""
-    impression: str = ""
-    report: str = ""
-    """The whole report, where it was given without sections."""
+    @property
+    def key(self) -> str:
+        return self.study_id
 
-    def of(self, scope: Scope) -> str:
+    def text(self, scope: Scope) -> str:
         """The part that is scored, empty if it is missing."""
-        if scope is Scope.FINDINGS:
-            return self.findings
-        if scope is Scope.IMPRESSION:
-            return self.impression
-        return self.report or "\n".join(part for part in (self.findings, self.impression) if part)
+        parts = [part for part in map(self._section, Section) if part]
+        if scope is Scope.REPORT:
+            return "\n".join(parts) or self.report
+        return self._section(Section(scope))
+
+    def _section(self, section: Section) -> str:
+        given: str | tuple[DraftSentence, ...] = getattr(self, section)
+        return given if isinstance(given, str) else " ".join(each.text for each in given)
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> "_Study":
+        words = len(self.text(Scope.REPORT).split())
+        if words > MAX_WORDS:
+            raise ValueError(f"has {words} words: more than {MAX_WORDS} is too long for a report")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceStudy:
+class ReferenceStudy(_Study):
     """One study as its radiologist reported it.
 
     Attributes:
-        patient_id: equals the study id where the file names no patients.
+        patient_id: empty where the file names no patients.
         split: "train", "val", ... where the file says so.
     """
 
-    study_id: str
-    patient_id: str
-    texts: Texts
-    split: str = ""
+    patient_id: Identifier = named("patient_id", "subject_id")
+    findings: Text = named("findings", "section_findings")
+    impression: Text = named("impression", "section_impression")
+    split: Identifier = ""
+
+    @property
+    def patient(self) -> str:
+        """Whose it is; where the file names no patients, each study is another's."""
+        return self.patient_id or self.study_id
+
+    @model_validator(mode="before")
+    @classmethod
+    def _open_i(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.keys() >= {"id", "frontal", "lateral", "labels", "split"}:
+            # in Open-I each study is another patient (see `rag.corpus.openi`)
+            return values | {"patient_id": values["id"]}
+        return values
+
+    @model_validator(mode="after")
+    def _has_a_text(self) -> "ReferenceStudy":
+        if not {"findings", "impression", "report"} & self.model_fields_set:
+            raise ValueError("has no findings, impression or report")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One report the draft was made from."""
 
-    report_id: str
-    text: str
+    report_id: Annotated[Identifier, Field(min_length=1)]
+    text: Text = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PredictedStudy:
+def _cited(item: Any) -> dict[str, Any]:
+    if not isinstance(item, dict) or not _text_of(item.get("text")):
+        raise ValueError("is no sentence {...} with a text")
+    return {"text": _text_of(item["text"]), "sources": item.get("sources", ())}
+
+
+_text_of = TypeAdapter(Text).validate_python
+_HEADING = re.compile(r"(?:^|(?<=[\s.]))(findings|impression)\s*:", re.IGNORECASE)
+_MADE_BY = ("llm", "prompt", "prompt_hash", "encoder_id", "index_id", "model")
+_Sentences = tuple[Annotated[DraftSentence, BeforeValidator(_cited)], ...]
+_Section = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[_Sentences, Tag("sentences")],
+    Discriminator(lambda value: "sentences" if isinstance(value, list) else "text"),
+]
+
+
+class PredictedStudy(_Study):
     """One study as a system reported it, or why there is no report.
 
     Attributes:
-        sections: their sentences, where the system cites its evidence.
+        findings, impression: cited sentences, where the system cites its evidence.
         evidence: nearest first.
         confidence: higher is more certain; None where unknown.
         labels: probability of each label by the image, as far as the file has them.
         made_by: models, prompt and index, as far as the file names them.
-        where: place in its file, for messages.
     """
 
-    study_id: str
-    status: Status
-    texts: Texts
-    sections: Mapping[Section, tuple[DraftSentence, ...]] = field(default_factory=dict)
+    status: Literal[Status.OK, Status.ABSTAINED, Status.FAILED] = Status.OK
+    findings: _Section = ""
+    impression: _Section = ""
     evidence: tuple[Evidence, ...] = ()
-    confidence: float | None = None
-    labels: Mapping[str, float] = field(default_factory=dict)
-    made_by: tuple[tuple[str, str], ...] = ()
-    where: str = ""
+    confidence: FiniteFloat | None = None
+    labels: dict[str, float] = Field(default_factory=dict)
+    made_by: dict[str, str] = Field(default_factory=dict)
 
     def sentences(self, scope: Scope) -> tuple[DraftSentence, ...]:
         """Cited sentences of the part that is scored."""
-        wanted = [each for each in Section if scope in (Scope.REPORT, each.value)]
-        return tuple(s for section in wanted for s in self.sections.get(section, ()))
+        parts = [getattr(self, each) for each in Section if scope in (Scope.REPORT, each.value)]
+        return tuple(s for part in parts if not isinstance(part, str) for s in part)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, given: dict[str, Any]) -> dict[str, Any]:
+        values = {name: value for name, value in given.items() if value is not None}
+        report = values.get("model_prediction", values.get("report"))
+        if values.get("status", Status.OK) != Status.OK or "model_prediction" in values:
+            # no draft, or ReXrank's: the sections beside it are the reference's
+            values = {k: v for k, v in values.items() if k not in ("report", *Section)}
+        if values.get("status", Status.OK) == Status.OK and not any(map(values.get, Section)):
+            values |= _in_sections(report) if isinstance(report, str) else {"report": report}
+        labels = values.get("labels")  # ours; what others call labels is something else
+        probabilities = labels.items() if isinstance(labels, dict) else ()
+        values["labels"] = {k: v for k, v in probabilities if isinstance(v, int | float)}
+        made_by = {name: values.get(name) for name in _MADE_BY}
+        values["made_by"] = {k: v for k, v in made_by.items() if v and isinstance(v, str)}
+        return values
+
+    @model_validator(mode="after")
+    def _has_a_draft(self) -> "PredictedStudy":
+        if self.status is Status.OK and not self.text(Scope.REPORT):
+            raise ValueError(
+                "the draft is empty: leave the study out, or give it the status 'failed' or "
+                "'abstained'"
+            )
+        return self
+
+
+def _in_sections(report: str) -> dict[str, str]:
+    """A report in one text; in sections, if it is written as "Findings: ... Impression: ..."."""
+    headings = list(_HEADING.finditer(report))
+    if not headings or report[: headings[0].start()].strip():
+        return {"report": report}
+    ends = [heading.start() for heading in headings[1:]] + [len(report)]
+    parts: dict[str, str] = {}
+    for heading, end in zip(headings, ends, strict=True):
+        name = heading.group(1).lower()
+        parts[name] = f"{parts.get(name, '')} {report[heading.end() : end].strip()}".strip()
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +201,6 @@ class Pair:
     draft: str
     sentences: tuple[DraftSentence, ...] = ()
     evidence: tuple[Evidence, ...] = ()
-
-
-_TEXTS = {"findings", "section_findings", "impression", "section_impression", "report"}
-_OPEN_I = {"id", "frontal", "lateral", "labels", "split"}
-"""Keys that every line of the Open-I layout has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +227,10 @@ def read_references(path: Path, *, split: str = "") -> References:
         EvalUsageError: no such file, or no study of that split in it.
         EvalDataError: names every line that is wrong.
     """
-    found = parse_entries(path, _reference, key=lambda pair: pair[0].study_id, what="study")
-    studies = {name: study for name, (study, _) in found.items()}
-    named = sum(has_patient for _, has_patient in found.values())
+    studies = parse_entries(path, ReferenceStudy)
     if not studies:
         raise EvalDataError(f"{path} holds no study")
+    named = sum(bool(study.patient_id) for study in studies.values())
     if 0 < named < len(studies):
         raise EvalDataError(f"{path} names a patient in {named} of {len(studies)} studies only")
     elsewhere = {name: s.split for name, s in studies.items() if split and s.split != split}
@@ -158,30 +242,6 @@ def read_references(path: Path, *, split: str = "") -> References:
     return References(path, kept, elsewhere, has_patients=named > 0)
 
 
-def _reference(entry: Entry) -> tuple[ReferenceStudy, bool]:
-    """A study, and whether its patient is named."""
-    study_id = entry.identifier("study_id", "id") or entry.key
-    if not study_id:
-        raise FieldError("has no study_id (or id)")
-    patient_id = entry.identifier("patient_id", "subject_id")
-    if entry.values.keys() >= _OPEN_I:
-        patient_id = study_id  # in Open-I each study is another patient (see `rag.corpus.openi`)
-    if not _TEXTS & entry.values.keys():
-        raise FieldError("has no findings, impression or report")
-    findings, impression = (
-        entry.text(name) or entry.text(f"section_{name}") for name in ("findings", "impression")
-    )
-    report = "" if findings or impression else entry.text("report")
-    texts = Texts(findings, impression, report)
-    split = entry.identifier("split")
-    return ReferenceStudy(study_id, patient_id or study_id, texts, split), bool(patient_id)
-
-
-_MADE_BY = ("llm", "prompt", "prompt_hash", "encoder_id", "index_id", "model")
-_Sentences = tuple[DraftSentence, ...]
-_HEADING = re.compile(r"(?:^|(?<=[\s.]))(findings|impression)\s*:", re.IGNORECASE)
-
-
 def read_predictions(path: Path) -> dict[str, PredictedStudy]:
     """What the file says of each study, by study id.
 
@@ -189,101 +249,7 @@ def read_predictions(path: Path) -> dict[str, PredictedStudy]:
         EvalUsageError: no such file.
         EvalDataError: names every line that is wrong.
     """
-    studies = parse_entries(path, _prediction, key=lambda study: study.study_id, what="study")
+    studies = parse_entries(path, PredictedStudy)
     if not studies:
         raise EvalDataError(f"{path} holds no prediction")
     return studies
-
-
-def _prediction(entry: Entry) -> PredictedStudy:
-    study_id = entry.identifier("study_id", "id") or entry.key
-    if not study_id:
-        raise FieldError("has no study_id")
-    status = entry.values.get("status", Status.OK.value)
-    known = [each.value for each in Status if each is not Status.RUNNING]
-    if status not in known:
-        raise FieldError(f"status is {status!r}, not one of {', '.join(known)}")
-    texts = Texts()
-    sections: dict[Section, _Sentences] = {}
-    if status == Status.OK:
-        texts, sections = _draft(entry)
-        if not texts.of(Scope.REPORT):
-            raise FieldError(
-                "the draft is empty: leave the study out, or give it the status 'failed' or "
-                "'abstained'"
-            )
-    made_by = [(name, entry.values.get(name)) for name in _MADE_BY]
-    return PredictedStudy(
-        study_id=study_id,
-        status=Status(status),
-        texts=texts,
-        sections=sections,
-        evidence=_evidence(entry.values.get("evidence")),
-        confidence=entry.number("confidence"),
-        labels=_probabilities(entry.values.get("labels")),
-        made_by=tuple((name, value) for name, value in made_by if value and isinstance(value, str)),
-        where=entry.where,
-    )
-
-
-def _draft(entry: Entry) -> tuple[Texts, dict[Section, _Sentences]]:
-    if "model_prediction" in entry.values:  # ReXrank: the sections beside it are the reference's
-        return _whole(entry.text("model_prediction")), {}
-    texts, sentences = {}, {}
-    for section in Section:
-        texts[section.value], sentences[section] = _section(entry, section.value)
-    if any(texts.values()):
-        return Texts(**texts), sentences
-    return _whole(entry.text("report")), sentences
-
-
-def _section(entry: Entry, name: str) -> tuple[str, _Sentences]:
-    given = entry.values.get(name)
-    if not isinstance(given, list):
-        return entry.text(name), ()
-    sentences = tuple(_sentence(item, name) for item in given)
-    return checked_length(" ".join(sentence.text for sentence in sentences), name), sentences
-
-
-def _sentence(item: Any, name: str) -> DraftSentence:
-    if not isinstance(item, dict):
-        raise FieldError(f"{name} holds a {type(item).__name__}, not a sentence {{...}}")
-    sources = item.get("sources", [])
-    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
-        raise FieldError(f"{name} has sources that are not a list of report ids")
-    said = Entry(item).text("text")
-    if not said:
-        raise FieldError(f"{name} holds an empty sentence")
-    return DraftSentence(said, tuple(sources))
-
-
-def _evidence(given: Any) -> tuple[Evidence, ...]:
-    if given is None:
-        return ()
-    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
-        raise FieldError("evidence is not a list of reports {...}")
-    entries = map(Entry, given)
-    reports = tuple(Evidence(each.identifier("report_id"), each.text("text")) for each in entries)
-    if not all(report.report_id for report in reports):
-        raise FieldError("evidence holds a report without report_id")
-    return reports
-
-
-def _probabilities(given: Any) -> dict[str, float]:
-    """Ours; what others call labels is something else."""
-    if not isinstance(given, dict):
-        return {}
-    return {name: float(value) for name, value in given.items() if isinstance(value, int | float)}
-
-
-def _whole(report: str) -> Texts:
-    """A report in one text; in sections, if it is written as "Findings: ... Impression: ..."."""
-    headings = list(_HEADING.finditer(report))
-    if not headings or report[: headings[0].start()].strip():
-        return Texts(report=report)
-    ends = [heading.start() for heading in headings[1:]] + [len(report)]
-    parts = {"findings": "", "impression": ""}
-    for heading, end in zip(headings, ends, strict=True):
-        name = heading.group(1).lower()
-        parts[name] = f"{parts[name]} {report[heading.end() : end].strip()}".strip()
-    return Texts(**parts)

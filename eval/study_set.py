@@ -10,7 +10,7 @@ with them and without.
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from eval.studies import (
     References,
     ReferenceStudy,
     Scope,
-    Texts,
     read_predictions,
 )
 from rag.report_nlp.labeller import NO_FINDING, label_text
@@ -50,22 +49,22 @@ class StudySet:
     @property
     def texts(self) -> tuple[str, ...]:
         """The scored text of each reference."""
-        return tuple(study.texts.of(self.scope) for study in self.studies)
+        return tuple(study.text(self.scope) for study in self.studies)
 
     @property
     def patients(self) -> tuple[str, ...]:
         """Patient of each study."""
-        return tuple(study.patient_id for study in self.studies)
+        return tuple(study.patient for study in self.studies)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over scope, ids and scored texts: equal only for equal study sets."""
-        facts = [[s.study_id, s.patient_id, s.texts.of(self.scope)] for s in self.studies]
+        facts = [[s.study_id, s.patient, s.text(self.scope)] for s in self.studies]
         return hashlib.sha256(json.dumps([self.scope, facts]).encode()).hexdigest()
 
     def normal(self) -> tuple[bool, ...]:
         """Whether each reference is normal: the labeller's "No Finding"."""
-        whole = (study.texts.of(Scope.REPORT) for study in self.studies)
+        whole = (study.text(Scope.REPORT) for study in self.studies)
         return tuple(NO_FINDING in label_text(text) for text in whole)
 
 
@@ -93,7 +92,7 @@ def make_study_set(references: References, scope: Scope) -> StudySet:
     Raises:
         EvalUsageError: none has it.
     """
-    having = [s for s in references.studies.values() if s.texts.of(scope)]
+    having = [s for s in references.studies.values() if s.text(scope)]
     if not having:
         raise EvalUsageError(f"{references.path} has no {scope} in any study: choose another scope")
     return StudySet(
@@ -120,17 +119,17 @@ def make_run(name: str, path: Path, *, study_set: StudySet, references: Referenc
             problems.add(each.where, f"the study {each.study_id} {known}")
     problems.raise_if_any()
     scope = study_set.scope
-    absent = PredictedStudy("", Status.FAILED, Texts())
+    absent = PredictedStudy(study_id="absent", status=Status.FAILED)
     found = [predictions.get(study.study_id, absent) for study in study_set.studies]
-    if not any(study.texts.of(scope) for study in found):
-        if any(study.texts.of(Scope.REPORT) for study in found):
+    if not any(study.text(scope) for study in found):
+        if any(study.text(Scope.REPORT) for study in found):
             raise EvalUsageError(f"no prediction has its {scope} apart: score the whole report")
         raise EvalDataError("no study of the set has a draft: nothing to score")
     missing: Counter[str] = Counter()
-    made_by: dict[str, set[str]] = {}
+    made_by: defaultdict[str, set[str]] = defaultdict(set)
     pairs, confidence = [], []
     for study, text, each in zip(study_set.studies, study_set.texts, found, strict=True):
-        draft = each.texts.of(scope)
+        draft = each.text(scope)
         pairs.append(Pair(study.study_id, text, draft, each.sentences(scope), each.evidence))
         if each is absent:
             missing["not in the file"] += 1
@@ -140,8 +139,8 @@ def make_run(name: str, path: Path, *, study_set: StudySet, references: Referenc
             confidence.append(each.confidence)
         elif not draft:  # is the least sure, unless it says otherwise
             confidence.append(float("-inf"))
-        for key, value in each.made_by:
-            made_by.setdefault(key, set()).add(value)
+        for key, value in each.made_by.items():
+            made_by[key].add(value)
     return Run(
         name=name,
         pairs=tuple(pairs),
@@ -153,20 +152,14 @@ def make_run(name: str, path: Path, *, study_set: StudySet, references: Referenc
 
 @dataclass(frozen=True, slots=True)
 class LeakCheck:
-    """What the gate checked, and what it found.
+    """What the gate let pass.
 
     Attributes:
-        studies: whether study ids were compared with the training data.
-        patients: whether patient ids were.
-        train_studies: size of the training data, 0 if none was named.
         seen_text: whether each study's reference text is, word for word, a text of the training
             data; empty if none was named.
-        notes: sentences for the reader.
+        notes: what was not checked, in sentences.
     """
 
-    studies: bool
-    patients: bool
-    train_studies: int
     seen_text: tuple[bool, ...]
     notes: tuple[str, ...]
 
@@ -191,12 +184,11 @@ def check_leaks(study_set: StudySet, *, train: References | None, run: Run) -> L
         )
     if train is None:
         note = "no training data was named (--train): overlap with it is not checked"
-        return LeakCheck(False, False, 0, (), (note,))
+        return LeakCheck((), (note,))
     shared = {"studies": scored & train.studies.keys()}
     notes: tuple[str, ...] = ()
-    patients = study_set.has_patients and train.has_patients
-    if patients:
-        theirs = {study.patient_id for study in train.studies.values()}
+    if study_set.has_patients and train.has_patients:
+        theirs = {study.patient for study in train.studies.values()}
         shared["patients"] = theirs.intersection(study_set.patients)
     else:
         notes = ("the files do not both name patients: overlap of patients is not checked",)
@@ -206,7 +198,5 @@ def check_leaks(study_set: StudySet, *, train: References | None, run: Run) -> L
                 f"{len(names)} {what} are scored and in the training data {train.path} too:\n"
                 f"{listed(sorted(names))}\nTake them out of one of the two"
             )
-    texts = [study.texts.of(study_set.scope) for study in train.studies.values()]
-    known = {plain_text(text) for text in texts if text}
-    seen = tuple(plain_text(text) in known for text in study_set.texts)
-    return LeakCheck(True, patients, len(train.studies), seen, notes)
+    known = {plain_text(study.text(study_set.scope)) for study in train.studies.values()}
+    return LeakCheck(tuple(plain_text(text) in known for text in study_set.texts), notes)

@@ -125,7 +125,7 @@ def test_without_training_data_baselines_come_from_other_patients(options: Optio
     scored = score_generation(**options | {"train": None})
     assert scored.result.dataset["baselines_from"] == "the references of the other patients"
     assert any("not checked" in note for note in scored.result.notes)
-    texts = {s.study_id: (s.patient_id, s.texts.of(Scope.REPORT)) for s in scored.study_set.studies}
+    texts = {s.study_id: (s.patient_id, s.text(Scope.REPORT)) for s in scored.study_set.studies}
     for run in scored.runs[1:]:
         if run.name in {"random", "oracle top-1"}:
             for pair in run.pairs:

@@ -34,8 +34,8 @@ def test_one_line_out_for_each_line_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"txt": "x"}', "line 2: has no text"),
-        ('{"text": 3}', "line 2: text is a int"),
+        ('{"txt": "x"}', "line 2: text Field required"),
+        ('{"text": 3}', "line 2: text Input should be a valid string"),
         ("x", "not JSON"),
     ],
 )

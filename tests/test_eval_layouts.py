@@ -53,7 +53,7 @@ def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
         ("b.dcm", []),
     ]
     path.write_text("patientId,Target\na,yes\n")
-    with pytest.raises(EvalDataError, match="Target that is neither"):
+    with pytest.raises(EvalDataError, match="target Input should be '0' or '1'"):
         read_layout(DatasetLayout.RSNA, path)
 
 
@@ -90,10 +90,10 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(EvalUsageError, match="no image in split 'x'"):
         read_layout(DatasetLayout.TABLE, path, split="x")
     write_jsonl(path, [rows[0], rows[0]])
-    with pytest.raises(EvalDataError, match="line 2: the image 1 was on line 1 already"):
+    with pytest.raises(EvalDataError, match="line 2: the id 1 was on line 1 already"):
         read_layout(DatasetLayout.TABLE, path)
     path.write_text(json.dumps(rows[0] | {"labels": 3}))
-    with pytest.raises(EvalDataError, match="neither a list of names"):
+    with pytest.raises(EvalDataError, match="labels Input should be a valid frozenset"):
         read_layout(DatasetLayout.TABLE, path)
 
 
@@ -101,7 +101,11 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     ("layout", "row", "reason"),
     [
         ("open-i", {"id": "a", "frontal": ["a.png"], "labels": {"problems": None}}, "problems"),
-        ("open-i", {"id": "a", "frontal": [3], "labels": {}}, "no list of frontal images"),
+        (
+            "open-i",
+            {"id": "a", "frontal": [3], "labels": {}},
+            "frontal.0 Input should be a valid string",
+        ),
         ("open-i", {"id": "a", "frontal": ["a.png"], "labels": {"problems": [1]}}, "problems"),
         ("chexpert-5x200", {"path": "p/a.jpg", "edema": ["1"]}, "has 0 of the five classes"),
     ],

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.entries import Entry, FieldError, parse_entries
+from eval.entries import Entry, parse_entries
 from eval.errors import EvalDataError
 from eval.metrics.base import (
     Direction,
@@ -51,18 +51,15 @@ def label_file(path: Path) -> Iterator[str]:
         EvalUsageError: no such file.
         EvalDataError: names every line that is wrong, before the first label is printed.
     """
-    found = parse_entries(path, _labels_of)
+    found = parse_entries(path, _Labelled)
     if not found:
         raise EvalDataError(f"{path} holds no text")
-    for labels in found.values():
-        yield json.dumps({"labels": labels}, ensure_ascii=False)
+    for each in found.values():
+        yield json.dumps({"labels": label_text(each.text)}, ensure_ascii=False)
 
 
-def _labels_of(entry: Entry) -> dict[str, str]:
-    text = entry.values.get("text")
-    if not isinstance(text, str):
-        raise FieldError("has no text" if text is None else f"text is a {type(text).__name__}")
-    return {label: polarity.value for label, polarity in label_text(text).items()}
+class _Labelled(Entry):
+    text: str
 
 
 @lru_cache(maxsize=1)

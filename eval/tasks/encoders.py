@@ -21,7 +21,7 @@ from eval.metrics.findings import label_matrix
 from eval.results import MetricValue, Result, file_facts, numbers_of, task_card
 from eval.sites import EncoderComparison, SiteImages, common_classes, read_site, train_and_test
 from eval.stats import LEVEL, Floats, Statistic, summed_statistic
-from eval.studies import References, ReferenceStudy, Scope, Texts, read_predictions
+from eval.studies import References, ReferenceStudy, Scope, read_predictions
 from eval.study_set import check_leaks, make_run, make_study_set
 from eval.tasks.embedding import quality_statistics
 from eval.tasks.linear_probe import probe_scores, probe_statistic
@@ -156,7 +156,7 @@ def _draft_statistics(path: Path, away: SiteImages, test: Vectors) -> list[Stati
     drafts = read_predictions(path)
     known = test.with_classes([name for name in test.classes if name in LABELS])
     columns = [LABELS.index(name) for name in known.classes]
-    texts = [drafts[name].texts.of(Scope.REPORT) for name in test.image_ids]
+    texts = [drafts[name].text(Scope.REPORT) for name in test.image_ids]
     said = np.array([label_matrix(text)[0, columns] for text in texts])
     statistics = [_by_labels(said, known.labels)]
     heads = [drafts[name].labels for name in test.image_ids]
@@ -166,7 +166,9 @@ def _draft_statistics(path: Path, away: SiteImages, test: Vectors) -> list[Stati
     if not any(image.text for image in away.test):
         return statistics
     studies = {
-        image.image_id: ReferenceStudy(image.image_id, image.patient_id, Texts(report=image.text))
+        image.image_id: ReferenceStudy(
+            study_id=image.image_id, patient_id=image.patient_id, report=image.text
+        )
         for image in away.test
     }
     references = References(away.site.table, studies, {}, has_patients=True)
