@@ -6,7 +6,7 @@ Indexes are built once into ``--cache`` and only opened in later runs. Each quer
 system; the systems take turns, and none is asked what another was asked just before, so that what
 else the machine does, and what lies in the processor's cache, falls on all of them. ``ratio`` is
 the quotient of the medians of wall time to the system named beside it; brackets are 95 % intervals,
-bootstrap over queries (2 000 resamples, seed 0). ``cpu ms`` is the median of the processor time of
+bootstrap over queries. ``cpu ms`` is the median of the processor time of
 this process, which other work on the machine changes least. Recall@k is measured against exact
 search under the same exclusions, ties counted as found. Chroma holds each text once, so its recall
 is of distinct texts. Memory is of a fresh process: what it holds by itself, and the pages of mapped
@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import interval, ninety_fifth
 from made_up_index import (
     KEPT,
     STUDIES_A_PATIENT,
     Drawn,
+    MadeUpEncoder,
     Reports,
     build,
     draw,
@@ -136,20 +138,11 @@ def systems_of(drawn: Drawn, index: ReportIndex, *, k: int) -> dict[str, System]
     }
 
 
-class NotAsked:
-    """In the encoder's place: queries are vectors already, and texts are what they are held to."""
-
-    encoder_id = "made up"
-
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Never called."""
-        raise NotImplementedError(texts)
-
-
 def product(store: ReportIndex, drawn: Drawn, *, k: int, excludes: bool) -> Callable[[int], Answer]:
     """The retriever as the pipeline asks it; without labels, which are another step's time."""
     settings = RetrievalSettings(by="text", k=k, fetch_k=k)
-    retriever = ReportRetriever(store=store, encoder=NotAsked(), settings=settings)
+    encoder = MadeUpEncoder(drawn.vectors.shape[1])
+    retriever = ReportRetriever(store=store, encoder=encoder, settings=settings)
 
     def ask(query: int) -> Answer:
         patients = [patient_id(drawn.patient_of[query])] if excludes else []
@@ -219,20 +212,6 @@ def compare(systems: dict[str, System], truth: Truth, *, queries: int) -> None:
 def quotient(own: NDArray[np.float64], base: NDArray[np.float64]) -> float:
     """Of the medians."""
     return float(np.median(own) / np.median(base))
-
-
-def ninety_fifth(values: NDArray[np.float64]) -> float:
-    """The 95th percentile."""
-    return float(np.percentile(values, 95))
-
-
-def interval(statistic: Callable[..., float], *samples: NDArray[np.float64]) -> str:
-    """A statistic of paired samples with its bootstrap interval."""
-    rng, n = np.random.default_rng(0), len(samples[0])
-    drawn = (rng.integers(0, n, n) for _ in range(2000))
-    found = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return f"{statistic(*samples):.2f} [{low:.2f}, {high:.2f}]"
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ interrupted run resumes where it stopped.
 """
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +31,11 @@ class ScoreCache(closing["ScoreCache"]):
 
     def __init__(self, path: Path | None) -> None:
         super().__init__(self)
-        self._path = path
-        if path is not None:
-            with disk_explained(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-        with self._as_data_error():
+        self._path = path or Path(":memory:")
+        with disk_explained(self._path, EvalDataError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             # waits for another process that writes
-            self._db = sqlite3.connect(path or ":memory:", timeout=60.0)
+            self._db = sqlite3.connect(self._path, timeout=60.0)
             with self._db:
                 self._db.execute(
                     "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, stats BLOB NOT NULL)"
@@ -54,48 +55,31 @@ class ScoreCache(closing["ScoreCache"]):
             return metric.score(pairs)
         keys = [content_key(metric, pair) for pair in pairs]
         distinct = dict(zip(keys, pairs, strict=True))
-        with self._as_data_error():
-            known = {key: self._known(key) for key in distinct}
-            unknown = [key for key, stats in known.items() if len(stats) != 8 * metric.width]
-            for start in range(0, len(unknown), metric.batch):
-                part = unknown[start : start + metric.batch]
-                fresh = metric.score([distinct[key] for key in part])
-                known |= {k: r.astype("<f8").tobytes() for k, r in zip(part, fresh, strict=True)}
-                with self._db:
-                    self._db.executemany(
-                        "INSERT OR REPLACE INTO scores VALUES (?, ?)",
-                        # a row of zeros counts for nothing: it is asked for again
-                        [(key, known[key]) for key in part if any(known[key])],
-                    )
+        known = {key: self._known(key) for key in distinct}
+        unknown = [key for key, stats in known.items() if len(stats) != 8 * metric.width]
+        for start in range(0, len(unknown), metric.batch):
+            part = unknown[start : start + metric.batch]
+            fresh = metric.score([distinct[key] for key in part])
+            known |= {k: r.astype("<f8").tobytes() for k, r in zip(part, fresh, strict=True)}
+            with disk_explained(self._path, EvalDataError), self._db:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO scores VALUES (?, ?)",
+                    # a row of zeros counts for nothing: it is asked for again
+                    [(key, known[key]) for key in part if any(known[key])],
+                )
         rows = np.frombuffer(b"".join(known[key] for key in keys), dtype="<f8")
         return rows.reshape(len(pairs), metric.width)
 
     def _known(self, key: bytes) -> bytes:
-        row = self._db.execute("SELECT stats FROM scores WHERE key = ?", (key,)).fetchone()
+        with disk_explained(self._path, EvalDataError):
+            row = self._db.execute("SELECT stats FROM scores WHERE key = ?", (key,)).fetchone()
         return row[0] if row else b""
-
-    @contextmanager
-    def _as_data_error(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise EvalDataError(
-                f"the score cache {self._path} cannot be used ({error}): free some space on its "
-                "disk, or delete it"
-            ) from error
 
 
 def content_key(metric: MetricGroup, pair: Pair) -> bytes:
     """Everything a row of this metric depends on, as 32 bytes."""
-    texts = [metric.key, metric.version, metric.card["words"], pair.reference, pair.draft]
+    facts: list[Any] = [metric.key, metric.version, metric.card["words"]]
+    facts += [pair.reference, pair.draft]
     if metric.reads_evidence:
-        for sentence in pair.sentences:
-            texts += ["sentence", sentence.text, *sentence.sources]
-        for report in pair.evidence:
-            texts += ["evidence", report.report_id, report.text]
-    digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode()
-        # lengths first: no two different lists of texts give the same bytes
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.digest()
+        facts += [list(map(asdict, pair.sentences)), list(map(asdict, pair.evidence))]
+    return hashlib.sha256(json.dumps(facts).encode()).digest()

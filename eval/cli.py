@@ -12,7 +12,6 @@ import typer
 
 from eval import cli_vectors
 from eval.cli_vectors import Out, Samples, Seed, show
-from eval.studies import Scope
 
 app = typer.Typer(
     help="Score drafts and embeddings of this system or any other.",
@@ -51,7 +50,10 @@ def score(
         ),
     ] = None,
     train_split: Annotated[str, typer.Option(help="Use only this split of --train.")] = "",
-    scope: Annotated[Scope, typer.Option(help="Part of the report to score.")] = Scope.REPORT,
+    scope: Annotated[
+        Literal["report", "findings", "impression"],
+        typer.Option(help="Part of the report to score."),
+    ] = "report",
     measures: Annotated[
         str, typer.Option(help="Comma-separated metrics, or 'rules' or 'all'.")
     ] = "rules",
@@ -79,6 +81,7 @@ def score(
 
     from eval.metrics.base import KEYS, RULE_BASED, JudgeServer  # noqa: PLC0415
     from eval.result_io import save_generation  # noqa: PLC0415
+    from eval.studies import Scope  # noqa: PLC0415
     from eval.tasks.generation import score_generation  # noqa: PLC0415
     from rag.settings import default_home  # noqa: PLC0415
 
@@ -92,7 +95,7 @@ def score(
         split=split,
         train=train,
         train_split=train_split,
-        scope=scope,
+        scope=Scope(scope),
         cleaning=cleaning,
         samples=samples,
         seed=seed,

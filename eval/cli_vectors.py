@@ -1,11 +1,9 @@
 """Commands on vectors: embed once, then zero-shot, probe, retrieval, quality."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-
-from eval.datasets import DatasetLayout, classes_of, read_layout
 
 if TYPE_CHECKING:
     from encoders.base import ImageEncoder
@@ -15,6 +13,10 @@ app = typer.Typer()
 
 VectorsFile = Annotated[
     Path, typer.Argument(metavar="VECTORS", help="File written by `eval embed`.")
+]
+Layout = Annotated[
+    Literal["open-i", "chexpert-5x200", "rsna", "nih-14x100", "table"],
+    typer.Option(help="Layout of the data set."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Result folder; replaced if it exists.")]
 Split = Annotated[str, typer.Option(help="Use only this split.")]
@@ -26,7 +28,7 @@ Seed = Annotated[int, typer.Option(help="Random seed.")]
 def embed(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="Table of images and labels.")],
     *,
-    layout: Annotated[DatasetLayout, typer.Option(help="Layout of the data set.")],
+    layout: Layout,
     out: Annotated[Path, typer.Option("--out", help="Vectors file (.npz) to write.")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images; default: the table's folder.")
@@ -44,12 +46,16 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed the images, reports and prompts of a data set, for the tasks below."""
+    from eval.datasets import DatasetLayout, read_layout  # noqa: PLC0415
     from eval.embedding import embed as embed_images  # noqa: PLC0415
     from eval.embedding import import_vectors, locate  # noqa: PLC0415
-    from eval.vectors import make_folder, save_vectors  # noqa: PLC0415
+    from eval.errors import EvalUsageError  # noqa: PLC0415
+    from eval.vectors import save_vectors  # noqa: PLC0415
+    from rag.atomic_io import disk_explained  # noqa: PLC0415
 
-    make_folder(out.parent)
-    data = read_layout(layout, table, split=split, per_class=per_class, seed=seed)
+    with disk_explained(out, EvalUsageError):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    data = read_layout(DatasetLayout(layout), table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:
         made = import_vectors(data, vectors, name=name or vectors.stem)
     else:
@@ -67,15 +73,14 @@ def embed(
 
 
 @app.command()
-def prompts(
-    layout: Annotated[DatasetLayout, typer.Option(help="Layout whose classes to print.")],
-) -> None:
+def prompts(layout: Layout) -> None:
     """Print the prompts of a data set's classes, one JSON object per line, to embed elsewhere."""
     import json  # noqa: PLC0415
 
+    from eval.datasets import DatasetLayout, classes_of  # noqa: PLC0415
     from eval.datasets import prompts as sentences  # noqa: PLC0415
 
-    for prompt in sentences(classes_of(layout)):
+    for prompt in sentences(classes_of(DatasetLayout(layout))):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
         typer.echo(json.dumps(line))
 

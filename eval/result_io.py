@@ -8,16 +8,18 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from eval.errors import EvalDataError, EvalUsageError
 from eval.report.tables import as_csv, as_markdown
-from eval.results import SCHEMA, MetricValue, Result, finite
+from eval.results import SCHEMA, Result, finite
 from eval.tasks.generation import Scored
+from rag.atomic_io import disk_explained
 from rag.report_nlp.labeller import label_text
 
 RESULT, SCORES, STUDIES, STATISTICS = "result.json", "scores.jsonl", "studies.jsonl", "stats.npz"
@@ -60,23 +62,22 @@ def _new_folder(result: Result, path: Path) -> Iterator[Path]:
         )
     path = path.absolute()
     beside, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
+    for leftover in (beside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
+        with disk_explained(path, EvalDataError):
+            beside.mkdir(parents=True)
+            text = json.dumps(asdict(result), ensure_ascii=False, indent=1, allow_nan=False)
+            (beside / RESULT).write_text(text + "\n", encoding="utf-8")
+            (beside / "table.md").write_text(as_markdown(result), encoding="utf-8")
+            (beside / "table.csv").write_text(as_csv(result), encoding="utf-8")
+            yield beside
+            if path.exists():
+                path.rename(old)
+            beside.rename(path)
+    finally:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        beside.mkdir(parents=True)
-        text = json.dumps(asdict(result), ensure_ascii=False, indent=1, allow_nan=False)
-        (beside / RESULT).write_text(text + "\n", encoding="utf-8")
-        (beside / "table.md").write_text(as_markdown(result), encoding="utf-8")
-        (beside / "table.csv").write_text(as_csv(result), encoding="utf-8")
-        yield beside
-        if path.exists():
-            path.rename(old)
-        beside.rename(path)
-    except OSError as error:
-        raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -96,15 +97,12 @@ def read_result(folder: Path) -> Result:
     if not path.is_file():
         raise EvalUsageError(f"{folder} holds no evaluation (no {RESULT})")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        schema = values.get("schema")
-        if schema != SCHEMA:
-            raise EvalDataError(f"{path} has schema {schema!r}, not {SCHEMA!r}: score again")
-        known = {f.name for f in fields(Result)}
-        values["numbers"] = [MetricValue(**number) for number in values["numbers"]]
-        return Result(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        result = TypeAdapter(Result).validate_json(path.read_bytes())
+    except ValidationError as error:
         raise EvalDataError(f"{path} is damaged ({error}): score again") from error
+    if result.schema != SCHEMA:
+        raise EvalDataError(f"{path} has schema {result.schema!r}, not {SCHEMA!r}: score again")
+    return result
 
 
 def _scores(scored: Scored) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ hash tells which reports are equal.
 """
 
 import hashlib
+import io
 import itertools
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, listed
 from eval.results import MetricValue, Result, file_facts, task_card
 from eval.stats import LEVEL
+from rag.atomic_io import disk_explained, swap_bytes
 
 SCHEMA = "cxr-rag-vectors/2"
 _NORM_TOLERANCE = 1e-3
@@ -219,36 +221,20 @@ def _check_rows(name: str, rows: NDArray[np.float32], *, count: int) -> None:
         )
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder of a vectors file, before anything is embedded for it.
-
-    Raises:
-        EvalUsageError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvalUsageError(f"{folder} cannot be made: {error.strerror or error}") from error
-
-
 def save_vectors(path: Path, vectors: Vectors) -> None:
-    """Write beside and rename.
+    """Write a vectors file in one step.
 
     Raises:
         EvalDataError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.new.npz")
     arrays = {}
     for each in fields(vectors):
         value = getattr(vectors, each.name)
         arrays[each.name] = np.array(value, dtype=str if isinstance(value, tuple) else None)
-    try:
-        np.savez(beside, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
-        beside.replace(path)
-    except OSError as error:
-        raise EvalDataError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    written = io.BytesIO()
+    np.savez(written, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
+    with disk_explained(path, EvalDataError):
+        swap_bytes(path, written.getvalue())
 
 
 def load_vectors(path: Path) -> Vectors:

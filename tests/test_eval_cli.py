@@ -103,7 +103,7 @@ def test_compare_and_its_refusal(files: Path) -> None:
     ("line", "reason"),
     [
         ("{", "line 2: not JSON"),
-        ('{"study_id": "S000", "report": "x"}', "line 2: the study S000 was on line 1 already"),
+        ('{"study_id": "S000", "report": "x"}', "line 2: the id S000 was on line 1 already"),
         ('{"study_id": "S9", "report": "x"}', "line 2: the study S9 is unknown"),
         ('{"study_id": "S001", "report": NaN}', "line 2: holds NaN"),
         ('{"study_id": "S001", "report": ""}', "line 2: the draft is empty"),
@@ -156,7 +156,7 @@ def test_label_prints_a_line_each(files: Path) -> None:
     (files / "texts.jsonl").write_text('{"text": "Clear."}\n{"txt": 1}\n')
     refused = run("label", files / "texts.jsonl", code=3)
     assert refused.stdout == ""
-    assert "line 2: has no text" in refused.stderr
+    assert "line 2: text Field required" in refused.stderr
 
 
 def test_prompts_are_in_their_order(files: Path) -> None:

@@ -262,7 +262,7 @@ def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
 
     with monkeypatch.context() as broken:
         broken.setattr(np, "savez_compressed", full)
-        with pytest.raises(EvalDataError, match="No space left"):
+        with pytest.raises(EvalDataError, match="disk is full"):
             save_generation(scored, out)
     assert (out / "result.json").read_bytes() == before
     assert not list(tmp_path.glob(".out*"))

@@ -1,4 +1,4 @@
-"""Sections of the page: tables with strips of intervals, plots, confusion matrices.
+"""Sections of the page: tables, plots, confusion matrices.
 
 templates/charts.html draws the plots.
 """
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.metrics.base import Direction
 from eval.report.tables import cell
-from eval.results import MetricValue, Result
+from eval.results import Result
 from rag.report_nlp.labeller import LABELS
 
 STATES = ("positive", "uncertain", "negative", "absent")
@@ -90,21 +91,17 @@ def histogram(
     step = max(1, math.ceil(top / 20))
     bins = math.floor(top / step) + 1
     width = step / (len(groups) + 0.4)
-    bars: list[dict[str, Any]] = []
-    for place, (name, values, colour) in enumerate(groups):
-        for at in range(bins):
-            count = sum(int(value // step) == at for value in values)
-            start = at * step + (0.2 + place) * width
-            if count:
-                bars.append(
-                    {
-                        "start": start,
-                        "end": start + 0.92 * width,
-                        "count": count,
-                        "colour": colour,
-                        "title": f"{name}: {count} with {at * step} to {(at + 1) * step - 1}",
-                    }
-                )
+    bars: list[dict[str, Any]] = [
+        {
+            "start": at * step + (0.2 + place) * width,
+            "end": at * step + (1.12 + place) * width,
+            "count": count,
+            "colour": colour,
+            "title": f"{name}: {count} with {at * step} to {(at + 1) * step - 1}",
+        }
+        for place, (name, values, colour) in enumerate(groups)
+        for at, count in sorted(Counter(int(value // step) for value in values).items())
+    ]
     highest = max((bar["count"] for bar in bars), default=1)
     y = Axis("studies", 0, highest * 1.05)
     return Plot(title, Axis(label, 0, bins * step), y, bars=bars, words=words)
@@ -144,7 +141,7 @@ def _section(results: Sequence[Result], beside: Sequence[tuple[Result, str]]) ->
     return {
         "title": first.task.replace("-", " "),
         "results": results,
-        "legend": _legend(systems),
+        "legend": [(name, colour) for _, name, colour in systems],
         "tables": [_table(systems, subset) for subset in first.subsets()],
         "plots": [_plot(plot) for plot in first.curves.get("plots", [])],
         "risk": [],
@@ -158,55 +155,27 @@ def _run_colour(at: int) -> int:
     return _OF_RUNS[at % len(_OF_RUNS)]
 
 
-def _legend(systems: Sequence[_System]) -> list[tuple[str, int]]:
-    return [(name, colour) for _, name, colour in systems]
-
-
 def _table(systems: Sequence[_System], subset: str) -> dict[str, Any]:
-    """Rows of a subset, grouped by metric: a name, a strip of intervals, a cell a system."""
+    """Rows of a subset, grouped by metric: a name, and a cell a system."""
     groups: list[dict[str, Any]] = []
     card_of = {name: card for card in systems[0][0].cards for name in card["measures"]}
     for measure in systems[0][0].measures():
         numbers = [r.number(system=s, subset=subset, measure=measure) for r, s, _ in systems]
-        known = next((number for number in numbers if number), None)
-        if known is None:
+        known = [number for number in numbers if number]
+        if not known:
             continue
         title = card_of.get(measure, {}).get("title", "")
         if not groups or groups[-1]["title"] != title:
             groups.append({"title": title, "rows": []})
         groups[-1]["rows"].append(
             {
-                "measure": measure,
-                "direction": known.direction,
-                "marks": _marks(systems, numbers),
-                "cells": [_split(number) for number in numbers],
-                "n": max(number.n for number in numbers if number),
+                "measure": measure + Direction(known[0].direction).arrow,
+                "cells": [cell(number).partition(" ")[::2] for number in numbers],
+                "n": max(number.n for number in known),
             }
         )
-    n = max(row["n"] for group in groups for row in group["rows"]) if groups else 0
-    return {"subset": subset, "n": n, "systems": _legend(systems), "groups": groups}
-
-
-def _marks(
-    systems: Sequence[_System], numbers: Sequence[MetricValue | None]
-) -> list[dict[str, Any]]:
-    """Each system's value and interval, for the strip of a row."""
-    return [
-        {
-            "name": name,
-            "value": n.value,
-            "low": n.value if n.low is None else n.low,
-            "high": n.value if n.high is None else n.high,
-            "colour": colour,
-        }
-        for (_, name, colour), n in zip(systems, numbers, strict=True)
-        if n is not None and n.value is not None
-    ]
-
-
-def _split(number: MetricValue | None) -> dict[str, Any]:
-    value, _, interval = cell(number).partition(" ")
-    return {"value": value, "interval": interval, "n": number.n if number else 0}
+    n = max((row["n"] for group in groups for row in group["rows"]), default=0)
+    return {"subset": subset, "n": n, "groups": groups}
 
 
 def _risk_curves(runs: Sequence[SavedRun]) -> list[dict[str, Any]]:

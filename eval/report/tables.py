@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 from eval.metrics.base import KEYS, Direction, card, metric_class
@@ -108,11 +109,10 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def as_csv(result: Result) -> str:
     """Every number, one per row, unrounded."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["system", "subset", "measure", "value", "low", "high", "n", "direction"])
-    for number in result.numbers:
-        row = [number.system, number.subset, number.measure, number.value, number.low, number.high]
-        writer.writerow([*map(_safe, row), number.n, number.direction])
+    names = [each.name for each in fields(MetricValue)]
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, result.numbers))
     return out.getvalue()
 
 
@@ -135,11 +135,6 @@ def _brief(value: Any) -> Any:
 def plain(text: str) -> str:
     """Text that cannot break a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _safe(value: Any) -> Any:
-    """A name that a spreadsheet must not take for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" else value
 
 
 def as_terminal(result: Result) -> str:
