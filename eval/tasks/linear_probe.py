@@ -118,45 +118,27 @@ def probe_scores(
 
 
 def _one_class(rows: FloatRows, truth: Bools, groups: NDArray[np.str_], ask: FloatRows) -> Floats:
-    """Scores of a logistic regression; zeros, which know nothing, if a draw lacks the class."""
-    if truth.all() or not truth.any():
-        return np.zeros(len(ask))
-    return _fit(rows, truth, ask, strength=_strength(rows, truth, groups))
+    """Scores of a logistic regression; zeros, which know nothing, if a draw lacks the class.
 
-
-def _strength(rows: FloatRows, truth: Bools, groups: NDArray[np.str_]) -> float:
-    """The inverse regularisation with the best AUROC over folds of patients."""
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
-
-    if min(len(set(groups[truth])), len(set(groups[~truth]))) < 2 * _FOLDS:
-        return 1.0  # too few to choose by
-    folds = list(StratifiedGroupKFold(_FOLDS).split(rows, truth, groups))
-
-    def area(strength: float) -> float:
-        areas = [
-            weighted_auroc(
-                _fit(rows[learn], truth[learn], rows[check], strength),
-                truth[check],
-                np.ones((1, len(check))),
-            )
-            for learn, check in folds
-        ]
-        return float(np.mean(areas))
-
-    return max(_STRENGTHS, key=area)
-
-
-def _fit(rows: FloatRows, truth: Bools, ask: FloatRows, strength: float) -> Floats:
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    Its penalty is the one with the best AUROC over folds of patients.
+    """
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold  # noqa: PLC0415
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415
     from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1_000))
+    if truth.all() or not truth.any():
+        return np.zeros(len(ask))
+    model: Any = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+    given = {}
+    if min(len(set(groups[truth])), len(set(groups[~truth]))) >= 2 * _FOLDS:  # enough to choose by
+        penalties, folds = {"logisticregression__C": _STRENGTHS}, StratifiedGroupKFold(_FOLDS)
+        model = GridSearchCV(model, penalties, scoring="roc_auc", cv=folds)
+        given = {"groups": groups}
     with warnings.catch_warnings():
         # separable images never converge at a weak penalty; the folds judge what comes of it
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows, truth)
+        warnings.simplefilter("ignore")
+        model.fit(rows, truth, **given)
     return np.asarray(model.decision_function(ask), dtype=np.float64)
 
 
