@@ -121,7 +121,7 @@ def main() -> None:
 def val_studies(openi: Path) -> list[BatchStudy]:
     """The validation studies with all their views."""
     return [
-        BatchStudy(each.study_id, each.frontals[0], each.study_id, further=each.laterals)
+        BatchStudy(each.frontals[0], each.study_id, study_id=each.study_id, further=each.laterals)
         for each in clean(read_openi(openi)).val
     ]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from demo.phantom import PhantomFinding, write_phantom_dicom
 from rag.batch.inputs import BatchStudy
-from rag.batch.output import BatchOutput
+from rag.batch.output import open_output
 from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Engine, Outage, threaded_prepare
 from rag.pipeline import ReportPipeline
@@ -35,7 +35,7 @@ def phantoms(folder: Path, count: int) -> list[BatchStudy]:
     for seed in range(count):
         path = folder / f"{seed}.dcm"
         write_phantom_dicom(path, seed=seed, finding=findings[seed % len(findings)])
-        studies.append(BatchStudy(study_id=str(seed), image=path, name=str(seed)))
+        studies.append(BatchStudy(study_id=str(seed), source=path, name=str(seed)))
     return studies
 
 
@@ -43,6 +43,6 @@ def draft(
     studies: Sequence[BatchStudy], pipeline: ReportPipeline, out: Path, *, at_once: int
 ) -> Counts:
     """What `cxr-rag batch` does with these studies."""
-    with BatchOutput(out) as output:
+    with open_output(out) as output:
         prepare = threaded_prepare(pipeline, threads=2)
         return run_batch(studies, Engine(pipeline, prepare, at_once, Outage(300)), output)

@@ -101,23 +101,15 @@ def swap_text(path: Path, text: str, *, mode: int = 0o666) -> None:
     swap_bytes(path, text.encode(), mode=mode)
 
 
-def swap_bytes(path: Path, data: bytes, *, mode: int = 0o666, beside: Path | None = None) -> None:
-    """As `swap_text`, for bytes.
-
-    Args:
-        path: the file.
-        data: its new content.
-        mode: its permissions.
-        beside: where it is written first; must not be there. By default a name of the file's own,
-            for one writer at a time.
+def swap_bytes(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """As `swap_text`, for bytes. One writer of a file at a time.
 
     Raises:
         OSError: the disk refuses; the old content stays.
     """
-    how = "wb" if beside is None else "xb"
-    beside = beside or path.with_name(f".{path.name}.new")
+    beside = path.with_name(f".{path.name}.new")
     try:
-        with open(beside, how, opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -57,15 +57,18 @@ def exclusions_of(
     """What must not come back for a study: its own exclusions, and what names it or its patient.
 
     Args:
-        study: whose paths, and those of its prior, may hold ids of studies and patients.
+        study: whose names and paths, and those of its prior, may hold ids of studies and patients.
         info: what the header of its frontal image says.
         store: knows the ids.
         prior: once it is known to be the patient's.
     """
     sources = (study.source, *study.further, *files_in(study.prior.files))
-    named = [store.studies_named_in(path) for path in sources if isinstance(path, Path)]
+    paths = (source for source in sources if isinstance(source, Path))
+    named = [store.studies_named_in(name) for name in (*study.also_called, *paths)]
     return Exclusions(
-        studies=study.exclude.studies.union(info.identity.study_ids, prior.studies, *named),
+        studies=study.exclude.studies.union(
+            {study.study_id} - {""}, info.identity.study_ids, prior.studies, *named
+        ),
         patients=study.exclude.patients.union(
             filter(None, [info.identity.patient_id]), prior.patients
         ),

@@ -139,10 +139,11 @@ class Study:
         name: what the prediction calls the image ("file").
         study_id: what the prediction calls the study; empty: see `study_id_of`.
         indication: why the image was taken, if known.
-        exclude: what must not be retrieved, as the study itself and what the reader ruled out; ids
-            in its headers and paths, and in those of its prior, are added.
+        exclude: what must not be retrieved, as what the reader ruled out; the study itself and ids
+            in its headers, paths and other names, and in those of its prior, are added.
         region: where the reader looked on the frontal image; it steers the search there.
         prior: the patient's own earlier study, for comparison.
+        also_called: what its input calls its images, and a list the study itself.
     """
 
     source: Path | bytes
@@ -153,6 +154,7 @@ class Study:
     exclude: Exclusions = NOTHING
     region: ReaderRegion = NO_REGION
     prior: Prior = NO_PRIOR
+    also_called: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

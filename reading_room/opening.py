@@ -157,7 +157,7 @@ class ListedStudy:
     @property
     def images(self) -> list[Path]:
         """The image to draft from, then the others."""
-        return [self.study.image, *self.study.further]
+        return [self.study.source, *self.study.further]
 
     @property
     def state(self) -> StudyState:

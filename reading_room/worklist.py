@@ -21,8 +21,8 @@ from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
-from rag.batch.runner import as_study
 from rag.errors import CxrRagError
+from rag.index.ids import Exclusions
 from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
@@ -163,7 +163,7 @@ class Worklist:
         found = {}
         for study in studies:
             earlier = [path for path in study.prior.files if isinstance(path, Path)]
-            paths = [study.image, *study.further, *earlier]
+            paths = [study.source, *study.further, *earlier]
             one = ListedStudy(study, tuple(files[path] for path in paths))
             found[one.key] = self._known(one)
         with self._lock:
@@ -194,9 +194,14 @@ class Worklist:
         if signed := self._signed.get(frozenset(hashes)):
             self._replace(one, replace(one, signed=signed))
             return True
-        study = as_study(one.study, self._pipeline.retriever.store)
-        # as on the page: a file's name and folder may be a person's, and a draft is exported
-        study = replace(study, name=f"image {hashes[0][:12]}", study_id="", prior=one.prior)
+        study = replace(
+            one.study,
+            # as on the page: a file's name and folder may be a person's, and a draft is exported
+            name=f"image {hashes[0][:12]}",
+            study_id="",
+            exclude=Exclusions(frozenset({one.key})),
+            prior=one.prior,
+        )
         prediction = self._pipeline.invoke(study)
         self._replace(one, replace(one, prediction=prediction, drafted_at=time.time()))
         return True
@@ -215,7 +220,7 @@ class Worklist:
         if known is not None and known.files == one.files:
             return known
         try:
-            one = replace(one, info=self._header(one.study.image))
+            one = replace(one, info=self._header(one.study.source))
             if one.study.prior:
                 prior, _ = checked_prior(one.study.prior, one.info)
                 return replace(one, prior=prior)

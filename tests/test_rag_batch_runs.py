@@ -17,7 +17,7 @@ from support.fake_encoder import FakeEncoder
 from support.small_batch import draw_image, draw_images
 from support.small_corpus import small_corpus
 
-from rag.batch.output import BatchOutput
+from rag.batch.output import open_output
 from rag.batch.workers import Stop
 from rag.errors import BatchError, OutputError, UsageError
 from rag.index import build_index
@@ -172,12 +172,12 @@ def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
 
 def test_two_batches_on_one_output_are_refused(tmp_path: Path) -> None:
     with (
-        BatchOutput(tmp_path),
+        open_output(tmp_path),
         pytest.raises(UsageError, match="another process is writing"),
-        BatchOutput(tmp_path),
+        open_output(tmp_path),
     ):
         pass
-    with BatchOutput(tmp_path):
+    with open_output(tmp_path):
         pass
 
 
@@ -194,7 +194,7 @@ def test_predictions_of_another_model_are_not_mixed(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[1]\n{}\n", "is a list"),
+        (b"[1]\n{}\n", "other keys"),
         (b'{"study_id": "a"}\n', "other keys"),
         (b"not json\n{}\n", "not JSON"),
     ],
@@ -204,8 +204,8 @@ def test_a_file_of_something_else_is_not_touched(
 ) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(content)
-    with BatchOutput(tmp_path) as output, pytest.raises(UsageError, match=words):
-        output.read_existing()
+    with pytest.raises(UsageError, match=words), open_output(tmp_path):
+        pass
     assert path.read_bytes() == content
 
 
@@ -238,7 +238,7 @@ def test_a_stop_finishes_what_is_under_way_and_begins_nothing(
 def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(OutputError, match="cannot write"), BatchOutput(blocker / "out"):
+    with pytest.raises(OutputError, match="cannot write"), open_output(blocker / "out"):
         pass
 
 

@@ -12,7 +12,7 @@ from support.small_batch import draw_image
 from encoders.images.image_info import ImageInfo
 from rag.batch.grouping import group_images, pseudonym
 from rag.batch.inputs import BatchStudy, ListedImage, list_images
-from rag.batch.output import BatchOutput
+from rag.batch.output import open_output
 
 
 def dicom(path: Path, **elements: object) -> Path:
@@ -41,8 +41,8 @@ def test_images_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path)
     studies = {study.study_id: study for study in studies_of(tmp_path)}
     assert set(studies) == {pseudonym("1.2.3"), pseudonym("1.2.4")}
     one = studies[pseudonym("1.2.3")]
-    assert (one.image, one.further, one.unused, one.name) == (frontal, (lateral,), (), "a/1")
-    assert studies[pseudonym("1.2.4")].image == other
+    assert (one.source, one.further, one.unused, one.name) == (frontal, (lateral,), (), "a/1")
+    assert studies[pseudonym("1.2.4")].source == other
 
 
 def test_a_pseudonym_is_the_same_everywhere_and_does_not_hold_the_uid() -> None:
@@ -73,8 +73,8 @@ def test_the_frontal_image_is_chosen(tmp_path: Path, views: list[str], chosen: i
         for number, view in enumerate(views)
     ]
     (study,) = studies_of(tmp_path)
-    assert study.image == images[chosen]
-    assert {study.image, *study.further, *study.unused} == set(images)
+    assert study.source == images[chosen]
+    assert {study.source, *study.further, *study.unused} == set(images)
 
 
 def test_a_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
     dicom(tmp_path / "2-ct.dcm", StudyInstanceUID="1.2", Modality="CT")
     chest = dicom(tmp_path / "3-chest.dcm", StudyInstanceUID="1.2", ViewPosition="")
     (study,) = studies_of(tmp_path)
-    assert study.image == chest
+    assert study.source == chest
     assert len(study.unused) == 2
 
 
@@ -91,7 +91,7 @@ def test_images_for_a_reader_come_before_raw_ones(tmp_path: Path) -> None:
     shown = dicom(
         tmp_path / "2.dcm", StudyInstanceUID="1.2", PresentationIntentType="FOR PRESENTATION"
     )
-    assert studies_of(tmp_path)[0].image == shown
+    assert studies_of(tmp_path)[0].source == shown
 
 
 def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_dicomdir_lists_its_images_and_nothing_outside(tmp_path: Path) -> None
 
 def test_the_plan_is_written_for_the_user_alone(tmp_path: Path) -> None:
     draw_image(tmp_path / "in" / "a\udcff.png", 1)
-    with BatchOutput(tmp_path / "out") as output:
+    with open_output(tmp_path / "out") as output:
         output.write_studies(studies_of(tmp_path / "in"))
     plan = tmp_path / "out" / "studies.jsonl"
     assert plan.stat().st_mode & 0o777 == 0o600
@@ -204,5 +204,5 @@ def test_shared_dicom_files_are_grouped_by_their_headers(shared_data: Path) -> N
     listing = list_images(shared_data / "dicom")
     studies, _ = group_images(listing.images)
     assert len({study.study_id for study in studies}) == len(studies)
-    named = [image for study in studies for image in (study.image, *study.further, *study.unused)]
+    named = [image for study in studies for image in (study.source, *study.further, *study.unused)]
     assert sorted(named) == sorted(image.path for image in listing.images)

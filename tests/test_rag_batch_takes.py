@@ -10,7 +10,7 @@ from test_rag_batch_studies import dicom
 
 from rag.batch.grouping import group_images, pseudonym
 from rag.batch.inputs import BatchStudy, list_images
-from rag.batch.output import BatchOutput
+from rag.batch.output import open_output
 
 
 def studies_of(source: Path) -> tuple[list[BatchStudy], list[str]]:
@@ -26,9 +26,9 @@ def test_a_rejected_image_is_not_reported_from(tmp_path: Path, title: str) -> No
     )
     note(tmp_path / "other" / "kos", uids[0], title=title)
     (study,), problems = studies_of(tmp_path)
-    assert (study.image, study.unused, study.rejected) == (good, (), (bad,))
+    assert (study.source, study.unused, study.rejected) == (good, (), (bad,))
     assert problems == []
-    with BatchOutput(tmp_path / "out") as output:
+    with open_output(tmp_path / "out") as output:
         output.write_studies([study])
     line = json.loads((tmp_path / "out" / "studies.jsonl").read_text())
     assert line["rejected"] == [str(bad)]
@@ -44,14 +44,14 @@ def test_a_note_may_name_its_images_in_its_content_alone(tmp_path: Path) -> None
     del dataset.CurrentRequestedProcedureEvidenceSequence
     dataset.save_as(kos)
     (study,), _ = studies_of(tmp_path)
-    assert study.image == good
+    assert study.source == good
 
 
 def test_a_note_that_rejects_nothing_changes_nothing(tmp_path: Path) -> None:
     image = dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.1")
     note(tmp_path / "kos.dcm", "1.2.7.1.1", title="113000")  # of interest
     (study,), problems = studies_of(tmp_path)
-    assert (study.image, study.unused, study.rejected, problems) == (image, (), (), [])
+    assert (study.source, study.unused, study.rejected, problems) == (image, (), (), [])
 
 
 def test_a_study_of_rejected_images_has_no_draft_and_is_named(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_study_of_rejected_images_has_no_draft_and_is_named(tmp_path: Path) ->
     kept = dicom(tmp_path / "2.dcm", StudyInstanceUID="1.2.8")
     note(tmp_path / "kos.dcm", "1.2.7.1.1")
     (study,), problems = studies_of(tmp_path)
-    assert study.image == kept
+    assert study.source == kept
     (said,) = problems
     assert pseudonym("1.2.7") in said
     assert "rejected" in said
@@ -98,7 +98,7 @@ def test_the_later_accepted_take_is_used(
         for n, elements in enumerate((first, second))
     ]
     ((study,), _) = studies_of(tmp_path)
-    assert study.image == takes[chosen]
+    assert study.source == takes[chosen]
     assert study.unused == (takes[1 - chosen],)
 
 
@@ -108,7 +108,7 @@ def test_an_image_whose_view_nothing_tells_may_be_the_lateral(tmp_path: Path) ->
         for n in (1, 2)
     ]
     ((study,), _) = studies_of(tmp_path)
-    assert (study.image, study.further, study.unused) == (images[0], (images[1],), ())
+    assert (study.source, study.further, study.unused) == (images[0], (images[1],), ())
 
 
 def test_the_view_is_known_by_the_words_of_the_series(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_view_is_known_by_the_words_of_the_series(tmp_path: Path) -> None:
         Columns=2000,
     )
     ((study,), _) = studies_of(tmp_path)
-    assert (study.image, study.further) == (frontal, (lateral,))
+    assert (study.source, study.further) == (frontal, (lateral,))
 
 
 @pytest.mark.parametrize(

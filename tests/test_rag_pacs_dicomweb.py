@@ -1,9 +1,12 @@
 """DICOMweb against a real Orthanc on this machine: studies come, reports go."""
 
+import contextlib
 import logging
 import shutil
 import subprocess
+import threading
 from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -145,6 +148,31 @@ def test_where_nothing_may_be_asked(tmp_path: Path, url: str, uid: str, words: s
     with pytest.raises(PacsError, match=words) as told:
         fetch_study(url, uid, tmp_path)
     assert "secret" not in str(told.value)
+
+
+class _Hostile(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        moved = self.path.startswith("/moved/")
+        body = bytes(0 if moved else 3_000_000)
+        self.send_response(302 if moved else 200)
+        self.send_header("Location", "/dicom-web/studies")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("moved/", "redirects to another"), ("", "longer than 1 MB")]
+)
+def test_nobody_is_followed_elsewhere_or_listened_to_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str
+) -> None:
+    monkeypatch.setattr("rag.pacs.http.MAX_BYTES", 1 << 20)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(PacsError, match=words):
+            fetch_study(f"http://127.0.0.1:{server.server_port}/{path}", "1.2", tmp_path)
 
 
 def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:

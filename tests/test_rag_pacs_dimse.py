@@ -13,12 +13,13 @@ import pytest
 from pydicom import dcmread
 from support.dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
 from support.orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
-from support.pacs import files, image, nobody_is_named, one_receiver, send, short_uid
+from support.pacs import SETTINGS, files, image, nobody_is_named, one_receiver, send, short_uid
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.cli.main import app
+from rag.errors import UsageError
 from rag.export import as_document
 from rag.export.text import Export
 from rag.pacs import PacsError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from support.small_room import Room
 
 pytestmark = pytest.mark.slow
-SETTINGS = DicomSettings(ae_title=OUR_TITLE)
 
 
 def archive_of(server: Orthanc, *, host: str = "127.0.0.1") -> Archive:
@@ -281,9 +281,9 @@ def test_who_is_not_certified_is_not_talked_to(encrypted: Orthanc, certificates:
 def test_a_receiver_with_tls_takes_nothing_in_the_clear_and_waits_for_nobody(
     tmp_path: Path, certificates: Path
 ) -> None:
-    tls = tls_context(with_tls(certificates), server=True)
+    settings = with_tls(certificates)
     with (
-        one_receiver(tmp_path, silence_seconds=2, tls=tls) as receiver,
+        one_receiver(tmp_path, settings=settings, silence_seconds=2) as receiver,
         socket.create_connection(("127.0.0.1", receiver.port)),  # silent before its handshake
     ):
         assert send(receiver, image(short_uid())) == "closed"
@@ -304,6 +304,6 @@ def test_files_that_are_no_certificates_are_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["PACS", "PACS@host", "PACS@host:0", "@host:104", "PACS@:104"])
 def test_an_archive_is_a_title_a_host_and_a_port(text: str) -> None:
-    with pytest.raises(PacsError):
+    with pytest.raises(UsageError):
         Archive.parse(text)
     assert Archive.parse("PACS@[::1]:104") == Archive("PACS", "::1", 104)

@@ -19,7 +19,7 @@ import pytest
 import requests
 from pydicom import dcmread
 from support.dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
-from support.orthanc import OUR_TITLE, Orthanc, needs_orthanc
+from support.orthanc import Orthanc, needs_orthanc
 from support.pacs import (
     files,
     image,
@@ -32,9 +32,11 @@ from support.pacs import (
 
 from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
+from rag.errors import UsageError
 from rag.pacs import PacsError
 from rag.pacs.association import Sender
 from rag.pacs.receiver import Receiver, receiving
+from rag.settings import DicomSettings
 
 pytestmark = pytest.mark.slow
 
@@ -153,9 +155,8 @@ def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     told = next(line for line in process.stderr if "listens on" in line)
-    receiver = Receiver(int(told.split(" port ")[1].split(";")[0]))
     uid = short_uid()
-    assert send(receiver, image(uid)) == 0
+    assert send(int(told.split(" port ")[1].split(";")[0]), image(uid)) == 0
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "1 stored\n")
@@ -176,7 +177,7 @@ def recorded(receiver: Receiver, data: bytes) -> bytes:
             to.shutdown(socket.SHUT_WR)
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(3) as threads:
-        sending = threads.submit(send, Receiver(server.getsockname()[1]), data)
+        sending = threads.submit(send, server.getsockname()[1], data)
         waiting, _ = server.accept()
         with waiting, socket.create_connection(("127.0.0.1", receiver.port)) as onward:
             both = threads.submit(relay, waiting, onward), threads.submit(relay, onward, waiting)
@@ -208,9 +209,9 @@ def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path
 
 def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
     (tmp_path / "dcm-1").mkdir()
-    (tmp_path / "dcm-1" / ".ab.part").write_bytes(b"torn")
+    (tmp_path / "dcm-1" / ".ab.dcm.new").write_bytes(b"torn")
     with one_receiver(tmp_path) as receiver:
-        assert not list(tmp_path.rglob("*.part"))
+        assert not list(tmp_path.rglob("*.new"))
         with pytest.raises(PacsError, match="another process is writing"), one_receiver(tmp_path):
             pass
         taken = one_receiver(tmp_path / "b", port=receiver.port)
@@ -218,7 +219,7 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
             pass
     with (
         pytest.raises(PacsError, match="--allow"),
-        receiving(tmp_path, title=OUR_TITLE, senders=()),
+        receiving(tmp_path, DicomSettings()),
     ):
         pass
 
@@ -227,7 +228,7 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
     "text", ["PACS", "@10.0.0.1", "PACS@", "PACS@server", "A" * 17 + "@1.2.3.4"]
 )
 def test_a_sender_is_a_title_and_an_address(text: str) -> None:
-    with pytest.raises(PacsError):
+    with pytest.raises(UsageError):
         Sender.parse(text)
 
 

@@ -1,6 +1,7 @@
 """The file that generation and evaluation share: whole lines, and problems that name themselves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.tabular import read_table
-from rag.batch.output import PredictionLog, prediction_line
+from rag.batch.output import open_output, prediction_line
 from rag.prediction import Prediction
 from rag.schema import Draft, DraftSentence, PredictedFindings, Status
 
@@ -22,11 +23,12 @@ PREDICTION = Prediction(
 
 
 def test_a_line_comes_back(tmp_path: Path) -> None:
-    path = tmp_path / "predictions.jsonl"
-    with PredictionLog(path) as log:
-        log.append(PREDICTION)
-        log.append(Prediction(file="b.png", status=Status.FAILED, study_id="S2", reason="no image"))
-    first, second = read_table(path, strict=True)
+    with open_output(tmp_path) as output:
+        output.append(PREDICTION)
+        output.append(
+            Prediction(file="b.png", status=Status.FAILED, study_id="S2", reason="no image")
+        )
+    first, second = read_table(output.predictions, strict=True)
     assert first.values == PREDICTION.to_json()
     assert first.values["confidence"] == 0.25
     assert (second.where, second.values["status"], second.problem) == ("line 2", "failed", "")
@@ -66,15 +68,15 @@ def test_a_byte_order_mark_is_let_pass(tmp_path: Path) -> None:
 def test_the_plug_is_pulled_while_a_line_is_written(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
-    path = tmp_path_factory.mktemp("log") / "predictions.jsonl"
-    line = prediction_line(PREDICTION).encode()
-    path.write_bytes(line + line[:cut])
-    with PredictionLog(path) as log:
-        log.append(PREDICTION)
-    lines = list(read_table(path, strict=True))
-    assert [line.problem for line in lines] == [""] * len(lines)
-    whole = cut >= len(line) - 1
-    assert len(lines) == (3 if whole else 2)
+    folder = tmp_path_factory.mktemp("log")
+    one, two, three = (
+        prediction_line(replace(PREDICTION, study_id=name)).encode() for name in ("S1", "S2", "S3")
+    )
+    (folder / "predictions.jsonl").write_bytes(one + two[:cut])
+    with open_output(folder) as output:
+        assert ("S2" in output.statuses) == (cut >= len(two) - 1)
+        output.append(replace(PREDICTION, study_id="S3"))
+    assert output.predictions.read_bytes() in (one + three, one + two + three)
 
 
 def test_no_number_that_json_cannot_hold() -> None:

@@ -170,7 +170,7 @@ def test_a_prior_image_that_cannot_be_read_is_left_out_and_said(
 
 
 def studies_of(source: Path) -> dict[Path, BatchStudy]:
-    return {study.image: study for study in group_images(list_images(source).images)[0]}
+    return {study.source: study for study in group_images(list_images(source).images)[0]}
 
 
 def test_in_a_folder_the_newest_earlier_study_of_the_patient_is_the_prior(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from encoders.images.image_info import ImageFormat, ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.inputs import IMAGE_SUFFIXES, BatchStudy, ListedImage
+from rag.index.ids import Exclusions
 from rag.priors import NO_PRIOR, Prior, newest_before
 from rag.screening.header import judge_header
 from rag.study import pseudonym
@@ -184,13 +185,13 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
         study_id = shown
     return BatchStudy(
         study_id=study_id,
-        image=chosen.image.path,
+        source=chosen.image.path,
         name=shown,
         further=tuple(further),
         unused=tuple(unused),
         indication=next((one.image.indication for one in group if one.image.indication), ""),
-        patient_ids=frozenset(one.image.patient_id for one in group if one.image.patient_id),
-        names_to_exclude=(*listed, *(one.image.name for one in group)),
+        exclude=Exclusions(patients=frozenset(one.image.patient_id for one in group) - {""}),
+        also_called=(*listed, *(one.image.name for one in group)),
         prior=next((one.image.prior for one in group if one.image.prior), NO_PRIOR),
     )
 
@@ -278,19 +279,19 @@ def _with_priors(
     """
     of_patient: defaultdict[str, list[BatchStudy]] = defaultdict(list)
     for study in studies:
-        if study.image in infos:
-            of_patient[infos[study.image].identity.patient_id].append(study)
+        if study.source in infos:
+            of_patient[infos[study.source].identity.patient_id].append(study)
     reports: defaultdict[str, list[Path]] = defaultdict(list)
     for path, info in infos.items():
         if info.modality == "SR":
             reports[info.study_uid].append(path)
     for study in studies:
-        current = infos.get(study.image)
+        current = infos.get(study.source)
         if current is None or study.prior or not current.identity.patient_id:
             yield study
             continue
         others = of_patient[current.identity.patient_id]
-        uid = newest_before(current, [infos[other.image] for other in others])
-        images = [other.image for other in others if uid and infos[other.image].study_uid == uid]
+        uid = newest_before(current, [infos[other.source] for other in others])
+        images = [other.source for other in others if uid and infos[other.source].study_uid == uid]
         files = dict.fromkeys((*images, *(reports[uid] if uid else ())))
         yield replace(study, prior=Prior(files=tuple(files)))

@@ -13,6 +13,7 @@ from pathlib import Path
 from encoders.images.image_info import ImageFormat, image_format
 from rag.errors import UsageError
 from rag.priors import NO_PRIOR, Prior
+from rag.study import Study
 
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
 """Files of these names are meant as images: if they are none, that is a failure to be told."""
@@ -46,34 +47,18 @@ class ListedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchStudy:
+class BatchStudy(Study):
     """One study of a batch.
 
     Attributes:
-        study_id: what its prediction is called.
-        image: the one to report from.
-        name: what predictions call that image.
-        further: laterals, and images of which nothing tells the view.
-        unused: images of the study that are neither.
+        unused: images of the study that are neither reported from nor further views.
         rejected: images that a rejection note takes out of use.
-        indication: why the images were taken.
-        patient_ids: never to be retrieved, as a list says them.
-        names_to_exclude: what the input calls its images, and a list the study: no study of the
-            index that these name is retrieved.
-        prior: the patient's earlier study, as a list says it, or the newest one before it among the
-            others by PatientID and StudyDate.
     """
 
-    study_id: str
-    image: Path
-    name: str
+    source: Path
     further: tuple[Path, ...] = ()
     unused: tuple[Path, ...] = ()
     rejected: tuple[Path, ...] = ()
-    indication: str = ""
-    patient_ids: frozenset[str] = frozenset()
-    names_to_exclude: tuple[str, ...] = ()
-    prior: Prior = NO_PRIOR
 
 
 @dataclass(slots=True)

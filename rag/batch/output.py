@@ -8,19 +8,15 @@
 Does not know how predictions come about.
 """
 
-import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from encoders.json_text import parse_strict
-from encoders.tabular import read_table
 from rag.atomic_io import disk_explained, flush, only_writer, replace_text
 from rag.batch.inputs import BatchStudy
 from rag.errors import UsageError
@@ -29,101 +25,125 @@ from rag.schema import Status
 
 PREDICTIONS, STUDIES, SUMMARY = "predictions.jsonl", "studies.jsonl", "summary.json"
 _LOCK = ".lock"
-MADE_WITH = ("encoder_id", "index_id", "llm", "prompt")
+_MADE_WITH = ("encoder_id", "index_id", "llm", "prompt")
 """What all predictions of one file must have in common."""
 
 
-@dataclass(slots=True)
-class ExistingPredictions:
-    """What a predictions file holds already.
+class BatchOutput:
+    """What a folder holds, to go on with it; made by `open_output`.
 
     Attributes:
-        statuses: of each study that has a line.
+        predictions: its file of predictions.
+        statuses: of each study that has a line there.
         errors: how often each error class failed a study.
-        made_with: the values of `MADE_WITH` of its lines.
-    """
-
-    statuses: dict[str, Status] = field(default_factory=dict)
-    errors: Counter[str] = field(default_factory=Counter)
-    made_with: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> frozenset[str]:
-        """Studies that failed."""
-        return frozenset(name for name, status in self.statuses.items() if status is Status.FAILED)
-
-    def add(self, study_id: str, status: Status, error: str) -> None:
-        """Take a line into account."""
-        self.statuses[study_id] = status
-        if status is Status.FAILED:
-            self.errors[error] += 1
-
-
-class BatchOutput:
-    """The right to write a folder; leaving the block gives it back.
-
-    Entering raises `OutputError` where it cannot be written, `UsageError` where another batch is
-    writing it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.predictions = folder / PREDICTIONS
-        self._locked = ExitStack()
+        self.statuses: dict[str, Status] = {}
+        self.errors: Counter[str] = Counter()
+        self._made_with: dict[str, str] = {}
+        if self.predictions.exists():
+            with disk_explained(self.predictions):
+                self._read()
 
-    def __enter__(self) -> "BatchOutput":
-        with disk_explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        self._locked.enter_context(only_writer(self.folder / _LOCK, in_use=UsageError))
-        return self
+    def _read(self) -> None:
+        """Take every line into account. A torn last one is cut off: its study is done again."""
+        with self.predictions.open("r+b") as file:
+            end = 0
+            for number, line in enumerate(file, 1):
+                whole = line.endswith(b"\n")
+                try:
+                    values = parse_strict(line.decode("utf-8"))
+                except ValueError as error:
+                    if whole:
+                        raise self._not_ours(number, str(error)) from error
+                    file.truncate(end)
+                    return
+                self._take(number, values)
+                if not whole:
+                    file.seek(0, os.SEEK_END)
+                    file.write(b"\n")
+                end += len(line)
 
-    def __exit__(self, *_: object) -> None:
-        self._locked.close()
+    def _take(self, number: int, values: Any) -> None:
+        try:
+            study_id, made_with = values["study_id"], {name: values[name] for name in _MADE_WITH}
+            status, error = Status(values["status"]), values["error"]
+        except (KeyError, ValueError, TypeError) as wrong:
+            raise self._not_ours(number, "it has other keys") from wrong
+        if study_id in self.statuses:
+            raise self._not_ours(number, f"the study {study_id!r} has an earlier line")
+        if made_with != (self._made_with or made_with):
+            raise self._not_ours(number, "it was made with another encoder, index, model or prompt")
+        self._made_with = made_with
+        self._count(study_id, status, error)
 
-    def read_existing(self) -> ExistingPredictions:
-        """The predictions that are there. A torn last line is none: its study is done again.
+    def _not_ours(self, number: int, why: str) -> UsageError:
+        return UsageError(
+            f"{self.predictions} line {number} is not of this batch ({why}): choose another output"
+        )
+
+    def _count(self, study_id: str, status: Status, error: str) -> None:
+        self.statuses[study_id] = status
+        if status is Status.FAILED:
+            self.errors[error] += 1
+
+    def refuse_mixture(self, made_with: Mapping[str, str]) -> None:
+        """Predictions of two encoders, indexes or models must not lie in one file.
 
         Raises:
-            UsageError: a line is no prediction of a batch, or a study has two.
+            UsageError: names what has changed.
         """
-        existing = ExistingPredictions()
-        if not self.predictions.exists():
-            return existing
-        for where, values in _whole_lines(self.predictions):
-            try:
-                study_id, made_with = values["study_id"], {name: values[name] for name in MADE_WITH}
-                status, error = Status(values["status"]), values["error"]
-            except (KeyError, ValueError, TypeError) as wrong:
-                raise _not_ours(self.predictions, where) from wrong
-            if study_id in existing.statuses:
-                raise UsageError(
-                    f"{self.predictions} has two lines for the study {study_id!r}: choose another "
-                    "output"
-                )
-            if existing.made_with and made_with != existing.made_with:
-                raise _not_ours(self.predictions, where)
-            existing.made_with = made_with
-            existing.add(study_id, status, error)
-        return existing
+        changed = [
+            f"{name} was {before!r} and is {made_with[name]!r}"
+            for name, before in self._made_with.items()
+            if made_with[name] != before
+        ]
+        if changed:
+            raise UsageError(
+                f"{self.predictions} was made otherwise ({'; '.join(changed)}): choose another "
+                "output, or go back to what it was made with"
+            )
 
-    def forget_failures(self, existing: ExistingPredictions) -> int:
+    def append(self, prediction: Prediction) -> None:
+        """Write one line and wait until it is on the disk; after a crash it is whole or absent.
+
+        Raises:
+            OutputError: the file cannot be written; a disk that is full leaves no half line.
+        """
+        line = memoryview(prediction_line(prediction).encode("utf-8"))
+        # unbuffered: what a full disk did not take must not be tried again at the end
+        with disk_explained(self.predictions), self.predictions.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+            if not end:
+                flush(self.folder)
+        self._count(prediction.study_id, prediction.status, prediction.error)
+
+    def forget_failures(self) -> int:
         """Take failed studies out of the file, in one step, so that they are done again."""
-        failed = existing.failed
+        failed = {name for name, status in self.statuses.items() if status is Status.FAILED}
         if not failed:
             return 0
         beside = self.predictions.with_name(f".{PREDICTIONS}.new")
         with disk_explained(self.predictions):
             with self.predictions.open("rb") as old, beside.open("wb") as new:
-                for line in old:
-                    if line.endswith(b"\n") and json.loads(line)["study_id"] not in failed:
-                        new.write(line)
+                new.writelines(line for line in old if json.loads(line)["study_id"] not in failed)
                 new.flush()
                 os.fsync(new.fileno())
             beside.replace(self.predictions)
             flush(self.folder)
         for study_id in failed:
-            del existing.statuses[study_id]
-        existing.errors.clear()
+            del self.statuses[study_id]
+        self.errors.clear()
         return len(failed)
 
     def write_studies(self, studies: Iterable[BatchStudy]) -> None:
@@ -137,89 +157,19 @@ class BatchOutput:
         replace_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and content of each line; a torn last one is passed over."""
-    with disk_explained(path), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1))
-        torn = file.read(1) != b"\n"
-    problem: UsageError | None = None
-    for line in read_table(path, strict=True):
-        if problem:
-            raise problem
-        if line.problem:
-            problem = UsageError(f"{path} {line.where}: {line.problem}: choose another output")
-        else:
-            yield line.where, line.values
-    if problem and not torn:
-        raise problem
-
-
-def _not_ours(path: Path, where: str) -> UsageError:
-    return UsageError(
-        f"{path} {where} is not of this batch: it has other keys, or was made with another "
-        "encoder, index, model or prompt. Choose another output"
-    )
-
-
-def _study_json(study: BatchStudy) -> dict[str, Any]:
-    return {
-        "study_id": study.study_id,
-        "image": str(study.image),
-        "further": [str(path) for path in study.further],
-        "unused": [str(path) for path in study.unused],
-        "rejected": [str(path) for path in study.rejected],
-        "prior": [str(path) for path in study.prior.files],
-    }
-
-
-class PredictionLog:
-    """Appends predictions to a file; after a crash a line is whole or absent.
-
-    Opening cuts off a torn last line: its study was being written when the plug was pulled. A disk
-    that is full leaves no half line either.
+@contextmanager
+def open_output(folder: Path) -> Iterator[BatchOutput]:
+    """A folder to write, made if it is not there, and nobody else's while the block runs.
 
     Raises:
-        OutputError: the file cannot be opened or written; the message says the hint.
+        OutputError: it cannot be written.
+        UsageError: another batch is writing it, or its predictions are none of a batch, of two
+            encoders, indexes, models or prompts, or two of one study.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: io.FileIO | None = None
-
-    def __enter__(self) -> "PredictionLog":
-        with disk_explained(self._path):
-            new = not self._path.exists()
-            # unbuffered: what a full disk did not take must not be tried again at the end
-            self._file = io.FileIO(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
-            _mend_end(self._file)
-            if new:
-                flush(self._path.parent)
-        return self
-
-    def append(self, prediction: Prediction) -> None:
-        """Write one line and wait until it is on the disk."""
-        if self._file is None:
-            raise ValueError("open the log with `with` first")
-        line = memoryview(prediction_line(prediction).encode("utf-8"))
-        with disk_explained(self._path):
-            end = self._file.seek(0, os.SEEK_END)
-            try:
-                while line:
-                    line = line[self._file.write(line) :]
-                os.fsync(self._file.fileno())
-            except OSError:
-                self._file.truncate(end)
-                raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    with disk_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder / _LOCK, in_use=UsageError):
+        yield BatchOutput(folder)
 
 
 def prediction_line(prediction: Prediction) -> str:
@@ -227,21 +177,12 @@ def prediction_line(prediction: Prediction) -> str:
     return json.dumps(prediction.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _mend_end(file: io.FileIO) -> None:
-    """Make the file end with a newline: close a whole last line, cut a torn one."""
-    end = file.seek(0, os.SEEK_END)
-    last = b""
-    while end and b"\n" not in last:
-        start = max(end - 65_536, 0)
-        file.seek(start)
-        last = file.read(end - start) + last
-        end = start
-    _, _, last = last.rpartition(b"\n")
-    if not last:
-        return
-    try:
-        parse_strict(last.decode("utf-8"))
-    except ValueError:
-        file.truncate(file.seek(-len(last), os.SEEK_END))
-    else:
-        file.write(b"\n")
+def _study_json(study: BatchStudy) -> dict[str, Any]:
+    return {
+        "study_id": study.study_id,
+        "image": str(study.source),
+        "further": [str(path) for path in study.further],
+        "unused": [str(path) for path in study.unused],
+        "rejected": [str(path) for path in study.rejected],
+        "prior": [str(path) for path in study.prior.files],
+    }

@@ -13,13 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rag.batch.inputs import BatchStudy
-from rag.batch.output import MADE_WITH, BatchOutput, ExistingPredictions, PredictionLog
+from rag.batch.output import BatchOutput
 from rag.batch.workers import Engine
-from rag.errors import OutputError, UsageError
-from rag.index import Exclusions, ReportIndex
-from rag.pipeline import ReportPipeline
+from rag.errors import OutputError
 from rag.schema import NOTICE, Status
-from rag.study import Study
 
 logger = logging.getLogger(__name__)
 
@@ -97,31 +94,27 @@ def run_batch(
     Args:
         studies: of the input, with distinct ids.
         engine: makes the predictions.
-        output: entered; its folder is ours.
+        output: of `open_output`.
         retry_failed: studies that failed before are done again.
         progress: told after every study.
 
     Raises:
-        UsageError: the output holds something else than earlier runs of this batch.
+        UsageError: the output was made with another encoder, index, model or prompt.
         OutputError: the disk is full; what was written stays.
         BatchError: the model's servers are gone.
     """
-    existing = output.read_existing()
     if retry_failed:
-        logger.info("failed studies to be done again: %d", output.forget_failures(existing))
-    _refuse_mixture(existing, engine.pipeline, output)
+        logger.info("failed studies to be done again: %d", output.forget_failures())
+    output.refuse_mixture(engine.pipeline.made_with)
     output.write_studies(studies)
-    left = [study for study in studies if study.study_id not in existing.statuses]
-    counts = Counts(total=len(studies), before=len(studies) - len(left), errors=existing.errors)
-    store = engine.pipeline.retriever.store
-    asked = (as_study(study, store) for study in left)
+    left = [study for study in studies if study.study_id not in output.statuses]
+    counts = Counts(total=len(studies), before=len(studies) - len(left), errors=output.errors)
+    started = time.perf_counter()
     try:
         # closed before the index is: no thread may search an index that is gone
-        with closing(engine.draft(asked)) as run, PredictionLog(output.predictions) as log:
-            started = time.perf_counter()
+        with closing(engine.draft(left)) as run:
             for prediction in run:
-                log.append(prediction)
-                existing.add(prediction.study_id, prediction.status, prediction.error)
+                output.append(prediction)
                 counts.now[prediction.status] += 1
                 counts.stages.update(prediction.seconds)
                 counts.seconds = time.perf_counter() - started
@@ -129,45 +122,8 @@ def run_batch(
                     progress(counts)
     finally:
         engine.stop.set()
-        ids = {study.study_id for study in studies} & existing.statuses.keys()
-        counts.statuses.update(str(existing.statuses[name]) for name in ids)
+        ids = {study.study_id for study in studies} & output.statuses.keys()
+        counts.statuses.update(str(output.statuses[name]) for name in ids)
         with suppress(OutputError):  # the disk is full: that was said already
             output.write_summary(counts.to_json())
     return counts
-
-
-def as_study(study: BatchStudy, store: ReportIndex) -> Study:
-    """A study as the pipeline takes it, with what must not be retrieved for it."""
-    named = [store.studies_named_in(name) for name in study.names_to_exclude]
-    return Study(
-        study.image,
-        name=study.name,
-        further=study.further,
-        study_id=study.study_id,
-        exclude=Exclusions(frozenset({study.study_id}).union(*named), study.patient_ids),
-        indication=study.indication,
-        prior=study.prior,
-    )
-
-
-def _refuse_mixture(
-    existing: ExistingPredictions, pipeline: ReportPipeline, output: BatchOutput
-) -> None:
-    """Predictions of two encoders, indexes or models must not lie in one file.
-
-    Raises:
-        UsageError: names what has changed.
-    """
-    if not existing.made_with:
-        return
-    now = pipeline.made_with
-    changed = [
-        f"{name} was {existing.made_with[name]!r} and is {now[name]!r}"
-        for name in MADE_WITH
-        if now[name] != existing.made_with[name]
-    ]
-    if changed:
-        raise UsageError(
-            f"{output.predictions} was made otherwise ({'; '.join(changed)}): choose another "
-            "output, or go back to what it was made with"
-        )

@@ -79,7 +79,7 @@ def batch(
     """
     settings = read_settings(config, no_llm=no_llm)
     from rag.batch import manifests
-    from rag.batch.output import BatchOutput
+    from rag.batch.output import open_output
 
     if save_json_file is not None and input_json_file is not None and source is None:
         source, output = input_json_file, manifests.work_folder(save_json_file)
@@ -92,7 +92,7 @@ def batch(
         raise UsageError("name IN and OUT")
     ended: Interrupted | None = None
     with ExitStack() as running:
-        out = running.enter_context(BatchOutput(output))
+        out = running.enter_context(open_output(output))
         studies = _studies(source, out, root=img_root_dir, by_folder=by_folder)
         try:
             summary = _run(settings, studies, out, engine, ray_address, retry_failed=retry_failed)
@@ -125,7 +125,6 @@ def _studies(
     if not studies:
         raise UsageError(f"there is no image in {source}{skipped}")
     say(f"{len(listing.images)} images of {len(studies)} studies{skipped}")
-    output.read_existing()  # refuses a foreign file before anything heavy is started
     return studies
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, Config, print_error, read_settings
+from rag.cli.options import EXIT_FAILED, Config, print_error, read_settings, say
 from rag.errors import UsageError
 
 app = typer.Typer(
@@ -138,43 +138,22 @@ def receive(
     ] = None,
     *,
     config: Config = "cpu",
-    ae_title: Annotated[str, typer.Option(help="Our AE title; default: dicom.ae_title.")] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)
     ] = 11112,
-    max_megabytes: Annotated[
-        int, typer.Option(help="Largest image accepted.", min=1, max=256)
-    ] = 256,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C."""
-    from rag.pacs import PacsError
-    from rag.pacs.association import Sender, tls_context
     from rag.pacs.receiver import receiving
 
     settings = read_settings(config).dicom
-    title = ae_title or settings.ae_title
-    try:
-        senders = tuple(map(Sender.parse, (*settings.peers, *(allow or ()))))
-    except PacsError as error:
-        raise UsageError(f"--allow or dicom.peers: {error}") from error
-
     ended = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: ended.set())
-    with receiving(
-        output,
-        title=title,
-        senders=senders,
-        host=host,
-        port=port,
-        max_bytes=max_megabytes << 20,
-        tls=tls_context(settings, server=True),
-    ) as receiver:
-        typer.echo(f"{title} listens on {host} port {receiver.port}; Ctrl-C stops it", err=True)
+    with receiving(output, settings, senders=allow or (), host=host, port=port) as receiver:
+        say(f"{settings.ae_title} listens on {host} port {receiver.port}; Ctrl-C stops it")
         ended.wait()
-    counts = receiver.counts
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(receiver.counts.items()))
     typer.echo(told or "nothing was sent")
 
 

@@ -225,11 +225,12 @@ def draft_from(
     from encoders.base import embeds_texts
     from eval.errors import EvalLeakError, listed
     from rag.batch.inputs import BatchStudy
-    from rag.batch.output import BatchOutput
+    from rag.batch.output import open_output
     from rag.batch.runner import run_batch
     from rag.batch.workers import Engine, Outage, threaded_prepare
     from rag.corpus.named import read_corpus
     from rag.factory import index_reports, open_pipeline
+    from rag.index import Exclusions
 
     name = home.site.collection
     corpus = read_corpus(name)
@@ -247,13 +248,13 @@ def draft_from(
     studies = [
         BatchStudy(
             study_id=image.image_id,
-            image=away.paths[image.image_id],
+            source=away.paths[image.image_id],
             name=image.image,
-            patient_ids=frozenset({image.patient_id}),
+            exclude=Exclusions(patients=frozenset({image.patient_id})),
         )
         for image in away.test
     ]
-    with progress_bars() as advance, BatchOutput(out) as output:
+    with progress_bars() as advance, open_output(out) as output:
         index_reports(settings, corpus, encoder, exclude=held, images=images, progress=advance)
         with open_pipeline(settings, encoder) as pipeline:
             prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)

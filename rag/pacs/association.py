@@ -1,4 +1,4 @@
-"""DICOM associations (PS3.8): who the peers are, TLS, a meter of bytes, and how one is opened.
+"""DICOM associations (PS3.8): who the peers are, TLS, how much is read, and how one is opened.
 
 What is said over them is in `rag.pacs.receiver`, which answers, and `rag.pacs.dimse`, which asks.
 """
@@ -6,9 +6,7 @@ What is said over them is in `rag.pacs.receiver`, which answers, and `rag.pacs.d
 import errno
 import ipaddress
 import logging
-import math
 import re
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
+from rag.errors import UsageError
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES
 
@@ -30,22 +29,10 @@ SILENCE_SECONDS = 30.0
 SLACK = 1 << 20
 """Bytes of an association's own messages around an image."""
 
-_COMPRESSED = (
-    "5",
-    "4.50",
-    "4.51",
-    "4.57",
-    "4.70",
-    "4.80",
-    "4.81",
-    "4.90",
-    "4.91",
-    "4.201",
-    "4.203",
-)
+_COMPRESSED = "5 4.50 4.51 4.57 4.70 4.80 4.81 4.90 4.91 4.201 4.203"
 _SYNTAXES = (
     ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"],
-    *(["1.2.840.10008.1.2." + each] for each in _COMPRESSED),
+    *(["1.2.840.10008.1.2." + each] for each in _COMPRESSED.split()),
 )
 """Each in a context of its own, so that an image comes as it is stored; 128 are the most."""
 _TITLE = re.compile(r"[!-~](?:[ -~]{0,14}[!-~])?")
@@ -65,13 +52,13 @@ class Sender:
         """``TITLE@ADDRESS``, as ``PACS@10.1.2.3`` or ``PACS@10.1.2.0/24``.
 
         Raises:
-            PacsError: it is not written like this.
+            UsageError: it is not written like this.
         """
         title, _, address = text.rpartition("@")
         try:
             return cls(check_title(title), ipaddress.ip_network(address))
         except ValueError:
-            raise PacsError(
+            raise UsageError(
                 f"{text!r} is not a valid sender; use TITLE@ADDRESS, for example PACS@10.1.2.3 or "
                 "PACS@10.1.2.0/24"
             ) from None
@@ -96,12 +83,12 @@ class Archive:
         """``TITLE@HOST:PORT``, as ``PACS@10.1.2.3:104``.
 
         Raises:
-            PacsError: it is not written like this.
+            UsageError: it is not written like this.
         """
         title, _, address = text.rpartition("@")
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise PacsError(
+            raise UsageError(
                 f"{text!r} is not a valid archive; use TITLE@HOST:PORT, "
                 "for example PACS@10.1.2.3:104"
             )
@@ -112,62 +99,33 @@ def check_title(title: str) -> str:
     """An AE title (PS3.5, VR AE).
 
     Raises:
-        PacsError: longer than 16 characters, or none at all.
+        UsageError: longer than 16 characters, or none at all.
     """
     if not _TITLE.fullmatch(title) or "\\" in title:
-        raise PacsError(
+        raise UsageError(
             f"{title!r} is not a valid AE title: 1 to 16 ASCII characters, without backslash"
         )
     return title
 
 
-class _Meter:
-    """A connection that ends when it has brought more than one image.
+def allow(event: "Event", most: int) -> None:
+    """Let the connection of an event bring so many bytes from now on; it ends when more are said.
 
     pynetdicom believes the length that a PDU or a message says of itself, and collects it in
-    memory: the meter is below all that, and set back when an image has been put away.
+    memory: this counts before anything is read, and is set back when an image has been put away.
     """
+    connection: Any = event.assoc.dul.socket
+    left = most
 
-    left = math.inf
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        data: bytes = super().recv(size, flags)  # type: ignore[misc]  # of the socket beside it
-        self.left -= len(data)
-        if self.left < 0:
+    def recv(count: int) -> bytearray:
+        nonlocal left
+        left -= count
+        if left < 0:
             raise OSError(errno.EMSGSIZE, "more than one image at once")
+        data: bytearray = type(connection).recv(connection, count)
         return data
 
-
-class _MeteredSocket(_Meter, socket.socket):
-    pass
-
-
-class _MeteredTls(_Meter, ssl.SSLSocket):  # type: ignore[misc]  # its stub names size `buflen`
-    pass
-
-
-def metered(plain: socket.socket, *, left: int, tls: ssl.SSLContext | None) -> Any:
-    """An accepted connection, behind TLS if wanted; the handshake waits for the first read.
-
-    Args:
-        plain: is used up.
-        left: bytes that it may bring until ``left`` is set again.
-        tls: of `tls_context`.
-    """
-    if tls is None:
-        connection: Any = _MeteredSocket(fileno=plain.detach())
-    else:
-        connection = tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-    connection.left = left
-    return connection
-
-
-def allow(event: "Event", left: int) -> None:
-    """Let the connection of an event bring so many bytes from now on, and no more."""
-    connection: Any = event.assoc.dul.socket
-    if not isinstance(connection.socket, _Meter):
-        connection.socket = _MeteredSocket(fileno=connection.socket.detach())
-    connection.socket.left = left
+    connection.recv = recv
 
 
 def tls_context(settings: "DicomSettings", *, server: bool) -> ssl.SSLContext | None:
@@ -189,7 +147,6 @@ def tls_context(settings: "DicomSettings", *, server: bool) -> ssl.SSLContext | 
         ) from None
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _MeteredTls
     return context
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rag.atomic_io import disk_explained
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.http import as_pacs_error, open_session
-from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, Inbox, check_uid
+from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, check_uid, open_inbox, put
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
@@ -66,9 +66,7 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
         OutputError: the disk refuses.
     """
     check_uid(study_uid)
-    inbox = Inbox(folder)
-    with disk_explained(folder):
-        inbox.open()
+    open_inbox(folder)
     came: dict[str, Path] = {}
     problems = []
     with _client(url) as client:
@@ -78,8 +76,8 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
             try:
                 data = _retrieve(client, study_uid, one)
                 with disk_explained(folder):
-                    came[one["instance"]] = inbox.put(
-                        data, instance_uid=one["instance"], study_uid=study_uid
+                    came[one["instance"]] = put(
+                        folder, data, instance_uid=one["instance"], study_uid=study_uid
                     )
             except PacsError as error:
                 problems.append(f"object {number} of {len(wanted)}: {error}")
@@ -140,8 +138,7 @@ def _client(url: str) -> Iterator["DICOMwebClient"]:
     with warnings.catch_warnings():  # it imports what pydicom 4 will not have
         warnings.filterwarnings("ignore", "get_frame_offsets", DeprecationWarning)
         from dicomweb_client import DICOMwebClient  # noqa: PLC0415 - pydicom, requests
-    session = open_session(url)
-    with session:
+    with open_session(url) as session:
         try:
             client = DICOMwebClient(url.rstrip("/"), session=session)
         except ValueError as error:

@@ -4,21 +4,20 @@ The protocol is pynetdicom's; owned here is what is asked for: a study and the e
 of the very same patient, series by series, and no other patient's whatever an archive answers.
 """
 
-import ipaddress
 import logging
 import re
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.atomic_io import disk_explained
 from rag.pacs import PacsError
-from rag.pacs.association import SLACK, Archive, Sender, allow, associated, model, tls_context
-from rag.pacs.inbox import Inbox, check_uid
+from rag.pacs.association import SLACK, Archive, allow, associated, model
+from rag.pacs.inbox import check_uid, open_inbox
 from rag.pacs.receiver import receiving, store
 from rag.study import pseudonym
 
@@ -32,13 +31,6 @@ logger = logging.getLogger(__name__)
 
 _MOST_ANSWERS = 1000
 _PENDING, _DONE, _WITH_FAILURES = (0xFF00, 0xFF01), 0x0000, 0xB000
-_REASONS = {
-    0xA700: "it is out of resources",
-    0xA701: "it is out of resources",
-    0xA702: "it is out of resources",
-    0xA801: "it does not know our AE title as a destination",
-    0xA900: "it does not understand the query",
-}
 _CHEST = {"CR", "DX", "RG"}
 """Modalities of a prior."""
 _NOT_IMAGES = {"SR", "PR", "DOC", "AU"}
@@ -96,7 +88,7 @@ def find_studies(
         raise PacsError("name a study, a patient, an accession number or a date, without wildcards")
     more = ("IssuerOfPatientID", "StudyTime", "ModalitiesInStudy", "StudyDescription")
     with associated(archive, settings) as link:
-        answers = _find(link, "STUDY", {**dict.fromkeys(more, ""), **wanted})
+        answers = _find(link, _query("STUDY", **dict.fromkeys(more, ""), **wanted))
     return [
         FoundStudy(
             uid=str(each.StudyInstanceUID),
@@ -165,18 +157,30 @@ def fetch_images(
     problems = []
     folders = [folder / pseudonym(uid) for uid in study_uids]
     before = _written(folders)
-    with _fetching(archive, settings, folder, move_to) as fetch:
+    with ExitStack() as running:
+        if move_to is None:
+            open_inbox(folder)
+        else:
+            host, port = move_to
+            senders = _senders(archive)
+            running.enter_context(
+                receiving(folder, settings, senders=senders, host=host, port=port)
+            )
+        fetch = partial(_get, folder=folder) if move_to is None else _move
         for uid in study_uids:
             with associated(archive, settings) as link:
-                wanted = {
-                    "StudyInstanceUID": check_uid(uid),
-                    "SeriesInstanceUID": "",
-                    "Modality": "",
-                }
-                series = _find(link, "SERIES", wanted)
+                series = _find(
+                    link,
+                    _query(
+                        "SERIES", StudyInstanceUID=check_uid(uid), SeriesInstanceUID="", Modality=""
+                    ),
+                )
             images = [each for each in series if _text(each, "Modality") not in _NOT_IMAGES]
             for number, each in enumerate(images, 1):
-                if problem := fetch(uid, str(each.SeriesInstanceUID)):
+                query = _query(
+                    "SERIES", StudyInstanceUID=uid, SeriesInstanceUID=str(each.SeriesInstanceUID)
+                )
+                if problem := fetch(archive, settings, query):
                     problems.append(f"series {number} of {len(images)}: {problem}")
     return sorted(path for path, _ in _written(folders) - before), problems
 
@@ -187,47 +191,35 @@ def _written(folders: Sequence[Path]) -> set[tuple[Path, int]]:
     return {(path, path.stat().st_mtime_ns) for path in images}
 
 
-@contextmanager
-def _fetching(
-    archive: Archive, settings: "DicomSettings", folder: Path, move_to: tuple[str, int] | None
-) -> Iterator[Any]:
-    """A function that fetches a series by the UIDs of study and series; tells what went wrong."""
-    if move_to is None:
-        inbox = Inbox(folder)
-        with disk_explained(folder):
-            inbox.open()
+def _get(archive: Archive, settings: "DicomSettings", query: "Dataset", *, folder: Path) -> str:
+    """Fetch a series by C-GET; what went wrong."""
 
-        def get(study_uid: str, series_uid: str) -> str:
-            def stored(event: "Event") -> int:
-                status = store(inbox, event, study_uid=study_uid)[1]
-                allow(event, MAX_BYTES + SLACK)
-                return status
+    def stored(event: "Event") -> int:
+        status = store(folder, event, study_uid=str(query.StudyInstanceUID))[1]
+        allow(event, MAX_BYTES + SLACK)
+        return status
 
-            with associated(archive, settings, stored) as link:
-                return _retrieved(link.send_c_get(_series(study_uid, series_uid), model("Get")))
-
-        yield get
-        return
-
-    def move(study_uid: str, series_uid: str) -> str:
-        with associated(archive, settings) as link:
-            query = _series(study_uid, series_uid)
-            return _retrieved(link.send_c_move(query, settings.ae_title, model("Move")))
-
-    senders = (*map(Sender.parse, settings.peers), *_senders(archive))
-    title, tls = settings.ae_title, tls_context(settings, server=True)
-    host, port = move_to
-    with receiving(folder, title=title, senders=senders, host=host, port=port, tls=tls):
-        yield move
+    with associated(archive, settings, stored) as link:
+        return _problem(link.send_c_get(query, model("Get")))
 
 
-def _find(link: Any, level: str, keys: dict[str, str]) -> "list[Dataset]":
+def _move(archive: Archive, settings: "DicomSettings", query: "Dataset") -> str:
+    """Have a series sent to us; what went wrong."""
+    with associated(archive, settings) as link:
+        return _problem(link.send_c_move(query, settings.ae_title, model("Move")))
+
+
+def _query(level: str, **keys: str) -> "Dataset":
     from pydicom.dataset import Dataset  # noqa: PLC0415 - heavy
 
     query = Dataset()
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(query, keyword, value)
+    return query
+
+
+def _find(link: Any, query: "Dataset") -> "list[Dataset]":
     found: list[Dataset] = []
     for status, answer in link.send_c_find(query, model("Find")):
         if status.get("Status") in _PENDING and answer is not None:
@@ -239,7 +231,7 @@ def _find(link: Any, level: str, keys: dict[str, str]) -> "list[Dataset]":
     return found
 
 
-def _retrieved(responses: "Iterable[tuple[Dataset, Dataset | None]]") -> str:
+def _problem(responses: "Iterable[tuple[Dataset, Dataset | None]]") -> str:
     """What went wrong with a retrieval; empty if it all came."""
     *_, (status, _) = responses
     if status.get("Status") == _DONE:
@@ -251,27 +243,23 @@ def _retrieved(responses: "Iterable[tuple[Dataset, Dataset | None]]") -> str:
 
 
 def _reason(status: "Dataset") -> str:
+    from pynetdicom.status import QR_MOVE_SERVICE_CLASS_STATUS  # noqa: PLC0415 - heavy
+
     code = status.get("Status")
-    return "it hung up" if code is None else _REASONS.get(code, f"status 0x{code:04X}")
+    if code is None:
+        return "it hung up"
+    _, words = QR_MOVE_SERVICE_CLASS_STATUS.get(code, ("", ""))
+    return f"status 0x{code:04X} {words}".rstrip()
 
 
-def _series(study_uid: str, series_uid: str) -> "Dataset":
-    from pydicom.dataset import Dataset  # noqa: PLC0415 - heavy
-
-    query = Dataset()
-    query.QueryRetrieveLevel = "SERIES"
-    query.StudyInstanceUID, query.SeriesInstanceUID = study_uid, series_uid
-    return query
-
-
-def _senders(archive: Archive) -> list[Sender]:
+def _senders(archive: Archive) -> list[str]:
     """An archive as who may send: its title from its addresses."""
     try:
         found = socket.getaddrinfo(archive.host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise PacsError(f"there is no host {archive.host}") from error
     addresses = {str(address[0]).partition("%")[0] for *_, address in found}
-    return [Sender(archive.title, ipaddress.ip_network(each)) for each in addresses]
+    return [f"{archive.title}@{each}" for each in addresses]
 
 
 def _text(answer: "Dataset", keyword: str) -> str:

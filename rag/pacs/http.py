@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,34 +32,18 @@ class _TooLongError(requests.RequestException):
     """The answer is longer than the largest image."""
 
 
-class _Counted:
-    """A response's raw stream that ends with an error when it has given too much."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def stream(self, amount: int, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Chunks after decompression: a small body may unpack to a large one."""
-        count = 0
-        for chunk in self._raw.stream(amount, decode_content=decode_content):
-            count += len(chunk)
-            if count > MAX_BYTES + _SLACK:
-                self._raw.close()
-                raise _TooLongError
-            yield chunk
-
-
 class _BoundedAdapter(HTTPAdapter):
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
+        """An answer that was read whole, after decompression: a small body may unpack to much."""
+        kwargs |= {"timeout": (_CONNECT_SECONDS, _READ_SECONDS), "stream": True}
         response = super().send(request, *args, **kwargs)
-        response.raw = _Counted(response.raw)
-        if response.is_redirect:
-            response.close()
-            raise requests.TooManyRedirects(response=response)
+        body = bytearray()
+        for chunk in response.iter_content(1 << 16):
+            body += chunk
+            if len(body) > MAX_BYTES + _SLACK:
+                response.close()
+                raise _TooLongError
+        response._content = bytes(body)
         return response
 
 
@@ -70,6 +55,7 @@ def open_session(url: str) -> requests.Session:
     """
     _check(url)
     session = requests.Session()
+    session.max_redirects = 0
     for scheme in ("http://", "https://"):
         session.mount(scheme, _BoundedAdapter())
     if token := os.environ.get(TOKEN):
@@ -95,7 +81,9 @@ def _meaning(error: Exception) -> str:
     elif isinstance(error, requests.TooManyRedirects):
         words = "it redirects to another address: give that URL if you trust it"
     elif isinstance(error, requests.HTTPError) and error.response is not None:
-        words = _status(error.response.status_code)
+        words = f"it answers with HTTP status {error.response.status_code} {error.response.reason}"
+        if error.response.status_code == HTTPStatus.UNAUTHORIZED:
+            words += f": it wants a name and password (~/.netrc) or a token ({TOKEN})"
     elif isinstance(error, requests.exceptions.SSLError):
         words = "its certificate is not trusted: set REQUESTS_CA_BUNDLE to your hospital's"
     elif isinstance(error, requests.Timeout):
@@ -105,18 +93,6 @@ def _meaning(error: Exception) -> str:
     else:
         words = f"it did not answer with DICOMweb ({type(error).__name__})"
     return words
-
-
-def _status(code: int) -> str:
-    known = {
-        401: f"it wants a name and password (~/.netrc) or a token ({TOKEN})",
-        403: "you are not allowed to do this (403)",
-        404: "it does not know this study or path (404)",
-        409: "it took nothing of what was sent (409)",
-        413: "what was sent is too long for it (413)",
-        415: "it does not take this kind of DICOM file (415)",
-    }
-    return known.get(code, f"it answers with HTTP status {code}")
 
 
 def _check(url: str) -> None:

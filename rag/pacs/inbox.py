@@ -10,7 +10,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import threading
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 from encoders.images.image_info import ImageFormat
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.atomic_io import swap_bytes
+from rag.atomic_io import disk_explained, swap_bytes
 from rag.pacs import PacsError
 from rag.study import pseudonym
 
@@ -40,66 +39,61 @@ NOTE_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
 KEEP_FREE = 256 * 1024 * 1024
 """Bytes of the disk that are left alone: whoever shares it must still be able to write."""
 
-_PART = ".part"
+_filing = threading.Lock()  # two senders may send the same image
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
-class Inbox:
-    """Puts images into a folder.
+def open_inbox(folder: Path) -> None:
+    """Make the folder, and delete what a kill left half written in it.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    with disk_explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in folder.glob("*/.*.new"):
+            part.unlink(missing_ok=True)
+
+
+def put(
+    folder: Path,
+    data: bytes,
+    *,
+    instance_uid: str,
+    study_uid: str = "",
+    keep_free: int = KEEP_FREE,
+) -> Path:
+    """Write an image, in place of an earlier one of the same UID in whatever study.
 
     Args:
-        folder: made if it is not there.
-        keep_free: bytes that stay free on its disk.
+        folder: of `open_inbox`.
+        data: a DICOM file.
+        instance_uid: SOPInstanceUID that was announced.
+        study_uid: StudyInstanceUID that was asked for; empty takes the image's own.
+        keep_free: bytes that stay free on the disk.
+
+    Returns:
+        Its path, which holds nothing of the image's header.
+
+    Raises:
+        PacsError: this is no DICOM file with a study, or one of another study.
+        OSError: the disk is full, or refuses; nothing is left of the image, and an earlier one
+            stays.
     """
-
-    def __init__(self, folder: Path, *, keep_free: int = KEEP_FREE) -> None:
-        self.folder = folder
-        self._keep_free = keep_free
-        self._places: dict[str, Path] = {}
-        self._lock = threading.Lock()
-
-    def open(self) -> None:
-        """Make the folder, see what is in it, and delete what a kill left half written.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for part in self.folder.glob(f"*/.*{_PART}"):
-            part.unlink(missing_ok=True)
-        self._places = {path.name: path for path in self.folder.glob("*/*.dcm")}
-
-    def put(self, data: bytes, *, instance_uid: str, study_uid: str = "") -> Path:
-        """Write an image, in place of an earlier one of the same UID in whatever study.
-
-        Args:
-            data: a DICOM file.
-            instance_uid: SOPInstanceUID that was announced.
-            study_uid: StudyInstanceUID that was asked for; empty takes the image's own.
-
-        Returns:
-            Its path, which holds nothing of the image's header.
-
-        Raises:
-            PacsError: this is no DICOM file with a study, or one of another study.
-            OSError: the disk is full, or refuses; nothing is left of the image, and an earlier one
-                stays.
-        """
-        study = study_of(data)
-        if study_uid and study != study_uid:
-            raise PacsError("the image is of another study than the one that was asked for")
-        path = self.folder / pseudonym(study) / f"{_digest(instance_uid)}.dcm"
-        if shutil.disk_usage(self.folder).free < len(data) + self._keep_free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        # a name of its own each time: two senders may send the same image
-        swap_bytes(path, data, mode=0o600, beside=path.with_name(f".{secrets.token_hex(8)}{_PART}"))
-        with self._lock:
-            earlier = self._places.get(path.name)
-            self._places[path.name] = path
-        if earlier is not None and earlier != path:  # it was filed in a wrong study before
-            earlier.unlink(missing_ok=True)
-        return path
+    study = study_of(data)
+    if study_uid and study != study_uid:
+        raise PacsError("the image is of another study than the one that was asked for")
+    name = hashlib.sha256(f"cxr-rag image {instance_uid}".encode()).hexdigest()[:20]
+    path = folder / pseudonym(study) / f"{name}.dcm"
+    if shutil.disk_usage(folder).free < len(data) + keep_free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with _filing:
+        swap_bytes(path, data, mode=0o600)
+        for earlier in folder.glob(f"*/{path.name}"):
+            if earlier != path:  # it was filed in a wrong study before
+                earlier.unlink(missing_ok=True)
+    return path
 
 
 def check_uid(uid: str) -> str:
@@ -128,7 +122,3 @@ def study_of(data: bytes) -> str:
     if facts.format is not ImageFormat.DICOM or not facts.study_uid:
         raise PacsError("what was sent is no DICOM file with a StudyInstanceUID (0020,000D)")
     return facts.study_uid
-
-
-def _digest(instance_uid: str) -> str:
-    return hashlib.sha256(f"cxr-rag image {instance_uid}".encode()).hexdigest()[:20]

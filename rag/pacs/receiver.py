@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +20,13 @@ from typing import TYPE_CHECKING, Any
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import disk_explained, only_writer
 from rag.pacs import PacsError, silence_logger
-from rag.pacs.association import (
-    SILENCE_SECONDS,
-    SLACK,
-    Sender,
-    allow,
-    check_title,
-    metered,
-)
-from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, Inbox
+from rag.pacs.association import SILENCE_SECONDS, SLACK, Sender, allow, check_title, tls_context
+from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, open_inbox, put
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
+
+    from rag.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
 
@@ -43,72 +38,97 @@ _SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  #
 
 @dataclass(slots=True)
 class Receiver:
-    """A receiver that runs.
+    """A receiver that runs; its methods are called from many threads.
 
     Attributes:
+        folder: where images are put.
+        senders: who may send.
+        max_bytes: of one image.
+        keep_free: bytes that stay free on the disk.
         port: where it listens.
         counts: what happened so far: ``stored``, ``refused address``, ``refused title``,
             ``no room``, ``not understood``, ``broken connection``, ``failed``.
     """
 
-    port: int
+    folder: Path
+    senders: tuple[Sender, ...]
+    max_bytes: int
+    keep_free: int
+    port: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, outcome: str) -> None:
-        """Count one; called from many threads."""
+        """Count one."""
         with self._lock:
             self.counts[outcome] += 1
         logger.info("receiver: %s", outcome)
+
+    def connected(self, event: "Event") -> None:
+        """Nothing was read yet."""
+        allow(event, self.max_bytes + SLACK)
+
+    def requested(self, event: "Event") -> None:
+        """The title belongs to the address, not only to somebody on the list."""
+        asking = event.assoc.requestor
+        title = str(getattr(asking.primitive, "calling_ae_title", "")).strip()
+        if not any(one.title == title and one.at(asking.address) for one in self.senders):
+            self.note("refused title")
+            event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
+            event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
+
+    def stored(self, event: "Event") -> int:
+        """An image came whole."""
+        outcome, status = store(self.folder, event, keep_free=self.keep_free)
+        self.note(outcome)
+        allow(event, self.max_bytes + SLACK)
+        return status
 
 
 @contextmanager
 def receiving(
     folder: Path,
+    settings: "DicomSettings",
     *,
-    title: str,
-    senders: tuple[Sender, ...],
+    senders: Iterable[str] = (),
     host: str = "127.0.0.1",
     port: int = 11112,
     max_bytes: int = MAX_BYTES,
     keep_free: int = KEEP_FREE,
     silence_seconds: float = SILENCE_SECONDS,
-    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Receiver]:
     """Receive images into a folder for as long as the block runs.
 
     Args:
         folder: where they are put; one receiver a folder.
-        title: our AE title; who calls another is refused.
-        senders: who may send.
+        settings: our AE title: who calls another is refused; TLS: who does not speak it, or shows
+            no certificate, is cut off; and who may send.
+        senders: who may send besides, each ``TITLE@ADDRESS``.
         host: address to listen at; by default this machine's own, which nobody else reaches.
         port: 0 takes a free one.
         max_bytes: of one image; who sends more is cut off.
         keep_free: bytes that stay free on the disk.
         silence_seconds: after which a connection is given up.
-        tls: of `tls_context`; who does not speak it, or shows no certificate, is cut off.
 
     Raises:
+        UsageError: a sender or our title is not written as it should be.
         PacsError: nobody may send, the port is taken, or another receiver has the folder.
         OutputError: the folder cannot be written.
     """
-    if not senders:
+    allowed = tuple(map(Sender.parse, (*settings.peers, *senders)))
+    if not allowed:
         raise PacsError("name who may send, in dicom.peers or with --allow TITLE@ADDRESS")
-    inbox, receiver = Inbox(folder, keep_free=keep_free), Receiver(port)
+    receiver = Receiver(folder, allowed, max_bytes, keep_free)
+    entity = _entity(settings, silence_seconds)
+    server_class = _server_class(receiver, silence_seconds, tls_context(settings, server=True))
+    silence_logger("pynetdicom")
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with only_writer(folder / ".receive.lock", in_use=PacsError):
-        with disk_explained(folder):
-            inbox.open()
-        silence_logger("pynetdicom")
-        entity = _entity(title, silence_seconds)
-        handlers = _handlers(inbox, receiver, senders, max_bytes)
+        open_inbox(folder)
         try:
             server = entity.make_server(
-                (host, port),
-                ae_title=title,
-                evt_handlers=handlers,
-                server_class=_server_class(receiver, senders, max_bytes, silence_seconds, tls),
+                (host, port), evt_handlers=_handlers(receiver), server_class=server_class
             )
         except OSError as error:
             raise PacsError(
@@ -147,12 +167,12 @@ def _broken_connections_counted(receiver: Receiver) -> Iterator[None]:
         threading.excepthook = before
 
 
-def _entity(title: str, silence_seconds: float) -> Any:
+def _entity(settings: "DicomSettings", silence_seconds: float) -> Any:
     """What is offered: images and notes, in every syntax that our reader decodes, and C-ECHO."""
     from pynetdicom import AE, ALL_TRANSFER_SYNTAXES  # noqa: PLC0415 - heavy
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # noqa: PLC0415
 
-    entity = AE(check_title(title))
+    entity = AE(check_title(settings.ae_title))
     for uid in (*IMAGE_CLASSES, *NOTE_CLASSES):
         entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification)
@@ -162,66 +182,54 @@ def _entity(title: str, silence_seconds: float) -> Any:
     return entity
 
 
-def _server_class(
-    receiver: Receiver,
-    senders: tuple[Sender, ...],
-    max_bytes: int,
-    silence_seconds: float,
-    tls: ssl.SSLContext | None,
-) -> Any:
+def _server_class(receiver: Receiver, silence_seconds: float, tls: ssl.SSLContext | None) -> Any:
     from pynetdicom.transport import ThreadedAssociationServer  # noqa: PLC0415 - heavy
 
     class Server(ThreadedAssociationServer):
         def verify_request(self, request: Any, client_address: Any) -> bool:
             """Before a byte is read."""
-            if any(one.at(client_address[0]) for one in senders):
+            if any(one.at(client_address[0]) for one in receiver.senders):
                 return True
             receiver.note("refused address")
             return False
 
         def get_request(self) -> tuple[socket.socket, Any]:
-            plain, address = super().get_request()
-            connection = metered(plain, left=max_bytes + SLACK, tls=tls)
+            connection, address = super().get_request()
+            if tls:  # the handshake waits for the first read: who is silent holds up nobody
+                connection = tls.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
             connection.settimeout(silence_seconds)  # pynetdicom would wait for ever within a PDU
             return connection, address
 
     return Server
 
 
-def _handlers(
-    inbox: Inbox, receiver: Receiver, senders: tuple[Sender, ...], max_bytes: int
-) -> list[Any]:
+def _handlers(receiver: Receiver) -> list[Any]:
     from pynetdicom import evt  # noqa: PLC0415 - heavy
 
-    def requested(event: "Event") -> None:
-        """The title belongs to the address, not only to somebody on the list."""
-        asking = event.assoc.requestor
-        title = str(getattr(asking.primitive, "calling_ae_title", "")).strip()
-        if not any(one.title == title and one.at(asking.address) for one in senders):
-            receiver.note("refused title")
-            event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
-            event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
-
-    def stored(event: "Event") -> int:
-        outcome, status = store(inbox, event)
-        receiver.note(outcome)
-        allow(event, max_bytes + SLACK)
-        return status
-
-    return [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, stored)]
+    return [
+        (evt.EVT_CONN_OPEN, receiver.connected),
+        (evt.EVT_REQUESTED, receiver.requested),
+        (evt.EVT_C_STORE, receiver.stored),
+    ]
 
 
-def store(inbox: Inbox, event: "Event", *, study_uid: str = "") -> tuple[str, int]:
+def store(
+    folder: Path, event: "Event", *, study_uid: str = "", keep_free: int = KEEP_FREE
+) -> tuple[str, int]:
     """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1).
 
     Args:
-        inbox: where to.
+        folder: where to.
         event: a C-STORE request.
         study_uid: the study that was asked for, if one was.
+        keep_free: bytes that stay free on the disk.
     """
     try:
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
-        inbox.put(event.encoded_dataset(), instance_uid=uid, study_uid=study_uid)
+        data = event.encoded_dataset()
+        put(folder, data, instance_uid=uid, study_uid=study_uid, keep_free=keep_free)
     except PacsError:
         return "not understood", _NOT_UNDERSTOOD
     except OSError as error:

@@ -124,19 +124,19 @@ def _pull_the_plug(number: int, written: int) -> None:
     from rag.batch import output  # noqa: PLC0415
 
     count = 0
-    whole = output.PredictionLog.append
+    whole = output.BatchOutput.append
 
-    def append(log: Any, prediction: Any) -> None:
+    def append(out: Any, prediction: Any) -> None:
         nonlocal count
         count += 1
         if count == number:
             line = output.prediction_line(prediction).encode()
-            log._file.seek(0, os.SEEK_END)
-            log._file.write(line[:written])
+            with out.predictions.open("ab", buffering=0) as file:
+                file.write(line[:written])
             os.kill(os.getpid(), signal.SIGKILL)
-        whole(log, prediction)
+        whole(out, prediction)
 
-    output.PredictionLog.append = append
+    output.BatchOutput.append = append
 
 
 if __name__ == "__main__":

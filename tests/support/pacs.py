@@ -15,14 +15,15 @@ from support.orthanc import OUR_TITLE
 
 from rag.export import as_document
 from rag.export.text import Export
-from rag.pacs.association import Sender
 from rag.pacs.receiver import Receiver, receiving
 from rag.prediction import Prediction
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import Draft, DraftSentence, Status
+from rag.settings import DicomSettings
 
 NAMES = ("Quibblewick", "Thaddeus", "MRN-998877")
 EVERYBODY_HERE = "127.0.0.0/8"
+SETTINGS = DicomSettings(ae_title=OUR_TITLE)
 
 
 def image(study_uid: str, *, syntax: str = "", number: int = 1, **attributes: object) -> bytes:
@@ -69,29 +70,33 @@ def nobody_is_named(text: str, *uids: str) -> None:
 
 
 def one_receiver(
-    folder: Path, *allowed: str, port: int = 0, **more: Any
+    folder: Path,
+    *allowed: str,
+    settings: DicomSettings = SETTINGS,
+    port: int = 0,
+    **more: Any,
 ) -> AbstractContextManager[Receiver]:
-    senders = tuple(map(Sender.parse, allowed or (f"SENDER@{EVERYBODY_HERE}",)))
-    return receiving(folder, title=OUR_TITLE, senders=senders, port=port, **more)
+    senders = allowed or (f"SENDER@{EVERYBODY_HERE}",)
+    return receiving(folder, settings, senders=senders, port=port, **more)
 
 
 def send(
-    receiver: Receiver,
+    receiver: Receiver | int,
     data: bytes,
     *,
     title: str = "SENDER",
     called: str = OUR_TITLE,
     tls: ssl.SSLContext | None = None,
 ) -> int | str:
-    """The status of one C-STORE, or how the association ended."""
+    """The status of one C-STORE to a receiver or a port, or how the association ended."""
+    port = receiver if isinstance(receiver, int) else receiver.port
     dataset = dcmread(BytesIO(data))
     entity = AE(title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     syntax = dataset.file_meta.TransferSyntaxUID
     entity.add_requested_context(dataset.SOPClassUID, syntax)
-    link = entity.associate(
-        "127.0.0.1", receiver.port, ae_title=called, tls_args=(tls, "localhost") if tls else None
-    )
+    tls_args = (tls, "localhost") if tls else None
+    link = entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls_args)
     try:
         if not link.is_established:
             return "rejected" if link.is_rejected else "closed"

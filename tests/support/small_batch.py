@@ -15,7 +15,7 @@ from support.fake_encoder import FakeEncoder
 from prompts.render import load_template
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
-from rag.batch.output import BatchOutput
+from rag.batch.output import open_output
 from rag.batch.runner import Counts, run_batch
 from rag.batch.workers import Engine, Outage, Prepare, Stop, threaded_prepare
 from rag.drafting.drafter import Drafter
@@ -73,7 +73,7 @@ def run(
     prepare: Prepare | None = None,
 ) -> Counts:
     """One whole run."""
-    with BatchOutput(output) as out, small_pipeline(store, url) as pipeline:
+    with open_output(output) as out, small_pipeline(store, url) as pipeline:
         engine = Engine(
             pipeline,
             prepare or threaded_prepare(pipeline, threads=2),
