@@ -14,11 +14,9 @@ from pydicom.dataset import Dataset
 from support.dicom_files import BIG_ENDIAN, EXPLICIT, IMPLICIT, JPEG_2000_LOSSLESS, RLE, dicom, ramp
 from typer.testing import CliRunner
 
-from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.cli.main import app
-from rag.privacy.burned_in import find_writing
-from rag.privacy.deidentify import Deidentifier, DeidentifyError
+from rag.privacy.deidentify import Deidentifier
 from rag.privacy.header import KeyFileError, Pseudonyms
 
 KEY = bytes(range(32))
@@ -208,24 +206,7 @@ def test_dates_can_be_moved_by_as_much_for_all_of_a_patient(tmp_path: Path) -> N
     assert b"20240228" not in Path(plain.filename).read_bytes()
 
 
-def test_writing_can_be_blackened(tmp_path: Path) -> None:
-    write_phantom_dicom(tmp_path / "phantom.dcm", size=512)
-    dataset = dcmread(tmp_path / "phantom.dcm")
-    dataset.PatientOrientation = ["R", "F"]  # boxes are of the pixels as stored
-    dataset.save_as(tmp_path / "phantom.dcm")
-    before = read_image(tmp_path / "phantom.dcm").pixels
-    assert find_writing(before)
-    copies = Deidentifier(mask_writing=True)
-    copy = copies.copy(tmp_path / "phantom.dcm", tmp_path / "out")
-    after = read_image(copy.path).pixels
-    assert not find_writing(after)
-    assert (after != before).mean() < 0.05
-    assert any("blackened" in warning for warning in copy.warnings)
-    codes = {item.CodeValue for item in dcmread(copy.path).DeidentificationMethodCodeSequence}
-    assert "113101" in codes
-
-
-def test_two_images_of_one_uid_are_two_copies_and_an_equal_file_is_named(tmp_path: Path) -> None:
+def test_two_images_of_one_uid_are_two_copies(tmp_path: Path) -> None:
     same = {"SOPInstanceUID": "1.2.9.8.1.1"}
     first = source(tmp_path / "1.dcm", **same)
     second = source(tmp_path / "2.dcm", ramp(12, rows=64)[::-1].copy(), **same)
@@ -234,17 +215,15 @@ def test_two_images_of_one_uid_are_two_copies_and_an_equal_file_is_named(tmp_pat
     assert one.path != two.path
     assert read_image(two.path).pixels.tobytes() == read_image(second).pixels.tobytes()
     assert any("SOPInstanceUID" in warning for warning in two.warnings)
-    with pytest.raises(DeidentifyError, match="equal"):
-        copies.copy(first, tmp_path / "out")
 
 
 def test_the_command_counts_copies_not_files_and_names_what_is_not_dicom(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     source(folder / "a.dcm")
-    (folder / "b.dcm").write_bytes((folder / "a.dcm").read_bytes())
+    (folder / "b.dcm").write_bytes((folder / "a.dcm").read_bytes()[:200])
     (folder / "notes.txt").write_text("no image")
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    options = ["--key", str(tmp_path / "key"), "--shift-dates", "--mask-text"]
+    options = ["--key", str(tmp_path / "key"), "--shift-dates"]
     run = CliRunner().invoke(app, ["deid", str(folder), str(tmp_path / "out"), *options])
     assert run.exit_code == 3
     assert "1 of 2 files copied" in run.output

@@ -41,11 +41,6 @@ def read_dicom(data: bytes) -> RawImage:
     return _described(_as_stored(dataset, data, warnings), dataset, warnings)
 
 
-def read_as_stored(data: bytes) -> RawImage:
-    """As `read_dicom`, with rows and columns as they lie in the file: for who writes it again."""
-    return _as_stored(parse(data), data, [])
-
-
 def _as_stored(dataset: Dataset, data: bytes, warnings: list[str]) -> RawImage:
     if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
         raise _no_pixels(dataset, data)

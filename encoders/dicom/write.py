@@ -1,7 +1,6 @@
-"""Writes pixel data again, cleared or blackened in parts, and drawn images as DICOM files (DX)."""
+"""Writes pixel data again, cleared of what is no image, and drawn images as DICOM files (DX)."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,6 @@ from encoders.dicom.codecs import CodecError, Codestream, decode
 from encoders.dicom.header import content
 from encoders.dicom.layout import Layout, read_layout
 from encoders.dicom.pixels import byte_order, codestream_of, is_compressed
-
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right: pixels as stored."""
 
 _NATIVE = (8, 16, 32)
 
@@ -55,31 +51,6 @@ def clear_unused_bits(dataset: Dataset) -> None:
         clean = _even(cleared.tobytes()) == content(dataset, "PixelData")
     if not clean:
         _store(dataset, cleared, layout)
-
-
-def blacken(dataset: Dataset, boxes: Iterable[Box], *, inverted: bool) -> None:
-    """Make parts of the image black, in place and in every frame; it is stored uncompressed.
-
-    Args:
-        dataset: with PixelData.
-        boxes: the parts.
-        inverted: high values are black.
-
-    Raises:
-        RewriteError: the pixels are of a kind that is not written again.
-    """
-    layout = read_layout(dataset)
-    if layout.samples != 1 or layout.allocated not in _NATIVE or "PixelData" not in dataset:
-        raise RewriteError("only grey images of 8, 16 or 32 bits are written again")
-    shape = (layout.frames, layout.rows, layout.columns)
-    values = _decoded(dataset, layout) if is_compressed(dataset) else _native(dataset, layout)
-    if values.size < math.prod(shape):
-        raise RewriteError("the pixel data is cut short")
-    values = values.reshape(shape).copy()
-    black = values.max() if inverted else values.min()
-    for top, left, bottom, right in boxes:
-        values[:, max(top, 0) : bottom, max(left, 0) : right] = black
-    _store(dataset, values, layout)
 
 
 def _native(dataset: Dataset, layout: Layout) -> NDArray[Any]:

@@ -171,9 +171,6 @@ def deid(
     shift_dates: Annotated[
         bool, typer.Option(help="Shift a patient's dates by one offset instead of removing them.")
     ] = False,
-    mask_text: Annotated[
-        bool, typer.Option(help="Blacken what looks like text on the images.")
-    ] = False,
 ) -> None:
     """Copy DICOM files without identifiers (PS3.15 Basic Profile).
 
@@ -191,7 +188,7 @@ def deid(
     if not files:
         raise UsageError(f"there is no DICOM file in {source}")
     pseudonyms = Pseudonyms.of_file(key) if key else Pseudonyms()
-    copies = Deidentifier(pseudonyms, shift_dates=shift_dates, mask_writing=mask_text)
+    copies = Deidentifier(pseudonyms, shift_dates=shift_dates)
     refused = to_look_at = 0
     for number, path in enumerate(files, 1):
         try:

@@ -6,13 +6,14 @@ whatever the image is in. Knows nothing of reports.
 """
 
 import io
-import re
-from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 
 from pydicom.charset import python_encoding
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM, validate_value
 
 from encoders.dicom.header import code, content, number, parse_header, text_values, word
 from encoders.dicom.layout import tag
@@ -21,21 +22,10 @@ from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?")
-_LONGEST = {"LO": 64, "SH": 16, "PN": 64}
-_COPIED = {
-    "PatientID": "LO",
-    "PatientName": "PN",
-    "PatientBirthDate": "DA",
-    "PatientSex": "sex",
-    "StudyDate": "DA",
-    "StudyTime": "TM",
-    "StudyID": "SH",
-    "AccessionNumber": "SH",
-    "ReferringPhysicianName": "PN",
-    "InstitutionName": "LO",
-}
+_COPIED = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("StudyID", "AccessionNumber", "ReferringPhysicianName", "InstitutionName"),
+)
 _OTHERS = ("Modality", "SeriesNumber", "SpecificCharacterSet")
 
 
@@ -54,7 +44,7 @@ def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
     copy.SpecificCharacterSet = "ISO_IR 192"
     for keyword in NEEDED:
         uid = word(original, keyword, limit=128)
-        if not _UID.fullmatch(uid):
+        if not uid or not _is_allowed(keyword, uid):
             why = "is malformed" if uid else "is missing"
             raise StructuredReportError(
                 f"the image's {tag(keyword)} {why}: a report could not be filed with it"
@@ -62,9 +52,9 @@ def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
         setattr(copy, keyword, uid)
     notes: list[str] = []
     decodable = _known_character_set(original, notes)
-    for keyword, kind in _COPIED.items():
-        value, problem = _text(original, keyword, kind=kind, decodable=decodable)
-        if value and not (problem or _ALLOWED[kind](value)):
+    for keyword in _COPIED:
+        value, problem = _text(original, keyword, decodable=decodable)
+        if value and not (problem or _is_allowed(keyword, value)):
             value, problem = "", "is not a value that DICOM allows"
         if problem:
             kept = "copied without it" if value else "left empty"
@@ -102,11 +92,11 @@ def _known_character_set(original: Dataset, notes: list[str]) -> bool:
     return False
 
 
-def _text(original: Dataset, keyword: str, *, kind: str, decodable: bool) -> tuple[str, str]:
+def _text(original: Dataset, keyword: str, *, decodable: bool) -> tuple[str, str]:
     """A value as text, and what is wrong with it."""
     stored = content(original, keyword).strip(b" \0")
     if not decodable and not stored.isascii():
-        groups = stored.split(b"=") if kind == "PN" else []
+        groups = stored.split(b"=") if dictionary_VR(keyword) == "PN" else []
         kept = [group.decode("ascii") for group in groups if group.isascii()]
         return "=".join(kept), "is in a character set that is unknown"
     if len(text_values(original, keyword)) > 1:
@@ -115,41 +105,19 @@ def _text(original: Dataset, keyword: str, *, kind: str, decodable: bool) -> tup
         value = str(original[keyword].value or "").strip(" \0") if keyword in original else ""
     except Exception:  # noqa: BLE001 - pydicom raises many kinds for malformed values
         return "", "cannot be decoded"
-    if stored and not stored.isascii() and not _declares(original):
-        try:  # many writers forget to say that they write UTF-8
+    if not stored.isascii() and not text_values(original, "SpecificCharacterSet"):
+        with suppress(UnicodeDecodeError):  # many writers forget to say that they write UTF-8
             return stored.decode("utf-8"), ""
-        except UnicodeDecodeError:
-            pass
     return (value, "") if "\ufffd" not in value else ("", "cannot be decoded")
 
 
-def _declares(original: Dataset) -> bool:
-    return bool(text_values(original, "SpecificCharacterSet"))
-
-
-def _is_date(value: str) -> bool:
+def _is_allowed(keyword: str, value: str) -> bool:
+    """Whether a document may hold a value (PS3.5 6.2): one, not a range, and written as it must."""
+    vr = dictionary_VR(keyword)
     try:
-        return len(value) == 8 and datetime.strptime(value, "%Y%m%d").year >= 1
+        validate_value(vr, value, RAISE)
+        {"DA": DA, "TM": TM}.get(vr, str)(value)
     except ValueError:
         return False
-
-
-def _fits(kind: str) -> Callable[[str], bool]:
-    def fits(value: str) -> bool:
-        groups = value.split("=") if kind == "PN" else [value]
-        return (
-            value.isprintable()
-            and "\\" not in value
-            and len(groups) <= 3
-            and all(len(group) <= _LONGEST[kind] for group in groups)
-        )
-
-    return fits
-
-
-_ALLOWED: dict[str, Callable[[str], bool]] = {
-    "DA": _is_date,
-    "TM": lambda value: _TIME.fullmatch(value) is not None,
-    "sex": lambda value: value in ("M", "F", "O"),
-    **{kind: _fits(kind) for kind in _LONGEST},
-}
+    known = keyword != "PatientSex" or value in ("M", "F", "O")
+    return known and value.isprintable() and "\\" not in value

@@ -39,13 +39,6 @@ def find_writing(pixels: NDArray[np.float32]) -> list[Box]:
     return [(top * step, left * step, low * step, right * step) for top, left, low, right in lines]
 
 
-def with_margin(box: Box) -> Box:
-    """The box with half a letter's height more on every side."""
-    top, left, bottom, right = box
-    margin = (bottom - top + 1) // 2
-    return top - margin, left - margin, bottom + margin, right + margin
-
-
 def _shrunk(pixels: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     """Averaged over squares of ``step`` pixels."""
     rows, columns = (side // step * step for side in pixels.shape)

@@ -3,10 +3,9 @@
 Of each copy: its elements, UIDs and patient (`rag.privacy.header`), what hides beside its pixels, a
 new file header, and a last look whether one of the image's own identifiers is left anywhere. Dates
 are removed unless they are to be moved; writing on the image (`rag.privacy.burned_in`) is looked
-for and said, and blackened if that is wanted.
+for and said.
 """
 
-import hashlib
 import io
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
 from encoders.dicom.header import parse
-from encoders.dicom.reader import read_as_stored
-from encoders.dicom.write import RewriteError, blacken, clear_unused_bits
+from encoders.dicom.write import RewriteError, clear_unused_bits
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
-from rag.atomic_io import disk_explained
+from rag.atomic_io import disk_explained, swap_bytes
 from rag.errors import CxrRagError
-from rag.privacy.burned_in import WARNING, find_writing, with_margin
+from rag.privacy.burned_in import WARNING, find_writing
 from rag.privacy.header import (
     HeaderNames,
     Pseudonyms,
@@ -39,8 +37,11 @@ from rag.privacy.header import (
 METHOD = "cxr-rag, PS3.15 Basic Profile 2026c"
 _CODES = {  # PS3.16 CID 7050
     "113100": "Basic Application Confidentiality Profile",
-    "113101": "Clean Pixel Data Option",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+}
+_SEEN = {
+    "RecognizableVisualFeatures": "a face can be recognised",
+    "BurnedInAnnotation": "there is writing on the image",
 }
 
 
@@ -67,28 +68,18 @@ class Deidentifier:
     Args:
         pseudonyms: where the new ones come from; by default of a key that nobody keeps.
         shift_dates: move dates, by as much for all dates of a patient, instead of removing them.
-        mask_writing: blacken what looks like writing on an image.
     """
 
-    def __init__(
-        self,
-        pseudonyms: Pseudonyms | None = None,
-        *,
-        shift_dates: bool = False,
-        mask_writing: bool = False,
-    ) -> None:
+    def __init__(self, pseudonyms: Pseudonyms | None = None, *, shift_dates: bool = False) -> None:
         self._pseudonyms = pseudonyms or Pseudonyms()
         self._shift_dates = shift_dates
-        self._mask_writing = mask_writing
-        self._sources: set[bytes] = set()
         self._written: set[Path] = set()
 
     def copy(self, source: Path, folder: Path) -> DeidentifiedCopy:
         """Write a copy without identifiers below ``folder``.
 
         Raises:
-            DeidentifyError: no DICOM file, one that was copied already, or one that cannot be made
-                safe; nothing was written.
+            DeidentifyError: no DICOM file, or one that cannot be made safe; nothing was written.
             OutputError: the disk refuses.
         """
         try:
@@ -97,9 +88,6 @@ class Deidentifier:
             raise DeidentifyError(f"cannot be opened: {error.strerror}") from error
         if image_format(data[:HEAD_BYTES]) is not ImageFormat.DICOM:
             raise DeidentifyError("is no DICOM file; only DICOM has a profile to go by")
-        content = hashlib.sha256(data).digest()
-        if content in self._sources:
-            raise DeidentifyError("is equal to a file that was copied before")
         try:
             dataset = parse(data, whole=True)
             names = HeaderNames(dataset)
@@ -117,10 +105,7 @@ class Deidentifier:
             ) from None
         with disk_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(".part")
-            beside.write_bytes(written)
-            beside.replace(path)
-        self._sources.add(content)
+            swap_bytes(path, written)
         self._written.add(path)
         return DeidentifiedCopy(path, tuple(warnings))
 
@@ -136,9 +121,8 @@ class Deidentifier:
     def _clean(self, dataset: Dataset, names: HeaderNames, data: bytes) -> list[str]:
         """Make a dataset and everything within it safe, in place; what a person must look at."""
         patient = _patient_of(dataset)
-        done = ["113100"]
+        warnings = _what_is_seen(dataset, data)
         clear_unused_bits(dataset)
-        warnings = self._writing(dataset, data, done)
         rules = self._rules(patient)
         for nested in innermost_first(dataset):
             drop_what_no_table_knows(nested)
@@ -150,11 +134,10 @@ class Deidentifier:
         dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(patient)
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = METHOD
-        dataset.LongitudinalTemporalInformationModified = "REMOVED"
-        if self._shift_dates and patient:
-            dataset.LongitudinalTemporalInformationModified = "MODIFIED"
-            done.append("113107")
-        dataset.DeidentificationMethodCodeSequence = [_method(value) for value in done]
+        shifted = self._shift_dates and bool(patient)
+        dataset.LongitudinalTemporalInformationModified = "MODIFIED" if shifted else "REMOVED"
+        codes = ["113100", "113107"] if shifted else ["113100"]
+        dataset.DeidentificationMethodCodeSequence = [_method(value) for value in codes]
         syntax = dataset.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian
         dataset.file_meta = FileMetaDataset()  # the old one may name application entities
         dataset.file_meta.TransferSyntaxUID = UID(str(syntax))
@@ -193,33 +176,20 @@ class Deidentifier:
 
         return shift
 
-    def _writing(self, dataset: Dataset, data: bytes, done: list[str]) -> list[str]:
-        """Look for writing on the image, and blacken it if that is wanted."""
-        warnings = []
-        if str(dataset.get("RecognizableVisualFeatures", "")).upper() == "YES":
-            warnings.append(
-                "its header says that a face can be recognised (RecognizableVisualFeatures is YES)"
-            )
-        said = str(dataset.get("BurnedInAnnotation", "")).upper() == "YES"
-        try:
-            lines = find_writing(read_image(data).pixels)
-            if lines and self._mask_writing:
-                stored = read_as_stored(data)
-                boxes = [with_margin(box) for box in find_writing(stored.render())]
-                blacken(dataset, boxes, inverted=stored.invert)
-                done.append("113101")
-                dataset.BurnedInAnnotation = "NO"
-                return [
-                    *warnings,
-                    f"{len(boxes)} lines of writing were blackened: look whether any is left",
-                ]
-        except ImageReadError as error:
-            return [*warnings, f"its pixels were not looked at: {error.reason.value}"]
-        if said:
-            warnings.append(
-                "its header says that there is writing on the image (BurnedInAnnotation is YES)"
-            )
-        return [*warnings, WARNING] if lines else warnings
+
+def _what_is_seen(dataset: Dataset, data: bytes) -> list[str]:
+    """What a person must look at on the image: writing, a face."""
+    warnings = [
+        f"its header says that {what} ({keyword} is YES)"
+        for keyword, what in _SEEN.items()
+        if str(dataset.get(keyword, "")).upper() == "YES"
+    ]
+    try:
+        if find_writing(read_image(data).pixels):
+            warnings.append(WARNING)
+    except ImageReadError as error:
+        warnings.append(f"its pixels were not looked at: {error.reason.value}")
+    return warnings
 
 
 def dicom_and_other_files(folder: Path) -> tuple[list[Path], list[Path]]:

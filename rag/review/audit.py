@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -86,49 +87,54 @@ class AuditLog:
             ) from error
 
     def _append(self, event: str, draft: str, data: Mapping[str, Any]) -> AuditEntry:
-        last, torn = self._end()
+        last, end = self._end()
         values: dict[str, Any] = {
             "number": last.number + 1 if last else 0,
             "at": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "draft": draft,
             "event": event,
-            "data": {**data, "torn": _sha256(torn)} if torn else dict(data),
+            "data": dict(data),
             "before": last.sha256 if last else START,
         }
-        seal = _seal(values)
-        line = _plain({**values, "sha256": seal}) + b"\n"
+        seal = _sha256(_plain(values))
+        line = memoryview(_plain({**values, "sha256": seal}) + b"\n")
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            _write_all(descriptor, (b"\n" if torn else b"") + line)
+            os.ftruncate(descriptor, end)
+            while line:
+                line = line[os.write(descriptor, line) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         swap_text(self._head, f"{values['number']} {seal}\n")
         return AuditEntry(**values, sha256=seal)
 
-    def _end(self) -> tuple[AuditEntry | None, bytes]:
-        """The last whole line, and what a crash left of one behind it."""
-        if not self.path.exists():
-            return None, b""
-        size, reach = self.path.stat().st_size, 1 << 16
-        while True:
-            with self.path.open("rb") as file:
-                file.seek(max(0, size - reach))
-                tail = file.read()
-            whole, _, torn = tail.rpartition(b"\n")
-            lines = whole.split(b"\n")
-            for line in reversed(lines[1:] if reach < size else lines):
-                if (entry := _entry(line)) is not None:
-                    return entry, torn
-            if reach >= size:
-                return None, torn
-            reach *= 8
+    def _end(self) -> tuple[AuditEntry | None, int]:
+        """The last line, and the size up to its end: a crash may have cut another one short."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return None, 0
+        with self.path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+            if not end:
+                return None, 0
+            line = content[content.rfind(b"\n", 0, end - 1) + 1 : end]
+        entry = _entry(line)
+        if entry is None:
+            raise AuditError(
+                f"the last line of the audit record {self.path} was changed: move the record to a "
+                "safe place, and another one is begun"
+            )
+        return entry, end
 
     def entries(self) -> Iterator[AuditEntry]:
         """All whole lines, in order; verifies nothing."""
-        for line in self._lines():
-            if (entry := _entry(line)) is not None:
-                yield entry
+        return filter(None, self._lines())
+
+    def _lines(self) -> Iterator[AuditEntry | None]:
+        """Each whole line; None where it is none of a record."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                yield from (_entry(line) for line in file if line.endswith(b"\n"))
 
     def of_draft(self, draft: str) -> list[AuditEntry]:
         """The lines of one draft, by its id or the unambiguous beginning of it.
@@ -152,52 +158,27 @@ class AuditLog:
         Raises:
             AuditError: a line was changed, removed, moved, added, or cut off; its number is named.
         """
-        before, count, torn = START, 0, b""
-        head, size = self._snapshot()
-        for place, line in enumerate(self._lines(size), 1):
-            entry = _entry(line)
-            if entry is None:
-                torn = line
-                continue
-            _check(entry, count, before, torn, place)
-            before, count, torn = entry.sha256, count + 1, b""
-        if torn:
-            raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
-        self._check_head(head, count, before)
-        return count, before
-
-    def _snapshot(self) -> tuple[str, int]:
-        """Head and size of the record between two events: it may be written to meanwhile."""
-        if not self.path.exists():
-            return self._read_head(), 0
+        before, count = START, 0
         with ExitStack() as held:
             with suppress(OSError):  # one that cannot be written to has no writers
                 held.enter_context(FileLock(self.path.with_suffix(".lock")))
-            return self._read_head(), self.path.stat().st_size
+            for count, entry in enumerate(self._lines(), 1):
+                before = _check(entry, count, before)
+            self._check_end(count, before)
+        return count, before
 
-    def _read_head(self) -> str:
-        return self._head.read_text(encoding="ascii").strip() if self._head.exists() else ""
-
-    def _check_head(self, head: str, count: int, last: str) -> None:
-        if not head:
-            if count:
-                raise AuditError(f"{self._head} is missing: whether the end was cut is not known")
-            return
-        number, _, seal = head.partition(" ")
-        if (number, seal) != (str(count - 1), last):
+    def _check_end(self, count: int, last: str) -> None:
+        if self.path.exists() and self._end()[1] < self.path.stat().st_size:
+            raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
+        head = self._head.read_text(encoding="ascii") if self._head.exists() else ""
+        number, _, seal = head.strip().partition(" ")
+        if count and not head:
+            raise AuditError(f"{self._head} is missing: whether the end was cut is not known")
+        if head and (number, seal) != (str(count - 1), last):
             raise AuditError(
                 f"line {int(number) + 1} was written last, the file ends with {count}: lines at "
                 "the end were removed or added"
             )
-
-    def _lines(self, size: int | None = None) -> Iterator[bytes]:
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                for line in file:
-                    if size is not None and file.tell() > size:
-                        return
-                    if line.strip():
-                        yield line.rstrip(b"\n")
 
 
 def draft_event(
@@ -249,16 +230,16 @@ def draft_event(
     }
 
 
-def _check(entry: AuditEntry, number: int, before: str, torn: bytes, place: int) -> None:
-    values = asdict(entry)
-    if values.pop("sha256") != _seal(values):
+def _check(entry: AuditEntry | None, place: int, before: str) -> str:
+    """The hash of a line that is whole, and follows the one with the hash ``before``."""
+    values = asdict(entry) if entry else {}
+    if entry is None or values.pop("sha256") != _sha256(_plain(values)):
         raise AuditError(f"line {place} was changed: its hash does not fit its content")
-    if entry.number != number or entry.before != before:
+    if entry.number != place - 1 or entry.before != before:
         raise AuditError(
             f"line {place} does not follow the one before it: a line was removed, added or moved"
         )
-    if torn and entry.data.get("torn") != _sha256(torn):
-        raise AuditError(f"line {place - 1} was changed: it is no line of a record")
+    return entry.sha256
 
 
 def _entry(line: bytes) -> AuditEntry | None:
@@ -267,10 +248,6 @@ def _entry(line: bytes) -> AuditEntry | None:
         return AuditEntry(**json.loads(line))
     except (ValueError, TypeError):
         return None
-
-
-def _seal(values: Mapping[str, Any]) -> str:
-    return _sha256(_plain(values))
 
 
 def _plain(values: Mapping[str, Any]) -> bytes:
@@ -282,8 +259,3 @@ def _plain(values: Mapping[str, Any]) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
