@@ -63,8 +63,8 @@ def exclusions_of(
         prior: once it is known to be the patient's.
     """
     sources = (study.source, *study.further, *files_in(study.prior.files))
-    paths = [source for source in sources if isinstance(source, Path)]
-    named = map(store.studies_named_in, (*study.also_called, *paths))
+    names: list[str | Path] = [source for source in sources if isinstance(source, Path)]
+    named = map(store.studies_named_in, (*study.also_called, *names))
     return Exclusions(
         studies=study.exclude.studies.union(
             {study.study_id} - {""}, info.identity.study_ids, prior.studies, *named
