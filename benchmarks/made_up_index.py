@@ -25,7 +25,7 @@ from rag.index import ReportIndex
 from rag.index.content import Content
 from rag.index.embedding import EmbeddingCache
 from rag.index.info import write_lock
-from rag.index.writer import write_version
+from rag.index.version import write_version
 from rag.schema import ReportRecord, Section, Span
 
 STUDIES_A_PATIENT = 4
@@ -215,10 +215,10 @@ def _weigh(index: Path, images: NDArray[np.float32]) -> dict[str, float]:
     before, started = _memory(), time.perf_counter()
     with ReportIndex(index) as opened:
         ready = time.perf_counter()
-        opened.query(images[:1], 10)
+        opened.query(images[0], 10)
         first = time.perf_counter()
         for image in images[1:]:
-            opened.query(image[np.newaxis], 10)
+            opened.query(image, 10)
         grown = {name: size - before[name] for name, size in _memory().items()}
     return {"open": ready - started, "first": first - ready, **grown}
 

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from rag.corpus.records import text_hash
 from rag.index import Exclusions, ReportIndex
-from rag.retriever import ImageQuery, ReportRetriever
+from rag.retriever import ReportRetriever
 from rag.settings import RetrievalSettings
 
 BARE, BARE_POOL, NUMPY = "Chroma, bare query", "Chroma, bare query, k = 50", "numpy, exact"
@@ -147,7 +147,7 @@ def product(store: ReportIndex, drawn: Drawn, *, k: int, excludes: bool) -> Call
     def ask(query: int) -> Answer:
         patients = [patient_id(drawn.patient_of[query])] if excludes else []
         excluded = Exclusions(patients=frozenset(patients))
-        found = retriever.retrieve(ImageQuery(drawn.images[query], exclude=excluded))
+        found = retriever.retrieve(drawn.images[query], exclude=excluded)
         return [row_of(hit.record.report_id) for hit in found.hits]
 
     return ask

@@ -187,8 +187,7 @@ def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[R
     if "\x00" in first:
         raise TableError(f"{path.name} holds zero bytes, as UTF-16 does: save it as UTF-8")
     delimiter = marked["delimiter"] if marked else _delimiter(first)
-    names = _header(path, first, delimiter)
-    _check_header(path, names, needed)
+    names = _header(path, first, delimiter, needed)
     # strict: a stray quotation mark would else swallow the next rows into one field
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -230,15 +229,15 @@ def _checked(where: str, values: dict[str, Any]) -> Row:
     return Row(where, values)
 
 
-def _header(path: Path, line: str, delimiter: str) -> list[str]:
+def _header(
+    path: Path, line: str, delimiter: str, needed: Sequence[str | tuple[str, ...]]
+) -> list[str]:
+    """Column names; raises as `read_table` does."""
     try:
         cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         raise TableError(f"{path.name} has no readable header line: {error}") from error
-    return [name.strip().lower() for name in cells]
-
-
-def _check_header(path: Path, names: list[str], needed: Sequence[str | tuple[str, ...]]) -> None:
+    names = [name.strip().lower() for name in cells]
     shown = ", ".join(name[:40] for name in names[:12] if name) or "none"
     for column in needed:
         choices = (column,) if isinstance(column, str) else column
@@ -248,6 +247,7 @@ def _check_header(path: Path, names: list[str], needed: Sequence[str | tuple[str
     named = [name for name in names if name]
     if len(set(named)) < len(named):
         raise TableError(f"{path.name} has two columns of the same name: {shown}")
+    return names
 
 
 def _delimiter(line: str) -> str:
@@ -261,27 +261,23 @@ def _lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
 
     Bytes that are not UTF-8 arrive as surrogates, for their row to fail.
     """
+    opened: Any = gzip.open if path.suffix == ".gz" else Path.open
+    encoding, errors = "utf-8-sig", "surrogateescape"
     try:
-        yield from _decoded_lines(path, longest)
+        with opened(path, "rb") as raw:
+            head = raw.read(_HEAD)
+        if head.startswith(_UTF16_MARKS):
+            encoding, errors = "utf-16", "replace"
+        first_end = re.search(rb"\r\x00?\n?|\n", head)
+        end = "\r" if first_end and first_end.group().rstrip(b"\x00") == b"\r" else "\n"
+        with opened(path, "rt", encoding=encoding, errors=errors, newline=end) as stream:
+            while line := stream.readline(longest):
+                cut = not line.endswith(end)
+                yield line
+                while cut and (rest := stream.readline(longest)):
+                    cut = not rest.endswith(end)
     except (EOFError, zlib.error) as error:
         raise OSError(f"{path.name} is damaged or ends in the middle; fetch it again") from error
-
-
-def _decoded_lines(path: Path, longest: int) -> Iterator[str]:
-    opened: Any = gzip.open if path.suffix == ".gz" else Path.open
-    with opened(path, "rb") as raw:
-        head = raw.read(_HEAD)
-    encoding, errors = "utf-8-sig", "surrogateescape"
-    if head.startswith(_UTF16_MARKS):
-        encoding, errors = "utf-16", "replace"
-    first_end = re.search(rb"\r\x00?\n?|\n", head)
-    end = "\r" if first_end and first_end.group().rstrip(b"\x00") == b"\r" else "\n"
-    with opened(path, "rt", encoding=encoding, errors=errors, newline=end) as stream:
-        while line := stream.readline(longest):
-            cut = not line.endswith(end)
-            yield line
-            while cut and (rest := stream.readline(longest)):
-                cut = not rest.endswith(end)
 
 
 def _where(first: int, last: int) -> str:

@@ -2,7 +2,7 @@
 
     images    = load(study)                                  pixels and header, or no chest X-ray
     analysis  = analyzer.analyze(images)                     vectors, predicted findings
-    retrieval = retriever.retrieve(query)                    the most similar reports of others
+    retrieval = retriever.retrieve(vector)                   the most similar reports of others
     draft     = drafter.stream(study, analysis, retrieval)   cited sentences, while they come
     checked   = check(draft, analysis)                       does each stand in what it cites?
 
@@ -30,7 +30,7 @@ from rag.image_analysis import ImageAnalysis, ImageAnalyzer
 from rag.metrics import Stopwatch, counted
 from rag.prediction import Prediction
 from rag.priors import CheckedPrior, check_prior
-from rag.retriever import ImageQuery, ReportRetriever, exclusions_of
+from rag.retriever import ReportRetriever, exclusions_of
 from rag.schema import Draft, Hit, Retrieval, Status
 from rag.study import ReaderRegion, Study, StudyImages, distinct, load, study_id_of
 
@@ -165,8 +165,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
         self, study: Study, images: StudyImages, analysis: ImageAnalysis, prior: CheckedPrior
     ) -> Retrieval:
         exclude = exclusions_of(study, images.info, self.retriever.store, prior=prior)
-        query = ImageQuery(analysis.query_vector, analysis.predicted, exclude)
-        return self.retriever.retrieve(query)
+        return self.retriever.retrieve(
+            analysis.query_vector, predicted=analysis.predicted, exclude=exclude
+        )
 
     @property
     def encoder(self) -> ImageEncoder:

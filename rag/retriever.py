@@ -8,7 +8,7 @@ arXiv 2411.16523). Knows nothing of prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,27 +24,13 @@ from encoders.base import ImageEncoder, embeds_texts
 from encoders.images.image_info import ImageInfo
 from rag.errors import UsageError
 from rag.index import Exclusions, ReportIndex
+from rag.index.ids import NOTHING
 from rag.priors import CheckedPrior, files_in
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import usable_labels
 from rag.schema import NO_PREDICTION, Hit, PredictedFindings, Retrieval
 from rag.settings import RetrievalSettings
 from rag.study import Study
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageQuery:
-    """What an image asks of the index.
-
-    Attributes:
-        vector: float32 [dim], norm 1.
-        predicted: what its own labels expect.
-        exclude: what must not come back.
-    """
-
-    vector: NDArray[np.float32]
-    predicted: PredictedFindings = NO_PREDICTION
-    exclude: Exclusions = Exclusions()  # noqa: RUF009 - frozen
 
 
 def exclusions_of(
@@ -109,44 +95,56 @@ class ReportRetriever(BaseRetriever):
             return "text" if embeds_texts(self.encoder) else "image"
         return self.settings.by
 
-    def retrieve(self, query: ImageQuery, *, k: int | None = None) -> Retrieval:
+    def retrieve(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        predicted: PredictedFindings = NO_PREDICTION,
+        exclude: Exclusions = NOTHING,
+        k: int | None = None,
+    ) -> Retrieval:
         """Evidence for an image, best first, with the same study and patient left out.
 
         Args:
-            query: the image's vector and labels, and what must stay out.
+            vector: of the image, float32 [dim].
+            predicted: what its own labels expect.
+            exclude: what must not come back.
             k: how many reports, by default the retriever's own or the settings'.
         """
-        chosen, k = self.settings, k or self.k or self.settings.k
-        count = max(k, chosen.fetch_k)
+        k = k or self.k or self.settings.k
+        count = max(k, self.settings.fetch_k)
         if self.by == "image":
-            pool = self.store.query_by_images(query.vector, count, exclude=query.exclude)
+            pool = self.store.query_by_images(vector, count, exclude=exclude)
         else:
-            (pool,) = self.store.query(query.vector[np.newaxis], count, exclude=query.exclude)
-        if self.by == "both":
-            pool = self._fused_with_images(pool, query, count)
-        hits = order_by_agreement(pool, query.predicted, weight=chosen.label_penalty)
-        if chosen.cover_expected:
-            hits = cover_expected(hits, query.predicted, k=k)
-        return Retrieval(tuple(hits[:k]), tuple(pool))
-
-    def _fused_with_images(
-        self, nearest: Sequence[Hit], query: ImageQuery, count: int
-    ) -> list[Hit]:
-        """As many hits, in the order that report and image neighbours agree on.
-
-        Their similarity stays that of image and report, whatever found them.
-        """
-        by_images = self.store.query_by_images(
-            query.vector, count, similarity="text", exclude=query.exclude
-        )
-        hits = {hit.record.report_id: hit for hit in (*by_images, *nearest)}
-        rankings = [[hit.record.report_id for hit in of] for of in (nearest, by_images)]
-        return [hits[report_id] for report_id in fuse(rankings)[:count]]
+            pool = self.store.query(vector, count, exclude=exclude)
+        if self.by == "both":  # whatever found a report, its similarity is that of image and text
+            by_images = self.store.query_by_images(
+                vector, count, similarity="text", exclude=exclude
+            )
+            hits = {hit.record.report_id: hit for hit in (*by_images, *pool)}
+            rankings = [[hit.record.report_id for hit in of] for of in (pool, by_images)]
+            pool = [hits[report_id] for report_id in fuse(rankings)[:count]]
+        ordered = order_by_agreement(pool, predicted, weight=self.settings.label_penalty)
+        return Retrieval(tuple(cover_expected(ordered, predicted, k=k)), tuple(pool))
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        return [to_document(hit) for hit in self.nearest_to_text(query, k=k)]
+        """As LangChain passes evidence around: each report's text, and what is known of it."""
+        return [
+            Document(
+                id=hit.record.report_id,
+                page_content=hit.record.text,
+                metadata={
+                    "report_id": hit.record.report_id,
+                    "study_id": hit.record.study_id,
+                    "similarity": hit.similarity,
+                    "copies": hit.copies,
+                    "labels": list(hit.record.labels),
+                },
+            )
+            for hit in self.nearest_to_text(query, k=k)
+        ]
 
     def nearest_to_text(self, text: str, *, k: int | None = None) -> list[Hit]:
         """The reports nearest to words, best first.
@@ -159,24 +157,8 @@ class ReportRetriever(BaseRetriever):
                 f"{self.encoder.encoder_id} embeds images only and cannot search by words: ask "
                 "with an image"
             )
-        (hits,) = self.store.query(self.encoder.embed_texts([text]), k or self.k or self.settings.k)
-        return hits
-
-
-def to_document(hit: Hit) -> Document:
-    """A hit as LangChain passes evidence around: the text, and what is known of it."""
-    record = hit.record
-    return Document(
-        id=record.report_id,
-        page_content=record.text,
-        metadata={
-            "report_id": record.report_id,
-            "study_id": record.study_id,
-            "similarity": hit.similarity,
-            "copies": hit.copies,
-            "labels": list(record.labels),
-        },
-    )
+        (vector,) = self.encoder.embed_texts([text])
+        return self.store.query(vector, k or self.k or self.settings.k)
 
 
 def order_by_agreement(

@@ -99,7 +99,6 @@ class RetrievalSettings(_Section):
         k: how many are shown to the model and to the reader.
         fetch_k: so many of the nearest are looked at before ``k`` are chosen.
         label_penalty: cosine similarity that one label costs on which image and report disagree.
-        cover_expected: fetch a report for an expected finding that none of the nearest states.
         by: what an image is compared with: the reports' "text", the indexed studies' own "image"s,
             whose reports then come back, or "both", fused by reciprocal rank; "auto" is text, or
             image where the encoder embeds images alone. Images: `cxr-rag index --images`.
@@ -108,7 +107,6 @@ class RetrievalSettings(_Section):
     k: int = Field(default=5, ge=1, le=50)
     fetch_k: int = Field(default=300, ge=1, le=1000)
     label_penalty: float = Field(default=0.05, ge=0, le=1)
-    cover_expected: bool = True
     by: Literal["auto", "text", "image", "both"] = "auto"
 
 

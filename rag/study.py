@@ -5,13 +5,14 @@ Owns what a study is called, the form and limits of a region, and the first step
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 
 from encoders.annotations import Annotation, Boxes, Fixations, render
 from encoders.base import CxrImage
@@ -84,49 +85,44 @@ class ReaderRegion:
         Raises:
             RegionError: no such object, not numbers, too many, or not on the image.
         """
-        if not isinstance(values, Mapping) or not values.keys() <= {"boxes", "fixations"}:
+        try:
+            sent = _SentRegion.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors(include_input=False)[0]
+            where = ".".join(map(str, problem["loc"])) or "the region"
             raise RegionError(
-                f"a region is {str(values)[:60]}, not an object like "
-                '{"boxes": [[left, top, width, height]], "fixations": [[x, y, seconds]]}'
-            )
-        boxes = tuple(_box(row) for row in _rows(values.get("boxes", ()), "boxes", 4, MOST_BOXES))
-        return cls(boxes, tuple(_rows(values.get("fixations", ()), "fixations", 3, MOST_FIXATIONS)))
+                f'{where}: {problem["msg"]}; a region is like {{"boxes": [[left, top, width, '
+                'height]], "fixations": [[x, y, seconds]]}, finite numbers, seconds above 0'
+            ) from error
+        return cls(tuple(map(_on_image, sent.boxes)), tuple(map(_rounded, sent.fixations)))
 
 
 NO_REGION = ReaderRegion()
 
 
-def _box(row: Row) -> Row:
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e6, le=1e6)]
+_Seconds = Annotated[_Number, Field(ge=1e-4)]
+
+
+class _SentRegion(BaseModel, extra="forbid"):
+    boxes: list[tuple[_Number, _Number, _Number, _Number]] = Field([], max_length=MOST_BOXES)
+    fixations: list[tuple[_Number, _Number, _Seconds]] = Field([], max_length=MOST_FIXATIONS)
+
+
+def _on_image(box: Row) -> Row:
     """A box cut to the image."""
-    x, y, width, height = row
+    x, y, width, height = _rounded(box)
     left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     right, bottom = min(max(x + width, 0.0), 1.0), min(max(y + height, 0.0), 1.0)
     if right - left < LEAST_SIDE or bottom - top < LEAST_SIDE:
         raise RegionError(
-            f"the box {row} is less than {LEAST_SIDE:.0%} of the image wide or high: draw it larger"
+            f"the box {box} is less than {LEAST_SIDE:.0%} of the image wide or high: draw it larger"
         )
-    return tuple(round(value, _DIGITS) for value in (left, top, right - left, bottom - top))
+    return _rounded((left, top, right - left, bottom - top))
 
 
-def _rows(values: Any, name: str, length: int, most: int) -> Iterable[Row]:
-    if not isinstance(values, list | tuple) or len(values) > most:
-        raise RegionError(f"{name} must be a list of at most {most}")
-    for row in values:
-        numbers = _numbers(row) if isinstance(row, list | tuple) else ()
-        if len(numbers) != length or (length == 3 and numbers[2] <= 0):
-            raise RegionError(
-                f"one of the {name} is {str(row)[:60]}, not {length} finite numbers"
-                + (" with seconds above 0" if length == 3 else "")
-            )
-        yield numbers
-
-
-def _numbers(row: list[Any] | tuple[Any, ...]) -> Row:
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in row):
-        return ()
-    if not all(abs(value) < 1e6 for value in row):  # NaN and integers beyond any float are not
-        return ()
-    return tuple(round(float(value), _DIGITS) for value in row)
+def _rounded(row: Row) -> Row:
+    return tuple(round(value, _DIGITS) for value in row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from rag.index import (
     rebuild_index,
     verify_index,
 )
-from rag.index.content import read_content
+from rag.index.version import read_content
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
@@ -74,8 +74,8 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     with ReportIndex(tmp_path, encoder=encoder) as store:
         assert store.get("r007") is None
         assert store.get("r005") == replace(new_labels, collection="made-up")
-        (hits,) = store.query(encoder.embed_texts(["A new report."]), 1)
-        assert hits[0].record.report_id == "z1"
+        (vector,) = encoder.embed_texts(["A new report."])
+        assert store.query(vector, 1)[0].record.report_id == "z1"
     assert verify_index(tmp_path).passed
 
 
@@ -235,8 +235,8 @@ def test_a_patient_with_more_reports_than_sqlite_takes_variables_is_removed(
     other = ReportRecord("z", "z", "p-other", findings="Clear.")
     build_index(make_corpus("made-up", records=[*texts, other]), FakeEncoder(), tmp_path)
     with ReportIndex(tmp_path) as index:
-        vector = FakeEncoder().embed_texts(["Clear."])
-        (found,) = index.query(vector, 5, exclude=Exclusions(patients=frozenset({"p-all"})))
+        (vector,) = FakeEncoder().embed_texts(["Clear."])
+        found = index.query(vector, 5, exclude=Exclusions(patients=frozenset({"p-all"})))
         assert [hit.record.report_id for hit in found] == ["z"]
     report = delete_from_index(tmp_path, patients=frozenset({"p-all"}))
     assert (report.removed, report.kept) == (900, 1)

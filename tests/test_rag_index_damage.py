@@ -101,7 +101,7 @@ def test_a_broken_chroma_folder_is_one_sentence_and_the_same_command_makes_it_ag
     directory: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(directory)
-    query = FakeEncoder().embed_texts(["Lungs are clear."])
+    (query,) = FakeEncoder().embed_texts(["Lungs are clear."])
     with pytest.raises(StoreError, match="cxr-rag index rebuild") as said:
         ReportIndex(directory).query(query, 3)
     assert "\n" not in str(said.value)
@@ -131,7 +131,7 @@ def test_a_damaged_graph_is_found_when_it_is_asked_and_rebuilt(tmp_path: Path, d
         else:
             whole = path.read_bytes()
             path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"\xff" * len(whole))
-    query = encoder.embed_texts(["Lungs are clear."])
+    (query,) = encoder.embed_texts(["Lungs are clear."])
     with pytest.raises(StoreError, match="cxr-rag index rebuild"):
         ReportIndex(tmp_path).query(query, 10)
     assert failed(tmp_path) >= {"neighbours"}
@@ -167,8 +167,7 @@ def test_a_doubled_record_is_found(directory: Path) -> None:
         texts.add(["0" * 32], texts.vectors([first]), [texts.metadatas([first])[first]])
 
     change(directory, double)
-    (check,) = (c for c in verify_index(directory).checks if c.name == "records")
-    assert "stand twice" in check.detail
+    assert failed(directory) >= {"records"}
 
 
 def test_a_changed_vector_is_found(directory: Path) -> None:
@@ -187,7 +186,7 @@ def test_a_damaged_list_of_ids_is_found(directory: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE reports SET patient_id = 'another' WHERE report_id = 'r000'")
     connection.close()
-    assert failed(directory) == {"ids"}
+    assert failed(directory) == {"records"}
     path.write_bytes(b"rubbish" * 100)
     with pytest.raises(StoreError, match=r"reports\.sqlite is missing or damaged"):
         ReportIndex(directory)

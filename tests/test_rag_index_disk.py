@@ -20,7 +20,7 @@ from rag.index import (
     rebuild_index,
     verify_index,
 )
-from rag.index import writer as index_writer
+from rag.index import version as index_version
 from rag.index.info import write_lock
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_disk_fault_is_one_sentence_and_the_old_index_counts(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(index_writer, "write_ids", fail)
+        patch.setattr(index_version, "write_ids", fail)
         with pytest.raises(StoreError, match=words):
             build_index(small_corpus(20), FakeEncoder(), tmp_path)
     assert len(list(tmp_path.glob("version-*"))) == 1
@@ -142,7 +142,7 @@ def test_one_process_writes_and_readers_do_not_mind(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(10), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
     with ReportIndex(tmp_path) as index, write_lock(tmp_path):
-        assert len(index.query(encoder.embed_texts(["Lungs are clear."]), 3)[0]) == 3
+        assert len(index.query(encoder.embed_texts(["Lungs are clear."])[0], 3)) == 3
         for attempt in (
             lambda: build_index(corpus, encoder, tmp_path),
             lambda: delete_from_index(tmp_path, studies=frozenset({"s001"})),

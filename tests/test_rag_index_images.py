@@ -24,7 +24,7 @@ from rag.index import (
     verify_index,
 )
 from rag.report_nlp.sentences import with_sentences
-from rag.retriever import ImageQuery, ReportRetriever
+from rag.retriever import ReportRetriever
 from rag.schema import ReportRecord
 from rag.settings import RetrievalSettings
 
@@ -154,7 +154,7 @@ def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(40), FakeEncoder()
     images = images_of(tmp_path / "images", corpus)
     build_index(corpus, encoder, tmp_path / "index", images=images)
-    query = ImageQuery(vector_of(images["s003"][0]))
+    query = vector_of(images["s003"][0])
     found = []
     with ReportIndex(tmp_path / "index") as index:
         for by in ("text", "both"):
@@ -165,5 +165,5 @@ def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
             assert len(set(found[-1])) == 8
             for hit in hits:
                 own = encoder.embed_texts([hit.record.text])[0]
-                assert hit.similarity == pytest.approx(float(own @ query.vector), abs=1e-5)
+                assert hit.similarity == pytest.approx(float(own @ query), abs=1e-5)
     assert found[0] != found[1]

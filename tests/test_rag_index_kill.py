@@ -18,8 +18,8 @@ from support.small_corpus import small_corpus
 from rag.corpus.records import make_corpus, text_hash
 from rag.index import ReportIndex, build_index, delete_from_index, read_info, verify_index
 from rag.index import embedding as index_embedding
-from rag.index.content import read_content
 from rag.index.embedding import EmbeddingCache
+from rag.index.version import read_content
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,7 +18,7 @@ from support.small_corpus import small_corpus
 
 from rag.errors import StoreError
 from rag.index import ReportIndex, build_index
-from rag.index.chroma import VectorCollection, batch_plan, batches_of, create_collections
+from rag.index.chroma import Neighbour, VectorCollection, batch_plan, batches_of, create_collections
 from rag.index.client import Place
 from rag.index.content import by_text, reports_of, to_metadata
 from rag.index.embedding import CACHE, EmbeddingCache
@@ -45,9 +45,9 @@ class Forgetful:
     def vectors(self, ids: list[str]) -> np.ndarray:
         return self._vectors[[int(name) for name in ids]]
 
-    def nearest(self, queries: np.ndarray, n: int) -> list[tuple[list[str], list[float]]]:
-        orders = np.argsort(-(queries @ self._vectors.T), axis=1)[:, self._misses :][:, :n]
-        return [([str(row) for row in order], []) for order in orders]
+    def nearest(self, query: np.ndarray, n: int) -> list[Neighbour]:
+        order = np.argsort(-(self._vectors @ query))[self._misses :][:n]
+        return [(str(row), 0.0, {}) for row in order]
 
 
 def test_recall_counts_what_is_missed() -> None:
@@ -63,8 +63,8 @@ def test_a_small_collection_is_searched_whole(tmp_path: Path) -> None:
     rows[:, 0] += np.where(np.arange(len(rows)) < 3_000, 24, -24)  # as images lie far from texts
     vectors, queries = np.split(unit(rows), [3_000])
     names = [str(number) for number in range(len(vectors))]
-    place = Place(tmp_path, "", "v1")
-    with create_collections(place, {"made_by": "a test"}, (len(names), 0)) as (texts, _):
+    place = Place(tmp_path, "", "v1", "a test")
+    with create_collections(place, (len(names), 0)) as (texts, _):
         for ids in batches_of(names):
             texts.add(ids, vectors[[int(name) for name in ids]], [{"n": name} for name in ids])
         assert recall_of(texts, queries, k=300) == 1.0
@@ -181,7 +181,7 @@ from rag.index import ReportIndex
 with ReportIndex(Path(sys.argv[1])) as index:
     vectors = FakeEncoder().embed_texts(sys.argv[2:])
     for _ in range(50):
-        print([[hit.record.report_id for hit in hits] for hits in index.query(vectors, 5)])
+        print([[hit.record.report_id for hit in index.query(each, 5)] for each in vectors])
 """
 
 
@@ -241,7 +241,7 @@ def test_no_outside_connection_is_ever_tried(tmp_path: Path) -> None:
 
 def test_an_old_version_is_answered_from_while_a_new_one_is_written(tmp_path: Path) -> None:
     build_index(small_corpus(30), FakeEncoder(), tmp_path)
-    query = FakeEncoder().embed_texts(["Lungs are clear."])
+    (query,) = FakeEncoder().embed_texts(["Lungs are clear."])
     with ReportIndex(tmp_path) as index:
         before = index.query(query, 5)
         during = []

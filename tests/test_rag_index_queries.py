@@ -19,7 +19,7 @@ from support.small_corpus import small_corpus
 from rag.errors import StoreMismatchError, StoreMissingError
 from rag.index import Exclusions, ReportIndex, build_index, delete_from_index
 from rag.index.client import close_idle
-from rag.index.search import unit_rows
+from rag.index.search import unit_vector
 from rag.schema import Hit
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ class OtherPreprocessing(FakeEncoder):
 
 ENCODER = FakeEncoder()
 CORPUS = small_corpus(120)
-VECTORS = unit_rows(FakeEncoder().embed_texts([record.text for record in CORPUS.records]), 16)
+VECTORS = FakeEncoder().embed_texts([record.text for record in CORPUS.records])
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def brute_force(
     query: np.ndarray, k: int, out: set[int] | frozenset[int] = frozenset()
 ) -> list[tuple[str, float]]:
     """The definition, as plainly as can be: the first report of each text, nearest first."""
-    wide = unit_rows(query[np.newaxis], len(query))[0].astype(np.float64)
+    wide = unit_vector(query, len(query)).astype(np.float64)
     texts: dict[str, tuple[str, float]] = {}
     for row, (vector, record) in enumerate(zip(VECTORS, CORPUS.records, strict=True)):
         if row not in out:
@@ -88,7 +88,7 @@ def test_queries_are_the_definition_without_what_is_excluded(
         frozenset(f"p{number // 3:03d}" for number in patients),
         frozenset(f"r{number:03d}" for number in reports),
     )
-    (found,) = graph.query(query[np.newaxis], k, exclude=exclude)
+    found = graph.query(query, k, exclude=exclude)
     similarities = [similarity for _, similarity in expected]
     assert [hit.similarity for hit in found] == pytest.approx(similarities, abs=2e-5)
     if all(one - other > 4e-5 for one, other in pairwise(similarities)):
@@ -96,18 +96,8 @@ def test_queries_are_the_definition_without_what_is_excluded(
     assert not {int(name[1:]) for name in ids(found)} & out
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(SEEDS, min_size=1, max_size=5), st.integers(1, 12))
-def test_a_batch_is_what_its_queries_are_alone(
-    graph: ReportIndex, seeds: list[int], k: int
-) -> None:
-    queries = np.stack([random_query(seed) for seed in seeds])
-    alone = [graph.query(query[np.newaxis], k)[0] for query in queries]
-    assert graph.query(queries, k) == alone
-
-
 def test_a_text_comes_once_with_the_count_of_its_reports(graph: ReportIndex) -> None:
-    (hits,) = graph.query(VECTORS[5:6], 120)
+    hits = graph.query(VECTORS[5], 120)
     assert {hit.record.text for hit in hits} == {record.text for record in CORPUS.records}
     assert len(hits) < 120
     for hit in hits:
@@ -127,32 +117,25 @@ def test_an_image_named_after_its_study_or_patient_finds_its_studies(graph: Repo
 
 def test_everything_may_be_excluded(graph: ReportIndex) -> None:
     everybody = frozenset(record.patient_id for record in CORPUS.records)
-    assert graph.query(VECTORS[:1], 5, exclude=Exclusions(patients=everybody)) == [[]]
+    assert graph.query(VECTORS[0], 5, exclude=Exclusions(patients=everybody)) == []
 
 
 @pytest.mark.parametrize(
-    ("vectors", "k", "message"),
+    ("vector", "message"),
     [
-        (np.zeros((1, 16), np.float32), 5, "zero or not finite"),
-        (np.full((1, 16), np.nan, np.float32), 5, "zero or not finite"),
-        (np.ones((1, 15), np.float32), 5, r"\(1, 15\), this index wants \(N, 16\)"),
-        (np.ones(16, np.float32), 5, r"\(16,\), this index wants"),
-        (np.ones((1, 16), np.float32), 0, "k is 0"),
+        (np.zeros(16, np.float32), "zero or not finite"),
+        (np.full(16, np.nan, np.float32), "zero or not finite"),
+        (np.ones(15, np.float32), r"\(15,\), this index wants \(16,\)"),
+        (np.ones((1, 16), np.float32), r"\(1, 16\), this index wants"),
     ],
 )
-def test_queries_that_make_no_sense(
-    graph: ReportIndex, vectors: np.ndarray, k: int, message: str
-) -> None:
+def test_queries_that_make_no_sense(graph: ReportIndex, vector: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        graph.query(vectors, k)
-
-
-def test_no_query_no_answer(graph: ReportIndex) -> None:
-    assert graph.query(np.empty((0, 16), np.float32), 5) == []
+        graph.query(vector, 5)
 
 
 def test_queries_from_several_threads_agree(graph: ReportIndex) -> None:
-    queries = [random_query(seed)[np.newaxis] for seed in range(40)]
+    queries = [random_query(seed) for seed in range(40)]
     alone = [graph.query(query, 5) for query in queries]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda query: graph.query(query, 5), queries)) == alone
@@ -184,13 +167,13 @@ def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(tmp_path: Path)
     build_index(small_corpus(9), ENCODER, tmp_path)
     with ReportIndex(tmp_path, encoder=ENCODER) as reader:
         before = reader.index_id
-        assert "r004" in ids(reader.query(VECTORS[:1], 9)[0])
+        assert "r004" in ids(reader.query(VECTORS[0], 9))
         delete_from_index(tmp_path, studies=frozenset({"s004"}))
-        assert "r004" not in ids(reader.query(VECTORS[:1], 9)[0])
+        assert "r004" not in ids(reader.query(VECTORS[0], 9))
         assert reader.index_id != before
         build_index(small_corpus(9), FakeEncoder("fake@2"), tmp_path, replace=True)
         with pytest.raises(StoreMismatchError, match="fake@2"):
-            reader.query(VECTORS[:1], 9)
+            reader.query(VECTORS[0], 9)
 
 
 def test_a_reader_knows_the_studies_of_a_new_version_before_it_is_queried(tmp_path: Path) -> None:
@@ -219,7 +202,7 @@ def test_old_versions_are_closed_when_their_last_query_has_ended(tmp_path: Path)
 
     def ask(reader: ReportIndex) -> None:
         while not ended.wait(0.01):
-            assert reader.query(VECTORS[:1], 3)[0]
+            assert reader.query(VECTORS[0], 3)
 
     with ReportIndex(tmp_path, encoder=ENCODER) as reader, ThreadPoolExecutor(4) as pool:
         try:
@@ -243,6 +226,6 @@ def test_old_versions_are_closed_when_their_last_query_has_ended(tmp_path: Path)
 def test_very_small_indexes(tmp_path: Path, count: int) -> None:
     build_index(small_corpus(count), ENCODER, tmp_path)
     with ReportIndex(tmp_path, encoder=ENCODER) as index:
-        (hits,) = index.query(VECTORS[:1], 5)
+        hits = index.query(VECTORS[0], 5)
         assert len(hits) == min(count, 5)
         assert len(index) == count

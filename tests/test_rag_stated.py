@@ -41,12 +41,12 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
     corpus, encoder = make_corpus("made-up", records=RECORDS), FakeEncoder()
     build_index(corpus, encoder, tmp_path, screens=(annotate_labels,))
     assert verify_index(tmp_path).passed
-    query = encoder.embed_texts(["The lungs are clear."])
+    (query,) = encoder.embed_texts(["The lungs are clear."])
     with (
         ReportIndex(tmp_path) as store,
         patch("rag.report_reading.read_sentence", side_effect=AssertionError("read again")),
     ):
-        (found,) = store.query(query, len(RECORDS))
+        found = store.query(query, len(RECORDS))
         noted = {hit.record.report_id: usable_labels(hit.record) for hit in found}
     assert noted == {record.report_id: usable_labels(record) for record in RECORDS}
 

@@ -230,7 +230,7 @@ def query(
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
     from encoders.images.image_io import read_image, read_image_info
     from encoders.images.raw_image import ImageReadError
-    from rag.retriever import ImageQuery, exclusions_of
+    from rag.retriever import exclusions_of
     from rag.study import Study
 
     try:
@@ -238,8 +238,6 @@ def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequenc
         info = read_image_info(path)
     except ImageReadError as error:
         raise CxrRagError(f"{path}: {error}") from error
-    found = ImageQuery(
-        vector=retriever.encoder.embed_images([image])[0],
-        exclude=exclusions_of(Study(path, name=path.name), info, retriever.store),
-    )
-    return retriever.retrieve(found, k=k).hits
+    (vector,) = retriever.encoder.embed_images([image])
+    exclude = exclusions_of(Study(path, name=path.name), info, retriever.store)
+    return retriever.retrieve(vector, exclude=exclude, k=k).hits

@@ -55,7 +55,7 @@ def index(
     from rag.corpus.named import read_corpus
     from rag.corpus.records import read_exclude_file, read_images_file
     from rag.factory import index_reports, load_encoder
-    from rag.index.writer import scrub_memory
+    from rag.index.version import scrub_memory
 
     scrub_memory()
     settings = read_settings(config)

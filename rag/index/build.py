@@ -9,15 +9,15 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace as with_fields
 from pathlib import Path
 
 from encoders.base import ImageEncoder, embeds_texts
 from rag.atomic_io import disk_explained
-from rag.corpus.records import Corpus, fingerprint
+from rag.corpus.records import Corpus
 from rag.errors import StoreError, StoreMissingError
-from rag.index.chroma import chroma_facts, open_collections
+from rag.index.chroma import open_collections
 from rag.index.client import place_of
 from rag.index.content import (
     Content,
@@ -26,21 +26,20 @@ from rag.index.content import (
     by_text,
     collection_infos,
     hashes_of,
-    read_content,
     with_collection,
 )
 from rag.index.embedding import NO_IMAGES, EmbeddingCache, Images, embed_images, embed_texts
 from rag.index.info import (
+    INDEX_FILE,
+    LOCK_FILE,
     IndexInfo,
     Progress,
     check_encoder,
-    is_index,
     read_info,
-    same_encoder,
     silent,
     write_lock,
 )
-from rag.index.writer import images_hash, scrub_memory, sweep, write_version
+from rag.index.version import describe, read_content, scrub_memory, sweep, write_version
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +80,15 @@ def build_index(
         StoreError: disk or Chroma failed; the message says what to do.
     """
     started = time.perf_counter()
-    scrub_memory()
-    _prepare(directory)
-    with write_lock(directory):
-        info = _info(directory, replace=replace)
-        if info is not None:
-            if not replace:
-                check_encoder(directory, info, encoder)
-            with disk_explained(directory, StoreError):
-                sweep(directory)  # what a writer left that was killed
-        base = _base(corpus, encoder, directory, info, url=url, replace=replace)
+    with disk_explained(directory, StoreError):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
+        names = {path.name for path in directory.iterdir()}
+    if names and names.isdisjoint({INDEX_FILE, LOCK_FILE}):
+        raise StoreError(
+            f"{directory} is not empty and not an index: choose another or an empty folder"
+        )
+    with _only_writer(directory):
+        base = _before(corpus, encoder, directory, url=url, replace=replace)
         content, summary = with_collection(
             base, corpus, exclude=exclude, screens=screens, progress=progress
         )
@@ -99,13 +97,19 @@ def build_index(
         found, new_images, problems = embed_images(
             images, content.records, encoder, cache, progress=progress
         )
-        content = _with_images(content, found, cache)
+        for key, reports in content.images.items():
+            if key in cache:  # else it is of another encoder
+                found.setdefault(key, set()).update(reports)
+        content = with_fields(
+            content, images={key: sorted(reports) for key, reports in found.items()}
+        )
         if not content.images and not embeds_texts(encoder):
             raise StoreError(
                 f"{encoder.encoder_id} embeds images only, and no image of these studies is given "
                 "that can be read: name them with `cxr-rag index --images`"
             )
-        if info is None or not _holds(info, base, content):
+        info = describe(content)
+        if (info.index_id, info.collections) != (base.index_id, base.collections):
             info = write_version(directory, content, cache, url=url, progress=progress)
     logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, info.index_id)
     with_image = set[str]().union(*content.images.values())
@@ -142,7 +146,7 @@ def delete_from_index(
         StoreMissingError, StoreInUseError, StoreError: as for `build_index`.
     """
     started = time.perf_counter()
-    with _changing(directory, url) as (info, base):
+    with _changing(directory, url) as base:
         kept, known = [], set[str]()
         for record in base.records:
             named = (studies & {record.study_id}) | (patients & {record.patient_id})
@@ -155,10 +159,9 @@ def delete_from_index(
             collections=collection_infos(kept, base.collections),
             removed=tuple(sorted(removed.union(base.removed))),
         )
-        cache = _filled_cache(directory, info, content, url)
-        new = write_version(directory, content, cache, url=url, progress=progress)
+        new = _rewrite(directory, content, url=url, progress=progress)
     return IndexSummary(
-        removed=info.count - new.count,
+        removed=len(base.records) - new.count,
         kept=new.count,
         unknown_ids=tuple(sorted((studies | patients) - known)),
         seconds=time.perf_counter() - started,
@@ -176,57 +179,46 @@ def rebuild_index(directory: Path, *, url: str = "", progress: Progress = silent
         StoreError: Chroma's records are damaged, too; only indexing again helps.
     """
     started = time.perf_counter()
-    with _changing(directory, url) as (info, base):
-        cache = _filled_cache(directory, info, base, url)
-        new = write_version(directory, base, cache, url=url, progress=progress)
-    return IndexSummary(
-        kept=new.count, seconds=time.perf_counter() - started, index_id=new.index_id
-    )
+    with _changing(directory, url) as base:
+        new = _rewrite(directory, base, url=url, progress=progress)
+    seconds = time.perf_counter() - started
+    return IndexSummary(kept=new.count, seconds=seconds, index_id=new.index_id)
 
 
 @contextmanager
-def _changing(directory: Path, url: str) -> Iterator[tuple[IndexInfo, Content]]:
-    """An index that is there, with the right to change it."""
+def _only_writer(directory: Path) -> Iterator[None]:
+    """The right to change an index, without what a writer left that was killed."""
     scrub_memory()
+    with write_lock(directory), disk_explained(directory, StoreError):
+        with suppress(StoreError):  # index.json is damaged: nobody knows which version counts
+            sweep(directory)
+        yield
+
+
+@contextmanager
+def _changing(directory: Path, url: str) -> Iterator[Content]:
+    """What an index holds, with the right to change it."""
     read_info(directory)  # before a lock file is made where nothing is
-    with write_lock(directory):
-        info = read_info(directory)
-        yield info, read_content(directory, info, url)
+    with _only_writer(directory):
+        yield read_content(directory, read_info(directory), url)
 
 
-def _with_images(content: Content, found: dict[str, set[str]], cache: EmbeddingCache) -> Content:
-    """With images that were found, beside those of before."""
-    for key, reports in content.images.items():
-        if key in cache:  # else it is of another encoder
-            found.setdefault(key, set()).update(reports)
-    return with_fields(content, images={key: sorted(reports) for key, reports in found.items()})
-
-
-def _holds(info: IndexInfo, base: Content, content: Content) -> bool:
-    """Whether an index is exactly this already, and as this program makes it."""
-    return (
-        base.sound
-        and len(base.records) == info.count
-        and info.fingerprint == fingerprint(content.records)
-        and info.collections == content.collections
-        and images_hash(base.images) == images_hash(content.images)
-        and same_encoder(info, content.encoder)
-        and info.chroma == chroma_facts()
-    )
-
-
-def _base(
-    corpus: Corpus,
-    encoder: ImageEncoder,
-    directory: Path,
-    info: IndexInfo | None,
-    *,
-    url: str,
-    replace: bool,
+def _before(
+    corpus: Corpus, encoder: ImageEncoder, directory: Path, *, url: str, replace: bool
 ) -> Content:
-    """What is indexed; no report if that is damaged and this collection is all there was."""
-    if info is None:
+    """What is indexed; no report where that is damaged and may be given up.
+
+    It may if it is to be replaced, or if this collection is all there was.
+    """
+    try:
+        info = read_info(directory)
+    except StoreError as error:
+        passing = isinstance(error.__cause__, OSError)  # the file may be whole
+        if not isinstance(error, StoreMissingError) and (passing or not replace):
+            raise
         return Content((), (), (), uuid.uuid4().hex, encoder)
+    if not replace:
+        check_encoder(directory, info, encoder)
     try:
         return with_fields(read_content(directory, info, url), encoder=encoder)
     except StoreError:
@@ -235,35 +227,14 @@ def _base(
         return Content((), info.collections, info.removed, info.store_id, encoder)
 
 
-def _prepare(directory: Path) -> None:
-    with disk_explained(directory, StoreError):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
-        if not is_index(directory):
-            raise StoreError(
-                f"{directory} is not empty and not an index: choose another or an empty folder"
-            )
-
-
-def _info(directory: Path, *, replace: bool) -> IndexInfo | None:
-    """What is indexed; None if nothing is, or if ``index.json`` is damaged and may be replaced."""
-    try:
-        return read_info(directory)
-    except StoreMissingError:
-        return None
-    except StoreError as error:
-        if replace and not isinstance(error.__cause__, OSError):  # which may pass
-            return None
-        raise
-
-
-def _filled_cache(directory: Path, info: IndexInfo, content: Content, url: str) -> EmbeddingCache:
-    """The cache, with what it lacks of a content taken from Chroma."""
-    cache = EmbeddingCache(directory, info)
+def _rewrite(directory: Path, content: Content, *, url: str, progress: Progress) -> IndexInfo:
+    """Write a content of this index, with vectors that the cache lacks taken from Chroma."""
+    cache = EmbeddingCache(directory, content.encoder)
     texts = [key for key in by_text(content.records) if key not in cache]
     images = [key for key in content.images if key not in cache]
     if texts or images:
-        with open_collections(place_of(directory, info, url)) as collections:
+        with open_collections(place_of(directory, read_info(directory), url)) as collections:
             for collection, keys in zip(collections, (texts, images), strict=True):
                 if keys:
                     cache.append(keys, collection.vectors(keys))
-    return cache
+    return write_version(directory, content, cache, url=url, progress=progress)

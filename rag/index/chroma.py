@@ -37,9 +37,10 @@ _SEARCHED_WHOLE = 5000
 _BATCH, _BATCHES_A_SYNC = 250, 4
 _READ = 5000  # records read at a time
 
+Metadata = Mapping[str, Any]
 
-Neighbours = tuple[list[str], list[float]]
-"""Ids and cosine similarities in [-1, 1], nearest first."""
+Neighbour = tuple[str, float, Metadata]
+"""Id, cosine similarity in [-1, 1], and metadata of a record."""
 
 
 def chroma_facts() -> dict[str, Any]:
@@ -61,49 +62,34 @@ class VectorCollection:
             return self._collection.count()
 
     def add(
-        self,
-        ids: Sequence[str],
-        vectors: NDArray[np.float32],
-        metadatas: Sequence[Mapping[str, Any]],
+        self, ids: Sequence[str], vectors: NDArray[np.float32], metadatas: Sequence[Metadata]
     ) -> None:
         """Add records; ids that are there already are left as they are."""
         with chroma_errors(self._place):
             self._collection.add(ids=list(ids), embeddings=vectors, metadatas=list(metadatas))
 
-    def nearest(
-        self,
-        queries: NDArray[np.float32],
-        n: int,
-        *,
-        metadatas: dict[str, Mapping[str, Any]] | None = None,
-    ) -> list[Neighbours]:
-        """About the ``n`` nearest to each row of ``queries``, nearest first.
-
-        Args:
-            queries: float32 [N, dim], rows of norm 1.
-            n: how many.
-            metadatas: where the neighbours' metadata goes, by id. It costs less than `metadatas`
-                does afterwards, if most of it is needed.
+    def nearest(self, query: NDArray[np.float32], n: int) -> list[Neighbour]:
+        """About the ``n`` nearest to a vector, float32 [dim] of norm 1; nearest first.
 
         Raises:
             StoreError: Chroma failed, or finds less than there is.
         """
         if not n:
-            return [([], []) for _ in queries]
-        wanted: list[Any] = ["distances"] if metadatas is None else ["distances", "metadatas"]
+            return []
         with chroma_errors(self._place):
-            found = self._collection.query(query_embeddings=queries, n_results=n, include=wanted)
-        if min(map(len, found["ids"]), default=n) < min(n, 10):
+            found = self._collection.query(
+                query_embeddings=query[np.newaxis],
+                n_results=n,
+                include=["distances", "metadatas"],
+            )
+            (ids,), (distances,) = found["ids"], found["distances"] or ([],)
+            (metadatas,) = found["metadatas"] or ([],)
+        if len(ids) < min(n, 10):
             raise StoreError(f"Chroma's graph in {self._place} is incomplete: {REBUILD_HINT}")
-        if metadatas is not None:
-            for ids, of_query in zip(found["ids"], found["metadatas"] or (), strict=True):
-                metadatas.update(zip(ids, of_query, strict=True))
-        return [
-            (ids, [max(-1.0, min(1.0, 1.0 - distance)) for distance in of_query])
-            for ids, of_query in zip(found["ids"], found["distances"] or (), strict=True)
-        ]
+        similarities = (max(-1.0, min(1.0, 1.0 - distance)) for distance in distances)
+        return list(zip(ids, similarities, metadatas, strict=True))
 
-    def metadatas(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    def metadatas(self, ids: Sequence[str]) -> dict[str, Metadata]:
         """Metadata of ids that are all here, by id."""
         return self._get(ids, "metadatas")
 
@@ -146,16 +132,24 @@ def open_collections(place: Place) -> Iterator[tuple[VectorCollection, VectorCol
 
 @contextlib.contextmanager
 def create_collections(
-    place: Place, facts: Mapping[str, str], sizes: tuple[int, int]
+    place: Place, sizes: tuple[int, int]
 ) -> Iterator[tuple[VectorCollection, VectorCollection]]:
-    """New, empty collections for so many records, which say these facts of themselves."""
+    """New, empty collections for so many reports and images, for writing."""
     with connect(place, writes=True) as client:
         with chroma_errors(place):
             made = [
                 client.create_collection(
                     name,
-                    configuration={"hnsw": _graph_of(total)},
-                    metadata=dict(facts),
+                    configuration={
+                        "hnsw": {
+                            **GRAPH,
+                            "ef_search": max(
+                                GRAPH["ef_search"], total if total <= _SEARCHED_WHOLE else 0
+                            ),
+                            "sync_threshold": batch_plan(total)[1],
+                        }
+                    },
+                    metadata=_mark(place),
                     embedding_function=None,
                 )
                 for name, total in zip(_names(place), sizes, strict=True)
@@ -163,22 +157,11 @@ def create_collections(
         yield VectorCollection(made[0], place), VectorCollection(made[1], place)
 
 
-def _graph_of(total: int) -> "CreateHNSWConfiguration":
-    """Settings for a collection of so many records."""
-    every = total if total <= _SEARCHED_WHOLE else 0
-    return {
-        **GRAPH,
-        "ef_search": max(GRAPH["ef_search"], every),
-        "sync_threshold": batch_plan(total)[1],
-    }
-
-
-def delete_old_collections(place: Place, facts: Mapping[str, str]) -> None:
-    """Delete a server's other collections that say the same of themselves."""
-    kept = _names(place)
+def delete_old_collections(place: Place) -> None:
+    """Delete the collections of the index's other versions, where a server holds them."""
     with connect(place) as client, chroma_errors(place):
         for collection in client.list_collections():
-            if dict(collection.metadata or {}) == dict(facts) and collection.name not in kept:
+            if collection.metadata == _mark(place) and collection.name not in _names(place):
                 client.delete_collection(collection.name)
 
 
@@ -203,3 +186,7 @@ def batch_plan(total: int) -> tuple[list[int], int]:
 
 def _names(place: Place) -> tuple[str, str]:
     return f"reports-{place.version}", f"images-{place.version}"
+
+
+def _mark(place: Place) -> dict[str, Any]:
+    return {"made_by": "cxr-rag", "store_id": place.store_id}

@@ -7,7 +7,6 @@ Python server has a remote code execution (CVE-2026-45829): use `chroma run`.
 
 import contextlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from rag.errors import StoreError
 from rag.index.info import REBUILD_HINT, IndexInfo
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chromadb.api.client import Client
 
 _TIMEOUT_SECONDS = 60.0
-_ENVIRONMENT = threading.Lock()
 _KEPT, _KEPT_SECONDS = 16, 60.0  # embedded clients stay open for a while
 _IDLE: "deque[tuple[float, Client]]" = deque()
 """Since when, and which; the oldest first."""
@@ -37,11 +36,13 @@ class Place:
         folder: Chroma's own files; opened in this process where there is no URL.
         url: of a Chroma server, e.g. "http://127.0.0.1:8000", or empty.
         version: stands in the collections' names.
+        store_id: of the index; its collections on a server are marked with it.
     """
 
     folder: Path
     url: str
     version: str
+    store_id: str
 
     def __str__(self) -> str:
         return self.url or str(self.folder)
@@ -49,7 +50,7 @@ class Place:
 
 def place_of(directory: Path, info: IndexInfo, url: str) -> Place:
     """Where the collections of a version are."""
-    return Place(directory / f"version-{info.version}" / "chroma", url, info.version)
+    return Place(directory / f"version-{info.version}" / "chroma", url, info.version, info.store_id)
 
 
 @contextlib.contextmanager
@@ -60,18 +61,16 @@ def chroma_errors(place: Place) -> Iterator[None]:
     except (StoreError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # Rust's panics are no Exception
-        raise _as_store_error(error, place) from error
-
-
-def _as_store_error(error: BaseException, place: Place) -> StoreError:
-    words = " ".join(str(error).split())[:200]
-    if "disk is full" in words or "No space left" in words:
-        hint = "the disk is full: free some space and run the same command again"
-    elif place.url and ("connect" in words.lower() or type(error).__module__.startswith("http")):
-        hint = "start the Chroma server that `chroma_url` names"
-    else:
-        hint = REBUILD_HINT
-    return StoreError(f"Chroma failed at {place} ({type(error).__name__}: {words}): {hint}")
+        words = " ".join(str(error).split())[:200]
+        if "disk is full" in words or "No space left" in words:
+            hint = "the disk is full: free some space and run the same command again"
+        elif place.url and ("connect" in words.lower() or "http" in type(error).__module__):
+            hint = "start the Chroma server that `chroma_url` names"
+        else:
+            hint = REBUILD_HINT
+        raise StoreError(
+            f"Chroma failed at {place} ({type(error).__name__}: {words}): {hint}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -82,8 +81,8 @@ def connect(place: Place, *, writes: bool = False) -> Iterator["Client"]:
     try:
         yield client
     finally:
-        if writes or place.url:
-            for session in _http_sessions(client):
+        if place.url or writes:
+            for session in _sessions_of(client) if place.url else ():
                 session.close()
             client.close()
         else:
@@ -95,8 +94,9 @@ def close_idle(*, keep: int = 0, for_seconds: float = 0.0) -> None:
     """Close the embedded clients that are no longer used, but for the last few of some seconds.
 
     Stopping one right after it was asked may never return: in Chroma 1.5.9 a thread of its spins
-    while we wait for it (once in some thousand times, on a busy machine). What is left at the end
-    of the process is not stopped at all.
+    while we wait for it (once in some thousand times, on a busy machine). And another thread may
+    still be asking it, if a new version has just come to count. What is left at the end of the
+    process is not stopped at all.
     """
     while _IDLE:
         since, client = _IDLE.popleft()
@@ -125,37 +125,20 @@ def _http_client(url: str) -> "Client":
     parts = urlsplit(url)
     host, secure = str(parts.hostname), parts.scheme == "https"
     port = parts.port or (443 if secure else 8000)
-    local = host in ("localhost", "127.0.0.1", "::1")
-    with _no_proxy() if local else contextlib.nullcontext():
-        client = cast("Client", chromadb.HttpClient(host, port, ssl=secure, settings=_settings()))
-    for session in _http_sessions(client):
+    if host in ("localhost", "127.0.0.1", "::1"):  # no proxy leads there; Chroma cannot be told so
+        os.environ["no_proxy"] = ",".join(filter(None, {getproxies().get("no", ""), host}))
+    client = cast("Client", chromadb.HttpClient(host, port, ssl=secure, settings=_settings()))
+    for session in _sessions_of(client):
         session.timeout = _TIMEOUT_SECONDS
     return client
 
 
-def _http_sessions(client: "Client") -> list[Any]:
+def _sessions_of(client: Any) -> list[Any]:
     """Connection pools inside Chroma's HTTP client, which neither limits nor closes them."""
-    servers = (client._server, client._admin_client._server)  # type: ignore[attr-defined]
-    return [server._session for server in servers if hasattr(server, "_session")]
+    return [each._server._session for each in (client, client._admin_client)]
 
 
 def _settings() -> Any:
     from chromadb.config import Settings  # noqa: PLC0415
 
     return Settings(anonymized_telemetry=False, allow_reset=False)
-
-
-@contextlib.contextmanager
-def _no_proxy() -> Iterator[None]:
-    """Talk to this machine directly, whatever proxy it is set to.
-
-    Chroma makes its own HTTP client and gives no way to configure it; the variables are read when
-    that client is made, so they are hidden for that moment.
-    """
-    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-    with _ENVIRONMENT:
-        hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
-        try:
-            yield
-        finally:
-            os.environ.update(hidden)

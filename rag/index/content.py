@@ -11,11 +11,8 @@ the files and the time, and nothing here searches by words.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from encoders.base import EncoderIdentity
@@ -29,18 +26,13 @@ from rag.corpus.records import (
     text_hash,
 )
 from rag.errors import StoreError
-from rag.index.chroma import VectorCollection, open_collections
-from rag.index.client import Place, place_of
-from rag.index.info import REINDEX_HINT, CollectionInfo, IndexInfo, Progress
+from rag.index.chroma import Metadata
+from rag.index.info import FORMAT, REINDEX_HINT, CollectionInfo, Progress
 from rag.schema import ReportRecord
-
-Metadata = Mapping[str, Any]
 
 Screen = Callable[[ReportRecord], tuple[ReportRecord | None, tuple[str, ...]]]
 """Looks at a report before it is indexed: the record as it may be indexed (None: not at all), and
 what was found in it, without quoting it. A changed text needs new sentence spans."""
-
-_RECORDS = "chroma.sqlite3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +41,12 @@ class Content:
 
     Attributes:
         records: its reports, by id.
-        images: key of an image -> ids of the reports it stands for.
         collections: where the reports come from.
         removed: hashes of studies and patients that stay out.
         store_id: of the folder.
         encoder: what made the vectors.
-        sound: whether Chroma gave all that back, and not only its records without the graph.
+        images: key of an image -> ids of the reports it stands for.
+        index_id: of the index that holds exactly this; empty where none does, or a damaged one.
     """
 
     records: Sequence[ReportRecord]
@@ -63,16 +55,17 @@ class Content:
     store_id: str
     encoder: EncoderIdentity
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    sound: bool = True
+    index_id: str = ""
 
     def of(self, records: Sequence[ReportRecord]) -> "Content":
-        """With these of the reports, and their images."""
+        """With these reports, and what is left of the images."""
         kept = {record.report_id for record in records}
-        left = {
-            key: [name for name in reports if name in kept] for key, reports in self.images.items()
+        images = {
+            key: left
+            for key, reports in self.images.items()
+            if (left := [name for name in reports if name in kept])
         }
-        images = {key: reports for key, reports in left.items() if reports}
-        return replace(self, records=records, images=images)
+        return replace(self, records=records, images=images, index_id="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +149,22 @@ def with_collection(
     return replace(base.of(records), collections=infos), summary
 
 
+def content_id(
+    encoder: EncoderIdentity,
+    records: Iterable[ReportRecord],
+    images: Mapping[str, Sequence[str]],
+    chroma: Mapping[str, Any],
+) -> str:
+    """`IndexInfo.index_id` of these records, by id, and images in a Chroma of these settings."""
+    held = _hash({key: list(reports) for key, reports in images.items()}) if images else ""
+    made_by = [FORMAT, encoder.encoder_id, encoder.preprocess_hash]
+    return _hash([*made_by, fingerprint(records), held, dict(chroma)])[:12]
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def hashes_of(
     store_id: str, *, studies: Iterable[str] = (), patients: Iterable[str] = ()
 ) -> frozenset[str]:
@@ -193,13 +202,13 @@ def collection_infos(
 def _screen(
     record: ReportRecord, screens: tuple[Screen, ...], problems: list[Problem]
 ) -> ReportRecord | None:
-    screened: ReportRecord | None = record
     for screen in screens:
+        screened, found = screen(record)
+        problems += [Problem(record.collection, reason, record.report_id) for reason in found]
         if screened is None:
             return None
-        screened, found = screen(screened)
-        problems += [Problem(record.collection, reason, record.report_id) for reason in found]
-    return screened if screened is not None and screened.text.strip() else None
+        record = screened
+    return record if record.text.strip() else None
 
 
 def by_text(records: Iterable[ReportRecord]) -> dict[str, list[ReportRecord]]:
@@ -242,50 +251,12 @@ def reports_of(metadata: Metadata) -> Iterator[ReportRecord]:
         ) from error
 
 
-def read_content(directory: Path, info: IndexInfo, url: str) -> Content:
-    """Read everything, and refuse what is not what was written, so that no damage is carried over.
-
-    Raises:
-        StoreError: Chroma's files are damaged, or a record is missing, changed or doubled.
-    """
-    place, sound = place_of(directory, info, url), True
-    try:
-        try:
-            records, images = _read(place)
-        except StoreError:
-            if url or not (place.folder / _RECORDS).is_file():
-                raise
-            sound = False
-            # a damaged graph keeps Chroma from giving back records, too; no graph at all does not
-            with TemporaryDirectory(dir=directory) as beside:
-                shutil.copy(place.folder / _RECORDS, beside)
-                records, images = _read(Place(Path(beside), "", info.version))
-    except StoreError as error:
-        raise _damaged(directory, str(error).partition(": `cxr-rag")[0]) from error
-    if fingerprint(records) != info.fingerprint or len(images) != info.images:
-        raise _damaged(directory, "it does not hold what was written")
-    return Content(
-        records, info.collections, info.removed, info.store_id, info, images=images, sound=sound
-    )
+def image_metadata(report_ids: Sequence[str]) -> dict[str, str]:
+    """The reports that an image stands for, as Chroma keeps them."""
+    return {"reports": json.dumps(list(report_ids))}
 
 
-def _read(place: Place) -> tuple[list[ReportRecord], dict[str, list[str]]]:
-    with open_collections(place) as (texts, images):
-        records = [record for reports in read_texts(texts).values() for record in reports]
-        return sorted(records, key=lambda record: record.report_id), read_images(images)
-
-
-def read_texts(texts: VectorCollection) -> dict[str, list[ReportRecord]]:
-    """All reports, by text id."""
-    metadatas = texts.metadatas(texts.ids())
-    return {text_id: list(reports_of(metadata)) for text_id, metadata in metadatas.items()}
-
-
-def read_images(images: VectorCollection) -> dict[str, list[str]]:
-    """Ids of the reports that each image stands for, by the image's key."""
-    metadatas = images.metadatas(images.ids())
-    return {key: json.loads(metadata.get("reports", "[]")) for key, metadata in metadatas.items()}
-
-
-def _damaged(directory: Path, words: str) -> StoreError:
-    return StoreError(f"the index in {directory} cannot be read back ({words}): {REINDEX_HINT}")
+def reports_of_image(metadata: Metadata) -> list[str]:
+    """Ids of the reports that an image stands for."""
+    found: list[str] = json.loads(metadata["reports"])
+    return found

@@ -43,7 +43,7 @@ class EmbeddingCache:
     Args:
         directory: of the index.
         encoder: whose vectors.
-        changes: whether the file may be made and changed.
+        changes: whether the file may be made and changed; if not, a bad one is an empty one.
 
     Raises:
         StoreError: the disk refuses.
@@ -52,18 +52,19 @@ class EmbeddingCache:
     def __init__(self, directory: Path, encoder: EncoderIdentity, *, changes: bool = True) -> None:
         self._directory = directory
         self._path = directory / CACHE
+        self._mode = "rwc" if changes else "ro"
         self._dim = encoder.dim
         self._encoder = json.dumps([encoder.encoder_id, encoder.preprocess_hash, encoder.dim])
         self._known: set[str] = set()
         try:
-            self._learn(changes=changes)
-        except sqlite3.DatabaseError as error:
+            self._read_keys()
+        except StoreError as error:
             if changes:
+                if not _is_damage(error.__cause__):
+                    raise
                 with disk_explained(directory, StoreError):
-                    if not _is_damage(error):
-                        raise
                     self._path.unlink(missing_ok=True)
-                    self._learn(changes=True)
+                self._read_keys()
 
     def __contains__(self, key: str) -> bool:
         return key in self._known
@@ -73,7 +74,7 @@ class EmbeddingCache:
 
     def vectors(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of keys that are here: float32 [len(keys), dim]."""
-        with disk_explained(self._directory, StoreError), self._opened() as file:
+        with self._opened() as file:
             rows = file.execute(
                 "SELECT key, vector FROM vectors WHERE encoder = ? AND key IN "
                 "(SELECT value FROM json_each(?))",
@@ -88,14 +89,14 @@ class EmbeddingCache:
             (self._encoder, key, vector.astype("<f4").tobytes())
             for key, vector in zip(keys, vectors, strict=True)
         )
-        with disk_explained(self._directory, StoreError), self._opened() as file, file:
+        with self._opened() as file, file:
             file.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
         self._known.update(keys)
 
     def keep(self, keys: Iterable[str]) -> None:
         """Forget all but these, so that nothing is left of a report that was removed."""
         self._known.intersection_update(keys)
-        with disk_explained(self._directory, StoreError), self._opened() as file:
+        with self._opened() as file:
             file.execute("PRAGMA secure_delete = ON")
             with file:
                 forgotten = file.execute(
@@ -107,25 +108,27 @@ class EmbeddingCache:
                 file.execute("VACUUM")
 
     @contextmanager
-    def _opened(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-        where = f"{self._path.absolute().as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(where, timeout=60, uri=True)) as file:
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        where = f"{self._path.absolute().as_uri()}?mode={self._mode}"
+        with (
+            disk_explained(self._directory, StoreError),
+            closing(sqlite3.connect(where, timeout=60, uri=True)) as file,
+        ):
             yield file
 
-    def _learn(self, *, changes: bool) -> None:
-        """Which keys there are, if the file is whole."""
-        with self._opened("rwc" if changes else "ro") as file:
+    def _read_keys(self) -> None:
+        with self._opened() as file:
             ((state,),) = file.execute("PRAGMA quick_check(1)")
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
-            if changes:
+            if self._mode == "rwc":
                 file.execute(_TABLE)
                 file.execute(_BY_KEY)
             rows = file.execute("SELECT key FROM vectors WHERE encoder = ?", (self._encoder,))
             self._known = {key for (key,) in rows}
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_damage(error: object) -> bool:
     """Whether a file is broken or has other columns, rather than locked or out of reach."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # `quick_check` raises none
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
@@ -180,6 +183,11 @@ def embed_images(
         Key of an image (hash of its file) -> ids of the reports it stands for; how many were
         embedded; and problems.
     """
+    if not images:
+        return {}, 0, []
+    from encoders.images.image_io import BLANK, read_image  # noqa: PLC0415 - pydicom
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
+
     names: dict[str, list[str]] = {}
     for record in records:
         names.setdefault(record.study_id, []).append(record.report_id)
@@ -190,7 +198,16 @@ def embed_images(
     for start in range(0, len(todo), _IMAGES):
         batch = todo[start : start + _IMAGES]
         new: dict[str, CxrImage] = {}
-        for reports, image in _read_images(batch, problems):
+        for reports, path in batch:
+            try:
+                image = read_image(path)
+            except ImageReadError as error:
+                reason = f"an image cannot be read: {error.reason.value}"
+                problems.append(Problem(path.name, reason, reports[0]))
+                continue
+            if BLANK in image.warnings:
+                problems.append(Problem(path.name, "an image shows nothing", reports[0]))
+                continue
             key = image.source_sha256[:_KEY_LENGTH]
             found.setdefault(key, set()).update(reports)
             if key not in cache:
@@ -207,25 +224,6 @@ def _random_rows(keys: Iterable[str], dim: int) -> NDArray[np.float32]:
     """Unit rows that follow from the keys, [keys, dim]."""
     rows = np.stack([np.random.default_rng(int(key, 16)).normal(size=dim) for key in keys])
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
-
-
-def _read_images(
-    batch: Iterable[tuple[list[str], Path]], problems: list[Problem]
-) -> Iterator[tuple[list[str], CxrImage]]:
-    from encoders.images.image_io import BLANK, read_image  # noqa: PLC0415 - pydicom
-    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
-
-    for reports, path in batch:
-        try:
-            image = read_image(path)
-        except ImageReadError as error:
-            reason = f"an image cannot be read: {error.reason.value}"
-            problems.append(Problem(path.name, reason, reports[0]))
-            continue
-        if BLANK in image.warnings:
-            problems.append(Problem(path.name, "an image shows nothing", reports[0]))
-        else:
-            yield reports, image
 
 
 def _checked(

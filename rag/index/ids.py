@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rag.errors import StoreError
 from rag.index.info import REBUILD_HINT
@@ -22,14 +23,13 @@ FILE = "reports.sqlite"
 _TABLE = """
 CREATE TABLE reports (
     report_id TEXT PRIMARY KEY, study_id TEXT NOT NULL, patient_id TEXT NOT NULL,
-    text_id TEXT NOT NULL, copies INTEGER NOT NULL
+    text_id TEXT NOT NULL
 ) WITHOUT ROWID"""
 _EXCLUDED = """
 WITH named AS (SELECT patient_id FROM reports WHERE study_id IN (SELECT value FROM json_each(:studies))
                UNION SELECT value FROM json_each(:patients))
-SELECT report_id, text_id, copies FROM reports WHERE patient_id IN named UNION
-SELECT report_id, text_id, copies FROM reports
-WHERE report_id IN (SELECT value FROM json_each(:reports))
+SELECT report_id, text_id FROM reports WHERE patient_id IN named UNION
+SELECT report_id, text_id FROM reports WHERE report_id IN (SELECT value FROM json_each(:reports))
 """  # noqa: E501
 
 
@@ -51,31 +51,20 @@ class Exclusions:
 NOTHING = Exclusions()
 
 
-@dataclass(frozen=True, slots=True)
-class Excluded:
-    """The reports of an index that `Exclusions` name.
-
-    Attributes:
-        reports: their ids.
-        texts: text id -> its excluded reports.
-        whole_texts: texts of which no report is left.
-    """
-
-    reports: frozenset[str]
-    texts: Mapping[str, Sequence[str]]
-    whole_texts: frozenset[str]
+def id_rows(texts: Mapping[str, Sequence[ReportRecord]]) -> list[tuple[str, str, str, str]]:
+    """Report, study, patient and text id of each report, from the reports of each text."""
+    return [
+        (report.report_id, report.study_id, report.patient_id, text_id)
+        for text_id, reports in texts.items()
+        for report in reports
+    ]
 
 
 def write_ids(folder: Path, texts: Mapping[str, Sequence[ReportRecord]]) -> None:
     """Write the file into the folder of a new version."""
-    rows = (
-        (report.report_id, report.study_id, report.patient_id, text_id, len(reports))
-        for text_id, reports in texts.items()
-        for report in reports
-    )
     with closing(sqlite3.connect(folder / FILE)) as file, file:
         file.execute(_TABLE)
-        file.executemany("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", rows)
+        file.executemany("INSERT INTO reports VALUES (?, ?, ?, ?)", id_rows(texts))
         file.execute("CREATE INDEX by_study ON reports (study_id)")
         file.execute("CREATE INDEX by_patient ON reports (patient_id)")
 
@@ -94,60 +83,47 @@ class ReportIds:
         except sqlite3.Error as error:
             raise self._damaged(error) from error
 
-    def excluded(self, wanted: Exclusions) -> Excluded:
-        """The reports that are meant."""
+    def excluded(self, wanted: Exclusions) -> dict[str, str]:
+        """The reports that are meant, each with its text."""
         if wanted == NOTHING:
-            return Excluded(frozenset(), {}, frozenset())
+            return {}
         named = {key: json.dumps(sorted(ids)) for key, ids in asdict(wanted).items()}
-        reports, texts, whole = set[str](), dict[str, list[str]](), set[str]()
-        for report_id, text_id, copies in self._ask(_EXCLUDED, named):
-            reports.add(report_id)
-            texts.setdefault(text_id, []).append(report_id)
-            if len(texts[text_id]) == copies:
-                whole.add(text_id)
-        return Excluded(frozenset(reports), texts, frozenset(whole))
+        return dict(self._ask(_EXCLUDED, named))
 
     def texts_of(self, report_ids: Iterable[str]) -> dict[str, str]:
         """The texts of several reports, by report id; unknown ones are left out."""
-        found = self._ask(
-            "SELECT report_id, text_id FROM reports WHERE report_id IN "
-            "(SELECT value FROM json_each(?))",
-            (json.dumps(list(report_ids)),),
-        )
-        return dict(found)
+        return dict(self._select("report_id, text_id", "report_id", report_ids))
 
     def studies_of_patients(self, patients: Iterable[str]) -> frozenset[str]:
         """All studies of some patients."""
-        found = self._ask(
-            "SELECT study_id FROM reports WHERE patient_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(patients)),),
-        )
-        return frozenset(study for (study,) in found)
+        return frozenset(name for (name,) in self._select("study_id", "patient_id", patients))
 
     def studies_among(self, names: Iterable[str]) -> frozenset[str]:
         """Those of some names that are ids of studies."""
-        return self._among("study_id", names)
+        return frozenset(name for (name,) in self._select("study_id", "study_id", names))
 
     def patients_among(self, names: Iterable[str]) -> frozenset[str]:
         """Those of some names that are ids of patients."""
-        return self._among("patient_id", names)
+        return frozenset(name for (name,) in self._select("patient_id", "patient_id", names))
 
-    def rows(self) -> list[tuple[str, str, str, str, int]]:
-        """Everything: report, study, patient and text id, and how many reports have the text."""
-        return self._ask("SELECT * FROM reports ORDER BY report_id")
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Everything, as `id_rows` gives it, by report id."""
+        return self._ask(
+            "SELECT report_id, study_id, patient_id, text_id FROM reports ORDER BY report_id"
+        )
 
     def close(self) -> None:
         """Let go of the file."""
-        self._connection.close()
+        with self._turn:
+            self._connection.close()
 
-    def _among(self, column: str, names: Iterable[str]) -> frozenset[str]:
-        found = self._ask(
-            f"SELECT {column} FROM reports WHERE {column} IN (SELECT value FROM json_each(?))",  # noqa: S608 - a column of ours
-            (json.dumps(list(names)),),
+    def _select(self, what: str, column: str, values: Iterable[str]) -> list[Any]:
+        return self._ask(
+            f"SELECT {what} FROM reports WHERE {column} IN (SELECT value FROM json_each(?))",  # noqa: S608 - columns of ours
+            (json.dumps(list(values)),),
         )
-        return frozenset(name for (name,) in found)
 
-    def _ask(self, query: str, values: Sequence[str] | Mapping[str, str] = ()) -> list[tuple]:  # type: ignore[type-arg]
+    def _ask(self, query: str, values: Sequence[str] | Mapping[str, str] = ()) -> list[Any]:
         try:
             with self._turn:
                 return self._connection.execute(query, values).fetchall()

@@ -3,8 +3,6 @@
 Knows the folder; does not know Chroma or encoders.
 """
 
-import contextlib
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,10 +18,10 @@ FORMAT = 2
 REINDEX_HINT = "index again with `cxr-rag index --replace` (known texts are not embedded again)"
 REBUILD_HINT = "`cxr-rag index rebuild` writes it again without embedding"
 
+INDEX_FILE, LOCK_FILE = "index.json", "write.lock"
+
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
-
-_FILE, _LOCK = "index.json", "write.lock"
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -75,14 +73,6 @@ class IndexInfo:
     format: int = FORMAT
 
 
-def content_id(
-    encoder: EncoderIdentity, fingerprint: str, images: str, chroma: dict[str, Any]
-) -> str:
-    """`IndexInfo.index_id` of what an index holds; ``images`` is a hash of them, or empty."""
-    content = [FORMAT, encoder.encoder_id, encoder.preprocess_hash, fingerprint, images, chroma]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def read_info(directory: Path) -> IndexInfo:
     """What is in an index; may be asked while another process writes it.
 
@@ -91,7 +81,7 @@ def read_info(directory: Path) -> IndexInfo:
         StoreMismatchError: an earlier or later version of the program wrote it.
         StoreError: ``index.json`` is damaged.
     """
-    path = directory / _FILE
+    path = directory / INDEX_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
@@ -112,46 +102,24 @@ def read_info(directory: Path) -> IndexInfo:
 
 def publish_info(directory: Path, info: IndexInfo) -> None:
     """Make this version the one that counts, in one step."""
-    swap_text(directory / _FILE, json.dumps(asdict(info), indent=1, ensure_ascii=False))
+    swap_text(directory / INDEX_FILE, json.dumps(asdict(info), indent=1, ensure_ascii=False))
 
 
-def version_mark(directory: Path) -> tuple[int, int]:
-    """Changes whenever another version has come to count; costs one system call."""
-    with contextlib.suppress(OSError):
-        status = (directory / _FILE).stat()
-        return status.st_ino, status.st_mtime_ns
-    return 0, 0
-
-
-def is_index(directory: Path) -> bool:
-    """Whether a folder is one of ours, or may become one."""
-    names = {path.name for path in directory.iterdir()}
-    return not names or not names.isdisjoint({_FILE, _LOCK})
-
-
-def check_encoder(directory: Path, info: IndexInfo, encoder: EncoderIdentity | None) -> None:
+def check_encoder(directory: Path, info: IndexInfo, encoder: EncoderIdentity) -> None:
     """Refuse an encoder that did not make the index.
 
     Raises:
         StoreMismatchError: names both and the command that embeds again.
     """
-    if encoder is not None and not same_encoder(info, encoder):
-        raise StoreMismatchError(
-            f"the index in {directory} was made by {_described(info)}, and {_described(encoder)} "
-            "is asking: use the encoder it was made with, or embed its reports again with "
-            "`cxr-rag index --replace`"
-        )
-
-
-def same_encoder(one: EncoderIdentity, other: EncoderIdentity) -> bool:
-    """Whether two encoders give the same vectors."""
-    return _described(one) == _described(other)
-
-
-def _described(encoder: EncoderIdentity) -> str:
-    return (
-        f"{encoder.encoder_id} ({encoder.dim} dimensions, preprocessing {encoder.preprocess_hash})"
+    made_by, asking = (
+        f"{each.encoder_id} ({each.dim} dimensions, preprocessing {each.preprocess_hash})"
+        for each in (info, encoder)
     )
+    if made_by != asking:
+        raise StoreMismatchError(
+            f"the index in {directory} was made by {made_by}, and {asking} is asking: use the "
+            "encoder it was made with, or embed its reports again with `cxr-rag index --replace`"
+        )
 
 
 def write_lock(directory: Path) -> AbstractContextManager[None]:
@@ -161,4 +129,4 @@ def write_lock(directory: Path) -> AbstractContextManager[None]:
         StoreInUseError: another process is writing.
         StoreError: the folder cannot be written, or its file system has no locks.
     """
-    return only_writer(directory / _LOCK, in_use=StoreInUseError, kind=StoreError)
+    return only_writer(directory / LOCK_FILE, in_use=StoreInUseError, kind=StoreError)

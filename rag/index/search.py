@@ -1,32 +1,32 @@
-"""Neighbours -> hits: what is left out, in which order, how many.
+"""One version of an index: neighbours -> hits; what is left out, in which order, how many.
 
 As many more neighbours are fetched as texts are excluded, because a filter inside Chroma takes a
 hundred times as long and loses recall.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.corpus.records import ids_in_path, possible_ids
 from rag.errors import StoreError
-from rag.index.chroma import Neighbours, VectorCollection
-from rag.index.content import Metadata, reports_of
-from rag.index.ids import Excluded, Exclusions, ReportIds
+from rag.index.chroma import Metadata, Neighbour, VectorCollection
+from rag.index.content import reports_of, reports_of_image
+from rag.index.ids import Exclusions, ReportIds
 from rag.index.info import IndexInfo
-from rag.schema import Hit
+from rag.schema import Hit, ReportRecord
 
 _MORE = 4  # fetched beyond what is needed, for equal similarities at the end
-_AT_ONCE = 32  # so many more records may be read in vain before a second question is quicker
 _DIGITS = 6  # of a similarity: what float32 can tell apart
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OpenedVersion:
-    """One version of an index, opened. It never changes."""
+    """One version of an index, opened. It never changes; `ReportIndex` says what it answers."""
 
     mark: tuple[int, int]
     info: IndexInfo
@@ -34,35 +34,35 @@ class OpenedVersion:
     images: VectorCollection
     ids: ReportIds
 
-    def query(self, vectors: NDArray[np.float32], k: int, exclude: Exclusions) -> list[list[Hit]]:
+    def get(self, report_id: str) -> ReportRecord | None:
+        """See `ReportIndex.get`."""
+        for text_id in self.ids.texts_of([report_id]).values():
+            found = reports_of(self.texts.metadatas([text_id])[text_id])
+            return next(record for record in found if record.report_id == report_id)
+        return None
+
+    def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
+        """See `ReportIndex.studies_named_in`."""
+        names = possible_ids(path)
+        patients = ids_in_path(path, self.ids.patients_among(names))
+        studies = ids_in_path(path, self.ids.studies_among(names))
+        return studies | self.ids.studies_of_patients(patients)
+
+    def query(self, vector: NDArray[np.float32], k: int, exclude: Exclusions) -> list[Hit]:
         """See `ReportIndex.query`."""
-        queries = unit_rows(vectors, self.info.dim)
-        if not len(queries):
-            return []
+        query = unit_vector(vector, self.info.dim)
         excluded = self.ids.excluded(exclude)
-        left = self.info.texts - len(excluded.whole_texts)
-        n = min(k + len(excluded.whole_texts) + _MORE, self.info.texts)
-        known: dict[str, Metadata] = {}
-        at_once = known if n <= k + _AT_ONCE else None
-        answers = []
-        first = self.texts.nearest(queries, n, metadatas=at_once)
-        for query, found in zip(queries, first, strict=True):
-            near, wanted = _candidates(found, k, excluded), n
-            while len(near) < min(k, left) and wanted < self.info.texts:  # the graph missed some
-                wanted = min(4 * wanted, self.info.texts)
-                (found,) = self.texts.nearest(query[np.newaxis], wanted)  # noqa: PLW2901
-                near = _candidates(found, k, excluded)
-            if missing := [text_id for text_id in near if text_id not in known]:
-                known |= self.texts.metadatas(missing)
-            hits = sorted(
-                (
-                    _hit(known[name], value, excluded.texts.get(name, ()))
-                    for name, value in near.items()
-                ),
-                key=lambda hit: (-hit.similarity, hit.record.report_id),
-            )
-            answers.append(hits[:k])
-        return answers
+        hits: list[Hit] = []
+        n = k + len(set(excluded.values())) + _MORE
+        for found in _widening(self.texts, query, n, self.info.texts):
+            hits = [
+                hit
+                for _, similarity, metadata in found
+                if (hit := _hit(metadata, similarity, excluded))
+            ]
+            if len(hits) >= k:
+                break
+        return sorted(hits, key=lambda hit: (-hit.similarity, hit.record.report_id))[:k]
 
     def query_by_images(
         self,
@@ -73,79 +73,70 @@ class OpenedVersion:
         similarity: Literal["image", "text"],
     ) -> list[Hit]:
         """See `ReportIndex.query_by_images`."""
-        (query,) = unit_rows(vector[np.newaxis], self.info.dim)
+        query = unit_vector(vector, self.info.dim)
         if not self.info.images:
             raise StoreError(
                 "the index has no images, which this encoder or retrieval.by asks for: run "
                 "`cxr-rag index` again with --images"
             )
-        excluded, n = self.ids.excluded(exclude), 2 * k + _MORE
-        while True:
-            n = min(n, self.info.images)
-            (found,) = self.images.nearest(query[np.newaxis], n)
-            near = self._reports_of_images(found)
-            text_of = self.ids.texts_of(name for name in near if name not in excluded.reports)
-            texts: dict[str, float] = {}
-            for report_id, value in near.items():
-                if report_id in text_of:
-                    texts.setdefault(text_of[report_id], value)
-            if len(texts) >= k or n == self.info.images:
+        excluded = self.ids.excluded(exclude)
+        texts: dict[str, float] = {}
+        for found in _widening(self.images, query, 2 * k + _MORE, self.info.images):
+            texts = self._texts_of_images(found, excluded)
+            if len(texts) >= k:
                 break
-            n *= 4
         nearest = list(texts)[:k]
         if similarity == "text" and nearest:
             values = self.texts.vectors(nearest) @ query
             texts = dict(zip(nearest, map(float, values), strict=True))
         metadatas = self.texts.metadatas(nearest)
-        return [
-            _hit(metadatas[name], round(texts[name], _DIGITS), excluded.texts.get(name, ()))
-            for name in nearest
-        ]
+        hits = (_hit(metadatas[name], texts[name], excluded) for name in nearest)
+        return [hit for hit in hits if hit]
 
-    def _reports_of_images(self, found: Neighbours) -> dict[str, float]:
-        """Reports in the order of their nearest image, with its similarity."""
-        metadatas = self.images.metadatas(found[0])
+    def _texts_of_images(
+        self, found: list[Neighbour], excluded: Container[str]
+    ) -> dict[str, float]:
+        """Texts that are not excluded, in the order of their nearest image, and its similarity."""
         near: dict[str, float] = {}
-        for image_id, value in zip(*found, strict=True):
-            for report_id in json.loads(metadatas[image_id]["reports"]):
-                near.setdefault(report_id, value)
-        return near
+        for _, similarity, metadata in found:
+            for report_id in reports_of_image(metadata):
+                if report_id not in excluded:
+                    near.setdefault(report_id, similarity)
+        text_of = self.ids.texts_of(near)
+        texts: dict[str, float] = {}
+        for report_id, similarity in near.items():
+            texts.setdefault(text_of[report_id], similarity)
+        return texts
 
 
-def unit_rows(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """Query vectors, checked and scaled: float32 [N, dim], rows of norm 1.
+def unit_vector(vector: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """A query's vector, checked and scaled: float32 [dim], of norm 1.
 
     Raises:
         ValueError: another shape, a value that is not finite, or a zero vector.
     """
-    array = np.asarray(vectors, np.float32)
-    if array.ndim != 2 or array.shape[1] != dim:
-        raise ValueError(f"query vectors are {array.shape}, this index wants (N, {dim})")
-    norms = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or not norms.all():
+    array = np.asarray(vector, np.float32)
+    if array.shape != (dim,):
+        raise ValueError(f"a query vector is {array.shape}, this index wants ({dim},)")
+    norm = np.linalg.norm(array.astype(np.float64))
+    if not np.isfinite(norm) or not norm:
         raise ValueError("a query vector is zero or not finite")
-    return np.ascontiguousarray(array / norms, np.float32)
+    return np.asarray(array / norm, np.float32)
 
 
-def _candidates(found: Neighbours, k: int, excluded: Excluded) -> dict[str, float]:
-    """Similarities of the ``k`` nearest texts that may come back, and of any as near as the last.
-
-    Args:
-        found: more than ``k`` neighbours by as many as are excluded.
-        k: how many are wanted.
-        excluded: what must not come back.
-    """
-    left = [
-        (text_id, round(similarity, _DIGITS))
-        for text_id, similarity in zip(*found, strict=True)
-        if text_id not in excluded.whole_texts
-    ]
-    floor = left[k - 1][1] if len(left) >= k else -1.0
-    return {text_id: similarity for text_id, similarity in left if similarity >= floor}
+def _widening(
+    collection: VectorCollection, query: NDArray[np.float32], n: int, total: int
+) -> Iterator[list[Neighbour]]:
+    """The nearest of ``total`` records, in each turn four times as many, until it is all."""
+    while n < total:
+        yield collection.nearest(query, n)
+        n *= 4
+    yield collection.nearest(query, total)
 
 
-def _hit(metadata: Metadata, similarity: float, left_out: Sequence[str]) -> Hit:
-    """A text as a hit: its first report by id that is not left out."""
-    reports = reports_of(metadata)
-    record = next(report for report in reports if report.report_id not in left_out)
-    return Hit(record=record, similarity=similarity, copies=int(metadata["copies"]))
+def _hit(metadata: Metadata, similarity: float, excluded: Container[str]) -> Hit | None:
+    """A text as a hit: its first report by id that is not excluded; None if all are."""
+    for record in reports_of(metadata):
+        if record.report_id not in excluded:
+            return Hit(record, round(similarity, _DIGITS), copies=int(metadata["copies"]))
+    return None

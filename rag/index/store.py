@@ -4,7 +4,6 @@ A report of an excluded study or patient never comes back.
 """
 
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePath
@@ -14,20 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import EncoderIdentity
-from rag.corpus.records import ids_in_path, possible_ids
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import chroma_facts, open_collections
 from rag.index.client import place_of
-from rag.index.content import reports_of
 from rag.index.ids import NOTHING, Exclusions, ReportIds
-from rag.index.info import (
-    REBUILD_HINT,
-    CollectionInfo,
-    IndexInfo,
-    check_encoder,
-    read_info,
-    version_mark,
-)
+from rag.index.info import INDEX_FILE, REBUILD_HINT, IndexInfo, check_encoder, read_info
 from rag.index.search import OpenedVersion
 from rag.schema import Hit, ReportRecord
 
@@ -38,8 +28,7 @@ class ReportIndex:
     """An index opened for reading; close it, or use it as a context manager.
 
     Any number of processes may read, also while one writes, and queries may come from several
-    threads. A newer version is taken up as soon as it counts; the old one is closed when its last
-    query ends.
+    threads. A newer version is taken up as soon as it counts.
 
     Args:
         directory: where `rag.index.build_index` made it.
@@ -59,6 +48,7 @@ class ReportIndex:
         self._encoder = encoder
         self._url = url
         self._turn = threading.Lock()
+        self._opened = ExitStack()
         self._open()
 
     @property
@@ -74,16 +64,11 @@ class ReportIndex:
         return self.info.index_id
 
     @property
-    def collections(self) -> tuple[CollectionInfo, ...]:
-        """What was indexed, with licence and attribution."""
-        return self.info.collections
-
-    @property
     def attribution(self) -> str:
         """Where the reports come from, to be shown wherever they are."""
         return " ".join(
             each.attribution or f"{each.name} (licence: {each.licence})."
-            for each in self.collections
+            for each in self.info.collections
         )
 
     def __len__(self) -> int:
@@ -91,46 +76,30 @@ class ReportIndex:
 
     def get(self, report_id: str) -> ReportRecord | None:
         """A report by its id; None if it is not here."""
-
-        def find(version: OpenedVersion) -> ReportRecord | None:
-            for text_id in version.ids.texts_of([report_id]).values():
-                found = reports_of(version.texts.metadatas([text_id])[text_id])
-                return next(record for record in found if record.report_id == report_id)
-            return None
-
-        return self._ask(find)
+        return self._ask(lambda version: version.get(report_id))
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
         """Studies that an image's path names, by their own id or by their patient's."""
-
-        def find(version: OpenedVersion) -> frozenset[str]:
-            ids, names = version.ids, possible_ids(path)
-            patients = ids_in_path(path, ids.patients_among(names))
-            studies = ids_in_path(path, ids.studies_among(names))
-            return studies | ids.studies_of_patients(patients)
-
-        return self._ask(find)
+        return self._ask(lambda version: version.studies_named_in(path))
 
     def query(
-        self, vectors: NDArray[np.float32], k: int, *, exclude: Exclusions = NOTHING
-    ) -> list[list[Hit]]:
-        """The ``k`` nearest texts to each vector, nearest first, ties by report id.
+        self, vector: NDArray[np.float32], k: int, *, exclude: Exclusions = NOTHING
+    ) -> list[Hit]:
+        """The ``k`` nearest texts to a vector, nearest first, ties by report id.
 
         A text comes once, as its first report by id that is not left out; `Hit.copies` says how
         many have it.
 
         Args:
-            vectors: float32 [N, dim]; scaled to norm 1 here.
+            vector: float32 [dim]; scaled to norm 1 here.
             k: how many; fewer come back only if fewer are there.
             exclude: what must not come back.
 
         Raises:
-            ValueError: the vectors have another shape, or are not finite, or zero.
+            ValueError: the vector has another shape, or is not finite, or zero.
             StoreError: the index has become unusable, or its server has stopped.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}; ask for one report or more")
-        return self._ask(lambda version: version.query(vectors, k, exclude))
+        return self._ask(lambda version: version.query(vector, k, exclude))
 
     def query_by_images(
         self,
@@ -151,7 +120,7 @@ class ReportIndex:
 
     def close(self) -> None:
         """Let go of the files. Safe to call twice."""
-        self._close()
+        self._opened.close()
 
     def __enter__(self) -> "ReportIndex":
         return self
@@ -171,17 +140,24 @@ class ReportIndex:
             return question(current)
 
     def _current(self) -> OpenedVersion:
-        if version_mark(self.directory) != self._version.mark:
+        if self._mark() != self._version.mark:
             with self._turn:
-                if version_mark(self.directory) != self._version.mark:
+                if self._mark() != self._version.mark:
                     self._open()
         return self._version
 
+    def _mark(self) -> tuple[int, int]:
+        """Changes whenever another version has come to count; costs one system call."""
+        with suppress(OSError):
+            status = (self.directory / INDEX_FILE).stat()
+            return status.st_ino, status.st_mtime_ns
+        return 0, 0
+
     def _open(self) -> None:
-        """Take up the version that counts; the one before stays open for who is asking it."""
-        mark = version_mark(self.directory)
-        info = read_info(self.directory)
-        check_encoder(self.directory, info, self._encoder)
+        """Take up the version that counts, in place of the one before."""
+        mark, info = self._mark(), read_info(self.directory)
+        if self._encoder is not None:
+            check_encoder(self.directory, info, self._encoder)
         here, made = (str(facts["version"]) for facts in (chroma_facts(), info.chroma))
         if here.split(".")[:2] != made.split(".")[:2]:
             raise StoreMismatchError(
@@ -197,6 +173,6 @@ class ReportIndex:
                 )
             ids = ReportIds(place.folder.parent)
             opened.callback(ids.close)
+            self.close()
             self._version = OpenedVersion(mark, info, texts, images, ids)
-            self._close = weakref.finalize(self._version, opened.pop_all().close)
-            self._close.atexit = False  # the process lets go of everything by itself
+            self._opened = opened.pop_all()

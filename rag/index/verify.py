@@ -1,7 +1,6 @@
 """Checks that an index is whole, or says what is wrong with it and what to do. Changes nothing."""
 
 import hashlib
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.corpus.records import fingerprint, text_hash
+from rag.atomic_io import disk_explained
 from rag.errors import StoreError
 from rag.index.chroma import VectorCollection, open_collections
-from rag.index.client import place_of
-from rag.index.content import read_images, read_texts
+from rag.index.client import Place, place_of
+from rag.index.content import by_text
 from rag.index.embedding import EmbeddingCache
-from rag.index.ids import ReportIds
+from rag.index.ids import ReportIds, id_rows
 from rag.index.info import REBUILD_HINT, REINDEX_HINT, IndexInfo, read_info
-from rag.schema import ReportRecord
+from rag.index.version import read_content
 
 _SAMPLE, _K = 64, 10
 _WANTED = 0.99
 _SAME = 1e-6
-
-Found = dict[str, list[ReportRecord]]
-"""Reports by text id, as far as they can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,69 +53,35 @@ def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
     """
     info = read_info(directory)
     place = place_of(directory, info, url)
-    checks: list[IndexCheck] = []
-
-    def check(name: str, look: Callable[[], str]) -> None:
-        """Run one look; what it returns is the detail, what it raises is the fault."""
+    checks = []
+    for name, look in _LOOKS.items():
         try:
-            checks.append(IndexCheck(name, True, look()))
+            with disk_explained(directory, StoreError):
+                checks.append(IndexCheck(name, True, look(directory, info, place)))
         except StoreError as error:
             checks.append(IndexCheck(name, False, str(error)))
-
-    try:
-        with open_collections(place) as (texts, images):
-            found: Found = {}
-            check("records", lambda: _records(info, texts, found))
-            check("ids", lambda: _ids(place.folder.parent, found))
-            check("images", lambda: _images(info, images, found))
-            check("vectors", lambda: _vectors(directory, info, texts))
-            check("neighbours", lambda: _neighbours(info, texts, images))
-    except StoreError as error:
-        checks.append(IndexCheck("Chroma", False, str(error)))
     return VerifyReport(tuple(checks))
 
 
-def _records(info: IndexInfo, texts: VectorCollection, found: Found) -> str:
-    """Every report is there once, word for word as it was indexed; puts them into ``found``."""
-    found |= read_texts(texts)
-    records = sorted((r for reports in found.values() for r in reports), key=lambda r: r.report_id)
-    ids = {record.report_id for record in records}
-    if len(ids) < len(records):
-        raise StoreError(f"{len(records) - len(ids)} reports stand twice: {REINDEX_HINT}")
-    if len(records) != info.count:
-        raise StoreError(f"{len(records)} reports, {info.count} expected: {REINDEX_HINT}")
-    wrong = any(text_hash(r.text) != text_id for text_id, reports in found.items() for r in reports)
-    if wrong or fingerprint(records) != info.fingerprint:
-        raise StoreError(f"a report is not as it was indexed: {REINDEX_HINT}")
-    return f"{len(records)} reports of {len(found)} texts, as they were indexed"
-
-
-def _ids(folder: Path, found: Found) -> str:
-    expected = sorted(
-        (record.report_id, record.study_id, record.patient_id, text_id, len(reports))
-        for text_id, reports in found.items()
-        for record in reports
-    )
-    with closing(ReportIds(folder)) as ids:
-        if ids.rows() != expected:
+def _records(directory: Path, info: IndexInfo, place: Place) -> str:
+    """Every report is there once, word for word as it was indexed, and in the list of ids."""
+    content = read_content(directory, info, place.url)
+    texts = by_text(content.records)
+    with closing(ReportIds(place.folder.parent)) as ids:
+        if ids.rows() != sorted(id_rows(texts)):
             raise StoreError(f"the list of report ids is not that of the records: {REBUILD_HINT}")
-    return f"{len(expected)} reports, with their studies and patients"
+    return f"{info.count} reports of {len(texts)} texts and {info.images} images, as indexed"
 
 
-def _images(info: IndexInfo, images: VectorCollection, found: Found) -> str:
-    known = {record.report_id for reports in found.values() for record in reports}
-    reports = read_images(images).values()
-    if len(reports) != info.images or not all(of and known.issuperset(of) for of in reports):
-        raise StoreError(f"the images are not those of the reports: {REINDEX_HINT}")
-    return f"{len(reports)} images"
-
-
-def _vectors(directory: Path, info: IndexInfo, texts: VectorCollection) -> str:
+def _vectors(directory: Path, info: IndexInfo, place: Place) -> str:
     """Vectors are those that were embedded, as far as the cache still has them."""
-    ids = texts.ids()
-    vectors = texts.vectors(ids) if ids else np.empty((0, info.dim), np.float32)
+    if not info.texts:
+        return "nothing to compare"
+    with open_collections(place) as (texts, _):
+        ids = texts.ids()
+        vectors = texts.vectors(ids)
     norms = np.linalg.norm(vectors, axis=1)
-    if vectors.shape[1] != info.dim or (len(norms) and not abs(norms - 1).max() < 1e-3):
+    if vectors.shape[1] != info.dim or not abs(norms - 1).max() < 1e-3:
         raise StoreError(f"a vector is not finite or not of norm 1: {REINDEX_HINT}")
     cache = EmbeddingCache(directory, info, changes=False)
     known = [row for row, name in enumerate(ids) if name in cache]
@@ -128,17 +90,21 @@ def _vectors(directory: Path, info: IndexInfo, texts: VectorCollection) -> str:
     return f"{len(vectors)} vectors of norm 1, {len(known)} compared with what was embedded"
 
 
-def _neighbours(info: IndexInfo, texts: VectorCollection, images: VectorCollection) -> str:
+def _neighbours(_: Path, info: IndexInfo, place: Place) -> str:
     """What the graph finds, asked with images of the index, or where it has none with its texts."""
     if not info.texts:
         return "nothing to find"
-    asked, what = (images, "images") if info.images else (texts, "texts")
-    names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
-    queries = asked.vectors(names[:_SAMPLE])
-    recall = recall_of(texts, queries, k=min(_K, info.texts))
+    with open_collections(place) as (texts, images):
+        asked, what = (images, "images") if info.images else (texts, "texts")
+        names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
+        queries = asked.vectors(names[:_SAMPLE])
+        recall = recall_of(texts, queries, k=min(_K, info.texts))
     if recall < _WANTED:
         raise StoreError(f"recall@{_K} of {what} is {recall:.3f}: {REBUILD_HINT}")
     return f"recall@{_K} {recall:.3f} against exact search, {len(queries)} {what}"
+
+
+_LOOKS = {"records": _records, "vectors": _vectors, "neighbours": _neighbours}
 
 
 def recall_of(texts: VectorCollection, queries: NDArray[np.float32], *, k: int) -> float:
@@ -148,8 +114,7 @@ def recall_of(texts: VectorCollection, queries: NDArray[np.float32], *, k: int) 
     floors = np.partition(similarities, -k, axis=1)[:, -k]
     row_of = {name: row for row, name in enumerate(ids)}
     hits = 0
-    for near, floor, (found, _) in zip(
-        similarities, floors, texts.nearest(queries, k), strict=True
-    ):
-        hits += sum(near[row_of[name]] >= floor - _SAME for name in found if name in row_of)
-    return float(hits / (k * len(queries)))
+    for query, near, floor in zip(queries, similarities, floors, strict=True):
+        found = [row_of[name] for name, _, _ in texts.nearest(query, k) if name in row_of]
+        hits += int((near[found] >= floor - _SAME).sum())
+    return hits / (k * len(queries))
