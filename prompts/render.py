@@ -59,10 +59,9 @@ class PromptTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is sent: (role, content) messages, the template's name and a hash of the messages."""
+    """What is sent: (role, content) messages, and a hash of them."""
 
     messages: tuple[tuple[str, str], ...]
-    template: str
     sha256: str
 
 
@@ -116,7 +115,7 @@ def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
         turns.append(("assistant", json.dumps(answer, ensure_ascii=False)))
     messages = (*turns, ("user", _question(template, variables)))
     digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
-    return Prompt(messages=messages, template=template.name, sha256=digest)
+    return Prompt(messages, digest)
 
 
 def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:

@@ -19,8 +19,7 @@ from rag.errors import refuse_other_weights
 from rag.report_nlp.labeller import LABELS, NO_FINDING, read_sections
 from rag.report_nlp.lexicon import findings
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import sentence_spans
-from rag.report_nlp.statements import read_sentence
+from rag.report_nlp.statements import statements_of
 from rag.schema import PredictedFindings
 
 CHANGE = "change.json"
@@ -194,19 +193,13 @@ def changes(
 
 def prior_states(report: str) -> dict[str, PriorState]:
     """What a report says of each finding that it mentions; present wins over possible."""
-    text = read_sections(report)
+    read = statements_of(read_sections(report))
     ranked = {
         Polarity.NEGATIVE: PriorState.ABSENT,
         Polarity.UNCERTAIN: PriorState.POSSIBLE,
         Polarity.POSITIVE: PriorState.PRESENT,
     }
-    read = [s for a, b in sentence_spans(text) for s in read_sentence(text[a:b]).statements]
-    return {
-        statement.label or statement.concept: state
-        for polarity, state in ranked.items()
-        for statement in read
-        if statement.polarity is polarity
-    }
+    return {s.name: ranked[p] for p in ranked for s in read if s.polarity is p}
 
 
 def _order(row: FindingChange) -> tuple[object, ...]:

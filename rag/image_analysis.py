@@ -102,7 +102,6 @@ class ImageAnalyzer:
             NotAChestXray: the pixels do not look like one.
         """
         analysis = self._see(images)
-        analysis = replace(analysis, notes=distinct((*analysis.notes, *self._notes)))
         if self._findings is not None:
             analysis = replace(analysis, predicted=self._findings.predict(analysis.query_vector))
         return self.steer_to_region(region, analysis, images)
@@ -155,20 +154,20 @@ class ImageAnalyzer:
         Raises:
             NotAChestXray: as in `analyze`.
         """
+        notes = images.notes
         if not hasattr(self.encoder, "outputs"):
-            return ImageAnalysis(self.encoder.embed_images(images.views), notes=images.notes)
+            vectors = self.encoder.embed_images(images.views)
+            return ImageAnalysis(vectors, notes=distinct((*notes, *self._notes)))
         encoder, detector = cast(MapEncoder, self.encoder), self._ood_detector
         seen = [encoder.outputs(view) for view in images.views]
-        notes = images.notes
         if detector is not None:
             features = np.concatenate([view.features for view in seen])
-            refusal = detector.judge(features[0]).refusal
-            if refusal:
-                raise NotAChestXray(refusal.reason, notes=notes)
+            if refusal := detector.judge(features[0]).refusal:
+                raise NotAChestXray(refusal, notes=notes)
             frontal = int(detector.lateral_probabilities(features).argmin())
-            notes = distinct((*notes, *detector.judge(features[frontal]).notes))
+            notes = (*notes, *detector.judge(features[frontal]).notes)
         return ImageAnalysis(
             np.concatenate([view.vectors for view in seen]),
-            notes=notes,
+            notes=distinct((*notes, *self._notes)),
             maps=dict(zip(encoder.findings, seen[0].maps[0], strict=True)),
         )

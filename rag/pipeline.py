@@ -79,7 +79,9 @@ class ReportPipeline(Runnable[Study, Prediction]):
                     prior = check_prior(study.prior, images.info)
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
-            known = _with_analysis(known, analysis)
+            known = replace(
+                known, predicted=analysis.predicted, maps=analysis.maps, warnings=analysis.notes
+            )
             if study.prior:
                 with clock.stage("prior"):
                     compared, notes = self.analyzer.compare(prior, analysis)
@@ -205,12 +207,6 @@ def check(
     labels = analysis.predicted.probabilities
     return check_draft(
         draft.draft, draft.hits, image_labels=labels, prior=prior.report if prior else ""
-    )
-
-
-def _with_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Prediction:
-    return replace(
-        prediction, predicted=analysis.predicted, maps=analysis.maps, warnings=analysis.notes
     )
 
 

@@ -13,8 +13,15 @@ from functools import lru_cache
 from rag.report_nlp.labeller import NO_FINDING, label_text
 from rag.report_nlp.lexicon import relations
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import sentence_spans, without_list_number
-from rag.report_nlp.statements import ParsedSentence, Side, Statement, Topic, read_sentence
+from rag.report_nlp.sentences import without_list_number
+from rag.report_nlp.statements import (
+    ParsedSentence,
+    Side,
+    Statement,
+    Topic,
+    read_sentence,
+    statements_of,
+)
 from rag.schema import ReportRecord, Section
 
 # heading -> topics of the sentences under it, in the order of a report
@@ -108,7 +115,7 @@ def parse_report(record: ReportRecord) -> ReportReading:
         statement
         for span in record.sentences
         for statement in read_sentence(record.sentence(span)).statements
-        if _stated(statement)
+        if statement.is_present
     ]
     sentences = [
         _usable(section, text, parsed) for section, text, parsed in usable_sentences(record)
@@ -134,15 +141,8 @@ def words_of(text: str) -> tuple[str, ...]:
 
 def report_findings(text: str) -> frozenset[str]:
     """Findings that a whole report states, perhaps with a doubt, "No Finding" among them."""
-    labels = label_text(text)
-    stated = {name for name, polarity in labels.items() if polarity is not Polarity.NEGATIVE}
-    concepts = {
-        statement.concept
-        for start, end in sentence_spans(text)
-        for statement in read_sentence(text[start:end]).statements
-        if _stated(statement)
-    }
-    return frozenset(stated | concepts)
+    labels = {n for n, polarity in label_text(text).items() if polarity is not Polarity.NEGATIVE}
+    return frozenset(labels | {s.concept for s in statements_of(text) if s.is_present})
 
 
 def sentence_findings(text: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -151,16 +151,16 @@ def sentence_findings(text: str) -> tuple[frozenset[str], frozenset[str]]:
     "The lungs are clear" denies an opacity, too.
     """
     statements = read_sentence(text).statements
-    denied = [s for s in statements if s.polarity is Polarity.NEGATIVE]
+    denied = [s for s in statements if s.is_denied]
     implied = {other for s in denied for other in relations("denies").get(s.concept, ())}
-    stated = frozenset(s.label or s.concept for s in statements if _stated(s))
-    return stated, frozenset(s.label or s.concept for s in denied) | implied
+    stated = frozenset(s.name for s in statements if s.is_present)
+    return stated, frozenset(s.name for s in denied) | implied
 
 
 def _usable(section: Section, text: str, parsed: ParsedSentence) -> UsableSentence | None:
     heading = next((h for h, topics in HEADINGS.items() if parsed.topics & set(topics)), "")
-    stated = [s for s in parsed.statements if _stated(s)]
-    denied = [s for s in parsed.statements if s.polarity is Polarity.NEGATIVE]
+    stated = [s for s in parsed.statements if s.is_present]
+    denied = [s for s in parsed.statements if s.is_denied]
     words = words_of(text)
     says_something = stated or (_PREDICATE.search(text) and (denied or heading))
     broken = _GLUED.search(text[1:]) or _CUT_OFF.search(text) or _LEANS.search(text)
@@ -199,10 +199,6 @@ def _written_out(text: str) -> str:
 def _names_a_finding(sentence: UsableSentence) -> bool:
     """Whether a sentence of an impression could stand in the findings as well."""
     return bool(sentence.heading and sentence.present and not sentence.denied)
-
-
-def _stated(statement: Statement) -> bool:
-    return statement.polarity in (Polarity.POSITIVE, Polarity.UNCERTAIN)
 
 
 def _names(statements: list[Statement]) -> frozenset[str]:

@@ -195,13 +195,13 @@ def _chest_xray(
     """An image, and what its reader should know of it; raises as `load` does."""
     verdict = judge_header(info)
     if verdict.refusal:
-        raise NotAChestXray(verdict.refusal.reason, notes=verdict.notes)
+        raise NotAChestXray(verdict.refusal, notes=verdict.notes)
     image = read_image(source, name=name)
     notes = [*verdict.notes, *image.warnings]
     if BLANK in image.warnings:
         raise BlankImage(BLANK, notes=notes)
     if colour := judge_colour(image.warnings):
-        raise NotAChestXray(colour.reason, notes=notes)
+        raise NotAChestXray(colour, notes=notes)
     return image, notes
 
 

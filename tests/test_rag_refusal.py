@@ -14,7 +14,7 @@ from encoders.base import View
 from encoders.images.image_info import ImageFormat, ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.screening.header import RefusalKind, judge_header
+from rag.screening.header import judge_header
 
 CHEST = ImageInfo(ImageFormat.DICOM, modality="DX", body_part="CHEST", view=View.PA)
 
@@ -38,33 +38,30 @@ def dicom(path: Path, **elements: object) -> Path:
 )
 def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
     verdict = judge_header(replace(CHEST, modality=modality, body_part=part))
-    assert verdict.refusal is None
+    assert not verdict.refusal
     assert verdict.notes == ()
 
 
 @pytest.mark.parametrize(
-    ("facts", "kind", "word"),
+    ("facts", "word"),
     [
-        ({"modality": "CT"}, RefusalKind.MODALITY, "CT (computed tomography)"),
-        ({"modality": "MR"}, RefusalKind.MODALITY, "MR"),
-        ({"modality": "US"}, RefusalKind.MODALITY, "US"),
-        ({"modality": "MG"}, RefusalKind.MODALITY, "mammography"),
-        ({"body_part": "HAND"}, RefusalKind.BODY_PART, "HAND"),
-        ({"body_part": "HIP"}, RefusalKind.BODY_PART, "HIP"),
-        ({"body_part": "SKULL LAT"}, RefusalKind.BODY_PART, "SKULL"),
-        ({"body_part": "BREAST"}, RefusalKind.BODY_PART, "BREAST"),
-        ({"body_part": "THORACIC SPINE"}, RefusalKind.BODY_PART, "SPINE"),
-        ({"animal": True}, RefusalKind.ANIMAL, "animal"),
-        ({"age_years": 4.0}, RefusalKind.CHILD, "18 years"),
+        ({"modality": "CT"}, "CT (computed tomography)"),
+        ({"modality": "MR"}, "MR"),
+        ({"modality": "US"}, "US"),
+        ({"modality": "MG"}, "mammography"),
+        ({"body_part": "HAND"}, "HAND"),
+        ({"body_part": "HIP"}, "HIP"),
+        ({"body_part": "SKULL LAT"}, "SKULL"),
+        ({"body_part": "BREAST"}, "BREAST"),
+        ({"body_part": "THORACIC SPINE"}, "SPINE"),
+        ({"animal": True}, "animal"),
+        ({"age_years": 4.0}, "18 years"),
     ],
 )
 def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
-    facts: dict[str, object], kind: RefusalKind, word: str
+    facts: dict[str, object], word: str
 ) -> None:
-    refusal = judge_header(replace(CHEST, **facts)).refusal
-    assert refusal is not None
-    assert refusal.kind is kind
-    assert word in refusal.reason
+    assert word in judge_header(replace(CHEST, **facts)).refusal
 
 
 @pytest.mark.parametrize(
@@ -77,7 +74,7 @@ def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
 )
 def test_what_is_unusual_is_said_and_not_refused(facts: dict[str, object], word: str) -> None:
     verdict = judge_header(replace(CHEST, **facts))
-    assert verdict.refusal is None
+    assert not verdict.refusal
     assert word in " ".join(verdict.notes)
 
 
@@ -86,7 +83,7 @@ def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
     planted = f"SMITHX {word}"[:16]
     for facts in (replace(CHEST, modality=planted), replace(CHEST, body_part=planted)):
         verdict = judge_header(facts)
-        said = " ".join([verdict.refusal.reason if verdict.refusal else "", *verdict.notes])
+        said = " ".join([verdict.refusal, *verdict.notes])
         assert "SMITHX" not in said
 
 
@@ -159,12 +156,12 @@ def test_only_the_header_is_read(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "other/DX_dog_thorax.dcm": RefusalKind.ANIMAL,
-    "other/MG1_J2KI_mammo.dcm": RefusalKind.BODY_PART,
-    "edge/CR_hand_J2K_bad_SOT.dcm": RefusalKind.BODY_PART,
-    "edge/CR_cspine_16x16_a.dcm": RefusalKind.BODY_PART,
-    "edge/RG2_JPLY_undecodable.dcm": RefusalKind.BODY_PART,
-    "edge/NIH_test5.dcm": RefusalKind.MODALITY,
+    "other/DX_dog_thorax.dcm": "animal",
+    "other/MG1_J2KI_mammo.dcm": "BodyPartExamined",
+    "edge/CR_hand_J2K_bad_SOT.dcm": "BodyPartExamined",
+    "edge/CR_cspine_16x16_a.dcm": "BodyPartExamined",
+    "edge/RG2_JPLY_undecodable.dcm": "BodyPartExamined",
+    "edge/NIH_test5.dcm": "Modality",
 }
 
 
@@ -174,7 +171,8 @@ def test_shared_images_are_refused_as_they_should_be(shared_data: Path) -> None:
         file = json.loads(line)["file"]
         refusal = judge_header(read_image_info(folder / file)).refusal
         if file.startswith(("other/RG2", "other/RG3")):
-            assert refusal is not None, file
+            assert refusal, file
         else:
             # the teeth have an empty body part and the test pattern says CHEST: for the pixels
-            assert (refusal.kind if refusal else None) is REFUSED.get(file), file
+            assert bool(refusal) == (file in REFUSED), file
+            assert REFUSED.get(file, "") in refusal, file

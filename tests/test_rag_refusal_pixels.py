@@ -13,7 +13,7 @@ from encoders.images.image_io import read_image
 from encoders.packaged_weights import SHIPPED
 from encoders.training.sources.load import read_openi
 from rag.errors import EncoderUnavailableError
-from rag.screening.header import ONLY_LATERAL, RefusalKind
+from rag.screening.header import ONLY_LATERAL
 from rag.screening.ood_training import fit, in_pose, threshold_of
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
@@ -138,7 +138,7 @@ def test_the_phantom_passes(
     encoder: EclipEncoder, judge: OodDetector, finding: PhantomFinding
 ) -> None:
     features = encoder.outputs(image(draw_phantom(finding=finding))).features[0]
-    assert judge.judge(features).refusal is None
+    assert judge.judge(features).refusal == ""
 
 
 @pytest.mark.parametrize("pose", [UPRIGHT, "upside down", "turned"])
@@ -178,9 +178,7 @@ def test_what_is_drawn_and_no_image_is_refused(
         "text": np.kron(RNG.random((32, 32)) > 0.8, np.ones((8, 8))),
         "shuffled image": RNG.permutation(draw_phantom(size=256).ravel()).reshape(256, 256),
     }[kind]
-    refusal = judge.judge(encoder.outputs(image(pixels)).features[0]).refusal
-    assert refusal is not None
-    assert refusal.kind is RefusalKind.PIXELS
+    assert "does not look" in judge.judge(encoder.outputs(image(pixels)).features[0]).refusal
 
 
 def test_what_ships_is_small() -> None:
@@ -199,7 +197,7 @@ def test_shared_images(shared_data: Path, encoder: EclipEncoder, judge: OodDetec
         name = path.relative_to(folder).as_posix()
         if name.startswith((*REFUSED, *PASSED)):
             verdict = judge.judge(encoder.outputs(read_image(path)).features[0])
-            assert (verdict.refusal is not None) == name.startswith(REFUSED), name
+            assert bool(verdict.refusal) == name.startswith(REFUSED), name
             seen += 1
     assert seen >= 20
 
@@ -212,5 +210,5 @@ def test_laterals_are_said_and_not_refused(
     studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
     images = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
     verdicts = [judge.judge(encoder.outputs(image).features[0]) for image in images]
-    assert sum(verdict.refusal is not None for verdict in verdicts) <= 2
+    assert sum(bool(verdict.refusal) for verdict in verdicts) <= 2
     assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(images) - 4

@@ -243,7 +243,7 @@ def _lateness(info: ImageInfo) -> tuple[object, ...]:
 
 
 def _usable(seen: _Seen) -> bool:
-    return seen.info is not None and judge_header(seen.info).refusal is None
+    return seen.info is not None and not judge_header(seen.info).refusal
 
 
 def _without_suffixes(studies: Sequence[BatchStudy]) -> Iterator[BatchStudy]:

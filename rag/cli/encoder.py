@@ -142,9 +142,10 @@ def calibrate(
     settings = read_settings(config)
     from rag.atomic_io import disk_explained
     from rag.factory import encoder_folder, load_encoder
+    from rag.screening.calibration import calibrate as calibrate_on
     from rag.screening.calibration import write_calibration
     from rag.screening.finding_head import load_finding_predictor
-    from rag.screening.recalibration import comparison, measure, recalibrate
+    from rag.screening.recalibration import comparison, measure
     from rag.settings import DraftingSettings
 
     encoder = load_encoder(settings)
@@ -154,9 +155,10 @@ def calibrate(
         raise CalibrationError(f"{folder} has no finding head: there is nothing to calibrate")
     with disk_explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    measured = measure(images, reports, encoder=encoder, head=predictor.head)
-    typer.echo(comparison(measured, predictor.head, predictor.calibration))
-    write_calibration(out, recalibrate(measured, predictor.head))
+    head = predictor.head
+    odds, present = measure(images, reports, encoder=encoder, head=head)
+    typer.echo(comparison(odds, present, head, predictor.calibration))
+    write_calibration(out, calibrate_on(encoder.encoder_id, head.names, odds, present))
     say(f"written to {out}; it is used where drafting.calibration names it")
 
 

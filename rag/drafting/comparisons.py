@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 
 from rag.change import Change, FindingChange, PriorEvidence
-from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import ParsedSentence
 from rag.report_reading import sentence_findings
 from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings
@@ -61,14 +60,16 @@ def _permitted(change: FindingChange, predicted: PredictedFindings) -> bool:
 
 def with_comparisons(draft: Draft, comparisons: Iterable[DraftSentence]) -> Draft:
     """A draft with these comparisons after its findings, where it does not make them itself."""
-    made = {
-        name
-        for sentence in (*draft.findings, *draft.impression)
-        if PRIOR in sentence.sources
-        for name in frozenset().union(*sentence_findings(sentence.text))
-    }
-    new = [s for s in comparisons if not made & frozenset().union(*sentence_findings(s.text))]
+    made = frozenset[str]().union(
+        *(_named(s) for s in (*draft.findings, *draft.impression) if PRIOR in s.sources)
+    )
+    new = [sentence for sentence in comparisons if not made & _named(sentence)]
     return Draft((*draft.findings, *new), draft.impression)
+
+
+def _named(sentence: DraftSentence) -> frozenset[str]:
+    stated, denied = sentence_findings(sentence.text)
+    return stated | denied
 
 
 def changes_said(text: str) -> frozenset[Change]:
@@ -85,9 +86,5 @@ def is_allowed_comparison(reading: ParsedSentence, allowed: Iterable[DraftSenten
         for name in names
     }
     said = changes_said(reading.text)
-    stated = {
-        (s.label or s.concept, s.polarity is Polarity.NEGATIVE)
-        for s in reading.statements
-        if s.polarity is not None
-    }
+    stated = {(s.name, s.is_denied) for s in reading.statements if s.polarity is not None}
     return bool(stated) and all(changes.get(each) == said for each in stated)

@@ -159,19 +159,22 @@ def consensus(
         agreement: of these sentences, in this order.
         required: findings that have to be stated if any sentence does.
     """
-    states = np.array([[name in s.present for name in sorted(required)] for s in sentences], bool)
+    in_findings = [s.present if s.section is Section.FINDINGS else frozenset() for s in sentences]
+    states = np.array([[name in found for name in required] for found in in_findings], bool)
     states = states.reshape(len(sentences), len(required))
-    states &= np.array([[s.section is Section.FINDINGS] for s in sentences], bool).reshape(-1, 1)
+
+    def worth(chosen: list[int], further: list[int], *, whole: bool) -> Floats:
+        """Of the chosen sentences with each of the further ones; last, as they are."""
+        already = states[chosen].any(0)
+        missing = np.append((~(states[further] | already)).sum(1), (~already).sum())
+        return agreement.of(chosen, further, whole=whole) - _MISSING * missing
 
     def best(chosen: list[int], *, whole: bool) -> tuple[list[int], float]:
         """The chosen sentences with the one that helps most, or as they are; and their worth."""
         further = [at for at in range(len(sentences)) if _fits(at, chosen, sentences)]
-        worth = agreement.of(chosen, further, whole=whole)
-        already = states[chosen].any(0)
-        missing = np.append((~(states[further] | already)).sum(1), (~already).sum())
-        worth = worth - _MISSING * missing
-        at = int(worth.argmax())
-        return (chosen if at == len(further) else [*chosen, further[at]]), float(worth[at])
+        values = worth(chosen, further, whole=whole)
+        at = int(values.argmax())
+        return (chosen if at == len(further) else [*chosen, further[at]]), float(values[at])
 
     chosen: list[int] = []
     for _ in range(_MOST_SENTENCES):
@@ -181,11 +184,11 @@ def consensus(
         chosen = more
     for _ in range(_ROUNDS):
         before = set(chosen)
-        worth = _worth(chosen, agreement, states)
+        value = float(worth(chosen, [], whole=True)[-1])
         for number in list(chosen):
-            other, value = best(_without(number, chosen, sentences), whole=True)
-            if value > worth + 1e-6:
-                chosen, worth = other, value
+            other, new = best(_without(number, chosen, sentences), whole=True)
+            if new > value + 1e-6:
+                chosen, value = other, new
         chosen, _ = best(chosen, whole=True)
         if set(chosen) == before:
             break
@@ -211,11 +214,6 @@ def _impression(
     if not fitting or not chosen:
         return []
     return [fitting[int(agreement.of(chosen, fitting, whole=True)[:-1].argmax())]]
-
-
-def _worth(chosen: list[int], agreement: Agreement, states: NDArray[np.bool_]) -> float:
-    missing = (~states[chosen].any(0)).sum()
-    return float(agreement.of(chosen, (), whole=True)[-1] - _MISSING * missing)
 
 
 def _fits(at: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> bool:

@@ -160,7 +160,7 @@ class _Checker:
         issues: list[Issue] = []
         for claim in claims:
             theirs = [(s, c) for s in self.prior for c in s.claims if c.concept == claim.concept]
-            there = [s for s, c in theirs if c.polarity is not Polarity.NEGATIVE]
+            there = [s for s, c in theirs if not c.is_denied]
             if (said == {Change.NEW}) == bool(there):
                 issues.append(_issue(Reason.PRIOR, claim, PRIOR, conflict=bool(theirs)))
             else:
@@ -206,30 +206,23 @@ class _Checker:
             if probability is None:
                 continue
             denied = claim.polarity is Polarity.POSITIVE and probability < _DENY_BELOW
-            affirmed = claim.polarity is Polarity.NEGATIVE and probability > _AFFIRM_ABOVE
+            affirmed = claim.is_denied and probability > _AFFIRM_ABOVE
             if denied or affirmed:
                 yield _issue(Reason.IMAGE, claim)
 
     def votes(self, claims: Iterable[Statement]) -> Iterator[Vote]:
         """One vote for each finding that the draft mentions, in its order."""
         labels = {claim.concept: claim.label for claim in claims}
+        ranked = (Polarity.POSITIVE, Polarity.UNCERTAIN, Polarity.NEGATIVE)
         for concept, label in labels.items():
-            said: dict[Polarity | None, list[str]] = {
-                polarity: [] for polarity in (*Polarity, None)
-            }
+            said: dict[Polarity, list[str]] = {polarity: [] for polarity in ranked}
             for report_id, report in self.evidence.items():
                 stated = {c.polarity for s in report for c in s.claims if c.concept == concept}
-                ranked = (Polarity.POSITIVE, Polarity.UNCERTAIN, Polarity.NEGATIVE)
-                said[next((p for p in ranked if p in stated), None)].append(report_id)
-            yield Vote(
-                concept,
-                label,
-                present=tuple(said[Polarity.POSITIVE]),
-                possible=tuple(said[Polarity.UNCERTAIN]),
-                absent=tuple(said[Polarity.NEGATIVE]),
-                reports=len(self.evidence),
-                image_probability=self.image_labels.get(label),
-            )
+                if stated:
+                    said[next(p for p in ranked if p in stated)].append(report_id)
+            present, possible, absent = map(tuple, said.values())
+            probability = self.image_labels.get(label)
+            yield Vote(concept, label, present, possible, absent, len(self.evidence), probability)
 
 
 def _issue(

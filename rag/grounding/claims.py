@@ -92,7 +92,7 @@ def _compare_denied(claim: Statement, evidence: Statement) -> Comparison:
             narrower.append(Reason.SEVERITY)  # "no large effusion" is less than "no effusion"
         return Comparison(Entailment.PARTLY, tuple(narrower)) if narrower else _SAME
     both = (claim, evidence)
-    denied, stated = both if claim.polarity is Polarity.NEGATIVE else both[::-1]
+    denied, stated = both if claim.is_denied else both[::-1]
     if denied.severities - {Severity.SLIGHT} and denied.severities.isdisjoint(stated.severities):
         return _SILENT  # "no large effusion" leaves room for a small one
     if stated.finding.kind is FindingKind.NEUTRAL and stated.polarity is Polarity.UNCERTAIN:
@@ -105,14 +105,14 @@ def _compare_related(claim: Statement, evidence: Statement) -> Comparison:
     denies, excludes = relations("denies"), relations("excludes")
     if not _sides_meet(claim, evidence):
         return _SILENT
-    if claim.polarity is evidence.polarity is Polarity.NEGATIVE:
+    if claim.is_denied and evidence.is_denied:
         if claim.concept not in denies.get(evidence.concept, ()):
             return _SILENT
         narrower = evidence.sides and evidence.sides != claim.sides
         return Comparison(Entailment.PARTLY) if narrower else _SAME
-    if evidence.polarity is Polarity.NEGATIVE:
+    if evidence.is_denied:
         denied, stated = evidence.concept, claim.concept
-    elif claim.polarity is Polarity.NEGATIVE and evidence.polarity is Polarity.POSITIVE:
+    elif claim.is_denied and evidence.polarity is Polarity.POSITIVE:
         denied, stated = claim.concept, evidence.concept
     else:
         return _SILENT
@@ -163,7 +163,7 @@ def decide(
     compared = [(compare(claim, o), o, at) for at, others in enumerate(report) for o in others]
     compared = [each for each in compared if each[0].fit is not Entailment.SILENT]
     direct = [each for each in compared if each[1].concept == claim.concept]
-    if direct and claim.polarity is not Polarity.NEGATIVE:
+    if direct and not claim.is_denied:
         compared = direct
     if not compared:
         return _SILENT, None
@@ -185,7 +185,7 @@ def _outweighs(
     if comparison != _OPPOSITE:
         return False
     closer = (other.term == claim.term) - (chosen.term == claim.term)
-    if claim.polarity is Polarity.NEGATIVE:
+    if claim.is_denied:
         return other.polarity is Polarity.POSITIVE and closer >= 0
     return closer > 0
 

@@ -12,7 +12,6 @@ from rag.grounding.prompt_injection import neutralise
 from rag.grounding.verdicts import Issue, Reason, Support
 from rag.report_nlp.lexicon import match
 from rag.report_nlp.non_findings import Number, NumberKind
-from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import load_toml, tokens, with_sentences, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, Statement, read_sentence
 from rag.schema import Hit, ReportRecord, Section, Span
@@ -101,7 +100,7 @@ def loose_words(
 ) -> Iterator[Issue]:
     """Words that no claim accounts for and that stand in no cited report."""
     known = frozenset().union(*(sentence.words for sentence in cited))
-    if all(claim.polarity is Polarity.NEGATIVE for claim in claims):
+    if all(claim.is_denied for claim in claims):
         known |= _TIME_WORDS
     for word, start, end in _unexplained(reading):
         if word not in known:
@@ -115,7 +114,7 @@ def denial_issues(
 
     It denies something the lexicon does not know ("no distortion of the hilum").
     """
-    accounted = any(claim.polarity is Polarity.NEGATIVE for claim in claims)
+    accounted = any(claim.is_denied for claim in claims)
     if accounted or not _denials(reading.text):
         return
     if not any(_denials(sentence.reading.text) for sentence in support):

@@ -9,7 +9,7 @@ out exactly as it went in. Knows nothing of prompts.
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -34,15 +34,7 @@ class Suspicion(StrEnum):
     INSTRUCTION = "an instruction to a language model"
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """Something that was taken out; ``text`` is for the user's eyes, never for a log."""
-
-    suspicion: Suspicion
-    text: str
-
-
-def neutralise(text: str) -> tuple[str, list[Removed]]:
+def neutralise(text: str) -> tuple[str, list[Suspicion]]:
     """Take out of ``text`` what would speak to a language model.
 
     Characters go first, so that nothing can hide behind them; then what stands between two tokens
@@ -52,14 +44,20 @@ def neutralise(text: str) -> tuple[str, list[Removed]]:
     Returns:
         The text, unchanged if nothing was found, and what was removed, in order of removal.
     """
-    removed: list[Removed] = []
-    clean = _plain_characters(text, removed)
-    patterns = _patterns()
-    clean = _cut(clean, patterns[Suspicion.MARKUP], Suspicion.MARKUP, removed)
+    clean, removed = _plain_characters(text)
+    clean, tags = _patterns()[Suspicion.MARKUP].subn(" ", clean)
+    removed += [Suspicion.MARKUP] * tags
     for suspicion in (Suspicion.TEMPLATE, Suspicion.FENCE):
-        clean = _cut_between(clean, patterns[suspicion], suspicion, removed)
-    clean = _without_bad_sentences(clean, removed)
-    return (clean if removed else text), removed
+        shorter = _cut_between(clean, _patterns()[suspicion])
+        removed += [suspicion] if shorter != clean else []
+        clean = shorter
+    kept, at = [], 0
+    for start, end in sentence_spans(clean):
+        if found := _suspicion_of(clean, start, end):
+            removed.append(found)
+            kept.append(clean[at:start])
+            at = end
+    return ("".join([*kept, clean[at:]]) if removed else text), removed
 
 
 def screen_report(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
@@ -74,8 +72,7 @@ def screen_report(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
         text, removed = neutralise(getattr(record, name))
         if removed:
             clean[name] = text
-            counts = Counter(item.suspicion.value for item in removed)
-            found = ", ".join(f"{what} ({times})" for what, times in counts.items())
+            found = ", ".join(f"{what} ({times})" for what, times in Counter(removed).items())
             problems.append(f"{name}: removed {found}")
     if not clean:
         return record, ()
@@ -98,27 +95,18 @@ _CONFUSABLE = str.maketrans(
 )
 
 
-def _plain_characters(text: str, removed: list[Removed]) -> str:
+def _plain_characters(text: str) -> tuple[str, list[Suspicion]]:
     if text.isascii() and text.isprintable():
-        return text
-    kept: list[str] = []
-    found: dict[Suspicion, list[str]] = {}
-    for character in text:
-        suspicion, instead = _inspect(character)
-        if suspicion is not None:
-            found.setdefault(suspicion, []).append(character)
-        kept.append(instead)
-    clean = "".join(kept)
-    piled = _PILED.findall(clean)
-    if piled:
-        found.setdefault(Suspicion.INVISIBLE, []).extend(piled)
-        clean = _PILED.sub("", clean)
-    mixed = [word for word in re.findall(r"\w+", clean) if _is_mixed(word)]
-    for word in mixed:
-        found.setdefault(Suspicion.LOOKALIKE, []).append(word)
-        clean = clean.replace(word, word.translate(_CONFUSABLE))
-    removed += [Removed(suspicion, ascii("".join(what))) for suspicion, what in found.items()]
-    return clean
+        return text, []
+    inspected = [_inspect(character) for character in text]
+    found = {suspicion for suspicion, _ in inspected if suspicion}
+    clean, piled = _PILED.subn("", "".join(instead for _, instead in inspected))
+    found |= {Suspicion.INVISIBLE} if piled else set()
+    for word in re.findall(r"\w+", clean):
+        if _is_mixed(word):
+            found.add(Suspicion.LOOKALIKE)
+            clean = clean.replace(word, word.translate(_CONFUSABLE))
+    return clean, [suspicion for suspicion in Suspicion if suspicion in found]
 
 
 def _inspect(character: str) -> tuple[Suspicion | None, str]:
@@ -148,17 +136,7 @@ def _is_mixed(word: str) -> bool:
     return plain != word and any("a" <= letter.lower() <= "z" for letter in word)
 
 
-def _cut(text: str, pattern: re.Pattern[str], suspicion: Suspicion, removed: list[Removed]) -> str:
-    def cut(found: re.Match[str]) -> str:
-        removed.append(Removed(suspicion, found.group().strip()))
-        return " "
-
-    return pattern.sub(cut, text)
-
-
-def _cut_between(
-    text: str, pattern: re.Pattern[str], suspicion: Suspicion, removed: list[Removed]
-) -> str:
+def _cut_between(text: str, pattern: re.Pattern[str]) -> str:
     """Cut from the first token to the last: what stands between them is somebody's message."""
     found = list(pattern.finditer(text))
     if len(found) < 2:
@@ -167,23 +145,11 @@ def _cut_between(
     if not _CLOSING.search(found[-1].group()):
         # The message begins after the token.
         end = next((last for first, last in sentence_spans(text) if first < end <= last), end)
-    removed.append(Removed(suspicion, text[start:end]))
     return f"{text[:start]} {text[end:]}"
 
 
 _CLOSING = re.compile(r"/|im_end|eot|end_of|endof|eos|^\W+$", re.IGNORECASE)
 _SPACED = re.compile(r"\b(?:[A-Za-z][ .\-_*]{1,3}){7,}[A-Za-z]\b")
-
-
-def _without_bad_sentences(text: str, removed: list[Removed]) -> str:
-    kept, at = [], 0
-    for start, end in sentence_spans(text):
-        suspicion = _suspicion_of(text, start, end)
-        if suspicion is not None:
-            removed.append(Removed(suspicion, text[start:end]))
-            kept.append(text[at:start])
-            at = end
-    return "".join([*kept, text[at:]])
 
 
 def _suspicion_of(text: str, start: int, end: int) -> Suspicion | None:

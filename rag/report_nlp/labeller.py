@@ -61,7 +61,7 @@ _RANK = {Polarity.POSITIVE: 2, Polarity.UNCERTAIN: 1, Polarity.NEGATIVE: 0}
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A finding mentioned at ``text[start:end]``.
+    """A finding mentioned at ``sentence[start:end]``.
 
     Attributes:
         clause: offsets of the clause it stands in.
@@ -78,12 +78,6 @@ class Mention:
     clause: tuple[int, int]
     stable: bool = False
 
-    def moved(self, by: int) -> "Mention":
-        """The same, as offsets of a text that has ``by`` characters before this one."""
-        first, last = self.clause
-        clause = (first + by, last + by)
-        return replace(self, start=self.start + by, end=self.end + by, clause=clause)
-
 
 _LINE = re.compile(r"\n(?=\s*(?:[-*|\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
 
@@ -99,23 +93,15 @@ def mentions(text: str) -> list[Mention]:
     """
     pattern = _SHORT_LINE if text.islower() else _LINE
     lines = [0, *(found.end() for found in pattern.finditer(text)), len(text)]
-    spans = [
-        (first + start, first + end)
-        for first, last in itertools.pairwise(lines)
-        for start, end in sentence_spans(text[first:last])
-    ]
     read: list[tuple[str, Sequence[Mention]]] = []
-    for start, end in spans:
-        sentence = text[start:end]
-        if read and may_answer(sentence):
-            _answer(sentence, read)
-        before = _antecedent(sentence, *read[-1]) if read else None
-        read.append((sentence, sentence_mentions(sentence, before)))
-    return [
-        mention.moved(start)
-        for (start, _), (_, found) in zip(spans, read, strict=True)
-        for mention in found
-    ]
+    for line in (text[first:last] for first, last in itertools.pairwise(lines)):
+        for start, end in sentence_spans(line):
+            sentence = line[start:end]
+            if read and may_answer(sentence):
+                _answer(sentence, read)
+            before = _antecedent(sentence, *read[-1]) if read else None
+            read.append((sentence, sentence_mentions(sentence, before)))
+    return [mention for _, found in read for mention in found]
 
 
 def _answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:

@@ -75,6 +75,9 @@ class Match:
         return keys[0] if keys and len(self.words) == 1 else ""
 
 
+Phrase = tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _Node:
     next: dict[str, "_Node"] = field(default_factory=dict)
@@ -82,7 +85,7 @@ class _Node:
     findings: tuple[Finding, ...] = ()
 
 
-def expand(phrases: Iterable[str]) -> Iterator[tuple[str, ...]]:
+def expand(phrases: Iterable[str]) -> Iterator[Phrase]:
     """Spell out the alternatives of each phrase and cut it into words.
 
     >>> list(expand(["{pleural|} fluid"]))
@@ -96,38 +99,39 @@ def expand(phrases: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 @built_once
-def _finding_table() -> dict[str, tuple[Finding, list[tuple[str, ...]]]]:
-    table = {}
-    for name, entry in load_toml("findings.toml").items():
-        phrases = list(expand(entry.pop("phrases")))
-        entry["kind"] = FindingKind(entry.get("kind", "finding"))
-        entry.setdefault("concept", name)
-        table[name] = (Finding(name=name, **entry), phrases)
-    return table
-
-
 def findings() -> tuple[Finding, ...]:
     """All findings, in the order of findings.toml."""
-    return tuple(finding for finding, _ in _finding_table().values())
+    return tuple(dict.fromkeys(finding for _, finding in _finding_phrases()))
 
 
-def _cue_table() -> Iterator[tuple[str, tuple[str, ...]]]:
+@built_once
+def _finding_phrases() -> list[tuple[Phrase, Finding]]:
+    found = []
+    for name, entry in load_toml("findings.toml").items():
+        phrases = expand(entry.pop("phrases"))
+        entry["kind"] = FindingKind(entry.get("kind", "finding"))
+        entry.setdefault("concept", name)
+        finding = Finding(name=name, **entry)
+        found += [(phrase, finding) for phrase in phrases]
+    return found
+
+
+def _cues() -> Iterator[tuple[Phrase, str]]:
     for role, cue in load_toml("cues.toml").items():
-        yield from ((role, phrase) for phrase in expand(cue["phrases"]))
+        yield from ((phrase, role) for phrase in expand(cue["phrases"]))
 
 
-def _attribute_table() -> Iterator[tuple[str, tuple[str, ...]]]:
+def _attributes() -> Iterator[tuple[Phrase, str]]:
     for category, values in load_toml("attributes.toml").items():
         for value, phrases in values.items():
-            yield from ((f"{category}.{value}", phrase) for phrase in expand(phrases))
+            yield from ((phrase, f"{category}.{value}") for phrase in expand(phrases))
 
 
 @built_once
 def vocabulary() -> tuple[frozenset[str], tuple[str, ...]]:
     """Words of the lexicon, and the stems of those that end in ``*`` (longest first)."""
-    named = (phrase for _, phrases in _finding_table().values() for phrase in phrases)
-    others = (phrase for _, phrase in itertools.chain(_cue_table(), _attribute_table()))
-    words = {word for phrase in itertools.chain(named, others) for word in phrase}
+    entries = itertools.chain(_finding_phrases(), _cues(), _attributes())
+    words = {word for phrase, _ in entries for word in phrase}
     stems = {word[:-1] for word in words if word.endswith("*")}
     plain = frozenset(word for word in words if not word.endswith("*"))
     return plain, tuple(sorted(stems, key=lambda stem: (-len(stem), stem)))
@@ -142,34 +146,28 @@ def relations(kind: str) -> dict[str, list[str]]:
 
 @built_once
 def _sentence_trie() -> _Node:
-    root = _Node()
-    for finding, phrases in _finding_table().values():
-        for phrase in phrases:
-            node = _descend(root, phrase)
-            node.findings = (*(f for f in node.findings if f is not finding), finding)
-    for role, phrase in _cue_table():
-        node = _descend(root, phrase)
-        if not node.findings:
-            node.roles = (role,)
-    return root
+    return _trie(itertools.chain(_finding_phrases(), _cues()))
 
 
 @built_once
 def _attribute_trie() -> _Node:
+    return _trie(_attributes())
+
+
+def _trie(entries: Iterable[tuple[Phrase, Finding | str]]) -> _Node:
+    """All phrases, with the findings they name; with their roles, where they name none."""
     root = _Node()
-    for role, phrase in _attribute_table():
-        node = _descend(root, phrase)
-        node.roles = (*node.roles, role)
+    for phrase, meaning in entries:
+        node = root
+        for word in phrase:
+            if word not in node.next:
+                node.next[word] = _Node()
+            node = node.next[word]
+        if isinstance(meaning, Finding):
+            node.findings = (*(f for f in node.findings if f is not meaning), meaning)
+        elif not node.findings:
+            node.roles = (*node.roles, meaning)
     return root
-
-
-def _descend(root: _Node, phrase: tuple[str, ...]) -> _Node:
-    node = root
-    for word in phrase:
-        if word not in node.next:
-            node.next[word] = _Node()
-        node = node.next[word]
-    return node
 
 
 def match(tokens: Sequence[Token]) -> list[Match]:

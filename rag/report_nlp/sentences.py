@@ -121,6 +121,8 @@ _TOKEN = re.compile(
     r"|(?P<mark>(?<=\s)[-\u2013](?=\s)|\u2014|[,;:=()?&/|])"
 )
 
+_MARKS = {"ticked": "[ticked]", "plus": "[ticked]", "asked": "?"}
+_MARKS |= {"unticked": "[unticked]", "minus": "[unticked]"}
 _SHORT = 40
 """Characters of a line of a form, of which a minus at the end is an answer."""
 
@@ -145,49 +147,19 @@ def tokens(text: str) -> list[Token]:
     """
     found = []
     for match in _TOKEN.finditer(text):
-        kind = match.lastgroup
-        if kind == "word":
-            keys = spellings(match.group())
-        elif kind == "side":
-            keys = ("left" if match.group() == "L" else "right",)
-        elif kind == "asked":
-            keys = ("?",)
-        elif kind == "mark":
-            keys = (match.group(),)
-        elif kind == "number":
-            keys = (match.group(),) if match.group() in ("0", "1") else ()  # what a form answers
-        elif kind == "plus" or (kind == "minus" and len(text) <= _SHORT):
-            keys = ("[ticked]" if kind == "plus" else "[unticked]",)
-        elif kind in ("ticked", "unticked"):
-            keys = (f"[{kind}]",)
-        else:
+        kind, written = str(match.lastgroup), match.group()
+        if kind == "hidden" or (kind == "minus" and len(text) > _SHORT):
             continue
+        if kind == "word":
+            keys = spellings(written)
+        elif kind == "side":
+            keys = ("left" if written == "L" else "right",)
+        elif kind == "number":
+            keys = (written,) if written in ("0", "1") else ()  # what a form answers
+        else:
+            keys = (_MARKS.get(kind, written),)
         found.append(Token(keys, match.start(), match.end()))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Spelling:
-    variants: dict[str, str]
-    fuzzy: tuple[str, ...]
-    keep: frozenset[str]
-    words: frozenset[str]
-    stems: tuple[str, ...]
-
-
-@lru_cache(maxsize=1)
-def _spelling() -> _Spelling:
-    from rag.report_nlp.lexicon import vocabulary  # noqa: PLC0415 - lexicon imports this module
-
-    data = load_toml("spelling.toml")
-    words, stems = vocabulary()
-    return _Spelling(
-        variants=data["variants"],
-        fuzzy=tuple(data["fuzzy"]["words"]),
-        keep=frozenset(data["fuzzy"]["keep"]),
-        words=words,
-        stems=tuple(stems),
-    )
 
 
 def load_toml(name: str) -> dict[str, Any]:
@@ -205,21 +177,28 @@ def spellings(word: str) -> tuple[str, ...]:
     >>> spellings("opacities")
     ('opaci*',)
     """
-    known = _spelling()
     word = word.lower()
-    keys = _known_keys(word, known)
-    if not keys and len(word) >= 6 and word not in known.keep:
-        near = _nearest(word, known.fuzzy)
-        keys = _known_keys(near, known) if near else ()
+    keys, fuzzy = _known_keys(word), _spelling()["fuzzy"]
+    if not keys and len(word) >= 6 and word not in fuzzy["keep"]:
+        near = _nearest(word, fuzzy["words"])
+        keys = _known_keys(near) if near else ()
     return keys or (word,)
 
 
-def _known_keys(word: str, known: _Spelling) -> tuple[str, ...]:
-    word = known.variants.get(word, word)
+@lru_cache(maxsize=1)
+def _spelling() -> dict[str, Any]:
+    return load_toml("spelling.toml")
+
+
+def _known_keys(word: str) -> tuple[str, ...]:
+    from rag.report_nlp.lexicon import vocabulary  # noqa: PLC0415 - lexicon imports this module
+
+    words, stems = vocabulary()
+    word = _spelling()["variants"].get(word, word)
     forms = [word, *_plural_and_british(word)]
-    keys = [form for form in forms if form in known.words]
+    keys = [form for form in forms if form in words]
     for form in forms[:1] if keys else forms:
-        keys.extend(stem + "*" for stem in known.stems if form.startswith(stem))
+        keys.extend(stem + "*" for stem in stems if form.startswith(stem))
     return tuple(dict.fromkeys(keys))
 
 

@@ -15,7 +15,7 @@ from rag.report_nlp.non_findings import (
     recommends_or_communicates,
 )
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import Token, tokens
+from rag.report_nlp.sentences import Token, sentence_spans, tokens
 
 
 class Topic(StrEnum):
@@ -87,6 +87,21 @@ class Statement:
         return self.finding.concept
 
     @property
+    def name(self) -> str:
+        """Its label, or its concept where it has none."""
+        return self.label or self.concept
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the thing is said to be there, perhaps with a doubt."""
+        return self.polarity in (Polarity.POSITIVE, Polarity.UNCERTAIN)
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the thing is said not to be there."""
+        return self.polarity is Polarity.NEGATIVE
+
+    @property
     def claims(self) -> tuple["Statement", ...]:
         """One a concept: a "cardiomediastinal silhouette" is the heart's as well."""
         if self.concept != "mediastinal_size" or not self.term.startswith("cardio"):
@@ -121,6 +136,11 @@ class ParsedSentence:
             found = {s.label for s in self.statements if s.polarity is polarity and s.label}
             stated |= dict.fromkeys(found, polarity)
         return stated
+
+
+def statements_of(text: str) -> list[Statement]:
+    """What all sentences of a text state."""
+    return [s for a, b in sentence_spans(text) for s in read_sentence(text[a:b]).statements]
 
 
 @lru_cache(maxsize=8192)

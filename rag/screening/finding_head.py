@@ -70,7 +70,12 @@ class FindingPredictor:
         limit = measured.denial_limit(self.settings.false_denial_rate)
         return PredictedFindings(
             probabilities=probabilities,
-            positive=_positive(probabilities, threshold, measured.not_assessable),
+            positive=tuple(
+                name
+                for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
+                if name not in measured.not_assessable | {NO_FINDING}
+                and p >= max(threshold, least_probability(name))
+            ),
             undeniable=frozenset(
                 name
                 for name in set(MUST_NOT_MISS) - measured.not_assessable
@@ -80,18 +85,6 @@ class FindingPredictor:
             normal=probabilities.get(NO_FINDING, 0.0) >= NORMAL_FROM,
             threshold=threshold,
         )
-
-
-def _positive(
-    probabilities: dict[str, float], threshold: float, not_assessable: frozenset[str]
-) -> tuple[str, ...]:
-    """What may be stated, most probable first."""
-    return tuple(
-        name
-        for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
-        if name not in not_assessable | {NO_FINDING}
-        and p >= max(threshold, least_probability(name))
-    )
 
 
 def load_finding_predictor(

@@ -8,7 +8,6 @@ import re
 import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,40 +23,17 @@ ONLY_LATERAL = (
 )
 
 
-class RefusalKind(StrEnum):
-    """Why there is no draft: what refusals are counted by."""
-
-    MODALITY = "not a radiograph"
-    BODY_PART = "not a chest"
-    ANIMAL = "not a human"
-    CHILD = "not an adult"
-    COLOUR = "in colour"
-    PIXELS = "does not look like a chest X-ray"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an image gets no draft.
-
-    Attributes:
-        kind: what it is counted by.
-        reason: one sentence, with what to do if it is wrong.
-    """
-
-    kind: RefusalKind
-    reason: str
-
-
 @dataclass(frozen=True, slots=True)
 class ScreeningResult:
     """What is to be said of an image before it is drafted from.
 
     Attributes:
-        refusal: why there must be no draft; None where there may be one.
+        refusal: why there must be no draft, and what to do if that is wrong; empty where there may
+            be one.
         notes: sentences the reader of the draft should see.
     """
 
-    refusal: Refusal | None = None
+    refusal: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -70,46 +46,41 @@ def judge_header(facts: ImageInfo) -> ScreeningResult:
     return ScreeningResult(notes=tuple(filter(None, (_odd_body_part(words), lateral))))
 
 
-def judge_colour(warnings: Collection[str]) -> Refusal | None:
-    """Refuse a picture whose reader says that it has several colours."""
+def judge_colour(warnings: Collection[str]) -> str:
+    """Why a picture is refused whose reader says that it has several colours; else empty."""
     if COLOURFUL not in warnings:
-        return None
-    return Refusal(
-        RefusalKind.COLOUR,
+        return ""
+    return (
         "the picture has several colours; a radiograph is grey. Export the image itself, without "
-        "coloured overlays.",
+        "coloured overlays."
     )
 
 
-def _refusal(facts: ImageInfo, body_part: list[str]) -> Refusal | None:
+def _refusal(facts: ImageInfo, body_part: list[str]) -> str:
     terms = _terms()
     if facts.animal:
-        return Refusal(
-            RefusalKind.ANIMAL,
+        return (
             "the header names an animal or a veterinary practice. Drafts are made from images of "
-            "humans only.",
+            "humans only."
         )
     if facts.modality and facts.modality not in terms["images"]:
         known = terms["modalities"].get(facts.modality)
         found = f"is {facts.modality} ({known})" if known else "is not an X-ray modality"
-        return Refusal(
-            RefusalKind.MODALITY,
+        return (
             f"Modality (0008,0060) {found}. Choose a radiograph (CR, DX); if it is one, correct "
-            "the header or export it as PNG.",
+            "the header or export it as PNG."
         )
     if others := [word for word in body_part if word in terms["body_parts"]["others"]]:
-        return Refusal(
-            RefusalKind.BODY_PART,
+        return (
             f"BodyPartExamined (0018,0015) is {' '.join(others)}. Choose an image of the chest; if "
-            "it is one, correct the header or export it as PNG.",
+            "it is one, correct the header or export it as PNG."
         )
     if facts.age_years is not None and facts.age_years < ADULT_YEARS:
-        return Refusal(
-            RefusalKind.CHILD,
+        return (
             f"PatientAge (0010,1010) is under {ADULT_YEARS} years: the reports and images behind "
-            "this system are of adults.",
+            "this system are of adults."
         )
-    return None
+    return ""
 
 
 def _odd_body_part(words: list[str]) -> str:

@@ -30,7 +30,7 @@ from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.settings import NIH_VAL_SHARE
 from encoders.training.sources.tables import read_rows
-from rag.screening.header import Refusal, judge_colour, judge_header
+from rag.screening.header import judge_colour, judge_header
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
     POSES,
@@ -180,8 +180,7 @@ def refused_table(encoder: FeatureEncoder, detector: OodDetector, pictures: Sequ
     """What should be refused: by its header, by its pixels, by either."""
     rows = []
     for path in pictures:
-        pixels, shown = "unreadable", "-"
-        header: Refusal | None = None
+        pixels, shown, header = "unreadable", "-", ""
         with suppress(ImageReadError):
             header = judge_header(read_image_info(path)).refusal
         with suppress(ImageReadError):
@@ -190,9 +189,8 @@ def refused_table(encoder: FeatureEncoder, detector: OodDetector, pictures: Sequ
             (score,) = detector.scores(features_of(encoder, [image]))
             pixels = "refused" if score > detector.threshold else "passed"
             shown = f"{score:.3f}"
-        rows.append(
-            (f"{path.parent.name}/{path.name}", header.kind if header else "passed", pixels, shown)
-        )
+        words = "refused" if header else "passed"
+        rows.append((f"{path.parent.name}/{path.name}", words, pixels, shown))
     return _table(("file", "header or colour", "pixels", "score"), rows)
 
 

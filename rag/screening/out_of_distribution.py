@@ -20,7 +20,7 @@ from encoders.base import CxrImage, ImageEncoder
 from encoders.eclip.encoder import ImageOutput
 from rag.encoder_parts import read_tensors, write_tensors
 from rag.errors import REFIT_HINT, refuse_other_weights
-from rag.screening.header import ONLY_LATERAL, Refusal, RefusalKind, ScreeningResult
+from rag.screening.header import ONLY_LATERAL, ScreeningResult
 
 OOD_DETECTOR = "out_of_distribution.safetensors"
 """In the encoder's folder."""
@@ -109,12 +109,11 @@ class OodDetector:
         pose = POSES[number]
         if score > self.threshold:
             seen = f" It seems to be {pose}." if pose != UPRIGHT and certainty > SURE else ""
-            reason = (
+            return ScreeningResult(
                 f"the picture does not look like a chest X-ray (score {score:.2f}, limit "
                 f"{self.threshold:.2f}).{seen} Choose a frontal chest X-ray, upright and not "
                 "inverted."
             )
-            return ScreeningResult(Refusal(RefusalKind.PIXELS, reason))
         notes = []
         if lateral > SURE:
             notes.append(ONLY_LATERAL)

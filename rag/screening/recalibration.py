@@ -6,8 +6,7 @@ neither.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,14 @@ from rag.errors import CalibrationError, NoDraft
 from rag.image_analysis import ImageAnalysis
 from rag.report_reading import report_findings
 from rag.schema import ReportRecord
-from rag.screening.calibration import Calibration, calibrate, probabilities_of, stated_wrongly
+from rag.screening.calibration import (
+    Calibration,
+    Flags,
+    Floats,
+    calibrate,
+    probabilities_of,
+    stated_wrongly,
+)
 from rag.screening.finding_head import FindingHead
 from rag.study import StudyImages, load
 
@@ -34,17 +40,13 @@ RATES = (0.05, 0.10, 0.15, 0.20, 0.25)
 _FOLDS = 10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Measured:
-    """The head's log-odds of one's own studies, and what their reports state."""
+def measure(
+    images: Path, reports: Path, *, encoder: ImageEncoder, head: FindingHead
+) -> tuple[Floats, Flags]:
+    """The head's log-odds of one's own studies, and what their reports state.
 
-    odds: NDArray[np.float64]
-    present: NDArray[np.bool_]
-    left_out: Mapping[str, int]
-
-
-def measure(images: Path, reports: Path, *, encoder: ImageEncoder, head: FindingHead) -> Measured:
-    """Read images and reports and put them together by study (`studies_with_reports`).
+    Returns:
+        float64 and bool [studies, findings]; what belongs together is as in `studies_with_reports`.
 
     Raises:
         CalibrationError: fewer than `LEAST_STUDIES` have both.
@@ -57,7 +59,7 @@ def measure(images: Path, reports: Path, *, encoder: ImageEncoder, head: Finding
         present.append([name in found for name in head.names])
     if len(odds) < LEAST_STUDIES:
         raise CalibrationError(too_few(len(odds), LEAST_STUDIES, left_out))
-    return Measured(np.array(odds), np.array(present, bool), left_out)
+    return np.array(odds), np.array(present, bool)
 
 
 def studies_with_reports(
@@ -93,34 +95,28 @@ def too_few(found: int, needed: int, left_out: Counter[str]) -> str:
     )
 
 
-def recalibrate(measured: Measured, head: FindingHead) -> Calibration:
-    """A calibration by these studies."""
-    return calibrate(head.encoder_id, head.names, measured.odds, measured.present)
-
-
-def comparison(measured: Measured, head: FindingHead, old: Calibration) -> str:
+def comparison(odds: Floats, present: Flags, head: FindingHead, old: Calibration) -> str:
     """Both calibrations on these studies, the new one always on studies it was not made of.
 
     Returns:
         Markdown: the share of drafts that would state a false finding, with its 95 % interval, at
         several promised rates.
     """
-    count = len(measured.odds)
-    folds = np.random.default_rng(0).permutation(count) % _FOLDS
-    before, after = np.zeros((2, count, len(RATES)), bool)
+    folds = np.random.default_rng(0).permutation(len(odds)) % _FOLDS
+    before, after = np.zeros((2, len(odds), len(RATES)), bool)
     for fold in range(_FOLDS):
         own, other = folds == fold, folds != fold
-        rest = replace(measured, odds=measured.odds[other], present=measured.present[other])
-        for each, wrong in ((old, before), (recalibrate(rest, head), after)):
+        new = calibrate(head.encoder_id, head.names, odds[other], present[other])
+        for each, wrong in ((old, before), (new, after)):
             worst = stated_wrongly(
                 head.names,
-                probabilities_of(measured.odds[own], each.slope, each.shift),
-                measured.present[own],
+                probabilities_of(odds[own], each.slope, each.shift),
+                present[own],
                 not_assessable=each.not_assessable,
             )
             wrong[own] = worst[:, None] >= [each.threshold(rate) for rate in RATES]
     lines = [
-        f"{count} studies; share of drafts that would state a finding which the report does not",
+        f"{len(odds)} studies; share of drafts that would state what the report does not",
         "",
         "| promised | before ↓ [95 %] | after ↓ [95 %] |",
         "|---:|---|---|",
