@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from common import interval, phantoms
 
-from encoders.eclip.encoder import in_torch, load_encoder
+from encoders.eclip.encoder import load_encoder
 from encoders.embed_files import embed_files
 from encoders.images.image_io import read_image
 
@@ -34,7 +34,8 @@ def main() -> None:
     eager, ships, together = "eager, 1 thread", "what ships, 1 thread", f"what ships, {threads}"
     read, prepare, folder = "read", "prepare", f"folder, {threads}"
     encoder = load_encoder()
-    transform, shipped, in_eager = encoder._transform, encoder._image_side, in_torch(encoder._model)
+    transform, shipped = encoder._transform, encoder._image_side
+    in_eager = load_encoder(backend="torch")._image_side
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(chosen.threads) as pool:
         paths = [study.image for study in phantoms(Path(place), chosen.images)]

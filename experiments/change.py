@@ -45,7 +45,7 @@ from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import CALIBRATION, HEAD, read_finding_head
 
 FOLDS, RESAMPLES = 10, 1000
-LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 10
+LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 25
 """A verdict is said from the lowest certainty on at which so many are right by experts, more than
 half by the lower end of Wilson's interval (rows of one patient counted as independent), and it was
 said so often; else never."""

@@ -13,7 +13,14 @@ from test_encoders_preprocess import image
 from encoders import packaged_weights
 from encoders.base import ImageTextEncoder
 from encoders.eclip.encoder import EclipEncoder, load_encoder
-from encoders.eclip.model import CONFIG, WEIGHTS, EclipConfig, EclipModel, save_pretrained
+from encoders.eclip.model import (
+    CONFIG,
+    WEIGHTS,
+    EclipConfig,
+    EclipModel,
+    load_pretrained,
+    save_pretrained,
+)
 from encoders.packaged_weights import SHIPPED, EncoderError, PackagedFile
 from encoders.preprocess import TRANSFORM, EvalTransform
 
@@ -172,3 +179,52 @@ def test_importing_the_package_does_not_wait_for_torch() -> None:
 
     script = "import sys, encoders.eclip, encoders.preprocess; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_similarities_of_an_ensemble_are_the_mean_of_its_members() -> None:
+    ships, lite0, lite2 = (load_encoder(SHIPPED / name) for name in ("", "lite0", "lite2"))
+    images, texts = [image(90, 70, seed=0)], ["Clear lungs.", "Large left pleural effusion."]
+    assert ships.dim == lite0.dim + lite2.dim
+    similarities = [
+        each.embed_images(images) @ each.embed_texts(texts).T for each in (lite0, lite2)
+    ]
+    np.testing.assert_allclose(
+        ships.embed_images(images) @ ships.embed_texts(texts).T, np.mean(similarities, 0), atol=1e-6
+    )
+    both, first = ships.outputs(images[0]), lite0.outputs(images[0])
+    assert ships.findings == lite0.findings
+    assert np.array_equal(both.maps, first.maps)
+    assert np.array_equal(both.features, first.features)
+
+
+def test_an_ensemble_changes_its_name_with_its_members(small: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(small, tmp_path / name)
+    ids = set()
+    for members in (["a"], ["a", "b"]):
+        write_ensemble(tmp_path, members)
+        ids.add(load_encoder(tmp_path).encoder_id)
+    assert len(ids) == 2
+    assert all(each.startswith("both@") for each in ids)
+
+
+def test_members_must_see_the_same_pixels(small: Path, tmp_path: Path) -> None:
+    for name, std in (("a", 0.25), ("b", 0.3)):
+        shutil.copytree(small, tmp_path / name)
+        EvalTransform(size=64, std=std).save_pretrained(tmp_path / name)
+    write_ensemble(tmp_path, ["a", "b"])
+    with pytest.raises(EncoderError, match="do not preprocess images alike"):
+        load_encoder(tmp_path)
+
+
+def test_a_missing_member_and_training_from_an_ensemble_are_refused(tmp_path: Path) -> None:
+    write_ensemble(tmp_path, ["a"])
+    with pytest.raises(EncoderError, match="no model folder"):
+        load_encoder(tmp_path)
+    with pytest.raises(EncoderError, match="name the folder of a member"):
+        load_pretrained(tmp_path)
+
+
+def write_ensemble(folder: Path, members: list[str]) -> None:
+    config = {"model_type": "eclip", "name": "both", "members": members}
+    (folder / CONFIG).write_text(json.dumps(config))

@@ -21,13 +21,16 @@ pytestmark = pytest.mark.slow
 IMAGES = [image(90, 70, seed=0), image(300, 180, seed=1), image(224, 224, seed=2)]
 
 
+LITE0, LITE2 = SHIPPED / "lite0", SHIPPED / "lite2"
+
+
 def runs_in_torch(encoder: EclipEncoder) -> bool:
     return encoder._image_side.__qualname__.startswith("in_torch")
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(SHIPPED, tmp_path / "model"))
+    return Path(shutil.copytree(LITE0, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -36,8 +39,9 @@ def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_what_ships_runs_in_onnx_runtime_and_is_what_torch_gives() -> None:
-    eager, ships = load_encoder(backend="torch"), load_encoder()
+@pytest.mark.parametrize("folder", [LITE0, LITE2])
+def test_what_ships_runs_in_onnx_runtime_and_is_what_torch_gives(folder: Path) -> None:
+    eager, ships = load_encoder(folder, backend="torch"), load_encoder(folder)
     assert runs_in_torch(eager)
     assert not runs_in_torch(ships), "the shipped graph does not fit the shipped weights"
     assert ships.encoder_id == eager.encoder_id
@@ -61,7 +65,7 @@ def test_the_shipped_graph_is_what_is_written_today(copy: Path) -> None:
     pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
     (copy / GRAPH).unlink()
     main([str(copy)])
-    assert (copy / GRAPH).read_bytes() == (SHIPPED / GRAPH).read_bytes()
+    assert (copy / GRAPH).read_bytes() == (LITE0 / GRAPH).read_bytes()
 
 
 @pytest.mark.parametrize("size", [64, 97])
@@ -110,7 +114,7 @@ def test_a_damaged_graph_is_no_failure(
     encoder = load_encoder(copy)
     assert runs_in_torch(encoder)
     assert "cannot run" in warned.text
-    expected = load_encoder(backend="torch").embed_images(IMAGES)
+    expected = load_encoder(LITE0, backend="torch").embed_images(IMAGES)
     assert encoder.embed_images(IMAGES).tobytes() == expected.tobytes()
 
 
@@ -132,10 +136,11 @@ def test_onnx_runtime_may_be_missing(
     monkeypatch: pytest.MonkeyPatch, warned: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    assert runs_in_torch(load_encoder())
+    assert runs_in_torch(load_encoder(LITE0))
     assert "onnxruntime" in warned.text
 
 
-def test_the_weights_are_in_one_file_alone() -> None:
-    assert (SHIPPED / GRAPH).stat().st_size < 100_000
-    assert WEIGHTS.encode() in (SHIPPED / GRAPH).read_bytes()
+@pytest.mark.parametrize("folder", [LITE0, LITE2])
+def test_the_weights_are_in_one_file_alone(folder: Path) -> None:
+    assert (folder / GRAPH).stat().st_size < 100_000
+    assert WEIGHTS.encode() in (folder / GRAPH).read_bytes()

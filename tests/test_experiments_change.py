@@ -15,7 +15,7 @@ from rag.change import CHANGE, PriorState, read_change_model
 HELD = [f"{n:08d}" for n in range(400)]
 
 
-def made_up_pairs(patients: int = 60) -> ImagePairs:
+def made_up_pairs(patients: int = 150) -> ImagePairs:
     """Effusions that the current log-odds tell, and emphysema that they do not."""
     rng = np.random.default_rng(0)
     names = np.tile(["Pleural Effusion", "emphysema"], patients)

@@ -6,6 +6,7 @@ once, at loading. Both give the same vectors within float32's rounding (docs/enc
 index and everything trained on an encoder's vectors and features belong to the weights.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage
-from encoders.eclip.model import GRAPH, EclipModel, content_hash, load_pretrained
-from encoders.packaged_weights import SHIPPED, EncoderError
+from encoders.eclip.model import CONFIG, GRAPH, EclipModel, content_hash, load_pretrained
+from encoders.packaged_weights import SHIPPED, EncoderError, read_json
 from encoders.preprocess import EvalTransform
 
 logger = logging.getLogger(__name__)
@@ -112,11 +113,54 @@ class EclipEncoder:
         return vectors
 
 
+class EclipEnsemble(EclipEncoder):
+    """Several eCLIP models as one encoder: a similarity is the mean of theirs.
+
+    Their vectors lie side by side. Features and finding maps are the first one's.
+
+    Args:
+        members: of equal preprocessing.
+        encoder_id: as of an `EclipEncoder`.
+    """
+
+    def __init__(self, members: Sequence[EclipEncoder], *, encoder_id: str) -> None:
+        first, *others = members
+        if any(other.preprocess_hash != first.preprocess_hash for other in others):
+            raise EncoderError(f"the members of {encoder_id} do not preprocess images alike")
+        self._members = members
+        self._image_side = _side_by_side([member._image_side for member in members])
+        self._transform = first._transform
+        self.encoder_id = encoder_id
+        self.preprocess_hash = first.preprocess_hash
+        self.dim = sum(member.dim for member in members)
+        self.findings = first.findings
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As an `EclipEncoder`'s."""
+        return _joined([member.embed_texts(texts) for member in self._members])
+
+
+def _side_by_side(sides: Sequence[ImageSide]) -> ImageSide:
+    """Vectors of all; features and finding maps of the first."""
+
+    def run(pixels: torch.Tensor) -> ImageOutput:
+        given = [side(pixels) for side in sides]
+        return given[0]._replace(vectors=_joined([each.vectors for each in given]))
+
+    return run
+
+
+def _joined(vectors: Sequence[Vectors]) -> Vectors:
+    """Unit vectors [N, dim] of each member to float32 [N, sum of dims], rows of norm 1."""
+    return np.concatenate(vectors, 1) / np.float32(np.sqrt(len(vectors)))
+
+
 def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncoder:
     """The encoder of a model folder.
 
     Args:
-        folder: of the model.
+        folder: of the model; or of an ensemble, whose ``config.json`` lists the folders of its
+            ``members`` beside it, in their order.
         backend: "auto" runs the image side in ONNX Runtime where it can be, "torch" does not.
 
     Raises:
@@ -125,6 +169,12 @@ def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncod
     """
     if not folder.is_dir():
         raise EncoderError(f"no model folder at {folder}; train one, or restore the shipped one")
+    config = read_json(folder / CONFIG)
+    if "members" in config:
+        members = [load_encoder(folder / name, backend=backend) for name in config["members"]]
+        ids = "".join(member.encoder_id for member in members)
+        digest = hashlib.sha256(ids.encode()).hexdigest()[:12]
+        return EclipEnsemble(members, encoder_id=f"{config['name']}@{digest}")
     model, transform = load_pretrained(folder)
     name = f"{model.config.name}@{content_hash(folder)}"
     shape = (1, transform.channels, transform.size, transform.size)

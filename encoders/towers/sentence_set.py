@@ -10,7 +10,7 @@ import json
 import re
 from collections import ChainMap, defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -181,6 +181,12 @@ class MiniLm:
         return vectors
 
 
+@cache
+def _mini_lm() -> MiniLm:
+    """One for all towers: members of an ensemble embed the same sentences."""
+    return MiniLm()
+
+
 class SentenceSet(nn.Module):
     """Frozen sentence vectors, a small trained network on each, the maximum over the report.
 
@@ -196,7 +202,7 @@ class SentenceSet(nn.Module):
         super().__init__()
         self.width = hidden
         self.sentence_dropout = sentence_dropout
-        self.sentence_encoder = MiniLm()
+        self.sentence_encoder = _mini_lm()
         self.network = nn.Sequential(
             nn.LayerNorm(WIDTH),
             nn.Linear(WIDTH, hidden),
