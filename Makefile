@@ -32,7 +32,8 @@ quick:
 	@.venv/bin/python -m pytest $(WORKERS) -q -m "not slow and not e2e"
 
 arms-small: setup
-	@.venv/bin/python -m experiments.ablation --config configs/train/arms-small.toml --out runs/arms-small --again
+	@rm -rf runs/arms-small
+	@.venv/bin/python -m experiments.ablation --config configs/train/arms-small.toml --out runs/arms-small
 
 # what a developer needs: the app, its data, the checks and `.venv/bin/pre-commit`
 setup:

@@ -37,7 +37,10 @@ WHOLE = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 't
 
 
 def main() -> None:
-    args = _arguments()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://127.0.0.1:7860/")
+    parser.add_argument("--runs", type=int, default=30)
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.dcm"
         write_large_image(image)
@@ -49,9 +52,9 @@ def main() -> None:
             one_run(browser, args.url, image)  # warms the server, not the browser
             runs = [one_run(browser, args.url, image) for _ in range(args.runs)]
             browser.close()
-    result = {name: summary([run[name] for run in runs]) for name in runs[0]}
     print(f"{args.runs} runs; image {COLUMNS} x {ROWS}, {megabytes:.1f} MiB; seconds p50, p95")
-    for name, (p50, p95) in result.items():
+    for name in runs[0]:
+        p50, p95 = np.percentile([run[name] for run in runs], [50, 95])
         print(f"{name:<42}{p50:>8.2f}{p95:>8.2f}")
 
 
@@ -91,12 +94,6 @@ def one_run(browser: Browser, url: str, image: Path) -> dict[str, float]:
     }
 
 
-def summary(seconds: list[float]) -> tuple[float, float]:
-    """Median and 95th percentile."""
-    p50, p95 = np.percentile(seconds, [50, 95])
-    return round(float(p50), 3), round(float(p95), 3)
-
-
 def write_large_image(path: Path) -> None:
     """The phantom at 12 megapixels, lossless JPEG 2000."""
     drawn = Image.fromarray(draw_phantom(seed=1).astype(np.float32))
@@ -114,13 +111,6 @@ def write_large_image(path: Path) -> None:
     image = dcmread(path)
     image.compress(JPEG2000Lossless)
     image.save_as(path)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default="http://127.0.0.1:7860/")
-    parser.add_argument("--runs", type=int, default=30)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

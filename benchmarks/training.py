@@ -1,6 +1,6 @@
 """What an eCLIP step costs beside a CLIP step, and how much of a step is data loading.
 
-``OMP_NUM_THREADS=1 python benchmarks/training.py [--steps 6] [--towers small lite0 swin]``
+``OMP_NUM_THREADS=1 python benchmarks/training.py [--steps 6] [--towers small lite0]``
 
 Made-up images and reports through the product's own loader and objective, forward, backward and
 AdamW. The kinds of step (plain, priming, expert) take turns in one run, so that a busy machine
@@ -14,9 +14,9 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,12 +34,10 @@ from encoders.training.training_set import ExpertSet, TrainingSet
 
 IMAGES, SENTENCES = 512, 6
 PRECISION = precision_of("auto")
-WORDS = {"bf16": "bf16", "no": "float32"}
 KINDS = ("plain", "priming", "expert", "loading")
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(NamedTuple):
     """A tower, its images, and the processor that fits them."""
 
     tower: dict[str, Any]
@@ -51,15 +49,6 @@ class Size:
 SIZES = {
     "small": Size({"kind": "small_cnn", "channels": 16}, 64, 64, {"patch": 8, "width": 128}),
     "lite0": Size({"kind": "efficientnet_lite", "variant": "lite0"}, 224, 16, {}),
-    "swin": Size(
-        {
-            "kind": "hugging_face",
-            "config": {"model_type": "swin", "embed_dim": 96, "depths": [2, 2, 6, 2]},
-        },
-        224,
-        16,
-        {},
-    ),
 }
 
 
@@ -121,32 +110,29 @@ class Bench:
         self.optimizer.step()
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Of this process, all its threads."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
 def measure(size: Size, *, steps: int) -> dict[str, float]:
     """Median seconds of each kind of step, of loading, and of waiting for the next batch."""
     bench = Bench(size)
     found = defaultdict[str, list[float]](list)
+
+    def take(kind: str, work: Callable[[], Any], clock: Callable[[], float]) -> Any:
+        began = clock()
+        made = work()
+        found[kind].append(clock() - began)
+        return made
+
     for step in range(steps + 1):
         for kind, seen in bench.kinds(step).items():
-            found[kind].append(cpu_seconds(partial(bench.learn, seen)))
-        found["loading"].append(cpu_seconds(partial(bench.loader.make, step)))
+            take(kind, partial(bench.learn, seen), time.process_time)
+        take("loading", partial(bench.loader.make, step), time.process_time)
     for kind, batches in (
         ("ahead", bench.loader.batches()),
         ("not ahead", map(bench.loader.make, range(steps + 1))),
     ):
         for _ in range(steps + 1):
-            began = time.perf_counter()
-            plain = replace(next(batches), priming=0.0, expert=None)
-            waited = time.perf_counter()
-            bench.learn(plain)
-            found[f"waiting, {kind}"].append(waited - began)
-            found[f"step, {kind}"].append(time.perf_counter() - waited)
+            seen = take(f"waiting, {kind}", partial(next, batches), time.perf_counter)
+            plain = replace(seen, priming=0.0, expert=None)
+            take(f"step, {kind}", partial(bench.learn, plain), time.perf_counter)
     return {kind: statistics.median(values[1:]) for kind, values in found.items()}  # 1st warms up
 
 
@@ -166,7 +152,7 @@ def report(name: str, size: Size, cost: dict[str, float], *, steps: int) -> str:
         share = waits / (waits + cost[f"step, {kind}"])
         rows[f"share of a step that waits for its images, {kind}"] = f"**{share:.1%}**"
     head = (
-        f"| {name}, {size.side} px, batch {size.batch}, {WORDS[PRECISION]}, "
+        f"| {name}, {size.side} px, batch {size.batch}, {PRECISION}, "
         f"{torch.get_num_threads()} thread(s), median of {steps} | |"
     )
     return "\n".join([head, "|---|---:|", *(f"| {key} | {value} |" for key, value in rows.items())])

@@ -77,13 +77,13 @@ def score(
     judge_model: Annotated[str, typer.Option(help="The name it has there.")] = "",
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak check."""
-    import os  # noqa: PLC0415
+    import os
 
-    from eval.metrics.base import KEYS, RULE_BASED, JudgeServer  # noqa: PLC0415
-    from eval.result_io import save_generation  # noqa: PLC0415
-    from eval.studies import Scope  # noqa: PLC0415
-    from eval.tasks.generation import score_generation  # noqa: PLC0415
-    from rag.settings import default_home  # noqa: PLC0415
+    from eval.metrics.base import KEYS, RULE_BASED, JudgeServer
+    from eval.result_io import save_generation
+    from eval.studies import Scope
+    from eval.tasks.generation import score_generation
+    from rag.settings import default_home
 
     named = {"rules": RULE_BASED, "all": KEYS}
     asked = [word.strip() for word in measures.split(",")] + ["judge"] * bool(judge)
@@ -125,10 +125,10 @@ def compare_runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compare two runs on the same studies: paired intervals, randomization test, Holm."""
-    import json  # noqa: PLC0415
-    from dataclasses import asdict  # noqa: PLC0415
+    import json
+    from dataclasses import asdict
 
-    from eval.compare import as_markdown, compare  # noqa: PLC0415
+    from eval.compare import as_markdown, compare
 
     comparison = compare(
         first,
@@ -146,7 +146,7 @@ def label(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL with `text`.")],
 ) -> None:
     """Print the CheXpert-14 labels of each text, one JSON object per line."""
-    from eval.metrics.findings import label_file  # noqa: PLC0415
+    from eval.metrics.findings import label_file
 
     for line in label_file(file):
         typer.echo(line)
@@ -155,7 +155,7 @@ def label(
 @app.command()
 def cards() -> None:
     """Print how every metric is defined: formula, words, convention, source."""
-    from eval.report.tables import all_cards  # noqa: PLC0415
+    from eval.report.tables import all_cards
 
     typer.echo(all_cards())
 
@@ -173,8 +173,8 @@ def report(
     ] = True,
 ) -> None:
     """Write one self-contained HTML page: tables, plots, and a browser of single studies."""
-    from eval.report.page import build_page  # noqa: PLC0415
-    from rag.atomic_io import replace_text  # noqa: PLC0415
+    from eval.report.page import build_page
+    from rag.atomic_io import replace_text
 
     page = out or folders[0] / "report.html"
     replace_text(page, build_page(folders, with_text=text))

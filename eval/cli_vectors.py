@@ -46,12 +46,12 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed the images, reports and prompts of a data set, for the tasks below."""
-    from eval.datasets import DatasetLayout, read_layout  # noqa: PLC0415
-    from eval.embedding import embed as embed_images  # noqa: PLC0415
-    from eval.embedding import import_vectors, locate  # noqa: PLC0415
-    from eval.errors import EvalUsageError  # noqa: PLC0415
-    from eval.vectors import save_vectors  # noqa: PLC0415
-    from rag.atomic_io import disk_explained  # noqa: PLC0415
+    from eval.datasets import DatasetLayout, read_layout
+    from eval.embedding import embed as embed_images
+    from eval.embedding import import_vectors, locate
+    from eval.errors import EvalUsageError
+    from eval.vectors import save_vectors
+    from rag.atomic_io import disk_explained
 
     with disk_explained(out, EvalUsageError):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +75,10 @@ def embed(
 @app.command()
 def prompts(layout: Layout) -> None:
     """Print the prompts of a data set's classes, one JSON object per line, to embed elsewhere."""
-    import json  # noqa: PLC0415
+    import json
 
-    from eval.datasets import DatasetLayout, classes_of  # noqa: PLC0415
-    from eval.datasets import prompts as sentences  # noqa: PLC0415
+    from eval.datasets import DatasetLayout, classes_of
+    from eval.datasets import prompts as sentences
 
     for prompt in sentences(classes_of(DatasetLayout(layout))):
         line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
@@ -90,7 +90,7 @@ def zero_shot(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
 ) -> None:
     """Zero-shot classification by prompt ensembles."""
-    from eval.tasks.zero_shot import zero_shot as run  # noqa: PLC0415
+    from eval.tasks.zero_shot import zero_shot as run
 
     finish(run(vectors, split=split, samples=samples, seed=seed), out)
 
@@ -106,7 +106,7 @@ def linear_probe(
     seed: Seed = 0,
 ) -> None:
     """Linear probe on 1, 10 and 100 % of the training patients."""
-    from eval.tasks.linear_probe import linear_probe as run  # noqa: PLC0415
+    from eval.tasks.linear_probe import linear_probe as run
 
     finish(
         run(vectors, train_split=train_split, test_split=test_split, samples=samples, seed=seed),
@@ -119,7 +119,7 @@ def retrieval(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 2_000, seed: Seed = 0
 ) -> None:
     """Retrieval from image to report and back: R@k, MRR, nDCG, median rank."""
-    from eval.tasks.retrieval import retrieval as run  # noqa: PLC0415
+    from eval.tasks.retrieval import retrieval as run
 
     finish(run(vectors, split=split, samples=samples, seed=seed), out)
 
@@ -129,15 +129,15 @@ def embedding(
     vectors: VectorsFile, *, out: Out, split: Split = "", samples: Samples = 500, seed: Seed = 0
 ) -> None:
     """Embedding quality: alignment, uniformity, modality gap."""
-    from eval.tasks.embedding import embedding_quality  # noqa: PLC0415
+    from eval.tasks.embedding import embedding_quality
 
     finish(embedding_quality(vectors, split=split, samples=samples, seed=seed), out)
 
 
 def _encoder(name: str) -> "ImageEncoder":
-    from encoders.packaged_weights import EncoderError  # noqa: PLC0415
-    from encoders.registry import load_image_encoder  # noqa: PLC0415 - torch takes seconds
-    from eval.errors import EvalDataError  # noqa: PLC0415
+    from encoders.packaged_weights import EncoderError
+    from encoders.registry import load_image_encoder
+    from eval.errors import EvalDataError
 
     try:
         return load_image_encoder(name)
@@ -147,7 +147,7 @@ def _encoder(name: str) -> "ImageEncoder":
 
 def finish(result: "Result", out: Path) -> None:
     """Write a task's result and print its tables."""
-    from eval.result_io import save_result  # noqa: PLC0415
+    from eval.result_io import save_result
 
     save_result(result, out)
     show(result, out)
@@ -155,7 +155,7 @@ def finish(result: "Result", out: Path) -> None:
 
 def show(result: "Result", out: Path) -> None:
     """Print the tables of a result that was written."""
-    from eval.report.tables import as_terminal  # noqa: PLC0415
+    from eval.report.tables import as_terminal
 
     typer.echo(as_terminal(result))
     typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)

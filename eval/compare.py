@@ -88,7 +88,7 @@ def compare(
         second: another, or the same, to compare with one of its baselines.
         first_system: a system of the first result; its run by default.
         second_system: the same of the second.
-        samples: bootstrap resamples and random swaps.
+        samples: bootstrap resamples, and random swaps.
         seed: of both.
 
     Raises:
@@ -130,20 +130,16 @@ def as_markdown(comparison: RunComparison) -> str:
     ]
     runs = comparison.first, comparison.second
     header = ["measure", *map(plain, runs), "difference", "p", "p (Holm)", "better"]
-    lines = [
+    family = sum(d.p_holm is not None for d in comparison.differences)
+    text = (
         f"n = {comparison.studies} studies of {comparison.patients} patients; 95 % percentile "
-        f"interval of the difference and two-sided paired approximate randomisation, patients "
+        "interval of the difference and two-sided paired approximate randomisation, patients "
         f"resampled and swapped whole, {comparison.samples} draws, seed {comparison.seed}; Holm "
-        f"over the {sum(d.p_holm is not None for d in comparison.differences)} measures with a "
-        "direction.",
-        markdown_table(header, rows),
-    ]
-    if comparison.not_compared:
-        lines.append(
-            "Not compared (another version, or in one run only): "
-            + ", ".join(comparison.not_compared)
-        )
-    return "\n\n".join(lines)
+        f"over the {family} measures with a direction.\n\n{markdown_table(header, rows)}"
+    )
+    if others := ", ".join(comparison.not_compared):
+        text += f"\n\nNot compared (another version, or in one run only): {others}"
+    return text
 
 
 def _load(folder: Path, system: str) -> _Saved:
@@ -221,24 +217,16 @@ def _differences(
     # a measure without a good end has no winner, so it is no hypothesis of the family
     aimless = [measure.direction is Direction.NONE for measure in measures]
     adjusted = holm(np.where(aimless, np.nan, p_values).tolist())
+    columns = (one, two, two - one, *ends.T, p_values, np.array(adjusted))
     differences = []
-    for at, measure in enumerate(measures):
-        better = ""
-        if adjusted[at] < 0.05:
-            up = (two[at] > one[at]) == (measure.direction is Direction.HIGHER)
-            better = "second" if up else "first"
+    for measure, *row in zip(measures, *columns, strict=True):
+        first, second, difference, low, high, p, p_holm = map(finite, row)
+        name, way, better = measure.name, measure.direction, ""
+        if difference and p_holm is not None and p_holm < 0.05:
+            better = "second" if (difference > 0) == (way is Direction.HIGHER) else "first"
         differences.append(
             MetricDifference(
-                measure=measure.name,
-                direction=measure.direction.value,
-                first=finite(one[at]),
-                second=finite(two[at]),
-                difference=finite(two[at] - one[at]),
-                low=finite(ends[at, 0]),
-                high=finite(ends[at, 1]),
-                p=finite(p_values[at]),
-                p_holm=finite(adjusted[at]),
-                better=better,
+                name, way.value, first, second, difference, low, high, p, p_holm, better
             )
         )
     return differences

@@ -116,25 +116,22 @@ def locate(data: ImageDataset, folder: Path) -> dict[str, Path]:
         EvalDataError: names the images that are not there, or that several files or images claim.
     """
     paths = {image.image_id: folder / image.image for image in data.images}
+    image_of = {path: image.image for path, image in zip(paths.values(), data.images, strict=True)}
     lost = [image for image in data.images if not paths[image.image_id].is_file()]
     by_name: dict[str, list[Path]] = defaultdict(list)
-    if lost:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                by_name[path.name].append(path)
+    for path in folder.rglob("*") if lost else ():
+        if path.is_file():
+            by_name[path.name].append(path)
     problems = Problems(folder)
-    image_of = {path: image.image for path, image in zip(paths.values(), data.images, strict=True)}
     for image in lost:
         name = Path(image.image).name
         found = closest(Path(image.image), by_name[name])
-        if not found:
-            problems.add(image.image_id, f"there is no image {image.image}")
-        elif len(found) > 1:
+        if len(found) > 1:
             reason = f"{len(found)} files are called {name}: correct the image's path"
             problems.add(image.image_id, reason)
-        elif image_of.setdefault(found[0], image.image) != image.image:
-            reason = f"there is no image {image.image}; the only {name} is another image's"
-            problems.add(image.image_id, reason)
+        elif not found or image_of.setdefault(found[0], image.image) != image.image:
+            other = f"; the only {name} is another image's" if found else ""
+            problems.add(image.image_id, f"there is no image {image.image}{other}")
         else:
             paths[image.image_id] = found[0]
     problems.raise_if_any()

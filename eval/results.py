@@ -64,26 +64,14 @@ def numbers_of(
     unnamed = [statistic for _, _, statistic in statistics]
     values = estimates(unnamed, len(patients))
     ends = intervals(bootstrap(unnamed, patients, samples=samples, seed=seed))
-    named = [
-        (system, subset, statistic, at)
-        for system, subset, statistic in statistics
-        for at in range(len(statistic.names))
-    ]
-    return [
-        MetricValue(
-            system=system,
-            subset=subset,
-            measure=statistic.names[at],
-            value=finite(value),
-            low=finite(low),
-            high=finite(high),
-            n=statistic.counts[at],
-            direction=statistic.directions[at].value,
-        )
-        for (system, subset, statistic, at), value, (low, high) in zip(
-            named, values, ends, strict=True
-        )
-    ]
+    found = iter(zip(values, ends, strict=True))
+    numbers = []
+    for system, subset, each in statistics:
+        for name, direction, n in zip(each.names, each.directions, each.counts, strict=True):
+            value, (low, high) = next(found)
+            shown = (finite(value), finite(low), finite(high))
+            numbers.append(MetricValue(system, subset, name, *shown, n, direction.value))
+    return numbers
 
 
 def _provenance() -> dict[str, Any]:

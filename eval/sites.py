@@ -177,5 +177,4 @@ def train_and_test(
 
 
 def _of(vectors: Vectors, images: Sequence[DatasetImage]) -> Vectors:
-    ids = {image.image_id for image in images}
-    return vectors.select(np.array([name in ids for name in vectors.image_ids]))
+    return vectors.select(np.isin(vectors.image_ids, [image.image_id for image in images]))

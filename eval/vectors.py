@@ -6,7 +6,6 @@ hash tells which reports are equal.
 
 import hashlib
 import io
-import itertools
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,13 +18,15 @@ from numpy.typing import NDArray
 
 from encoders.report_sections import plain_text
 from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
-from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, listed
+from eval.errors import EvalDataError, EvalUsageError
 from eval.results import MetricValue, Result, file_facts, task_card
 from eval.stats import LEVEL
 from rag.atomic_io import disk_explained, swap_bytes
 
 SCHEMA = "cxr-rag-vectors/2"
 _NORM_TOLERANCE = 1e-3
+
+Names = NDArray[np.str_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +35,11 @@ class Vectors:
 
     Attributes:
         encoder_id: which model made the vectors.
-        image_ids, patient_ids, splits: of each image, [N].
+        image_ids, patient_ids, splits: of each image, str [N].
+        text_ids: names of the reports, str [N], equal where the reports are, empty where there is
+            none.
         image: float32 [N, D], rows of norm 1.
         text: float32 [N, D], rows of norm 1, or NaN where an image has no report.
-        text_ids: names of the reports, equal where the reports are, empty where there is none.
         labels: bool [N, L].
         classes: names of the L labels.
         single: whether each image has exactly one.
@@ -47,12 +49,12 @@ class Vectors:
     """
 
     encoder_id: str
-    image_ids: tuple[str, ...]
-    patient_ids: tuple[str, ...]
-    splits: tuple[str, ...]
+    image_ids: Names
+    patient_ids: Names
+    splits: Names
+    text_ids: Names
     image: NDArray[np.float32]
     text: NDArray[np.float32]
-    text_ids: tuple[str, ...]
     labels: NDArray[np.bool_]
     classes: tuple[str, ...]
     single: bool
@@ -70,20 +72,16 @@ class Vectors:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over ids, patients, labels and text names, not over the vectors."""
-        digest = hashlib.sha256("\0".join(self.image_ids + self.patient_ids).encode())
-        digest.update("\0".join(self.text_ids + self.classes).encode() + self.labels.tobytes())
+        digest = hashlib.sha256("\0".join([*self.image_ids, *self.patient_ids]).encode())
+        digest.update("\0".join([*self.text_ids, *self.classes]).encode() + self.labels.tobytes())
         return digest.hexdigest()
 
     def select(self, mask: NDArray[np.bool_]) -> "Vectors":
         """The images of a mask [N]."""
         names = ("image_ids", "patient_ids", "splits", "text_ids")
-        kept: dict[str, Any] = {
-            name: tuple(itertools.compress(getattr(self, name), mask)) for name in names
-        }
-        kept |= {name: getattr(self, name)[mask] for name in ("image", "text", "labels")}
-        if len(self.thumbnail):
-            kept["thumbnail"] = self.thumbnail[mask]
-        return replace(self, **kept)
+        arrays = ("image", "text", "labels", "thumbnail")
+        rows = {name: getattr(self, name) for name in (*names, *arrays)}
+        return replace(self, **{name: each[mask] for name, each in rows.items() if len(each)})
 
     def in_split(self, split: str) -> "Vectors":
         """The images of one split; all of them if it is empty.
@@ -91,15 +89,16 @@ class Vectors:
         Raises:
             EvalUsageError: there are none.
         """
-        mask = np.array([not split or name == split for name in self.splits])
-        if not mask.any():
+        if not split:
+            return self
+        if split not in self.splits:
             there = ", ".join(sorted({name or "(none)" for name in self.splits}))
             raise EvalUsageError(f"no image is in split {split!r}; there are: {there}")
-        return self.select(mask)
+        return self.select(self.splits == split)
 
     def with_reports(self) -> "Vectors":
         """The images that have a report."""
-        return self.select(np.array([bool(name) for name in self.text_ids]))
+        return self.select(self.text_ids != "")
 
     def with_classes(self, names: Sequence[str]) -> "Vectors":
         """With these classes alone, in this order."""
@@ -111,20 +110,6 @@ class Vectors:
             classes=tuple(names),
             prompt=self.prompt[rows],
         )
-
-    def splits_apart(self, train: str, test: str) -> tuple["Vectors", "Vectors"]:
-        """The images of two splits.
-
-        Raises:
-            EvalUsageError: one of them is empty.
-            EvalLeakError: a patient is in both.
-        """
-        learn, ask = self.in_split(train), self.in_split(test)
-        if shared := set(learn.patient_ids) & set(ask.patient_ids):
-            raise EvalLeakError(
-                f"{len(shared)} patients are in both splits:\n{listed(sorted(shared))}"
-            )
-        return learn, ask
 
     def result(
         self,
@@ -192,14 +177,12 @@ def make_vectors(
         raise EvalDataError("image, text and prompt vectors have different lengths")
     return Vectors(
         encoder_id=encoder_id,
-        image_ids=tuple(one.image_id for one in images),
-        patient_ids=tuple(one.patient_id for one in images),
-        splits=tuple(one.split for one in images),
+        image_ids=np.array([one.image_id for one in images]),
+        patient_ids=np.array([one.patient_id for one in images]),
+        splits=np.array([one.split for one in images]),
+        text_ids=np.where(having, [_text_id(one) for one in images], ""),
         image=image,
         text=text,
-        text_ids=tuple(
-            _text_id(one) if has else "" for one, has in zip(images, having, strict=True)
-        ),
         labels=np.array([[label in one.labels for label in data.classes] for one in images]),
         classes=data.classes,
         single=data.single,
@@ -227,10 +210,7 @@ def save_vectors(path: Path, vectors: Vectors) -> None:
     Raises:
         EvalDataError: it cannot be written.
     """
-    arrays = {}
-    for each in fields(vectors):
-        value = getattr(vectors, each.name)
-        arrays[each.name] = np.array(value, dtype=str if isinstance(value, tuple) else None)
+    arrays = {each.name: np.array(getattr(vectors, each.name)) for each in fields(vectors)}
     written = io.BytesIO()
     np.savez(written, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
     with disk_explained(path, EvalDataError):
@@ -250,12 +230,8 @@ def load_vectors(path: Path) -> Vectors:
     missing = {each.name for each in fields(Vectors)} - saved.keys()
     if missing:
         raise EvalDataError(f"{path} lacks {', '.join(sorted(missing))}: embed again")
-    values: dict[str, Any] = {
-        name: tuple(map(str, array)) if array.dtype.kind == "U" and array.ndim else array
-        for name, array in saved.items()
-    }
-    values |= {"encoder_id": str(saved["encoder_id"]), "single": bool(saved["single"])}
-    return Vectors(**values)
+    saved |= {name: saved[name].tolist() for name in ("encoder_id", "single")}
+    return Vectors(**saved | {"classes": tuple(saved["classes"].tolist())})
 
 
 def load_arrays(path: Path) -> dict[str, Any]:

@@ -9,20 +9,18 @@ a line of a CSV file and not done again.
 """
 
 import argparse
-import copy
 import csv
+import io
 import logging
 import os
-import shutil
 import sys
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from encoders.packaged_weights import EncoderError
 from encoders.training.config import TrainSettings
@@ -32,6 +30,7 @@ from encoders.training.sources.load import default_source, load_collection
 from encoders.training.train import MODEL_FOLDER, train
 from eval.errors import EvalDataError, EvalUsageError
 from experiments.ablation_table import Benchmark, as_markdown, summarise
+from rag.atomic_io import swap_text
 
 _log = logging.getLogger(__name__)
 
@@ -39,30 +38,27 @@ RESULTS = "arms.csv"
 RUNS = "runs"
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(BaseModel):
     """One arm of the table.
 
     Attributes:
-        name: in the table.
         seeds: how many.
-        settings: of its runs, without the seed.
         after: the arm whose trained model of the same seed it starts from.
+        settings: of its runs, without the seed: the shared ones, with what the arm changes.
     """
 
     name: str
     seeds: int
-    settings: TrainSettings
     after: str = ""
+    settings: TrainSettings
 
 
-@dataclass(frozen=True, slots=True)
-class AblationPlan:
+class AblationPlan(BaseModel):
     """All arms; ``studies`` limits the training studies (0 is all)."""
 
     arms: tuple[Arm, ...]
     baseline: str
-    studies: int
+    studies: int = 0
 
 
 def read_plan(path: Path) -> AblationPlan:
@@ -74,21 +70,14 @@ def read_plan(path: Path) -> AblationPlan:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        arms = tuple(_arm(content["shared"], row) for row in content["arm"])
-        plan = AblationPlan(arms, content["baseline"], content.get("studies", 0))
+        arms = [
+            {key: row.pop(key) for key in ("name", "seeds", "after") if key in row}
+            | {"settings": _merged(content["shared"], row)}
+            for row in content["arm"]
+        ]
+        plan = AblationPlan.model_validate({**content, "arms": arms})
     except (OSError, tomllib.TOMLDecodeError, ValidationError, KeyError) as error:
         raise TrainingDataError(f"cannot use {path}: {error!r}") from error
-    _check(plan, path)
-    return plan
-
-
-def _check(plan: AblationPlan, path: Path) -> None:
-    names = [arm.name for arm in plan.arms]
-    for name in (plan.baseline, *(arm.after for arm in plan.arms if arm.after)):
-        if name not in names:
-            raise TrainingDataError(f"{path}: no arm {name!r}; there are {names}")
-    if len(set(names)) < len(names):
-        raise TrainingDataError(f"{path}: two arms have one name; there are {names}")
     trained = set()
     for arm, seed in schedule(plan):
         if arm.settings.data != plan.arms[0].settings.data:
@@ -101,18 +90,17 @@ def _check(plan: AblationPlan, path: Path) -> None:
                 f"{path}: seed {seed} of {arm.name!r} starts from {arm.after!r}, which is not "
                 "trained before it: list that arm first, with at least as many seeds"
             )
+        if (arm.name, seed) in trained:
+            raise TrainingDataError(f"{path}: two arms have the name {arm.name!r}")
         trained.add((arm.name, seed))
-
-
-def _arm(shared: dict[str, Any], row: dict[str, Any]) -> Arm:
-    changes = {key: value for key, value in row.items() if key not in {"name", "seeds", "after"}}
-    settings = TrainSettings.model_validate(_merged(shared, changes))
-    return Arm(row["name"], row["seeds"], settings, row.get("after", ""))
+    if (plan.baseline, 0) not in trained:
+        raise TrainingDataError(f"{path}: there is no arm {plan.baseline!r} to compare with")
+    return plan
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Nested tables are merged key by key, all else is replaced."""
-    merged = copy.deepcopy(base)
+    merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
         merged[key] = _merged(old, value) if isinstance(old, dict) else value
@@ -162,39 +150,21 @@ def _folder(out: Path, name: str, seed: int) -> Path:
     return out / RUNS / f"{name.replace(' ', '-')}-{seed}"
 
 
-def _delete(out: Path) -> None:
-    """Delete a folder of results, and nothing else.
-
-    Raises:
-        TrainingDataError: it is no folder of results.
-    """
-    if not (out / RESULTS).is_file():
-        raise TrainingDataError(f"{out} holds no {RESULTS}: choose another --out")
-    shutil.rmtree(out)
-
-
 def read_results(path: Path) -> list[dict[str, str]]:
-    """The finished runs; a line that was cut in the middle is not one."""
+    """The finished runs."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return [row for row in rows if None not in row and None not in row.values()]
+        return list(csv.DictReader(stream))
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    """Rewrite beside and rename: the file is whole at any moment."""
-    shown = {
-        key: f"{value:.6g}" if isinstance(value, float) else str(value)
-        for key, value in row.items()
-    }
-    rows = [*read_results(path), shown]
-    beside = path.with_suffix(".part")
-    with beside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(shown))
-        writer.writeheader()
-        writer.writerows(rows)
-    beside.replace(path)
+    shown = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(shown))
+    writer.writeheader()
+    writer.writerows([*read_results(path), shown])
+    swap_text(path, text.getvalue())  # whole at any moment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -206,22 +176,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, help="results; pass an existing folder to resume"
     )
     parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_expert/")
-    parser.add_argument(
-        "--again", action="store_true", help=f"start over: delete --out first, if it has {RESULTS}"
-    )
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         plan = read_plan(chosen.config)
-        cache = chosen.out / "cache"
         usual = default_source(chosen.data / "openi", chosen.data / "nih_expert")
         collection = load_collection(plan.arms[0].settings.data or usual)
         if plan.studies:
             collection = collection.first(plan.studies)
-        if chosen.again and chosen.out.exists():
-            _delete(chosen.out)
         chosen.out.mkdir(parents=True, exist_ok=True)
-        run_plan(plan, collection=collection, out=chosen.out, cache=cache)
+        run_plan(plan, collection=collection, out=chosen.out, cache=chosen.out / "cache")
     except (TrainingDataError, EncoderError, EvalUsageError, EvalDataError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -211,9 +211,9 @@ def summarise(rows: Sequence[Mapping[str, str]], *, baseline: str) -> Table:
 
 
 def _cell(seeds: Mapping[int, float], base: Mapping[int, float]) -> Cell:
-    own = np.asarray(list(seeds.values()))
+    own = np.array(list(seeds.values()))
     cell = Cell(float(own.mean()), _half_width(own), len(own))
-    apart = np.asarray([seeds[seed] - base[seed] for seed in sorted(seeds.keys() & base.keys())])
+    apart = np.array([seeds[seed] - base[seed] for seed in sorted(seeds.keys() & base.keys())])
     if len(apart) < 2:
         return cell
     testable = len(apart) >= LEAST_TESTED and np.ptp(apart) > 0
@@ -228,8 +228,7 @@ def _cell(seeds: Mapping[int, float], base: Mapping[int, float]) -> Cell:
 def _half_width(values: NDArray[np.float64]) -> float:
     if len(values) < 2:
         return NAN
-    spread = values.std(ddof=1) / np.sqrt(len(values))
-    return float(stats.t.ppf(0.975, len(values) - 1) * spread)
+    return float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def as_markdown(cells: Table, *, baseline: str) -> str:

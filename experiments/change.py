@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from encoders.registry import folder_of, load_image_encoder
 from eval.metrics.base import divide
@@ -69,21 +70,23 @@ def means_of(pairs: ImagePairs) -> Floats:
     return np.array([pairs.odds[pairs.findings == name].mean() for name in names])
 
 
-def fitted(given: Floats, so: Flags) -> LogisticRegression:
+def one_slope() -> LogisticRegression:
     """One slope for all findings, and a shift for each, held towards the common one."""
-    return LogisticRegression(C=1.0, max_iter=1000).fit(given, so)
+    return LogisticRegression(C=1.0, max_iter=1000)
 
 
-def cross_fitted(pairs: ImagePairs, rows: Flags, so: Flags) -> Floats:
-    """Probability of what is asked in these rows, fitted on the patients of other folds."""
+def cross_fitted(pairs: ImagePairs, rows: Flags) -> Floats:
+    """Probability that the finding is there now, in these rows, by patients of other folds."""
     names, places = np.unique(pairs.patients, return_inverse=True)
     fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[places]
-    given, found = features(pairs), np.full(len(so), np.nan)
-    for each in range(FOLDS):
-        others, own = rows & (fold != each), rows & (fold == each)
-        if own.any():
-            found[own] = fitted(given[others], so[others]).predict_proba(given[own])[:, 1]
-    return found
+    found: Floats = cross_val_predict(
+        one_slope(),
+        features(pairs)[rows],
+        pairs.now[rows],
+        cv=PredefinedSplit(fold[rows]),
+        method="predict_proba",
+    )
+    return found[:, 1]
 
 
 def areas(pairs: ImagePairs) -> Iterator[str]:
@@ -92,16 +95,11 @@ def areas(pairs: ImagePairs) -> Iterator[str]:
         ("appears", ~pairs.before, pairs.now, 1),
         ("disappears", pairs.before, ~pairs.now, -1),
     ):
-        at = pairs.only(rows)
-        enough = _enough(at, so[rows])
-        area = _interval(at.patients, _mean_auc(sign * at.odds, so[rows], enough))
-        yield f"| {name} | {so[rows].sum()} of {rows.sum()}; {len(enough)} | {area} |"
-
-
-def _enough(pairs: ImagePairs, so: Flags) -> list[Any]:
-    """Rows of each finding that has five of either kind."""
-    found = [pairs.findings == name for name in np.unique(pairs.findings)]
-    return [rows for rows in found if min(so[rows].sum(), (~so[rows]).sum()) >= 5]
+        at, true = pairs.only(rows), so[rows]
+        parts = [at.findings == finding for finding in np.unique(at.findings)]
+        parts = [part for part in parts if min(true[part].sum(), (~true[part]).sum()) >= 5]
+        area = _interval(at.patients, _mean_auc(sign * at.odds, true, parts))
+        yield f"| {name} | {true.sum()} of {rows.sum()}; {len(parts)} | {area} |"
 
 
 def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Weighted:
@@ -122,12 +120,12 @@ def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
 
 def verdicts(pairs: ImagePairs) -> dict[str, tuple[Floats, Flags]]:
     """Of each verdict, cross-fitted: how certain it is where it could be said, and if right."""
-    there = cross_fitted(pairs, ~pairs.before, pairs.now)
-    stays = cross_fitted(pairs, pairs.before, pairs.now)
+    there, stays = (cross_fitted(pairs, rows) for rows in (~pairs.before, pairs.before))
+    now = pairs.now[pairs.before]
     return {
-        "new": (there[~pairs.before], pairs.now[~pairs.before]),
-        "persists": (stays[pairs.before], pairs.now[pairs.before]),
-        "resolved": (1 - stays[pairs.before], ~pairs.now[pairs.before]),
+        "new": (there, pairs.now[~pairs.before]),
+        "persists": (stays, now),
+        "resolved": (1 - stays, ~now),
     }
 
 
@@ -151,15 +149,10 @@ def limit_of(certainty: Floats, right: Flags) -> float | None:
         said = certainty >= least
         if said.sum() < LEAST_SAID:
             break
-        if right[said].mean() >= LEAST_RIGHT and wilson(right[said])[0] > SURELY_RIGHT:
+        interval = binomtest(int(right[said].sum()), int(said.sum())).proportion_ci(method="wilson")
+        if right[said].mean() >= LEAST_RIGHT and interval.low > SURELY_RIGHT:
             return round(float(least), 2)
     return None
-
-
-def wilson(right: Flags) -> tuple[float, float]:
-    """95 % interval of a share."""
-    found = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return found.low, found.high
 
 
 def often_enough(pairs: ImagePairs) -> Flags:
@@ -177,7 +170,7 @@ def model_of(pairs: ImagePairs, encoder_id: str) -> dict[str, Any]:
     """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
     names, weights = np.unique(pairs.findings), {}
     for state, rows in (("absent", ~pairs.before), ("present", pairs.before)):
-        model = fitted(features(pairs)[rows], pairs.now[rows])
+        model = one_slope().fit(features(pairs)[rows], pairs.now[rows])
         slope, shifts = model.coef_[0][0], model.coef_[0][1:] + model.intercept_[0]
         biases = shifts - slope * means_of(pairs)
         weights[state] = {

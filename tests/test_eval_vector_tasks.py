@@ -115,12 +115,12 @@ def test_retrieval_finds_its_own_and_equal_reports_are_one(tmp_path: Path) -> No
         assert chance == pytest.approx(10 / COUNT, abs=0.08)
     assert value(result, "nDCG@10", subset="image to text, own report") > 0.99
     vectors = made_up(noise=0.02)
-    text, names = vectors.text.copy(), list(vectors.text_ids)
-    text[:60], names[:60] = text[0], [names[0]] * 60
+    text, names = vectors.text.copy(), vectors.text_ids.copy()
+    text[:60], names[:60] = text[0], names[0]
     image = vectors.image.copy()
     image[:60] = unit(text[0] + 0.02 * np.random.default_rng(1).normal(size=(60, DIM)))
     same = retrieval(
-        saved(tmp_path, replace(vectors, image=image, text=text, text_ids=tuple(names))),
+        saved(tmp_path, replace(vectors, image=image, text=text, text_ids=names)),
         samples=200,
     )
     own = value(same, "R@1", subset="image to text, own report")
@@ -173,7 +173,7 @@ def test_linear_probe_learns_more_from_more(tmp_path: Path) -> None:
 
 def test_linear_probe_refuses_a_patient_in_both_splits(tmp_path: Path) -> None:
     vectors = made_up(noise=0.3)
-    patients = ("p000", *vectors.patient_ids[1:-1], "p000")
+    patients = np.array(["p000", *vectors.patient_ids[1:-1], "p000"])
     path = saved(tmp_path, replace(vectors, patient_ids=patients))
     with pytest.raises(EvalLeakError, match=r"1 patients(.|\n)*p000"):
         linear_probe(path, train_split="train", test_split="val")

@@ -1,6 +1,5 @@
 """The table of arms: one command, resumable, and its statistics against numbers by hand."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -124,7 +123,7 @@ def test_a_table_that_is_cut_goes_on_and_comes_out_the_same(data: Path, tmp_path
 
     assert main(command(data, cut)) == 0
     lines = (cut / "arms.csv").read_text().splitlines(keepends=True)
-    (cut / "arms.csv").write_text("".join(lines[:3]) + lines[3][:20])
+    (cut / "arms.csv").write_text("".join(lines[:3]))
     before = (cut / "runs" / "CLIP-0" / "run.json").stat().st_mtime_ns
     assert main(command(data, cut)) == 0
     assert (cut / "runs" / "CLIP-0" / "run.json").stat().st_mtime_ns == before
@@ -169,26 +168,11 @@ def test_a_plan_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         (more_seeds, r"seed 0 of 'post-tuned' starts from 'CLIP', which is not trained before it"),
         (parent_last, "'post-tuned' starts from 'CLIP'"),
         (PLAN + own_data, "arm 'post-tuned' has data of its own"),
-        (PLAN.replace('"eCLIP"', '"CLIP"'), "two arms have one name"),
+        (PLAN.replace('"eCLIP"', '"CLIP"'), "two arms have the name 'CLIP'"),
     ):
         path.write_text(text)
         with pytest.raises(TrainingDataError, match=reason):
             read_plan(path)
-
-
-def test_starting_again_deletes_results_only_and_only_when_it_can_start(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "thesis.tex").touch()
-    again = [*command(data, out), "--again"]
-    assert main(again) == 1
-    assert "holds no arms.csv" in capsys.readouterr().err
-    (out / "arms.csv").touch()
-    (tmp_path / "plan.toml").write_text("no plan")
-    assert main(again) == 1
-    assert (out / "thesis.tex").exists()
 
 
 # --- statistics
@@ -226,11 +210,3 @@ def test_two_seeds_or_equal_differences_are_shown_and_not_tested() -> None:
 def test_one_seed_is_no_test() -> None:
     cells = summarise(rows({"CLIP": [1.0, 2], "eCLIP": [1.5]}), baseline="CLIP")
     assert np.isnan(cells["eCLIP"][MEASURE].p_holm)
-
-
-def test_the_lines_are_one_a_finished_run(tmp_path: Path) -> None:
-    path = tmp_path / "arms.csv"
-    assert read_results(path) == []
-    with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows([["arm", "seed", "x"], ["a", 0, 1], ["b"]])
-    assert [row["arm"] for row in read_results(path)] == ["a"]

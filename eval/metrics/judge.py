@@ -6,7 +6,6 @@ cache; a study that got no answer is counted, left out, and asked again by the n
 """
 
 import hashlib
-import json
 import time
 import tomllib
 from collections import Counter
@@ -17,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 import httpx
+from pydantic import StrictBool, TypeAdapter, ValidationError
 
 from eval.errors import NotAvailableError
 from eval.metrics.base import Direction, MeanMetric, Setup, SufficientStats, mean_measure, mean_rows
@@ -98,13 +98,10 @@ class Judge(MeanMetric):
         }
         answer = self._ask(self._words["user"].format(report=of, statements=numbered), schema)
         try:
-            said = json.loads(answer)
-            follows = [said[name] for name in names]
-        except (ValueError, TypeError, KeyError) as error:
+            said = TypeAdapter(dict[str, StrictBool]).validate_json(answer)
+            return sum(said[name] for name in names) / len(names)
+        except (ValidationError, KeyError) as error:
             raise _NoAnswerError("the answer is not the JSON that was asked for") from error
-        if not all(isinstance(each, bool) for each in follows):
-            raise _NoAnswerError("the answer is not the JSON that was asked for")
-        return sum(each is True for each in follows) / len(follows)
 
     def _ask(self, question: str, schema: dict[str, Any]) -> str:
         body = {
@@ -122,17 +119,14 @@ class Judge(MeanMetric):
         }
         for attempt in range(1, _TRIES + 1):
             try:
-                found = self._post(body)
-                return str(found["choices"][0]["message"]["content"])
+                return self._post(body)
             except _NoAnswerError:
                 if attempt == _TRIES:
                     raise
                 time.sleep(attempt)
-            except (ValueError, TypeError, LookupError) as error:
-                raise _NoAnswerError("the server's answer is no chat completion") from error
         raise AssertionError("unreachable")
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def _post(self, body: dict[str, Any]) -> str:
         url, key = self._judge.url.rstrip("/"), self._judge.api_key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
@@ -150,7 +144,10 @@ class Judge(MeanMetric):
             )
         if found.is_error:
             raise _NoAnswerError(f"HTTP {found.status_code}")
-        return found.json()
+        try:
+            return str(found.json()["choices"][0]["message"]["content"])
+        except (ValueError, TypeError, LookupError) as error:
+            raise _NoAnswerError("the server's answer is no chat completion") from error
 
 
 def _statements(text: str) -> list[str]:

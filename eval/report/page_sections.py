@@ -7,7 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import median_high
+from typing import Any, NamedTuple
 
 from eval.metrics.base import Direction
 from eval.report.tables import cell
@@ -47,19 +48,16 @@ class Axis:
         return [tick * step for tick in range(first, last + 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line's name, its points, and its colour's number."""
+class Line(NamedTuple):
+    """A line's name, the number of its colour, and its points [x, y]."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float | None]
-    colour: int = 0
+    colour: int
+    points: list[tuple[float, float]]
 
-    @property
-    def points(self) -> list[tuple[float, float]]:
-        """Those that have a value."""
-        return [(a, b) for a, b in zip(self.x, self.y, strict=True) if b is not None]
+
+def _line(name: str, colour: int, x: Sequence[float], y: Sequence[float | None]) -> Line:
+    return Line(name, colour, [(a, b) for a, b in zip(x, y, strict=True) if b is not None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +79,6 @@ class Plot:
     diagonal: bool = False
     words: Sequence[str] = ()
     legend: bool = False
-
-
-def histogram(
-    title: str, groups: Sequence[tuple[str, Sequence[float], int]], *, label: str, words: list[str]
-) -> Plot:
-    """Distributions over the same bins, side by side: (name, values, colour)."""
-    top = max((value for _, values, _ in groups for value in values), default=1.0)
-    step = max(1, math.ceil(top / 20))
-    bins = math.floor(top / step) + 1
-    width = step / (len(groups) + 0.4)
-    bars: list[dict[str, Any]] = [
-        {
-            "start": at * step + (0.2 + place) * width,
-            "end": at * step + (1.12 + place) * width,
-            "count": count,
-            "colour": colour,
-            "title": f"{name}: {count} with {at * step} to {(at + 1) * step - 1}",
-        }
-        for place, (name, values, colour) in enumerate(groups)
-        for at, count in sorted(Counter(int(value // step) for value in values).items())
-    ]
-    highest = max((bar["count"] for bar in bars), default=1)
-    y = Axis("studies", 0, highest * 1.05)
-    return Plot(title, Axis(label, 0, bins * step), y, bars=bars, words=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +167,7 @@ def _risk_plots(runs: Sequence[SavedRun]) -> list[Plot]:
         curves = [found for found in _risk_curves(runs) if found["measure"] == measure]
         if not curves:
             continue
-        lines = [Line(c["run"], c["coverage"], c["score"], c["colour"]) for c in curves]
+        lines = [_line(c["run"], c["colour"], c["coverage"], c["score"]) for c in curves]
         top = max(y for line in lines for _, y in line.points)
         words = [
             f"{c['run']}: {c['score_all']:.3f} at all studies, {c['score_at']:.3f} "
@@ -207,6 +181,7 @@ def _risk_plots(runs: Sequence[SavedRun]) -> list[Plot]:
 
 
 def _length_plot(runs: Sequence[SavedRun]) -> list[Plot]:
+    """Words of drafts and references over the same bins, side by side."""
     having = [run for run in runs if run.studies]
     if not having:
         return []
@@ -215,20 +190,34 @@ def _length_plot(runs: Sequence[SavedRun]) -> list[Plot]:
         for at, r in enumerate(having)
     ]
     groups.append(("references", [len(s["reference"].split()) for s in having[0].studies], 7))
+    top = max(value for _, values, _ in groups for value in values)
+    step = max(1, math.ceil(top / 20))
+    width = step / (len(groups) + 0.4)
+    bars: list[dict[str, Any]] = [
+        {
+            "start": at * step + (0.2 + place) * width,
+            "end": at * step + (1.12 + place) * width,
+            "count": count,
+            "colour": colour,
+            "title": f"{name}: {count} with {at * step} to {(at + 1) * step - 1}",
+        }
+        for place, (name, values, colour) in enumerate(groups)
+        for at, count in sorted(Counter(value // step for value in values).items())
+    ]
     words = [
-        f"{name}: median {sorted(values)[len(values) // 2]} words, n = {len(values)}"
+        f"{name}: median {median_high(values)} words, n = {len(values)}"
         for name, values, _ in groups
         if values
     ]
-    title, label = "Length of drafts and references", "words of a report"
-    return [histogram(title, groups, label=label, words=words)]
+    x = Axis("words of a report", 0, (top // step + 1) * step)
+    y = Axis("studies", 0, 1.05 * max(bar["count"] for bar in bars))
+    return [Plot("Length of drafts and references", x, y, bars=bars, words=words)]
 
 
 def _plot(plot: dict[str, Any]) -> Plot:
     """A plot that a task described as plain JSON."""
-    lines = [Line(s["name"], s["x"], s["y"], at) for at, s in enumerate(plot["series"])]
-    x, y = Axis(*plot["x"]), Axis(*plot["y"])
-    chance = plot.get("diagonal", False)
+    lines = [_line(s["name"], at, s["x"], s["y"]) for at, s in enumerate(plot["series"])]
+    x, y, chance = Axis(*plot["x"]), Axis(*plot["y"]), plot.get("diagonal", False)
     return Plot(plot["title"], x, y, lines, diagonal=chance, legend=True)
 
 

@@ -38,7 +38,9 @@ def embedding_quality(
     return vectors.result(
         "embedding",
         path=path,
-        numbers=numbers_of(statistics, patients=vectors.patient_ids, samples=samples, seed=seed),
+        numbers=numbers_of(
+            statistics, patients=vectors.patient_ids.tolist(), samples=samples, seed=seed
+        ),
         settings={"split": split, "samples": samples, "seed": seed},
         blanks={"length": vectors.image.shape[1]},
     )

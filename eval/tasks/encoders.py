@@ -140,7 +140,7 @@ def _vector_statistics(train: Vectors, test: Vectors, *, seed: int) -> list[Stat
         return statistics
     areas = area_statistic(test, class_scores(test))
     statistics.insert(0, areas.renamed("zero-shot: ", first=2))
-    if not any(test.text_ids):
+    if not (test.text_ids != "").any():
         return statistics
     for search in searches(test):
         if search.name.endswith(("own report", "own image")):

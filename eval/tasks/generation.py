@@ -65,12 +65,12 @@ def score_generation(
 
     Args:
         predictions: drafts.
-        references: reports to score them against.
+        references: reports to score them against; of ``split`` alone unless it is empty.
         name: of the run; not a baseline's.
         measures: keys of metrics, in the order of the tables.
-        split: of the references to score; empty: all.
+        split: of the references.
         train: reports the system learned or retrieves from, for baselines and leak check.
-        train_split: of them; empty: all.
+        train_split: of them.
         scope: part of the report that is scored.
         cleaning: one of `CLEANINGS`.
         samples: resamples of patients for the intervals.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.errors import EvalUsageError
+from eval.errors import EvalLeakError, EvalUsageError, listed
 from eval.metrics.base import Direction
 from eval.results import MetricValue, Result, numbers_of
 from eval.stats import Bools, Floats, Statistic, weighted_auroc
@@ -43,7 +43,9 @@ def linear_probe(
         EvalLeakError: a patient is in both splits.
     """
     vectors = load_vectors(path)
-    train, test = vectors.splits_apart(train_split, test_split)
+    train, test = vectors.in_split(train_split), vectors.in_split(test_split)
+    if shared := set(train.patient_ids) & set(test.patient_ids):
+        raise EvalLeakError(f"{len(shared)} patients are in both splits:\n{listed(sorted(shared))}")
     classes = probed_classes(train, test)
     features = {vectors.encoder_id: (train.image, test.image)}
     if len(train.thumbnail):
@@ -59,7 +61,7 @@ def linear_probe(
             statistic = probe_statistic(scores, test, classes)
             found = numbers_of(
                 [(system, f"{share:.0%} of the training patients", statistic)],
-                patients=test.patient_ids,
+                patients=test.patient_ids.tolist(),
                 samples=samples,
                 seed=seed,
             )
@@ -108,9 +110,8 @@ def probe_scores(
     for repeat in range(1 if share == 1 else REPEATS):
         generator = np.random.default_rng([seed, repeat])
         count = max(2, round(share * len(patients)))
-        chosen = set(generator.permutation(patients)[:count])
-        inside = np.array([patient in chosen for patient in train.patient_ids])
-        groups = np.array(train.patient_ids)[inside]
+        inside = np.isin(train.patient_ids, generator.permutation(patients)[:count])
+        groups = train.patient_ids[inside]
         columns = [
             _one_class(learn[inside], train.labels[inside, at], groups, ask) for at in classes
         ]

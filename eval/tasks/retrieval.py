@@ -1,6 +1,6 @@
 """Retrieval: does an image find its own report, and a report its own image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Search:
     queries: NDArray[np.float32]
     gallery: NDArray[np.float32]
     right: NDArray[np.intp]
-    patients: tuple[str, ...]
+    patients: Sequence[str]
     query_labels: Floats
     gallery_labels: Floats
 
@@ -134,7 +134,7 @@ def searches(vectors: Vectors) -> Iterator[Search]:
     _, first, group = np.unique(vectors.text_ids, return_index=True, return_inverse=True)
     texts, merged = vectors.text[first], np.zeros((len(first), labels.shape[1]))
     np.maximum.at(merged, group, labels)
-    patients = vectors.patient_ids
+    patients = vectors.patient_ids.tolist()
     yield Search(
         "image to text, own report", vectors.image, vectors.text, pairs, patients, labels, labels
     )
@@ -156,7 +156,7 @@ def searches(vectors: Vectors) -> Iterator[Search]:
         texts,
         vectors.image,
         np.stack([group[order], order], axis=1),
-        tuple(patients[at] for at in first),
+        vectors.patient_ids[first].tolist(),
         merged,
         labels,
     )

@@ -46,7 +46,8 @@ def zero_shot(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
     statistics = [
         (name, "all", part(vectors, scores)) for name, scores in systems.items() for part in parts
     ]
-    numbers = numbers_of(statistics, patients=vectors.patient_ids, samples=samples, seed=seed)
+    patients = vectors.patient_ids.tolist()
+    numbers = numbers_of(statistics, patients=patients, samples=samples, seed=seed)
     scored = _scored(vectors)
     few = [name for at, name in enumerate(vectors.classes) if at not in scored]
     denials = "" if vectors.single else " minus cosine of image and the sentences that deny it"
