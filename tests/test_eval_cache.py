@@ -77,7 +77,7 @@ def test_what_a_score_depends_on_is_in_its_key() -> None:
 def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     path.write_bytes(b"not a database at all, but long enough to be read as one" * 20)
-    with pytest.raises(EvalDataError, match="cannot write .*scores.sqlite"):
+    with pytest.raises(EvalDataError, match=r"cannot write .*scores\.sqlite"):
         ScoreCache(path)
 
 
