@@ -38,7 +38,7 @@ def main() -> None:
     in_eager = load_encoder(backend="torch")._image_side
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(chosen.threads) as pool:
-        paths = [study.image for study in phantoms(Path(place), chosen.images)]
+        paths = [study.source for study in phantoms(Path(place), chosen.images)]
         images = [read_image(path) for path in paths]
         tensors = [transform(image).unsqueeze(0) for image in images]
         named, out = [(path.name, path) for path in paths], Path(place) / "v"
