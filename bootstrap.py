@@ -21,9 +21,7 @@ HERE = Path(__file__).resolve().parent
 APP, LLM = HERE / ".venv", HERE / ".venv-llm"
 PIP = [str(APP / "bin" / "python"), "-m", "pip"]
 GPU = os.environ.get("PRESET") == "gpu"
-SERVER = os.environ.get("CXR_RAG_SERVER_REQUIREMENTS") or (
-    "requirements-llm-server-gpu.txt" if GPU else "requirements-llm-server.txt"
-)
+SERVER = "requirements-llm-server-gpu.txt" if GPU else "requirements-llm-server.txt"
 
 # step: (environment, requirements files: later pins win, options, gigabytes on disk, what it is)
 STEPS = {

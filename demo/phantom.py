@@ -29,7 +29,6 @@ class PhantomFinding(StrEnum):
     NONE = "none"
     LEFT_PLEURAL_EFFUSION = "left pleural effusion"
     CARDIOMEGALY = "cardiomegaly"
-    RIGHT_UPPER_LOBE_NODULE = "right upper lobe nodule"
 
 
 def draw_phantom(
@@ -69,8 +68,6 @@ def _absorption(image: PixelGrid, rng: np.random.Generator, finding: PhantomFind
     fluid = image.empty()
     if finding is PhantomFinding.LEFT_PLEURAL_EFFUSION:
         fluid = _effusion(image) * air * (image.x > 0)
-    if finding is PhantomFinding.RIGHT_UPPER_LOBE_NODULE:
-        fluid = _nodule(image)
     # Lung is a third soft tissue; what lies in it takes the place of air
     air = 0.72 * air * (1 + 0.03 * _texture(image, rng))
     air = np.clip(air - 1.1 * heart - 1.25 * vessels - fluid, 0, None)
@@ -85,13 +82,6 @@ def _effusion(image: PixelGrid) -> Map:
     """Share of the left lung's depth that is fluid: a meniscus that climbs at the side."""
     level = 30.0 - 6.6 * np.clip((image.x - 3.0) / 11.6, 0, 1) ** 2.6
     return step(image.y - level, width=2.4)
-
-
-def _nodule(image: PixelGrid) -> Map:
-    """A round shadow of 2.4 cm without a hard edge, a little lobed."""
-    large = image.ellipsoid(-8.4, 14.5, wide=1.25, high=1.15, deep=1.0, turn=20) ** 1.7
-    small = image.ellipsoid(-7.8, 15.0, wide=0.9, high=0.95, deep=0.9) ** 1.7
-    return np.asarray(np.maximum(large, small) * 0.8)
 
 
 def _cloud(image: PixelGrid, rng: np.random.Generator) -> Map:

@@ -17,13 +17,7 @@ from rag.errors import SettingsError
 from rag.settings import PREFIX, Settings
 
 OTHER_VARIABLES = frozenset(
-    {
-        "CXR_RAG_LOG",
-        "CXR_RAG_LOG_FORMAT",
-        "CXR_RAG_DICOMWEB_TOKEN",
-        "CXR_RAG_SERVER_REQUIREMENTS",
-        "CXR_RAG_TORCH_INDEX",
-    }
+    {"CXR_RAG_LOG", "CXR_RAG_LOG_FORMAT", "CXR_RAG_DICOMWEB_TOKEN", "CXR_RAG_TORCH_INDEX"}
 )
 """Variables of ours that are no settings: for logging, `cxr-rag dicomweb`, and bootstrap.py."""
 

@@ -48,7 +48,6 @@ def test_dense_is_white_and_air_is_black() -> None:
     [
         (PhantomFinding.LEFT_PLEURAL_EFFUSION, (9, 13), (27.5, 31)),
         (PhantomFinding.CARDIOMEGALY, (9, 10), (25, 28)),
-        (PhantomFinding.RIGHT_UPPER_LOBE_NODULE, (-8.8, -8), (14, 15)),
     ],
 )
 def test_findings_are_where_their_names_say(

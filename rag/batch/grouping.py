@@ -45,25 +45,27 @@ _RANK = {View.PA: 0, View.AP: 1, View.UNKNOWN: 2, View.LATERAL: 3}
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An image with what its header says; None where that cannot be read."""
+    """An image with what its header says, if that can be read."""
 
     image: ListedImage
-    info: ImageInfo | None
+    info: ImageInfo
+    readable: bool = True
 
     @property
     def lateral(self) -> bool:
         if self.image.frontal is not None:
             return not self.image.frontal
-        return self.info is not None and self.info.view is View.LATERAL
-
-    @property
-    def instance_uid(self) -> str:
-        return self.info.instance_uid if self.info else ""
+        return self.info.view is View.LATERAL
 
     @property
     def unknown(self) -> bool:
         """Neither list nor header tells its view."""
-        return self.image.frontal is None and (not self.info or self.info.view is View.UNKNOWN)
+        return self.image.frontal is None and self.info.view is View.UNKNOWN
+
+    @property
+    def usable(self) -> bool:
+        """It can be read, and its header does not speak against a chest X-ray."""
+        return self.readable and not judge_header(self.info).refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +96,22 @@ def group_images(
         images and is left out, and for every StudyInstanceUID that two patients share.
     """
     seen = _looked_at(images, read)
-    rejected = frozenset[str]().union(*(one.info.rejects for one in seen if one.info)) - {""}
+    rejected = frozenset[str]().union(*(one.info.rejects for one in seen)) - {""}
     groups: dict[_Key, list[_Seen]] = {}
     for one in seen:
-        if one.info is None or not one.info.selects:
+        if not one.info.selects:
             groups.setdefault(_key(one, by_folder=by_folder), []).append(one)
     groups, problems = _one_patient_each(groups)
     studies = []
     for key, group in groups.items():
-        accepted = [one for one in group if one.instance_uid not in rejected]
-        out = tuple(one.image.path for one in group if one.instance_uid in rejected)
+        accepted = [one for one in group if one.info.instance_uid not in rejected]
+        out = tuple(one.image.path for one in group if one.info.instance_uid in rejected)
         if accepted:
             studies.append(replace(_study(key, accepted), rejected=out))
         else:
             name = _study(key, group).study_id
             problems.append(f"every image of the study {name} was rejected: there is no draft")
-    infos = {one.image.path: one.info for one in seen if one.info}
+    infos = {one.image.path: one.info for one in seen if one.readable}
     studies = list(_with_priors(list(_without_suffixes(studies)), infos))
     return sorted(studies, key=lambda study: study.study_id), problems
 
@@ -120,7 +122,8 @@ def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> list[_Seen]:
             return _Seen(image, read(image.path))
         except ImageReadError as error:
             logger.debug("a header cannot be read: %s", error.reason)
-            return _Seen(image, None)  # the study will fail, with the reason, when it is its turn
+            # the study will fail, with the reason, when it is its turn
+            return _Seen(image, ImageInfo(), readable=False)
 
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(look, images))
@@ -130,14 +133,14 @@ def _key(seen: _Seen, *, by_folder: bool) -> _Key:
     image, info = seen.image, seen.info
     if image.study_id:
         return _Key("list", image.study_id)
-    if info is not None and info.format is ImageFormat.DICOM:
+    if info.format is ImageFormat.DICOM:
         patient = info.identity.patient_id
         if info.study_uid:
             return _Key("uid", info.study_uid, patient)
         if info.accession:
             return _Key("accession", info.accession, patient or info.person)
     folder = str(PurePosixPath(image.name).parent)
-    if by_folder and folder != "." and (info is None or info.format is not ImageFormat.DICOM):
+    if by_folder and folder != "." and info.format is not ImageFormat.DICOM:
         return _Key("folder", folder)
     return _Key("image", image.name)
 
@@ -168,12 +171,12 @@ def _one_patient_each(
 
 def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
     kind, value = key.kind, key.value
-    largest = max((one.info.pixels for one in group if one.info), default=0)
+    largest = max(one.info.pixels for one in group)
     chosen, *others = sorted(group, key=lambda one: _rank(one, largest))
     further, unused = list[Path](), list[Path]()
     for one in others:
         (further if _adds_a_view(one, largest) else unused).append(one.image.path)
-    secrets = frozenset[str]().union(*(one.info.names for one in group if one.info))
+    secrets = frozenset[str]().union(*(one.info.names for one in group))
     listed = [value] if kind == "list" else []
     shown, study_id = chosen.image.name, value
     if kind == "uid":
@@ -199,10 +202,8 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
 def _adds_a_view(one: _Seen, largest: int) -> bool:
     """Whether it is a lateral or may be one: no take, no copy, nothing to test the machine with."""
     info = one.info
-    if info is None or not _usable(one):
-        return False
     own = info.pixels * _SMALL >= largest and not info.for_processing and not info.quality_control
-    return one.lateral or (one.unknown and own)
+    return one.usable and (one.lateral or (one.unknown and own))
 
 
 def _by_content(path: Path) -> str:
@@ -213,12 +214,12 @@ def _by_content(path: Path) -> str:
 
 def _rank(one: _Seen, largest: int) -> tuple[object, ...]:
     """Of the images of a study, the one with the smallest rank is reported from."""
-    info = one.info or ImageInfo()
+    info = one.info
     stated = 0 if one.image.frontal else 1 if one.image.frontal is None else 2
     return (
         not one.image.chosen,
         one.lateral,
-        not _usable(one),
+        not one.usable,
         info.quality_control,
         stated,
         _RANK[info.view],
@@ -240,10 +241,6 @@ def _lateness(info: ImageInfo) -> tuple[object, ...]:
     if info.taken_at:
         return -int(info.taken_at), -info.pixels, series, instance
     return 0, 0, -series, -instance
-
-
-def _usable(seen: _Seen) -> bool:
-    return seen.info is not None and not judge_header(seen.info).refusal
 
 
 def _without_suffixes(studies: Sequence[BatchStudy]) -> Iterator[BatchStudy]:

@@ -27,7 +27,7 @@ from rag.study import Study
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30.0
-"""How long drafts under way are waited for after a stop."""
+"""How long drafts under way are waited for after a `Stop`."""
 
 LONGEST_PAUSE_SECONDS = 15.0
 _TICK_SECONDS = 0.2  # after which a stop is noticed
@@ -37,16 +37,19 @@ Prepare = Callable[[Iterable[Study]], Iterator[Prepared]]
 
 
 class Stop(threading.Event):
-    """Ends a run early, and says why."""
+    """Ends a run early: no study is begun, and drafts under way are waited for a while.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.reason: BaseException | None = None
-        self.since = math.inf
+    Attributes:
+        since: when, by `time.monotonic`.
+        signal: number of the signal that ended it, if one did.
+    """
 
-    def set(self, reason: BaseException | None = None) -> None:
-        """End the run; the first reason counts."""
-        self.reason = self.reason or reason
+    since = math.inf
+    signal = 0
+
+    def set(self, signal: int = 0) -> None:
+        """End the run."""
+        self.signal = self.signal or signal
         self.since = min(self.since, time.monotonic())
         super().set()
 
@@ -101,8 +104,7 @@ class Engine:
         prepare: the first half.
         max_concurrency: drafts under way at once.
         outage: when the model's server is gone.
-        stop: ends the run early: no study is begun any more, and drafts under way are waited for
-            `GRACE_SECONDS`.
+        stop: ends the run early.
     """
 
     pipeline: ReportPipeline
@@ -128,8 +130,6 @@ class Engine:
             yield from self._finished(under_way, most_left=0)
         finally:
             drafters.shutdown(wait=False, cancel_futures=True)
-        if self.stop.reason is not None:
-            raise self.stop.reason
 
     def _finished(
         self, under_way: set[Future[Prediction | None]], *, most_left: int

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from rag.settings import Settings
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """The user stopped the run.
-
-    Attributes:
-        code: exit code, 128 and the signal's number.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by signal {number}")
-        self.code = 128 + number
-
-
 def batch(
     source: Annotated[
         Path | None,
@@ -80,6 +68,7 @@ def batch(
     settings = read_settings(config, no_llm=no_llm)
     from rag.batch import manifests
     from rag.batch.output import open_output
+    from rag.batch.workers import Stop
 
     if save_json_file is not None and input_json_file is not None and source is None:
         source, output = input_json_file, manifests.work_folder(save_json_file)
@@ -90,21 +79,18 @@ def batch(
         )
     if source is None or output is None:
         raise UsageError("name IN and OUT")
-    ended: Interrupted | None = None
-    with ExitStack() as running:
-        out = running.enter_context(open_output(output))
+    stop = Stop()
+    with open_output(output) as out:
         studies = _studies(source, out, root=img_root_dir, by_folder=by_folder)
-        try:
-            summary = _run(settings, studies, out, engine, ray_address, retry_failed=retry_failed)
-        except Interrupted as error:
-            ended = error
+        ray = ray_address if engine == "ray" else None
+        summary = _run(settings, studies, out, stop, ray=ray, retry_failed=retry_failed)
         if save_json_file is not None and out.predictions.exists():
             count = manifests.write_rexrank(source, save_json_file, out.predictions)
             typer.echo(f"{save_json_file}: {count} studies")
-    if ended is not None:
+    if stop.signal:
         say("interrupted; run the same command to resume")
         sys.stdout.flush()
-        os._exit(ended.code)  # an answer that hangs in a thread must not keep us
+        os._exit(128 + stop.signal)  # an answer that hangs in a thread must not keep us
     _print_summary(summary, output)
     if not summary.complete:
         sys.exit(EXIT_FAILED)
@@ -132,27 +118,26 @@ def _run(
     settings: "Settings",
     studies: "Sequence[BatchStudy]",
     output: "BatchOutput",
-    engine: str,
-    ray_address: str,
+    stop: "Stop",
     *,
+    ray: str | None,
     retry_failed: bool,
 ) -> "Counts":
     from rag.batch.runner import run_batch
-    from rag.batch.workers import Engine, Outage, Stop, threaded_prepare
+    from rag.batch.workers import Engine, Outage, threaded_prepare
     from rag.factory import load_encoder, open_pipeline
     from rag.llm.vllm_server import LlmServer, is_alive
 
-    stop = Stop()
     with ExitStack() as running:
         llm = running.enter_context(LlmServer(settings, say=say))
         pipeline = running.enter_context(open_pipeline(settings, load_encoder(settings)))
         llm.wait()
-        if engine == "ray":
+        if ray is None:
+            prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
+        else:
             from rag.batch.ray import ray_prepare
 
-            prepare = running.enter_context(ray_prepare(settings, address=ray_address))
-        else:
-            prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
+            prepare = running.enter_context(ray_prepare(settings, address=ray))
         running.enter_context(_stopped_by_signals(stop))
         advance = running.enter_context(progress_bars())
         outage = Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm))
@@ -178,7 +163,7 @@ def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
         if stop.is_set():
             os._exit(128 + number)
         say("stopping: finishing drafts in progress, up to 30 s; interrupt again to stop now")
-        stop.set(Interrupted(number))
+        stop.set(number)
 
     handle: Callable[[int, FrameType | None], None] = end
     before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}

@@ -36,14 +36,11 @@ def fetch(url: Url, study_uid: StudyUid, output: Output) -> None:
     """
     from rag.pacs.dicomweb import fetch_study
 
-    found = fetch_study(url, study_uid, output)
-    others = f"; {len(found.notes)} notes about images" if found.notes else ""
-    others += f"; {found.others} other objects ignored" if found.others else ""
-    _end_of_fetch(found.images, found.problems, output, others)
+    _end_of_fetch(*fetch_study(url, study_uid, output), output)
 
 
 def _end_of_fetch(
-    images: Sequence[Path], problems: Sequence[str], output: Path, others: str
+    images: Sequence[Path], problems: Sequence[str], output: Path, others: str = ""
 ) -> None:
     for problem in problems:
         print_error(f"not fetched: {problem}")

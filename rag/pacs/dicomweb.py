@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,30 +35,16 @@ _SR_CLASSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What came of a study.
-
-    Attributes:
-        images: where they lie.
-        notes: Key Object Selections that came with them; a rejection among them is honoured.
-        others: instances that are neither, and were left where they are.
-        problems: images that did not come, one sentence each.
-    """
-
-    images: tuple[Path, ...]
-    notes: tuple[Path, ...] = ()
-    others: int = 0
-    problems: tuple[str, ...] = ()
-
-
-def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
-    """Fetch all images of a study, as they are stored, one at a time.
+def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], list[str]]:
+    """Fetch all images of a study, and notes about them, as they are stored, one at a time.
 
     Args:
         url: of the DICOMweb service, as ``https://server/dicom-web``.
         study_uid: StudyInstanceUID.
         folder: where they are put, in place of those that are there already.
+
+    Returns:
+        Where they lie, and a sentence for each that did not come.
 
     Raises:
         PacsError: the server cannot be asked, or does not know the study.
@@ -67,8 +52,7 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
     """
     check_uid(study_uid)
     open_inbox(folder)
-    came: dict[str, Path] = {}
-    problems = []
+    came, problems = [], []
     with _client(url) as client:
         listed = list(_instances(client, study_uid))
         wanted = [one for one in listed if one["class"] in (*IMAGE_CLASSES, *NOTE_CLASSES)]
@@ -76,18 +60,14 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> Fetched:
             try:
                 data = _retrieve(client, study_uid, one)
                 with disk_explained(folder):
-                    came[one["instance"]] = put(
-                        folder, data, instance_uid=one["instance"], study_uid=study_uid
-                    )
+                    path = put(folder, data, instance_uid=one["instance"], study_uid=study_uid)
+                came.append(path)
             except PacsError as error:
                 problems.append(f"object {number} of {len(wanted)}: {error}")
     if not listed:
         raise PacsError("the DICOMweb server has no instance of this study")
-    of_notes = {one["instance"] for one in wanted if one["class"] in NOTE_CLASSES}
-    images = tuple(path for uid, path in came.items() if uid not in of_notes)
-    notes = tuple(path for uid, path in came.items() if uid in of_notes)
-    logger.info("fetched %d images, %d failed", len(images), len(problems))
-    return Fetched(images, notes, len(listed) - len(wanted), tuple(problems))
+    logger.info("fetched %d images, %d failed", len(came), len(problems))
+    return came, problems
 
 
 def studies_of_day(url: str, day: date) -> dict[str, int]:

@@ -3,8 +3,7 @@
 The profile is PS3.15 Annex E, Basic Profile, in the standard's edition 2026c, as the package
 dicom-anonymizer carries it. Added here: free text and coded words that the table leaves are kept
 only by name, because anybody can write anything there; private and unknown elements, overlays and
-curves go. Names are short in some scripts and some countries: two letters in Korean, Chinese and
-Vietnamese names are whole ones. Short Latin parts count only as words of their own.
+curves go.
 
 Pseudonyms are derived from a key (HMAC-SHA-256): the same for the same, and no way back. With a key
 file the same patient gets the same pseudonym in every run; whoever has the file can test guesses,
@@ -28,7 +27,7 @@ from pydicom.datadict import dictionary_has_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from encoders.images.image_info import is_latin
+from encoders.images.image_info import is_latin, name_parts
 from rag.atomic_io import disk_explained, swap_text
 from rag.errors import CxrRagError
 
@@ -64,9 +63,7 @@ _IDENTIFIERS = (
     *("PatientID", "OtherPatientIDs", "PatientBirthDate"),
 )
 _TEXT = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UI", "DA", "DT", "UN"})
-_DEFINED = frozenset({"CS", "UI", "DA", "DT"})
-"""Defined terms, UIDs, dates: a short name that stands in one ("LL", "PA") is none."""
-_SHORT, _LONG = 2, 4
+_LONG = 4
 
 MOST_SHIFTED_DAYS = 5 * 365
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -124,58 +121,33 @@ def _is_own_uid(element: DataElement) -> bool:
 
 
 class HeaderNames:
-    """The names and numbers in a header, to find them in its texts."""
+    """The names and numbers in a header, to find them in its texts and bytes.
+
+    Latin ones of four letters or more, as words of their own; of other scripts, two letters.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
-        parts = set(_parts(dataset))
-        long = {part for part in parts if len(part) >= (_LONG if is_latin(part) else _SHORT)}
-        self._long = _pattern(long)
-        self._all = _pattern(parts)
-        self._bytes = {encoded for part in long if not is_latin(part) for encoded in _encoded(part)}
+        naming = (e for e in dataset.iterall() if e.VR == "PN" or e.keyword in _IDENTIFIERS)
+        parts = name_parts(*(value for element in naming for value in _values(element)))
+        latin = sorted(re.escape(part) for part in parts if is_latin(part) and len(part) >= _LONG)
+        others = sorted(re.escape(part) for part in parts if not is_latin(part))
+        whole = [rf"(?<![^\W_])(?<!\d\.)(?:{'|'.join(latin)})(?![^\W_])"] if latin else []
+        self._pattern = re.compile("|".join([*whole, *others]) or r"(?!)")
+        self._bytes = {
+            encoded for part in parts if not is_latin(part) for encoded in _encoded(part)
+        }
 
     def stand_in(self, element: DataElement) -> bool:
         """Whether an element still names somebody."""
-        if element.VR not in _TEXT:
-            return False
         value = element.value
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-        pattern = self._long if element.VR in _DEFINED else self._all
-        return bool(pattern and pattern.search(text.lower()))
+        return element.VR in _TEXT and bool(self._pattern.search(text.lower()))
 
     def stand_in_bytes(self, header: bytes) -> bool:
         """Whether bytes of a file do, in one of the encodings of DICOM."""
         if any(name in header for name in self._bytes):
             return True
-        return bool(self._long and self._long.search(header.decode("latin-1").lower()))
-
-
-def _parts(dataset: Dataset) -> Iterator[str]:
-    for element in dataset.iterall():
-        if element.VR == "PN":
-            for value in _values(element):
-                yield from _parts_of_name(value.lower())
-        elif element.keyword in _IDENTIFIERS:
-            for value in _values(element):
-                if len(value.strip()) >= _LONG:
-                    yield value.strip().lower()
-
-
-def _parts_of_name(value: str) -> Iterator[str]:
-    """Of ``family^given^middle^prefix^suffix=...``: prefixes and suffixes are titles, no names."""
-    for group in value.split("="):
-        words = " ".join(group.split("^")[:3]).replace(",", " ").split()
-        yield from (word for word in words if len(word) >= _SHORT or not is_latin(word))
-        joined = "".join(words)
-        if joined and not is_latin(joined):
-            yield joined
-
-
-def _pattern(parts: set[str]) -> re.Pattern[str] | None:
-    latin = sorted(re.escape(part) for part in parts if is_latin(part))
-    others = sorted(re.escape(part) for part in parts if not is_latin(part))
-    whole = rf"(?<![^\W_])(?<!\d\.)(?:{'|'.join(latin)})(?![^\W_])" if latin else ""
-    found = "|".join(filter(None, [whole, *others]))
-    return re.compile(found) if found else None
+        return bool(self._pattern.search(header.decode("latin-1").lower()))
 
 
 def _values(element: DataElement) -> list[str]:
