@@ -19,7 +19,7 @@ from support.small_corpus import small_corpus
 from rag.errors import StoreMismatchError, StoreMissingError
 from rag.index import Exclusions, ReportIndex, build_index, delete_from_index
 from rag.index.client import close_idle
-from rag.index.search import unit_vector
+from rag.index.store import unit_vector
 from rag.schema import Hit
 
 pytestmark = pytest.mark.slow

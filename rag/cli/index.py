@@ -185,7 +185,7 @@ def _summary(report: "IndexSummary") -> str:
     parts = ", ".join(
         f"{count} {name}" for name, count in counts.items() if count or name == "added"
     )
-    return f"{parts}; index {report.index_id} in {report.seconds:.1f} s"
+    return f"{parts}; index {report.index_id}"
 
 
 def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:

@@ -169,8 +169,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_STUDY, _IMAGE = "study_id", "image"
-_STUDIES = (_STUDY, "studyid")
+_STUDIES = ("study_id", "studyid")
 
 
 def read_exclude_file(path: Path) -> frozenset[str]:
@@ -182,7 +181,7 @@ def read_exclude_file(path: Path) -> frozenset[str]:
         CorpusError: the file cannot be read, names no study, or a line has no study id.
     """
     if is_table(path):
-        named = frozenset(study for _, study, _ in _rows(path, _STUDY))
+        named = frozenset(study for _, study, _ in _rows(path))
     else:
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -204,29 +203,28 @@ def read_images_file(path: Path) -> dict[str, tuple[Path, ...]]:
         CorpusError: the file cannot be read, a column is missing, or a line lacks a value.
     """
     images: dict[str, list[Path]] = {}
-    for where, study, values in _rows(path, _STUDY, (_IMAGE, "imageid")):
-        image = values.get(_IMAGE)
+    for where, study, values in _rows(path, ("image", "imageid")):
+        image = values.get("image")
         if "imageid" in values:
             image = f"{values.get('imagedir', '.')}/{values['imageid']}"
         if is_nothing(image) or not isinstance(image, str):
-            raise CorpusError(f"{path} {where}: no {_IMAGE}")
+            raise CorpusError(f"{path} {where}: no image")
         images.setdefault(study, []).append(path.parent / image.strip())
     return {study: tuple(dict.fromkeys(paths)) for study, paths in images.items()}
 
 
-def _rows(path: Path, *needed: str | tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows(path: Path, *needed: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Place, study id and values of each row."""
     try:
-        columns = [_STUDIES if name == _STUDY else name for name in needed]
-        for row in read_table(path, needed=columns):
+        for row in read_table(path, needed=(_STUDIES, *needed)):
             if row.problem:
                 raise CorpusError(f"{path} {row.where} cannot be read: {row.problem}")
             try:
                 study = next(filter(None, (identifier(row.values.get(n)) for n in _STUDIES)), "")
             except ValueError as error:
-                raise CorpusError(f"{path} {row.where}: {_STUDY} {error}") from error
+                raise CorpusError(f"{path} {row.where}: study_id {error}") from error
             if not study:
-                raise CorpusError(f"{path} {row.where}: no {_STUDY}")
+                raise CorpusError(f"{path} {row.where}: no study_id")
             yield row.where, study, row.values
     except (OSError, TableError) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error

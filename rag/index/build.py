@@ -6,7 +6,6 @@ equal to the collection, and leaves the others alone.
 """
 
 import logging
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,7 +78,6 @@ def build_index(
         StoreMismatchError: the index is another encoder's, and ``replace`` is not set.
         StoreError: disk or Chroma failed; the message says what to do.
     """
-    started = time.perf_counter()
     with disk_explained(directory, StoreError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
         names = {path.name for path in directory.iterdir()}
@@ -119,7 +117,6 @@ def build_index(
         images=new_images,
         without_image=len(content.records) - len(with_image) if with_image else 0,
         problems=(*summary.problems, *problems),
-        seconds=time.perf_counter() - started,
         index_id=info.index_id,
     )
 
@@ -145,7 +142,6 @@ def delete_from_index(
     Raises:
         StoreMissingError, StoreInUseError, StoreError: as for `build_index`.
     """
-    started = time.perf_counter()
     with _changing(directory, url) as base:
         kept, known = [], set[str]()
         for record in base.records:
@@ -164,7 +160,6 @@ def delete_from_index(
         removed=len(base.records) - new.count,
         kept=new.count,
         unknown_ids=tuple(sorted((studies | patients) - known)),
-        seconds=time.perf_counter() - started,
         index_id=new.index_id,
     )
 
@@ -178,11 +173,9 @@ def rebuild_index(directory: Path, *, url: str = "", progress: Progress = silent
         StoreMissingError, StoreInUseError: as for `build_index`.
         StoreError: Chroma's records are damaged, too; only indexing again helps.
     """
-    started = time.perf_counter()
     with _changing(directory, url) as base:
         new = _rewrite(directory, base, url=url, progress=progress)
-    seconds = time.perf_counter() - started
-    return IndexSummary(kept=new.count, seconds=seconds, index_id=new.index_id)
+    return IndexSummary(kept=new.count, index_id=new.index_id)
 
 
 @contextmanager

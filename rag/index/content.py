@@ -81,7 +81,6 @@ class IndexSummary:
         without_image: reports that no image leads to, where the index holds images.
         unknown_ids: studies to leave out or to remove, or patients, that are not there.
         problems: the collection's own, and what screening found.
-        seconds: wall time.
         index_id: of the index as it is now.
     """
 
@@ -96,7 +95,6 @@ class IndexSummary:
     without_image: int = 0
     unknown_ids: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    seconds: float = 0.0
     index_id: str = ""
 
 
