@@ -10,149 +10,137 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
-from fastapi import Request
-from starlette.datastructures import FormData, UploadFile
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from encoders.images.raw_image import MAX_BYTES
 from rag.export import DOCUMENTS, Document, as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
-from rag.pipeline import ReportPipeline
 from rag.prediction import Prediction
 from rag.priors import Prior
-from rag.review.audit import AuditError, AuditLog, draft_event
+from rag.review.audit import AuditError, draft_event
 from rag.schema import Status
 from rag.settings import PageSettings
 from rag.study import NO_REGION, ReaderRegion, RegionError, Study, without_rejected
 from reading_room import strings
-from reading_room.controller import MAX_INDICATION
+from reading_room.controller import MAX_INDICATION, Controller
 from reading_room.layout import DRAFTING, image_field
 from reading_room.opening import MAX_IMAGES
 
-MAX_WAITING = 16
+MAX_UNDER_WAY = 16
+"""Requests that are being drafted or wait for that; more are turned away."""
 _UNUSABLE = ("ImageReadError", "PriorMismatchError", "UsageError")
 
+Answer = tuple[int, dict[str, Any]]
+"""HTTP status and JSON object."""
 
-class DraftService:
-    """Drafts a few requests at a time; the rest wait, and too many are turned away.
+
+def draft_study(
+    controller: Controller,
+    images: list[bytes],
+    *,
+    indication: str = "",
+    region: ReaderRegion = NO_REGION,
+    documents: Sequence[Document] = (),
+    prior: Sequence[bytes] = (),
+    day: str = "",
+) -> Answer:
+    """The prediction for the images of one study, or why there is none.
 
     Args:
-        pipeline: from image to draft.
-        max_concurrent: drafts.
-        audit: record of drafts; None keeps none.
-        max_bytes: of one image.
+        controller: has pipeline and audit record.
+        images: contents of the files, frontal first.
+        indication: of the study, if known.
+        region: of the first image, to retrieve evidence for.
+        documents: to make of the draft; each is in the answer under its name, in base64.
+        prior: of the patient's earlier study: images, a report as DICOM SR or text.
+        day: of the prior, ISO 8601, where no header tells.
     """
+    if not images:
+        return _refusal(400, strings.API_NO_IMAGE)
+    if len(images) > MAX_IMAGES:
+        return _refusal(400, strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(images)))
+    images, notes = without_rejected(images)
+    if not images:
+        return _refusal(422, strings.NO_ACCEPTED_IMAGE, error="ImageReadError")
+    hashes = [hashlib.sha256(image).hexdigest() for image in images]
+    study = Study(
+        source=images[0],
+        further=tuple(images[1:]),
+        name=f"image {hashes[0][:12]}",
+        indication=" ".join(indication.split())[:MAX_INDICATION],
+        region=region,
+        prior=Prior(files=tuple(prior), date=day),
+    )
+    prediction = controller.pipeline.invoke(study)
+    prediction = replace(prediction, warnings=(*prediction.warnings, *notes))
+    draft_id = uuid.uuid4().hex
+    event = draft_event(prediction, images=hashes, indication=study.indication, ruled_out=())
+    try:
+        controller.write(draft_id, "draft", event)
+    except AuditError as error:  # what cannot be recorded is not given out
+        return _refusal(503, str(error), error="AuditError")
+    answer = {**prediction.to_json(), "draft_id": draft_id}
+    if prediction.status is Status.OK:
+        what = replace(Export.of(prediction), draft_id=draft_id)
+        try:
+            for form in documents:
+                content = as_document(what, form, image=images[0])
+                answer[form] = base64.b64encode(content).decode()
+        except StructuredReportError as error:
+            return 422, {**answer, "error": "StructuredReportError", "reason": str(error)}
+    return _status_of(prediction), answer
 
-    def __init__(
-        self,
-        pipeline: ReportPipeline,
-        *,
-        max_concurrent: int,
-        audit: AuditLog | None = None,
-        max_bytes: int = MAX_BYTES,
-    ) -> None:
-        self._pipeline = pipeline
-        self._audit = audit
-        self._slots = asyncio.Semaphore(max_concurrent)
-        self._max_bytes = max_bytes
-        self._waiting = 0
 
-    async def answer(self, request: Request) -> tuple[int, dict[str, Any]]:
-        """``POST /api/draft``: ``image`` and, if wanted, more fields (docs/reading-room.md)."""
+def add_draft_route(server: FastAPI, controller: Controller, settings: PageSettings) -> None:
+    """``POST /api/draft``: ``image`` and, if wanted, more fields (docs/reading-room.md)."""
+    under_way = asyncio.Semaphore(MAX_UNDER_WAY)
+    slots = asyncio.Semaphore(settings.drafts_at_once)
+
+    async def answer(request: Request) -> Answer:
         try:
             async with request.form(max_files=2 * MAX_IMAGES, max_fields=8) as form:
-                images, priors = _files(form, "image"), _files(form, "prior")
-                if any((file.size or 0) > self._max_bytes for file in (*images, *priors)):
-                    reason = strings.API_TOO_LARGE.format(self._max_bytes >> 20)
-                    return 413, {"error": "TooLarge", "reason": reason}
-                contents = [await image.read() for image in images]
-                earlier = [await prior.read() for prior in priors]
-                day = str(form.get("prior_date") or "")
-                indication = str(form.get("indication") or "")
-                region = _region(form.get("region"))
-                documents = [cast("Document", str(each)) for each in form.getlist("document")]
-        except (MultiPartException, AssertionError, RegionError) as error:
-            return 400, {"error": "BadRequest", "reason": str(error)}
-        if unknown := [each for each in documents if each not in DOCUMENTS]:
-            reason = strings.API_NO_DOCUMENT.format(unknown[0], ", ".join(DOCUMENTS))
-            return 400, {"error": "BadRequest", "reason": reason}
-        if self._waiting >= MAX_WAITING:
-            return 503, {"error": "Busy", "reason": strings.API_BUSY}
-        self._waiting += 1
-        try:
-            async with self._slots:
-                return await asyncio.to_thread(
-                    self.draft, contents, indication, region, documents, prior=earlier, day=day
+                images, prior = (
+                    [part for part in form.getlist(name) if isinstance(part, UploadFile)]
+                    for name in ("image", "prior")
                 )
-        finally:
-            self._waiting -= 1
+                if any((file.size or 0) > settings.max_upload_mb << 20 for file in images + prior):
+                    reason = strings.API_TOO_LARGE.format(settings.max_upload_mb)
+                    return _refusal(413, reason, error="TooLarge")
+                documents = [str(each) for each in form.getlist("document")]
+                draft = partial(
+                    draft_study,
+                    controller,
+                    [await image.read() for image in images],
+                    indication=str(form.get("indication") or ""),
+                    region=_region(form.get("region")),
+                    documents=cast("list[Document]", documents),
+                    prior=[await each.read() for each in prior],
+                    day=str(form.get("prior_date") or ""),
+                )
+        except (MultiPartException, AssertionError, RegionError) as error:
+            return _refusal(400, str(error))
+        if unknown := [each for each in documents if each not in DOCUMENTS]:
+            return _refusal(400, strings.API_NO_DOCUMENT.format(unknown[0], ", ".join(DOCUMENTS)))
+        if under_way.locked():
+            return _refusal(503, strings.API_BUSY, error="Busy")
+        async with under_way, slots:
+            return await asyncio.to_thread(draft)
 
-    def draft(
-        self,
-        images: list[bytes],
-        indication: str,
-        region: ReaderRegion = NO_REGION,
-        documents: Sequence[Document] = (),
-        *,
-        prior: Sequence[bytes] = (),
-        day: str = "",
-    ) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object for the images of one study, frontal first.
-
-        Args:
-            images: contents of the files.
-            indication: of the study, if known.
-            region: of the first image, to retrieve evidence for.
-            documents: to make of the draft; each is in the answer under its name, in base64.
-            prior: of the patient's earlier study: images, a report as DICOM SR or text.
-            day: of the prior, ISO 8601, where no header tells.
-        """
-        if not images:
-            return 400, {"error": "BadRequest", "reason": strings.API_NO_IMAGE}
-        if len(images) > MAX_IMAGES:
-            reason = strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(images))
-            return 400, {"error": "BadRequest", "reason": reason}
-        images, notes = without_rejected(images)
-        if not images:
-            return 422, {"error": "ImageReadError", "reason": strings.NO_ACCEPTED_IMAGE}
-        hashes = [hashlib.sha256(image).hexdigest() for image in images]
-        study = Study(
-            source=images[0],
-            further=tuple(images[1:]),
-            name=f"image {hashes[0][:12]}",
-            indication=" ".join(indication.split())[:MAX_INDICATION],
-            region=region,
-            prior=Prior(files=tuple(prior), date=day),
-        )
-        prediction = self._pipeline.invoke(study)
-        prediction = replace(prediction, warnings=(*prediction.warnings, *notes))
-        draft_id = uuid.uuid4().hex
-        if self._audit is not None:
-            event = draft_event(
-                prediction, images=hashes, indication=study.indication, ruled_out=()
-            )
-            try:
-                self._audit.append("draft", draft=draft_id, data=event)
-            except AuditError as error:  # what cannot be recorded is not given out
-                return 503, {"error": "AuditError", "reason": str(error)}
-        answer = {**prediction.to_json(), "draft_id": draft_id}
-        if prediction.status is Status.OK:
-            what = replace(Export.of(prediction), draft_id=draft_id)
-            try:
-                for form in documents:
-                    content = as_document(what, form, image=images[0])
-                    answer[form] = base64.b64encode(content).decode()
-            except StructuredReportError as error:
-                return 422, {**answer, "error": "StructuredReportError", "reason": str(error)}
-        return _status_of(prediction), answer
+    @server.post("/api/draft")
+    async def post_draft(request: Request) -> JSONResponse:
+        status, content = await answer(request)
+        return JSONResponse(content, status)
 
 
-def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
+def add_client_api(controller: Controller, settings: PageSettings) -> None:
     """``/draft`` for `gradio_client`: the same as ``POST /api/draft``, without visible parts."""
     images = image_field(label="images", file_count="multiple", visible=False)
     indication = gr.Textbox("", label="indication", max_length=MAX_INDICATION, visible=False)
@@ -168,7 +156,7 @@ def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
         except RegionError as error:
             raise gr.Error(str(error), print_exception=False) from error
         contents = [Path(image).read_bytes() for image in images or []]
-        return drafts.draft(contents, indication, where)[1]
+        return draft_study(controller, contents, indication=indication, region=where)[1]
 
     gr.Button(visible=False).click(
         draft,
@@ -180,8 +168,8 @@ def add_client_api(drafts: DraftService, settings: PageSettings) -> None:
     )
 
 
-def _files(form: FormData, name: str) -> list[UploadFile]:
-    return [part for part in form.getlist(name) if isinstance(part, UploadFile)]
+def _refusal(status: int, reason: str, *, error: str = "BadRequest") -> Answer:
+    return status, {"error": error, "reason": reason}
 
 
 def _region(value: object) -> ReaderRegion:

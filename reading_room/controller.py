@@ -25,10 +25,12 @@ from rag.study import NO_REGION, ReaderRegion, Study
 from reading_room import strings
 from reading_room.draft_panel import export_content
 from reading_room.file_store import FileStore
-from reading_room.opening import MAX_IMAGES, ListedStudy, Opener, StudyState
+from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.opening import MAX_IMAGES, Opener
 from reading_room.session import ControllerError, Session, act
 
 MAX_INDICATION = 500
+NO_REPORT = ReviewedReport()
 
 
 class Controller(Opener):
@@ -61,14 +63,12 @@ class Controller(Opener):
             ControllerError: an image cannot be read.
         """
         opened = self.open_images(study.images[:MAX_IMAGES], reader=reader)
-        session = replace(
-            kept or opened,
-            images=opened.images,
-            study=study.key,
-            indication=kept.indication if kept else study.study.indication,
-        )
-        session = self.open_prior(session, kept.prior if kept else study.prior, reader=reader)
-        if kept or study.state is StudyState.WAITING:
+        if kept:
+            session = replace(kept, images=opened.images)
+            return self.open_prior(session, kept.prior, reader=reader)
+        session = replace(opened, study=study.key, indication=study.study.indication)
+        session = self.open_prior(session, study.prior, reader=reader)
+        if study.state is StudyState.WAITING:
             return session
         if study.prediction is None:  # signed before this page was started
             first, *others = session.images
@@ -128,16 +128,16 @@ class Controller(Opener):
             retrieved = retrieved or prediction.hits
             compared = prediction.prior or session.compared
             session = replace(session, prediction=prediction, compared=compared)
-            if retrieved and session.region:
-                session = replace(session, region_hits=retrieved)
-            elif retrieved:
-                session = replace(session, image_hits=retrieved)
+            if session.region:
+                session = replace(session, region_hits=retrieved or session.region_hits)
+            else:
+                session = replace(session, image_hits=retrieved or session.image_hits)
             if prediction.status is Status.RUNNING:
                 yield session
         yield self._finished(session)
 
     def _study(self, session: Session) -> Study:
-        first = session.images[session.drafted]
+        first = session.images[0]
         others = [Path(each.path) for each in session.images if each.path != first.path]
         return Study(
             Path(first.path),
@@ -159,7 +159,7 @@ class Controller(Opener):
             indication=session.indication,
             ruled_out=sorted(session.ruled_out),
         )
-        self._write(session, "draft", event)
+        self.write(session.draft_id, "draft", event)
         return replace(
             session,
             report=ReviewedReport.of(found.draft) if usable else None,
@@ -193,7 +193,12 @@ class Controller(Opener):
         wanted = [] if session.image_hits else [NO_REGION]
         if region:
             wanted.append(region)
-        found = self._retrieve(session, wanted)
+        try:
+            found = self.pipeline.search_regions(self._study(session), wanted) if wanted else []
+        except (CxrRagError, ImageReadError) as error:
+            raise ControllerError(str(error)) from error
+        if not all(hits for hits, _ in found):
+            raise ControllerError(strings.NOTHING_FOUND)
         session = replace(
             session,
             region=region,
@@ -203,50 +208,31 @@ class Controller(Opener):
         )
         if session.draft_id:
             ids = [hit.record.report_id for hit in session.current_hits]
-            self._write(session, "region", {**region.to_json(), "evidence": ids})
+            self.write(session.draft_id, "region", {**region.to_json(), "evidence": ids})
         return session
-
-    def _retrieve(
-        self, session: Session, wanted: Sequence[ReaderRegion]
-    ) -> list[tuple[tuple[Hit, ...], str]]:
-        """The evidence for each of these regions, and the finding each is taken for."""
-        if not wanted:
-            return []
-        try:
-            found = self.pipeline.search_regions(self._study(session), wanted)
-        except (CxrRagError, ImageReadError) as error:
-            raise ControllerError(str(error)) from error
-        if not all(hits for hits, _ in found):
-            raise ControllerError(strings.NOTHING_FOUND)
-        return found
 
     def act(self, session: Session, action: Mapping[str, Any]) -> Session:
         """One decision about the draft, as in `reading_room.session.act`."""
         after = act(session, action)
         seconds = round(time.monotonic() - session.shown_at, 2)
-        for change in changes(_report(session), _report(after)):
-            self._write(after, "edit", {**asdict(change), "seconds": seconds})
+        for change in changes(session.report or NO_REPORT, after.report or NO_REPORT):
+            self.write(after.draft_id, "edit", {**asdict(change), "seconds": seconds})
         return after
 
     def sign(self, session: Session, name: str) -> Session:
         """Lock the report under a name."""
         report = _report(session).sign(_signature(name))
         sentences = [line.text for line in report.lines]
-        self._write(session, "sign", {"name": name.strip(), "sentences": sentences})
+        self.write(session.draft_id, "sign", {"name": name.strip(), "sentences": sentences})
         return replace(session, report=report)
 
     def add_addendum(self, session: Session, text: str, name: str) -> Session:
         """Add to a signed report."""
         report = _report(session).add_addendum(text, _signature(name))
         added = report.addenda[-1]
-        self._write(session, "addendum", {"name": added.signature.name, "text": added.text})
+        data = {"name": added.signature.name, "text": added.text}
+        self.write(session.draft_id, "addendum", data)
         return replace(session, report=report)
-
-    def rule_out(self, session: Session, report_id: object) -> Session:
-        """Mark a report as irrelevant, or undo that; it counts at the next draft."""
-        if report_id not in {hit.record.report_id for hit in session.evidence}:
-            raise ControllerError(strings.UNKNOWN_STEP.format("rule out"))
-        return replace(session, ruled_out=session.ruled_out ^ {str(report_id)})
 
     def export(self, session: Session, form: str, *, reader: str) -> str:
         """Store the report in one of `strings.EXPORTS`; returns its name in the file store.
@@ -256,15 +242,20 @@ class Controller(Opener):
         """
         if session.prediction is None or session.prediction.status is Status.RUNNING:
             raise ControllerError(strings.NOTHING_TO_EXPORT)
-        what = Export(session.prediction, session.report or ReviewedReport(), session.draft_id)
+        what = Export(session.prediction, session.report or NO_REPORT, session.draft_id)
         content = export_content(what, form, session)
         state = what.report.state.value if session.report else "no draft"
-        self._write(session, "export", {"form": form, "state": state})
-        return self._file_store.put(content, reader=reader)
+        self.write(session.draft_id, "export", {"form": form, "state": state})
+        return self.file_store.put(content, reader=reader)
 
-    def _write(self, session: Session, event: str, data: Mapping[str, Any]) -> None:
+    def write(self, draft_id: str, event: str, data: Mapping[str, Any]) -> None:
+        """Append to the audit record, where one is kept.
+
+        Raises:
+            AuditError: it cannot be written; nothing must go on as if it had been.
+        """
         if self._audit is not None:
-            self._audit.append(event, draft=session.draft_id, data=data)
+            self._audit.append(event, draft=draft_id, data=data)
 
 
 def _must_be_open(session: Session) -> None:

@@ -219,10 +219,12 @@ def state_html(report: ReviewedReport | None) -> str:
     return render("state.html", report=report, sign=sign, css=css, rest=rest)
 
 
-def exports_value(*, ready: bool, dicom: bool, file: str = "", number: int = 0) -> dict[str, Any]:
+def exports_value(session: Session, *, file: str = "") -> dict[str, Any]:
     """What ``exports.js`` is told: which buttons work, and a file to download."""
+    ready = session.report is not None
+    dicom = bool(session.images) and session.images[0].dicom
     forms = [form for form in strings.EXPORTS if ready and (dicom or form not in DOCUMENTS)]
-    return {"forms": forms, "file": file, "number": number}
+    return {"forms": forms, "file": file}
 
 
 def export_content(what: Export, form: str, session: Session) -> bytes:
@@ -243,6 +245,6 @@ def export_content(what: Export, form: str, session: Session) -> bytes:
     if not what.has_text:
         raise ControllerError(strings.NOTHING_TO_EXPORT)
     try:
-        return as_document(what, form, image=Path(session.images[session.drafted].path))
+        return as_document(what, form, image=Path(session.images[0].path))
     except StructuredReportError as error:
         raise ControllerError(str(error)) from error

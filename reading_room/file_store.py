@@ -38,6 +38,7 @@ class FileStore:
 
     def __init__(self, folder: Path, *, keep_seconds: float) -> None:
         self.folder = folder
+        self.uploads = folder / "uploads"
         self.keep_seconds = keep_seconds
         self._key = secrets.token_bytes(32)
         self._ended = threading.Event()

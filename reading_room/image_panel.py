@@ -66,7 +66,6 @@ def view_name(view: View) -> str:
 def viewer_value(
     images: Sequence[ShownImage],
     *,
-    drafted: int = 0,
     region: ReaderRegion = NO_REGION,
     prior: Sequence[ShownImage] = (),
     prior_date: str = "",
@@ -74,15 +73,14 @@ def viewer_value(
     """The value of the viewer: one object per image, each prior image beside its current one.
 
     Args:
-        images: of the study, frontal first.
-        drafted: which of them the draft is made from.
+        images: of the study, frontal first: the draft is made from the first.
         region: what the reader has marked on that.
         prior: of the patient's earlier study, frontal first.
         prior_date: of that, as it is known.
     """
     named = strings.PRIOR_OF.format(prior_date) if prior_date else strings.PRIOR
     pairs = zip_longest(
-        [_shown(image, image.name, drafted=at == drafted) for at, image in enumerate(images)],
+        [_shown(image, image.name, drafted=at == 0) for at, image in enumerate(images)],
         [_shown(image, _with_view(named, image.view), prior=True) for image in prior],
     )
     values = [shown for pair in pairs for shown in pair if shown]

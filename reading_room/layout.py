@@ -1,4 +1,4 @@
-"""The page's components and their layout; `reading_room.events` connects them."""
+"""The page's components, their layout, and what they show of a session."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,34 +7,52 @@ from typing import Any
 import gradio as gr
 from gradio.exceptions import Error
 
+from rag.localization import Measures
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
-from reading_room.current import Current
-from reading_room.draft_panel import draft_html, exports_value, state_html
-from reading_room.evidence_panel import evidence_html
+from reading_room.draft_panel import draft_html, exports_value, provenance_html, state_html
+from reading_room.evidence_panel import evidence_html, prior_html, rank_changes
+from reading_room.image_panel import viewer_value
+from reading_room.session import Current, Session
 from reading_room.templating import render
 from reading_room.worklist import Worklist
 
 DRAFTING = "drafting"
 """The queue of drafts, from the page and from programs."""
 
+Update = dict[Any, Any]
+"""New values by component: what a Gradio event may return."""
+
 
 class PageParts:
-    """The components, laid out inside a `gr.Blocks`; no event is connected yet."""
+    """The components, laid out inside a `gr.Blocks`; no event is connected yet.
 
-    def __init__(self, settings: PageSettings, worklist: Worklist | None = None) -> None:
+    Args:
+        settings: of the page.
+        worklist: studies of a folder; None where the page was started without one.
+        attribution: licence line of the collection.
+        map_measures: how often the encoder's finding maps point at the right place.
+    """
+
+    def __init__(
+        self,
+        settings: PageSettings,
+        worklist: Worklist | None,
+        *,
+        attribution: str,
+        map_measures: Measures,
+    ) -> None:
+        self._attribution = attribution
+        self._map_measures = map_measures
         self.session = gr.State(Current(), time_to_live=settings.delete_uploads_after_seconds)
-        listed = worklist is not None
-        scripted("keys", render("header.html", worklist=listed), elem_id="header")
+        scripted("keys", render("header.html", worklist=worklist is not None), elem_id="header")
         if worklist:
             self.worklist = scripted(
                 "worklist",
-                "${value}",
                 events=("open_study",),
                 words={"ages": strings.AGES},
                 value=worklist.html(),
-                elem_id="worklist",
             )
         with gr.Row(elem_id="room"):
             with gr.Column(elem_id="image-side"):
@@ -44,7 +62,6 @@ class PageParts:
                     events=("set_region",),
                     words=strings.VIEWER_WORDS,
                     value=[],
-                    elem_id="viewer",
                 )
                 with gr.Row(elem_id="opening"):
                     self.upload = image_field(
@@ -56,9 +73,7 @@ class PageParts:
             with gr.Column(elem_id="draft-side"):
                 with gr.Row(elem_id="asking"):
                     self.indication = text_field(
-                        strings.INDICATION,
-                        max_length=MAX_INDICATION,
-                        elem_id="indication",
+                        strings.INDICATION, max_length=MAX_INDICATION, elem_id="indication"
                     )
                     self.start = gr.Button(
                         strings.DRAFT_BUTTON, variant="primary", elem_id="draft-it"
@@ -66,90 +81,112 @@ class PageParts:
                     self.stop = gr.Button(strings.STOP_BUTTON, elem_id="stop")
                 self.waiting = gr.HTML("", elem_id="waiting")
                 self.draft = scripted(
-                    "draft",
-                    "${value}",
-                    events=("act",),
-                    words={
-                        "edit": strings.EDIT,
-                        "save": strings.SAVE,
-                        "cancel": strings.CANCEL,
-                        "redraft": strings.REDRAFT_LOSES,
-                    },
-                    value=draft_html(None),
-                    elem_id="draft",
+                    "draft", events=("act",), words=strings.DRAFT_WORDS, value=draft_html(None)
                 )
                 gr.HTML(render("dock.html"), elem_id="dock")
-                with gr.Column(elem_id="signing"):
-                    self.state = gr.HTML(state_html(None), elem_id="state")
-                    with gr.Row():
-                        self.signer = text_field(
-                            strings.SIGNER,
-                            max_length=120,
-                            elem_id="signer",
-                            min_width=100,
-                        )
-                        self.sign = gr.Button(
-                            strings.SIGN, elem_id="sign", interactive=False, min_width=60
-                        )
-                        self.addendum = text_field(
-                            strings.ADDENDUM,
-                            max_length=2000,
-                            elem_id="addendum",
-                            visible=False,
-                        )
-                        self.add = gr.Button(
-                            strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False
-                        )
-                    self.exports = scripted(
-                        "exports",
-                        render("exports.html"),
-                        events=("export",),
-                        value=exports_value(ready=False, dicom=False),
-                        elem_id="exports",
-                    )
+                self._lay_out_signing()
             with gr.Column(elem_id="evidence-side"):
-                self.prior = gr.HTML("", elem_id="prior")
-                with gr.Accordion(strings.ADD_PRIOR, open=False, elem_id="add-prior"):
-                    self.prior_files = image_field(
-                        label=strings.PRIOR_FILES, file_count="multiple", elem_id="prior-files"
-                    )
-                    self.prior_text = gr.Textbox(
-                        label=strings.PRIOR_TEXT, lines=2, max_length=50_000, elem_id="prior-text"
-                    )
-                    self.prior_date = text_field(
-                        strings.PRIOR_DATE, max_length=10, elem_id="prior-date"
-                    )
-                    with gr.Row():
-                        self.compare = gr.Button(
-                            strings.USE_PRIOR, size="sm", elem_id="compare", min_width=60
-                        )
-                        self.drop_prior = gr.Button(
-                            strings.DROP_PRIOR, size="sm", visible=False, min_width=60
-                        )
+                self._lay_out_prior()
                 self.evidence = scripted(
                     "evidence",
-                    "${value}",
-                    events=("act", "redraft", "rule_out"),
+                    events=("act", "redraft"),
                     value=evidence_html(None, attribution=""),
-                    elem_id="evidence",
                 )
                 with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
                     self.provenance = gr.HTML()
-
-    @property
-    def shown(self) -> list[Any]:
+        self.shown = list(self.of(Current()))
         """The components that show the session."""
-        return [
-            *(self.session, self.draft, self.evidence, self.state, self.exports),
-            *(self.provenance, self.sign, self.signer, self.addendum, self.add),
-            *(self.prior, self.drop_prior),
-        ]
+
+    def _lay_out_signing(self) -> None:
+        with gr.Column(elem_id="signing"):
+            self.state = gr.HTML(state_html(None), elem_id="state")
+            with gr.Row():
+                self.signer = text_field(
+                    strings.SIGNER, max_length=120, elem_id="signer", min_width=100
+                )
+                self.sign = gr.Button(strings.SIGN, elem_id="sign", interactive=False, min_width=60)
+                self.addendum = text_field(
+                    strings.ADDENDUM, max_length=2000, elem_id="addendum", visible=False
+                )
+                self.add = gr.Button(strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False)
+            self.exports = scripted(
+                "exports",
+                render("exports.html"),
+                events=("export",),
+                value=exports_value(Session()),
+            )
+
+    def _lay_out_prior(self) -> None:
+        self.prior = gr.HTML("", elem_id="prior")
+        with gr.Accordion(strings.ADD_PRIOR, open=False, elem_id="add-prior"):
+            self.prior_files = image_field(
+                label=strings.PRIOR_FILES, file_count="multiple", elem_id="prior-files"
+            )
+            self.prior_text = gr.Textbox(
+                label=strings.PRIOR_TEXT, lines=2, max_length=50_000, elem_id="prior-text"
+            )
+            self.prior_date = text_field(strings.PRIOR_DATE, max_length=10, elem_id="prior-date")
+            with gr.Row():
+                self.compare = gr.Button(
+                    strings.USE_PRIOR, size="sm", elem_id="compare", min_width=60
+                )
+                self.drop_prior = gr.Button(
+                    strings.DROP_PRIOR, size="sm", visible=False, min_width=60
+                )
+
+    def of(self, current: Current) -> Update:
+        """The session, and every panel that shows it."""
+        session = current.session
+        report, shown = session.report, session.shown
+        signed = report is not None and report.signature is not None
+        ready = report is not None and report.lines and not report.open_lines and not signed
+        return {
+            self.session: current,
+            self.draft: draft_html(
+                session.prediction and shown,
+                report,
+                session.check,
+                map_measures=self._map_measures,
+            ),
+            self.evidence: evidence_html(
+                shown,
+                report,
+                attribution=self._attribution,
+                ruled_out=session.ruled_out,
+                changes=rank_changes(session),
+            ),
+            self.state: state_html(report),
+            self.exports: exports_value(session),
+            self.provenance: provenance_html(session.prediction),
+            self.prior: prior_html(session),
+            self.drop_prior: gr.update(visible=bool(session.prior) and not signed),
+            self.sign: gr.update(interactive=bool(ready), visible=not signed),
+            self.signer: gr.update(label=strings.ADDED_BY if signed else strings.SIGNER),
+            self.addendum: gr.update(visible=signed),
+            self.add: gr.update(visible=signed),
+        }
+
+    def with_viewer(self, current: Current) -> Update:
+        """Every panel, and the viewer."""
+        session = current.session
+        shown = viewer_value(
+            session.images,
+            region=session.region,
+            prior=session.prior_images,
+            prior_date=session.prior.date,
+        )
+        return {**self.of(current), self.viewer: shown}
+
+    def no_prior_given(self) -> Update:
+        """The fields for a prior, emptied."""
+        return {self.prior_files: None, self.prior_text: "", self.prior_date: ""}
 
 
 def scripted(
     module: str,
-    html: str,
+    html: str = "${value}",
     *,
+    elem_id: str = "",
     events: Sequence[str] = (),
     words: Mapping[str, object] | None = None,
     **settings: Any,
@@ -159,6 +196,7 @@ def scripted(
     Args:
         module: its ``mount`` function is called with the element and what Gradio offers it.
         html: the template; "${value}" stands for the value.
+        elem_id: by default the module's name.
         events: names it may trigger.
         words: strings for the script, from `reading_room.strings`.
         settings: of `gr.HTML`.
@@ -170,7 +208,12 @@ def scripted(
         f"m.mount(element, {{ props, watch, trigger, words: {json.dumps(words or {})} }}));"
     )
     return gr.HTML(
-        html_template=html, js_on_load=code, apply_default_css=False, container=False, **settings
+        html_template=html,
+        js_on_load=code,
+        apply_default_css=False,
+        container=False,
+        elem_id=elem_id or module,
+        **settings,
     )
 
 

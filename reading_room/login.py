@@ -55,11 +55,6 @@ class Login:
             )
         return cls(users, settings.user_header.lower(), frozenset(settings.trusted_proxies))
 
-    @property
-    def wanted(self) -> bool:
-        """Whether a request without a name is refused."""
-        return bool(self.users or self.header)
-
     def reader_of(
         self, headers: Mapping[str, str], *, address: str, known_only: bool = False
     ) -> str | None:

@@ -9,15 +9,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from ipaddress import ip_address
+from socket import gethostname
 from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reading_room.login import Login
+from rag.settings import PageSettings
+from reading_room.login import LOOPBACK, Login
 
 # Gradio's front end evaluates strings and sets inline styles: both need "unsafe". What matters
 # stays closed: no other host is contacted, framed, or allowed to frame us.
@@ -35,17 +38,17 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_FETCHING = re.compile(r"/gradio_api/(?:file=\s*[a-z][a-z0-9+.-]*:|proxy=)", re.IGNORECASE)
 OPEN_PATHS = ("/healthz", "/readyz")
 """They answer without a login, and say no more than that the page runs and can draft."""
 
-_CLOSED = re.compile(r"/(?:monitoring|gradio_api/(?:vibe|deep_link|run-history|dev|process_rec))")
+_CLOSED = re.compile(
+    r"/gradio_api/(?:file=\s*[a-z][a-z0-9+.-]*:|proxy=|vibe|deep_link|run-history|dev|process_rec)"
+    r"|^/monitoring",
+    re.IGNORECASE,
+)
 _UPLOADS = ("/gradio_api/upload", "/api/draft")
 SMALL_BODY = 2 * 2**20
 _MAX_KNOWN = 10_000
-
-
-Refusal = tuple[HTTPStatus, str]
 
 
 @dataclass(slots=True)
@@ -80,95 +83,82 @@ class Middleware:
     Args:
         app: the server.
         login: recognises readers.
-        hosts: names the page may be called by. Others are refused, so that no web site can point
-            its own name at this machine (DNS rebinding); a bare address is allowed.
-        proxies: addresses whose X-Forwarded-* headers are believed; others' are dropped.
-        per_minute: requests that change something, per reader or address.
+        settings: names that the page may be called by, so that no web site can point its own name
+            at this machine (DNS rebinding; a bare address is allowed), proxies whose X-Forwarded-*
+            headers are believed, and the rate of requests that change something.
         max_bytes: of an upload.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        login: Login,
-        hosts: frozenset[str],
-        proxies: frozenset[str],
-        per_minute: int,
-        max_bytes: int,
+        self, app: ASGIApp, *, login: Login, settings: PageSettings, max_bytes: int
     ) -> None:
         self._app = app
+        self._bounded = RequestBodyLimitMiddleware(app, max_body_size=SMALL_BODY)
+        self._uploading = RequestBodyLimitMiddleware(app, max_body_size=max_bytes)
         self._login = login
-        self._hosts = hosts
-        self._proxies = proxies
-        self._rate = Rate(per_minute)
+        self._hosts = {*LOOPBACK, settings.host, gethostname(), *settings.hosts}
+        self._proxies = settings.trusted_proxies
+        self._rate = Rate(settings.requests_per_minute)
         self._wrong_passwords = Rate(20)
-        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with the reader's name in the scope."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
             return
         if _peer(scope) not in self._proxies:
             scope["headers"] = [
                 pair for pair in scope["headers"] if not pair[0].lower().startswith(b"x-forwarded-")
             ]
-        limit = self._max_bytes if scope["path"].startswith(_UPLOADS) else SMALL_BODY
-        refusal = (
-            self._wrong_address(scope)
-            or self._unauthorized(scope)
-            or _too_large(_headers(scope), limit)
-        )
-        app = _response(*refusal) if refusal else self._app
-        await app(scope, _bounded(receive, limit), _with_headers(send))
+        headers = dict(Headers(scope=scope).items())  # of several lines the last: the proxy's
+        upload = scope["path"].startswith(_UPLOADS)
+        app: ASGIApp = self._uploading if upload else self._bounded
+        try:
+            self._check_address(scope["path"], headers.get("host", ""))
+            scope["reader"] = "" if scope["path"] in OPEN_PATHS else self._reader(scope, headers)
+        except HTTPException as refused:
+            no_store = {"cache-control": "no-store", **(refused.headers or {})}
+            app = PlainTextResponse(refused.detail, refused.status_code, no_store)
+        await app(scope, receive, _with_headers(send))
 
-    def _wrong_address(self, scope: Scope) -> Refusal | None:
-        path = unquote(scope.get("path", ""))
-        host = urlsplit(f"//{_headers(scope).get('host', '')}").hostname or ""
-        if host not in self._hosts and not _is_address(host):
-            return HTTPStatus.MISDIRECTED_REQUEST, "Unknown host name: see page.hosts."
-        if _FETCHING.search(path):
-            return HTTPStatus.FORBIDDEN, "This server fetches nothing from elsewhere."
-        if _CLOSED.match(path):
-            return HTTPStatus.NOT_FOUND, "Not found."
-        return None
+    def _check_address(self, path: str, host: str) -> None:
+        path, name = unquote(path), urlsplit(f"//{host}").hostname or ""
+        if name not in self._hosts and not _is_address(name):
+            raise HTTPException(421, "Unknown host name: see page.hosts.")
+        if _CLOSED.search(path):
+            raise HTTPException(404, "Not found.")
 
-    def _unauthorized(self, scope: Scope) -> Refusal | None:
-        """Who may not ask, or too often; else the reader's name is in the scope."""
-        headers, peer = _headers(scope), _peer(scope)
-        if scope["path"] in OPEN_PATHS:
-            scope["reader"] = ""
-            return None
+    def _reader(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        """Who asks; refused is who may not, or asks too often."""
+        peer = _peer(scope)
         # the proxy appends its client at the end; what stands before it is the client's word
         address = headers.get("x-forwarded-for", peer).rpartition(",")[2].strip()
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if changes and headers.get("sec-fetch-site", "same-origin") == "cross-site":
-            return HTTPStatus.FORBIDDEN, "Requests from other web sites are refused."
+            raise HTTPException(403, "Requests from other web sites are refused.")
         # who has guessed too often is not heard, nor with the right word; who is signed in is
         guessing = not self._wrong_passwords.allows(address, count=False)
         reader = self._login.reader_of(headers, address=peer, known_only=guessing)
         if reader is None:
-            if guessing and headers.get("authorization"):
-                return HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong passwords. Wait a minute."
             if headers.get("authorization"):
+                if guessing:
+                    raise _too_many("Too many wrong passwords. Wait a minute.")
                 self._wrong_passwords.allows(address)
-            return HTTPStatus.UNAUTHORIZED, "Sign in with your name and password."
-        scope["reader"] = reader
+            challenge = {"www-authenticate": 'Basic realm="cxr-rag", charset="UTF-8"'}
+            raise HTTPException(401, "Sign in with your name and password.", challenge)
         if changes and not self._rate.allows(reader or address):
-            return HTTPStatus.TOO_MANY_REQUESTS, "Too many requests. Wait some seconds."
-        return None
+            raise _too_many("Too many requests. Wait some seconds.")
+        return reader
+
+
+def _too_many(sentence: str) -> HTTPException:
+    return HTTPException(429, sentence, {"retry-after": "15"})
 
 
 def _peer(scope: Scope) -> str:
     """Address of who connected to us."""
     return scope["client"][0] if scope.get("client") else ""
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    """By lower-case name; of several lines the last, which is the proxy's."""
-    return dict(Headers(scope=scope).items())
 
 
 def _is_address(host: str) -> bool:
@@ -179,21 +169,6 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _too_large(headers: Mapping[str, str], limit: int) -> Refusal | None:
-    if int(headers.get("content-length") or 0) <= limit:
-        return None
-    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {limit >> 20} MB per request."
-
-
-def _response(status: HTTPStatus, sentence: str) -> PlainTextResponse:
-    more = {
-        HTTPStatus.UNAUTHORIZED: {"www-authenticate": 'Basic realm="cxr-rag", charset="UTF-8"'},
-        HTTPStatus.TOO_MANY_REQUESTS: {"retry-after": "15"},
-    }
-    headers = {"cache-control": "no-store", **more.get(status, {})}
-    return PlainTextResponse(sentence, status, headers)
-
-
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -201,16 +176,3 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return sending
-
-
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """A longer body than declared ends the request."""
-    seen = 0
-
-    async def receiving() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if seen > limit else message
-
-    return receiving

@@ -7,11 +7,9 @@ the page ``/healthz`` (it runs), ``/readyz`` (it can draft) and ``/metrics``, wh
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from socket import gethostname
-from typing import TYPE_CHECKING
 
 import gradio as gr
 import uvicorn
@@ -22,118 +20,85 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from rag.errors import CxrRagError, ServerError
 from rag.llm.vllm_server import is_alive
+from rag.pipeline import ReportPipeline
+from rag.settings import LlmSettings, Settings
 from reading_room import strings
-from reading_room.api import DraftService
-from reading_room.draft_panel import FORMATS
-from reading_room.login import LOOPBACK, Login
+from reading_room.api import add_draft_route
+from reading_room.controller import Controller
+from reading_room.file_store import FileStore
+from reading_room.login import Login
 from reading_room.middleware import Middleware
 from reading_room.opening import MAX_IMAGES
 
-if TYPE_CHECKING:
-    from rag.pipeline import ReportPipeline
-    from rag.settings import LlmSettings, PageSettings
-    from reading_room.file_store import FileStore
-
 STATIC = Path(__file__).parent / "static"
-_TYPES = {
-    "txt": "text/plain; charset=utf-8",
-    "md": "text/markdown; charset=utf-8",
-    "json": "application/json",
-    "pdf": "application/pdf",
-    "sr.dcm": "application/dicom",
-    "fhir.json": "application/fhir+json",
-    "hl7": "x-application/hl7-v2+er7; charset=utf-8",
-}
-_KEPT_SECONDS = 2.0
+_READY_SECONDS = 2.0
 """How long an answer of ``/readyz`` holds."""
 
-Ready = Callable[[], Mapping[str, bool]]
-"""What a draft needs, and whether it is there."""
 
-
-def make_server(
-    page: gr.Blocks,
-    settings: "PageSettings",
-    *,
-    file_store: "FileStore",
-    drafts: DraftService,
-    ready: Ready = dict,
-) -> FastAPI:
+def make_server(blocks: gr.Blocks, controller: Controller, settings: Settings) -> FastAPI:
     """The whole server, not yet listening.
 
     Raises:
         SettingsError: the page would be open to the network without a login.
     """
-    login = Login.of(settings)
+    page = settings.page
+    login = Login.of(page)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.mount("/reading-room", StaticFiles(directory=STATIC))
-    _add_routes(server, file_store, drafts)
-    add_monitoring(server, ready)
-    page.queue(max_size=64, api_open=False)
+    _add_files(server, controller.file_store)
+    add_draft_route(server, controller, page)
+    add_monitoring(server, lambda: readiness(controller.pipeline, settings.llm))
+    blocks.queue(max_size=64, api_open=False)
     gr.mount_gradio_app(
         server,
-        page,
+        blocks,
         path="/",
-        root_path=settings.root_path or None,
+        root_path=page.root_path or None,
         auth_dependency=lambda request: request.scope["reader"],
-        max_file_size=f"{settings.max_upload_mb}mb",
+        max_file_size=f"{page.max_upload_mb}mb",
         allowed_paths=[],
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
         show_error=False,
-        footer_links=["api"],
+        footer_links=[],
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
         css_paths=[STATIC / "page.css"],
         js="() => document.body.classList.add('dark')",
     )
     # a mounted page never "launches", and until then Gradio accepts any path on this machine as an
     # upload: it would copy the file to where a client can fetch it
-    page.has_launched = True
+    blocks.has_launched = True
     server.add_middleware(
         Middleware,
         login=login,
-        hosts=frozenset({*LOOPBACK, settings.host, gethostname(), *settings.hosts}),
-        proxies=frozenset(settings.trusted_proxies),
-        per_minute=settings.requests_per_minute,
-        max_bytes=(MAX_IMAGES * settings.max_upload_mb + 1) * 2**20,
+        settings=page,
+        max_bytes=(MAX_IMAGES * page.max_upload_mb + 1) * 2**20,
     )
     return server
 
 
-class _Image(FileResponse):
+class _File(FileResponse):
     """Sent in large chunks: the default 64 KiB would switch threads 350 times for 22 MiB."""
 
     chunk_size = 4 * 2**20
 
 
-def _add_routes(server: FastAPI, file_store: "FileStore", drafts: DraftService) -> None:
+def _add_files(server: FastAPI, file_store: FileStore) -> None:
+    """An image for the viewer, and an export under the name that the browser saves it by."""
+
     @server.get("/image/{name}")
-    def image(name: str, request: Request) -> Response:
+    @server.get("/export/{name}/{saved_as}")
+    def kept(name: str, request: Request, saved_as: str | None = None) -> Response:
         path = file_store.find(name, reader=request.scope["reader"])
         if path is None:
             return PlainTextResponse(strings.NOT_HERE, 404)
-        return _Image(
-            path, media_type="application/octet-stream", headers={"cache-control": "no-store"}
-        )
-
-    @server.get("/export/{name}/{file}")
-    def export(name: str, file: str, request: Request) -> Response:
-        ending = file.partition(".")[2]
-        path = file_store.find(name, reader=request.scope["reader"])
-        if path is None or ending not in FORMATS.values():
-            return PlainTextResponse(strings.NOT_HERE, 404)
-        return FileResponse(
+        return _File(
             path,
-            media_type=_TYPES[ending],
-            filename=f"report.{ending}",
+            media_type="application/octet-stream",
+            filename=saved_as,
             headers={"cache-control": "no-store"},
         )
-
-    @server.post("/api/draft")
-    async def draft(request: Request) -> Response:
-        status, answer = await drafts.answer(request)
-        return JSONResponse(answer, status)
 
 
 @contextmanager
@@ -172,7 +137,7 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
         thread.join(10)
 
 
-def readiness(pipeline: "ReportPipeline", llm: "LlmSettings") -> dict[str, bool]:
+def readiness(pipeline: ReportPipeline, llm: LlmSettings) -> dict[str, bool]:
     """Whether index and language model answer, where they are wanted."""
     try:
         pipeline.retriever.store.get("-")
@@ -182,8 +147,8 @@ def readiness(pipeline: "ReportPipeline", llm: "LlmSettings") -> dict[str, bool]
     return {"index": index, "llm": not llm.enabled or is_alive(llm)}
 
 
-def add_monitoring(server: FastAPI, ready: Ready) -> None:
-    """The three routes."""
+def add_monitoring(server: FastAPI, ready: Callable[[], dict[str, bool]]) -> None:
+    """The three routes; `ready` tells what a draft needs, and whether it is there."""
     asking, known, until = asyncio.Lock(), dict[str, bool](), 0.0
 
     @server.get("/healthz")
@@ -195,8 +160,8 @@ def add_monitoring(server: FastAPI, ready: Ready) -> None:
         nonlocal known, until
         async with asking:  # index and model are asked once, however many want to know
             if time.monotonic() > until:
-                known = dict(await asyncio.to_thread(ready))
-                until = time.monotonic() + _KEPT_SECONDS
+                known = await asyncio.to_thread(ready)
+                until = time.monotonic() + _READY_SECONDS
         return JSONResponse(known, 200 if all(known.values()) else 503)
 
     @server.get("/metrics")

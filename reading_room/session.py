@@ -1,10 +1,13 @@
 """The state of one reader's study, and what each decision about its draft makes of it.
 
-Pure: a session and the browser's request in, the next session out.
+A step takes a session and gives the next one. Drafting, searching a region and comparing take
+seconds, in which the reader goes on: `Current` puts what such a step has changed into the session
+as it has become meanwhile.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rag.change import PriorEvidence
@@ -24,13 +27,16 @@ class ControllerError(CxrRagError):
     """A step that is not possible now; the message says why, and what to do."""
 
 
+class SupersededError(ControllerError):
+    """The step was for other images, or for a report that has changed since."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """One reader's study.
 
     Attributes:
-        images: of one study, frontal first.
-        drafted: which of them the draft is made from, and a region is on.
+        images: of one study; the draft is made from the first, the frontal, and a region is on it.
         indication: as it stood when drafted.
         prediction: the pipeline's result so far; None before the first draft.
         report: the draft under review, once it is finished.
@@ -50,7 +56,6 @@ class Session:
     """
 
     images: tuple[ShownImage, ...] = ()
-    drafted: int = 0
     indication: str = ""
     prediction: Prediction | None = None
     report: ReviewedReport | None = None
@@ -75,7 +80,7 @@ class Session:
 
     @property
     def evidence(self) -> tuple[Hit, ...]:
-        """All reports on the page, each once: the current_hits now, then those retrieved before."""
+        """All reports on the page, each once: the current hits, then those retrieved before."""
         own = self.prediction.hits if self.prediction else ()
         found = {hit.record.report_id: hit for hit in (*self.current_hits, *own, *self.image_hits)}
         return tuple(found.values())
@@ -90,23 +95,66 @@ class Session:
         return replace(self.prediction, hits=self.evidence)
 
 
+_WRITING = threading.Lock()
+
+
+@dataclass(slots=True)
+class Current:
+    """One browser tab's session: the only state of the page that changes in place."""
+
+    session: Session = field(default_factory=Session)
+
+    def apply(self, step: Callable[[Session], Session]) -> Session:
+        """Take a step; the session after it, with what was done meanwhile.
+
+        Raises:
+            SupersededError: it came too late; nothing has changed.
+        """
+        before = self.session
+        return self.put(step(before), before=before)
+
+    def put(self, after: Session, *, before: Session) -> Session:
+        """Write what a step has changed, from `before` to `after`.
+
+        Raises:
+            SupersededError: it came too late; nothing has changed.
+        """
+        pairs = {
+            each.name: (getattr(before, each.name), getattr(after, each.name))
+            for each in fields(Session)
+        }
+        changed = {name: new for name, (old, new) in pairs.items() if new is not old}
+        with _WRITING:
+            now = self.session
+            same_report = now.report is before.report and now.draft_id == before.draft_id
+            if now.images is not before.images or (
+                changed.keys() & {"report", "prediction"} and not same_report
+            ):
+                raise SupersededError(strings.SUPERSEDED)
+            self.session = replace(now, **changed)
+            return self.session
+
+
 def act(session: Session, action: Mapping[str, Any]) -> Session:
     """One decision about the draft.
 
     Args:
-        session: with a report.
+        session: with a report; without one, reports of the evidence can be ruled out.
         action: ``op`` and what it needs: accept, edit, remove (``line``, ``text``), add
             (``section``, ``text``), hint (``number``), use (``report``, ``number``),
-            accept-supported, undo.
+            accept-supported, undo, rule-out (``report``).
 
     Raises:
         ControllerError, ReviewError: it cannot be done; nothing has changed.
     """
     report, found = session.report, session.prediction
+    op, text = str(action.get("op", "")), str(action.get("text", ""))
+    if op == "rule-out":
+        report_id = _named(session, action).record.report_id
+        return replace(session, ruled_out=session.ruled_out ^ {report_id})
     if report is None or found is None:
         raise ControllerError(strings.NO_REPORT_YET)
-    text = str(action.get("text", ""))
-    match str(action.get("op", "")):
+    match op:
         case "accept":
             new = report.accept([_number(action, "line")])
         case "accept-supported":
@@ -125,7 +173,7 @@ def act(session: Session, action: Mapping[str, Any]) -> Session:
             session, new = _use(session, found, report, action)
         case "undo":
             return _undone(session, report)
-        case op:
+        case _:
             raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
     if new == report:
         return session
@@ -145,14 +193,21 @@ def _use(
     session: Session, found: Prediction, report: ReviewedReport, action: Mapping[str, Any]
 ) -> tuple[Session, ReviewedReport]:
     """Add a sentence of a retrieved report, which becomes evidence of the draft."""
-    hit = next((h for h in session.evidence if h.record.report_id == action.get("report")), None)
-    number = _number(action, "number")
-    if hit is None or number >= len(hit.record.sentences):
+    hit, number = _named(session, action), _number(action, "number")
+    if number >= len(hit.record.sentences):
         raise ControllerError(strings.UNKNOWN_STEP.format("use"))
     record, span = hit.record, hit.record.sentences[number]
     if record.report_id not in {each.record.report_id for each in found.hits}:
         session = replace(session, prediction=replace(found, hits=(*found.hits, hit)))
     return session, report.add(span.section, record.sentence(span), sources=(record.report_id,))
+
+
+def _named(session: Session, action: Mapping[str, Any]) -> Hit:
+    """The report of the evidence that an action names."""
+    for hit in session.evidence:
+        if hit.record.report_id == action.get("report"):
+            return hit
+    raise ControllerError(strings.UNKNOWN_STEP.format("report"))
 
 
 def _hinted(found: Prediction, report: ReviewedReport, number: int) -> ReviewedReport:

@@ -125,14 +125,19 @@ SOURCE = "source"
 NO_SOURCE = "No source: the reader's own words."
 SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "does not mention it"
 CLASHES = "contradicts {} of this report"
-EDIT, ADD = "Edit", "Add"
-SENTENCE_ACTIONS = {"accept": ("Accept", "A"), "edit": (EDIT, "E"), "remove": ("Remove", "X")}
+ADD = "Add"
+SENTENCE_ACTIONS = {"accept": ("Accept", "A"), "edit": ("Edit", "E"), "remove": ("Remove", "X")}
+DRAFT_WORDS = {
+    "edit": "Edit",
+    "save": "Save",
+    "cancel": "Cancel",
+    "redraft": "Draft again? {} accepted, edited or added sentences will be discarded.",
+}
 ADD_HINT = "Add a sentence, or choose a normal phrase"
 ADD_TO = "Add a sentence to the"
 VOTES = "What the retrieved reports say about each finding"
 VOTE_COLUMNS = ("Finding", "Reports", "present", "absent", "Image probability")
 ADDENDUM = "Addendum"
-SAVE, CANCEL = "Save", "Cancel"
 DOCK = "Source of the sentence"
 DOCK_EMPTY = "Point at a sentence, or move to it with the arrow keys, to see its sources."
 
@@ -192,7 +197,6 @@ NO_HEADER_WORDS = "no name"
 
 # Steps
 UNKNOWN_STEP = "Not possible here ({}). Reload the page."
-REDRAFT_LOSES = "Draft again? {} accepted, edited or added sentences will be discarded."
 NOTHING_TO_UNDO = "There is nothing to undo."
 SIGNED_IS_SIGNED = "The report is signed: add an addendum."
 SUPERSEDED = "Another image or draft is on the page now: nothing was changed."

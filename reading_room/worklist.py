@@ -14,27 +14,23 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
-from rag.batch.inputs import list_images
+from rag.batch.inputs import BatchStudy, list_images
 from rag.errors import CxrRagError
 from rag.index.ids import Exclusions
 from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
-from rag.review.reviewed_report import Addendum, ReviewedReport
+from rag.review.reviewed_report import ReviewedReport
 from reading_room import strings
-from reading_room.opening import (
-    MAX_IMAGES,
-    FileState,
-    ListedStudy,
-    StudyState,
-    checked_prior,
-)
+from reading_room.listed_study import FileState, ListedStudy, StudyState
+from reading_room.opening import MAX_IMAGES, checked_prior
 from reading_room.session import Session
 from reading_room.templating import render
 
@@ -56,9 +52,7 @@ class Worklist:
         pipeline: makes the drafts.
         audit: the record, which knows what was signed before; None knows nothing.
         calibrated: whether the probabilities were calibrated on studies of this hospital.
-
-    Attributes:
-        fetch: brings new images into the folder before it is looked at.
+        fetch: brings new images into the folder before it is looked at, if anything does.
     """
 
     def __init__(
@@ -68,18 +62,18 @@ class Worklist:
         *,
         audit: AuditLog | None = None,
         calibrated: bool = False,
+        fetch: Callable[[], None] | None = None,
     ) -> None:
         self._folder = folder
         self._pipeline = pipeline
         self._calibrated = calibrated
-        self.fetch: Callable[[], None] = lambda: None
-        self._signed = _signed_before(audit) if audit else {}
+        self._steps = [step for step in (fetch, self.look, self.draft_next) if step]
+        self._signed_before = _signed_before(audit) if audit else {}
         self._studies: dict[str, ListedStudy] = {}
-        self._begun: dict[tuple[str, str], Session] = {}  # by study and reader
-        self._done: dict[str, Session] = {}  # signed, by study
+        # by study and reader; what is signed is everybody's, and lies under None
+        self._kept: dict[tuple[str, str | None], Session] = {}
         self._seen: object = None
-        self._headers: dict[FileState, ImageInfo] = {}
-        self._failure = ""
+        self._failures: list[str] = []
         self._left_out: list[str] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -95,20 +89,17 @@ class Worklist:
     def studies(self) -> list[ListedStudy]:
         """Urgent first; what waits and what was refused after it, what is signed last."""
         order = list(StudyState)
-        with self._lock:
-            studies = list(self._studies.values())
         return sorted(
-            studies,
+            self._studies.values(),
             key=lambda each: (order.index(each.state), -each.urgency[0], each.info.studied_at),
         )
 
     def find(self, key: object) -> ListedStudy | None:
         """A study by its key, as the browser sent it."""
-        with self._lock:
-            return self._studies.get(str(key))
+        return self._studies.get(str(key))
 
-    def html(self, *, opened: str = "") -> str:
-        """The list; `opened` is any new word when a study has just been opened."""
+    def html(self) -> str:
+        """The list."""
         studies = self.studies()
         ranked = any(each.urgency[1] for each in studies)
         order = strings.BY_URGENCY_HERE if self._calibrated else strings.BY_URGENCY
@@ -116,37 +107,34 @@ class Worklist:
             "worklist.html",
             studies=studies,
             order=order if ranked else strings.BY_DATE,
-            problems=[*filter(None, [self._failure]), *self._left_out],
-            opened=opened,
+            problems=[*self._failures, *self._left_out],
         )
 
     def keep(self, session: Session, *, reader: str) -> None:
         """Remember what a reader made of a study; a signed one is every reader's."""
-        report = session.report
-        if not session.study or report is None:
+        key, report = session.study, session.report
+        if not key or report is None:
             return
         with self._lock:
-            study, done = self._studies.get(session.study), self._done.get(session.study)
+            study, signed = self._studies.get(key), self.signed(key)
             images = {Path(image.path) for image in session.images}
             if study is None or images != set(study.images[:MAX_IMAGES]):
                 return  # it is of images that are no longer the study's
             if report.signature is None:
-                self._begun[session.study, reader] = session
-            elif not done or len(_addenda(done)) <= len(report.addenda):
-                signed = strings.SIGNED_AS.format(report.signature.name, report.signature.at[:10])
-                self._done[session.study] = session
-                self._studies[session.study] = replace(study, signed=signed)
+                self._kept[key, reader] = session
+            elif signed is None or len(signed.addenda) <= len(report.addenda):
+                by = strings.SIGNED_AS.format(report.signature.name, report.signature.at[:10])
+                self._kept[key, None] = session
+                self._studies[key] = replace(study, signed=by)
 
     def kept(self, key: str, *, reader: str) -> Session | None:
         """What was made of a study: signed by anybody, else by this reader."""
-        with self._lock:
-            return self._done.get(key) or self._begun.get((key, reader))
+        return self._kept.get((key, None)) or self._kept.get((key, reader))
 
     def signed(self, key: str) -> ReviewedReport | None:
         """The signed report of a study, with every addendum."""
-        with self._lock:
-            done = self._done.get(key)
-        return done.report if done else None
+        session = self._kept.get((key, None))
+        return session.report if session else None
 
     def look(self) -> None:
         """Bring the list up to date with the folder.
@@ -158,18 +146,20 @@ class Worklist:
         files = {image.path: _file(image.path) for image in listing.images}
         if (seen := frozenset(files.values())) == self._seen:
             return
-        self._headers = {at: info for at, info in self._headers.items() if at in seen}
-        studies, problems = group_images(listing.images, read=self._header)
+        studies, problems = group_images(listing.images, read=lambda path: _header(files[path]))
         found = {}
         for study in studies:
             earlier = [path for path in study.prior.files if isinstance(path, Path)]
             paths = [study.source, *study.further, *earlier]
-            one = ListedStudy(study, tuple(files[path] for path in paths))
-            found[one.key] = self._known(one)
+            found[study.study_id] = self._listed(study, tuple(files[path] for path in paths))
         with self._lock:
-            gone = {key for key, one in self._studies.items() if found.get(key) is not one}
-            self._begun = {at: s for at, s in self._begun.items() if at[0] not in gone}
-            self._done = {key: s for key, s in self._done.items() if key not in gone}
+            for key, one in found.items():
+                known = self._studies.get(key)
+                if known and known.files == one.files:  # it may have been signed meanwhile
+                    found[key] = known
+            kept = self._kept.items()
+            same = {key for key, one in self._studies.items() if found.get(key) is one}
+            self._kept = {at: session for at, session in kept if at[0] in same}
             self._studies = found
         self._left_out = problems
         self._seen = seen
@@ -191,7 +181,7 @@ class Worklist:
         except OSError:  # taken away since it was seen
             self._seen = None
             return True
-        if signed := self._signed.get(frozenset(hashes)):
+        if signed := self._signed_before.get(frozenset(hashes)):
             self._replace(one, replace(one, signed=signed))
             return True
         study = replace(
@@ -206,23 +196,16 @@ class Worklist:
         self._replace(one, replace(one, prediction=prediction, drafted_at=time.time()))
         return True
 
-    def _header(self, path: Path) -> ImageInfo:
-        """What a file's header says: read once, however often the folder changes."""
-        at = _file(path)
-        if at not in self._headers:
-            self._headers[at] = read_image_info(path)
-        return self._headers[at]
-
-    def _known(self, one: ListedStudy) -> ListedStudy:
+    def _listed(self, study: BatchStudy, files: tuple[FileState, ...]) -> ListedStudy:
         """The study as it stands in the list, unless its images are others now."""
-        with self._lock:
-            known = self._studies.get(one.key)
-        if known is not None and known.files == one.files:
+        known = self._studies.get(study.study_id)
+        if known is not None and known.files == files:
             return known
+        one = ListedStudy(study, files)
         try:
-            one = replace(one, info=self._header(one.study.source))
-            if one.study.prior:
-                prior, _ = checked_prior(one.study.prior, one.info)
+            one = replace(one, info=_header(files[0]))
+            if study.prior:
+                prior, _ = checked_prior(study.prior, one.info)
                 return replace(one, prior=prior)
         except (CxrRagError, ImageReadError):
             pass  # drafting it will tell why; a prior that cannot be used is none
@@ -236,32 +219,25 @@ class Worklist:
 
     def _work(self) -> None:
         while not self._ended.is_set():
-            _, unfetched = _told(self.fetch)
-            _, unseen = _told(self.look)
-            drafted, undrafted = _told(self.draft_next)
-            self._failure = unfetched or unseen or undrafted
+            failures: list[str] = []
+            drafted = False
+            for step in self._steps:
+                try:
+                    drafted = bool(step())
+                except (CxrRagError, OSError) as error:
+                    failures.append(str(error))
+                except Exception as error:  # noqa: BLE001 - the list must go on
+                    # the message may quote a header, so only its type is logged
+                    logger.error("the worklist failed: %s", type(error).__name__)  # noqa: TRY400
+                    failures.append(strings.INTERNAL_ERROR.format(type(error).__name__))
+            self._failures = failures
             if not drafted:
                 self._ended.wait(LOOK_SECONDS)
 
 
-def _addenda(session: Session) -> tuple[Addendum, ...]:
-    return session.report.addenda if session.report else ()
-
-
-def _told(step: Callable[[], object]) -> tuple[object, str]:
-    """What a step gives, and what there is to be told of its failure."""
-    try:
-        return step(), ""
-    except (CxrRagError, OSError) as error:
-        return None, str(error)
-    except Exception as error:  # noqa: BLE001 - the list must go on
-        # the message may quote a header, so only its type is logged
-        logger.error("the worklist failed: %s", type(error).__name__)  # noqa: TRY400
-        return None, strings.INTERNAL_ERROR.format(type(error).__name__)
-
-
 def fetching(url: str, folder: Path) -> Callable[[], None]:
     """Brings the radiographs of today from a DICOMweb server, again where a study has grown."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known: dict[str, int] = {}
     asked = -math.inf
 
@@ -284,6 +260,12 @@ def _file(path: Path) -> FileState:
     except OSError:
         return str(path), 0, 0
     return str(path), found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=100_000)
+def _header(file: FileState) -> ImageInfo:
+    """What a file's header says: read once, however often the folder changes."""
+    return read_image_info(Path(file[0]))
 
 
 def _sha256(path: Path) -> str:

@@ -422,7 +422,7 @@ def test_a_new_draft_asks_before_it_takes_the_place_of_decisions(page: Page, ima
     page.click("#draft-it")
     expect(page.locator(".draft .line.accepted")).to_have_count(0)
     expect(page.locator(".draft .line.open").first).to_be_visible()
-    assert asked == [strings.REDRAFT_LOSES.format(1)] * 2
+    assert asked == [strings.DRAFT_WORDS["redraft"].format(1)] * 2
 
 
 def test_text_of_a_reader_is_text(page: Page, image: Path) -> None:

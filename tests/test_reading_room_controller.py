@@ -22,9 +22,8 @@ from rag.review.reviewed_report import ReviewError, State
 from rag.schema import NOTICE, PRIOR, Hit, Status
 from rag.study import Study
 from reading_room import session as sessions
-from reading_room.current import Current, SupersededError
 from reading_room.draft_panel import FORMATS
-from reading_room.session import ControllerError, Session
+from reading_room.session import ControllerError, Current, Session, SupersededError
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +41,10 @@ def decided(room: Room, session: Session) -> Session:
     for line in session.report.lines:
         session = room.controller.act(session, {"op": "accept", "line": line.key})
     return session
+
+
+def ruled_out(room: Room, session: Session, report_id: str) -> Session:
+    return room.controller.act(session, {"op": "rule-out", "report": report_id})
 
 
 def exported(room: Room, session: Session, form: str) -> bytes:
@@ -134,10 +137,10 @@ def test_what_the_browser_must_not_ask_is_refused(
 
 def test_a_report_ruled_out_does_not_come_back(room: Room, drafted: Session) -> None:
     gone = drafted.prediction.hits[0].record.report_id
-    *_, again = room.controller.draft(room.controller.rule_out(drafted, gone))
+    *_, again = room.controller.draft(ruled_out(room, drafted, gone))
     assert gone not in {hit.record.report_id for hit in again.prediction.hits}
     with pytest.raises(ControllerError):
-        room.controller.rule_out(drafted, "r999")
+        ruled_out(room, drafted, "r999")
 
 
 def test_without_a_model_the_evidence_can_still_be_composed_from(room: Room, image: Path) -> None:
@@ -348,7 +351,7 @@ def test_what_is_decided_during_a_slow_step_stays(room: Room, drafted: Session) 
 
     def searched(session: Session) -> Session:
         current.apply(lambda now: room.controller.act(now, {"op": "accept", "line": line}))
-        current.apply(lambda now: room.controller.rule_out(now, ids(now.evidence)[0]))
+        current.apply(lambda now: ruled_out(room, now, ids(now.evidence)[0]))
         return room.controller.set_region(session, REGION)
 
     session = current.apply(searched)

@@ -149,7 +149,7 @@ def test_what_was_ruled_out_is_said_and_can_be_left_out() -> None:
 def test_a_image_is_called_by_its_view_and_never_by_its_file() -> None:
     path = "/uploads/DOE^JANE.dcm"
     image = ShownImage(path, "image/x", sha256="0", view=View.LATERAL, spacing=False)
-    (shown,) = viewer_value((image,), drafted=0)
+    (shown,) = viewer_value((image,))
     assert shown["name"] == strings.LATERAL
     assert shown["spacing_note"] == strings.NO_SPACING
     assert "JANE" not in str(shown)

@@ -29,13 +29,12 @@ from rag.schema import NOTICE, PredictedFindings
 from rag.settings import PageSettings, Settings
 from rag.study import pseudonym
 from reading_room import strings
-from reading_room.current import Current
 from reading_room.events import Events
 from reading_room.evidence_panel import prior_html
 from reading_room.image_panel import viewer_value
-from reading_room.layout import PageParts
-from reading_room.opening import MAX_IMAGES, ListedStudy, StudyState
-from reading_room.session import ControllerError, Session
+from reading_room.listed_study import ListedStudy, StudyState
+from reading_room.opening import MAX_IMAGES
+from reading_room.session import ControllerError, Current, Session
 from reading_room.worklist import Worklist
 
 pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
@@ -203,7 +202,7 @@ def test_a_study_is_signed_once_and_keeps_every_addendum(
     worklist = Worklist(folder, room.pipeline, audit=room.audit)
     (study,) = drafted(worklist)
     with gr.Blocks():
-        events = Events(room.controller, PageParts(PageSettings(), worklist), worklist)
+        events = Events(room.controller, PageSettings(), worklist)
     roe, poe = gr.Request(username="roe"), gr.Request(username="poe")
 
     def opened(reader: str) -> Current:

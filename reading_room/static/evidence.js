@@ -16,7 +16,7 @@ export function mount(element, { trigger }) {
     else if (REMOVE[button?.dataset.act]) {
       // the viewer holds the regions
       document.dispatchEvent(new CustomEvent("removeregion", { detail: REMOVE[button.dataset.act] }));
-    } else if (button) trigger("rule_out", { report: button.dataset.report });
+    } else if (button) trigger("act", { op: "rule-out", report: button.dataset.report });
     else if (sentence && !String(getSelection())) use(sentence);
   });
 

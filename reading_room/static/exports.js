@@ -2,14 +2,14 @@
 
 /** Wire the buttons. */
 export function mount(element, { props, watch, trigger }) {
-  let fetched = props.value?.number ?? 0;
+  let fetched = "";
   const show = () => {
-    const { forms = [], file = "", number = 0 } = props.value ?? {};
+    const { forms = [], file = "" } = props.value ?? {};
     for (const button of element.querySelectorAll("button[data-form]")) {
       button.disabled = !forms.includes(button.dataset.form);
     }
-    if (!file || number === fetched) return;
-    fetched = number;
+    if (!file || file === fetched) return;
+    fetched = file;
     const link = document.createElement("a");
     link.href = file;
     link.download = "";

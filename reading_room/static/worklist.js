@@ -8,7 +8,6 @@ const LIST = "listing"; // class of the body while the list is shown and the stu
 export function mount(element, { watch, trigger, words }) {
   const buttons = () => [...element.querySelectorAll("tr[data-study] button")];
   let current = ""; // the study that was opened last, or has the focus
-  let opened = "";
 
   const show = (listed) => {
     document.body.classList.toggle(LIST, listed);
@@ -22,11 +21,7 @@ export function mount(element, { watch, trigger, words }) {
 
   watch("value", () => {
     tell();
-    const now = element.querySelector(".worklist").dataset.opened;
-    if (now && now !== opened) {
-      opened = now;
-      show(false);
-    } else if (document.body.classList.contains(LIST) && document.activeElement === document.body) show(true);
+    if (document.body.classList.contains(LIST) && document.activeElement === document.body) show(true);
   });
   element.addEventListener("click", (event) => {
     const row = event.target.closest("tr[data-study]");
@@ -41,6 +36,10 @@ export function mount(element, { watch, trigger, words }) {
     current = event.target.closest("tr[data-study]")?.dataset.study ?? current;
   });
   document.addEventListener("showworklist", () => show(true));
+  document.addEventListener("studyopened", () => {
+    element.querySelector("tr.opening")?.classList.remove("opening");
+    show(false);
+  });
   setInterval(tell, 20_000);
   tell();
   show(true);

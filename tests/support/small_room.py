@@ -100,19 +100,13 @@ def small_room(folder: Path) -> Iterator[Room]:
 def open_room(room: Room, *, worklist: Worklist | None = None, **page: object) -> Iterator[str]:
     """The room behind a server on a free port; gives the address."""
     from app import build_app  # noqa: PLC0415 - gradio takes seconds
-    from reading_room.api import DraftService  # noqa: PLC0415
-    from reading_room.server import listening, make_server  # noqa: PLC0415
+    from reading_room.server import listening  # noqa: PLC0415
 
-    settings = Settings(home=room.home, page=PageSettings.model_validate({"port": 0, **page}))
-    drafts = DraftService(
-        room.pipeline,
-        max_concurrent=2,
-        audit=room.audit,
-        max_bytes=settings.page.max_upload_mb << 20,
+    settings = Settings(
+        home=room.home,
+        page=PageSettings.model_validate({"port": 0, **page}),
+        llm=LlmSettings(url=room.llm.url),
     )
-    blocks = build_app(
-        room.controller, settings, file_store=room.file_store, drafts=drafts, worklist=worklist
-    )
-    server = make_server(blocks, settings.page, file_store=room.file_store, drafts=drafts)
+    server = build_app(room.controller, settings, worklist)
     with listening(server, host="127.0.0.1", port=0) as address:
         yield address
