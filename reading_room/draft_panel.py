@@ -15,7 +15,7 @@ from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export, as_json, as_markdown, as_text
 from rag.grounding.claims import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
-from rag.localization import Measures, Outline, outlines
+from rag.localization import Measures, outlines
 from rag.prediction import Prediction
 from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import Side, read_sentence
@@ -24,7 +24,7 @@ from rag.review.reviewed_report import ReportLine, ReviewedReport, State
 from rag.schema import PRIOR, DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
 from reading_room.session import ControllerError, Session
-from reading_room.templating import CITED_WORDS, image_icon, issue_words, mark_of, minute, render
+from reading_room.templating import image_icon, issue_words, mark_of, render
 
 View = dict[str, Any]
 """What a template shows of one thing."""
@@ -59,7 +59,7 @@ def draft_html(
         prediction=prediction,
         report=report,
         refused=refused,
-        sections=sections if report or not refused else (),
+        sections=sections if report or not refused else {},
         editable=editable,
         ranks={PRIOR: PRIOR, **ranks},
         hints=[
@@ -99,42 +99,31 @@ def _sections(
     check: DraftCheck | None,
     prediction: Prediction,
     map_measures: Measures,
-) -> list[tuple[str, list[View]]]:
+) -> dict[str, list[View]]:
+    """For each section its sentences, with all that is shown of them."""
     checks = check.sentences if check else [None] * len(report.lines)
     place, clashes = places(report), _clashes(report) if check else {}
-    views = [
-        {
-            **_view(line, each, prediction, place=place[line.key]),
-            "clashes": clashes.get(line.key, ()),
-            "regions": _regions(line.text, prediction, map_measures),
-        }
-        for line, each in zip(report.lines, checks, strict=True)
-    ]
-    return [
-        (section.value, [view for view in views if view["line"].section is section])
-        for section in Section
-    ]
-
-
-def _view(
-    line: ReportLine, check: SentenceCheck | None, prediction: Prediction, *, place: str
-) -> View:
-    image = prediction.image_mark(DraftSentence(line.text, line.sources)) if check else None
-    mark = mark_of(check, line, image)
-    cited = f": {CITED_WORDS[check.cited]}" if check and mark.word == "cited" else ""
     records = {hit.record.report_id: hit.record for hit in prediction.hits}
     if prediction.prior:
         prior = ReportRecord(PRIOR, study_id="", patient_id="", findings=prediction.prior.report)
         records[PRIOR] = with_sentences(prior)
-    return {
-        "line": line,
-        "place": place,
-        "mark": mark,
-        "word": mark.word + cited,
-        "image": image_icon(image) if image else None,
-        "issues": [issue_words(i) for i in check.issues] if check and mark.css != "own" else [],
-        "quotes": [_quote(records[name], line, check) for name in line.sources if name in records],
-    }
+    sections: dict[str, list[View]] = {section.value: [] for section in Section}
+    for line, each in zip(report.lines, checks, strict=True):
+        image = prediction.image_mark(DraftSentence(line.text, line.sources)) if each else None
+        mark = mark_of(each, line, image)
+        sources = [records[name] for name in line.sources if name in records]
+        view = {
+            "line": line,
+            "place": place[line.key],
+            "mark": mark,
+            "image": image_icon(image) if image else None,
+            "issues": [issue_words(i) for i in each.issues] if each and mark.css != "own" else [],
+            "quotes": [_quote(record, line, each) for record in sources],
+            "clashes": clashes.get(line.key, ()),
+            "regions": _regions(line.text, prediction, map_measures),
+        }
+        sections[line.section.value].append(view)
+    return sections
 
 
 def _quote(record: ReportRecord, line: ReportLine, check: SentenceCheck | None) -> View:
@@ -175,22 +164,14 @@ def _regions(text: str, prediction: Prediction, map_measures: Measures) -> str:
     present, _ = sentence_findings(text)
     sides = {side for each in read_sentence(text).statements for side in each.sides}
     side = sides.pop() if len(sides) == 1 else Side.BILATERAL
-    regions = [
-        {
-            "words": _words_of(each),
-            "side": each.side,
-            "edges": each.edges,
-        }
-        for each in outlines(prediction.maps, present, map_measures, side=side)
-    ]
+    regions = []
+    for each in outlines(prediction.maps, present, map_measures, side=side):
+        words = strings.UNMEASURED_REGION.format(each.finding)
+        if each.measured:
+            measured = each.measured
+            words = strings.FINDING_REGION.format(each.finding, measured.hits, measured.images)
+        regions.append({"words": words, "side": each.side, "edges": each.edges})
     return json.dumps(regions, separators=(",", ":"))
-
-
-def _words_of(outline: Outline) -> str:
-    if outline.measured is None:
-        return strings.UNMEASURED_REGION.format(outline.finding)
-    found = outline.measured
-    return strings.FINDING_REGION.format(outline.finding, found.hits, found.images)
 
 
 FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **ENDINGS}
@@ -206,17 +187,7 @@ _BADGES = {
 
 def state_html(report: ReviewedReport | None) -> str:
     """Where the report stands, and what keeps it from the next state."""
-    if report is None:
-        return render("state.html", report=None)
-    sign, css = _BADGES[report.state]
-    if report.signature:
-        rest = strings.SIGNED_BY.format(report.signature.name, minute(report.signature.at))
-    elif report.open_lines:
-        count = len(report.open_lines)
-        rest = strings.UNDECIDED.format(count, "" if count == 1 else "s")
-    else:
-        rest = strings.ALL_DECIDED if report.lines else strings.NO_SENTENCES
-    return render("state.html", report=report, sign=sign, css=css, rest=rest)
+    return render("state.html", report=report, badges=_BADGES)
 
 
 def exports_value(session: Session, *, file: str = "") -> dict[str, Any]:

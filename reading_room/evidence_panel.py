@@ -4,6 +4,7 @@ How a region changed their ranking; and the patient's own earlier study, with wh
 Prepares what ``templates/evidence.html`` and ``prior.html`` show.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -59,12 +60,10 @@ class RankChanges:
     @property
     def summary(self) -> str:
         """As in "Search steered to: effusion. 2 new, 2 dropped, 1 moved."."""
-        new = sum(each not in self.before for each in self.after)
-        dropped = sum(each not in self.after for each in self.before)
-        kinds = [self.mark(each)[0] for each in self.after]
-        moved = kinds.count("up") + kinds.count("down")
+        kinds = Counter(self.mark(each)[0] for each in {*self.before, *self.after})
+        moved = kinds["up"] + kinds["down"]
         towards = strings.STEERED_TO.format(self.finding) if self.finding else ""
-        return towards + strings.RANK_CHANGES.format(new, dropped, moved)
+        return towards + strings.RANK_CHANGES.format(kinds["new"], kinds["dropped"], moved)
 
 
 def rank_changes(session: Session) -> RankChanges:
@@ -103,10 +102,7 @@ def evidence_html(
     report = report or ReviewedReport()
     return render(
         "evidence.html",
-        cards=[
-            {"rank": rank, **_card(hit, report, ruled_out, changes)}
-            for rank, hit in enumerate(hits, 1)
-        ],
+        cards=[{"rank": rank, **_card(hit, report, changes)} for rank, hit in enumerate(hits, 1)],
         locked=report.signature is not None,
         attribution=attribution,
         ruled_out=ruled_out,
@@ -114,21 +110,15 @@ def evidence_html(
     )
 
 
-def _card(
-    hit: Hit, report: ReviewedReport, ruled_out: frozenset[str], changes: RankChanges | None
-) -> View:
+def _card(hit: Hit, report: ReviewedReport, changes: RankChanges | None) -> View:
     record, place = hit.record, places(report)
     css, move = changes.mark(record.report_id) if changes else ("", "")
-    out = record.report_id in ruled_out
     lines = [line for line in report.lines if record.report_id in line.sources]
     copies = [strings.COPIES.format(hit.copies)] if hit.copies > 1 else []
     return {
         "hit": hit,
-        "record": record,
-        "css": " ".join(filter(None, ["card", "ruled-out" if out else "", css])),
+        "css": css,
         "move": move,
-        "dropped": css == "dropped",
-        "ruled_out": out,
         "cited_by": [place[line.key] for line in lines],
         "notes": copies + [hit.why] * bool(hit.why),
         "sections": [
@@ -223,12 +213,4 @@ def prior_html(session: Session) -> str:
     """HTML of the prior; empty where there is none."""
     if not session.prior:
         return ""
-    found = session.compared
-    return render(
-        "prior.html",
-        prior=session.prior,
-        days=found.days_before if found else None,
-        changes=found.changes if found else (),
-        report=found.report if found else "",
-        signs=SIGNS,
-    )
+    return render("prior.html", prior=session.prior, found=session.compared, signs=SIGNS)

@@ -1,11 +1,10 @@
 """Temporary files of readers: images, uploads, exports.
 
-All in one private folder. A name is 32 random bytes, signed for the reader it was made for, so that
-it can be neither guessed nor used by another login. Nothing outlives ``keep_seconds`` or the
-process.
+In one private folder, each reader's in a folder of its own. A name is 32 random bytes and looked
+for among its reader's files only, so that it can be neither guessed nor used by another login.
+Nothing outlives ``keep_seconds`` or the process.
 """
 
-import hmac
 import logging
 import re
 import secrets
@@ -21,7 +20,7 @@ from rag.errors import ServerError
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{43}\.[0-9a-f]{16}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class FileStore:
@@ -40,7 +39,6 @@ class FileStore:
         self.folder = folder
         self.uploads = folder / "uploads"
         self.keep_seconds = keep_seconds
-        self._key = secrets.token_bytes(32)
         self._ended = threading.Event()
         self._held = ExitStack()
         lock_file = folder.with_name(f"{folder.name}.lock")
@@ -58,23 +56,16 @@ class FileStore:
 
     def put(self, content: bytes, *, reader: str) -> str:
         """Store a file for a reader; returns its name."""
-        token = secrets.token_urlsafe(32)
-        name = f"{token}.{self._signature(token, reader)}"
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # /tmp may have been cleaned
-        path = self.folder / name
+        path = self._folder_of(reader) / secrets.token_urlsafe(32)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
         path.write_bytes(content)
-        return name
+        return path.name
 
     def find(self, name: str, *, reader: str) -> Path | None:
         """The file of a name, if it exists and is this reader's."""
-        if not _NAME.fullmatch(name):
-            return None
-        token, signature = name.split(".")
-        if not hmac.compare_digest(signature, self._signature(token, reader)):
-            return None
-        path = self.folder / name
-        return path if path.is_file() else None
+        path = self._folder_of(reader) / name
+        return path if _NAME.fullmatch(name) and path.is_file() else None
 
     def sweep(self, *, now: float | None = None) -> int:
         """Delete expired files; returns how many."""
@@ -107,5 +98,5 @@ class FileStore:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._held.close()
 
-    def _signature(self, token: str, reader: str) -> str:
-        return hmac.new(self._key, f"{token} {reader}".encode(), sha256).hexdigest()[:16]
+    def _folder_of(self, reader: str) -> Path:
+        return self.folder / sha256(reader.encode()).hexdigest()

@@ -50,14 +50,9 @@ class ShownImage:
             warnings=raw.warnings,
         )
 
-    @property
-    def name(self) -> str:
-        """What the page calls it: never the file's own name, which may be a person's."""
-        return view_name(self.view)
-
 
 def view_name(view: View) -> str:
-    """As in "Frontal PA"."""
+    """As in "Frontal PA": never the file's own name, which may be a person's."""
     if view is View.UNKNOWN:
         return strings.IMAGE
     return strings.LATERAL if view is View.LATERAL else f"{strings.FRONTAL} {view.value}"
@@ -80,26 +75,27 @@ def viewer_value(
     """
     named = strings.PRIOR_OF.format(prior_date) if prior_date else strings.PRIOR
     pairs = zip_longest(
-        [_shown(image, image.name, drafted=at == 0) for at, image in enumerate(images)],
+        [_shown(image, view_name(image.view)) for image in images],
         [_shown(image, _with_view(named, image.view), prior=True) for image in prior],
     )
     values = [shown for pair in pairs for shown in pair if shown]
-    return [{**each, "region": region.to_json() if each["drafted"] else {}} for each in values]
+    if images:
+        values[0].update(drafted=True, region=region.to_json())
+    return values
 
 
 def _with_view(name: str, view: View) -> str:
     return name if view is View.UNKNOWN else f"{name} · {view.value}"
 
 
-def _shown(
-    image: ShownImage, name: str, *, drafted: bool = False, prior: bool = False
-) -> dict[str, Any]:
+def _shown(image: ShownImage, name: str, *, prior: bool = False) -> dict[str, Any]:
     return {
         "key": image.sha256,
         "url": image.url,
         "name": name,
         "label": strings.IMAGE_LABEL.format(name),
-        "drafted": drafted,
+        "drafted": False,
+        "region": {},
         "prior": prior,
         "link": "lateral" if image.view is View.LATERAL else "frontal",
         "spacing_note": strings.AT_DETECTOR if image.spacing else strings.NO_SPACING,

@@ -1,25 +1,25 @@
 """Authentication: none on the loopback address, by name and password, or by a reverse proxy.
 
-``python -m reading_room.login NAME`` asks for a password and prints the line for the users file.
-Passwords are kept as scrypt hashes and sent by HTTP Basic, so put TLS in front of anything but the
+The users file is one of ``htpasswd -B``; ``python -m reading_room.login NAME`` asks for a password
+and prints a line for it. Passwords are sent by HTTP Basic, so put TLS in front of anything but the
 loopback address.
 """
 
 import base64
-import binascii
 import getpass
-import hashlib
 import hmac
+import re
 import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import bcrypt
+
 from rag.errors import SettingsError
 from rag.settings import PageSettings
 
-_COST = {"n": 2**14, "r": 8, "p": 1}
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -28,7 +28,7 @@ class Login:
     """Recognises readers.
 
     Attributes:
-        users: name to scrypt hash; empty where there is no password login.
+        users: name to bcrypt hash; empty where there is no password login.
         header: name of the proxy's header in lower case, empty where there is none.
         proxies: addresses that the header is believed from.
     """
@@ -75,40 +75,35 @@ class Login:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
-        # scrypt is slow on purpose: a correct password is remembered, as a keyed hash
+        # bcrypt is slow on purpose: a correct password is remembered, as a keyed hash
         known = hmac.digest(self._key, token.encode(), "sha256")
         try:
             name, _, password = base64.b64decode(token, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no UTF-8
             return None
-        if known in self._seen:
-            return name
-        if known_only:
-            return None
-        kept = self.users.get(name)
         # hash for unknown names too: timing must not reveal who is a user
-        right = matches(password, kept or _NOBODY)
-        if not kept or not right:
-            return None
-        self._seen.add(known)
+        if known not in self._seen:
+            if known_only or not matches(password, self.users.get(name, _NOBODY)):
+                return None
+            self._seen.add(known)
         return name
 
 
 def hashed(password: str) -> str:
     """A password as the users file keeps it."""
-    salt = secrets.token_bytes(16)
-    digest = hashlib.scrypt(password.encode(), salt=salt, maxmem=2**26, **_COST)
-    return f"scrypt${salt.hex()}${digest.hex()}"
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds=10)).decode()
 
 
 def matches(password: str, kept: str) -> bool:
     """Whether a password is the one that was hashed."""
-    _, salt, digest = kept.split("$")
-    found = hashlib.scrypt(password.encode(), salt=bytes.fromhex(salt), maxmem=2**26, **_COST)
-    return hmac.compare_digest(found.hex(), digest)
+    try:
+        return bcrypt.checkpw(password.encode(), kept.encode())
+    except ValueError:  # longer than bcrypt's 72 bytes
+        return False
 
 
-_NOBODY = f"scrypt${'00' * 16}${'00' * 64}"
+_NOBODY = "$2b$10$" + "." * 53
+_LINE = re.compile(r"([^:]+):(\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})")
 
 
 def _read_users(path: Path) -> dict[str, str]:
@@ -120,13 +115,13 @@ def _read_users(path: Path) -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, _, kept = line.strip().partition(":")
-        if not name or len(kept.split("$")) != 3 or not kept.startswith("scrypt$"):
+        found = _LINE.fullmatch(line.strip())
+        if not found:
             raise SettingsError(
-                f"page.users: line {number} of {path} is not name:scrypt$...; make it with "
-                "python -m reading_room.login NAME"
+                f"page.users: line {number} of {path} is not name:$2b$...; make it with "
+                "htpasswd -B or python -m reading_room.login NAME"
             )
-        users[name] = kept
+        users[found[1]] = found[2]
     if not users:
         raise SettingsError(f"page.users: {path} has no users")
     return users

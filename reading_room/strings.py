@@ -115,12 +115,6 @@ VERBATIM = "These reports are about other patients, shown verbatim; XXXX marks r
 # Reviewing the draft
 ABSTAINED = "No draft: the system abstains"
 EVIDENCE_ONLY = "The evidence stays usable: click a sentence in a report, or write your own."
-DECISIONS = {
-    "open": "open",
-    "accepted": "accepted",
-    "edited": "edited",
-    "added": "added",
-}
 SOURCE = "source"
 NO_SOURCE = "No source: the reader's own words."
 SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "does not mention it"

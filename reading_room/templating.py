@@ -66,7 +66,6 @@ class Mark:
 
 
 VERDICTS = {
-    Verdict.SUPPORTED: Mark("cited", "❝", "cited"),
     Verdict.PARTLY: Mark("partly", "≈", "partly supported", alarming=True),
     Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported", alarming=True),
     Verdict.CONTRADICTED_BY_IMAGE: Mark(
@@ -74,7 +73,6 @@ VERDICTS = {
     ),
     Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by evidence", alarming=True),
 }
-AGREED = Mark("supported", "✓", "cited")
 AGAINST_IMAGE = Mark("contradicted", "⚠", "cited, but unlikely in the image", alarming=True)
 UNCHECKED = Mark("unchecked", "…", "not checked yet")
 READERS_OWN = Mark("own", "✎", "reader's own words")
@@ -101,7 +99,7 @@ IMAGE_MARKS = {
     ImageVerdict.NOT_ASSESSABLE: ("○", "image: not assessable"),
     ImageVerdict.UNLIKELY: ("⚠", "image: UNLIKELY"),
 }
-CITED_WORDS = {
+_CITED = {
     Cited.VERBATIM: "verbatim",
     Cited.SAME_MEANING: "same meaning",
     Cited.PARTLY: "partly",
@@ -123,12 +121,13 @@ def mark_of(
         return READERS_OWN
     if check is None:
         return UNCHECKED
-    if check.verdict is Verdict.SUPPORTED and image is not None:
-        if image.verdict is ImageVerdict.UNLIKELY:
-            return AGAINST_IMAGE
-        if image.verdict is ImageVerdict.LIKELY:
-            return AGREED
-    return VERDICTS[check.verdict]
+    if check.verdict is not Verdict.SUPPORTED:
+        return VERDICTS[check.verdict]
+    if image is not None and image.verdict is ImageVerdict.UNLIKELY:
+        return AGAINST_IMAGE
+    agreed = image is not None and image.verdict is ImageVerdict.LIKELY
+    word = f"cited: {_CITED[check.cited]}"
+    return Mark("supported", "✓", word) if agreed else Mark("cited", "❝", word)
 
 
 def image_icon(image: ImageMark) -> Mark:

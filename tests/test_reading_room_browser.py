@@ -34,10 +34,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def url(room: Room) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
-        with open_room(room, requests_per_minute=100_000) as url:
-            yield url
+    with open_room(room, requests_per_minute=100_000) as url:
+        yield url
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from pydicom import dcmread
 from starlette.testclient import TestClient
+from support.gradio_warnings import GRADIO_WARNINGS
 from support.small_room import Room, open_room
 
 from demo.phantom import write_phantom_dicom
@@ -20,22 +21,15 @@ from rag.settings import LlmSettings
 from reading_room.login import hashed
 from reading_room.server import add_monitoring, readiness
 
-pytestmark = [
-    pytest.mark.slow,
-    # as in test_reading_room_server.py: Gradio and httpx leave sockets to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
 
 @pytest.fixture(scope="module")
 def url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     users = tmp_path_factory.mktemp("users") / "users"
     users.write_text(f"roe:{hashed('secret')}\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
-        with open_room(room, users=users) as url:
-            yield url
+    with open_room(room, users=users) as url:
+        yield url
 
 
 def scraped(url: str) -> dict[str, float]:

@@ -27,30 +27,28 @@ def below(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     folder = tmp_path_factory.mktemp("nginx")
     (block,) = re.findall(r"```nginx\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     port = free_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
-        settings = {"requests_per_minute": 100_000, "root_path": "/cxr", "hosts": ("localhost",)}
-        with open_room(room, **settings) as url:
-            block = block.replace("http://127.0.0.1:7860/", url)
-            config = folder / "nginx.conf"
-            temp = "".join(
-                f"{kind}_temp_path {folder}/{kind}; "
-                for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
-            config.write_text(
-                f"user root; daemon off; pid {folder}/pid;\n"
-                f"error_log {folder}/error.log; events {{}}\n"
-                f"http {{ access_log off; {temp}\n"
-                f"server {{ listen 127.0.0.1:{port}; {block} }} }}\n"
-            )
-            process = subprocess.Popen([NGINX, "-e", f"{folder}/error.log", "-c", str(config)])
-            try:
-                address = f"http://127.0.0.1:{port}/cxr/"
-                _wait_for(address)
-                yield address
-            finally:
-                process.terminate()
-                process.wait(10)
+    settings = {"requests_per_minute": 100_000, "root_path": "/cxr", "hosts": ("localhost",)}
+    with open_room(room, **settings) as url:
+        block = block.replace("http://127.0.0.1:7860/", url)
+        config = folder / "nginx.conf"
+        temp = "".join(
+            f"{kind}_temp_path {folder}/{kind}; "
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config.write_text(
+            f"user root; daemon off; pid {folder}/pid;\n"
+            f"error_log {folder}/error.log; events {{}}\n"
+            f"http {{ access_log off; {temp}\n"
+            f"server {{ listen 127.0.0.1:{port}; {block} }} }}\n"
+        )
+        process = subprocess.Popen([NGINX, "-e", f"{folder}/error.log", "-c", str(config)])
+        try:
+            address = f"http://127.0.0.1:{port}/cxr/"
+            _wait_for(address)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 def _wait_for(address: str) -> None:

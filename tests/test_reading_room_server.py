@@ -41,11 +41,9 @@ def swept() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
-        with open_room(room, requests_per_minute=100_000) as url:
-            yield url
+def url(room: Room) -> Iterator[str]:
+    with open_room(room, requests_per_minute=100_000) as url:
+        yield url
     with warnings.catch_warnings():  # and what the server leaves open, before another module's test
         warnings.simplefilter("ignore")
         gc.collect()
@@ -90,7 +88,7 @@ def test_guessed_addresses_give_nothing(url: str, room: Room) -> None:
         f"gradio_api/file={room.audit.path}",
         "gradio_api/file=/etc/passwd",
         f"gradio_api/file={Path(__file__)}",
-        f"gradio_api/file={room.file_store.folder / kept}",
+        f"gradio_api/file={room.file_store.find(kept, reader='')}",
         "gradio_api/file=http://192.0.2.1/x",
         "gradio_api/proxy=http://192.0.2.1/x",
         "monitoring",
@@ -321,7 +319,7 @@ def test_parallel_readers_each_get_their_own_draft(
 def test_what_was_not_uploaded_is_neither_fetched_nor_read(url: str, room: Room) -> None:
     kept = room.file_store.put(b"secret", reader="another")
     paths = [f"{room.llm.url}/models", "file:///etc/passwd", "/etc/passwd", str(room.audit.path)]
-    paths.append(str(room.file_store.folder / kept))
+    paths.append(str(room.file_store.find(kept, reader="another")))
     config = httpx.get(f"{url}config").json()
     draft = next(each["id"] for each in config["dependencies"] if each["api_name"] == "draft")
     for number, (path, place) in enumerate(itertools.product(paths, ("images", "indication"))):
@@ -415,3 +413,5 @@ def test_passwords_are_salted() -> None:
     assert one != two
     assert matches("word", one)
     assert not matches("Word", one)
+    assert matches("word", one.replace("$2b$", "$2y$"))  # as htpasswd writes it
+    assert not matches("word" * 50, one)

@@ -369,15 +369,16 @@ def collect_quietly() -> None:
 def page(room: Room, folder: Path) -> Iterator[Page]:
     """The page opened with the folder, which drafts in the background."""
     worklist = Worklist(folder, room.pipeline, audit=room.audit)
-    with pytest.MonkeyPatch.context() as patch, chromium() as browser:
-        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.folder / "uploads"))
-        with open_room(room, worklist=worklist, requests_per_minute=100_000) as url:
-            page = browser.new_page(viewport={"width": 1366, "height": 768})
-            page.goto(url)
-            page.wait_for_selector(".worklist", timeout=MINUTE)
-            worklist.start()
-            yield page
-            worklist.close()
+    with (
+        open_room(room, worklist=worklist, requests_per_minute=100_000) as url,
+        chromium() as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(url)
+        page.wait_for_selector(".worklist", timeout=MINUTE)
+        worklist.start()
+        yield page
+        worklist.close()
     collect_quietly()
 
 

@@ -4,12 +4,8 @@ import { readImage } from "./image.js";
 import { Pane } from "./pane.js";
 import { RegionTool } from "./regions.js";
 
-const KEYS = {
-  i: "invert", r: "reset", f: "fit", o: "one", "+": "in", "=": "in", "-": "out",
-  "[": "left", "]": "right", h: "mirror", "1": "file", "2": "whole", "3": "lungs",
-  "4": "mediastinum", s: "solo", w: "tool-window", p: "tool-pan", z: "tool-zoom", m: "tool-measure",
-  b: "tool-region", v: "heat", g: "gaze", l: "findings", k: "link", c: "prior",
-  Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "moreContrast",
+const KEYS = { // beside those of the buttons
+  "=": "in", Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "moreContrast",
   ArrowRight: "lessContrast",
 };
 const NUDGE = 12;
@@ -39,6 +35,10 @@ class Viewer {
     this.regionTool = new RegionTool((value) => trigger("set_region", value), words);
     this.findings = []; // of the sentence that was looked at last
     this.findingsShown = true;
+    this.commands = { ...KEYS };
+    for (const button of root.querySelectorAll("button[data-do]")) {
+      this.commands[button.getAttribute("aria-keyshortcuts").toLowerCase()] = button.dataset.do;
+    }
     this.gaze = root.querySelector("input[type=file]");
     this.gaze.addEventListener("change", () => {
       const [file] = this.gaze.files;
@@ -220,7 +220,7 @@ class Viewer {
       event.preventDefault();
       return;
     }
-    const command = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
+    const command = this.commands[event.key] ?? this.commands[event.key.toLowerCase()];
     if (command && this.run(command)) event.preventDefault();
   }
 

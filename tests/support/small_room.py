@@ -107,6 +107,8 @@ def open_room(room: Room, *, worklist: Worklist | None = None, **page: object) -
         page=PageSettings.model_validate({"port": 0, **page}),
         llm=LlmSettings(url=room.llm.url),
     )
-    server = build_app(room.controller, settings, worklist)
-    with listening(server, host="127.0.0.1", port=0) as address:
-        yield address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.uploads))
+        server = build_app(room.controller, settings, worklist)
+        with listening(server, host="127.0.0.1", port=0) as address:
+            yield address
