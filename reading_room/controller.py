@@ -34,13 +34,7 @@ NO_REPORT = ReviewedReport()
 
 
 class Controller(Opener):
-    """The steps, shared by all readers; holds no reader's data.
-
-    Args:
-        pipeline: from image to draft.
-        file_store: for images and exports.
-        audit: record of every draft, edit and signature; None keeps none.
-    """
+    """The steps, shared by all readers; holds no reader's data. Without `audit` keeps no record."""
 
     def __init__(
         self, pipeline: ReportPipeline, *, file_store: FileStore, audit: AuditLog | None
@@ -52,12 +46,7 @@ class Controller(Opener):
     def open_study(
         self, study: ListedStudy, *, kept: Session | None = None, reader: str
     ) -> Session:
-        """A session with a study of the worklist, and the draft that was made of it ahead.
-
-        Args:
-            study: of the list.
-            kept: what a reader has made of it before; it is gone on with.
-            reader: who opens it.
+        """A session with a study of the worklist: as it was `kept`, or as it was drafted ahead.
 
         Raises:
             ControllerError: an image cannot be read.

@@ -1,11 +1,12 @@
 """Connects the page's events to `reading_room.controller` and shows the resulting session."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import gradio as gr
@@ -23,17 +24,10 @@ from reading_room.session import ControllerError, Current, Session, SupersededEr
 from reading_room.worklist import LOOK_SECONDS, Worklist
 
 logger = logging.getLogger(__name__)
-_DRAWING = threading.Lock()
 
 
 class Events:
-    """Event handlers: each takes the current session and returns what changes on the page.
-
-    Args:
-        controller: the steps themselves.
-        settings: of the page.
-        worklist: studies of a folder; None where the page was started without one.
-    """
+    """Event handlers: each takes the current session and returns what changes on the page."""
 
     def __init__(
         self, controller: Controller, settings: PageSettings, worklist: Worklist | None = None
@@ -119,13 +113,10 @@ class Events:
                 yield {self._parts.viewer: viewer_value(session.images)}
 
     def example(self, _: Current) -> list[str]:
-        """The phantom as an upload; drawn once, which takes some seconds."""
-        path = self._controller.file_store.uploads / "phantom" / "phantom.dcm"
-        with _DRAWING:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                write_phantom_dicom(path, seed=1, finding=PhantomFinding.LEFT_PLEURAL_EFFUSION)
-            path.touch()  # its time begins anew
+        """The phantom as an upload of this reader's own."""
+        uploads = self._controller.file_store.uploads
+        path = Path(mkdtemp(prefix="phantom-", dir=uploads)) / "phantom.dcm"
+        path.write_bytes(_phantom())
         return [str(path)]
 
     def draft(self, current: Current, indication: str) -> Iterator[Update]:
@@ -251,6 +242,15 @@ class Events:
     def _signed(self, session: Session) -> ReviewedReport | None:
         """The signed report of a study of the worklist, by whomever."""
         return self._worklist.signed(session.study) if self._worklist else None
+
+
+@lru_cache(maxsize=1)
+def _phantom() -> bytes:
+    """Drawn once, which takes some seconds."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "phantom.dcm"
+        write_phantom_dicom(path, seed=1, finding=PhantomFinding.LEFT_PLEURAL_EFFUSION)
+        return path.read_bytes()
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class FileStore:
         with disk_explained(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
+            self.uploads.mkdir(mode=0o700)
 
     def put(self, content: bytes, *, reader: str) -> str:
         """Store a file for a reader; returns its name."""

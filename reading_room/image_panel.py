@@ -13,6 +13,7 @@ from encoders.images.exposure import Window
 from encoders.images.raw_image import RawImage
 from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
+from reading_room.templating import view_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +37,6 @@ class ShownImage:
     spacing: bool
     dicom: bool = False
     warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, raw: RawImage, *, path: str, url: str) -> "ShownImage":
-        """From a decoded image."""
-        return cls(
-            path,
-            url,
-            sha256=raw.source_sha256,
-            view=raw.view,
-            spacing=raw.spacing_mm is not None,
-            dicom=bool(raw.modality),
-            warnings=raw.warnings,
-        )
-
-
-def view_name(view: View) -> str:
-    """As in "Frontal PA": never the file's own name, which may be a person's."""
-    if view is View.UNKNOWN:
-        return strings.IMAGE
-    return strings.LATERAL if view is View.LATERAL else f"{strings.FRONTAL} {view.value}"
 
 
 def viewer_value(

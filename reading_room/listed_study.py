@@ -10,7 +10,6 @@ from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
 from rag.schema import Status
 from rag.screening.calibration import MUST_NOT_MISS
-from reading_room.image_panel import view_name
 
 
 class StudyState(StrEnum):
@@ -67,11 +66,6 @@ class ListedStudy:
         if found is None or (found.status is Status.FAILED and found.error != "ImageReadError"):
             return StudyState.WAITING
         return StudyState.DRAFTED if found.status is Status.OK else StudyState.REFUSED
-
-    @property
-    def view_name(self) -> str:
-        """The view in words."""
-        return view_name(self.info.view)
 
     @property
     def date(self) -> str:

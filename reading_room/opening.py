@@ -20,11 +20,7 @@ MAX_IMAGES = 4
 
 
 class Opener:
-    """Puts images where a reader's viewer finds them.
-
-    Args:
-        file_store: keeps them.
-    """
+    """Puts images where a reader's viewer finds them."""
 
     def __init__(self, file_store: FileStore) -> None:
         self.file_store = file_store
@@ -84,7 +80,15 @@ class Opener:
         self, raw: RawImage, path: Path, reader: str, *, size: tuple[int, int] | None = None
     ) -> ShownImage:
         name = self.file_store.put(image_file(raw, size=size), reader=reader)
-        return ShownImage.of(raw, path=str(path), url=f"image/{name}")
+        return ShownImage(
+            str(path),
+            url=f"image/{name}",
+            sha256=raw.source_sha256,
+            view=raw.view,
+            spacing=raw.spacing_mm is not None,
+            dicom=bool(raw.modality),
+            warnings=raw.warnings,
+        )
 
 
 def checked_prior(prior: Prior, current: ImageInfo) -> tuple[Prior, tuple[Path | bytes, ...]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from encoders.base import View
 from rag.grounding.verdicts import (
     Cited,
     ImageMark,
@@ -40,6 +41,13 @@ def readable(name: str) -> str:
     return name.replace("_", " ").lower()
 
 
+def view_name(view: View) -> str:
+    """As in "Frontal PA": what an image is called, never by its file, which may name a person."""
+    if view is View.UNKNOWN:
+        return strings.IMAGE
+    return strings.LATERAL if view is View.LATERAL else f"{strings.FRONTAL} {view.value}"
+
+
 def render(template: str, **values: Any) -> str:
     """The HTML of a template."""
     return _ENVIRONMENT.get_template(template).render(values).strip()
@@ -52,7 +60,9 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.globals.update(strings=strings, anchor=anchor, minute=minute, readable=readable)
+_ENVIRONMENT.globals.update(
+    strings=strings, anchor=anchor, minute=minute, readable=readable, view_name=view_name
+)
 
 
 @dataclass(frozen=True, slots=True)

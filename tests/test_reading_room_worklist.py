@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -227,6 +228,27 @@ def test_a_study_is_signed_once_and_keeps_every_addendum(
     worklist.keep(stale, reader="poe")
     assert [each.text for each in worklist.signed(study.key).addenda] == ["First.", "Second."]
     collect_quietly()
+
+
+def test_a_study_signed_while_the_folder_is_looked_at_stays_signed(
+    room: Room, folder: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(folder / "a.dcm", image, 71)
+    worklist = Worklist(folder, room.pipeline)
+    (study,) = drafted(worklist)
+    done = signed(room, room.controller.open_study(study, reader="a"))
+    listed = worklist._listed
+
+    def signed_meanwhile(*study: Any) -> ListedStudy:
+        known = listed(*study)
+        worklist.keep(done, reader="a")
+        return known
+
+    monkeypatch.setattr(worklist, "_listed", signed_meanwhile)
+    write_study(folder / "b.dcm", image, 72)
+    worklist.look()
+    assert worklist.signed(study.key) == done.report
+    assert worklist.find(study.key).state is StudyState.SIGNED
 
 
 def test_a_draft_is_not_kept_for_a_study_that_has_other_images_now(
