@@ -16,7 +16,7 @@ from typing import Any
 
 from rag.encoder_parts import RESTORE_HINT, read_json
 from rag.errors import refuse_other_weights
-from rag.report_nlp.labeller import LABELS, NO_FINDING, read_sections
+from rag.report_nlp.labeller import NO_FINDING, read_sections
 from rag.report_nlp.lexicon import findings
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import statements_of
@@ -188,7 +188,8 @@ def changes(
         shown = shown or name in (*prior.positive, *current.positive)
         if shown or row.verdict is not Change.CANNOT_TELL:
             rows.append(row)
-    return tuple(sorted(rows, key=_order))
+    rows.sort(key=lambda row: (-(row.certainty or 0), -(row.probability or 0), row.finding))
+    return tuple(sorted(rows, key=lambda row: row.verdict is Change.CANNOT_TELL))
 
 
 def prior_states(report: str) -> dict[str, PriorState]:
@@ -202,15 +203,10 @@ def prior_states(report: str) -> dict[str, PriorState]:
     return {s.name: ranked[p] for p in ranked for s in read if s.polarity is p}
 
 
-def _order(row: FindingChange) -> tuple[object, ...]:
-    untold = row.verdict is Change.CANNOT_TELL
-    return untold, -(row.certainty or 0), -(row.probability or 0), row.finding
-
-
 @lru_cache(maxsize=1)
 def _concepts_with_a_label() -> frozenset[str]:
     """Lexicon ids that a CheXpert-14 name stands for."""
-    return frozenset(each.concept for each in findings() if each.label) - set(LABELS)
+    return frozenset(each.concept for each in findings() if each.label)
 
 
 def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:

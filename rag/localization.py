@@ -89,6 +89,7 @@ class MapMeasure:
 
 
 Measures = Mapping[str, MapMeasure]
+_UNMEASURED = MapMeasure(0, 0)
 
 
 def read_map_measures(folder: Path | None) -> Measures:
@@ -148,18 +149,18 @@ def locate_findings(
     found = [
         LocatedFinding(
             name,
-            CHEXPERT_LABEL_OF.get(name, ""),
-            known.get(CHEXPERT_LABEL_OF.get(name, ""), _by_map(log_odds, measures.get(name))),
+            label,
+            known.get(label, _by_map(log_odds, measures.get(name, _UNMEASURED))),
             locate(log_odds),
         )
         for name, log_odds in zip(encoder.findings, seen.maps[0], strict=True)
+        for label in [CHEXPERT_LABEL_OF.get(name, "")]
     ]
     return sorted(found, key=lambda each: -each.probability)
 
 
-def _by_map(log_odds: NDArray[np.float32], measured: MapMeasure | None) -> float:
-    slope, shift = (measured.slope, measured.shift) if measured else (1.0, 0.0)
-    return float(1 / (1 + np.exp(-(slope * float(log_odds.max()) + shift))))
+def _by_map(log_odds: NDArray[np.float32], measured: MapMeasure) -> float:
+    return float(1 / (1 + np.exp(-(measured.slope * float(log_odds.max()) + measured.shift))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ def parse_report(record: ReportRecord) -> ReportReading:
     sentences += [
         replace(sentence, section=Section.FINDINGS)
         for sentence in sentences
-        if sentence and sentence.section is Section.IMPRESSION and _names_a_finding(sentence)
+        if sentence and sentence.section is Section.IMPRESSION
+        if sentence.heading and sentence.present and not sentence.denied
     ]
     return ReportReading(
         present=_names(statements),
@@ -194,11 +195,6 @@ def _written_out(text: str) -> str:
     """A sentence with the capital and the full stop that its report forgot."""
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _names_a_finding(sentence: UsableSentence) -> bool:
-    """Whether a sentence of an impression could stand in the findings as well."""
-    return bool(sentence.heading and sentence.present and not sentence.denied)
 
 
 def _names(statements: list[Statement]) -> frozenset[str]:

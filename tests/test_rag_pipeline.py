@@ -17,7 +17,7 @@ from support.small_corpus import small_corpus
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
 from rag.drafting.drafter import WITHOUT_MODEL, Drafter
-from rag.drafting.requests import DraftInputs, Selection
+from rag.drafting.requests import DraftInputs, selection
 from rag.drafting.slots import slots_for
 from rag.grounding import Verdict
 from rag.image_analysis import ImageAnalyzer
@@ -83,8 +83,9 @@ def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     prepared = pipeline.prepare(Study(image, "image"))
     assert prepared.retrieval is not None
     pool = prepared.retrieval.pool
-    schema = Selection(DraftInputs(slots_for(pool, NO_PREDICTION))).schema
-    assert schema["properties"]
+    request = selection(DraftInputs(slots_for(pool, NO_PREDICTION)))
+    assert request is not None
+    schema = request.schema
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 
 

@@ -133,7 +133,7 @@ class Drafter:
             comparisons=comparisons,
         )
         request = build_request(self.template.mode, inputs)
-        if not request.is_open:
+        if request is None:
             yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
             return
         for result in self._asked(self.llm, request):
@@ -159,7 +159,7 @@ class Drafter:
             text = llm.ask(repair, schema=request.schema)
             yield replace(asked, answer=text)
             draft, notes = parse_response(request, text)
-        draft = with_comparisons(draft, request.inputs.comparisons)
+        draft = with_comparisons(draft, request.comparisons)
         yield replace(asked, draft=draft, notes=notes, answer=text)
 
 

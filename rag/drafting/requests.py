@@ -1,12 +1,11 @@
 """Evidence -> what is asked of the language model, and how its answer is read.
 
-Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`Selection`),
-or writes sentences with their sources (`FreeText`). Both have variables for the template, a schema
-for the server, and read the answer, whole or as far as it has come.
+Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`selection`),
+or writes sentences with their sources (`free_text`).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
@@ -46,9 +45,28 @@ class DraftInputs:
     comparisons: Sequence[DraftSentence] = ()
 
 
-def build_request(mode: Mode, inputs: DraftInputs) -> "DraftRequest":
-    """What a template of this mode asks."""
-    return Selection(inputs) if mode is Mode.SELECT else FreeText(inputs)
+@dataclass(frozen=True, slots=True)
+class DraftRequest:
+    """What is asked of the model about one study, and how its answer is read.
+
+    Attributes:
+        variables: for the template.
+        schema: of the answer, for the server.
+        draft: of an answer, whole or as far as it has come.
+        comparisons: with the prior that may be made.
+        shown: texts of the reports where the model writes by itself; None where it only chooses.
+    """
+
+    variables: Mapping[str, Any]
+    schema: dict[str, Any]
+    draft: Callable[[Mapping[str, Any]], Draft]
+    comparisons: Sequence[DraftSentence] = ()
+    shown: tuple[str, ...] | None = None
+
+
+def build_request(mode: Mode, inputs: DraftInputs) -> DraftRequest | None:
+    """What a template of this mode asks; None where there is nothing to choose."""
+    return selection(inputs) if mode is Mode.SELECT else free_text(inputs)
 
 
 def first_choice(slots: Sequence[Slot]) -> Draft:
@@ -56,132 +74,93 @@ def first_choice(slots: Sequence[Slot]) -> Draft:
     return _draft((slot.section, slot.options[0]) for slot in slots)
 
 
-class Selection:
+def selection(inputs: DraftInputs) -> DraftRequest | None:
     """The model chooses a wording where there are several; text and sources are the evidence's."""
-
-    def __init__(self, inputs: DraftInputs) -> None:
-        self.inputs = inputs
-        self._options = {
-            slot.name: {
-                f"{ascii_uppercase[at]}{n}": option for n, option in enumerate(slot.options, 1)
-            }
-            for at, slot in enumerate(slot for slot in inputs.slots if len(slot.options) > 1)
+    open_slots = [slot for slot in inputs.slots if len(slot.options) > 1]
+    if not open_slots:
+        return None
+    options = {
+        slot.name: {f"{letter}{n}": option for n, option in enumerate(slot.options, 1)}
+        for letter, slot in zip(ascii_uppercase, open_slots, strict=False)
+    }
+    slots = [
+        {
+            "name": slot.name,
+            "options": [
+                {"id": number, "votes": votes, "text": option.text}
+                for (number, option), votes in zip(
+                    options[slot.name].items(), slot.votes, strict=True
+                )
+            ],
         }
+        for slot in open_slots
+    ]
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is anything to choose."""
-        return bool(self._options)
+    def draft(answer: Mapping[str, Any]) -> Draft:
+        """In the order of a report; the first option where none is chosen."""
+        return _draft(
+            (
+                slot.section,
+                options.get(slot.name, {}).get(str(answer.get(slot.name)), slot.options[0]),
+            )
+            for slot in inputs.slots
+        )
 
-    @property
-    def variables(self) -> Mapping[str, Any]:
-        """The open slots with their numbered sentences."""
-        slots = [
-            {
-                "name": slot.name,
-                "options": [
-                    {"id": number, "votes": votes, "text": option.text}
-                    for (number, option), votes in zip(
-                        self._options[slot.name].items(), slot.votes, strict=True
-                    )
-                ],
-            }
-            for slot in self.inputs.slots
-            if slot.name in self._options
-        ]
-        inputs = self.inputs
-        return {"slots": slots, "reports": inputs.reports, "indication": inputs.indication}
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """One closed choice a slot."""
-        return selection_schema({name: list(options) for name, options in self._options.items()})
-
-    def draft(self, answer: Mapping[str, Any]) -> Draft:
-        """The chosen sentences in the order of a report; the first option where none is chosen."""
-        said = []
-        for slot in self.inputs.slots:
-            options = self._options.get(slot.name, {})
-            chosen = str(answer.get(slot.name))  # whatever stands there
-            said.append((slot.section, options.get(chosen, slot.options[0])))
-        return _draft(said)
-
-    def validate(self, draft: Draft) -> None:
-        """Nothing to refuse: every sentence is the evidence's own."""
+    return DraftRequest(
+        {"slots": slots, "reports": inputs.reports, "indication": inputs.indication},
+        selection_schema({name: list(numbered) for name, numbered in options.items()}),
+        draft,
+        inputs.comparisons,
+    )
 
 
-class FreeText:
-    """The model writes sentences and names the reports that each of them rests on."""
-
-    is_open = True
-
-    def __init__(self, inputs: DraftInputs) -> None:
-        self.inputs = inputs
-
-    @property
-    def variables(self) -> Mapping[str, Any]:
-        """Reports, nearest first."""
-        reports = [
+def free_text(inputs: DraftInputs) -> DraftRequest:
+    """The model writes sentences and names the shown reports, or the prior, that each rests on."""
+    predicted = inputs.predicted
+    start = with_comparisons(first_choice(inputs.slots), inputs.comparisons)
+    comparisons = [sentence.text for sentence in inputs.comparisons]
+    variables = {
+        "reports": [
             {
                 "id": hit.record.report_id,
                 "similarity": round(hit.similarity, 3),
                 "findings": hit.record.findings,
                 "impression": hit.record.impression,
             }
-            for hit in self.inputs.hits
-        ]
-        inputs, predicted = self.inputs, self.inputs.predicted
-        start = with_comparisons(first_choice(inputs.slots), inputs.comparisons)
-        comparisons = [sentence.text for sentence in inputs.comparisons]
-        labels = [
+            for hit in inputs.hits
+        ],
+        "labels": [
             {"name": name, "probability": f"{predicted.probabilities[name]:.2f}"}
             for name in predicted.positive
-        ]
-        return {
-            "reports": reports,
-            "labels": labels,
-            "undeniable": sorted(predicted.undeniable - set(predicted.positive)),
-            "start": {
-                section.value: [
-                    {"text": sentence.text, "sources": list(sentence.sources)}
-                    for sentence in start.section(section)
-                ]
-                for section in Section
-            },
-            "indication": inputs.indication,
-            "prior": {"report": inputs.prior, "comparisons": comparisons} if inputs.prior else None,
-        }
+        ],
+        "undeniable": sorted(predicted.undeniable - set(predicted.positive)),
+        "start": {
+            section.value: [
+                {"text": sentence.text, "sources": list(sentence.sources)}
+                for sentence in start.section(section)
+            ]
+            for section in Section
+        },
+        "indication": inputs.indication,
+        "prior": {"report": inputs.prior, "comparisons": comparisons} if inputs.prior else None,
+    }
+    # a list: what is asked of it need not be hashable
+    known = [*(hit.record.report_id for hit in inputs.hits), *([PRIOR] if inputs.prior else [])]
 
-    @property
-    def schema(self) -> dict[str, Any]:
-        """Sentences whose sources are an enum of the shown reports, and the prior's id."""
-        return written_schema(self._source_ids)
-
-    @property
-    def _source_ids(self) -> list[str]:
-        own = [PRIOR] if self.inputs.prior else []
-        return [*(hit.record.report_id for hit in self.inputs.hits), *own]
-
-    def draft(self, answer: Mapping[str, Any]) -> Draft:
+    def draft(answer: Mapping[str, Any]) -> Draft:
         """Sentences that have text and known sources; a source is named once."""
-        known = self._source_ids  # a list: what is asked of it need not be hashable
-
-        def sentences(section: Section) -> tuple[DraftSentence, ...]:
-            found = []
+        said = []
+        for section in Section:
             for item in _list(answer.get(section.value)):
                 text = str(item.get("text", "")).strip() if isinstance(item, Mapping) else ""
                 sources = _list(item.get("sources")) if text else []
                 cited = tuple(dict.fromkeys(source for source in sources if source in known))
                 if cited:
-                    found.append(DraftSentence(text, cited))
-            return tuple(found)
+                    said.append((section, DraftSentence(text, cited)))
+        return _draft(said)
 
-        return Draft(sentences(Section.FINDINGS), sentences(Section.IMPRESSION))
-
-    def validate(self, draft: Draft) -> None:
-        """Refusals, loops and other languages."""
-        texts = [sentence.text for section in Section for sentence in draft.section(section)]
-        validate(texts, evidence=(hit.record.text for hit in self.inputs.hits))
+    shown = tuple(hit.record.text for hit in inputs.hits)
+    return DraftRequest(variables, written_schema(known), draft, inputs.comparisons, shown)
 
 
 def _list(value: Any) -> list[Any]:
@@ -192,10 +171,6 @@ def _list(value: Any) -> list[Any]:
 def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
     sentences = list(said)
     return Draft(*(tuple(s for section, s in sentences if section is wanted) for wanted in Section))
-
-
-DraftRequest = Selection | FreeText
-"""What is asked of the model about one study: how, by which schema, and how answers are read."""
 
 
 def as_far_as_it_goes(text: str) -> dict[str, Any]:
@@ -231,8 +206,10 @@ def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str,
         where = "/".join(str(part) for part in error.absolute_path) or "the answer"
         raise LlmFormError(f"{where}: {error.message[:200]}") from error
     written = question.draft(answer)
-    question.validate(written)
-    draft, notes = _without_what_cannot_be_known(written, question.inputs.comparisons)
+    if question.shown is not None:
+        texts = [sentence.text for section in Section for sentence in written.section(section)]
+        validate(texts, evidence=question.shown)
+    draft, notes = _without_what_cannot_be_known(written, question.comparisons)
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes

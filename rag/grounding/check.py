@@ -92,7 +92,7 @@ class _Checker:
             support, found = self._compare(changes_said(text), claims)
             issues += found
         elif copied:
-            support = [Support(e.report_id, e.span, verbatim=True) for e in copied]
+            support = [replace(e.place, verbatim=True) for e in copied]
         else:
             support, found = self._weigh(reading, claims, cited)
             issues += found
@@ -130,8 +130,7 @@ class _Checker:
         if support:
             issues += number_issues(reading, claims, sentences)
             issues += loose_words(reading, claims, sentences)
-            carrying = {(s.report_id, s.span) for s in support}
-            rests_on = [s for s in sentences if (s.report_id, s.span) in carrying]
+            rests_on = [s for s in sentences if s.place in support]
             issues += self._leftovers(reading, claims, rests_on, issues)
         return support, issues
 
@@ -165,7 +164,7 @@ class _Checker:
                 issues.append(_issue(Reason.PRIOR, claim, PRIOR, conflict=bool(theirs)))
             else:
                 whole = Span(Section.FINDINGS, 0, len(self.prior_text))
-                support += [Support(PRIOR, s.span) for s, _ in theirs] or [Support(PRIOR, whole)]
+                support += [s.place for s, _ in theirs] or [Support(PRIOR, whole)]
         return support, issues
 
     def _in_report(
@@ -177,11 +176,10 @@ class _Checker:
         sentence = report[number]
         conflict = compared.fit is Entailment.CONFLICT
         issues = [
-            _issue(difference, claim, sentence.report_id, conflict=conflict)
+            _issue(difference, claim, sentence.place.report_id, conflict=conflict)
             for difference in compared.differences
         ]
-        support = None if conflict else Support(sentence.report_id, sentence.span)
-        return compared.fit, support, issues
+        return compared.fit, None if conflict else sentence.place, issues
 
     def _source_issues(self, sentence: DraftSentence) -> Iterator[Issue]:
         if not sentence.sources:

@@ -14,15 +14,14 @@ from rag.report_nlp.lexicon import match
 from rag.report_nlp.non_findings import Number, NumberKind
 from rag.report_nlp.sentences import load_toml, tokens, with_sentences, without_list_number
 from rag.report_nlp.statements import ParsedSentence, Side, Statement, read_sentence
-from rag.schema import Hit, ReportRecord, Section, Span
+from rag.schema import Hit, ReportRecord, Section
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSentence:
     """One sentence of a retrieved report."""
 
-    report_id: str
-    span: Span
+    place: Support
     reading: ParsedSentence
     claims: tuple[Statement, ...]
     words: frozenset[str]
@@ -41,7 +40,8 @@ def _sentences(record: ReportRecord) -> Iterator[EvidenceSentence]:
             continue  # an order to a language model is no evidence
         reading = read_sentence(without_list_number(text))
         claims = tuple(claims_of(reading))
-        yield EvidenceSentence(record.report_id, span, reading, claims, words_of(reading.text))
+        place = Support(record.report_id, span)
+        yield EvidenceSentence(place, reading, claims, words_of(reading.text))
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -169,7 +169,7 @@ def only_words(
         if n.value not in theirs
     ]
     issues += attribute_issues(reading, [nearest])
-    return [Support(nearest.report_id, nearest.span)], issues
+    return [nearest.place], issues
 
 
 def _denials(text: str) -> bool:

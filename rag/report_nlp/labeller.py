@@ -30,7 +30,7 @@ from functools import lru_cache
 from encoders.report_sections import HEADER, report_parts
 from rag.report_nlp.clauses import clauses, rewrite
 from rag.report_nlp.lexicon import Finding, FindingKind, match
-from rag.report_nlp.pieces import Box, Piece, pieces
+from rag.report_nlp.pieces import UNTICKED, Piece, pieces
 from rag.report_nlp.references import answered, may_answer, resolve, turns_to_other_side
 from rag.report_nlp.roles import roles_of
 from rag.report_nlp.scopes import Polarity, Scopes
@@ -149,7 +149,7 @@ def _piece_mentions(sentence: str, piece: Piece) -> Iterator[Mention]:
             for finding in found.findings:
                 if finding.kind is not FindingKind.IGNORE:
                     polarity, stable = _polarity(finding, scopes, at, part)
-                    if piece.box is Box.UNTICKED:
+                    if piece.box == UNTICKED:
                         denied = polarity is Polarity.POSITIVE
                         polarity, stable = Polarity.NEGATIVE if denied else None, False
                     yield Mention(finding, found.start, found.end, polarity, clause, stable)

@@ -8,25 +8,20 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from rag.report_nlp.lexicon import FindingKind, Match
 
 
-class Box(Enum):
-    """The tick box that stands before (or, in some forms, behind) a piece."""
-
-    TICKED = "ticked"
-    UNTICKED = "unticked"
-
-
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive matches that are read as one sentence."""
+    """Consecutive matches that are read as one sentence, and the tick box at them: its role."""
 
     matches: tuple[Match, ...]
-    box: Box | None = None
+    box: str = ""
 
+
+TICKED, UNTICKED = "ticked", "unticked"
+"""Roles of tick boxes."""
 
 _STARTERS = frozenset(("the", "this", "these", "there", "both", "a", "an"))
 _FUNCTION = frozenset(
@@ -53,7 +48,7 @@ _PLACING = frozenset(("the", "on", "at", "in"))
 
 def pieces(sentence: str, matches: Sequence[Match]) -> list[Piece]:
     """The sentence's matches in order, cut at tick boxes and forgotten stops."""
-    boxes = [at for at, found in enumerate(matches) if box_of(found)]
+    boxes = [at for at, found in enumerate(matches) if found.role in (TICKED, UNTICKED)]
     found: list[Piece] = []
     for start, end, box in _between(boxes, matches):
         cuts = [start, *_forgotten_stops(sentence, matches[start:end], start), end]
@@ -70,35 +65,22 @@ def _with_answers(found: list[Piece]) -> list[Piece]:
         first = piece.matches[0]
         alone = piece.box and not any(match.findings for match in piece.matches)
         answer = first.role if alone and read else ""
-        if answer in _ABSENT and piece.box is Box.TICKED:
-            read[-1] = replace(read[-1], box=Box.UNTICKED)
-        elif answer in _ABSENT or answer in _PRESENT:
-            pass
-        else:
+        if answer in _ABSENT and piece.box == TICKED:
+            read[-1] = replace(read[-1], box=UNTICKED)
+        elif answer not in _ABSENT | _PRESENT:
             read.append(piece)
     return read
 
 
-def box_of(found: Match) -> Box | None:
-    """The tick box that a match is, if it is one."""
-    role = found.role
-    return Box(role) if role in ("ticked", "unticked") else None
-
-
-def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int, Box | None]]:
+def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int, str]]:
+    """Start, end and box of what is ticked together: the boxes stand before it, or behind."""
     if not boxes:
-        return [(0, len(matches), None)]
-    edges = [*boxes, len(matches)]
-    if _stand_behind(boxes, matches):
-        # "Effusion [x] Pneumothorax [ ]": the boxes stand behind
-        starts = [0, *(box + 1 for box in boxes)]
-        return [
-            (start, box, box_of(matches[box])) for start, box in zip(starts, boxes, strict=False)
-        ]
-    parts: list[tuple[int, int, Box | None]] = [(0, boxes[0], None)]
-    for box, end in zip(boxes, edges[1:], strict=True):
-        parts.append((box + 1, end, box_of(matches[box])))
-    return parts
+        return [(0, len(matches), "")]
+    roles = [matches[box].role for box in boxes]
+    starts = [0, *(box + 1 for box in boxes)]
+    if _stand_behind(boxes, matches):  # "Effusion [x] Pneumothorax [ ]"
+        return list(zip(starts, boxes, roles, strict=False))
+    return list(zip(starts, [*boxes, len(matches)], ["", *roles], strict=True))
 
 
 def _stand_behind(boxes: list[int], matches: Sequence[Match]) -> bool:
@@ -152,12 +134,9 @@ def _begins(sentence: str, matches: Sequence[Match], since: int, at: int) -> boo
         return bool(matches[at].findings and (previous.findings or previous.roles))
     if matches[at].findings or matches[at].roles or text.lower() in _STARTERS:
         return True
-    follows = any(_is_target(found) for found in matches[at + 1 : at + 4])
+    named = (finding for found in matches[at + 1 : at + 4] for finding in found.findings)
+    follows = any(finding.kind is not FindingKind.IGNORE for finding in named)
     return follows and bool(matches[at - 1].findings or matches[at - 1].roles)
-
-
-def _is_target(found: Match) -> bool:
-    return any(finding.kind is not FindingKind.IGNORE for finding in found.findings)
 
 
 def _is_closed(sentence: str, matches: Sequence[Match], at: int) -> bool:
