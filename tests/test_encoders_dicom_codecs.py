@@ -68,14 +68,13 @@ def test_a_decoder_that_exceeds_its_time_is_killed(pool: _Pool) -> None:
     request = {"codec": "jpeg-2000", "halvings": 0}
     with pytest.raises(CodecError, match="more than 0 seconds of the processor"):
         pool.decode(request, frame, seconds=0.1)
-    assert pool.idle == 0
+    assert pool._idle.empty()
 
 
 def test_an_idle_worker_that_died_is_replaced(pool: _Pool) -> None:
     frame = lossless_jpeg()
     first = codecs.decode(frame, inspect(frame))
-    assert pool.idle == 1
-    worker = pool._idle[0]
+    (worker,) = pool._idle.queue
     os.kill(worker._process.pid, signal.SIGKILL)
     worker._process.wait()
     assert np.array_equal(codecs.decode(frame, inspect(frame)), first)
@@ -98,7 +97,7 @@ def test_threads_share_the_pool_and_mix_nothing_up(pool: _Pool) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert pool.idle <= (os.cpu_count() or 1)
+    assert pool._idle.qsize() <= (os.cpu_count() or 1)
 
 
 def test_a_forked_process_starts_workers_of_its_own(pool: _Pool) -> None:
@@ -107,7 +106,7 @@ def test_a_forked_process_starts_workers_of_its_own(pool: _Pool) -> None:
     child = os.fork()
     if child == 0:  # pragma: no cover - coverage does not follow a fork
         same = np.array_equal(codecs.decode(frame, inspect(frame)), expected)
-        alone = len(pool._idle) == 1
+        alone = pool._idle.qsize() == 1
         pool.close()
         os._exit(0 if same and alone else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -120,7 +119,7 @@ def test_workers_end_with_their_parent() -> None:
         "from encoders.dicom.codecs import _pool, decode, inspect\n"
         "frame = bytes.fromhex(sys.argv[2])\n"
         "decode(frame, inspect(frame))\n"
-        "print(_pool._idle[0]._process.pid, flush=True)\n"
+        "print(_pool._idle.queue[0]._process.pid, flush=True)\n"
         "import os; os.kill(os.getpid(), 9)\n"
     )
     root = str(Path(codecs.__file__).parents[1])

@@ -62,7 +62,7 @@ def inflated_file(file: io.BufferedIOBase) -> io.BufferedIOBase:
 
 
 def _meta_end(data: bytes) -> int:
-    """Where the meta header ends, by its elements: the length it declares may be missing."""
+    """By its elements: the length that it declares may be missing."""
     at = 132 if data[128:132] == b"DICM" else 0
     while data[at : at + 2] == b"\x02\0":
         if data[at + 4 : at + 6] in _LONG_VRS:
@@ -93,8 +93,8 @@ def refuse_crowd(element: RawDataElement, reads: int) -> None:
         raise _too_many()
 
 
-class Bounded(io.RawIOBase):
-    """A file that can be read from so many times only.
+class Bounded:
+    """A file that can be read from so many times only, as `pydicom` reads one.
 
     pydicom reads one to three times an element. A hostile file of 16 MB holds two million empty
     items, and would be parsed for a minute into gigabytes of objects.
@@ -103,6 +103,7 @@ class Bounded(io.RawIOBase):
     def __init__(self, file: io.BufferedIOBase, reads: int = HEADER_READS) -> None:
         self._file = file
         self._left = reads
+        self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1, /) -> bytes:
         """So many bytes; all of them, which only inflating asks for, are refused."""
@@ -121,14 +122,6 @@ class Bounded(io.RawIOBase):
     def exhausted(self) -> bool:
         """True where more was asked for."""
         return self._left < 0
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """As of any file."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self._file.tell()
 
 
 def _too_many() -> ImageReadError:

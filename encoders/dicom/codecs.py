@@ -11,11 +11,12 @@ import os
 import struct
 import subprocess
 import sys
-import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from multiprocessing import BufferTooShort, Pipe
 from pathlib import Path
+from queue import Empty, Full, LifoQueue
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ class _DecoderProcess:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the child and free the connection."""
+        """End the child."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
@@ -216,15 +217,12 @@ class _Pool:
     """Idle workers, for the threads of one process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._idle: list[_DecoderProcess] = []
-        self._owner = os.getpid()
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)  # these pipes are the parent's
         atexit.register(self.close)
 
-    @property
-    def idle(self) -> int:
-        """Workers that wait."""
-        return len(self._idle)
+    def _forget(self) -> None:
+        self._idle = LifoQueue[_DecoderProcess](os.cpu_count() or 1)
 
     def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
         worker = self._take()
@@ -246,27 +244,22 @@ class _Pool:
         return pixels
 
     def _take(self) -> _DecoderProcess:
-        with self._lock:
-            if self._owner != os.getpid():  # forked: these pipes are the parent's
-                self._idle, self._owner = [], os.getpid()
-            while self._idle:
-                worker = self._idle.pop()
-                if worker.alive:
-                    return worker
+        with suppress(Empty):
+            while not (worker := self._idle.get_nowait()).alive:
                 worker.close()
+            return worker
         return _DecoderProcess()
 
     def _give(self, worker: _DecoderProcess) -> None:
-        with self._lock:
-            if len(self._idle) < (os.cpu_count() or 1):
-                self._idle.append(worker)
-                return
-        worker.close()
+        try:
+            self._idle.put_nowait(worker)
+        except Full:
+            worker.close()
 
     def close(self) -> None:
-        with self._lock:
-            while self._idle and self._owner == os.getpid():
-                self._idle.pop().close()
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
 
 
 _pool = _Pool()

@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from encoders.preprocess import EvalTransform
 from encoders.training.config import AugmentSettings
 
 
@@ -36,6 +39,19 @@ def augment(images: Tensor, settings: AugmentSettings, *, size: int, draws: Draw
     """Images float32 [N, H, W] in [0, 1], stretched, to [N, size, size] in [0, 1]."""
     varied = vary_exposure(images, settings, draws=draws)
     return warp(varied, draw_warp(len(images), settings, draws=draws), size=size)
+
+
+def augment_marked(
+    images: NDArray[np.uint8], settings: AugmentSettings, *, transform: EvalTransform, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Images uint8 [N, H, W] to [N, size, size] in [0, 1], and the maps for what is marked on them.
+
+    It draws in another order than `augment`, which weights that were trained depend on.
+    """
+    stretched = transform.stretch(torch.from_numpy(images).float() / 255)
+    maps = draw_warp(len(images), settings, draws=draws)
+    varied = vary_exposure(stretched, settings, draws=draws)
+    return warp(varied, maps, size=transform.size), maps
 
 
 def vary_exposure(images: Tensor, settings: AugmentSettings, *, draws: Draws = ANY) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from encoders.machine import map_ahead
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import Prepared
-from encoders.training.augment import Draws, augment, draw_warp, vary_exposure, warp
+from encoders.training.augment import Draws, augment, augment_marked, warp
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.expert import draw_share, is_expert_step
 from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
@@ -31,16 +31,7 @@ _CURRICULUM, _ROWS, _SHARE, _OTHER, _LABELLED = -1, -2, -3, -4, -5
 
 
 class Pairs(NamedTuple):
-    """Images and their reports, row by row.
-
-    Attributes:
-        pixels: normalised images float32 [N, channels, H, W].
-        prepared: the reports as the text tower reads them.
-        texts: float32 [N, any], fixed text vectors for the soft targets.
-        labels: float32 [N, L], 0 or 1.
-        complete: bool [N], whether a label that is 0 is known not to be there, so that all labels
-            of the row can be learned from.
-    """
+    """Normalised images float32 [N, channels, H, W] and their reports: rows of a `TrainingSet`."""
 
     pixels: Tensor
     prepared: Prepared
@@ -53,7 +44,7 @@ class ExpertPairs(NamedTuple):
     """Annotated images, and how much of each is kept in the mixture.
 
     Attributes:
-        pairs: the images, not yet mixed, and their reports.
+        pairs: not yet mixed.
         heatmaps: float32 [E, H, W] in [0, 1], cropped like the images.
         share: of the image in the mixture; the rest is the expert image.
     """
@@ -69,8 +60,8 @@ class StepBatch:
 
     Attributes:
         main: augmented images and their reports.
-        expert: the expert pairs, or None by the curriculum's draw.
-        labelled: labelled images without reports; None where the settings have none.
+        expert: None by the curriculum's draw.
+        labelled: None where the settings have none.
         priming: weight of the priming loss.
         state: of the generator after these draws; dropout continues from there.
     """
@@ -83,15 +74,7 @@ class StepBatch:
 
 
 class BatchLoader:
-    """The batches of a run.
-
-    Args:
-        settings: of the run.
-        data, experts, labelled: what the batches are made of.
-        transform: of evaluation; augmentation comes before its last step.
-        steps: of the whole run.
-        rank, ranks: this process takes the rows ``rank :: ranks`` of each batch.
-    """
+    """The batches of a run of so many steps; a rank takes the rows ``rank :: ranks`` of each."""
 
     def __init__(
         self,
@@ -165,8 +148,6 @@ class BatchLoader:
     def expert_pairs(self, step: int, draws: Draws) -> ExpertPairs:
         """The expert half of a step: images and heatmaps under the same crops, and λ.
 
-        Crops and exposure come from ``draws``, which also says which rows are this rank's.
-
         Raises:
             ValueError: the run has no experts.
         """
@@ -175,10 +156,9 @@ class BatchLoader:
             raise ValueError("the run has no expert images")
         transform = self._transform_at(step)
         rows, other = self._expert_rows(chosen, experts, step)
-        images = torch.from_numpy(experts.images[rows]).float() / 255
-        maps = draw_warp(len(images), settings.augment, draws=draws)
-        varied = vary_exposure(transform.stretch(images), settings.augment, draws=draws)
-        cropped = warp(varied, maps, size=transform.size)
+        cropped, maps = augment_marked(
+            experts.images[rows], settings.augment, transform=transform, draws=draws
+        )
         pairs = self._pairs(cropped, experts.study[torch.from_numpy(rows)])
         seed = step_seed(settings.seed, step=step, rank=_SHARE)
         share = draw_share(chosen.alpha, seed) if chosen.mixup == "beta" else 0.0
@@ -199,7 +179,6 @@ class BatchLoader:
         return rows[self._rank :: self._ranks], other[self._rank :: self._ranks]
 
     def _pairs(self, pixels: Tensor, study: Tensor) -> Pairs:
-        """Augmented images [N, H, W] with the reports of their studies."""
         data = self._data
         return Pairs(
             self._large.normalise(pixels).contiguous(memory_format=torch.channels_last),

@@ -42,13 +42,11 @@ class TrainingStudy:
     Attributes:
         study_id: unique in its collection.
         patient_id: in Open-I every study is another patient.
-        frontals: frontal images; validation uses the first.
-        laterals: lateral images.
+        frontals: validation uses the first.
         text: findings and impression, as in `rag.schema.ReportRecord.text`.
         labels: finding labels that came with the report; what validation compares.
         details: finer ones, trained on beside the labels (in Open-I a MeSH heading with each of
             its qualifiers: ``Opacity/left``).
-        split: what it is used for.
         labels_complete: whether a label that is missing is not there; else only those that are
             given are known, and they teach nothing but which reports are alike.
     """
@@ -68,11 +66,8 @@ class TrainingStudy:
 class ImageAnnotation:
     """Where one expert looked or drew on one image.
 
-    Attributes:
-        image: the image's path, or its file name with or without the suffix (in MIMIC-CXR the
-            DICOM id).
-        annotation: the marks.
-        where: the row it comes from.
+    ``image`` is its path, or its file name with or without the suffix (in MIMIC-CXR the DICOM id);
+    ``where`` names the row it comes from.
     """
 
     image: str
@@ -95,8 +90,6 @@ class LabelledExample:
 
     Attributes:
         image_id: unique in its collection.
-        patient_id: of the patient.
-        image: the file.
         view: PA or AP; empty where it is not known.
         labels: ``source/class`` to whether it is there; what a source did not judge is missing.
         outlines: finding to what was drawn; empty where it was looked for and is not there.
@@ -142,11 +135,8 @@ def clean(
     """Refuse overlap, drop what cannot be learned from, and training texts of another split.
 
     Test studies are held back: they only say which patients and texts must not be trained on.
-
-    Args:
-        studies: of all splits.
-        same_texts: whether training studies are dropped whose text is, word for word, that of a
-            val or test study. They are counted either way.
+    Training studies whose text is, word for word, that of a val or test study are counted and, by
+    ``same_texts``, dropped.
 
     Raises:
         TrainingDataError: a patient is in two splits.
@@ -218,6 +208,6 @@ def frequent(labels: Iterable[frozenset[str]], *, least: int) -> list[str]:
 
 
 def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Table bool [S, L], True where a study has a label."""
+    """Bool [S, L], True where a study has a label."""
     rows = [[name in study for name in names] for study in labels]
     return np.asarray(rows, dtype=bool).reshape(len(labels), len(names))

@@ -20,7 +20,7 @@ from torch.nn import functional
 from encoders.annotations import filled
 from encoders.eclip.finding_maps import CELL
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import Draws, draw_warp, vary_exposure, warp
+from encoders.training.augment import Draws, augment_marked
 from encoders.training.config import AugmentSettings
 from encoders.training.dataset import LabelledExample, TrainingDataError
 from encoders.training.training_set import load_images
@@ -60,13 +60,9 @@ class LabelledTensors:
 
 
 class LabelledBatch(NamedTuple):
-    """Augmented images with what is known of them.
+    """Normalised images float32 [N, channels, H, W], and rows of `LabelledTensors`.
 
-    Attributes:
-        pixels: normalised images float32 [N, channels, H, W].
-        labels: float32 [N, L], NaN unknown.
-        cover: float32 [N, K, h, w], the share of each place that is inside what was drawn.
-        known: float32 [N, K].
+    ``cover`` is float32 [N, K, h, w], the share of each place that is inside what was drawn.
     """
 
     pixels: Tensor
@@ -111,16 +107,13 @@ def draw_labelled_batch(
     draws: Draws,
 ) -> LabelledBatch:
     """Images and what was drawn on them, under the same crops."""
-    pixels = torch.from_numpy(data.images[rows]).float() / 255
-    maps = draw_warp(len(rows), augment, draws=draws)
-    varied = vary_exposure(transform.stretch(pixels), augment, draws=draws)
-    cropped = transform.normalise(warp(varied, maps, size=transform.size))
+    cropped, maps = augment_marked(data.images[rows], augment, transform=transform, draws=draws)
     grid = -(-transform.size // CELL)
     fine = functional.affine_grid(maps, [len(rows), 1, 4 * grid, 4 * grid], align_corners=False)
     drawn = data.drawn([int(row) for row in rows])
     cover = functional.avg_pool2d(functional.grid_sample(drawn, fine, align_corners=False), 4)
     return LabelledBatch(
-        cropped.contiguous(memory_format=torch.channels_last),
+        transform.normalise(cropped).contiguous(memory_format=torch.channels_last),
         torch.from_numpy(data.labels[rows]),
         cover,
         torch.from_numpy(data.known[rows]),

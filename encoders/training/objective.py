@@ -33,7 +33,7 @@ class Objective(nn.Module):
 
     Args:
         model: whose towers and projections are trained.
-        settings: of the run; a processor is there where they have ``expert``.
+        settings: of the run.
         label_counts: float32 [L], training studies with each finding: rare ones weigh more in the
             similarity of labels.
         image_labels: how many labels the labelled images have.
@@ -77,11 +77,7 @@ class Objective(nn.Module):
     ) -> dict[str, Tensor]:
         """Scalars ``loss``, ``contrast``, ``agreement``, ``labels``, and what else is weighted.
 
-        Args:
-            main: the batch.
-            expert: after mixing, further pairs of the one InfoNCE.
-            labelled: images that teach labels and finding maps.
-            priming: weight of the priming loss on the main images.
+        Args and weight of ``priming`` are as in `encoders.training.dataloader.StepBatch`.
         """
         losses: dict[str, Tensor] = {}
         if labelled is None:
@@ -166,11 +162,7 @@ class Objective(nn.Module):
             return torch.eye(len(texts), device=texts.device)
         if chosen.kind == "equal":
             return equal_targets(texts)
-        return soft_targets(
-            texts,
-            labels * self.label_weights,
-            label_share=chosen.label_share,
-        )
+        return soft_targets(texts, labels * self.label_weights, label_share=chosen.label_share)
 
 
 def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Tensor) -> Tensor:
@@ -178,7 +170,7 @@ def info_nce(images: Tensor, texts: Tensor, *, temperature: Tensor, targets: Ten
 
     Args:
         images: float32 [N, D], rows of norm 1.
-        texts: float32 [N, D], rows of norm 1; row i belongs to image i.
+        texts: likewise; text i belongs to image i.
         temperature: divisor of the similarities.
         targets: float32 [N, N], rows sum to 1, made from a symmetric similarity: row i is what
             image i should find among the texts, and text i among the images. The identity gives
@@ -226,13 +218,8 @@ def soft_targets(
 
 
 def equal_targets(texts: Tensor) -> Tensor:
-    """The own report and every equal one, all alike: [N, N], rows sum to 1.
-
-    Args:
-        texts: float32 [N, any], fixed text vectors of norm 1; equal reports have equal ones, up
-            to the rounding of their product.
-    """
-    same = (texts @ texts.T > 1 - 1e-5).float()
+    """The own report and every one of equal vector, all alike: [N, N], rows sum to 1."""
+    same = (texts @ texts.T > 1 - 1e-5).float()  # equal up to the rounding of their product
     same.fill_diagonal_(1)
     return same / same.sum(1, keepdim=True)
 

@@ -56,6 +56,7 @@ class Teacher(nn.Module):
 
 
 def pretrain(
+    chosen: PretrainSettings,
     settings: TrainSettings,
     *,
     model: EclipModel,
@@ -67,16 +68,14 @@ def pretrain(
     """Pretrain the model's image tower and maps, in place; resumes, or loads what is done.
 
     Args:
-        settings: of the run, with ``pretrain`` and ``labelled``.
+        chosen: of this part of the run, whose folder is ``out``.
+        settings: of the whole run.
         model: changed in place.
         data: of training patients.
-        out: folder of this part of the run.
+        out: made if it is not there.
         low_precision: that towers compute in; None for float32.
         on_step: told after every step.
     """
-    chosen, labelled = settings.pretrain, settings.labelled
-    if chosen is None or labelled is None:
-        raise ValueError("settings have no [pretrain] and [labelled]")
     steps = max(1, round(chosen.epochs * len(data.images) / chosen.batch_size))
     teacher = Teacher(model, labels=len(data.label_names))
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,7 +88,7 @@ def pretrain(
     schedule = get_cosine_schedule_with_warmup(optimizer, round(_WARM_UP * steps), steps)
     facts = {
         "pretrain": chosen.model_dump(mode="json"),
-        "findings": labelled.findings,
+        "findings": model.config.findings,
         "model": settings.model.model_dump(mode="json"),
         "augment": settings.augment.model_dump(mode="json"),
         "cache_side": settings.cache_side,
@@ -102,10 +101,20 @@ def pretrain(
     folder.start(**facts, images=len(data.images), label_names=data.label_names)
     if first < steps:
         folder.trim_metrics(first)
+    augment = settings.augment.model_copy(update={"smallest_crop": _SMALLEST_CROP})
+    transform = EvalTransform(size=chosen.size)
     for step in range(first, steps):
-        batch = _batch(settings, chosen, data, step=step)
+        seed = step_seed(settings.seed, step=step)
+        count = min(chosen.batch_size, len(data.images))
+        batch = draw_labelled_batch(
+            data,
+            np.random.default_rng(seed).choice(len(data.images), count, replace=False),
+            augment=augment,
+            transform=transform,
+            draws=Draws(torch.Generator().manual_seed(seed)),
+        )
         teacher.train()
-        torch.manual_seed(step_seed(settings.seed, step=step))
+        torch.manual_seed(seed)
         with torch.autocast("cpu", low_precision, enabled=low_precision is not None):
             losses = teacher(batch)
         optimizer.zero_grad()
@@ -122,19 +131,3 @@ def pretrain(
     model.image_tower.load_state_dict(kept.image_tower.state_dict())  # type: ignore[union-attr]
     if model.finding_maps is not None:
         model.finding_maps.load_state_dict(kept.finding_maps.state_dict())  # type: ignore[union-attr]
-
-
-def _batch(
-    settings: TrainSettings, chosen: PretrainSettings, data: LabelledTensors, *, step: int
-) -> LabelledBatch:
-    seed = step_seed(settings.seed, step=step)
-    rows = np.random.default_rng(seed).choice(
-        len(data.images), min(chosen.batch_size, len(data.images)), replace=False
-    )
-    return draw_labelled_batch(
-        data,
-        rows,
-        augment=settings.augment.model_copy(update={"smallest_crop": _SMALLEST_CROP}),
-        transform=EvalTransform(size=chosen.size),
-        draws=Draws(torch.Generator().manual_seed(seed)),
-    )

@@ -31,12 +31,7 @@ _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy")
 
 
 class RunFolder:
-    """The files of one run.
-
-    Args:
-        path: the folder; made by `start`.
-        fingerprint: of settings and data; checkpoints of others are refused.
-    """
+    """The files of one run; ``fingerprint`` is of settings and data, others' are refused."""
 
     def __init__(self, path: Path, *, fingerprint: str) -> None:
         self.path = path

@@ -18,7 +18,8 @@ from encoders.towers.hugging_face import load_published, published_tower
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, step_seed
 from encoders.training.dataset import Collection, Split, TrainingDataError
-from encoders.training.labelled import LabelledTensors, load_labelled_tensors
+from encoders.training.labelled import load_labelled_tensors
+from encoders.training.objective import Objective
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import OnStep, Trainer, new_accelerator
@@ -54,10 +55,16 @@ def train(
     is_main = accelerator.is_main_process
     torch.manual_seed(settings.seed)
     model, transform = init_model(settings)
-    labelled = _load_labelled(settings, collection, cache=cache)
+    examples = [example for example in collection.labelled if example.split is Split.TRAIN]
+    labelled = None
+    if settings.labelled is not None:
+        labelled = load_labelled_tensors(
+            examples, findings=settings.labelled.findings, side=settings.cache_side, cache=cache
+        )
     if labelled and settings.pretrain:
         with accelerator.main_process_first():  # the others read what it learned
             pretrain(
+                settings.pretrain,
                 settings,
                 model=model,
                 data=labelled,
@@ -73,23 +80,21 @@ def train(
         experts = load_expert_set(
             collection.experts, studies=collection.train, side=settings.cache_side, cache=cache
         )
-    steps = settings.optim.epochs * data.steps_per_epoch(settings.optim.batch_size)
+    # whole batches; the images left over are others in each epoch
+    steps = settings.optim.epochs * (len(data.study) // settings.optim.batch_size)
     facts = settings.model_dump(mode="json")
     drawn = collection.experts if settings.expert else ()
     learned: list[object] = [[each.study_id for each in part] for part in (collection.train, drawn)]
     if settings.labelled:
-        learned.append(
-            [[e.image_id, e.labels] for e in collection.labelled if e.split is Split.TRAIN]
-        )
+        learned.append([[example.image_id, example.labels] for example in examples])
     folder = RunFolder(out, fingerprint=fingerprint(facts, *learned))
-    trainer = Trainer(
+    objective = Objective(
+        model,
         settings,
-        model=model,
         label_counts=data.labels.sum(0),
-        steps=steps,
-        accelerator=accelerator,
         image_labels=len(labelled.label_names) if labelled else 0,
     )
+    trainer = Trainer(settings, objective=objective, steps=steps, accelerator=accelerator)
     trainer.step = folder.load(trainer.parts)
     if trainer.step:
         _log.info("resuming after step %d", trainer.step)
@@ -126,18 +131,6 @@ def train(
         folder.write_curves()
     accelerator.wait_for_everyone()
     return out / MODEL_FOLDER
-
-
-def _load_labelled(
-    settings: TrainSettings, collection: Collection, *, cache: Path
-) -> LabelledTensors | None:
-    """Labelled images of training patients, where the settings want them."""
-    if settings.labelled is None:
-        return None
-    examples = [example for example in collection.labelled if example.split is Split.TRAIN]
-    return load_labelled_tensors(
-        examples, findings=settings.labelled.findings, side=settings.cache_side, cache=cache
-    )
 
 
 def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:

@@ -59,33 +59,21 @@ def precision_of(setting: str) -> str:
 
 
 class Trainer:
-    """What learns, step by step.
-
-    Args:
-        settings, model, steps: of the run.
-        label_counts: float32 [L], training studies with each finding.
-        accelerator: of `new_accelerator`.
-        image_labels: how many labels the labelled images have.
-    """
+    """What learns, step by step of so many; ``accelerator`` is of `new_accelerator`."""
 
     def __init__(
         self,
         settings: TrainSettings,
         *,
-        model: EclipModel,
-        label_counts: Tensor,
+        objective: Objective,
         steps: int,
         accelerator: Accelerator,
-        image_labels: int = 0,
     ) -> None:
         self.step = 0
         self._settings = settings
         self._accelerator = accelerator
-        objective = Objective(
-            model, settings, label_counts=label_counts, image_labels=image_labels
-        ).to(accelerator.device)
         # Channels last: half again as fast for convolutions on a CPU, faster in bf16 everywhere.
-        objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        objective = objective.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = exponential_average(objective, decay=settings.optim.ema)
         optimizer = adamw(
             objective,

@@ -70,10 +70,6 @@ class TrainingSet:
     label_names: tuple[str, ...]
     complete: Tensor
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Whole batches; the images left over are others in each epoch."""
-        return len(self.study) // batch_size
-
 
 @dataclass(frozen=True, slots=True)
 class ExpertSet:
@@ -198,12 +194,9 @@ def _target_vectors(texts: Sequence[str], prepared: Prepared, *, cache: Path) ->
 
 
 def load_images(paths: Sequence[Path], *, side: int, cache: Path) -> NDArray[np.uint8]:
-    """uint8 [len(paths), side, side], squashed to a square, 255 is white.
+    """Images uint8 [len(paths), side, side], squashed to a square, 255 is white.
 
-    Args:
-        paths: images, read by `encoders.images.image_io`.
-        side: pixels.
-        cache: folder for the decoded copy; another list of images makes another file.
+    The decoded copy lies in ``cache``; another list of images makes another file.
 
     Raises:
         TrainingDataError: images cannot be read; the message names the first ones and why. Blocks

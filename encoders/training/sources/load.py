@@ -20,11 +20,12 @@ from encoders.training.dataset import (
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.settings import (
-    ExpertSource,
+    AnnotationTable,
     Mimic,
     NihExpert,
     Openi,
     StudySource,
+    StudyTable,
 )
 from encoders.training.sources.tables import (
     TableRow,
@@ -71,21 +72,35 @@ def source_of(
 def load_collection(source: StudySource, *, experts: bool = True) -> Collection:
     """Studies of any layout, split by patient, with the expert images of their training part.
 
-    Args:
-        source: the ``[data]`` table.
-        experts: whether annotation is read; without it, no expert image is a study either.
+    Without ``experts`` no annotation is read, and no expert image is a study either.
 
     Raises:
         TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
             annotation fits no training image; the message names the row and the cure.
     """
-    studies, own_annotations = _read_studies(source)
+    marks: list[ImageAnnotation] = []
+    match source:
+        case Openi():
+            studies = read_openi(source.path)
+        case Mimic():
+            studies = read_mimic(source)
+        case StudyTable():
+            studies, marks = read_study_table(source)
     collection = clean(studies, same_texts=source.same_texts)
     if not experts:
         return collection
-    collection = attach(collection, own_annotations)
+    collection = attach(collection, marks)
     for expert in source.experts:
-        collection = _with_experts(collection, expert)
+        if isinstance(expert, AnnotationTable):
+            collection = attach(collection, read_annotation_table(expert))
+            continue
+        read, images, labelled = read_nih_expert(expert)
+        collection = replace(
+            collection,
+            train=(*collection.train, *read),
+            experts=(*collection.experts, *images),
+            labelled=(*collection.labelled, *labelled),
+        )
     return collection
 
 
@@ -141,26 +156,6 @@ def _path_of(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> 
         if paths:
             return paths[0]
     return None
-
-
-def _read_studies(source: StudySource) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
-    if isinstance(source, Openi):
-        return read_openi(source.path), []
-    if isinstance(source, Mimic):
-        return read_mimic(source), []
-    return read_study_table(source)
-
-
-def _with_experts(collection: Collection, source: ExpertSource) -> Collection:
-    if isinstance(source, NihExpert):
-        studies, experts, labelled = read_nih_expert(source)
-        return replace(
-            collection,
-            train=(*collection.train, *studies),
-            experts=(*collection.experts, *experts),
-            labelled=(*collection.labelled, *labelled),
-        )
-    return attach(collection, read_annotation_table(source))
 
 
 ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")

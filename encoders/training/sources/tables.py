@@ -66,10 +66,6 @@ class TableRow:
             raise self.error(f"{key} is empty")
         return value
 
-    def number(self, key: str) -> float:
-        """A finite number."""
-        return self.as_number(self.values.get(key), key)
-
     def as_number(self, value: object, name: str) -> float:
         """Any value of this row as a finite number."""
         try:
@@ -219,25 +215,20 @@ def read_annotation_table(settings: AnnotationTable) -> Iterator[ImageAnnotation
     """
     folder = settings.path.parent
     for row in _by_image(read_rows(settings.path, needed=("image",))):
-        marks = list(_annotations(row, settings))
+        gaze = {"sigma": settings.sigma, "by_duration": settings.by_duration}
+        marks = list(_annotations(row, **gaze))
         if not marks:
             raise row.error("has neither boxes nor fixations")
         image = str(folder / row.needed("image"))
         yield from (ImageAnnotation(image, mark, row.where) for mark in marks)
 
 
-def _annotations(row: TableRow, gaze: AnnotationTable | None = None) -> Iterator[Annotation]:
-    """Marks of a row: boxes [left, top, width, height] and fixations [x, y, seconds].
-
-    ``gaze`` has sigma and weighting of fixations, if not the usual.
-    """
+def _annotations(row: TableRow, **gaze: Any) -> Iterator[Annotation]:
+    """Marks of a row: boxes [left, top, width, height] and fixations [x, y, seconds]."""
     if boxes := _lists(row, "boxes", _check_box):
         yield Boxes(boxes)
     if points := _lists(row, "fixations", _check_fixation):
-        if gaze is None:
-            yield Fixations(points)
-        else:
-            yield Fixations(points, sigma=gaze.sigma, by_duration=gaze.by_duration)
+        yield Fixations(points, **gaze)
 
 
 def _lists(
@@ -287,7 +278,7 @@ def _by_image(rows: Iterable[TableRow]) -> Iterator[TableRow]:
         if kind not in _COLUMNS:
             raise row.error(f"kind is {kind[:40]!r}, not box or fixation")
         key, columns, check = _COLUMNS[kind]
-        mark = tuple(row.number(column) for column in columns)
+        mark = tuple(row.as_number(row.values.get(column), column) for column in columns)
         check(row, mark)
         whole = images.setdefault(image, TableRow(row.where, {"image": image}))
         marks = [*whole.values.get(key, []), list(mark)]
