@@ -37,8 +37,7 @@ class Fixations:
     """Eye gaze.
 
     Attributes:
-        points: (x, y, seconds) each; x and y are fractions of the image. Of a fixation beside the
-            image only the tail lies on it.
+        points: (x, y, seconds) each; x and y are fractions of the image.
         sigma: of each Gaussian, as a fraction of the width.
         by_duration: weight a fixation by its length; else all count alike.
     """

@@ -4,7 +4,7 @@ Imports numpy only, so that `cxr-rag --help` does not wait for torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeGuard
 
@@ -29,7 +29,7 @@ class CxrImage:
         pixels: float32 [H, W] in [0, 1]; 1 is white, and white is dense (bone), whatever the
             file's photometric interpretation was.
         source_sha256: hash of the bytes that were read.
-        view: projection, UNKNOWN where the file does not say.
+        view: UNKNOWN where the file does not say.
         spacing_mm: (row, column) distance of two pixel centres in millimetres, or None where the
             file does not say or says nonsense (0).
         modality: DICOM Modality (0008,0060), empty for PNG and JPEG.
@@ -43,7 +43,7 @@ class CxrImage:
     spacing_mm: tuple[float, float] | None = None
     modality: str = ""
     body_part: str = ""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 class EncoderIdentity(Protocol):

@@ -5,7 +5,6 @@ reason) where an image could not be read.
 """
 
 import csv
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,14 +25,9 @@ def embed_files(
     threads: int = 1,
     on_image: Callable[[], None] | None = None,
 ) -> tuple[int, int]:
-    """Embed images; one that cannot be read is a line of the failures.
+    """Embed (id, file) each; one that cannot be read is a line of the failures.
 
-    Args:
-        images: (id, file) each.
-        encoder: of the vectors.
-        out: path of the array, with or without ``.npy``. All files appear whole at the end.
-        threads: images that are read and embedded at once.
-        on_image: told after each image.
+    The array is ``out``, with or without ``.npy``. ``on_image`` is told after each image.
 
     Returns:
         How many images have a row, and how many failed.
@@ -58,20 +52,14 @@ def embed_files(
             rows.append(made)
         if on_image:
             on_image()
-    vectors = np.stack(rows) if rows else np.empty((0, encoder.dim), dtype=np.float32)
-    beside = target.with_name(f".{name}-{os.getpid()}.npy")
-    np.save(beside, vectors)
-    beside.replace(target)
-    _write(table, [("row", "id"), *enumerate(ids)])
+    np.save(target, np.stack(rows) if rows else np.empty((0, encoder.dim), np.float32))
+    _write(table, ("row", "id"), enumerate(ids))
+    failed.unlink(missing_ok=True)
     if failures:
-        _write(failed, [("id", "reason"), *failures])
-    else:
-        failed.unlink(missing_ok=True)
+        _write(failed, ("id", "reason"), failures)
     return len(ids), len(failures)
 
 
-def _write(path: Path, rows: Iterable[tuple[object, object]]) -> None:
-    beside = path.with_name(f".{path.name}-{os.getpid()}")
-    with beside.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(rows)
-    beside.replace(path)
+def _write(path: Path, header: tuple[str, str], rows: Iterable[tuple[object, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])

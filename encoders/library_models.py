@@ -58,8 +58,7 @@ _CONVERT_XRV = (
 def load_open_clip(name: str) -> PretrainedEncoder:
     """A model of open_clip (BiomedCLIP, CLIP, SigLIP, CoCa), in the layout of its hub repositories.
 
-    Args:
-        name: a folder with ``open_clip_config.json``, or ``hf-hub:ID`` as open_clip writes it.
+    ``name`` is a folder with ``open_clip_config.json``, or ``hf-hub:ID`` as open_clip writes it.
 
     Raises:
         EncoderError: the library is missing, or the model cannot be had or is damaged.
@@ -89,9 +88,8 @@ def load_open_clip(name: str) -> PretrainedEncoder:
 def load_timm(name: str) -> PretrainedImageEncoder:
     """A model of timm without its classifier.
 
-    Args:
-        name: a folder with timm's ``config.json``, a hub id, or a name of timm's own
-            (``vit_small_patch14_dinov2.lvd142m``).
+    ``name`` is a folder with timm's ``config.json``, a hub id, or a name of timm's own
+    (``vit_small_patch14_dinov2.lvd142m``).
 
     Raises:
         EncoderError: the library is missing, or the model cannot be had or is damaged.
@@ -116,10 +114,7 @@ def load_timm(name: str) -> PretrainedImageEncoder:
 
 
 def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
-    """A DenseNet-121 of torchxrayvision, before its classifier.
-
-    Args:
-        name: of its weights, such as ``densenet121-res224-all``.
+    """A DenseNet-121 of torchxrayvision, before its classifier, by the name of its weights.
 
     Raises:
         EncoderError: the library is missing, there are no such weights, or they are damaged.

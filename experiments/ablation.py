@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         plan = read_plan(chosen.config)
-        usual = default_source(chosen.data / "openi", chosen.data / "nih_expert")
+        usual = default_source(chosen.data)
         collection = load_collection(plan.arms[0].settings.data or usual)
         if plan.studies:
             collection = collection.first(plan.studies)

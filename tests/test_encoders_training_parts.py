@@ -26,7 +26,6 @@ from encoders.training.dataset import (
     clean,
     frequent,
     image_pairs,
-    label_matrix,
 )
 from encoders.training.run_folder import CHECKPOINT, CURVES, RunFolder, fingerprint
 from encoders.training.sources.load import read_openi
@@ -100,11 +99,6 @@ def test_rare_labels_are_not_learned() -> None:
     labels = [study(number, "x", Split.TRAIN).labels for number in range(5)]
     assert frequent(labels, least=2) == ["normal", "Cardiomegaly"]
     assert frequent(labels, least=3) == ["normal"]
-
-
-def test_no_labels_are_no_columns() -> None:
-    assert label_matrix([frozenset({"a"}), frozenset()], ["a"]).tolist() == [[True], [False]]
-    assert label_matrix([frozenset()], []).shape == (1, 0)
 
 
 def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def command(data: Path, out: Path) -> list[str]:
 
 
 def test_the_probe_learns_from_complete_labels_only(data: Path) -> None:
-    collection = load_collection(default_source(data / "openi", data / "nih_expert"))
+    collection = load_collection(default_source(data))
     boxed = [study.study_id for study in collection.train if not study.labels_complete]
     assert boxed  # what no box shows on them may be there all the same
     learned = {study.study_id for study in probed(collection)}

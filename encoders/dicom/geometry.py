@@ -59,9 +59,8 @@ def is_square(aspect: float) -> bool:
 def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
     """The image with its longer pixels divided; None where that cannot be done.
 
-    Args:
-        image: uint16 codes on a line with the values, so that they can be interpolated.
-        aspect: height of a pixel by its width.
+    Codes lie on a line with the values, so that they can be interpolated. ``aspect`` is the height
+    of a pixel by its width.
     """
     rows, columns = image.codes.shape
     factor = max(aspect, 1 / aspect)
@@ -73,7 +72,6 @@ def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
         return None
 
     def resized(values: NDArray[Any]) -> NDArray[Any]:
-        """Linear interpolation, in the type of the values."""
         size = (columns, rows)
         return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
 
@@ -89,13 +87,7 @@ def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What is done to the stored pixels, in this order.
-
-    Attributes:
-        transpose: rows become columns.
-        flip_rows: the last row becomes the first.
-        flip_columns: the last column becomes the first.
-    """
+    """What is done to the stored pixels, in this order; a flip makes the last one the first."""
 
     transpose: bool = False
     flip_rows: bool = False

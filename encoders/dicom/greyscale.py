@@ -251,12 +251,8 @@ def _window(dataset: Dataset, warnings: list[str]) -> Window | None:
 def _lut(item: Dataset, *, lowest: float, highest: float) -> tuple[VoiLut, int] | None:
     """A table as written (C.11.1.1.1, C.11.2.1.1) and the bits of an output; None if it has none.
 
-    Args:
-        item: of ModalityLUTSequence or VOILUTSequence.
-        lowest: the lowest input value that can occur. The first value mapped is signed or not
-            according to the pixel representation, which writers forget: the reading that lies
-            within the input's range is taken.
-        highest: the highest one.
+    The first value mapped is signed or not according to the pixel representation, which writers
+    forget: the reading that lies between the lowest and highest input is taken.
     """
     descriptor = words(item, "LUTDescriptor")
     if len(descriptor) < 3:

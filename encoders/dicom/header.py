@@ -50,11 +50,7 @@ _READ: tuple[str | int, ...] = (
 
 
 def parse(data: bytes, *, whole: bool = False) -> Dataset:
-    """The elements that reading an image needs, pixel data included.
-
-    Args:
-        data: a file.
-        whole: every element, for who writes the file again.
+    """The elements that reading an image needs, pixel data included; or the ``whole`` file's.
 
     Raises:
         ImageReadError: the header cannot be parsed at all.

@@ -51,10 +51,7 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 
 def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixels:
     """The first frame: [rows, columns] integers or floats as stored, colour as luminance.
 
-    Args:
-        dataset: with one of the pixel data elements.
-        layout: what `read_layout` said of it.
-        warnings: gets a sentence where something was mended.
+    ``warnings`` gets a sentence where something was mended.
 
     Raises:
         ImageReadError: no pixel data, too little of it, or a stream that cannot be decoded.

@@ -57,15 +57,10 @@ _TEXTS_AT_ONCE = 512
 
 
 class EclipEncoder:
-    """An `encoders.base.ImageTextEncoder` over an eCLIP model.
+    """An `encoders.base.ImageTextEncoder` over an eCLIP model in evaluation mode.
 
-    ``findings`` are what the encoder has maps of; empty where it has none.
-
-    Args:
-        model: in evaluation mode.
-        transform: the one it was trained with.
-        encoder_id: name and content hash, e.g. ``eclip-lite0@3fa9c1d2e4b5``.
-        image_side: what runs the model's image side; PyTorch unless it is given.
+    ``findings`` are what the encoder has maps of; empty where it has none. ``image_side`` runs the
+    model's image side; PyTorch does unless it is given.
     """
 
     def __init__(
@@ -156,12 +151,9 @@ def _joined(vectors: Sequence[Vectors]) -> Vectors:
 
 
 def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncoder:
-    """The encoder of a model folder.
+    """The encoder of a model folder; "auto" runs in ONNX Runtime where it can, "torch" does not.
 
-    Args:
-        folder: of the model; or of an ensemble, whose ``config.json`` lists the folders of its
-            ``members`` beside it, in their order.
-        backend: "auto" runs the image side in ONNX Runtime where it can be, "torch" does not.
+    The ``config.json`` of an ensemble lists the folders of its ``members`` beside it, in order.
 
     Raises:
         EncoderError: a file is missing, damaged or does not fit, or a package with frozen weights
@@ -183,14 +175,9 @@ def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncod
 
 
 def image_side(model: EclipModel, folder: Path, *, shape: tuple[int, ...]) -> ImageSide:
-    """The fastest way to run a model's image side that gives what PyTorch gives.
+    """The fastest way to run a folder's model, on images of a shape, that gives what PyTorch gives.
 
     Never fails: where ONNX Runtime does not do, the reason is logged and PyTorch runs.
-
-    Args:
-        model: in evaluation mode.
-        folder: that it was loaded from.
-        shape: of an image, [1, channels, H, W].
     """
     eager = in_torch(model)
     path = folder / GRAPH
@@ -255,12 +242,12 @@ def in_onnx_runtime(path: Path) -> ImageSide:
 
 def _distance(one: ImageSide, other: ImageSide, shape: tuple[int, ...]) -> float:
     """Cosine distance of what two ways make of an image of noise, by vector, features or maps."""
+
+    def distance(a: Vectors, b: Vectors) -> float:
+        if a.shape != b.shape:
+            return 2.0
+        return 1 - float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
+
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 4 - 2
     pairs = zip(one(image), other(image), strict=True)
-    return max(1 - _cosine(a, b) for a, b in pairs if a.size or b.size)
-
-
-def _cosine(a: Vectors, b: Vectors) -> float:
-    if a.shape != b.shape:
-        return -1.0
-    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return max(distance(a, b) for a, b in pairs if a.size or b.size)

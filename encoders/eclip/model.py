@@ -123,10 +123,16 @@ class EclipModel(nn.Module):
         self.image_centre = RunningMeanCentering(config.dim)
         self.text_centre = RunningMeanCentering(config.dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
-        self.finding_maps = _finding_maps(config, self.image_tower) if config.findings else None
+        self.finding_maps: FindingMaps | None = None
+        if config.findings:
+            tower = self.image_tower
+            if not isinstance(tower, EfficientNetLite):
+                raise EncoderError(f"{type(tower).__name__} gives no grids to make finding maps of")
+            sizes = {"mid_width": tower.mid_width, "width": tower.width, "grid": config.map_grid}
+            self.finding_maps = FindingMaps(len(config.findings), **sizes)
 
     def prepare_texts(self, texts: Sequence[str]) -> Prepared:
-        """Texts to what `encode_text` reads; does not depend on what is trained."""
+        """Texts to what `encode_text` reads."""
         return cast(TextTower, self.text_tower).prepare(texts)
 
     def image_features(self, pixels: Tensor) -> Tensor:
@@ -137,11 +143,7 @@ class EclipModel(nn.Module):
     def features_and_maps(
         self, pixels: Tensor, *, mapped: slice = slice(None)
     ) -> tuple[Tensor, Tensor]:
-        """As `image_features`, and each finding's map [N, findings, h, w] in log-odds.
-
-        Args:
-            pixels: normalised images float32 [N, channels, H, W].
-            mapped: the images whose maps are wanted.
+        """As `image_features`, and log-odds [N, findings, h, w] of the ``mapped`` images.
 
         Raises:
             EncoderError: the model has no maps.
@@ -182,14 +184,6 @@ class EclipModel(nn.Module):
     def temperature(self) -> Tensor:
         """What similarities are divided by in the loss, within `TEMPERATURE_BOUNDS`."""
         return self.log_temperature.exp().clamp(*TEMPERATURE_BOUNDS)
-
-
-def _finding_maps(config: EclipConfig, tower: nn.Module) -> FindingMaps:
-    if not isinstance(tower, EfficientNetLite):
-        raise EncoderError(f"{type(tower).__name__} gives no grids to make finding maps of")
-    return FindingMaps(
-        len(config.findings), mid_width=tower.mid_width, width=tower.width, grid=config.map_grid
-    )
 
 
 def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform) -> None:

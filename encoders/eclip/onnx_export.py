@@ -33,50 +33,39 @@ if TYPE_CHECKING:
 _OPSET, _IR = 17, 8  # of 2022: any ONNX Runtime of today reads it
 
 
-@dataclass(slots=True)
-class _Tensors:
-    """The tensors of a safetensors file, as ONNX refers to them."""
+def _stored(path: Path) -> dict[str, "onnx.TensorProto"]:
+    """The float32 tensors of a safetensors file, by their place in it."""
+    import onnx  # noqa: PLC0415 - only who exports has it
 
-    path: Path
-    used: dict[str, "onnx.TensorProto"] = field(default_factory=dict)
-    _facts: dict[str, Any] = field(init=False)
-    _start: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        with self.path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            self._facts = json.loads(file.read(length))
-        self._start = 8 + length
-
-    def name(self, key: str) -> str:
-        """Note that the graph reads a tensor."""
-        import onnx  # noqa: PLC0415 - only who exports has it
-
-        facts = self._facts[key]
-        if facts["dtype"] != "F32":
-            raise EncoderError(f"{key} in {self.path} is {facts['dtype']}, expected F32")
-        begin, end = facts["data_offsets"]
-        place = {"location": self.path.name, "offset": self._start + begin, "length": end - begin}
-        self.used[key] = onnx.TensorProto(
-            name=key,
-            dims=facts["shape"],
-            data_type=onnx.TensorProto.FLOAT,
-            data_location=onnx.TensorProto.EXTERNAL,
-            external_data=[
-                onnx.StringStringEntryProto(key=name, value=str(value))
-                for name, value in place.items()
-            ],
-        )
-        return key
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    tensors = {}
+    for key, facts in header.items():
+        if facts.get("dtype") == "F32":
+            begin, end = facts["data_offsets"]
+            place = {"location": path.name, "offset": 8 + length + begin, "length": end - begin}
+            tensors[key] = onnx.TensorProto(
+                name=key,
+                dims=facts["shape"],
+                data_type=onnx.TensorProto.FLOAT,
+                data_location=onnx.TensorProto.EXTERNAL,
+                external_data=[
+                    onnx.StringStringEntryProto(key=name, value=str(value))
+                    for name, value in place.items()
+                ],
+            )
+    return tensors
 
 
 @dataclass(slots=True)
 class _Graph:
     """Nodes so far; every method adds some and gives the name of their output."""
 
-    tensors: _Tensors
+    stored: dict[str, "onnx.TensorProto"]
     side: int
     nodes: list["onnx.NodeProto"] = field(default_factory=list)
+    used: dict[str, "onnx.TensorProto"] = field(default_factory=dict)
 
     def node(self, kind: str, inputs: Sequence[str], *, to: str = "", **attributes: Any) -> str:
         from onnx import helper  # noqa: PLC0415 - as above
@@ -84,6 +73,10 @@ class _Graph:
         output = to or f"{kind.lower()}-{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
+
+    def weight(self, key: str) -> str:
+        self.used[key] = self.stored[key]
+        return key
 
     def module(self, module: nn.Module, name: str, images: str) -> str:
         """A layer of the image tower, or one of its parts."""
@@ -99,7 +92,7 @@ class _Graph:
                 return self._conv(module, name, images)
             case nn.BatchNorm2d():
                 keys = ("weight", "bias", "running_mean", "running_var")
-                inputs = [images, *(self.tensors.name(f"{name}.{key}") for key in keys)]
+                inputs = [images, *(self.weight(f"{name}.{key}") for key in keys)]
                 return self.node("BatchNormalization", inputs, epsilon=module.eps)
             case nn.ReLU6():
                 return self.node("Clip", [images, "zero", "six"])
@@ -113,7 +106,7 @@ class _Graph:
         before = padding // 2
         return self.node(
             "Conv",
-            [images, self.tensors.name(f"{name}.weight")],
+            [images, self.weight(f"{name}.weight")],
             group=conv.groups,
             kernel_shape=[kernel, kernel],
             pads=[before, before, padding - before, padding - before],
@@ -135,7 +128,7 @@ def write_graph(folder: Path) -> Path:
             f"graphs are written for efficientnet_lite, not {model.config.image_tower['kind']!r}; "
             "this model runs in PyTorch"
         )
-    graph = _Graph(_Tensors(folder / WEIGHTS), transform.size)
+    graph = _Graph(_stored(folder / WEIGHTS), transform.size)
     images = mid = graph.module(tower.stem, "image_tower.stem", PIXELS)
     for at, block in enumerate(tower.blocks):
         if at == tower.mid_end:
@@ -153,9 +146,9 @@ def write_graph(folder: Path) -> Path:
 
 
 def _project(graph: _Graph) -> None:
-    weight = graph.tensors.name("image_projection.weight")
+    weight = graph.weight("image_projection.weight")
     projected = graph.node("Gemm", [FEATURES, weight], transB=1)
-    centred = graph.node("Sub", [projected, graph.tensors.name("image_centre.mean")])
+    centred = graph.node("Sub", [projected, graph.weight("image_centre.mean")])
     graph.node("LpNormalization", [centred], to=VECTORS, axis=1, p=2)
 
 
@@ -172,10 +165,10 @@ def _finding_maps(graph: _Graph, maps: FindingMaps, mid: str, deep: str) -> None
         coordinate_transformation_mode="half_pixel",
     )
     seen = graph.node("Add", [layer("mid", mid), coarse])
-    seen = graph.node("Add", [seen, graph.tensors.name("finding_maps.place")])
+    seen = graph.node("Add", [seen, graph.weight("finding_maps.place")])
     seen = graph.node("Relu", [layer("norm", seen)])
     seen = graph.node("Relu", [layer("conv_norm", layer("conv", seen))])
-    weight, bias = (graph.tensors.name(f"finding_maps.out.{key}") for key in ("weight", "bias"))
+    weight, bias = (graph.weight(f"finding_maps.out.{key}") for key in ("weight", "bias"))
     graph.node("Conv", [seen, weight, bias], to=MAPS, kernel_shape=[1, 1])
 
 
@@ -201,7 +194,7 @@ def _model(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
     )
     made = helper.make_model(
         helper.make_graph(
-            graph.nodes, "image", [pixels], outputs, [*constants, *graph.tensors.used.values()]
+            graph.nodes, "image", [pixels], outputs, [*constants, *graph.used.values()]
         ),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR,

@@ -94,10 +94,6 @@ class Window:
             return np.where(values <= centre, 0.0, 1.0)
         return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
 
-    def as_window(self) -> "Window":
-        """Itself; the counterpart of `VoiLut.as_window`."""
-        return self
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoiLut:
@@ -140,7 +136,7 @@ class Histogram:
 
     @classmethod
     def of(cls, codes: NDArray[np.uint16], *, slope: float, intercept: float) -> "Histogram":
-        """Count codes of any shape; exact, in memory that does not grow with the image."""
+        """Count codes of any shape, in memory that does not grow with the image."""
         flat = codes.reshape(-1)
         counts = np.zeros(65536, dtype=np.int64)
         for start in range(0, flat.size, _COUNTED):  # bincount widens its input to int64

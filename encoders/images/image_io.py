@@ -73,8 +73,11 @@ def read_raw(source: Path | bytes, *, name: str = "") -> RawImage:
     """
     try:
         data = _load(source)
-        image = _read(data)
-        return replace(image, source_sha256=hashlib.sha256(data).hexdigest())
+        if _format(data) is ImageFormat.DICOM:
+            from encoders.dicom.reader import read_dicom as read  # noqa: PLC0415 - heavy
+        else:
+            from encoders.images.raster import read_raster as read  # noqa: PLC0415 - heavy
+        return replace(read(data), source_sha256=hashlib.sha256(data).hexdigest())
     except Exception as error:  # noqa: BLE001 - the promise: one exception, whatever the bytes
         known = error if isinstance(error, ImageReadError) else _unexpected(error)
         message = f"{name}: {known}" if name else str(known)
@@ -159,16 +162,6 @@ def _cannot_open(error: Exception) -> ImageReadError:
     return ImageReadError(
         Fault.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
     )
-
-
-def _read(data: bytes) -> RawImage:
-    if _format(data) is ImageFormat.DICOM:
-        from encoders.dicom.reader import read_dicom  # noqa: PLC0415 - heavy
-
-        return read_dicom(data)
-    from encoders.images.raster import read_raster  # noqa: PLC0415 - heavy
-
-    return read_raster(data)
 
 
 def _format(data: bytes) -> ImageFormat:

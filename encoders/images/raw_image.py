@@ -106,7 +106,7 @@ class RawImage:
     @property
     def window(self) -> Window:
         """The default window, or for a VOI LUT the window that spans it."""
-        return self.voi.as_window()
+        return self.voi if isinstance(self.voi, Window) else self.voi.as_window()
 
     def display_table(self) -> NDArray[np.float32]:
         """Brightness of every code under the default window: float32 [65536] in [0, 1]."""

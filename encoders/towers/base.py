@@ -47,9 +47,6 @@ class SmallCnn(nn.Module):
     """For experiments within minutes: four stages of two 3 x 3 convolutions.
 
     Each stage has half the size and twice the channels.
-
-    Args:
-        channels: of the first stage; the features have eight times as many.
     """
 
     def __init__(self, *, channels: int = 24) -> None:

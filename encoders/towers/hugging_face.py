@@ -23,11 +23,7 @@ _NOT_IN_AUTO_MODEL = {"siglip_text_model": "SiglipTextModel"}
 
 
 class HuggingFaceVision(nn.Module):
-    """Any vision model that ``AutoModel`` knows (ViT, Swin, ConvNeXt, CLIP's, SigLIP's, ...).
-
-    Args:
-        config: of the model, with its ``model_type``.
-    """
+    """Any vision model that ``AutoModel`` knows (ViT, Swin, ConvNeXt, CLIP's, SigLIP's, ...)."""
 
     def __init__(self, *, config: dict[str, Any]) -> None:
         super().__init__()

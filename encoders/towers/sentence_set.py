@@ -9,8 +9,8 @@ here only serves the vector; the spans that are shown and cited come from the co
 import json
 import re
 from collections import ChainMap, defaultdict
-from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -68,57 +68,41 @@ def _cut(sentence: str) -> list[str]:
     return [" ".join(words[at : at + MAX_WORDS]) for at in range(0, len(words), MAX_WORDS)]
 
 
-class _Bert:
-    """BERT's forward pass over a table of tensors, named as in a Hugging Face BertModel.
+def _bert(
+    tensors: Mapping[str, Tensor], pieces: Tensor, *, layers: int, heads: int, epsilon: float
+) -> Tensor:
+    """Piece ids int64 [N, L] to hidden states float32 [N, L, width] by the tensors of a BertModel.
 
     `transformers` has it too and takes seconds to import, most of what a single query takes.
     Source: Devlin et al. 2019, arXiv 1810.04805.
-
-    Args:
-        tensors: weights by name.
-        layers, heads, epsilon: of its configuration.
     """
 
-    def __init__(
-        self, tensors: Mapping[str, Tensor], *, layers: int, heads: int, epsilon: float
-    ) -> None:
-        self._tensors = tensors
-        self._layers = layers
-        self._heads = heads
-        self._epsilon = epsilon
+    def linear(hidden: Tensor, at: str) -> Tensor:
+        return functional.linear(hidden, tensors[f"{at}.weight"], tensors[f"{at}.bias"])
 
-    def __call__(self, pieces: Tensor) -> Tensor:
-        """Piece ids int64 [N, L] to hidden states float32 [N, L, width]."""
-        words, places, kinds = (
-            self._tensors[f"embeddings.{name}_embeddings.weight"]
-            for name in ("word", "position", "token_type")
-        )
-        hidden = words[pieces] + kinds[0] + places[: pieces.shape[1]]
-        hidden = self._normalise(hidden, "embeddings.LayerNorm")
-        for number in range(self._layers):
-            hidden = self._layer(hidden, f"encoder.layer.{number}.")
-        return hidden
+    def normalised(hidden: Tensor, at: str) -> Tensor:
+        weight, bias = tensors[f"{at}.LayerNorm.weight"], tensors[f"{at}.LayerNorm.bias"]
+        return functional.layer_norm(hidden, weight.shape, weight, bias, epsilon)
 
-    def _layer(self, hidden: Tensor, at: str) -> Tensor:
+    words, places, kinds = (
+        tensors[f"embeddings.{name}_embeddings.weight"]
+        for name in ("word", "position", "token_type")
+    )
+    hidden = words[pieces] + kinds[0] + places[: pieces.shape[1]]
+    hidden = normalised(hidden, "embeddings")
+    for at in (f"encoder.layer.{number}" for number in range(layers)):
         query, key, value = (
-            self._linear(hidden, f"{at}attention.self.{name}")
-            .view(*hidden.shape[:2], self._heads, -1)
+            linear(hidden, f"{at}.attention.self.{name}")
+            .view(*hidden.shape[:2], heads, -1)
             .transpose(1, 2)
             for name in ("query", "key", "value")
         )
         attended = functional.scaled_dot_product_attention(query, key, value)
-        attended = self._linear(attended.transpose(1, 2).flatten(2), f"{at}attention.output.dense")
-        hidden = self._normalise(hidden + attended, f"{at}attention.output.LayerNorm")
-        inner = functional.gelu(self._linear(hidden, f"{at}intermediate.dense"))
-        inner = self._linear(inner, f"{at}output.dense")
-        return self._normalise(hidden + inner, f"{at}output.LayerNorm")
-
-    def _linear(self, hidden: Tensor, at: str) -> Tensor:
-        return functional.linear(hidden, self._tensors[f"{at}.weight"], self._tensors[f"{at}.bias"])
-
-    def _normalise(self, hidden: Tensor, at: str) -> Tensor:
-        weight, bias = self._tensors[f"{at}.weight"], self._tensors[f"{at}.bias"]
-        return functional.layer_norm(hidden, weight.shape, weight, bias, self._epsilon)
+        attended = linear(attended.transpose(1, 2).flatten(2), f"{at}.attention.output.dense")
+        hidden = normalised(hidden + attended, f"{at}.attention.output")
+        inner = functional.gelu(linear(hidden, f"{at}.intermediate.dense"))
+        hidden = normalised(hidden + linear(inner, f"{at}.output.dense"), f"{at}.output")
+    return hidden
 
 
 class MiniLm:
@@ -145,9 +129,10 @@ class MiniLm:
         return tokenizer
 
     @cached_property
-    def _bert(self) -> _Bert:
+    def _bert(self) -> Callable[[Tensor], Tensor]:
         settings = json.loads(_CONFIG.locate().read_text(encoding="utf-8"))
-        return _Bert(
+        return partial(
+            _bert,
             load_file(_WEIGHTS.locate()),
             layers=settings["num_hidden_layers"],
             heads=settings["num_attention_heads"],

@@ -12,9 +12,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from encoders.annotations import Annotation, Outline
 from encoders.report_sections import plain_text
 
@@ -205,9 +202,3 @@ def frequent(labels: Iterable[frozenset[str]], *, least: int) -> list[str]:
     counts = Counter(label for study in labels for label in study)
     kept = [label for label, count in counts.items() if count >= least]
     return sorted(kept, key=lambda label: (-counts[label], label))
-
-
-def label_matrix(labels: Sequence[frozenset[str]], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Bool [S, L], True where a study has a label."""
-    rows = [[name in study for name in names] for study in labels]
-    return np.asarray(rows, dtype=bool).reshape(len(labels), len(names))

@@ -36,7 +36,6 @@ from encoders.training.dataset import (
     TrainingStudy,
     frequent,
     image_pairs,
-    label_matrix,
 )
 
 _log = logging.getLogger(__name__)
@@ -112,6 +111,7 @@ def load_training_set(
             "min_label_count, or learn from texts alone: targets.label_share = 0, "
             "optim.agreement_weight = 0, optim.label_weight = 0"
         )
+    table = [[name in study for name in names] for study in labels]
     texts = [study.text for study in studies]
     prepared = prepare_cached(
         texts, prepare=model.prepare_texts, settings=model.config.text_tower, cache=cache
@@ -121,7 +121,7 @@ def load_training_set(
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
         texts=_target_vectors(texts, prepared, cache=cache),
-        labels=torch.from_numpy(label_matrix(labels, names)).float(),
+        labels=torch.tensor(table, dtype=torch.float32).reshape(len(studies), len(names)),
         label_names=tuple(names),
         complete=torch.tensor([study.labels_complete for study in studies]),
     )

@@ -37,9 +37,6 @@ def train(
     ],
     *,
     data: Annotated[Path | None, typer.Option(help="Overrides data.path.")] = None,
-    experts: Annotated[
-        Path | None, typer.Option(help="NIH readings, if the settings have no data section.")
-    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded images; default: beside the run folder.")
     ] = None,
@@ -61,7 +58,7 @@ def train(
         settings = read_training_settings(config)
         if seed is not None:
             settings = settings.model_copy(update={"seed": seed})
-        source = source_of(settings, data=data, experts=experts)
+        source = source_of(settings, data=data)
     except (TrainingDataError, EncoderError) as error:
         raise UsageError(str(error)) from error
     try:

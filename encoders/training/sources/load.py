@@ -35,38 +35,22 @@ from encoders.training.sources.tables import (
 )
 
 
-def default_source(openi: Path | None = None, nih_expert: Path | None = None) -> Openi:
-    """Open-I with the NIH readings, in the data folder (``CXR_DATA``) where no path is given.
+def default_source(data: Path | None = None) -> Openi:
+    """Open-I with the NIH readings, and tables of further labelled NIH images where they are.
 
-    Tables of further labelled NIH images are taken where they lie beside the readings.
+    ``data`` is the folder of all of them; ``CXR_DATA`` if it is not given.
     """
-    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
-    folder = nih_expert or data / "nih_expert"
-    tables = (folder.parent / name / "labels.jsonl" for name in ("nih_128", "nih_boxes"))
-    readings = NihExpert(path=folder, labels=tuple(table for table in tables if table.is_file()))
-    return Openi(path=openi or data / "openi", experts=(readings,))
+    data = data or Path(os.environ.get("CXR_DATA", "../shared/data"))
+    tables = (data / name / "labels.jsonl" for name in ("nih_128", "nih_boxes"))
+    labels = tuple(table for table in tables if table.is_file())
+    readings = NihExpert(path=data / "nih_expert", labels=labels)
+    return Openi(path=data / "openi", experts=(readings,))
 
 
-def source_of(
-    settings: TrainSettings, *, data: Path | None = None, experts: Path | None = None
-) -> StudySource:
-    """Where a run's studies are: as the settings say, or Open-I and the NIH readings.
-
-    Args:
-        settings: of the run.
-        data: in place of the path in ``[data]`` or of the Open-I folder.
-        experts: folder of the NIH readings.
-
-    Raises:
-        TrainingDataError: ``experts`` is given beside ``[data]``.
-    """
-    if settings.data is None:
-        return default_source(data, experts)
-    if experts is not None:
-        raise TrainingDataError(
-            "--experts is for settings without [data]; write it as [[data.experts]] into the file"
-        )
-    return settings.data.model_copy(update={"path": data}) if data else settings.data
+def source_of(settings: TrainSettings, *, data: Path | None = None) -> StudySource:
+    """Where a run's studies are: as the settings say, or the default, with ``data`` as its path."""
+    source = settings.data or default_source()
+    return source.model_copy(update={"path": data}) if data else source
 
 
 def load_collection(source: StudySource, *, experts: bool = True) -> Collection:
