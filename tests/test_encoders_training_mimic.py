@@ -139,7 +139,8 @@ def test_a_table_that_was_cut_on_its_way_is_named(tmp_path: Path) -> None:
 def test_gaze_joins_the_training_images_of_mimic_alone(tmp_path: Path) -> None:
     write_mimic(tmp_path, IMAGES, reports=REPORTS)
     marks = tmp_path / "gaze.jsonl"
-    lines = [{"image": f"{name}.jpg", "fixations": [[0.5, 0.5, 1.0]]} for name in ("pa", "v", "t")]
+    gaze = {"kind": "fixation", "x": 0.5, "y": 0.5, "seconds": 1.0}
+    lines = [{"image": f"{name}.jpg"} | gaze for name in ("pa", "v", "t")]
     marks.write_text("".join(json.dumps(line) + "\n" for line in lines))
     source = Mimic(
         path=tmp_path / "jpg", reports=tmp_path / "reports", experts=(AnnotationTable(path=marks),)

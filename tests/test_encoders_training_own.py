@@ -43,7 +43,7 @@ LINES = [
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
     text = TABLE.replace("; clear", "").replace(",", separator)
-    (one, two), readings = read_study_table(StudyTable(path=write_csv(tmp_path / "own.csv", text)))
+    one, two = read_study_table(StudyTable(path=write_csv(tmp_path / "own.csv", text)))
     assert one == TrainingStudy(
         "1",
         "p1",
@@ -53,19 +53,22 @@ def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
         frozenset({"normal"}),
         Split.TRAIN,
     )
-    assert (two.text, two.split, readings) == (LARGE, Split.VAL, [])
+    assert (two.text, two.split) == (LARGE, Split.VAL)
 
 
-def test_json_lines_may_hold_whole_reports_and_marks(tmp_path: Path) -> None:
-    marks = {"boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.3]]}
+def test_json_lines_may_hold_whole_reports_and_have_marks(tmp_path: Path) -> None:
     report = f"INDICATION: cough.\nFINDINGS: {CLEAR}\nIMPRESSION: Normal."
-    lines = [LINES[0] | marks | {"text": report}, LINES[1]]
-    table = StudyTable(path=jsonl(tmp_path / "own.jsonl", lines))
-    collection = load_collection(table)
+    studies = jsonl(tmp_path / "own.jsonl", [LINES[0] | {"text": report}, LINES[1]])
+    box = {"kind": "box", "x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4}
+    gaze = {"kind": "fixation", "x": 0.5, "y": 0.5, "seconds": 0.3}
+    marks = jsonl(tmp_path / "m.jsonl", [{"image": "a.png"} | mark for mark in (gaze, box)])
+    experts = (AnnotationTable(path=marks),)
+    collection = load_collection(StudyTable(path=studies, experts=experts))
     assert collection.train[0].text == f"{CLEAR}\nNormal."
-    boxes, gaze = (image.annotation for image in collection.experts)
-    assert boxes == Boxes(((0.1, 0.2, 0.3, 0.4),))
-    assert gaze == Fixations(((0.5, 0.5, 0.3),))
+    assert [image.annotation for image in collection.experts] == [
+        Fixations(((0.5, 0.5, 0.3),)),
+        Boxes(((0.1, 0.2, 0.3, 0.4),)),
+    ]
 
 
 @given(share=st.floats(0.05, 0.95), patients=st.lists(st.text(min_size=1), max_size=40))
@@ -130,19 +133,21 @@ def test_a_rubbish_table_is_explained(
 @pytest.mark.parametrize(
     ("marks", "message"),
     [
-        ({"boxes": [[10, 20, 100, 100]]}, r"line 1: .*lies beyond the image; places are fractions"),
-        ({"boxes": [[0.1, 0.1, 0, 0.1]]}, r"no left, top, width and height above 0"),
-        ({"boxes": [0.1, 0.1, 0.2, 0.1]}, r"boxes is no list of lists"),
-        ({"boxes": [[0.1, 0.1, "w", 0.1]]}, r"boxes is 'w', not a finite number"),
-        ({"fixations": [[0.5, 0.5, 0]]}, r"no x, y and seconds above 0"),
-        ({"fixations": [[700, 900, 0.2]]}, r"lies far beyond the image; places are fractions"),
-        ({"fixations": [[0.5, 0.5]]}, r"no x, y and seconds above 0"),
+        ({"width": 100, "height": 100}, r"line 1: .*lies beyond the image; places are fractions"),
+        ({"width": 0, "height": 0.1}, r"no left, top, width and height above 0"),
+        ({"width": "w", "height": 0.1}, r"width is 'w', not a finite number"),
+        ({"width": True, "height": 0.1}, r"width is 'True', not a finite number"),
+        ({"height": 0.1}, r"width is '', not a finite number"),
+        ({"kind": "fixation", "seconds": 0}, r"no x, y and seconds above 0"),
+        ({"kind": "fixation", "x": 700, "seconds": 0.2}, r"lies far beyond the image; places are"),
+        ({"kind": "fixation"}, r"seconds is '', not a finite number"),
     ],
 )
 def test_a_rubbish_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
-    path = jsonl(tmp_path / "own.jsonl", [LINES[0] | marks])
+    line = {"image": "a.png", "kind": "box", "x": 0.1, "y": 0.1}
+    path = jsonl(tmp_path / "own.jsonl", [line | marks])
     with pytest.raises(TrainingDataError, match=message):
-        read_study_table(StudyTable(path=path))
+        read_annotation_table(AnnotationTable(path=path))
 
 
 CELL = st.one_of(
@@ -161,7 +166,7 @@ CELL = st.one_of(
     rows=st.lists(
         st.fixed_dictionaries(
             {"image": CELL, "study_id": CELL, "patient_id": CELL},
-            optional=dict.fromkeys(("view", "split", "text", "labels", "boxes", "fixations"), CELL),
+            optional=dict.fromkeys(("view", "split", "text", "labels"), CELL),
         ),
         max_size=4,
     )
@@ -170,7 +175,7 @@ def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) ->
     with tempfile.TemporaryDirectory() as folder:
         path = jsonl(Path(folder) / "own.jsonl", rows)
         try:
-            studies, _ = read_study_table(StudyTable(path=path))
+            studies = read_study_table(StudyTable(path=path))
         except TrainingDataError as error:
             assert "own.jsonl line" in str(error)
         else:
@@ -219,13 +224,7 @@ b.png,fixation,0.6,0.5,,,0.4
 def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write_csv(tmp_path / "m.csv", "image,kind,x,y,width,height,seconds\n" + row)
     with pytest.raises(TrainingDataError, match=message):
-        list(read_annotation_table(AnnotationTable(path=path)))
-
-
-def test_a_line_without_any_mark_is_named(tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "m.jsonl", [{"image": "a.png", "boxes": []}])
-    with pytest.raises(TrainingDataError, match=r"m.jsonl line 1: has neither boxes"):
-        list(read_annotation_table(AnnotationTable(path=path)))
+        read_annotation_table(AnnotationTable(path=path))
 
 
 def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:

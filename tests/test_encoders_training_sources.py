@@ -125,17 +125,20 @@ def test_a_table_with_marks_and_without_labels_trains_with_the_command(tmp_path:
             "patient_id": number,
             "split": "train",
             "findings": f"{CLEAR} Image {number}.",
-            "boxes": [[0.1, 0.2, 0.3, 0.4]],
         }
         for number in range(8)
     ]
     for number in range(8):
         (tmp_path / f"{number}.png").write_bytes(png(number * 10))
+    box = {"kind": "box", "x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4}
+    marks = jsonl(tmp_path / "marks.jsonl", [{"image": line["image"]} | box for line in lines])
     table = jsonl(tmp_path / "own.jsonl", lines)
     config = tmp_path / "own.toml"
-    config.write_text(RUN.replace("PATH", str(table)))
+    config.write_text(
+        RUN.replace("PATH", str(table)).replace("[optim]", TEXTS_ALONE)
+        + f'[[data.experts]]\nkind = "table"\npath = "{marks}"\n'
+    )
     arguments = ["--config", str(config), "--out", str(tmp_path / "run")]
-    config.write_text(config.read_text().replace("[optim]", TEXTS_ALONE))
     assert train_command(arguments)[0] == 0
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (run["studies"], run["expert_images"]) == (8, 8)

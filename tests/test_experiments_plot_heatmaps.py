@@ -49,20 +49,23 @@ def test_heatmap_and_line_are_at_the_mark_for_every_kind_of_annotation() -> None
 def test_ones_own_expert_images_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = []
+    lines, marks = [], ["image,kind,x,y,width,height"]
     for number in range(3):
         name = f"{number}.png"
         Image.new("L", (64, 48), 100 + number).save(tmp_path / name)
         row = {"image": name, "study_id": number, "patient_id": number, "split": "train"}
-        lines.append(row | {"text": f"Image {number}.", "boxes": [[0.2, 0.2, 0.3, 0.3]]})
-    table = tmp_path / "own.jsonl"
-    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "x.toml").write_text(f'[data]\nkind = "table"\npath = "{table}"\n')
+        lines.append(row | {"text": f"Image {number}."})
+        marks.append(f"{name},box,0.2,0.2,0.3,0.3")
+    studies, table = tmp_path / "own.jsonl", tmp_path / "marks.csv"
+    studies.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table.write_text("\n".join(marks))
+    experts = f'[[data.experts]]\nkind = "table"\npath = "{table}"\n'
+    (tmp_path / "x.toml").write_text(f'[data]\nkind = "table"\npath = "{studies}"\n{experts}')
     arguments = [str(tmp_path / "p.png"), "--config", str(tmp_path / "x.toml"), "--count", "2"]
     assert main(arguments) == 0
     assert "2 images" in capsys.readouterr().err
     assert (tmp_path / "p.png").stat().st_size > 1000
-    table.write_text(json.dumps(lines[0] | {"boxes": []}) + "\n")
+    table.write_text(marks[0])
     assert main(arguments) == 1
     assert "names no expert image" in capsys.readouterr().err
 
@@ -77,11 +80,8 @@ def test_the_settings_of_the_page_are_settings(text: str) -> None:
 
 def test_the_tables_of_the_page_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(block("csv", "image,study_id"))
-    studies, _ = read_study_table(StudyTable(path=tmp_path / "own.csv"))
+    studies = read_study_table(StudyTable(path=tmp_path / "own.csv"))
     assert [study.split for study in studies] == ["train", "val"]
     (tmp_path / "marks.csv").write_text(block("csv", "image,kind"))
     marks = list(read_annotation_table(AnnotationTable(path=tmp_path / "marks.csv")))
-    assert [type(mark.annotation) for mark in marks] == [Boxes, Fixations]
-    (tmp_path / "marks.jsonl").write_text(block("jsonl", "{"))
-    marks = list(read_annotation_table(AnnotationTable(path=tmp_path / "marks.jsonl")))
     assert [type(mark.annotation) for mark in marks] == [Boxes, Fixations]

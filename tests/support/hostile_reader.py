@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,7 +212,7 @@ def _marks(data: bytes, folder: Path) -> str:
     return _rendered(lambda: read_annotation_table(AnnotationTable(path=folder / "marks.jsonl")))
 
 
-def _rendered(readings: Callable[[], Iterator[Any]]) -> str:
+def _rendered(readings: Callable[[], Iterable[Any]]) -> str:
     import numpy as np  # noqa: PLC0415
 
     from encoders.annotations import render  # noqa: PLC0415

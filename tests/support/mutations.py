@@ -248,8 +248,9 @@ def _table(rows: list[dict[str, object]]) -> bytes:
 
 
 _MARKED: list[dict[str, object]] = [
-    {"image": "a.png", "boxes": [[0.1, 0.2, 0.3, 0.4]], "fixations": [[0.5, 0.5, 0.2]]},
-    {"image": "b.png", "boxes": [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]]},
+    {"image": "a.png", "kind": "box", "x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4},
+    {"image": "a.png", "kind": "fixation", "x": 0.5, "y": 0.5, "seconds": 0.2},
+    {"image": "b.png", "kind": "box", "x": 0, "y": 0, "width": 1, "height": 1},
 ]
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {

@@ -62,19 +62,15 @@ def load_collection(source: StudySource, *, experts: bool = True) -> Collection:
         TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
             annotation fits no training image; the message names the row and the cure.
     """
-    marks: list[ImageAnnotation] = []
     match source:
         case Openi():
             studies = read_openi(source.path)
         case Mimic():
             studies = read_mimic(source)
         case StudyTable():
-            studies, marks = read_study_table(source)
+            studies = read_study_table(source)
     collection = clean(studies, same_texts=source.same_texts)
-    if not experts:
-        return collection
-    collection = attach(collection, marks)
-    for expert in source.experts:
+    for expert in source.experts if experts else ():
         if isinstance(expert, AnnotationTable):
             collection = attach(collection, read_annotation_table(expert))
             continue
@@ -122,8 +118,7 @@ def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Co
             "must be in [data]"
         )
     left_out = Counter(collection.left_out)
-    if found or unmatched:
-        left_out["expert reading of no training image"] += len(unmatched)
+    left_out["expert reading of no training image"] += len(unmatched)
     experts = (*collection.experts, *found)
     return replace(collection, experts=experts, left_out=dict(left_out))
 

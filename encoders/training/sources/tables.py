@@ -1,12 +1,12 @@
 """Rows of CSV and JSONL tables, each with the place that an error names; and your own tables.
 
-Your own: studies with an image a row, and marks on images (columns: docs/training.md). Patients
+Your own: studies with an image a row, and a mark a row (columns: docs/training.md). Patients
 without a split get one. Places of marks are fractions of the image.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,15 @@ class TableRow:
             raise self.error(f"{key} is empty")
         return value
 
-    def as_number(self, value: object, name: str) -> float:
-        """Any value of this row as a finite number."""
+    def number(self, key: str) -> float:
+        """A finite number."""
+        value = self.values.get(key)
         try:
             number = float(value) if isinstance(value, str | int | float) else math.nan
         except (ValueError, OverflowError):
             number = math.nan
         if isinstance(value, bool) or not math.isfinite(number):
-            raise self.error(f"{name} is {str(value)[:40]!r}, not a finite number")
+            raise self.error(f"{key} is {str(value or '')[:40]!r}, not a finite number")
         return number
 
 
@@ -113,8 +114,8 @@ def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[TableRow]:
         raise TrainingDataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[ImageAnnotation]]:
-    """Studies of a CSV or JSONL file with an image a row, and the marks that its rows hold.
+def read_study_table(settings: StudyTable) -> list[TrainingStudy]:
+    """Studies of a CSV or JSONL file with an image a row.
 
     Raises:
         TrainingDataError: the table cannot be read, or a row cannot be used or says other things
@@ -124,7 +125,6 @@ def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[Im
     studies: dict[str, TrainingStudy] = {}
     first_row: dict[str, str] = {}
     row_of_image: dict[Path, str] = {}
-    marks = []
     for row in read_rows(settings.path, needed=("image", "study_id", "patient_id")):
         image = folder / row.needed("image")
         if image in row_of_image:
@@ -135,8 +135,7 @@ def read_study_table(settings: StudyTable) -> tuple[list[TrainingStudy], list[Im
             new = _joined(known, new, row, first_row[new.study_id])
         studies[new.study_id] = new
         first_row.setdefault(new.study_id, row.where)
-        marks += [ImageAnnotation(str(image), mark, row.where) for mark in _annotations(row)]
-    return list(studies.values()), marks
+    return list(studies.values())
 
 
 def split_of(patient_id: str, *, val_share: float) -> Split:
@@ -207,80 +206,54 @@ def _joined(known: TrainingStudy, new: TrainingStudy, row: TableRow, first: str)
     )
 
 
-def read_annotation_table(settings: AnnotationTable) -> Iterator[ImageAnnotation]:
-    """Annotations of a table: an image a row in JSONL, or a mark a row in CSV.
+def read_annotation_table(settings: AnnotationTable) -> list[ImageAnnotation]:
+    """Annotations of a table with a mark a row: those of an image and kind are one.
 
     Raises:
         TrainingDataError: the table cannot be read, or a row is no mark; the message names it.
     """
-    folder = settings.path.parent
-    for row in _by_image(read_rows(settings.path, needed=("image",))):
-        gaze = {"sigma": settings.sigma, "by_duration": settings.by_duration}
-        marks = list(_annotations(row, **gaze))
-        if not marks:
-            raise row.error("has neither boxes nor fixations")
-        image = str(folder / row.needed("image"))
-        yield from (ImageAnnotation(image, mark, row.where) for mark in marks)
-
-
-def _annotations(row: TableRow, **gaze: Any) -> Iterator[Annotation]:
-    """Marks of a row: boxes [left, top, width, height] and fixations [x, y, seconds]."""
-    if boxes := _lists(row, "boxes", _check_box):
-        yield Boxes(boxes)
-    if points := _lists(row, "fixations", _check_fixation):
-        yield Fixations(points, **gaze)
-
-
-def _lists(
-    row: TableRow, key: str, check: Callable[[TableRow, Numbers], None]
-) -> tuple[Numbers, ...]:
-    value = row.values.get(key)
-    if value is None or value == "":
-        return ()
-    if not isinstance(value, list) or not all(isinstance(mark, list) for mark in value):
-        raise row.error(f"{key} is no list of lists of numbers")
-    marks = tuple(tuple(row.as_number(part, key) for part in mark) for mark in value)
-    for mark in marks:
+    found: dict[tuple[str, str], list[Numbers]] = {}
+    first_row: dict[tuple[str, str], str] = {}
+    for row in read_rows(settings.path, needed=("image", "kind")):
+        image, kind = row.needed("image"), row.text("kind").lower()
+        if kind not in _MARKS:
+            raise row.error(f"kind is {kind[:40]!r}, not box or fixation")
+        columns, check = _MARKS[kind]
+        mark = tuple(row.number(column) for column in columns)
         check(row, mark)
-    return marks
+        found.setdefault((image, kind), []).append(mark)
+        first_row.setdefault((image, kind), row.where)
+
+    def annotation(kind: str, marks: list[Numbers]) -> Annotation:
+        if kind == "box":
+            return Boxes(tuple(marks))
+        return Fixations(tuple(marks), sigma=settings.sigma, by_duration=settings.by_duration)
+
+    folder = settings.path.parent
+    return [
+        ImageAnnotation(str(folder / key[0]), annotation(key[1], marks), first_row[key])
+        for key, marks in found.items()
+    ]
 
 
 def _check_box(row: TableRow, mark: Numbers) -> None:
-    if len(mark) != 4 or min(mark[2:]) <= 0:
-        raise row.error(f"{mark} is no left, top, width and height above 0")
     left, top, width, height = mark
+    if min(width, height) <= 0:
+        raise row.error(f"{mark} is no left, top, width and height above 0")
     if min(left, top) < -_SLACK or max(left + width, top + height) > 1 + _SLACK:
         raise row.error(f"{mark} lies beyond the image", cure=FRACTIONS)
 
 
 def _check_fixation(row: TableRow, mark: Numbers) -> None:
-    if len(mark) != 3 or mark[2] <= 0:
+    x, y, seconds = mark
+    if seconds <= 0:
         raise row.error(f"{mark} is no x, y and seconds above 0")
-    if max(abs(mark[0]), abs(mark[1])) > _FAR:
+    if max(abs(x), abs(y)) > _FAR:
         raise row.error(f"{mark} lies far beyond the image", cure=FRACTIONS)
 
 
-_COLUMNS = {
-    "box": ("boxes", ("x", "y", "width", "height"), _check_box),
-    "fixation": ("fixations", ("x", "y", "seconds"), _check_fixation),
+_MARKS = {
+    "box": (("x", "y", "width", "height"), _check_box),
+    "fixation": (("x", "y", "seconds"), _check_fixation),
 }
-"""Of each kind of mark: its key in JSONL, its columns in CSV, and what is checked."""
-
-
-def _by_image(rows: Iterable[TableRow]) -> Iterator[TableRow]:
-    """Rows with a mark each joined, at the place of an image's first; other rows as they are."""
-    images: dict[str, TableRow] = {}
-    for row in rows:
-        if "kind" not in row.values:
-            yield row
-            continue
-        image, kind = row.needed("image"), row.text("kind").lower()
-        if kind not in _COLUMNS:
-            raise row.error(f"kind is {kind[:40]!r}, not box or fixation")
-        key, columns, check = _COLUMNS[kind]
-        mark = tuple(row.as_number(row.values.get(column), column) for column in columns)
-        check(row, mark)
-        whole = images.setdefault(image, TableRow(row.where, {"image": image}))
-        marks = [*whole.values.get(key, []), list(mark)]
-        images[image] = TableRow(whole.where, {**whole.values, key: marks})
-    yield from images.values()
+"""Of each kind of mark: its columns, and what is checked."""
