@@ -86,8 +86,6 @@ DCMTK = {
 """Which of dcmtk's tools reads a transfer syntax; it reads no JPEG 2000."""
 
 NOT_COMPARED = {
-    "pixels as float": "dcmtk reads no FloatPixelData",
-    "pixels as double": "dcmtk reads no DoubleFloatPixelData",
     "MONOCHROME1 IDENTITY": "a contradiction: dcmtk follows the LUT shape, we the photometric",
     "intercept without slope": "incomplete: dcmtk ignores the intercept, we take the slope for 1",
     "no photometric interpretation": "dcmtk refuses it",

@@ -44,7 +44,7 @@ _READ: tuple[str | int, ...] = (
     *("ViewCodeSequence", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
     *("PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation"),
     *("PresentationLUTShape", "SharedFunctionalGroupsSequence"),
-    *("PerFrameFunctionalGroupsSequence", "PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *("PerFrameFunctionalGroupsSequence", "PixelData"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 

@@ -111,10 +111,6 @@ def _photometric(dataset: Dataset, samples: int, warnings: list[str]) -> str:
 
 
 def _allocated(dataset: Dataset, count: int) -> int:
-    if "FloatPixelData" in dataset:
-        return 32
-    if "DoubleFloatPixelData" in dataset:
-        return 64
     value = integer(dataset, "BitsAllocated")
     if value is None:  # tell it from the length, which only fits one
         length = len(content(dataset, "PixelData"))

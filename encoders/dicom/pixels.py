@@ -49,17 +49,13 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 
 
 
 def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixels:
-    """The first frame: [rows, columns] integers or floats as stored, colour as luminance.
+    """The first frame: [rows, columns] integers as stored, colour as luminance.
 
     ``warnings`` gets a sentence where something was mended.
 
     Raises:
         ImageReadError: no pixel data, too little of it, or a stream that cannot be decoded.
     """
-    for keyword, dtype in (("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")):
-        if keyword in dataset:
-            floats = np.dtype(byte_order(dataset) + dtype)
-            return _native(content(dataset, keyword), layout, floats, warnings)
     data = content(dataset, "PixelData")
     size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
     if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
@@ -106,10 +102,6 @@ def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
     dtype = np.dtype(f"{order}u{layout.allocated // 8}")
-    return _native(data, layout, dtype, warnings)
-
-
-def _native(data: bytes, layout: Layout, dtype: np.dtype[Any], warnings: list[str]) -> Pixels:
     rows, columns, samples = layout.rows, layout.columns, layout.samples
     if layout.photometric == "YBR_FULL_422":  # Y1 Y2 CB CR for two pixels
         pairs = rows * columns // 2

@@ -20,7 +20,6 @@ from encoders.dicom.layout import read_layout, tag
 from encoders.dicom.pixels import stored_values
 from encoders.images.raw_image import Fault, ImageReadError, RawImage
 
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
 
 _PREVIEWED = 3_000_000
@@ -42,7 +41,7 @@ def read_dicom(data: bytes) -> RawImage:
 
 
 def _as_stored(dataset: Dataset, data: bytes, warnings: list[str]) -> RawImage:
-    if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
+    if "PixelData" not in dataset:
         raise _no_pixels(dataset, data)
     layout = read_layout(dataset)
     warnings.extend(layout.warnings)

@@ -132,30 +132,7 @@ def _depths() -> list[Case]:
             {**signed, "BitsStored": 12},
             syntaxes=(*WITH_RLE, files.JPEG_2000_LOSSLESS),
         ),
-        Case(
-            "pixels as float", R12, SHOWN12, _as_float(R12, "FloatPixelData"), syntaxes=NATIVE[:3]
-        ),
-        Case(
-            "pixels as double",
-            R12,
-            SHOWN12,
-            _as_float(R12, "DoubleFloatPixelData"),
-            syntaxes=NATIVE[:3],
-        ),
     ]
-
-
-def _as_float(stored: NDArray[Any], keyword: str) -> dict[str, Any]:
-    dtype, bits = ("<f4", 32) if keyword == "FloatPixelData" else ("<f8", 64)
-    return {
-        **FULL12,
-        "PixelData": None,
-        keyword: stored.astype(dtype).tobytes(),
-        "BitsAllocated": bits,
-        "BitsStored": None,
-        "HighBit": None,
-        "PixelRepresentation": None,
-    }
 
 
 def _windows() -> list[Case]:
