@@ -34,15 +34,7 @@ from encoders.pretrained import (
     require_tokenizer,
 )
 
-_FAULTS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    AssertionError,
-    SafetensorError,
-)
+_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError, SafetensorError)
 
 _HUB = "hf-hub:"
 _CONVERT = (

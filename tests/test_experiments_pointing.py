@@ -35,7 +35,7 @@ def example(
     Image.fromarray(pixels).save(path)
     box = outline_of_box(column / 8, row / 8, (column + 1) / 8, (row + 1) / 8)
     outlines = {"Nodule": (box,)}
-    return LabelledExample(path.stem, patient or f"p{number}", path, "PA", {}, outlines, split)
+    return LabelledExample(path.stem, patient or f"p{number}", path, {}, outlines, split)
 
 
 def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: Path) -> None:

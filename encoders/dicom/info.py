@@ -13,15 +13,7 @@ from pydicom.dataset import Dataset
 
 from encoders.base import View
 from encoders.dicom.bounds import HEADER_READS
-from encoders.dicom.header import (
-    VIEW_WORDS,
-    code,
-    integer,
-    items,
-    parse_header,
-    text_values,
-    word,
-)
+from encoders.dicom.header import VIEW_WORDS, code, integer, items, parse_header, text_values, word
 from encoders.images.image_info import (
     HeaderIdentity,
     ImageFormat,

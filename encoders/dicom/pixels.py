@@ -20,14 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from encoders.dicom.codecs import (
-    Codec,
-    CodecError,
-    Codestream,
-    TruncatedError,
-    decode,
-    inspect,
-)
+from encoders.dicom.codecs import Codec, CodecError, Codestream, TruncatedError, decode, inspect
 from encoders.dicom.header import content, raw
 from encoders.dicom.layout import COLOURS, Layout, tag
 from encoders.images.exposure import Histogram

@@ -174,8 +174,7 @@ def _format(data: bytes) -> ImageFormat:
         kind = "a text file" if data else "an empty file"
     kind = next((known for start, known in _OTHERS.items() if data.startswith(start)), kind)
     raise ImageReadError(
-        Fault.NOT_AN_IMAGE,
-        f"not a supported image: {kind}. Choose a DICOM, PNG or JPEG.",
+        Fault.NOT_AN_IMAGE, f"not a supported image: {kind}. Choose a DICOM, PNG or JPEG."
     )
 
 

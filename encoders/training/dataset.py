@@ -87,7 +87,6 @@ class LabelledExample:
 
     Attributes:
         image_id: unique in its collection.
-        view: PA or AP; empty where it is not known.
         labels: ``source/class`` to whether it is there; what a source did not judge is missing.
         outlines: finding to what was drawn; empty where it was looked for and is not there.
         split: held-back patients are for validation.
@@ -96,7 +95,6 @@ class LabelledExample:
     image_id: str
     patient_id: str
     image: Path
-    view: str
     labels: Mapping[str, bool]
     outlines: Mapping[str, tuple[Outline, ...]]
     split: Split

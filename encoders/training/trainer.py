@@ -62,12 +62,7 @@ class Trainer:
     """What learns, step by step of so many; ``accelerator`` is of `new_accelerator`."""
 
     def __init__(
-        self,
-        settings: TrainSettings,
-        *,
-        objective: Objective,
-        steps: int,
-        accelerator: Accelerator,
+        self, settings: TrainSettings, *, objective: Objective, steps: int, accelerator: Accelerator
     ) -> None:
         self.step = 0
         self._settings = settings

@@ -151,7 +151,6 @@ def _example(
         image_id=row.needed("id"),
         patient_id=f"nih-{patient}",
         image=folder / row.needed("image"),
-        view=view,
         labels=labels,
         outlines=outlines,
         split=Split.VAL if held else Split.TRAIN,
