@@ -89,7 +89,11 @@ class Trainer:
         """One batch: losses, gradients, weights, average. Returns the losses, of all ranks."""
         accelerator = self._accelerator
         lr = self._schedule.get_last_lr()[0]
-        self._seed_step(batch.state)
+        # Random state is a function of the step, so that a resumed run draws as it would have.
+        rank = accelerator.process_index
+        torch.manual_seed(step_seed(self._settings.seed, step=self.step, rank=rank))
+        if rank == 0:
+            torch.set_rng_state(batch.state)  # dropout continues where the augmentation ended
         self._objective.train()
         main, expert, labelled = send_to_device(
             (batch.main, batch.expert, batch.labelled), accelerator.device
@@ -106,13 +110,6 @@ class Trainer:
         self.step += 1
         shown = accelerator.reduce({name: loss.detach() for name, loss in losses.items()}, "mean")
         return {name: loss.item() for name, loss in shown.items()} | {"lr": lr}
-
-    def _seed_step(self, drawn: Tensor) -> None:
-        """Random state is a function of the step, so that a resumed run draws as it would have."""
-        rank = self._accelerator.process_index
-        torch.manual_seed(step_seed(self._settings.seed, step=self.step, rank=rank))
-        if rank == 0:
-            torch.set_rng_state(drawn)  # dropout continues where the augmentation ended
 
     @property
     def parts(self) -> dict[str, Any]:
