@@ -246,10 +246,6 @@ def gather(rows: Tensor) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return rows
-    if not rows.requires_grad:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
     from torch.distributed.nn.functional import all_gather  # noqa: PLC0415 - slow to import
 
     return torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]
