@@ -30,19 +30,12 @@ class CxrImage:
             file's photometric interpretation was.
         source_sha256: hash of the bytes that were read.
         view: UNKNOWN where the file does not say.
-        spacing_mm: (row, column) distance of two pixel centres in millimetres, or None where the
-            file does not say or says nonsense (0).
-        modality: DICOM Modality (0008,0060), empty for PNG and JPEG.
-        body_part: DICOM BodyPartExamined (0018,0015) in capitals, empty if absent.
         warnings: sentences a reader of the image should see ("no window in the file: ...").
     """
 
     pixels: NDArray[np.float32]
     source_sha256: str
     view: View = View.UNKNOWN
-    spacing_mm: tuple[float, float] | None = None
-    modality: str = ""
-    body_part: str = ""
     warnings: tuple[str, ...] = ()
 
 

@@ -18,7 +18,7 @@ from encoders.images.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import ImageReadError
 
 
-def test_a_image_tells_view_spacing_modality_and_hash(tmp_path: Path) -> None:
+def test_a_image_tells_view_and_hash(tmp_path: Path) -> None:
     data = dicom(ramp(12), **WINDOW)
     path = tmp_path / "image.png"  # the name lies; content counts
     path.write_bytes(data)
@@ -26,8 +26,6 @@ def test_a_image_tells_view_spacing_modality_and_hash(tmp_path: Path) -> None:
     image = read_image(path)
 
     assert image.view is View.PA
-    assert image.spacing_mm == (0.15, 0.15)
-    assert (image.modality, image.body_part) == ("DX", "CHEST")
     assert image.warnings == ()
     assert len(image.source_sha256) == 64
     again = read_image(data)
@@ -61,7 +59,7 @@ def test_view(attributes: dict[str, Any], view: View) -> None:
     ],
 )
 def test_spacing(attributes: dict[str, Any], spacing: tuple[float, float] | None) -> None:
-    assert read_image(dicom(ramp(12), **WINDOW, **attributes)).spacing_mm == spacing
+    assert read_raw(dicom(ramp(12), **WINDOW, **attributes)).spacing_mm == spacing
 
 
 def test_raw_image_is_the_same_image_at_full_depth() -> None:
@@ -88,9 +86,9 @@ def test_no_patient_data_in_the_image_or_its_warnings() -> None:
     planted = dict.fromkeys(
         ("PatientName", "PatientID", "BodyPartExamined", "Modality", "SeriesDescription"), person
     )
-    image = read_image(dicom(ramp(12), BitsStored=12, **planted))
+    image = read_raw(dicom(ramp(12), BitsStored=12, **planted))
 
-    told = repr((image.view, image.modality, image.body_part, image.warnings))
+    told = repr((image.view, image.modality, image.warnings))
     assert "ZIBULSKI" not in told
 
 

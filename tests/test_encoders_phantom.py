@@ -9,7 +9,7 @@ import pytest
 from demo.anatomy import IMAGE_CM
 from demo.phantom import PhantomFinding, draw_phantom, write_phantom_dicom
 from encoders.base import View
-from encoders.images.image_io import read_image, read_image_info
+from encoders.images.image_io import read_image, read_image_info, read_raw
 
 pytestmark = pytest.mark.slow
 
@@ -73,8 +73,9 @@ def test_dicom_file(tmp_path: Path) -> None:
 
     image = read_image(path)
     assert image.view is View.PA
-    assert (image.modality, image.body_part) == ("DX", "CHEST")
-    assert image.spacing_mm == pytest.approx((IMAGE_CM * 10 / SIZE, IMAGE_CM * 10 / SIZE))
+    info, raw = read_image_info(path), read_raw(path)
+    assert (info.modality, info.body_part) == ("DX", "CHEST")
+    assert raw.spacing_mm == pytest.approx((IMAGE_CM * 10 / SIZE, IMAGE_CM * 10 / SIZE))
     assert image.warnings == ()
     drawn = draw_phantom(seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)
     assert np.abs(image.pixels - drawn).max() <= 1 / 4095
@@ -83,7 +84,7 @@ def test_dicom_file(tmp_path: Path) -> None:
     assert str(dataset.PatientName).startswith("PHANTOM^")
     assert "phantom" in dataset.SeriesDescription
     assert (dataset.BitsStored, dataset.PhotometricInterpretation) == (12, "MONOCHROME2")
-    assert read_image_info(path).identity.patient_id == "PHANTOM-CARDIOMEGALY-1"
+    assert info.identity.patient_id == "PHANTOM-CARDIOMEGALY-1"
 
     again = tmp_path / "again.dcm"
     write_phantom_dicom(again, seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.image_reading import refused
 
-from encoders.images.image_io import read_image, read_raw
+from encoders.images.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import MIN_SIDE, Fault
 
 DATA = Path(os.environ.get("CXR_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
@@ -29,10 +29,10 @@ def test_shared_images_give_what_their_manifest_says() -> None:
         if not entry["decode"].startswith("ok") or entry["rows"] < MIN_SIDE:
             assert refused(path).reason in (Fault.UNDECODABLE, Fault.NO_PIXELS, Fault.TOO_SMALL)
             continue
-        image, raw = read_image(path), read_raw(path)
+        image, raw, info = read_image(path), read_raw(path), read_image_info(path)
         assert image.pixels.shape == (entry["rows"], entry["cols"]), entry["file"]
-        assert image.modality == entry["modality"]
-        assert image.body_part == entry["body_part"]
+        assert raw.modality == info.modality == entry["modality"]
+        assert info.body_part == entry["body_part"]
         if entry["view"] in ("PA", "AP"):
             assert image.view.value == entry["view"]
         else:  # words of the series may say what the view position does not

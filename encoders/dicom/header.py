@@ -40,7 +40,7 @@ _READ: tuple[str | int, ...] = (
     *(tag for tag in keyword_dict.values() if tag >> 8 == 0x001816),  # shutters
     *_OVERLAY_ROWS,
     *VIEW_WORDS,
-    *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
+    *("SOPClassUID", "Modality", "PresentationIntentType", "ViewPosition"),
     *("ViewCodeSequence", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
     *("PatientOrientation", "FieldOfViewHorizontalFlip", "FieldOfViewRotation"),
     *("PresentationLUTShape", "SharedFunctionalGroupsSequence"),

@@ -59,7 +59,6 @@ def _described(image: RawImage, dataset: Dataset, notes: Iterable[str]) -> RawIm
         view=view,
         spacing_mm=spacing_of(dataset),
         modality=code(dataset, "Modality"),
-        body_part=code(dataset, "BodyPartExamined"),
     )
     aspect = aspect_of(dataset)
     if not is_square(aspect):

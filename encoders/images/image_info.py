@@ -69,7 +69,7 @@ class ImageInfo:
             empty if absent. Never log them.
         person: PatientName and PatientBirthDate, to tell patients apart who have no PatientID.
             Never log it.
-        modality, body_part, view: as in `encoders.base.CxrImage`.
+        modality, body_part: Modality, BodyPartExamined in capitals; empty if absent.
         for_processing: raw detector values, made for a computer and not for a reader.
         pixels: rows times columns, 0 where the header does not say.
         order: (series number, instance number), 0 where absent.

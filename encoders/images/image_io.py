@@ -55,15 +55,7 @@ def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
     warnings = raw.warnings
     if pixels.min() == pixels.max():
         warnings = (*warnings, BLANK)
-    return CxrImage(
-        pixels=pixels,
-        source_sha256=raw.source_sha256,
-        view=raw.view,
-        spacing_mm=raw.spacing_mm,
-        modality=raw.modality,
-        body_part=raw.body_part,
-        warnings=warnings,
-    )
+    return CxrImage(pixels, raw.source_sha256, raw.view, warnings)
 
 
 def read_raw(source: Path | bytes, *, name: str = "") -> RawImage:

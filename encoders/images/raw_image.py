@@ -87,7 +87,10 @@ class RawImage:
         invert: True where a low value is to be shown white (MONOCHROME1).
         hidden: bool [H, W], True where the pixel is no image (padding, outside the shutter) and
             is black whatever the window; None where all are image.
-        view, spacing_mm, modality, body_part, source_sha256, warnings: as in `CxrImage`.
+        view, source_sha256, warnings: as in `CxrImage`.
+        spacing_mm: (row, column) distance of two pixel centres in millimetres, or None where the
+            file does not say or says nonsense (0).
+        modality: DICOM Modality (0008,0060), empty for PNG and JPEG.
     """
 
     codes: NDArray[np.uint16]
@@ -99,7 +102,6 @@ class RawImage:
     view: View = View.UNKNOWN
     spacing_mm: tuple[float, float] | None = None
     modality: str = ""
-    body_part: str = ""
     source_sha256: str = ""
     warnings: tuple[str, ...] = ()
 
