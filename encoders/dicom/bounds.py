@@ -89,12 +89,12 @@ def refuse_crowd(element: RawDataElement, reads: int) -> None:
             len(data),
             default_encoding,
         )
-    if file.exhausted:  # pydicom hides what `read` raises
+    if file.left < 0:  # pydicom hides what `read` raises
         raise _too_many()
 
 
 class Bounded:
-    """A file that can be read from so many times only, as `pydicom` reads one.
+    """A file that can be read from so many times only.
 
     pydicom reads one to three times an element. A hostile file of 16 MB holds two million empty
     items, and would be parsed for a minute into gigabytes of objects.
@@ -102,7 +102,7 @@ class Bounded:
 
     def __init__(self, file: io.BufferedIOBase, reads: int = HEADER_READS) -> None:
         self._file = file
-        self._left = reads
+        self.left = reads
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1, /) -> bytes:
@@ -113,15 +113,10 @@ class Bounded:
                 "the DICOM meta header is damaged and the data set deflated. Export it with "
                 "another transfer syntax.",
             )
-        self._left -= 1
-        if self._left < 0:
+        self.left -= 1
+        if self.left < 0:
             raise _too_many()
         return self._file.read(size)
-
-    @property
-    def exhausted(self) -> bool:
-        """True where more was asked for."""
-        return self._left < 0
 
 
 def _too_many() -> ImageReadError:

@@ -179,11 +179,6 @@ class TrainSettings(_Settings):
             raise ValueError("pretrain needs the section [labelled]")
         return self
 
-    @property
-    def uses_annotation(self) -> bool:
-        """Whether readings of experts are needed."""
-        return self.expert is not None or self.labelled is not None
-
 
 def read_settings(path: Path) -> TrainSettings:
     """The settings of a TOML file.

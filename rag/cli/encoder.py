@@ -62,7 +62,7 @@ def train(
     except (TrainingDataError, EncoderError) as error:
         raise UsageError(str(error)) from error
     try:
-        collection = load_collection(source, experts=settings.uses_annotation)
+        collection = load_collection(source, experts=bool(settings.expert or settings.labelled))
         collection = _with_report_labels(collection)
         with progress_bars() as bars:
 
