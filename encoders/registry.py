@@ -17,7 +17,7 @@ takes seconds.
 from importlib import import_module
 from pathlib import Path
 
-from encoders.base import ImageEncoder, ImageTextEncoder, embeds_texts
+from encoders.base import ImageEncoder
 from encoders.packaged_weights import SHIPPED, EncoderError, read_json
 
 DEFAULT = "eclip"
@@ -33,22 +33,14 @@ _LOADERS = {
 """Prefix to the module and function that load what follows it."""
 
 
-def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageTextEncoder:
-    """The encoder of a string (see above), for images and texts.
+def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageEncoder:
+    """The encoder of a string (see above); it may embed images alone.
 
     ``backend`` is of an eCLIP encoder: "auto" runs in ONNX Runtime where it can, "torch" never.
 
     Raises:
         EncoderError: no such encoder, or it cannot be loaded; the message says what to do.
     """
-    encoder = load_image_encoder(name, backend=backend)
-    if not embeds_texts(encoder):
-        raise EncoderError(f"{name} embeds images only; an encoder of images and texts is needed")
-    return encoder
-
-
-def load_image_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageEncoder:
-    """As `load_encoder`, whether or not the encoder embeds texts."""
     text = str(name)
     if folder := folder_of(text):
         from encoders.eclip.encoder import load_encoder as load_eclip  # noqa: PLC0415

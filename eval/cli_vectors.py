@@ -136,11 +136,11 @@ def embedding(
 
 def _encoder(name: str) -> "ImageEncoder":
     from encoders.packaged_weights import EncoderError
-    from encoders.registry import load_image_encoder
+    from encoders.registry import load_encoder
     from eval.errors import EvalDataError
 
     try:
-        return load_image_encoder(name)
+        return load_encoder(name)
     except EncoderError as error:
         raise EvalDataError(str(error)) from error
 

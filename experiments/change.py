@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-from encoders.registry import folder_of, load_image_encoder
+from encoders.registry import folder_of, load_encoder
 from eval.metrics.base import divide
 from eval.stats import intervals, resample_weights, weighted_auroc
 from experiments.change_pairs import (
@@ -203,7 +203,7 @@ def main() -> None:
     folder = folder_of(chosen.encoder)
     if folder is None:
         parser.error(f"{chosen.encoder} has no folder of its own")
-    encoder, head = load_image_encoder(chosen.encoder), read_finding_head(folder / HEAD)
+    encoder, head = load_encoder(chosen.encoder), read_finding_head(folder / HEAD)
     sources = {"text-mined": mined_images(chosen.data), "experts": expert_images(chosen.data)}
     patients = [images for each in sources.values() for images in each]
     measured = read_calibration(folder / CALIBRATION)

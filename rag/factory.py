@@ -43,7 +43,7 @@ def load_encoder(settings: Settings) -> ImageEncoder:
         EncoderUnavailableError: weights are missing, damaged, or need a package.
     """
     try:
-        return registry.load_image_encoder(settings.encoder, backend=settings.encoder_backend)
+        return registry.load_encoder(settings.encoder, backend=settings.encoder_backend)
     except EncoderError as error:
         raise EncoderUnavailableError(str(error)) from error
 

@@ -17,9 +17,9 @@ from PIL import Image
 from support.tiny_models import TEXTS, tiny_bert
 from test_encoders_preprocess import image
 
-from encoders.base import CxrImage
+from encoders.base import CxrImage, embeds_texts
 from encoders.packaged_weights import EncoderError
-from encoders.registry import load_encoder, load_image_encoder
+from encoders.registry import load_encoder
 
 IMAGES = [image(90, 70, seed=0), image(60, 80, seed=1), image(64, 64, seed=2)]
 
@@ -173,14 +173,13 @@ def test_timm_gives_its_own_vectors_of_images_alone(channels: int, tmp_path: Pat
     folder = publish_timm(tmp_path / "tiny-vit", channels=channels)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    encoder = load_image_encoder(f"image:timm:{folder}")
+    encoder = load_encoder(f"image:timm:{folder}")
     mode = "L" if channels == 1 else "RGB"
     with torch.no_grad():
         pixels = torch.stack([transform(each) for each in pictures(mode)])
         same(encoder.embed_images(IMAGES), model(pixels))
     assert encoder.encoder_id.startswith("tiny-vit@")
-    with pytest.raises(EncoderError, match="images only"):
-        load_encoder(f"image:timm:{folder}")
+    assert not embeds_texts(encoder)
 
 
 @timm_only
@@ -189,14 +188,14 @@ def test_bad_timm_models_are_typed_errors(tmp_path: Path, monkeypatch: pytest.Mo
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(EncoderError, match="whole"):
-        load_image_encoder(f"image:timm:{folder}")
+        load_encoder(f"image:timm:{folder}")
     weights.unlink()
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(EncoderError, match="pickle"):
-        load_image_encoder(f"image:timm:{folder}")
+        load_encoder(f"image:timm:{folder}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match=r"hf download timm/resnet18\.a1_in1k"):
-        load_image_encoder("image:timm:resnet18.a1_in1k")
+        load_encoder("image:timm:resnet18.a1_in1k")
 
 
 def xrv_image(one: CxrImage, xrv: Any) -> Any:
@@ -215,20 +214,20 @@ def test_torchxrayvision_gives_its_own_vectors(
     name = "densenet121-res224-all"
     monkeypatch.setattr(xrv.utils, "get_cache_dir", lambda: str(tmp_path))
     with pytest.raises(EncoderError, match="save_file"):
-        load_image_encoder(f"image:torchxrayvision:{name}")
+        load_encoder(f"image:torchxrayvision:{name}")
     torch.manual_seed(0)
     model = xrv.models.DenseNet(num_classes=18).eval()
     state = model.state_dict() | {"op_threshs": torch.zeros(18)}  # as a published one has
     save_file(state, tmp_path / f"{name}.safetensors")
-    encoder = load_image_encoder(f"image:torchxrayvision:{name}")
+    encoder = load_encoder(f"image:torchxrayvision:{name}")
     pixels = torch.from_numpy(np.stack([xrv_image(each, xrv) for each in IMAGES])).float()
     with torch.no_grad():
         same(encoder.embed_images(IMAGES), model.features2(pixels))
     (tmp_path / f"{name}.safetensors").write_bytes(b"not weights")
     with pytest.raises(EncoderError, match="whole"):
-        load_image_encoder(f"image:torchxrayvision:{name}")
+        load_encoder(f"image:torchxrayvision:{name}")
     with pytest.raises(EncoderError, match=name):
-        load_image_encoder("image:torchxrayvision:densenet9")
+        load_encoder("image:torchxrayvision:densenet9")
 
 
 def test_a_file_without_all_weights_of_torchxrayvision_is_refused(
@@ -247,7 +246,7 @@ def test_a_file_without_all_weights_of_torchxrayvision_is_refused(
     monkeypatch.setitem(sys.modules, "torchxrayvision", xrv)
     save_file({"bias": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
     with pytest.raises(EncoderError, match="lacks 1 weights of its model, weight first"):
-        load_image_encoder(f"image:torchxrayvision:{name}")
+        load_encoder(f"image:torchxrayvision:{name}")
 
 
 @pytest.mark.parametrize("library", ["open_clip", "timm", "torchxrayvision"])
@@ -257,4 +256,4 @@ def test_without_its_library_an_encoder_names_the_extra(
     monkeypatch.setitem(__import__("sys").modules, library, None)
     prefix = "open_clip:" if library == "open_clip" else f"image:{library}:"
     with pytest.raises(EncoderError, match=rf"pip install 'cxr-rag\[{library}\]'"):
-        load_image_encoder(f"{prefix}some/model")
+        load_encoder(f"{prefix}some/model")
