@@ -2,18 +2,10 @@
 
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Commit(NamedTuple):
-    """A commit, and whether tracked files were changed since."""
-
-    hash: str
-    changed: bool
-
-
-def current_commit(file: Path = Path(__file__)) -> Commit | None:
-    """The commit of the checkout that has a file; None elsewhere.
+def current_commit(file: Path = Path(__file__)) -> str | None:
+    """The commit of the checkout that has a file, with a plus if it was changed; None elsewhere.
 
     An installed package can lie below a checkout of something else, which does not track it.
     """
@@ -31,6 +23,6 @@ def current_commit(file: Path = Path(__file__)) -> Commit | None:
 
     try:
         git("ls-files", "--error-unmatch", file.name)
-        return Commit(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno")))
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None

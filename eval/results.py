@@ -82,8 +82,7 @@ def _provenance() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    commit = current_commit()
-    git = commit and commit.hash + ("+" if commit.changed else "")
+    git = current_commit()
     return {"python": platform.python_version(), "packages": packages, "git": git}
 
 

@@ -102,17 +102,13 @@ class LabelledExample:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Studies for training and validation, and how many were left out, by reason.
-
-    ``same_texts`` counts training studies whose text is that of another split, left out or not.
-    """
+    """Studies for training and validation, and how many were left out, by reason."""
 
     train: tuple[TrainingStudy, ...]
     val: tuple[TrainingStudy, ...]
     left_out: dict[str, int]
     experts: tuple[ExpertImage, ...] = ()
     labelled: tuple[LabelledExample, ...] = ()
-    same_texts: int = 0
 
     def first(self, count: int) -> "Collection":
         """The same with the first ``count`` training studies and as many for validation.
@@ -162,9 +158,7 @@ def clean(
             left_out[reason] += 1
         else:
             kept[study.split].append(study)
-    collection = Collection(
-        tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), dict(left_out), same_texts=same
-    )
+    collection = Collection(tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), dict(left_out))
     _log.info(
         "%d train, %d val studies; %d training texts are those of another split; left out: %s",
         len(collection.train),

@@ -40,11 +40,10 @@ class RunFolder:
     def start(self, **facts: Any) -> None:
         """Write run.json: the facts given, the commit, the versions, the time of the (re)start."""
         self.path.mkdir(parents=True, exist_ok=True)
-        commit = current_commit()
         facts |= {
             "fingerprint": self.fingerprint,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git": commit.hash + ("+changes" if commit.changed else "") if commit else "unknown",
+            "git": current_commit() or "unknown",
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
