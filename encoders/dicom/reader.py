@@ -36,16 +36,12 @@ def read_dicom(data: bytes) -> RawImage:
         ImageReadError: nothing to show; the message names the tag, its value and the cure.
     """
     dataset = parse(data)
-    warnings: list[str] = []
-    return _described(_as_stored(dataset, data, warnings), dataset, warnings)
-
-
-def _as_stored(dataset: Dataset, data: bytes, warnings: list[str]) -> RawImage:
     if "PixelData" not in dataset:
         raise _no_pixels(dataset, data)
     layout = read_layout(dataset)
-    warnings.extend(layout.warnings)
-    return grey_image(dataset, stored_values(dataset, layout, warnings), layout)
+    warnings = [*layout.warnings]
+    image = grey_image(dataset, stored_values(dataset, layout, warnings), layout)
+    return _described(image, dataset, warnings)
 
 
 def _described(image: RawImage, dataset: Dataset, notes: Iterable[str]) -> RawImage:

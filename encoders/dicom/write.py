@@ -1,6 +1,5 @@
 """Writes pixel data again, cleared of what is no image, and drawn images as DICOM files (DX)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from encoders.dicom.codecs import CodecError, Codestream, decode
+from encoders.dicom.codecs import decode
 from encoders.dicom.header import content
 from encoders.dicom.layout import Layout, read_layout
 from encoders.dicom.pixels import byte_order, codestream_of, is_compressed
-
-_NATIVE = (8, 16, 32)
-
-
-class RewriteError(ValueError):
-    """Pixel data of a kind that is not written again; the message is a reason."""
 
 
 def clear_unused_bits(dataset: Dataset) -> None:
@@ -33,51 +26,37 @@ def clear_unused_bits(dataset: Dataset) -> None:
     Old writers kept overlays, and anybody can keep anything, in the bits that BitsStored and
     HighBit leave over (PS3.5 8.1.1). Signed values keep their sign extension, which repeats a bit
     of the image. A compressed image that hides something is stored uncompressed.
+
+    Raises:
+        CodecError: a frame that may hide something cannot be decompressed.
     """
     if "PixelData" not in dataset:
         return
-    layout = read_layout(dataset)
+    layout, data = read_layout(dataset), content(dataset, "PixelData")
     if is_compressed(dataset):
-        streams = (stream for _, stream in _frames(dataset, layout))
-        if layout.samples != 1 or all(stream.bits <= layout.stored for stream in streams):
+        if layout.samples != 1:
             return
-        values = _decoded(dataset, layout)
+        frames = [
+            (frame, codestream_of(frame, dataset, layout))
+            for frame in generate_frames(data, number_of_frames=layout.frames)
+        ]
+        if all(stream.bits <= layout.stored for _, stream in frames):
+            return
+        decoded = np.stack([decode(*each, allocated=layout.allocated) for each in frames])
+        unsigned = decoded.view(decoded.dtype.str.replace("i", "u"))
+        values = unsigned.astype(f"u{layout.allocated // 8}")
         cleared = _cleared(values, layout)
         clean = np.array_equal(values, cleared)
     else:
-        if layout.photometric == "YBR_FULL_422" or layout.allocated not in _NATIVE:
+        if layout.photometric == "YBR_FULL_422" or layout.allocated not in (8, 16, 32):
             return
-        cleared = _cleared(_native(dataset, layout), layout)
-        clean = _even(cleared.tobytes()) == content(dataset, "PixelData")
+        size = layout.allocated // 8
+        count = layout.frames * layout.rows * layout.columns * layout.samples
+        whole = data[: len(data) // size * size]
+        cleared = _cleared(np.frombuffer(whole, f"{byte_order(dataset)}u{size}")[:count], layout)
+        clean = _even(cleared.tobytes()) == data
     if not clean:
         _store(dataset, cleared, layout)
-
-
-def _native(dataset: Dataset, layout: Layout) -> NDArray[Any]:
-    """Unsigned values of an uncompressed image, all in a row; fewer where it is cut short."""
-    data = content(dataset, "PixelData")
-    size = layout.allocated // 8
-    values = np.frombuffer(data[: len(data) // size * size], f"{byte_order(dataset)}u{size}")
-    return values[: layout.frames * layout.rows * layout.columns * layout.samples]
-
-
-def _frames(dataset: Dataset, layout: Layout) -> Iterator[tuple[bytes, Codestream]]:
-    data = content(dataset, "PixelData")
-    for frame in generate_frames(data, number_of_frames=layout.frames):
-        yield frame, codestream_of(frame, dataset, layout)
-
-
-def _decoded(dataset: Dataset, layout: Layout) -> NDArray[Any]:
-    """Unsigned values [frames, rows, columns] of a compressed grey image."""
-    try:
-        frames = [
-            decode(frame, stream, allocated=layout.allocated, colour=layout.photometric)
-            for frame, stream in _frames(dataset, layout)
-        ]
-    except CodecError as error:
-        raise RewriteError(str(error)) from None
-    values = np.stack(frames)
-    return values.view(values.dtype.str.replace("i", "u")).astype(f"u{layout.allocated // 8}")
 
 
 def _cleared(values: NDArray[Any], layout: Layout) -> NDArray[Any]:

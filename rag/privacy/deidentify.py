@@ -16,8 +16,9 @@ from dicomanonymizer.simpledicomanonymizer import anonymize_dataset
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
+from encoders.dicom.codecs import CodecError
 from encoders.dicom.header import parse
-from encoders.dicom.write import RewriteError, clear_unused_bits
+from encoders.dicom.write import clear_unused_bits
 from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
@@ -96,7 +97,7 @@ class Deidentifier:
             written = _written(dataset, names)
         except DeidentifyError:
             raise
-        except (ImageReadError, RewriteError) as error:
+        except (ImageReadError, CodecError) as error:
             raise DeidentifyError(str(error)) from error
         except Exception as error:  # noqa: BLE001 - pydicom raises a dozen kinds
             # its words may quote the header: the class alone is told
