@@ -4,7 +4,6 @@ On one process: it is short, at small images.
 """
 
 import hashlib
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,6 @@ from encoders.training.labelled import (
 )
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import OnStep, adamw, exponential_average
-
-_log = logging.getLogger(__name__)
 
 _LABEL_WEIGHT = 10.0
 _LR, _WEIGHT_DECAY, _WARM_UP, _CLIP, _EMA = 6e-4, 0.1, 0.05, 2.0, 0.997
