@@ -8,9 +8,9 @@ import tomllib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from rag.errors import SettingsError
@@ -62,19 +62,15 @@ def _refuse_unknown_variables() -> None:
     for name in sorted(os.environ):
         if not name.upper().startswith(PREFIX) or name.upper() in OTHER_VARIABLES:
             continue
-        model: object = Settings
+        model: Any = Settings
         for key in name[len(PREFIX) :].lower().split("__"):
-            fields = model.model_fields if _is_section(model) else {}
+            fields = getattr(model, "model_fields", {})
             if key not in fields:
                 known = f"one of {', '.join(sorted(fields))}" if fields else "part of a value"
                 raise SettingsError(
                     f"the environment variable {name} is no setting: {key!r} is not {known}"
                 )
             model = fields[key].annotation
-
-
-def _is_section(model: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _first_problem(error: ValidationError | PydanticSettingsError) -> str:

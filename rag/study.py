@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
-from encoders.annotations import Annotation, Boxes, Fixations, render
+from encoders.annotations import Boxes, Fixations, render
 from encoders.base import CxrImage
 from encoders.images.image_info import ImageInfo, same_patient
 from encoders.images.image_io import BLANK, read_image, read_image_info
@@ -62,13 +62,9 @@ class ReaderRegion:
 
     def heatmap(self) -> NDArray[np.float32]:
         """float32 [256, 256] in [0, 1] over the whole image, whatever its shape."""
-        marks: list[Annotation] = []
-        if self.boxes:
-            marks.append(Boxes(self.boxes))
-        if self.fixations:
-            marks.append(Fixations(self.fixations))
-        maps = [render(mark, height=HEAT_SIDE, width=HEAT_SIDE) for mark in marks]
-        return np.max(maps, axis=0) if maps else np.zeros((HEAT_SIDE, HEAT_SIDE), np.float32)
+        drawn = render(Boxes(self.boxes), height=HEAT_SIDE, width=HEAT_SIDE)
+        gaze = render(Fixations(self.fixations), height=HEAT_SIDE, width=HEAT_SIDE)
+        return np.maximum(drawn, gaze)
 
     def to_json(self) -> dict[str, Any]:
         """What is kept: fractions with four digits; empty where there is nothing."""
