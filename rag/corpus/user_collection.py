@@ -142,14 +142,16 @@ def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], 
     floats: Counter[str] = Counter()
     unknown: set[str] = set()
     for row in rows:
-        if "imageid" in row.values and str(row.values.get("report_id")).strip() in seen_at:
+        named = str(row.values.get("report_id", "")).strip()[:_LONGEST_ID]
+        if "imageid" in row.values and named in seen_at:
             continue  # PadChest has a line for each image of a report
-        item = _read_row(row, seen_at)
-        if isinstance(item, Problem):
-            problems.append(item)
+        try:
+            record = _record(row, seen_at)
+        except _RowError as error:
+            problems.append(Problem(row.where, str(error), named))
             continue
-        seen_at[item.report_id] = row.where
-        records.append(item)
+        seen_at[record.report_id] = row.where
+        records.append(record)
         missing.update(key for key in _IDS[1:] if is_nothing(row.values.get(key)))
         floats.update(key for key in _IDS if repaired(row.values.get(key)))
         unknown.update(key for key in row.values if key not in COLUMNS)
@@ -157,19 +159,6 @@ def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], 
     if not_english(record.text for record in records):
         warnings.append(NOT_ENGLISH)
     return records, problems, warnings
-
-
-def _read_row(row: Row, seen_at: Mapping[str, str]) -> ReportRecord | Problem:
-    named = str(row.values.get("report_id", "")).strip()[:_LONGEST_ID]
-    if row.problem:
-        return Problem(row.where, row.problem, named)
-    try:
-        record = _record(row.values)
-    except _RowError as error:
-        return Problem(row.where, str(error), named)
-    if record.report_id in seen_at:
-        return Problem(row.where, f"stands at {seen_at[record.report_id]} already", named)
-    return record
 
 
 def _warnings(
@@ -191,8 +180,13 @@ def _warnings(
     return warnings
 
 
-def _record(values: Mapping[str, Any]) -> ReportRecord:
+def _record(row: Row, seen_at: Mapping[str, str]) -> ReportRecord:
+    if row.problem:
+        raise _RowError(row.problem)
+    values = row.values
     report_id = _identifier(values, "report_id", default="")
+    if report_id in seen_at:
+        raise _RowError(f"stands at {seen_at[report_id]} already")
     study_id = _identifier(values, "study_id", default=report_id)
     texts = {key: _text(values.get(key), key) for key in _TEXTS}
     if not texts["findings"].strip() and not texts["impression"].strip():
