@@ -1,11 +1,11 @@
 """Templates as files -> chat messages, and the JSON schemas of the answers.
 
 A template is a folder ``templates/<name>_v<N>/``: ``template.toml`` says how the model drafts
-(``mode``), which variables it needs, and which it may do without (``optional``); ``system.md``
-holds what never changes, so that a server's prefix cache pays; ``user.md`` is Jinja and ends with
-the evidence. Files ``examples/*.json`` are worked examples: ``variables`` for the same ``user.md``,
-and the ``answer`` to it; they are sent as earlier turns, in the order of their names. A change of
-wording is a new version, since predictions record the name and the hash of what was sent.
+(``mode``); ``system.md`` holds what never changes, so that a server's prefix cache pays;
+``user.md`` is Jinja and ends with the evidence. Files ``examples/*.json`` are worked examples:
+``variables`` for the same ``user.md``, and the ``answer`` to it; they are sent as earlier turns, in
+the order of their names. A change of wording is a new version, since predictions record the name
+and the hash of what was sent.
 
 In the schemas, which the server enforces while it decodes, ids are enums: an answer that names a
 sentence or a report that was not shown cannot be produced.
@@ -44,14 +44,11 @@ class PromptTemplate:
     """One version of a prompt, as it lies on disk.
 
     Attributes:
-        variables, optional: that ``user`` needs, and may do without.
         examples: variables of the template, and the JSON object a good model answers.
     """
 
     name: str
     mode: Mode
-    variables: tuple[str, ...]
-    optional: tuple[str, ...]
     system: str
     user: str
     examples: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...] = ()
@@ -82,8 +79,6 @@ def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
         return PromptTemplate(
             name=name,
             mode=Mode(about["mode"]),
-            variables=tuple(about["variables"]),
-            optional=tuple(about.get("optional", ())),
             system=(folder / "system.md").read_text(encoding="utf-8").strip(),
             user=(folder / "user.md").read_text(encoding="utf-8"),
             examples=tuple(_example(path) for path in sorted(folder.glob("examples/*.json"))),
@@ -107,7 +102,7 @@ def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
     """Fill a template: system message, the examples as turns, the question.
 
     Raises:
-        PromptTemplateError: a variable is missing or not one of the template's; it is named.
+        PromptTemplateError: a variable of the template is missing; it is named.
     """
     turns = [("system", template.system)]
     for known, answer in template.examples:
@@ -119,11 +114,6 @@ def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
 
 
 def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
-    variables = {**dict.fromkeys(template.optional), **variables}
-    if set(variables) != {*template.variables, *template.optional}:
-        missing = sorted(set(template.variables) - set(variables))
-        unknown = sorted(set(variables) - {*template.variables, *template.optional})
-        raise PromptTemplateError(f"{template.name}: missing {missing}, unknown {unknown}")
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )

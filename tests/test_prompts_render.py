@@ -25,7 +25,6 @@ def test_every_template_loads_and_says_how_it_drafts(name: str) -> None:
     template = load_template(name)
     assert template.mode in Mode
     assert template.system
-    assert set(template.variables) >= {"reports", "indication"}
 
 
 def test_select_template_numbers_the_evidence_sentences() -> None:
@@ -54,8 +53,8 @@ def test_system_message_does_not_depend_on_the_study() -> None:
     assert first.sha256 != second.sha256
 
 
-def test_missing_and_unknown_variables_are_named() -> None:
-    with pytest.raises(PromptTemplateError, match=r"missing \['slots'\], unknown \['slot'\]"):
+def test_a_missing_variable_is_named() -> None:
+    with pytest.raises(PromptTemplateError, match="slots"):
         render(load_template("select_v1"), {"slot": [], "reports": 5, "indication": ""})
     with pytest.raises(PromptTemplateError, match="votes"):
         broken = [{"name": "heart", "options": [{"id": "H1", "text": "x"}]}]

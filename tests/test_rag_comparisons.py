@@ -107,9 +107,7 @@ def test_the_prior_report_is_fenced_as_data_in_the_prompt() -> None:
     def prompt(report: str) -> str:
         inputs = DraftInputs(SLOTS, made_up_hits(), predicted=SEEN, prior=report)
         question = build_request(Mode.WRITE, inputs)
-        wanted = {*template.variables, *template.optional}
-        given = {k: v for k, v in question.variables.items() if k in wanted}
-        return render(template, given).messages[-1][1]
+        return render(template, question.variables).messages[-1][1]
 
     text = prompt(hostile)
     assert text.count("<prior>\n") == text.count("\n</prior>") == 1

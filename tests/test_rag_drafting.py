@@ -40,8 +40,7 @@ def request(mode: Mode, predicted: PredictedFindings = NO_PREDICTION) -> DraftRe
 def test_variables_fit_the_shipped_templates() -> None:
     for name in template_names():
         template = load_template(name)
-        given = request(template.mode).variables
-        assert render(template, {key: given[key] for key in template.variables}).sha256
+        assert render(template, request(template.mode).variables).sha256
 
 
 def test_a_model_is_asked_only_where_there_is_another_wording() -> None:
@@ -118,7 +117,7 @@ def test_an_invented_source_is_refused() -> None:
 def test_a_writing_model_is_told_what_the_image_expects() -> None:
     predicted = PredictedFindings({"Cardiomegaly": 0.81, "Edema": 0.02}, ("Cardiomegaly",))
     template, given = load_template("write_v3"), request(Mode.WRITE, predicted).variables
-    user = render(template, {key: given[key] for key in template.variables}).messages[-1][1]
+    user = render(template, given).messages[-1][1]
     assert "Cardiomegaly 0.81" in user
     assert "Edema" not in user
 

@@ -70,7 +70,7 @@ def test_the_wheel_drafts_without_a_model(python: Path, tmp_path: Path) -> None:
         "from prompts.render import load_template, render, template_names\n"
         "print([load_settings(name).llm.template for name in preset_names()])\n"
         "template = load_template('select_v1')\n"
-        "print(render(template, {name: [] for name in template.variables}).sha256)\n"
+        "print(render(template, {'slots': [], 'reports': 0, 'indication': ''}).sha256)\n"
         "print(template_names())"
     )
     assert "select_v1" in run(python, "-c", load, folder=tmp_path)

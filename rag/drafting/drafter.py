@@ -141,11 +141,9 @@ class Drafter:
 
     def _asked(self, llm: ChatClient, request: DraftRequest) -> Iterator[DraftResult]:
         """The draft as the answer grows; an answer that is no draft is asked for once more."""
-        wanted = {*self.template.variables, *self.template.optional}
-        given = {k: v for k, v in request.variables.items() if k in wanted and v is not None}
-        prompt = render(self.template, given)
+        prompt = render(self.template, request.variables)
         asked = DraftResult(
-            messages=tuple(prompt.messages), prompt_hash=prompt.sha256, variables=given
+            messages=prompt.messages, prompt_hash=prompt.sha256, variables=request.variables
         )
         yield asked
         text = ""

@@ -118,8 +118,7 @@ def free_text(inputs: DraftInputs) -> DraftRequest:
     """The model writes sentences and names the shown reports, or the prior, that each rests on."""
     predicted = inputs.predicted
     start = with_comparisons(first_choice(inputs.slots), inputs.comparisons)
-    comparisons = [sentence.text for sentence in inputs.comparisons]
-    variables = {
+    variables: dict[str, Any] = {
         "reports": [
             {
                 "id": hit.record.report_id,
@@ -142,8 +141,10 @@ def free_text(inputs: DraftInputs) -> DraftRequest:
             for section in Section
         },
         "indication": inputs.indication,
-        "prior": {"report": inputs.prior, "comparisons": comparisons} if inputs.prior else None,
     }
+    if inputs.prior:
+        comparisons = [sentence.text for sentence in inputs.comparisons]
+        variables["prior"] = {"report": inputs.prior, "comparisons": comparisons}
     # a list: what is asked of it need not be hashable
     known = [*(hit.record.report_id for hit in inputs.hits), *([PRIOR] if inputs.prior else [])]
 
