@@ -11,7 +11,7 @@ from demo.phantom import PhantomFinding, write_phantom_dicom
 from rag.batch.inputs import BatchStudy
 from rag.batch.output import open_output
 from rag.batch.runner import Counts, run_batch
-from rag.batch.workers import Engine, Outage, threaded_prepare
+from rag.batch.workers import Engine, threaded_prepare
 from rag.pipeline import ReportPipeline
 
 
@@ -45,4 +45,4 @@ def draft(
     """What `cxr-rag batch` does with these studies."""
     with open_output(out) as output:
         prepare = threaded_prepare(pipeline, threads=2)
-        return run_batch(studies, Engine(pipeline, prepare, at_once, Outage(300)), output)
+        return run_batch(studies, Engine(pipeline, prepare, at_once, 300), output)

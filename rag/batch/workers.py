@@ -54,48 +54,7 @@ class Stop(threading.Event):
         super().set()
 
 
-class Outage:
-    """Tells a model server that is gone, which ends a run, from a study that it cannot answer.
-
-    Args:
-        timeout_s: how long a server that answers nobody is waited for.
-        is_alive: whether the server is there; asked only after failures.
-    """
-
-    def __init__(self, timeout_s: float, *, is_alive: Callable[[], bool] = lambda: True) -> None:
-        self._timeout_s = timeout_s
-        self._is_alive = is_alive
-        self._last_answer = -math.inf
-
-    def answered(self) -> None:
-        """The server has answered somebody."""
-        self._last_answer = time.monotonic()
-
-    def must_wait(self, error: str, *, since: float) -> bool:
-        """Whether a question is to be asked again later; else its failure is its own.
-
-        Args:
-            error: class name of its failure.
-            since: when it was asked first.
-
-        Raises:
-            BatchError: nobody was answered for too long.
-        """
-        busy = error == LlmBusyError.__name__
-        if not busy and error != LlmUnavailableError.__name__:
-            return False
-        if not busy and (self._last_answer > since or self._is_alive()):
-            return False
-        silent = time.monotonic() - max(self._last_answer, since)
-        if silent > self._timeout_s:
-            raise BatchError(
-                f"stopped: no model server has answered for {silent:.0f} s. Look at its log, then "
-                "give the same command again: it resumes"
-            )
-        return True
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Engine:
     """Drafts studies side by side.
 
@@ -103,15 +62,19 @@ class Engine:
         pipeline: its `finish` is called from many threads.
         prepare: the first half.
         max_concurrency: drafts under way at once.
-        outage: when the model's server is gone.
+        outage_timeout_s: how long a model server that answers nobody is waited for.
+        is_alive: whether it is there; asked only after failures, to tell a server that is gone from
+            a study that it cannot answer.
         stop: ends the run early.
     """
 
     pipeline: ReportPipeline
     prepare: Prepare
-    max_concurrency: int
-    outage: Outage
+    max_concurrency: int = 1
+    outage_timeout_s: float = 0
+    is_alive: Callable[[], bool] = lambda: True
     stop: Stop = field(default_factory=Stop)
+    _last_answer: float = field(default=-math.inf, init=False)
 
     def draft(self, studies: Iterable[Study]) -> Generator[Prediction, None, None]:
         """The predictions of all studies, as they are finished; studies are taken as needed.
@@ -151,13 +114,28 @@ class Engine:
                 prediction = self.pipeline.finish(prepared)
             except Exception as error:  # noqa: BLE001 - unattended: the other studies must go on
                 return _broken(prepared.prediction, error)
-            if not self.outage.must_wait(prediction.error, since=since):
+            if not self._must_wait(prediction.error, since=since):
                 if prediction.status is Status.OK and prediction.answer:  # else nobody was asked
-                    self.outage.answered()
+                    self._last_answer = time.monotonic()
                 return prediction
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             self.stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - so that not all ask at once
         return None
+
+    def _must_wait(self, error: str, *, since: float) -> bool:
+        """Whether the model is to be asked again later; else the failure is the study's own."""
+        busy = error == LlmBusyError.__name__
+        if not busy and error != LlmUnavailableError.__name__:
+            return False
+        if not busy and (self._last_answer > since or self.is_alive()):
+            return False
+        silent = time.monotonic() - max(self._last_answer, since)
+        if silent > self.outage_timeout_s:
+            raise BatchError(
+                f"stopped: no model server has answered for {silent:.0f} s. Look at its log, then "
+                "give the same command again: it resumes"
+            )
+        return True
 
 
 def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:

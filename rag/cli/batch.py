@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -124,7 +125,7 @@ def _run(
     retry_failed: bool,
 ) -> "Counts":
     from rag.batch.runner import run_batch
-    from rag.batch.workers import Engine, Outage, threaded_prepare
+    from rag.batch.workers import Engine, threaded_prepare
     from rag.factory import load_encoder, open_pipeline
     from rag.llm.vllm_server import LlmServer, is_alive
 
@@ -140,12 +141,18 @@ def _run(
             prepare = running.enter_context(ray_prepare(settings, address=ray))
         running.enter_context(_stopped_by_signals(stop))
         advance = running.enter_context(progress_bars())
-        outage = Outage(settings.batch.outage_timeout_s, is_alive=lambda: is_alive(settings.llm))
-        # without a model nothing is waited for: threads would only take turns
-        at_once = settings.batch.max_concurrency if settings.llm.enabled else 1
+        engine = Engine(
+            pipeline,
+            prepare,
+            # without a model nothing is waited for: threads would only take turns
+            max_concurrency=settings.batch.max_concurrency if settings.llm.enabled else 1,
+            outage_timeout_s=settings.batch.outage_timeout_s,
+            is_alive=partial(is_alive, settings.llm),
+            stop=stop,
+        )
         return run_batch(
             studies,
-            Engine(pipeline, prepare, at_once, outage, stop),
+            engine,
             output,
             retry_failed=retry_failed,
             progress=lambda counts: advance("studies", counts.done, counts.total, _note(counts)),

@@ -174,14 +174,15 @@ def deid(
     Copies are named by their new UIDs. Exit codes: 0 every file was copied; 2 wrong usage; 3 some
     were not, or need a person to check them.
     """
-    from rag.privacy.deidentify import Deidentifier, DeidentifyError, dicom_and_other_files
+    from rag.privacy.deidentify import Deidentifier, DeidentifyError, is_to_copy
     from rag.privacy.header import Pseudonyms
 
     if not source.exists():
         raise UsageError(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output} is inside {source}: copies would mix with originals")
-    files, others = ([source], []) if source.is_file() else dicom_and_other_files(source)
+    found = [source] if source.is_file() else sorted(filter(Path.is_file, source.rglob("*")))
+    files = found if source.is_file() else list(filter(is_to_copy, found))
     if not files:
         raise UsageError(f"there is no DICOM file in {source}")
     pseudonyms = Pseudonyms.of_file(key) if key else Pseudonyms()
@@ -197,6 +198,7 @@ def deid(
             to_look_at += bool(copied.warnings)
             for warning in copied.warnings:
                 typer.secho(f"check {copied.path} (file {number}): {warning}", err=True)
+    others = sorted(set(found) - set(files))
     for path in others:
         typer.secho(f"not DICOM, not copied: {path}", err=True)
     beside = f"; {len(others)} not DICOM, not copied" if others else ""

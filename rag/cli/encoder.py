@@ -226,7 +226,7 @@ def draft_from(
     from rag.batch.inputs import BatchStudy
     from rag.batch.output import open_output
     from rag.batch.runner import run_batch
-    from rag.batch.workers import Engine, Outage, threaded_prepare
+    from rag.batch.workers import Engine, threaded_prepare
     from rag.corpus.named import read_corpus
     from rag.factory import index_reports, open_pipeline
     from rag.index import Exclusions
@@ -259,7 +259,7 @@ def draft_from(
             prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
             run_batch(
                 studies,
-                Engine(pipeline, prepare, 1, Outage(0)),
+                Engine(pipeline, prepare),
                 output,
                 progress=lambda counts: advance("drafts", counts.done, counts.total),
             )

@@ -193,23 +193,12 @@ def _what_is_seen(dataset: Dataset, data: bytes) -> list[str]:
     return warnings
 
 
-def dicom_and_other_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """DICOM files of a tree by content, and all others, in a fixed order.
-
-    A DICOMDIR is one of the others: it lists the originals.
-    """
-    dicom: list[Path] = []
-    others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        head = b""
-        with suppress(OSError):
-            if path.is_dir():
-                continue
-            if path.is_file() and path.name.upper() != "DICOMDIR":
-                with path.open("rb") as file:
-                    head = file.read(HEAD_BYTES)
-        (dicom if image_format(head) is ImageFormat.DICOM else others).append(path)
-    return dicom, others
+def is_to_copy(path: Path) -> bool:
+    """Whether a file is DICOM, by content, and no DICOMDIR, which lists the originals."""
+    with suppress(OSError), path.open("rb") as file:
+        found = image_format(file.read(HEAD_BYTES))
+        return found is ImageFormat.DICOM and path.name.upper() != "DICOMDIR"
+    return False
 
 
 def _patient_of(dataset: Dataset) -> str:

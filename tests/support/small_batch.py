@@ -17,7 +17,7 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.batch.output import open_output
 from rag.batch.runner import Counts, run_batch
-from rag.batch.workers import Engine, Outage, Prepare, Stop, threaded_prepare
+from rag.batch.workers import Engine, Prepare, Stop, threaded_prepare
 from rag.drafting.drafter import Drafter
 from rag.image_analysis import ImageAnalyzer
 from rag.index import ReportIndex
@@ -78,7 +78,8 @@ def run(
             pipeline,
             prepare or threaded_prepare(pipeline, threads=2),
             max_concurrency=8,
-            outage=Outage(patience, is_alive=lambda: is_alive(LlmSettings(url=url))),
+            outage_timeout_s=patience,
+            is_alive=lambda: is_alive(LlmSettings(url=url)),
             stop=stop or Stop(),
         )
         studies, _ = group_images(list_images(source).images)
