@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,11 +62,8 @@ def fail(reason: object, code: int) -> None:
     sys.exit(code)
 
 
-class ShowProgress(Protocol):
-    """Told how far a stage has come, and what else is to be said of it."""
-
-    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Move on."""
+ShowProgress = Callable[..., None]
+"""Told a stage, how much of it is done, of how much, and perhaps what else is to be said."""
 
 
 @contextmanager

@@ -118,6 +118,8 @@ def receiving(
     allowed = tuple(map(Sender.parse, (*settings.peers, *senders)))
     if not allowed:
         raise PacsError("name who may send, in dicom.peers or with --allow TITLE@ADDRESS")
+    from pynetdicom import evt  # noqa: PLC0415 - heavy
+
     receiver = Receiver(folder, allowed, max_bytes, keep_free)
     entity = _entity(settings, silence_seconds)
     server_class = _server_class(receiver, silence_seconds, tls_context(settings, server=True))
@@ -128,7 +130,13 @@ def receiving(
         open_inbox(folder)
         try:
             server = entity.make_server(
-                (host, port), evt_handlers=_handlers(receiver), server_class=server_class
+                (host, port),
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, receiver.connected),
+                    (evt.EVT_REQUESTED, receiver.requested),
+                    (evt.EVT_C_STORE, receiver.stored),
+                ],
+                server_class=server_class,
             )
         except OSError as error:
             raise PacsError(
@@ -203,16 +211,6 @@ def _server_class(receiver: Receiver, silence_seconds: float, tls: ssl.SSLContex
             return connection, address
 
     return Server
-
-
-def _handlers(receiver: Receiver) -> list[Any]:
-    from pynetdicom import evt  # noqa: PLC0415 - heavy
-
-    return [
-        (evt.EVT_CONN_OPEN, receiver.connected),
-        (evt.EVT_REQUESTED, receiver.requested),
-        (evt.EVT_C_STORE, receiver.stored),
-    ]
 
 
 def store(

@@ -23,20 +23,15 @@ LETTERS_IN_LINE = 6
 
 WARNING = "there is writing on the image: look whether it names somebody"
 
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels."""
 
-
-def find_writing(pixels: NDArray[np.float32]) -> list[Box]:
-    """Where lettering stands side by side on an image.
+def has_writing(pixels: NDArray[np.float32]) -> bool:
+    """Whether lettering stands side by side on an image.
 
     Args:
         pixels: float32 [H, W] in [0, 1].
     """
-    step = max(1, round(max(pixels.shape) / LONGEST_SIDE))
-    small = _shrunk(pixels, step)
-    lines = [line for image in (small, 1 - small) for line in _lines(_letters(image))]
-    return [(top * step, left * step, low * step, right * step) for top, left, low, right in lines]
+    small = _shrunk(pixels, max(1, round(max(pixels.shape) / LONGEST_SIDE)))
+    return any(_stand_in_line(_letters(image)) for image in (small, 1 - small))
 
 
 def _shrunk(pixels: NDArray[np.float32], step: int) -> NDArray[np.float32]:
@@ -62,8 +57,7 @@ def _letters(image: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.asarray(boxes[good & (fill > 0.12)])
 
 
-def _lines(boxes: NDArray[np.intp]) -> list[Box]:
-    """Boxes of one height that stand side by side."""
+def _stand_in_line(boxes: NDArray[np.intp]) -> bool:
     lines: list[list[NDArray[np.intp]]] = []
     for box in boxes[np.argsort(boxes[:, 1], kind="stable")]:
         for line in lines:
@@ -72,11 +66,7 @@ def _lines(boxes: NDArray[np.intp]) -> list[Box]:
                 break
         else:
             lines.append([box])
-    found = [np.array(line) for line in lines if len(line) >= LETTERS_IN_LINE]
-    return [
-        (int(line[:, 0].min()), int(line[0, 1]), int(line[:, 2].max()), int(line[:, 3].max()))
-        for line in found
-    ]
+    return any(len(line) >= LETTERS_IN_LINE for line in lines)
 
 
 def _continues(last: NDArray[np.intp], box: NDArray[np.intp]) -> bool:

@@ -24,7 +24,7 @@ from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import disk_explained, swap_bytes
 from rag.errors import CxrRagError
-from rag.privacy.burned_in import WARNING, find_writing
+from rag.privacy.burned_in import WARNING, has_writing
 from rag.privacy.header import (
     HeaderNames,
     Pseudonyms,
@@ -186,7 +186,7 @@ def _what_is_seen(dataset: Dataset, data: bytes) -> list[str]:
         if str(dataset.get(keyword, "")).upper() == "YES"
     ]
     try:
-        if find_writing(read_image(data).pixels):
+        if has_writing(read_image(data).pixels):
             warnings.append(WARNING)
     except ImageReadError as error:
         warnings.append(f"its pixels were not looked at: {error.reason.value}")
