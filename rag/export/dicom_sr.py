@@ -49,7 +49,8 @@ def write_sr(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         is_verified=signature is not None,
         institution_name=None,
         verifying_observer_name=_person(signature) if signature else None,
-        verifying_organization=_organization(header) if signature else None,
+        # type 1, and nobody says it here but the image's own header
+        verifying_organization=str(header.InstitutionName) or "not stated" if signature else None,
         series_description="Chest X-ray report" if signature else NOTICE,
         coding_schemes=[
             CodingSchemeIdentificationItem(
@@ -168,11 +169,6 @@ def _person(signature: Signature) -> str:
     elif not comma:
         given, _, family = name.rpartition(" ")
     return f"{family.strip()}^{given.strip()}"[:64]
-
-
-def _organization(header: Dataset) -> str:
-    """Whom the signer answers to (type 1): nobody says it here but the image's own header."""
-    return str(header.InstitutionName) or "not stated"
 
 
 def _moment(signature: Signature) -> str:

@@ -16,7 +16,7 @@ from fhir.resources.R4B.bundle import Bundle  # in these resources the same as R
 from pydicom.dataset import Dataset
 
 from rag.export.text import ADDENDUM, LOINC, REPORT, Export, support
-from rag.review.reviewed_report import Signature, State
+from rag.review.reviewed_report import State
 from rag.schema import Section
 
 _STATUS = {State.SIGNED: "final", State.ADDENDUM: "corrected"}
@@ -34,6 +34,8 @@ def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     kinds = ("report", "patient", "study", "device", "signer")
     url = {kind: _url(f"{own} {kind}") for kind in kinds}
     signer = [{"reference": url["signer"]}] if report.signature else []
+    signatures = [report.signature, *(addendum.signature for addendum in report.addenda)]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     shared = {
         "subject": {"reference": url["patient"]},
         "effectiveDateTime": _date(header.StudyDate),
@@ -59,7 +61,7 @@ def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         "status": _STATUS.get(report.state, "preliminary"),
         "category": [_code(f"{_TERMINOLOGY}/v2-0074", "RAD")],
         "code": _code("http://loinc.org", *REPORT),
-        "issued": report.addenda[-1].signature.at if report.addenda else _issued(report.signature),
+        "issued": signatures[-1].at if signatures[-1] else now,
         "resultsInterpreter": signer,
         "result": [{"reference": each} for each in observations],
         "imagingStudy": [{"reference": url["study"]}],
@@ -84,7 +86,7 @@ def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     bundle = {
         "resourceType": "Bundle",
         "type": "collection",
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "timestamp": now,
         "entry": [
             {"fullUrl": each, "resource": {**resource, "meta": meta}}
             for each, resource in resources.items()
@@ -174,10 +176,6 @@ def _code(system: str, code: str, text: str = "") -> Resource:
 def _date(digits: str) -> str:
     """A DICOM date in FHIR's form; of a time, the header does not say in which zone it is."""
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if digits else ""
-
-
-def _issued(signature: Signature | None) -> str:
-    return signature.at if signature else datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _filled(value: Any) -> Any:
