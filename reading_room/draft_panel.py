@@ -6,6 +6,7 @@ Prepares what ``templates/draft.html`` shows; ``provenance.html``: what it was m
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,23 +31,17 @@ View = dict[str, Any]
 """What a template shows of one thing."""
 
 
-def draft_html(
-    prediction: Prediction | None,
-    report: ReviewedReport | None = None,
-    check: DraftCheck | None = None,
-    *,
-    map_measures: Measures = MappingProxyType({}),
-) -> str:
-    """HTML of the draft as far as it has come; None stands for an empty page.
+def draft_html(session: Session, *, map_measures: Measures = MappingProxyType({})) -> str:
+    """HTML of the draft as far as it has come.
 
     Args:
-        prediction: what the pipeline has found so far.
-        report: the draft under review, once it is finished.
-        check: verdicts on the sentences of ``report``, in its order.
+        session: with the prediction so far, and the draft under review once it is finished.
         map_measures: how often the encoder's finding maps point at the right place.
     """
+    prediction, report, check = session.prediction, session.report, session.check
     if prediction is None:
         return render("draft.html", prediction=None)
+    prediction = replace(prediction, hits=session.evidence)
     titles = {Status.FAILED: strings.NO_DRAFT, Status.ABSTAINED: strings.ABSTAINED}
     refused = titles.get(prediction.status, "")
     shown = report or ReviewedReport.of(prediction.draft)

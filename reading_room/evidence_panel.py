@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rag.change import Change
-from rag.prediction import Prediction
 from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans, without_list_number
@@ -79,40 +78,32 @@ def rank_changes(session: Session) -> RankChanges:
     )
 
 
-def evidence_html(
-    prediction: Prediction | None,
-    report: ReviewedReport | None = None,
-    *,
-    attribution: str,
-    ruled_out: frozenset[str] = frozenset(),
-    changes: RankChanges | None = None,
-) -> str:
+def evidence_html(session: Session, *, attribution: str) -> str:
     """HTML of the evidence; sentences that the draft quotes are marked in their reports.
 
     Args:
-        prediction: the state of the study, or None for an empty page.
-        report: the draft under review; without one, the prediction's own draft counts.
+        session: its draft counts as far as it has come.
         attribution: licence line of the collection, shown under the cards.
-        ruled_out: reports the reader called irrelevant.
-        changes: how a region changed their ranking.
     """
-    hits = prediction.hits if prediction else ()
-    if prediction and report is None:
-        report = ReviewedReport.of(prediction.draft)
-    report = report or ReviewedReport()
+    report, changes = session.report or ReviewedReport(), rank_changes(session)
+    if session.prediction and not session.report:
+        report = ReviewedReport.of(session.prediction.draft)
     return render(
         "evidence.html",
-        cards=[{"rank": rank, **_card(hit, report, changes)} for rank, hit in enumerate(hits, 1)],
+        cards=[
+            {"rank": rank, **_card(hit, report, changes)}
+            for rank, hit in enumerate(session.evidence, 1)
+        ],
         locked=report.signature is not None,
         attribution=attribution,
-        ruled_out=ruled_out,
+        ruled_out=session.ruled_out,
         changes=changes,
     )
 
 
-def _card(hit: Hit, report: ReviewedReport, changes: RankChanges | None) -> View:
+def _card(hit: Hit, report: ReviewedReport, changes: RankChanges) -> View:
     record, place = hit.record, places(report)
-    css, move = changes.mark(record.report_id) if changes else ("", "")
+    css, move = changes.mark(record.report_id)
     lines = [line for line in report.lines if record.report_id in line.sources]
     copies = [strings.COPIES.format(hit.copies)] if hit.copies > 1 else []
     return {

@@ -12,7 +12,7 @@ from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
 from reading_room.draft_panel import draft_html, exports_value, provenance_html, state_html
-from reading_room.evidence_panel import evidence_html, prior_html, rank_changes
+from reading_room.evidence_panel import evidence_html, prior_html
 from reading_room.image_panel import viewer_value
 from reading_room.session import Current, Session
 from reading_room.templating import render
@@ -81,7 +81,7 @@ class PageParts:
                     self.stop = gr.Button(strings.STOP_BUTTON, elem_id="stop")
                 self.waiting = gr.HTML("", elem_id="waiting")
                 self.draft = scripted(
-                    "draft", events=("act",), words=strings.DRAFT_WORDS, value=draft_html(None)
+                    "draft", events=("act",), words=strings.DRAFT_WORDS, value=draft_html(Session())
                 )
                 gr.HTML(render("dock.html"), elem_id="dock")
                 self._lay_out_signing()
@@ -90,7 +90,7 @@ class PageParts:
                 self.evidence = scripted(
                     "evidence",
                     events=("act", "redraft"),
-                    value=evidence_html(None, attribution=""),
+                    value=evidence_html(Session(), attribution=""),
                 )
                 with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
                     self.provenance = gr.HTML()
@@ -136,31 +136,19 @@ class PageParts:
 
     def of(self, current: Current) -> Update:
         """The session, and every panel that shows it."""
-        session = current.session
-        report, shown = session.report, session.shown
-        signed = report is not None and report.signature is not None
-        ready = report is not None and report.lines and not report.open_lines and not signed
+        session, report = current.session, current.session.report
+        signed = bool(report and report.signature)
+        ready = bool(report and report.lines and not report.open_lines)
         return {
             self.session: current,
-            self.draft: draft_html(
-                session.prediction and shown,
-                report,
-                session.check,
-                map_measures=self._map_measures,
-            ),
-            self.evidence: evidence_html(
-                shown,
-                report,
-                attribution=self._attribution,
-                ruled_out=session.ruled_out,
-                changes=rank_changes(session),
-            ),
+            self.draft: draft_html(session, map_measures=self._map_measures),
+            self.evidence: evidence_html(session, attribution=self._attribution),
             self.state: state_html(report),
             self.exports: exports_value(session),
             self.provenance: provenance_html(session.prediction),
             self.prior: prior_html(session),
             self.drop_prior: gr.update(visible=bool(session.prior) and not signed),
-            self.sign: gr.update(interactive=bool(ready), visible=not signed),
+            self.sign: gr.update(interactive=ready, visible=not signed),
             self.signer: gr.update(label=strings.ADDED_BY if signed else strings.SIGNER),
             self.addendum: gr.update(visible=signed),
             self.add: gr.update(visible=signed),

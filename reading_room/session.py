@@ -16,7 +16,7 @@ from rag.grounding import DraftCheck, Verdict, check_draft
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
 from rag.review.reviewed_report import ReportLine, ReviewedReport, ReviewError
-from rag.schema import Draft, DraftSentence, Hit, Section, Status
+from rag.schema import Draft, DraftSentence, Hit, Section
 from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
 from reading_room.image_panel import ShownImage
@@ -84,15 +84,6 @@ class Session:
         own = self.prediction.hits if self.prediction else ()
         found = {hit.record.report_id: hit for hit in (*self.current_hits, *own, *self.image_hits)}
         return tuple(found.values())
-
-    @property
-    def shown(self) -> Prediction | None:
-        """The prediction with all reports on the page as its evidence."""
-        if self.prediction is None:
-            if not self.evidence:
-                return None
-            return Prediction(file="", status=Status.RUNNING, hits=self.evidence)
-        return replace(self.prediction, hits=self.evidence)
 
 
 _WRITING = threading.Lock()

@@ -17,6 +17,7 @@ from rag.prediction import Prediction
 from rag.priors import Prior
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import NOTICE, PRIOR, Draft, DraftSentence, Section, Status
+from rag.study import ReaderRegion
 from reading_room import strings
 from reading_room.draft_panel import draft_html, provenance_html
 from reading_room.evidence_panel import RankChanges, evidence_html, prior_html
@@ -37,15 +38,16 @@ PREDICTION = Prediction(
     messages=(("user", "<b>hi</b>"),),
     seconds={"read": 0.5},
 )
+DRAFTED = Session(prediction=PREDICTION)
 
 
 def test_each_citation_leads_to_a_card_on_the_page() -> None:
-    assert 'href="#report-R1"' in draft_html(PREDICTION)
-    assert 'id="report-R1"' in evidence_html(PREDICTION, attribution="")
+    assert 'href="#report-R1"' in draft_html(DRAFTED)
+    assert 'id="report-R1"' in evidence_html(DRAFTED, attribution="")
 
 
 def test_the_quoted_sentence_is_marked_in_its_report_only() -> None:
-    html = evidence_html(PREDICTION, attribution="")
+    html = evidence_html(DRAFTED, attribution="")
     assert html.count("<mark") == 1
     assert ">The heart is enlarged.</mark> <span" in html
     assert "cited by F1" in html
@@ -57,17 +59,21 @@ def test_a_sentence_carries_the_regions_of_what_it_states_and_of_nothing_it_deni
     draft = Draft(tuple(DraftSentence(text, ("R1",)) for text in sentences), ())
     maps = {"Effusion": np.pad(np.full((2, 2), 3.0, np.float32), 6, constant_values=-6)}
     measures = {"Effusion": MapMeasure(82, 123)}
-    html = draft_html(replace(PREDICTION, draft=draft, maps=maps), map_measures=measures)
+    drafted = Session(prediction=replace(PREDICTION, draft=draft, maps=maps))
+    html = draft_html(drafted, map_measures=measures)
     found = re.findall(r'data-regions="(.*?)"', html)
     regions = [json.loads(unescape(each)) for each in found]
     assert [len(each) for each in regions] == [1, 0, 0]
     assert "experimental" in regions[0][0]["words"]
     assert "82 %" in regions[0][0]["words"]
-    assert "nobody has measured" in draft_html(replace(PREDICTION, draft=draft, maps=maps))
+    assert "nobody has measured" in draft_html(drafted)
 
 
 def test_a_failure_shows_its_reason_and_keeps_the_evidence() -> None:
-    failed = replace(PREDICTION, status=Status.FAILED, error="LlmUnavailableError", reason="no <x>")
+    error = "LlmUnavailableError"
+    failed = Session(
+        prediction=replace(PREDICTION, status=Status.FAILED, error=error, reason="no <x>")
+    )
     html = draft_html(failed)
     assert "LlmUnavailableError" in html
     assert "no &lt;x&gt;" in html
@@ -76,23 +82,24 @@ def test_a_failure_shows_its_reason_and_keeps_the_evidence() -> None:
 
 def test_text_of_reports_and_models_is_escaped() -> None:
     nasty = DraftSentence("<script>alert(1)</script>", ('"><img>',))
-    html = draft_html(replace(PREDICTION, draft=Draft((nasty,), ())))
+    html = draft_html(Session(prediction=replace(PREDICTION, draft=Draft((nasty,), ()))))
     assert "<script>" not in html
     assert "<img>" not in html
     assert "<b>hi</b>" not in provenance_html(PREDICTION)
-    assert "<i>" not in evidence_html(PREDICTION, attribution="<i>")
+    assert "<i>" not in evidence_html(DRAFTED, attribution="<i>")
 
 
 def test_empty_page_says_what_will_appear() -> None:
-    assert "hint" in draft_html(None)
-    assert "hint" in evidence_html(None, attribution="x")
+    assert "hint" in draft_html(Session())
+    assert "hint" in evidence_html(Session(), attribution="x")
     assert provenance_html(None) == ""
 
 
 def test_what_is_unsupported_has_a_sign_and_a_word_and_not_colour_alone() -> None:
     draft = Draft((DraftSentence("The nasogastric tube ends in the stomach.", ("R1",)),), ())
     check = check_draft(draft, PREDICTION.hits)
-    html = draft_html(replace(PREDICTION, draft=draft), ReviewedReport.of(draft), check)
+    found, report = replace(PREDICTION, draft=draft), ReviewedReport.of(draft)
+    html = draft_html(Session(prediction=found, report=report, check=check))
     assert 'class="line unsupported open"' in html
     assert '<span class="word">unsupported</span>' in html
     assert "no cited report says this of the enteric tube" in html
@@ -102,7 +109,8 @@ def test_a_sentence_that_rests_on_the_prior_leads_to_it() -> None:
     evidence = PriorEvidence(report="The heart is normal. <No> effusion.", days_before=9)
     draft = Draft((DraftSentence("The heart is enlarged, new since the prior study.", (PRIOR,)),))
     found = replace(PREDICTION, draft=draft, prior=evidence)
-    html = draft_html(found, ReviewedReport.of(draft), check_draft(draft, found.hits))
+    report, check = ReviewedReport.of(draft), check_draft(draft, found.hits)
+    html = draft_html(Session(prediction=found, report=report, check=check))
     assert 'href="#report-prior"' in html
     assert ">prior</a>" in html
     assert "The heart is normal." in html
@@ -121,10 +129,10 @@ def test_a_signed_report_offers_no_step_but_reading() -> None:
         .sign(Signature("Roe", "2026-01-02T03:04:05Z"))
     )
     check = check_draft(report.as_draft(), PREDICTION.hits)
-    html = draft_html(PREDICTION, report, check)
+    html = draft_html(replace(DRAFTED, report=report, check=check))
     assert "data-op" not in html
     assert "data-add" not in html
-    evidence = evidence_html(PREDICTION, report, attribution="")
+    evidence = evidence_html(replace(DRAFTED, report=report), attribution="")
     assert "data-use" not in evidence
     assert "data-act" not in evidence
 
@@ -132,7 +140,7 @@ def test_a_signed_report_offers_no_step_but_reading() -> None:
 def test_every_section_offers_its_normal_phrases() -> None:
     report = ReviewedReport.of(PREDICTION.draft)
     check = check_draft(report.as_draft(), PREDICTION.hits)
-    html = draft_html(PREDICTION, report, check)
+    html = draft_html(replace(DRAFTED, report=report, check=check))
     for section in Section:
         assert strings.PHRASES[section]
         for phrase in strings.PHRASES[section]:
@@ -140,7 +148,7 @@ def test_every_section_offers_its_normal_phrases() -> None:
 
 
 def test_what_was_ruled_out_is_said_and_can_be_left_out() -> None:
-    html = evidence_html(PREDICTION, attribution="", ruled_out=frozenset({"R3"}))
+    html = evidence_html(replace(DRAFTED, ruled_out=frozenset({"R3"})), attribution="")
     assert 'class="card ruled-out" id="report-R3"' in html
     assert html.count('aria-pressed="true"') == 1
     assert strings.REDRAFT_WITHOUT.format(1) in html
@@ -177,28 +185,31 @@ def test_text_export_carries_the_notice_citations_and_evidence() -> None:
 
 def test_sentences_of_one_report_that_contradict_each_other_are_marked() -> None:
     report = ReviewedReport.of(PREDICTION.draft).add(Section.IMPRESSION, "Heart size is normal.")
-    html = draft_html(PREDICTION, report, check_draft(report.as_draft(), PREDICTION.hits))
+    check = check_draft(report.as_draft(), PREDICTION.hits)
+    html = draft_html(replace(DRAFTED, report=report, check=check))
     assert strings.CLASHES.format("I1") in html
     assert strings.CLASHES.format("F1") in html
-    assert "contradicts" not in draft_html(PREDICTION, ReviewedReport.of(PREDICTION.draft))
+    assert "contradicts" not in draft_html(
+        replace(DRAFTED, report=ReviewedReport.of(PREDICTION.draft))
+    )
 
 
 def test_what_a_region_changed_is_said_on_every_card() -> None:
-    now = made_up_hits("R3", "R2", "R1")
-    changes = RankChanges(before=("R1", "R2"), after=("R3", "R2"), has_region=True, in_draft=False)
-    html = evidence_html(replace(PREDICTION, hits=tuple(now)), attribution="", changes=changes)
+    session = replace(
+        DRAFTED,
+        image_hits=tuple(made_up_hits("R1", "R2")),
+        region_hits=tuple(made_up_hits("R3", "R2")),
+        region=ReaderRegion(boxes=((0.1, 0.1, 0.3, 0.3),)),
+    )
+    html = evidence_html(session, attribution="")
     assert 'class="card new" id="report-R3"' in html
     assert 'class="card same" id="report-R2"' in html
     assert html.index(strings.NO_LONGER_RETRIEVED) < html.index('id="report-R1"')
     assert strings.RANK_CHANGES.format(1, 1, 0) in html
     assert strings.DRAFT_WITH_REGION in html
     assert "experimental" in html
-    unchanged = RankChanges(
-        before=("R1", "R3"), after=("R1", "R3"), has_region=False, in_draft=False
-    )
-    assert evidence_html(PREDICTION, attribution="", changes=unchanged) == evidence_html(
-        PREDICTION, attribution=""
-    )
+    without = replace(DRAFTED, image_hits=tuple(made_up_hits("R1", "R3")))
+    assert evidence_html(without, attribution="") == evidence_html(DRAFTED, attribution="")
 
 
 def test_a_report_that_moved_says_from_where() -> None:
