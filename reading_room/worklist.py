@@ -167,14 +167,11 @@ class Worklist:
     def draft_next(self) -> bool:
         """Draft one study that waits, the oldest first; whether there was one."""
         late = time.time() - RETRY_SECONDS
-        waiting = [
-            each
-            for each in self.studies()
-            if each.state is StudyState.WAITING and each.drafted_at < late
-        ]
-        if not waiting:
+        waiting = (each for each in self.studies() if each.state is StudyState.WAITING)
+        due = (each for each in waiting if each.drafted_at < late)
+        one = min(due, key=lambda each: each.info.studied_at, default=None)
+        if one is None:
             return False
-        one = min(waiting, key=lambda each: each.info.studied_at)
         try:
             # as `Controller.open_study` opens them, and the record has them
             hashes = [_sha256(path) for path in one.images[:MAX_IMAGES]]
