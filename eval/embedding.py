@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.base import CxrImage, ImageEncoder, embeds_texts
+from encoders.base import ImageEncoder, embeds_texts
 from encoders.images.namesakes import closest
 from encoders.tabular import printable
 from eval.datasets import ImageDataset, prompts
@@ -36,13 +36,22 @@ def embed(
     Raises:
         EvalDataError: names the images that cannot be read.
     """
+    from encoders.images.image_io import read_image  # noqa: PLC0415 - brings pydicom
+    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
+
     vectors = np.empty((len(data.images), encoder.dim), dtype=np.float32)
     thumbnail = np.empty((len(data.images), _SIDE * _SIDE), dtype=np.float32)
     unreadable: list[str] = []
     for start in range(0, len(data.images), _AT_ONCE):
         block = data.images[start : start + _AT_ONCE]
         part = slice(start, start + len(block))
-        images = _read({image.image_id: paths[image.image_id] for image in block}, unreadable)
+        images = []
+        for image in block:
+            path = paths[image.image_id]
+            try:
+                images.append(read_image(path, name=path.name))
+            except ImageReadError as error:
+                unreadable.append(printable(f"{image.image_id}: {error}"))
         if not unreadable:  # else the rest is only read, to name every image that cannot be
             vectors[part] = encoder.embed_images(images)
             thumbnail[part] = [_thumbnail(image.pixels) for image in images]
@@ -136,20 +145,6 @@ def locate(data: ImageDataset, folder: Path) -> dict[str, Path]:
             paths[image.image_id] = found[0]
     problems.raise_if_any()
     return paths
-
-
-def _read(paths: Mapping[str, Path], unreadable: list[str]) -> list[CxrImage]:
-    """The images that can be read; the others are added to the list, with the reason."""
-    from encoders.images.image_io import read_image  # noqa: PLC0415 - brings pydicom
-    from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
-
-    images = []
-    for image_id, path in paths.items():
-        try:
-            images.append(read_image(path, name=path.name))
-        except ImageReadError as error:
-            unreadable.append(printable(f"{image_id}: {error}"))
-    return images
 
 
 def _thumbnail(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,8 +8,7 @@ the cache of huggingface_hub. A scorer's version holds a hash of the weights it 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,22 +80,6 @@ def weights_id(*paths: Path) -> str:
                 stream.seek(max(size - _READ, 0))
                 digest.update(stream.read(_READ))
     return digest.hexdigest()[:8]
-
-
-@contextmanager
-def no_download() -> Iterator[None]:
-    """Keep libraries that would fetch what is missing from trying.
-
-    By the constant: huggingface_hub, which transformers asks too, read the environment long ago.
-    """
-    from huggingface_hub import constants  # noqa: PLC0415
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _cached(repository: str) -> Path | None:

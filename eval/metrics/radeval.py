@@ -36,7 +36,6 @@ from eval.metrics.bert import (
     Chexbert,
     local_file,
     local_model,
-    no_download,
     weights_id,
 )
 from eval.metrics.overlap import Bleu
@@ -75,10 +74,21 @@ def radeval_module(name: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The scorers print, and leave files open; a command's output is its result."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
+    """Keep the scorers from printing, warning of files they leave open, and downloading.
+
+    The last by the constant: huggingface_hub, which transformers asks too, read the environment
+    long ago.
+    """
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 _XL, _ORIGINAL = "radgraph-xl", "radgraph"
@@ -125,7 +135,7 @@ def _annotate(models: Path, name: str, text: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def _radgraph(models: Path, name: str) -> Any:
-    with quiet(), no_download():
+    with quiet():
         reader = radeval_module("radgraph").RadGraph
         return reader(model_type=name, model_cache_dir=str(models), cuda=-1)
 
@@ -219,7 +229,7 @@ class _BatchScorer(MetricGroup):
         at = [i for i, pair in enumerate(pairs) if pair.draft.strip() and pair.reference.strip()]
         if at:
             drafts, references = [pairs[i].draft for i in at], [pairs[i].reference for i in at]
-            with quiet(), no_download():
+            with quiet():
                 found = self.ask(drafts, references)
             values[at, 0] = [value or 0.0 for value in found]
         return mean_rows(values)
