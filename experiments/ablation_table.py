@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from encoders.base import CxrImage
 from encoders.eclip.encoder import load_encoder
-from encoders.eclip.model import load_pretrained
-from encoders.preprocess import resize_square
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Collection, TrainingStudy
 from encoders.training.training_set import load_images
@@ -61,7 +59,6 @@ MEASURES = {
 
 LOWER_IS_BETTER = frozenset({"alignment", "uniformity", "modality gap"})
 
-_BATCH = 256
 _SAMPLES = 2
 """Of the bootstrap over studies, which is not shown: the table's unit is the seed."""
 
@@ -107,30 +104,19 @@ class Benchmark:
 
     def _embed(self, folder: Path, path: Path) -> None:
         encoder = load_encoder(folder, backend="torch")
-        images = _embed_images(folder, self._images)
+        shown = (image.astype(np.float32) / 255 for image in self._images)
+        images = encoder.embed_images([CxrImage(pixels, source_sha256="") for pixels in shown])
         text = np.full_like(images, np.nan)
         text[: len(self._texts)] = encoder.embed_texts(self._texts)
+        sentences = [prompt.text for prompt in prompts(self._data.classes)]
         vectors = make_vectors(
             self._data,
             encoder_id=encoder.encoder_id,
             image=images,
             text=text,
-            prompt=encoder.embed_texts([prompt.text for prompt in prompts(self._data.classes)]),
-            thumbnail=np.empty((0, 256), dtype=np.float32),
+            prompt=encoder.embed_texts(sentences),
         )
         save_vectors(path, vectors)
-
-
-@torch.inference_mode()
-def _embed_images(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Decoded images uint8 [N, side, side] to unit rows float32 [N, dim]."""
-    model, transform = load_pretrained(folder)
-    rows = []
-    for at in range(0, len(images), _BATCH):
-        grey = torch.from_numpy(images[at : at + _BATCH].copy()).float() / 255
-        shown = transform.normalise(transform.stretch(resize_square(grey, transform.size)))
-        rows.append(model.encode_image(shown).cpu().numpy())
-    return np.concatenate(rows)
 
 
 def probed(collection: Collection) -> list[TrainingStudy]:
