@@ -54,10 +54,8 @@ class FindingChange:
 
     Attributes:
         finding: CheXpert-14 name, or id of the lexicon.
-        prior_report: what the prior report says of it.
         prior_probability: in the prior image, in [0, 1]; None without one, or not predicted.
         probability: in the current image, in [0, 1]; None where it is not predicted.
-        verdict: what became of it.
         certainty: probability that the verdict is right, in [0, 1]; None where it cannot be told.
     """
 

@@ -20,13 +20,7 @@ RESTORE_HINT = "restore it, or remove it to do without"
 
 
 def read_json(path: Path, kind: type[Part], *, form: int | None = None, cure: str) -> Part:
-    """A part from a JSON file.
-
-    Args:
-        path: of the file.
-        kind: what is in it.
-        form: its format, where it has one.
-        cure: what to do where it cannot be used, for the error.
+    """A part from a JSON file; ``cure`` is what to do where it cannot be used.
 
     Raises:
         CalibrationError: it is missing or damaged, or has another format.

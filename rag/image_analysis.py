@@ -6,7 +6,6 @@ report and no language model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -61,10 +60,11 @@ class ImageAnalysis:
         return unit(np.concatenate([frontal[np.newaxis], self.vectors[1:]]).mean(0))
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class ImageAnalyzer:
     """Encodes images and reads findings off their vectors.
 
-    Args:
+    Attributes:
         encoder: images to vectors.
         findings: predicts findings; None where the encoder has no head for them.
         ood_detector: refuses images whose pixels are strange; None where none is calibrated, or
@@ -74,36 +74,22 @@ class ImageAnalyzer:
         notes: what a reader of any draft should know of these parts.
     """
 
-    def __init__(
-        self,
-        encoder: ImageEncoder,
-        *,
-        findings: FindingPredictor | None = None,
-        ood_detector: OodDetector | None = None,
-        change_model: ChangeModel | None = None,
-        map_measures: Measures = MappingProxyType({}),
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.encoder = encoder
-        self.change_model = change_model
-        self.map_measures = map_measures
-        self._findings = findings
-        self._ood_detector = ood_detector
-        self._notes = tuple(notes)
+    encoder: ImageEncoder = field(kw_only=False)
+    findings: FindingPredictor | None = None
+    ood_detector: OodDetector | None = None
+    change_model: ChangeModel | None = None
+    map_measures: Measures = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def analyze(self, images: StudyImages, *, region: ReaderRegion = NO_REGION) -> ImageAnalysis:
-        """Vectors of all views, and the findings they show together.
-
-        Args:
-            images: as `rag.study.load` gives them.
-            region: steers the search to a part of the frontal image; findings stay the whole's.
+        """Vectors of all views, and the findings they show together; a region steers the search.
 
         Raises:
             NotAChestXray: the pixels do not look like one.
         """
         analysis = self._see(images)
-        if self._findings is not None:
-            analysis = replace(analysis, predicted=self._findings.predict(analysis.query_vector))
+        if self.findings is not None:
+            analysis = replace(analysis, predicted=self.findings.predict(analysis.query_vector))
         return self.steer_to_region(region, analysis, images)
 
     def steer_to_region(
@@ -157,8 +143,8 @@ class ImageAnalyzer:
         notes = images.notes
         if not hasattr(self.encoder, "outputs"):
             vectors = self.encoder.embed_images(images.views)
-            return ImageAnalysis(vectors, notes=distinct((*notes, *self._notes)))
-        encoder, detector = cast(MapEncoder, self.encoder), self._ood_detector
+            return ImageAnalysis(vectors, notes=distinct((*notes, *self.notes)))
+        encoder, detector = cast(MapEncoder, self.encoder), self.ood_detector
         seen = [encoder.outputs(view) for view in images.views]
         if detector is not None:
             features = np.concatenate([view.features for view in seen])
@@ -168,6 +154,6 @@ class ImageAnalyzer:
             notes = (*notes, *detector.judge(features[frontal]).notes)
         return ImageAnalysis(
             np.concatenate([view.vectors for view in seen]),
-            notes=distinct((*notes, *self._notes)),
+            notes=distinct((*notes, *self.notes)),
             maps=dict(zip(encoder.findings, seen[0].maps[0], strict=True)),
         )

@@ -91,10 +91,6 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
 
     Of studies of several dates, the newest that is earlier than the image.
 
-    Args:
-        prior: as it was given.
-        current: what the header of the image to be drafted from says.
-
     Raises:
         PriorMismatchError: by PatientID, or by name and date of birth, it is another patient's; or
             it is not earlier than the image.

@@ -63,7 +63,6 @@ class UsableSentence:
 
     Attributes:
         text: verbatim, but for a list number in front, a capital and a full stop.
-        section: of the draft it belongs to.
         heading: one of `HEADINGS`, or "" for the chest as a whole.
         present: findings it states, perhaps with a doubt: CheXpert-14 names and lexicon ids.
         denied: findings it denies, by the same names.

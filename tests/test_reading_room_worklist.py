@@ -91,7 +91,7 @@ def test_studies_are_drafted_ahead_and_the_urgent_ones_come_first(
     predictor = Predictor(
         {"Pneumothorax": 0.1, "Fracture": 0.99}, {"Pneumothorax": 0.7}, {"Cardiomegaly": 0.9}
     )
-    monkeypatch.setattr(room.pipeline.analyzer, "_findings", predictor)
+    monkeypatch.setattr(room.pipeline.analyzer, "findings", predictor)
     studies = drafted(worklist)
     assert [each.urgency for each in studies] == [
         (0.7, "Pneumothorax"),

@@ -44,7 +44,6 @@ class DraftResult:
     """A draft and how it came about.
 
     Attributes:
-        draft: cited sentences.
         notes: what was taken out of it, and that no model was asked.
         answer: what the model wrote, to the letter.
         messages, prompt_hash, variables: what it was asked; empty where no model was.
@@ -62,25 +61,13 @@ class DraftResult:
     hits: tuple[Hit, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
 class Drafter:
-    """Drafts from evidence.
+    """Drafts from evidence; without a model the draft stands as the pool has it."""
 
-    Args:
-        template: how the model is asked.
-        llm: the model; None leaves the draft as the pool has it.
-        limits: when there is no ground for a draft.
-    """
-
-    def __init__(
-        self,
-        template: PromptTemplate,
-        llm: ChatClient | None,
-        *,
-        limits: AbstentionSettings = AbstentionSettings(),  # noqa: B008 - frozen
-    ) -> None:
-        self.template = template
-        self.llm = llm
-        self.limits = limits
+    template: PromptTemplate
+    llm: ChatClient | None
+    limits: AbstentionSettings = field(default_factory=AbstentionSettings)
 
     @property
     def made_with(self) -> dict[str, str]:
@@ -97,12 +84,6 @@ class Drafter:
         prior: PriorEvidence = NO_PRIOR_EVIDENCE,
     ) -> Iterator[DraftResult]:
         """The draft each time it grows, the last time whole.
-
-        Args:
-            study: as it was asked for.
-            analysis: what the images show.
-            retrieval: what the draft may rest on.
-            prior: the patient's own, to compare with.
 
         Raises:
             NoGround: the evidence is no ground for a draft.

@@ -50,8 +50,6 @@ class DraftRequest:
     """What is asked of the model about one study, and how its answer is read.
 
     Attributes:
-        variables: for the template.
-        schema: of the answer, for the server.
         draft: of an answer, whole or as far as it has come.
         comparisons: with the prior that may be made.
         shown: texts of the reports where the model writes by itself; None where it only chooses.
@@ -185,10 +183,6 @@ def as_far_as_it_goes(text: str) -> dict[str, Any]:
 
 def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
     """The draft of a whole answer, and a note for each sentence that was taken out of it.
-
-    Args:
-        question: what was asked.
-        text: the answer.
 
     Raises:
         LlmFormError: not JSON, or not what the schema asks for.

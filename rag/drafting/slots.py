@@ -80,7 +80,6 @@ class Slot:
 
     Attributes:
         name: its heading, numbered where there are several: "heart", "lungs", "lungs 2".
-        section: of the draft.
         options: what may stand there, the consensus's choice first; never empty.
         votes: how many reports of the pool hold each option's words.
     """

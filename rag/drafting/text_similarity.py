@@ -85,11 +85,7 @@ _BITS = 64
 
 
 class Subsequences:
-    """What drafts have in common with some texts, in order.
-
-    Args:
-        texts: words of each.
-    """
+    """What drafts have in common with some texts, in order."""
 
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:
         self._lengths = np.array([len(text) for text in texts], float)

@@ -151,14 +151,10 @@ def _sides_meet(a: Statement, b: Statement) -> bool:
 def decide(
     claim: Statement, report: Sequence[Iterable[Statement]]
 ) -> tuple[Comparison, int | None]:
-    """What a whole report says of ``claim``, and the number of the sentence that decides.
+    """What a report, the claims of its sentences, says, and the number of the one that decides.
 
     Support comes first, then denial, then partial support. A report that names the thing itself is
     not overruled by its own "lungs are otherwise clear".
-
-    Args:
-        claim: of a draft.
-        report: the claims of each of its sentences.
     """
     compared = [(compare(claim, o), o, at) for at, others in enumerate(report) for o in others]
     compared = [each for each in compared if each[0].fit is not Entailment.SILENT]

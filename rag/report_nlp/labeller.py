@@ -121,12 +121,7 @@ def _antecedent(sentence: str, earlier: str, found: Sequence[Mention]) -> Findin
 
 @lru_cache(maxsize=16384)  # reports repeat each other's sentences
 def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple[Mention, ...]:
-    """The findings of one sentence.
-
-    Args:
-        sentence: text of it.
-        antecedent: finding of the sentence before that "a small one" may stand for.
-    """
+    """The findings of one sentence; "a small one" may stand for an earlier one's antecedent."""
     matches = match(tokens(sentence))
     if antecedent is None and not any(found.findings for found in matches):
         return ()
@@ -192,13 +187,8 @@ def label_text(text: str) -> dict[str, Polarity]:
     Where mentions of one label disagree, positive wins over uncertain and uncertain over negative.
     "No Finding" is positive where nothing but support devices is said to be there, and absent
     otherwise; findings without a label of their own (emphysema, scoliosis, hernia) count too.
-    Indication, history, comparison and technique are not read where a heading marks them.
-
-    Args:
-        text: findings, impression, or a whole report with headings.
-
-    Returns:
-        Labels that the text mentions; an empty text has none.
+    Indication, history, comparison and technique are not read where a heading marks them. Labels
+    that the text does not mention are absent.
     """
     return dict(_label_text(text))
 

@@ -24,11 +24,9 @@ _LASTING = frozenset(("persist", "persists", "persisting", "remaining"))
 
 
 def resolve(matches: Sequence[Match], antecedent: Finding | None = None) -> list[Match]:
-    """The matches, with a finding wherever a word stands for the last one named.
+    """A sentence's matches, with a finding wherever a word stands for the last one named.
 
-    Args:
-        matches: of one sentence.
-        antecedent: the last finding of the sentence before, where one may be meant.
+    At first that is ``antecedent``, of the sentence before.
     """
     found = list(matches)
     elliptic = any(match.role in _DENIALS for match in found)

@@ -36,7 +36,6 @@ class FindingHead:
     """A linear map to the log-odds of findings.
 
     Attributes:
-        encoder_id: of the encoder whose vectors it reads.
         names: CheXpert-14 names and ids of the lexicon, in the order of the rows.
         weight: float32 [findings, D].
         bias: float32 [findings].
