@@ -23,7 +23,7 @@ as uncertain follows CheXpert's labeller (Irvin 2019) except where docs/groundin
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -181,7 +181,8 @@ def _neutral_polarity(
     return (Polarity.UNCERTAIN if unchanged else None), unchanged
 
 
-def label_text(text: str) -> dict[str, Polarity]:
+@lru_cache(maxsize=8192)  # an image looks at fifty reports, and many images at the same ones
+def label_text(text: str) -> Mapping[str, Polarity]:
     """CheXpert-14 labels of a report or of any part of one.
 
     Where mentions of one label disagree, positive wins over uncertain and uncertain over negative.
@@ -190,14 +191,9 @@ def label_text(text: str) -> dict[str, Polarity]:
     Indication, history, comparison and technique are not read where a heading marks them. Labels
     that the text does not mention are absent.
     """
-    return dict(_label_text(text))
-
-
-@lru_cache(maxsize=8192)  # an image looks at fifty reports, and many images at the same ones
-def _label_text(text: str) -> tuple[tuple[str, Polarity], ...]:
     if not any(letter.isalpha() for letter in text):
-        return ()
-    return tuple(labels_of(mentions(read_sections(text))).items())
+        return {}
+    return labels_of(mentions(read_sections(text)))
 
 
 def labels_of(found: list[Mention]) -> dict[str, Polarity]:
