@@ -75,7 +75,9 @@ def main() -> None:
         httpx.Client(base_url=chosen.url, timeout=600) as client,
         ThreadPoolExecutor(chosen.at_once) as pool,
     ):
-        studies = val_studies(chosen.openi) if chosen.openi else phantoms(Path(folder), 200)
+        studies = (
+            val_studies(chosen.openi) if chosen.openi else phantoms(Path(folder), chosen.studies)
+        )
         studies = studies[: chosen.studies]
         blocks = [studies[at : at + chosen.block] for at in range(0, len(studies), chosen.block)]
 
