@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from support.orthanc import Orthanc, running_orthanc
 from support.ports import free_port
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 900  # indexing 3 927 reports on two busy cores, then vLLM

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -103,7 +103,6 @@ def test_voi_lut_spans_a_window() -> None:
     assert VoiLut(0, np.ones(4)).as_window().width == 1
 
 
-@settings(deadline=None)
 @given(arrays(np.uint16, st.tuples(st.integers(1, 300), st.integers(1, 3))))
 def test_by_table_is_indexing(codes: np.ndarray) -> None:
     table = np.sqrt(CODES).astype(np.float32)

@@ -25,7 +25,7 @@ def image(height: int = 60, width: int = 50, *, seed: int = 0) -> CxrImage:
     return CxrImage(pixels.astype(np.float32), source_sha256="")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(gain=st.floats(0.1, 1.0), offset=st.floats(0.0, 1.0))
 def test_a_linear_window_changes_nothing(gain: float, offset: float) -> None:
     plain = image()

@@ -172,9 +172,7 @@ def test_ids_that_lost_something_are_refused(value: object) -> None:
         identifier(value)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300), st.sampled_from(["t.csv", "t.tsv", "t.jsonl"]), st.booleans())
 def test_rubbish_is_rows_or_one_error(tmp_path: Path, data: bytes, name: str, strict: bool) -> None:
     try:

@@ -127,7 +127,7 @@ def test_the_frozen_encoder_is_no_part_of_the_weights() -> None:
     assert {name.split(".")[0] for name in tower.state_dict()} == {"network"}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=6), seed=st.integers(0, 1000))
 def test_dropping_sentences_never_empties_a_report(counts: list[int], seed: int) -> None:
     torch.manual_seed(seed)

@@ -34,7 +34,7 @@ KINDS = st.sampled_from(["box", "gaze"])
 
 
 @given(x=PLACE, y=PLACE, kind=KINDS, height=st.integers(48, 90), width=st.integers(48, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_mass_is_at_the_mark_at_every_size(
     x: float, y: float, kind: str, height: int, width: int
 ) -> None:
@@ -47,7 +47,7 @@ def test_the_mass_is_at_the_mark_at_every_size(
 
 
 @given(x=PLACE, y=PLACE, kind=KINDS, seed=st.integers(0, 10_000))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_mass_goes_with_the_image_under_every_crop(
     x: float, y: float, kind: str, seed: int
 ) -> None:

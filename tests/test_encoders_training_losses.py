@@ -51,7 +51,7 @@ def test_the_overlap_of_findings_by_hand() -> None:
     torch.testing.assert_close(jaccard(labels), expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 10_000),
     share=st.floats(0, 1),

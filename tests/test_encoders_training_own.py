@@ -161,7 +161,7 @@ CELL = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(
@@ -182,7 +182,7 @@ def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) ->
             assert len(studies) <= len(rows)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".csv", ".jsonl", ".csv.gz"]))
 def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

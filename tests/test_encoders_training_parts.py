@@ -143,7 +143,7 @@ def test_images_are_decoded_once(tmp_path: Path) -> None:
 # --- order and randomness
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(images=st.integers(4, 60), batch=st.integers(1, 4), seed=st.integers(0, 99))
 def test_an_epoch_shows_no_image_twice(images: int, batch: int, seed: int) -> None:
     steps = images // batch
@@ -167,7 +167,7 @@ def test_epochs_and_seeds_give_other_orders() -> None:
 STILL = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_augmented_images_stay_images(seed: int) -> None:
     torch.manual_seed(seed)
@@ -178,7 +178,7 @@ def test_augmented_images_stay_images(seed: int) -> None:
     assert seen.max() <= 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_a_image_is_never_mirrored(seed: int) -> None:
     """The map keeps left on the left and up on top: its determinant and diagonal are positive."""

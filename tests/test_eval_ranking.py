@@ -16,7 +16,7 @@ SCORES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SCORES)
 def test_weighted_areas_are_those_of_repeated_images(rows: list[tuple[int, bool, int]]) -> None:
     scores, truth, times = (np.array(column) for column in zip(*rows, strict=True))

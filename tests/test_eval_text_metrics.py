@@ -65,7 +65,7 @@ TEXTS = st.lists(st.tuples(WORDS.filter(bool), WORDS), min_size=2, max_size=8)
 
 
 @needs_pycocoevalcap
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS)
 def test_any_words_score_as_in_pycocoevalcap(texts: list[tuple[list[str], list[str]]]) -> None:
     from pycocoevalcap.bleu.bleu import Bleu  # noqa: PLC0415

@@ -33,9 +33,7 @@ def test_an_untouched_record_is_in_order(log: AuditLog) -> None:
     assert [entry.number for entry in entries] == list(range(LINES))
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_is_found(log: AuditLog, data: st.DataObject) -> None:
     original = log.path.read_bytes()

@@ -105,9 +105,7 @@ def test_many_wrong_lines_are_not_all_printed(tmp_path: Path) -> None:
     assert "\x1b" not in str(found.value)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["csv", "jsonl", "json"]),
     start=st.sampled_from([b"", b"study_id,image\n", b'{"study_id": "S1", "image": "a"}\n']),

@@ -285,7 +285,7 @@ def test_the_documentation_names_every_column_and_its_examples_are_read(tmp_path
         assert corpus.records[0].labels == ("normal",)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=400), st.sampled_from(["a.csv", "a.jsonl", "a.txt"]))
 def test_rubbish_is_an_error_or_a_problem_and_never_a_crash(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str

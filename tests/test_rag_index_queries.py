@@ -73,7 +73,7 @@ SEEDS = st.integers(0, 10**6)
 IDS = st.lists(st.integers(0, 119), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, st.integers(1, 130), st.tuples(IDS, IDS, IDS))
 def test_queries_are_the_definition_without_what_is_excluded(
     graph: ReportIndex, seed: int, k: int, left_out: tuple[list[int], ...]

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.report_nlp.labeller import LABELS, label_text, read_sections, sentence_mentions
@@ -120,7 +120,6 @@ def test_every_finding_behaves_alike(case: dict[str, str]) -> None:
         assert labelled(text).get(label, "absent") == case["polarity"], text
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_read(text: str) -> None:
     for label, polarity in label_text(text).items():
@@ -135,7 +134,6 @@ CUES += "enlarged,possible,cannot be excluded,but,small,left,unchanged,tube,remo
 VOCABULARY = st.sampled_from([*CUES.split(","), ","])
 
 
-@settings(deadline=None)
 @given(st.lists(VOCABULARY, max_size=40))
 def test_any_order_of_cue_words_is_read(words: list[str]) -> None:
     text = " ".join(words)
@@ -144,7 +142,6 @@ def test_any_order_of_cue_words_is_read(words: list[str]) -> None:
     assert set(labels.values()) <= set(Polarity)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([case["text"] for case in CASES]), min_size=1, max_size=4))
 def test_a_text_is_no_more_than_its_sentences(texts: list[str]) -> None:
     together = label_text("\n\n".join(texts))

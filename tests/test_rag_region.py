@@ -22,7 +22,7 @@ PLACE = st.floats(0.0, 0.6)
 
 
 @given(x=PLACE, y=PLACE, width=SIDE, height=SIDE)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_crop_is_the_square_around_the_box(
     x: float, y: float, width: float, height: float
 ) -> None:
@@ -44,7 +44,7 @@ def test_the_crop_is_the_square_around_the_box(
         max_leaves=12,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> None:
     for name in ("boxes", "fixations"):
         try:
