@@ -93,9 +93,10 @@ def parse_entries(path: Path, model: type[T]) -> dict[str, T]:
 
 
 def _reason(error: Any) -> str:
-    """What is wrong with a field, without its value, which may be a report."""
+    """What is wrong with a field; its value only if it is a number, as text may be a report."""
     said = error["msg"].removeprefix("Value error, ")
-    return " ".join([".".join(map(str, error["loc"])), said]).strip()
+    value = f"(value: {error['input']!r})" if isinstance(error["input"], int | float) else ""
+    return " ".join([".".join(map(str, error["loc"])), said, value]).strip()
 
 
 _Values = tuple[str, dict[str, Any]]

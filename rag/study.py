@@ -84,11 +84,11 @@ class ReaderRegion:
         try:
             sent = _SentRegion.model_validate(values)
         except ValidationError as error:
-            problem = error.errors(include_input=False)[0]
+            problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "the region"
             raise RegionError(
-                f'{where}: {problem["msg"]}; a region is like {{"boxes": [[left, top, width, '
-                'height]], "fixations": [[x, y, seconds]]}, finite numbers, seconds above 0'
+                f"{where}: {problem['msg']} (value: {problem['input']!r:.60}); a region is like "
+                '{"boxes": [[left, top, width, height]], "fixations": [[x, y, seconds]]}, finite numbers, seconds above 0'
             ) from error
         return cls(tuple(map(_on_image, sent.boxes)), tuple(map(_rounded, sent.fixations)))
 
