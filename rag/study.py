@@ -88,7 +88,8 @@ class ReaderRegion:
             where = ".".join(map(str, problem["loc"])) or "the region"
             raise RegionError(
                 f"{where}: {problem['msg']} (value: {problem['input']!r:.60}); a region is like "
-                '{"boxes": [[left, top, width, height]], "fixations": [[x, y, seconds]]}, finite numbers, seconds above 0'
+                '{"boxes": [[left, top, width, height]], "fixations": [[x, y, seconds]]}, '
+                "finite numbers, seconds above 0"
             ) from error
         return cls(tuple(map(_on_image, sent.boxes)), tuple(map(_rounded, sent.fixations)))
 
