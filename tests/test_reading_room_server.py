@@ -415,3 +415,29 @@ def test_passwords_are_salted() -> None:
     assert not matches("Word", one)
     assert matches("word", one.replace("$2b$", "$2y$"))  # as htpasswd writes it
     assert not matches("word" * 50, one)
+    assert matches("word" * 50, hashed("word" * 50))  # bcrypt hears 72 bytes, htpasswd's too
+
+
+def test_an_unknown_name_costs_what_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = hashed("right").replace("$10$", "$05$")  # as cheap as htpasswd makes it
+    costs = []
+
+    def asked(_: str, kept: str) -> bool:
+        costs.append(kept[:7])
+        return False
+
+    monkeypatch.setattr("reading_room.login.matches", asked)
+    for name in ("ann", "eve"):
+        token = base64.b64encode(f"{name}:word".encode()).decode()
+        headers = {"authorization": f"Basic {token}"}
+        assert Login({"ann": kept}).reader_of(headers, address="192.0.2.1") is None
+    assert costs == ["$2b$05$"] * 2
+
+
+@pytest.mark.parametrize("cost", ["03", "32"])
+def test_a_line_that_no_password_fits_is_refused(tmp_path: Path, cost: str) -> None:
+    right = f"ann:{hashed('word')}"
+    for line in (right.replace("$10$", f"${cost}$"), right[:32] + "A" + right[33:], right[:-1]):
+        (tmp_path / "users").write_text(f"\n{line}\n")
+        with pytest.raises(SettingsError, match="line 2"):
+            Login.of(PageSettings(users=tmp_path / "users"))
