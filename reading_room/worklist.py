@@ -23,7 +23,6 @@ from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import BatchStudy, list_images
 from rag.errors import CxrRagError
-from rag.index.ids import Exclusions
 from rag.pacs.dicomweb import fetch_study, studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
@@ -186,7 +185,7 @@ class Worklist:
             # as on the page: a file's name and folder may be a person's, and a draft is exported
             name=f"image {hashes[0][:12]}",
             study_id="",
-            exclude=Exclusions(frozenset({one.key})),
+            exclude=replace(one.study.exclude, studies=frozenset({one.key})),
             prior=one.prior,
         )
         prediction = self._pipeline.invoke(study)

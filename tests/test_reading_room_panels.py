@@ -119,6 +119,7 @@ def test_a_sentence_that_rests_on_the_prior_leads_to_it() -> None:
     assert 'id="report-prior"' in panel
     assert "&lt;No&gt;" in panel
     assert "9 days before" in panel
+    assert strings.NO_CHANGES in prior_html(replace(session, compared=None))  # it waits
     assert prior_html(Session(prediction=PREDICTION)) == ""
 
 

@@ -329,6 +329,19 @@ def test_a_folder_that_is_not_there_is_told(
     assert strings.WORKLIST_EMPTY in worklist.html()
 
 
+def test_reports_of_the_patient_that_a_list_names_are_no_evidence(
+    room: Room, tmp_path: Path, image: Path
+) -> None:
+    write_study(tmp_path / "a.dcm", image, 1)
+    listed = tmp_path / "list.csv"
+    listed.write_text("study_id,image\nS,a.dcm\n")
+    (study,) = drafted(Worklist(listed, room.pipeline))
+    nearest = study.prediction.hits[0].record.patient_id
+    listed.write_text(f"study_id,image,patient_id\nS,a.dcm,{nearest}\n")
+    (study,) = drafted(Worklist(listed, room.pipeline))
+    assert nearest not in {hit.record.patient_id for hit in study.prediction.hits}
+
+
 def test_the_newest_earlier_study_of_the_patient_is_the_prior(
     room: Room, folder: Path, image: Path
 ) -> None:
