@@ -31,7 +31,7 @@ def read_json(path: Path, kind: type[Part], *, form: int | None = None, cure: st
             raise CalibrationError(f"{path} has another format than this version reads; {cure}")
         return TypeAdapter(kind).validate_python(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = repr(error).splitlines()[0]
+        why = " ".join(repr(error).partition(" [type=")[0].split())
         raise CalibrationError(f"{path} cannot be read ({why}): {cure}") from error
 
 

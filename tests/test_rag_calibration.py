@@ -1,13 +1,17 @@
 """Conformal risk control keeps its promise on studies like those it was made of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from rag.errors import CalibrationError
 from rag.screening.calibration import (
     Calibration,
     auc_of,
     calibrate,
     probabilities_of,
+    read_calibration,
     stated_wrongly,
 )
 
@@ -71,3 +75,10 @@ def test_area_under_the_curve_and_what_is_too_rare_for_one() -> None:
     assert not auc_of(np.tile([0.0, 1.0], 50), present).assessable
     rare = auc_of(np.arange(100.0), np.arange(100) < 2)
     assert (rare.positives, rare.value, rare.assessable) == (2, None, False)
+
+
+def test_a_damaged_calibration_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text('{"format": 1}')
+    with pytest.raises(CalibrationError, match=r"Field required.*restore it, or run"):
+        read_calibration(path)

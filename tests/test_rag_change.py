@@ -116,10 +116,12 @@ def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) ->
     path.write_text(json.dumps(model))
     with pytest.raises(EncoderUnavailableError, match=r"other@1.*fake@1.*remove it"):
         read_change_model(tmp_path, "fake@1")
-    for damaged in ("{", json.dumps({**model, "format": 0})):
+    wrong = {**model, "limits": {"persists": "often"}}
+    for damaged in ("{", json.dumps({**model, "format": 0}), json.dumps(wrong)):
         path.write_text(damaged)
-        with pytest.raises(CalibrationError, match="restore it"):
+        with pytest.raises(CalibrationError, match="restore it") as refused:
             read_change_model(tmp_path, "fake@1")
+    assert "limits.persists Input should be a valid number" in str(refused.value)
 
 
 def test_the_shipped_model_is_of_the_shipped_encoder_and_never_says_what_was_not_right_enough() -> (

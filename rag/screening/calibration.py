@@ -33,6 +33,7 @@ MUST_NOT_MISS = (
     "Fracture",
 )
 _FORMAT = 1
+_CURE = "restore it, or run `cxr-rag calibrate` again"
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -202,4 +203,4 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         CalibrationError: no such file, or not one of these.
     """
-    return read_json(path, Calibration, form=_FORMAT, cure="run `cxr-rag calibrate` again")
+    return read_json(path, Calibration, form=_FORMAT, cure=_CURE)
