@@ -170,6 +170,21 @@ def test_a_doubled_record_is_found(directory: Path) -> None:
     assert failed(directory) >= {"records"}
 
 
+def test_a_record_under_the_vector_of_another_is_found(directory: Path) -> None:
+    def exchange(texts: VectorCollection) -> None:
+        one, other = texts.ids()[:2]
+        of = texts.metadatas([one, other])
+        texts._collection.update(ids=[one, other], metadatas=[dict(of[other]), dict(of[one])])
+
+    change(directory, exchange)
+    assert failed(directory) == {"records"}
+
+
+def test_an_empty_collection_is_found(directory: Path) -> None:
+    change(directory, lambda texts: texts._collection.delete(ids=texts.ids()))
+    assert failed(directory) == {"records", "vectors", "neighbours"}
+
+
 def test_a_changed_vector_is_found(directory: Path) -> None:
     def turn(texts: VectorCollection) -> None:
         first = texts.ids()[0]

@@ -84,6 +84,18 @@ def test_too_little_room_is_said_before_anything_is_written(
         build_index(small_corpus(300), FakeEncoder(), tmp_path)
 
 
+def test_a_disk_that_fills_up_is_said_whatever_chroma_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreError("Chroma failed (Error purging logs): `cxr-rag index rebuild`")
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 3_000_000))
+    monkeypatch.setattr(index_version, "_fill", fail)
+    with pytest.raises(StoreError, match="the disk is full"):
+        build_index(small_corpus(20), FakeEncoder(), tmp_path)
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from rag.index import (
     rebuild_index,
     verify_index,
 )
+from rag.index.chroma import VectorCollection
 from rag.report_nlp.sentences import with_sentences
 from rag.retriever import ReportRetriever
 from rag.schema import ReportRecord
@@ -84,6 +86,24 @@ def test_images_are_read_again_but_embedded_once_and_stay(tmp_path: Path) -> Non
     assert read_info(index).images == 9
     assert encoder.images == 12
     assert verify_index(index).passed
+
+
+def test_images_that_are_not_found_again_are_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, add = small_corpus(12), VectorCollection.add
+
+    def mixed_up(
+        self: VectorCollection, ids: list[str], vectors: NDArray[np.float32], metadatas: list[Any]
+    ) -> None:
+        add(self, ids, -vectors if "reports" in metadatas[0] else vectors, metadatas)
+
+    monkeypatch.setattr(VectorCollection, "add", mixed_up)
+    build_index(corpus, FakeEncoder(), tmp_path / "index")
+    with pytest.raises(StoreError, match="does not find what was written"):
+        build_index(
+            corpus, FakeEncoder(), tmp_path / "index", images=images_of(tmp_path / "images", corpus)
+        )
 
 
 @pytest.mark.parametrize("who", ["study", "patient"])

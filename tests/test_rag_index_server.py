@@ -23,6 +23,7 @@ from rag.index import (
     rebuild_index,
     verify_index,
 )
+from rag.index.client import Place, connect
 
 pytestmark = pytest.mark.slow
 Server = tuple[str, "subprocess.Popen[bytes]"]
@@ -58,6 +59,16 @@ def server(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(("said", "then"), [("*", "*"), ("pacs", "pacs,127.0.0.1")])
+def test_what_needs_no_proxy_needs_none_later(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, said: str, then: str
+) -> None:
+    monkeypatch.setenv("no_proxy", said)
+    for _ in range(2):
+        with connect(Place(tmp_path, server[0], "v1", "a test")):
+            assert os.environ["no_proxy"] == then
 
 
 def test_a_server_answers_as_the_folder_does_and_old_collections_go(

@@ -1,5 +1,8 @@
 """Images that are sent again, corrected, and notes that take images out of use."""
 
+import os
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -46,6 +49,26 @@ def test_an_image_that_moves_to_another_study_leaves_the_first(tmp_path: Path) -
     path = put(tmp_path, corrected(right, f"{wrong}.1.1"), instance_uid=f"{wrong}.1.1")
     assert files(tmp_path) == [path]
     assert dcmread(path).StudyInstanceUID == right
+
+
+PUT = """
+import sys
+from pathlib import Path
+from rag.pacs.inbox import open_inbox, put
+folder, image, uid = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), sys.argv[3]
+for _ in range(60):
+    open_inbox(folder)
+    assert put(folder, image, instance_uid=uid).read_bytes() == image
+"""
+
+
+def test_two_processes_may_put_the_same_image(tmp_path: Path) -> None:
+    uid = short_uid()
+    (tmp_path / "image.dcm").write_bytes(image(uid))
+    command = [sys.executable, "-c", PUT, str(tmp_path / "in"), str(tmp_path / "image.dcm")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    both = [subprocess.Popen([*command, f"{uid}.1.1"], env=environment) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
 
 
 def test_a_correction_that_cannot_be_kept_leaves_the_first(tmp_path: Path) -> None:

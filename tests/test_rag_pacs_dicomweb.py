@@ -16,6 +16,7 @@ from pydicom.uid import ComprehensiveSRStorage
 from support.dicom_files import JPEG_2000_LOSSLESS
 from support.orthanc import Orthanc, needs_orthanc
 from support.pacs import (
+    files,
     image,
     nobody_is_named,
     report,
@@ -57,7 +58,7 @@ def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
     (study,), _ = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
     assert len(study.further) == 1
     assert fetch_study(orthanc.dicomweb, uid, tmp_path / "in") == (images, [])
-    assert len([path for path in (tmp_path / "in").rglob("*") if path.is_file()]) == 2
+    assert len(files(tmp_path / "in")) == 2
 
 
 @needs_orthanc

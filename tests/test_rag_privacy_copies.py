@@ -223,10 +223,11 @@ def test_the_command_counts_copies_not_files_and_names_what_is_not_dicom(tmp_pat
     (folder / "b.dcm").write_bytes((folder / "a.dcm").read_bytes()[:200])
     (folder / "notes.txt").write_text("no image")
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "gone.dcm").symlink_to("nowhere")
     options = ["--key", str(tmp_path / "key"), "--shift-dates"]
     run = CliRunner().invoke(app, ["deid", str(folder), str(tmp_path / "out"), *options])
     assert run.exit_code == 3
     assert "1 of 2 files copied" in run.output
-    assert "2 not DICOM" in run.output
-    assert all(name in run.output for name in ("notes.txt", "picture.png", "b.dcm"))
+    assert "3 not DICOM" in run.output
+    assert all(name in run.output for name in ("notes.txt", "picture.png", "b.dcm", "gone.dcm"))
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 1

@@ -1,5 +1,6 @@
 """`cxr-rag dicomweb | dimse | receive | deid`: images from a PACS, reports back, pseudonyms."""
 
+import os
 import signal
 import sys
 import threading
@@ -181,7 +182,9 @@ def deid(
         raise UsageError(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output} is inside {source}: copies would mix with originals")
-    found = [source] if source.is_file() else sorted(filter(Path.is_file, source.rglob("*")))
+    # unlike `Path.is_dir`, it does not raise where nobody may look
+    found = sorted(path for path in source.rglob("*") if not os.path.isdir(path))  # noqa: PTH112
+    found = [source] if source.is_file() else found
     files = found if source.is_file() else list(filter(is_to_copy, found))
     if not files:
         raise UsageError(f"there is no DICOM file in {source}")

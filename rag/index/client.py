@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from rag.errors import StoreError
 from rag.index.info import REBUILD_HINT, IndexInfo
@@ -125,8 +125,9 @@ def _http_client(url: str) -> "Client":
     parts = urlsplit(url)
     host, secure = str(parts.hostname), parts.scheme == "https"
     port = parts.port or (443 if secure else 8000)
-    if host in ("localhost", "127.0.0.1", "::1"):  # no proxy leads there; Chroma cannot be told so
-        os.environ["no_proxy"] = ",".join(filter(None, {getproxies().get("no", ""), host}))
+    if host in ("localhost", "127.0.0.1", "::1") and not proxy_bypass(host):
+        # no proxy leads there; Chroma cannot be told so
+        os.environ["no_proxy"] = ",".join(filter(None, [getproxies().get("no", ""), host]))
     client = cast("Client", chromadb.HttpClient(host, port, ssl=secure, settings=_settings()))
     for session in _sessions_of(client):
         session.timeout = _TIMEOUT_SECONDS

@@ -80,9 +80,9 @@ def _vectors(directory: Path, info: IndexInfo, place: Place) -> str:
     with open_collections(place) as (texts, _):
         ids = texts.ids()
         vectors = texts.vectors(ids)
-    norms = np.linalg.norm(vectors, axis=1)
-    if vectors.shape[1] != info.dim or not abs(norms - 1).max() < 1e-3:
-        raise StoreError(f"a vector is not finite or not of norm 1: {REINDEX_HINT}")
+    whole = vectors.shape == (info.texts, info.dim)
+    if not whole or not abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-3:
+        raise StoreError(f"a vector is missing, not finite or not of norm 1: {REINDEX_HINT}")
     cache = EmbeddingCache(directory, info, changes=False)
     known = [row for row, name in enumerate(ids) if name in cache]
     if known and abs(vectors[known] - cache.vectors([ids[row] for row in known])).max() > 1e-5:
@@ -97,6 +97,8 @@ def _neighbours(_: Path, info: IndexInfo, place: Place) -> str:
     with open_collections(place) as (texts, images):
         asked, what = (images, "images") if info.images else (texts, "texts")
         names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
+        if not (names and texts.count()):
+            raise StoreError(f"Chroma lacks all {what}: {REINDEX_HINT}")
         queries = asked.vectors(names[:_SAMPLE])
         recall = recall_of(texts, queries, k=min(_K, info.texts))
     if recall < _WANTED:

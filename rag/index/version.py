@@ -6,6 +6,7 @@ Called with the lock held.
 
 import contextlib
 import ctypes
+import errno
 import logging
 import shutil
 import struct
@@ -13,6 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,6 +45,7 @@ from rag.schema import ReportRecord
 
 logger = logging.getLogger(__name__)
 
+_FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
 _PROBES = 16
 _RECORDS = "chroma.sqlite3"
 _M_PERTURB = -6  # of glibc's malloc.h
@@ -92,9 +95,12 @@ def write_version(
             flush(path)
         progress("publish", 1, 3)
         publish_info(directory, info)
-    except BaseException:
+    except BaseException as error:
+        full = shutil.disk_usage(directory).free < _FULL
         with contextlib.suppress(OSError, StoreError):
             sweep(directory)
+        if full and isinstance(error, StoreError):  # Chroma's own words do not say so
+            raise OSError(errno.ENOSPC, "") from error
         raise
     progress("publish", 2, 3)
     sweep(directory)
@@ -134,12 +140,13 @@ def read_content(directory: Path, info: IndexInfo, url: str) -> Content:
 
 def _read(place: Place, info: IndexInfo) -> tuple[list[ReportRecord], dict[str, list[str]]]:
     with open_collections(place) as (texts, images):
-        found = texts.metadatas(texts.ids()).values()
-        records = [record for metadata in found for record in reports_of(metadata)]
-        records.sort(key=lambda record: record.report_id)
+        found = texts.metadatas(texts.ids())
+        of_texts = {text_id: list(reports_of(metadata)) for text_id, metadata in found.items()}
+        records = sorted(chain(*of_texts.values()), key=lambda record: record.report_id)
         found_images = images.metadatas(images.ids())
         reports_by_image = {key: reports_of_image(each) for key, each in found_images.items()}
-    if content_id(info, records, reports_by_image, info.chroma) != info.index_id:
+    strays = any(text_hash(r.text) != text_id for text_id, rs in of_texts.items() for r in rs)
+    if strays or content_id(info, records, reports_by_image, info.chroma) != info.index_id:
         raise StoreError("it does not hold what was written")
     return records, reports_by_image
 
@@ -207,13 +214,15 @@ def _fill(
             progress("index", done, sum(sizes))
     if not place.url:
         _blank_unused(place.folder)
-    probes = cache.vectors(list(texts)[:: len(texts) // _PROBES + 1])
-    with open_collections(place) as (reports, images):  # as a reader would
-        found = [reports.nearest(probe, 1)[0][1] > 1 - 1e-3 for probe in probes]
-        counts = (reports.count(), images.count())
-    # a graph may miss one; a wrong file misses nearly all
-    if counts != sizes or sum(found) < 0.75 * len(found):
-        raise StoreError("Chroma does not find what was written: run the same command again")
+    with open_collections(place) as written:  # as a reader would
+        for size, keys, collection in zip(sizes, (texts, content.images), written, strict=True):
+            probes = cache.vectors(list(keys)[:: size // _PROBES + 1])
+            found = [near[1] > 1 - 1e-3 for each in probes for near in collection.nearest(each, 1)]
+            # a graph may miss one; a wrong file misses nearly all
+            if collection.count() != size or sum(found) < 0.75 * len(probes):
+                raise StoreError(
+                    "Chroma does not find what was written: run the same command again"
+                )
 
 
 def _blank_unused(folder: Path) -> None:

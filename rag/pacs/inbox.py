@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import shutil
-import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from encoders.images.image_info import ImageFormat
@@ -39,7 +39,6 @@ NOTE_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
 KEEP_FREE = 256 * 1024 * 1024
 """Bytes of the disk that are left alone: whoever shares it must still be able to write."""
 
-_filing = threading.Lock()  # two senders may send the same image
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -51,8 +50,9 @@ def open_inbox(folder: Path) -> None:
     """
     with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for part in folder.glob("*/.*.new"):
-            part.unlink(missing_ok=True)
+        with _filing(folder):
+            for part in folder.glob("*/.*.new"):
+                part.unlink(missing_ok=True)
 
 
 def put(
@@ -88,12 +88,19 @@ def put(
     if shutil.disk_usage(folder).free < len(data) + keep_free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with _filing:
+    with _filing(folder):
         swap_bytes(path, data, mode=0o600)
         for earlier in folder.glob(f"*/{path.name}"):
             if earlier != path:  # it was filed in a wrong study before
                 earlier.unlink(missing_ok=True)
     return path
+
+
+def _filing(folder: Path) -> AbstractContextManager[object]:
+    """One at a time: two senders may send the same image, also to two processes of ours."""
+    from filelock import FileLock  # noqa: PLC0415 - imports asyncio
+
+    return FileLock(folder / ".filing.lock", mode=0o600)
 
 
 def check_uid(uid: str) -> str:

@@ -195,10 +195,12 @@ def _what_is_seen(dataset: Dataset, data: bytes) -> list[str]:
 
 def is_to_copy(path: Path) -> bool:
     """Whether a file is DICOM, by content, and no DICOMDIR, which lists the originals."""
-    with suppress(OSError), path.open("rb") as file:
-        found = image_format(file.read(HEAD_BYTES))
-        return found is ImageFormat.DICOM and path.name.upper() != "DICOMDIR"
-    return False
+    head = b""
+    with suppress(OSError):
+        if path.is_file() and path.name.upper() != "DICOMDIR":
+            with path.open("rb") as file:
+                head = file.read(HEAD_BYTES)
+    return image_format(head) is ImageFormat.DICOM
 
 
 def _patient_of(dataset: Dataset) -> str:
