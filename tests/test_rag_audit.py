@@ -72,6 +72,16 @@ def test_a_line_cut_by_a_crash_is_told_and_the_next_one_takes_its_place(log: Aud
     assert log.verify()[0] == LINES + 1
 
 
+def test_a_line_that_was_cut_after_it_was_written_is_not_written_over(log: AuditLog) -> None:
+    whole = log.path.read_bytes()
+    first = whole.index(b"\n")
+    for left in (whole[:-1], whole[:-20], whole[:first]):
+        log.path.write_bytes(left)
+        with pytest.raises(AuditError, match="was changed"):
+            log.append("sign", draft="d0", data={"name": "Roe"})
+        assert log.path.read_bytes() == left
+
+
 def test_nothing_is_added_to_a_line_that_was_changed(log: AuditLog) -> None:
     with log.path.open("ab") as file:
         file.write(b"what is this?\n")

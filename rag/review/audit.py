@@ -114,12 +114,12 @@ class AuditLog:
         if not self.path.exists() or not self.path.stat().st_size:
             return None, 0
         with self.path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-            end = content.rfind(b"\n") + 1
-            if not end:
-                return None, 0
+            end, size = content.rfind(b"\n") + 1, len(content)
             line = content[content.rfind(b"\n", 0, end - 1) + 1 : end]
         entry = _entry(line)
-        if entry is None:
+        # what a crash cut short was never sealed
+        cut = end < size and self._sealed()[0] > (entry.number if entry else -1)
+        if cut or (end and entry is None):
             raise AuditError(
                 f"the last line of the audit record {self.path} was changed: move the record to a "
                 "safe place, and another one is begun"
@@ -167,16 +167,21 @@ class AuditLog:
             self._check_end(count, before)
         return count, before
 
+    def _sealed(self) -> tuple[int, str]:
+        """Number and hash of the line that was written last; -1 where none was."""
+        head = self._head.read_text(encoding="ascii") if self._head.exists() else ""
+        number, _, seal = head.strip().partition(" ")
+        return int(number or -1), seal
+
     def _check_end(self, count: int, last: str) -> None:
         if self.path.exists() and self._end()[1] < self.path.stat().st_size:
             raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
-        head = self._head.read_text(encoding="ascii") if self._head.exists() else ""
-        number, _, seal = head.strip().partition(" ")
-        if count and not head:
+        number, seal = self._sealed()
+        if count and number < 0:
             raise AuditError(f"{self._head} is missing: whether the end was cut is not known")
-        if head and (number, seal) != (str(count - 1), last):
+        if number >= 0 and (number, seal) != (count - 1, last):
             raise AuditError(
-                f"line {int(number) + 1} was written last, the file ends with {count}: lines at "
+                f"line {number + 1} was written last, the file ends with {count}: lines at "
                 "the end were removed or added"
             )
 
