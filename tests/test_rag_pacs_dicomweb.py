@@ -154,6 +154,9 @@ class _Hostile(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         moved = self.path.startswith("/moved/")
         body = bytes(0 if moved else 3_000_000)
+        if self.path.startswith("/named/"):
+            self.send_error(404, "Quibblewick^Thaddeus")
+            return
         self.send_response(302 if moved else 200)
         self.send_header("Location", "/dicom-web/studies")
         self.send_header("Content-Length", str(len(body)))
@@ -163,7 +166,12 @@ class _Hostile(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("moved/", "redirects to another"), ("", "longer than 1 MB")]
+    ("path", "words"),
+    [
+        ("moved/", "redirects to another"),
+        ("named/", "HTTP status 404 Not Found$"),
+        ("", "longer than 1 MB"),
+    ],
 )
 def test_nobody_is_followed_elsewhere_or_listened_to_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str

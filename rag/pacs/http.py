@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from http.client import responses
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,8 +82,9 @@ def _meaning(error: Exception) -> str:
     elif isinstance(error, requests.TooManyRedirects):
         words = "it redirects to another address: give that URL if you trust it"
     elif isinstance(error, requests.HTTPError) and error.response is not None:
-        words = f"it answers with HTTP status {error.response.status_code} {error.response.reason}"
-        if error.response.status_code == HTTPStatus.UNAUTHORIZED:
+        status = error.response.status_code  # its own words may name the study, or anybody
+        words = f"it answers with HTTP status {status} {responses.get(status, '')}".rstrip()
+        if status == HTTPStatus.UNAUTHORIZED:
             words += f": it wants a name and password (~/.netrc) or a token ({TOKEN})"
     elif isinstance(error, requests.exceptions.SSLError):
         words = "its certificate is not trusted: set REQUESTS_CA_BUNDLE to your hospital's"
