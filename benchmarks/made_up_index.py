@@ -1,7 +1,7 @@
 """Made-up collections of any size, and their indexes, for `retrieval.py`.
 
-Drawn after what the shipped encoder makes of Open-I (256 dimensions, 2 450 distinct training texts,
-294 validation images), measured once: text vectors have a falling spectrum (29 % of the variance in
+Drawn after what Lite0 makes of Open-I (256 dimensions, 2 450 distinct training texts, 294
+validation images), measured once: text vectors have a falling spectrum (29 % of the variance in
 the first direction, 70 % in ten), a nearest neighbour at a cosine of 0.79; image vectors share a
 direction that texts do not have (their mean has norm 0.45, texts' 0.06) and meet the nearest text
 at 0.42; one text in eleven stands word for word in another report. Patients have four studies here,

@@ -27,7 +27,8 @@ def embed_files(
 ) -> tuple[int, int]:
     """Embed (id, file) each; one that cannot be read is a line of the failures.
 
-    The array is ``out``, with or without ``.npy``. ``on_image`` is told after each image.
+    The array is ``out``, with or without ``.npy``; all files appear whole at the end. ``on_image``
+    is told after each image.
 
     Returns:
         How many images have a row, and how many failed.
@@ -52,14 +53,20 @@ def embed_files(
             rows.append(made)
         if on_image:
             on_image()
-    np.save(target, np.stack(rows) if rows else np.empty((0, encoder.dim), np.float32))
-    _write(table, ("row", "id"), enumerate(ids))
+    beside = target.with_name(f".{name}.new.npy")  # the old array stays where the disk is full
+    np.save(beside, np.stack(rows) if rows else np.empty((0, encoder.dim), np.float32))
+    listed = _written(table, ("row", "id"), enumerate(ids))
+    beside.replace(target)
+    listed.replace(table)
     failed.unlink(missing_ok=True)
     if failures:
-        _write(failed, ("id", "reason"), failures)
+        _written(failed, ("id", "reason"), failures).replace(failed)
     return len(ids), len(failures)
 
 
-def _write(path: Path, header: tuple[str, str], rows: Iterable[tuple[object, object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
+def _written(path: Path, header: tuple[str, str], rows: Iterable[tuple[object, object]]) -> Path:
+    """A table beside the place that it is for."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *rows])
+    return beside

@@ -136,6 +136,7 @@ def _json_entries(path: Path, problems: Problems) -> Iterator[_Values]:
         raise EvalDataError(f"{path} is neither an object of studies nor a list of them")
     for where, values, own in found:
         if isinstance(values, dict):
-            yield where, own | values
+            has_id = any(values.get(name) not in (None, "") for name in ("study_id", "id"))
+            yield where, values if has_id else values | own
         else:
             problems.add(where, f"is a {type(values).__name__}, not an object")

@@ -156,8 +156,9 @@ class PredictedStudy(_Study):
     @classmethod
     def _in_our_words(cls, given: dict[str, Any]) -> dict[str, Any]:
         values = {name: value for name, value in given.items() if value is not None}
-        report = values.get("model_prediction", values.get("report"))
-        if values.get("status", Status.OK) != Status.OK or "model_prediction" in values:
+        is_rexrank = "model_prediction" in given
+        report = values.get("model_prediction" if is_rexrank else "report")
+        if values.get("status", Status.OK) != Status.OK or is_rexrank:
             # no draft, or ReXrank's: the sections beside it are the reference's
             values = {k: v for k, v in values.items() if k not in ("report", *Section)}
         if values.get("status", Status.OK) == Status.OK and not any(map(values.get, Section)):

@@ -225,6 +225,13 @@ def test_a_missing_member_and_training_from_an_ensemble_are_refused(tmp_path: Pa
         load_pretrained(tmp_path)
 
 
-def write_ensemble(folder: Path, members: list[str]) -> None:
+@pytest.mark.parametrize("members", [[], None, 3, [3]])
+def test_an_ensemble_without_a_list_of_members_is_refused(tmp_path: Path, members: object) -> None:
+    write_ensemble(tmp_path, members)
+    with pytest.raises(EncoderError, match="needs a name and a list of members"):
+        load_encoder(tmp_path)
+
+
+def write_ensemble(folder: Path, members: object) -> None:
     config = {"model_type": "eclip", "name": "both", "members": members}
     (folder / CONFIG).write_text(json.dumps(config))

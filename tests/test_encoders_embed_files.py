@@ -1,9 +1,11 @@
 """A folder of images to an array: rows, ids, failures."""
 
 import csv
+import errno
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from support.fake_encoder import FakeEncoder
 from typer.testing import CliRunner
@@ -43,6 +45,23 @@ def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> N
     embed_files(images[:1], encoder=FakeEncoder(), out=tmp_path / "out" / "v.npy")
     assert len(np.load(tmp_path / "out" / "v.npy")) == 1
     assert not (tmp_path / "out" / "v.failed.csv").exists()
+
+
+def test_what_was_there_stays_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = [image(tmp_path / f"{name}.png", 1) for name in "ab"], tmp_path / "out" / "v"
+    embed_files(images[:1], encoder=FakeEncoder(), out=out)
+    before = [(out.parent / name).read_bytes() for name in ("v.npy", "v.csv")]
+
+    def full(path: Path, rows: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("encoders.embed_files.np.save", full)
+    with pytest.raises(OSError, match="No space"):
+        embed_files(images, encoder=FakeEncoder(), out=out)
+    assert [(out.parent / name).read_bytes() for name in ("v.npy", "v.csv")] == before
 
 
 def test_a_dot_in_the_name_stays(tmp_path: Path) -> None:

@@ -106,6 +106,24 @@ def test_rexrank_json_both_ways(tmp_path: Path) -> None:
     assert read_predictions(listed)["S2"].report == predictions["S2"].report
 
 
+@pytest.mark.parametrize("missing", ["null", "NaN", '""'])
+def test_a_missing_prediction_of_rexrank_is_never_the_reference_beside_it(
+    tmp_path: Path, missing: str
+) -> None:
+    path = tmp_path / "rexrank.json"
+    for reference in ('"report": "Clear."', '"findings": "Clear.", "impression": "Normal."'):
+        path.write_text(f'{{"S1": {{{reference}, "model_prediction": {missing}}}}}')
+        with pytest.raises(EvalDataError, match="entry 'S1': the draft is empty"):
+            read_predictions(path)
+
+
+def test_an_entry_under_a_key_keeps_an_id_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    content = {"0": {"id": "a"}, "b": {}, "c": {"study_id": None}}
+    path.write_text(json.dumps({key: value | {"report": "x"} for key, value in content.items()}))
+    assert list(read_references(path).studies) == ["a", "b", "c"]
+
+
 def test_csv_with_newlines_in_cells_and_a_mark_in_front(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as file:

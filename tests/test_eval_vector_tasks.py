@@ -306,3 +306,10 @@ def test_a_task_is_saved_with_its_tables(tmp_path: Path) -> None:
     assert read_result(tmp_path / "out").numbers == result.numbers
     assert "| alignment ↓ | 120 |" in (tmp_path / "out" / "table.md").read_text()
     assert "alignment" in (tmp_path / "out" / "table.csv").read_text()
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
+    vectors = replace(made_up(noise=0.3), encoder_id="=1+1")
+    save_result(embedding_quality(saved(tmp_path, vectors), samples=100), tmp_path / "out")
+    lines = (tmp_path / "out" / "table.csv").read_text().splitlines()
+    assert lines[1].startswith("'=1+1,all,")

@@ -163,10 +163,15 @@ def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncod
         raise EncoderError(f"no model folder at {folder}; train one, or restore the shipped one")
     config = read_json(folder / CONFIG)
     if "members" in config:
-        members = [load_encoder(folder / name, backend=backend) for name in config["members"]]
+        try:
+            (first, *others), name = config["members"], config["name"]
+            folders = [folder / each for each in (first, *others)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise EncoderError(f"{folder / CONFIG} needs a name and a list of members") from error
+        members = [load_encoder(each, backend=backend) for each in folders]
         ids = "".join(member.encoder_id for member in members)
         digest = hashlib.sha256(ids.encode()).hexdigest()[:12]
-        return EclipEnsemble(members, encoder_id=f"{config['name']}@{digest}")
+        return EclipEnsemble(members, encoder_id=f"{name}@{digest}")
     model, transform = load_pretrained(folder)
     name = f"{model.config.name}@{content_hash(folder)}"
     shape = (1, transform.channels, transform.size, transform.size)

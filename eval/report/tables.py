@@ -112,7 +112,8 @@ def as_csv(result: Result) -> str:
     names = [each.name for each in fields(MetricValue)]
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(asdict, result.numbers))
+    for number in result.numbers:
+        writer.writerow({name: _safe(value) for name, value in asdict(number).items()})
     return out.getvalue()
 
 
@@ -135,6 +136,11 @@ def _brief(value: Any) -> Any:
 def plain(text: str) -> str:
     """Text that cannot break a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _safe(value: Any) -> Any:
+    """A name that a spreadsheet must not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@\t")) else value
 
 
 def as_terminal(result: Result) -> str:
