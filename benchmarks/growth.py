@@ -31,7 +31,7 @@ def main() -> None:
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
         pipeline.drafter.llm = None
-        drawn = phantoms(Path(folder), 16)
+        drawn = phantoms(Path(folder), min(16, chosen.studies))
         draft(drawn, pipeline, Path(folder) / "warm", at_once=4)
         print(
             "| studies | seconds | a second | processor ms each | peak MiB |\n|---|---|---|---|---|"

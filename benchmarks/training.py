@@ -165,7 +165,7 @@ def main() -> None:
     chosen = parser.parse_args()
     for name in chosen.towers:
         cost = measure(SIZES[name], steps=chosen.steps)
-        print(report(name, SIZES[name], cost, steps=chosen.steps), end="\n\n")
+        print(report(name, SIZES[name], cost, steps=chosen.steps), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
