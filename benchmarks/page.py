@@ -31,7 +31,7 @@ INTERACTIVE = (
     " && document.querySelector('#upload input[type=file]')"
 )
 # the corner text is written after the first paint of the image's own pixels
-PAINTED = "() => /%/.test(document.querySelector('.pane .say-zoom')?.textContent ?? '')"
+PAINTED = "() => /%/.test(document.querySelector('.pane .corner-zoom')?.textContent ?? '')"
 # older pages have no first look: there every painted image is whole
 WHOLE = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 'true'"
 
