@@ -179,8 +179,11 @@ def test_nobody_is_followed_elsewhere_or_listened_to_for_ever(
     monkeypatch.setattr("rag.pacs.http.MAX_BYTES", 1 << 20)
     with ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(PacsError, match=words):
-            fetch_study(f"http://127.0.0.1:{server.server_port}/{path}", "1.2", tmp_path)
+        try:
+            with pytest.raises(PacsError, match=words):
+                fetch_study(f"http://127.0.0.1:{server.server_port}/{path}", "1.2", tmp_path)
+        finally:
+            server.shutdown()  # or its thread spins over a closed socket until the last test
 
 
 def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
