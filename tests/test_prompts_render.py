@@ -17,7 +17,14 @@ from prompts.render import (
 )
 
 SLOTS = [{"name": "heart", "options": [{"id": "H1", "votes": 3, "text": "The heart is large."}]}]
-WRITING = {"reports": [], "labels": [], "undeniable": [], "start": {}, "indication": ""}
+WRITING = {
+    "reports": [],
+    "labels": [],
+    "undeniable": [],
+    "start": {},
+    "indication": "",
+    "prior": "",
+}
 
 
 @pytest.mark.parametrize("name", template_names())

@@ -139,10 +139,9 @@ def free_text(inputs: DraftInputs) -> DraftRequest:
             for section in Section
         },
         "indication": inputs.indication,
+        "prior": inputs.prior
+        and {"report": inputs.prior, "comparisons": [each.text for each in inputs.comparisons]},
     }
-    if inputs.prior:
-        comparisons = [sentence.text for sentence in inputs.comparisons]
-        variables["prior"] = {"report": inputs.prior, "comparisons": comparisons}
     # a list: what is asked of it need not be hashable
     known = [*(hit.record.report_id for hit in inputs.hits), *([PRIOR] if inputs.prior else [])]
 
