@@ -119,6 +119,16 @@ def test_a_damaged_head_is_named(tmp_path: Path, content: bytes) -> None:
         read_finding_head(path)
 
 
+def test_a_head_with_rows_for_other_names_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr(FindingHead, "__post_init__", lambda _: None)
+        write_finding_head(tmp_path / HEAD, replace(HEAD_OF_TWO, names=("a", "b", "c")))
+    with pytest.raises(EncoderUnavailableError, match="3 names for 6 rows"):
+        read_finding_head(tmp_path / HEAD)
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"format": 0}', json.dumps({"format": 1})])
 def test_a_damaged_calibration_is_named(tmp_path: Path, content: str) -> None:
     (written(tmp_path) / CALIBRATION).write_text(content)

@@ -46,6 +46,10 @@ class FindingHead:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.weight) == len(self.bias):
+            raise ValueError(f"{len(self.names)} names for {len(self.weight)} rows of weights")
+
     def odds(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Vectors float32 [N, D] to log-odds [N, findings], before calibration."""
         return (np.asarray(vectors, np.float32) @ self.weight.T + self.bias).astype(np.float64)

@@ -70,6 +70,10 @@ class OodDetector:
     lateral: NDArray[np.float32]
     poses: NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        if self.basis.shape[1:] != self.mean.shape:
+            raise ValueError(f"a basis {self.basis.shape} for a mean {self.mean.shape}")
+
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Features float32 [N, F] to float64 [N] in [0, about 1]; higher is stranger."""
         centred = features.astype(np.float64) - self.mean
