@@ -25,7 +25,7 @@ from rag.index import ReportIndex
 from rag.index.content import Content
 from rag.index.embedding import EmbeddingCache
 from rag.index.info import write_lock
-from rag.index.version import write_version
+from rag.index.version import describe, write_version
 from rag.schema import ReportRecord, Section, Span
 
 STUDIES_A_PATIENT = 4
@@ -192,7 +192,8 @@ def _build_index(folder: Path, drawn: Drawn) -> None:
             cache.append(keys, drawn.vectors[part])
         cache.append(list(images), drawn.images[-KEPT:])
         content = Content(reports, (), (), store_id="made-up", encoder=encoder, images=images)
-        write_version(directory, content, cache, url="", progress=lambda *_: None)
+        info = describe(content)
+        write_version(directory, info, content, cache, url="", progress=lambda *_: None)
 
 
 def print_costs(folder: Path, built: list[float], images: NDArray[np.float32]) -> None:

@@ -108,7 +108,7 @@ def build_index(
             )
         info = describe(content)
         if (info.index_id, info.collections) != (base.index_id, base.collections):
-            info = write_version(directory, content, cache, url=url, progress=progress)
+            write_version(directory, info, content, cache, url=url, progress=progress)
     logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, info.index_id)
     with_image = set[str]().union(*content.images.values())
     return with_fields(
@@ -230,4 +230,6 @@ def _rewrite(directory: Path, content: Content, *, url: str, progress: Progress)
             for collection, keys in zip(collections, (texts, images), strict=True):
                 if keys:
                     cache.append(keys, collection.vectors(keys))
-    return write_version(directory, content, cache, url=url, progress=progress)
+    info = describe(content)
+    write_version(directory, info, content, cache, url=url, progress=progress)
+    return info

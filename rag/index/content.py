@@ -149,14 +149,14 @@ def with_collection(
 
 def content_id(
     encoder: EncoderIdentity,
-    records: Iterable[ReportRecord],
+    records: str,
     images: Mapping[str, Sequence[str]],
     chroma: Mapping[str, Any],
 ) -> str:
-    """`IndexInfo.index_id` of these records, by id, and images in a Chroma of these settings."""
+    """`IndexInfo.index_id`: of records by their fingerprint, and images, in a Chroma so set."""
     held = _hash({key: list(reports) for key, reports in images.items()}) if images else ""
     made_by = [FORMAT, encoder.encoder_id, encoder.preprocess_hash]
-    return _hash([*made_by, fingerprint(records), held, dict(chroma)])[:12]
+    return _hash([*made_by, records, held, dict(chroma)])[:12]
 
 
 def _hash(content: object) -> str:

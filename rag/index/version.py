@@ -68,12 +68,19 @@ def scrub_memory() -> None:
 
 
 def write_version(
-    directory: Path, content: Content, cache: EmbeddingCache, *, url: str, progress: Progress
-) -> IndexInfo:
+    directory: Path,
+    info: IndexInfo,
+    content: Content,
+    cache: EmbeddingCache,
+    *,
+    url: str,
+    progress: Progress,
+) -> None:
     """Write, check and publish a version; forget what the cache holds beyond it.
 
     Args:
         directory: of the index.
+        info: of `describe`.
         content: what it shall hold.
         cache: has a vector for every text and image.
         url: of a Chroma server, or empty.
@@ -82,8 +89,7 @@ def write_version(
     Raises:
         StoreError, OSError, sqlite3.Error: Chroma or the disk failed; the old version still counts.
     """
-    texts, info = by_text(content.records), describe(content)
-    place = place_of(directory, info, url)
+    texts, place = by_text(content.records), place_of(directory, info, url)
     folder = place.folder.parent
     _refuse_small_disk(directory, content)
     cache.keep([*texts, *content.images])
@@ -107,7 +113,6 @@ def write_version(
     if url:
         delete_old_collections(place)
     progress("publish", 3, 3)
-    return info
 
 
 def read_content(directory: Path, info: IndexInfo, url: str) -> Content:
@@ -146,7 +151,8 @@ def _read(place: Place, info: IndexInfo) -> tuple[list[ReportRecord], dict[str, 
         found_images = images.metadatas(images.ids())
         reports_by_image = {key: reports_of_image(each) for key, each in found_images.items()}
     strays = any(text_hash(r.text) != text_id for text_id, rs in of_texts.items() for r in rs)
-    if strays or content_id(info, records, reports_by_image, info.chroma) != info.index_id:
+    index_id = content_id(info, fingerprint(records), reports_by_image, info.chroma)
+    if strays or index_id != info.index_id:
         raise StoreError("it does not hold what was written")
     return records, reports_by_image
 
@@ -168,15 +174,15 @@ def sweep(directory: Path) -> None:
 
 def describe(content: Content) -> IndexInfo:
     """What a new version with this content is."""
-    encoder, chroma = content.encoder, chroma_facts()
+    encoder, chroma, records = content.encoder, chroma_facts(), fingerprint(content.records)
     return IndexInfo(
-        index_id=content_id(encoder, content.records, content.images, chroma),
+        index_id=content_id(encoder, records, content.images, chroma),
         version=uuid.uuid4().hex[:12],
         store_id=content.store_id,
         encoder_id=encoder.encoder_id,
         preprocess_hash=encoder.preprocess_hash,
         dim=encoder.dim,
-        fingerprint=fingerprint(content.records),
+        fingerprint=records,
         count=len(content.records),
         texts=len({text_hash(record.text) for record in content.records}),
         images=len(content.images),
