@@ -183,7 +183,7 @@ def _words(sentence: str, statement: Statement) -> str:
     if sides and not any(side in words for side in sides.split()):
         words = f"{sides} {words}"
     if statement.finding.kind is FindingKind.NEUTRAL:
-        return f"{words} {'normal' if statement.polarity is Polarity.NEGATIVE else 'not normal'}"
+        return f"{words} {'normal' if statement.is_denied else 'not normal'}"
     before = {Polarity.NEGATIVE: "no ", Polarity.UNCERTAIN: "possible "}
     return before.get(statement.polarity or Polarity.POSITIVE, "") + words
 

@@ -28,9 +28,7 @@ from eval.metrics.base import (
 from eval.studies import Pair
 from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
 from rag.report_nlp.lexicon import FindingKind
-from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import sentence_spans
-from rag.report_nlp.statements import Statement, read_sentence
+from rag.report_nlp.statements import Statement, statements_of
 
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 """The five competition labels of CheXpert (Irvin et al., AAAI 2019)."""
@@ -197,9 +195,9 @@ class Stated(RulesMetric):
 def _row(pair: Pair) -> list[float]:
     drafted, referred = _statements(pair.draft), _statements(pair.reference)
     said, true = _labels(drafted), _labels(referred)
-    grave = {s.finding.name for s in referred if _present(s)} & MUST_NOT_MISS
-    stated = {s.finding.name for s in drafted if _present(s)}
-    denied = {s.finding.name for s in drafted if s.polarity is Polarity.NEGATIVE} - stated
+    grave = {s.finding.name for s in referred if s.is_present} & MUST_NOT_MISS
+    stated = {s.finding.name for s in drafted if s.is_present}
+    denied = {s.finding.name for s in drafted if s.is_denied} - stated
     device = "Support Devices"
     return [
         float(bool(said - true)),
@@ -220,20 +218,11 @@ def _row(pair: Pair) -> list[float]:
 
 @lru_cache(maxsize=20_000)
 def _statements(text: str) -> tuple[Statement, ...]:
-    return tuple(
-        statement
-        for start, end in sentence_spans(text)
-        for statement in read_sentence(text[start:end]).statements
-        if statement.polarity is not None
-    )
-
-
-def _present(statement: Statement) -> bool:
-    return statement.polarity in (Polarity.POSITIVE, Polarity.UNCERTAIN)
+    return tuple(each for each in statements_of(text) if each.polarity is not None)
 
 
 def _labels(statements: Sequence[Statement]) -> set[str]:
-    return {s.label for s in statements if _present(s) and s.label in LABELS} - {NO_FINDING}
+    return {s.label for s in statements if s.is_present and s.label in LABELS} - {NO_FINDING}
 
 
 def _same(
@@ -242,7 +231,7 @@ def _same(
     """Of the findings that both state with this detail: how often they agree, and how many."""
     if detail == "device kind":
         mine, theirs = (
-            {s.finding for s in each if s.finding.kind is FindingKind.DEVICE and _present(s)}
+            {s.finding for s in each if s.finding.kind is FindingKind.DEVICE and s.is_present}
             for each in (drafted, referred)
         )
         return len(mine & theirs), len(mine) if theirs else 0
@@ -254,7 +243,7 @@ def _same(
 def _by_finding(detail: str, statements: Sequence[Statement]) -> dict[str, set[str]]:
     """Sides or degrees of each stated finding; both sides are either."""
     found: dict[str, set[str]] = {}
-    for statement in filter(_present, statements):
+    for statement in (each for each in statements if each.is_present):
         values = statement.sides if detail == "side" else statement.severities
         names = {"left", "right"} if "bilateral" in values else {str(value) for value in values}
         if names:
