@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from rag.corpus.records import text_hash
 from rag.index import ReportIndex
-from rag.index.content import Content
+from rag.index.content import IndexContent
 from rag.index.embedding import EmbeddingCache
 from rag.index.info import write_lock
-from rag.index.version import describe, write_version
+from rag.index.version import new_index_info, write_version
 from rag.schema import ReportRecord, Section, Span
 
 STUDIES_A_PATIENT = 4
@@ -191,8 +191,8 @@ def _build_index(folder: Path, drawn: Drawn) -> None:
             keys = [text_hash(reports[int(row)].text) for row in part]
             cache.append(keys, drawn.vectors[part])
         cache.append(list(images), drawn.images[-KEPT:])
-        content = Content(reports, (), (), store_id="made-up", encoder=encoder, images=images)
-        info = describe(content)
+        content = IndexContent(reports, (), (), store_id="made-up", encoder=encoder, images=images)
+        info = new_index_info(content)
         write_version(directory, info, content, cache, url="", progress=lambda *_: None)
 
 

@@ -23,8 +23,7 @@ from pydantic import ConfigDict, Field, model_validator
 from encoders.base import ImageEncoder, embeds_texts
 from encoders.images.image_info import ImageInfo
 from rag.errors import UsageError
-from rag.index import Exclusions, ReportIndex
-from rag.index.ids import NOTHING
+from rag.index import NO_EXCLUSIONS, Exclusions, ReportIndex
 from rag.priors import CheckedPrior, files_in
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import usable_labels
@@ -100,7 +99,7 @@ class ReportRetriever(BaseRetriever):
         vector: NDArray[np.float32],
         *,
         predicted: PredictedFindings = NO_PREDICTION,
-        exclude: Exclusions = NOTHING,
+        exclude: Exclusions = NO_EXCLUSIONS,
         k: int | None = None,
     ) -> Retrieval:
         """Evidence for an image, best first, with the same study and patient left out.

@@ -20,7 +20,7 @@ from encoders.images.image_info import ImageInfo, same_patient
 from encoders.images.image_io import BLANK, read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import BlankImage, CxrRagError, NoDraft, NotAChestXray
-from rag.index.ids import NOTHING, Exclusions
+from rag.index import NO_EXCLUSIONS, Exclusions
 from rag.priors import NO_PRIOR, Prior
 from rag.screening.header import judge_colour, judge_header
 
@@ -144,7 +144,7 @@ class Study:
     further: tuple[Path | bytes, ...] = ()
     study_id: str = ""
     indication: str = ""
-    exclude: Exclusions = NOTHING
+    exclude: Exclusions = NO_EXCLUSIONS
     region: ReaderRegion = NO_REGION
     prior: Prior = NO_PRIOR
     also_called: tuple[str, ...] = ()

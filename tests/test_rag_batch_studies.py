@@ -155,7 +155,7 @@ def test_what_is_no_image_is_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "broken.dcm").write_bytes(b"no image, but meant as one")
     (tmp_path / "out").mkdir()
     draw_image(tmp_path / "out" / "other.png", 2)
-    listing = list_images(tmp_path, leave_out=tmp_path / "out")
+    listing = list_images(tmp_path, skip_folder=tmp_path / "out")
     assert [image.name for image in listing.images] == ["broken.dcm", "image.png"]
     assert listing.skipped == {"no image": 1, "hidden": 1}
 

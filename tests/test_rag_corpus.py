@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from rag.corpus.records import (
     Problem,
+    candidate_ids,
     fingerprint,
     ids_in_path,
     make_corpus,
-    possible_ids,
     record_from_json,
     record_hash,
     record_to_json,
-    study_of_path,
+    study_id_in_path,
     text_hash,
 )
 from rag.report_nlp.sentences import with_sentences
@@ -42,9 +42,9 @@ KNOWN = frozenset({"CXR33", "CXR330", "CXR330_IM", "s50414267", "50414267", "p10
         ("cxr330.png", None),
     ],
 )
-def test_study_of_path(path: str, study: str | None) -> None:
-    assert study_of_path(path, KNOWN) == study
-    assert study_of_path(path, KNOWN & possible_ids(path)) == study
+def test_study_id_in_path(path: str, study: str | None) -> None:
+    assert study_id_in_path(path, KNOWN) == study
+    assert study_id_in_path(path, KNOWN & candidate_ids(path)) == study
 
 
 def test_ids_in_path_names_every_level() -> None:
@@ -57,7 +57,7 @@ def test_ids_in_path_names_every_level() -> None:
     st.sampled_from(["", ".dcm", "_1.png", "-a b.jpg"]),
 )
 def test_a_image_named_after_its_study_is_always_recognised(study: str, rest: str) -> None:
-    assert study_of_path(f"folder/{study}{rest}", {study}) == study
+    assert study_id_in_path(f"folder/{study}{rest}", {study}) == study
 
 
 RECORDS = st.builds(

@@ -77,20 +77,20 @@ class Listing:
 
 
 def list_images(
-    source: Path, *, root: Path | None = None, leave_out: Path | None = None
+    source: Path, *, root: Path | None = None, skip_folder: Path | None = None
 ) -> Listing:
     """The images of a folder, a DICOMDIR, a list (CSV, JSONL, JSON) or a single image.
 
     Args:
         source: what the user named.
         root: folder that the paths of a list are relative to; by default the list's own.
-        leave_out: a folder within ``source`` that is not looked into (the output's).
+        skip_folder: a folder within ``source`` to leave out (the output's).
 
     Raises:
         UsageError: there is no such thing, or a list is wrong; every wrong line is named.
     """
     if source.is_dir():
-        return _tree(source, leave_out)
+        return _tree(source, skip_folder)
     if not source.is_file():
         raise UsageError(f"there is no file or folder {source}")
     if source.suffix.lower() in LISTS:
@@ -102,9 +102,9 @@ def list_images(
     return Listing([ListedImage(source, source.name)])
 
 
-def _tree(folder: Path, leave_out: Path | None) -> Listing:
+def _tree(folder: Path, skip_folder: Path | None) -> Listing:
     listing = Listing()
-    avoided = leave_out.resolve() if leave_out else None
+    avoided = skip_folder.resolve() if skip_folder else None
     for path in _files(folder, listing, avoided):
         if path.name.startswith("."):
             listing.skipped["hidden"] += 1

@@ -103,7 +103,7 @@ def _studies(
     from rag.batch.grouping import group_images
     from rag.batch.inputs import list_images
 
-    listing = list_images(source, root=root, leave_out=output.folder)
+    listing = list_images(source, root=root, skip_folder=output.folder)
     studies, problems = group_images(listing.images, by_folder=by_folder)
     for problem in (*listing.problems, *problems):
         say(f"note: {problem}")

@@ -139,18 +139,18 @@ def ids_in_path(path: str | PurePath, known_ids: Container[str]) -> frozenset[st
 
     Args:
         path: as the user gave it, either slash.
-        known_ids: all ids, or those of `possible_ids` that are some.
+        known_ids: all ids, or those of `candidate_ids` that are some.
     """
     named = (next((name for name in names if name in known_ids), "") for names in _parts(path))
     return frozenset(named) - {""}
 
 
-def possible_ids(path: str | PurePath) -> frozenset[str]:
+def candidate_ids(path: str | PurePath) -> frozenset[str]:
     """Whatever a path could name, for a caller that has to look up which of it are ids."""
     return frozenset[str]().union(*_parts(path))
 
 
-def study_of_path(path: str | PurePath, known_study_ids: Container[str]) -> str | None:
+def study_id_in_path(path: str | PurePath, known_study_ids: Container[str]) -> str | None:
     """The one study an image's path names: the longest id of `ids_in_path`, or None."""
     named = ids_in_path(path, known_study_ids)
     return max(named, key=lambda name: (len(name), name), default=None)

@@ -14,12 +14,13 @@ version beside the old one, `verify_index` checks what is there. Any number of p
 
 from rag.index.build import build_index, delete_from_index, rebuild_index
 from rag.index.content import IndexSummary
-from rag.index.ids import Exclusions
+from rag.index.ids import NO_EXCLUSIONS, Exclusions
 from rag.index.info import Progress, read_info
 from rag.index.store import ReportIndex
 from rag.index.verify import verify_index
 
 __all__ = [
+    "NO_EXCLUSIONS",
     "Exclusions",
     "IndexSummary",
     "Progress",

@@ -19,7 +19,7 @@ from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import open_collections
 from rag.index.client import place_of
 from rag.index.content import (
-    Content,
+    IndexContent,
     IndexSummary,
     Screen,
     by_text,
@@ -38,7 +38,7 @@ from rag.index.info import (
     silent,
     write_lock,
 )
-from rag.index.version import describe, read_content, scrub_memory, sweep, write_version
+from rag.index.version import new_index_info, read_content, scrub_memory, sweep, write_version
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def build_index(
                 f"{encoder.encoder_id} embeds images only, and no image of these studies is given "
                 "that can be read: name them with `cxr-rag index --images`"
             )
-        info = describe(content)
+        info = new_index_info(content)
         if (info.index_id, info.collections) != (base.index_id, base.collections):
             write_version(directory, info, content, cache, url=url, progress=progress)
     logger.info("indexed: %d added, %d kept, %s", summary.added, summary.kept, info.index_id)
@@ -189,7 +189,7 @@ def _only_writer(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _changing(directory: Path, url: str) -> Iterator[Content]:
+def _changing(directory: Path, url: str) -> Iterator[IndexContent]:
     """What an index holds, with the right to change it."""
     read_info(directory)  # before a lock file is made where nothing is
     with _only_writer(directory):
@@ -198,7 +198,7 @@ def _changing(directory: Path, url: str) -> Iterator[Content]:
 
 def _before(
     corpus: Corpus, encoder: ImageEncoder, directory: Path, *, url: str, replace: bool
-) -> Content:
+) -> IndexContent:
     """What is indexed; no report where that is damaged and may be given up.
 
     It may if it is to be replaced, or if this collection is all there was.
@@ -209,7 +209,7 @@ def _before(
         passing = isinstance(error.__cause__, OSError)  # the file may be whole
         if not isinstance(error, StoreMissingError) and (passing or not replace):
             raise
-        return Content((), (), (), uuid.uuid4().hex, encoder)
+        return IndexContent((), (), (), uuid.uuid4().hex, encoder)
     if not replace:
         check_encoder(directory, info, encoder)
     try:
@@ -217,10 +217,10 @@ def _before(
     except StoreError:
         if not replace and not {each.name for each in info.collections} <= {corpus.name}:
             raise
-        return Content((), info.collections, info.removed, info.store_id, encoder)
+        return IndexContent((), info.collections, info.removed, info.store_id, encoder)
 
 
-def _rewrite(directory: Path, content: Content, *, url: str, progress: Progress) -> IndexInfo:
+def _rewrite(directory: Path, content: IndexContent, *, url: str, progress: Progress) -> IndexInfo:
     """Write a content of this index, with vectors that the cache lacks taken from Chroma."""
     cache = EmbeddingCache(directory, content.encoder)
     texts = [key for key in by_text(content.records) if key not in cache]
@@ -230,6 +230,6 @@ def _rewrite(directory: Path, content: Content, *, url: str, progress: Progress)
             for collection, keys in zip(collections, (texts, images), strict=True):
                 if keys:
                     cache.append(keys, collection.vectors(keys))
-    info = describe(content)
+    info = new_index_info(content)
     write_version(directory, info, content, cache, url=url, progress=progress)
     return info

@@ -36,7 +36,7 @@ what was found in it, without quoting it. A changed text needs new sentence span
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class IndexContent:
     """What an index holds or shall hold.
 
     Attributes:
@@ -57,7 +57,7 @@ class Content:
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     index_id: str = ""
 
-    def of(self, records: Sequence[ReportRecord]) -> "Content":
+    def of(self, records: Sequence[ReportRecord]) -> "IndexContent":
         """With these reports, and what is left of the images."""
         kept = {record.report_id for record in records}
         images = {
@@ -99,13 +99,13 @@ class IndexSummary:
 
 
 def with_collection(
-    base: Content,
+    base: IndexContent,
     corpus: Corpus,
     *,
     exclude: frozenset[str],
     screens: tuple[Screen, ...],
     progress: Progress,
-) -> tuple[Content, IndexSummary]:
+) -> tuple[IndexContent, IndexSummary]:
     """A content whose part of this collection is the collection, and what changes by that.
 
     Args:
@@ -176,7 +176,7 @@ def hashes_of(
     return frozenset(digest.hexdigest()[:32] for digest in digests)
 
 
-def _was_removed(record: ReportRecord, base: Content) -> bool:
+def _was_removed(record: ReportRecord, base: IndexContent) -> bool:
     own = hashes_of(base.store_id, studies=[record.study_id], patients=[record.patient_id])
     return not own.isdisjoint(base.removed)
 

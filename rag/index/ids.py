@@ -48,7 +48,7 @@ class Exclusions:
     reports: frozenset[str] = frozenset()
 
 
-NOTHING = Exclusions()
+NO_EXCLUSIONS = Exclusions()
 
 
 def id_rows(texts: Mapping[str, Sequence[ReportRecord]]) -> list[tuple[str, str, str, str]]:
@@ -85,7 +85,7 @@ class ReportIds:
 
     def excluded(self, wanted: Exclusions) -> dict[str, str]:
         """The reports that are meant, each with its text."""
-        if wanted == NOTHING:
+        if wanted == NO_EXCLUSIONS:
             return {}
         named = {key: json.dumps(sorted(ids)) for key, ids in asdict(wanted).items()}
         return dict(self._ask(_EXCLUDED, named))

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import EncoderIdentity
-from rag.corpus.records import ids_in_path, possible_ids
+from rag.corpus.records import candidate_ids, ids_in_path
 from rag.errors import StoreError, StoreMismatchError
 from rag.index.chroma import Metadata, Neighbour, VectorCollection, chroma_facts, open_collections
 from rag.index.client import place_of
 from rag.index.content import reports_of, reports_of_image
-from rag.index.ids import NOTHING, Exclusions, ReportIds
+from rag.index.ids import NO_EXCLUSIONS, Exclusions, ReportIds
 from rag.index.info import INDEX_FILE, REBUILD_HINT, IndexInfo, check_encoder, read_info
 from rag.schema import Hit, ReportRecord
 
@@ -47,7 +47,7 @@ class _Version:
         return None
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
-        names = possible_ids(path)
+        names = candidate_ids(path)
         patients = ids_in_path(path, self.ids.patients_among(names))
         studies = ids_in_path(path, self.ids.studies_among(names))
         return studies | self.ids.studies_of_patients(patients)
@@ -200,7 +200,7 @@ class ReportIndex:
         return self._ask(lambda version: version.studies_named_in(path))
 
     def query(
-        self, vector: NDArray[np.float32], k: int, *, exclude: Exclusions = NOTHING
+        self, vector: NDArray[np.float32], k: int, *, exclude: Exclusions = NO_EXCLUSIONS
     ) -> list[Hit]:
         """The ``k`` nearest texts to a vector, nearest first, ties by report id.
 
@@ -223,7 +223,7 @@ class ReportIndex:
         vector: NDArray[np.float32],
         k: int,
         *,
-        exclude: Exclusions = NOTHING,
+        exclude: Exclusions = NO_EXCLUSIONS,
         similarity: Literal["image", "text"] = "image",
     ) -> list[Hit]:
         """The ``k`` reports whose images are nearest to a vector, one a text, nearest first.

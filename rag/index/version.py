@@ -30,7 +30,7 @@ from rag.index.chroma import (
 )
 from rag.index.client import Place, place_of
 from rag.index.content import (
-    Content,
+    IndexContent,
     by_text,
     content_id,
     image_metadata,
@@ -70,7 +70,7 @@ def scrub_memory() -> None:
 def write_version(
     directory: Path,
     info: IndexInfo,
-    content: Content,
+    content: IndexContent,
     cache: EmbeddingCache,
     *,
     url: str,
@@ -80,7 +80,7 @@ def write_version(
 
     Args:
         directory: of the index.
-        info: of `describe`.
+        info: of `new_index_info`.
         content: what it shall hold.
         cache: has a vector for every text and image.
         url: of a Chroma server, or empty.
@@ -115,7 +115,7 @@ def write_version(
     progress("publish", 3, 3)
 
 
-def read_content(directory: Path, info: IndexInfo, url: str) -> Content:
+def read_content(directory: Path, info: IndexInfo, url: str) -> IndexContent:
     """Read everything, and refuse what is not what was written, so that no damage is carried over.
 
     Raises:
@@ -138,7 +138,7 @@ def read_content(directory: Path, info: IndexInfo, url: str) -> Content:
         raise StoreError(
             f"the index in {directory} cannot be read back ({words}): {REINDEX_HINT}"
         ) from error
-    return Content(
+    return IndexContent(
         records, info.collections, info.removed, info.store_id, info, images, index_id=index_id
     )
 
@@ -172,7 +172,7 @@ def sweep(directory: Path) -> None:
             shutil.rmtree(path)
 
 
-def describe(content: Content) -> IndexInfo:
+def new_index_info(content: IndexContent) -> IndexInfo:
     """What a new version with this content is."""
     encoder, chroma, records = content.encoder, chroma_facts(), fingerprint(content.records)
     return IndexInfo(
@@ -193,7 +193,7 @@ def describe(content: Content) -> IndexInfo:
     )
 
 
-def _refuse_small_disk(directory: Path, content: Content) -> None:
+def _refuse_small_disk(directory: Path, content: IndexContent) -> None:
     vectors = len(content.records) + len(content.images)
     needed = (vectors * 12 * content.encoder.dim + len(content.records) * 8192) // 10**6
     free = shutil.disk_usage(directory).free // 10**6
@@ -205,7 +205,7 @@ def _refuse_small_disk(directory: Path, content: Content) -> None:
 
 
 def _fill(
-    place: Place, content: Content, texts: Texts, cache: EmbeddingCache, *, progress: Progress
+    place: Place, content: IndexContent, texts: Texts, cache: EmbeddingCache, *, progress: Progress
 ) -> None:
     """Make the collections and fill them, and see whether Chroma finds what was written."""
     sizes, done = (len(texts), len(content.images)), 0

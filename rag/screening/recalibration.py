@@ -17,7 +17,7 @@ from encoders.base import ImageEncoder
 from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
-from rag.corpus.records import study_of_path
+from rag.corpus.records import study_id_in_path
 from rag.corpus.user_collection import read_collection
 from rag.errors import CalibrationError, NoDraft
 from rag.image_analysis import ImageAnalysis
@@ -73,7 +73,7 @@ def studies_with_reports(
     studies, _ = group_images(list_images(images).images)
     for study in studies:
         record = records.get(study.study_id) or records.get(
-            study_of_path(study.name, records) or ""
+            study_id_in_path(study.name, records) or ""
         )
         if record is None or not record.text:
             left_out["no report"] += 1
