@@ -123,7 +123,9 @@ def main() -> None:
 def val_studies(openi: Path) -> list[BatchStudy]:
     """The validation studies with all their views."""
     return [
-        BatchStudy(each.frontals[0], each.study_id, study_id=each.study_id, further=each.laterals)
+        BatchStudy(
+            each.frontals[0], each.study_id, study_id=each.study_id, other_views=each.laterals
+        )
         for each in clean(read_openi(openi)).val
     ]
 

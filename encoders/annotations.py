@@ -22,13 +22,13 @@ Rows = tuple[tuple[float, ...], ...]
 GAZE_SIGMA = 0.055
 """Of a fixation, as a fraction of the image's width: 150 px at DICOM size."""
 
-LEAST_SIGMA = 0.02
+MIN_SIGMA = 0.02
 """Of a box, as a fraction of the image's side: a nodule's box is a few pixels."""
 
-EDGE = float(np.exp(-0.5))
+REGION_THRESHOLD = float(np.exp(-0.5))
 """A heatmap this high or higher is region: one standard deviation, where a box has its sides."""
 
-MARGIN = 0.25
+CROP_MARGIN = 0.25
 """Of a region's longer side, left around it on each side."""
 
 
@@ -60,7 +60,7 @@ Outline = tuple[tuple[float, float], ...]
 """Corners (x, y) of a drawn polygon, fractions of the image; a box has four."""
 
 
-def outline_of_box(left: float, top: float, right: float, bottom: float) -> Outline:
+def box_outline(left: float, top: float, right: float, bottom: float) -> Outline:
     """A rectangle as an outline."""
     return ((left, top), (right, top), (right, bottom), (left, bottom))
 
@@ -71,7 +71,7 @@ def bounding_box(outline: Outline) -> tuple[float, float, float, float]:
     return min(across), min(down), max(across) - min(across), max(down) - min(down)
 
 
-def filled(outlines: Sequence[Outline], *, side: int) -> NDArray[np.uint8]:
+def fill_outlines(outlines: Sequence[Outline], *, side: int) -> NDArray[np.uint8]:
     """uint8 [side, side] over the whole image, 255 inside any of the outlines."""
     from PIL import Image, ImageDraw  # noqa: PLC0415 - everything else here needs numpy only
 
@@ -82,7 +82,7 @@ def filled(outlines: Sequence[Outline], *, side: int) -> NDArray[np.uint8]:
     return np.array(canvas)
 
 
-def render(annotation: Annotation, *, height: int, width: int) -> Floats:
+def render_heatmap(annotation: Annotation, *, height: int, width: int) -> Floats:
     """The heatmap of an annotation, float32 [height, width] in [0, 1].
 
     A fixation is a Gaussian, fixations add up; a box is one of half its width and height, and
@@ -102,7 +102,7 @@ def render(annotation: Annotation, *, height: int, width: int) -> Floats:
     else:
         for left, top, wide, high in annotation.boxes:
             _refuse_nonsense("box", (left, top, wide, high), sizes=(wide, high))
-            sigma = (max(wide / 2, LEAST_SIGMA), max(high / 2, LEAST_SIGMA))
+            sigma = (max(wide / 2, MIN_SIGMA), max(high / 2, MIN_SIGMA))
             centre = (left + wide / 2, top + high / 2)
             heat = np.maximum(heat, _gaussian(heat.shape, centre=centre, sigma=sigma))
     # by the map's own maximum, never the batch's; nothing stays nothing
@@ -129,7 +129,7 @@ def crop_to_region(image: CxrImage, heat: Floats) -> CxrImage:
     height, width = image.pixels.shape
     top, bottom = (end * height / heat.shape[0] for end in _ends(heat.max(1)))
     left, right = (end * width / heat.shape[1] for end in _ends(heat.max(0)))
-    half = max(right - left, bottom - top) * (0.5 + MARGIN)
+    half = max(right - left, bottom - top) * (0.5 + CROP_MARGIN)
     column, row = (left + right) / 2, (top + bottom) / 2
     rows = slice(int(max(row - half, 0)), int(min(row + half, height)) + 1)
     columns = slice(int(max(column - half, 0)), int(min(column + half, width)) + 1)
@@ -137,5 +137,5 @@ def crop_to_region(image: CxrImage, heat: Floats) -> CxrImage:
 
 
 def _ends(profile: Floats) -> tuple[int, int]:
-    inside = np.flatnonzero(profile >= EDGE * profile.max())
+    inside = np.flatnonzero(profile >= REGION_THRESHOLD * profile.max())
     return int(inside[0]), int(inside[-1]) + 1

@@ -73,7 +73,7 @@ class ImageTextEncoder(ImageEncoder, Protocol):
         """Texts to vectors: float32 [N, dim], rows of norm 1. An empty text is a ValueError."""
 
 
-def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_vector(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     """The direction of a vector: float32 [dim], norm 1."""
     return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), np.float32)
 

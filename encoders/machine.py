@@ -53,7 +53,7 @@ def map_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def computes_bfloat16(*, gpu: bool) -> bool:
+def supports_bfloat16(*, gpu: bool) -> bool:
     """Whether bfloat16 is faster than float32 on the GPU, or else on the processor.
 
     A CPU without the instructions (AVX-512 on x86) only imitates it: on one with AVX2 alone, a

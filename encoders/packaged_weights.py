@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-SHIPPED = Path(__file__).parent / "eclip" / "weights" / "eclip-lite"
+SHIPPED_ENCODER = Path(__file__).parent / "eclip" / "weights" / "eclip-lite"
 """Folder of the encoder that ships, and of the parts that were trained on its vectors."""
 
 

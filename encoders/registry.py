@@ -18,9 +18,9 @@ from importlib import import_module
 from pathlib import Path
 
 from encoders.base import ImageEncoder
-from encoders.packaged_weights import SHIPPED, EncoderError, read_json
+from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError, read_json
 
-DEFAULT = "eclip"
+DEFAULT_ENCODER = "eclip"
 _ECLIP = "eclip:"
 _PRETRAINED, _LIBRARIES = "encoders.pretrained", "encoders.library_models"
 _LOADERS = {
@@ -33,7 +33,7 @@ _LOADERS = {
 """Prefix to the module and function that load what follows it."""
 
 
-def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageEncoder:
+def load_encoder(name: str | Path = DEFAULT_ENCODER, *, backend: str = "auto") -> ImageEncoder:
     """The encoder of a string (see above); it may embed images alone.
 
     ``backend`` is of an eCLIP encoder: "auto" runs in ONNX Runtime where it can, "torch" never.
@@ -42,7 +42,7 @@ def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageE
         EncoderError: no such encoder, or it cannot be loaded; the message says what to do.
     """
     text = str(name)
-    if folder := folder_of(text):
+    if folder := eclip_folder(text):
         from encoders.eclip.encoder import load_encoder as load_eclip  # noqa: PLC0415
 
         return load_eclip(folder, backend=backend)
@@ -56,17 +56,17 @@ def load_encoder(name: str | Path = DEFAULT, *, backend: str = "auto") -> ImageE
             return encoder
     forms = ", ".join(f"{prefix}…" for prefix in (_ECLIP, *_LOADERS))
     raise EncoderError(
-        f"no encoder {text!r}: it is neither a model folder nor one of {DEFAULT}, {forms}"
+        f"no encoder {text!r}: it is neither a model folder nor one of {DEFAULT_ENCODER}, {forms}"
     )
 
 
-def folder_of(name: str) -> Path | None:
+def eclip_folder(name: str) -> Path | None:
     """The folder of an eCLIP encoder, where what was trained on its vectors lies too.
 
     None for a published model: nothing of ours goes into its folder.
     """
-    if name == DEFAULT:
-        return SHIPPED
+    if name == DEFAULT_ENCODER:
+        return SHIPPED_ENCODER
     if name.startswith(_ECLIP):
         return Path(name.removeprefix(_ECLIP))
     folder = Path(name)

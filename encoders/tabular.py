@@ -18,7 +18,7 @@ from typing import Any
 
 from encoders.json_text import parse_lenient, parse_strict
 
-LONGEST_LINE = 1_000_000
+MAX_LINE_CHARS = 1_000_000
 """Characters; what is longer is cut, and then fails as a row."""
 
 _DELIMITERS = ",;\t|"
@@ -60,13 +60,13 @@ class Row:
 
 
 def read_table(
-    path: Path, *, needed: Sequence[str | tuple[str, ...]] = (), strict: bool = False
+    path: Path, *, required: Sequence[str | tuple[str, ...]] = (), strict: bool = False
 ) -> Iterator[Row]:
     """Rows of a .csv, .tsv, .jsonl or .ndjson file, also .gz, in order; empty ones are passed over.
 
     Args:
         path: the file; UTF-8 with or without a byte order mark, or UTF-16 with one.
-        needed: columns that a CSV's header must have; a tuple names alternatives.
+        required: columns that a CSV's header must have; a tuple names alternatives.
         strict: whether JSON must have no NaN, no doubled key and no half surrogate. If not, NaN is
             nothing, as in pandas' files.
 
@@ -77,7 +77,7 @@ def read_table(
     if _suffix(path) in (".jsonl", ".ndjson"):
         yield from _json_rows(path, strict=strict)
     else:
-        yield from _csv_rows(path, needed)
+        yield from _csv_rows(path, required)
 
 
 def is_table(path: Path) -> bool:
@@ -89,10 +89,10 @@ def _suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
-def is_nothing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a cell only says that there is nothing: empty, null, NaN, "N/A".
 
-    >>> [is_nothing(value) for value in (None, " ", "NULL", "nan", "None.", 0)]
+    >>> [is_missing(value) for value in (None, " ", "NULL", "nan", "None.", 0)]
     [True, True, True, True, False, False]
     """
     if isinstance(value, float):
@@ -103,7 +103,7 @@ def is_nothing(value: object) -> bool:
     return value is None
 
 
-def identifier(value: object) -> str:
+def parse_id(value: object) -> str:
     """An id as text; empty if there is none.
 
     A spreadsheet's or pandas' ``77.0`` is 77, and so are ``="77"`` and ``'77``. What lost digits is
@@ -112,12 +112,12 @@ def identifier(value: object) -> str:
     Raises:
         ValueError: says what the id is instead.
 
-    >>> identifier("77.0"), identifier(77.0), identifier(" A7 "), identifier("nan")
+    >>> parse_id("77.0"), parse_id(77.0), parse_id(" A7 "), parse_id("nan")
     ('77', '77', 'A7', '')
     """
     if isinstance(value, str) and _SPREADSHEET_ERROR.fullmatch(value.strip()):
         raise ValueError(f"is {value.strip()[:40]}: the spreadsheet lost the id; export it again")
-    if is_nothing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"is {type(value).__name__}, not text")  # noqa: TRY004 - a user's value
@@ -150,15 +150,17 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def repaired(value: object) -> bool:
-    """Whether `identifier`, which takes this id, does not read it as it stands."""
+def is_repaired_id(value: object) -> bool:
+    """Whether `parse_id`, which takes this id, does not read it as it stands."""
     if isinstance(value, float):
         return not math.isnan(value)
-    return isinstance(value, str) and not is_nothing(value) and identifier(value) != value.strip()
+    return isinstance(value, str) and not is_missing(value) and parse_id(value) != value.strip()
 
 
 def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path, 10 * LONGEST_LINE if strict else LONGEST_LINE), 1):
+    for number, line in enumerate(
+        _lines(path, 10 * MAX_LINE_CHARS if strict else MAX_LINE_CHARS), 1
+    ):
         if not line.strip():
             continue
         where = f"line {number}"
@@ -176,7 +178,7 @@ def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
             yield Row(where, problem=f"is a {type(values).__name__}, not a JSON object")
 
 
-def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[Row]:
+def _csv_rows(path: Path, required: Sequence[str | tuple[str, ...]]) -> Iterator[Row]:
     lines = _lines(path)
     first, skipped = next(lines, ""), 1
     marked = _SEPARATOR_LINE.fullmatch(first)
@@ -187,7 +189,7 @@ def _csv_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[R
     if "\x00" in first:
         raise TableError(f"{path.name} holds zero bytes, as UTF-16 does: save it as UTF-8")
     delimiter = marked["delimiter"] if marked else _delimiter(first)
-    names = _header(path, first, delimiter, needed)
+    names = _header(path, first, delimiter, required)
     # strict: a stray quotation mark would else swallow the next rows into one field
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -230,7 +232,7 @@ def _checked(where: str, values: dict[str, Any]) -> Row:
 
 
 def _header(
-    path: Path, line: str, delimiter: str, needed: Sequence[str | tuple[str, ...]]
+    path: Path, line: str, delimiter: str, required: Sequence[str | tuple[str, ...]]
 ) -> list[str]:
     """Column names; raises as `read_table` does."""
     try:
@@ -239,7 +241,7 @@ def _header(
         raise TableError(f"{path.name} has no readable header line: {error}") from error
     names = [name.strip().lower() for name in cells]
     shown = ", ".join(name[:40] for name in names[:12] if name) or "none"
-    for column in needed:
+    for column in required:
         choices = (column,) if isinstance(column, str) else column
         if not set(choices) & set(names):
             wanted = " or ".join(choices)
@@ -256,7 +258,7 @@ def _delimiter(line: str) -> str:
     return max(_DELIMITERS, key=plain.count)
 
 
-def _lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
+def _lines(path: Path, longest: int = MAX_LINE_CHARS) -> Iterator[str]:
     """Lines with their ends; of one that is too long only the beginning.
 
     Bytes that are not UTF-8 arrive as surrogates, for their row to fail.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageEncoder, embeds_texts
-from encoders.images.namesakes import closest
+from encoders.images.path_matching import best_path_matches
 from encoders.tabular import printable
 from eval.datasets import ImageDataset, prompts
 from eval.errors import EvalDataError, Problems, listed
@@ -134,7 +134,7 @@ def locate(data: ImageDataset, folder: Path) -> dict[str, Path]:
     problems = Problems(folder)
     for image in lost:
         name = Path(image.image).name
-        found = closest(Path(image.image), by_name[name])
+        found = best_path_matches(Path(image.image), by_name[name])
         if len(found) > 1:
             reason = f"{len(found)} files are called {name}: correct the image's path"
             problems.add(image.image_id, reason)

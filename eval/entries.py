@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from encoders.json_text import parse_strict
-from encoders.tabular import TableError, identifier, is_table, read_table
+from encoders.tabular import TableError, is_table, parse_id, read_table
 from eval.errors import EvalDataError, EvalUsageError, Problems
 
 
@@ -28,7 +28,7 @@ T = TypeVar("T", bound=Entry)
 
 
 def _identifier(value: Any) -> str:
-    text = identifier(value)
+    text = parse_id(value)
     if not text.isprintable():
         raise ValueError("holds a control character")
     return text

@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-from encoders.registry import folder_of, load_encoder
+from encoders.registry import eclip_folder, load_encoder
 from eval.metrics.base import divide
 from eval.stats import intervals, resample_weights, weighted_auroc
 from experiments.change_pairs import (
@@ -200,7 +200,7 @@ def main() -> None:
         "--write", action="store_true", help="change.json into the encoder's folder"
     )
     chosen = parser.parse_args()
-    folder = folder_of(chosen.encoder)
+    folder = eclip_folder(chosen.encoder)
     if folder is None:
         parser.error(f"{chosen.encoder} has no folder of its own")
     encoder, head = load_encoder(chosen.encoder), read_finding_head(folder / HEAD)

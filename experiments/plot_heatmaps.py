@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.annotations import EDGE, Annotation, render
+from encoders.annotations import REGION_THRESHOLD, Annotation, render_heatmap
 from encoders.images.image_io import read_image
 from encoders.training.config import read_settings
 from encoders.training.dataset import TrainingDataError
@@ -41,11 +41,11 @@ def plot(panels: Sequence[Panel]) -> Any:
     for axis in axes:
         axis.set_axis_off()
     for (caption, image, annotation), axis in zip(panels, axes, strict=False):
-        heat = render(annotation, height=_SIDE, width=_SIDE)
+        heat = render_heatmap(annotation, height=_SIDE, width=_SIDE)
         axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=_UNIT, aspect="equal")
         axis.imshow(heat, cmap="Oranges", vmin=-0.5, vmax=1.2, alpha=0.55 * heat, extent=_UNIT)
         middles = (np.arange(_SIDE) + 0.5) / _SIDE
-        axis.contour(middles, middles, heat, levels=[EDGE], colors="#5adcff")
+        axis.contour(middles, middles, heat, levels=[REGION_THRESHOLD], colors="#5adcff")
         axis.set_title(caption, fontsize=9)
     return figure
 

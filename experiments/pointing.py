@@ -21,7 +21,7 @@ from encoders.annotations import Outline, bounding_box
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.finding_maps import Region, locate
 from encoders.images.image_io import read_image
-from encoders.registry import DEFAULT, folder_of
+from encoders.registry import DEFAULT_ENCODER, eclip_folder
 from encoders.training.dataset import LabelledExample, Split
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.settings import NihExpert
@@ -172,7 +172,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with readings.jsonl")
-    parser.add_argument("--encoder", default=DEFAULT, help="as encoders.registry names it")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="as encoders.registry names it")
     parser.add_argument(
         "--json", type=Path, help="also write hits and images into a model folder's pointing.json"
     )
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    folder = folder_of(asked.encoder)
+    folder = eclip_folder(asked.encoder)
     if folder is None:
         parser.error(f"{asked.encoder} is no model folder; only eCLIP models have finding maps")
     _, _, examples = read_nih_expert(NihExpert(path=asked.data))

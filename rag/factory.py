@@ -54,7 +54,7 @@ def encoder_folder(settings: Settings, encoder: ImageEncoder) -> Path:
     What `cxr-rag fit-heads` made here; else the model's own folder.
     """
     own = fitted_folder(settings, encoder)
-    return own if own.is_dir() else registry.folder_of(settings.encoder) or own
+    return own if own.is_dir() else registry.eclip_folder(settings.encoder) or own
 
 
 def fitted_folder(settings: Settings, encoder: ImageEncoder) -> Path:
@@ -98,7 +98,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
         findings=findings,
         ood_detector=ood_detector,
         change_model=read_change_model(folder, encoder.encoder_id),
-        map_measures=read_map_measures(registry.folder_of(settings.encoder)),
+        map_measures=read_map_measures(registry.eclip_folder(settings.encoder)),
         notes=[
             note
             for note, part in ((NO_FINDING_HEAD, findings), (NO_OOD_DETECTOR, ood_detector))

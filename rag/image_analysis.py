@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.annotations import crop_to_region
-from encoders.base import ImageEncoder, embeds_texts, unit
+from encoders.base import ImageEncoder, embeds_texts, unit_vector
 from encoders.images.raw_image import ImageReadError
 from rag.change import ChangeModel, PriorEvidence, changes
 from rag.errors import NoDraft, NotAChestXray
@@ -21,7 +21,7 @@ from rag.priors import CheckedPrior
 from rag.schema import NO_PREDICTION, PredictedFindings
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import OodDetector
-from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, distinct, load
+from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, load, unique
 
 STEERING_WEIGHT = 0.8
 """Of a region's finding beside the image's own vector: docs/experiments.md."""
@@ -57,7 +57,7 @@ class ImageAnalysis:
     def query_vector(self) -> NDArray[np.float32]:
         """What to search with: the direction of the views' mean, float32 [dim], norm 1."""
         frontal = self.vectors[0] if self.region_vector is None else self.region_vector
-        return unit(np.concatenate([frontal[np.newaxis], self.vectors[1:]]).mean(0))
+        return unit_vector(np.concatenate([frontal[np.newaxis], self.vectors[1:]]).mean(0))
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -106,13 +106,13 @@ class ImageAnalyzer:
         if analysis.maps and embeds_texts(self.encoder):
             finding = finding_in_region(analysis.maps, heat)
             stated, denied = self.encoder.embed_texts(stated_and_denied(finding))
-            steered = unit(whole + STEERING_WEIGHT * unit(stated - denied))
-            notes = distinct((*analysis.notes, STEERED_TO.format(finding.lower())))
+            steered = unit_vector(whole + STEERING_WEIGHT * unit_vector(stated - denied))
+            notes = unique((*analysis.notes, STEERED_TO.format(finding.lower())))
             return replace(
                 analysis, region_vector=steered, region_finding=finding.lower(), notes=notes
             )
         (crop,) = self.encoder.embed_images([crop_to_region(images.views[0], heat)])
-        return replace(analysis, region_vector=unit(whole + crop))
+        return replace(analysis, region_vector=unit_vector(whole + crop))
 
     def compare(
         self, prior: CheckedPrior, current: ImageAnalysis
@@ -120,9 +120,9 @@ class ImageAnalyzer:
         """What a prior tells beside the current images, and what the reader should know of it."""
         notes, before, read = [*prior.notes], NO_PREDICTION, 0
         if prior.images:
-            frontal, *further = prior.images
+            frontal, *other_views = prior.images
             try:
-                images = load(Study(source=frontal, name="prior", further=tuple(further)))
+                images = load(Study(source=frontal, name="prior", other_views=tuple(other_views)))
                 before, read = self.analyze(images).predicted, len(images.views)
             except (NoDraft, ImageReadError) as error:
                 notes.append(f"the prior's image was not used: {error}")
@@ -143,7 +143,7 @@ class ImageAnalyzer:
         notes = images.notes
         if not hasattr(self.encoder, "outputs"):
             vectors = self.encoder.embed_images(images.views)
-            return ImageAnalysis(vectors, notes=distinct((*notes, *self.notes)))
+            return ImageAnalysis(vectors, notes=unique((*notes, *self.notes)))
         encoder, detector = cast(MapEncoder, self.encoder), self.ood_detector
         seen = [encoder.outputs(view) for view in images.views]
         if detector is not None:
@@ -154,6 +154,6 @@ class ImageAnalyzer:
             notes = (*notes, *detector.judge(features[frontal]).notes)
         return ImageAnalysis(
             np.concatenate([view.vectors for view in seen]),
-            notes=distinct((*notes, *self.notes)),
+            notes=unique((*notes, *self.notes)),
             maps=dict(zip(encoder.findings, seen[0].maps[0], strict=True)),
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from encoders.annotations import EDGE
+from encoders.annotations import REGION_THRESHOLD
 from encoders.base import CxrImage
 from encoders.eclip.finding_maps import Region, locate, outline_of
 from rag.encoder_parts import RESTORE_HINT, read_json
@@ -231,7 +231,7 @@ def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.
             for side, cells in zip(heat.shape, log_odds.shape, strict=True)
         )
         warmth = np.maximum.reduceat(np.maximum.reduceat(heat, rows, 0), columns, 1)
-        within = log_odds[warmth >= EDGE * warmth.max()].max()
+        within = log_odds[warmth >= REGION_THRESHOLD * warmth.max()].max()
         return float(2 * within - log_odds.max())
 
     return max(maps, key=score)

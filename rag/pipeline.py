@@ -32,7 +32,7 @@ from rag.prediction import Prediction
 from rag.priors import CheckedPrior, check_prior
 from rag.retriever import ReportRetriever, exclusions_of
 from rag.schema import Draft, Hit, Retrieval, Status
-from rag.study import ReaderRegion, Study, StudyImages, distinct, load, study_id_of
+from rag.study import ReaderRegion, Study, StudyImages, load, resolve_study_id, unique
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +72,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         try:
             with clock.stage("read"):
                 images = load(study)
-            known = replace(known, study_id=study_id_of(study, images.info))
+            known = replace(known, study_id=resolve_study_id(study, images.info))
             prior = CheckedPrior()
             if study.prior:
                 with clock.stage("prior"):
@@ -85,7 +85,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
             if study.prior:
                 with clock.stage("prior"):
                     compared, notes = self.analyzer.compare(prior, analysis)
-                warnings = distinct((*known.warnings, *notes))
+                warnings = unique((*known.warnings, *notes))
                 known = replace(known, prior=compared, warnings=warnings)
             with clock.stage("retrieve"):
                 retrieval = self._retrieve(study, images, analysis, prior)
@@ -190,7 +190,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         made_with = self.made_with
         return Prediction(
             file=study.name,
-            study_id=study_id_of(study),
+            study_id=resolve_study_id(study),
             status=Status.RUNNING,
             encoder_id=made_with["encoder_id"],
             index_id=made_with["index_id"],
@@ -220,7 +220,7 @@ def _with_draft(prediction: Prediction, result: DraftResult) -> Prediction:
         answer=result.answer,
         messages=result.messages,
         prompt_hash=result.prompt_hash,
-        warnings=distinct((*prediction.warnings, *result.notes)),
+        warnings=unique((*prediction.warnings, *result.notes)),
     )
 
 
@@ -233,7 +233,7 @@ def _ended(
         status=Status.ABSTAINED if isinstance(error, NoDraft) else Status.FAILED,
         error=type(error).__name__,
         reason=str(error),
-        warnings=distinct((*prediction.warnings, *getattr(error, "notes", ()))),
+        warnings=unique((*prediction.warnings, *getattr(error, "notes", ()))),
         draft=Draft(),
         seconds=clock.seconds,
     )

@@ -108,7 +108,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
         unchecked.append("its image")
     headers += [header] if header else []
     when = _date_of(prior, headers)
-    today = _day(current.studied_at)
+    today = _day(current.study_time)
     if (when and today and when > today) or any(_earlier(current, info) for info in headers):
         raise PriorMismatchError(
             "the prior is not earlier than the image by the dates and times in their headers: give "
@@ -120,7 +120,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     report, removed = neutralise(report)
     if removed:
         notes.append("text addressed to a language model was removed from the prior report")
-    names = current.names.union(*(info.names for info in headers))
+    names = current.identifiers.union(*(info.identifiers for info in headers))
     report = mask(report, find_identifiers(report, known=names))
     return CheckedPrior(
         report=report,
@@ -144,9 +144,9 @@ def _read(prior: Prior) -> tuple[_Images, _Reports, list[str]]:
             continue
         info = read_image_info(source)
         if info.modality == "SR":
-            from encoders.dicom.info import report_text  # noqa: PLC0415 - pydicom
+            from encoders.dicom.info import read_report_text  # noqa: PLC0415 - pydicom
 
-            text, is_final = report_text(source)
+            text, is_final = read_report_text(source)
             reports += [(text, info)] if is_final and text else []
             notes += [] if is_final and text else [NOT_COMPLETE]
         elif info.pixels or info.format is not ImageFormat.DICOM:
@@ -174,7 +174,7 @@ def _newest_study(
             "the prior contains no image and no report that is earlier than the "
             "image: give a text, a DICOM SR, an image, or a folder with them"
         )
-    reports.sort(key=lambda one: one[1].taken_at if one[1] else "")
+    reports.sort(key=lambda one: one[1].acquired_at if one[1] else "")
     return images, *(reports[-1] if reports else ("", None))
 
 
@@ -186,7 +186,7 @@ def _date_of(prior: Prior, headers: Iterable[ImageInfo]) -> date | None:
             raise UsageError(
                 f"the prior's date {prior.date[:20]!r} is not a date: write it as 2026-03-01"
             ) from error
-    return max(filter(None, (_day(info.studied_at) for info in headers)), default=None)
+    return max(filter(None, (_day(info.study_time) for info in headers)), default=None)
 
 
 def newest_before(current: ImageInfo, earlier: Iterable[ImageInfo]) -> str:
@@ -201,9 +201,9 @@ def newest_before(current: ImageInfo, earlier: Iterable[ImageInfo]) -> str:
         for info in earlier
         if patient and info.identity.patient_id == patient and same_patient(info, current)
         if info.study_uid and info.study_uid != current.study_uid
-        if info.studied_at and _earlier(info, current)
+        if info.study_time and _earlier(info, current)
     ]
-    return max(found, key=lambda info: info.studied_at).study_uid if found else ""
+    return max(found, key=lambda info: info.study_time).study_uid if found else ""
 
 
 def _is_same_patients(current: ImageInfo, other: ImageInfo) -> bool:
@@ -236,24 +236,24 @@ def _day(digits: str) -> date | None:
 
 def _newest(infos: Sequence[ImageInfo], current: ImageInfo) -> ImageInfo | None:
     """The newest header that is not later than the image; None where no header has a date."""
-    dated = [info for info in infos if info.studied_at]
-    before = [info for info in dated if not current.studied_at or _earlier(info, current)]
-    return max(before or dated, key=lambda info: info.studied_at, default=None)
+    dated = [info for info in infos if info.study_time]
+    before = [info for info in dated if not current.study_time or _earlier(info, current)]
+    return max(before or dated, key=lambda info: info.study_time, default=None)
 
 
 def _earlier(one: ImageInfo, other: ImageInfo) -> bool:
     """By the times of both, or by their days where one has no time."""
-    length = min(len(one.studied_at), len(other.studied_at))
-    return one.studied_at[:length] < other.studied_at[:length]
+    length = min(len(one.study_time), len(other.study_time))
+    return one.study_time[:length] < other.study_time[:length]
 
 
 def _belongs(info: ImageInfo | None, newest: ImageInfo | None) -> bool:
     """Whether a file is of the newest study, as far as anything tells."""
-    if info is None or newest is None or not info.studied_at:
+    if info is None or newest is None or not info.study_time:
         return True
     if info.study_uid and newest.study_uid:
         return info.study_uid == newest.study_uid
-    return info.studied_at[:8] == newest.studied_at[:8]
+    return info.study_time[:8] == newest.study_time[:8]
 
 
 def files_in(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:

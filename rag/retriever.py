@@ -47,9 +47,9 @@ def exclusions_of(
         store: knows the ids.
         prior: once it is known to be the patient's.
     """
-    sources = (study.source, *study.further, *files_in(study.prior.files))
+    sources = (study.source, *study.other_views, *files_in(study.prior.files))
     names: list[str | Path] = [source for source in sources if isinstance(source, Path)]
-    named = map(store.studies_named_in, (*study.also_called, *names))
+    named = map(store.studies_named_in, (*study.aliases, *names))
     return Exclusions(
         studies=study.exclude.studies.union(
             {study.study_id} - {""}, info.identity.study_ids, prior.studies, *named

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
-from encoders.annotations import Boxes, Fixations, render
+from encoders.annotations import Boxes, Fixations, render_heatmap
 from encoders.base import CxrImage
 from encoders.images.image_info import ImageInfo, same_patient
-from encoders.images.image_io import BLANK, read_image, read_image_info
+from encoders.images.image_io import BLANK_WARNING, read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import BlankImage, CxrRagError, NoDraft, NotAChestXray
 from rag.index import NO_EXCLUSIONS, Exclusions
@@ -27,12 +27,12 @@ from rag.screening.header import judge_colour, judge_header
 Source = TypeVar("Source", Path, bytes)
 Row = tuple[float, ...]
 
-MOST_BOXES = 8
-MOST_FIXATIONS = 5000
-LEAST_SIDE = 0.01
+MAX_BOXES = 8
+MAX_FIXATIONS = 5000
+MIN_BOX_SIDE = 0.01
 """Of a box, as a fraction of the image: less was a slip of the hand."""
 
-HEAT_SIDE = 256
+HEATMAP_SIDE = 256
 """Of the heatmap in pixels; no encoder here looks at images larger than that."""
 
 _DIGITS = 4
@@ -62,8 +62,8 @@ class ReaderRegion:
 
     def heatmap(self) -> NDArray[np.float32]:
         """float32 [256, 256] in [0, 1] over the whole image, whatever its shape."""
-        drawn = render(Boxes(self.boxes), height=HEAT_SIDE, width=HEAT_SIDE)
-        gaze = render(Fixations(self.fixations), height=HEAT_SIDE, width=HEAT_SIDE)
+        drawn = render_heatmap(Boxes(self.boxes), height=HEATMAP_SIDE, width=HEATMAP_SIDE)
+        gaze = render_heatmap(Fixations(self.fixations), height=HEATMAP_SIDE, width=HEATMAP_SIDE)
         return np.maximum(drawn, gaze)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,8 +102,8 @@ _Seconds = Annotated[_Number, Field(ge=1e-4)]
 
 
 class _SentRegion(BaseModel, extra="forbid"):
-    boxes: list[tuple[_Number, _Number, _Number, _Number]] = Field([], max_length=MOST_BOXES)
-    fixations: list[tuple[_Number, _Number, _Seconds]] = Field([], max_length=MOST_FIXATIONS)
+    boxes: list[tuple[_Number, _Number, _Number, _Number]] = Field([], max_length=MAX_BOXES)
+    fixations: list[tuple[_Number, _Number, _Seconds]] = Field([], max_length=MAX_FIXATIONS)
 
 
 def _on_image(box: Row) -> Row:
@@ -111,9 +111,10 @@ def _on_image(box: Row) -> Row:
     x, y, width, height = _rounded(box)
     left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     right, bottom = min(max(x + width, 0.0), 1.0), min(max(y + height, 0.0), 1.0)
-    if right - left < LEAST_SIDE or bottom - top < LEAST_SIDE:
+    if right - left < MIN_BOX_SIDE or bottom - top < MIN_BOX_SIDE:
         raise RegionError(
-            f"the box {box} is less than {LEAST_SIDE:.0%} of the image wide or high: draw it larger"
+            f"the box {box} is less than {MIN_BOX_SIDE:.0%} of the image wide or high: "
+            "draw it larger"
         )
     return _rounded((left, top, right - left, bottom - top))
 
@@ -128,26 +129,26 @@ class Study:
 
     Attributes:
         source: the frontal image, as a file or as its bytes.
-        further: other views of the same study, a lateral above all; they help to find reports.
+        other_views: other views of the same study, a lateral above all; they help to find reports.
         name: what the prediction calls the image ("file").
-        study_id: what the prediction calls the study; empty: see `study_id_of`.
+        study_id: what the prediction calls the study; empty: see `resolve_study_id`.
         indication: why the image was taken, if known.
         exclude: what must not be retrieved, as what the reader ruled out; the study itself and ids
             in its headers, paths and other names, and in those of its prior, are added.
         region: where the reader looked on the frontal image; it steers the search there.
         prior: the patient's own earlier study, for comparison.
-        also_called: what its input calls its images, and a list the study itself.
+        aliases: what its input calls its images, and a list the study itself.
     """
 
     source: Path | bytes
     name: str
-    further: tuple[Path | bytes, ...] = ()
+    other_views: tuple[Path | bytes, ...] = ()
     study_id: str = ""
     indication: str = ""
     exclude: Exclusions = NO_EXCLUSIONS
     region: ReaderRegion = NO_REGION
     prior: Prior = NO_PRIOR
-    also_called: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,13 +178,13 @@ def load(study: Study) -> StudyImages:
     info = read_image_info(study.source)
     frontal, notes = _chest_xray(study.source, info, name=study.name)
     views = [frontal]
-    for number, source in enumerate(study.further, 2):
+    for number, source in enumerate(study.other_views, 2):
         view = _further_view(source, info)
         if isinstance(view, str):
             notes.append(f"view {number} was not used: {view}")
         else:
             views.append(view)
-    return StudyImages(info, tuple(views), distinct(notes))
+    return StudyImages(info, tuple(views), unique(notes))
 
 
 def _chest_xray(
@@ -195,8 +196,8 @@ def _chest_xray(
         raise NotAChestXray(verdict.refusal, notes=verdict.notes)
     image = read_image(source, name=name)
     notes = [*verdict.notes, *image.warnings]
-    if BLANK in image.warnings:
-        raise BlankImage(BLANK, notes=notes)
+    if BLANK_WARNING in image.warnings:
+        raise BlankImage(BLANK_WARNING, notes=notes)
     if colour := judge_colour(image.warnings):
         raise NotAChestXray(colour, notes=notes)
     return image, notes
@@ -219,11 +220,11 @@ def _further_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str:
 
 def _of_another_day(one: ImageInfo, other: ImageInfo) -> bool:
     """Whether two headers name two studies and two dates; de-identified, each may have a UID."""
-    days = {info.studied_at[:8] for info in (one, other)} - {""}
+    days = {info.study_time[:8] for info in (one, other)} - {""}
     return len(days) == 2 and one.study_uid != other.study_uid
 
 
-def without_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
+def drop_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
     """The images among some files that no rejection note among them takes out of use.
 
     A rejection note is a DICOM Key Object Selection with the title 113001 or one of its kind. What
@@ -238,18 +239,18 @@ def without_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str
             infos.append(read_image_info(source))
         except ImageReadError:
             infos.append(None)
-    rejected = frozenset[str]().union(*(info.rejects for info in infos if info))
+    rejected = frozenset[str]().union(*(info.rejected_uids for info in infos if info))
     kept: list[Source] = []
     notes = []
     for number, (source, info) in enumerate(zip(sources, infos, strict=True), 1):
         if info is not None and info.instance_uid in rejected:
             notes.append(f"image {number} was not used: a rejection note names it")
-        elif info is None or not info.selects:
+        elif info is None or not info.is_key_object_selection:
             kept.append(source)
     return kept, tuple(notes)
 
 
-def study_id_of(study: Study, info: ImageInfo | None = None) -> str:
+def resolve_study_id(study: Study, info: ImageInfo | None = None) -> str:
     """What a prediction calls a study that nobody has named; never empty.
 
     A pseudonym of the StudyInstanceUID, and without one the image's name without its suffix.
@@ -266,6 +267,6 @@ def pseudonym(study_uid: str) -> str:
     return "dcm-" + hashlib.sha256(f"cxr-rag study {study_uid}".encode()).hexdigest()[:20]
 
 
-def distinct(notes: Iterable[str]) -> tuple[str, ...]:
+def unique(notes: Iterable[str]) -> tuple[str, ...]:
     """Notes in their order, each once."""
     return tuple(dict.fromkeys(notes))

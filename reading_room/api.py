@@ -28,7 +28,7 @@ from rag.priors import Prior
 from rag.review.audit import AuditError, draft_event
 from rag.schema import Status
 from rag.settings import PageSettings
-from rag.study import NO_REGION, ReaderRegion, RegionError, Study, without_rejected
+from rag.study import NO_REGION, ReaderRegion, RegionError, Study, drop_rejected
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION, Controller
 from reading_room.layout import DRAFTING, image_field
@@ -67,13 +67,13 @@ def draft_study(
         return _refusal(400, strings.API_NO_IMAGE)
     if len(images) > MAX_IMAGES:
         return _refusal(400, strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(images)))
-    images, notes = without_rejected(images)
+    images, notes = drop_rejected(images)
     if not images:
         return _refusal(422, strings.NO_ACCEPTED_IMAGE, error="ImageReadError")
     hashes = [hashlib.sha256(image).hexdigest() for image in images]
     study = Study(
         source=images[0],
-        further=tuple(images[1:]),
+        other_views=tuple(images[1:]),
         name=f"image {hashes[0][:12]}",
         indication=" ".join(indication.split())[:MAX_INDICATION],
         region=region,

@@ -131,7 +131,7 @@ class Controller(Opener):
         return Study(
             Path(first.path),
             name=f"image {first.sha256[:12]}",  # the file's name may be a person's
-            further=tuple(others),
+            other_views=tuple(others),
             indication=session.indication,
             exclude=Exclusions(reports=session.ruled_out),
             region=session.region,

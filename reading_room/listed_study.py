@@ -55,7 +55,7 @@ class ListedStudy:
     @property
     def images(self) -> list[Path]:
         """The image to draft from, then the others."""
-        return [self.study.source, *self.study.further]
+        return [self.study.source, *self.study.other_views]
 
     @property
     def state(self) -> StudyState:
@@ -70,7 +70,7 @@ class ListedStudy:
     @property
     def date(self) -> str:
         """The date of the study as "2026-03-01"; empty where the header has none."""
-        at = self.info.studied_at
+        at = self.info.study_time
         return f"{at[:4]}-{at[4:6]}-{at[6:8]}" if len(at) >= 8 else ""
 
     @property

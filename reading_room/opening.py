@@ -10,7 +10,7 @@ from encoders.images.image_io import read_image_info, read_preview, read_raw
 from encoders.images.raw_image import ImageReadError, RawImage
 from rag.errors import CxrRagError
 from rag.priors import Prior, PriorMismatchError, check_prior
-from rag.study import without_rejected
+from rag.study import drop_rejected
 from reading_room import strings
 from reading_room.file_store import FileStore
 from reading_room.image_panel import ShownImage, image_file
@@ -33,7 +33,7 @@ class Opener:
         """
         if len(paths) > MAX_IMAGES:
             raise ControllerError(strings.TOO_MANY_IMAGES.format(MAX_IMAGES, len(paths)))
-        kept, notes = without_rejected(paths)
+        kept, notes = drop_rejected(paths)
         if not kept and paths:
             raise ControllerError(strings.NO_ACCEPTED_IMAGE)
         opened = [self._open(path, reader) for path in kept]

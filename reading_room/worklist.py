@@ -90,7 +90,7 @@ class Worklist:
         order = list(StudyState)
         return sorted(
             self._studies.values(),
-            key=lambda each: (order.index(each.state), -each.urgency[0], each.info.studied_at),
+            key=lambda each: (order.index(each.state), -each.urgency[0], each.info.study_time),
         )
 
     def find(self, key: object) -> ListedStudy | None:
@@ -149,7 +149,7 @@ class Worklist:
         found = {}
         for study in studies:
             earlier = [path for path in study.prior.files if isinstance(path, Path)]
-            paths = [study.source, *study.further, *earlier]
+            paths = [study.source, *study.other_views, *earlier]
             found[study.study_id] = self._listed(study, tuple(files[path] for path in paths))
         with self._lock:
             for key, one in found.items():
@@ -168,7 +168,7 @@ class Worklist:
         late = time.time() - RETRY_SECONDS
         waiting = (each for each in self.studies() if each.state is StudyState.WAITING)
         due = (each for each in waiting if each.drafted_at < late)
-        one = min(due, key=lambda each: each.info.studied_at, default=None)
+        one = min(due, key=lambda each: each.info.study_time, default=None)
         if one is None:
             return False
         try:

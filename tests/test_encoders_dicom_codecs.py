@@ -26,7 +26,7 @@ from encoders.dicom.codecs import (
     inspect,
 )
 from encoders.images.image_io import read_image
-from encoders.images.raw_image import Fault, ImageReadError
+from encoders.images.raw_image import ImageReadError, ReadFailure
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def test_a_stream_that_aborts_its_decoder_is_one_images_error(pool: _Pool) -> No
 
     with pytest.raises(ImageReadError) as caught:
         read_image(data.replace(good, bad))
-    assert caught.value.reason is Fault.UNDECODABLE
+    assert caught.value.reason is ReadFailure.UNDECODABLE
     assert "crashed" in str(caught.value)
 
     assert np.abs(read_image(data).pixels - read_image(dicom(ramp(12), **IMAGE)).pixels).max() == 0

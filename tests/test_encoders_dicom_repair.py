@@ -10,7 +10,7 @@ from support.dicom_files import dicom, ramp
 from support.image_reading import WINDOW, meta, refused
 
 from encoders.images.image_io import read_image, read_raw
-from encoders.images.raw_image import Fault
+from encoders.images.raw_image import ReadFailure
 
 
 def test_without_preamble_and_without_meta_header() -> None:
@@ -96,7 +96,7 @@ def test_pixel_data_a_little_short_or_long() -> None:
     assert np.abs(short.pixels - expected).max() < 0.05
     assert any("lacks 6 bytes" in warning for warning in short.warnings)
     error = refused(dicom(stored, **WINDOW, PixelData=whole[:-400]))
-    assert error.reason is Fault.TRUNCATED
+    assert error.reason is ReadFailure.TRUNCATED
     assert "Rows (0028,0010) = 48" in str(error)
 
 

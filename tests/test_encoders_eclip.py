@@ -21,7 +21,7 @@ from encoders.eclip.model import (
     load_pretrained,
     save_pretrained,
 )
-from encoders.packaged_weights import SHIPPED, EncoderError, PackagedFile
+from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError, PackagedFile
 from encoders.preprocess import TRANSFORM, EvalTransform
 
 TEXTS = (
@@ -49,7 +49,7 @@ def copy(small: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["shipped", "random"])
 def encoder(request: pytest.FixtureRequest, small: Path) -> EclipEncoder:
-    return load_encoder(SHIPPED if request.param == "shipped" else small)
+    return load_encoder(SHIPPED_ENCODER if request.param == "shipped" else small)
 
 
 def test_the_encoder_is_what_the_product_asks_for(encoder: EclipEncoder) -> None:
@@ -182,7 +182,7 @@ def test_importing_the_package_does_not_wait_for_torch() -> None:
 
 
 def test_the_similarities_of_an_ensemble_are_the_mean_of_its_members() -> None:
-    ships, lite0, lite2 = (load_encoder(SHIPPED / name) for name in ("", "lite0", "lite2"))
+    ships, lite0, lite2 = (load_encoder(SHIPPED_ENCODER / name) for name in ("", "lite0", "lite2"))
     images, texts = [image(90, 70, seed=0)], ["Clear lungs.", "Large left pleural effusion."]
     assert ships.dim == lite0.dim + lite2.dim
     similarities = [

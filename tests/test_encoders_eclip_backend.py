@@ -13,7 +13,7 @@ from test_encoders_preprocess import image
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.model import GRAPH, WEIGHTS, EclipConfig, EclipModel, save_pretrained
 from encoders.eclip.onnx_export import main, write_graph
-from encoders.packaged_weights import SHIPPED, EncoderError
+from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError
 from encoders.preprocess import EvalTransform
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 IMAGES = [image(90, 70, seed=0), image(300, 180, seed=1), image(224, 224, seed=2)]
 
 
-LITE0, LITE2 = SHIPPED / "lite0", SHIPPED / "lite2"
+LITE0, LITE2 = SHIPPED_ENCODER / "lite0", SHIPPED_ENCODER / "lite2"
 
 
 def runs_in_torch(encoder: EclipEncoder) -> bool:

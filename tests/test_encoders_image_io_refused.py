@@ -15,7 +15,7 @@ from support.dicom_files import dicom, ramp, ready_made_dicom
 from support.image_reading import WINDOW, encoded, meta, refused
 
 from encoders.images.image_io import read_image
-from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, Fault
+from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, ReadFailure
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -82,73 +82,103 @@ def deflated_behind_an_implicit_meta_header() -> bytes:
 PIXELS = ramp(12)
 
 
-REFUSED: list[tuple[str, Callable[[], bytes], Fault, str]] = [
-    ("empty", lambda: b"", Fault.NOT_AN_IMAGE, "empty"),
-    ("text", lambda: b"No acute disease.", Fault.NOT_AN_IMAGE, "text"),
-    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), Fault.NOT_AN_IMAGE, "PDF"),
-    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), Fault.NOT_AN_IMAGE, "ZIP"),
-    ("noise", lambda: bytes(range(255, 0, -1)) * 9, Fault.NOT_AN_IMAGE, "unknown file type"),
-    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), Fault.NOT_AN_IMAGE, "TIFF"),
-    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), Fault.NOT_AN_IMAGE, "GIF"),
-    ("only DICM", lambda: bytes(128) + b"DICM", Fault.NO_PIXELS, "PixelData (7FE0,0010)"),
-    ("no pixels", lambda: dicom(PIXELS, PixelData=None), Fault.NO_PIXELS, "PixelData (7FE0,0010)"),
-    ("no Rows", lambda: dicom(PIXELS, Rows=None), Fault.BAD_HEADER, "Rows (0028,0010) is missing"),
-    ("Columns 0", lambda: dicom(PIXELS, Columns=0), Fault.BAD_HEADER, "Columns (0028,0011) is 0"),
+REFUSED: list[tuple[str, Callable[[], bytes], ReadFailure, str]] = [
+    ("empty", lambda: b"", ReadFailure.NOT_AN_IMAGE, "empty"),
+    ("text", lambda: b"No acute disease.", ReadFailure.NOT_AN_IMAGE, "text"),
+    ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), ReadFailure.NOT_AN_IMAGE, "PDF"),
+    ("ZIP", lambda: b"PK\x03\x04" + bytes(99), ReadFailure.NOT_AN_IMAGE, "ZIP"),
+    ("noise", lambda: bytes(range(255, 0, -1)) * 9, ReadFailure.NOT_AN_IMAGE, "unknown file type"),
+    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), ReadFailure.NOT_AN_IMAGE, "TIFF"),
+    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), ReadFailure.NOT_AN_IMAGE, "GIF"),
+    ("only DICM", lambda: bytes(128) + b"DICM", ReadFailure.NO_PIXELS, "PixelData (7FE0,0010)"),
+    (
+        "no pixels",
+        lambda: dicom(PIXELS, PixelData=None),
+        ReadFailure.NO_PIXELS,
+        "PixelData (7FE0,0010)",
+    ),
+    (
+        "no Rows",
+        lambda: dicom(PIXELS, Rows=None),
+        ReadFailure.BAD_HEADER,
+        "Rows (0028,0010) is missing",
+    ),
+    (
+        "Columns 0",
+        lambda: dicom(PIXELS, Columns=0),
+        ReadFailure.BAD_HEADER,
+        "Columns (0028,0011) is 0",
+    ),
     (
         "icon",
         lambda: dicom(ramp(12, rows=16, columns=16)),
-        Fault.TOO_SMALL,
+        ReadFailure.TOO_SMALL,
         "Rows (0028,0010) = 16",
     ),
     (
         "small PNG",
         lambda: encoded(Image.new("L", (40, 31)), "PNG"),
-        Fault.TOO_SMALL,
+        ReadFailure.TOO_SMALL,
         "height = 31",
     ),
-    ("huge DICOM", lambda: dicom(PIXELS, Rows=60000, Columns=60000), Fault.TOO_LARGE, "60000"),
-    ("huge PNG", lambda: png_header(60000, 60000), Fault.TOO_LARGE, "width = 60000"),
-    ("huge stream", bomb_in_a_stream, Fault.BAD_HEADER, "60000 rows"),
-    ("deflated bomb", deflated_bomb, Fault.TOO_LARGE, "inflates"),
-    ("deflated, no length", deflated_bomb_without_a_meta_length, Fault.TOO_LARGE, "inflates"),
+    (
+        "huge DICOM",
+        lambda: dicom(PIXELS, Rows=60000, Columns=60000),
+        ReadFailure.TOO_LARGE,
+        "60000",
+    ),
+    ("huge PNG", lambda: png_header(60000, 60000), ReadFailure.TOO_LARGE, "width = 60000"),
+    ("huge stream", bomb_in_a_stream, ReadFailure.BAD_HEADER, "60000 rows"),
+    ("deflated bomb", deflated_bomb, ReadFailure.TOO_LARGE, "inflates"),
+    ("deflated, no length", deflated_bomb_without_a_meta_length, ReadFailure.TOO_LARGE, "inflates"),
     (
         "deflated, implicit meta",
         deflated_behind_an_implicit_meta_header,
-        Fault.UNSUPPORTED,
+        ReadFailure.UNSUPPORTED,
         "deflated",
     ),
-    ("crowded sequence", crowded_sequence, Fault.TOO_LARGE, "more elements"),
-    ("item bomb", item_bomb, Fault.TOO_LARGE, "more elements"),
-    ("nesting bomb", nesting_bomb, Fault.BAD_HEADER, "RecursionError"),
-    ("4 samples", lambda: dicom(PIXELS, SamplesPerPixel=4), Fault.UNSUPPORTED, "SamplesPerPixel"),
-    ("12 allocated", lambda: dicom(PIXELS, BitsAllocated=12), Fault.UNSUPPORTED, "BitsAllocated"),
-    ("HSV", lambda: dicom(PIXELS, PhotometricInterpretation="HSV"), Fault.UNSUPPORTED, "HSV"),
+    ("crowded sequence", crowded_sequence, ReadFailure.TOO_LARGE, "more elements"),
+    ("item bomb", item_bomb, ReadFailure.TOO_LARGE, "more elements"),
+    ("nesting bomb", nesting_bomb, ReadFailure.BAD_HEADER, "RecursionError"),
+    (
+        "4 samples",
+        lambda: dicom(PIXELS, SamplesPerPixel=4),
+        ReadFailure.UNSUPPORTED,
+        "SamplesPerPixel",
+    ),
+    (
+        "12 allocated",
+        lambda: dicom(PIXELS, BitsAllocated=12),
+        ReadFailure.UNSUPPORTED,
+        "BitsAllocated",
+    ),
+    ("HSV", lambda: dicom(PIXELS, PhotometricInterpretation="HSV"), ReadFailure.UNSUPPORTED, "HSV"),
     (
         "palette lost",
         lambda: dicom(PIXELS, PhotometricInterpretation="PALETTE COLOR"),
-        Fault.BAD_HEADER,
+        ReadFailure.BAD_HEADER,
         "palette",
     ),
     (
         "cut PNG",
         lambda: encoded(Image.fromarray(ramp(8)), "PNG")[:-60],
-        Fault.TRUNCATED,
+        ReadFailure.TRUNCATED,
         "cut short",
     ),
     (
         "cut JPEG",
         lambda: encoded(Image.fromarray(ramp(8)), "JPEG")[:-99],
-        Fault.TRUNCATED,
+        ReadFailure.TRUNCATED,
         "cut short",
     ),
-    ("cut DICOM", lambda: dicom(PIXELS)[:-2000], Fault.TRUNCATED, "PixelData"),
+    ("cut DICOM", lambda: dicom(PIXELS)[:-2000], ReadFailure.TRUNCATED, "PixelData"),
 ]
 
 
 @pytest.mark.parametrize(
     ("make", "reason", "words"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-def test_refused_with_a_reason(make: Callable[[], bytes], reason: Fault, words: str) -> None:
+def test_refused_with_a_reason(make: Callable[[], bytes], reason: ReadFailure, words: str) -> None:
     error = refused(make(), name="upload")
     assert error.reason is reason
     assert words in str(error)
@@ -162,7 +192,7 @@ def test_truncated_streams_are_never_half_a_image(syntax: str, share: float) -> 
     data = dicom(ramp(12), syntax=syntax, **WINDOW)
     start = data.rindex(b"\xe0\x7f\x10\x00")
     cut = data[: start + int((len(data) - start) * share)]
-    assert refused(cut).reason in (Fault.TRUNCATED, Fault.UNDECODABLE)
+    assert refused(cut).reason in (ReadFailure.TRUNCATED, ReadFailure.UNDECODABLE)
 
 
 def test_a_stream_cut_within_a_whole_file() -> None:
@@ -172,7 +202,7 @@ def test_a_stream_cut_within_a_whole_file() -> None:
         stream = files.ready_made(name)
         half = stream[: len(stream) // 2] + bytes(len(stream) - len(stream) // 2)
         error = refused(dataset_bytes.replace(stream, half))
-        assert error.reason in (Fault.TRUNCATED, Fault.UNDECODABLE)
+        assert error.reason in (ReadFailure.TRUNCATED, ReadFailure.UNDECODABLE)
 
 
 def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,20 +216,20 @@ def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch
     )
     read_image(colour)
     monkeypatch.setattr("encoders.dicom.pixels._MOST_SAMPLES", 2 * grey.size)
-    assert refused(colour).reason is Fault.TOO_LARGE
+    assert refused(colour).reason is ReadFailure.TOO_LARGE
     read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
 
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
-    assert refused(tmp_path / "nothing.dcm").reason is Fault.FILE
-    assert refused(tmp_path).reason is Fault.FILE
-    assert refused(Path("a\0b")).reason is Fault.FILE
+    assert refused(tmp_path / "nothing.dcm").reason is ReadFailure.FILE
+    assert refused(tmp_path).reason is ReadFailure.FILE
+    assert refused(Path("a\0b")).reason is ReadFailure.FILE
     os.mkfifo(tmp_path / "pipe")
-    assert refused(tmp_path / "pipe").reason is Fault.FILE
+    assert refused(tmp_path / "pipe").reason is ReadFailure.FILE
     sparse = tmp_path / "large.dcm"
     with sparse.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    assert refused(sparse).reason is Fault.TOO_LARGE
+    assert refused(sparse).reason is ReadFailure.TOO_LARGE
 
 
 def test_the_error_crosses_process_borders() -> None:

@@ -6,8 +6,8 @@ from support.dicom_files import ramp
 from support.image_reading import encoded
 
 from encoders.base import View
-from encoders.images.image_io import BLANK, read_image
-from encoders.images.raw_image import COLOURFUL
+from encoders.images.image_io import BLANK_WARNING, read_image
+from encoders.images.raw_image import COLOUR_WARNING
 
 
 def test_png_and_jpeg_depths() -> None:
@@ -74,8 +74,8 @@ def test_several_colours_are_told_from_one_tint() -> None:
     cat = np.stack([grey, 255 * rows / rows.max(), 255 * (columns % 2)], axis=2).astype(np.uint8)
     tinted = read_image(encoded(Image.fromarray(yellow), "PNG")).warnings
     assert tinted == ("a colour image: its luminance is used",)
-    assert read_image(encoded(Image.fromarray(cat), "PNG")).warnings == (COLOURFUL,)
+    assert read_image(encoded(Image.fromarray(cat), "PNG")).warnings == (COLOUR_WARNING,)
 
 
 def test_a_constant_picture_is_read_and_said() -> None:
-    assert BLANK in read_image(encoded(Image.new("L", (64, 64), 90), "PNG")).warnings
+    assert BLANK_WARNING in read_image(encoded(Image.new("L", (64, 64), 90), "PNG")).warnings

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from encoders.base import CxrImage, ImageTextEncoder, embeds_texts
-from encoders.packaged_weights import SHIPPED, EncoderError
+from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError
 from encoders.registry import load_encoder
 
 IMAGES = [image(90, 70, seed=0), image(60, 80, seed=1), image(64, 64, seed=2)]
@@ -195,7 +195,7 @@ def test_the_identity_follows_weights_and_processor(clip_folder: Path) -> None:
 def test_a_folder_is_recognised_by_its_config(clip_folder: Path) -> None:
     assert load_encoder(clip_folder).encoder_id == load_encoder(f"hf:{clip_folder}").encoder_id
     shipped = load_encoder()
-    for name in (SHIPPED, str(SHIPPED), f"eclip:{SHIPPED}"):
+    for name in (SHIPPED_ENCODER, str(SHIPPED_ENCODER), f"eclip:{SHIPPED_ENCODER}"):
         same: ImageTextEncoder = load_encoder(name)
         assert same.encoder_id == shipped.encoder_id
     assert load_encoder("eclip", backend="torch").encoder_id == shipped.encoder_id

@@ -10,7 +10,7 @@ import pytest
 from support.image_reading import refused
 
 from encoders.images.image_io import read_image, read_image_info, read_raw
-from encoders.images.raw_image import MIN_SIDE, Fault
+from encoders.images.raw_image import MIN_SIDE, ReadFailure
 
 DATA = Path(os.environ.get("CXR_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
@@ -27,7 +27,11 @@ def test_shared_images_give_what_their_manifest_says() -> None:
     for entry in manifest():
         path = DATA / "dicom" / entry["file"]
         if not entry["decode"].startswith("ok") or entry["rows"] < MIN_SIDE:
-            assert refused(path).reason in (Fault.UNDECODABLE, Fault.NO_PIXELS, Fault.TOO_SMALL)
+            assert refused(path).reason in (
+                ReadFailure.UNDECODABLE,
+                ReadFailure.NO_PIXELS,
+                ReadFailure.TOO_SMALL,
+            )
             continue
         image, raw, info = read_image(path), read_raw(path), read_image_info(path)
         assert image.pixels.shape == (entry["rows"], entry["cols"]), entry["file"]

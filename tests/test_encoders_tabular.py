@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encoders.tabular import Row, TableError, identifier, is_nothing, read_table, repaired
+from encoders.tabular import Row, TableError, is_missing, is_repaired_id, parse_id, read_table
 
 WANTED = [{"id": "a", "text": "Big heart."}, {"id": "b", "text": "No change; stable."}]
 
@@ -53,7 +53,7 @@ def test_jsonl_and_its_nan(tmp_path: Path) -> None:
     data = b'{"ID": "a", "text": "Big heart."}\n\n{"id": "b", "text": NaN}\n'
     one, two = values(tmp_path, data, "t.jsonl")
     assert one == WANTED[0]
-    assert is_nothing(two["text"])
+    assert is_missing(two["text"])
     problems = [row.problem for row in rows(tmp_path, data, "t.jsonl", strict=True)]
     assert problems[0] == ""
     assert "holds NaN" in problems[1]
@@ -105,13 +105,13 @@ def test_a_row_that_cannot_be_trusted(tmp_path: Path, row: bytes, problem: str) 
 )
 def test_a_table_without_a_header_is_one_error(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(TableError, match=message):
-        rows(tmp_path, data, needed=("id", ("text", "report")))
+        rows(tmp_path, data, required=("id", ("text", "report")))
 
 
 def test_columns_may_have_alternatives(tmp_path: Path) -> None:
-    assert rows(tmp_path, b"id,report\na,b\n", needed=("id", ("text", "report")))
+    assert rows(tmp_path, b"id,report\na,b\n", required=("id", ("text", "report")))
     with pytest.raises(TableError, match="no column text or report"):
-        rows(tmp_path, b"id,words\na,b\n", needed=("id", ("text", "report")))
+        rows(tmp_path, b"id,words\na,b\n", required=("id", ("text", "report")))
 
 
 @pytest.mark.parametrize(
@@ -138,14 +138,14 @@ def test_columns_may_have_alternatives(tmp_path: Path) -> None:
     ],
 )
 def test_ids_are_repaired(value: object, wanted: str) -> None:
-    assert identifier(value) == wanted
+    assert parse_id(value) == wanted
 
 
 def test_what_was_repaired_is_known() -> None:
-    assert repaired("77.0")
-    assert repaired(77.0)
-    assert repaired('="77"')
-    assert not any(repaired(value) for value in ("77", 77, "A7.0", None, float("nan")))
+    assert is_repaired_id("77.0")
+    assert is_repaired_id(77.0)
+    assert is_repaired_id('="77"')
+    assert not any(is_repaired_id(value) for value in ("77", 77, "A7.0", None, float("nan")))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_was_repaired_is_known() -> None:
 )
 def test_ids_that_lost_something_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"^is "):
-        identifier(value)
+        parse_id(value)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

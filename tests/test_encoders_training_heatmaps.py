@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from encoders.annotations import Annotation, Boxes, Fixations, render
+from encoders.annotations import Annotation, Boxes, Fixations, render_heatmap
 from encoders.training.augment import draw_warp, warp
 from encoders.training.config import AugmentSettings
 
@@ -38,7 +38,7 @@ KINDS = st.sampled_from(["box", "gaze"])
 def test_the_mass_is_at_the_mark_at_every_size(
     x: float, y: float, kind: str, height: int, width: int
 ) -> None:
-    heat = render(spot(x, y, kind), height=height, width=width)
+    heat = render_heatmap(spot(x, y, kind), height=height, width=width)
     assert heat.shape == (height, width)
     assert heat.dtype == np.float32
     assert heat.max() == pytest.approx(1)
@@ -56,7 +56,7 @@ def test_the_mass_goes_with_the_image_under_every_crop(
     maps = draw_warp(1, AugmentSettings(smallest_crop=0.5, degrees=15, aspect=0.2))
     linear, shift = maps[0, :, :2].double(), maps[0, :, 2].double()
     inside = torch.linalg.solve(linear, torch.tensor([2 * x - 1, 2 * y - 1]).double() - shift)
-    heat = torch.from_numpy(render(spot(x, y, kind), height=96, width=96))[None]
+    heat = torch.from_numpy(render_heatmap(spot(x, y, kind), height=96, width=96))[None]
     seen = warp(heat, maps, size=96)[0].numpy()
     if inside.abs().max() > 1.6:
         assert seen.sum() < 0.02 * heat.sum()
@@ -67,40 +67,40 @@ def test_the_mass_goes_with_the_image_under_every_crop(
 
 def test_a_boxs_gaussian_is_half_the_box_wide() -> None:
     """At half its width from the middle a box's map is exp(-1/2)."""
-    heat = render(Boxes(((0.3, 0.4, 0.4, 0.2),)), height=1000, width=1000)
+    heat = render_heatmap(Boxes(((0.3, 0.4, 0.4, 0.2),)), height=1000, width=1000)
     assert heat[500, 700] == pytest.approx(np.exp(-0.5), abs=0.01)
     assert heat[600, 500] == pytest.approx(np.exp(-0.5), abs=0.01)
 
 
 def test_a_tiny_box_is_still_seen() -> None:
-    heat = render(Boxes(((0.5, 0.5, 0.001, 0.001),)), height=100, width=100)
+    heat = render_heatmap(Boxes(((0.5, 0.5, 0.001, 0.001),)), height=100, width=100)
     assert (heat > 0.5).sum() > 12
 
 
 def test_overlapping_boxes_count_once() -> None:
     box = (0.2, 0.2, 0.3, 0.3)
-    one, two = (render(Boxes((box,) * count), height=50, width=50) for count in (1, 2))
+    one, two = (render_heatmap(Boxes((box,) * count), height=50, width=50) for count in (1, 2))
     assert np.array_equal(one, two)
 
 
 def test_a_longer_look_weighs_more_unless_all_count_alike() -> None:
     points = ((0.25, 0.5, 0.3), (0.75, 0.5, 0.9))
-    weighed = render(Fixations(points), height=60, width=60)
-    alike = render(Fixations(points, by_duration=False), height=60, width=60)
+    weighed = render_heatmap(Fixations(points), height=60, width=60)
+    alike = render_heatmap(Fixations(points, by_duration=False), height=60, width=60)
     assert weighed[30, 15] == pytest.approx(1 / 3, abs=0.02)
     assert alike[30, 15] == pytest.approx(alike[30, 44], rel=1e-3)
 
 
 def test_a_fixation_is_round_on_a_image_that_is_not_square() -> None:
-    heat = render(Fixations(((0.5, 0.5, 1.0),), sigma=0.1), height=200, width=100)
+    heat = render_heatmap(Fixations(((0.5, 0.5, 1.0),), sigma=0.1), height=200, width=100)
     half = [(line > 0.5).sum() for line in (heat[100], heat[:, 50])]
     assert half[0] == pytest.approx(half[1], abs=2)
 
 
 def test_nothing_seen_is_nothing_and_not_noise() -> None:
-    assert render(Boxes(()), height=8, width=8).max() == 0
-    assert render(Fixations(()), height=8, width=8).max() == 0
-    assert render(Fixations(((5.0, 5.0, 1.0),)), height=8, width=8).max() < 1e-3
+    assert render_heatmap(Boxes(()), height=8, width=8).max() == 0
+    assert render_heatmap(Fixations(()), height=8, width=8).max() == 0
+    assert render_heatmap(Fixations(((5.0, 5.0, 1.0),)), height=8, width=8).max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_nothing_seen_is_nothing_and_not_noise() -> None:
 )
 def test_nonsense_is_refused(wrong: Annotation) -> None:
     with pytest.raises(ValueError, match="finite"):
-        render(wrong, height=8, width=8)
+        render_heatmap(wrong, height=8, width=8)

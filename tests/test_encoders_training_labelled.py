@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders.annotations import bounding_box, filled, outline_of_box
+from encoders.annotations import bounding_box, box_outline, fill_outlines
 from encoders.eclip.encoder import load_encoder
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws
@@ -102,9 +102,9 @@ def test_a_broken_reading_is_named(tmp_path: Path) -> None:
 
 
 def test_outlines_are_filled_and_bounded() -> None:
-    box = outline_of_box(0.25, 0.5, 0.5, 1.0)
+    box = box_outline(0.25, 0.5, 0.5, 1.0)
     assert bounding_box(box) == (0.25, 0.5, 0.25, 0.5)
-    cover = filled([box], side=8)
+    cover = fill_outlines([box], side=8)
     assert cover[5, 2] == 255
     assert cover[:3].max() == 0
 

@@ -188,7 +188,7 @@ def test_pretraining_without_labelled_images_is_refused() -> None:
 def test_bf16_is_used_where_the_machine_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, *, native: bool, used: str
 ) -> None:
-    monkeypatch.setattr("encoders.training.trainer.computes_bfloat16", lambda **_: native)
+    monkeypatch.setattr("encoders.training.trainer.supports_bfloat16", lambda **_: native)
     assert precision_of(TrainSettings().optim.precision) == used
     assert precision_of("bf16") == "bf16"
 

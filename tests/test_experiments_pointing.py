@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoders.annotations import outline_of_box
+from encoders.annotations import box_outline
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from encoders.training.dataset import LabelledExample, Split
@@ -33,7 +33,7 @@ def example(
     pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255
     path = folder / f"{number}.png"
     Image.fromarray(pixels).save(path)
-    box = outline_of_box(column / 8, row / 8, (column + 1) / 8, (row + 1) / 8)
+    box = box_outline(column / 8, row / 8, (column + 1) / 8, (row + 1) / 8)
     outlines = {"Nodule": (box,)}
     return LabelledExample(path.stem, patient or f"p{number}", path, {}, outlines, split)
 

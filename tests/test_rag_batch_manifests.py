@@ -39,9 +39,9 @@ def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
     from_csv, from_jsonl = (studies_of(tmp_path / f"list.{kind}") for kind in ("csv", "jsonl"))
     assert from_csv == from_jsonl
     one, two = from_csv
-    assert (one.study_id, one.name, one.further) == ("S1", "f.png", (tmp_path / "l.png",))
+    assert (one.study_id, one.name, one.other_views) == ("S1", "f.png", (tmp_path / "l.png",))
     assert (one.indication, one.exclude.patients) == ("cough, fever", {"P1"})
-    assert (two.study_id, two.further) == ("S2", ())
+    assert (two.study_id, two.other_views) == ("S2", ())
 
 
 @pytest.mark.parametrize("column", ["image", "image_path", "image,image_path"])
@@ -178,7 +178,7 @@ def test_rexrank_in_and_out(tmp_path: Path) -> None:
     (one, two), _ = group_images(list_images(source, root=tmp_path / "images").images)
     assert (one.study_id, one.name) == ("CXR1_IM-1", "CXR1_IM-1/1.png")
     assert one.source == tmp_path / "images" / "CXR1_IM-1" / "1.png"
-    assert one.further == ()  # the lateral is not there: it cannot be looked at
+    assert one.other_views == ()  # the lateral is not there: it cannot be looked at
     assert one.indication.startswith("Indication: cough")
     assert two.source == tmp_path / "images" / "CXR2_IM-2" / "0.png"
 

@@ -41,7 +41,7 @@ def test_images_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path)
     studies = {study.study_id: study for study in studies_of(tmp_path)}
     assert set(studies) == {pseudonym("1.2.3"), pseudonym("1.2.4")}
     one = studies[pseudonym("1.2.3")]
-    assert (one.source, one.further, one.unused, one.name) == (frontal, (lateral,), (), "a/1")
+    assert (one.source, one.other_views, one.unused, one.name) == (frontal, (lateral,), (), "a/1")
     assert studies[pseudonym("1.2.4")].source == other
 
 
@@ -74,7 +74,7 @@ def test_the_frontal_image_is_chosen(tmp_path: Path, views: list[str], chosen: i
     ]
     (study,) = studies_of(tmp_path)
     assert study.source == images[chosen]
-    assert {study.source, *study.further, *study.unused} == set(images)
+    assert {study.source, *study.other_views, *study.unused} == set(images)
 
 
 def test_a_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Pat
         ("c", "c.png"),
         ("p1/s1", "p1/s1/a.png"),
     ]
-    assert by_folder[1].further == (tmp_path / "p1" / "s1" / "b.png",)
+    assert by_folder[1].other_views == (tmp_path / "p1" / "s1" / "b.png",)
 
 
 @pytest.mark.parametrize("by_folder", [False, True])
@@ -204,5 +204,7 @@ def test_shared_dicom_files_are_grouped_by_their_headers(shared_data: Path) -> N
     listing = list_images(shared_data / "dicom")
     studies, _ = group_images(listing.images)
     assert len({study.study_id for study in studies}) == len(studies)
-    named = [image for study in studies for image in (study.source, *study.further, *study.unused)]
+    named = [
+        image for study in studies for image in (study.source, *study.other_views, *study.unused)
+    ]
     assert sorted(named) == sorted(image.path for image in listing.images)

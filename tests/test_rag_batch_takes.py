@@ -108,7 +108,7 @@ def test_an_image_whose_view_nothing_tells_may_be_the_lateral(tmp_path: Path) ->
         for n in (1, 2)
     ]
     ((study,), _) = studies_of(tmp_path)
-    assert (study.source, study.further, study.unused) == (images[0], (images[1],), ())
+    assert (study.source, study.other_views, study.unused) == (images[0], (images[1],), ())
 
 
 def test_the_view_is_known_by_the_words_of_the_series(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_view_is_known_by_the_words_of_the_series(tmp_path: Path) -> None:
         Columns=2000,
     )
     ((study,), _) = studies_of(tmp_path)
-    assert (study.source, study.further) == (frontal, (lateral,))
+    assert (study.source, study.other_views) == (frontal, (lateral,))
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,4 @@ def test_a_study_uid_is_enough_where_a_patient_id_is_missing(tmp_path: Path) -> 
     dicom(tmp_path / "2.dcm", StudyInstanceUID="1.2.7", ViewPosition="LL")
     ((study,), _) = studies_of(tmp_path)
     assert study.study_id == pseudonym("1.2.7")
-    assert len(study.further) == 1
+    assert len(study.other_views) == 1

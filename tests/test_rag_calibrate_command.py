@@ -6,7 +6,7 @@ import pytest
 from support.small_batch import draw_images
 from typer.testing import CliRunner, Result
 
-from encoders.packaged_weights import SHIPPED
+from encoders.packaged_weights import SHIPPED_ENCODER
 from rag.cli.main import app
 from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import load_finding_predictor, read_finding_head
@@ -42,12 +42,12 @@ def test_prints_before_and_after_and_writes_what_drafting_then_uses(
 
     own = read_calibration(tmp_path / "own.json")
     assert own.studies == 105
-    encoder_id = read_finding_head(SHIPPED / "finding_head.safetensors").encoder_id
+    encoder_id = read_finding_head(SHIPPED_ENCODER / "finding_head.safetensors").encoder_id
     settings = DraftingSettings(calibration=tmp_path / "own.json")
-    predictor = load_finding_predictor(SHIPPED, encoder_id, settings)
+    predictor = load_finding_predictor(SHIPPED_ENCODER, encoder_id, settings)
     assert predictor is not None
     assert predictor.calibration == own
-    shipped = load_finding_predictor(SHIPPED, encoder_id, DraftingSettings())
+    shipped = load_finding_predictor(SHIPPED_ENCODER, encoder_id, DraftingSettings())
     assert shipped is not None
     assert shipped.calibration.threshold(0.15) != own.threshold(0.15)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encoders.packaged_weights import SHIPPED
+from encoders.packaged_weights import SHIPPED_ENCODER
 from rag.change import (
     CHANGE,
     Change,
@@ -127,8 +127,8 @@ def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) ->
 def test_the_shipped_model_is_of_the_shipped_encoder_and_never_says_what_was_not_right_enough() -> (
     None
 ):
-    encoder_id = read_calibration(SHIPPED / CALIBRATION).encoder_id
-    model = read_change_model(SHIPPED, encoder_id)
+    encoder_id = read_calibration(SHIPPED_ENCODER / CALIBRATION).encoder_id
+    model = read_change_model(SHIPPED_ENCODER, encoder_id)
     assert model is not None
     assert set(model.limits) <= {"new", "persists", "resolved"}
     assert all(0.5 <= limit <= 1 for limit in model.limits.values())

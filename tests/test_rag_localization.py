@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
-from encoders.registry import DEFAULT, folder_of
+from encoders.registry import DEFAULT_ENCODER, eclip_folder
 from rag.atomic_io import free_path
 from rag.cli.main import app
 from rag.errors import CalibrationError, EncoderUnavailableError
@@ -130,7 +130,7 @@ def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> 
 
 
 def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
-    assert read_map_measures(folder_of(DEFAULT))["Effusion"] == MapMeasure(82, 123)
+    assert read_map_measures(eclip_folder(DEFAULT_ENCODER))["Effusion"] == MapMeasure(82, 123)
     assert read_map_measures(tmp_path) == read_map_measures(None) == {}
     (tmp_path / "pointing.json").write_text('{"Effusion": {"hits": 82}}')
     with pytest.raises(CalibrationError, match=r"pointing\.json cannot be read"):

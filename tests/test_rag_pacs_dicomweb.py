@@ -56,7 +56,7 @@ def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
     assert {path.stat().st_mode & 0o777 for path in images} == {0o600}
     nobody_is_named(caplog.text + str(images), uid)
     (study,), _ = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
-    assert len(study.further) == 1
+    assert len(study.other_views) == 1
     assert fetch_study(orthanc.dicomweb, uid, tmp_path / "in") == (images, [])
     assert len(files(tmp_path / "in")) == 2
 

@@ -267,7 +267,7 @@ def test_a_further_view_that_does_not_belong_is_left_out_and_said(
         dicom_image("1.2.4", number=5, StudyDate="20250301"): "another study",
         b"no image": "not",
     }
-    images = load(Study(frontal, "image", further=(lateral, *others)))
+    images = load(Study(frontal, "image", other_views=(lateral, *others)))
     assert len(images.views) == 2
     notes = [note for note in images.notes if note.startswith("view")]
     for number, (note, reason) in enumerate(zip(notes, others.values(), strict=True), 3):

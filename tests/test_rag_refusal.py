@@ -54,7 +54,7 @@ def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
         ({"body_part": "SKULL LAT"}, "SKULL"),
         ({"body_part": "BREAST"}, "BREAST"),
         ({"body_part": "THORACIC SPINE"}, "SPINE"),
-        ({"animal": True}, "animal"),
+        ({"is_animal": True}, "animal"),
         ({"age_years": 4.0}, "18 years"),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
     ],
 )
 def test_animals_are_known_by_their_headers(tmp_path: Path, elements: dict[str, str]) -> None:
-    assert read_image_info(dicom(tmp_path / "image.dcm", Modality="DX", **elements)).animal
+    assert read_image_info(dicom(tmp_path / "image.dcm", Modality="DX", **elements)).is_animal
 
 
 @pytest.mark.parametrize("species", ["", "Homo sapiens", "Human"])
@@ -109,7 +109,7 @@ def test_humans_are_not_taken_for_animals(tmp_path: Path, species: str) -> None:
         InstitutionName="Klinikum Vetschau",
         ResponsiblePersonRole="PARENT",
     )
-    assert not read_image_info(path).animal
+    assert not read_image_info(path).is_animal
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
         PresentationIntentType="FOR PROCESSING",
     )
     facts = read_image_info(path)
-    assert {"planted", "person", "middle", "id-4711", "acc0815", "1.2.3.4"} <= facts.names
+    assert {"planted", "person", "middle", "id-4711", "acc0815", "1.2.3.4"} <= facts.identifiers
     assert facts.identity.patient_id == "ID-4711"
     assert (facts.order, facts.pixels, facts.for_processing) == ((3, 2), 200, True)
 

@@ -10,7 +10,7 @@ from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.images.image_io import read_image
-from encoders.packaged_weights import SHIPPED
+from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.sources.load import read_openi
 from rag.errors import EncoderUnavailableError
 from rag.screening.header import ONLY_LATERAL
@@ -37,7 +37,7 @@ def encoder() -> EclipEncoder:
 
 @pytest.fixture(scope="module")
 def judge(encoder: EclipEncoder) -> OodDetector:
-    judge = load_ood_detector(SHIPPED, encoder)
+    judge = load_ood_detector(SHIPPED_ENCODER, encoder)
     assert judge is not None
     return judge
 
@@ -182,7 +182,7 @@ def test_what_is_drawn_and_no_image_is_refused(
 
 
 def test_what_ships_is_small() -> None:
-    assert (SHIPPED / OOD_DETECTOR).stat().st_size <= 300_000
+    assert (SHIPPED_ENCODER / OOD_DETECTOR).stat().st_size <= 300_000
 
 
 REFUSED = ("other/CR_Mod", "edge/CR_hand", "edge/SMPTE")

@@ -13,7 +13,7 @@ from support.small_room import Room, show_effusions
 from encoders.annotations import crop_to_region
 from encoders.base import CxrImage
 from rag.review.audit import draft_event
-from rag.study import MOST_BOXES, ReaderRegion, RegionError, Study, load
+from rag.study import MAX_BOXES, ReaderRegion, RegionError, Study, load
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> Non
         ({"boxes": [[2.0, 2.0, 0.1, 0.1]]}, "larger"),
         ({"boxes": [[0.1, 0.1, float("nan"), 0.2]]}, "finite"),
         ({"boxes": [[0.1, 0.1, True, 0.2]]}, "finite"),
-        ({"boxes": [[0, 0, 0.5, 0.5]] * (MOST_BOXES + 1)}, "at most"),
+        ({"boxes": [[0, 0, 0.5, 0.5]] * (MAX_BOXES + 1)}, "at most"),
         ({"fixations": [[0.5, 0.5, 0.0]]}, "above 0"),
     ],
 )

@@ -41,7 +41,7 @@ def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **server: Any) -> lis
 def test_a_processor_that_imitates_bfloat16_gets_float32(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, native: bool, dtype: str
 ) -> None:
-    monkeypatch.setattr("encoders.machine.computes_bfloat16", lambda **_: native)
+    monkeypatch.setattr("encoders.machine.supports_bfloat16", lambda **_: native)
     command = started(monkeypatch, tmp_path / "weights")
     assert command[command.index("--dtype") + 1] == dtype
     assert "--enforce-eager" in command

@@ -12,7 +12,7 @@ from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_sequence
 
-from encoders.images.raw_image import MAX_BYTES, Fault, ImageReadError
+from encoders.images.raw_image import MAX_BYTES, ImageReadError, ReadFailure
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1"
@@ -47,7 +47,7 @@ def inflated(data: bytes) -> bytes:
         return head + data[meta_end:]  # some say deflated and are not
     if stream.unconsumed_tail:
         raise ImageReadError(
-            Fault.TOO_LARGE,
+            ReadFailure.TOO_LARGE,
             f"the deflated data set inflates to more than {MAX_BYTES >> 20} MB, more than the "
             "largest image. Export it with another transfer syntax.",
         )
@@ -109,7 +109,7 @@ class Bounded:
         """So many bytes; all of them, which only inflating asks for, are refused."""
         if size < 0:
             raise ImageReadError(
-                Fault.UNSUPPORTED,
+                ReadFailure.UNSUPPORTED,
                 "the DICOM meta header is damaged and the data set deflated. Export it with "
                 "another transfer syntax.",
             )
@@ -121,7 +121,7 @@ class Bounded:
 
 def _too_many() -> ImageReadError:
     return ImageReadError(
-        Fault.TOO_LARGE,
+        ReadFailure.TOO_LARGE,
         "the DICOM header has more elements than any image's: the file is damaged or made to do "
         "harm. Export it again.",
     )

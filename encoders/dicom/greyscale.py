@@ -27,7 +27,7 @@ from encoders.images.exposure import (
     by_table,
     choose,
 )
-from encoders.images.raw_image import Fault, ImageReadError, RawImage
+from encoders.images.raw_image import ImageReadError, RawImage, ReadFailure
 
 Pixels = NDArray[Any]
 
@@ -97,7 +97,7 @@ def _colour_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
             brightness = _palette_luminance(dataset, entries=top + 1)
         except Exception:  # noqa: BLE001 - pydicom raises many kinds for malformed palettes
             raise ImageReadError(
-                Fault.BAD_HEADER,
+                ReadFailure.BAD_HEADER,
                 f"{tag('PhotometricInterpretation')} = 'PALETTE COLOR', but the palette is "
                 "missing or damaged. Export the image as MONOCHROME2.",
             ) from None

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
 from encoders.dicom.bounds import HEADER_READS, Bounded, inflated, inflated_file, refuse_crowd
-from encoders.images.raw_image import Fault, ImageReadError
+from encoders.images.raw_image import ImageReadError, ReadFailure
 
 _LARGEST = 1e15
 """No number that images carry comes near; larger ones overflow what is computed from them."""
@@ -83,7 +83,7 @@ def _parse(
     except Exception as error:  # noqa: BLE001 - pydicom raises a dozen kinds
         # The parser's own words may quote the header: only the kind of error is passed on.
         raise ImageReadError(
-            Fault.BAD_HEADER,
+            ReadFailure.BAD_HEADER,
             f"the DICOM header cannot be parsed ({type(error).__name__}): the file is damaged or "
             "cut short. Export it again.",
         ) from None

@@ -1,7 +1,7 @@
 """What DICOM files say without pixels: a header as `ImageInfo`, a DICOMDIR, a structured report.
 
 Nothing here raises for a malformed value: it is absent. What names a person is read into
-`ImageInfo.identity`, `person` and `names`, and nowhere else.
+`ImageInfo.identity`, `person` and `identifiers`, and nowhere else.
 """
 
 import io
@@ -22,7 +22,7 @@ from encoders.images.image_info import (
     name_parts,
     parse_view,
 )
-from encoders.images.raw_image import Fault, ImageReadError
+from encoders.images.raw_image import ImageReadError, ReadFailure
 
 _IDENTITY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
 _NAMES = (
@@ -66,7 +66,7 @@ _VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
 }
 
 
-def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
+def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
     """What a DICOM file's header says; it is read up to the pixels.
 
     Raises:
@@ -76,7 +76,7 @@ def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
     study, accession, number, patient = (word(dataset, key, limit=128) for key in _IDENTITY)
     names = [value for keyword in _NAMES for value in text_values(dataset, keyword)]
     person = [word(dataset, keyword, limit=128) for keyword in ("PatientName", "PatientBirthDate")]
-    selects = word(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
+    is_key_object_selection = word(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
     return ImageInfo(
         ImageFormat.DICOM,
         identity=HeaderIdentity(
@@ -92,14 +92,14 @@ def dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         for_processing=code(dataset, "PresentationIntentType") == "FOR PROCESSING",
         pixels=(integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0),
         order=(integer(dataset, "SeriesNumber") or 0, integer(dataset, "InstanceNumber") or 0),
-        taken_at=_taken_at(dataset),
-        studied_at=_moment(dataset, "StudyDate", "StudyTime") or _taken_at(dataset),
-        animal=_is_animal(dataset),
+        acquired_at=_acquired_at(dataset),
+        study_time=_moment(dataset, "StudyDate", "StudyTime") or _acquired_at(dataset),
+        is_animal=_is_animal(dataset),
         age_years=_age(word(dataset, "PatientAge")),
         quality_control=code(dataset, "QualityControlImage") == "YES",
-        selects=selects,
-        rejects=_rejected(dataset) if selects else frozenset(),
-        names=name_parts(study, accession, number, patient, *names),
+        is_key_object_selection=is_key_object_selection,
+        rejected_uids=_rejected(dataset) if is_key_object_selection else frozenset(),
+        identifiers=name_parts(study, accession, number, patient, *names),
     )
 
 
@@ -120,7 +120,7 @@ def _rejected(note: Dataset) -> frozenset[str]:
     )
 
 
-def _taken_at(dataset: Dataset) -> str:
+def _acquired_at(dataset: Dataset) -> str:
     """Digits of the acquisition's date and time, to the second."""
     digits = re.sub(r"\D", "", word(dataset, "AcquisitionDateTime", limit=26).partition(".")[0])
     if len(digits) >= 14:
@@ -180,7 +180,7 @@ def view_of(dataset: Dataset) -> View:
     return found
 
 
-def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
+def list_dicomdir_images(path: Path) -> tuple[list[Path], list[str]]:
     """Image files of a DICOMDIR (PS3.3 Annex F), and what is wrong with it, a sentence a problem.
 
     In its order, and none outside its own folder.
@@ -195,7 +195,7 @@ def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
         with path.open("rb") as file:
             records = items(parse_header(file, [name]), name, reads=10 * HEADER_READS)
     except OSError as error:
-        raise ImageReadError(Fault.FILE, f"the DICOMDIR cannot be opened: {error}") from None
+        raise ImageReadError(ReadFailure.FILE, f"the DICOMDIR cannot be opened: {error}") from None
     for number, record in enumerate(records, 1):
         if word(record, "DirectoryRecordType") != "IMAGE":
             continue
@@ -205,7 +205,7 @@ def images_of_dicomdir(path: Path) -> tuple[list[Path], list[str]]:
             images[found] = None
     if not images:
         raise ImageReadError(
-            Fault.NO_PIXELS, "the DICOMDIR lists no image. Choose the folder instead."
+            ReadFailure.NO_PIXELS, "the DICOMDIR lists no image. Choose the folder instead."
         )
     return list(images), problems
 
@@ -228,7 +228,7 @@ _IMPRESSION = frozenset({"19005-8", "121072", "121073", "121076", "121077", "551
 _COMMENT = "121106"
 
 
-def report_text(source: Path | bytes) -> tuple[str, bool]:
+def read_report_text(source: Path | bytes) -> tuple[str, bool]:
     """Findings and impression of a structured report, and whether it is a complete, final one.
 
     PS3.3 C.17.3, PS3.16 TID 2000. What a sentence was inferred from, comments and observers are

@@ -9,7 +9,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from encoders.dicom.header import code, content, integer
-from encoders.images.raw_image import Fault, ImageReadError, check_size
+from encoders.images.raw_image import ImageReadError, ReadFailure, check_size
 
 COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _GREYS = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
@@ -79,7 +79,7 @@ def _required(dataset: Dataset, keyword: str) -> int:
     value = integer(dataset, keyword)
     if value is None or value < 1:
         raise ImageReadError(
-            Fault.BAD_HEADER,
+            ReadFailure.BAD_HEADER,
             f"{tag(keyword)} is {'missing' if value is None else value}: the pixel data cannot be "
             "laid out without it. Export the image again from its source.",
         )
@@ -90,7 +90,7 @@ def _photometric(dataset: Dataset, samples: int, warnings: list[str]) -> str:
     value = code(dataset, "PhotometricInterpretation")
     if samples not in (1, 3):
         raise ImageReadError(
-            Fault.UNSUPPORTED,
+            ReadFailure.UNSUPPORTED,
             f"{tag('SamplesPerPixel')} = {samples}: an image has 1 (grey) or 3 (colour). Export it "
             "as MONOCHROME2.",
         )
@@ -98,7 +98,7 @@ def _photometric(dataset: Dataset, samples: int, warnings: list[str]) -> str:
         return value
     if value and not value.startswith("MONOCHROME") and value not in _GREYS | COLOURS:
         raise ImageReadError(
-            Fault.UNSUPPORTED,
+            ReadFailure.UNSUPPORTED,
             f"{tag('PhotometricInterpretation')} = {value!r} is not supported. Export the image as "
             "MONOCHROME2.",
         )
@@ -117,7 +117,7 @@ def _allocated(dataset: Dataset, count: int) -> int:
         value = 16 if length >= 2 * count else 8
     if value not in (1, 8, 16, 32):
         raise ImageReadError(
-            Fault.UNSUPPORTED,
+            ReadFailure.UNSUPPORTED,
             f"{tag('BitsAllocated')} = {value}: supported are 1, 8, 16 and 32. Export the image "
             "with 16.",
         )

@@ -24,7 +24,7 @@ from encoders.dicom.codecs import Codec, CodecError, Codestream, TruncatedError,
 from encoders.dicom.header import content, raw
 from encoders.dicom.layout import COLOURS, Layout, tag
 from encoders.images.exposure import Histogram
-from encoders.images.raw_image import Fault, ImageReadError
+from encoders.images.raw_image import ImageReadError, ReadFailure
 
 Pixels = NDArray[Any]
 
@@ -116,7 +116,7 @@ def _filled(data: bytes, size: int, layout: Layout, warnings: list[str]) -> byte
         return data[:size]
     if missing > size // layout.rows:
         raise ImageReadError(
-            Fault.TRUNCATED,
+            ReadFailure.TRUNCATED,
             f"{tag('PixelData')} has {len(data)} bytes where {tag('Rows')} = {layout.rows}, "
             f"{tag('Columns')} = {layout.columns} and {tag('BitsAllocated')} = "
             f"{layout.allocated} need {size}: the file is cut short or its header wrong. "
@@ -139,7 +139,9 @@ def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
     except ImageReadError:
         raise
     except Exception as error:  # noqa: BLE001 - damaged items fail in many ways
-        reason = Fault.TRUNCATED if isinstance(error, TruncatedError) else Fault.UNDECODABLE
+        reason = (
+            ReadFailure.TRUNCATED if isinstance(error, TruncatedError) else ReadFailure.UNDECODABLE
+        )
         words = str(error) if isinstance(error, CodecError) else "its items are damaged"
         raise ImageReadError(
             reason,
@@ -158,7 +160,7 @@ def _agree(stream: Codestream, layout: Layout) -> None:
     found = (stream.rows, stream.columns)
     if found != (layout.rows, layout.columns):
         raise ImageReadError(
-            Fault.BAD_HEADER,
+            ReadFailure.BAD_HEADER,
             f"{tag('Rows')} = {layout.rows} and {tag('Columns')} = {layout.columns}, but the "
             f"compressed image has {found[0]} rows and {found[1]} columns: one of them is wrong. "
             "Export the image again from its source.",
@@ -168,7 +170,7 @@ def _agree(stream: Codestream, layout: Layout) -> None:
     pixels = stream.rows * stream.columns
     if stream.codec is Codec.JPEG_2000 and stream.samples * pixels > _MOST_SAMPLES:
         raise ImageReadError(
-            Fault.TOO_LARGE,
+            ReadFailure.TOO_LARGE,
             f"JPEG 2000 in colour of {pixels / 1e6:.0f} million pixels: its decoder would need "
             f"more than a gigabyte, {_MOST_SAMPLES / 3e6:.0f} million are the most. Export "
             "the image in grey.",

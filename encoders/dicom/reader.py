@@ -18,7 +18,7 @@ from encoders.dicom.header import code, content, overlays, parse, word
 from encoders.dicom.info import view_of
 from encoders.dicom.layout import read_layout, tag
 from encoders.dicom.pixels import stored_values
-from encoders.images.raw_image import Fault, ImageReadError, RawImage
+from encoders.images.raw_image import ImageReadError, RawImage, ReadFailure
 
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
 
@@ -72,14 +72,14 @@ def _described(image: RawImage, dataset: Dataset, notes: Iterable[str]) -> RawIm
 def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
     if _PIXEL_TAG in data[132:]:
         return ImageReadError(
-            Fault.TRUNCATED,
+            ReadFailure.TRUNCATED,
             f"{tag('PixelData')} is cut short: the file ends inside it. Transfer the file again.",
         )
     uid = word(dataset, "SOPClassUID", limit=64)
     name = UID(uid).name if uid else ""
     kind = f" (SOP class {name})" if name and name != uid else ""
     return ImageReadError(
-        Fault.NO_PIXELS,
+        ReadFailure.NO_PIXELS,
         f"{tag('PixelData')} is missing{kind}: there is no image in this file. Choose the image "
         "itself, not its report, presentation state or directory.",
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from encoders.base import CxrImage
 from encoders.eclip.model import CONFIG, GRAPH, EclipModel, content_hash, load_pretrained
-from encoders.packaged_weights import SHIPPED, EncoderError, read_json
+from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError, read_json
 from encoders.preprocess import EvalTransform
 
 logger = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def _joined(vectors: Sequence[Vectors]) -> Vectors:
     return np.concatenate(vectors, 1) / np.float32(np.sqrt(len(vectors)))
 
 
-def load_encoder(folder: Path = SHIPPED, *, backend: str = "auto") -> EclipEncoder:
+def load_encoder(folder: Path = SHIPPED_ENCODER, *, backend: str = "auto") -> EclipEncoder:
     """The encoder of a model folder; "auto" runs in ONNX Runtime where it can, "torch" does not.
 
     The ``config.json`` of an ensemble lists the folders of its ``members`` beside it, in order.

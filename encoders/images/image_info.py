@@ -1,7 +1,7 @@
 """What an image file says without its pixels: format, study, view, hints of who it is.
 
 Also the words for a projection, as headers and tables write them. Identifiers live in memory only:
-`ImageInfo.names` is there to find them, and keep them out of whatever is written.
+`ImageInfo.identifiers` is there to find them, and keep them out of whatever is written.
 """
 
 import re
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from encoders.base import View
 
-HEAD_BYTES = 132
+SIGNATURE_BYTES = 132
 """Of a file, from which its format is known."""
 
 _SHORTEST_NAME = 3
@@ -67,21 +67,22 @@ class ImageInfo:
         identity: whose image it is. Never log it.
         study_uid, accession, instance_uid: StudyInstanceUID, AccessionNumber and SOPInstanceUID,
             empty if absent. Never log them.
-        person: PatientName and PatientBirthDate, to tell patients apart who have no PatientID.
+        person: PatientName and PatientBirthDate, which tell patients without a PatientID apart.
             Never log it.
-        modality, body_part: Modality, BodyPartExamined in capitals; empty if absent.
-        for_processing: raw detector values, made for a computer and not for a reader.
-        pixels: rows times columns, 0 where the header does not say.
-        order: (series number, instance number), 0 where absent.
-        taken_at: date and time of the acquisition as digits (``20260301120000``), empty if absent.
-        studied_at: StudyDate and StudyTime likewise, else ``taken_at``; a date alone where there is
-            no time. Never write it.
-        animal: the header speaks of a species other than man, a breed or an owner.
-        age_years: of the patient at the image, None where absent.
+        modality, body_part: Modality and BodyPartExamined in capitals; empty if absent.
+        for_processing: detector values, not prepared for reading.
+        pixels: rows times columns, 0 if the header does not say.
+        order: (series number, instance number), 0 if absent.
+        acquired_at: date and time of acquisition as digits (``20260301120000``), empty if absent.
+        study_time: StudyDate and StudyTime likewise, else ``acquired_at``; the date alone if there
+            is no time. Never write it.
+        is_animal: the header names a species other than human, a breed or an owner.
+        age_years: the patient's age when the image was taken, None if absent.
         quality_control: QualityControlImage is YES: a test image, or one put aside.
-        selects: the file is a Key Object Selection: no image, but a note about some.
-        rejects: SOPInstanceUIDs that such a note rejects. Never log them.
-        names: lower-case parts of the patient's name, numbers, and UIDs: what must not be written.
+        is_key_object_selection: no image, but a note about some (Key Object Selection).
+        rejected_uids: SOPInstanceUIDs that such a note rejects. Never log them.
+        identifiers: lower-case names of the patient and staff, numbers and UIDs, which must not be
+            written.
     """
 
     format: ImageFormat = ImageFormat.RASTER
@@ -96,19 +97,19 @@ class ImageInfo:
     for_processing: bool = False
     pixels: int = 0
     order: tuple[int, int] = (0, 0)
-    taken_at: str = ""
-    studied_at: str = ""
-    animal: bool = False
+    acquired_at: str = ""
+    study_time: str = ""
+    is_animal: bool = False
     age_years: float | None = None
     quality_control: bool = False
-    selects: bool = False
-    rejects: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
+    is_key_object_selection: bool = False
+    rejected_uids: frozenset[str] = frozenset()
+    identifiers: frozenset[str] = frozenset()
 
 
 def image_format(head: bytes) -> ImageFormat:
-    """What a file is, by its first `HEAD_BYTES` bytes or more."""
-    if head[128:HEAD_BYTES] == b"DICM":  # first: the preamble may hold another format's header
+    """What a file is, by its first `SIGNATURE_BYTES` bytes or more."""
+    if head[128:SIGNATURE_BYTES] == b"DICM":  # first: the preamble may hold another format's header
         return ImageFormat.DICOM
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return ImageFormat.RASTER

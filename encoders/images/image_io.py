@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.base import CxrImage
-from encoders.images.image_info import HEAD_BYTES, ImageFormat, ImageInfo, image_format
-from encoders.images.raw_image import MAX_BYTES, Fault, ImageReadError, RawImage
+from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, ImageInfo, image_format
+from encoders.images.raw_image import MAX_BYTES, ImageReadError, RawImage, ReadFailure
 
-BLANK = "every pixel has the same value: there is nothing to see"
+BLANK_WARNING = "every pixel has the same value: there is nothing to see"
 """The warning of a constant image. It is read, not refused: its pixels are defined (its window's
 formula, black without one). Who drafts from an image must look for this warning and not draft."""
 
@@ -54,7 +54,7 @@ def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
     pixels = raw.render()
     warnings = raw.warnings
     if pixels.min() == pixels.max():
-        warnings = (*warnings, BLANK)
+        warnings = (*warnings, BLANK_WARNING)
     return CxrImage(pixels, raw.source_sha256, raw.view, warnings)
 
 
@@ -113,13 +113,13 @@ def read_image_info(source: Path | bytes) -> ImageInfo:
 
 
 def _info(file: io.BufferedIOBase) -> ImageInfo:
-    found = image_format(file.read(HEAD_BYTES))
+    found = image_format(file.read(SIGNATURE_BYTES))
     if found is not ImageFormat.DICOM:
         return ImageInfo(found)
-    from encoders.dicom.info import dicom_info  # noqa: PLC0415 - pydicom takes a while
+    from encoders.dicom.info import read_dicom_info  # noqa: PLC0415 - pydicom takes a while
 
     file.seek(0)
-    return dicom_info(file)
+    return read_dicom_info(file)
 
 
 def _load(source: Path | bytes) -> bytes:
@@ -127,7 +127,7 @@ def _load(source: Path | bytes) -> bytes:
     size = len(source) if isinstance(source, bytes) else _size(source)
     if size > MAX_BYTES:
         raise ImageReadError(
-            Fault.TOO_LARGE,
+            ReadFailure.TOO_LARGE,
             f"the file has {size / 2**20:.0f} MB, more than the {MAX_BYTES >> 20} MB of the "
             "largest image. Choose one image, not an archive or a recording.",
         )
@@ -145,14 +145,16 @@ def _size(path: Path) -> int:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise _cannot_open(error) from None
     if not path.is_file():  # a pipe or device would be read without end
-        raise ImageReadError(Fault.FILE, "this is no regular file: choose a DICOM, PNG or JPEG.")
+        raise ImageReadError(
+            ReadFailure.FILE, "this is no regular file: choose a DICOM, PNG or JPEG."
+        )
     return found.st_size
 
 
 def _cannot_open(error: Exception) -> ImageReadError:
     words = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
     return ImageReadError(
-        Fault.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
+        ReadFailure.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
     )
 
 
@@ -166,7 +168,7 @@ def _format(data: bytes) -> ImageFormat:
         kind = "a text file" if data else "an empty file"
     kind = next((known for start, known in _OTHERS.items() if data.startswith(start)), kind)
     raise ImageReadError(
-        Fault.NOT_AN_IMAGE, f"not a supported image: {kind}. Choose a DICOM, PNG or JPEG."
+        ReadFailure.NOT_AN_IMAGE, f"not a supported image: {kind}. Choose a DICOM, PNG or JPEG."
     )
 
 
@@ -175,10 +177,10 @@ def _unexpected(error: Exception) -> ImageReadError:
     _log.debug("unexpected failure while reading an image", exc_info=error)
     if isinstance(error, MemoryError):
         return ImageReadError(
-            Fault.TOO_LARGE, "not enough memory to read this image. Close other programs."
+            ReadFailure.TOO_LARGE, "not enough memory to read this image. Close other programs."
         )
     return ImageReadError(
-        Fault.UNDECODABLE,
+        ReadFailure.UNDECODABLE,
         f"the image cannot be read ({type(error).__name__}): the file is damaged in a way that was "
         "not foreseen. Export it again, and please report it.",
     )

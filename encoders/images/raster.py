@@ -9,7 +9,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from encoders.images.exposure import Histogram, Window, WindowFunction, percentile_window
-from encoders.images.raw_image import COLOURFUL, Fault, ImageReadError, RawImage, check_size
+from encoders.images.raw_image import (
+    COLOUR_WARNING,
+    ImageReadError,
+    RawImage,
+    ReadFailure,
+    check_size,
+)
 
 _OPENERS = {"PNG": PngImageFile, "JPEG": JpegImageFile}
 
@@ -51,7 +57,7 @@ def read_raster(data: bytes) -> RawImage:
         raise
     except Exception as error:  # noqa: BLE001 - Pillow raises a dozen kinds
         truncated = "truncated" in str(error).lower()
-        reason = Fault.TRUNCATED if truncated else Fault.UNDECODABLE
+        reason = ReadFailure.TRUNCATED if truncated else ReadFailure.UNDECODABLE
         raise ImageReadError(
             reason,
             f"the {kind} file "
@@ -75,7 +81,7 @@ def _refuse_many_scans(data: bytes) -> None:
     scans = data.count(b"\xff\xda")
     if scans > _MOST_SCANS:
         raise ImageReadError(
-            Fault.UNDECODABLE,
+            ReadFailure.UNDECODABLE,
             f"the JPEG file has {scans} scans, more than {_MOST_SCANS}: no camera or viewer writes "
             "such a file. Export it again.",
         )
@@ -101,7 +107,7 @@ def _grey(image: Image.Image, warnings: list[str]) -> tuple[NDArray[np.uint16], 
     if image.mode not in ("1", "L"):
         thumbnail = np.asarray(image.convert("RGB").resize((64, 64)))
         if _colour_spread(thumbnail) > _MANY_COLOURS:
-            warnings.append(COLOURFUL)
+            warnings.append(COLOUR_WARNING)
         elif (thumbnail.max(axis=2) - thumbnail.min(axis=2)).mean() > _COLOURED:
             warnings.append("a colour image: its luminance is used")
     return np.asarray(image.convert("L")).astype(np.uint16), 255

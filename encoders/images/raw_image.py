@@ -17,14 +17,14 @@ MAX_PIXELS = 64_000_000
 """Most pixels of an image. The largest cassette, 43 cm square, at 54 micrometres (finer than any
 chest detector; the usual is 100 to 200) has 64 million. Checked before anything is decoded."""
 
-COLOURFUL = "a picture in several colours: its luminance is used"
+COLOUR_WARNING = "a picture in several colours: its luminance is used"
 """The warning of a picture that cannot be an image. It is read; who drafts must look for it."""
 
 MAX_BYTES = 256 * 1024 * 1024
 """Most bytes of a file: the largest image as uncompressed RGB, with room for its header."""
 
 
-class Fault(StrEnum):
+class ReadFailure(StrEnum):
     """Why an image was not read: what failures are counted by."""
 
     FILE = "file cannot be opened"
@@ -45,11 +45,11 @@ class ImageReadError(Exception):
     that could name a person.
     """
 
-    def __init__(self, reason: Fault, message: str) -> None:
+    def __init__(self, reason: ReadFailure, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["ImageReadError"], tuple[Fault, str]]:
+    def __reduce__(self) -> tuple[type["ImageReadError"], tuple[ReadFailure, str]]:
         """Crosses process borders whole: readers run in worker processes."""
         return type(self), (self.reason, str(self))
 
@@ -63,13 +63,13 @@ def check_size(rows: int, columns: int, *, rows_name: str, columns_name: str) ->
     size = f"{rows_name} = {rows}, {columns_name} = {columns}"
     if rows < MIN_SIDE or columns < MIN_SIDE:
         raise ImageReadError(
-            Fault.TOO_SMALL,
+            ReadFailure.TOO_SMALL,
             f"{size}: an image has at least {MIN_SIDE} rows and columns, fewer show nothing that a "
             "report speaks of. Send the full-size image, not an icon or a test object.",
         )
     if rows * columns > MAX_PIXELS:
         raise ImageReadError(
-            Fault.TOO_LARGE,
+            ReadFailure.TOO_LARGE,
             f"{size}: {rows * columns / 1e6:.0f} million pixels, more than the "
             f"{MAX_PIXELS / 1e6:.0f} million of the largest image. Export it at the detector's "
             "resolution.",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from encoders.annotations import filled
+from encoders.annotations import fill_outlines
 from encoders.eclip.finding_maps import CELL
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import Draws, augment_marked
@@ -93,7 +93,7 @@ def load_labelled_tensors(
             outlines = image.outlines.get(finding)
             known[row, at] = outlines is not None
             if outlines:
-                covers.setdefault(row, {})[at] = filled(outlines, side=COVER_SIDE)
+                covers.setdefault(row, {})[at] = fill_outlines(outlines, side=COVER_SIDE)
     pixels = load_images([image.image for image in images], side=side, cache=cache)
     return LabelledTensors(pixels, labels, names, covers, known)
 

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import get_cosine_schedule_with_warmup
 
 from encoders.eclip.model import EclipModel
-from encoders.machine import computes_bfloat16
+from encoders.machine import supports_bfloat16
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import StepBatch, step_seed
 from encoders.training.dataset import TrainingDataError
@@ -55,7 +55,7 @@ def precision_of(setting: str) -> str:
     """``auto`` is ``bf16`` where this machine computes in it, else ``no``."""
     if setting != "auto":
         return setting
-    return "bf16" if computes_bfloat16(gpu=torch.cuda.is_available()) else "no"
+    return "bf16" if supports_bfloat16(gpu=torch.cuda.is_available()) else "no"
 
 
 class Trainer:

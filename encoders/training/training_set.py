@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from encoders.annotations import render
+from encoders.annotations import render_heatmap
 from encoders.eclip.model import EclipModel
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
@@ -147,7 +147,9 @@ def load_expert_set(
             f"{len(strangers)} expert images belong to no training study, {strangers[0]} first; "
             "their reports must be in the collection"
         )
-    heat = np.stack([render(image.annotation, height=side, width=side) for image in experts])
+    heat = np.stack(
+        [render_heatmap(image.annotation, height=side, width=side) for image in experts]
+    )
     return ExpertSet(
         images=load_images([image.image for image in experts], side=side, cache=cache),
         heatmaps=(heat * 255).round().astype(np.uint8),

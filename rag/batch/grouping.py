@@ -96,10 +96,10 @@ def group_images(
         images and is left out, and for every StudyInstanceUID that two patients share.
     """
     seen = _looked_at(images, read)
-    rejected = frozenset[str]().union(*(one.info.rejects for one in seen)) - {""}
+    rejected = frozenset[str]().union(*(one.info.rejected_uids for one in seen)) - {""}
     groups: dict[_Key, list[_Seen]] = {}
     for one in seen:
-        if not one.info.selects:
+        if not one.info.is_key_object_selection:
             groups.setdefault(_key(one, by_folder=by_folder), []).append(one)
     groups, problems = _one_patient_each(groups)
     studies = []
@@ -173,10 +173,10 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
     kind, value = key.kind, key.value
     largest = max(one.info.pixels for one in group)
     chosen, *others = sorted(group, key=lambda one: _rank(one, largest))
-    further, unused = list[Path](), list[Path]()
+    other_views, unused = list[Path](), list[Path]()
     for one in others:
-        (further if _adds_a_view(one, largest) else unused).append(one.image.path)
-    secrets = frozenset[str]().union(*(one.info.names for one in group))
+        (other_views if _adds_a_view(one, largest) else unused).append(one.image.path)
+    secrets = frozenset[str]().union(*(one.info.identifiers for one in group))
     listed = [value] if kind == "list" else []
     shown, study_id = chosen.image.name, value
     if kind == "uid":
@@ -190,11 +190,11 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
         study_id=study_id,
         source=chosen.image.path,
         name=shown,
-        further=tuple(further),
+        other_views=tuple(other_views),
         unused=tuple(unused),
         indication=next((one.image.indication for one in group if one.image.indication), ""),
         exclude=Exclusions(patients=frozenset(one.image.patient_id for one in group) - {""}),
-        also_called=(*listed, *(one.image.name for one in group)),
+        aliases=(*listed, *(one.image.name for one in group)),
         prior=next((one.image.prior for one in group if one.image.prior), NO_PRIOR),
     )
 
@@ -238,8 +238,8 @@ def _lateness(info: ImageInfo) -> tuple[object, ...]:
     series, instance = info.order
     if info.view is View.UNKNOWN:
         return 0, -info.pixels, series, instance
-    if info.taken_at:
-        return -int(info.taken_at), -info.pixels, series, instance
+    if info.acquired_at:
+        return -int(info.acquired_at), -info.pixels, series, instance
     return 0, 0, -series, -instance
 
 

@@ -56,7 +56,7 @@ class BatchStudy(Study):
     """
 
     source: Path
-    further: tuple[Path, ...] = ()
+    other_views: tuple[Path, ...] = ()
     unused: tuple[Path, ...] = ()
     rejected: tuple[Path, ...] = ()
 
@@ -146,11 +146,11 @@ def _looks_like_image(path: Path, listing: Listing) -> bool:
 
 
 def _dicomdir(path: Path) -> Listing:
-    from encoders.dicom.info import images_of_dicomdir  # noqa: PLC0415 - pydicom
+    from encoders.dicom.info import list_dicomdir_images  # noqa: PLC0415 - pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     try:
-        listed, problems = images_of_dicomdir(path)
+        listed, problems = list_dicomdir_images(path)
     except ImageReadError as error:
         raise UsageError(f"{path}: {error}") from error
     folder = path.parent

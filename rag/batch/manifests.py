@@ -21,7 +21,7 @@ from typing import Any
 
 from encoders.images.image_info import is_frontal
 from encoders.json_text import parse_strict
-from encoders.tabular import TableError, identifier, is_nothing, is_table, printable, read_table
+from encoders.tabular import TableError, is_missing, is_table, parse_id, printable, read_table
 from rag.atomic_io import replace_text
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import UsageError
@@ -99,7 +99,7 @@ def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
             yield f"study {study_id}", {**row, "study_id": study_id}
         return
     try:
-        for line in read_table(path, needed=("study_id", _IMAGES), strict=True):
+        for line in read_table(path, required=("study_id", _IMAGES), strict=True):
             if line.problem:
                 problems.append(f"{line.where}: {line.problem}")
             else:
@@ -133,7 +133,7 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
         date=_date(row),
         files=tuple(_file(name, root) for name in _strings(row, ("prior",))),
     )
-    named = (view.strip() for view in views if not is_nothing(view) and view.upper() != "UNKNOWN")
+    named = (view.strip() for view in views if not is_missing(view) and view.upper() != "UNKNOWN")
     unknown_views.update(view for view in named if is_frontal(view) is None)
     return [
         ListedImage(
@@ -161,7 +161,7 @@ def _file(name: str, root: Path) -> Path:
 
 def _identifier(row: dict[str, Any], name: str) -> str:
     try:
-        value = identifier(row.get(name))
+        value = parse_id(row.get(name))
     except ValueError as error:
         raise _ListRowError(f"{name} {error}") from error
     if len(value) > _LONGEST_ID or not value.isprintable():
@@ -175,7 +175,7 @@ def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
     """One text or a list of texts, under the first of these names that is there."""
     for name in names:
         value = row.get(name)
-        if is_nothing(value):
+        if is_missing(value):
             continue
         values = value if isinstance(value, list) else [value]
         texts = [one for one in values if isinstance(one, str) and one.strip() and "\0" not in one]
@@ -187,7 +187,7 @@ def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
 
 def _views(row: dict[str, Any]) -> list[str]:
     """Views under the first of their names that is there; what is no text is empty."""
-    value: Any = next((row[name] for name in _VIEWS if not is_nothing(row.get(name))), [])
+    value: Any = next((row[name] for name in _VIEWS if not is_missing(row.get(name))), [])
     values = value if isinstance(value, list) else [value]
     return [one.replace("\0", " ") if isinstance(one, str) else "" for one in values]
 
@@ -202,7 +202,7 @@ def _date(row: dict[str, Any]) -> str:
 
 def _string(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
-    if is_nothing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)

@@ -181,7 +181,7 @@ def _study_json(study: BatchStudy) -> dict[str, Any]:
     return {
         "study_id": study.study_id,
         "image": str(study.source),
-        "further": [str(path) for path in study.further],
+        "further": [str(path) for path in study.other_views],
         "unused": [str(path) for path in study.unused],
         "rejected": [str(path) for path in study.rejected],
         "prior": [str(path) for path in study.prior.files],

@@ -75,7 +75,7 @@ def generate(
     from rag.index import Exclusions
     from rag.llm.vllm_server import LlmServer
     from rag.priors import Prior
-    from rag.study import Study, without_rejected
+    from rag.study import Study, drop_rejected
 
     folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
     failed = False
@@ -84,7 +84,7 @@ def generate(
         open_pipeline(settings, load_encoder(settings)) as pipeline,
     ):
         llm.wait()
-        images, notes = without_rejected(images)
+        images, notes = drop_rejected(images)
         for note in notes:
             failed = True
             say(note)
@@ -147,7 +147,7 @@ def locate(
     """
     settings = read_settings(config)
     from encoders.images.raw_image import ImageReadError
-    from encoders.registry import folder_of
+    from encoders.registry import eclip_folder
     from rag.atomic_io import disk_explained, free_path
     from rag.factory import encoder_folder, load_encoder
     from rag.localization import draw_overlay, locate_findings, read_map_measures
@@ -157,7 +157,7 @@ def locate(
     encoder = load_encoder(settings)
     folder = encoder_folder(settings, encoder)
     head = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
-    measures = read_map_measures(folder_of(settings.encoder))
+    measures = read_map_measures(eclip_folder(settings.encoder))
     failed = False
     for path in images:
         try:

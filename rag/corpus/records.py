@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
-from encoders.tabular import TableError, identifier, is_nothing, is_table, printable, read_table
+from encoders.tabular import TableError, is_missing, is_table, parse_id, printable, read_table
 from rag.errors import CorpusError
 from rag.schema import ReportRecord, Section, Span
 
@@ -207,7 +207,7 @@ def read_images_file(path: Path) -> dict[str, tuple[Path, ...]]:
         image = values.get("image")
         if "imageid" in values:
             image = f"{values.get('imagedir', '.')}/{values['imageid']}"
-        if is_nothing(image) or not isinstance(image, str):
+        if is_missing(image) or not isinstance(image, str):
             raise CorpusError(f"{path} {where}: no image")
         images.setdefault(study, []).append(path.parent / image.strip())
     return {study: tuple(dict.fromkeys(paths)) for study, paths in images.items()}
@@ -216,11 +216,11 @@ def read_images_file(path: Path) -> dict[str, tuple[Path, ...]]:
 def _rows(path: Path, *needed: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Place, study id and values of each row."""
     try:
-        for row in read_table(path, needed=(_STUDIES, *needed)):
+        for row in read_table(path, required=(_STUDIES, *needed)):
             if row.problem:
                 raise CorpusError(f"{path} {row.where} cannot be read: {row.problem}")
             try:
-                study = next(filter(None, (identifier(row.values.get(n)) for n in _STUDIES)), "")
+                study = next(filter(None, (parse_id(row.values.get(n)) for n in _STUDIES)), "")
             except ValueError as error:
                 raise CorpusError(f"{path} {row.where}: study_id {error}") from error
             if not study:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from encoders.report_sections import parse_sections
-from encoders.tabular import Row, TableError, identifier, is_nothing, is_table, read_table, repaired
+from encoders.tabular import (
+    Row,
+    TableError,
+    is_missing,
+    is_repaired_id,
+    is_table,
+    parse_id,
+    read_table,
+)
 from rag.corpus.records import Corpus, Problem, make_corpus
 from rag.errors import CorpusError
 from rag.report_nlp.sentences import with_sentences
@@ -84,7 +92,7 @@ def read_collection(
         elif path.stat().st_size == 0:
             raise CorpusError(f"{path} is empty")
         else:
-            rows = map(_renamed, read_table(path, needed=(("report_id", "reportid", "id"),)))
+            rows = map(_renamed, read_table(path, required=(("report_id", "reportid", "id"),)))
         records, problems, warnings = _read_rows(rows)
     except TableError as error:
         raise CorpusError(str(error)) from error
@@ -152,8 +160,8 @@ def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], 
             continue
         seen_at[record.report_id] = row.where
         records.append(record)
-        missing.update(key for key in _IDS[1:] if is_nothing(row.values.get(key)))
-        floats.update(key for key in _IDS if repaired(row.values.get(key)))
+        missing.update(key for key in _IDS[1:] if is_missing(row.values.get(key)))
+        floats.update(key for key in _IDS if is_repaired_id(row.values.get(key)))
         unknown.update(key for key in row.values if key not in COLUMNS)
     warnings = _warnings(len(records), missing, floats, unknown)
     if not_english(record.text for record in records):
@@ -213,7 +221,7 @@ def _record(row: Row, seen_at: Mapping[str, str]) -> ReportRecord:
 
 def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
     try:
-        value = _text(identifier(values.get(key)), key) or default
+        value = _text(parse_id(values.get(key)), key) or default
     except ValueError as error:
         raise _RowError(f"{key} {error}") from error
     if not value:
@@ -226,7 +234,7 @@ def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
 
 
 def _text(value: Any, key: str) -> str:
-    if is_nothing(value):
+    if is_missing(value):
         return ""
     if not isinstance(value, str):
         raise _RowError(f"{key} is {type(value).__name__}, not text")
@@ -242,7 +250,7 @@ def _text(value: Any, key: str) -> str:
 
 
 def _labels(value: Any) -> tuple[str, ...]:
-    parts = value.split(";") if isinstance(value, str) else ([] if is_nothing(value) else value)
+    parts = value.split(";") if isinstance(value, str) else ([] if is_missing(value) else value)
     if isinstance(value, str) and value.startswith("["):  # a list of Python, as in PadChest
         parts = re.findall(r"'([^']*)'", value)
     if not isinstance(parts, list):

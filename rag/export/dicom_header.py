@@ -17,7 +17,7 @@ from pydicom.valuerep import DA, TM, validate_value
 
 from encoders.dicom.header import code, content, number, parse_header, text_values, word
 from encoders.dicom.layout import tag
-from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
+from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_format
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 
@@ -69,7 +69,7 @@ def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
 def _read(image: Path | bytes) -> Dataset:
     try:
         with io.BytesIO(image) if isinstance(image, bytes) else image.open("rb") as file:
-            found = image_format(file.read(HEAD_BYTES))
+            found = image_format(file.read(SIGNATURE_BYTES))
             file.seek(0)
             if found is ImageFormat.DICOM:
                 keywords = (*NEEDED, *_COPIED, *_OTHERS)

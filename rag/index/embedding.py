@@ -185,7 +185,7 @@ def embed_images(
     """
     if not images:
         return {}, 0, []
-    from encoders.images.image_io import BLANK, read_image  # noqa: PLC0415 - pydicom
+    from encoders.images.image_io import BLANK_WARNING, read_image  # noqa: PLC0415 - pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     names: dict[str, list[str]] = {}
@@ -205,7 +205,7 @@ def embed_images(
                 reason = f"an image cannot be read: {error.reason.value}"
                 problems.append(Problem(path.name, reason, reports[0]))
                 continue
-            if BLANK in image.warnings:
+            if BLANK_WARNING in image.warnings:
                 problems.append(Problem(path.name, "an image shows nothing", reports[0]))
                 continue
             key = image.source_sha256[:_KEY_LENGTH]

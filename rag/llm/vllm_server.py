@@ -186,9 +186,9 @@ def _dtype(setting: str) -> str:
     """The number format that vLLM is started with."""
     if setting != "cpu":
         return setting
-    from encoders.machine import computes_bfloat16  # noqa: PLC0415 - imports torch
+    from encoders.machine import supports_bfloat16  # noqa: PLC0415 - imports torch
 
-    return "bfloat16" if computes_bfloat16(gpu=False) else "float32"
+    return "bfloat16" if supports_bfloat16(gpu=False) else "float32"
 
 
 def prepare_smollm2(folder: Path, *, say: Say) -> Path:

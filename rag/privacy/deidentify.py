@@ -19,7 +19,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from encoders.dicom.codecs import CodecError
 from encoders.dicom.header import parse
 from encoders.dicom.write import clear_unused_bits
-from encoders.images.image_info import HEAD_BYTES, ImageFormat, image_format
+from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import disk_explained, swap_bytes
@@ -87,7 +87,7 @@ class Deidentifier:
             data = source.read_bytes()
         except OSError as error:
             raise DeidentifyError(f"cannot be opened: {error.strerror}") from error
-        if image_format(data[:HEAD_BYTES]) is not ImageFormat.DICOM:
+        if image_format(data[:SIGNATURE_BYTES]) is not ImageFormat.DICOM:
             raise DeidentifyError("is no DICOM file; only DICOM has a profile to go by")
         try:
             dataset = parse(data, whole=True)
@@ -199,7 +199,7 @@ def is_to_copy(path: Path) -> bool:
     with suppress(OSError):
         if path.is_file() and path.name.upper() != "DICOMDIR":
             with path.open("rb") as file:
-                head = file.read(HEAD_BYTES)
+                head = file.read(SIGNATURE_BYTES)
     return image_format(head) is ImageFormat.DICOM
 
 

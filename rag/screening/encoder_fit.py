@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from encoders.base import CxrImage, ImageEncoder, View
 from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
-from encoders.packaged_weights import SHIPPED
+from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.dataset import TrainingStudy, clean
 from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Head and calibration from Open-I's splits.")
     data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--model", type=Path, default=SHIPPED, help="folder of the encoder")
+    parser.add_argument("--model", type=Path, default=SHIPPED_ENCODER, help="folder of the encoder")
     chosen = parser.parse_args(arguments)
     encoder = load_encoder(chosen.model)
     collection = clean(read_openi(chosen.data))

@@ -14,7 +14,7 @@ from typing import Any
 
 from encoders.base import View
 from encoders.images.image_info import ImageInfo
-from encoders.images.raw_image import COLOURFUL
+from encoders.images.raw_image import COLOUR_WARNING
 
 ADULT_YEARS = 18
 
@@ -48,7 +48,7 @@ def judge_header(facts: ImageInfo) -> ScreeningResult:
 
 def judge_colour(warnings: Collection[str]) -> str:
     """Why a picture is refused whose reader says that it has several colours; else empty."""
-    if COLOURFUL not in warnings:
+    if COLOUR_WARNING not in warnings:
         return ""
     return (
         "the picture has several colours; a radiograph is grey. Export the image itself, without "
@@ -58,7 +58,7 @@ def judge_colour(warnings: Collection[str]) -> str:
 
 def _refusal(facts: ImageInfo, body_part: list[str]) -> str:
     terms = _terms()
-    if facts.animal:
+    if facts.is_animal:
         return (
             "the header names an animal or a veterinary practice. Drafts are made from images of "
             "humans only."

@@ -24,7 +24,7 @@ from encoders.base import CxrImage
 from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
-from encoders.packaged_weights import SHIPPED
+from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.dataset import Split
 from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--model", type=Path, default=SHIPPED, help="folder of the encoder")
+    parser.add_argument("--model", type=Path, default=SHIPPED_ENCODER, help="folder of the encoder")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="to be refused")
     chosen = parser.parse_args(arguments)
     encoder = load_encoder(chosen.model)

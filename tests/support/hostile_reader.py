@@ -170,7 +170,7 @@ def _batch_list(suffix: str) -> Callable[[bytes, Path], str]:
             str(error).encode()  # can be shown
             return "refused: a line or the file is wrong, and named"
         studies, _ = group_images(images)
-        assert sum(1 + len(s.further) + len(s.unused) for s in studies) == len(images)
+        assert sum(1 + len(s.other_views) + len(s.unused) for s in studies) == len(images)
         return "accepted"
 
     return read
@@ -215,12 +215,12 @@ def _marks(data: bytes, folder: Path) -> str:
 def _rendered(readings: Callable[[], Iterable[Any]]) -> str:
     import numpy as np  # noqa: PLC0415
 
-    from encoders.annotations import render  # noqa: PLC0415
+    from encoders.annotations import render_heatmap  # noqa: PLC0415
     from encoders.training.dataset import TrainingDataError  # noqa: PLC0415
 
     try:
         for reading in readings():
-            heat = render(reading.annotation, height=32, width=32)
+            heat = render_heatmap(reading.annotation, height=32, width=32)
             assert np.isfinite(heat).all()
             assert 0 <= heat.min() <= heat.max() <= 1
     except TrainingDataError:

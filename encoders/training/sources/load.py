@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from encoders.images.namesakes import closest
+from encoders.images.path_matching import best_path_matches
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import (
     Collection,
@@ -127,7 +127,7 @@ def _path_of(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> 
     """The one image of that name, if there is one."""
     asked = Path(annotation.image)
     for name in (annotation.image, asked.name, asked.stem):
-        paths = closest(asked, by_name.get(name, []))
+        paths = best_path_matches(asked, by_name.get(name, []))
         if len(paths) > 1:
             raise TrainingDataError(
                 f"{annotation.where}: {len(paths)} images are called {name}; give the image's path"

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from encoders.annotations import Boxes, Outline, bounding_box, outline_of_box
+from encoders.annotations import Boxes, Outline, bounding_box, box_outline
 from encoders.training.dataset import ExpertImage, LabelledExample, Split, TrainingStudy
 from encoders.training.sources.settings import ALL_OF_CHESTX_DET, FINDINGS, NihExpert
 from encoders.training.sources.tables import TableRow, read_rows
@@ -188,7 +188,7 @@ def _drawn(row: TableRow, boxes: Sequence[Mapping[str, Any]]) -> Drawn:
             left, top, right, bottom = (float(value) / _SIDE for value in mark["xyxy"])
         except (KeyError, TypeError, ValueError) as error:
             raise row.error(f"a box is no xyxy or polygon ({error!r})") from error
-        box = outline_of_box(left, top, right, bottom)
+        box = box_outline(left, top, right, bottom)
         drawn.append((mark["label"], tuple(polygon) if len(polygon) > 2 else box))
     return drawn
 

@@ -14,7 +14,7 @@ from typing import Any
 from encoders.annotations import Annotation, Boxes, Fixations
 from encoders.images.image_info import is_frontal
 from encoders.report_sections import parse_sections
-from encoders.tabular import TableError, identifier, is_table, read_table
+from encoders.tabular import TableError, is_table, parse_id, read_table
 from encoders.training.dataset import ImageAnnotation, Split, TrainingDataError, TrainingStudy
 from encoders.training.sources.settings import AnnotationTable, StudyTable
 
@@ -55,7 +55,7 @@ class TableRow:
         if isinstance(value, str):
             return value.strip()
         try:
-            return identifier(value)
+            return parse_id(value)
         except ValueError as error:
             raise self.error(f"{key} {error}") from None
 
@@ -101,7 +101,7 @@ def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[TableRow]:
     if not is_table(path):
         raise TrainingDataError(f"{path} is no table that can be read; give a .csv or .jsonl file")
     try:
-        for found in read_table(path, needed=needed):
+        for found in read_table(path, required=needed):
             row = TableRow(f"{path} {found.where}", found.values)
             if found.problem:
                 raise row.error(found.problem)

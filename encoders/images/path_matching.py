@@ -8,16 +8,16 @@ from itertools import takewhile
 from pathlib import Path
 
 
-def closest(path: Path, files: Sequence[Path]) -> list[Path]:
+def best_path_matches(path: Path, files: Sequence[Path]) -> list[Path]:
     """The files whose folders agree with the path's for longest, counted from the file upwards.
 
     Returns:
         One if the folders tell the files apart, several if not, none of none.
 
     >>> there = [Path("a/p1/x.png"), Path("a/p2/x.png")]
-    >>> closest(Path("elsewhere/p2/x.png"), there) == there[1:]
+    >>> best_path_matches(Path("elsewhere/p2/x.png"), there) == there[1:]
     True
-    >>> closest(Path("x.png"), there) == there
+    >>> best_path_matches(Path("x.png"), there) == there
     True
     """
     shared = [_shared_folders(path, file) for file in files]
