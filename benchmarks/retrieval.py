@@ -142,7 +142,7 @@ def product(store: ReportIndex, drawn: Drawn, *, k: int, excludes: bool) -> Call
     """The retriever as the pipeline asks it; without labels, which are another step's time."""
     settings = RetrievalSettings(by="text", k=k, fetch_k=k)
     encoder = MadeUpEncoder(drawn.vectors.shape[1])
-    retriever = ReportRetriever(store=store, encoder=encoder, settings=settings)
+    retriever = ReportRetriever(index=store, encoder=encoder, settings=settings)
 
     def ask(query: int) -> Answer:
         patients = [patient_id(drawn.patient_of[query])] if excludes else []

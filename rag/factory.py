@@ -68,7 +68,7 @@ def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator["Repor
     from rag.retriever import ReportRetriever  # noqa: PLC0415
 
     with ReportIndex(settings.index_dir, encoder=encoder, url=settings.chroma_url) as store:
-        yield ReportRetriever(store=store, encoder=encoder, settings=settings.retrieval)
+        yield ReportRetriever(index=store, encoder=encoder, settings=settings.retrieval)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from rag.change import ChangeModel, PriorEvidence, changes
 from rag.errors import NoDraft, NotAChestXray
 from rag.localization import MapEncoder, Measures, finding_in_region, stated_and_denied
 from rag.priors import CheckedPrior
-from rag.schema import NO_PREDICTION, PredictedFindings
+from rag.schema import NO_PREDICTED_FINDINGS, PredictedFindings
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import OodDetector
 from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, load, unique
@@ -47,7 +47,7 @@ class ImageAnalysis:
     """
 
     vectors: NDArray[np.float32]
-    predicted: PredictedFindings = NO_PREDICTION
+    predicted: PredictedFindings = NO_PREDICTED_FINDINGS
     notes: tuple[str, ...] = ()
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     region_vector: NDArray[np.float32] | None = None
@@ -118,7 +118,7 @@ class ImageAnalyzer:
         self, prior: CheckedPrior, current: ImageAnalysis
     ) -> tuple[PriorEvidence, tuple[str, ...]]:
         """What a prior tells beside the current images, and what the reader should know of it."""
-        notes, before, read = [*prior.notes], NO_PREDICTION, 0
+        notes, before, read = [*prior.notes], NO_PREDICTED_FINDINGS, 0
         if prior.images:
             frontal, *other_views = prior.images
             try:

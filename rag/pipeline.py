@@ -30,7 +30,7 @@ from rag.image_analysis import ImageAnalysis, ImageAnalyzer
 from rag.metrics import Stopwatch, counted
 from rag.prediction import Prediction
 from rag.priors import CheckedPrior, check_prior
-from rag.retriever import ReportRetriever, exclusions_of
+from rag.retriever import ReportRetriever, exclusions_for
 from rag.schema import Draft, Hit, Retrieval, Status
 from rag.study import ReaderRegion, Study, StudyImages, load, resolve_study_id, unique
 
@@ -68,7 +68,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     def prepare(self, study: Study) -> Prepared:
         """The first half: everything up to the evidence. Never raises for what an image is."""
-        known, clock = self.begun(study), Stopwatch()
+        known, clock = self.start_prediction(study), Stopwatch()
         try:
             with clock.stage("read"):
                 images = load(study)
@@ -136,7 +136,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         **kwargs: Any | None,
     ) -> Iterator[Prediction]:
         """Snapshots, each more complete than the one before; the last is the prediction."""
-        yield self.begun(input)
+        yield self.start_prediction(input)
         prepared = self.prepare(input)
         if prepared.retrieval is not None:
             yield prepared.prediction
@@ -166,7 +166,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
     def _retrieve(
         self, study: Study, images: StudyImages, analysis: ImageAnalysis, prior: CheckedPrior
     ) -> Retrieval:
-        exclude = exclusions_of(study, images.info, self.retriever.store, prior=prior)
+        exclude = exclusions_for(study, images.info, self.retriever.index, prior=prior)
         return self.retriever.retrieve(
             analysis.query_vector, predicted=analysis.predicted, exclude=exclude
         )
@@ -177,25 +177,25 @@ class ReportPipeline(Runnable[Study, Prediction]):
         return self.analyzer.encoder
 
     @property
-    def made_with(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """What all its predictions have in common: encoder, index, model and prompt."""
         return {
             "encoder_id": self.encoder.encoder_id,
-            "index_id": self.retriever.store.index_id,
-            **self.drafter.made_with,
+            "index_id": self.retriever.index.index_id,
+            **self.drafter.provenance,
         }
 
-    def begun(self, study: Study) -> Prediction:
+    def start_prediction(self, study: Study) -> Prediction:
         """The prediction of a study of which nothing is known yet."""
-        made_with = self.made_with
+        provenance = self.provenance
         return Prediction(
             file=study.name,
             study_id=resolve_study_id(study),
             status=Status.RUNNING,
-            encoder_id=made_with["encoder_id"],
-            index_id=made_with["index_id"],
-            llm=made_with["llm"],
-            prompt=made_with["prompt"],
+            encoder_id=provenance["encoder_id"],
+            index_id=provenance["index_id"],
+            llm=provenance["llm"],
+            prompt=provenance["prompt"],
             region=study.region.to_json(),
         )
 

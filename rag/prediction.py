@@ -11,7 +11,7 @@ from rag.change import PriorEvidence
 from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
 from rag.report_nlp.labeller import LABELS
 from rag.schema import (
-    NO_PREDICTION,
+    NO_PREDICTED_FINDINGS,
     NOTICE,
     Draft,
     DraftSentence,
@@ -59,7 +59,7 @@ class Prediction:
     draft: Draft = field(default_factory=Draft)
     check: DraftCheck | None = None
     hits: tuple[Hit, ...] = ()
-    predicted: PredictedFindings = NO_PREDICTION
+    predicted: PredictedFindings = NO_PREDICTED_FINDINGS
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, compare=False)
     hints: tuple[Hint, ...] = ()
     encoder_id: str = ""

@@ -27,15 +27,15 @@ from rag.index import NO_EXCLUSIONS, Exclusions, ReportIndex
 from rag.priors import CheckedPrior, files_in
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import usable_labels
-from rag.schema import NO_PREDICTION, Hit, PredictedFindings, Retrieval
+from rag.schema import NO_PREDICTED_FINDINGS, Hit, PredictedFindings, Retrieval
 from rag.settings import RetrievalSettings
 from rag.study import Study
 
 
-def exclusions_of(
+def exclusions_for(
     study: Study,
     info: ImageInfo,
-    store: ReportIndex,
+    index: ReportIndex,
     *,
     prior: CheckedPrior = CheckedPrior(),  # noqa: B008 - frozen
 ) -> Exclusions:
@@ -44,12 +44,12 @@ def exclusions_of(
     Args:
         study: whose names and paths, and those of its prior, may hold ids of studies and patients.
         info: what the header of its frontal image says.
-        store: knows the ids.
+        index: knows the ids.
         prior: once it is known to be the patient's.
     """
     sources = (study.source, *study.other_views, *files_in(study.prior.files))
     names: list[str | Path] = [source for source in sources if isinstance(source, Path)]
-    named = map(store.studies_named_in, (*study.aliases, *names))
+    named = map(index.studies_named_in, (*study.aliases, *names))
     return Exclusions(
         studies=study.exclude.studies.union(
             {study.study_id} - {""}, info.identity.study_ids, prior.studies, *named
@@ -65,7 +65,7 @@ class ReportRetriever(BaseRetriever):
     """Evidence for an image, or the nearest reports to a text; equal texts count once.
 
     Attributes:
-        store: where the reports are.
+        index: holds the reports.
         encoder: embeds what is asked; one that embeds images alone answers no text.
         settings: which steps are on.
         k: how many reports, if not the settings' ``k``.
@@ -73,7 +73,7 @@ class ReportRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
-    store: ReportIndex
+    index: ReportIndex
     encoder: Any  # an ImageEncoder; pydantic cannot check a Protocol
     settings: RetrievalSettings = RetrievalSettings()
     k: int | None = Field(default=None, ge=1)
@@ -98,7 +98,7 @@ class ReportRetriever(BaseRetriever):
         self,
         vector: NDArray[np.float32],
         *,
-        predicted: PredictedFindings = NO_PREDICTION,
+        predicted: PredictedFindings = NO_PREDICTED_FINDINGS,
         exclude: Exclusions = NO_EXCLUSIONS,
         k: int | None = None,
     ) -> Retrieval:
@@ -113,11 +113,11 @@ class ReportRetriever(BaseRetriever):
         k = k or self.k or self.settings.k
         count = max(k, self.settings.fetch_k)
         if self.by == "image":
-            pool = self.store.query_by_images(vector, count, exclude=exclude)
+            pool = self.index.query_by_images(vector, count, exclude=exclude)
         else:
-            pool = self.store.query(vector, count, exclude=exclude)
+            pool = self.index.query(vector, count, exclude=exclude)
         if self.by == "both":  # whatever found a report, its similarity is that of image and text
-            by_images = self.store.query_by_images(
+            by_images = self.index.query_by_images(
                 vector, count, similarity="text", exclude=exclude
             )
             hits = {hit.record.report_id: hit for hit in (*by_images, *pool)}
@@ -157,7 +157,7 @@ class ReportRetriever(BaseRetriever):
                 "with an image"
             )
         (vector,) = self.encoder.embed_texts([text])
-        return self.store.query(vector, k or self.k or self.settings.k)
+        return self.index.query(vector, k or self.k or self.settings.k)
 
 
 def order_by_agreement(

@@ -120,7 +120,7 @@ class PredictedFindings:
     threshold: float = 0.5
 
 
-NO_PREDICTION = PredictedFindings()
+NO_PREDICTED_FINDINGS = PredictedFindings()
 """Of an image without a finding head."""
 
 

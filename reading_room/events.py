@@ -38,7 +38,7 @@ class Events:
         self._parts = PageParts(
             settings,
             worklist,
-            attribution=controller.pipeline.retriever.store.attribution,
+            attribution=controller.pipeline.retriever.index.attribution,
             map_measures=controller.pipeline.analyzer.map_measures,
         )
 

@@ -140,7 +140,7 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
 def readiness(pipeline: ReportPipeline, llm: LlmSettings) -> dict[str, bool]:
     """Whether index and language model answer, where they are wanted."""
     try:
-        pipeline.retriever.store.get("-")
+        pipeline.retriever.index.get("-")
         index = True
     except CxrRagError:
         index = False

@@ -18,7 +18,7 @@ from rag.change import (
     read_change_model,
 )
 from rag.errors import CalibrationError, EncoderUnavailableError
-from rag.schema import NO_PREDICTION, PredictedFindings
+from rag.schema import NO_PREDICTED_FINDINGS, PredictedFindings
 from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import CALIBRATION
 
@@ -67,7 +67,7 @@ def test_states_are_what_a_report_says_under_the_labels_name() -> None:
 def test_the_verdict_follows_the_report_and_the_image(
     report: str, now: float, expected: Change
 ) -> None:
-    assert verdict(report, NO_PREDICTION, seen(Pleural_Effusion=now)) is expected
+    assert verdict(report, NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=now)) is expected
 
 
 def test_without_a_report_the_probabilities_are_shown_and_nothing_is_told() -> None:
@@ -78,23 +78,23 @@ def test_without_a_report_the_probabilities_are_shown_and_nothing_is_told() -> N
 
 def test_what_the_image_cannot_assess_and_what_has_no_limit_cannot_be_told() -> None:
     now = PredictedFindings({EFFUSION: 0.9}, not_assessable=frozenset({EFFUSION}))
-    assert verdict("Effusion.", NO_PREDICTION, now) is Change.CANNOT_TELL
+    assert verdict("Effusion.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
     never = replace(MODEL, limits={"persists": 0.7})
-    (row,) = changes("No effusion.", NO_PREDICTION, seen(Pleural_Effusion=0.9), never)
+    (row,) = changes("No effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), never)
     assert row.verdict is Change.CANNOT_TELL
 
 
 def test_what_was_not_measured_and_what_has_no_model_cannot_be_told() -> None:
     now = seen(Fracture=0.95)
-    assert verdict("No fracture.", NO_PREDICTION, now) is Change.CANNOT_TELL
-    (row,) = changes("Pleural effusion.", NO_PREDICTION, seen(Pleural_Effusion=0.9), None)
+    assert verdict("No fracture.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
+    (row,) = changes("Pleural effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), None)
     assert (row.verdict, row.certainty) == (Change.CANNOT_TELL, None)
 
 
 def test_rows_are_findings_of_either_and_no_others() -> None:
     both_names = {EFFUSION: 0.1, "pleural_effusion": 0.9, "emphysema": 0.6, "No Finding": 0.9}
     now = PredictedFindings(both_names, ("pleural_effusion", "emphysema", "No Finding"))
-    rows = changes("No effusion. Granuloma. No fracture.", NO_PREDICTION, now, MODEL)
+    rows = changes("No effusion. Granuloma. No fracture.", NO_PREDICTED_FINDINGS, now, MODEL)
     assert {row.finding for row in rows} == {"emphysema", "granuloma"}
 
 

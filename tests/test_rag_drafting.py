@@ -18,7 +18,14 @@ from rag.errors import LlmOutputError
 from rag.grounding import check_draft
 from rag.grounding.verdicts import Verdict
 from rag.report_nlp.sentences import with_sentences
-from rag.schema import NO_PREDICTION, DraftSentence, Hit, PredictedFindings, ReportRecord, Section
+from rag.schema import (
+    NO_PREDICTED_FINDINGS,
+    DraftSentence,
+    Hit,
+    PredictedFindings,
+    ReportRecord,
+    Section,
+)
 
 HITS = made_up_hits()
 CLEAR = DraftSentence("The lungs are clear.", ("R1", "R3"))
@@ -31,7 +38,7 @@ SLOTS = [
 ]
 
 
-def request(mode: Mode, predicted: PredictedFindings = NO_PREDICTION) -> DraftRequest:
+def request(mode: Mode, predicted: PredictedFindings = NO_PREDICTED_FINDINGS) -> DraftRequest:
     found = build_request(mode, DraftInputs(SLOTS, HITS, 4, "cough", predicted))
     assert found is not None
     return found

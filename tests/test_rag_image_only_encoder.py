@@ -144,9 +144,9 @@ def test_the_nearest_image_brings_its_report_and_its_own_stays_out(tmp_path: Pat
             studies = frozenset({record.study_id})
             others = index.query_by_images(vector, 24, exclude=Exclusions(studies))
             assert record.patient_id not in {hit.record.patient_id for hit in others}
-        retriever = ReportRetriever(store=index, encoder=encoder)
+        retriever = ReportRetriever(index=index, encoder=encoder)
         assert retriever.by == "image"
         with pytest.raises(UsageError, match="images only"):
             retriever.invoke("enlarged heart")
         with pytest.raises(UsageError, match=r"retrieval\.by"):
-            ReportRetriever(store=index, encoder=encoder, settings=RetrievalSettings(by="both"))
+            ReportRetriever(index=index, encoder=encoder, settings=RetrievalSettings(by="both"))

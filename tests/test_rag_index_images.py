@@ -179,7 +179,7 @@ def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
     with ReportIndex(tmp_path / "index") as index:
         for by in ("text", "both"):
             settings = RetrievalSettings(k=8, fetch_k=20, by=by)
-            retriever = ReportRetriever(store=index, encoder=encoder, settings=settings)
+            retriever = ReportRetriever(index=index, encoder=encoder, settings=settings)
             hits = retriever.retrieve(query).hits
             found.append([hit.record.report_id for hit in hits])
             assert len(set(found[-1])) == 8

@@ -45,7 +45,7 @@ class TestReportRetriever(RetrieversIntegrationTests):
 
     @pytest.fixture(autouse=True)
     def _parts(self, store: ReportIndex, encoder: FakeEncoder) -> None:
-        self.parts = {"store": store, "encoder": encoder}
+        self.parts = {"index": store, "encoder": encoder}
 
     @pytest.fixture
     def anyio_backend(self) -> str:

@@ -25,7 +25,7 @@ from rag.index import Exclusions, ReportIndex, build_index
 from rag.llm.client import ChatClient
 from rag.pipeline import ReportPipeline
 from rag.retriever import ReportRetriever
-from rag.schema import NO_PREDICTION, Status
+from rag.schema import NO_PREDICTED_FINDINGS, Status
 from rag.settings import LlmSettings, RetrievalSettings
 from rag.study import Study, load
 
@@ -61,7 +61,7 @@ def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeli
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(
-                store=store, encoder=encoder, settings=RetrievalSettings(k=K)
+                index=store, encoder=encoder, settings=RetrievalSettings(k=K)
             ),
             drafter=Drafter(
                 load_template(template),
@@ -83,7 +83,7 @@ def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     prepared = pipeline.prepare(Study(image, "image"))
     assert prepared.retrieval is not None
     pool = prepared.retrieval.pool
-    request = selection(DraftInputs(slots_for(pool, NO_PREDICTION)))
+    request = selection(DraftInputs(slots_for(pool, NO_PREDICTED_FINDINGS)))
     assert request is not None
     schema = request.schema
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
@@ -100,7 +100,7 @@ def test_draft_cites_reports_that_are_in_the_store(
     assert prediction.draft.findings
     for sentence in prediction.draft.findings + prediction.draft.impression:
         for source in sentence.sources:
-            record = pipeline.retriever.store.get(source)
+            record = pipeline.retriever.index.get(source)
             assert record is not None
             assert sentence.text in record.text, "a selected sentence is verbatim"
     assert set(prediction.seconds) == {"read", "encode", "retrieve", "generate", "check", "total"}

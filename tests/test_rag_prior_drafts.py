@@ -61,7 +61,7 @@ def pipeline(store: Path) -> Iterator[ReportPipeline]:
     with ReportIndex(store, encoder=encoder) as opened:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder, findings=FakePredictor(), change_model=MODEL),  # type: ignore[arg-type]
-            retriever=ReportRetriever(store=opened, encoder=encoder, k=4),
+            retriever=ReportRetriever(index=opened, encoder=encoder, k=4),
             drafter=Drafter(
                 load_template("select_v1"), None, limits=AbstentionSettings(similarity=-1)
             ),

@@ -4,7 +4,7 @@ import pytest
 
 from rag.drafting.slots import Slot, slots_for
 from rag.report_nlp.sentences import with_sentences
-from rag.schema import NO_PREDICTION, Hit, PredictedFindings, ReportRecord, Section
+from rag.schema import NO_PREDICTED_FINDINGS, Hit, PredictedFindings, ReportRecord, Section
 
 NORMAL = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 QUIET = {"Cardiomegaly": 0.05, "Lung Opacity": 0.05, "Support Devices": 0.02}
@@ -25,7 +25,9 @@ def said(slots: list[Slot], section: Section | None = None) -> list[str]:
 
 
 def test_what_most_reports_say_is_said_in_the_order_of_a_report() -> None:
-    found = slots_for(pool(*[NORMAL] * 3, "Lungs are clear. The heart is normal."), NO_PREDICTION)
+    found = slots_for(
+        pool(*[NORMAL] * 3, "Lungs are clear. The heart is normal."), NO_PREDICTED_FINDINGS
+    )
     assert said(found) == [
         "The heart is normal in size.",
         "The lungs are clear.",
@@ -35,7 +37,7 @@ def test_what_most_reports_say_is_said_in_the_order_of_a_report() -> None:
 
 def test_sentences_cite_reports_that_hold_them() -> None:
     hits = pool(*[NORMAL] * 3)
-    for slot in slots_for(hits, NO_PREDICTION):
+    for slot in slots_for(hits, NO_PREDICTED_FINDINGS):
         for option, votes in zip(slot.options, slot.votes, strict=True):
             assert votes == 3
             assert 1 <= len(option.sources) <= 2
@@ -125,23 +127,26 @@ def test_the_impression_speaks_of_what_the_findings_state() -> None:
     ],
 )
 def test_what_cannot_be_said_of_another_image_is_never_said(unusable: str) -> None:
-    assert said(slots_for(pool(*[unusable] * 4), NO_PREDICTION)) == []
+    assert said(slots_for(pool(*[unusable] * 4), NO_PREDICTED_FINDINGS)) == []
 
 
 def test_a_rare_wording_does_not_win() -> None:
     odd = "Expanded and clear airspace of both lungs is what the lungs are clear for."
     hits = pool(odd, *["The lungs are clear."] * 2, *["Lungs are clear."] * 2)
-    assert said(slots_for(hits, NO_PREDICTION))[0] in ("The lungs are clear.", "Lungs are clear.")
+    assert said(slots_for(hits, NO_PREDICTED_FINDINGS))[0] in (
+        "The lungs are clear.",
+        "Lungs are clear.",
+    )
 
 
 def test_another_wording_of_the_same_statement_is_an_option() -> None:
     hits = pool(*["The lungs are clear."] * 3, *["Lungs are clear."] * 3)
-    (slot,) = slots_for(hits, NO_PREDICTION)
+    (slot,) = slots_for(hits, NO_PREDICTED_FINDINGS)
     assert {option.text for option in slot.options} == {"The lungs are clear.", "Lungs are clear."}
 
 
 def test_no_pool_no_slots() -> None:
-    assert slots_for([], NO_PREDICTION) == []
+    assert slots_for([], NO_PREDICTED_FINDINGS) == []
 
 
 def test_no_impression_calls_all_clear_beside_a_finding_that_may_be_acute() -> None:
@@ -158,7 +163,9 @@ def test_no_impression_calls_all_clear_beside_a_finding_that_may_be_acute() -> N
 def test_a_draft_has_an_impression_where_one_could_be_said() -> None:
     normal = ("The heart is normal in size. No pneumothorax.", "")
     hits = pool(*[normal] * 9, ("The heart is normal in size.", "No acute abnormality."))
-    assert said(slots_for(hits, NO_PREDICTION), Section.IMPRESSION) == ["No acute abnormality."]
+    assert said(slots_for(hits, NO_PREDICTED_FINDINGS), Section.IMPRESSION) == [
+        "No acute abnormality."
+    ]
 
 
 def test_where_no_impression_fits_it_repeats_the_findings_with_their_sources() -> None:
@@ -230,13 +237,13 @@ def test_no_impression_denies_an_acute_abnormality_by_naming_another_finding() -
 def test_what_a_whole_denies_is_not_denied_of_its_parts_again(
     whole: str, part: str, twice: bool
 ) -> None:
-    found = said(slots_for(pool(*[f"{whole} {part}"] * 3), NO_PREDICTION))
+    found = said(slots_for(pool(*[f"{whole} {part}"] * 3), NO_PREDICTED_FINDINGS))
     assert (whole in found and part in found) is twice
 
 
 def test_a_sentence_begins_with_a_capital_and_ends_with_a_stop() -> None:
     hits = pool(*[("the heart is normal in size. No pneumothorax", "No acute disease")] * 3)
-    assert said(slots_for(hits, NO_PREDICTION)) == [
+    assert said(slots_for(hits, NO_PREDICTED_FINDINGS)) == [
         "The heart is normal in size.",
         "No pneumothorax.",
         "No acute disease.",

@@ -105,7 +105,7 @@ def run_batch(
     """
     if retry_failed:
         logger.info("failed studies to be done again: %d", output.forget_failures())
-    output.refuse_mixture(engine.pipeline.made_with)
+    output.refuse_mixture(engine.pipeline.provenance)
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in output.statuses]
     counts = Counts(total=len(studies), before=len(studies) - len(left), errors=output.errors)

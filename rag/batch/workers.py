@@ -149,7 +149,7 @@ def prepare_study(pipeline: ReportPipeline, study: Study) -> Prepared:
     try:
         return pipeline.prepare(study)
     except Exception as error:  # noqa: BLE001 - as above
-        return Prepared(study, _broken(pipeline.begun(study), error))
+        return Prepared(study, _broken(pipeline.start_prediction(study), error))
 
 
 def _broken(prediction: Prediction, error: Exception) -> Prediction:

@@ -170,7 +170,7 @@ def _index(settings: "Settings") -> Finding:
     from rag.factory import load_encoder, open_retriever
 
     with open_retriever(settings, load_encoder(settings)) as retriever:
-        return f"{len(retriever.store)} reports, index {retriever.store.index_id}", ""
+        return f"{len(retriever.index)} reports, index {retriever.index.index_id}", ""
 
 
 def _template(settings: "Settings") -> Finding:

@@ -230,7 +230,7 @@ def query(
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
     from encoders.images.image_io import read_image, read_image_info
     from encoders.images.raw_image import ImageReadError
-    from rag.retriever import exclusions_of
+    from rag.retriever import exclusions_for
     from rag.study import Study
 
     try:
@@ -239,5 +239,5 @@ def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequenc
     except ImageReadError as error:
         raise CxrRagError(f"{path}: {error}") from error
     (vector,) = retriever.encoder.embed_images([image])
-    exclude = exclusions_of(Study(path, name=path.name), info, retriever.store)
+    exclude = exclusions_for(Study(path, name=path.name), info, retriever.index)
     return retriever.retrieve(vector, exclude=exclude, k=k).hits

@@ -72,7 +72,7 @@ def _named(sentence: DraftSentence) -> frozenset[str]:
     return stated | denied
 
 
-def changes_said(text: str) -> frozenset[Change]:
+def stated_changes(text: str) -> frozenset[Change]:
     """What a sentence says became of what it speaks of."""
     return frozenset(change for change, pattern in _PATTERNS.items() if pattern.search(text))
 
@@ -80,11 +80,11 @@ def changes_said(text: str) -> frozenset[Change]:
 def is_allowed_comparison(reading: ParsedSentence, allowed: Iterable[DraftSentence]) -> bool:
     """Whether a sentence of a model compares as these do: the same findings, the same change."""
     changes = {
-        (name, denied): changes_said(sentence.text)
+        (name, denied): stated_changes(sentence.text)
         for sentence in allowed
         for denied, names in zip((False, True), sentence_findings(sentence.text), strict=True)
         for name in names
     }
-    said = changes_said(reading.text)
+    said = stated_changes(reading.text)
     stated = {(s.name, s.is_denied) for s in reading.statements if s.polarity is not None}
     return bool(stated) and all(changes.get(each) == said for each in stated)

@@ -70,7 +70,7 @@ class Drafter:
     limits: AbstentionSettings = field(default_factory=AbstentionSettings)
 
     @property
-    def made_with(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """What predictions say of it: the model's name and the template's."""
         if self.llm is None:
             return {"llm": NO_MODEL, "prompt": ""}

@@ -19,7 +19,15 @@ from rag.drafting.slots import Slot
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.llm.client import is_refusal, validate
 from rag.report_nlp.statements import read_sentence
-from rag.schema import NO_PREDICTION, PRIOR, Draft, DraftSentence, Hit, PredictedFindings, Section
+from rag.schema import (
+    NO_PREDICTED_FINDINGS,
+    PRIOR,
+    Draft,
+    DraftSentence,
+    Hit,
+    PredictedFindings,
+    Section,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class DraftInputs:
     hits: Sequence[Hit] = ()
     reports: int = 0
     indication: str = ""
-    predicted: PredictedFindings = NO_PREDICTION
+    predicted: PredictedFindings = NO_PREDICTED_FINDINGS
     prior: str = ""
     comparisons: Sequence[DraftSentence] = ()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rag.change import Change
-from rag.drafting.comparisons import changes_said
+from rag.drafting.comparisons import stated_changes
 from rag.grounding.claims import Entailment, claims_of, decide
 from rag.grounding.evidence import (
     EvidenceSentence,
@@ -89,7 +89,7 @@ class _Checker:
         copied = [e for es in cited.values() for e in es if same_text(e.reading.text, text)]
         compares = PRIOR in sentence.sources and bool(reading.priors)
         if compares and self.prior_text:
-            support, found = self._compare(changes_said(text), claims)
+            support, found = self._compare(stated_changes(text), claims)
             issues += found
         elif copied:
             support = [replace(e.place, verbatim=True) for e in copied]
@@ -192,7 +192,7 @@ class _Checker:
         """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
         known = {claim.concept for sentence in self.prior for claim in sentence.claims}
         supported = bool(claims) and all(claim.concept in known for claim in claims)
-        if not (supported or (self.prior_text and changes_said(reading.text) == {Change.NEW})):
+        if not (supported or (self.prior_text and stated_changes(reading.text) == {Change.NEW})):
             for start, end in reading.priors:
                 yield Issue(Reason.PRIOR, reading.text[start:end], start=start, end=end)
         if reading.placeholder:

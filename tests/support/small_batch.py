@@ -52,7 +52,7 @@ def small_pipeline(store: Path, url: str) -> Iterator[ReportPipeline]:
     with ReportIndex(store, encoder=encoder) as opened:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
-            retriever=ReportRetriever(store=opened, encoder=encoder, k=K),
+            retriever=ReportRetriever(index=opened, encoder=encoder, k=K),
             drafter=Drafter(
                 load_template("select_v1"),
                 ChatClient(LlmSettings(url=url, model=MODEL, retries=0)),

@@ -80,7 +80,7 @@ def small_room(folder: Path) -> Iterator[Room]:
         pipeline = ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(
-                store=store, encoder=encoder, settings=RetrievalSettings(k=4)
+                index=store, encoder=encoder, settings=RetrievalSettings(k=4)
             ),
             drafter=Drafter(
                 load_template("select_v1"),
