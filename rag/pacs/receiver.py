@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.atomic_io import disk_explained, only_writer
+from rag.atomic_io import exclusive_lock, explain_disk_errors
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.association import SILENCE_SECONDS, SLACK, Sender, allow, check_title, tls_context
 from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, open_inbox, put
@@ -124,9 +124,9 @@ def receiving(
     entity = _entity(settings, silence_seconds)
     server_class = _server_class(receiver, silence_seconds, tls_context(settings, server=True))
     silence_logger("pynetdicom")
-    with disk_explained(folder):
+    with explain_disk_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with only_writer(folder / ".receive.lock", in_use=PacsError):
+    with exclusive_lock(folder / ".receive.lock", in_use=PacsError):
         open_inbox(folder)
         try:
             server = entity.make_server(
