@@ -24,16 +24,16 @@ from torch import nn
 
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import ANY
+from encoders.training.augment import GLOBAL_RNG
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
 from encoders.training.expert import Curriculum
 from encoders.training.objective import Objective
-from encoders.training.trainer import precision_of
-from encoders.training.training_set import ExpertSet, TrainingSet
+from encoders.training.trainer import resolve_precision
+from encoders.training.training_set import ExpertTensors, TrainingTensors
 
 IMAGES, SENTENCES = 512, 6
-PRECISION = precision_of("auto")
+PRECISION = resolve_precision("auto")
 KINDS = ("plain", "priming", "expert", "loading")
 
 
@@ -74,13 +74,13 @@ class Bench:
         }
         texts = nn.functional.normalize(torch.randn(IMAGES, 384), dim=1)
         rows = torch.arange(IMAGES)
-        self.data = TrainingSet(
+        self.data = TrainingTensors(
             images, rows, prepared, texts, torch.zeros(IMAGES, 20), (), torch.ones(IMAGES).bool()
         )
         self.loader = BatchLoader(
             self.settings,
             data=self.data,
-            experts=ExpertSet(images[:200], images[200:400], rows[:200]),
+            experts=ExpertTensors(images[:200], images[200:400], rows[:200]),
             transform=EvalTransform(size=size.side),
             steps=1_000_000,
         )
@@ -94,7 +94,7 @@ class Bench:
     def kinds(self, step: int) -> dict[str, StepBatch]:
         """The same images as a plain, a priming and an expert step."""
         plain = replace(self.loader.make(step), priming=0.0, expert=None)
-        expert = self.loader.expert_pairs(step, ANY)
+        expert = self.loader.expert_pairs(step, GLOBAL_RNG)
         return {
             "plain": plain,
             "priming": replace(plain, priming=0.1),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from encoders.packaged_weights import EncoderError, file_sha256, read_json
-from encoders.towers.hugging_face import pooled
+from encoders.towers.hugging_face import pooled_output
 
 _BATCH = 16
 _GPU = "cuda"
@@ -134,10 +134,12 @@ def load_pair(name: str) -> PretrainedEncoder:
             max_length=context,
             return_tensors="pt",
         )
-        return pooled(model.get_text_features(**tokens.to(model.device)))
+        return pooled_output(model.get_text_features(**tokens.to(model.device)))
 
     return PretrainedEncoder(
-        lambda images: pooled(model.get_image_features(**_processed(processor, images, model))),
+        lambda images: pooled_output(
+            model.get_image_features(**_processed(processor, images, model))
+        ),
         text_features,
         preprocessing=processor.to_dict(),
         encoder_id=content_id(name, folder),
@@ -153,7 +155,7 @@ def load_vision_model(name: str) -> PretrainedImageEncoder:
     folder = locate(name)
     model, processor = _load_model_and_processor(folder)
     return PretrainedImageEncoder(
-        lambda images: pooled(model(**_processed(processor, images, model))),
+        lambda images: pooled_output(model(**_processed(processor, images, model))),
         preprocessing=processor.to_dict(),
         encoder_id=content_id(name, folder),
     )

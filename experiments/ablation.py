@@ -24,9 +24,9 @@ from pydantic import BaseModel, ValidationError
 
 from encoders.packaged_weights import EncoderError
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, TrainingDataError
+from encoders.training.dataset import Dataset, TrainingDataError
 from encoders.training.run_folder import CHECKPOINT
-from encoders.training.sources.load import default_source, load_collection
+from encoders.training.sources.load import default_source, load_dataset
 from encoders.training.train import MODEL_FOLDER, train
 from eval.errors import EvalDataError, EvalUsageError
 from experiments.ablation_table import Benchmark, as_markdown, summarise
@@ -116,7 +116,7 @@ def schedule(plan: AblationPlan) -> Iterator[tuple[Arm, int]]:
                     yield arm, seed
 
 
-def run_plan(plan: AblationPlan, *, collection: Collection, out: Path, cache: Path) -> None:
+def run_plan(plan: AblationPlan, *, dataset: Dataset, out: Path, cache: Path) -> None:
     """Do every run that has no line yet; the table is written after each.
 
     Raises:
@@ -134,9 +134,9 @@ def run_plan(plan: AblationPlan, *, collection: Collection, out: Path, cache: Pa
             start = _folder(out, arm.after, seed) / MODEL_FOLDER
             model = settings.model.model_copy(update={"start_from": start})
             settings = settings.model_copy(update={"model": model})
-        model_folder = train(settings, collection=collection, out=folder, cache=cache)
+        model_folder = train(settings, dataset=dataset, out=folder, cache=cache)
         seconds = time.monotonic() - began
-        benchmark = benchmark or Benchmark(collection, settings=settings, cache=cache)
+        benchmark = benchmark or Benchmark(dataset, settings=settings, cache=cache)
         measures = benchmark.score(model_folder)
         _append(out / RESULTS, {"arm": arm.name, "seed": seed, "seconds": seconds, **measures})
         (folder / CHECKPOINT).unlink(missing_ok=True)  # 3 copies of what `model` holds
@@ -181,11 +181,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = read_plan(chosen.config)
         usual = default_source(chosen.data)
-        collection = load_collection(plan.arms[0].settings.data or usual)
+        dataset = load_dataset(plan.arms[0].settings.data or usual)
         if plan.studies:
-            collection = collection.first(plan.studies)
+            dataset = dataset.first(plan.studies)
         chosen.out.mkdir(parents=True, exist_ok=True)
-        run_plan(plan, collection=collection, out=chosen.out, cache=chosen.out / "cache")
+        run_plan(plan, dataset=dataset, out=chosen.out, cache=chosen.out / "cache")
     except (TrainingDataError, EncoderError, EvalUsageError, EvalDataError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -21,7 +21,7 @@ from scipy import stats
 from encoders.base import CxrImage
 from encoders.eclip.encoder import load_encoder
 from encoders.training.config import TrainSettings
-from encoders.training.dataset import Collection, TrainingStudy
+from encoders.training.dataset import Dataset, TrainingStudy
 from encoders.training.training_set import load_images
 from eval.datasets import (
     DatasetImage,
@@ -67,14 +67,14 @@ class Benchmark:
     """Validation images, reports and findings, decoded once for all arms.
 
     Args:
-        collection: studies; those of `probed` serve the linear probe.
+        dataset: studies; those of `probed` serve the linear probe.
         settings: of any arm: size of the cached images.
         cache: decoded images.
     """
 
-    def __init__(self, collection: Collection, *, settings: TrainSettings, cache: Path) -> None:
-        val = [study for study in collection.val if study.frontals]
-        train = probed(collection)
+    def __init__(self, dataset: Dataset, *, settings: TrainSettings, cache: Path) -> None:
+        val = [study for study in dataset.val if study.frontals]
+        train = probed(dataset)
         self._studies = [*val, *train]
         self._texts = [study.text for study in val]
         labelled = [_labelled(study, split="val") for study in val]
@@ -119,11 +119,11 @@ class Benchmark:
         save_vectors(path, vectors)
 
 
-def probed(collection: Collection) -> list[TrainingStudy]:
+def probed(dataset: Dataset) -> list[TrainingStudy]:
     """Training studies that the linear probe learns from: a finding that has no label is absent."""
     return [
         study
-        for study in collection.train
+        for study in dataset.train
         if study.frontals and study.labels and study.labels_complete
     ]
 

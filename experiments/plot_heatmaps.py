@@ -18,7 +18,7 @@ from encoders.annotations import REGION_THRESHOLD, Annotation, render_heatmap
 from encoders.images.image_io import read_image
 from encoders.training.config import read_settings
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.load import load_collection, source_of
+from encoders.training.sources.load import load_dataset, study_source
 
 _SIDE = 240
 """Of a heatmap in pixels."""
@@ -56,12 +56,12 @@ def panels_of(config: Path, *, count: int) -> list[Panel]:
     Raises:
         TrainingDataError: the data cannot be used or has no expert image.
     """
-    collection = load_collection(source_of(read_settings(config)))
-    if not collection.experts:
+    dataset = load_dataset(study_source(read_settings(config)))
+    if not dataset.experts:
         raise TrainingDataError(f"{config} names no expert image; see [[data.experts]]")
     return [
-        (image.image.stem[:32], read_image(image.image).pixels, image.annotation)
-        for image in collection.experts[:count]
+        (image.path.stem[:32], read_image(image.path).pixels, image.annotation)
+        for image in dataset.experts[:count]
     ]
 
 

@@ -62,7 +62,7 @@ def measure(
     images = {each.image_id: each for held in drawn.values() for each in held}
     regions: dict[str, list[Region]] = {}
     for name, image in track(images.items(), description="locating"):
-        maps = encoder.outputs(read_image(image.image)).maps[0]
+        maps = encoder.outputs(read_image(image.path)).maps[0]
         regions[name] = [locate(each) for each in maps]
     found = {}
     for row, finding in enumerate(encoder.findings):

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from encoders.annotations import REGION_THRESHOLD
 from encoders.base import CxrImage
-from encoders.eclip.finding_maps import Region, locate, outline_of
+from encoders.eclip.finding_maps import Region, contour_edges, locate
 from rag.encoder_parts import RESTORE_HINT, read_json
 from rag.errors import EncoderUnavailableError
 from rag.report_nlp.statements import Side
@@ -206,7 +206,7 @@ def outline_findings(
     return tuple(
         Outline(finding, OUTLINE_SIDE, edges, measures.get(finding))
         for finding in surest.values()
-        for edges in [outline_of(maps[finding], side=OUTLINE_SIDE, columns=columns)]
+        for edges in [contour_edges(maps[finding], side=OUTLINE_SIDE, columns=columns)]
     )
 
 

@@ -27,7 +27,7 @@ from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import build_image_tower, build_text_tower
-from encoders.towers.hugging_face import load_published, published_tower
+from encoders.towers.hugging_face import load_pretrained_tower, pretrained_tower_settings
 from encoders.training.config import TrainSettings
 from encoders.training.train import init_model
 
@@ -88,10 +88,12 @@ def test_a_pair_gives_both_of_its_towers(kind: str, bert: Path, tmp_path: Path) 
     folder = saved(whole, tmp_path / kind, bert)
     whole.eval()
     images = torch.randn(2, 3, SIDE, SIDE)
-    image = build_image_tower(published_tower(folder, role="image")).eval()
-    load_published(image, folder, role="image")
-    text = build_text_tower(published_tower(folder, role="text") | {"max_length": 24}).eval()
-    load_published(text, folder, role="text")
+    image = build_image_tower(pretrained_tower_settings(folder, role="image")).eval()
+    load_pretrained_tower(image, folder, role="image")
+    text = build_text_tower(
+        pretrained_tower_settings(folder, role="text") | {"max_length": 24}
+    ).eval()
+    load_pretrained_tower(text, folder, role="text")
     pieces = text.prepare(TEXTS)
     with torch.no_grad():
         seen = whole.vision_model(pixel_values=images)
@@ -105,24 +107,24 @@ def test_a_pooler_that_is_not_used_is_not_asked_for(bert: Path, tmp_path: Path) 
     """Language models are published without it, classifiers of images too."""
     words = BertForMaskedLM(BertConfig.from_pretrained(bert))
     folder = saved(words, tmp_path / "mlm", bert)
-    text = build_text_tower(published_tower(folder, role="text"))
-    load_published(text, folder, role="text")
+    text = build_text_tower(pretrained_tower_settings(folder, role="text"))
+    load_pretrained_tower(text, folder, role="text")
     for name, value in words.bert.state_dict().items():
         assert text.model.state_dict()[name].equal(value)
 
     folder = saved(ViTForImageClassification(VIT), tmp_path / "classifier", bert)
-    image = build_image_tower(published_tower(folder, role="image"))
+    image = build_image_tower(pretrained_tower_settings(folder, role="image"))
     with pytest.raises(EncoderError, match="lacks 2 weights of the image tower, pooler"):
-        load_published(image, folder, role="image")
+        load_pretrained_tower(image, folder, role="image")
 
 
 def test_a_folder_without_weights_or_config_is_named(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"config\.json"):
-        published_tower(tmp_path, role="image")
+        pretrained_tower_settings(tmp_path, role="image")
     empty = tiny_bert(tmp_path / "empty", with_weights=False)
-    text = build_text_tower(published_tower(empty, role="text"))
+    text = build_text_tower(pretrained_tower_settings(empty, role="text"))
     with pytest.raises(EncoderError, match="cannot read the weights"):
-        load_published(text, empty, role="text")
+        load_pretrained_tower(text, empty, role="text")
 
 
 def test_a_saved_model_carries_its_tokenizer(bert: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_
 from encoders.packaged_weights import EncoderError
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import build_image_tower, build_text_tower
-from encoders.towers.hugging_face import published_tower
+from encoders.towers.hugging_face import pretrained_tower_settings
 from encoders.training.config import TrainSettings
 from encoders.training.objective import ExpertPairs, Objective, Pairs
 from encoders.training.train import init_model
@@ -68,7 +68,7 @@ def towers(variant: str, tokenizer: str, folder: Path) -> tuple[Settings, Settin
         config = {"model_type": variant, "vision_config": SWIN, "text_config": BERT}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    image, words = (published_tower(folder, role=role) for role in ("image", "text"))
+    image, words = (pretrained_tower_settings(folder, role=role) for role in ("image", "text"))
     return image, words | {"tokenizer": tokenizer, "max_length": 24}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from encoders.preprocess import EvalTransform
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
-from encoders.training.training_set import ExpertSet, TrainingSet
+from encoders.training.training_set import ExpertTensors, TrainingTensors
 
 STEPS = 12
 
@@ -25,11 +25,11 @@ def loader(*, rank: int = 0, ranks: int = 1, workers: int = 1, images: int = 24)
     pixels = np.random.default_rng(0).integers(0, 255, (images, 40, 40), dtype=np.uint8)
     rows = torch.arange(images)
     labels, texts = rows[:, None].float(), torch.zeros(images, 3)
-    data = TrainingSet(pixels, rows, {"rows": labels}, texts, labels, ("x",), rows > -1)
+    data = TrainingTensors(pixels, rows, {"rows": labels}, texts, labels, ("x",), rows > -1)
     return BatchLoader(
         settings,
         data=data,
-        experts=ExpertSet(pixels[:6], pixels[6:12], rows[:6]),
+        experts=ExpertTensors(pixels[:6], pixels[6:12], rows[:6]),
         transform=EvalTransform(size=32),
         steps=STEPS,
         rank=rank,

@@ -18,7 +18,7 @@ from encoders.training.dataloader import ExpertPairs, Pairs, other_rows
 from encoders.training.dataset import ExpertImage, TrainingDataError
 from encoders.training.expert import Curriculum, HeatmapProcessor, draw_share, is_expert_step
 from encoders.training.objective import Objective, equal_targets, priming_loss
-from encoders.training.training_set import load_expert_set
+from encoders.training.training_set import load_expert_tensors
 
 # --- curriculum
 
@@ -261,6 +261,6 @@ def test_the_temperature_stays_within_its_bounds_and_can_come_back(
 def test_expert_images_without_a_training_study_are_named(tmp_path: Path) -> None:
     image = ExpertImage("lost", Path("image.png"), Boxes(((0.1, 0.1, 0.2, 0.2),)))
     with pytest.raises(TrainingDataError, match="lost"):
-        load_expert_set((image, image), studies=(), side=8, cache=tmp_path)
+        load_expert_tensors((image, image), studies=(), side=8, cache=tmp_path)
     with pytest.raises(TrainingDataError, match="at least 2"):
-        load_expert_set((image,), studies=(), side=8, cache=tmp_path)
+        load_expert_tensors((image,), studies=(), side=8, cache=tmp_path)

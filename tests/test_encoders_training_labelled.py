@@ -14,9 +14,9 @@ from PIL import Image
 from encoders.annotations import bounding_box, box_outline, fill_outlines
 from encoders.eclip.encoder import load_encoder
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import Draws
+from encoders.training.augment import RankRng
 from encoders.training.config import AugmentSettings, TrainSettings
-from encoders.training.dataset import Collection, Split, TrainingDataError, TrainingStudy
+from encoders.training.dataset import Dataset, Split, TrainingDataError, TrainingStudy
 from encoders.training.labelled import (
     draw_labelled_batch,
     label_loss,
@@ -63,7 +63,7 @@ def test_what_was_drawn_becomes_the_text(tmp_path: Path) -> None:
         "Right pleural effusion. Consolidation in the left upper zone."
     ]
     assert studies[0].labels >= {"Pleural Effusion", "Consolidation"}
-    assert "Pleural Effusion/right" in studies[0].details
+    assert "Pleural Effusion/right" in studies[0].fine_labels
     assert not studies[0].labels_complete
     assert [image.study_id for image in experts] == ["nih-n0"]
 
@@ -145,7 +145,7 @@ def test_a_cover_moves_with_its_image(tmp_path: Path) -> None:
         np.array([2, 0]),
         augment=still,
         transform=EvalTransform(size=64),
-        draws=Draws(torch.Generator().manual_seed(0)),
+        rng=RankRng(torch.Generator().manual_seed(0)),
     )
     assert batch.pixels.shape == (2, 3, 64, 64)
     assert batch.cover.shape == (2, 1, 4, 4)
@@ -161,7 +161,7 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
         TrainingStudy(
             study_id=f"s{number}",
             patient_id=f"s{number}",
-            frontals=(labelled[number].image,),
+            frontals=(labelled[number].path,),
             laterals=(),
             text="The heart is enlarged." if number % 2 else "Clear lungs.",
             labels=frozenset({"Cardiomegaly"} if number % 2 else {"normal"}),
@@ -169,7 +169,7 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
         )
         for number in range(8)
     )
-    collection = Collection((*reported, *studies), (), {}, tuple(experts), tuple(labelled))
+    dataset = Dataset((*reported, *studies), (), {}, tuple(experts), tuple(labelled))
     settings = TrainSettings.model_validate(
         {
             "size": 64,
@@ -185,10 +185,10 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
         }
     )
     out, cache = tmp_path / "run", tmp_path / "cache"
-    folder = train(settings, collection=collection, out=out, cache=cache)
+    folder = train(settings, dataset=dataset, out=out, cache=cache)
     first = (folder / "model.safetensors").read_bytes()
     assert load_encoder(folder).findings == ("Effusion", "Consolidation")
-    assert train(settings, collection=collection, out=out, cache=cache) == folder
+    assert train(settings, dataset=dataset, out=out, cache=cache) == folder
     assert (folder / "model.safetensors").read_bytes() == first
 
     def cut_after_pretraining(step: int, steps: int, _: float) -> None:
@@ -197,19 +197,19 @@ def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_pat
 
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        train(settings, collection=collection, out=cut, cache=cache, on_step=cut_after_pretraining)
+        train(settings, dataset=dataset, out=cut, cache=cache, on_step=cut_after_pretraining)
     turned = settings.model_copy(update={"augment": AugmentSettings(degrees=20)})
     with pytest.raises(TrainingDataError, match="other settings or data"):  # not half of either
-        train(turned, collection=collection, out=cut, cache=cache)
+        train(turned, dataset=dataset, out=cut, cache=cache)
     relabelled = [replace(each, labels=dict.fromkeys(each.labels, True)) for each in labelled]
-    other = replace(collection, labelled=tuple(relabelled))
+    other = replace(dataset, labelled=tuple(relabelled))
     with pytest.raises(TrainingDataError, match="other settings or data"):
-        train(settings, collection=other, out=cut, cache=cache)
+        train(settings, dataset=other, out=cut, cache=cache)
     alone = settings.model_copy(update={"pretrain": None, "checkpoint_every": 1})
     begun = {"out": tmp_path / "begun", "cache": cache}
     with pytest.raises(KeyboardInterrupt):
-        train(alone, collection=collection, on_step=cut_after_pretraining, **begun)
+        train(alone, dataset=dataset, on_step=cut_after_pretraining, **begun)
     with pytest.raises(TrainingDataError, match="other settings or data"):
-        train(alone, collection=other, **begun)
-    resumed = train(settings, collection=collection, out=cut, cache=cache)
+        train(alone, dataset=other, **begun)
+    resumed = train(settings, dataset=dataset, out=cut, cache=cache)
     assert (resumed / "model.safetensors").read_bytes() == first

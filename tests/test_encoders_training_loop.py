@@ -19,10 +19,10 @@ from torch import nn
 from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
 from encoders.training.config import TrainSettings, read_settings
-from encoders.training.dataset import TrainingDataError, clean
+from encoders.training.dataset import TrainingDataError, build_dataset
 from encoders.training.sources.load import read_openi
 from encoders.training.train import init_model, train
-from encoders.training.trainer import exponential_average, precision_of
+from encoders.training.trainer import exponential_average, resolve_precision
 
 SETTINGS = """
 name = "tiny"
@@ -119,8 +119,8 @@ def test_a_run_that_is_cut_resumes_to_the_same_bits(openi: Path, tmp_path: Path)
             if step == steps:
                 raise CutError
 
-        collection = clean(read_openi(openi))
-        train(read_settings(config), collection=collection, out=out, cache=tmp_path, on_step=stop)
+        dataset = build_dataset(read_openi(openi))
+        train(read_settings(config), dataset=dataset, out=out, cache=tmp_path, on_step=stop)
 
     run(whole)
     with pytest.raises(CutError):
@@ -189,8 +189,8 @@ def test_bf16_is_used_where_the_machine_computes_in_it(
     monkeypatch: pytest.MonkeyPatch, *, native: bool, used: str
 ) -> None:
     monkeypatch.setattr("encoders.training.trainer.supports_bfloat16", lambda **_: native)
-    assert precision_of(TrainSettings().optim.precision) == used
-    assert precision_of("bf16") == "bf16"
+    assert resolve_precision(TrainSettings().optim.precision) == used
+    assert resolve_precision("bf16") == "bf16"
 
 
 @pytest.mark.parametrize("missing", ["config", "data"])

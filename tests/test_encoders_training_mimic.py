@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from encoders.training.dataset import Split, TrainingDataError
-from encoders.training.sources.load import load_collection
+from encoders.training.sources.load import load_dataset
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.settings import AnnotationTable, Mimic
 
@@ -90,9 +90,9 @@ def test_mimic_is_read_as_published(tmp_path: Path) -> None:
     assert train.text == "The lungs\n are clear.\nNo change."
     assert (val.text, val.split, val.labels) == ("Large heart.", Split.VAL, {"cardiomegaly"})
     assert (train.labels, test.split) == ({"normal"}, Split.TEST)
-    collection = load_collection(source)
-    assert [len(collection.train), len(collection.val)] == [1, 1]
-    assert collection.left_out["held back for test"] == 1
+    dataset = load_dataset(source)
+    assert [len(dataset.train), len(dataset.val)] == [1, 1]
+    assert dataset.left_out["held back for test"] == 1
 
 
 def test_images_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_images_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
         if path.stem != "v":
             path.unlink()
     source = Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports")
-    assert load_collection(source).left_out["no image"] == 1
+    assert load_dataset(source).left_out["no image"] == 1
     (tmp_path / "jpg/files/p11/p11000002/s50000002/v.jpg").unlink()
     with pytest.raises(TrainingDataError, match=r"no \.jpg image in .* files/p10/p10000032"):
         read_mimic(source)
@@ -145,9 +145,7 @@ def test_gaze_joins_the_training_images_of_mimic_alone(tmp_path: Path) -> None:
     source = Mimic(
         path=tmp_path / "jpg", reports=tmp_path / "reports", experts=(AnnotationTable(path=marks),)
     )
-    collection = load_collection(source)
-    assert [(image.study_id, image.image.stem) for image in collection.experts] == [
-        ("s50000001", "pa")
-    ]
-    assert collection.left_out["expert reading of no training image"] == 2
-    assert load_collection(source, experts=False).experts == ()
+    dataset = load_dataset(source)
+    assert [(image.study_id, image.path.stem) for image in dataset.experts] == [("s50000001", "pa")]
+    assert dataset.left_out["expert reading of no training image"] == 2
+    assert load_dataset(source, experts=False).experts == ()

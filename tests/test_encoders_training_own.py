@@ -16,14 +16,14 @@ from encoders.training.dataset import (
     Split,
     TrainingDataError,
     TrainingStudy,
-    clean,
+    build_dataset,
 )
-from encoders.training.sources.load import attach, load_collection
+from encoders.training.sources.load import attach_annotations, load_dataset
 from encoders.training.sources.settings import AnnotationTable, StudyTable
 from encoders.training.sources.tables import (
+    patient_split,
     read_annotation_table,
     read_study_table,
-    split_of,
 )
 
 # --- one's own table
@@ -63,9 +63,9 @@ def test_json_lines_may_hold_whole_reports_and_have_marks(tmp_path: Path) -> Non
     gaze = {"kind": "fixation", "x": 0.5, "y": 0.5, "seconds": 0.3}
     marks = jsonl(tmp_path / "m.jsonl", [{"image": "a.png"} | mark for mark in (gaze, box)])
     experts = (AnnotationTable(path=marks),)
-    collection = load_collection(StudyTable(path=studies, experts=experts))
-    assert collection.train[0].text == f"{CLEAR}\nNormal."
-    assert [image.annotation for image in collection.experts] == [
+    dataset = load_dataset(StudyTable(path=studies, experts=experts))
+    assert dataset.train[0].text == f"{CLEAR}\nNormal."
+    assert [image.annotation for image in dataset.experts] == [
         Fixations(((0.5, 0.5, 0.3),)),
         Boxes(((0.1, 0.2, 0.3, 0.4),)),
     ]
@@ -73,14 +73,14 @@ def test_json_lines_may_hold_whole_reports_and_have_marks(tmp_path: Path) -> Non
 
 @given(share=st.floats(0.05, 0.95), patients=st.lists(st.text(min_size=1), max_size=40))
 def test_the_split_of_a_patient_is_the_patients_own(share: float, patients: list[str]) -> None:
-    together = {name: split_of(name, val_share=share) for name in patients}
-    assert all(split_of(name, val_share=share) is split for name, split in together.items())
-    larger = {name for name in patients if split_of(name, val_share=0.96) is Split.VAL}
+    together = {name: patient_split(name, val_share=share) for name in patients}
+    assert all(patient_split(name, val_share=share) is split for name, split in together.items())
+    larger = {name for name in patients if patient_split(name, val_share=0.96) is Split.VAL}
     assert {name for name, split in together.items() if split is Split.VAL} <= larger
 
 
 def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> None:
-    drawn = [split_of(f"patient {number}", val_share=0.1) for number in range(3000)]
+    drawn = [patient_split(f"patient {number}", val_share=0.1) for number in range(3000)]
     assert drawn.count(Split.VAL) / 3000 == pytest.approx(0.1, abs=0.02)  # 3.6 standard errors
 
 
@@ -228,18 +228,18 @@ def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str
 
 
 def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
-    collection = clean([one_study("x/1.2.840.dcm"), one_study("y/b.png", "z/b.png", number=2)])
+    dataset = build_dataset([one_study("x/1.2.840.dcm"), one_study("y/b.png", "z/b.png", number=2)])
     box = Boxes(((0.1, 0.1, 0.1, 0.1),))
     names = ("1.2.840.dcm", "1.2.840", "elsewhere/1.2.840.dcm", "z/b.png")
-    joined = attach(collection, [ImageAnnotation(name, box, "line 1") for name in names])
-    assert [str(image.image) for image in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
+    joined = attach_annotations(dataset, [ImageAnnotation(name, box, "line 1") for name in names])
+    assert [str(image.path) for image in joined.experts] == ["x/1.2.840.dcm"] * 3 + ["z/b.png"]
     assert [s.study_id for s in joined.first(1).train] == ["s1", "s2"]  # both have expert images
-    assert [s.study_id for s in collection.first(1).train] == ["s1"]
+    assert [s.study_id for s in dataset.first(1).train] == ["s1"]
     with pytest.raises(
         TrainingDataError, match=r"line 7: 2 images are called b.png; give the image's path"
     ):
-        attach(collection, [ImageAnnotation("b.png", box, "line 7")])
+        attach_annotations(dataset, [ImageAnnotation("b.png", box, "line 7")])
     with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):
-        attach(
-            collection, [ImageAnnotation("c", box, "line 1"), ImageAnnotation("d", box, "line 2")]
+        attach_annotations(
+            dataset, [ImageAnnotation("c", box, "line 1"), ImageAnnotation("d", box, "line 2")]
         )

@@ -23,8 +23,8 @@ from encoders.training.dataset import (
     Split,
     TrainingDataError,
     TrainingStudy,
-    clean,
-    frequent,
+    build_dataset,
+    frequent_labels,
     image_pairs,
 )
 from encoders.training.run_folder import CHECKPOINT, CURVES, RunFolder, fingerprint
@@ -57,7 +57,7 @@ def test_training_texts_that_are_asked_in_val_are_left_out() -> None:
         study(3, "Large heart.", Split.TRAIN),
         study(4, "Clear lungs.", Split.VAL),
     ]
-    cleaned = clean(studies)
+    cleaned = build_dataset(studies)
     assert [kept.study_id for kept in cleaned.train] == ["s3"]
     assert [kept.study_id for kept in cleaned.val] == ["s4"]
     assert cleaned.left_out["training text identical to a val text"] == 2
@@ -69,7 +69,7 @@ def test_a_patient_in_two_splits_is_refused() -> None:
         study(2, "Large.", Split.VAL, patient_id="p"),
     ]
     with pytest.raises(TrainingDataError, match="1 patients are in train and val, p first"):
-        clean(studies)
+        build_dataset(studies)
 
 
 def test_a_study_without_text_or_image_is_counted_not_kept() -> None:
@@ -79,7 +79,7 @@ def test_a_study_without_text_or_image_is_counted_not_kept() -> None:
         study(3, "Large.", Split.TRAIN, frontals=()),
         study(4, "Wide.", Split.VAL, frontals=()),
     ]
-    cleaned = clean(studies)
+    cleaned = build_dataset(studies)
     assert [kept.study_id for kept in cleaned.train] == ["s3"]
     assert cleaned.val == ()
     assert (cleaned.left_out["no text"], cleaned.left_out["no image"]) == (1, 2)
@@ -97,8 +97,8 @@ def test_every_image_is_a_pair_with_its_study() -> None:
 
 def test_rare_labels_are_not_learned() -> None:
     labels = [study(number, "x", Split.TRAIN).labels for number in range(5)]
-    assert frequent(labels, least=2) == ["normal", "Cardiomegaly"]
-    assert frequent(labels, least=3) == ["normal"]
+    assert frequent_labels(labels, min_count=2) == ["normal", "Cardiomegaly"]
+    assert frequent_labels(labels, min_count=3) == ["normal"]
 
 
 def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path)
     (tmp_path / "studies.jsonl").write_text(json.dumps(row) + "\n")
     (read,) = read_openi(tmp_path)
     assert read.frontals == (tmp_path / "images/CXR994_IM-2478-2001.jpg",)
-    assert read.details == {"Opacity/lung", "Opacity/left"}
+    assert read.fine_labels == {"Opacity/lung", "Opacity/left"}
     assert (read.text, read.labels, read.split) == ("Clear.", {"Opacity"}, Split.TRAIN)
 
 

@@ -18,7 +18,7 @@ from encoders.annotations import Boxes
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import ExpertPairs, Pairs
-from encoders.training.dataset import Collection, ExpertImage, Split, TrainingStudy
+from encoders.training.dataset import Dataset, ExpertImage, Split, TrainingStudy
 from encoders.training.objective import Objective, gather
 from encoders.training.train import train
 
@@ -162,7 +162,7 @@ PLACES = ("on the left.", "at the base.", "since the fall.", "beside a stent.")
 TEXTS = [f"{finding} {place}" for finding in FINDINGS for place in PLACES]
 
 
-def collection(folder: Path) -> Collection:
+def dataset(folder: Path) -> Dataset:
     """Made-up studies, six of them with a box."""
     generator = np.random.default_rng(0)
     studies = []
@@ -184,7 +184,7 @@ def collection(folder: Path) -> Collection:
         )
     boxes = Boxes(((0.2, 0.3, 0.4, 0.3),))
     experts = tuple(ExpertImage(study.study_id, study.frontals[0], boxes) for study in studies[:6])
-    return Collection(tuple(studies[:16]), tuple(studies[16:]), {}, experts=experts)
+    return Dataset(tuple(studies[:16]), tuple(studies[16:]), {}, experts=experts)
 
 
 def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
@@ -202,7 +202,7 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
     losses: list[float] = []
     train(
         TrainSettings.model_validate(WHOLE_RUN),
-        collection=collection(here),
+        dataset=dataset(here),
         out=here / f"run-{ranks}",
         cache=here / f"cache-{ranks}-{rank}",
         on_step=lambda _step, _steps, loss: losses.append(loss),
@@ -218,7 +218,7 @@ def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> N
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    collection(tmp_path)  # the images, before two processes ask for them
+    dataset(tmp_path)  # the images, before two processes ask for them
     for ranks in (1, RANKS):
         mp.spawn(whole_run, args=(ranks, port, str(tmp_path)), nprocs=ranks)
     one, *two = (

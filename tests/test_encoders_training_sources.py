@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.made_up_training import CLEAR, jsonl, one_study, png, train_command
 
 from encoders.training.config import read_settings
-from encoders.training.dataset import Split, TrainingDataError, clean
+from encoders.training.dataset import Split, TrainingDataError, build_dataset
 from encoders.training.sources.settings import (
     Mimic,
 )
@@ -27,7 +27,7 @@ def test_patients_in_two_splits_are_counted_in_the_error() -> None:
     ]
     message = "2 patients are in train and test, p1 first, with 5 studies; split by patient"
     with pytest.raises(TrainingDataError, match=message):
-        clean(studies)
+        build_dataset(studies)
 
 
 @given(
@@ -43,9 +43,9 @@ def test_no_patient_and_by_default_no_text_is_on_both_sides(
     of = {split: {s.patient_id for s in studies if s.split is split} for split in Split}
     if any(of[one] & of[other] for one in Split for other in Split if one < other):
         with pytest.raises(TrainingDataError, match="split by patient"):
-            clean(studies)
+            build_dataset(studies)
         return
-    dropped, kept = clean(studies), clean(studies, same_texts="keep")
+    dropped, kept = build_dataset(studies), build_dataset(studies, same_texts="keep")
     elsewhere = {s.text for s in studies if s.split is not Split.TRAIN}
     assert not {s.text for s in dropped.train} & elsewhere
     twins = sum(count for why, count in dropped.left_out.items() if "identical" in why)

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from encoders.training.dataset import TrainingDataError
-from encoders.training.sources.load import default_source, load_collection
+from encoders.training.sources.load import default_source, load_dataset
 from experiments.ablation import main, read_plan, read_results, schedule
 from experiments.ablation_table import MEASURES, probed, summarise
 
@@ -98,10 +98,10 @@ def command(data: Path, out: Path) -> list[str]:
 
 
 def test_the_probe_learns_from_complete_labels_only(data: Path) -> None:
-    collection = load_collection(default_source(data))
-    boxed = [study.study_id for study in collection.train if not study.labels_complete]
+    dataset = load_dataset(default_source(data))
+    boxed = [study.study_id for study in dataset.train if not study.labels_complete]
     assert boxed  # what no box shows on them may be there all the same
-    learned = {study.study_id for study in probed(collection)}
+    learned = {study.study_id for study in probed(dataset)}
     assert learned == {f"CXR{number}" for number in range(12)}
 
 

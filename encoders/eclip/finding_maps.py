@@ -84,7 +84,7 @@ def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
     return Region(peak, (left, top, right - left, bottom - top))
 
 
-def outline_of(
+def contour_edges(
     log_odds: NDArray[np.float32], *, side: int, columns: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[tuple[int, int, int, int], ...]:
     """The contour of all places of one map [h, w] that are at least `INSIDE` as likely as its peak.

@@ -33,7 +33,7 @@ class HuggingFaceVision(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Images [N, 3, H, W] to pooled features [N, width]."""
-        return pooled(self.model(pixel_values=pixels))
+        return pooled_output(self.model(pixel_values=pixels))
 
 
 class HuggingFaceText(nn.Module):
@@ -87,14 +87,14 @@ class HuggingFaceText(nn.Module):
         if self.pooling == "cls":
             features: Tensor = output.last_hidden_state[:, 0]
             return features
-        return pooled(output)
+        return pooled_output(output)
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer's files into a folder of their own."""
         _load_tokenizer(self._folder).save_pretrained(folder)  # one in use remembers its padding
 
 
-def published_tower(folder: Path, *, role: Role) -> dict[str, Any]:
+def pretrained_tower_settings(folder: Path, *, role: Role) -> dict[str, Any]:
     """Settings of `encoders.towers.base` for the tower of a published model in a local folder.
 
     Raises:
@@ -114,8 +114,8 @@ def published_tower(folder: Path, *, role: Role) -> dict[str, Any]:
     return tower | {"tokenizer": str(folder), "max_length": MAX_LENGTH, "pooling": pooling}
 
 
-def load_published(tower: nn.Module, folder: Path, *, role: Role) -> None:
-    """Fill a tower that `published_tower` described with the folder's weights, in place.
+def load_pretrained_tower(tower: nn.Module, folder: Path, *, role: Role) -> None:
+    """Fill a tower that `pretrained_tower_settings` described with the folder's weights, in place.
 
     Raises:
         EncoderError: the folder cannot be read, or does not hold all weights of the tower. A
@@ -145,7 +145,7 @@ def load_published(tower: nn.Module, folder: Path, *, role: Role) -> None:
     model.load_state_dict(found.state_dict())
 
 
-def pooled(output: Any) -> Tensor:
+def pooled_output(output: Any) -> Tensor:
     """The one vector a row of a model's output [N, width].
 
     ``pooler_output`` where there is one. It may come as [N, width, 1, 1] (ResNet, ConvNeXt of some

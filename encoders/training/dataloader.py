@@ -20,18 +20,18 @@ from torch import Tensor
 from encoders.machine import map_ahead
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import Prepared
-from encoders.training.augment import Draws, augment, augment_marked, warp
+from encoders.training.augment import RankRng, augment, augment_marked, warp
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.expert import draw_share, is_expert_step
 from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
-from encoders.training.training_set import ExpertSet, TrainingSet
+from encoders.training.training_set import ExpertTensors, TrainingTensors
 
 _CURRICULUM, _ROWS, _SHARE, _OTHER, _LABELLED = -1, -2, -3, -4, -5
 """In place of a rank: draws that all ranks share."""
 
 
 class Pairs(NamedTuple):
-    """Normalised images float32 [N, channels, H, W] and their reports: rows of a `TrainingSet`."""
+    """Normalised images float32 [N, channels, H, W] and their reports."""
 
     pixels: Tensor
     prepared: Prepared
@@ -80,8 +80,8 @@ class BatchLoader:
         self,
         settings: TrainSettings,
         *,
-        data: TrainingSet,
-        experts: ExpertSet | None,
+        data: TrainingTensors,
+        experts: ExpertTensors | None,
         transform: EvalTransform,
         steps: int,
         labelled: LabelledTensors | None = None,
@@ -105,17 +105,17 @@ class BatchLoader:
     def make(self, step: int) -> StepBatch:
         """The batch of a step."""
         generator = torch.Generator().manual_seed(step_seed(self._settings.seed, step=step))
-        draws = Draws(generator, self._rank, self._ranks)
-        main = self._main_pairs(step, draws)
-        expert = self.expert_pairs(step, draws) if self._is_expert_step(step) else None
-        labelled = self._labelled_batch(step, draws)
+        rng = RankRng(generator, self._rank, self._ranks)
+        main = self._main_pairs(step, rng)
+        expert = self.expert_pairs(step, rng) if self._is_expert_step(step) else None
+        labelled = self._labelled_batch(step, rng)
         return StepBatch(main, expert, labelled, self._priming_weight(step), generator.get_state())
 
     def _transform_at(self, step: int) -> EvalTransform:
         """Small images first: cheaper, and what they teach is kept."""
         return self._small if step < self._settings.small_share * self._steps else self._large
 
-    def _labelled_batch(self, step: int, draws: Draws) -> LabelledBatch | None:
+    def _labelled_batch(self, step: int, rng: RankRng) -> LabelledBatch | None:
         """As many labelled images on every rank, none of them twice."""
         chosen, data = self._settings.labelled, self._labelled
         if chosen is None or data is None:
@@ -128,10 +128,10 @@ class BatchLoader:
             rows[self._rank :: self._ranks],
             augment=self._settings.augment,
             transform=self._transform_at(step),
-            draws=draws,
+            rng=rng,
         )
 
-    def _main_pairs(self, step: int, draws: Draws) -> Pairs:
+    def _main_pairs(self, step: int, rng: RankRng) -> Pairs:
         settings, transform = self._settings, self._transform_at(step)
         rows = batch_rows(
             step,
@@ -141,11 +141,11 @@ class BatchLoader:
         )[self._rank :: self._ranks]
         images = torch.from_numpy(self._data.images[rows.numpy()]).float() / 255
         augmented = augment(
-            transform.stretch(images), settings.augment, size=transform.size, draws=draws
+            transform.stretch(images), settings.augment, size=transform.size, rng=rng
         )
         return self._pairs(augmented, self._data.study[rows])
 
-    def expert_pairs(self, step: int, draws: Draws) -> ExpertPairs:
+    def expert_pairs(self, step: int, rng: RankRng) -> ExpertPairs:
         """The expert half of a step: images and heatmaps under the same crops, and λ.
 
         Raises:
@@ -157,7 +157,7 @@ class BatchLoader:
         transform = self._transform_at(step)
         rows, other = self._expert_rows(chosen, experts, step)
         cropped, maps = augment_marked(
-            experts.images[rows], settings.augment, transform=transform, draws=draws
+            experts.images[rows], settings.augment, transform=transform, rng=rng
         )
         pairs = self._pairs(cropped, experts.study[torch.from_numpy(rows)])
         seed = step_seed(settings.seed, step=step, rank=_SHARE)
@@ -167,7 +167,7 @@ class BatchLoader:
         return ExpertPairs(pairs, warp(heat / 255, maps, size=transform.size).clamp(0, 1), share)
 
     def _expert_rows(
-        self, chosen: ExpertSettings, experts: ExpertSet, step: int
+        self, chosen: ExpertSettings, experts: ExpertTensors, step: int
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """This rank's rows of the annotated images, and for each another one."""
         seed, count = self._settings.seed, len(experts.study)

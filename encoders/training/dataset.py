@@ -42,7 +42,7 @@ class TrainingStudy:
         frontals: validation uses the first.
         text: findings and impression, as in `rag.schema.ReportRecord.text`.
         labels: finding labels that came with the report; what validation compares.
-        details: finer ones, trained on beside the labels (in Open-I a MeSH heading with each of
+        fine_labels: finer ones, trained on beside the labels (in Open-I a MeSH heading with each of
             its qualifiers: ``Opacity/left``).
         labels_complete: whether a label that is missing is not there; else only those that are
             given are known, and they teach nothing but which reports are alike.
@@ -55,7 +55,7 @@ class TrainingStudy:
     text: str
     labels: frozenset[str]
     split: Split
-    details: frozenset[str] = frozenset()
+    fine_labels: frozenset[str] = frozenset()
     labels_complete: bool = True
 
 
@@ -77,7 +77,7 @@ class ExpertImage:
     """An image of a training study, and where an expert looked or drew on it."""
 
     study_id: str
-    image: Path
+    path: Path
     annotation: Annotation
 
 
@@ -94,14 +94,14 @@ class LabelledExample:
 
     image_id: str
     patient_id: str
-    image: Path
+    path: Path
     labels: Mapping[str, bool]
     outlines: Mapping[str, tuple[Outline, ...]]
     split: Split
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class Dataset:
     """Studies for training and validation, and how many were left out, by reason."""
 
     train: tuple[TrainingStudy, ...]
@@ -110,7 +110,7 @@ class Collection:
     experts: tuple[ExpertImage, ...] = ()
     labelled: tuple[LabelledExample, ...] = ()
 
-    def first(self, count: int) -> "Collection":
+    def first(self, count: int) -> "Dataset":
         """The same with the first ``count`` training studies and as many for validation.
 
         Studies with expert images are kept whatever their place.
@@ -120,9 +120,9 @@ class Collection:
         return replace(self, train=(*self.train[:count], *further), val=self.val[:count])
 
 
-def clean(
+def build_dataset(
     studies: Sequence[TrainingStudy], *, same_texts: Literal["drop", "keep"] = "drop"
-) -> Collection:
+) -> Dataset:
     """Refuse overlap, drop what cannot be learned from, and training texts of another split.
 
     Test studies are held back: they only say which patients and texts must not be trained on.
@@ -158,15 +158,15 @@ def clean(
             left_out[reason] += 1
         else:
             kept[study.split].append(study)
-    collection = Collection(tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), dict(left_out))
+    dataset = Dataset(tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), dict(left_out))
     _log.info(
         "%d train, %d val studies; %d training texts are those of another split; left out: %s",
-        len(collection.train),
-        len(collection.val),
+        len(dataset.train),
+        len(dataset.val),
         same,
-        collection.left_out,
+        dataset.left_out,
     )
-    return collection
+    return dataset
 
 
 def _refuse_shared_patients(studies: Sequence[TrainingStudy]) -> None:
@@ -189,8 +189,8 @@ def image_pairs(studies: Sequence[TrainingStudy], *, laterals: bool) -> Iterator
             yield image, row
 
 
-def frequent(labels: Iterable[frozenset[str]], *, least: int) -> list[str]:
+def frequent_labels(labels: Iterable[frozenset[str]], *, min_count: int) -> list[str]:
     """Labels of at least so many studies, most frequent first."""
     counts = Counter(label for study in labels for label in study)
-    kept = [label for label, count in counts.items() if count >= least]
+    kept = [label for label, count in counts.items() if count >= min_count]
     return sorted(kept, key=lambda label: (-counts[label], label))

@@ -20,7 +20,7 @@ from torch.nn import functional
 from encoders.annotations import fill_outlines
 from encoders.eclip.finding_maps import CELL
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import Draws, augment_marked
+from encoders.training.augment import RankRng, augment_marked
 from encoders.training.config import AugmentSettings
 from encoders.training.dataset import LabelledExample, TrainingDataError
 from encoders.training.training_set import load_images
@@ -94,7 +94,7 @@ def load_labelled_tensors(
             known[row, at] = outlines is not None
             if outlines:
                 covers.setdefault(row, {})[at] = fill_outlines(outlines, side=COVER_SIDE)
-    pixels = load_images([image.image for image in images], side=side, cache=cache)
+    pixels = load_images([image.path for image in images], side=side, cache=cache)
     return LabelledTensors(pixels, labels, names, covers, known)
 
 
@@ -104,10 +104,10 @@ def draw_labelled_batch(
     *,
     augment: AugmentSettings,
     transform: EvalTransform,
-    draws: Draws,
+    rng: RankRng,
 ) -> LabelledBatch:
     """Images and what was drawn on them, under the same crops."""
-    cropped, maps = augment_marked(data.images[rows], augment, transform=transform, draws=draws)
+    cropped, maps = augment_marked(data.images[rows], augment, transform=transform, rng=rng)
     grid = -(-transform.size // CELL)
     fine = functional.affine_grid(maps, [len(rows), 1, 4 * grid, 4 * grid], align_corners=False)
     drawn = data.drawn([int(row) for row in rows])

@@ -13,7 +13,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from encoders.eclip.model import EclipModel
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import Draws
+from encoders.training.augment import RankRng
 from encoders.training.config import PretrainSettings, TrainSettings
 from encoders.training.dataloader import step_seed
 from encoders.training.labelled import (
@@ -108,7 +108,7 @@ def pretrain(
             np.random.default_rng(seed).choice(len(data.images), count, replace=False),
             augment=augment,
             transform=transform,
-            draws=Draws(torch.Generator().manual_seed(seed)),
+            rng=RankRng(torch.Generator().manual_seed(seed)),
         )
         teacher.train()
         torch.manual_seed(seed)

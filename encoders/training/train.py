@@ -14,16 +14,16 @@ from encoders.eclip.finding_maps import CELL
 from encoders.eclip.model import EclipConfig, EclipModel, load_pretrained, save_pretrained
 from encoders.preprocess import EvalTransform
 from encoders.towers.efficientnet_lite import EfficientNetLite
-from encoders.towers.hugging_face import load_published, published_tower
+from encoders.towers.hugging_face import load_pretrained_tower, pretrained_tower_settings
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, step_seed
-from encoders.training.dataset import Collection, Split, TrainingDataError
+from encoders.training.dataset import Dataset, Split, TrainingDataError
 from encoders.training.labelled import load_labelled_tensors
 from encoders.training.objective import Objective
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
 from encoders.training.trainer import OnStep, Trainer, new_accelerator
-from encoders.training.training_set import load_expert_set, load_training_set
+from encoders.training.training_set import load_expert_tensors, load_training_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ MODEL_FOLDER, PRETRAIN_FOLDER = "model", "pretrain"
 def train(
     settings: TrainSettings,
     *,
-    collection: Collection,
+    dataset: Dataset,
     out: Path,
     cache: Path,
     on_step: OnStep = lambda *_: None,
@@ -42,7 +42,7 @@ def train(
 
     Args:
         settings: of the run; a run folder of other settings is refused.
-        collection: what to learn from; ``val`` is not used.
+        dataset: what to learn from; ``val`` is not used.
         out: run folder: run.json, metrics.csv, curves.svg, checkpoint, model.
         cache: decoded images.
         on_step: told after every step.
@@ -55,7 +55,7 @@ def train(
     is_main = accelerator.is_main_process
     torch.manual_seed(settings.seed)
     model, transform = init_model(settings)
-    examples = [example for example in collection.labelled if example.split is Split.TRAIN]
+    examples = [example for example in dataset.labelled if example.split is Split.TRAIN]
     labelled = None
     if settings.labelled is not None:
         labelled = load_labelled_tensors(
@@ -74,17 +74,17 @@ def train(
             )
         # what starts at random from here on is the same whether this was done now or before a cut
         torch.manual_seed(step_seed(settings.seed, step=-1))
-    data = load_training_set(collection.train, settings=settings, model=model, cache=cache)
+    data = load_training_tensors(dataset.train, settings=settings, model=model, cache=cache)
     experts = None
     if settings.expert is not None:
-        experts = load_expert_set(
-            collection.experts, studies=collection.train, side=settings.cache_side, cache=cache
+        experts = load_expert_tensors(
+            dataset.experts, studies=dataset.train, side=settings.cache_side, cache=cache
         )
     # whole batches; the images left over are others in each epoch
     steps = settings.optim.epochs * (len(data.study) // settings.optim.batch_size)
     facts = settings.model_dump(mode="json")
-    drawn = collection.experts if settings.expert else ()
-    learned: list[object] = [[each.study_id for each in part] for part in (collection.train, drawn)]
+    drawn = dataset.experts if settings.expert else ()
+    learned: list[object] = [[each.study_id for each in part] for part in (dataset.train, drawn)]
     if settings.labelled:
         learned.append([[example.image_id, example.labels] for example in examples])
     folder = RunFolder(out, fingerprint=fingerprint(facts, *learned))
@@ -102,9 +102,9 @@ def train(
         folder.start(
             settings=facts,
             expert_images=len(drawn),
-            studies=len(collection.train),
+            studies=len(dataset.train),
             images=len(data.study),
-            left_out=collection.left_out,
+            left_out=dataset.left_out,
             label_names=data.label_names,
             precision=accelerator.mixed_precision,
         )
@@ -145,9 +145,9 @@ def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
         return _continued_model(settings, chosen.start_from)
     image_tower, text_tower = chosen.image_tower, chosen.text_tower
     if chosen.image_weights:
-        image_tower = published_tower(chosen.image_weights, role="image")
+        image_tower = pretrained_tower_settings(chosen.image_weights, role="image")
     if chosen.text_weights:
-        text_tower = published_tower(chosen.text_weights, role="text")
+        text_tower = pretrained_tower_settings(chosen.text_weights, role="text")
     model = EclipModel(
         EclipConfig(
             name=settings.name,
@@ -162,9 +162,9 @@ def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
     if chosen.start == "imagenet" and isinstance(model.image_tower, EfficientNetLite):
         model.image_tower.load_imagenet()
     if chosen.image_weights:
-        load_published(model.image_tower, chosen.image_weights, role="image")
+        load_pretrained_tower(model.image_tower, chosen.image_weights, role="image")
     if chosen.text_weights:
-        load_published(model.text_tower, chosen.text_weights, role="text")
+        load_pretrained_tower(model.text_tower, chosen.text_weights, role="text")
     return model, EvalTransform(size=settings.size)
 
 

@@ -39,7 +39,7 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     """
     optim = settings.optim
     accelerator = Accelerator(
-        mixed_precision=precision_of(optim.precision),
+        mixed_precision=resolve_precision(optim.precision),
         # the processor has a part in expert steps only
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -51,7 +51,7 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     return accelerator
 
 
-def precision_of(setting: str) -> str:
+def resolve_precision(setting: str) -> str:
     """``auto`` is ``bf16`` where this machine computes in it, else ``no``."""
     if setting != "auto":
         return setting

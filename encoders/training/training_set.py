@@ -34,7 +34,7 @@ from encoders.training.dataset import (
     ExpertImage,
     TrainingDataError,
     TrainingStudy,
-    frequent,
+    frequent_labels,
     image_pairs,
 )
 
@@ -48,7 +48,7 @@ _AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSet:
+class TrainingTensors:
     """Everything a step needs; a pair is an image and the row of its study.
 
     Attributes:
@@ -71,7 +71,7 @@ class TrainingSet:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertSet:
+class ExpertTensors:
     """Annotated images of a training set.
 
     Attributes:
@@ -85,9 +85,9 @@ class ExpertSet:
     study: Tensor
 
 
-def load_training_set(
+def load_training_tensors(
     studies: Sequence[TrainingStudy], *, settings: TrainSettings, model: EclipModel, cache: Path
-) -> TrainingSet:
+) -> TrainingTensors:
     """Decode the images and prepare the reports (minutes the first time, then from the cache).
 
     Raises:
@@ -100,8 +100,8 @@ def load_training_set(
             f"{len(pairs)} images are fewer than one batch of {settings.optim.batch_size}; lower "
             "optim.batch_size"
         )
-    labels = [study.labels | study.details for study in studies]
-    names = frequent(labels, least=settings.min_label_count)
+    labels = [study.labels | study.fine_labels for study in studies]
+    names = frequent_labels(labels, min_count=settings.min_label_count)
     # What compares findings: without any, all images would be alike.
     soft = settings.targets.kind == "soft" and settings.targets.label_share > 0
     weights = settings.optim.agreement_weight, settings.optim.label_weight
@@ -116,7 +116,7 @@ def load_training_set(
     prepared = prepare_cached(
         texts, prepare=model.prepare_texts, settings=model.config.text_tower, cache=cache
     )
-    return TrainingSet(
+    return TrainingTensors(
         images=load_images([image for image, _ in pairs], side=settings.cache_side, cache=cache),
         study=torch.tensor([row for _, row in pairs]),
         prepared=prepared,
@@ -127,9 +127,9 @@ def load_training_set(
     )
 
 
-def load_expert_set(
+def load_expert_tensors(
     experts: Sequence[ExpertImage], *, studies: Sequence[TrainingStudy], side: int, cache: Path
-) -> ExpertSet:
+) -> ExpertTensors:
     """Decode the annotated images and render their heatmaps.
 
     ``studies`` are those of the training set, in its order.
@@ -150,8 +150,8 @@ def load_expert_set(
     heat = np.stack(
         [render_heatmap(image.annotation, height=side, width=side) for image in experts]
     )
-    return ExpertSet(
-        images=load_images([image.image for image in experts], side=side, cache=cache),
+    return ExpertTensors(
+        images=load_images([image.path for image in experts], side=side, cache=cache),
         heatmaps=(heat * 255).round().astype(np.uint8),
         study=torch.tensor([rows[image.study_id] for image in experts]),
     )

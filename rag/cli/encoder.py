@@ -16,7 +16,7 @@ from rag.errors import CalibrationError, UsageError
 
 if TYPE_CHECKING:
     from encoders.base import ImageEncoder
-    from encoders.training.dataset import Collection, TrainingStudy
+    from encoders.training.dataset import Dataset, TrainingStudy
     from eval.sites import SiteImages
     from rag.settings import Settings
 
@@ -49,7 +49,7 @@ def train(
     from encoders.packaged_weights import EncoderError
     from encoders.training.config import read_settings as read_training_settings
     from encoders.training.dataset import TrainingDataError
-    from encoders.training.sources.load import load_collection, source_of
+    from encoders.training.sources.load import load_dataset, study_source
     from encoders.training.train import train as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -58,24 +58,24 @@ def train(
         settings = read_training_settings(config)
         if seed is not None:
             settings = settings.model_copy(update={"seed": seed})
-        source = source_of(settings, data=data)
+        source = study_source(settings, data=data)
     except (TrainingDataError, EncoderError) as error:
         raise UsageError(str(error)) from error
     try:
-        collection = load_collection(source, experts=bool(settings.expert or settings.labelled))
-        collection = _with_report_labels(collection)
+        dataset = load_dataset(source, experts=bool(settings.expert or settings.labelled))
+        dataset = _with_report_labels(dataset)
         with progress_bars() as bars:
 
             def report(step: int, steps: int, loss: float) -> None:
                 bars("steps", step, steps, f", loss {loss:.3f}")
 
-            folder = run(settings, collection=collection, out=out, cache=cache, on_step=report)
+            folder = run(settings, dataset=dataset, out=out, cache=cache, on_step=report)
     except (TrainingDataError, EncoderError) as error:
         fail(error, EXIT_FAILED)
     typer.echo(f"model written to {folder}", err=True)
 
 
-def _with_report_labels(collection: "Collection") -> "Collection":
+def _with_report_labels(dataset: "Dataset") -> "Dataset":
     """What our labeller reads in the reports becomes labels to learn from, beside those given."""
     from dataclasses import replace
 
@@ -87,9 +87,9 @@ def _with_report_labels(collection: "Collection") -> "Collection":
             return study
         stated = label_text(study.text).items()
         found = {f"CheXpert/{name}" for name, said in stated if said is not Polarity.NEGATIVE}
-        return replace(study, details=study.details | found)
+        return replace(study, fine_labels=study.fine_labels | found)
 
-    return replace(collection, train=tuple(labelled(study) for study in collection.train))
+    return replace(dataset, train=tuple(labelled(study) for study in dataset.train))
 
 
 def embed(

@@ -26,7 +26,7 @@ from encoders.base import CxrImage, ImageEncoder, View
 from encoders.eclip.encoder import load_encoder
 from encoders.images.image_io import read_image
 from encoders.packaged_weights import SHIPPED_ENCODER
-from encoders.training.dataset import TrainingStudy, clean
+from encoders.training.dataset import TrainingStudy, build_dataset
 from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
 from rag.errors import CalibrationError
@@ -144,14 +144,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=SHIPPED_ENCODER, help="folder of the encoder")
     chosen = parser.parse_args(arguments)
     encoder = load_encoder(chosen.model)
-    collection = clean(read_openi(chosen.data))
-    train = [study for study in collection.train if study.frontals]
+    dataset = build_dataset(read_openi(chosen.data))
+    train = [study for study in dataset.train if study.frontals]
     names, present = presence([study.text for study in train])
     head = fit_head(
         study_vectors(encoder, train), present, names=names, encoder_id=encoder.encoder_id
     )
-    val = presence_of([study.text for study in collection.val], head.names)
-    odds = head.odds(study_vectors(encoder, collection.val))
+    val = presence_of([study.text for study in dataset.val], head.names)
+    odds = head.odds(study_vectors(encoder, dataset.val))
     calibration = calibrate(encoder.encoder_id, head.names, odds, val)
     write_finding_head(chosen.model / HEAD, head)
     write_calibration(chosen.model / CALIBRATION, calibration)

@@ -227,12 +227,14 @@ def _nih(data: Path) -> dict[str, PictureKind]:
     found: dict[str, tuple[list[Path], list[Path]]] = {"AP": ([], []), "PA": ([], [])}
     known: set[str] = set()
     for folder in ("nih_boxes", "nih_128"):
-        for row in read_rows(data / folder / "labels.jsonl", needed=("id", "image", "patient_id")):
+        for row in read_rows(
+            data / folder / "labels.jsonl", required=("id", "image", "patient_id")
+        ):
             patient, view = row.text("patient_id").zfill(8), row.text("view")
-            if view in found and row.needed("id") not in known:
-                known.add(row.needed("id"))
+            if view in found and row.require("id") not in known:
+                known.add(row.require("id"))
                 held = is_held_back(patient, share=NIH_VAL_SHARE)
-                found[view][held].append(data / folder / row.needed("image"))
+                found[view][held].append(data / folder / row.require("image"))
     return {
         f"NIH {view}": PictureKind(train[:MOST_OF_A_KIND], held[::2], held[1::2])
         for view, (train, held) in found.items()

@@ -1,4 +1,4 @@
-"""From the ``[data]`` table to a collection: studies, a clean split, then annotation."""
+"""From the ``[data]`` table to a dataset: studies, a clean split, then annotation."""
 
 import os
 from collections import Counter, defaultdict
@@ -9,13 +9,13 @@ from pathlib import Path
 from encoders.images.path_matching import best_path_matches
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import (
-    Collection,
+    Dataset,
     ExpertImage,
     ImageAnnotation,
     Split,
     TrainingDataError,
     TrainingStudy,
-    clean,
+    build_dataset,
 )
 from encoders.training.sources.mimic import read_mimic
 from encoders.training.sources.nih_expert import read_nih_expert
@@ -47,13 +47,13 @@ def default_source(data: Path | None = None) -> Openi:
     return Openi(path=data / "openi", experts=(readings,))
 
 
-def source_of(settings: TrainSettings, *, data: Path | None = None) -> StudySource:
+def study_source(settings: TrainSettings, *, data: Path | None = None) -> StudySource:
     """Where a run's studies are: as the settings say, or the default, with ``data`` as its path."""
     source = settings.data or default_source()
     return source.model_copy(update={"path": data}) if data else source
 
 
-def load_collection(source: StudySource, *, experts: bool = True) -> Collection:
+def load_dataset(source: StudySource, *, experts: bool = True) -> Dataset:
     """Studies of any layout, split by patient, with the expert images of their training part.
 
     Without ``experts`` no annotation is read, and no expert image is a study either.
@@ -69,23 +69,23 @@ def load_collection(source: StudySource, *, experts: bool = True) -> Collection:
             studies = read_mimic(source)
         case StudyTable():
             studies = read_study_table(source)
-    collection = clean(studies, same_texts=source.same_texts)
+    dataset = build_dataset(studies, same_texts=source.same_texts)
     for expert in source.experts if experts else ():
         if isinstance(expert, AnnotationTable):
-            collection = attach(collection, read_annotation_table(expert))
+            dataset = attach_annotations(dataset, read_annotation_table(expert))
             continue
         read, images, labelled = read_nih_expert(expert)
-        collection = replace(
-            collection,
-            train=(*collection.train, *read),
-            experts=(*collection.experts, *images),
-            labelled=(*collection.labelled, *labelled),
+        dataset = replace(
+            dataset,
+            train=(*dataset.train, *read),
+            experts=(*dataset.experts, *images),
+            labelled=(*dataset.labelled, *labelled),
         )
-    return collection
+    return dataset
 
 
-def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Collection:
-    """A collection with the annotations of its training images.
+def attach_annotations(dataset: Dataset, annotations: Iterable[ImageAnnotation]) -> Dataset:
+    """A dataset with the annotations of its training images.
 
     Those of other images are counted, not used: nothing is learned from a validation or test
     image, or its patient, by way of an expert.
@@ -95,7 +95,7 @@ def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Co
     """
     study_of = {
         image: study.study_id
-        for study in collection.train
+        for study in dataset.train
         for image in (*study.frontals, *study.laterals)
     }
     by_name: dict[str, list[Path]] = defaultdict(list)
@@ -113,14 +113,14 @@ def attach(collection: Collection, annotations: Iterable[ImageAnnotation]) -> Co
             found.append(ExpertImage(study_of[image], image, annotation.annotation))
     if unmatched and not found:
         raise TrainingDataError(
-            f"none of {len(unmatched)} readings is of an image of the {len(collection.train)} "
+            f"none of {len(unmatched)} readings is of an image of the {len(dataset.train)} "
             f"training studies ({unmatched[-1].where} is of {unmatched[-1].image}); the images "
             "must be in [data]"
         )
-    left_out = Counter(collection.left_out)
+    left_out = Counter(dataset.left_out)
     left_out["expert reading of no training image"] += len(unmatched)
-    experts = (*collection.experts, *found)
-    return replace(collection, experts=experts, left_out=dict(left_out))
+    experts = (*dataset.experts, *found)
+    return replace(dataset, experts=experts, left_out=dict(left_out))
 
 
 def _path_of(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> Path | None:
@@ -157,7 +157,7 @@ def read_openi(folder: Path) -> list[TrainingStudy]:
             f"there is no {table}; set CXR_DATA or --data to the folder that holds "
             "openi/studies.jsonl"
         )
-    return [_study(row, folder) for row in read_rows(table, needed=("id", "split", "labels"))]
+    return [_study(row, folder) for row in read_rows(table, required=("id", "split", "labels"))]
 
 
 def _study(row: TableRow, folder: Path) -> TrainingStudy:
@@ -178,7 +178,7 @@ def _study(row: TableRow, folder: Path) -> TrainingStudy:
             ),
             labels=frozenset(label.strip() for label in values["labels"]["problems"]) - _NO_FINDING,
             split=_SPLITS[values["split"]],
-            details=frozenset(
+            fine_labels=frozenset(
                 f"{heading}/{qualifier}"
                 for heading, *qualifiers in terms
                 for qualifier in qualifiers

@@ -72,13 +72,13 @@ def read_mimic(settings: Mimic) -> list[TrainingStudy]:
 def _images(tables: Path, settings: Mimic) -> dict[str, _Images]:
     metadata = find_table(tables, f"{TABLES}metadata.csv")
     views = {
-        row.needed("dicom_id"): row.text("viewposition").upper()
-        for row in read_rows(metadata, needed=("dicom_id", "viewposition"))
+        row.require("dicom_id"): row.text("viewposition").upper()
+        for row in read_rows(metadata, required=("dicom_id", "viewposition"))
     }
     studies: dict[str, _Images] = {}
     absent = other = 0
-    for row in read_rows(find_table(tables, f"{TABLES}split.csv"), needed=(*_IDS, "split")):
-        image, study, subject = (row.needed(key) for key in _IDS)
+    for row in read_rows(find_table(tables, f"{TABLES}split.csv"), required=(*_IDS, "split")):
+        image, study, subject = (row.require(key) for key in _IDS)
         split = _SPLITS.get(row.text("split"))
         if split is None:
             raise row.error(f"split is {row.text('split')[:40]!r}, not one of {', '.join(_SPLITS)}")
@@ -108,12 +108,12 @@ def _labels(tables: Path) -> dict[str, frozenset[str]]:
     except TrainingDataError:
         return {}
     return {
-        row.needed("study_id"): frozenset(
+        row.require("study_id"): frozenset(
             _NORMAL.get(name, name)
             for name, value in row.values.items()
             if name not in _IDS and value in {"1.0", "1"}
         )
-        for row in read_rows(table, needed=("study_id",))
+        for row in read_rows(table, required=("study_id",))
     }
 
 

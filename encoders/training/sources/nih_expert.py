@@ -23,7 +23,7 @@ from encoders.training.sources.tables import TableRow, read_rows
 
 CHESTX_DET, RSNA, GOOGLE = "chestx-det", "rsna-2018", "google-2019"
 
-MINED = (
+NIH_LABELS = (
     "Atelectasis",
     "Cardiomegaly",
     "Effusion",
@@ -98,7 +98,7 @@ def read_nih_expert(
     """
     labelled: dict[str, LabelledExample] = {}
     studies, experts = [], []
-    for row in read_rows(settings.path / "readings.jsonl", needed=("id", "image", "nih_labels")):
+    for row in read_rows(settings.path / "readings.jsonl", required=("id", "image", "nih_labels")):
         readings = _readings(row)
         image = _example(row, settings.path, "nih_labels", readings, settings.val_share)
         labelled[image.image_id] = image
@@ -106,10 +106,10 @@ def read_nih_expert(
         if drawn and image.split is Split.TRAIN:
             studies.append(_study(image, drawn))
             boxes = Boxes(tuple(bounding_box(outline) for _, outline in drawn))
-            experts.append(ExpertImage(studies[-1].study_id, image.image, boxes))
+            experts.append(ExpertImage(studies[-1].study_id, image.path, boxes))
     for table in settings.labels:
-        for row in read_rows(table, needed=("id", "image", "patient_id", "labels")):
-            if row.needed("id") not in labelled:
+        for row in read_rows(table, required=("id", "image", "patient_id", "labels")):
+            if row.require("id") not in labelled:
                 image = _example(row, table.parent, "labels", [], settings.val_share)
                 labelled[image.image_id] = image
     return studies, experts, list(labelled.values())
@@ -118,7 +118,7 @@ def read_nih_expert(
 def is_held_back(patient_id: str, *, share: float) -> bool:
     """Whether a patient is for validation: the same ones each time.
 
-    Another rule than for tables (`split_of`), and it stays: whom the shipped weights never saw
+    Another rule than for tables (`patient_split`), and it stays: whom the shipped weights never saw
     depends on it.
     """
     digest = hashlib.sha256(f"held{patient_id}".encode()).hexdigest()
@@ -135,7 +135,7 @@ def _example(
 ) -> LabelledExample:
     """An image with what all sources say; ``mined`` is the column of the text-mined labels."""
     patient = row.text("patient_id").zfill(8)
-    labels = {f"nih/{name}": name in row.values[mined] for name in MINED}
+    labels = {f"nih/{name}": name in row.values[mined] for name in NIH_LABELS}
     outlines: dict[str, tuple[Outline, ...]] = {}
     for reading in readings:
         labels |= _judged(reading)
@@ -148,9 +148,9 @@ def _example(
         labels["view/AP"] = view == "AP"
     held = is_held_back(patient, share=val_share)
     return LabelledExample(
-        image_id=row.needed("id"),
+        image_id=row.require("id"),
         patient_id=f"nih-{patient}",
-        image=folder / row.needed("image"),
+        path=folder / row.require("image"),
         labels=labels,
         outlines=outlines,
         split=Split.VAL if held else Split.TRAIN,
@@ -201,12 +201,12 @@ def _study(image: LabelledExample, drawn: Drawn) -> TrainingStudy:
     return TrainingStudy(
         study_id=f"nih-{image.image_id}",
         patient_id=image.patient_id,
-        frontals=(image.image,),
+        frontals=(image.path,),
         laterals=(),
         text=describe(drawn),
         labels=frozenset(heading for heading in headings if "/" not in heading),
         split=Split.TRAIN,
-        details=frozenset(heading for heading in headings if "/" in heading),
+        fine_labels=frozenset(heading for heading in headings if "/" in heading),
         labels_complete=False,
     )
 

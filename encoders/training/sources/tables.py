@@ -18,14 +18,14 @@ from encoders.tabular import TableError, is_table, parse_id, read_table
 from encoders.training.dataset import ImageAnnotation, Split, TrainingDataError, TrainingStudy
 from encoders.training.sources.settings import AnnotationTable, StudyTable
 
-CURE = "correct the row or take it out"
+ROW_HINT = "correct the row or take it out"
 _SPLITS = {
     "train": Split.TRAIN,
     "test": Split.TEST,
     **dict.fromkeys(("val", "valid", "validate", "validation"), Split.VAL),
 }
 
-FRACTIONS = "places are fractions of the image: divide pixels by its width and height"
+FRACTIONS_HINT = "places are fractions of the image: divide pixels by its width and height"
 _SLACK = 0.05
 """How far a box may stick out: drawn by hand, or cut at the edge by rounding."""
 
@@ -45,9 +45,9 @@ class TableRow:
     where: str
     values: Mapping[str, Any]
 
-    def error(self, reason: str, *, cure: str = CURE) -> TrainingDataError:
+    def error(self, reason: str, *, hint: str = ROW_HINT) -> TrainingDataError:
         """The error of this row, to be raised."""
-        return TrainingDataError(f"{self.where}: {reason}; {cure}")
+        return TrainingDataError(f"{self.where}: {reason}; {hint}")
 
     def text(self, key: str) -> str:
         """A cell as text without the blanks around it; empty if it is not there."""
@@ -59,7 +59,7 @@ class TableRow:
         except ValueError as error:
             raise self.error(f"{key} {error}") from None
 
-    def needed(self, key: str) -> str:
+    def require(self, key: str) -> str:
         """A cell that must not be empty."""
         value = self.text(key)
         if not value:
@@ -92,7 +92,7 @@ def find_table(folder: Path, name: str) -> Path:
     )
 
 
-def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[TableRow]:
+def read_rows(path: Path, *, required: Sequence[str] = ()) -> Iterator[TableRow]:
     """Rows of a table (`encoders.tabular`) that has the needed columns.
 
     Raises:
@@ -101,11 +101,11 @@ def read_rows(path: Path, *, needed: Sequence[str] = ()) -> Iterator[TableRow]:
     if not is_table(path):
         raise TrainingDataError(f"{path} is no table that can be read; give a .csv or .jsonl file")
     try:
-        for found in read_table(path, required=needed):
+        for found in read_table(path, required=required):
             row = TableRow(f"{path} {found.where}", found.values)
             if found.problem:
                 raise row.error(found.problem)
-            if missing := [name for name in needed if name not in row.values]:
+            if missing := [name for name in required if name not in row.values]:
                 raise row.error(f"has no {', '.join(missing)}")
             yield row
     except TableError as error:
@@ -125,8 +125,8 @@ def read_study_table(settings: StudyTable) -> list[TrainingStudy]:
     studies: dict[str, TrainingStudy] = {}
     first_row: dict[str, str] = {}
     row_of_image: dict[Path, str] = {}
-    for row in read_rows(settings.path, needed=("image", "study_id", "patient_id")):
-        image = folder / row.needed("image")
+    for row in read_rows(settings.path, required=("image", "study_id", "patient_id")):
+        image = folder / row.require("image")
         if image in row_of_image:
             raise row.error(f"image {image.name} stands at {row_of_image[image]} already")
         row_of_image[image] = row.where
@@ -138,7 +138,7 @@ def read_study_table(settings: StudyTable) -> list[TrainingStudy]:
     return list(studies.values())
 
 
-def split_of(patient_id: str, *, val_share: float) -> Split:
+def patient_split(patient_id: str, *, val_share: float) -> Split:
     """Train or validation by the patient's id alone: the same in every run and on every machine."""
     digest = hashlib.sha256(patient_id.encode(errors="surrogatepass")).digest()
     return Split.VAL if int.from_bytes(digest[:8], "big") < val_share * 2**64 else Split.TRAIN
@@ -149,11 +149,11 @@ def _study_of_row(row: TableRow, image: Path, val_share: float) -> TrainingStudy
     frontal = is_frontal(view) if view else True
     if frontal is None:
         raise row.error(f"view is {view[:40]!r}, not frontal or lateral")
-    study_id, patient_id = row.needed("study_id"), row.text("patient_id")
+    study_id, patient_id = row.require("study_id"), row.text("patient_id")
     if not patient_id:
         raise row.error(
             "patient_id is empty",
-            cure="the split is by patient; if each study is another patient, repeat its study_id",
+            hint="the split is by patient; if each study is another patient, repeat its study_id",
         )
     split = row.text("split").lower()
     if split and split not in _SPLITS:
@@ -165,7 +165,7 @@ def _study_of_row(row: TableRow, image: Path, val_share: float) -> TrainingStudy
         laterals=() if frontal else (image,),
         text=_report(row),
         labels=_labels(row),
-        split=_SPLITS[split] if split else split_of(patient_id, val_share=val_share),
+        split=_SPLITS[split] if split else patient_split(patient_id, val_share=val_share),
     )
 
 
@@ -214,8 +214,8 @@ def read_annotation_table(settings: AnnotationTable) -> list[ImageAnnotation]:
     """
     found: dict[tuple[str, str], list[Numbers]] = {}
     first_row: dict[tuple[str, str], str] = {}
-    for row in read_rows(settings.path, needed=("image", "kind")):
-        image, kind = row.needed("image"), row.text("kind").lower()
+    for row in read_rows(settings.path, required=("image", "kind")):
+        image, kind = row.require("image"), row.text("kind").lower()
         if kind not in _MARKS:
             raise row.error(f"kind is {kind[:40]!r}, not box or fixation")
         columns, check = _MARKS[kind]
@@ -241,7 +241,7 @@ def _check_box(row: TableRow, mark: Numbers) -> None:
     if min(width, height) <= 0:
         raise row.error(f"{mark} is no left, top, width and height above 0")
     if min(left, top) < -_SLACK or max(left + width, top + height) > 1 + _SLACK:
-        raise row.error(f"{mark} lies beyond the image", cure=FRACTIONS)
+        raise row.error(f"{mark} lies beyond the image", hint=FRACTIONS_HINT)
 
 
 def _check_fixation(row: TableRow, mark: Numbers) -> None:
@@ -249,7 +249,7 @@ def _check_fixation(row: TableRow, mark: Numbers) -> None:
     if seconds <= 0:
         raise row.error(f"{mark} is no x, y and seconds above 0")
     if max(abs(x), abs(y)) > _FAR:
-        raise row.error(f"{mark} lies far beyond the image", cure=FRACTIONS)
+        raise row.error(f"{mark} lies far beyond the image", hint=FRACTIONS_HINT)
 
 
 _MARKS = {
