@@ -26,10 +26,10 @@ class PartKind(StrEnum):
     UNHEADED = "unheaded"
 
 
-DESCRIBING = frozenset((PartKind.FINDINGS, PartKind.IMPRESSION, PartKind.ADDENDUM, PartKind.BODY))
+IMAGE_KINDS = frozenset((PartKind.FINDINGS, PartKind.IMPRESSION, PartKind.ADDENDUM, PartKind.BODY))
 """Kinds that describe the image."""
 
-HEADER = frozenset((PartKind.INDICATION, PartKind.COMPARISON, PartKind.OTHER))
+NON_IMAGE_KINDS = frozenset((PartKind.INDICATION, PartKind.COMPARISON, PartKind.OTHER))
 """Kinds that do not."""
 
 
@@ -210,11 +210,13 @@ def _cut(text: str, headings: list[_Heading]) -> Iterator[Part]:
     current = _Heading(PartKind.UNHEADED, 0, 0, capitals=False, at_line=True)
     for heading in headings:
         said = bool(text[current.end : heading.start].strip())
-        begun = said and (current.kind in DESCRIBING or (not named and current.kind not in HEADER))
-        organ = heading.start == heading.end and current.kind not in HEADER
+        begun = said and (
+            current.kind in IMAGE_KINDS or (not named and current.kind not in NON_IMAGE_KINDS)
+        )
+        organ = heading.start == heading.end and current.kind not in NON_IMAGE_KINDS
         if organ or (begun and heading.kind is PartKind.BODY):
             continue
-        if begun and heading.kind in HEADER:
+        if begun and heading.kind in NON_IMAGE_KINDS:
             if current.capitals and not heading.capitals:
                 continue
             end = _own_line(text, heading)
@@ -224,14 +226,14 @@ def _cut(text: str, headings: list[_Heading]) -> Iterator[Part]:
             continue
         if heading.start < current.end:
             continue
-        last = not described and heading.kind not in HEADER
+        last = not described and heading.kind not in NON_IMAGE_KINDS
         yield from _part(text, current, heading.start, last=last)
         current = heading
     yield from _part(text, current, len(text), last=not named)
 
 
 def _part(text: str, heading: _Heading, end: int, *, last: bool) -> Iterator[Part]:
-    if not last or heading.kind not in HEADER:
+    if not last or heading.kind not in NON_IMAGE_KINDS:
         yield Part(heading.kind, heading.start, heading.end, end)
         return
     # the last header of a report without a findings heading ends at a blank line, else with its
@@ -269,7 +271,7 @@ def _headings(text: str) -> list[_Heading]:
     if found and not shouted and min(found) <= len(text) - len(text.lstrip()):
         for match in _INNER_HEADING.finditer(text):
             _keep(found, text, match)
-    if any(heading.kind in HEADER for heading in found.values()):
+    if any(heading.kind in NON_IMAGE_KINDS for heading in found.values()):
         for match in _ORGAN.finditer(text):
             start = match.end() - len(match.group().lstrip())
             organ = _Heading(PartKind.BODY, start, start, match.group().isupper(), at_line=True)
@@ -291,6 +293,6 @@ def _joined(parts: list[str] | tuple[str, ...]) -> str:
     return "\n\n".join(plain for part in parts if (plain := _RULES.sub("", part).strip()))
 
 
-def plain_text(text: str) -> str:
+def normalize_text(text: str) -> str:
     """In lower case with one blank between words: equal for reports that differ in nothing else."""
     return " ".join(text.lower().split())

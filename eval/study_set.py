@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encoders.report_sections import plain_text
+from encoders.report_sections import normalize_text
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, listed
 from eval.studies import (
     Pair,
@@ -198,5 +198,5 @@ def check_leaks(study_set: StudySet, *, train: References | None, run: Run) -> L
                 f"{len(names)} {what} are scored and in the training data {train.path} too:\n"
                 f"{listed(sorted(names))}\nTake them out of one of the two"
             )
-    known = {plain_text(study.text(study_set.scope)) for study in train.studies.values()}
-    return LeakCheck(tuple(plain_text(text) in known for text in study_set.texts), notes)
+    known = {normalize_text(study.text(study_set.scope)) for study in train.studies.values()}
+    return LeakCheck(tuple(normalize_text(text) in known for text in study_set.texts), notes)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.report_sections import plain_text
+from encoders.report_sections import normalize_text
 from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
 from eval.errors import EvalDataError, EvalUsageError
 from eval.results import MetricValue, Result, file_facts, task_card
 from eval.stats import LEVEL
-from rag.atomic_io import explain_disk_errors, write_bytes_atomic
+from rag.atomic_io import disk_explained, swap_bytes
 
 SCHEMA = "cxr-rag-vectors/2"
 _NORM_TOLERANCE = 1e-3
@@ -213,8 +213,8 @@ def save_vectors(path: Path, vectors: Vectors) -> None:
     arrays = {each.name: np.array(getattr(vectors, each.name)) for each in fields(vectors)}
     written = io.BytesIO()
     np.savez(written, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
-    with explain_disk_errors(path, EvalDataError):
-        write_bytes_atomic(path, written.getvalue())
+    with disk_explained(path, EvalDataError):
+        swap_bytes(path, written.getvalue())
 
 
 def load_vectors(path: Path) -> Vectors:
@@ -251,4 +251,4 @@ def load_arrays(path: Path) -> dict[str, Any]:
 
 
 def _text_id(image: DatasetImage) -> str:
-    return hashlib.sha256(plain_text(image.text).encode()).hexdigest()[:16]
+    return hashlib.sha256(normalize_text(image.text).encode()).hexdigest()[:16]

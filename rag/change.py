@@ -16,7 +16,7 @@ from typing import Any
 
 from rag.encoder_parts import RESTORE_HINT, read_json
 from rag.errors import refuse_other_weights
-from rag.report_nlp.labeller import NO_FINDING, read_sections
+from rag.report_nlp.labeller import NO_FINDING, blank_non_image_sections
 from rag.report_nlp.lexicon import findings
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import statements_of
@@ -150,7 +150,7 @@ NO_PRIOR_EVIDENCE = PriorEvidence()
 """Of a study without a prior: nothing is told."""
 
 
-def compare_findings(
+def changes(
     report: str | None,
     prior: PredictedFindings,
     current: PredictedFindings,
@@ -192,7 +192,7 @@ def compare_findings(
 
 def prior_states(report: str) -> dict[str, PriorState]:
     """What a report says of each finding that it mentions; present wins over possible."""
-    read = statements_of(read_sections(report))
+    read = statements_of(blank_non_image_sections(report))
     ranked = {
         Polarity.NEGATIVE: PriorState.ABSENT,
         Polarity.UNCERTAIN: PriorState.POSSIBLE,

@@ -88,11 +88,11 @@ class MapMeasure:
     shift: float = 0.0
 
 
-MapMeasures = Mapping[str, MapMeasure]
+Measures = Mapping[str, MapMeasure]
 _UNMEASURED = MapMeasure(0, 0)
 
 
-def read_map_measures(folder: Path | None) -> MapMeasures:
+def read_map_measures(folder: Path | None) -> Measures:
     """What was measured of an encoder's maps; nothing where its folder does not say.
 
     Raises:
@@ -133,7 +133,7 @@ class LocatedFinding:
 
 
 def locate_findings(
-    encoder: MapEncoder, image: CxrImage, *, head: FindingPredictor | None, measures: MapMeasures
+    encoder: MapEncoder, image: CxrImage, *, head: FindingPredictor | None, measures: Measures
 ) -> list[LocatedFinding]:
     """Every finding that the encoder has a map of, the most probable first.
 
@@ -180,10 +180,10 @@ class Outline:
     measured: MapMeasure | None
 
 
-def outline_findings(
+def outlines(
     maps: Mapping[str, NDArray[np.float32]],
     stated: Collection[str],
-    measures: MapMeasures,
+    measures: Measures,
     *,
     side: Side = Side.BILATERAL,
 ) -> tuple[Outline, ...]:
@@ -237,7 +237,7 @@ def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.
     return max(maps, key=score)
 
 
-def opposite_sentences(finding: str) -> tuple[str, str]:
+def stated_and_denied(finding: str) -> tuple[str, str]:
     """A finding as a report states it and as it denies it."""
     phrase = _PHRASES.get(finding, finding.lower())
     return f"{phrase.capitalize()}.", f"No {phrase}."

@@ -170,7 +170,7 @@ def _sentence_json(
         **plain,
         "verdict": check.verdict.value,
         "issues": [_plain(issue) for issue in check.issues],
-        "cited": check.cited.value,
+        "cited": check.citation_match.value,
         "image": _mark_json(mark) if mark else None,
     }
 

@@ -14,7 +14,7 @@ from encoders.base import View
 from encoders.images.image_info import ImageFormat, ImageInfo, image_format, same_patient
 from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
-from rag.grounding.prompt_injection import neutralise
+from rag.grounding.prompt_injection import remove_injections
 from rag.privacy.reports import find_identifiers, mask
 
 UNCHECKED = "nobody has checked that the prior is this patient's: {} has no header with an identity"
@@ -23,16 +23,18 @@ _LONGEST_REPORT = 50_000  # letters
 
 
 class PriorMismatchError(CxrRagError):
-    """The prior belongs to another patient, or is not earlier. The message has no identifier.
+    """What was given as a prior is another patient's, or is not earlier.
+
+    The message holds no identifier.
 
     Attributes:
-        identities: of the image and of the prior, by their headers. Only for the reader who gave
-            them, on the page; never for a log, a record or an export.
+        both: what the header of the image says and what that of the prior says, for the eyes of
+            the reader who gave them, on the page alone; never for a log, a record or an export.
     """
 
-    def __init__(self, reason: str, identities: tuple[str, str] = ("", "")) -> None:
+    def __init__(self, reason: str, both: tuple[str, str] = ("", "")) -> None:
         super().__init__(reason)
-        self.identities = identities
+        self.both = both
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
     if any(info.study_uid and info.study_uid == current.study_uid for info in headers):
         raise PriorMismatchError("the prior is of the same study as the image: give an earlier one")
     notes += [UNCHECKED.format(what) for what in unchecked]
-    report, removed = neutralise(report)
+    report, removed = remove_injections(report)
     if removed:
         notes.append("text addressed to a language model was removed from the prior report")
     names = current.identifiers.union(*(info.identifiers for info in headers))
@@ -136,7 +138,7 @@ def _read(prior: Prior) -> tuple[_Images, _Reports, list[str]]:
     images: _Images = []
     reports: _Reports = [(prior.report, None)] if prior.report else []
     notes = []
-    for source in expand_folders(prior.files):
+    for source in files_in(prior.files):
         if image_format(_begin(source)) is ImageFormat.OTHER:
             reports.append((_text(source), None))
             continue
@@ -254,7 +256,7 @@ def _belongs(info: ImageInfo | None, newest: ImageInfo | None) -> bool:
     return info.study_time[:8] == newest.study_time[:8]
 
 
-def expand_folders(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
+def files_in(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
     """Files, and those in folders; hidden ones are passed over."""
     for source in sources:
         if isinstance(source, Path) and source.is_dir():

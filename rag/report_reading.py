@@ -13,13 +13,13 @@ from functools import lru_cache
 from rag.report_nlp.labeller import NO_FINDING, label_text
 from rag.report_nlp.lexicon import relations
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import without_list_number
+from rag.report_nlp.sentences import strip_list_number
 from rag.report_nlp.statements import (
     ParsedSentence,
     Side,
     Statement,
     Topic,
-    read_sentence,
+    parse_sentence,
     statements_of,
 )
 from rag.schema import ReportRecord, Section
@@ -113,7 +113,7 @@ def parse_report(record: ReportRecord) -> ReportReading:
     statements = [
         statement
         for span in record.sentences
-        for statement in read_sentence(record.sentence(span)).statements
+        for statement in parse_sentence(record.sentence(span)).statements
         if statement.is_present
     ]
     sentences = [
@@ -150,7 +150,7 @@ def sentence_findings(text: str) -> tuple[frozenset[str], frozenset[str]]:
 
     "The lungs are clear" denies an opacity, too.
     """
-    statements = read_sentence(text).statements
+    statements = parse_sentence(text).statements
     denied = [s for s in statements if s.is_denied]
     implied = {other for s in denied for other in relations("denies").get(s.concept, ())}
     stated = frozenset(s.name for s in statements if s.is_present)
@@ -230,9 +230,14 @@ def usable_sentences(record: ReportRecord) -> list[tuple[Section, str, ParsedSen
     """Sentences that could be said of another image; an impression alone lends its sentences."""
     usable = []
     for span in record.sentences:
-        text = without_list_number(record.sentence(span))
-        reading = read_sentence(text)
-        if reading.placeholder or reading.priors or reading.advice or reading.numbers:
+        text = strip_list_number(record.sentence(span))
+        reading = parse_sentence(text)
+        if (
+            reading.has_placeholder
+            or reading.prior_mentions
+            or reading.is_advice
+            or reading.numbers
+        ):
             continue
         if reading.topics <= {Topic.OTHER, Topic.TECHNIQUE} or _DANGLING.match(text):
             continue

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from rag.export import DOCUMENTS, Document, as_document
+from rag.export import DOCUMENT_FORMATS, DocumentFormat, as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export
 from rag.prediction import Prediction
@@ -48,7 +48,7 @@ def draft_study(
     *,
     indication: str = "",
     region: ReaderRegion = NO_REGION,
-    documents: Sequence[Document] = (),
+    documents: Sequence[DocumentFormat] = (),
     prior: Sequence[bytes] = (),
     day: str = "",
 ) -> Answer:
@@ -89,7 +89,7 @@ def draft_study(
         return _refusal(503, str(error), error="AuditError")
     answer = {**prediction.to_json(), "draft_id": draft_id}
     if prediction.status is Status.OK:
-        what = replace(Export.of(prediction), draft_id=draft_id)
+        what = replace(Export.from_prediction(prediction), draft_id=draft_id)
         try:
             for form in documents:
                 content = as_document(what, form, image=images[0])
@@ -121,14 +121,16 @@ def add_draft_route(server: FastAPI, controller: Controller, settings: PageSetti
                     [await image.read() for image in images],
                     indication=str(form.get("indication") or ""),
                     region=_region(form.get("region")),
-                    documents=cast("list[Document]", documents),
+                    documents=cast("list[DocumentFormat]", documents),
                     prior=[await each.read() for each in prior],
                     day=str(form.get("prior_date") or ""),
                 )
         except (MultiPartException, AssertionError, RegionError) as error:
             return _refusal(400, str(error))
-        if unknown := [each for each in documents if each not in DOCUMENTS]:
-            return _refusal(400, strings.API_NO_DOCUMENT.format(unknown[0], ", ".join(DOCUMENTS)))
+        if unknown := [each for each in documents if each not in DOCUMENT_FORMATS]:
+            return _refusal(
+                400, strings.API_NO_DOCUMENT.format(unknown[0], ", ".join(DOCUMENT_FORMATS))
+            )
         if under_way.locked():
             return _refusal(503, strings.API_BUSY, error="Busy")
         async with under_way, slots:

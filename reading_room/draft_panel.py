@@ -11,15 +11,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rag.export import DOCUMENTS, ENDINGS, as_document
+from rag.export import DOCUMENT_FORMATS, FILE_SUFFIXES, as_document
 from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export, as_json, as_markdown, as_text
 from rag.grounding.claims import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
-from rag.localization import MapMeasures, outline_findings
+from rag.localization import Measures, outlines
 from rag.prediction import Prediction
 from rag.report_nlp.sentences import with_sentences
-from rag.report_nlp.statements import Side, read_sentence
+from rag.report_nlp.statements import Side, parse_sentence
 from rag.report_reading import sentence_findings
 from rag.review.reviewed_report import ReportLine, ReviewedReport, State
 from rag.schema import PRIOR, DraftSentence, ReportRecord, Section, Status
@@ -31,7 +31,7 @@ View = dict[str, Any]
 """What a template shows of one thing."""
 
 
-def draft_html(session: Session, *, map_measures: MapMeasures = MappingProxyType({})) -> str:
+def draft_html(session: Session, *, map_measures: Measures = MappingProxyType({})) -> str:
     """HTML of the draft as far as it has come.
 
     Args:
@@ -44,7 +44,7 @@ def draft_html(session: Session, *, map_measures: MapMeasures = MappingProxyType
     prediction = replace(prediction, hits=session.evidence)
     titles = {Status.FAILED: strings.NO_DRAFT, Status.ABSTAINED: strings.ABSTAINED}
     refused = titles.get(prediction.status, "")
-    shown = report or ReviewedReport.from_draft(prediction.draft)
+    shown = report or ReviewedReport.of(prediction.draft)
     editable = report is not None and report.signature is None
     written = {line.text for line in shown.lines}
     sections = _sections(shown, check, prediction, map_measures)
@@ -93,7 +93,7 @@ def _sections(
     report: ReviewedReport,
     check: DraftCheck | None,
     prediction: Prediction,
-    map_measures: MapMeasures,
+    map_measures: Measures,
 ) -> dict[str, list[View]]:
     """For each section its sentences, with all that is shown of them."""
     checks = check.sentences if check else [None] * len(report.lines)
@@ -139,7 +139,7 @@ def _quote(record: ReportRecord, line: ReportLine, check: SentenceCheck | None) 
 def _concepts(sentence: str) -> frozenset[str]:
     """Findings about which a sentence says something."""
     return frozenset(
-        statement.concept for statement in read_sentence(sentence).statements if statement.polarity
+        statement.concept for statement in parse_sentence(sentence).statements if statement.polarity
     )
 
 
@@ -154,13 +154,13 @@ def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
     return found
 
 
-def _regions(text: str, prediction: Prediction, map_measures: MapMeasures) -> str:
+def _regions(text: str, prediction: Prediction, map_measures: Measures) -> str:
     """Where the frontal image would show what a sentence states, as JSON for the viewer."""
     present, _ = sentence_findings(text)
-    sides = {side for each in read_sentence(text).statements for side in each.sides}
+    sides = {side for each in parse_sentence(text).statements for side in each.sides}
     side = sides.pop() if len(sides) == 1 else Side.BILATERAL
     regions = []
-    for each in outline_findings(prediction.maps, present, map_measures, side=side):
+    for each in outlines(prediction.maps, present, map_measures, side=side):
         words = strings.UNMEASURED_REGION.format(each.finding)
         if each.measured:
             measured = each.measured
@@ -169,7 +169,7 @@ def _regions(text: str, prediction: Prediction, map_measures: MapMeasures) -> st
     return json.dumps(regions, separators=(",", ":"))
 
 
-FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **ENDINGS}
+FORMATS = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **FILE_SUFFIXES}
 """Ending of the file of each export."""
 
 _BADGES = {
@@ -189,7 +189,7 @@ def exports_value(session: Session, *, file: str = "") -> dict[str, Any]:
     """What ``exports.js`` is told: which buttons work, and a file to download."""
     ready = session.report is not None
     dicom = bool(session.images) and session.images[0].dicom
-    forms = [form for form in strings.EXPORTS if ready and (dicom or form not in DOCUMENTS)]
+    forms = [form for form in strings.EXPORTS if ready and (dicom or form not in DOCUMENT_FORMATS)]
     return {"forms": forms, "file": file}
 
 
@@ -206,7 +206,7 @@ def export_content(what: Export, form: str, session: Session) -> bytes:
         from rag.export.pdf import as_pdf  # noqa: PLC0415 - reportlab takes half a second
 
         return as_pdf(what)
-    if form not in DOCUMENTS:
+    if form not in DOCUMENT_FORMATS:
         raise ControllerError(strings.UNKNOWN_STEP.format(form[:40]))
     if not what.has_text:
         raise ControllerError(strings.NOTHING_TO_EXPORT)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from rag.change import Change
 from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import sentence_spans, without_list_number
-from rag.report_nlp.statements import Statement, read_sentence
+from rag.report_nlp.sentences import sentence_spans, strip_list_number
+from rag.report_nlp.statements import Statement, parse_sentence
 from rag.review.reviewed_report import ReportLine, ReviewedReport
 from rag.schema import Hit, ReportRecord, Section
 from reading_room import strings
@@ -87,7 +87,7 @@ def evidence_html(session: Session, *, attribution: str) -> str:
     """
     report, changes = session.report or ReviewedReport(), rank_changes(session)
     if session.prediction and not session.report:
-        report = ReviewedReport.from_draft(session.prediction.draft)
+        report = ReviewedReport.of(session.prediction.draft)
     return render(
         "evidence.html",
         cards=[
@@ -161,7 +161,7 @@ def _statements(sentences: Iterable[str]) -> dict[tuple[str, str], tuple[Polarit
     """Polarity and words of each concept; where a text disagrees with itself, presence wins."""
     found: dict[tuple[str, str], tuple[Polarity, str]] = {}
     for sentence in sentences:
-        for statement in read_sentence(sentence).statements:
+        for statement in parse_sentence(sentence).statements:
             if statement.polarity is None:
                 continue
             key = statement.concept, statement.term if statement.finding.terms else ""
@@ -189,7 +189,7 @@ def _words(sentence: str, statement: Statement) -> str:
 
 
 def _normalized(text: str) -> str:
-    return " ".join(without_list_number(text).split()).casefold()
+    return " ".join(strip_list_number(text).split()).casefold()
 
 
 SIGNS = {

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from encoders.base import View
 from rag.grounding.verdicts import (
-    Cited,
+    CitationMatch,
     ImageMark,
     ImageVerdict,
     Issue,
@@ -110,10 +110,10 @@ IMAGE_MARKS = {
     ImageVerdict.UNLIKELY: ("⚠", "image: UNLIKELY"),
 }
 _CITED = {
-    Cited.VERBATIM: "verbatim",
-    Cited.SAME_MEANING: "same meaning",
-    Cited.PARTLY: "partly",
-    Cited.NOT: "not in the cited report",
+    CitationMatch.VERBATIM: "verbatim",
+    CitationMatch.SAME_MEANING: "same meaning",
+    CitationMatch.PARTLY: "partly",
+    CitationMatch.NOT: "not in the cited report",
 }
 
 
@@ -136,7 +136,7 @@ def mark_of(
     if image is not None and image.verdict is ImageVerdict.UNLIKELY:
         return AGAINST_IMAGE
     agreed = image is not None and image.verdict is ImageVerdict.LIKELY
-    word = f"cited: {_CITED[check.cited]}"
+    word = f"cited: {_CITED[check.citation_match]}"
     return Mark("supported", "✓", word) if agreed else Mark("cited", "❝", word)
 
 

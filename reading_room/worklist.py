@@ -23,7 +23,7 @@ from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import BatchStudy, list_images
 from rag.errors import CxrRagError
-from rag.pacs.dicomweb import fetch_study, studies_of_day
+from rag.pacs.dicomweb import fetch_study, find_studies_of_day
 from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from rag.review.reviewed_report import ReviewedReport
@@ -242,7 +242,7 @@ def fetching(url: str, folder: Path) -> Callable[[], None]:
         if time.monotonic() < asked + ASK_SECONDS:
             return
         asked = time.monotonic()
-        for uid, count in studies_of_day(url, date.today()).items():
+        for uid, count in find_studies_of_day(url, date.today()).items():
             if known.get(uid) != count:
                 fetch_study(url, uid, folder)
                 known[uid] = count

@@ -54,11 +54,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draft() -> Export:
-    return Export.of(PREDICTION)
+    return Export.from_prediction(PREDICTION)
 
 
 def signed() -> Export:
-    report = ReviewedReport.from_draft(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    report = ReviewedReport.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
     return Export(PREDICTION, report.add_addendum("A drain was removed.", SIGNATURE), "d1")
 
 
@@ -122,8 +122,8 @@ def test_a_draft_carries_what_the_image_says_of_each_sentence_until_it_is_signed
 ) -> None:
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
     mark = "image: unlikely (Cardiomegaly 0.04)"
-    assert texts(read(Export.of(doubted), image)).count(mark) == 2
-    report = ReviewedReport.from_draft(doubted.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    assert texts(read(Export.from_prediction(doubted), image)).count(mark) == 2
+    report = ReviewedReport.of(doubted.draft).accept([0, 1, 2]).sign(SIGNATURE)
     assert mark not in texts(read(Export(doubted, report), image))
 
 
@@ -164,7 +164,7 @@ def test_a_image_without_a_study_is_refused_with_the_tag(image: Path, tmp_path: 
 
 def test_the_fewest_words_make_a_document(image: Path) -> None:
     no_hits = replace(PREDICTION, draft=Draft((DraftSentence("Clear.", ()),), ()), hits=())
-    assert "Clear." in texts(read(Export.of(no_hits), image))
+    assert "Clear." in texts(read(Export.from_prediction(no_hits), image))
 
 
 def test_a_validator_of_the_standard_finds_no_error(image: Path, tmp_path: Path) -> None:

@@ -20,9 +20,7 @@ __all__ = ["image"]  # a fixture
 
 
 def signed_only() -> Export:
-    return Export(
-        PREDICTION, ReviewedReport.from_draft(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
-    )
+    return Export(PREDICTION, ReviewedReport.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE))
 
 
 def bundle(what: Export, image: Path) -> dict[str, list[Any]]:
@@ -92,18 +90,18 @@ def test_patient_study_and_signer_are_named_as_in_the_header(image: Path) -> Non
 def test_a_sentence_carries_its_reports_and_what_the_image_says(image: Path) -> None:
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
     mark = "image: unlikely (Cardiomegaly 0.04)"
-    first = bundle(Export.of(doubted), image)["Observation"][0]
+    first = bundle(Export.from_prediction(doubted), image)["Observation"][0]
     assert first.valueString == "The heart is enlarged."
     notes = [note.text for note in first.note]
     assert notes[0].startswith("report R1 of a similar image, cosine similarity")
     assert mark in notes
-    parsed = message(Export.of(doubted), image)
+    parsed = message(Export.from_prediction(doubted), image)
     assert mark in [text(parsed, note[3]) for note in parsed["NTE"]]
 
 
 def test_no_text_breaks_a_message(image: Path, tmp_path: Path) -> None:
     odd = r"Opacity |1^2~3&4\5 < 6 µm."
-    what = Export.of(replace(PREDICTION, draft=Draft((DraftSentence(odd, ()),), ())))
+    what = Export.from_prediction(replace(PREDICTION, draft=Draft((DraftSentence(odd, ()),), ())))
     assert bundle(what, image)["Observation"][0].valueString == odd
     parsed = message(what, image)
     assert text(parsed, parsed["OBX"][1][5]) == odd

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.grounding import DraftCheck, Reason, SentenceCheck, Verdict, check_draft
-from rag.grounding.prompt_injection import neutralise
+from rag.grounding.prompt_injection import remove_injections
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord, Section
 
@@ -189,7 +189,7 @@ def test_any_text_gets_a_verdict(text: str, evidence: str) -> None:
     if found.verdict is Verdict.SUPPORTED:
         assert found.support
         assert not found.issues
-    elif not neutralise(evidence)[1]:
+    elif not remove_injections(evidence)[1]:
         assert found.issues
 
 

@@ -14,7 +14,7 @@ from rag.cli.main import app
 from rag.config_file import load_settings
 from rag.errors import StoreError
 from rag.index import build_index
-from rag.privacy.reports import mask_identifiers, masked_places
+from rag.privacy.reports import mask_identifiers, preview_masking
 from rag.schema import ReportRecord
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_masked_place_is_shown_with_what_stands_beside_it() -> None:
-    name, time = masked_places(RECORD)
+    name, time = preview_masking(RECORD)
     shown = "r1 findings (name): …lear. Discussed with Dr. [Hollister] at 10:45 a.m.…"
     assert name == ("name", shown)
     assert time[0] == "date"

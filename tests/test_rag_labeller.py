@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.report_nlp.labeller import LABELS, label_text, read_sections, sentence_mentions
+from rag.report_nlp.labeller import LABELS, blank_non_image_sections, label_text, sentence_mentions
 from rag.report_nlp.scopes import Polarity
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
@@ -64,7 +64,7 @@ def test_whole_text(text: str, expected: dict[str, str]) -> None:
 
 def test_sections_that_do_not_describe_the_film_are_not_read() -> None:
     text = "INDICATION: Pneumothorax?\nCOMPARISON: CT with effusion.\nFINDINGS: Clear lungs."
-    read = read_sections(text)
+    read = blank_non_image_sections(text)
     assert len(read) == len(text)
     assert read[text.index("Clear") :] == "Clear lungs."
     assert labelled(text) == {"No Finding": "positive"}

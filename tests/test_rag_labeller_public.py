@@ -14,7 +14,7 @@ import pytest
 
 from rag.report_nlp.labeller import label_text
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.statements import Side, read_sentence
+from rag.report_nlp.statements import Side, parse_sentence
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_public.jsonl"
 CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").split("\n") if line]
@@ -64,7 +64,7 @@ def test_every_kind_has_sentences_where_its_rule_must_not_fire() -> None:
     ],
 )
 def test_a_pronoun_has_the_side_it_is_said_of(text: str, side: Side) -> None:
-    (found,) = (s for s in read_sentence(text).statements if s.polarity is Polarity.POSITIVE)
+    (found,) = (s for s in parse_sentence(text).statements if s.polarity is Polarity.POSITIVE)
     assert found.label == "Pneumothorax"
     assert found.sides == {side}
 
@@ -72,7 +72,7 @@ def test_a_pronoun_has_the_side_it_is_said_of(text: str, side: Side) -> None:
 def test_a_form_is_read_as_one_sentence_too() -> None:
     for gap in ("\n", " "):
         form = f"Pleural effusion: yes{gap}Pneumothorax: no{gap}Consolidation: no"
-        found = {s.label: s.polarity for s in read_sentence(form).statements}
+        found = {s.label: s.polarity for s in parse_sentence(form).statements}
         assert found == {
             "Pleural Effusion": Polarity.POSITIVE,
             "Pneumothorax": Polarity.NEGATIVE,

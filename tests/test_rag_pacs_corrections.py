@@ -15,7 +15,7 @@ from support.rejections import note
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.pacs import PacsError
-from rag.pacs.inbox import put
+from rag.pacs.inbox import write_image
 
 pytestmark = pytest.mark.slow
 
@@ -45,8 +45,8 @@ def test_a_corrected_image_takes_the_place_of_the_first(tmp_path: Path) -> None:
 
 def test_an_image_that_moves_to_another_study_leaves_the_first(tmp_path: Path) -> None:
     wrong, right = short_uid(), short_uid()
-    put(tmp_path, image(wrong), instance_uid=f"{wrong}.1.1")
-    path = put(tmp_path, corrected(right, f"{wrong}.1.1"), instance_uid=f"{wrong}.1.1")
+    write_image(tmp_path, image(wrong), instance_uid=f"{wrong}.1.1")
+    path = write_image(tmp_path, corrected(right, f"{wrong}.1.1"), instance_uid=f"{wrong}.1.1")
     assert files(tmp_path) == [path]
     assert dcmread(path).StudyInstanceUID == right
 
@@ -54,11 +54,11 @@ def test_an_image_that_moves_to_another_study_leaves_the_first(tmp_path: Path) -
 PUT = """
 import sys
 from pathlib import Path
-from rag.pacs.inbox import open_inbox, put
+from rag.pacs.inbox import open_inbox, write_image
 folder, image, uid = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), sys.argv[3]
 for _ in range(60):
     open_inbox(folder)
-    assert put(folder, image, instance_uid=uid).read_bytes() == image
+    assert write_image(folder, image, instance_uid=uid).read_bytes() == image
 """
 
 
@@ -73,12 +73,12 @@ def test_two_processes_may_put_the_same_image(tmp_path: Path) -> None:
 
 def test_a_correction_that_cannot_be_kept_leaves_the_first(tmp_path: Path) -> None:
     uid = short_uid()
-    path = put(tmp_path, image(uid), instance_uid=f"{uid}.1.1")
+    path = write_image(tmp_path, image(uid), instance_uid=f"{uid}.1.1")
     again = corrected(uid, f"{uid}.1.1")
     with pytest.raises(OSError, match="space"):
-        put(tmp_path, again, instance_uid=f"{uid}.1.1", keep_free=1 << 60)
+        write_image(tmp_path, again, instance_uid=f"{uid}.1.1", min_free_bytes=1 << 60)
     with pytest.raises(PacsError):
-        put(tmp_path, b"nonsense", instance_uid=f"{uid}.1.1")
+        write_image(tmp_path, b"nonsense", instance_uid=f"{uid}.1.1")
     assert path.read_bytes() == image(uid)
 
 

@@ -30,7 +30,7 @@ from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.cli.main import app
 from rag.pacs import PacsError
-from rag.pacs.dicomweb import fetch_study, store_report, studies_of_day
+from rag.pacs.dicomweb import fetch_study, find_studies_of_day, store_report
 from reading_room.worklist import fetching
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_the_radiographs_of_today_come_into_the_worklists_folder(
     orthanc.take(image(uids[0], StudyDate=f"{today:%Y%m%d}", Modality="DX"))
     orthanc.take(image(uids[1], StudyDate=f"{yesterday:%Y%m%d}", Modality="DX"))
     orthanc.take(image(uids[2], StudyDate=f"{today:%Y%m%d}", Modality="CT"))
-    found = studies_of_day(orthanc.dicomweb, today)
+    found = find_studies_of_day(orthanc.dicomweb, today)
     assert found[uids[0]] in (0, 1)
     assert not {uids[1], uids[2]} & found.keys()
     fetching(orthanc.dicomweb, tmp_path)()

@@ -160,7 +160,7 @@ def test_a_study_is_found_moved_drafted_and_its_report_stored(
     (path,), _ = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "in", move_to=back)
     prediction = room.pipeline.invoke(Study(source=path, name="image"))
     report = tmp_path / "report.sr.dcm"
-    report.write_bytes(as_document(Export.of(prediction), "dicom", image=path))
+    report.write_bytes(as_document(Export.from_prediction(prediction), "dicom", image=path))
     assert store_report(orthanc.dicomweb, report) == ("PARTIAL", "UNVERIFIED")
 
     (study,) = find_studies(archive, SETTINGS, study_uid=study.uid)
@@ -283,7 +283,7 @@ def test_a_receiver_with_tls_takes_nothing_in_the_clear_and_waits_for_nobody(
 ) -> None:
     settings = with_tls(certificates)
     with (
-        one_receiver(tmp_path, settings=settings, silence_seconds=2) as receiver,
+        one_receiver(tmp_path, settings=settings, idle_timeout_s=2) as receiver,
         socket.create_connection(("127.0.0.1", receiver.port)),  # silent before its handshake
     ):
         assert send(receiver, image(short_uid())) == "closed"

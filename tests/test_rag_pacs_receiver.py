@@ -35,7 +35,7 @@ from encoders.images.image_io import read_image
 from rag.errors import UsageError
 from rag.pacs import PacsError
 from rag.pacs.association import Sender
-from rag.pacs.receiver import Receiver, receiving
+from rag.pacs.receiver import Receiver, run_receiver
 from rag.settings import DicomSettings
 
 pytestmark = pytest.mark.slow
@@ -104,7 +104,7 @@ def test_no_name_comes_from_the_wire(tmp_path: Path, uid: str) -> None:
 
 def test_what_cannot_be_kept_is_answered_with_its_status(tmp_path: Path) -> None:
     data = image(short_uid())
-    with one_receiver(tmp_path / "full", keep_free=1 << 60) as receiver:
+    with one_receiver(tmp_path / "full", min_free_bytes=1 << 60) as receiver:
         assert send(receiver, data) == 0xA700
     without_study = dicom(ramp(12), BitsStored=12)
     with one_receiver(tmp_path / "odd") as receiver:
@@ -124,7 +124,7 @@ def test_other_kinds_of_objects_are_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_length_that_lies_and_a_silent_peer_hold_nothing(tmp_path: Path) -> None:
-    with one_receiver(tmp_path, max_bytes=1 << 20, silence_seconds=1) as receiver:
+    with one_receiver(tmp_path, max_bytes=1 << 20, idle_timeout_s=1) as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as bomb:
             bomb.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFFF))
             with pytest.raises(ConnectionError):
@@ -188,7 +188,7 @@ def recorded(receiver: Receiver, data: bytes) -> bytes:
 
 
 def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path) -> None:
-    with one_receiver(tmp_path, silence_seconds=1) as receiver:
+    with one_receiver(tmp_path, idle_timeout_s=1) as receiver:
         said = recorded(receiver, image(short_uid()))
         greeting = 6 + struct.unpack(">L", said[2:6])[0]
         for number in range(10):
@@ -219,7 +219,7 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
             pass
     with (
         pytest.raises(PacsError, match="--allow"),
-        receiving(tmp_path, DicomSettings()),
+        run_receiver(tmp_path, DicomSettings()),
     ):
         pass
 
@@ -234,7 +234,7 @@ def test_a_sender_is_a_title_and_an_address(text: str) -> None:
 
 def test_addresses_are_compared_as_addresses() -> None:
     one = Sender.parse("PACS@10.1.2.0/24")
-    assert one.at("10.1.2.3")
-    assert one.at("::ffff:10.1.2.3")
-    assert not one.at("10.1.3.3")
-    assert not one.at("fe80::1%eth0")
+    assert one.matches_address("10.1.2.3")
+    assert one.matches_address("::ffff:10.1.2.3")
+    assert not one.matches_address("10.1.3.3")
+    assert not one.matches_address("fe80::1%eth0")

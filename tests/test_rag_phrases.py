@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from rag.report_nlp.labeller import LABELS
-from rag.report_nlp.lexicon import Finding, FindingKind, expand, match
+from rag.report_nlp.lexicon import Finding, FindingKind, expand, match_phrases
 from rag.report_nlp.roles import ROLE_LETTERS
-from rag.report_nlp.sentences import load_toml, spellings, tokens
+from rag.report_nlp.sentences import lexicon_keys, load_toml, tokenize
 from rag.report_nlp.statements import Topic
 
 FINDINGS = load_toml("findings.toml")
@@ -51,7 +51,7 @@ def test_relations_name_findings() -> None:
 def test_every_phrase_finds_its_finding(name: str) -> None:
     for phrase in set(expand(FINDINGS[name]["phrases"])):
         text = " ".join(word.removesuffix("*") for word in phrase)
-        found = match(tokens(text))
+        found = match_phrases(tokenize(text))
         assert len(found) == 1, text
         assert name in {finding.name for finding in found[0].findings}, text
 
@@ -71,4 +71,4 @@ def test_every_phrase_finds_its_finding(name: str) -> None:
     ],
 )
 def test_spelling(word: str, key: str) -> None:
-    assert key in spellings(word)
+    assert key in lexicon_keys(word)

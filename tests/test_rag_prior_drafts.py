@@ -23,7 +23,7 @@ from rag.batch.inputs import BatchStudy, list_images
 from rag.change import Change, ChangeModel
 from rag.drafting.drafter import Drafter
 from rag.errors import UsageError
-from rag.export import DOCUMENTS, as_document
+from rag.export import DOCUMENT_FORMATS, as_document
 from rag.export.text import Export, as_text
 from rag.image_analysis import NO_CHANGE_MODEL, ImageAnalyzer
 from rag.index import ReportIndex, build_index
@@ -115,8 +115,10 @@ def test_nothing_that_leaves_names_the_priors_patient(
     found = pipeline.invoke(Study(current, "image", prior=prior))
     for text in (json.dumps(found.to_json()), as_text(found), caplog.text, repr(found.prior)):
         nobody_is_named(text, uid, "20260219", "2026-02-19")
-    for form in DOCUMENTS:  # these name the patient, by the image's own header alone
-        content = as_document(Export.of(found), form, image=current).decode("utf-8", "replace")
+    for form in DOCUMENT_FORMATS:  # these name the patient, by the image's own header alone
+        content = as_document(Export.from_prediction(found), form, image=current).decode(
+            "utf-8", "replace"
+        )
         assert uid not in content
         assert "20260219" not in content
 

@@ -160,7 +160,7 @@ def test_a_patient_is_the_same_in_every_run_with_a_key_file(tmp_path: Path) -> N
         for n, patient in enumerate(("MRN-5", "MRN-5 ", "MRN-6"))
     ]
     runs = [
-        [copied(path, tmp_path / run, pseudonyms=Pseudonyms.of_file(key)) for path in paths]
+        [copied(path, tmp_path / run, pseudonyms=Pseudonyms.from_key_file(key)) for path in paths]
         for run in ("first", "second")
     ]
     assert key.stat().st_mode & 0o777 == 0o600
@@ -174,7 +174,7 @@ def test_a_patient_is_the_same_in_every_run_with_a_key_file(tmp_path: Path) -> N
     assert elsewhere.StudyInstanceUID != one.StudyInstanceUID
     key.write_text("not a key")
     with pytest.raises(KeyFileError):
-        Pseudonyms.of_file(key)
+        Pseudonyms.from_key_file(key)
 
 
 def test_dates_can_be_moved_by_as_much_for_all_of_a_patient(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from demo.phantom import write_phantom_dicom
 from encoders.images.image_io import read_image
 from rag.cli.main import app
 from rag.errors import UsageError
-from rag.privacy.burned_in import WARNING, has_writing
+from rag.privacy.burned_in import WARNING, has_burned_in_text
 from rag.privacy.deidentify import Deidentifier, DeidentifyError
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def test_writing_on_a_image_is_warned_of(tmp_path: Path) -> None:
     warnings = Deidentifier().copy(tmp_path / "phantom.dcm", tmp_path / "out").warnings
     assert WARNING in warnings, "the phantom says PHANTOM"
     blank = np.tile(np.linspace(0, 1, 512, dtype=np.float32), (512, 1))
-    assert not has_writing(blank)
+    assert not has_burned_in_text(blank)
 
 
 RUBBISH = bytes(128) + b"DICM" + b"\xff" * 40

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.report_nlp.sentences import sentence_spans, with_sentences, without_list_number
+from rag.report_nlp.sentences import sentence_spans, strip_list_number, with_sentences
 from rag.schema import ReportRecord, Section, Span
 
 
@@ -106,4 +106,4 @@ def test_record_spans_name_their_section_in_reading_order() -> None:
     ],
 )
 def test_a_list_number_goes_and_a_decimal_stays(sentence: str, alone: str) -> None:
-    assert without_list_number(sentence) == alone
+    assert strip_list_number(sentence) == alone

@@ -44,7 +44,7 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
     (query,) = encoder.embed_texts(["The lungs are clear."])
     with (
         ReportIndex(tmp_path) as store,
-        patch("rag.report_reading.read_sentence", side_effect=AssertionError("read again")),
+        patch("rag.report_reading.parse_sentence", side_effect=AssertionError("read again")),
     ):
         found = store.query(query, len(RECORDS))
         noted = {hit.record.report_id: usable_labels(hit.record) for hit in found}

@@ -9,27 +9,27 @@ from hypothesis import strategies as st
 
 from rag.report_nlp.non_findings import (
     NumberKind,
+    find_numbers,
     has_placeholder,
-    mentions_prior,
-    numbers_in,
+    prior_mentions,
     recommends_or_communicates,
 )
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.statements import Severity, Side, Statement, Topic, read_sentence
+from rag.report_nlp.statements import Severity, Side, Statement, Topic, parse_sentence
 
 GOLDEN = Path(__file__).parent / "golden" / "prior_sentences.jsonl"
 PRIORS = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
 
 
 def statement(sentence: str, finding: str) -> Statement:
-    (found,) = [s for s in read_sentence(sentence).statements if s.finding.name == finding]
+    (found,) = [s for s in parse_sentence(sentence).statements if s.finding.name == finding]
     return found
 
 
 @pytest.mark.parametrize("split", ["dev", "held-out"])
 def test_talk_of_priors(split: str) -> None:
     cases = [case for case in PRIORS if case["split"] == split]
-    found = [bool(mentions_prior(case["text"])) for case in cases]
+    found = [bool(prior_mentions(case["text"])) for case in cases]
     wanted = [case["prior"] for case in cases]
     both = sum(f and w for f, w in zip(found, wanted, strict=True))
     assert len(cases) >= 80
@@ -38,7 +38,7 @@ def test_talk_of_priors(split: str) -> None:
 
 def test_prior_spans_are_the_words() -> None:
     sentence = "Effusion is\tunchanged compared\nto the prior film, ET tube again seen."
-    words = [sentence[start:end] for start, end in mentions_prior(sentence)]
+    words = [sentence[start:end] for start, end in prior_mentions(sentence)]
     assert words == ["unchanged", "compared\nto the prior film", "again seen"]
 
 
@@ -66,7 +66,7 @@ def test_prior_spans_are_the_words() -> None:
     ],
 )
 def test_topics(sentence: str, topics: str) -> None:
-    assert read_sentence(sentence).topics == {Topic(topic) for topic in topics.split()}
+    assert parse_sentence(sentence).topics == {Topic(topic) for topic in topics.split()}
 
 
 def test_attributes_go_to_the_right_finding() -> None:
@@ -111,7 +111,7 @@ def test_ranges_of_severity() -> None:
 
 def test_the_same_thing_has_one_concept() -> None:
     for sentence in ("Cardiomegaly.", "The heart is enlarged.", "Enlarged cardiac silhouette."):
-        (found,) = read_sentence(sentence).statements
+        (found,) = parse_sentence(sentence).statements
         assert (found.concept, found.polarity) == ("heart_size", Polarity.POSITIVE)
 
 
@@ -134,7 +134,7 @@ def test_the_same_thing_has_one_concept() -> None:
     ],
 )
 def test_numbers(sentence: str, expected: list[tuple[str, str]]) -> None:
-    found = numbers_in(sentence)
+    found = find_numbers(sentence)
     assert [(number.kind.value, number.value) for number in found] == expected
     for number in found:
         assert sentence[number.start : number.end].strip()
@@ -169,9 +169,9 @@ def test_advice(sentence: str, expected: bool) -> None:
 
 @given(st.text(max_size=200))
 def test_any_sentence_is_read(sentence: str) -> None:
-    reading = read_sentence(sentence)
+    reading = parse_sentence(sentence)
     assert reading.topics
-    spans = [*reading.priors, *((s.start, s.end) for s in reading.statements)]
+    spans = [*reading.prior_mentions, *((s.start, s.end) for s in reading.statements)]
     spans += [(n.start, n.end) for n in reading.numbers]
     assert all(0 <= start < end <= len(sentence) for start, end in spans)
 
@@ -211,7 +211,7 @@ def test_a_zone_is_of_the_finding_that_it_stands_with(
     ],
 )
 def test_a_finding_that_is_increased_is_compared(sentence: str, compares: bool) -> None:
-    assert bool(mentions_prior(sentence)) is compares
+    assert bool(prior_mentions(sentence)) is compares
 
 
 @pytest.mark.parametrize(

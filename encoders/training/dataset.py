@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from encoders.annotations import Annotation, Outline
-from encoders.report_sections import plain_text
+from encoders.report_sections import normalize_text
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def build_dataset(
     """
     _refuse_shared_patients(studies)
     asked = {
-        split: {plain_text(study.text) for study in studies if study.split is split}
+        split: {normalize_text(study.text) for study in studies if study.split is split}
         for split in (Split.VAL, Split.TEST)
     }
     left_out = Counter(dict.fromkeys(("no text", "no image", _TWIN.format(Split.VAL)), 0))
@@ -142,7 +142,7 @@ def build_dataset(
     same = 0
     for study in studies:
         in_training = study.split is Split.TRAIN
-        text = plain_text(study.text)
+        text = normalize_text(study.text)
         twin = next((split for split, texts in asked.items() if text in texts), None)
         reason = ""
         if study.split is Split.TEST:

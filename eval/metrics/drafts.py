@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from encoders.report_sections import plain_text
+from encoders.report_sections import normalize_text
 from eval.errors import NotAvailableError
 from eval.metrics.base import (
     Direction,
@@ -20,7 +20,7 @@ from eval.metrics.base import (
 )
 from eval.metrics.findings import RulesMetric
 from eval.studies import Pair
-from rag.report_nlp.non_findings import mentions_prior
+from rag.report_nlp.non_findings import prior_mentions
 from rag.schema import DraftSentence
 
 
@@ -51,7 +51,7 @@ class Diversity(RulesMetric):
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair of one run: float64 [N, 9]."""
-        drafts = [plain_text(pair.draft) for pair in pairs]
+        drafts = [normalize_text(pair.draft) for pair in pairs]
         times = Counter(filter(None, drafts))
         most = max(times.values(), default=0)
         # a text counts as the most common one only if it is; ties go to the first in order
@@ -63,7 +63,7 @@ class Diversity(RulesMetric):
                 row[2] = len(pair.reference.split())
                 row[3:5] = 1 / times[draft], 1
                 row[5:7] = draft == common, 1
-            row[7:9] = not draft or bool(mentions_prior(pair.draft)), 1
+            row[7:9] = not draft or bool(prior_mentions(pair.draft)), 1
         return rows
 
 

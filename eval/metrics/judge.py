@@ -21,7 +21,7 @@ from pydantic import StrictBool, TypeAdapter, ValidationError
 from eval.errors import NotAvailableError
 from eval.metrics.base import Direction, MeanMetric, Setup, SufficientStats, mean_measure, mean_rows
 from eval.studies import Pair
-from rag.report_nlp.sentences import sentence_spans, without_list_number
+from rag.report_nlp.sentences import sentence_spans, strip_list_number
 
 _AT_ONCE = 8  # requests under way
 _TRIES = 3
@@ -151,7 +151,7 @@ class Judge(MeanMetric):
 
 
 def _statements(text: str) -> list[str]:
-    return [without_list_number(text[start:end]) for start, end in sentence_spans(text)]
+    return [strip_list_number(text[start:end]) for start, end in sentence_spans(text)]
 
 
 @lru_cache(maxsize=1)

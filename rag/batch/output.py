@@ -17,12 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.json_text import parse_strict
-from rag.atomic_io import (
-    exclusive_lock,
-    explain_disk_errors,
-    fsync_path,
-    write_text_atomic,
-)
+from rag.atomic_io import disk_explained, flush, only_writer, replace_text
 from rag.batch.inputs import BatchStudy
 from rag.errors import UsageError
 from rag.prediction import Prediction
@@ -50,7 +45,7 @@ class BatchOutput:
         self.errors: Counter[str] = Counter()
         self._made_with: dict[str, str] = {}
         if self.predictions.exists():
-            with explain_disk_errors(self.predictions):
+            with disk_explained(self.predictions):
                 self._read()
 
     def _read(self) -> None:
@@ -120,10 +115,7 @@ class BatchOutput:
         """
         line = memoryview(prediction_line(prediction).encode("utf-8"))
         # unbuffered: what a full disk did not take must not be tried again at the end
-        with (
-            explain_disk_errors(self.predictions),
-            self.predictions.open("ab", buffering=0) as file,
-        ):
+        with disk_explained(self.predictions), self.predictions.open("ab", buffering=0) as file:
             end = file.tell()
             try:
                 while line:
@@ -133,7 +125,7 @@ class BatchOutput:
                 file.truncate(end)
                 raise
             if not end:
-                fsync_path(self.folder)
+                flush(self.folder)
         self._count(prediction.study_id, prediction.status, prediction.error)
 
     def forget_failures(self) -> int:
@@ -142,13 +134,13 @@ class BatchOutput:
         if not failed:
             return 0
         beside = self.predictions.with_name(f".{PREDICTIONS}.new")
-        with explain_disk_errors(self.predictions):
+        with disk_explained(self.predictions):
             with self.predictions.open("rb") as old, beside.open("wb") as new:
                 new.writelines(line for line in old if json.loads(line)["study_id"] not in failed)
                 new.flush()
                 os.fsync(new.fileno())
             beside.replace(self.predictions)
-            fsync_path(self.folder)
+            flush(self.folder)
         for study_id in failed:
             del self.statuses[study_id]
         self.errors.clear()
@@ -158,15 +150,11 @@ class BatchOutput:
         """Write down which images each study is made of. Paths may name people: 0600."""
         lines = (json.dumps(_study_json(study), ensure_ascii=False) + "\n" for study in studies)
         text = "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        self._write(STUDIES, text, mode=0o600)
+        replace_text(self.folder / STUDIES, text, mode=0o600)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the summary of this run."""
-        self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
-
-    def _write(self, name: str, text: str, *, mode: int = 0o644) -> None:
-        with explain_disk_errors(self.folder / name):
-            write_text_atomic(self.folder / name, text, mode=mode)
+        replace_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 @contextmanager
@@ -178,9 +166,9 @@ def open_output(folder: Path) -> Iterator[BatchOutput]:
         UsageError: another batch is writing it, or its predictions are none of a batch, of two
             encoders, indexes, models or prompts, or two of one study.
     """
-    with explain_disk_errors(folder):
+    with disk_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder / _LOCK, in_use=UsageError):
+    with only_writer(folder / _LOCK, in_use=UsageError):
         yield BatchOutput(folder)
 
 

@@ -142,13 +142,13 @@ def receive(
     ] = 11112,
 ) -> None:
     """Receive images by DICOM C-STORE until Ctrl-C."""
-    from rag.pacs.receiver import receiving
+    from rag.pacs.receiver import run_receiver
 
     settings = read_settings(config).dicom
     ended = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: ended.set())
-    with receiving(output, settings, senders=allow or (), host=host, port=port) as receiver:
+    with run_receiver(output, settings, senders=allow or (), host=host, port=port) as receiver:
         say(f"{settings.ae_title} listens on {host} port {receiver.port}; Ctrl-C stops it")
         ended.wait()
     told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(receiver.counts.items()))
@@ -175,7 +175,7 @@ def deid(
     Copies are named by their new UIDs. Exit codes: 0 every file was copied; 2 wrong usage; 3 some
     were not, or need a person to check them.
     """
-    from rag.privacy.deidentify import Deidentifier, DeidentifyError, is_to_copy
+    from rag.privacy.deidentify import Deidentifier, DeidentifyError, is_dicom_object
     from rag.privacy.header import Pseudonyms
 
     if not source.exists():
@@ -185,10 +185,10 @@ def deid(
     # unlike `Path.is_dir`, it does not raise where nobody may look
     found = sorted(path for path in source.rglob("*") if not os.path.isdir(path))  # noqa: PTH112
     found = [source] if source.is_file() else found
-    files = found if source.is_file() else list(filter(is_to_copy, found))
+    files = found if source.is_file() else list(filter(is_dicom_object, found))
     if not files:
         raise UsageError(f"there is no DICOM file in {source}")
-    pseudonyms = Pseudonyms.of_file(key) if key else Pseudonyms()
+    pseudonyms = Pseudonyms.from_key_file(key) if key else Pseudonyms()
     copies = Deidentifier(pseudonyms, shift_dates=shift_dates)
     refused = to_look_at = 0
     for number, path in enumerate(files, 1):

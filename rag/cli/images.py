@@ -22,7 +22,7 @@ from rag.cli.options import (
     say,
 )
 from rag.errors import CxrRagError, NoDraft, UsageError
-from rag.export import ENDINGS, Document, as_document
+from rag.export import FILE_SUFFIXES, DocumentFormat, as_document
 from rag.schema import NOTICE, Status
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def generate(
     from rag.priors import Prior
     from rag.study import Study, drop_rejected
 
-    folders: dict[Document, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
+    folders: dict[DocumentFormat, Path | None] = {"dicom": sr, "fhir": fhir, "hl7": hl7}
     failed = False
     with (
         LlmServer(settings, say=say) as llm,
@@ -111,20 +111,20 @@ def generate(
         sys.exit(EXIT_FAILED)
 
 
-def _write(prediction: "Prediction", image: Path, form: Document, folder: Path) -> bool:
+def _write(prediction: "Prediction", image: Path, form: DocumentFormat, folder: Path) -> bool:
     """Write a document about an image into a folder, and say so; whether there can be one."""
-    from rag.atomic_io import explain_disk_errors, free_path, write_bytes_atomic
+    from rag.atomic_io import disk_explained, free_path, swap_bytes
     from rag.export.dicom_header import StructuredReportError
     from rag.export.text import Export
 
     try:
-        content = as_document(Export.of(prediction), form, image=image)
+        content = as_document(Export.from_prediction(prediction), form, image=image)
     except StructuredReportError as error:
         say(f"{image}: no {form} report: {error}")
         return False
-    with explain_disk_errors(folder):
-        path = free_path(folder, image.stem, ENDINGS[form])
-        write_bytes_atomic(path, content, mode=0o600)  # it names the patient
+    with disk_explained(folder):
+        path = free_path(folder, image.stem, FILE_SUFFIXES[form])
+        swap_bytes(path, content, mode=0o600)  # it names the patient
     say(f"{image}: {form} report in {path}")
     return True
 
@@ -148,7 +148,7 @@ def locate(
     settings = read_settings(config)
     from encoders.images.raw_image import ImageReadError
     from encoders.registry import eclip_folder
-    from rag.atomic_io import explain_disk_errors, free_path
+    from rag.atomic_io import disk_explained, free_path
     from rag.factory import encoder_folder, load_encoder
     from rag.localization import draw_overlay, locate_findings, read_map_measures
     from rag.screening.finding_head import load_finding_predictor
@@ -170,7 +170,7 @@ def locate(
         for each in found:
             typer.echo(_line(path, each, as_json=as_json))
         if out is not None:
-            with explain_disk_errors(out):
+            with disk_explained(out):
                 written = free_path(out, path.stem, "png")
                 draw_overlay(image, found).save(written)
             say(f"{path}: overlay in {written}")

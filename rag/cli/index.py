@@ -192,7 +192,7 @@ def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
     """Lines that say what would be skipped, repaired and masked; quotes what is masked."""
     from encoders.tabular import printable
     from rag.grounding.prompt_injection import screen_report
-    from rag.privacy.reports import mask_identifiers, masked_places
+    from rag.privacy.reports import mask_identifiers, preview_masking
 
     for warning in corpus.warnings:
         yield f"note: {warning}"
@@ -204,7 +204,7 @@ def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
         if record.study_id in excluded:
             continue
         indexed += 1
-        places = list(masked_places(record))
+        places = list(preview_masking(record))
         reports += bool(places)
         kinds.update(kind for kind, _ in places)
         yield from (printable(f"masked: {shown}") for _, shown in places)

@@ -18,7 +18,7 @@ from rag.drafting.comparisons import is_allowed_comparison, with_comparisons
 from rag.drafting.slots import Slot
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.llm.client import is_refusal, validate
-from rag.report_nlp.statements import read_sentence
+from rag.report_nlp.statements import parse_sentence
 from rag.schema import (
     NO_PREDICTED_FINDINGS,
     PRIOR,
@@ -230,14 +230,16 @@ def _without_what_cannot_be_known(
     def kept(section: Section) -> tuple[DraftSentence, ...]:
         sentences = []
         for sentence in draft.section(section):
-            reading = read_sentence(sentence.text)
+            reading = parse_sentence(sentence.text)
             cites = PRIOR in sentence.sources
-            compares = cites and bool(reading.priors) and is_allowed_comparison(reading, allowed)
+            compares = (
+                cites and bool(reading.prior_mentions) and is_allowed_comparison(reading, allowed)
+            )
             reasons = {
-                "mentions an earlier image": reading.priors and not compares,
+                "mentions an earlier image": reading.prior_mentions and not compares,
                 "rests only on the prior": cites and not compares,
                 "gives a measurement": reading.numbers,
-                "contains a removed identifier": reading.placeholder,
+                "contains a removed identifier": reading.has_placeholder,
             }
             wrong = [reason for reason, found in reasons.items() if found]
             if wrong:

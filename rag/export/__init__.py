@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Document = Literal["dicom", "fhir", "hl7"]
-DOCUMENTS: tuple[Document, ...] = get_args(Document)
-ENDINGS = {"dicom": "sr.dcm", "fhir": "fhir.json", "hl7": "hl7"}
+DocumentFormat = Literal["dicom", "fhir", "hl7"]
+DOCUMENT_FORMATS: tuple[DocumentFormat, ...] = get_args(DocumentFormat)
+FILE_SUFFIXES = {"dicom": "sr.dcm", "fhir": "fhir.json", "hl7": "hl7"}
 """Of a document's file name."""
 
 
-def as_document(what: "Export", form: Document, *, image: Path | bytes) -> bytes:
-    """The report as a file of one of `DOCUMENTS`.
+def as_document(what: "Export", form: DocumentFormat, *, image: Path | bytes) -> bytes:
+    """The report as a file of one of `DOCUMENT_FORMATS`.
 
     Args:
         what: the report as it stands.
@@ -33,7 +33,7 @@ def as_document(what: "Export", form: Document, *, image: Path | bytes) -> bytes
     """
     from rag.export.dicom_header import (  # noqa: PLC0415 - pydicom
         StructuredReportError,
-        copied_header,
+        copy_header,
     )
 
     # each of the three libraries takes a second or two to import
@@ -43,7 +43,7 @@ def as_document(what: "Export", form: Document, *, image: Path | bytes) -> bytes
         from rag.export.fhir import write_fhir as write  # noqa: PLC0415
     else:
         from rag.export.hl7_v2 import write_hl7 as write  # noqa: PLC0415
-    header, notes = copied_header(image)
+    header, notes = copy_header(image)
     try:
         return write(what, header, notes)
     except Exception as error:

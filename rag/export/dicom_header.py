@@ -21,7 +21,7 @@ from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_forma
 from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 
-NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _COPIED = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("StudyID", "AccessionNumber", "ReferringPhysicianName", "InstitutionName"),
@@ -33,7 +33,7 @@ class StructuredReportError(CxrRagError):
     """The image is none that DICOM SR, FHIR or HL7 can be of."""
 
 
-def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
+def copy_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
     """What a report copies from an image, in ISO_IR 192, and notes about what could not be.
 
     Raises:
@@ -42,7 +42,7 @@ def copied_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
     original = _read(image)
     copy = Dataset()
     copy.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in NEEDED:
+    for keyword in REQUIRED:
         uid = word(original, keyword, limit=128)
         if not uid or not _is_allowed(keyword, uid):
             why = "is malformed" if uid else "is missing"
@@ -72,7 +72,7 @@ def _read(image: Path | bytes) -> Dataset:
             found = image_format(file.read(SIGNATURE_BYTES))
             file.seek(0)
             if found is ImageFormat.DICOM:
-                keywords = (*NEEDED, *_COPIED, *_OTHERS)
+                keywords = (*REQUIRED, *_COPIED, *_OTHERS)
                 return parse_header(file, keywords)
     except (ImageReadError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error

@@ -20,7 +20,7 @@ from highdicom.sr import RelationshipTypeValues as Relation
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from rag.export.text import ADDENDUM, LOINC, REPORT, Export, cited, marks
+from rag.export.text import ADDENDUM, LOINC, REPORT, Export, citation_lines, sentence_marks
 from rag.review.reviewed_report import ReportLine, Signature
 from rag.schema import NOTICE, Section
 
@@ -122,9 +122,9 @@ def _support(line: ReportLine, what: Export, image: Dataset) -> ContentSequence:
     """What a sentence was inferred from: image and cited reports; and what they make of it."""
     support = ContentSequence()
     support.append(_reference(image, Relation.INFERRED_FROM))
-    for text in cited(line, what):
+    for text in citation_lines(line, what):
         support.append(_inferred("cxr-evidence", "Retrieved report", text))
-    for mark in marks(line, what):
+    for mark in sentence_marks(line, what):
         support.append(_inferred("cxr-check", "Check of the sentence", mark))
     return support
 

@@ -15,7 +15,7 @@ from typing import Any
 from fhir.resources.R4B.bundle import Bundle  # in these resources the same as R4
 from pydicom.dataset import Dataset
 
-from rag.export.text import ADDENDUM, LOINC, REPORT, Export, support
+from rag.export.text import ADDENDUM, LOINC, REPORT, Export, support_lines
 from rag.review.reviewed_report import State
 from rag.schema import Section
 
@@ -108,7 +108,7 @@ def _sentences(what: Export) -> list[Resource]:
         {
             "code": _code("http://loinc.org", *LOINC[line.section]),
             "valueString": line.text,
-            "note": [{"text": text} for text in support(line, what)],
+            "note": [{"text": text} for text in support_lines(line, what)],
         }
         for line in what.report.lines
     ]

@@ -14,7 +14,7 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.core import Message
 from pydicom.dataset import Dataset
 
-from rag.export.text import ADDENDUM, LOINC, REPORT, Export, support
+from rag.export.text import ADDENDUM, LOINC, REPORT, Export, support_lines
 from rag.review.reviewed_report import State
 
 _STATUS = {State.SIGNED: "F", State.ADDENDUM: "C"}  # of table 0123; P is preliminary
@@ -81,7 +81,7 @@ def _texts(
     """LOINC code, text and remarks of each OBX."""
     yield _COMMENT, what.notice, (*what.provenance, *what.prediction.warnings, *notes)
     for line in what.report.lines:
-        yield LOINC[line.section], line.text, tuple(support(line, what))
+        yield LOINC[line.section], line.text, tuple(support_lines(line, what))
     for addendum in what.report.addenda:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
         yield ADDENDUM, addendum.text, (by,)

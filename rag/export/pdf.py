@@ -16,7 +16,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph, SimpleDocTemplate
 
-from rag.export.text import Export, Style, blocks
+from rag.export.text import Export, Style, export_blocks
 
 _FONT, _BOLD = "Vera", "VeraBd"
 """Come with reportlab; the fonts that every reader has know no letter beyond western Europe."""
@@ -63,7 +63,7 @@ def _story(what: Export, spelt: Callable[[str], str]) -> Iterator[Any]:
         Style.SENTENCE: body,
         Style.SMALL: ParagraphStyle("small", body, fontSize=7.5, leading=10),
     }
-    for style, text in blocks(what):
+    for style, text in export_blocks(what):
         yield Paragraph(spelt(text), styles[style])
 
 

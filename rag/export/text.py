@@ -41,9 +41,9 @@ class Export:
     draft_id: str = ""
 
     @classmethod
-    def of(cls, prediction: Prediction) -> "Export":
+    def from_prediction(cls, prediction: Prediction) -> "Export":
         """A prediction that nobody has touched."""
-        return cls(prediction, ReviewedReport.from_draft(prediction.draft))
+        return cls(prediction, ReviewedReport.of(prediction.draft))
 
     @property
     def notice(self) -> str:
@@ -92,7 +92,7 @@ class Style(Enum):
     SMALL = "small print"
 
 
-def blocks(what: Export) -> Iterator[tuple[Style, str]]:
+def export_blocks(what: Export) -> Iterator[tuple[Style, str]]:
     """What stands in an export, in reading order, between the notices above and below it.
 
     A study without a draft says why; evidence is listed whenever there is any.
@@ -106,7 +106,7 @@ def blocks(what: Export) -> Iterator[tuple[Style, str]]:
             yield Style.HEADING, section.value.capitalize()
         for line in lines:
             cited = f" [{', '.join(line.sources)}]" if line.sources else ""
-            said = [f"({mark})" for mark in marks(line, what)]
+            said = [f"({mark})" for mark in sentence_marks(line, what)]
             yield Style.SENTENCE, " ".join((line.text + cited, *said))
     for addendum in report.addenda:
         yield Style.HEADING, "Addendum"
@@ -135,9 +135,9 @@ def _days(prior: PriorEvidence) -> str:
 
 def as_text(what: Export | Prediction) -> str:
     """The report with its citations, then the evidence; each heading after an empty line."""
-    what = Export.of(what) if isinstance(what, Prediction) else what
+    what = Export.from_prediction(what) if isinstance(what, Prediction) else what
     lines = [f"*** {what.notice} ***"]
-    for style, text in blocks(what):
+    for style, text in export_blocks(what):
         lines += ["", text] if style is Style.HEADING else [text]
     return "\n".join([*lines, "", f"*** {what.notice} ***"])
 
@@ -145,7 +145,7 @@ def as_text(what: Export | Prediction) -> str:
 def as_markdown(what: Export) -> str:
     """The same for a wiki or a chat."""
     marks = {Style.TITLE: "# ", Style.HEADING: "\n## ", Style.SENTENCE: "- ", Style.SMALL: "- "}
-    lines = [marks[style] + _escaped(text) for style, text in blocks(what)]
+    lines = [marks[style] + _escaped(text) for style, text in export_blocks(what)]
     return "\n".join([f"> **{what.notice}**", "", *lines, "", f"> **{what.notice}**", ""])
 
 
@@ -186,13 +186,13 @@ def _line_json(line: ReportLine) -> dict[str, Any]:
     }
 
 
-def support(line: ReportLine, what: Export) -> Iterator[str]:
+def support_lines(line: ReportLine, what: Export) -> Iterator[str]:
     """What a sentence rests on, and what evidence and image say of it."""
-    yield from cited(line, what)
-    yield from marks(line, what)
+    yield from citation_lines(line, what)
+    yield from sentence_marks(line, what)
 
 
-def cited(line: ReportLine, what: Export) -> Iterator[str]:
+def citation_lines(line: ReportLine, what: Export) -> Iterator[str]:
     """The reports that a sentence cites, each with its similarity."""
     hits = {hit.record.report_id: hit for hit in what.prediction.hits}
     for source in line.sources:
@@ -203,7 +203,7 @@ def cited(line: ReportLine, what: Export) -> Iterator[str]:
         yield f"report {source} of a similar image{similarity}"
 
 
-def marks(line: ReportLine, what: Export) -> Iterator[str]:
+def sentence_marks(line: ReportLine, what: Export) -> Iterator[str]:
     """What evidence and image say of a sentence, until somebody has signed for it."""
     if what.report.signature is not None:
         return

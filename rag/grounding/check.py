@@ -11,23 +11,23 @@ from dataclasses import dataclass, replace
 
 from rag.change import Change
 from rag.drafting.comparisons import stated_changes
-from rag.grounding.claims import Entailment, claims_of, decide
+from rag.grounding.claims import Entailment, claims_of, compare_with_report
 from rag.grounding.evidence import (
     EvidenceSentence,
     attribute_issues,
+    compare_words,
     denial_issues,
-    loose_words,
     number_issues,
-    only_words,
     read_evidence,
     same_text,
+    unsupported_word_issues,
 )
 from rag.grounding.verdicts import DraftCheck, Issue, Reason, SentenceCheck, Support, Verdict, Vote
-from rag.report_nlp.labeller import read_sections
+from rag.report_nlp.labeller import blank_non_image_sections
 from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import without_list_number
-from rag.report_nlp.statements import ParsedSentence, Statement, read_sentence
+from rag.report_nlp.sentences import strip_list_number
+from rag.report_nlp.statements import ParsedSentence, Statement, parse_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, ReportRecord, Section, Span
 
 _DENY_BELOW, _AFFIRM_ABOVE = 0.02, 0.7
@@ -62,13 +62,15 @@ def check_draft(
         for section in Section
         for sentence in draft.section(section)
     )
-    claims = [c for check in checks for c in claims_of(read_sentence(check.sentence.text))]
+    claims = [c for check in checks for c in claims_of(parse_sentence(check.sentence.text))]
     return DraftCheck(checks, tuple(checker.votes(claims)))
 
 
 def _read_prior(text: str) -> list[EvidenceSentence]:
     """Sentences of the prior report that describe its image; spans are offsets in the text."""
-    record = ReportRecord(PRIOR, study_id="", patient_id="", findings=read_sections(text))
+    record = ReportRecord(
+        PRIOR, study_id="", patient_id="", findings=blank_non_image_sections(text)
+    )
     return read_evidence([Hit(record, similarity=1.0)])[PRIOR]
 
 
@@ -80,21 +82,21 @@ class _Checker:
     prior_text: str
 
     def check(self, section: Section, sentence: DraftSentence) -> SentenceCheck:
-        text = without_list_number(sentence.text)
-        reading = read_sentence(text)
-        claims = claims_of(reading)
+        text = strip_list_number(sentence.text)
+        parsed = parse_sentence(text)
+        claims = claims_of(parsed)
         cited = {s: self.evidence[s] for s in sentence.sources if s in self.evidence}
-        issues = [*self._source_issues(sentence), *self._own_issues(reading, claims)]
+        issues = [*self._source_issues(sentence), *self._own_issues(parsed, claims)]
         issues += self._image_issues(claims)
-        copied = [e for es in cited.values() for e in es if same_text(e.reading.text, text)]
-        compares = PRIOR in sentence.sources and bool(reading.priors)
+        copied = [e for es in cited.values() for e in es if same_text(e.parsed.text, text)]
+        compares = PRIOR in sentence.sources and bool(parsed.prior_mentions)
         if compares and self.prior_text:
             support, found = self._compare(stated_changes(text), claims)
             issues += found
         elif copied:
             support = [replace(e.place, verbatim=True) for e in copied]
         else:
-            support, found = self._weigh(reading, claims, cited)
+            support, found = self._weigh(parsed, claims, cited)
             issues += found
         verdict = _verdict(issues, supported=bool(support))
         # One report may carry several claims with one sentence.
@@ -104,13 +106,13 @@ class _Checker:
 
     def _weigh(
         self,
-        reading: ParsedSentence,
+        parsed: ParsedSentence,
         claims: list[Statement],
         cited: Mapping[str, list[EvidenceSentence]],
     ) -> tuple[list[Support], list[Issue]]:
         sentences = [sentence for report in cited.values() for sentence in report]
         if not claims:
-            return only_words(reading, sentences)
+            return compare_words(parsed, sentences)
         support: list[Support] = []
         issues: list[Issue] = []
         for claim in claims:
@@ -128,15 +130,15 @@ class _Checker:
                 )
                 issues.append(_issue(reason, claim))
         if support:
-            issues += number_issues(reading, claims, sentences)
-            issues += loose_words(reading, claims, sentences)
+            issues += number_issues(parsed, claims, sentences)
+            issues += unsupported_word_issues(parsed, claims, sentences)
             rests_on = [s for s in sentences if s.place in support]
-            issues += self._leftovers(reading, claims, rests_on, issues)
+            issues += self._leftovers(parsed, claims, rests_on, issues)
         return support, issues
 
     def _leftovers(
         self,
-        reading: ParsedSentence,
+        parsed: ParsedSentence,
         claims: list[Statement],
         rests_on: list[EvidenceSentence],
         issues: list[Issue],
@@ -145,11 +147,11 @@ class _Checker:
         if any(issue.conflict for issue in issues):
             return []  # contradicted already; what is left over would only be noise
         reasons = {issue.reason for issue in issues}
-        added = [i for i in attribute_issues(reading, rests_on) if i.reason not in reasons]
+        added = [i for i in attribute_issues(parsed, rests_on) if i.reason not in reasons]
         if reasons & {Reason.FINDING, Reason.DEVICE}:
             # They may have been said of what the evidence does not speak of at all.
             added = [replace(issue, conflict=False) for issue in added]
-        return [*denial_issues(reading, claims, rests_on), *added]
+        return [*denial_issues(parsed, claims, rests_on), *added]
 
     def _compare(
         self, said: frozenset[Change], claims: list[Statement]
@@ -170,7 +172,7 @@ class _Checker:
     def _in_report(
         self, claim: Statement, report: list[EvidenceSentence]
     ) -> tuple[Entailment, Support | None, list[Issue]]:
-        compared, number = decide(claim, [sentence.claims for sentence in report])
+        compared, number = compare_with_report(claim, [sentence.claims for sentence in report])
         if number is None:
             return Entailment.SILENT, None, []
         sentence = report[number]
@@ -188,14 +190,14 @@ class _Checker:
             if source not in self.evidence and not (source == PRIOR and self.prior_text):
                 yield Issue(Reason.UNKNOWN_SOURCE, source)
 
-    def _own_issues(self, reading: ParsedSentence, claims: list[Statement]) -> Iterator[Issue]:
+    def _own_issues(self, parsed: ParsedSentence, claims: list[Statement]) -> Iterator[Issue]:
         """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
         known = {claim.concept for sentence in self.prior for claim in sentence.claims}
         supported = bool(claims) and all(claim.concept in known for claim in claims)
-        if not (supported or (self.prior_text and stated_changes(reading.text) == {Change.NEW})):
-            for start, end in reading.priors:
-                yield Issue(Reason.PRIOR, reading.text[start:end], start=start, end=end)
-        if reading.placeholder:
+        if not (supported or (self.prior_text and stated_changes(parsed.text) == {Change.NEW})):
+            for start, end in parsed.prior_mentions:
+                yield Issue(Reason.PRIOR, parsed.text[start:end], start=start, end=end)
+        if parsed.has_placeholder:
             yield Issue(Reason.PLACEHOLDER, "")
 
     def _image_issues(self, claims: Iterable[Statement]) -> Iterator[Issue]:

@@ -13,7 +13,7 @@ from itertools import combinations
 from rag.grounding.verdicts import Reason
 from rag.report_nlp.lexicon import FindingKind, relations
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement, read_sentence
+from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement, parse_sentence
 
 
 class Entailment(StrEnum):
@@ -42,9 +42,9 @@ _SAME, _SILENT = Comparison(Entailment.SAME), Comparison(Entailment.SILENT)
 _OPPOSITE = Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
 
 
-def claims_of(reading: ParsedSentence) -> list[Statement]:
+def claims_of(parsed: ParsedSentence) -> list[Statement]:
     """Claims of a sentence; what it says nothing about ("heart size" alone) is left out."""
-    return [c for s in reading.statements if s.polarity is not None for c in s.claims]
+    return [c for s in parsed.statements if s.polarity is not None for c in s.claims]
 
 
 def compare(claim: Statement, evidence: Statement) -> Comparison:
@@ -148,7 +148,7 @@ def _sides_meet(a: Statement, b: Statement) -> bool:
     return not (a.sides and b.sides) or a.sides == b.sides or Side.BILATERAL in both
 
 
-def decide(
+def compare_with_report(
     claim: Statement, report: Sequence[Iterable[Statement]]
 ) -> tuple[Comparison, int | None]:
     """What a report, the claims of its sentences, says, and the number of the one that decides.
@@ -200,7 +200,7 @@ _THE_REST = re.compile(r"\b(other|others|otherwise|elsewhere|remaining|except|ad
 
 def contradictions(sentences: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Numbers of the sentences that contradict each other, (earlier, later)."""
-    claims = [[] if _THE_REST.search(s) else claims_of(read_sentence(s)) for s in sentences]
+    claims = [[] if _THE_REST.search(s) else claims_of(parse_sentence(s)) for s in sentences]
     return tuple(
         (a, b)
         for a, b in combinations(range(len(claims)), 2)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rag.grounding.claims import claims_of
-from rag.grounding.prompt_injection import neutralise
+from rag.grounding.prompt_injection import remove_injections
 from rag.grounding.verdicts import Issue, Reason, Support
-from rag.report_nlp.lexicon import match
+from rag.report_nlp.lexicon import match_phrases
 from rag.report_nlp.non_findings import Number, NumberKind
-from rag.report_nlp.sentences import load_toml, tokens, with_sentences, without_list_number
-from rag.report_nlp.statements import ParsedSentence, Side, Statement, read_sentence
+from rag.report_nlp.sentences import load_toml, strip_list_number, tokenize, with_sentences
+from rag.report_nlp.statements import ParsedSentence, Side, Statement, parse_sentence
 from rag.schema import Hit, ReportRecord, Section
 
 
@@ -22,7 +22,7 @@ class EvidenceSentence:
     """One sentence of a retrieved report."""
 
     place: Support
-    reading: ParsedSentence
+    parsed: ParsedSentence
     claims: tuple[Statement, ...]
     words: frozenset[str]
 
@@ -33,22 +33,22 @@ def read_evidence(hits: Sequence[Hit]) -> dict[str, list[EvidenceSentence]]:
 
 
 def _sentences(record: ReportRecord) -> Iterator[EvidenceSentence]:
-    clean = {section: neutralise(record.section(section))[0] for section in Section}
+    clean = {section: remove_injections(record.section(section))[0] for section in Section}
     for span in record.sentences or with_sentences(record).sentences:
         text = record.sentence(span)
         if text not in clean[span.section]:
             continue  # an order to a language model is no evidence
-        reading = read_sentence(without_list_number(text))
-        claims = tuple(claims_of(reading))
+        parsed = parse_sentence(strip_list_number(text))
+        claims = tuple(claims_of(parsed))
         place = Support(record.report_id, span)
-        yield EvidenceSentence(place, reading, claims, words_of(reading.text))
+        yield EvidenceSentence(place, parsed, claims, words_of(parsed.text))
 
 
 def words_of(text: str) -> frozenset[str]:
     """Words of a text in the lexicon's spelling; numbers and marks are left out."""
     return frozenset(
         token.keys[0]
-        for token in tokens(text)
+        for token in tokenize(text)
         if token.keys and token.keys[0].strip(",;:()?&/|-01")
     )
 
@@ -68,21 +68,21 @@ _TIME_WORDS = frozenset({"acute", "active", "subacute", "new", "old", "chronic",
 
 
 def number_issues(
-    reading: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
+    parsed: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """Numbers of the sentence that the cited reports do not give for the same findings."""
     concepts = {claim.concept for claim in claims}
     about = [s for s in cited if concepts & {claim.concept for claim in s.claims}]
-    given = [number for sentence in about for number in sentence.reading.numbers]
+    given = [number for sentence in about for number in sentence.parsed.numbers]
     values = {number.value for number in given}
-    for number in reading.numbers:
+    for number in parsed.numbers:
         if number.value not in values:
             yield Issue(
                 Reason.NUMBER,
-                reading.text[number.start : number.end],
+                parsed.text[number.start : number.end],
                 start=number.start,
                 end=number.end,
-                conflict=_says_otherwise(number, reading.numbers, given),
+                conflict=_says_otherwise(number, parsed.numbers, given),
             )
 
 
@@ -95,41 +95,41 @@ def _says_otherwise(number: Number, mine: Sequence[Number], theirs: Sequence[Num
     return bool(their_values) and their_values.isdisjoint(my_values)
 
 
-def loose_words(
-    reading: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
+def unsupported_word_issues(
+    parsed: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """Words that no claim accounts for and that stand in no cited report."""
     known = frozenset().union(*(sentence.words for sentence in cited))
     if all(claim.is_denied for claim in claims):
         known |= _TIME_WORDS
-    for word, start, end in _unexplained(reading):
+    for word, start, end in _unexplained(parsed):
         if word not in known:
-            yield Issue(Reason.WORDS, reading.text[start:end], start=start, end=end)
+            yield Issue(Reason.WORDS, parsed.text[start:end], start=start, end=end)
 
 
 def denial_issues(
-    reading: ParsedSentence, claims: Sequence[Statement], support: Sequence[EvidenceSentence]
+    parsed: ParsedSentence, claims: Sequence[Statement], support: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """A "no" that belongs to no claim, in a sentence that rests on one without any.
 
     It denies something the lexicon does not know ("no distortion of the hilum").
     """
     accounted = any(claim.is_denied for claim in claims)
-    if accounted or not _denials(reading.text):
+    if accounted or not _denials(parsed.text):
         return
-    if not any(_denials(sentence.reading.text) for sentence in support):
+    if not any(_denials(sentence.parsed.text) for sentence in support):
         yield Issue(Reason.POLARITY, "")
 
 
 def attribute_issues(
-    reading: ParsedSentence, support: Sequence[EvidenceSentence]
+    parsed: ParsedSentence, support: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
     """Sides, zones and sizes of a sentence that no sentence it rests on has.
 
     Whatever they were said of, also of things the lexicon does not know ("left nipple ring").
     """
-    rests_on = [sentence.reading for sentence in support]
-    for reason, values in _attributes(reading).items():
+    rests_on = [sentence.parsed for sentence in support]
+    for reason, values in _attributes(parsed).items():
         theirs = frozenset().union(*(_attributes(other)[reason] for other in rests_on))
         added = values - theirs
         if added and Side.BILATERAL not in theirs:
@@ -137,54 +137,54 @@ def attribute_issues(
             yield Issue(reason, ", ".join(sorted(added)), conflict=conflict)
 
 
-def _attributes(reading: ParsedSentence) -> dict[Reason, frozenset[str]]:
+def _attributes(parsed: ParsedSentence) -> dict[Reason, frozenset[str]]:
     return {
-        Reason.SIDE: frozenset(reading.sides),
-        Reason.ZONE: reading.zones,
-        Reason.SEVERITY: frozenset(reading.severities),
+        Reason.SIDE: frozenset(parsed.sides),
+        Reason.ZONE: parsed.zones,
+        Reason.SEVERITY: frozenset(parsed.severities),
     }
 
 
-def only_words(
-    reading: ParsedSentence, cited: Sequence[EvidenceSentence]
+def compare_words(
+    parsed: ParsedSentence, cited: Sequence[EvidenceSentence]
 ) -> tuple[list[Support], list[Issue]]:
     """Weigh a sentence that makes no claim we understand: only its words can be looked for.
 
     It is supported by a sentence that holds all of its words and denies as much as it does, partly
     supported by one that holds half of them.
     """
-    mine = {word for word, _, _ in _unexplained(reading)} or words_of(reading.text)
+    mine = {word for word, _, _ in _unexplained(parsed)} or words_of(parsed.text)
     shared, nearest = 0.0, None
     for sentence in cited:
         share = len(mine & sentence.words) / len(mine) if mine else 0.0
-        if share > shared and _denials(sentence.reading.text) == _denials(reading.text):
+        if share > shared and _denials(sentence.parsed.text) == _denials(parsed.text):
             shared, nearest = share, sentence
     if nearest is None or shared < 0.5:
         return [], [Issue(Reason.WORDS, " ".join(sorted(mine)))]
     issues = [] if shared == 1 else [Issue(Reason.WORDS, " ".join(sorted(mine - nearest.words)))]
-    theirs = {number.value for number in nearest.reading.numbers}
+    theirs = {number.value for number in nearest.parsed.numbers}
     issues += [
-        Issue(Reason.NUMBER, reading.text[n.start : n.end], start=n.start, end=n.end)
-        for n in reading.numbers
+        Issue(Reason.NUMBER, parsed.text[n.start : n.end], start=n.start, end=n.end)
+        for n in parsed.numbers
         if n.value not in theirs
     ]
-    issues += attribute_issues(reading, [nearest])
+    issues += attribute_issues(parsed, [nearest])
     return [nearest.place], issues
 
 
 def _denials(text: str) -> bool:
-    roles = {role for found in match(tokens(text)) for role in found.roles}
+    roles = {role for found in match_phrases(tokenize(text)) for role in found.roles}
     return bool(roles & {"negation", "not", "no_longer", "resolved", "removed", "removal_of"})
 
 
-def _unexplained(reading: ParsedSentence) -> Iterator[tuple[str, int, int]]:
+def _unexplained(parsed: ParsedSentence) -> Iterator[tuple[str, int, int]]:
     """Qualifying words in the phrases of findings; outside them all but the harmless ones."""
     words = [
         word
-        for word in tokens(reading.text)
-        if not any(number.start <= word.start < number.end for number in reading.numbers)
+        for word in tokenize(parsed.text)
+        if not any(number.start <= word.start < number.end for number in parsed.numbers)
     ]
-    for found in match(words):
+    for found in match_phrases(words):
         if found.findings:
             names = {finding.name for finding in found.findings}
             yield from (

@@ -34,7 +34,7 @@ class Suspicion(StrEnum):
     INSTRUCTION = "an instruction to a language model"
 
 
-def neutralise(text: str) -> tuple[str, list[Suspicion]]:
+def remove_injections(text: str) -> tuple[str, list[Suspicion]]:
     """Take out of ``text`` what would speak to a language model.
 
     Characters go first, so that nothing can hide behind them; then what stands between two tokens
@@ -69,7 +69,7 @@ def screen_report(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
     clean: dict[str, Any] = {}
     problems = []
     for name in names:
-        text, removed = neutralise(getattr(record, name))
+        text, removed = remove_injections(getattr(record, name))
         if removed:
             clean[name] = text
             found = ", ".join(f"{what} ({times})" for what, times in Counter(removed).items())

@@ -30,7 +30,7 @@ class Verdict(StrEnum):
     CONTRADICTED = "contradicted by evidence"
 
 
-class Cited(StrEnum):
+class CitationMatch(StrEnum):
     """Whether a sentence stands in the reports it cites: the half of the truth that text can tell.
 
     It says nothing of the image; `ImageMark` does.
@@ -100,13 +100,13 @@ class SentenceCheck:
     support: tuple[Support, ...] = ()
 
     @property
-    def cited(self) -> Cited:
+    def citation_match(self) -> CitationMatch:
         """Whether the sentence stands in the reports it cites."""
         if any(support.verbatim for support in self.support):
-            return Cited.VERBATIM
+            return CitationMatch.VERBATIM
         if self.verdict is Verdict.SUPPORTED:
-            return Cited.SAME_MEANING
-        return Cited.PARTLY if self.support else Cited.NOT
+            return CitationMatch.SAME_MEANING
+        return CitationMatch.PARTLY if self.support else CitationMatch.NOT
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from encoders.images.raw_image import MAX_BYTES
 from rag.errors import UsageError
 from rag.pacs import PacsError, silence_logger
-from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES
+from rag.pacs.inbox import IMAGE_CLASSES, KEY_OBJECT_CLASSES
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SILENCE_SECONDS = 30.0
-SLACK = 1 << 20
+IDLE_TIMEOUT_S = 30.0
+MESSAGE_OVERHEAD_BYTES = 1 << 20
 """Bytes of an association's own messages around an image."""
 
 _COMPRESSED = "5 4.50 4.51 4.57 4.70 4.80 4.81 4.90 4.91 4.201 4.203"
@@ -63,7 +63,7 @@ class Sender:
                 "PACS@10.1.2.0/24"
             ) from None
 
-    def at(self, address: str) -> bool:
+    def matches_address(self, address: str) -> bool:
         """Whether an address is this sender's."""
         found = ipaddress.ip_address(address.partition("%")[0])
         found = getattr(found, "ipv4_mapped", None) or found
@@ -108,7 +108,7 @@ def check_title(title: str) -> str:
     return title
 
 
-def allow(event: "Event", most: int) -> None:
+def limit_bytes(event: "Event", most: int) -> None:
     """Let the connection of an event bring so many bytes from now on; it ends when more are said.
 
     pynetdicom believes the length that a PDU or a message says of itself, and collects it in
@@ -151,7 +151,7 @@ def tls_context(settings: "DicomSettings", *, server: bool) -> ssl.SSLContext | 
 
 
 @contextmanager
-def associated(
+def open_association(
     archive: Archive, settings: "DicomSettings", stored: Callable[["Event"], int] | None = None
 ) -> Iterator[Any]:
     """An association for queries; with ``stored``, for the images that come back over it too.
@@ -163,12 +163,14 @@ def associated(
 
     silence_logger("pynetdicom")
     entity = AE(check_title(settings.ae_title))
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SILENCE_SECONDS
-    entity.connection_timeout = SILENCE_SECONDS
-    contexts = [build_context(model(name)) for name in ("Find", "Move", "Get")]
-    classes = (*IMAGE_CLASSES, *NOTE_CLASSES) if stored else ()
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = IDLE_TIMEOUT_S
+    entity.connection_timeout = IDLE_TIMEOUT_S
+    contexts = [build_context(query_model_uid(name)) for name in ("Find", "Move", "Get")]
+    classes = (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES) if stored else ()
     contexts += [build_context(uid, syntax) for uid in classes for syntax in _SYNTAXES]
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: allow(event, MAX_BYTES + SLACK))]
+    handlers: list[Any] = [
+        (evt.EVT_CONN_OPEN, lambda event: limit_bytes(event, MAX_BYTES + MESSAGE_OVERHEAD_BYTES))
+    ]
     if stored:
         handlers.append((evt.EVT_C_STORE, stored))
     tls = tls_context(settings, server=False)
@@ -206,6 +208,6 @@ def associated(
             link.dul.socket.socket.close()
 
 
-def model(operation: str) -> str:
+def query_model_uid(operation: str) -> str:
     """The UID of a Study Root Query/Retrieve service (PS3.4 C.6.2)."""
     return "1.2.840.10008.5.1.4.1.2.2." + {"Find": "1", "Move": "2", "Get": "3"}[operation]

@@ -13,10 +13,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag.atomic_io import explain_disk_errors
+from rag.atomic_io import disk_explained
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.http import as_pacs_error, open_session
-from rag.pacs.inbox import IMAGE_CLASSES, NOTE_CLASSES, check_uid, open_inbox, put
+from rag.pacs.inbox import IMAGE_CLASSES, KEY_OBJECT_CLASSES, check_uid, open_inbox, write_image
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
@@ -55,12 +55,14 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], lis
     came, problems = [], []
     with _client(url) as client:
         listed = list(_instances(client, study_uid))
-        wanted = [one for one in listed if one["class"] in (*IMAGE_CLASSES, *NOTE_CLASSES)]
+        wanted = [one for one in listed if one["class"] in (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES)]
         for number, one in enumerate(wanted, 1):
             try:
                 data = _retrieve(client, study_uid, one)
-                with explain_disk_errors(folder):
-                    path = put(folder, data, instance_uid=one["instance"], study_uid=study_uid)
+                with disk_explained(folder):
+                    path = write_image(
+                        folder, data, instance_uid=one["instance"], study_uid=study_uid
+                    )
                 came.append(path)
             except PacsError as error:
                 problems.append(f"object {number} of {len(wanted)}: {error}")
@@ -70,7 +72,7 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], lis
     return came, problems
 
 
-def studies_of_day(url: str, day: date) -> dict[str, int]:
+def find_studies_of_day(url: str, day: date) -> dict[str, int]:
     """The radiographs of a day: StudyInstanceUID, and how many instances it has (0: not told).
 
     Raises:

@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.pacs import PacsError
-from rag.pacs.association import SLACK, Archive, allow, associated, model
+from rag.pacs.association import (
+    MESSAGE_OVERHEAD_BYTES,
+    Archive,
+    limit_bytes,
+    open_association,
+    query_model_uid,
+)
 from rag.pacs.inbox import check_uid, open_inbox
-from rag.pacs.receiver import receiving, store
+from rag.pacs.receiver import run_receiver, store_image
 from rag.study import pseudonym
 
 if TYPE_CHECKING:
@@ -87,7 +93,7 @@ def find_studies(
     if not any(wanted.values()) or re.search(r"[*?\\]", "".join(wanted.values())):
         raise PacsError("name a study, a patient, an accession number or a date, without wildcards")
     more = ("IssuerOfPatientID", "StudyTime", "ModalitiesInStudy", "StudyDescription")
-    with associated(archive, settings) as link:
+    with open_association(archive, settings) as link:
         answers = _find(link, _query("STUDY", **dict.fromkeys(more, ""), **wanted))
     return [
         FoundStudy(
@@ -164,11 +170,11 @@ def fetch_images(
             host, port = move_to
             senders = _senders(archive)
             running.enter_context(
-                receiving(folder, settings, senders=senders, host=host, port=port)
+                run_receiver(folder, settings, senders=senders, host=host, port=port)
             )
         fetch = partial(_get, folder=folder) if move_to is None else _move
         for uid in study_uids:
-            with associated(archive, settings) as link:
+            with open_association(archive, settings) as link:
                 series = _find(
                     link,
                     _query(
@@ -195,18 +201,18 @@ def _get(archive: Archive, settings: "DicomSettings", query: "Dataset", *, folde
     """Fetch a series by C-GET; what went wrong."""
 
     def stored(event: "Event") -> int:
-        status = store(folder, event, study_uid=str(query.StudyInstanceUID))[1]
-        allow(event, MAX_BYTES + SLACK)
+        status = store_image(folder, event, study_uid=str(query.StudyInstanceUID))[1]
+        limit_bytes(event, MAX_BYTES + MESSAGE_OVERHEAD_BYTES)
         return status
 
-    with associated(archive, settings, stored) as link:
-        return _problem(link.send_c_get(query, model("Get")))
+    with open_association(archive, settings, stored) as link:
+        return _problem(link.send_c_get(query, query_model_uid("Get")))
 
 
 def _move(archive: Archive, settings: "DicomSettings", query: "Dataset") -> str:
     """Have a series sent to us; what went wrong."""
-    with associated(archive, settings) as link:
-        return _problem(link.send_c_move(query, settings.ae_title, model("Move")))
+    with open_association(archive, settings) as link:
+        return _problem(link.send_c_move(query, settings.ae_title, query_model_uid("Move")))
 
 
 def _query(level: str, **keys: str) -> "Dataset":
@@ -221,7 +227,7 @@ def _query(level: str, **keys: str) -> "Dataset":
 
 def _find(link: Any, query: "Dataset") -> "list[Dataset]":
     found: list[Dataset] = []
-    for status, answer in link.send_c_find(query, model("Find")):
+    for status, answer in link.send_c_find(query, query_model_uid("Find")):
         if status.get("Status") in _PENDING and answer is not None:
             found.append(answer)
         elif status.get("Status") != _DONE:

@@ -24,7 +24,7 @@ from rag.pacs import PacsError
 
 logger = logging.getLogger(__name__)
 
-TOKEN = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_VARIABLE = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _SLACK = 1 << 20  # of the multipart envelope around an image
 
@@ -59,7 +59,7 @@ def open_session(url: str) -> requests.Session:
     session.max_redirects = 0
     for scheme in ("http://", "https://"):
         session.mount(scheme, _BoundedAdapter())
-    if token := os.environ.get(TOKEN):
+    if token := os.environ.get(TOKEN_VARIABLE):
         session.headers["Authorization"] = f"Bearer {token}"
     return session
 
@@ -85,7 +85,7 @@ def _meaning(error: Exception) -> str:
         status = error.response.status_code  # its own words may name the study, or anybody
         words = f"it answers with HTTP status {status} {responses.get(status, '')}".rstrip()
         if status == HTTPStatus.UNAUTHORIZED:
-            words += f": it wants a name and password (~/.netrc) or a token ({TOKEN})"
+            words += f": it wants a name and password (~/.netrc) or a token ({TOKEN_VARIABLE})"
     elif isinstance(error, requests.exceptions.SSLError):
         words = "its certificate is not trusted: set REQUESTS_CA_BUNDLE to your hospital's"
     elif isinstance(error, requests.Timeout):

@@ -17,7 +17,7 @@ from pathlib import Path
 from encoders.images.image_info import ImageFormat
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.atomic_io import explain_disk_errors, write_bytes_atomic
+from rag.atomic_io import disk_explained, swap_bytes
 from rag.pacs import PacsError
 from rag.study import pseudonym
 
@@ -33,10 +33,10 @@ IMAGE_CLASSES = (
 )
 """SOP classes that a chest X-ray can be (PS3.4 B.5); nothing else is fetched or received."""
 
-NOTE_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
+KEY_OBJECT_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
 """Key Object Selection: by it a department takes an image out of use (`rag.batch.grouping`)."""
 
-KEEP_FREE = 256 * 1024 * 1024
+MIN_FREE_BYTES = 256 * 1024 * 1024
 """Bytes of the disk that are left alone: whoever shares it must still be able to write."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -48,20 +48,20 @@ def open_inbox(folder: Path) -> None:
     Raises:
         OutputError: the disk refuses.
     """
-    with explain_disk_errors(folder):
+    with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _filing(folder):
             for part in folder.glob("*/.*.new"):
                 part.unlink(missing_ok=True)
 
 
-def put(
+def write_image(
     folder: Path,
     data: bytes,
     *,
     instance_uid: str,
     study_uid: str = "",
-    keep_free: int = KEEP_FREE,
+    min_free_bytes: int = MIN_FREE_BYTES,
 ) -> Path:
     """Write an image, in place of an earlier one of the same UID in whatever study.
 
@@ -70,7 +70,7 @@ def put(
         data: a DICOM file.
         instance_uid: SOPInstanceUID that was announced.
         study_uid: StudyInstanceUID that was asked for; empty takes the image's own.
-        keep_free: bytes that stay free on the disk.
+        min_free_bytes: bytes that stay free on the disk.
 
     Returns:
         Its path, which holds nothing of the image's header.
@@ -80,16 +80,16 @@ def put(
         OSError: the disk is full, or refuses; nothing is left of the image, and an earlier one
             stays.
     """
-    study = study_of(data)
+    study = study_uid_of(data)
     if study_uid and study != study_uid:
         raise PacsError("the image is of another study than the one that was asked for")
     name = hashlib.sha256(f"cxr-rag image {instance_uid}".encode()).hexdigest()[:20]
     path = folder / pseudonym(study) / f"{name}.dcm"
-    if shutil.disk_usage(folder).free < len(data) + keep_free:
+    if shutil.disk_usage(folder).free < len(data) + min_free_bytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _filing(folder):
-        write_bytes_atomic(path, data, mode=0o600)
+        swap_bytes(path, data, mode=0o600)
         for earlier in folder.glob(f"*/{path.name}"):
             if earlier != path:  # it was filed in a wrong study before
                 earlier.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def check_uid(uid: str) -> str:
     return uid
 
 
-def study_of(data: bytes) -> str:
+def study_uid_of(data: bytes) -> str:
     """StudyInstanceUID of a DICOM file.
 
     Raises:

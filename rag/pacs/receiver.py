@@ -18,10 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.atomic_io import exclusive_lock, explain_disk_errors
+from rag.atomic_io import disk_explained, only_writer
 from rag.pacs import PacsError, silence_logger
-from rag.pacs.association import SILENCE_SECONDS, SLACK, Sender, allow, check_title, tls_context
-from rag.pacs.inbox import IMAGE_CLASSES, KEEP_FREE, NOTE_CLASSES, open_inbox, put
+from rag.pacs.association import (
+    IDLE_TIMEOUT_S,
+    MESSAGE_OVERHEAD_BYTES,
+    Sender,
+    check_title,
+    limit_bytes,
+    tls_context,
+)
+from rag.pacs.inbox import (
+    IMAGE_CLASSES,
+    KEY_OBJECT_CLASSES,
+    MIN_FREE_BYTES,
+    open_inbox,
+    write_image,
+)
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -30,7 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 4
+MAX_ASSOCIATIONS = 4
 """Senders at one time; each may hold two or three times ``max_bytes`` of memory."""
 
 _SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  # PS3.4 Table B.2-1
@@ -44,7 +57,7 @@ class Receiver:
         folder: where images are put.
         senders: who may send.
         max_bytes: of one image.
-        keep_free: bytes that stay free on the disk.
+        min_free_bytes: bytes that stay free on the disk.
         port: where it listens.
         counts: what happened so far: ``stored``, ``refused address``, ``refused title``,
             ``no room``, ``not understood``, ``broken connection``, ``failed``.
@@ -53,40 +66,43 @@ class Receiver:
     folder: Path
     senders: tuple[Sender, ...]
     max_bytes: int
-    keep_free: int
+    min_free_bytes: int
     port: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, outcome: str) -> None:
+    def count(self, outcome: str) -> None:
         """Count one."""
         with self._lock:
             self.counts[outcome] += 1
         logger.info("receiver: %s", outcome)
 
-    def connected(self, event: "Event") -> None:
+    def on_connect(self, event: "Event") -> None:
         """Nothing was read yet."""
-        allow(event, self.max_bytes + SLACK)
+        limit_bytes(event, self.max_bytes + MESSAGE_OVERHEAD_BYTES)
 
-    def requested(self, event: "Event") -> None:
+    def on_request(self, event: "Event") -> None:
         """The title belongs to the address, not only to somebody on the list."""
         asking = event.assoc.requestor
         title = str(getattr(asking.primitive, "calling_ae_title", "")).strip()
-        if not any(one.title == title and one.at(asking.address) for one in self.senders):
-            self.note("refused title")
+        if not any(
+            sender.title == title and sender.matches_address(asking.address)
+            for sender in self.senders
+        ):
+            self.count("refused title")
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
             event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
 
-    def stored(self, event: "Event") -> int:
+    def on_store(self, event: "Event") -> int:
         """An image came whole."""
-        outcome, status = store(self.folder, event, keep_free=self.keep_free)
-        self.note(outcome)
-        allow(event, self.max_bytes + SLACK)
+        outcome, status = store_image(self.folder, event, min_free_bytes=self.min_free_bytes)
+        self.count(outcome)
+        limit_bytes(event, self.max_bytes + MESSAGE_OVERHEAD_BYTES)
         return status
 
 
 @contextmanager
-def receiving(
+def run_receiver(
     folder: Path,
     settings: "DicomSettings",
     *,
@@ -94,8 +110,8 @@ def receiving(
     host: str = "127.0.0.1",
     port: int = 11112,
     max_bytes: int = MAX_BYTES,
-    keep_free: int = KEEP_FREE,
-    silence_seconds: float = SILENCE_SECONDS,
+    min_free_bytes: int = MIN_FREE_BYTES,
+    idle_timeout_s: float = IDLE_TIMEOUT_S,
 ) -> Iterator[Receiver]:
     """Receive images into a folder for as long as the block runs.
 
@@ -107,8 +123,8 @@ def receiving(
         host: address to listen at; by default this machine's own, which nobody else reaches.
         port: 0 takes a free one.
         max_bytes: of one image; who sends more is cut off.
-        keep_free: bytes that stay free on the disk.
-        silence_seconds: after which a connection is given up.
+        min_free_bytes: bytes that stay free on the disk.
+        idle_timeout_s: after which a connection is given up.
 
     Raises:
         UsageError: a sender or our title is not written as it should be.
@@ -120,21 +136,21 @@ def receiving(
         raise PacsError("name who may send, in dicom.peers or with --allow TITLE@ADDRESS")
     from pynetdicom import evt  # noqa: PLC0415 - heavy
 
-    receiver = Receiver(folder, allowed, max_bytes, keep_free)
-    entity = _entity(settings, silence_seconds)
-    server_class = _server_class(receiver, silence_seconds, tls_context(settings, server=True))
+    receiver = Receiver(folder, allowed, max_bytes, min_free_bytes)
+    entity = _entity(settings, idle_timeout_s)
+    server_class = _server_class(receiver, idle_timeout_s, tls_context(settings, server=True))
     silence_logger("pynetdicom")
-    with explain_disk_errors(folder):
+    with disk_explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with exclusive_lock(folder / ".receive.lock", in_use=PacsError):
+    with only_writer(folder / ".receive.lock", in_use=PacsError):
         open_inbox(folder)
         try:
             server = entity.make_server(
                 (host, port),
                 evt_handlers=[
-                    (evt.EVT_CONN_OPEN, receiver.connected),
-                    (evt.EVT_REQUESTED, receiver.requested),
-                    (evt.EVT_C_STORE, receiver.stored),
+                    (evt.EVT_CONN_OPEN, receiver.on_connect),
+                    (evt.EVT_REQUESTED, receiver.on_request),
+                    (evt.EVT_C_STORE, receiver.on_store),
                 ],
                 server_class=server_class,
             )
@@ -165,7 +181,7 @@ def _broken_connections_counted(receiver: Receiver) -> Iterator[None]:
         if not type(died.thread).__module__.startswith("pynetdicom"):
             before(died)
             return
-        receiver.note("broken connection")
+        receiver.count("broken connection")
         logger.debug("a connection broke", exc_info=died.exc_value)
 
     threading.excepthook = note
@@ -175,30 +191,30 @@ def _broken_connections_counted(receiver: Receiver) -> Iterator[None]:
         threading.excepthook = before
 
 
-def _entity(settings: "DicomSettings", silence_seconds: float) -> Any:
+def _entity(settings: "DicomSettings", idle_timeout_s: float) -> Any:
     """What is offered: images and notes, in every syntax that our reader decodes, and C-ECHO."""
     from pynetdicom import AE, ALL_TRANSFER_SYNTAXES  # noqa: PLC0415 - heavy
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # noqa: PLC0415
 
     entity = AE(check_title(settings.ae_title))
-    for uid in (*IMAGE_CLASSES, *NOTE_CLASSES):
+    for uid in (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES):
         entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification)
     entity.require_called_aet = True
-    entity.maximum_associations = AT_ONCE
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = silence_seconds
+    entity.maximum_associations = MAX_ASSOCIATIONS
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = idle_timeout_s
     return entity
 
 
-def _server_class(receiver: Receiver, silence_seconds: float, tls: ssl.SSLContext | None) -> Any:
+def _server_class(receiver: Receiver, idle_timeout_s: float, tls: ssl.SSLContext | None) -> Any:
     from pynetdicom.transport import ThreadedAssociationServer  # noqa: PLC0415 - heavy
 
     class Server(ThreadedAssociationServer):
         def verify_request(self, request: Any, client_address: Any) -> bool:
             """Before a byte is read."""
-            if any(one.at(client_address[0]) for one in receiver.senders):
+            if any(sender.matches_address(client_address[0]) for sender in receiver.senders):
                 return True
-            receiver.note("refused address")
+            receiver.count("refused address")
             return False
 
         def get_request(self) -> tuple[socket.socket, Any]:
@@ -207,14 +223,14 @@ def _server_class(receiver: Receiver, silence_seconds: float, tls: ssl.SSLContex
                 connection = tls.wrap_socket(
                     connection, server_side=True, do_handshake_on_connect=False
                 )
-            connection.settimeout(silence_seconds)  # pynetdicom would wait for ever within a PDU
+            connection.settimeout(idle_timeout_s)  # pynetdicom would wait for ever within a PDU
             return connection, address
 
     return Server
 
 
-def store(
-    folder: Path, event: "Event", *, study_uid: str = "", keep_free: int = KEEP_FREE
+def store_image(
+    folder: Path, event: "Event", *, study_uid: str = "", min_free_bytes: int = MIN_FREE_BYTES
 ) -> tuple[str, int]:
     """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1).
 
@@ -222,12 +238,14 @@ def store(
         folder: where to.
         event: a C-STORE request.
         study_uid: the study that was asked for, if one was.
-        keep_free: bytes that stay free on the disk.
+        min_free_bytes: bytes that stay free on the disk.
     """
     try:
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
         data = event.encoded_dataset()
-        put(folder, data, instance_uid=uid, study_uid=study_uid, keep_free=keep_free)
+        write_image(
+            folder, data, instance_uid=uid, study_uid=study_uid, min_free_bytes=min_free_bytes
+        )
     except PacsError:
         return "not understood", _NOT_UNDERSTOOD
     except OSError as error:

@@ -8,29 +8,29 @@ name or date is not. Large or faint writing, and handwriting, are missed.
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_SIDE = 1280
+MAX_SIDE_PIXELS = 1280
 """Images are looked at no larger: lettering of 15 to 60 pixels on a full image is 8 to 30 here."""
 
-STROKE = 9
+MAX_STROKE_PIXELS = 9
 """Widest stroke in pixels."""
 
-CONTRAST = 0.10
+MIN_CONTRAST = 0.10
 """How much brighter a stroke is than what is round it, of the range [0, 1]."""
 
-HEIGHTS = (6, 48)
-LETTERS_IN_LINE = 6
+LETTER_HEIGHTS_PIXELS = (6, 48)
+MIN_LETTERS_IN_LINE = 6
 """Fewer side by side are a marker ("ERECT")."""
 
 WARNING = "there is writing on the image: look whether it names somebody"
 
 
-def has_writing(pixels: NDArray[np.float32]) -> bool:
+def has_burned_in_text(pixels: NDArray[np.float32]) -> bool:
     """Whether lettering stands side by side on an image.
 
     Args:
         pixels: float32 [H, W] in [0, 1].
     """
-    small = _shrunk(pixels, max(1, round(max(pixels.shape) / LONGEST_SIDE)))
+    small = _shrunk(pixels, max(1, round(max(pixels.shape) / MAX_SIDE_PIXELS)))
     return any(_stand_in_line(_letters(image)) for image in (small, 1 - small))
 
 
@@ -45,7 +45,10 @@ def _letters(image: NDArray[np.float32]) -> NDArray[np.intp]:
     """Boxes of strokes that may be letters: intp [N, 4], (top, left, bottom, right)."""
     from scipy import ndimage  # noqa: PLC0415 - heavy
 
-    strokes = image - ndimage.grey_opening(image, size=(STROKE, STROKE)) > CONTRAST
+    strokes = (
+        image - ndimage.grey_opening(image, size=(MAX_STROKE_PIXELS, MAX_STROKE_PIXELS))
+        > MIN_CONTRAST
+    )
     labelled, _ = ndimage.label(strokes, np.ones((3, 3), int))
     found = ndimage.find_objects(labelled)
     corners = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in found]
@@ -53,7 +56,11 @@ def _letters(image: NDArray[np.float32]) -> NDArray[np.intp]:
     heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     areas = np.bincount(labelled.ravel(), minlength=len(boxes) + 1)[1:]
     fill = areas / np.maximum(heights * widths, 1)
-    good = (heights >= HEIGHTS[0]) & (heights <= HEIGHTS[1]) & (widths <= 1.6 * heights)
+    good = (
+        (heights >= LETTER_HEIGHTS_PIXELS[0])
+        & (heights <= LETTER_HEIGHTS_PIXELS[1])
+        & (widths <= 1.6 * heights)
+    )
     return np.asarray(boxes[good & (fill > 0.12)])
 
 
@@ -66,7 +73,7 @@ def _stand_in_line(boxes: NDArray[np.intp]) -> bool:
                 break
         else:
             lines.append([box])
-    return any(len(line) >= LETTERS_IN_LINE for line in lines)
+    return any(len(line) >= MIN_LETTERS_IN_LINE for line in lines)
 
 
 def _continues(last: NDArray[np.intp], box: NDArray[np.intp]) -> bool:

@@ -22,16 +22,16 @@ from encoders.dicom.write import clear_unused_bits
 from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
-from rag.atomic_io import explain_disk_errors, write_bytes_atomic
+from rag.atomic_io import disk_explained, swap_bytes
 from rag.errors import CxrRagError
-from rag.privacy.burned_in import WARNING, has_writing
+from rag.privacy.burned_in import WARNING, has_burned_in_text
 from rag.privacy.header import (
-    HeaderNames,
+    HeaderIdentifiers,
     Pseudonyms,
     Rules,
-    drop_what_no_table_knows,
-    innermost_first,
-    profile_table,
+    drop_unlisted_elements,
+    nested_datasets,
+    profile_rules,
     uid_tags,
 )
 
@@ -91,7 +91,7 @@ class Deidentifier:
             raise DeidentifyError("is no DICOM file; only DICOM has a profile to go by")
         try:
             dataset = parse(data, whole=True)
-            names = HeaderNames(dataset)
+            names = HeaderIdentifiers(dataset)
             warnings = self._clean(dataset, names, data)
             path = self._path(dataset, folder, warnings)
             written = _written(dataset, names)
@@ -104,9 +104,9 @@ class Deidentifier:
             raise DeidentifyError(
                 f"cannot be made safe ({type(error).__name__}): an element of it is malformed"
             ) from None
-        with explain_disk_errors(path):
+        with disk_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomic(path, written)
+            swap_bytes(path, written)
         self._written.add(path)
         return DeidentifiedCopy(path, tuple(warnings))
 
@@ -119,14 +119,14 @@ class Deidentifier:
         warnings.append("another file bears the same SOPInstanceUID: this copy has one of its own")
         return path.with_name(f"{dataset.SOPInstanceUID}.dcm")
 
-    def _clean(self, dataset: Dataset, names: HeaderNames, data: bytes) -> list[str]:
+    def _clean(self, dataset: Dataset, names: HeaderIdentifiers, data: bytes) -> list[str]:
         """Make a dataset and everything within it safe, in place; what a person must look at."""
         patient = _patient_of(dataset)
         warnings = _what_is_seen(dataset, data)
         clear_unused_bits(dataset)
         rules = self._rules(patient)
-        for nested in innermost_first(dataset):
-            drop_what_no_table_knows(nested)
+        for nested in nested_datasets(dataset):
+            drop_unlisted_elements(nested)
             anonymize_dataset(nested, base_rules_gen=lambda: rules)
             _drop_names(nested, names)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
@@ -146,7 +146,7 @@ class Deidentifier:
         return warnings
 
     def _rules(self, patient: str) -> Rules:
-        rules: Rules = {**profile_table(), **dict.fromkeys(uid_tags(), self._renumber)}
+        rules: Rules = {**profile_rules(), **dict.fromkeys(uid_tags(), self._renumber)}
         if not self._shift_dates:
             return rules
         return {tag: self._shifting(rule, patient) for tag, rule in rules.items()}
@@ -169,7 +169,7 @@ class Deidentifier:
                 and element.VM == 1
                 and element.keyword != "PatientBirthDate"
             ):
-                moved = self._pseudonyms.shifted(str(element.value), identity=patient)
+                moved = self._pseudonyms.shift_date(str(element.value), identity=patient)
                 if moved is not None:
                     element.value = moved
                     return
@@ -186,14 +186,14 @@ def _what_is_seen(dataset: Dataset, data: bytes) -> list[str]:
         if str(dataset.get(keyword, "")).upper() == "YES"
     ]
     try:
-        if has_writing(read_image(data).pixels):
+        if has_burned_in_text(read_image(data).pixels):
             warnings.append(WARNING)
     except ImageReadError as error:
         warnings.append(f"its pixels were not looked at: {error.reason.value}")
     return warnings
 
 
-def is_to_copy(path: Path) -> bool:
+def is_dicom_object(path: Path) -> bool:
     """Whether a file is DICOM, by content, and no DICOMDIR, which lists the originals."""
     head = b""
     with suppress(OSError):
@@ -212,12 +212,12 @@ def _patient_of(dataset: Dataset) -> str:
     return f"{name}|{dataset.get('PatientBirthDate') or ''}" if name else ""
 
 
-def _drop_names(dataset: Dataset, names: HeaderNames) -> None:
+def _drop_names(dataset: Dataset, names: HeaderIdentifiers) -> None:
     """Names of persons, and whatever else still holds an identifier of this image."""
     for element in list(dataset):
         if element.VR == "PN" and element.value:
             element.value = ""
-        elif names.stand_in(element):
+        elif names.in_element(element):
             del dataset[element.tag]
 
 
@@ -228,13 +228,13 @@ def _method(value: str) -> Dataset:
     return item
 
 
-def _written(dataset: Dataset, names: HeaderNames) -> bytes:
+def _written(dataset: Dataset, names: HeaderIdentifiers) -> bytes:
     """The file as it will be, after a last look at it without its pixels."""
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     written = buffer.getvalue()
     start = written.find(b"\xe0\x7f\x10\x00")
-    if names.stand_in_bytes(written[: start if start > 0 else None]):
+    if names.in_bytes(written[: start if start > 0 else None]):
         raise DeidentifyError(
             "still holds one of its identifiers, in a place that was not foreseen"
         )

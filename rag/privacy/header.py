@@ -28,7 +28,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from encoders.images.image_info import is_latin, name_parts
-from rag.atomic_io import explain_disk_errors, write_text_atomic
+from rag.atomic_io import disk_explained, swap_text
 from rag.errors import CxrRagError
 
 EDITION = "dicomfields_2026c"
@@ -65,13 +65,13 @@ _IDENTIFIERS = (
 _TEXT = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UI", "DA", "DT", "UN"})
 _LONG = 4
 
-MOST_SHIFTED_DAYS = 5 * 365
+MAX_SHIFT_DAYS = 5 * 365
 _KEY = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"(\d{4})(\d{2})(\d{2})(.*)", re.DOTALL)
 
 
 @lru_cache(maxsize=1)
-def profile_table() -> Rules:
+def profile_rules() -> Rules:
     """What the profile does, by tag; UIDs by the package's own random ones."""
     rules: Rules = initialize_actions(EDITION)
     return rules
@@ -83,21 +83,21 @@ def uid_tags() -> tuple[tuple[int, ...], ...]:
     return tuple(dicom_anonymization_database_selector(EDITION)["U_TAGS"])
 
 
-def innermost_first(dataset: Dataset) -> Iterator[Dataset]:
+def nested_datasets(dataset: Dataset) -> Iterator[Dataset]:
     """All data sets within one, and it last. A malformed element raises here."""
     for element in list(dataset):
         if element.VR == "SQ":
             for item in element.value:
-                yield from innermost_first(item)
+                yield from nested_datasets(item)
     yield dataset
 
 
-def drop_what_no_table_knows(dataset: Dataset) -> None:
+def drop_unlisted_elements(dataset: Dataset) -> None:
     """Overlays, curves, private elements, those of no dictionary, free text, moments and UIDs.
 
     A UID of the standard's own, or of a class of objects, says nothing about a patient and stays.
     """
-    table = profile_table()
+    table = profile_rules()
     for element in list(dataset):
         tag = element.tag
         repeats = 0x5000 <= tag.group < 0x5100 or 0x6000 <= tag.group < 0x6100
@@ -120,7 +120,7 @@ def _is_own_uid(element: DataElement) -> bool:
     return any(not value.startswith(_STANDARDS_UIDS) for value in _values(element))
 
 
-class HeaderNames:
+class HeaderIdentifiers:
     """The names and numbers in a header, to find them in its texts and bytes.
 
     Latin ones of four letters or more, as words of their own; of other scripts, two letters.
@@ -137,13 +137,13 @@ class HeaderNames:
             encoded for part in parts if not is_latin(part) for encoded in _encoded(part)
         }
 
-    def stand_in(self, element: DataElement) -> bool:
+    def in_element(self, element: DataElement) -> bool:
         """Whether an element still names somebody."""
         value = element.value
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
         return element.VR in _TEXT and bool(self._pattern.search(text.lower()))
 
-    def stand_in_bytes(self, header: bytes) -> bool:
+    def in_bytes(self, header: bytes) -> bool:
         """Whether bytes of a file do, in one of the encodings of DICOM."""
         if any(name in header for name in self._bytes):
             return True
@@ -174,7 +174,7 @@ class Pseudonyms:
         self._key = key or secrets.token_bytes(32)
 
     @classmethod
-    def of_file(cls, path: Path) -> "Pseudonyms":
+    def from_key_file(cls, path: Path) -> "Pseudonyms":
         """The key in a file, which is made (for its owner alone) if it is not there.
 
         Raises:
@@ -182,8 +182,8 @@ class Pseudonyms:
             OutputError: it cannot be written.
         """
         if not path.exists():
-            with explain_disk_errors(path):
-                write_text_atomic(path, secrets.token_hex(32) + "\n", mode=0o600)
+            with disk_explained(path):
+                swap_text(path, secrets.token_hex(32) + "\n", mode=0o600)
         try:
             text = path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -203,7 +203,7 @@ class Pseudonyms:
         """A PatientID; empty for an empty identity."""
         return f"P{self._digest('patient', identity).hex()[:16].upper()}" if identity else ""
 
-    def shifted(self, value: str, *, identity: str) -> str | None:
+    def shift_date(self, value: str, *, identity: str) -> str | None:
         """A date (VR DA or DT) moved back, by as much for every date of one patient.
 
         None where it is no date, or nobody knows whose: two dates of one unknown patient could
@@ -213,7 +213,7 @@ class Pseudonyms:
         if not found or not identity:
             return None
         number = int.from_bytes(self._digest("days", identity)[:8])
-        days = 1 + number % MOST_SHIFTED_DAYS
+        days = 1 + number % MAX_SHIFT_DAYS
         try:
             moved = date(*map(int, found.groups()[:3])) - timedelta(days=days)
         except (ValueError, OverflowError):

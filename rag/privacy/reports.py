@@ -17,8 +17,8 @@ from typing import NamedTuple
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import ReportRecord
 
-TOKEN = "XXXX"  # noqa: S105 - what stands for a removed name
-KNOWN = "known id"
+MASK = "XXXX"
+KNOWN_ID = "known id"
 """Kind of an id that the caller knows."""
 
 _SECTIONS = ("findings", "impression", "indication", "comparison")
@@ -29,15 +29,15 @@ _MASKED = re.compile(r"[X\s.,'\u2019-]+")
 """What a de-identified collection has in a name's place."""
 
 
-class Found(NamedTuple):
-    """One identifier, ``text[start:end]``; ``kind`` is a key of identifiers.toml, or `KNOWN`."""
+class Identifier(NamedTuple):
+    """One identifier, ``text[start:end]``; ``kind`` is a key of identifiers.toml, or `KNOWN_ID`."""
 
     kind: str
     start: int
     end: int
 
 
-def masked_places(record: ReportRecord) -> Iterator[tuple[str, str]]:
+def preview_masking(record: ReportRecord) -> Iterator[tuple[str, str]]:
     """Every place of a report that `mask_identifiers` would replace, in reading order.
 
     Yields:
@@ -68,7 +68,7 @@ def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...
     return with_sentences(replace(record, **clean)), tuple(problems)  # type: ignore[arg-type]
 
 
-def _found_in(record: ReportRecord) -> Iterator[tuple[str, str, tuple[Found, ...]]]:
+def _found_in(record: ReportRecord) -> Iterator[tuple[str, str, tuple[Identifier, ...]]]:
     """Name, text and identifiers of each section that has any."""
     known = {record.patient_id, record.study_id, record.report_id}
     for section in _SECTIONS:
@@ -77,7 +77,7 @@ def _found_in(record: ReportRecord) -> Iterator[tuple[str, str, tuple[Found, ...
             yield section, text, found
 
 
-def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Found, ...]:
+def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Identifier, ...]:
     """Identifiers in a text, in reading order, not overlapping.
 
     Args:
@@ -86,33 +86,33 @@ def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Found, 
             (under 5 letters) are not looked for.
     """
     found = [
-        Found(kind, *match.span("found" if "found" in pattern.groupindex else 0))
+        Identifier(kind, *match.span("found" if "found" in pattern.groupindex else 0))
         for kind, pattern in _patterns()
         for match in pattern.finditer(text)
     ]
     for name in known:
         if len(name) >= 5:
             whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
-            found += [Found(KNOWN, *match.span()) for match in whole.finditer(text)]
+            found += [Identifier(KNOWN_ID, *match.span()) for match in whole.finditer(text)]
     return _without_overlaps(
         [one for one in found if not _MASKED.fullmatch(text, one.start, one.end)]
     )
 
 
-def mask(text: str, found: Collection[Found]) -> str:
-    """The text with `TOKEN` in place of each identifier."""
+def mask(text: str, found: Collection[Identifier]) -> str:
+    """The text with `MASK` in place of each identifier."""
     for one in sorted(found, key=lambda one: one.start, reverse=True):
-        text = text[: one.start] + TOKEN + text[one.end :]
+        text = text[: one.start] + MASK + text[one.end :]
     return text
 
 
-def _without_overlaps(found: list[Found]) -> tuple[Found, ...]:
+def _without_overlaps(found: list[Identifier]) -> tuple[Identifier, ...]:
     """Of two that overlap, both parts are taken out, under the kind of the first."""
-    kept: list[Found] = []
+    kept: list[Identifier] = []
     for one in sorted(found, key=lambda one: (one.start, -one.end)):
         if kept and one.start < kept[-1].end:
             last = kept.pop()
-            one = Found(last.kind, last.start, max(last.end, one.end))  # noqa: PLW2901
+            one = Identifier(last.kind, last.start, max(last.end, one.end))  # noqa: PLW2901
         if one.end > one.start:
             kept.append(one)
     return tuple(kept)

@@ -114,7 +114,7 @@ _TIP_NOT_SEEN = re.compile(r"(?:1[.]{0,3}d|1)[^;bfdh]{0,4}r")
 _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
 
 
-def rewrite(roles: str) -> str:
+def rewrite_roles(roles: str) -> str:
     """Join what means something only together; the length stays the same."""
     if "0" in roles:
         roles = _none_elsewhere(roles)
@@ -162,7 +162,7 @@ _EXISTENTIAL = re.compile(r"[.f,aohd]*i[._]?s")
 _MARKED = {",": re.compile(r"[.]?[ezkgASLulGUm]"), "a": re.compile(r"[.]?[ezkASLmlu]")}
 
 
-def clauses(roles: str) -> list[tuple[int, int]]:
+def split_clauses(roles: str) -> list[tuple[int, int]]:
     """Offsets of the clauses of a role string, in order and without gaps."""
     cuts = [0]
     for found in re.finditer(r"[;b]|,?a|,", roles):

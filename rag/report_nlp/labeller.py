@@ -27,14 +27,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from encoders.report_sections import HEADER, report_parts
-from rag.report_nlp.clauses import clauses, rewrite
-from rag.report_nlp.lexicon import Finding, FindingKind, match
-from rag.report_nlp.pieces import UNTICKED, Piece, pieces
-from rag.report_nlp.references import answered, may_answer, resolve, turns_to_other_side
-from rag.report_nlp.roles import roles_of
+from encoders.report_sections import NON_IMAGE_KINDS, report_parts
+from rag.report_nlp.antecedents import (
+    may_be_answer,
+    resolve_answer,
+    resolve_antecedents,
+    turns_to_other_side,
+)
+from rag.report_nlp.clauses import rewrite_roles, split_clauses
+from rag.report_nlp.lexicon import Finding, FindingKind, match_phrases
+from rag.report_nlp.pieces import UNTICKED, Piece, split_pieces
+from rag.report_nlp.roles import role_string
 from rag.report_nlp.scopes import Polarity, Scopes
-from rag.report_nlp.sentences import sentence_spans, tokens
+from rag.report_nlp.sentences import sentence_spans, tokenize
 
 LABELS = (
     "No Finding",
@@ -85,7 +90,7 @@ _SHORT_LINE = re.compile(r"(?<![^\n]{50})(?<![,\-])\n")
 """In a text without capitals an item, unless the line is full and was wrapped."""
 
 
-def mentions(text: str) -> list[Mention]:
+def find_mentions(text: str) -> list[Mention]:
     """Every finding that ``text`` mentions, in reading order.
 
     A line that begins with a capital begins a sentence: whole reports put a heading or an item on
@@ -97,7 +102,7 @@ def mentions(text: str) -> list[Mention]:
     for line in (text[first:last] for first, last in itertools.pairwise(lines)):
         for start, end in sentence_spans(line):
             sentence = line[start:end]
-            if read and may_answer(sentence):
+            if read and may_be_answer(sentence):
                 _answer(sentence, read)
             before = _antecedent(sentence, *read[-1]) if read else None
             read.append((sentence, sentence_mentions(sentence, before)))
@@ -106,7 +111,7 @@ def mentions(text: str) -> list[Mention]:
 
 def _answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
     """Let a sentence that only answers ("No.") speak for what was asked before it."""
-    for at, polarity in answered(sentence, [earlier for earlier, _ in read]):
+    for at, polarity in resolve_answer(sentence, [earlier for earlier, _ in read]):
         earlier, found = read[at]
         read[at] = (earlier, [replace(mention, polarity=polarity) for mention in found])
 
@@ -122,20 +127,20 @@ def _antecedent(sentence: str, earlier: str, found: Sequence[Mention]) -> Findin
 @lru_cache(maxsize=16384)  # reports repeat each other's sentences
 def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple[Mention, ...]:
     """The findings of one sentence; "a small one" may stand for an earlier one's antecedent."""
-    matches = match(tokens(sentence))
+    matches = match_phrases(tokenize(sentence))
     if antecedent is None and not any(found.findings for found in matches):
         return ()
     return tuple(
         mention
-        for piece in pieces(sentence, resolve(matches, antecedent))
+        for piece in split_pieces(sentence, resolve_antecedents(matches, antecedent))
         for mention in _piece_mentions(sentence, piece)
     )
 
 
 def _piece_mentions(sentence: str, piece: Piece) -> Iterator[Mention]:
     matches = piece.matches
-    roles = rewrite(roles_of(sentence, matches))
-    parts = clauses(roles)
+    roles = rewrite_roles(role_string(sentence, matches))
+    parts = split_clauses(roles)
     scopes = Scopes(roles, parts)
     for part in parts:
         clause = (matches[part[0]].start, matches[part[1] - 1].end)
@@ -193,10 +198,10 @@ def label_text(text: str) -> Mapping[str, Polarity]:
     """
     if not any(letter.isalpha() for letter in text):
         return {}
-    return labels_of(mentions(read_sections(text)))
+    return aggregate_labels(find_mentions(blank_non_image_sections(text)))
 
 
-def labels_of(found: list[Mention]) -> dict[str, Polarity]:
+def aggregate_labels(found: list[Mention]) -> dict[str, Polarity]:
     """Labels of mentions that were read already."""
     labels: dict[str, Polarity] = {}
     normal = True
@@ -214,12 +219,12 @@ def labels_of(found: list[Mention]) -> dict[str, Polarity]:
     return {name: labels[name] for name in LABELS if name in labels}
 
 
-def read_sections(text: str) -> str:
+def blank_non_image_sections(text: str) -> str:
     """``text`` without headings and the sections that describe no image; offsets stay the same."""
     if ":" not in text:
         return text
     for part in report_parts(text):
-        if part.kind in HEADER:
+        if part.kind in NON_IMAGE_KINDS:
             blank = re.sub(r"\S", " ", text[part.start : part.end])
             text = text[: part.start] + blank + text[part.end :]
         elif part.body - part.start > 1:  # a heading ends what stands before it

@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class PhraseMatch:
     """A phrase found in a text.
 
     Attributes:
@@ -170,23 +170,23 @@ def _trie(entries: Iterable[tuple[Phrase, Finding | str]]) -> _Node:
     return root
 
 
-def match(tokens: Sequence[Token]) -> list[Match]:
+def match_phrases(tokens: Sequence[Token]) -> list[PhraseMatch]:
     """Cut ``tokens`` into findings, cues and other words: every token is in exactly one match."""
     return _match(_sentence_trie(), tokens)
 
 
-def match_attributes(tokens: Sequence[Token]) -> list[Match]:
+def match_attributes(tokens: Sequence[Token]) -> list[PhraseMatch]:
     """Sides, severities, zones and topics among ``tokens``."""
     return [found for found in _match(_attribute_trie(), tokens) if found.roles]
 
 
-def _match(root: _Node, tokens: Sequence[Token]) -> list[Match]:
+def _match(root: _Node, tokens: Sequence[Token]) -> list[PhraseMatch]:
     found = []
     at = 0
     while at < len(tokens):
         last, node = _longest(root, tokens, at)
         words = tuple(tokens[at:last])
-        found.append(Match(words, node.roles, node.findings) if node else Match(words))
+        found.append(PhraseMatch(words, node.roles, node.findings) if node else PhraseMatch(words))
         at = last
     return found
 

@@ -86,10 +86,10 @@ _NUMBER = re.compile(
 _LIST_NUMBER = re.compile(r"\s*\(?\d{1,2}[.)](?!\d)\s*")
 
 
-def numbers_in(sentence: str) -> tuple[Number, ...]:
+def find_numbers(sentence: str) -> tuple[Number, ...]:
     """Every number of ``sentence``, in order.
 
-    >>> [(n.kind.value, n.value) for n in numbers_in("2. A 1.2 cm nodule over the 5th rib.")]
+    >>> [(n.kind.value, n.value) for n in find_numbers("2. A 1.2 cm nodule over the 5th rib.")]
     [('measure', '12 mm'), ('level', 'rib 5')]
     """
     marker = _LIST_NUMBER.match(sentence)
@@ -132,10 +132,10 @@ def _levels(text: str) -> list[str]:
     return [f"{name} {_ORDINAL.get(word, word)}" for word in words]
 
 
-def mentions_prior(sentence: str) -> list[tuple[int, int]]:
+def prior_mentions(sentence: str) -> list[tuple[int, int]]:
     """Offsets of the words that speak of an earlier image; empty if there are none.
 
-    >>> [(a, b)] = mentions_prior("Small effusion, unchanged.")
+    >>> [(a, b)] = prior_mentions("Small effusion, unchanged.")
     >>> "Small effusion, unchanged."[a:b]
     'unchanged'
     """

@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rag.report_nlp.lexicon import FindingKind, Match
+from rag.report_nlp.lexicon import FindingKind, PhraseMatch
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Consecutive matches that are read as one sentence, and the tick box at them: its role."""
 
-    matches: tuple[Match, ...]
+    matches: tuple[PhraseMatch, ...]
     box: str = ""
 
 
@@ -46,7 +46,7 @@ _ANSWERED = (FindingKind.FINDING, FindingKind.DEVICE)
 _PLACING = frozenset(("the", "on", "at", "in"))
 
 
-def pieces(sentence: str, matches: Sequence[Match]) -> list[Piece]:
+def split_pieces(sentence: str, matches: Sequence[PhraseMatch]) -> list[Piece]:
     """The sentence's matches in order, cut at tick boxes and forgotten stops."""
     boxes = [at for at, found in enumerate(matches) if found.role in (TICKED, UNTICKED)]
     found: list[Piece] = []
@@ -72,7 +72,7 @@ def _with_answers(found: list[Piece]) -> list[Piece]:
     return read
 
 
-def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int, str]]:
+def _between(boxes: list[int], matches: Sequence[PhraseMatch]) -> list[tuple[int, int, str]]:
     """Start, end and box of what is ticked together: the boxes stand before it, or behind."""
     if not boxes:
         return [(0, len(matches), "")]
@@ -83,7 +83,7 @@ def _between(boxes: list[int], matches: Sequence[Match]) -> list[tuple[int, int,
     return list(zip(starts, [*boxes, len(matches)], ["", *roles], strict=True))
 
 
-def _stand_behind(boxes: list[int], matches: Sequence[Match]) -> bool:
+def _stand_behind(boxes: list[int], matches: Sequence[PhraseMatch]) -> bool:
     """Whether each box follows what it ticks and none follows the last."""
     after = matches[boxes[-1] + 1 :]
     if any(found.findings for found in after) or (after and after[0].role in _CHOICES):
@@ -93,7 +93,7 @@ def _stand_behind(boxes: list[int], matches: Sequence[Match]) -> bool:
     return all(any(found.findings for found in part) for part in between)
 
 
-def _forgotten_stops(sentence: str, matches: Sequence[Match], offset: int) -> list[int]:
+def _forgotten_stops(sentence: str, matches: Sequence[PhraseMatch], offset: int) -> list[int]:
     """Where a capital after a closed phrase begins a new sentence."""
     capitals = [at for at in range(1, len(matches)) if sentence[matches[at].start].isupper()]
     if not capitals or _is_title(sentence, matches):
@@ -107,7 +107,7 @@ def _forgotten_stops(sentence: str, matches: Sequence[Match], offset: int) -> li
     return cuts
 
 
-def _is_title(sentence: str, matches: Sequence[Match]) -> bool:
+def _is_title(sentence: str, matches: Sequence[PhraseMatch]) -> bool:
     """Whether every word of some length has a capital: "No Acute Cardiopulmonary Abnormality"."""
     if not matches:
         return True
@@ -120,7 +120,7 @@ def _is_title(sentence: str, matches: Sequence[Match]) -> bool:
     return not any(text[0].islower() for text in texts)
 
 
-def _begins(sentence: str, matches: Sequence[Match], since: int, at: int) -> bool:
+def _begins(sentence: str, matches: Sequence[PhraseMatch], since: int, at: int) -> bool:
     word = matches[at].words[0]
     text = sentence[word.start : word.end]
     if not sentence[matches[at - 1].end : word.start].isspace():
@@ -139,7 +139,7 @@ def _begins(sentence: str, matches: Sequence[Match], since: int, at: int) -> boo
     return follows and bool(matches[at - 1].findings or matches[at - 1].roles)
 
 
-def _is_closed(sentence: str, matches: Sequence[Match], at: int) -> bool:
+def _is_closed(sentence: str, matches: Sequence[PhraseMatch], at: int) -> bool:
     """Whether the phrase before ``at`` can end a sentence: a finding, a verdict, a place."""
     found = matches[at - 1]
     role = found.role

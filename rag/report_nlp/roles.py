@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from rag.report_nlp.lexicon import FindingKind, Match
+from rag.report_nlp.lexicon import FindingKind, PhraseMatch
 from rag.report_nlp.sentences import load_toml
 
 ROLE_LETTERS: dict[str, str] = {
@@ -85,7 +85,7 @@ _BELOW = re.compile(
 _ABOVE = re.compile(r"greater than|more than|above|over|exceed|larger than|>|\u2265", re.I)
 
 
-def _ratio_roles(sentence: str, matches: Sequence[Match]) -> dict[int, str]:
+def _ratio_roles(sentence: str, matches: Sequence[PhraseMatch]) -> dict[int, str]:
     """Place of a match -> its letter, where a heart/chest ratio in numbers judges the heart.
 
     More than one half is enlarged. "Less than 0.6" and "more than 0.4" say neither.
@@ -139,7 +139,7 @@ _A_WAY = re.compile(
 _BY_A_LENGTH = re.compile(r"[^.;,]{0,40}\bby\s+(?:about |approximately )?\d")
 
 
-def roles_of(sentence: str, matches: Sequence[Match]) -> str:
+def role_string(sentence: str, matches: Sequence[PhraseMatch]) -> str:
     """The role string of the matches of one sentence, its answers read."""
     letters = [_letter(sentence, found) for found in matches]
     for at, (before, found) in enumerate(itertools.pairwise(matches), 1):
@@ -155,7 +155,7 @@ def roles_of(sentence: str, matches: Sequence[Match]) -> str:
     return _answers("".join(letters))
 
 
-def _letter(sentence: str, found: Match) -> str:
+def _letter(sentence: str, found: PhraseMatch) -> str:
     if not found.findings:
         return _cue_letter(sentence, found)
     finding = found.findings[0]
@@ -164,7 +164,7 @@ def _letter(sentence: str, found: Match) -> str:
     return _KIND_LETTERS[finding.kind]
 
 
-def _cue_letter(sentence: str, found: Match) -> str:
+def _cue_letter(sentence: str, found: PhraseMatch) -> str:
     if not found.role:
         return ":" if found.key in (":", "=") else "."
     if found.key == "were" and not sentence[: found.start].strip():

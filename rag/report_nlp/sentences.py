@@ -68,7 +68,7 @@ def with_sentences(record: ReportRecord) -> ReportRecord:
     return replace(record, sentences=spans)
 
 
-def without_list_number(sentence: str) -> str:
+def strip_list_number(sentence: str) -> str:
     """A sentence as it can stand alone: "2. No effusion." without its number."""
     marker = _LIST_MARKER.match(sentence)
     return sentence[marker.end() if marker else 0 :].strip()
@@ -140,7 +140,7 @@ class Token:
     end: int
 
 
-def tokens(text: str) -> list[Token]:
+def tokenize(text: str) -> list[Token]:
     """Words, numbers and marks of a text; placeholders and hyphens fall away.
 
     A placeholder hides a word we cannot know, so the sentence is read as if it were not there.
@@ -151,7 +151,7 @@ def tokens(text: str) -> list[Token]:
         if kind == "hidden" or (kind == "minus" and len(text) > _SHORT):
             continue
         if kind == "word":
-            keys = spellings(written)
+            keys = lexicon_keys(written)
         elif kind == "side":
             keys = ("left" if written == "L" else "right",)
         elif kind == "number":
@@ -169,12 +169,12 @@ def load_toml(name: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=50_000)
-def spellings(word: str) -> tuple[str, ...]:
+def lexicon_keys(word: str) -> tuple[str, ...]:
     """Keys of the lexicon that ``word`` may stand for, the likeliest first.
 
-    >>> spellings("Oedema")
+    >>> lexicon_keys("Oedema")
     ('edema',)
-    >>> spellings("opacities")
+    >>> lexicon_keys("opacities")
     ('opaci*',)
     """
     word = word.lower()

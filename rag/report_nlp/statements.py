@@ -6,16 +6,16 @@ from enum import StrEnum
 from functools import lru_cache
 
 from rag.report_nlp.labeller import Mention, sentence_mentions
-from rag.report_nlp.lexicon import Finding, Match, match_attributes
+from rag.report_nlp.lexicon import Finding, PhraseMatch, match_attributes
 from rag.report_nlp.non_findings import (
     Number,
+    find_numbers,
     has_placeholder,
-    mentions_prior,
-    numbers_in,
+    prior_mentions,
     recommends_or_communicates,
 )
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import Token, sentence_spans, tokens
+from rag.report_nlp.sentences import Token, sentence_spans, tokenize
 
 
 class Topic(StrEnum):
@@ -121,9 +121,9 @@ class ParsedSentence:
     statements: tuple[Statement, ...]
     topics: frozenset[Topic]
     numbers: tuple[Number, ...]
-    priors: tuple[tuple[int, int], ...]
-    placeholder: bool
-    advice: bool
+    prior_mentions: tuple[tuple[int, int], ...]
+    has_placeholder: bool
+    is_advice: bool
     sides: frozenset[Side] = frozenset()
     severities: frozenset[Severity] = frozenset()
     zones: frozenset[str] = frozenset()
@@ -140,13 +140,13 @@ class ParsedSentence:
 
 def statements_of(text: str) -> list[Statement]:
     """What all sentences of a text state."""
-    return [s for a, b in sentence_spans(text) for s in read_sentence(text[a:b]).statements]
+    return [s for a, b in sentence_spans(text) for s in parse_sentence(text[a:b]).statements]
 
 
 @lru_cache(maxsize=8192)
-def read_sentence(sentence: str) -> ParsedSentence:
+def parse_sentence(sentence: str) -> ParsedSentence:
     """Everything this module knows about one sentence; kept, since reports repeat each other."""
-    words = tokens(sentence)
+    words = tokenize(sentence)
     attributes = match_attributes(words)
     mentions = sentence_mentions(sentence)
     advice = recommends_or_communicates(sentence)
@@ -155,10 +155,10 @@ def read_sentence(sentence: str) -> ParsedSentence:
         text=sentence,
         statements=tuple(_statements(mentions, words, attributes)),
         topics=_topics(mentions, attributes, advice=advice),
-        numbers=numbers_in(sentence),
-        priors=tuple(mentions_prior(sentence)),
-        placeholder=has_placeholder(sentence),
-        advice=advice,
+        numbers=find_numbers(sentence),
+        prior_mentions=tuple(prior_mentions(sentence)),
+        has_placeholder=has_placeholder(sentence),
+        is_advice=advice,
         sides=frozenset(Side(v) for v in _values("side.", roles)),
         severities=_severities(roles),
         zones=frozenset(_values("zone.", roles)),
@@ -166,7 +166,7 @@ def read_sentence(sentence: str) -> ParsedSentence:
 
 
 def _topics(
-    mentions: Iterable[Mention], attributes: Iterable[Match], *, advice: bool
+    mentions: Iterable[Mention], attributes: Iterable[PhraseMatch], *, advice: bool
 ) -> frozenset[Topic]:
     named = {Topic(mention.finding.topic) for mention in mentions}
     words = {
@@ -190,7 +190,7 @@ _Span = tuple[int, int]
 
 
 def _statements(
-    mentions: Sequence[Mention], words: list[Token], attributes: list[Match]
+    mentions: Sequence[Mention], words: list[Token], attributes: list[PhraseMatch]
 ) -> Iterable[Statement]:
     """One statement a mention, each with the sides, severities and zones that belong to it."""
     given: dict[_Span, set[str]] = {(m.start, m.end): set() for m in mentions}
@@ -244,7 +244,7 @@ _APART = frozenset(
 )
 
 
-def _owner(spans: list[_Span], words: list[Token], found: Match) -> _Span:
+def _owner(spans: list[_Span], words: list[Token], found: PhraseMatch) -> _Span:
     """Which mention of a clause an attribute describes.
 
     An adjective stands before its noun ("small left effusion"), a place after it ("opacity in the

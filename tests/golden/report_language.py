@@ -22,11 +22,16 @@ from typing import Any
 from scipy.stats import binomtest
 
 from rag.grounding import Verdict, check_draft
-from rag.grounding.prompt_injection import neutralise, screen_report
-from rag.report_nlp.labeller import label_text, labels_of, mentions, read_sections
-from rag.report_nlp.non_findings import has_placeholder, mentions_prior
+from rag.grounding.prompt_injection import remove_injections, screen_report
+from rag.report_nlp.labeller import (
+    aggregate_labels,
+    blank_non_image_sections,
+    find_mentions,
+    label_text,
+)
+from rag.report_nlp.non_findings import has_placeholder, prior_mentions
 from rag.report_nlp.sentences import sentence_spans
-from rag.report_nlp.statements import read_sentence
+from rag.report_nlp.statements import parse_sentence
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
 
 GOLDEN = Path(__file__).parent
@@ -49,7 +54,7 @@ def priors() -> None:
     print("## Talk of priors\n")
     for split in ("dev", "held-out"):
         cases = [case for case in read("prior_sentences") if case["split"] == split]
-        found = [(bool(mentions_prior(case["text"])), case["prior"]) for case in cases]
+        found = [(bool(prior_mentions(case["text"])), case["prior"]) for case in cases]
         both = sum(f and w for f, w in found)
         said, wanted = sum(f for f, _ in found), sum(w for _, w in found)
         f1 = 2 * both / (said + wanted)
@@ -94,7 +99,7 @@ def grounding() -> None:
 def canaries() -> None:
     print("## Canaries\n")
     cases = read("canaries")
-    found = sum(bool(neutralise(case["text"])[1]) for case in cases)
+    found = sum(bool(remove_injections(case["text"])[1]) for case in cases)
     flagged = 0
     for case in cases:
         screened, _ = screen_report(ReportRecord("R1", "s", "p", case["text"]))
@@ -115,11 +120,13 @@ def speed(texts: Sequence[str]) -> None:
 
     def statements(text: str) -> None:
         for start, end in sentence_spans(text):
-            read_sentence(text[start:end])
+            parse_sentence(text[start:end])
 
-    rate("labels", lambda text: labels_of(mentions(read_sections(text))))  # not from the cache
+    rate(
+        "labels", lambda text: aggregate_labels(find_mentions(blank_non_image_sections(text)))
+    )  # not from the cache
     rate("statements, topics, numbers, priors", statements)
-    rate("screening", neutralise)
+    rate("screening", remove_injections)
     hits = [Hit(ReportRecord(str(i), "s", "p", text), 0.5) for i, text in enumerate(texts[:5])]
     spans = sentence_spans(texts[0])[:8]
     draft = Draft(findings=tuple(DraftSentence(texts[0][a:b] + " ", ("1", "2")) for a, b in spans))
@@ -204,7 +211,7 @@ def injected(studies: list[dict[str, Any]]) -> None:
     for study in studies[:1500]:
         texts = (study["findings"], study["impression"])
         for text in (part[a:b] for part in texts for a, b in sentence_spans(part)):
-            if has_placeholder(text) or mentions_prior(text):
+            if has_placeholder(text) or prior_mentions(text):
                 continue
             # Two commas hinder the verbatim match and change nothing else.
             table["unchanged"][one_check(text + ",,", *texts)] += 1

@@ -69,9 +69,9 @@ def serve() -> None:
 
     from encoders.dicom import reader  # noqa: F401, PLC0415
     from encoders.images import raster  # noqa: F401, PLC0415
-    from rag.report_nlp.statements import read_sentence  # noqa: PLC0415
+    from rag.report_nlp.statements import parse_sentence  # noqa: PLC0415
 
-    read_sentence("Clear.")  # builds the lexicon
+    parse_sentence("Clear.")  # builds the lexicon
     pid = 0
     sys.stdout.write("ready\n")
     sys.stdout.flush()

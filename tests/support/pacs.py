@@ -15,7 +15,7 @@ from support.orthanc import OUR_TITLE
 
 from rag.export import as_document
 from rag.export.text import Export
-from rag.pacs.receiver import Receiver, receiving
+from rag.pacs.receiver import Receiver, run_receiver
 from rag.prediction import Prediction
 from rag.review.reviewed_report import ReviewedReport, Signature
 from rag.schema import Draft, DraftSentence, Status
@@ -57,10 +57,10 @@ def report(path: Path, *, image: Path, signed: bool = False) -> Path:
         llm="model",
         prompt="select_v1",
     )
-    what = Export.of(prediction)
+    what = Export.from_prediction(prediction)
     if signed:
         by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
-        what = Export(prediction, ReviewedReport.from_draft(drafted).accept([0]).sign(by))
+        what = Export(prediction, ReviewedReport.of(drafted).accept([0]).sign(by))
     path.write_bytes(as_document(what, "dicom", image=image))
     return path
 
@@ -77,7 +77,7 @@ def one_receiver(
     **more: Any,
 ) -> AbstractContextManager[Receiver]:
     senders = allowed or (f"SENDER@{EVERYBODY_HERE}",)
-    return receiving(folder, settings, senders=senders, port=port, **more)
+    return run_receiver(folder, settings, senders=senders, port=port, **more)
 
 
 def send(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rag.report_nlp.lexicon import Finding, FindingKind, Match
+from rag.report_nlp.lexicon import Finding, FindingKind, PhraseMatch
 from rag.report_nlp.scopes import Polarity
 
 _PRONOUNS = frozenset(
@@ -23,7 +23,9 @@ _DENIALS = frozenset(("negation", "none", "resolved", "not", "no_longer"))
 _LASTING = frozenset(("persist", "persists", "persisting", "remaining"))
 
 
-def resolve(matches: Sequence[Match], antecedent: Finding | None = None) -> list[Match]:
+def resolve_antecedents(
+    matches: Sequence[PhraseMatch], antecedent: Finding | None = None
+) -> list[PhraseMatch]:
     """A sentence's matches, with a finding wherever a word stands for the last one named.
 
     At first that is ``antecedent``, of the sentence before.
@@ -42,7 +44,7 @@ def resolve(matches: Sequence[Match], antecedent: Finding | None = None) -> list
     return found
 
 
-def _set_apart(matches: list[Match], at: int) -> None:
+def _set_apart(matches: list[PhraseMatch], at: int) -> None:
     """A comma before the part with a pronoun ends the denial that came before it."""
     start = next((i for i in range(at - 1, -1, -1) if matches[i].role in _SEPARATORS), None)
     if start is not None and matches[start].role in ("comma", "and"):
@@ -51,7 +53,7 @@ def _set_apart(matches: list[Match], at: int) -> None:
             matches[start] = replace(matches[start], roles=("semicolon",))
 
 
-def is_target(match: Match) -> bool:
+def is_target(match: PhraseMatch) -> bool:
     """Whether a match names a finding, a device or a neutral part with a label."""
     return any(
         finding.kind is not FindingKind.IGNORE
@@ -60,7 +62,7 @@ def is_target(match: Match) -> bool:
     )
 
 
-def _is_pronoun(matches: Sequence[Match], at: int) -> bool:
+def _is_pronoun(matches: Sequence[PhraseMatch], at: int) -> bool:
     if matches[at].key not in _PRONOUNS:
         return False
     following = matches[at + 1] if at + 1 < len(matches) else None
@@ -77,13 +79,13 @@ def _is_pronoun(matches: Sequence[Match], at: int) -> bool:
     return key in _VERBS or (after_side and not following.findings)
 
 
-def _is_only(matches: Sequence[Match], at: int) -> bool:
+def _is_only(matches: Sequence[PhraseMatch], at: int) -> bool:
     """Whether "only" stands for the finding: "none on the right, only on the left"."""
     following = [match.role for match in matches[at + 1 : at + 4]]
     return matches[at].key == "only" and following[:1] == ["place"] and "side" in following
 
 
-def _is_elliptic(matches: Sequence[Match], at: int) -> bool:
+def _is_elliptic(matches: Sequence[PhraseMatch], at: int) -> bool:
     """Whether a size stands alone for the finding: "none on the left, moderate on the right"."""
     lasts = matches[at].key in _LASTING
     if not lasts and matches[at].role not in ("size", "large", "seen"):
@@ -105,7 +107,7 @@ def _is_elliptic(matches: Sequence[Match], at: int) -> bool:
     return sided and any(match.role in _DENIALS for match in before)
 
 
-def _target_near(matches: Sequence[Match], at: int, within: int) -> bool:
+def _target_near(matches: Sequence[PhraseMatch], at: int, within: int) -> bool:
     return any(is_target(match) for match in matches[at : at + within])
 
 
@@ -140,15 +142,15 @@ _LONGEST_ITEM = 60
 _LONGEST_ANSWER = 120  # characters
 
 
-def may_answer(sentence: str) -> bool:
+def may_be_answer(sentence: str) -> bool:
     """Whether a sentence begins as an answer does; quick."""
     return len(sentence) <= _LONGEST_ANSWER and _MAY_ANSWER.match(sentence) is not None
 
 
-def answered(sentence: str, earlier: Sequence[str]) -> list[tuple[int, Polarity]]:
+def resolve_answer(sentence: str, earlier: Sequence[str]) -> list[tuple[int, Polarity]]:
     """Which earlier sentences a sentence answers, and with what.
 
-    >>> answered("None of the above.", ["Effusion?", "Edema?"])
+    >>> resolve_answer("None of the above.", ["Effusion?", "Edema?"])
     [(1, <Polarity.NEGATIVE: 'negative'>), (0, <Polarity.NEGATIVE: 'negative'>)]
     """
     if earlier[-1].rstrip().endswith("?"):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.grounding import Verdict, check_draft
-from rag.grounding.prompt_injection import Suspicion, neutralise, screen_report
+from rag.grounding.prompt_injection import Suspicion, remove_injections, screen_report
 from rag.schema import Draft, DraftSentence, Hit, ReportRecord
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -46,10 +46,10 @@ def test_there_are_canaries_of_every_kind() -> None:
 
 @pytest.mark.parametrize("case", CANARIES, ids=lambda case: case["id"])
 def test_canary_is_found_and_disarmed(case: dict[str, str]) -> None:
-    clean, removed = neutralise(case["text"])
+    clean, removed = remove_injections(case["text"])
     assert removed
     assert len(clean) <= len(case["text"])
-    assert not neutralise(clean)[1]
+    assert not remove_injections(clean)[1]
     for sign in ("<|", "|>", "[INST", "<s>", "\u200b", "\u202e", "\x1b", "\x00", "http", "```"):
         assert sign not in clean
     assert all(character.isprintable() or character.isspace() for character in clean)
@@ -77,7 +77,7 @@ def test_honest_reports_come_out_as_they_went_in() -> None:
         texts += [case[part] for case in read("grounding_pairs")]
     texts += HONEST
     for text in texts:
-        assert neutralise(text) == (text, [])
+        assert remove_injections(text) == (text, [])
         record = report(text)
         assert screen_report(record) == (record, ())
         assert screen_report(record)[0] is record
@@ -96,20 +96,20 @@ HONEST = [
 
 
 def test_only_the_tag_of_harmless_markup_goes() -> None:
-    clean, removed = neutralise("Heart is normal.<br>Lungs are clear.")
+    clean, removed = remove_injections("Heart is normal.<br>Lungs are clear.")
     assert "Heart is normal." in clean
     assert "Lungs are clear." in clean
     assert removed == [Suspicion.MARKUP]
 
 
 def test_model_output_in_the_golden_pairs_is_suspect_too() -> None:
-    suspect = [case for case in read("grounding_pairs") if neutralise(case["sentence"])[1]]
+    suspect = [case for case in read("grounding_pairs") if remove_injections(case["sentence"])[1]]
     assert len(suspect) == INJECTED_SENTENCES
 
 
 @given(st.text(max_size=200))
 def test_any_text_can_be_cleaned_and_stays_clean(text: str) -> None:
-    clean, removed = neutralise(text)
+    clean, removed = remove_injections(text)
     assert len(clean) <= len(text)
     if not removed:
         assert clean == text
@@ -122,6 +122,6 @@ def test_any_text_can_be_cleaned_and_stays_clean(text: str) -> None:
     st.text(alphabet=string.ascii_lowercase + " .", max_size=60),
 )
 def test_no_token_survives_anywhere(before: str, token: str, after: str) -> None:
-    clean, removed = neutralise(before + token + after)
+    clean, removed = remove_injections(before + token + after)
     assert removed
     assert token not in clean
