@@ -125,7 +125,7 @@ def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
         raise PromptTemplateError(f"{template.name}/user.md is broken: {error}") from error
 
 
-NOTHING = "none"
+NO_CHOICE = "none"
 """The answer for a heading none of whose sentences is better than another."""
 
 
@@ -135,11 +135,13 @@ def selection_schema(slots: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     Args:
         slots: heading -> ids of its sentences, in the order in which they are shown.
     """
-    properties = {name: {"type": "string", "enum": [*ids, NOTHING]} for name, ids in slots.items()}
+    properties = {
+        name: {"type": "string", "enum": [*ids, NO_CHOICE]} for name, ids in slots.items()
+    }
     return _closed_object(properties)
 
 
-def written_schema(report_ids: Sequence[str]) -> dict[str, Any]:
+def free_text_schema(report_ids: Sequence[str]) -> dict[str, Any]:
     """Findings and impression as lists of ``{"text": ..., "sources": [report id, ...]}``."""
     sentence = _closed_object(
         {

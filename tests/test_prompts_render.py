@@ -10,10 +10,10 @@ from prompts.render import (
     TEMPLATES,
     Mode,
     PromptTemplateError,
+    free_text_schema,
     load_template,
     render,
     template_names,
-    written_schema,
 )
 
 SLOTS = [{"name": "heart", "options": [{"id": "H1", "votes": 3, "text": "The heart is large."}]}]
@@ -85,7 +85,7 @@ def test_examples_obey_the_schema_and_cite_what_they_show(name: str) -> None:
     template = load_template(name)
     for variables, answer in template.examples:
         ids = [report["id"] for report in variables["reports"]]
-        jsonschema.validate(answer, written_schema(ids))
+        jsonschema.validate(answer, free_text_schema(ids))
 
 
 def test_a_broken_example_is_named(tmp_path: Path) -> None:

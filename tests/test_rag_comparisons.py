@@ -7,7 +7,7 @@ from support.made_up_reports import made_up_hits
 
 from prompts.render import Mode, load_template, render
 from rag.change import Change, FindingChange, PriorEvidence, PriorState
-from rag.drafting.comparisons import prior_comparisons, with_comparisons
+from rag.drafting.comparisons import add_comparisons, prior_comparisons
 from rag.drafting.requests import DraftInputs, build_request, parse_response
 from rag.drafting.slots import Slot
 from rag.grounding import Reason, Verdict, check_draft
@@ -57,9 +57,9 @@ def test_nothing_is_said_of_what_cannot_be_told_or_without_a_report() -> None:
 
 def test_a_comparison_stands_once_after_the_findings_and_cites_the_prior() -> None:
     (sentence,) = prior_comparisons(PriorEvidence(REPORT, changes=(PERSISTS,)), SEEN)
-    draft = with_comparisons(Draft((LARGE,)), [sentence])
+    draft = add_comparisons(Draft((LARGE,)), [sentence])
     assert draft.findings == (LARGE, DraftSentence(AGAIN, (PRIOR,)))
-    assert with_comparisons(draft, [sentence]) == draft
+    assert add_comparisons(draft, [sentence]) == draft
 
 
 def answer(text: str, *sources: str) -> tuple[list[str], tuple[str, ...]]:

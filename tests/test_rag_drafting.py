@@ -10,7 +10,7 @@ from rag.drafting.requests import (
     DraftInputs,
     DraftRequest,
     build_request,
-    first_choice,
+    consensus_draft,
     parse_response,
 )
 from rag.drafting.slots import Slot
@@ -69,13 +69,13 @@ def test_selection_schema_admits_only_shown_numbers() -> None:
 
 def test_where_nothing_is_chosen_the_pool_has_chosen() -> None:
     draft, _ = parse_response(request(Mode.SELECT), '{"lungs": "none"}')
-    assert draft == first_choice(SLOTS)
+    assert draft == consensus_draft(SLOTS)
     assert draft.findings == (LARGE, CLEAR)
 
 
 def test_a_partial_answer_is_a_partial_draft() -> None:
     for begun in ("A", ["A2"]):
-        assert request(Mode.SELECT).draft({"lungs": begun}) == first_choice(SLOTS)
+        assert request(Mode.SELECT).draft({"lungs": begun}) == consensus_draft(SLOTS)
     write = request(Mode.WRITE)
     half = {"findings": [{"text": "The heart is enlarged.", "sources": ["R1"]}, {"text": "The lu"}]}
     assert len(write.draft(half).findings) == 1

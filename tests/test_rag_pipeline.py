@@ -17,8 +17,8 @@ from support.small_corpus import small_corpus
 from demo.phantom import write_phantom_dicom
 from prompts.render import load_template
 from rag.drafting.drafter import WITHOUT_MODEL, Drafter
-from rag.drafting.requests import DraftInputs, selection
-from rag.drafting.slots import slots_for
+from rag.drafting.requests import DraftInputs, selection_request
+from rag.drafting.slots import consensus_slots
 from rag.grounding import Verdict
 from rag.image_analysis import ImageAnalyzer
 from rag.index import Exclusions, ReportIndex, build_index
@@ -83,7 +83,7 @@ def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     prepared = pipeline.prepare(Study(image, "image"))
     assert prepared.retrieval is not None
     pool = prepared.retrieval.pool
-    request = selection(DraftInputs(slots_for(pool, NO_PREDICTED_FINDINGS)))
+    request = selection_request(DraftInputs(consensus_slots(pool, NO_PREDICTED_FINDINGS)))
     assert request is not None
     schema = request.schema
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag.drafting.slots import Slot, slots_for
+from rag.drafting.slots import Slot, consensus_slots
 from rag.report_nlp.sentences import with_sentences
 from rag.schema import NO_PREDICTED_FINDINGS, Hit, PredictedFindings, ReportRecord, Section
 
@@ -25,7 +25,7 @@ def said(slots: list[Slot], section: Section | None = None) -> list[str]:
 
 
 def test_what_most_reports_say_is_said_in_the_order_of_a_report() -> None:
-    found = slots_for(
+    found = consensus_slots(
         pool(*[NORMAL] * 3, "Lungs are clear. The heart is normal."), NO_PREDICTED_FINDINGS
     )
     assert said(found) == [
@@ -37,7 +37,7 @@ def test_what_most_reports_say_is_said_in_the_order_of_a_report() -> None:
 
 def test_sentences_cite_reports_that_hold_them() -> None:
     hits = pool(*[NORMAL] * 3)
-    for slot in slots_for(hits, NO_PREDICTED_FINDINGS):
+    for slot in consensus_slots(hits, NO_PREDICTED_FINDINGS):
         for option, votes in zip(slot.options, slot.votes, strict=True):
             assert votes == 3
             assert 1 <= len(option.sources) <= 2
@@ -48,12 +48,12 @@ def test_sentences_cite_reports_that_hold_them() -> None:
 
 def test_a_finding_that_the_image_does_not_show_is_not_stated_whoever_says_it() -> None:
     hits = pool(*["The heart is enlarged. The lungs are clear."] * 4, NORMAL)
-    assert "The heart is enlarged." not in said(slots_for(hits, PredictedFindings(QUIET)))
+    assert "The heart is enlarged." not in said(consensus_slots(hits, PredictedFindings(QUIET)))
 
 
 def test_a_finding_that_the_image_shows_is_stated_and_not_denied() -> None:
     hits = pool(*[NORMAL] * 5, "The heart is enlarged. The lungs are clear.")
-    found = said(slots_for(hits, LARGE_HEART))
+    found = said(consensus_slots(hits, LARGE_HEART))
     assert "The heart is enlarged." in found
     assert "The heart is normal in size." not in found
 
@@ -63,9 +63,9 @@ def test_a_degree_that_the_pool_does_not_agree_on_is_left_out() -> None:
         "The heart is severely enlarged. The lungs are clear.",
         *["The heart is enlarged. The lungs are clear."] * 3,
     )
-    assert "The heart is enlarged." in said(slots_for(hits, LARGE_HEART))
+    assert "The heart is enlarged." in said(consensus_slots(hits, LARGE_HEART))
     agreed = pool(*["The heart is severely enlarged. The lungs are clear."] * 3)
-    assert "The heart is severely enlarged." in said(slots_for(agreed, LARGE_HEART))
+    assert "The heart is severely enlarged." in said(consensus_slots(agreed, LARGE_HEART))
 
 
 def test_no_device_of_a_kind_that_the_pool_does_not_agree_on() -> None:
@@ -76,16 +76,16 @@ def test_no_device_of_a_kind_that_the_pool_does_not_agree_on() -> None:
         "A left chest tube is present. The lungs are clear.",
         "Sternotomy wires are present. The lungs are clear.",
     )
-    assert said(slots_for(apart, shown)) == ["The lungs are clear."]
+    assert said(consensus_slots(apart, shown)) == ["The lungs are clear."]
     alike = pool(*["A right PICC is present. The lungs are clear."] * 3)
-    assert "A right PICC is present." in said(slots_for(alike, shown))
+    assert "A right PICC is present." in said(consensus_slots(alike, shown))
 
 
 def test_what_must_not_be_missed_is_not_denied_where_it_is_not_improbable() -> None:
     unsure = PredictedFindings(
         {**QUIET, "Pneumothorax": 0.2}, undeniable=frozenset({"Pneumothorax"})
     )
-    found = said(slots_for(pool(*[NORMAL] * 3), unsure))
+    found = said(consensus_slots(pool(*[NORMAL] * 3), unsure))
     assert found == ["The heart is normal in size.", "The lungs are clear."]
 
 
@@ -95,7 +95,7 @@ def test_nothing_is_said_twice_and_nothing_contradicts() -> None:
         *["There is an opacity in the right lung. No pneumothorax. No pleural effusion."] * 3,
         *["The lungs are clear. No pneumothorax or pleural effusion."] * 3,
     )
-    found = said(slots_for(hits, shown))
+    found = said(consensus_slots(hits, shown))
     assert "There is an opacity in the right lung." in found
     assert "The lungs are clear." not in found
     assert sum("pneumothorax" in text.lower() for text in found) == 1
@@ -106,11 +106,11 @@ def test_the_impression_speaks_of_what_the_findings_state() -> None:
         *[(NORMAL, "No acute disease.")] * 3,
         *[("The heart is enlarged. The lungs are clear.", "Cardiomegaly.")] * 3,
     )
-    assert "Cardiomegaly." not in said(slots_for(hits, PredictedFindings(QUIET)))
-    assert said(slots_for(hits, PredictedFindings(QUIET)), Section.IMPRESSION) == [
+    assert "Cardiomegaly." not in said(consensus_slots(hits, PredictedFindings(QUIET)))
+    assert said(consensus_slots(hits, PredictedFindings(QUIET)), Section.IMPRESSION) == [
         "No acute disease."
     ]
-    assert said(slots_for(hits, LARGE_HEART), Section.IMPRESSION)[0] == "Cardiomegaly."
+    assert said(consensus_slots(hits, LARGE_HEART), Section.IMPRESSION)[0] == "Cardiomegaly."
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_the_impression_speaks_of_what_the_findings_state() -> None:
     ],
 )
 def test_what_cannot_be_said_of_another_image_is_never_said(unusable: str) -> None:
-    assert said(slots_for(pool(*[unusable] * 4), NO_PREDICTED_FINDINGS)) == []
+    assert said(consensus_slots(pool(*[unusable] * 4), NO_PREDICTED_FINDINGS)) == []
 
 
 def test_a_rare_wording_does_not_win() -> None:
     odd = "Expanded and clear airspace of both lungs is what the lungs are clear for."
     hits = pool(odd, *["The lungs are clear."] * 2, *["Lungs are clear."] * 2)
-    assert said(slots_for(hits, NO_PREDICTED_FINDINGS))[0] in (
+    assert said(consensus_slots(hits, NO_PREDICTED_FINDINGS))[0] in (
         "The lungs are clear.",
         "Lungs are clear.",
     )
@@ -141,36 +141,36 @@ def test_a_rare_wording_does_not_win() -> None:
 
 def test_another_wording_of_the_same_statement_is_an_option() -> None:
     hits = pool(*["The lungs are clear."] * 3, *["Lungs are clear."] * 3)
-    (slot,) = slots_for(hits, NO_PREDICTED_FINDINGS)
+    (slot,) = consensus_slots(hits, NO_PREDICTED_FINDINGS)
     assert {option.text for option in slot.options} == {"The lungs are clear.", "Lungs are clear."}
 
 
 def test_no_pool_no_slots() -> None:
-    assert slots_for([], NO_PREDICTED_FINDINGS) == []
+    assert consensus_slots([], NO_PREDICTED_FINDINGS) == []
 
 
 def test_no_impression_calls_all_clear_beside_a_finding_that_may_be_acute() -> None:
     hazy = ("Hazy opacity in the left base. No pneumothorax.", "No acute abnormality.")
     hits = pool(*[hazy] * 3)
     shown = PredictedFindings({**QUIET, "Lung Opacity": 0.8}, ("Lung Opacity",))
-    found = slots_for(hits, shown)
+    found = consensus_slots(hits, shown)
     assert said(found, Section.FINDINGS) == ["Hazy opacity in the left base.", "No pneumothorax."]
     assert "No acute abnormality." not in said(found)
     clear = pool(*[("No pneumothorax.", "No acute abnormality.")] * 3)
-    assert "No acute abnormality." in said(slots_for(clear, shown), Section.IMPRESSION)
+    assert "No acute abnormality." in said(consensus_slots(clear, shown), Section.IMPRESSION)
 
 
 def test_a_draft_has_an_impression_where_one_could_be_said() -> None:
     normal = ("The heart is normal in size. No pneumothorax.", "")
     hits = pool(*[normal] * 9, ("The heart is normal in size.", "No acute abnormality."))
-    assert said(slots_for(hits, NO_PREDICTED_FINDINGS), Section.IMPRESSION) == [
+    assert said(consensus_slots(hits, NO_PREDICTED_FINDINGS), Section.IMPRESSION) == [
         "No acute abnormality."
     ]
 
 
 def test_where_no_impression_fits_it_repeats_the_findings_with_their_sources() -> None:
     hits = pool(*["The heart is normal in size. Hazy opacity in the left base."] * 3)
-    found = slots_for(hits, HAZY)
+    found = consensus_slots(hits, HAZY)
     assert said(found, Section.IMPRESSION) == ["Hazy opacity in the left base."]
     assert all(slot.options[0].sources for slot in found)
 
@@ -192,7 +192,7 @@ HAZY = PredictedFindings({**QUIET, "Lung Opacity": 0.8}, ("Lung Opacity",))
 )
 def test_the_impression_has_no_side_zone_or_degree_of_its_own(impression: str, fits: bool) -> None:
     hits = pool(*[(OPACITY, "")] * 3, *[("No pneumothorax.", impression)] * 2)
-    assert (impression in said(slots_for(hits, HAZY), Section.IMPRESSION)) is fits
+    assert (impression in said(consensus_slots(hits, HAZY), Section.IMPRESSION)) is fits
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_no_sentence_calls_normal_what_another_finds(
     finding: str, shown: PredictedFindings, unfit: str
 ) -> None:
     hits = pool(*[f"{finding} {unfit} No pneumothorax."] * 4)
-    found = said(slots_for(hits, shown))
+    found = said(consensus_slots(hits, shown))
     assert finding in found
     assert unfit not in found
 
@@ -219,9 +219,9 @@ def test_no_impression_denies_an_acute_abnormality_by_naming_another_finding() -
         {**QUIET, "Cardiomegaly": 0.9, "Lung Opacity": 0.8}, ("Cardiomegaly", "Lung Opacity")
     )
     report = (f"The heart is enlarged. {OPACITY}", "Cardiomegaly, no acute pulmonary findings.")
-    assert report[1] not in said(slots_for(pool(*[report] * 3), both))
+    assert report[1] not in said(consensus_slots(pool(*[report] * 3), both))
     only = ("The heart is enlarged.", report[1])
-    assert report[1] in said(slots_for(pool(*[only] * 3), LARGE_HEART))
+    assert report[1] in said(consensus_slots(pool(*[only] * 3), LARGE_HEART))
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ def test_no_impression_denies_an_acute_abnormality_by_naming_another_finding() -
 def test_what_a_whole_denies_is_not_denied_of_its_parts_again(
     whole: str, part: str, twice: bool
 ) -> None:
-    found = said(slots_for(pool(*[f"{whole} {part}"] * 3), NO_PREDICTED_FINDINGS))
+    found = said(consensus_slots(pool(*[f"{whole} {part}"] * 3), NO_PREDICTED_FINDINGS))
     assert (whole in found and part in found) is twice
 
 
 def test_a_sentence_begins_with_a_capital_and_ends_with_a_stop() -> None:
     hits = pool(*[("the heart is normal in size. No pneumothorax", "No acute disease")] * 3)
-    assert said(slots_for(hits, NO_PREDICTED_FINDINGS)) == [
+    assert said(consensus_slots(hits, NO_PREDICTED_FINDINGS)) == [
         "The heart is normal in size.",
         "No pneumothorax.",
         "No acute disease.",

@@ -1,1 +1,1 @@
-"""From evidence to a draft: what may be said, what reports agree on, what a model is asked."""
+"""Evidence -> draft: permitted findings, the consensus of similar reports, the model's wording."""

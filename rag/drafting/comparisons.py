@@ -1,7 +1,7 @@
-"""Sentences of a draft that compare with the patient's own prior.
+"""Sentences of a draft that compare with the patient's own prior study.
 
-Owns their words, and what such a sentence may say: a verdict of `rag.change` on findings that may
-be stated of the image anyway. Everything else that speaks of an earlier image stays out.
+Such a sentence gives a verdict of `rag.change` on a finding that may be stated of the image anyway;
+no other sentence of a draft may mention an earlier image.
 """
 
 import re
@@ -12,23 +12,23 @@ from rag.report_nlp.statements import ParsedSentence
 from rag.report_reading import sentence_findings
 from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings
 
-_MOST = 4
-_SENTENCES = {
+_MAX_COMPARISONS = 4
+_TEMPLATES = {
     Change.NEW: "{} is new since the prior study.",
     Change.PERSISTS: "{} is again seen, as in the prior study.",
     Change.RESOLVED: "{} of the prior study is no longer seen.",
 }
-_WORDS = {
-    Change.NEW: r"new|newly|(?:has|have) (?:developed|appeared)|development",
-    Change.RESOLVED: r"no longer|resolved|resolution|cleared|disappeared|removed",
-    Change.WORSE: r"increas\w+|worse\w*|enlarg(?:ing|ement)|larger|progress\w+|more extensive",
-    Change.BETTER: r"decreas\w+|improv\w+|smaller|better|reduc\w+|diminish\w+|regress\w+|less",
-    Change.PERSISTS: r"again|persist\w*|remain\w*|still|continu\w+|residual|re-?demonstrated",
-    Change.CANNOT_TELL: r"unchanged|stable|similar|same|constant|change|recurren\w+",
-}
-"""What tells a change; that nothing changed, in size neither, is more than any verdict says."""
 _PATTERNS = {
-    change: re.compile(rf"\b(?:{words})\b", re.IGNORECASE) for change, words in _WORDS.items()
+    change: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+    for change, words in {
+        Change.NEW: r"new|newly|(?:has|have) (?:developed|appeared)|development",
+        Change.RESOLVED: r"no longer|resolved|resolution|cleared|disappeared|removed",
+        Change.WORSE: r"increas\w+|worse\w*|enlarg(?:ing|ement)|larger|progress\w+|more extensive",
+        Change.BETTER: r"decreas\w+|improv\w+|smaller|better|reduc\w+|diminish\w+|regress\w+|less",
+        Change.PERSISTS: r"again|persist\w*|remain\w*|still|continu\w+|residual|re-?demonstrated",
+        # that a finding is as large as before is more than any verdict says
+        Change.CANNOT_TELL: r"unchanged|stable|similar|same|constant|change|recurren\w+",
+    }.items()
 }
 
 
@@ -37,54 +37,54 @@ def prior_comparisons(
 ) -> tuple[DraftSentence, ...]:
     """What a draft may say of change, most certain first; nothing without a prior report.
 
-    Under the same control of risk as all else: what is new or persists is stated only where the
-    finding may be stated of the image, what has resolved only where it may be denied.
+    The risk limits of all other sentences hold: a finding is called new or persisting only if it
+    may be stated of the image, and resolved only if it may be denied.
     """
-    found = []
+    comparisons = []
     for change in prior.changes if prior.report else ():
-        if change.verdict not in _SENTENCES or not _permitted(change, predicted):
+        if change.verdict not in _TEMPLATES or not _is_permitted(change, predicted):
             continue
-        text = _SENTENCES[change.verdict].format(change.name.capitalize())
+        text = _TEMPLATES[change.verdict].format(change.name.capitalize())
         stated, denied = sentence_findings(text)
-        read = denied if change.verdict is Change.RESOLVED else stated
-        if change.finding in read and not stated & denied:  # "pleural other" is no phrase
-            found.append(DraftSentence(text, (PRIOR,)))
-    return tuple(found[:_MOST])
+        understood = denied if change.verdict is Change.RESOLVED else stated
+        if change.finding in understood and not stated & denied:  # "pleural other" is no phrase
+            comparisons.append(DraftSentence(text, (PRIOR,)))
+    return tuple(comparisons[:_MAX_COMPARISONS])
 
 
-def _permitted(change: FindingChange, predicted: PredictedFindings) -> bool:
+def _is_permitted(change: FindingChange, predicted: PredictedFindings) -> bool:
     if change.verdict is Change.RESOLVED:
         return change.finding not in {*predicted.positive, *predicted.undeniable}
     return change.finding in predicted.positive
 
 
-def with_comparisons(draft: Draft, comparisons: Iterable[DraftSentence]) -> Draft:
-    """A draft with these comparisons after its findings, where it does not make them itself."""
-    made = frozenset[str]().union(
-        *(_named(s) for s in (*draft.findings, *draft.impression) if PRIOR in s.sources)
+def add_comparisons(draft: Draft, comparisons: Iterable[DraftSentence]) -> Draft:
+    """A draft with comparisons after its findings, but for findings it already compares."""
+    compared = frozenset[str]().union(
+        *(_mentioned(s) for s in (*draft.findings, *draft.impression) if PRIOR in s.sources)
     )
-    new = [sentence for sentence in comparisons if not made & _named(sentence)]
-    return Draft((*draft.findings, *new), draft.impression)
+    added = [sentence for sentence in comparisons if not compared & _mentioned(sentence)]
+    return Draft((*draft.findings, *added), draft.impression)
 
 
-def _named(sentence: DraftSentence) -> frozenset[str]:
+def _mentioned(sentence: DraftSentence) -> frozenset[str]:
     stated, denied = sentence_findings(sentence.text)
     return stated | denied
 
 
 def stated_changes(text: str) -> frozenset[Change]:
-    """What a sentence says became of what it speaks of."""
+    """The kinds of change that a sentence speaks of."""
     return frozenset(change for change, pattern in _PATTERNS.items() if pattern.search(text))
 
 
-def is_allowed_comparison(reading: ParsedSentence, allowed: Iterable[DraftSentence]) -> bool:
-    """Whether a sentence of a model compares as these do: the same findings, the same change."""
-    changes = {
-        (name, denied): stated_changes(sentence.text)
-        for sentence in allowed
-        for denied, names in zip((False, True), sentence_findings(sentence.text), strict=True)
+def is_allowed_comparison(sentence: ParsedSentence, allowed: Iterable[DraftSentence]) -> bool:
+    """Whether a model's sentence only states changes of findings that the allowed ones state."""
+    allowed_changes = {
+        (name, denied): stated_changes(comparison.text)
+        for comparison in allowed
+        for denied, names in zip((False, True), sentence_findings(comparison.text), strict=True)
         for name in names
     }
-    said = stated_changes(reading.text)
-    stated = {(s.name, s.is_denied) for s in reading.statements if s.polarity is not None}
-    return bool(stated) and all(changes.get(each) == said for each in stated)
+    changes = stated_changes(sentence.text)
+    findings = {(s.name, s.is_denied) for s in sentence.statements if s.polarity is not None}
+    return bool(findings) and all(allowed_changes.get(found) == changes for found in findings)

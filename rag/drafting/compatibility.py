@@ -1,7 +1,7 @@
 """Which sentences can stand together in one draft.
 
-Each comes from another patient's report: two may contradict each other, say one thing twice, or
-name another side in the impression than in the findings. Knows sets of findings, no image.
+They come from different patients' reports: two may contradict each other, say one thing twice, or
+give a side in the impression that the findings do not. Compares sets of findings; knows no image.
 """
 
 from collections.abc import Sequence
@@ -10,78 +10,82 @@ from rag.report_nlp.labeller import LABELS
 from rag.report_reading import UsableSentence
 from rag.schema import Section
 
-MOST_IMPRESSIONS = 2
-MAY_BE_ACUTE = frozenset(
+MAX_IMPRESSION_SENTENCES = 2
+POSSIBLY_ACUTE = frozenset(
     {"opacity", "consolidation", "pneumonia", "edema", "congestion", "pneumothorax"}
     | {"pleural_effusion", "lung_lesion", "fracture"}
 )
-"""Beside these no draft says "No acute abnormality", though a third of all reports do."""
-_AIRSPACE = frozenset({"airspace", "alveolar", "infiltrate", "infiltrates"})
-_SAID_ONCE = frozenset({"bones", "pleura"})
+"""No draft says "No acute abnormality" beside these, though a third of all reports do."""
+_AIRSPACE_WORDS = frozenset({"airspace", "alveolar", "infiltrate", "infiltrates"})
+_HEADINGS_DENIED_ONCE = frozenset({"bones", "pleura"})
 
 
-def fits(new: UsableSentence, others: Sequence[UsableSentence]) -> bool:
-    """Whether a sentence can stand beside the others of a draft."""
-    if any(o.words == new.words or _clash(new, o) for o in others):
+def is_compatible(sentence: UsableSentence, draft: Sequence[UsableSentence]) -> bool:
+    """Whether a sentence can be added to those of a draft."""
+    if any(o.words == sentence.words or _contradict(sentence, o) for o in draft):
         return False
-    beside = [other for other in others if other.section is new.section]
-    if any(new.denied & o.denied or new.present & o.present for o in beside):
+    same_section = [other for other in draft if other.section is sentence.section]
+    if any(sentence.denied & o.denied or sentence.present & o.present for o in same_section):
         return False
-    if new.section is Section.FINDINGS:
-        return not any(_says_no_more(new, o) or _says_no_more(o, new) for o in beside)
-    if len(beside) >= MOST_IMPRESSIONS or not sums_up(new, others):
+    if sentence.section is Section.FINDINGS:
+        return not any(
+            _is_redundant(sentence, o) or _is_redundant(o, sentence) for o in same_section
+        )
+    if len(same_section) >= MAX_IMPRESSION_SENTENCES or not summarizes(sentence, draft):
         return False
-    # What is normal is said in the findings; the impression sums up, once.
-    is_summary = not new.heading or "abnormality" in new.denied
-    return bool(new.present) or (is_summary and all(other.present for other in beside))
+    # normal anatomy belongs in the findings; the impression says once that nothing is abnormal
+    is_overall = not sentence.heading or "abnormality" in sentence.denied
+    return bool(sentence.present) or (is_overall and all(o.present for o in same_section))
 
 
-def _clash(a: UsableSentence, b: UsableSentence) -> bool:
+def _contradict(a: UsableSentence, b: UsableSentence) -> bool:
     if a.present & b.excluded or b.present & a.excluded:
         return True
     return any(
-        _is_all_clear(x, beside=y) or _is_airspace_denied(x, beside=y) for x, y in ((a, b), (b, a))
+        _denies_abnormality_beside(x, y) or _denies_airspace_beside(x, y)
+        for x, y in ((a, b), (b, a))
     )
 
 
-def _is_all_clear(sentence: UsableSentence, *, beside: UsableSentence) -> bool:
-    """Whether it finds chest or lungs without abnormality, beside one that may be acute.
+def _denies_abnormality_beside(sentence: UsableSentence, other: UsableSentence) -> bool:
+    """Whether one calls chest or lungs free of abnormality, and the other may be acute.
 
-    What it names itself may stand there: "scarring without acute disease" beside opacities.
+    What the sentence itself states is excepted: "scarring without acute disease" beside opacities.
     """
-    of_lungs = sentence.section is Section.IMPRESSION or sentence.heading in ("lungs", "pleura")
-    if not of_lungs or "abnormality" not in sentence.denied:
+    about_lungs = sentence.section is Section.IMPRESSION or sentence.heading in ("lungs", "pleura")
+    if not about_lungs or "abnormality" not in sentence.denied:
         return False
-    named = sentence.present | ({"opacity"} if "Lung Opacity" in sentence.present else set())
-    return bool(beside.present & MAY_BE_ACUTE - named)
+    excepted = sentence.present | ({"opacity"} if "Lung Opacity" in sentence.present else set())
+    return bool(other.present & POSSIBLY_ACUTE - excepted)
 
 
-def _is_airspace_denied(sentence: UsableSentence, *, beside: UsableSentence) -> bool:
-    """Whether it denies consolidation beside airspace disease; of 116 reports 6 say both."""
-    filled = "opacity" in beside.present and _AIRSPACE.intersection(beside.words)
-    return bool(filled) and "consolidation" in sentence.denied
+def _denies_airspace_beside(sentence: UsableSentence, other: UsableSentence) -> bool:
+    """Whether one denies consolidation beside airspace disease; of 116 reports 6 say both."""
+    has_airspace = "opacity" in other.present and _AIRSPACE_WORDS.intersection(other.words)
+    return bool(has_airspace) and "consolidation" in sentence.denied
 
 
-def _says_no_more(sentence: UsableSentence, other: UsableSentence) -> bool:
-    """Whether all that it denies is denied by the other's "the bones are normal" already.
+def _is_redundant(sentence: UsableSentence, other: UsableSentence) -> bool:
+    """Whether the other's "the bones are normal" already denies all that the sentence denies.
 
-    Of lungs reports say both as a rule: "the lungs are clear", "no focal consolidation".
+    Not so for lungs, where reports usually say both: "the lungs are clear", "no consolidation".
     """
-    parts = sentence.denied - set(LABELS)
-    whole = other.heading in _SAID_ONCE and not sentence.present and parts
-    return bool(whole) and parts <= other.excluded
+    denied = sentence.denied - set(LABELS)
+    if other.heading not in _HEADINGS_DENIED_ONCE or sentence.present or not denied:
+        return False
+    return denied <= other.excluded
 
 
-def sums_up(impression: UsableSentence, findings: Sequence[UsableSentence]) -> bool:
+def summarizes(impression: UsableSentence, sentences: Sequence[UsableSentence]) -> bool:
     """Whether the findings state all that an impression does, with its sides, degrees and zones."""
-    stated = [other for other in findings if other.section is Section.FINDINGS]
-    names = {name for other in stated for name in other.present}
-    return impression.present <= names and all(
-        any(name in other.present and value in _values(other) for other in stated)
-        for name, value in impression.details
+    findings = [other for other in sentences if other.section is Section.FINDINGS]
+    stated = {name for other in findings for name in other.present}
+    # a detail may be given for another finding: "bibasilar opacities, perhaps atelectasis"
+    return impression.present <= stated and all(
+        any(name in other.present and detail in _details(other) for other in findings)
+        for name, detail in impression.details
     )
 
 
-def _values(sentence: UsableSentence) -> set[str]:
-    """What a sentence says of any of its findings: "bibasilar opacities, perhaps atelectasis"."""
-    return {value for _, value in sentence.details}
+def _details(sentence: UsableSentence) -> set[str]:
+    return {detail for _, detail in sentence.details}

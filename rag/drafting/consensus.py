@@ -1,12 +1,11 @@
-"""The sentences that a pool of similar reports agrees on: minimum Bayes risk.
+"""Minimum Bayes risk (MBR) selection of the sentences of a draft.
 
-Each report of the pool is a guess of what the image's own report says, weighted by how well it
-fits. The draft is the set of sentences with the highest expected agreement with such a guess (Kumar
-& Byrne, HLT-NAACL 2004), found by adding, exchanging and dropping one sentence at a time. Agreement
-is half the cosine of n-grams weighted by rarity, with a penalty for another length (CIDEr-D), half
-the longest common subsequence (ROUGE-L); while a draft grows, common n-grams stand in for that.
-Knows words; which sentences can stand together is told by `rag.drafting.compatibility`, what may be
-said is decided before.
+Each report of the pool is a pseudo-reference: a guess at what the image's own report says, weighted
+by how well it fits the image. The draft is the set of candidate sentences with the highest expected
+utility against them (Kumar & Byrne, HLT-NAACL 2004), found by greedy addition and then by exchange.
+Utility is the mean of CIDEr-D (TF-IDF cosine of n-grams with a length penalty) and ROUGE-L; while a
+draft grows, ROUGE-1 and ROUGE-2 stand in for ROUGE-L. Knows words only: what may be stated is
+decided before, which sentences are compatible in `rag.drafting.compatibility`.
 """
 
 from collections.abc import Sequence
@@ -16,223 +15,243 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from rag.drafting.compatibility import MAY_BE_ACUTE, MOST_IMPRESSIONS, fits, sums_up
-from rag.drafting.text_similarity import ORDERS, NgramPool, Subsequences, Words
+from rag.drafting.compatibility import (
+    MAX_IMPRESSION_SENTENCES,
+    POSSIBLY_ACUTE,
+    is_compatible,
+    summarizes,
+)
+from rag.drafting.text_similarity import NGRAM_ORDERS, ReferenceNgrams, RougeL, Words
 from rag.report_reading import HEADINGS, UsableSentence
 from rag.schema import Section
 
 Floats = NDArray[np.float64]
 
-_LENGTH_SPREAD = 72.0
-"""Twice the variance of the penalty for another length, in words: that of CIDEr-D."""
-_BEGUN = 0.02
-"""Weight of that penalty while sentences are added: a short draft is not yet a wrong one."""
-_WORD_BY_WORD = 12
-_MISSING = 0.5
-"""What a finding costs that has to be stated and is not: more than any wording can gain."""
-_MOST_SENTENCES = 14
-_ROUNDS = 3
+_LENGTH_VARIANCE = 72.0
+"""Twice the variance, in words, of CIDEr-D's Gaussian length penalty."""
+_PARTIAL_LENGTH_WEIGHT = 0.02
+"""Weight of that penalty while a draft grows: being still short is no fault."""
+_MAX_LCS_DRAFTS = 12
+_MISSING_FINDING_PENALTY = 0.5
+"""For each required finding that is not stated: more than any wording can gain."""
+_MAX_SENTENCES = 14
+_MAX_EXCHANGE_ROUNDS = 3
+_MIN_GAIN = 1e-6
 
 
-class Agreement:
-    """Expected agreement of drafts that are made of some sentences with a weighted pool.
+class ExpectedUtility:
+    """Expected utility of drafts made of candidate sentences, against weighted pseudo-references.
 
     Args:
-        sentences: of the reports' own.
-        reports: words of each report of the pool.
-        ngrams: of these reports.
-        weights: of the reports; sums to 1.
+        candidates: sentences of the references; drafts are lists of their indices.
+        references: words of each report of the pool.
+        ngrams: of the references.
+        weights: of the references, sum 1.
     """
 
     def __init__(
         self,
-        sentences: Sequence[UsableSentence],
-        reports: Sequence[Words],
-        ngrams: NgramPool,
+        candidates: Sequence[UsableSentence],
+        references: Sequence[Words],
+        ngrams: ReferenceNgrams,
         weights: Floats,
     ) -> None:
-        counts = ngrams.rows([sentence.words for sentence in sentences])
-        known = np.unique(counts.indices)
-        order, reports_of = ngrams.orders[known], ngrams.counts[:, known]
-        norms = ngrams.counts.multiply(ngrams.rarity).power(2) @ np.eye(ORDERS)[ngrams.orders]
-        self._orders = [
-            _Order(
-                counts[:, known[at]],
-                reports_of[:, at].toarray().T.copy(),
-                ngrams.rarity[known[at]] ** 2,
-                np.sqrt(np.maximum(norms[:, n], 1e-12)),
+        counts = ngrams.count([sentence.words for sentence in candidates])
+        used = np.unique(counts.indices)
+        orders, reference_counts = ngrams.orders[used], ngrams.counts[:, used]
+        squares = ngrams.counts.multiply(ngrams.idf).power(2)
+        squared_norms = squares @ np.eye(NGRAM_ORDERS)[ngrams.orders]
+        self._by_order = [
+            _NgramOverlap(
+                counts[:, used[columns]],
+                reference_counts[:, columns].toarray().T.copy(),
+                ngrams.idf[used[columns]] ** 2,
+                np.sqrt(np.maximum(squared_norms[:, order], 1e-12)),
             )
-            for n in range(ORDERS)
-            for at in [np.flatnonzero(order == n)]
+            for order in range(NGRAM_ORDERS)
+            for columns in [np.flatnonzero(orders == order)]
         ]
-        self._sentences, self._in_order = sentences, Subsequences(reports)
-        self._weights = weights
-        self._lengths = np.array([len(sentence.words) for sentence in sentences], float)
-        self._report_lengths = np.array([len(words) for words in reports], float)
+        self._candidates, self._rouge_l, self._weights = candidates, RougeL(references), weights
+        self._lengths = np.array([len(sentence.words) for sentence in candidates], float)
+        self._reference_lengths = np.array([len(words) for words in references], float)
 
-    def of(self, chosen: Sequence[int], further: Sequence[int], *, whole: bool) -> Floats:
-        """Of the chosen sentences with each of the further ones; last, without any of them.
+    def score(self, draft: Sequence[int], additions: Sequence[int], *, complete: bool) -> Floats:
+        """Expected utility of a draft with each of the additions, and last without any.
 
         Args:
-            chosen: numbers of sentences.
-            further: numbers of others.
-            whole: whether these are whole drafts, to be compared in length and word by word. Only
-                the best by n-grams are, the others are worth nothing.
+            draft: indices of its sentences.
+            additions: indices of further candidates.
+            complete: score them as complete drafts, with ROUGE-L and the full length penalty. Only
+                the additions that are best by n-grams are; the others score 0.
         """
-        chosen, added = list(chosen), list(further)
-        words = self._lengths[chosen].sum() + np.append(self._lengths[added], 0.0)
-        apart = words[:, None] - self._report_lengths
-        rare, plain = np.zeros_like(apart), np.zeros_like(apart)
-        for n, order in enumerate(self._orders):
-            cosine, same = order.overlap(chosen, added)
-            rare += cosine
-            if n < 2:
-                plain += same / (words[:, None] + self._report_lengths)
-        near = np.exp(-(1.0 if whole else _BEGUN) * apart**2 / _LENGTH_SPREAD)
-        by_rarity, by_words = rare / ORDERS * near @ self._weights, plain @ self._weights
-        if not whole:
-            return np.asarray(by_rarity + by_words) / 2
-        best = np.append(np.argsort(-(by_rarity + by_words)[:-1])[:_WORD_BY_WORD], len(added))
-        drafts = [self._text([*chosen, *further[at : at + 1]]) for at in best]
-        worth = np.zeros(len(added) + 1)
-        worth[best] = (by_rarity[best] + self._in_order.f1(drafts) @ self._weights) / 2
-        return worth
+        draft, additions = list(draft), list(additions)
+        lengths = self._lengths[draft].sum() + np.append(self._lengths[additions], 0.0)
+        length_difference = lengths[:, None] - self._reference_lengths
+        cosine, rouge_1_and_2 = np.zeros_like(length_difference), np.zeros_like(length_difference)
+        for order, overlap in enumerate(self._by_order):
+            order_cosine, matches = overlap.measure(draft, additions)
+            cosine += order_cosine
+            if order < 2:
+                rouge_1_and_2 += matches / (lengths[:, None] + self._reference_lengths)
+        length_weight = 1.0 if complete else _PARTIAL_LENGTH_WEIGHT
+        penalty = np.exp(-length_weight * length_difference**2 / _LENGTH_VARIANCE)
+        cider = cosine / NGRAM_ORDERS * penalty @ self._weights
+        rouge = rouge_1_and_2 @ self._weights
+        if not complete:
+            return np.asarray(cider + rouge) / 2
+        best = np.append(np.argsort(-(cider + rouge)[:-1])[:_MAX_LCS_DRAFTS], len(additions))
+        texts = [self._words([*draft, *additions[i : i + 1]]) for i in best]
+        utility = np.zeros(len(additions) + 1)
+        utility[best] = (cider[best] + self._rouge_l.f1(texts) @ self._weights) / 2
+        return utility
 
-    def _text(self, chosen: Sequence[int]) -> list[str]:
-        """Words of a draft of these sentences."""
-        ordered = sorted((self._sentences[at] for at in chosen), key=_place)
+    def _words(self, draft: Sequence[int]) -> list[str]:
+        ordered = sorted((self._candidates[i] for i in draft), key=_report_order)
         return [word for sentence in ordered for word in sentence.words]
 
 
-class _Order:
-    """N-grams of one order in sentences and reports.
+class _NgramOverlap:
+    """Overlap of candidate sentences and references in n-grams of one order.
 
     Args:
-        sentences: counts, [sentences, n-grams].
-        reports: counts, [n-grams, reports].
-        squared: rarity squared, [n-grams].
-        norms: of the reports, their n-grams weighted by rarity, [reports].
+        candidates: counts, sparse [candidates, n-grams].
+        references: counts, [n-grams, references].
+        squared_idf: [n-grams].
+        reference_norms: of the references' TF-IDF vectors, [references].
     """
 
     def __init__(
-        self, sentences: csr_matrix, reports: Floats, squared: Floats, norms: Floats
+        self,
+        candidates: csr_matrix,
+        references: Floats,
+        squared_idf: Floats,
+        reference_norms: Floats,
     ) -> None:
-        self._sentences, self._reports = sentences, reports
-        self._counts = sentences.toarray()
-        self._squared, self._norms = squared, norms
-        self._worth = reports * squared[:, None]
-        self._own = sentences.power(2) @ squared
+        self._candidates, self._references = candidates, references
+        self._dense_candidates = candidates.toarray()
+        self._squared_idf, self._reference_norms = squared_idf, reference_norms
+        self._weighted_references = references * squared_idf[:, None]
+        self._candidate_norms = candidates.power(2) @ squared_idf  # squared
 
-    def overlap(self, chosen: Sequence[int], added: Sequence[int]) -> tuple[Floats, Floats]:
-        """Cosine by rarity, and how many are the same, of a draft with each report.
+    def measure(self, draft: Sequence[int], additions: Sequence[int]) -> tuple[Floats, Floats]:
+        """Clipped TF-IDF cosine and clipped matches of a draft with each reference.
 
         Returns:
-            Each float64 [added + 1, reports], the last row without any added sentence.
+            Each float64 [additions + 1, references], the last row without any addition.
         """
-        draft = self._counts[chosen].sum(0)
-        had = np.minimum(draft[:, None], self._reports)
-        new = (draft[:, None] < self._reports).astype(float)
-        more = self._own + 2 * (self._sentences @ (draft * self._squared))
-        lengths = np.sqrt(draft**2 @ self._squared + np.append(more[added], 0.0) + 1e-9)
-        dots = self._shared(had * self._worth, new * self._worth, added)
-        return dots / (lengths[:, None] * self._norms), self._shared(had, new, added)
+        counts = self._dense_candidates[draft].sum(0)
+        clipped = np.minimum(counts[:, None], self._references)
+        unmatched = (counts[:, None] < self._references).astype(float)
+        growth = self._candidate_norms + 2 * (self._candidates @ (counts * self._squared_idf))
+        norms = np.sqrt(counts**2 @ self._squared_idf + np.append(growth[additions], 0.0) + 1e-9)
+        products = self._sum_matches(
+            clipped * self._weighted_references, unmatched * self._weighted_references, additions
+        )
+        cosine = products / (norms[:, None] * self._reference_norms)
+        return cosine, self._sum_matches(clipped, unmatched, additions)
 
-    def _shared(self, had: Floats, new: Floats, added: Sequence[int]) -> Floats:
-        """What a draft has of each report, and with each sentence added."""
-        now = had.sum(0)
-        return np.vstack([now + (self._sentences @ new)[added], now])
+    def _sum_matches(self, clipped: Floats, unmatched: Floats, additions: Sequence[int]) -> Floats:
+        """Matches of a draft with each addition, which matches what the draft has not matched."""
+        matches = clipped.sum(0)
+        return np.vstack([matches + (self._candidates @ unmatched)[additions], matches])
 
 
-def consensus(
-    sentences: Sequence[UsableSentence],
-    agreement: Agreement,
+def select_sentences(
+    candidates: Sequence[UsableSentence],
+    utility: ExpectedUtility,
     *,
     required: frozenset[str] = frozenset(),
 ) -> list[UsableSentence]:
-    """The draft with the highest expected agreement, in the order of a report.
+    """The draft with the highest expected utility, in the order of a report.
 
-    Nothing in it is said twice or contradicts another sentence, and the impression speaks only of
-    what the findings state; where none of the pool's does, it repeats those that may be acute.
+    No sentence repeats or contradicts another, and the impression mentions only what the findings
+    state; if no candidate fits as impression, it repeats the findings that may be acute.
 
     Args:
-        sentences: what may be said.
-        agreement: of these sentences, in this order.
-        required: findings that have to be stated if any sentence does.
+        candidates: what may be said.
+        utility: of drafts made of these candidates.
+        required: findings to be stated if any candidate states them.
     """
-    in_findings = [s.present if s.section is Section.FINDINGS else frozenset() for s in sentences]
-    states = np.array([[name in found for name in required] for found in in_findings], bool)
-    states = states.reshape(len(sentences), len(required))
+    states = np.array(
+        [
+            [sentence.section is Section.FINDINGS and name in sentence.present for name in required]
+            for sentence in candidates
+        ],
+        bool,
+    ).reshape(len(candidates), len(required))
 
-    def worth(chosen: list[int], further: list[int], *, whole: bool) -> Floats:
-        """Of the chosen sentences with each of the further ones; last, as they are."""
-        already = states[chosen].any(0)
-        missing = np.append((~(states[further] | already)).sum(1), (~already).sum())
-        return agreement.of(chosen, further, whole=whole) - _MISSING * missing
+    def score(draft: list[int], additions: list[int], *, complete: bool) -> Floats:
+        """Utility with each addition and last without any, less penalties for missing findings."""
+        stated = states[draft].any(0)
+        missing = np.append((~(states[additions] | stated)).sum(1), (~stated).sum())
+        penalty = _MISSING_FINDING_PENALTY * missing
+        return utility.score(draft, additions, complete=complete) - penalty
 
-    def best(chosen: list[int], *, whole: bool) -> tuple[list[int], float]:
-        """The chosen sentences with the one that helps most, or as they are; and their worth."""
-        further = [at for at in range(len(sentences)) if _fits(at, chosen, sentences)]
-        values = worth(chosen, further, whole=whole)
-        at = int(values.argmax())
-        return (chosen if at == len(further) else [*chosen, further[at]]), float(values[at])
+    def extend(draft: list[int], *, complete: bool) -> tuple[list[int], float]:
+        """The draft with the best addition, or as it is if none helps; and its score."""
+        additions = [i for i in range(len(candidates)) if _is_addable(i, draft, candidates)]
+        scores = score(draft, additions, complete=complete)
+        best = int(scores.argmax())
+        return draft + additions[best : best + 1], float(scores[best])
 
-    chosen: list[int] = []
-    for _ in range(_MOST_SENTENCES):
-        more, _ = best(chosen, whole=False)
-        if more == chosen:
+    draft: list[int] = []
+    for _ in range(_MAX_SENTENCES):
+        longer, _ = extend(draft, complete=False)
+        if longer == draft:
             break
-        chosen = more
-    for _ in range(_ROUNDS):
-        before = set(chosen)
-        value = float(worth(chosen, [], whole=True)[-1])
-        for number in list(chosen):
-            other, new = best(_without(number, chosen, sentences), whole=True)
-            if new > value + 1e-6:
-                chosen, value = other, new
-        chosen, _ = best(chosen, whole=True)
-        if set(chosen) == before:
+        draft = longer
+    for _ in range(_MAX_EXCHANGE_ROUNDS):
+        before = set(draft)
+        current = float(score(draft, [], complete=True)[-1])
+        for index in list(draft):
+            exchanged, value = extend(_without(index, draft, candidates), complete=True)
+            if value > current + _MIN_GAIN:
+                draft, current = exchanged, value
+        draft, _ = extend(draft, complete=True)
+        if set(draft) == before:
             break
-    chosen += _impression(chosen, sentences, agreement)
-    draft = sorted((sentences[at] for at in chosen), key=_place)
-    if any(sentence.section is Section.IMPRESSION for sentence in draft):
-        return draft
-    repeated = [s for s in draft if s.present & MAY_BE_ACUTE and not s.denied][:MOST_IMPRESSIONS]
-    return [*draft, *(replace(sentence, section=Section.IMPRESSION) for sentence in repeated)]
+    draft += _best_impression(draft, candidates, utility)
+    sentences = sorted((candidates[i] for i in draft), key=_report_order)
+    if any(sentence.section is Section.IMPRESSION for sentence in sentences):
+        return sentences
+    acute = [s for s in sentences if s.present & POSSIBLY_ACUTE and not s.denied]
+    repeated = acute[:MAX_IMPRESSION_SENTENCES]
+    return [*sentences, *(replace(sentence, section=Section.IMPRESSION) for sentence in repeated)]
 
 
-def _impression(
-    chosen: list[int], sentences: Sequence[UsableSentence], agreement: Agreement
+def _best_impression(
+    draft: list[int], candidates: Sequence[UsableSentence], utility: ExpectedUtility
 ) -> list[int]:
-    """The best impression for a draft without one, though it gains no agreement by it."""
-    if any(sentences[at].section is Section.IMPRESSION for at in chosen):
+    """The best impression for a draft that has none, whether or not it adds utility."""
+    if any(candidates[i].section is Section.IMPRESSION for i in draft):
         return []
-    fitting = [
-        at
-        for at, sentence in enumerate(sentences)
-        if sentence.section is Section.IMPRESSION and _fits(at, chosen, sentences)
+    impressions = [
+        i
+        for i, sentence in enumerate(candidates)
+        if sentence.section is Section.IMPRESSION and _is_addable(i, draft, candidates)
     ]
-    if not fitting or not chosen:
+    if not impressions or not draft:
         return []
-    return [fitting[int(agreement.of(chosen, fitting, whole=True)[:-1].argmax())]]
+    return [impressions[int(utility.score(draft, impressions, complete=True)[:-1].argmax())]]
 
 
-def _fits(at: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> bool:
-    return at not in chosen and fits(sentences[at], [sentences[i] for i in chosen])
+def _is_addable(index: int, draft: Sequence[int], candidates: Sequence[UsableSentence]) -> bool:
+    return index not in draft and is_compatible(candidates[index], [candidates[i] for i in draft])
 
 
-def _without(number: int, chosen: Sequence[int], sentences: Sequence[UsableSentence]) -> list[int]:
-    """The chosen sentences without one, and without the impression that rests on it."""
-    left = [at for at in chosen if at != number]
-    others = [sentences[at] for at in left]
+def _without(index: int, draft: Sequence[int], candidates: Sequence[UsableSentence]) -> list[int]:
+    """The draft without a sentence, and without impressions that summarized it."""
+    rest = [i for i in draft if i != index]
+    sentences = [candidates[i] for i in rest]
     return [
-        at
-        for at in left
-        if sentences[at].section is Section.FINDINGS or sums_up(sentences[at], others)
+        i
+        for i in rest
+        if candidates[i].section is Section.FINDINGS or summarizes(candidates[i], sentences)
     ]
 
 
-def _place(sentence: UsableSentence) -> tuple[bool, int, bool]:
-    headings = [*HEADINGS, ""]
+def _report_order(sentence: UsableSentence) -> tuple[bool, int, bool]:
+    """Sort key: findings by heading, abnormal ones first, then the impression."""
     in_impression = sentence.section is Section.IMPRESSION
-    at = 0 if in_impression else headings.index(sentence.heading)
-    return in_impression, at, not sentence.present
+    heading = 0 if in_impression else [*HEADINGS, ""].index(sentence.heading)
+    return in_impression, heading, not sentence.present

@@ -1,8 +1,7 @@
-"""Evidence -> a cited draft, with a language model or without.
+"""Evidence -> a cited draft, with or without a language model.
 
-`rag.drafting.slots` has the draft that the pool agrees on, `rag.drafting.requests` the two ways of
-asking a model about it. Without a model, and where nothing is left to choose, that draft stands as
-it is. Knows no image and no store.
+`rag.drafting.slots` finds the consensus, which is the draft where no model is asked;
+`rag.drafting.requests` asks a model to choose its wordings or to rewrite it.
 """
 
 import logging
@@ -12,16 +11,16 @@ from typing import Any
 
 from prompts.render import PromptTemplate, render
 from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
-from rag.drafting.comparisons import prior_comparisons, with_comparisons
+from rag.drafting.comparisons import add_comparisons, prior_comparisons
 from rag.drafting.requests import (
     DraftInputs,
     DraftRequest,
-    as_far_as_it_goes,
     build_request,
-    first_choice,
+    consensus_draft,
+    parse_partial,
     parse_response,
 )
-from rag.drafting.slots import hints_for, slots_for
+from rag.drafting.slots import consensus_slots, hints_for
 from rag.errors import LlmOutputError, NoGround
 from rag.image_analysis import ImageAnalysis
 from rag.llm.client import ChatClient
@@ -32,7 +31,7 @@ from rag.study import Study
 logger = logging.getLogger(__name__)
 
 NO_MODEL = "none"
-"""What a prediction calls the model where none was asked."""
+"""The model's name in a prediction that was made without one."""
 
 WITHOUT_MODEL = "drafted without a language model: the sentences that similar reports agree on"
 
@@ -41,14 +40,14 @@ NOTHING_TO_CHOOSE = "the language model was not asked: no sentence has an altern
 
 @dataclass(frozen=True, slots=True)
 class DraftResult:
-    """A draft and how it came about.
+    """A draft and how it was made.
 
     Attributes:
-        notes: what was taken out of it, and that no model was asked.
-        answer: what the model wrote, to the letter.
-        messages, prompt_hash, variables: what it was asked; empty where no model was.
-        hints: findings below the reporting threshold that are worth a look.
-        hits: the reports shown, and those that sentences come from; each cited one is there.
+        notes: what was removed from it, and whether a model was asked.
+        answer: what the model wrote, verbatim.
+        messages, prompt_hash, variables: what the model was asked; empty without a model.
+        hints: findings below the reporting threshold that deserve a look.
+        hits: the retrieved reports and those that sentences come from.
     """
 
     draft: Draft = field(default_factory=Draft)
@@ -63,7 +62,7 @@ class DraftResult:
 
 @dataclass(slots=True, eq=False)
 class Drafter:
-    """Drafts from evidence; without a model the draft stands as the pool has it."""
+    """Drafts from evidence; without a language model, the draft is the consensus."""
 
     template: PromptTemplate
     llm: ChatClient | None
@@ -71,7 +70,7 @@ class Drafter:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What predictions say of it: the model's name and the template's."""
+        """Names of the model and of the prompt template, for the prediction."""
         if self.llm is None:
             return {"llm": NO_MODEL, "prompt": ""}
         return {"llm": self.llm.model, "prompt": self.template.name}
@@ -83,30 +82,29 @@ class Drafter:
         retrieval: Retrieval,
         prior: PriorEvidence = NO_PRIOR_EVIDENCE,
     ) -> Iterator[DraftResult]:
-        """The draft each time it grows, the last time whole.
+        """The draft so far, each time it grows; the last is complete.
 
         Raises:
             NoGround: the evidence is no ground for a draft.
-            LlmError: the model cannot be asked, or gave no draft; an answer that cannot be used is
-                asked for once more.
+            LlmError: the model cannot be asked, or its answer is no draft, nor is a second one.
         """
         if reason := abstain_reason(retrieval.hits, self.limits):
             raise NoGround(reason)
         predicted, pool = analysis.predicted, retrieval.pool or retrieval.hits
-        slots = slots_for(pool, predicted)
+        slots = consensus_slots(pool, predicted)
         if not slots:
             raise NoGround("no sentence of the similar reports can be stated of this image")
-        start = first_choice(slots)
-        hints = hints_for(pool, predicted, start)
+        draft = consensus_draft(slots)
+        hints = hints_for(pool, predicted, draft)
         comparisons = prior_comparisons(prior, predicted)
-        start = with_comparisons(start, comparisons)
-        agreed = _with_hits(DraftResult(start, hints=hints), retrieval)
+        draft = add_comparisons(draft, comparisons)
+        consensus = _with_hits(DraftResult(draft, hints=hints), retrieval)
         if self.llm is None:
-            yield replace(agreed, notes=(WITHOUT_MODEL,))
+            yield replace(consensus, notes=(WITHOUT_MODEL,))
             return
         inputs = DraftInputs(
             slots,
-            agreed.hits,
+            consensus.hits,
             reports=len(pool),
             indication=study.indication,
             predicted=predicted,
@@ -115,13 +113,13 @@ class Drafter:
         )
         request = build_request(self.template.mode, inputs)
         if request is None:
-            yield replace(agreed, notes=(NOTHING_TO_CHOOSE,))
+            yield replace(consensus, notes=(NOTHING_TO_CHOOSE,))
             return
-        for result in self._asked(self.llm, request):
+        for result in self._ask(self.llm, request):
             yield _with_hits(replace(result, hints=hints), retrieval)
 
-    def _asked(self, llm: ChatClient, request: DraftRequest) -> Iterator[DraftResult]:
-        """The draft as the answer grows; an answer that is no draft is asked for once more."""
+    def _ask(self, llm: ChatClient, request: DraftRequest) -> Iterator[DraftResult]:
+        """The draft as the answer grows; if the answer is no draft, the model is asked again."""
         prompt = render(self.template, request.variables)
         asked = DraftResult(
             messages=prompt.messages, prompt_hash=prompt.sha256, variables=request.variables
@@ -129,24 +127,21 @@ class Drafter:
         yield asked
         text = ""
         for text in llm.stream(asked.messages, schema=request.schema):
-            yield replace(asked, draft=request.draft(as_far_as_it_goes(text)), answer=text)
+            yield replace(asked, draft=request.draft(parse_partial(text)), answer=text)
         try:
             draft, notes = parse_response(request, text)
         except LlmOutputError as error:
-            logger.info("answer was not valid, asking once more")
+            logger.info("the answer was not valid, asking once more")
             repair = [*asked.messages, ("assistant", text), ("user", f"{error}. Answer again.")]
             text = llm.ask(repair, schema=request.schema)
             yield replace(asked, answer=text)
             draft, notes = parse_response(request, text)
-        draft = with_comparisons(draft, request.comparisons)
+        draft = add_comparisons(draft, request.comparisons)
         yield replace(asked, draft=draft, notes=notes, answer=text)
 
 
 def abstain_reason(hits: Sequence[Hit], limits: AbstentionSettings) -> str | None:
-    """Why nothing should be drafted, as a sentence; None where something may be.
-
-    What the image does not show clearly is left unsaid rather than the whole draft withheld.
-    """
+    """Why nothing should be drafted from this evidence; None if something may be."""
     nearest = max((hit.similarity for hit in hits), default=None)
     if nearest is None:
         return "no report is left to draft from"
@@ -159,14 +154,14 @@ def abstain_reason(hits: Sequence[Hit], limits: AbstentionSettings) -> str | Non
 
 
 def _with_hits(result: DraftResult, retrieval: Retrieval) -> DraftResult:
-    """The result with the reports to show: the retrieved, and what sentences come from."""
-    shown = {hit.record.report_id for hit in retrieval.hits}
+    """The result with the retrieved reports and all others that its sentences cite."""
+    retrieved = {hit.record.report_id for hit in retrieval.hits}
     hinted = (hint.sentence for hint in result.hints)
     sentences = (*result.draft.findings, *result.draft.impression, *hinted)
     cited = {source for sentence in sentences for source in sentence.sources}
-    further = (
+    others = (
         replace(hit, why="a sentence comes from it")
         for hit in retrieval.pool
-        if hit.record.report_id in cited - shown
+        if hit.record.report_id in cited - retrieved
     )
-    return replace(result, hits=(*retrieval.hits, *further))
+    return replace(result, hits=(*retrieval.hits, *others))

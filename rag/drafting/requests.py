@@ -1,7 +1,7 @@
-"""Evidence -> what is asked of the language model, and how its answer is read.
+"""What the language model is asked, and how its answer becomes a draft.
 
-Two ways, chosen by the prompt template's mode: the model selects evidence sentences (`selection`),
-or writes sentences with their sources (`free_text`).
+The prompt template's mode decides: the model selects evidence sentences (`selection_request`) or
+writes sentences and names their sources (`free_text_request`).
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Any
 import jsonschema
 from langchain_core.utils.json import parse_partial_json
 
-from prompts.render import Mode, selection_schema, written_schema
-from rag.drafting.comparisons import is_allowed_comparison, with_comparisons
+from prompts.render import Mode, free_text_schema, selection_schema
+from rag.drafting.comparisons import add_comparisons, is_allowed_comparison
 from rag.drafting.slots import Slot
 from rag.errors import LlmEmptyError, LlmFormError, LlmRefusalError
 from rag.llm.client import is_refusal, validate
@@ -32,16 +32,16 @@ from rag.schema import (
 
 @dataclass(frozen=True, slots=True)
 class DraftInputs:
-    """What a model is asked about.
+    """What a request is made from.
 
     Attributes:
-        slots: the draft that the pool agrees on.
-        hits: the evidence, nearest first; only who writes sees it.
-        reports: how many reports the pool has.
+        slots: the consensus.
+        hits: the evidence, nearest first; shown to a model that writes.
+        reports: size of the pool.
         indication: why the image was taken, if known.
         predicted: the image's findings.
-        prior: the patient's own prior report, without names; only who writes sees it.
-        comparisons: with the prior that may be made.
+        prior: the patient's own prior report, without names; shown to a model that writes.
+        comparisons: sentences that may be said of the prior.
     """
 
     slots: Sequence[Slot] = ()
@@ -55,33 +55,35 @@ class DraftInputs:
 
 @dataclass(frozen=True, slots=True)
 class DraftRequest:
-    """What is asked of the model about one study, and how its answer is read.
+    """One study's question to the model.
 
     Attributes:
-        draft: of an answer, whole or as far as it has come.
-        comparisons: with the prior that may be made.
-        shown: texts of the reports where the model writes by itself; None where it only chooses.
+        variables: of the prompt template.
+        schema: JSON schema of the answer.
+        draft: turns an answer, complete or partial, into a draft.
+        comparisons: sentences that may be said of the prior.
+        evidence: texts of the reports shown to a model that writes; None for one that selects.
     """
 
     variables: Mapping[str, Any]
     schema: dict[str, Any]
     draft: Callable[[Mapping[str, Any]], Draft]
     comparisons: Sequence[DraftSentence] = ()
-    shown: tuple[str, ...] | None = None
+    evidence: tuple[str, ...] | None = None
 
 
 def build_request(mode: Mode, inputs: DraftInputs) -> DraftRequest | None:
-    """What a template of this mode asks; None where there is nothing to choose."""
-    return selection(inputs) if mode is Mode.SELECT else free_text(inputs)
+    """The request for a template's mode; None if there is nothing to choose."""
+    return selection_request(inputs) if mode is Mode.SELECT else free_text_request(inputs)
 
 
-def first_choice(slots: Sequence[Slot]) -> Draft:
-    """The draft with the first sentence of every slot."""
-    return _draft((slot.section, slot.options[0]) for slot in slots)
+def consensus_draft(slots: Sequence[Slot]) -> Draft:
+    """The first option of every slot."""
+    return _make_draft((slot.section, slot.options[0]) for slot in slots)
 
 
-def selection(inputs: DraftInputs) -> DraftRequest | None:
-    """The model chooses a wording where there are several; text and sources are the evidence's."""
+def selection_request(inputs: DraftInputs) -> DraftRequest | None:
+    """Choose one wording for each slot that has several; None if no slot has."""
     open_slots = [slot for slot in inputs.slots if len(slot.options) > 1]
     if not open_slots:
         return None
@@ -93,8 +95,8 @@ def selection(inputs: DraftInputs) -> DraftRequest | None:
         {
             "name": slot.name,
             "options": [
-                {"id": number, "votes": votes, "text": option.text}
-                for (number, option), votes in zip(
+                {"id": option_id, "votes": votes, "text": option.text}
+                for (option_id, option), votes in zip(
                     options[slot.name].items(), slot.votes, strict=True
                 )
             ],
@@ -103,8 +105,8 @@ def selection(inputs: DraftInputs) -> DraftRequest | None:
     ]
 
     def draft(answer: Mapping[str, Any]) -> Draft:
-        """In the order of a report; the first option where none is chosen."""
-        return _draft(
+        """The chosen options, and the first where none is chosen."""
+        return _make_draft(
             (
                 slot.section,
                 options.get(slot.name, {}).get(str(answer.get(slot.name)), slot.options[0]),
@@ -114,16 +116,16 @@ def selection(inputs: DraftInputs) -> DraftRequest | None:
 
     return DraftRequest(
         {"slots": slots, "reports": inputs.reports, "indication": inputs.indication},
-        selection_schema({name: list(numbered) for name, numbered in options.items()}),
+        selection_schema({name: list(by_id) for name, by_id in options.items()}),
         draft,
         inputs.comparisons,
     )
 
 
-def free_text(inputs: DraftInputs) -> DraftRequest:
-    """The model writes sentences and names the shown reports, or the prior, that each rests on."""
+def free_text_request(inputs: DraftInputs) -> DraftRequest:
+    """Write sentences, each with the shown reports, or the prior, that it rests on."""
     predicted = inputs.predicted
-    start = with_comparisons(first_choice(inputs.slots), inputs.comparisons)
+    start = add_comparisons(consensus_draft(inputs.slots), inputs.comparisons)
     variables: dict[str, Any] = {
         "reports": [
             {
@@ -148,39 +150,44 @@ def free_text(inputs: DraftInputs) -> DraftRequest:
         },
         "indication": inputs.indication,
         "prior": inputs.prior
-        and {"report": inputs.prior, "comparisons": [each.text for each in inputs.comparisons]},
+        and {
+            "report": inputs.prior,
+            "comparisons": [sentence.text for sentence in inputs.comparisons],
+        },
     }
-    # a list: what is asked of it need not be hashable
+    # a list, as a model may name an unhashable source
     known = [*(hit.record.report_id for hit in inputs.hits), *([PRIOR] if inputs.prior else [])]
 
     def draft(answer: Mapping[str, Any]) -> Draft:
-        """Sentences that have text and known sources; a source is named once."""
-        said = []
+        """The sentences that have text and a known source."""
+        sentences = []
         for section in Section:
-            for item in _list(answer.get(section.value)):
+            for item in _as_list(answer.get(section.value)):
                 text = str(item.get("text", "")).strip() if isinstance(item, Mapping) else ""
-                sources = _list(item.get("sources")) if text else []
+                sources = _as_list(item.get("sources")) if text else []
                 cited = tuple(dict.fromkeys(source for source in sources if source in known))
                 if cited:
-                    said.append((section, DraftSentence(text, cited)))
-        return _draft(said)
+                    sentences.append((section, DraftSentence(text, cited)))
+        return _make_draft(sentences)
 
-    shown = tuple(hit.record.text for hit in inputs.hits)
-    return DraftRequest(variables, written_schema(known), draft, inputs.comparisons, shown)
+    evidence = tuple(hit.record.text for hit in inputs.hits)
+    return DraftRequest(variables, free_text_schema(known), draft, inputs.comparisons, evidence)
 
 
-def _list(value: Any) -> list[Any]:
-    """The value if it is a list, else nothing: half an answer may be anything."""
+def _as_list(value: Any) -> list[Any]:
+    """The value if it is a list, else nothing: a partial answer may hold anything."""
     return value if isinstance(value, list) else []
 
 
-def _draft(said: Iterable[tuple[Section, DraftSentence]]) -> Draft:
-    sentences = list(said)
-    return Draft(*(tuple(s for section, s in sentences if section is wanted) for wanted in Section))
+def _make_draft(sentences: Iterable[tuple[Section, DraftSentence]]) -> Draft:
+    by_section: dict[Section, list[DraftSentence]] = {section: [] for section in Section}
+    for section, sentence in sentences:
+        by_section[section].append(sentence)
+    return Draft(*map(tuple, by_section.values()))
 
 
-def as_far_as_it_goes(text: str) -> dict[str, Any]:
-    """The object that the beginning of an answer stands for; empty while there is none."""
+def parse_partial(text: str) -> dict[str, Any]:
+    """The JSON object of an unfinished answer as far as it goes; empty if there is none yet."""
     try:
         answer = parse_partial_json(text)
     except json.JSONDecodeError:
@@ -188,18 +195,18 @@ def as_far_as_it_goes(text: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
-    """The draft of a whole answer, and a note for each sentence that was taken out of it.
+def parse_response(request: DraftRequest, text: str) -> tuple[Draft, tuple[str, ...]]:
+    """The draft of a complete answer, and a note for each sentence that was removed from it.
 
     Raises:
-        LlmFormError: not JSON, or not what the schema asks for.
-        LlmRefusalError: a refusal in plain words.
-        LlmEmptyError: nothing that can be used.
-        LlmLoopError, LlmLanguageError: see `rag.llm.client`.
+        LlmFormError: it is not JSON, or does not match the schema.
+        LlmRefusalError: it is a refusal in plain words.
+        LlmEmptyError: no sentence can be used.
+        LlmLoopError, LlmLanguageError: see `rag.llm.client.validate`.
     """
     try:
         answer = json.loads(text)
-        jsonschema.validate(answer, question.schema)
+        jsonschema.validate(answer, request.schema)
     except json.JSONDecodeError as error:
         if is_refusal(text):
             raise LlmRefusalError("the model declined instead of drafting") from error
@@ -207,45 +214,41 @@ def parse_response(question: DraftRequest, text: str) -> tuple[Draft, tuple[str,
     except jsonschema.ValidationError as error:
         where = "/".join(str(part) for part in error.absolute_path) or "the answer"
         raise LlmFormError(f"{where}: {error.message[:200]}") from error
-    written = question.draft(answer)
-    if question.shown is not None:
-        texts = [sentence.text for section in Section for sentence in written.section(section)]
-        validate(texts, evidence=question.shown)
-    draft, notes = _without_what_cannot_be_known(written, question.comparisons)
+    written = request.draft(answer)
+    if request.evidence is not None:
+        texts = [sentence.text for sentence in (*written.findings, *written.impression)]
+        validate(texts, evidence=request.evidence)
+    draft, notes = _remove_unknowable(written, request.comparisons)
     if not draft.findings and not draft.impression:
         raise LlmEmptyError("no sentence of the answer can be used; the evidence is shown instead")
     return draft, notes
 
 
-def _without_what_cannot_be_known(
-    draft: Draft, allowed: Sequence[DraftSentence]
+def _remove_unknowable(
+    draft: Draft, comparisons: Sequence[DraftSentence]
 ) -> tuple[Draft, tuple[str, ...]]:
-    """Take out sentences that speak of earlier images, measures or hidden words, and say so.
+    """Remove sentences that the image alone cannot tell, with a note for each.
 
-    Of an earlier image only a comparison with the patient's own prior that cites it stays; and
-    nothing that cites it says anything else.
+    These are mentions of earlier images, measurements and masked words. A sentence that cites the
+    patient's own prior stays only if it is an allowed comparison.
     """
-    notes: list[str] = []
-
-    def kept(section: Section) -> tuple[DraftSentence, ...]:
-        sentences = []
+    kept, notes = [], []
+    for section in Section:
         for sentence in draft.section(section):
-            reading = parse_sentence(sentence.text)
-            cites = PRIOR in sentence.sources
-            compares = (
-                cites and bool(reading.prior_mentions) and is_allowed_comparison(reading, allowed)
+            parsed = parse_sentence(sentence.text)
+            cites_prior = PRIOR in sentence.sources
+            is_comparison = (
+                cites_prior and bool(parsed.prior_mentions) and is_allowed_comparison(parsed, comparisons)
             )
             reasons = {
-                "mentions an earlier image": reading.prior_mentions and not compares,
-                "rests only on the prior": cites and not compares,
-                "gives a measurement": reading.numbers,
-                "contains a removed identifier": reading.has_placeholder,
+                "mentions an earlier image": parsed.prior_mentions and not is_comparison,
+                "rests only on the prior": cites_prior and not is_comparison,
+                "gives a measurement": parsed.numbers,
+                "contains a removed identifier": parsed.has_placeholder,
             }
-            wrong = [reason for reason, found in reasons.items() if found]
-            if wrong:
-                notes.append(f"a sentence was removed from the {section}: it {wrong[0]}")
+            reason = next((reason for reason, applies in reasons.items() if applies), None)
+            if reason:
+                notes.append(f"a sentence was removed from the {section}: it {reason}")
             else:
-                sentences.append(sentence)
-        return tuple(sentences)
-
-    return Draft(kept(Section.FINDINGS), kept(Section.IMPRESSION)), tuple(notes)
+                kept.append((section, sentence))
+    return _make_draft(kept), tuple(notes)

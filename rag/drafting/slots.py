@@ -1,8 +1,8 @@
-"""A pool of similar reports and the image's findings -> the sentences of a draft.
+"""A pool of similar reports and the image's predicted findings -> the sentences of a draft.
 
-The image's calibrated probabilities permit findings, the pool's weighted reports their details.
-Each sentence of the consensus is a slot; further options are other wordings of the same statement.
-What stays below the reporting threshold but is worth a look becomes a hint.
+Calibrated probabilities decide which findings may be stated, the weighted reports which details.
+Each sentence of the consensus is a slot; its other options are other wordings of the same content.
+Findings below the reporting threshold that deserve a look become hints.
 """
 
 from collections import Counter, defaultdict
@@ -12,66 +12,68 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.drafting.consensus import Agreement, consensus
-from rag.drafting.text_similarity import NgramPool
+from rag.drafting.consensus import ExpectedUtility, select_sentences
+from rag.drafting.text_similarity import ReferenceNgrams
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 from rag.report_reading import IMPRESSION, Detail, ReportReading, UsableSentence, parse_report
 from rag.schema import Draft, DraftSentence, Hint, Hit, PredictedFindings, Section
 
-_COMMON = 0.01
-"""A sentence that states no finding is a candidate if this share of the pool holds it."""
-_PER_HEADING, _PER_FINDING = 12, 6
-"""How many candidates are kept."""
-_CITED = 2
-"""A sentence cites so many of the reports that hold it."""
-_OPTIONS = 3
-_AS_TYPICAL = 0.8
-"""Another wording is an option if it is nearly as typical as the consensus's own."""
+_MIN_POOL_SHARE = 0.01
+"""Share of the pool's reports that must contain a sentence that states no finding."""
+_MAX_PER_HEADING, _MAX_PER_FINDING = 12, 6
+"""Candidates kept."""
+_MAX_SOURCES = 2
+_MAX_OPTIONS = 3
+_MIN_RELATIVE_CENTRALITY = 0.8
+"""Of another wording, relative to the one that the consensus chose."""
 
-SHARE_OF_LABEL = 0.4
-"""A kind ("scar") may stand for a label ("Lung Opacity") from this share of its probability."""
-DETAILS_AGREE = 0.5
-"""A detail may be said from this share of the reports that state its finding."""
-VOTED = 0.5
-"""Share of the pool that permits a finding where the encoder has no finding head."""
+MIN_SHARE_OF_LABEL = 0.4
+"""A finding ("scar") may stand for its label ("Lung Opacity") from this share of its probability."""
+MIN_DETAIL_AGREEMENT = 0.5
+"""Weighted share of the reports that state a finding which must give a detail of it."""
+MIN_POOL_VOTE = 0.5
+"""Weighted share of the pool that must state a finding where no head predicts findings."""
 SIMILARITY_WEIGHT, FINDINGS_WEIGHT = 5.0, 0.5
 """Of cosine similarity and of the log-likelihood of a report's findings, in its log-weight."""
 _DEVICES = "Support Devices"
-_SUREST = 0.005
+_MIN_PROBABILITY = 0.005
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Permitted:
-    """What may be said of one image.
+class Constraints:
+    """What a draft for one image may, must and must not say.
 
     Attributes:
-        findings: names that may be stated: CheXpert-14 labels and lexicon ids.
-        required: those of them that a draft should state where it can.
-        undeniable: names that may not be denied.
-        agreed: details that the pool agrees on.
+        stateable: findings that may be stated: CheXpert-14 labels and lexicon ids.
+        required: those to be stated if any candidate does.
+        undeniable: findings that must not be denied.
+        details: those that enough of the pool agrees on.
     """
 
-    findings: frozenset[str]
+    stateable: frozenset[str]
     required: frozenset[str]
     undeniable: frozenset[str]
-    agreed: frozenset[Detail]
+    details: frozenset[Detail]
 
-    def excess(self, sentence: UsableSentence) -> int | None:
-        """How many details of a sentence nobody agreed on; None if it may not be said at all."""
-        if not sentence.present <= self.findings or sentence.denied & self.undeniable:
-            return None
-        return len(sentence.details - self.agreed)
+    def permit(self, sentence: UsableSentence) -> bool:
+        """Whether a sentence may be said, its details apart."""
+        return sentence.present <= self.stateable and not sentence.denied & self.undeniable
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One distinct sentence, as one of the reports has it."""
+    """One distinct sentence of the pool.
+
+    Attributes:
+        reports: indices in the pool of the reports that contain it, best fit first.
+        centrality: weighted mean cosine of its n-grams with the pool's reports.
+    """
 
     sentence: UsableSentence
-    reports: tuple[int, ...]  # places in the pool of those that hold it, best fit first
-    typical: float  # mean similarity of its words to those of the pool's reports, weighted
+    reports: tuple[int, ...]
+    centrality: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,9 @@ class Slot:
     """A place in a draft for one sentence.
 
     Attributes:
-        name: its heading, numbered where there are several: "heart", "lungs", "lungs 2".
-        options: what may stand there, the consensus's choice first; never empty.
-        votes: how many reports of the pool hold each option's words.
+        name: its heading, numbered from the second on: "heart", "lungs", "lungs 2".
+        options: wordings of the sentence, the consensus's own first; never empty.
+        votes: for each option, how many reports of the pool contain it.
     """
 
     name: str
@@ -90,205 +92,225 @@ class Slot:
     votes: tuple[int, ...]
 
 
-def slots_for(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
+def consensus_slots(pool: Sequence[Hit], predicted: PredictedFindings) -> list[Slot]:
     """The draft that pool and image agree on, in the order of a report; empty for an empty pool."""
     if not pool:
         return []
-    readings = [parse_report(hit.record) for hit in pool]
-    weights = pool_weights([hit.similarity for hit in pool], readings, predicted)
-    permitted = permit(predicted, readings, weights)
-    ngrams = NgramPool([reading.words for reading in readings])
-    candidates = _candidates(readings, ngrams, weights, permitted)
+    reports = [parse_report(hit.record) for hit in pool]
+    weights = weigh_reports([hit.similarity for hit in pool], reports, predicted)
+    constraints = constrain(predicted, reports, weights)
+    ngrams = ReferenceNgrams([report.words for report in reports])
+    candidates = _find_candidates(reports, ngrams, weights, constraints)
     if not candidates:
         return []
     sentences = [candidate.sentence for candidate in candidates]
-    agreement = Agreement(sentences, [reading.words for reading in readings], ngrams, weights)
-    chosen = consensus(sentences, agreement, required=permitted.required)
+    utility = ExpectedUtility(sentences, [report.words for report in reports], ngrams, weights)
+    chosen = select_sentences(sentences, utility, required=constraints.required)
     by_sentence = {candidate.sentence.key: candidate for candidate in candidates}
-    repeated = (s for s in chosen if s.key not in by_sentence)  # findings, in the impression
-    for sentence in repeated:
-        found = by_sentence[Section.FINDINGS, sentence.plain]
-        by_sentence[sentence.key] = replace(found, sentence=sentence)
-    slots, named = [], Counter[str]()
+    slots, count = [], Counter[str]()
     for sentence in chosen:
-        options = _options(by_sentence[sentence.key], candidates)
+        # an impression may repeat a sentence that is a candidate for the findings only
+        found = by_sentence.get(sentence.key) or by_sentence[Section.FINDINGS, sentence.plain]
+        options = _wordings(replace(found, sentence=sentence), candidates)
         heading = IMPRESSION if sentence.section is Section.IMPRESSION else sentence.heading
-        named[heading] += 1
+        count[heading] += 1
         slots.append(
             Slot(
-                name=heading if named[heading] == 1 else f"{heading} {named[heading]}",
+                name=heading if count[heading] == 1 else f"{heading} {count[heading]}",
                 section=sentence.section,
-                options=tuple(_cited(option, pool) for option in options),
+                options=tuple(_cite(option, pool) for option in options),
                 votes=tuple(len(option.reports) for option in options),
             )
         )
     return slots
 
 
-def _options(first: _Candidate, candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """The first and other wordings of what it says."""
-    said = first.sentence
+def _wordings(chosen: _Candidate, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The chosen candidate, then other wordings of the same content."""
+
+    def content(sentence: UsableSentence) -> tuple[object, ...]:
+        return (
+            sentence.section,
+            sentence.heading,
+            sentence.present,
+            sentence.denied,
+            sentence.details,
+        )
+
     others = [
         other
         for other in candidates
-        if other.sentence.section is said.section
-        and other.sentence.heading == said.heading
-        and other.sentence.present == said.present
-        and other.sentence.denied == said.denied
-        and other.sentence.details == said.details
-        and other.sentence.key != said.key
-        and other.typical >= _AS_TYPICAL * first.typical
+        if content(other.sentence) == content(chosen.sentence)
+        and other.sentence.key != chosen.sentence.key
+        and other.centrality >= _MIN_RELATIVE_CENTRALITY * chosen.centrality
     ]
-    return [first, *sorted(others, key=lambda other: -other.typical)][:_OPTIONS]
+    return [chosen, *sorted(others, key=lambda other: -other.centrality)][:_MAX_OPTIONS]
 
 
-def _cited(candidate: _Candidate, pool: Sequence[Hit]) -> DraftSentence:
-    sources = (pool[at].record.report_id for at in candidate.reports[:_CITED])
+def _cite(candidate: _Candidate, pool: Sequence[Hit]) -> DraftSentence:
+    sources = (pool[i].record.report_id for i in candidate.reports[:_MAX_SOURCES])
     return DraftSentence(candidate.sentence.text, tuple(sources))
 
 
-def _candidates(
-    readings: Sequence[ReportReading], ngrams: NgramPool, weights: Floats, permitted: Permitted
+def _find_candidates(
+    reports: Sequence[ReportReading],
+    ngrams: ReferenceNgrams,
+    weights: Floats,
+    constraints: Constraints,
 ) -> list[_Candidate]:
-    """What may be said, the most typical sentences of each heading and of each finding.
+    """Sentences that may be said: the most central of each heading and of each finding.
 
-    Where every sentence that states a finding has details that the pool does not agree on, those
-    with the fewest stay.
+    A sentence with details that the pool does not agree on is a candidate only if no other states
+    one of its findings with fewer such details.
     """
-    holders: dict[object, list[int]] = {}
-    texts: dict[object, UsableSentence] = {}
-    for at in np.argsort(-weights, kind="stable"):
-        for sentence in readings[at].sentences:
-            texts.setdefault(sentence.key, sentence)
-            reports = holders.setdefault(sentence.key, [])
-            if at not in reports:
-                reports.append(int(at))
-    excess = {
-        key: count
-        for key, sentence in texts.items()
-        if (count := permitted.excess(sentence)) is not None
-        and (sentence.present or len(holders[key]) >= _COMMON * len(readings))
+    sentences: dict[object, UsableSentence] = {}
+    sources: dict[object, list[int]] = {}
+    for i in np.argsort(-weights, kind="stable"):
+        for sentence in reports[i].sentences:
+            sentences.setdefault(sentence.key, sentence)
+            holders = sources.setdefault(sentence.key, [])
+            if i not in holders:
+                holders.append(int(i))
+    permitted = {
+        key: sentence
+        for key, sentence in sentences.items()
+        if constraints.permit(sentence)
+        and (sentence.present or len(sources[key]) >= _MIN_POOL_SHARE * len(reports))
     }
+    excess = {key: len(s.details - constraints.details) for key, s in permitted.items()}
     fewest: dict[str, int] = {}
-    for key, count in excess.items():
-        if texts[key].section is Section.FINDINGS:
-            for name in texts[key].present:
-                fewest[name] = min(fewest.get(name, count), count)
+    for key, sentence in permitted.items():
+        if sentence.section is Section.FINDINGS:
+            for name in sentence.present:
+                fewest[name] = min(fewest.get(name, excess[key]), excess[key])
     kept = [
         key
-        for key, count in excess.items()
-        if count <= max((fewest.get(name, 0) for name in texts[key].present), default=0)
+        for key, sentence in permitted.items()
+        if excess[key] <= max((fewest.get(name, 0) for name in sentence.present), default=0)
     ]
     if not kept:
         return []
-    typical = ngrams.typical(ngrams.rows([texts[key].words for key in kept]), weights)
-    found = [
-        _Candidate(texts[key], tuple(holders[key]), float(value))
-        for key, value in zip(kept, typical, strict=True)
+    centrality = ngrams.centrality(ngrams.count([sentences[key].words for key in kept]), weights)
+    candidates = [
+        _Candidate(sentences[key], tuple(sources[key]), float(value))
+        for key, value in zip(kept, centrality, strict=True)
     ]
-    return _best(sorted(found, key=lambda c: -c.typical), permitted)
+    return _limit(sorted(candidates, key=lambda c: -c.centrality), constraints)
 
 
-def _best(found: Sequence[_Candidate], permitted: Permitted) -> list[_Candidate]:
-    """The first of each heading, and of each permitted finding."""
-    best, seen = [], Counter[tuple[str, str]]()
-    for candidate in found:
+def _limit(ranked: Sequence[_Candidate], constraints: Constraints) -> list[_Candidate]:
+    """The first of each heading and of each finding that may be stated."""
+    kept, count = [], Counter[tuple[str, str]]()
+    for candidate in ranked:
         sentence = candidate.sentence
         in_impression = sentence.section is Section.IMPRESSION
         heading = ("heading", IMPRESSION if in_impression else sentence.heading)
-        findings = [("finding", name) for name in sentence.present & permitted.findings]
-        if seen[heading] < _PER_HEADING or any(seen[each] < _PER_FINDING for each in findings):
-            best.append(candidate)
-        seen.update([heading, *findings])
-    return best
+        findings = [("finding", name) for name in sentence.present & constraints.stateable]
+        wanted = any(count[finding] < _MAX_PER_FINDING for finding in findings)
+        if wanted or count[heading] < _MAX_PER_HEADING:
+            kept.append(candidate)
+        count.update([heading, *findings])
+    return kept
 
 
-def pool_weights(
-    similarities: Sequence[float], readings: Sequence[ReportReading], predicted: PredictedFindings
+def weigh_reports(
+    similarities: Sequence[float], reports: Sequence[ReportReading], predicted: PredictedFindings
 ) -> Floats:
-    """How well each report of the pool fits the image, by its text's nearness and its findings.
+    """How well each report fits the image, by its similarity and its findings.
 
     Returns:
-        float64 [reports], sums to 1.
+        float64 [reports], sum 1.
     """
     names = [name for name in predicted.probabilities if name != NO_FINDING]
     p = np.array([predicted.probabilities[name] for name in names])
-    p = np.clip(p, _SUREST, 1 - _SUREST)
-    there = np.array([[name in reading.present for name in names] for reading in readings], bool)
-    likelihood = np.where(there.reshape(len(readings), len(names)), np.log(p), np.log(1 - p)).sum(1)
-    fit = SIMILARITY_WEIGHT * np.asarray(similarities, float) + FINDINGS_WEIGHT * likelihood
-    weights = np.exp(fit - fit.max())
+    p = np.clip(p, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+    stated = np.array([[name in report.present for name in names] for report in reports], bool)
+    stated = stated.reshape(len(reports), len(names))
+    log_likelihood = np.where(stated, np.log(p), np.log(1 - p)).sum(1)
+    log_weights = (
+        SIMILARITY_WEIGHT * np.asarray(similarities, float) + FINDINGS_WEIGHT * log_likelihood
+    )
+    weights = np.exp(log_weights - log_weights.max())
     return np.asarray(weights / weights.sum(), float)
 
 
-def permit(
-    predicted: PredictedFindings, readings: Sequence[ReportReading], weights: Floats
-) -> Permitted:
+def constrain(
+    predicted: PredictedFindings, reports: Sequence[ReportReading], weights: Floats
+) -> Constraints:
     """What image and pool together let a draft say."""
     share: defaultdict[str, float] = defaultdict(float)
-    detail: defaultdict[Detail, float] = defaultdict(float)
-    kinds: defaultdict[str, set[str]] = defaultdict(set)
-    for reading, weight in zip(readings, weights, strict=True):
-        for name in reading.present:
+    detail_share: defaultdict[Detail, float] = defaultdict(float)
+    by_label: defaultdict[str, set[str]] = defaultdict(set)
+    for report, weight in zip(reports, weights, strict=True):
+        for name in report.present:
             share[name] += weight
-        for each in reading.details:
-            detail[each] += weight
-        for name, label in reading.labels:
-            kinds[label].add(name)
+        for detail in report.details:
+            detail_share[detail] += weight
+        for name, label in report.labels:
+            by_label[label].add(name)
     probabilities, positive = predicted.probabilities, predicted.positive
     if not probabilities:
-        probabilities, positive = share, tuple(n for n in share if share[n] >= VOTED)
+        probabilities, positive = share, tuple(n for n in share if share[n] >= MIN_POOL_VOTE)
     labels = [name for name in positive if name in LABELS]
-    labelled = set().union(*kinds.values()) if kinds else set()
-    alone = {n for n in positive if n not in LABELS and n not in labelled}
-    permitted = {*labels, *alone}
-    for label in labels:
-        permitted |= _kinds(label, kinds[label], share, probabilities)
-    agreed = {d for d, weight in detail.items() if weight >= DETAILS_AGREE * share[d[0]]}
-    return Permitted(
-        findings=frozenset(permitted),
-        required=frozenset(alone.union(labels)),
-        undeniable=frozenset(permitted) | predicted.undeniable,
-        agreed=frozenset(agreed),
+    labelled = set[str]().union(*by_label.values())
+    unlabelled = {n for n in positive if n not in LABELS and n not in labelled}
+    required = unlabelled.union(labels)
+    stateable = required.union(
+        *(_findings_of(label, by_label[label], share, probabilities) for label in labels)
+    )
+    agreed = {
+        detail
+        for detail, weight in detail_share.items()
+        if weight >= MIN_DETAIL_AGREEMENT * share[detail[0]]
+    }
+    return Constraints(
+        stateable=frozenset(stateable),
+        required=frozenset(required),
+        undeniable=frozenset(stateable) | predicted.undeniable,
+        details=frozenset(agreed),
     )
 
 
-def _kinds(
-    label: str, kinds: set[str], share: Mapping[str, float], probabilities: Mapping[str, float]
+def _findings_of(
+    label: str, findings: set[str], share: Mapping[str, float], probabilities: Mapping[str, float]
 ) -> set[str]:
-    """Lexicon findings that may stand for a label; of devices only those that agree enough."""
-    found = {kind: probabilities.get(kind, share[kind]) for kind in kinds}
-    enough = {k for k, p in found.items() if p >= SHARE_OF_LABEL * probabilities[label]}
-    if not enough and found and label != _DEVICES:
-        enough = {max(found, key=lambda kind: found[kind])}
-    return enough
+    """Findings of the pool that may stand for a label: the probable ones, or the most probable.
+
+    Devices have no such fallback: a wrong kind of device is worse than none.
+    """
+    found = {name: probabilities.get(name, share[name]) for name in findings}
+    probable = {n for n, p in found.items() if p >= MIN_SHARE_OF_LABEL * probabilities[label]}
+    if not probable and found and label != _DEVICES:
+        probable = {max(sorted(found), key=lambda name: found[name])}
+    return probable
 
 
-_HINT_FROM, _HINT_LEAST, _HINTS = 0.5, 0.1, 5
-"""A finding is worth a look from this share of the threshold, and at least this probability."""
+_MIN_SHARE_OF_THRESHOLD, _MIN_HINT_PROBABILITY, _MAX_HINTS = 0.5, 0.1, 5
 
 
 def hints_for(pool: Sequence[Hit], predicted: PredictedFindings, draft: Draft) -> tuple[Hint, ...]:
-    """Findings below the threshold, most probable first, that some report of the pool can word."""
-    readings = [(hit.record.report_id, parse_report(hit.record)) for hit in pool]
-    labelled = {name for _, reading in readings for name, _ in reading.labels}
+    """Findings below the threshold, most probable first, that some report of the pool words."""
+    reports = [(hit.record.report_id, parse_report(hit.record)) for hit in pool]
+    labelled = {name for _, report in reports for name, _ in report.labels}
     drafted = {sentence.text for sentence in (*draft.findings, *draft.impression)}
-    said, holders = set[str](), defaultdict[UsableSentence, list[str]](list)
-    for report_id, reading in readings:
-        for sentence in reading.sentences:
+    stated, sources = set[str](), defaultdict[UsableSentence, list[str]](list)
+    for report_id, report in reports:
+        for sentence in report.sentences:
             if sentence.text in drafted:
-                said |= sentence.present
+                stated |= sentence.present
             if sentence.section is Section.FINDINGS:
-                holders[sentence].append(report_id)
-    unfit = said | predicted.not_assessable | {NO_FINDING}
+                sources[sentence].append(report_id)
+    excluded = stated | predicted.not_assessable | {NO_FINDING}
+    min_probability = max(_MIN_SHARE_OF_THRESHOLD * predicted.threshold, _MIN_HINT_PROBABILITY)
     hints = []
     for name, p in sorted(predicted.probabilities.items(), key=lambda item: -item[1]):
-        stating = [sentence for sentence in holders if name in sentence.present]
-        judged = name not in unfit and (name in LABELS or name not in labelled)
-        if stating and judged and p >= max(_HINT_FROM * predicted.threshold, _HINT_LEAST):
+        if p < min_probability or name in excluded or (name not in LABELS and name in labelled):
+            continue
+        wordings = [sentence for sentence in sources if name in sentence.present]
+        if wordings:
             plainest = min(
-                stating, key=lambda s: (len(s.present), -len(holders[s]), len(s.details))
+                wordings, key=lambda s: (len(s.present), -len(sources[s]), len(s.details))
             )
-            sources = tuple(holders[plainest][:_CITED])
-            hints.append(Hint(name, p, DraftSentence(plainest.text, sources)))
-    return tuple(hints[:_HINTS])
+            cited = tuple(sources[plainest][:_MAX_SOURCES])
+            hints.append(Hint(name, p, DraftSentence(plainest.text, cited)))
+    return tuple(hints[:_MAX_HINTS])
