@@ -28,7 +28,7 @@ _MIN_RELATIVE_CENTRALITY = 0.8
 """Of another wording, relative to the one that the consensus chose."""
 
 MIN_SHARE_OF_LABEL = 0.4
-"""A finding ("scar") may stand for its label ("Lung Opacity") from this share of its probability."""
+"""Of its label's probability ("Lung Opacity"), for a finding ("scar") to stand for the label."""
 MIN_DETAIL_AGREEMENT = 0.5
 """Weighted share of the reports that state a finding which must give a detail of it."""
 MIN_POOL_VOTE = 0.5

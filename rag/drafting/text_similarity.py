@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 
 NGRAM_ORDERS = 4
 """N-grams of one to four words. Arrays hold the order minus one: 0 for unigrams."""
-_HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, about 2^64 / golden ratio: an n-gram's id is a polynomial in it with word ids for factors."""
+_HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Base of the polynomial hash of an n-gram's words: odd, about 2^64 / golden ratio."""
 
 
 class ReferenceNgrams:
@@ -63,7 +63,7 @@ def _count_ngrams(words: Words) -> _NgramCounts:
     word_ids = np.array([_word_id(word) for word in words], np.uint64)
     by_order, ids = [], np.zeros(len(words) + 1, np.uint64)
     for n in range(NGRAM_ORDERS):
-        ids = ids[:-1] * _HASH_FACTOR + word_ids[n:]
+        ids = ids[:-1] * _HASH_BASE + word_ids[n:]
         by_order.append(np.unique(ids, return_counts=True))
     return _NgramCounts(
         ids=np.concatenate([ids for ids, _ in by_order]),
