@@ -1,14 +1,13 @@
-"""Templates as files -> chat messages, and the JSON schemas of the answers.
+"""Prompt templates on disk -> chat messages, and the JSON schemas of the answers.
 
-A template is a folder ``templates/<name>_v<N>/``: ``template.toml`` says how the model drafts
-(``mode``); ``system.md`` holds what never changes, so that a server's prefix cache pays;
-``user.md`` is Jinja and ends with the evidence. Files ``examples/*.json`` are worked examples:
-``variables`` for the same ``user.md``, and the ``answer`` to it; they are sent as earlier turns, in
-the order of their names. A change of wording is a new version, since predictions record the name
-and the hash of what was sent.
+A template is a folder ``templates/<name>_v<N>/``. ``template.toml`` has the ``mode`` in which the
+model drafts; ``system.md`` never changes, which lets servers cache it; ``user.md`` is Jinja and
+ends with the evidence. ``examples/*.json`` are worked examples, sent as earlier turns in the order
+of their names: ``variables`` for ``user.md``, and the ``answer``. A change of wording is a new
+version, since predictions record a template's name and the hash of the messages.
 
-In the schemas, which the server enforces while it decodes, ids are enums: an answer that names a
-sentence or a report that was not shown cannot be produced.
+In the schemas, which the server enforces while it decodes, ids are enums: an answer cannot name a
+sentence or report that was not shown.
 """
 
 import hashlib
@@ -34,17 +33,17 @@ class Mode(StrEnum):
     """How the model drafts."""
 
     SELECT = "select"
-    """It chooses numbered sentences; text is never invented."""
+    """Choose numbered sentences; write no text."""
     WRITE = "write"
-    """It writes sentences and names their sources."""
+    """Write sentences and name their sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """One version of a prompt, as it lies on disk.
+    """One version of a prompt.
 
     Attributes:
-        examples: variables of the template, and the JSON object a good model answers.
+        examples: pairs of the template's variables and a good answer's JSON object.
     """
 
     name: str
@@ -56,7 +55,7 @@ class PromptTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is sent: (role, content) messages, and a hash of them."""
+    """Chat messages as (role, content), and their hash."""
 
     messages: tuple[tuple[str, str], ...]
     sha256: str
@@ -68,20 +67,20 @@ def template_names(templates: Path = TEMPLATES) -> list[str]:
 
 
 def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
-    """Read a template by its name, from the folder of those that ship or from another.
+    """Read the template ``templates/<name>``.
 
     Raises:
-        PromptTemplateError: there is no such template, or a file of it is broken.
+        PromptTemplateError: there is no such template, or one of its files is broken.
     """
     folder = templates / name
     try:
-        about = tomllib.loads((folder / "template.toml").read_text(encoding="utf-8"))
+        metadata = tomllib.loads((folder / "template.toml").read_text(encoding="utf-8"))
         return PromptTemplate(
             name=name,
-            mode=Mode(about["mode"]),
+            mode=Mode(metadata["mode"]),
             system=(folder / "system.md").read_text(encoding="utf-8").strip(),
             user=(folder / "user.md").read_text(encoding="utf-8"),
-            examples=tuple(_example(path) for path in sorted(folder.glob("examples/*.json"))),
+            examples=tuple(_read_example(path) for path in sorted(folder.glob("examples/*.json"))),
         )
     except FileNotFoundError as error:
         known = ", ".join(template_names(templates)) or f"none in {templates}"
@@ -90,7 +89,7 @@ def load_template(name: str, *, templates: Path = TEMPLATES) -> PromptTemplate:
         raise PromptTemplateError(f"{folder / 'template.toml'}: {error!r}") from error
 
 
-def _example(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _read_example(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["variables"], content["answer"]
@@ -99,21 +98,21 @@ def _example(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def render(template: PromptTemplate, variables: Mapping[str, Any]) -> Prompt:
-    """Fill a template: system message, the examples as turns, the question.
+    """Fill a template: system message, examples as turns, user message.
 
     Raises:
-        PromptTemplateError: a variable of the template is missing; it is named.
+        PromptTemplateError: names a variable of the template that is missing.
     """
     turns = [("system", template.system)]
-    for known, answer in template.examples:
-        turns.append(("user", _question(template, known)))
+    for example, answer in template.examples:
+        turns.append(("user", _user_message(template, example)))
         turns.append(("assistant", json.dumps(answer, ensure_ascii=False)))
-    messages = (*turns, ("user", _question(template, variables)))
+    messages = (*turns, ("user", _user_message(template, variables)))
     digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
     return Prompt(messages, digest)
 
 
-def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
+def _user_message(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
@@ -126,19 +125,18 @@ def _question(template: PromptTemplate, variables: Mapping[str, Any]) -> str:
 
 
 NO_CHOICE = "none"
-"""The answer for a heading none of whose sentences is better than another."""
+"""The answer for a slot none of whose options is better than another."""
 
 
-def selection_schema(slots: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """One choice a heading: ``{"heart": "A2", "lungs": "none", ...}``.
+def selection_schema(options: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """One choice per slot: ``{"heart": "A2", "lungs": "none", ...}``.
 
     Args:
-        slots: heading -> ids of its sentences, in the order in which they are shown.
+        options: slot name -> ids of its options, in the order in which they are shown.
     """
-    properties = {
-        name: {"type": "string", "enum": [*ids, NO_CHOICE]} for name, ids in slots.items()
-    }
-    return _closed_object(properties)
+    return _closed_object(
+        {name: {"type": "string", "enum": [*ids, NO_CHOICE]} for name, ids in options.items()}
+    )
 
 
 def free_text_schema(report_ids: Sequence[str]) -> dict[str, Any]:
@@ -154,16 +152,13 @@ def free_text_schema(report_ids: Sequence[str]) -> dict[str, Any]:
             },
         }
     )
+    max_sentences = {"findings": 12, "impression": 4}
     return _closed_object(
         {
-            "findings": _sentences(sentence, most=12),
-            "impression": _sentences(sentence, most=4),
+            section: {"type": "array", "items": sentence, "minItems": 1, "maxItems": count}
+            for section, count in max_sentences.items()
         }
     )
-
-
-def _sentences(sentence: dict[str, Any], *, most: int) -> dict[str, Any]:
-    return {"type": "array", "items": sentence, "minItems": 1, "maxItems": most}
 
 
 def _closed_object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -237,11 +237,10 @@ def _remove_unknowable(
         for sentence in draft.section(section):
             parsed = parse_sentence(sentence.text)
             cites_prior = PRIOR in sentence.sources
-            is_comparison = (
-                cites_prior and bool(parsed.prior_mentions) and is_allowed_comparison(parsed, comparisons)
-            )
+            compares = bool(parsed.prior_mentions)
+            is_comparison = cites_prior and compares and is_allowed_comparison(parsed, comparisons)
             reasons = {
-                "mentions an earlier image": parsed.prior_mentions and not is_comparison,
+                "mentions an earlier image": compares and not is_comparison,
                 "rests only on the prior": cites_prior and not is_comparison,
                 "gives a measurement": parsed.numbers,
                 "contains a removed identifier": parsed.has_placeholder,

@@ -30,9 +30,8 @@ class ReferenceNgrams:
 
     def __init__(self, references: Sequence[Words]) -> None:
         rows = [_count_ngrams(words) for words in references]
-        self.ids, columns = np.unique(
-            np.concatenate([row.ids for row in rows]), return_inverse=True
-        )
+        ids = np.concatenate([row.ids for row in rows])
+        self.ids, columns = np.unique(ids, return_inverse=True)
         self.orders = np.zeros(len(self.ids), int)
         self.orders[columns] = np.concatenate([row.orders for row in rows])
         self.counts = _count_matrix(columns, rows, len(self.ids))
