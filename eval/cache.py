@@ -19,7 +19,7 @@ import numpy as np
 from eval.errors import EvalDataError
 from eval.metrics.base import MetricGroup, SufficientStats
 from eval.studies import Pair
-from rag.atomic_io import disk_explained
+from rag.atomic_io import explain_disk_errors
 
 
 class ScoreCache(closing["ScoreCache"]):
@@ -32,7 +32,7 @@ class ScoreCache(closing["ScoreCache"]):
     def __init__(self, path: Path | None) -> None:
         super().__init__(self)
         self._path = path or Path(":memory:")
-        with disk_explained(self._path, EvalDataError):
+        with explain_disk_errors(self._path, EvalDataError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # waits for another process that writes
             self._db = sqlite3.connect(self._path, timeout=60.0)
@@ -61,7 +61,7 @@ class ScoreCache(closing["ScoreCache"]):
             part = unknown[start : start + metric.batch]
             fresh = metric.score([distinct[key] for key in part])
             known |= {k: r.astype("<f8").tobytes() for k, r in zip(part, fresh, strict=True)}
-            with disk_explained(self._path, EvalDataError), self._db:
+            with explain_disk_errors(self._path, EvalDataError), self._db:
                 self._db.executemany(
                     "INSERT OR REPLACE INTO scores VALUES (?, ?)",
                     # a row of zeros counts for nothing: it is asked for again
@@ -71,7 +71,7 @@ class ScoreCache(closing["ScoreCache"]):
         return rows.reshape(len(pairs), metric.width)
 
     def _known(self, key: bytes) -> bytes:
-        with disk_explained(self._path, EvalDataError):
+        with explain_disk_errors(self._path, EvalDataError):
             row = self._db.execute("SELECT stats FROM scores WHERE key = ?", (key,)).fetchone()
         return row[0] if row else b""
 

@@ -174,10 +174,11 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: tables, plots, and a browser of single studies."""
     from eval.report.page import build_page
-    from rag.atomic_io import replace_text
+    from rag.atomic_io import explain_disk_errors, write_text_atomic
 
     page = out or folders[0] / "report.html"
-    replace_text(page, build_page(folders, with_text=text))
+    with explain_disk_errors(page):
+        write_text_atomic(page, build_page(folders, with_text=text))
     typer.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB", err=True)
 
 

@@ -51,9 +51,9 @@ def embed(
     from eval.embedding import import_vectors, locate
     from eval.errors import EvalUsageError
     from eval.vectors import save_vectors
-    from rag.atomic_io import disk_explained
+    from rag.atomic_io import explain_disk_errors
 
-    with disk_explained(out, EvalUsageError):
+    with explain_disk_errors(out, EvalUsageError):
         out.parent.mkdir(parents=True, exist_ok=True)
     data = read_layout(DatasetLayout(layout), table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:

@@ -19,7 +19,7 @@ from eval.errors import EvalDataError, EvalUsageError
 from eval.report.tables import as_csv, as_markdown
 from eval.results import SCHEMA, Result, finite
 from eval.tasks.generation import Scored
-from rag.atomic_io import disk_explained
+from rag.atomic_io import explain_disk_errors
 from rag.report_nlp.labeller import label_text
 
 RESULT, SCORES, STUDIES, STATISTICS = "result.json", "scores.jsonl", "studies.jsonl", "stats.npz"
@@ -65,7 +65,7 @@ def _new_folder(result: Result, path: Path) -> Iterator[Path]:
     for leftover in (beside, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        with disk_explained(path, EvalDataError):
+        with explain_disk_errors(path, EvalDataError):
             beside.mkdir(parents=True)
             text = json.dumps(asdict(result), ensure_ascii=False, indent=1, allow_nan=False)
             (beside / RESULT).write_text(text + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
 from eval.errors import EvalDataError, EvalUsageError
 from eval.results import MetricValue, Result, file_facts, task_card
 from eval.stats import LEVEL
-from rag.atomic_io import disk_explained, swap_bytes
+from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 
 SCHEMA = "cxr-rag-vectors/2"
 _NORM_TOLERANCE = 1e-3
@@ -213,8 +213,8 @@ def save_vectors(path: Path, vectors: Vectors) -> None:
     arrays = {each.name: np.array(getattr(vectors, each.name)) for each in fields(vectors)}
     written = io.BytesIO()
     np.savez(written, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
-    with disk_explained(path, EvalDataError):
-        swap_bytes(path, written.getvalue())
+    with explain_disk_errors(path, EvalDataError):
+        write_bytes_atomic(path, written.getvalue())
 
 
 def load_vectors(path: Path) -> Vectors:

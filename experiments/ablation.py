@@ -30,7 +30,7 @@ from encoders.training.sources.load import default_source, load_dataset
 from encoders.training.train import MODEL_FOLDER, train
 from eval.errors import EvalDataError, EvalUsageError
 from experiments.ablation_table import Benchmark, as_markdown, summarise
-from rag.atomic_io import swap_text
+from rag.atomic_io import write_text_atomic
 
 _log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(shown))
     writer.writeheader()
     writer.writerows([*read_results(path), shown])
-    swap_text(path, text.getvalue())  # whole at any moment
+    write_text_atomic(path, text.getvalue())  # whole at any moment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

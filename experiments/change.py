@@ -40,7 +40,7 @@ from experiments.change_pairs import (
     mined_images,
     pairs_of,
 )
-from rag.atomic_io import swap_text
+from rag.atomic_io import write_text_atomic
 from rag.change import CHANGE, FORMAT
 from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import CALIBRATION, HEAD, read_finding_head
@@ -219,7 +219,7 @@ def main() -> None:
         lines += [*areas(each), "", *how_often_right(often[name], model["limits"])]
         sys.stdout.write("\n".join(lines) + "\n")
     if chosen.write:
-        swap_text(folder / CHANGE, json.dumps(model, indent=1) + "\n")
+        write_text_atomic(folder / CHANGE, json.dumps(model, indent=1) + "\n")
 
 
 if __name__ == "__main__":

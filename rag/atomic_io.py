@@ -1,4 +1,4 @@
-"""Files that survive a pulled plug, who may write, and what a disk's complaints mean."""
+"""Writing files so that a crash leaves the old content or the new, and explaining disk errors."""
 
 import errno
 import os
@@ -10,55 +10,49 @@ from pathlib import Path
 
 from rag.errors import CxrRagError, OutputError
 
-_AGAIN = "free some space and run the same command again"
+_RETRY = "free some space and run the same command again"
 _ELSEWHERE = "choose another place"
-_CURES = {
-    errno.ENOSPC: f"the disk is full: {_AGAIN}",
-    errno.EDQUOT: f"your disk quota is used up: {_AGAIN}",
+_HINTS = {
+    errno.ENOSPC: f"the disk is full: {_RETRY}",
+    errno.EDQUOT: f"your disk quota is used up: {_RETRY}",
     errno.EFBIG: "the file would be larger than is allowed here (ulimit -f)",
     errno.EROFS: f"the disk is read-only: {_ELSEWHERE}",
     errno.EACCES: f"permission denied: {_ELSEWHERE}",
     errno.EPERM: f"permission denied: {_ELSEWHERE}",
     errno.EISDIR: f"it is a folder: {_ELSEWHERE}",
-    errno.ENOTDIR: f"a file stands where a folder should be: {_ELSEWHERE}",
-    errno.EEXIST: f"a file stands where a folder should be: {_ELSEWHERE}",
+    errno.ENOTDIR: f"there is a file where a folder should be: {_ELSEWHERE}",
+    errno.EEXIST: f"there is a file where a folder should be: {_ELSEWHERE}",
 }
 
 
 @contextmanager
-def disk_explained(path: Path, kind: type[CxrRagError] = OutputError) -> Iterator[None]:
-    """Turn what the operating system or SQLite says about an output into an error with its hint.
-
-    Args:
-        path: of the output.
-        kind: of the error.
-    """
+def explain_disk_errors(path: Path, error_type: type[CxrRagError] = OutputError) -> Iterator[None]:
+    """Turn OSError and sqlite3.Error into ``error_type`` with the output's path and a hint."""
     try:
         yield
     except OSError as error:
-        words = _CURES.get(error.errno or 0, error.strerror or str(error))
-        raise kind(f"cannot write {path}: {words}") from error
+        reason = _HINTS.get(error.errno or 0, error.strerror or str(error))
+        raise error_type(f"cannot write {path}: {reason}") from error
     except sqlite3.Error as error:
-        raise kind(f"cannot write {path} ({error}): {_AGAIN}, or {_ELSEWHERE}") from error
+        raise error_type(f"cannot write {path} ({error}): {_RETRY}, or {_ELSEWHERE}") from error
 
 
 @contextmanager
-def only_writer(
-    lock_file: Path, *, in_use: type[CxrRagError], kind: type[CxrRagError] = OutputError
+def exclusive_lock(
+    lock_file: Path, *, in_use: type[CxrRagError], error_type: type[CxrRagError] = OutputError
 ) -> Iterator[None]:
-    """Be the only process that writes a folder, for as long as the block runs.
+    """Hold the write lock of the folder that contains ``lock_file``.
 
-    The lock is the kernel's, so it ends with its owner however that ends, kill -9 included.
+    The kernel releases the lock when its process ends, even by kill -9.
 
-    Args:
-        lock_file: in the folder; made if it is not there.
-        in_use: raised where another process is writing.
-        kind: raised where the folder cannot be written, or its file system has no locks.
+    Raises:
+        in_use: another process holds it.
+        error_type: the folder cannot be written, or its file system has no locks.
     """
     from filelock import FileLock, Timeout  # noqa: PLC0415 - imports asyncio
 
     lock, folder = FileLock(lock_file, mode=0o600, blocking=False), lock_file.parent
-    with disk_explained(folder, kind):
+    with explain_disk_errors(folder, error_type):
         try:
             lock.acquire()
         except Timeout as error:  # an OSError, too
@@ -66,15 +60,17 @@ def only_writer(
                 f"another process is writing {folder}: wait until it has finished, or {_ELSEWHERE}"
             ) from error
         except NotImplementedError as error:
-            raise kind(f"the file system of {folder} has no locks: use a local disk") from error
+            raise error_type(
+                f"the file system of {folder} has no locks: use a local disk"
+            ) from error
     try:
         yield
     finally:
         lock.release()
 
 
-def flush(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk, and outlive a power cut."""
+def fsync_path(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,46 +78,32 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file in one step: readers, and we after a crash, see the old text or the new one.
+def write_text_atomic(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """As `write_bytes_atomic`, for UTF-8 text."""
+    write_bytes_atomic(path, text.encode(), mode=mode)
+
+
+def write_bytes_atomic(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replace a file in one step; only one process may write it at a time.
 
     Raises:
-        OutputError: the disk refuses; the old text stays.
+        OSError: the old content stays.
     """
-    with disk_explained(path):
-        swap_text(path, text, mode=mode)
-
-
-def swap_text(path: Path, text: str, *, mode: int = 0o666) -> None:
-    """As `replace_text`, for who explains the disk's complaints otherwise.
-
-    Raises:
-        OSError: the disk refuses; the old text stays.
-    """
-    swap_bytes(path, text.encode(), mode=mode)
-
-
-def swap_bytes(path: Path, data: bytes, *, mode: int = 0o666) -> None:
-    """As `swap_text`, for bytes. One writer of a file at a time.
-
-    Raises:
-        OSError: the disk refuses; the old content stays.
-    """
-    beside = path.with_name(f".{path.name}.new")
+    new = path.with_name(f".{path.name}.new")
     try:
-        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with open(new, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        new.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
-    flush(path.parent)
+    fsync_path(path.parent)
 
 
 def free_path(folder: Path, stem: str, ending: str) -> Path:
-    """A path in a folder, made if missing, that nothing has: stem.ending, stem-2.ending, ..."""
+    """The first of stem.ending, stem-2.ending, ... that does not exist; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = (f"{stem}{'' if n == 1 else f'-{n}'}.{ending}" for n in count(1))
     return next(path for path in map(folder.joinpath, names) if not path.exists())

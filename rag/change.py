@@ -150,7 +150,7 @@ NO_PRIOR_EVIDENCE = PriorEvidence()
 """Of a study without a prior: nothing is told."""
 
 
-def changes(
+def compare_findings(
     report: str | None,
     prior: PredictedFindings,
     current: PredictedFindings,

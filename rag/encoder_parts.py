@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter
 
-from rag.atomic_io import swap_bytes
+from rag.atomic_io import write_bytes_atomic
 from rag.errors import CalibrationError, EncoderUnavailableError
 
 Part = TypeVar("Part")
@@ -66,4 +66,4 @@ def write_tensors(path: Path, part: Any, *, key: str, form: str) -> None:
     facts = {k: v for k, v in values.items() if not isinstance(v, np.ndarray)}
     # safetensors writes the memory as it lies: rows and columns of another order would be mixed up
     arrays = {k: np.ascontiguousarray(v) for k, v in values.items() if k not in facts}
-    swap_bytes(path, save(arrays, metadata={key: json.dumps({"format": form, **facts})}))
+    write_bytes_atomic(path, save(arrays, metadata={key: json.dumps({"format": form, **facts})}))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from encoders.annotations import crop_to_region
 from encoders.base import ImageEncoder, embeds_texts, unit_vector
 from encoders.images.raw_image import ImageReadError
-from rag.change import ChangeModel, PriorEvidence, changes
+from rag.change import ChangeModel, PriorEvidence, compare_findings
 from rag.errors import NoDraft, NotAChestXray
-from rag.localization import MapEncoder, Measures, finding_in_region, stated_and_denied
+from rag.localization import MapEncoder, MapMeasures, finding_in_region, opposite_sentences
 from rag.priors import CheckedPrior
 from rag.schema import NO_PREDICTED_FINDINGS, PredictedFindings
 from rag.screening.finding_head import FindingPredictor
@@ -78,7 +78,7 @@ class ImageAnalyzer:
     findings: FindingPredictor | None = None
     ood_detector: OodDetector | None = None
     change_model: ChangeModel | None = None
-    map_measures: Measures = field(default_factory=dict)
+    map_measures: MapMeasures = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def analyze(self, images: StudyImages, *, region: ReaderRegion = NO_REGION) -> ImageAnalysis:
@@ -105,7 +105,7 @@ class ImageAnalyzer:
         whole, heat = analysis.vectors[0], region.heatmap()
         if analysis.maps and embeds_texts(self.encoder):
             finding = finding_in_region(analysis.maps, heat)
-            stated, denied = self.encoder.embed_texts(stated_and_denied(finding))
+            stated, denied = self.encoder.embed_texts(opposite_sentences(finding))
             steered = unit_vector(whole + STEERING_WEIGHT * unit_vector(stated - denied))
             notes = unique((*analysis.notes, STEERED_TO.format(finding.lower())))
             return replace(
@@ -128,7 +128,7 @@ class ImageAnalyzer:
                 notes.append(f"the prior's image was not used: {error}")
         if self.change_model is None:
             notes.append(NO_CHANGE_MODEL)
-        found = changes(prior.report, before, current.predicted, self.change_model)
+        found = compare_findings(prior.report, before, current.predicted, self.change_model)
         return PriorEvidence(prior.report, read, prior.days_before, found), tuple(notes)
 
     def _see(self, images: StudyImages) -> ImageAnalysis:

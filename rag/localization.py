@@ -88,11 +88,11 @@ class MapMeasure:
     shift: float = 0.0
 
 
-Measures = Mapping[str, MapMeasure]
+MapMeasures = Mapping[str, MapMeasure]
 _UNMEASURED = MapMeasure(0, 0)
 
 
-def read_map_measures(folder: Path | None) -> Measures:
+def read_map_measures(folder: Path | None) -> MapMeasures:
     """What was measured of an encoder's maps; nothing where its folder does not say.
 
     Raises:
@@ -133,7 +133,7 @@ class LocatedFinding:
 
 
 def locate_findings(
-    encoder: MapEncoder, image: CxrImage, *, head: FindingPredictor | None, measures: Measures
+    encoder: MapEncoder, image: CxrImage, *, head: FindingPredictor | None, measures: MapMeasures
 ) -> list[LocatedFinding]:
     """Every finding that the encoder has a map of, the most probable first.
 
@@ -180,10 +180,10 @@ class Outline:
     measured: MapMeasure | None
 
 
-def outlines(
+def outline_findings(
     maps: Mapping[str, NDArray[np.float32]],
     stated: Collection[str],
-    measures: Measures,
+    measures: MapMeasures,
     *,
     side: Side = Side.BILATERAL,
 ) -> tuple[Outline, ...]:
@@ -237,7 +237,7 @@ def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.
     return max(maps, key=score)
 
 
-def stated_and_denied(finding: str) -> tuple[str, str]:
+def opposite_sentences(finding: str) -> tuple[str, str]:
     """A finding as a report states it and as it denies it."""
     phrase = _PHRASES.get(finding, finding.lower())
     return f"{phrase.capitalize()}.", f"No {phrase}."

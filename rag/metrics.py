@@ -1,4 +1,4 @@
-"""What the pipeline measures: seconds by stage, and for Prometheus drafts by how they ended.
+"""Stage timings of the pipeline, and Prometheus counters of drafts by outcome.
 
 Numbers and class names only: no patient, no reader, no report.
 """
@@ -16,38 +16,35 @@ from rag.schema import Status
 
 logger = logging.getLogger(__name__)
 
-_DRAFTS = Counter("cxr_rag_drafts", "Drafts by how they ended.", ["status", "error"])
+_DRAFTS = Counter("cxr_rag_drafts", "Drafts by outcome.", ["status", "error"])
 _SECONDS = Histogram(
     "cxr_rag_draft_seconds",
-    "Seconds of each stage of a draft, and of all together.",
+    "Seconds per stage of a draft, and in total.",
     ["stage"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
 
 
 class Stopwatch:
-    """Wall time by stage, and of all together."""
+    """Wall time by stage, and in total."""
 
     def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})) -> None:
         self.seconds = dict(seconds)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time of a block to its stage and to the total."""
+        """Add the time of the block to this stage and to the total."""
         started = time.perf_counter()
         try:
             yield
         finally:
             seconds = time.perf_counter() - started
-            for each in (name, "total"):
-                self.seconds[each] = self.seconds.get(each, 0.0) + seconds
+            for key in (name, "total"):
+                self.seconds[key] = self.seconds.get(key, 0.0) + seconds
 
 
-def counted(prediction: Prediction) -> Prediction:
-    """A prediction, counted and logged if it has ended.
-
-    For whoever hands it on: an attempt that is made again is none.
-    """
+def count_prediction(prediction: Prediction) -> Prediction:
+    """Count and log a prediction that has ended, once it will not be tried again; returns it."""
     if prediction.status is Status.RUNNING:
         return prediction
     _DRAFTS.labels(prediction.status.value, prediction.error).inc()

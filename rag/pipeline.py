@@ -27,7 +27,7 @@ from rag.drafting.drafter import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
 from rag.grounding import DraftCheck, check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
-from rag.metrics import Stopwatch, counted
+from rag.metrics import Stopwatch, count_prediction
 from rag.prediction import Prediction
 from rag.priors import CheckedPrior, check_prior
 from rag.retriever import ReportRetriever, exclusions_for
@@ -127,7 +127,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         **kwargs: Any,
     ) -> Prediction:
         """The finished prediction."""
-        return counted(self.finish(self.prepare(input)))
+        return count_prediction(self.finish(self.prepare(input)))
 
     def stream(
         self,
@@ -140,7 +140,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         prepared = self.prepare(input)
         if prepared.retrieval is not None:
             yield prepared.prediction
-        yield from map(counted, self._finishing(prepared))
+        yield from map(count_prediction, self._finishing(prepared))
 
     def search_regions(
         self, study: Study, regions: Sequence[ReaderRegion]

@@ -23,18 +23,16 @@ _LONGEST_REPORT = 50_000  # letters
 
 
 class PriorMismatchError(CxrRagError):
-    """What was given as a prior is another patient's, or is not earlier.
-
-    The message holds no identifier.
+    """The prior belongs to another patient, or is not earlier. The message has no identifier.
 
     Attributes:
-        both: what the header of the image says and what that of the prior says, for the eyes of
-            the reader who gave them, on the page alone; never for a log, a record or an export.
+        identities: of the image and of the prior, by their headers. Only for the reader who gave
+            them, on the page; never for a log, a record or an export.
     """
 
-    def __init__(self, reason: str, both: tuple[str, str] = ("", "")) -> None:
+    def __init__(self, reason: str, identities: tuple[str, str] = ("", "")) -> None:
         super().__init__(reason)
-        self.both = both
+        self.identities = identities
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ def _read(prior: Prior) -> tuple[_Images, _Reports, list[str]]:
     images: _Images = []
     reports: _Reports = [(prior.report, None)] if prior.report else []
     notes = []
-    for source in files_in(prior.files):
+    for source in expand_folders(prior.files):
         if image_format(_begin(source)) is ImageFormat.OTHER:
             reports.append((_text(source), None))
             continue
@@ -256,7 +254,7 @@ def _belongs(info: ImageInfo | None, newest: ImageInfo | None) -> bool:
     return info.study_time[:8] == newest.study_time[:8]
 
 
-def files_in(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
+def expand_folders(sources: Sequence[Path | bytes]) -> Iterable[Path | bytes]:
     """Files, and those in folders; hidden ones are passed over."""
     for source in sources:
         if isinstance(source, Path) and source.is_dir():

@@ -24,7 +24,7 @@ from encoders.base import ImageEncoder, embeds_texts
 from encoders.images.image_info import ImageInfo
 from rag.errors import UsageError
 from rag.index import NO_EXCLUSIONS, Exclusions, ReportIndex
-from rag.priors import CheckedPrior, files_in
+from rag.priors import CheckedPrior, expand_folders
 from rag.report_nlp.labeller import NO_FINDING
 from rag.report_reading import usable_labels
 from rag.schema import NO_PREDICTED_FINDINGS, Hit, PredictedFindings, Retrieval
@@ -47,7 +47,7 @@ def exclusions_for(
         index: knows the ids.
         prior: once it is known to be the patient's.
     """
-    sources = (study.source, *study.other_views, *files_in(study.prior.files))
+    sources = (study.source, *study.other_views, *expand_folders(study.prior.files))
     names: list[str | Path] = [source for source in sources if isinstance(source, Path)]
     named = map(index.studies_named_in, (*study.aliases, *names))
     return Exclusions(

@@ -22,7 +22,7 @@ from encoders.images.raw_image import ImageReadError
 from rag.errors import BlankImage, CxrRagError, NoDraft, NotAChestXray
 from rag.index import NO_EXCLUSIONS, Exclusions
 from rag.priors import NO_PRIOR, Prior
-from rag.screening.header import judge_colour, judge_header
+from rag.screening.header import colour_refusal, screen_header
 
 Source = TypeVar("Source", Path, bytes)
 Row = tuple[float, ...]
@@ -191,14 +191,14 @@ def _chest_xray(
     source: Path | bytes, info: ImageInfo, *, name: str = ""
 ) -> tuple[CxrImage, list[str]]:
     """An image, and what its reader should know of it; raises as `load` does."""
-    verdict = judge_header(info)
+    verdict = screen_header(info)
     if verdict.refusal:
         raise NotAChestXray(verdict.refusal, notes=verdict.notes)
     image = read_image(source, name=name)
     notes = [*verdict.notes, *image.warnings]
     if BLANK_WARNING in image.warnings:
         raise BlankImage(BLANK_WARNING, notes=notes)
-    if colour := judge_colour(image.warnings):
+    if colour := colour_refusal(image.warnings):
         raise NotAChestXray(colour, notes=notes)
     return image, notes
 

@@ -19,7 +19,7 @@ from rag.index import Exclusions
 from rag.pipeline import ReportPipeline
 from rag.priors import NO_PRIOR, Prior
 from rag.review.audit import AuditLog, draft_event
-from rag.review.reviewed_report import ReviewedReport, Signature, changes
+from rag.review.reviewed_report import ReviewedReport, Signature, line_changes
 from rag.schema import Draft, Hit, Status
 from rag.study import NO_REGION, ReaderRegion, Study
 from reading_room import strings
@@ -151,7 +151,7 @@ class Controller(Opener):
         self.write(session.draft_id, "draft", event)
         return replace(
             session,
-            report=ReviewedReport.of(found.draft) if usable else None,
+            report=ReviewedReport.from_draft(found.draft) if usable else None,
             check=found.check,
             compared=found.prior or session.compared,
             shown_at=time.monotonic(),
@@ -204,7 +204,7 @@ class Controller(Opener):
         """One decision about the draft, as in `reading_room.session.act`."""
         after = act(session, action)
         seconds = round(time.monotonic() - session.shown_at, 2)
-        for change in changes(session.report or NO_REPORT, after.report or NO_REPORT):
+        for change in line_changes(session.report or NO_REPORT, after.report or NO_REPORT):
             self.write(after.draft_id, "edit", {**asdict(change), "seconds": seconds})
         return after
 

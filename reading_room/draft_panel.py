@@ -16,7 +16,7 @@ from rag.export.dicom_header import StructuredReportError
 from rag.export.text import Export, as_json, as_markdown, as_text
 from rag.grounding.claims import contradictions
 from rag.grounding.verdicts import DraftCheck, SentenceCheck
-from rag.localization import Measures, outlines
+from rag.localization import MapMeasures, outline_findings
 from rag.prediction import Prediction
 from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import Side, parse_sentence
@@ -31,7 +31,7 @@ View = dict[str, Any]
 """What a template shows of one thing."""
 
 
-def draft_html(session: Session, *, map_measures: Measures = MappingProxyType({})) -> str:
+def draft_html(session: Session, *, map_measures: MapMeasures = MappingProxyType({})) -> str:
     """HTML of the draft as far as it has come.
 
     Args:
@@ -44,7 +44,7 @@ def draft_html(session: Session, *, map_measures: Measures = MappingProxyType({}
     prediction = replace(prediction, hits=session.evidence)
     titles = {Status.FAILED: strings.NO_DRAFT, Status.ABSTAINED: strings.ABSTAINED}
     refused = titles.get(prediction.status, "")
-    shown = report or ReviewedReport.of(prediction.draft)
+    shown = report or ReviewedReport.from_draft(prediction.draft)
     editable = report is not None and report.signature is None
     written = {line.text for line in shown.lines}
     sections = _sections(shown, check, prediction, map_measures)
@@ -93,7 +93,7 @@ def _sections(
     report: ReviewedReport,
     check: DraftCheck | None,
     prediction: Prediction,
-    map_measures: Measures,
+    map_measures: MapMeasures,
 ) -> dict[str, list[View]]:
     """For each section its sentences, with all that is shown of them."""
     checks = check.sentences if check else [None] * len(report.lines)
@@ -154,13 +154,13 @@ def _clashes(report: ReviewedReport) -> dict[int, list[str]]:
     return found
 
 
-def _regions(text: str, prediction: Prediction, map_measures: Measures) -> str:
+def _regions(text: str, prediction: Prediction, map_measures: MapMeasures) -> str:
     """Where the frontal image would show what a sentence states, as JSON for the viewer."""
     present, _ = sentence_findings(text)
     sides = {side for each in parse_sentence(text).statements for side in each.sides}
     side = sides.pop() if len(sides) == 1 else Side.BILATERAL
     regions = []
-    for each in outlines(prediction.maps, present, map_measures, side=side):
+    for each in outline_findings(prediction.maps, present, map_measures, side=side):
         words = strings.UNMEASURED_REGION.format(each.finding)
         if each.measured:
             measured = each.measured

@@ -87,7 +87,7 @@ def evidence_html(session: Session, *, attribution: str) -> str:
     """
     report, changes = session.report or ReviewedReport(), rank_changes(session)
     if session.prediction and not session.report:
-        report = ReviewedReport.of(session.prediction.draft)
+        report = ReviewedReport.from_draft(session.prediction.draft)
     return render(
         "evidence.html",
         cards=[

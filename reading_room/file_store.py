@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
-from rag.atomic_io import disk_explained, only_writer
+from rag.atomic_io import exclusive_lock, explain_disk_errors
 from rag.errors import ServerError
 
 logger = logging.getLogger(__name__)
@@ -42,15 +42,15 @@ class FileStore:
         self._ended = threading.Event()
         self._held = ExitStack()
         lock_file = folder.with_name(f"{folder.name}.lock")
-        with disk_explained(folder):
+        with explain_disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._held.enter_context(only_writer(lock_file, in_use=ServerError))
+            self._held.enter_context(exclusive_lock(lock_file, in_use=ServerError))
         except ServerError:
             raise ServerError(
                 f"another page keeps its files in {folder}: stop it, or choose another --port"
             ) from None
-        with disk_explained(folder):
+        with explain_disk_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             self.uploads.mkdir(mode=0o700)

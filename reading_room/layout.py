@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.exceptions import Error
 
-from rag.localization import Measures
+from rag.localization import MapMeasures
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
@@ -41,7 +41,7 @@ class PageParts:
         worklist: Worklist | None,
         *,
         attribution: str,
-        map_measures: Measures,
+        map_measures: MapMeasures,
     ) -> None:
         self._attribution = attribution
         self._map_measures = map_measures

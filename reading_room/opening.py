@@ -100,8 +100,8 @@ def checked_prior(prior: Prior, current: ImageInfo) -> tuple[Prior, tuple[Path |
     try:
         checked = check_prior(prior, current)
     except PriorMismatchError as error:
-        here, there = (words or strings.NO_HEADER_WORDS for words in error.both)
-        reason = strings.OF_WHOM.format(error, here, there) if any(error.both) else str(error)
+        here, there = (words or strings.NO_HEADER_WORDS for words in error.identities)
+        reason = strings.OF_WHOM.format(error, here, there) if any(error.identities) else str(error)
         raise ControllerError(reason) from error
     except (CxrRagError, ImageReadError) as error:
         raise ControllerError(str(error)) from error

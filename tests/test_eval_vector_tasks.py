@@ -231,7 +231,7 @@ def test_the_folder_of_the_vectors_is_made_before_anything_is_read(tmp_path: Pat
     words = ["embed", str(tmp_path / "none.csv"), "--layout", "table", "--out"]
     refused = CliRunner().invoke(app, [*words, str(tmp_path / "file/v.npz")])
     assert isinstance(refused.exception, EvalUsageError)
-    assert "a file stands where a folder should be" in str(refused.exception)
+    assert "there is a file where a folder should be" in str(refused.exception)
     CliRunner().invoke(app, [*words, str(tmp_path / "deep/er/v.npz")])
     assert (tmp_path / "deep/er").is_dir()
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from rag.atomic_io import swap_text
+from rag.atomic_io import write_text_atomic
 from rag.cli.audit import app
 from rag.review.audit import START, AuditError, AuditLog
 
@@ -102,7 +102,7 @@ def test_writers_in_parallel_make_one_chain(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert AuditLog(path).verify()[0] == 60
-    assert [e.data["number"] for e in AuditLog(path).of_draft("d2")] == list(range(15))
+    assert [e.data["number"] for e in AuditLog(path).entries_of("d2")] == list(range(15))
 
 
 def test_a_record_that_is_being_written_to_is_in_order(
@@ -114,9 +114,9 @@ def test_a_record_that_is_being_written_to_is_in_order(
         def swap_late(path: Path, text: str) -> None:
             verified.append(pool.submit(log.verify))
             wait(verified, timeout=0.2)
-            swap_text(path, text)
+            write_text_atomic(path, text)
 
-        monkeypatch.setattr("rag.review.audit.swap_text", swap_late)
+        monkeypatch.setattr("rag.review.audit.write_text_atomic", swap_late)
         log.append("edit", draft="d", data={})
         assert verified[0].result()[0] == LINES + 1
 
@@ -130,8 +130,8 @@ def test_a_record_that_cannot_be_written_stops_the_work(tmp_path: Path) -> None:
 def test_no_draft_and_several_drafts_are_told_apart(log: AuditLog) -> None:
     for beginning, words in (("d", "several"), ("x", "no draft"), ("", "several")):
         with pytest.raises(AuditError, match=words):
-            log.of_draft(beginning)
-    assert len(log.of_draft("d1")) == LINES // 2
+            log.entries_of(beginning)
+    assert len(log.entries_of("d1")) == LINES // 2
 
 
 def test_the_command_prints_the_last_hash_and_knows_it_again(log: AuditLog) -> None:

@@ -13,7 +13,7 @@ from rag.change import (
     ChangeModel,
     PriorEvidence,
     PriorState,
-    changes,
+    compare_findings,
     prior_states,
     read_change_model,
 )
@@ -37,7 +37,7 @@ def seen(**probabilities: float) -> PredictedFindings:
 
 
 def verdict(report: str | None, before: PredictedFindings, now: PredictedFindings) -> Change:
-    (row,) = changes(report, before, now, MODEL)
+    (row,) = compare_findings(report, before, now, MODEL)
     return row.verdict
 
 
@@ -71,7 +71,7 @@ def test_the_verdict_follows_the_report_and_the_image(
 
 
 def test_without_a_report_the_probabilities_are_shown_and_nothing_is_told() -> None:
-    (row,) = changes(None, seen(Pleural_Effusion=0.02), seen(Pleural_Effusion=0.97), MODEL)
+    (row,) = compare_findings(None, seen(Pleural_Effusion=0.02), seen(Pleural_Effusion=0.97), MODEL)
     assert (row.prior_probability, row.probability) == (0.02, 0.97)
     assert (row.prior_report, row.verdict) == (PriorState.NO_REPORT, Change.CANNOT_TELL)
 
@@ -80,26 +80,34 @@ def test_what_the_image_cannot_assess_and_what_has_no_limit_cannot_be_told() -> 
     now = PredictedFindings({EFFUSION: 0.9}, not_assessable=frozenset({EFFUSION}))
     assert verdict("Effusion.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
     never = replace(MODEL, limits={"persists": 0.7})
-    (row,) = changes("No effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), never)
+    (row,) = compare_findings(
+        "No effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), never
+    )
     assert row.verdict is Change.CANNOT_TELL
 
 
 def test_what_was_not_measured_and_what_has_no_model_cannot_be_told() -> None:
     now = seen(Fracture=0.95)
     assert verdict("No fracture.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
-    (row,) = changes("Pleural effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), None)
+    (row,) = compare_findings(
+        "Pleural effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), None
+    )
     assert (row.verdict, row.certainty) == (Change.CANNOT_TELL, None)
 
 
 def test_rows_are_findings_of_either_and_no_others() -> None:
     both_names = {EFFUSION: 0.1, "pleural_effusion": 0.9, "emphysema": 0.6, "No Finding": 0.9}
     now = PredictedFindings(both_names, ("pleural_effusion", "emphysema", "No Finding"))
-    rows = changes("No effusion. Granuloma. No fracture.", NO_PREDICTED_FINDINGS, now, MODEL)
+    rows = compare_findings(
+        "No effusion. Granuloma. No fracture.", NO_PREDICTED_FINDINGS, now, MODEL
+    )
     assert {row.finding for row in rows} == {"emphysema", "granuloma"}
 
 
 def test_the_json_says_what_it_was_made_of() -> None:
-    rows = changes("Effusion.", seen(Pleural_Effusion=0.8), seen(Pleural_Effusion=0.9), MODEL)
+    rows = compare_findings(
+        "Effusion.", seen(Pleural_Effusion=0.8), seen(Pleural_Effusion=0.9), MODEL
+    )
     value = PriorEvidence("Effusion.", 1, 12, rows).to_json()
     assert (value["report"], value["images"], value["days_before"]) == (True, 1, 12)
     (change,) = value["changes"]

@@ -89,7 +89,7 @@ def test_a_signer_keeps_their_name_in_any_script(
     text = "Effusion \N{EN DASH} about 2 cm, ≥ 1 cm deeper than “small”."
     draft = Draft((DraftSentence(text, ()),), ())
     signature = Signature(name, "2026-01-02T03:04:05+01:00")
-    report = ReviewedReport.of(draft).accept([0]).sign(signature)
+    report = ReviewedReport.from_draft(draft).accept([0]).sign(signature)
     document = read(Export(replace(PREDICTION, draft=draft), report), tmp_path / "ascii.dcm")
     (observer,) = document.VerifyingObserverSequence
     assert str(observer.VerifyingObserverName) == written

@@ -58,7 +58,7 @@ def draft() -> Export:
 
 
 def signed() -> Export:
-    report = ReviewedReport.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    report = ReviewedReport.from_draft(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
     return Export(PREDICTION, report.add_addendum("A drain was removed.", SIGNATURE), "d1")
 
 
@@ -123,7 +123,7 @@ def test_a_draft_carries_what_the_image_says_of_each_sentence_until_it_is_signed
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
     mark = "image: unlikely (Cardiomegaly 0.04)"
     assert texts(read(Export.from_prediction(doubted), image)).count(mark) == 2
-    report = ReviewedReport.of(doubted.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    report = ReviewedReport.from_draft(doubted.draft).accept([0, 1, 2]).sign(SIGNATURE)
     assert mark not in texts(read(Export(doubted, report), image))
 
 

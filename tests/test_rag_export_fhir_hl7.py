@@ -20,7 +20,9 @@ __all__ = ["image"]  # a fixture
 
 
 def signed_only() -> Export:
-    return Export(PREDICTION, ReviewedReport.of(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE))
+    return Export(
+        PREDICTION, ReviewedReport.from_draft(PREDICTION.draft).accept([0, 1, 2]).sign(SIGNATURE)
+    )
 
 
 def bundle(what: Export, image: Path) -> dict[str, list[Any]]:

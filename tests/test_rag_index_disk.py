@@ -31,7 +31,7 @@ def test_a_folder_with_other_things_is_never_written_into(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match="not empty and not an index"):
         build_index(small_corpus(3), FakeEncoder(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    with pytest.raises(StoreError, match="a file stands where a folder should be"):
+    with pytest.raises(StoreError, match="there is a file where a folder should be"):
         build_index(small_corpus(3), FakeEncoder(), tmp_path / "thesis.txt")
 
 

@@ -22,7 +22,7 @@ from rag.localization import (
     draw_overlay,
     finding_in_region,
     locate_findings,
-    outlines,
+    outline_findings,
     read_map_measures,
 )
 from rag.report_nlp.labeller import LABELS
@@ -81,7 +81,7 @@ def maps_with(**peaks: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> None:
-    (found,) = outlines(
+    (found,) = outline_findings(
         maps_with(Effusion=(10, 3)), {"Pleural Effusion", "pleural_effusion"}, MEASURES
     )
     assert (found.finding, found.measured) == ("Effusion", MEASURES["Effusion"])
@@ -94,9 +94,9 @@ def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> 
 def test_the_outline_is_on_the_side_that_the_sentence_names() -> None:
     maps = maps_with(Effusion=(10, 3))
     maps["Effusion"][10, 11] = 2.9  # the patient's left
-    both = outlines(maps, {"Pleural Effusion"}, MEASURES)
-    (left,) = outlines(maps, {"Pleural Effusion"}, MEASURES, side=Side.LEFT)
-    (right,) = outlines(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
+    both = outline_findings(maps, {"Pleural Effusion"}, MEASURES)
+    (left,) = outline_findings(maps, {"Pleural Effusion"}, MEASURES, side=Side.LEFT)
+    (right,) = outline_findings(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
     assert {*left.edges, *right.edges} == set(both[0].edges)
     assert min(x for x, *_ in left.edges) > left.side / 2 > max(x for x, *_ in right.edges)
 
@@ -107,7 +107,7 @@ def test_the_outline_of_a_side_is_around_the_peak_of_that_side() -> None:
     log_odds[9:13, 1:4] = -4.2
     log_odds[9:13, 10:13] = 3.0
     maps = {"Effusion": log_odds}
-    (right,) = outlines(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
+    (right,) = outline_findings(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
     edges = np.array(right.edges) / right.side
     assert edges.min(0)[:2] == pytest.approx((1 / 14, 9 / 14), abs=0.04)
     assert edges.max(0)[2:] == pytest.approx((4 / 14, 13 / 14), abs=0.04)
@@ -116,8 +116,8 @@ def test_the_outline_of_a_side_is_around_the_peak_of_that_side() -> None:
 def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
     maps = maps_with(Effusion=(10, 3), Nodule=(2, 2), Mass=(5, 5))
     maps["Mass"][5, 5] = 4.0
-    assert outlines(maps, {"Support Devices"}, MEASURES) == ()
-    (surer,) = outlines(maps, {"Lung Lesion"}, MEASURES)
+    assert outline_findings(maps, {"Support Devices"}, MEASURES) == ()
+    (surer,) = outline_findings(maps, {"Lung Lesion"}, MEASURES)
     assert (surer.finding, surer.measured) == ("Mass", None)
 
 

@@ -115,8 +115,8 @@ def test_another_patients_prior_is_refused_and_only_the_error_knows_both(
     with pytest.raises(PriorMismatchError) as caught:
         check_prior(prior, current)
     nobody_is_named(str(caught.value) + repr(caught.value), "Farnsby", "112233")
-    assert "MRN-998877" in caught.value.both[0]
-    assert "MRN-112233" in caught.value.both[1]
+    assert "MRN-998877" in caught.value.identities[0]
+    assert "MRN-112233" in caught.value.identities[1]
 
 
 def test_a_report_of_another_patient_is_refused(tmp_path: Path, current: ImageInfo) -> None:

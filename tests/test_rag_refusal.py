@@ -14,7 +14,7 @@ from encoders.base import View
 from encoders.images.image_info import ImageFormat, ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.screening.header import judge_header
+from rag.screening.header import screen_header
 
 CHEST = ImageInfo(ImageFormat.DICOM, modality="DX", body_part="CHEST", view=View.PA)
 
@@ -37,7 +37,7 @@ def dicom(path: Path, **elements: object) -> Path:
     "part", ["CHEST", "THORAX", "CHEST_PA", "PORT CHEST", "TORAX", "LUNG", "THORAX AP", ""]
 )
 def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
-    verdict = judge_header(replace(CHEST, modality=modality, body_part=part))
+    verdict = screen_header(replace(CHEST, modality=modality, body_part=part))
     assert not verdict.refusal
     assert verdict.notes == ()
 
@@ -61,7 +61,7 @@ def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
 def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
     facts: dict[str, object], word: str
 ) -> None:
-    assert word in judge_header(replace(CHEST, **facts)).refusal
+    assert word in screen_header(replace(CHEST, **facts)).refusal
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
     ],
 )
 def test_what_is_unusual_is_said_and_not_refused(facts: dict[str, object], word: str) -> None:
-    verdict = judge_header(replace(CHEST, **facts))
+    verdict = screen_header(replace(CHEST, **facts))
     assert not verdict.refusal
     assert word in " ".join(verdict.notes)
 
@@ -82,7 +82,7 @@ def test_what_is_unusual_is_said_and_not_refused(facts: dict[str, object], word:
 def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
     planted = f"SMITHX {word}"[:16]
     for facts in (replace(CHEST, modality=planted), replace(CHEST, body_part=planted)):
-        verdict = judge_header(facts)
+        verdict = screen_header(facts)
         said = " ".join([verdict.refusal, *verdict.notes])
         assert "SMITHX" not in said
 
@@ -169,7 +169,7 @@ def test_shared_images_are_refused_as_they_should_be(shared_data: Path) -> None:
     folder = shared_data / "dicom"
     for line in (folder / "manifest.jsonl").read_text().splitlines():
         file = json.loads(line)["file"]
-        refusal = judge_header(read_image_info(folder / file)).refusal
+        refusal = screen_header(read_image_info(folder / file)).refusal
         if file.startswith(("other/RG2", "other/RG3")):
             assert refusal, file
         else:

@@ -79,7 +79,7 @@ def test_a_signed_report_is_locked_and_only_added_to(room: Room, drafted: Sessio
     added = room.controller.add_addendum(signed, "The drain was removed.", "Roe, Jane")
     assert added.report.state is State.ADDENDUM
     assert added.report.lines == signed.report.lines
-    events = [entry.event for entry in room.audit.of_draft(drafted.draft_id)]
+    events = [entry.event for entry in room.audit.entries_of(drafted.draft_id)]
     assert events[0] == "draft"
     assert events[-2:] == ["sign", "addendum"]
 
@@ -88,7 +88,7 @@ def test_an_edit_is_recorded_with_both_texts_and_its_seconds(room: Room, image: 
     *_, session = room.controller.draft(room.controller.open_images([image], reader="a"))
     line = session.report.lines[0]
     edited = room.controller.act(session, {"op": "edit", "line": line.key, "text": "My words."})
-    entry = room.audit.of_draft(session.draft_id)[-1]
+    entry = room.audit.entries_of(session.draft_id)[-1]
     assert (entry.data["before"], entry.data["after"]) == (line.text, "My words.")
     assert entry.data["seconds"] >= 0
     assert edited.report.line(line.key).sources == ()
@@ -218,7 +218,7 @@ def test_a_png_has_no_document(room: Room, drafted: Session, tmp_path: Path) -> 
 
 def test_the_prompt_can_be_made_again_to_the_byte(room: Room, drafted: Session) -> None:
     made = replay(room.audit, drafted.draft_id, store=room.store)
-    assert made.same
+    assert made.is_identical
     assert tuple(made.prompt.messages) == drafted.prediction.messages
     assert made.answer == drafted.prediction.answer
     assert made.differences == ()
@@ -279,7 +279,7 @@ def test_a_region_draws_the_evidence_and_can_be_taken_back(room: Room, drafted: 
     assert ids(pointed.region_hits) != ids(pointed.image_hits)
     shown = {*ids(pointed.region_hits), *ids(pointed.image_hits), *made_with}
     assert set(ids(pointed.evidence)) == shown
-    entry = room.audit.of_draft(drafted.draft_id)[-1]
+    entry = room.audit.entries_of(drafted.draft_id)[-1]
     assert entry.event == "region"
     assert entry.data == {**REGION, "evidence": ids(pointed.region_hits)}
     cleared = room.controller.set_region(pointed, {})
@@ -294,7 +294,7 @@ def test_a_region_before_any_draft_and_the_draft_made_with_it(room: Room, image:
     *_, drafted = room.controller.draft(session)
     nearest = ids(session.region_hits)  # after these come further reports that sentences cite
     assert ids(drafted.prediction.hits)[: len(nearest)] == nearest
-    entry = room.audit.of_draft(drafted.draft_id)[0]
+    entry = room.audit.entries_of(drafted.draft_id)[0]
     assert entry.data["region"] == REGION
 
 

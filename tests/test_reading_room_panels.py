@@ -98,7 +98,7 @@ def test_empty_page_says_what_will_appear() -> None:
 def test_what_is_unsupported_has_a_sign_and_a_word_and_not_colour_alone() -> None:
     draft = Draft((DraftSentence("The nasogastric tube ends in the stomach.", ("R1",)),), ())
     check = check_draft(draft, PREDICTION.hits)
-    found, report = replace(PREDICTION, draft=draft), ReviewedReport.of(draft)
+    found, report = replace(PREDICTION, draft=draft), ReviewedReport.from_draft(draft)
     html = draft_html(Session(prediction=found, report=report, check=check))
     assert 'class="line unsupported open"' in html
     assert '<span class="word">unsupported</span>' in html
@@ -109,7 +109,7 @@ def test_a_sentence_that_rests_on_the_prior_leads_to_it() -> None:
     evidence = PriorEvidence(report="The heart is normal. <No> effusion.", days_before=9)
     draft = Draft((DraftSentence("The heart is enlarged, new since the prior study.", (PRIOR,)),))
     found = replace(PREDICTION, draft=draft, prior=evidence)
-    report, check = ReviewedReport.of(draft), check_draft(draft, found.hits)
+    report, check = ReviewedReport.from_draft(draft), check_draft(draft, found.hits)
     html = draft_html(Session(prediction=found, report=report, check=check))
     assert 'href="#report-prior"' in html
     assert ">prior</a>" in html
@@ -125,7 +125,7 @@ def test_a_sentence_that_rests_on_the_prior_leads_to_it() -> None:
 
 def test_a_signed_report_offers_no_step_but_reading() -> None:
     report = (
-        ReviewedReport.of(PREDICTION.draft)
+        ReviewedReport.from_draft(PREDICTION.draft)
         .accept([0])
         .sign(Signature("Roe", "2026-01-02T03:04:05Z"))
     )
@@ -139,7 +139,7 @@ def test_a_signed_report_offers_no_step_but_reading() -> None:
 
 
 def test_every_section_offers_its_normal_phrases() -> None:
-    report = ReviewedReport.of(PREDICTION.draft)
+    report = ReviewedReport.from_draft(PREDICTION.draft)
     check = check_draft(report.as_draft(), PREDICTION.hits)
     html = draft_html(replace(DRAFTED, report=report, check=check))
     for section in Section:
@@ -185,13 +185,15 @@ def test_text_export_carries_the_notice_citations_and_evidence() -> None:
 
 
 def test_sentences_of_one_report_that_contradict_each_other_are_marked() -> None:
-    report = ReviewedReport.of(PREDICTION.draft).add(Section.IMPRESSION, "Heart size is normal.")
+    report = ReviewedReport.from_draft(PREDICTION.draft).add(
+        Section.IMPRESSION, "Heart size is normal."
+    )
     check = check_draft(report.as_draft(), PREDICTION.hits)
     html = draft_html(replace(DRAFTED, report=report, check=check))
     assert strings.CLASHES.format("I1") in html
     assert strings.CLASHES.format("F1") in html
     assert "contradicts" not in draft_html(
-        replace(DRAFTED, report=ReviewedReport.of(PREDICTION.draft))
+        replace(DRAFTED, report=ReviewedReport.from_draft(PREDICTION.draft))
     )
 
 

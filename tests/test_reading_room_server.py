@@ -111,7 +111,7 @@ def test_a_draft_by_http(url: str, room: Room, images: list[Path]) -> None:
     assert prediction["notice"] == NOTICE
     cited = {source for each in prediction["findings"] for source in each["sources"]}
     assert cited <= {each["report_id"] for each in prediction["evidence"]}
-    (entry,) = room.audit.of_draft(prediction["draft_id"])
+    (entry,) = room.audit.entries_of(prediction["draft_id"])
     assert entry.data["indication"] == "Cough."
 
 
@@ -175,7 +175,7 @@ def test_a_region_by_http_draws_the_search_and_is_recorded(
     assert [each["report_id"] for each in drawn["evidence"]] != [
         each["report_id"] for each in plain["evidence"]
     ]
-    (entry,) = room.audit.of_draft(drawn["draft_id"])
+    (entry,) = room.audit.entries_of(drawn["draft_id"])
     assert entry.data["region"] == region
     by_client = Client(url, verbose=False).predict(
         images=[handle_file(images[0])], region=region, api_name="/draft"

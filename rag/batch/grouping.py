@@ -28,7 +28,7 @@ from encoders.images.raw_image import ImageReadError
 from rag.batch.inputs import IMAGE_SUFFIXES, BatchStudy, ListedImage
 from rag.index.ids import Exclusions
 from rag.priors import NO_PRIOR, Prior, newest_before
-from rag.screening.header import judge_header
+from rag.screening.header import screen_header
 from rag.study import pseudonym
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class _Seen:
     @property
     def usable(self) -> bool:
         """It can be read, and its header does not speak against a chest X-ray."""
-        return self.readable and not judge_header(self.info).refusal
+        return self.readable and not screen_header(self.info).refusal
 
 
 @dataclass(frozen=True, slots=True)

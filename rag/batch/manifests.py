@@ -22,7 +22,7 @@ from typing import Any
 from encoders.images.image_info import is_frontal
 from encoders.json_text import parse_strict
 from encoders.tabular import TableError, is_missing, is_table, parse_id, printable, read_table
-from rag.atomic_io import replace_text
+from rag.atomic_io import explain_disk_errors, write_text_atomic
 from rag.batch.inputs import ListedImage, Listing
 from rag.errors import UsageError
 from rag.priors import Prior
@@ -244,7 +244,8 @@ def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path
         for study_id, entry in studies.items()
         if study_id.strip() in drafts
     }
-    replace_text(save_json_file, json.dumps(filled, indent=4, ensure_ascii=False) + "\n")
+    with explain_disk_errors(save_json_file):
+        write_text_atomic(save_json_file, json.dumps(filled, indent=4, ensure_ascii=False) + "\n")
     return len(filled)
 
 

@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from encoders.json_text import parse_strict
-from rag.atomic_io import disk_explained, flush, only_writer, replace_text
+from rag.atomic_io import (
+    exclusive_lock,
+    explain_disk_errors,
+    fsync_path,
+    write_text_atomic,
+)
 from rag.batch.inputs import BatchStudy
 from rag.errors import UsageError
 from rag.prediction import Prediction
@@ -45,7 +50,7 @@ class BatchOutput:
         self.errors: Counter[str] = Counter()
         self._made_with: dict[str, str] = {}
         if self.predictions.exists():
-            with disk_explained(self.predictions):
+            with explain_disk_errors(self.predictions):
                 self._read()
 
     def _read(self) -> None:
@@ -115,7 +120,10 @@ class BatchOutput:
         """
         line = memoryview(prediction_line(prediction).encode("utf-8"))
         # unbuffered: what a full disk did not take must not be tried again at the end
-        with disk_explained(self.predictions), self.predictions.open("ab", buffering=0) as file:
+        with (
+            explain_disk_errors(self.predictions),
+            self.predictions.open("ab", buffering=0) as file,
+        ):
             end = file.tell()
             try:
                 while line:
@@ -125,7 +133,7 @@ class BatchOutput:
                 file.truncate(end)
                 raise
             if not end:
-                flush(self.folder)
+                fsync_path(self.folder)
         self._count(prediction.study_id, prediction.status, prediction.error)
 
     def forget_failures(self) -> int:
@@ -134,13 +142,13 @@ class BatchOutput:
         if not failed:
             return 0
         beside = self.predictions.with_name(f".{PREDICTIONS}.new")
-        with disk_explained(self.predictions):
+        with explain_disk_errors(self.predictions):
             with self.predictions.open("rb") as old, beside.open("wb") as new:
                 new.writelines(line for line in old if json.loads(line)["study_id"] not in failed)
                 new.flush()
                 os.fsync(new.fileno())
             beside.replace(self.predictions)
-            flush(self.folder)
+            fsync_path(self.folder)
         for study_id in failed:
             del self.statuses[study_id]
         self.errors.clear()
@@ -150,11 +158,15 @@ class BatchOutput:
         """Write down which images each study is made of. Paths may name people: 0600."""
         lines = (json.dumps(_study_json(study), ensure_ascii=False) + "\n" for study in studies)
         text = "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        replace_text(self.folder / STUDIES, text, mode=0o600)
+        self._write(STUDIES, text, mode=0o600)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the summary of this run."""
-        replace_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+    def _write(self, name: str, text: str, *, mode: int = 0o644) -> None:
+        with explain_disk_errors(self.folder / name):
+            write_text_atomic(self.folder / name, text, mode=mode)
 
 
 @contextmanager
@@ -166,9 +178,9 @@ def open_output(folder: Path) -> Iterator[BatchOutput]:
         UsageError: another batch is writing it, or its predictions are none of a batch, of two
             encoders, indexes, models or prompts, or two of one study.
     """
-    with disk_explained(folder):
+    with explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder / _LOCK, in_use=UsageError):
+    with exclusive_lock(folder / _LOCK, in_use=UsageError):
         yield BatchOutput(folder)
 
 

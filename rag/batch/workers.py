@@ -18,7 +18,7 @@ from functools import partial
 
 from encoders.machine import map_ahead
 from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
-from rag.metrics import counted
+from rag.metrics import count_prediction
 from rag.pipeline import Prepared, ReportPipeline
 from rag.prediction import Prediction
 from rag.schema import Draft, Status
@@ -102,7 +102,7 @@ class Engine:
             full = len(under_way) > most_left
             done, _ = wait(under_way, _TICK_SECONDS if full else 0, FIRST_COMPLETED)
             under_way.difference_update(done)
-            yield from map(counted, filter(None, (future.result() for future in done)))
+            yield from map(count_prediction, filter(None, (future.result() for future in done)))
             if not full:
                 return
 

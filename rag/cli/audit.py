@@ -70,9 +70,9 @@ def replay(
     typer.echo(f"--- answer then ({NOTICE})\n{made.answer}")
     for difference in made.differences:
         typer.echo(difference, err=True)
-    verdict = "identical" if made.same else "NOT the prompt that was sent"
+    verdict = "identical" if made.is_identical else "NOT the prompt that was sent"
     typer.echo(f"{verdict}: recorded {made.recorded}, now {made.prompt.sha256}", err=True)
-    if not made.same:
+    if not made.is_identical:
         sys.exit(EXIT_FAILED)
 
 

@@ -137,7 +137,7 @@ def calibrate(
     compares it with the encoder's own calibration.
     """
     settings = read_settings(config)
-    from rag.atomic_io import disk_explained
+    from rag.atomic_io import explain_disk_errors
     from rag.factory import encoder_folder, load_encoder
     from rag.screening.calibration import calibrate as calibrate_on
     from rag.screening.calibration import write_calibration
@@ -150,7 +150,7 @@ def calibrate(
     predictor = load_finding_predictor(folder, encoder.encoder_id, DraftingSettings())
     if predictor is None:
         raise CalibrationError(f"{folder} has no finding head: there is nothing to calibrate")
-    with disk_explained(out):
+    with explain_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     head = predictor.head
     odds, present = measure(images, reports, encoder=encoder, head=head)

@@ -113,7 +113,7 @@ def generate(
 
 def _write(prediction: "Prediction", image: Path, form: DocumentFormat, folder: Path) -> bool:
     """Write a document about an image into a folder, and say so; whether there can be one."""
-    from rag.atomic_io import disk_explained, free_path, swap_bytes
+    from rag.atomic_io import explain_disk_errors, free_path, write_bytes_atomic
     from rag.export.dicom_header import StructuredReportError
     from rag.export.text import Export
 
@@ -122,9 +122,9 @@ def _write(prediction: "Prediction", image: Path, form: DocumentFormat, folder: 
     except StructuredReportError as error:
         say(f"{image}: no {form} report: {error}")
         return False
-    with disk_explained(folder):
+    with explain_disk_errors(folder):
         path = free_path(folder, image.stem, FILE_SUFFIXES[form])
-        swap_bytes(path, content, mode=0o600)  # it names the patient
+        write_bytes_atomic(path, content, mode=0o600)  # it names the patient
     say(f"{image}: {form} report in {path}")
     return True
 
@@ -148,7 +148,7 @@ def locate(
     settings = read_settings(config)
     from encoders.images.raw_image import ImageReadError
     from encoders.registry import eclip_folder
-    from rag.atomic_io import disk_explained, free_path
+    from rag.atomic_io import explain_disk_errors, free_path
     from rag.factory import encoder_folder, load_encoder
     from rag.localization import draw_overlay, locate_findings, read_map_measures
     from rag.screening.finding_head import load_finding_predictor
@@ -170,7 +170,7 @@ def locate(
         for each in found:
             typer.echo(_line(path, each, as_json=as_json))
         if out is not None:
-            with disk_explained(out):
+            with explain_disk_errors(out):
                 written = free_path(out, path.stem, "png")
                 draw_overlay(image, found).save(written)
             say(f"{path}: overlay in {written}")

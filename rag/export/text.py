@@ -43,7 +43,7 @@ class Export:
     @classmethod
     def from_prediction(cls, prediction: Prediction) -> "Export":
         """A prediction that nobody has touched."""
-        return cls(prediction, ReviewedReport.of(prediction.draft))
+        return cls(prediction, ReviewedReport.from_draft(prediction.draft))
 
     @property
     def notice(self) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace as with_fields
 from pathlib import Path
 
 from encoders.base import ImageEncoder, embeds_texts
-from rag.atomic_io import disk_explained
+from rag.atomic_io import explain_disk_errors
 from rag.corpus.records import Corpus
 from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import open_collections
@@ -78,7 +78,7 @@ def build_index(
         StoreMismatchError: the index is another encoder's, and ``replace`` is not set.
         StoreError: disk or Chroma failed; the message says what to do.
     """
-    with disk_explained(directory, StoreError):
+    with explain_disk_errors(directory, StoreError):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # reports in clear text
         names = {path.name for path in directory.iterdir()}
     if names and names.isdisjoint({INDEX_FILE, LOCK_FILE}):
@@ -182,7 +182,7 @@ def rebuild_index(directory: Path, *, url: str = "", progress: Progress = silent
 def _only_writer(directory: Path) -> Iterator[None]:
     """The right to change an index, without what a writer left that was killed."""
     scrub_memory()
-    with write_lock(directory), disk_explained(directory, StoreError):
+    with write_lock(directory), explain_disk_errors(directory, StoreError):
         with suppress(StoreError):  # index.json is damaged: nobody knows which version counts
             sweep(directory)
         yield

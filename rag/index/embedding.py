@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import CxrImage, EncoderIdentity, ImageEncoder, embeds_texts
-from rag.atomic_io import disk_explained
+from rag.atomic_io import explain_disk_errors
 from rag.corpus.records import Problem, text_hash
 from rag.errors import StoreError
 from rag.index.info import Progress
@@ -62,7 +62,7 @@ class EmbeddingCache:
             if changes:
                 if not _is_damage(error.__cause__):
                     raise
-                with disk_explained(directory, StoreError):
+                with explain_disk_errors(directory, StoreError):
                     self._path.unlink(missing_ok=True)
                 self._read_keys()
 
@@ -111,7 +111,7 @@ class EmbeddingCache:
     def _opened(self) -> Iterator[sqlite3.Connection]:
         where = f"{self._path.absolute().as_uri()}?mode={self._mode}"
         with (
-            disk_explained(self._directory, StoreError),
+            explain_disk_errors(self._directory, StoreError),
             closing(sqlite3.connect(where, timeout=60, uri=True)) as file,
         ):
             yield file

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.base import EncoderIdentity
-from rag.atomic_io import only_writer, swap_text
+from rag.atomic_io import exclusive_lock, write_text_atomic
 from rag.errors import StoreError, StoreInUseError, StoreMismatchError, StoreMissingError
 
 FORMAT = 2
@@ -102,7 +102,9 @@ def read_info(directory: Path) -> IndexInfo:
 
 def publish_info(directory: Path, info: IndexInfo) -> None:
     """Make this version the one that counts, in one step."""
-    swap_text(directory / INDEX_FILE, json.dumps(asdict(info), indent=1, ensure_ascii=False))
+    write_text_atomic(
+        directory / INDEX_FILE, json.dumps(asdict(info), indent=1, ensure_ascii=False)
+    )
 
 
 def check_encoder(directory: Path, info: IndexInfo, encoder: EncoderIdentity) -> None:
@@ -129,4 +131,4 @@ def write_lock(directory: Path) -> AbstractContextManager[None]:
         StoreInUseError: another process is writing.
         StoreError: the folder cannot be written, or its file system has no locks.
     """
-    return only_writer(directory / LOCK_FILE, in_use=StoreInUseError, kind=StoreError)
+    return exclusive_lock(directory / LOCK_FILE, in_use=StoreInUseError, error_type=StoreError)

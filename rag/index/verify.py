@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.atomic_io import disk_explained
+from rag.atomic_io import explain_disk_errors
 from rag.errors import StoreError
 from rag.index.chroma import VectorCollection, open_collections
 from rag.index.client import Place, place_of
@@ -56,7 +56,7 @@ def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
     checks = []
     for name, look in _LOOKS.items():
         try:
-            with disk_explained(directory, StoreError):
+            with explain_disk_errors(directory, StoreError):
                 checks.append(IndexCheck(name, True, look(directory, info, place)))
         except StoreError as error:
             checks.append(IndexCheck(name, False, str(error)))

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rag.atomic_io import flush
+from rag.atomic_io import fsync_path
 from rag.corpus.records import fingerprint, text_hash
 from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import (
@@ -98,7 +98,7 @@ def write_version(
         write_ids(folder, texts)
         _fill(place, content, texts, cache, progress=progress)
         for path in (*folder.rglob("*"), folder):
-            flush(path)
+            fsync_path(path)
         progress("publish", 1, 3)
         publish_info(directory, info)
     except BaseException as error:

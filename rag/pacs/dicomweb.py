@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag.atomic_io import disk_explained
+from rag.atomic_io import explain_disk_errors
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.http import as_pacs_error, open_session
 from rag.pacs.inbox import IMAGE_CLASSES, KEY_OBJECT_CLASSES, check_uid, open_inbox, write_image
@@ -59,7 +59,7 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], lis
         for number, one in enumerate(wanted, 1):
             try:
                 data = _retrieve(client, study_uid, one)
-                with disk_explained(folder):
+                with explain_disk_errors(folder):
                     path = write_image(
                         folder, data, instance_uid=one["instance"], study_uid=study_uid
                     )

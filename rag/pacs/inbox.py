@@ -17,7 +17,7 @@ from pathlib import Path
 from encoders.images.image_info import ImageFormat
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.atomic_io import disk_explained, swap_bytes
+from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 from rag.pacs import PacsError
 from rag.study import pseudonym
 
@@ -48,7 +48,7 @@ def open_inbox(folder: Path) -> None:
     Raises:
         OutputError: the disk refuses.
     """
-    with disk_explained(folder):
+    with explain_disk_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _filing(folder):
             for part in folder.glob("*/.*.new"):
@@ -89,7 +89,7 @@ def write_image(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _filing(folder):
-        swap_bytes(path, data, mode=0o600)
+        write_bytes_atomic(path, data, mode=0o600)
         for earlier in folder.glob(f"*/{path.name}"):
             if earlier != path:  # it was filed in a wrong study before
                 earlier.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
-from rag.atomic_io import disk_explained, only_writer
+from rag.atomic_io import exclusive_lock, explain_disk_errors
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.association import (
     IDLE_TIMEOUT_S,
@@ -140,9 +140,9 @@ def run_receiver(
     entity = _entity(settings, idle_timeout_s)
     server_class = _server_class(receiver, idle_timeout_s, tls_context(settings, server=True))
     silence_logger("pynetdicom")
-    with disk_explained(folder):
+    with explain_disk_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with only_writer(folder / ".receive.lock", in_use=PacsError):
+    with exclusive_lock(folder / ".receive.lock", in_use=PacsError):
         open_inbox(folder)
         try:
             server = entity.make_server(

@@ -22,7 +22,7 @@ from encoders.dicom.write import clear_unused_bits
 from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_format
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
-from rag.atomic_io import disk_explained, swap_bytes
+from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 from rag.errors import CxrRagError
 from rag.privacy.burned_in import WARNING, has_burned_in_text
 from rag.privacy.header import (
@@ -104,9 +104,9 @@ class Deidentifier:
             raise DeidentifyError(
                 f"cannot be made safe ({type(error).__name__}): an element of it is malformed"
             ) from None
-        with disk_explained(path):
+        with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            swap_bytes(path, written)
+            write_bytes_atomic(path, written)
         self._written.add(path)
         return DeidentifiedCopy(path, tuple(warnings))
 

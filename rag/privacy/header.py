@@ -28,7 +28,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from encoders.images.image_info import is_latin, name_parts
-from rag.atomic_io import disk_explained, swap_text
+from rag.atomic_io import explain_disk_errors, write_text_atomic
 from rag.errors import CxrRagError
 
 EDITION = "dicomfields_2026c"
@@ -182,8 +182,8 @@ class Pseudonyms:
             OutputError: it cannot be written.
         """
         if not path.exists():
-            with disk_explained(path):
-                swap_text(path, secrets.token_hex(32) + "\n", mode=0o600)
+            with explain_disk_errors(path):
+                write_text_atomic(path, secrets.token_hex(32) + "\n", mode=0o600)
         try:
             text = path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from rag.atomic_io import swap_text
+from rag.atomic_io import write_text_atomic
 from rag.errors import CxrRagError
 from rag.prediction import Prediction
 from rag.schema import Section
@@ -106,7 +106,7 @@ class AuditLog:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        swap_text(self._head, f"{values['number']} {seal}\n")
+        write_text_atomic(self._head, f"{values['number']} {seal}\n")
         return AuditEntry(**values, sha256=seal)
 
     def _end(self) -> tuple[AuditEntry | None, int]:
@@ -136,7 +136,7 @@ class AuditLog:
             with self.path.open("rb") as file:
                 yield from (_entry(line) for line in file if line.endswith(b"\n"))
 
-    def of_draft(self, draft: str) -> list[AuditEntry]:
+    def entries_of(self, draft: str) -> list[AuditEntry]:
         """The lines of one draft, by its id or the unambiguous beginning of it.
 
         Raises:

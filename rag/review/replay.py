@@ -29,7 +29,7 @@ class Replay:
     answer: str
 
     @property
-    def same(self) -> bool:
+    def is_identical(self) -> bool:
         """Whether it is the prompt that was sent, to the byte."""
         return self.prompt.sha256 == self.recorded
 
@@ -40,7 +40,7 @@ def replay(log: AuditLog, draft: str, *, store: ReportIndex, templates: Path = T
     Raises:
         AuditError: no such draft, or no prompt was sent for it.
     """
-    entry = next((e for e in log.of_draft(draft) if e.event == "draft"), None)
+    entry = next((e for e in log.entries_of(draft) if e.event == "draft"), None)
     if entry is None or not entry.data["prompt_sha256"]:
         raise AuditError(f"draft {draft}: nothing was asked of a model, so there is no prompt")
     data, differences = entry.data, []

@@ -89,7 +89,7 @@ class ReviewedReport:
     addenda: tuple[Addendum, ...] = ()
 
     @classmethod
-    def of(cls, draft: Draft) -> "ReviewedReport":
+    def from_draft(cls, draft: Draft) -> "ReviewedReport":
         """A draft that nobody has decided on."""
         sentences = [(section, item) for section in Section for item in draft.section(section)]
         lines = tuple(
@@ -226,7 +226,7 @@ class LineChange:
     after: str = ""
 
 
-def changes(before: ReviewedReport, after: ReviewedReport) -> Iterator[LineChange]:
+def line_changes(before: ReviewedReport, after: ReviewedReport) -> Iterator[LineChange]:
     """How two states of a report differ, sentence by sentence."""
     old = {line.key: line for line in before.lines}
     new = {line.key: line for line in after.lines}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.atomic_io import swap_text
+from rag.atomic_io import write_text_atomic
 from rag.encoder_parts import read_json
 from rag.report_nlp.labeller import LABELS, NO_FINDING
 
@@ -194,7 +194,7 @@ def least_probability(name: str) -> float:
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write it as JSON, beside and renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    swap_text(path, json.dumps({"format": _FORMAT, **asdict(calibration)}, indent=1) + "\n")
+    write_text_atomic(path, json.dumps({"format": _FORMAT, **asdict(calibration)}, indent=1) + "\n")
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -37,7 +37,7 @@ class ScreeningResult:
     notes: tuple[str, ...] = ()
 
 
-def judge_header(facts: ImageInfo) -> ScreeningResult:
+def screen_header(facts: ImageInfo) -> ScreeningResult:
     """Refuse by header, or say what is unusual. An empty header is no reason to refuse."""
     words = re.split(r"[\s_\-/.]+", facts.body_part.strip())
     if refusal := _refusal(facts, words):
@@ -46,7 +46,7 @@ def judge_header(facts: ImageInfo) -> ScreeningResult:
     return ScreeningResult(notes=tuple(filter(None, (_odd_body_part(words), lateral))))
 
 
-def judge_colour(warnings: Collection[str]) -> str:
+def colour_refusal(warnings: Collection[str]) -> str:
     """Why a picture is refused whose reader says that it has several colours; else empty."""
     if COLOUR_WARNING not in warnings:
         return ""

@@ -30,7 +30,7 @@ from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.settings import NIH_VAL_SHARE
 from encoders.training.sources.tables import read_rows
-from rag.screening.header import judge_colour, judge_header
+from rag.screening.header import colour_refusal, screen_header
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR,
     POSES,
@@ -182,10 +182,10 @@ def refused_table(encoder: FeatureEncoder, detector: OodDetector, pictures: Sequ
     for path in pictures:
         pixels, shown, header = "unreadable", "-", ""
         with suppress(ImageReadError):
-            header = judge_header(read_image_info(path)).refusal
+            header = screen_header(read_image_info(path)).refusal
         with suppress(ImageReadError):
             image = read_image(path)
-            header = header or judge_colour(image.warnings)
+            header = header or colour_refusal(image.warnings)
             (score,) = detector.scores(features_of(encoder, [image]))
             pixels = "refused" if score > detector.threshold else "passed"
             shown = f"{score:.3f}"

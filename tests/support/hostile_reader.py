@@ -140,12 +140,12 @@ def _image(data: bytes, _: Path) -> str:
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
     from rag.pacs import PacsError  # noqa: PLC0415
     from rag.pacs.inbox import study_uid_of  # noqa: PLC0415
-    from rag.screening.header import judge_header  # noqa: PLC0415
+    from rag.screening.header import screen_header  # noqa: PLC0415
 
     with contextlib.suppress(PacsError):  # as a receiver looks at it, before it writes
         study_uid_of(data)
     try:
-        judge_header(read_image_info(data))
+        screen_header(read_image_info(data))
         image = read_image(data)
     except ImageReadError as error:
         if "not foreseen" in str(error):  # the net below all readers: no crash, but no answer

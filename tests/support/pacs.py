@@ -60,7 +60,7 @@ def report(path: Path, *, image: Path, signed: bool = False) -> Path:
     what = Export.from_prediction(prediction)
     if signed:
         by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
-        what = Export(prediction, ReviewedReport.of(drafted).accept([0]).sign(by))
+        what = Export(prediction, ReviewedReport.from_draft(drafted).accept([0]).sign(by))
     path.write_bytes(as_document(what, "dicom", image=image))
     return path
 
