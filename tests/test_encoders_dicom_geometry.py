@@ -180,6 +180,6 @@ def test_a_noisy_border_with_a_soft_edge_is_a_border_too() -> None:
 
 def test_a_chest_that_fills_the_image_is_shown_as_before() -> None:
     values = np.random.default_rng(1).normal(1800, 500, 100_000).clip(0, 4095).astype(np.uint16)
-    found = Histogram.of(values, slope=1.0, intercept=0.0)
+    found = Histogram.from_codes(values, slope=1.0, intercept=0.0)
     window = percentile_window(found, invert=False)
     assert window.width == found.percentile(99.5) - found.percentile(0.5)

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from encoders.images.exposure import (
-    CODES,
+    ALL_CODES,
     Histogram,
     VoiLut,
     Window,
     WindowFunction,
-    by_table,
-    choose,
-    fits,
+    apply_table,
+    choose_voi,
     percentile_window,
+    shows_image,
 )
 
 WINDOWS = st.builds(
@@ -28,12 +28,12 @@ IMAGES = arrays(np.uint16, st.tuples(st.integers(1, 20), st.integers(1, 20)))
 
 
 def histogram(codes: np.ndarray) -> Histogram:
-    return Histogram.of(codes, slope=1.0, intercept=0.0)
+    return Histogram.from_codes(codes, slope=1.0, intercept=0.0)
 
 
 @given(WINDOWS)
 def test_brightness_rises_from_0_to_1(window: Window) -> None:
-    brightness = window.apply(CODES - 32768)
+    brightness = window.apply(ALL_CODES - 32768)
     assert brightness.min() >= 0
     assert brightness.max() <= 1
     assert (np.diff(brightness) >= 0).all()
@@ -50,7 +50,7 @@ def test_histogram_counts_every_pixel_and_ranks_as_numpy_does(codes: np.ndarray)
 
 @given(IMAGES, st.floats(-4, 4).filter(lambda slope: abs(slope) > 1e-3))
 def test_histogram_values_ascend_whatever_the_slope(codes: np.ndarray, slope: float) -> None:
-    assert (np.diff(Histogram.of(codes, slope=slope, intercept=7.0).values) > 0).all()
+    assert (np.diff(Histogram.from_codes(codes, slope=slope, intercept=7.0).values) > 0).all()
 
 
 @given(IMAGES, st.booleans())
@@ -60,7 +60,7 @@ def test_a_image_without_a_window_uses_the_whole_grey_scale(
     found = histogram(codes)
     window = percentile_window(found, invert=invert)
     brightness = window.apply(codes.astype(np.float64))
-    if found.constant:
+    if found.is_constant:
         assert (brightness == (1.0 if invert else 0.0)).all()  # black, after inversion
     else:
         assert (brightness.min(), brightness.max()) == (0, 1)
@@ -76,14 +76,14 @@ def test_a_border_does_not_make_a_window_fit() -> None:
     """Collimated black is black under any window: an 8-bit window on a 12-bit image is no good."""
     codes = np.tile(np.linspace(700, 4000, 640).astype(np.uint16), (480, 1))
     codes[:60] = 0
-    assert not fits(Window(128, 256), histogram(codes))
-    assert fits(Window(2048, 4096), histogram(codes))
+    assert not shows_image(Window(128, 256), histogram(codes))
+    assert shows_image(Window(2048, 4096), histogram(codes))
 
 
 def test_two_values_fit_a_window_that_shows_both() -> None:
     codes = np.array([[0, 4095]], np.uint16)
-    assert fits(Window(2048, 4096), histogram(codes))
-    assert not fits(Window(30000, 4096), histogram(codes))
+    assert shows_image(Window(2048, 4096), histogram(codes))
+    assert not shows_image(Window(30000, 4096), histogram(codes))
 
 
 def test_the_first_fitting_candidate_is_taken_and_the_others_are_named() -> None:
@@ -91,7 +91,7 @@ def test_the_first_fitting_candidate_is_taken_and_the_others_are_named() -> None
     lut = VoiLut(60000, np.linspace(0, 1, 256))
     good = Window(2000, 3000)
     warnings: list[str] = []
-    voi = choose([lut, good], histogram(codes), invert=False, warnings=warnings)
+    voi = choose_voi([lut, good], histogram(codes), invert=False, warnings=warnings)
     assert voi is good
     assert len(warnings) == 1
     assert "VOI LUT (0028,3010)" in warnings[0]
@@ -105,8 +105,8 @@ def test_voi_lut_spans_a_window() -> None:
 
 @given(arrays(np.uint16, st.tuples(st.integers(1, 300), st.integers(1, 3))))
 def test_by_table_is_indexing(codes: np.ndarray) -> None:
-    table = np.sqrt(CODES).astype(np.float32)
-    assert np.array_equal(by_table(table, codes), table[codes])
+    table = np.sqrt(ALL_CODES).astype(np.float32)
+    assert np.array_equal(apply_table(table, codes), table[codes])
 
 
 def test_sigmoid_is_half_at_its_centre() -> None:

@@ -215,7 +215,7 @@ def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch
         HighBit=7,
     )
     read_image(colour)
-    monkeypatch.setattr("encoders.dicom.pixels._MOST_SAMPLES", 2 * grey.size)
+    monkeypatch.setattr("encoders.dicom.pixels._MAX_JPEG_2000_SAMPLES", 2 * grey.size)
     assert refused(colour).reason is ReadFailure.TOO_LARGE
     read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
 

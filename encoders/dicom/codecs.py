@@ -1,8 +1,7 @@
-"""Compressed frames: what they say of themselves, and their decoding in child processes.
+"""Compressed frames: parses their headers, and decodes them in child processes.
 
-No stream can take this process with it. Workers (`encoders.dicom.worker`) start when the first
-compressed image comes, are kept for the next, and are ended when they exceed their time: of the
-processor, so that a busy machine refuses no image, and ten times that on the clock.
+No stream can crash this process. Workers (`encoders.dicom.worker`) start with the first compressed
+image, are reused, and are killed when they exceed their CPU time, or ten times that on the clock.
 """
 
 import atexit
@@ -28,20 +27,20 @@ _J2K_START = b"\xff\x4f\xff\x51"
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """SOF markers: C4, C8 and CC between them are tables; F7 is JPEG-LS."""
 
-_BUSY = 10
-"""Seconds on the clock for one of the processor: a machine may be busy, and a worker must start."""
+_WALL_TO_CPU_SECONDS = 10
+"""Seconds on the clock per second of CPU time: the machine may be busy, and a worker must start."""
 
 
 class CodecError(Exception):
-    """A frame that cannot be decompressed; the message is a reason without any header value."""
+    """A frame that cannot be decompressed; the message holds no header value."""
 
 
 class TruncatedError(CodecError):
-    """A frame that stops before its end marker."""
+    """A frame without its end marker."""
 
 
 class Codec(StrEnum):
-    """Which decoder of the worker a frame needs."""
+    """The decoder that a frame needs, as the worker names it."""
 
     JPEG = "jpeg"
     GDCM = "gdcm"
@@ -55,9 +54,8 @@ class Codestream:
     """What a compressed frame declares in its own header.
 
     Attributes:
-        codec: the decoder it needs.
-        rows, columns, samples, bits: size, components, and bits of a component.
-        lossless: True where the process cannot have changed a value.
+        rows, columns, samples, bits: size, components, and bits per component.
+        lossless: True if the compression process is lossless.
     """
 
     codec: Codec
@@ -72,12 +70,12 @@ def inspect(frame: bytes) -> Codestream:
     """Read the header of a JPEG, JPEG-LS or JPEG 2000 frame.
 
     Raises:
-        CodecError: none of these, or a header that the standard forbids.
+        CodecError: another format, or an invalid header.
         TruncatedError: the end marker is missing.
     """
     if frame.startswith(b"\xff\xd8"):
         return _inspect_jpeg(frame)
-    start = frame.find(_J2K_START, 0, 4096)  # behind the boxes of a JP2 file, where there are any
+    start = frame.find(_J2K_START, 0, 4096)  # there may be boxes of a JP2 file before it
     if start < 0:
         raise CodecError("its bytes are no JPEG, JPEG-LS or JPEG 2000 stream")
     try:  # the SIZ segment, ITU T.800 A.5.1
@@ -89,7 +87,7 @@ def inspect(frame: bytes) -> Codestream:
 
 
 def _jpeg_headers(frame: bytes) -> tuple[tuple[int, int, int, int, int], bytes]:
-    """Process, bits, rows, columns and samples, and the first scan's header (ITU T.81)."""
+    """(process, bits, rows, columns, samples), and the first scan's header (ITU T.81)."""
     header = None
     position = 2
     while position + 4 <= len(frame):
@@ -116,9 +114,9 @@ def _jpeg_headers(frame: bytes) -> tuple[tuple[int, int, int, int, int], bytes]:
 def _inspect_jpeg(frame: bytes) -> Codestream:
     (process, bits, rows, columns, samples), scan = _jpeg_headers(frame)
     if process in (0xC0, 0xC1) and scan[-3:] != b"\x00\x3f\x00":
-        # T.81 table B.3. Some decoders guess on, others refuse; a guess is no image.
+        # T.81 table B.3: some decoders would guess
         raise CodecError("its JPEG scan header is invalid for a sequential process (T.81 B.2.3)")
-    if b"\xff\xd9" not in frame[-64:]:  # some writers pad behind it
+    if b"\xff\xd9" not in frame[-64:]:  # some writers add padding
         raise TruncatedError("its JPEG stream has no end marker")
     if process == 0xF7 and bits <= 16:
         codec = Codec.JPEG_LS
@@ -135,7 +133,7 @@ def decode(
     frame: bytes,
     codestream: Codestream,
     *,
-    allocated: int = 16,
+    bits_allocated: int = 16,
     colour: str = "",
     halvings: int = 0,
 ) -> Pixels:
@@ -143,35 +141,33 @@ def decode(
 
     Args:
         frame: the whole codestream.
-        codestream: what `inspect` found, or for RLE what the DICOM header says.
-        allocated: bits of a sample in memory, 8, 16 or 32; RLE needs it.
-        colour: photometric interpretation, for JPEG streams that carry no colour marker.
+        codestream: from `inspect`, or for RLE from the DICOM header.
+        bits_allocated: 8, 16 or 32; used for RLE.
+        colour: photometric interpretation, for JPEG streams without a colour marker.
         halvings: how often to halve both sides; unsigned grey JPEG 2000 only.
 
     Returns:
-        Samples as decoded: [rows, columns] or [rows, columns, samples]. JPEG in colour may come
-        as luminance.
+        [rows, columns] or [rows, columns, samples]; colour JPEG may be returned as luminance.
 
     Raises:
-        CodecError: the decoder refused, crashed, or took too long.
+        CodecError: the decoder failed, crashed, or took too long.
     """
-    options = {"allocated": allocated, "colour": colour, "halvings": halvings}
+    options = {"bits_allocated": bits_allocated, "colour": colour, "halvings": halvings}
     rows, columns = codestream.rows, codestream.columns
-    # of the processor: one core decodes 5 to 30 million pixels a second
-    seconds = 3.0 + rows * columns / 2.5e6
-    pixels = _pool.decode({**asdict(codestream), **options}, frame, seconds=seconds)
-    if pixels.shape[:2] != halved(rows, columns, halvings):
+    cpu_seconds = 3.0 + rows * columns / 2.5e6  # one core decodes 5 to 30 million pixels a second
+    pixels = _pool.decode({**asdict(codestream), **options}, frame, cpu_seconds=cpu_seconds)
+    if pixels.shape[:2] != halved_size(rows, columns, halvings):
         raise CodecError(f"it decodes to {pixels.shape[0]} x {pixels.shape[1]} pixels")
     return pixels
 
 
-def halved(rows: int, columns: int, times: int) -> tuple[int, int]:
+def halved_size(rows: int, columns: int, times: int) -> tuple[int, int]:
     """Rows and columns of a lower resolution level (ITU T.800 B.5): rounded up."""
     return -(-rows // 2**times), -(-columns // 2**times)
 
 
 class _DecoderProcess:
-    """One child process and the connection to it. It ends when the connection does."""
+    """One child process and the connection to it; it exits when the connection closes."""
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("worker.py")
@@ -181,76 +177,74 @@ class _DecoderProcess:
                 [sys.executable, "-P", str(script), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # decoders print; nobody would know which image
+                stdout=subprocess.DEVNULL,  # decoders print
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
 
-    def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
-        """One frame. Any exception but `CodecError` means that this worker is no more."""
+    def decode(self, request: dict[str, Any], frame: bytes, *, cpu_seconds: float) -> Pixels:
+        """Decode a frame. After any exception but `CodecError` this worker is unusable."""
         connection = self._connection
-        connection.send_bytes(json.dumps({**request, "seconds": seconds}).encode())
+        connection.send_bytes(json.dumps({**request, "cpu_seconds": cpu_seconds}).encode())
         connection.send_bytes(frame)
-        if not connection.poll(seconds * _BUSY):
+        if not connection.poll(cpu_seconds * _WALL_TO_CPU_SECONDS):
             raise TimeoutError
-        head = json.loads(connection.recv_bytes())
-        if "error" in head:
-            raise CodecError(head["error"])
-        pixels: Pixels = np.empty(head["shape"], dtype=head["dtype"])
+        answer = json.loads(connection.recv_bytes())
+        if "error" in answer:
+            raise CodecError(answer["error"])
+        pixels: Pixels = np.empty(answer["shape"], dtype=answer["dtype"])
         if connection.recv_bytes_into(pixels.data.cast("B")) != pixels.nbytes:
             raise EOFError
         return pixels
 
     @property
-    def alive(self) -> bool:
-        """False where something ended the idle child."""
+    def is_alive(self) -> bool:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the child."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
 
 
 class _Pool:
-    """Idle workers, for the threads of one process."""
+    """The idle workers, shared by the threads of one process."""
 
     def __init__(self) -> None:
-        self._forget()
-        os.register_at_fork(after_in_child=self._forget)  # these pipes are the parent's
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)  # the pipes belong to the parent
         atexit.register(self.close)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._idle = LifoQueue[_DecoderProcess](os.cpu_count() or 1)
 
-    def decode(self, request: dict[str, Any], frame: bytes, *, seconds: float) -> Pixels:
-        worker = self._take()
+    def decode(self, request: dict[str, Any], frame: bytes, *, cpu_seconds: float) -> Pixels:
+        worker = self._acquire()
         try:
-            pixels = worker.decode(request, frame, seconds=seconds)
+            pixels = worker.decode(request, frame, cpu_seconds=cpu_seconds)
         except CodecError:
-            self._give(worker)
+            self._release(worker)
             raise
         except (OSError, EOFError, ValueError, BufferTooShort):
             worker.close()
             raise CodecError(
-                f"the decoder crashed on it, or needed more than {seconds:.0f} seconds of "
-                "the processor or too much memory"
+                f"the decoder crashed on it, or needed more than {cpu_seconds:.0f} seconds of "
+                "CPU time or too much memory"
             ) from None
         except BaseException:
             worker.close()  # interrupted between request and answer
             raise
-        self._give(worker)
+        self._release(worker)
         return pixels
 
-    def _take(self) -> _DecoderProcess:
+    def _acquire(self) -> _DecoderProcess:
         with suppress(Empty):
-            while not (worker := self._idle.get_nowait()).alive:
+            while not (worker := self._idle.get_nowait()).is_alive:
                 worker.close()
             return worker
         return _DecoderProcess()
 
-    def _give(self, worker: _DecoderProcess) -> None:
+    def _release(self, worker: _DecoderProcess) -> None:
         try:
             self._idle.put_nowait(worker)
         except Full:

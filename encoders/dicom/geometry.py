@@ -1,8 +1,8 @@
-"""How the stored pixels lie: spacing, orientation, shutter, and what makes an image upright.
+"""Geometry of the stored pixels: spacing, orientation and shutter.
 
 An upright chest has the patient's feet at the bottom; a frontal one has the patient's left on the
-right of the image. Source: PS3.3 C.7.6.1.1.1 (PatientOrientation), C.8.11.4 (flip and turn of the
-detector's field of view), C.7.6.11 (display shutter).
+right of the image. Source: PS3.3 C.7.6.1.1.1 (PatientOrientation), C.8.11.4 (flip and rotation of
+the detector's field of view), C.7.6.11 (display shutter).
 """
 
 import math
@@ -23,20 +23,20 @@ Mask = NDArray[np.bool_]
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
-_SQUARE = 0.01
-"""How far height and width of a pixel may differ before it is not square."""
+_SQUARE_TOLERANCE = 0.01
+"""Relative difference of height and width up to which a pixel counts as square."""
 
-_LONGEST = 4.0
-"""Pixels longer than this many times their width come of a wrong header, of no detector."""
+_MAX_ASPECT = 4.0
+"""No detector has pixels longer than this many times their width: the header is wrong."""
 
-_LEAST_OPEN = 0.01
-"""A shutter that leaves less than this share of the image open is a mistake, not a collimation."""
+_MIN_OPEN_SHARE = 0.01
+"""A shutter that leaves less of the image open than this is a mistake, not a collimation."""
 
 _AXIS = {"L": 0, "R": 0, "A": 1, "P": 1, "H": 2, "F": 2}
-_SWAPPED = "sides may be swapped, compare with the markers on the image"
+_SIDES_UNCERTAIN = "sides may be swapped, compare with the markers on the image"
 
 
-def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
+def pixel_spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Row and column spacing in mm: in the patient, else at the detector, else of the scanner."""
     for keyword in _SPACINGS:
         values = numbers(dataset, keyword)
@@ -45,22 +45,22 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
     return None
 
 
-def aspect_of(dataset: Dataset) -> float:
-    """Height of a pixel by its width: by its spacing, else by PixelAspectRatio (0028,0034)."""
-    ratio = spacing_of(dataset) or numbers(dataset, "PixelAspectRatio")
+def pixel_aspect(dataset: Dataset) -> float:
+    """Height / width of a pixel, by its spacing, else by PixelAspectRatio (0028,0034)."""
+    ratio = pixel_spacing(dataset) or numbers(dataset, "PixelAspectRatio")
     return ratio[0] / ratio[1] if len(ratio) == 2 and min(ratio) > 0 else 1.0
 
 
 def is_square(aspect: float) -> bool:
-    """Whether a pixel of this height by width may be taken for a square."""
-    return math.isclose(aspect, 1.0, rel_tol=_SQUARE)
+    """Whether a pixel of this height / width counts as square."""
+    return math.isclose(aspect, 1.0, rel_tol=_SQUARE_TOLERANCE)
 
 
-def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
-    """The image with its longer pixels divided; None where that cannot be done.
+def resample_to_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
+    """The image with the longer side of its pixels interpolated; None if it would be too large.
 
-    Codes lie on a line with the values, so that they can be interpolated. ``aspect`` is the height
-    of a pixel by its width.
+    Codes are linear in the modality values, so they can be interpolated. ``aspect`` is height /
+    width of a pixel.
     """
     rows, columns = image.codes.shape
     factor = max(aspect, 1 / aspect)
@@ -68,7 +68,7 @@ def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
         rows = round(rows * factor)
     else:
         columns = round(columns * factor)
-    if factor > _LONGEST or rows * columns > MAX_PIXELS:
+    if factor > _MAX_ASPECT or rows * columns > MAX_PIXELS:
         return None
 
     def resized(values: NDArray[Any]) -> NDArray[Any]:
@@ -79,15 +79,15 @@ def with_square_pixels(image: RawImage, aspect: float) -> RawImage | None:
     return replace(
         image,
         codes=resized(image.codes),
-        # a pixel that is made of a hidden one is hidden
+        # a pixel with a hidden neighbour is hidden
         hidden=None if hidden is None else resized(hidden.astype(np.float32)) > 0,
         spacing_mm=(min(spacing), min(spacing)) if spacing else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What is done to the stored pixels, in this order; a flip makes the last one the first."""
+class Reorientation:
+    """A transposition, then flips, of the stored pixels."""
 
     transpose: bool = False
     flip_rows: bool = False
@@ -97,9 +97,9 @@ class Turn:
         return self.transpose or self.flip_rows or self.flip_columns
 
     def apply(self, image: RawImage) -> RawImage:
-        """The image turned."""
+        """The image, its mask and spacing reoriented."""
 
-        def turn(values: NDArray[Any]) -> NDArray[Any]:
+        def reorient(values: NDArray[Any]) -> NDArray[Any]:
             values = values.T if self.transpose else values
             rows, columns = -1 if self.flip_rows else 1, -1 if self.flip_columns else 1
             return np.ascontiguousarray(values[::rows, ::columns])
@@ -107,63 +107,67 @@ class Turn:
         spacing = image.spacing_mm
         return replace(
             image,
-            codes=turn(image.codes),
-            hidden=None if image.hidden is None else turn(image.hidden),
+            codes=reorient(image.codes),
+            hidden=None if image.hidden is None else reorient(image.hidden),
             spacing_mm=spacing[::-1] if spacing and self.transpose else spacing,
         )
 
 
-def turn_of(dataset: Dataset, view: View) -> tuple[Turn, tuple[str, ...]]:
-    """What turns the image upright, and sentences about it."""
+def find_reorientation(dataset: Dataset, view: View) -> tuple[Reorientation, tuple[str, ...]]:
+    """What makes the image upright, and warnings about it."""
     letters = [value.upper()[:1] for value in text_values(dataset, "PatientOrientation")]
     if not letters:
-        return Turn(), _unknown_flip(dataset)
+        return Reorientation(), _warn_of_detector_flip(dataset)
     name = tag("PatientOrientation")
     axes = [_AXIS.get(letter) for letter in letters]
     if len(axes) != 2 or None in axes or axes[0] == axes[1] or 2 not in axes:
-        return Turn(), (f"{name} cannot be understood: {_SWAPPED}",)
+        return Reorientation(), (f"{name} cannot be understood: {_SIDES_UNCERTAIN}",)
     frontal = 0 in axes
     shown = "\\".join(letters)
     if frontal == (view is View.LATERAL) and view is not View.UNKNOWN:
-        return Turn(), (f"{name} = {shown} does not fit the view {view}: {_SWAPPED}",)
-    turn = _upright(letters[0], letters[1], frontal=frontal)
-    if not turn:
-        return turn, ()
-    how = "turned" if turn.transpose or turn.flip_rows else "mirrored"
-    return turn, (f"{name} = {shown}: stored {how}, shown upright",)
+        return Reorientation(), (
+            f"{name} = {shown} does not fit the view {view}: {_SIDES_UNCERTAIN}",
+        )
+    upright = _make_upright(letters[0], letters[1], frontal=frontal)
+    if not upright:
+        return upright, ()
+    how = "turned" if upright.transpose or upright.flip_rows else "mirrored"
+    return upright, (f"{name} = {shown}: stored {how}, shown upright",)
 
 
-def _upright(row: str, column: str, *, frontal: bool) -> Turn:
-    """Directions of a row and of a column, to the right and down, become L (frontal) and F."""
+def _make_upright(row: str, column: str, *, frontal: bool) -> Reorientation:
+    """What makes rows run towards L (in a frontal) and columns towards F (PatientOrientation)."""
     transpose = _AXIS[row] == 2
-    across, down = (column, row) if transpose else (row, column)
-    flip_rows = down == "H"
-    # A lateral is right from either side: it is turned, never mirrored.
-    flip_columns = across == "R" if frontal else transpose != flip_rows
-    return Turn(transpose, flip_rows, flip_columns)
+    horizontal, vertical = (column, row) if transpose else (row, column)
+    flip_rows = vertical == "H"
+    # A lateral is correct from either side: it is rotated, never mirrored.
+    flip_columns = horizontal == "R" if frontal else transpose != flip_rows
+    return Reorientation(transpose, flip_rows, flip_columns)
 
 
-def _unknown_flip(dataset: Dataset) -> tuple[str, ...]:
-    found = []
+def _warn_of_detector_flip(dataset: Dataset) -> tuple[str, ...]:
+    facts = []
     if code(dataset, "FieldOfViewHorizontalFlip") == "YES":
-        found.append(f"{tag('FieldOfViewHorizontalFlip')} = YES")
-    if turned := number(dataset, "FieldOfViewRotation"):
-        found.append(f"{tag('FieldOfViewRotation')} = {turned:g}")
-    if not found:
+        facts.append(f"{tag('FieldOfViewHorizontalFlip')} = YES")
+    if rotation := number(dataset, "FieldOfViewRotation"):
+        facts.append(f"{tag('FieldOfViewRotation')} = {rotation:g}")
+    if not facts:
         return ()
-    return (f"{' and '.join(found)}, but {tag('PatientOrientation')} is missing: {_SWAPPED}",)
+    return (
+        f"{' and '.join(facts)}, but {tag('PatientOrientation')} is missing: {_SIDES_UNCERTAIN}",
+    )
 
 
-def outside_shutter(dataset: Dataset, rows: int, columns: int, warnings: list[str]) -> Mask | None:
-    """True where a pixel is shuttered: bool [rows, columns], or None without a shutter.
+def shutter_mask(dataset: Dataset, rows: int, columns: int, warnings: list[str]) -> Mask | None:
+    """True outside the shutter: bool [rows, columns], or None without a shutter.
 
-    Several shapes may be given; a pixel is shown where it is inside all of them. Rows and
-    columns count from 1, and the edges named are shown.
+    With several shapes, a pixel is shown if it is inside all of them. Rows and columns count from
+    1, and the edges are shown.
     """
     mask = np.zeros((rows, columns), np.bool_)
     for shape in codes(dataset, "ShutterShape"):
-        inside = _INSIDE[shape](dataset, rows, columns) if shape in _INSIDE else None
-        if inside is None or inside.mean() < _LEAST_OPEN:
+        inside = _SHUTTERS[shape](dataset, rows, columns) if shape in _SHUTTERS else None
+        if inside is None or inside.mean() < _MIN_OPEN_SHARE:
             warnings.append("a shutter of the file is incomplete or covers all: not used")
         else:
             mask |= ~inside
@@ -203,4 +207,4 @@ def _polygon(dataset: Dataset, rows: int, columns: int) -> Mask | None:
     return np.asarray(canvas)
 
 
-_INSIDE = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
+_SHUTTERS = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}

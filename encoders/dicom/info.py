@@ -1,7 +1,7 @@
-"""What DICOM files say without pixels: a header as `ImageInfo`, a DICOMDIR, a structured report.
+"""DICOM files without their pixels: a header as `ImageInfo`, a DICOMDIR, a structured report.
 
-Nothing here raises for a malformed value: it is absent. What names a person is read into
-`ImageInfo.identity`, `person` and `identifiers`, and nowhere else.
+A malformed value counts as absent. What names a person is read into `ImageInfo.identity`, `person`
+and `identifiers`, and nowhere else.
 """
 
 import io
@@ -12,8 +12,16 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from encoders.base import View
-from encoders.dicom.bounds import HEADER_READS
-from encoders.dicom.header import VIEW_WORDS, code, integer, items, parse_header, text_values, word
+from encoders.dicom.bounds import MAX_HEADER_READS
+from encoders.dicom.header import (
+    VIEW_KEYWORDS,
+    code,
+    integer,
+    items,
+    parse_header,
+    text_value,
+    text_values,
+)
 from encoders.images.image_info import (
     HeaderIdentity,
     ImageFormat,
@@ -24,22 +32,29 @@ from encoders.images.image_info import (
 )
 from encoders.images.raw_image import ImageReadError, ReadFailure
 
-_IDENTITY = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
-_NAMES = (
+_ID_KEYWORDS = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
+_NAME_KEYWORDS = (
     *("PatientName", "OtherPatientNames", "OtherPatientIDs", "PatientBirthDate"),
     *("PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson", "ReferringPhysicianName"),
     *("PerformingPhysicianName", "SOPInstanceUID", "SeriesInstanceUID"),
 )
-_PLACES = (
+_PRACTICE_KEYWORDS = (
     *("InstitutionName", "InstitutionalDepartmentName", "StudyDescription", "SeriesDescription"),
     *("ProtocolName",),
 )
-_TIMES = (  # date and time of the exposure, the best first; ContentDate is often the export's
+_ACQUISITION_TIMES = (  # the most reliable first: ContentDate is often that of the export
     ("AcquisitionDate", "AcquisitionTime"),
     ("ContentDate", "ContentTime"),
 )
-_KEYWORDS = (
-    *(*_IDENTITY, *_NAMES, *_PLACES, *VIEW_WORDS, *_TIMES[0], *_TIMES[1]),
+_INFO_KEYWORDS = (
+    *(
+        *_ID_KEYWORDS,
+        *_NAME_KEYWORDS,
+        *_PRACTICE_KEYWORDS,
+        *VIEW_KEYWORDS,
+        *_ACQUISITION_TIMES[0],
+        *_ACQUISITION_TIMES[1],
+    ),
     *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription"),
     *("PatientBreedCodeSequence", "ResponsiblePersonRole", "ViewCodeSequence", "PatientAge"),
     *("ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "SOPClassUID"),
@@ -52,13 +67,13 @@ _VETERINARY = re.compile(
     re.IGNORECASE,
 )
 _KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
-_REJECTED = frozenset({"113001", "113037", "113038", "113039"})
-"""Titles of PS3.16 CID 7010 by which a note takes instances out of use: for quality, for patient
-safety, for a wrong worklist entry, for an expired retention (IHE RAD, Imaging Object Change)."""
-_MAN = re.compile(r"\s*(homo sapiens|human|)\s*", re.IGNORECASE)
-_MAN_CODES = {"L-85B00", "337915000", ""}
+_REJECTION_TITLES = frozenset({"113001", "113037", "113038", "113039"})
+"""Document titles of PS3.16 CID 7010 that reject instances: for quality, patient safety, a wrong
+worklist entry or expired retention (IHE RAD, Imaging Object Change)."""
+_HUMAN = re.compile(r"\s*(homo sapiens|human|)\s*", re.IGNORECASE)
+_HUMAN_CODES = {"L-85B00", "337915000", ""}
 _AGE = re.compile(r"\s*(\d{1,3})([DWMY])\s*")
-_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
+_YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 _VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
     **dict.fromkeys(("R-10206", "399348003"), View.AP),
     **dict.fromkeys(("R-10214", "399372009"), View.PA),
@@ -67,16 +82,20 @@ _VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
 
 
 def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
-    """What a DICOM file's header says; it is read up to the pixels.
+    """Read a DICOM file's header, up to the pixels.
 
     Raises:
         ImageReadError: the header cannot be parsed.
     """
-    dataset = parse_header(file, _KEYWORDS)
-    study, accession, number, patient = (word(dataset, key, limit=128) for key in _IDENTITY)
-    names = [value for keyword in _NAMES for value in text_values(dataset, keyword)]
-    person = [word(dataset, keyword, limit=128) for keyword in ("PatientName", "PatientBirthDate")]
-    is_key_object_selection = word(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
+    dataset = parse_header(file, _INFO_KEYWORDS)
+    study, accession, number, patient = (
+        text_value(dataset, key, limit=128) for key in _ID_KEYWORDS
+    )
+    names = [value for keyword in _NAME_KEYWORDS for value in text_values(dataset, keyword)]
+    person = [
+        text_value(dataset, keyword, limit=128) for keyword in ("PatientName", "PatientBirthDate")
+    ]
+    is_key_object_selection = text_value(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
     return ImageInfo(
         ImageFormat.DICOM,
         identity=HeaderIdentity(
@@ -84,106 +103,109 @@ def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         ),
         study_uid=study,
         accession=accession,
-        instance_uid=word(dataset, "SOPInstanceUID", limit=128),
+        instance_uid=text_value(dataset, "SOPInstanceUID", limit=128),
         person="|".join(person).lower() if any(person) else "",
         modality=code(dataset, "Modality"),
         body_part=code(dataset, "BodyPartExamined"),
-        view=view_of(dataset),
+        view=read_view(dataset),
         for_processing=code(dataset, "PresentationIntentType") == "FOR PROCESSING",
         pixels=(integer(dataset, "Rows") or 0) * (integer(dataset, "Columns") or 0),
         order=(integer(dataset, "SeriesNumber") or 0, integer(dataset, "InstanceNumber") or 0),
         acquired_at=_acquired_at(dataset),
-        study_time=_moment(dataset, "StudyDate", "StudyTime") or _acquired_at(dataset),
+        study_time=_date_time(dataset, "StudyDate", "StudyTime") or _acquired_at(dataset),
         is_animal=_is_animal(dataset),
-        age_years=_age(word(dataset, "PatientAge")),
+        age_years=_age(text_value(dataset, "PatientAge")),
         quality_control=code(dataset, "QualityControlImage") == "YES",
         is_key_object_selection=is_key_object_selection,
-        rejected_uids=_rejected(dataset) if is_key_object_selection else frozenset(),
+        rejected_uids=_rejected_uids(dataset) if is_key_object_selection else frozenset(),
         identifiers=name_parts(study, accession, number, patient, *names),
     )
 
 
-def _rejected(note: Dataset) -> frozenset[str]:
-    """Instances that a Key Object Selection takes out of use (PS3.3 C.17.6.2)."""
-    titles = {word(item, "CodeValue") for item in items(note, "ConceptNameCodeSequence")}
-    if not titles & _REJECTED:
+def _rejected_uids(note: Dataset) -> frozenset[str]:
+    """Instances that a Key Object Selection rejects (PS3.3 C.17.6.2)."""
+    titles = {text_value(item, "CodeValue") for item in items(note, "ConceptNameCodeSequence")}
+    if not titles & _REJECTION_TITLES:
         return frozenset()
-    holders = [
+    all_series = [
         series
         for study in items(note, "CurrentRequestedProcedureEvidenceSequence")
         for series in items(study, "ReferencedSeriesSequence")
     ]
     return frozenset(
-        word(instance, "ReferencedSOPInstanceUID", limit=128)
-        for holder in (*holders, *items(note, "ContentSequence"))
-        for instance in items(holder, "ReferencedSOPSequence")
+        text_value(instance, "ReferencedSOPInstanceUID", limit=128)
+        for parent in (*all_series, *items(note, "ContentSequence"))
+        for instance in items(parent, "ReferencedSOPSequence")
     )
 
 
 def _acquired_at(dataset: Dataset) -> str:
-    """Digits of the acquisition's date and time, to the second."""
-    digits = re.sub(r"\D", "", word(dataset, "AcquisitionDateTime", limit=26).partition(".")[0])
+    """Date and time of acquisition as 14 digits, empty if absent."""
+    digits = re.sub(
+        r"\D", "", text_value(dataset, "AcquisitionDateTime", limit=26).partition(".")[0]
+    )
     if len(digits) >= 14:
         return digits[:14]
-    moments = (_moment(dataset, date, time) for date, time in _TIMES)
-    return next((moment for moment in moments if len(moment) == 14), "")
+    times = (_date_time(dataset, date, time) for date, time in _ACQUISITION_TIMES)
+    return next((digits for digits in times if len(digits) == 14), "")
 
 
-def _moment(dataset: Dataset, date: str, time: str) -> str:
-    """Digits of a date and its time, of the date alone where there is no time."""
-    day = re.sub(r"\D", "", word(dataset, date))
-    moment = re.sub(r"\D", "", word(dataset, time).partition(".")[0])
-    if len(day) != 8:
+def _date_time(dataset: Dataset, date_keyword: str, time_keyword: str) -> str:
+    """Digits of a date and its time, or of the date alone if there is no time."""
+    date = re.sub(r"\D", "", text_value(dataset, date_keyword))
+    time = re.sub(r"\D", "", text_value(dataset, time_keyword).partition(".")[0])
+    if len(date) != 8:
         return ""
-    return f"{day}{moment[:6]:0<6}" if len(moment) >= 4 else day
+    return f"{date}{time[:6]:0<6}" if len(time) >= 4 else date
 
 
 def _is_animal(dataset: Dataset) -> bool:
-    """PS3.3 C.7.1.1 species, breed, an owner who answers for the patient; else a vet's practice."""
-    species = word(dataset, "PatientSpeciesDescription", limit=64)
-    codes = [word(item, "CodeValue") for item in items(dataset, "PatientSpeciesCodeSequence")]
+    """By species, breed or an owner as responsible person (PS3.3 C.7.1.1); by a vet's practice."""
+    species = text_value(dataset, "PatientSpeciesDescription", limit=64)
+    codes = [text_value(item, "CodeValue") for item in items(dataset, "PatientSpeciesCodeSequence")]
     return (
-        not _MAN.fullmatch(species)
-        or any(code not in _MAN_CODES for code in codes)
-        or bool(word(dataset, "PatientBreedDescription"))
+        not _HUMAN.fullmatch(species)
+        or any(code not in _HUMAN_CODES for code in codes)
+        or bool(text_value(dataset, "PatientBreedDescription"))
         or bool(items(dataset, "PatientBreedCodeSequence"))
         or code(dataset, "ResponsiblePersonRole") == "OWNER"
-        or any(_VETERINARY.search(word(dataset, place, limit=64)) for place in _PLACES)
+        or any(
+            _VETERINARY.search(text_value(dataset, place, limit=64)) for place in _PRACTICE_KEYWORDS
+        )
     )
 
 
 def _age(value: str) -> float | None:
-    found = _AGE.fullmatch(value.upper())
-    return int(found[1]) * _YEARS[found[2]] if found else None
+    match = _AGE.fullmatch(value.upper())
+    return int(match[1]) * _YEARS_PER_UNIT[match[2]] if match else None
 
 
-def view_of(dataset: Dataset) -> View:
-    """ViewPosition (0018,5101), else ViewCodeSequence (0054,0220), else the words of the series.
+def read_view(dataset: Dataset) -> View:
+    """View by ViewPosition (0018,5101), else ViewCodeSequence (0054,0220), else free text.
 
-    Where none of them says it, rows that run to the patient's front or back are of a lateral.
-    A ViewPosition that names another projection ("LLO") is not overruled by words.
+    If none of them tells, an image with rows towards the patient's front or back is a lateral. A
+    ViewPosition that names another projection ("LLO") is not overruled.
     """
     position = code(dataset, "ViewPosition")
     if (view := parse_view(position)) is not View.UNKNOWN or is_other_projection(position):
         return view
     codes = items(dataset, "ViewCodeSequence")
     for item in codes:
-        if (value := word(item, "CodeValue")) in _VIEW_CODES:
+        if (value := text_value(item, "CodeValue")) in _VIEW_CODES:
             return _VIEW_CODES[value]
-    words = [word(item, "CodeMeaning", limit=64) for item in codes]
-    words += [text for keyword in VIEW_WORDS for text in text_values(dataset, keyword)]
-    views = (parse_view(text) for text in words)
-    found = next((view for view in views if view is not View.UNKNOWN), View.UNKNOWN)
+    texts = [text_value(item, "CodeMeaning", limit=64) for item in codes]
+    texts += [text for keyword in VIEW_KEYWORDS for text in text_values(dataset, keyword)]
+    for text in texts:
+        if (view := parse_view(text)) is not View.UNKNOWN:
+            return view
     letters = {value.upper()[:1] for value in text_values(dataset, "PatientOrientation")}
-    if found is View.UNKNOWN and len(letters) == 2 and letters & set("AP") and letters & set("HF"):
+    if len(letters) == 2 and letters & set("AP") and letters & set("HF"):
         return View.LATERAL
-    return found
+    return View.UNKNOWN
 
 
 def list_dicomdir_images(path: Path) -> tuple[list[Path], list[str]]:
-    """Image files of a DICOMDIR (PS3.3 Annex F), and what is wrong with it, a sentence a problem.
-
-    In its order, and none outside its own folder.
+    """Image files of a DICOMDIR (PS3.3 Annex F) in its order, within its folder; and its problems.
 
     Raises:
         ImageReadError: it cannot be read, or lists nothing.
@@ -193,16 +215,16 @@ def list_dicomdir_images(path: Path) -> tuple[list[Path], list[str]]:
     problems: list[str] = []
     try:
         with path.open("rb") as file:
-            records = items(parse_header(file, [name]), name, reads=10 * HEADER_READS)
+            records = items(parse_header(file, [name]), name, max_reads=10 * MAX_HEADER_READS)
     except OSError as error:
         raise ImageReadError(ReadFailure.FILE, f"the DICOMDIR cannot be opened: {error}") from None
     for number, record in enumerate(records, 1):
-        if word(record, "DirectoryRecordType") != "IMAGE":
+        if text_value(record, "DirectoryRecordType") != "IMAGE":
             continue
-        if (found := _referenced_file(folder, record)) is None:
+        if (image := _referenced_file(folder, record)) is None:
             problems.append(f"record {number} of the DICOMDIR names no file within its folder")
         else:
-            images[found] = None
+            images[image] = None
     if not images:
         raise ImageReadError(
             ReadFailure.NO_PIXELS, "the DICOMDIR lists no image. Choose the folder instead."
@@ -211,7 +233,7 @@ def list_dicomdir_images(path: Path) -> tuple[list[Path], list[str]]:
 
 
 def _referenced_file(folder: Path, record: Dataset) -> Path | None:
-    """ReferencedFileID (0004,1500), if it stays in the folder; its case may differ on disk."""
+    """ReferencedFileID (0004,1500) if within the folder; its case may differ on disk."""
     parts = text_values(record, "ReferencedFileID")
     if not parts or any(part in (".", "..") or "/" in part or "\0" in part for part in parts):
         return None
@@ -222,43 +244,44 @@ def _referenced_file(folder: Path, record: Dataset) -> Path | None:
     return path if path.resolve().is_relative_to(folder) else None
 
 
-_REPORT_KEYWORDS = ("CompletionFlag", "PreliminaryFlag", "ContentSequence", "SpecificCharacterSet")
-_FINDINGS = frozenset({"59776-5", "121070", "121071"})
-_IMPRESSION = frozenset({"19005-8", "121072", "121073", "121076", "121077", "55110-1"})
-_COMMENT = "121106"
+_SR_KEYWORDS = ("CompletionFlag", "PreliminaryFlag", "ContentSequence", "SpecificCharacterSet")
+_SECTION_OF_CODE = {
+    **dict.fromkeys(("59776-5", "121070", "121071"), "FINDINGS"),
+    **dict.fromkeys(("19005-8", "121072", "121073", "121076", "121077", "55110-1"), "IMPRESSION"),
+}
+_COMMENT_CODE = "121106"
 
 
 def read_report_text(source: Path | bytes) -> tuple[str, bool]:
-    """Findings and impression of a structured report, and whether it is a complete, final one.
+    """Findings and impression of a structured report, and whether it is complete and final.
 
-    PS3.3 C.17.3, PS3.16 TID 2000. What a sentence was inferred from, comments and observers are
-    left out, and all of the header. A draft that nobody has signed is PARTIAL: what it says is no
-    prior report. What cannot be parsed has no text.
+    Without evidence of sentences, comments, observers and header (PS3.3 C.17.3, PS3.16 TID 2000).
+    An unsigned draft is PARTIAL. The text is empty if the file cannot be parsed.
     """
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
-        report = parse_header(io.BytesIO(data), _REPORT_KEYWORDS)
+        report = parse_header(io.BytesIO(data), _SR_KEYWORDS)
     except (OSError, ImageReadError):
         return "", False
     final = code(report, "CompletionFlag") != "PARTIAL"
     final = final and code(report, "PreliminaryFlag") != "PRELIMINARY"
-    return "\n".join(_lines(report, "")).strip(), final
+    return "\n".join(_section_lines(report, "")).strip(), final
 
 
-def _lines(item: Dataset, heading: str) -> Iterator[str]:
+def _section_lines(item: Dataset, heading: str) -> Iterator[str]:
     """Texts of an item's contents, each section after its heading."""
-    for each in items(item, "ContentSequence"):
-        if code(each, "RelationshipType") != "CONTAINS":
+    for content in items(item, "ContentSequence"):
+        if code(content, "RelationshipType") != "CONTAINS":
             continue
-        concept = next(iter(items(each, "ConceptNameCodeSequence")), Dataset())
-        value = word(concept, "CodeValue")
-        own = "IMPRESSION" if value in _IMPRESSION else "FINDINGS" if value in _FINDINGS else ""
-        if value == _COMMENT:
+        concept = next(iter(items(content, "ConceptNameCodeSequence")), Dataset())
+        value = text_value(concept, "CodeValue")
+        if value == _COMMENT_CODE:
             continue
-        kind = code(each, "ValueType")
-        if own and own != heading and kind in ("TEXT", "CONTAINER"):
-            yield f"\n{own}:"
+        section = _SECTION_OF_CODE.get(value, "")
+        kind = code(content, "ValueType")
+        if section and section != heading and kind in ("TEXT", "CONTAINER"):
+            yield f"\n{section}:"
         if kind == "TEXT":
-            yield from text_values(each, "TextValue")
+            yield from text_values(content, "TextValue")
         elif kind == "CONTAINER":
-            yield from _lines(each, own or heading)
+            yield from _section_lines(content, section or heading)

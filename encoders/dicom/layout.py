@@ -1,6 +1,6 @@
-"""How the header says that pixel data is laid out (Image Pixel module, PS3.3 C.7.6.3).
+"""The layout of pixel data by its header (Image Pixel module, PS3.3 C.7.6.3).
 
-Checked before anything is decoded; what is missing is repaired where only one reading is possible.
+Checked before anything is decoded; an unambiguous omission is repaired.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from encoders.dicom.header import code, content, integer
+from encoders.dicom.header import code, integer, raw_bytes
 from encoders.images.raw_image import ImageReadError, ReadFailure, check_size
 
 COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -17,14 +17,14 @@ _GREYS = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the header says that the pixel data is laid out, repaired where the cure is certain."""
+    """The layout of the pixel data, with unambiguous omissions repaired."""
 
     rows: int
     columns: int
     samples: int
     photometric: str
-    allocated: int
-    stored: int
+    bits_allocated: int
+    bits_stored: int
     high_bit: int
     signed: bool
     planar: bool
@@ -33,7 +33,7 @@ class Layout:
 
 
 def tag(keyword: str) -> str:
-    """How messages name an element: ``Rows (0028,0010)``."""
+    """An element as messages name it: ``Rows (0028,0010)``."""
     number = tag_for_keyword(keyword) or 0
     return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})"
 
@@ -42,21 +42,22 @@ def read_layout(dataset: Dataset) -> Layout:
     """Read and check the Image Pixel module.
 
     Raises:
-        ImageReadError: an element without which pixels mean nothing is missing or impossible, or
-            the size is no image's.
+        ImageReadError: a necessary element is missing or impossible, or the image is too small or
+            too large.
     """
     rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")
     check_size(rows, columns, rows_name=tag("Rows"), columns_name=tag("Columns"))
     warnings: list[str] = []
     samples = integer(dataset, "SamplesPerPixel") or 1
     photometric = _photometric(dataset, samples, warnings)
-    allocated = _allocated(dataset, rows * columns * samples)
-    if (stored := integer(dataset, "BitsStored") or allocated) > allocated:
-        warnings.append(f"{tag('BitsStored')} = {stored} is more than is allocated: not used")
-        stored = allocated
+    bits_allocated = _bits_allocated(dataset, rows * columns * samples)
+    bits_stored = integer(dataset, "BitsStored") or bits_allocated
+    if bits_stored > bits_allocated:
+        warnings.append(f"{tag('BitsStored')} = {bits_stored} is more than is allocated: not used")
+        bits_stored = bits_allocated
     high_bit = integer(dataset, "HighBit")
-    if high_bit is None or not stored - 1 <= high_bit < allocated:
-        high_bit = stored - 1
+    if high_bit is None or not bits_stored - 1 <= high_bit < bits_allocated:
+        high_bit = bits_stored - 1
     frames = max(integer(dataset, "NumberOfFrames") or 1, 1)
     if frames > 1:
         warnings.append(f"{frames} frames in the file: the first is shown")
@@ -65,8 +66,8 @@ def read_layout(dataset: Dataset) -> Layout:
         columns=columns,
         samples=samples,
         photometric=photometric,
-        allocated=allocated,
-        stored=stored,
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
         high_bit=high_bit,
         signed=integer(dataset, "PixelRepresentation") == 1,
         planar=integer(dataset, "PlanarConfiguration") == 1,
@@ -110,10 +111,10 @@ def _photometric(dataset: Dataset, samples: int, warnings: list[str]) -> str:
     return assumed
 
 
-def _allocated(dataset: Dataset, count: int) -> int:
+def _bits_allocated(dataset: Dataset, count: int) -> int:
     value = integer(dataset, "BitsAllocated")
-    if value is None:  # tell it from the length, which only fits one
-        length = len(content(dataset, "PixelData"))
+    if value is None:  # the length of the pixel data fits only one
+        length = len(raw_bytes(dataset, "PixelData"))
         value = 16 if length >= 2 * count else 8
     if value not in (1, 8, 16, 32):
         raise ImageReadError(

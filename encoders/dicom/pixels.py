@@ -1,7 +1,7 @@
-"""The stored values of an image's first frame, compressed or not (PS3.5 8.1, PS3.3 C.7.6.3).
+"""Reads the stored values of an image's first frame, compressed or not (PS3.5 8.1, PS3.3 C.7.6.3).
 
-Not by pydicom's decoders: for uncompressed data their options take as many lines, and none mends a
-cut last row.
+Not with pydicom's decoders: for uncompressed data their options take as many lines, and none
+repairs an incomplete last row.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from encoders.dicom.codecs import Codec, CodecError, Codestream, TruncatedError, decode, inspect
-from encoders.dicom.header import content, raw
+from encoders.dicom.header import raw_bytes, raw_element
 from encoders.dicom.layout import COLOURS, Layout, tag
 from encoders.images.exposure import Histogram
 from encoders.images.raw_image import ImageReadError, ReadFailure
@@ -30,78 +30,80 @@ Pixels = NDArray[Any]
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _LOSSLESS = {JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL}
-"""Besides those whose stream says so itself."""
+"""Lossless syntaxes whose stream does not say so itself."""
 
-_MOST_SAMPLES = 120_000_000
-"""Samples of a JPEG 2000 stream: twelve bytes each while it is decoded."""
+_MAX_JPEG_2000_SAMPLES = 120_000_000
+"""Most samples of a JPEG 2000 stream: decoding takes twelve bytes for each."""
 
-_MOST_OVERLAID = 0.05
-"""Share of the pixels whose unused bits an overlay makes differ from the others': more is image."""
+_MAX_OVERLAY_SHARE = 0.05
+"""Share of the pixels that an overlay in the unused bits marks at most: more is image."""
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2)
 
 
-def stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixels:
+def read_stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixels:
     """The first frame: [rows, columns] integers as stored, colour as luminance.
 
-    ``warnings`` gets a sentence where something was mended.
-
     Raises:
-        ImageReadError: no pixel data, too little of it, or a stream that cannot be decoded.
+        ImageReadError: too little pixel data, or a stream that cannot be decoded.
     """
-    data = content(dataset, "PixelData")
-    size = layout.rows * layout.columns * layout.samples * layout.allocated // 8
+    data = raw_bytes(dataset, "PixelData")
+    size = layout.rows * layout.columns * layout.samples * layout.bits_allocated // 8
     if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
-        return _luminance(_compressed(dataset, data, layout), layout)
-    pixels = _uncompressed(dataset, data, layout, warnings)
-    _doubt_bits_stored(pixels, layout, warnings)
+        return _luminance(_read_compressed(dataset, data, layout), layout)
+    pixels = _read_uncompressed(dataset, data, layout, warnings)
+    _warn_of_high_bits(pixels, layout, warnings)
     return _luminance(_significant_bits(pixels, layout), layout)
 
 
 def byte_order(dataset: Dataset) -> str:
-    """Of a data set's numbers, as numpy writes it: ``<`` or ``>``."""
+    """Byte order of a data set in numpy's notation: ``<`` or ``>``."""
     return ">" if dataset.original_encoding[1] is False else "<"
 
 
 def is_compressed(dataset: Dataset) -> bool:
-    """As parsed, or converted since: a raw element has a length, a converted one a flag."""
-    element = raw(dataset, "PixelData")
+    """Whether pixel data is encapsulated, in a raw element or in a converted one."""
+    element = raw_element(dataset, "PixelData")
     undefined = getattr(element, "is_undefined_length", False)
     return bool(undefined) or getattr(element, "length", 0) == 0xFFFFFFFF
 
 
-def codestream_of(frame: bytes, dataset: Dataset, layout: Layout) -> Codestream:
-    """What a compressed frame says of itself; RLE says nothing, there the header does.
+def read_codestream(frame: bytes, dataset: Dataset, layout: Layout) -> Codestream:
+    """A frame's codestream header; for RLE, which has none, from the DICOM header.
 
     Raises:
-        CodecError: as for `encoders.dicom.codecs.inspect`.
+        CodecError: as `encoders.dicom.codecs.inspect`.
     """
     rle = dataset.file_meta.get("TransferSyntaxUID") == RLELossless
     if rle and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
-        size = (layout.rows, layout.columns, layout.samples, layout.allocated)
+        size = (layout.rows, layout.columns, layout.samples, layout.bits_allocated)
         return Codestream(Codec.RLE, *size, lossless=True)
     return inspect(frame)
 
 
-def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[str]) -> Pixels:
+def _read_uncompressed(
+    dataset: Dataset, data: bytes, layout: Layout, warnings: list[str]
+) -> Pixels:
     order = byte_order(dataset)
-    if layout.allocated == 1:
+    if layout.bits_allocated == 1:
         count = layout.rows * layout.columns
-        packed = np.frombuffer(_filled(data, -(-count // 8), layout, warnings), np.uint8)
+        packed = np.frombuffer(_fit_length(data, -(-count // 8), layout, warnings), np.uint8)
         bits = np.unpackbits(packed, bitorder="little", count=count)
         return bits.reshape(layout.rows, layout.columns)
-    words = getattr(raw(dataset, "PixelData"), "VR", "") == "OW"
-    if layout.allocated == 8 and words and order == ">":
+    is_words = getattr(raw_element(dataset, "PixelData"), "VR", "") == "OW"
+    if layout.bits_allocated == 8 and is_words and order == ">":
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
-    dtype = np.dtype(f"{order}u{layout.allocated // 8}")
+    dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
     rows, columns, samples = layout.rows, layout.columns, layout.samples
     if layout.photometric == "YBR_FULL_422":  # Y1 Y2 CB CR for two pixels
         pairs = rows * columns // 2
-        values = np.frombuffer(_filled(data, pairs * 4 * dtype.itemsize, layout, warnings), dtype)
+        values = np.frombuffer(
+            _fit_length(data, pairs * 4 * dtype.itemsize, layout, warnings), dtype
+        )
         return values.reshape(pairs, 4)[:, :2].reshape(rows, columns)
     size = rows * columns * samples * dtype.itemsize
-    values = np.frombuffer(_filled(data, size, layout, warnings), dtype)
+    values = np.frombuffer(_fit_length(data, size, layout, warnings), dtype)
     if samples == 1:
         return values.reshape(rows, columns)
     if layout.planar:
@@ -109,8 +111,8 @@ def _uncompressed(dataset: Dataset, data: bytes, layout: Layout, warnings: list[
     return values.reshape(rows, columns, samples)
 
 
-def _filled(data: bytes, size: int, layout: Layout, warnings: list[str]) -> bytes:
-    """The first ``size`` bytes; a last row that lacks some is filled up, anything more refused."""
+def _fit_length(data: bytes, size: int, layout: Layout, warnings: list[str]) -> bytes:
+    """The first ``size`` bytes; fills up an incomplete last row, and refuses shorter data."""
     missing = size - len(data)
     if missing <= 0:
         return data[:size]
@@ -119,61 +121,62 @@ def _filled(data: bytes, size: int, layout: Layout, warnings: list[str]) -> byte
             ReadFailure.TRUNCATED,
             f"{tag('PixelData')} has {len(data)} bytes where {tag('Rows')} = {layout.rows}, "
             f"{tag('Columns')} = {layout.columns} and {tag('BitsAllocated')} = "
-            f"{layout.allocated} need {size}: the file is cut short or its header wrong. "
+            f"{layout.bits_allocated} need {size}: the file is cut short or its header wrong. "
             "Export it again.",
         )
     warnings.append(f"{tag('PixelData')} lacks {missing} bytes at its end: the last row is filled")
-    step = max(layout.allocated // 8, 1)
-    whole = len(data) // step * step
-    return (data[:whole] + data[whole - step : whole] * (missing // step + 1))[:size]
+    step = max(layout.bits_allocated // 8, 1)
+    end = len(data) // step * step
+    return (data[:end] + data[end - step : end] * (missing // step + 1))[:size]
 
 
-def _compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
-    """Decode the first frame by what its stream says it is; the header may be wrong."""
+def _read_compressed(dataset: Dataset, data: bytes, layout: Layout) -> Pixels:
+    """Decode the first frame according to its stream, since the header may be wrong."""
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     try:
         frame = bytes(get_frame(data, 0, number_of_frames=layout.frames))
-        stream = codestream_of(frame, dataset, layout)
-        _agree(stream, layout)
-        pixels = decode(frame, stream, allocated=layout.allocated, colour=layout.photometric)
+        stream = read_codestream(frame, dataset, layout)
+        _check_stream(stream, layout)
+        pixels = decode(
+            frame, stream, bits_allocated=layout.bits_allocated, colour=layout.photometric
+        )
     except ImageReadError:
         raise
     except Exception as error:  # noqa: BLE001 - damaged items fail in many ways
         reason = (
             ReadFailure.TRUNCATED if isinstance(error, TruncatedError) else ReadFailure.UNDECODABLE
         )
-        words = str(error) if isinstance(error, CodecError) else "its items are damaged"
+        cause = str(error) if isinstance(error, CodecError) else "its items are damaged"
         raise ImageReadError(
             reason,
-            f"{tag('PixelData')} cannot be decoded ({_syntax_name(syntax)}): {words}. Export the "
+            f"{tag('PixelData')} cannot be decoded ({_syntax_name(syntax)}): {cause}. Export the "
             "image again, uncompressed if the sender can.",
         ) from None
-    # Behind a lossy process there is nothing but image in the bits that the stream has.
+    # After lossy compression all bits of the stream are image.
     exact = stream.lossless or syntax in _LOSSLESS
-    stored = min(layout.stored, stream.bits) if exact else stream.bits
-    high_bit = layout.high_bit if exact and layout.high_bit < stream.bits else stored - 1
-    return _significant_bits(pixels, replace(layout, stored=stored, high_bit=high_bit))
+    bits_stored = min(layout.bits_stored, stream.bits) if exact else stream.bits
+    high_bit = layout.high_bit if exact and layout.high_bit < stream.bits else bits_stored - 1
+    return _significant_bits(pixels, replace(layout, bits_stored=bits_stored, high_bit=high_bit))
 
 
-def _agree(stream: Codestream, layout: Layout) -> None:
-    """Refuse a stream of another size than the header's, or too large, before it is decoded."""
-    found = (stream.rows, stream.columns)
-    if found != (layout.rows, layout.columns):
+def _check_stream(stream: Codestream, layout: Layout) -> None:
+    """Refuse a stream that contradicts the header's size or is too large to decode."""
+    if (stream.rows, stream.columns) != (layout.rows, layout.columns):
         raise ImageReadError(
             ReadFailure.BAD_HEADER,
             f"{tag('Rows')} = {layout.rows} and {tag('Columns')} = {layout.columns}, but the "
-            f"compressed image has {found[0]} rows and {found[1]} columns: one of them is wrong. "
-            "Export the image again from its source.",
+            f"compressed image has {stream.rows} rows and {stream.columns} columns: one of them is "
+            "wrong. Export the image again from its source.",
         )
     if stream.samples not in (1, 3):
         raise CodecError(f"it has {stream.samples} components")
     pixels = stream.rows * stream.columns
-    if stream.codec is Codec.JPEG_2000 and stream.samples * pixels > _MOST_SAMPLES:
+    if stream.codec is Codec.JPEG_2000 and stream.samples * pixels > _MAX_JPEG_2000_SAMPLES:
         raise ImageReadError(
             ReadFailure.TOO_LARGE,
-            f"JPEG 2000 in colour of {pixels / 1e6:.0f} million pixels: its decoder would need "
-            f"more than a gigabyte, {_MOST_SAMPLES / 3e6:.0f} million are the most. Export "
-            "the image in grey.",
+            f"JPEG 2000 in colour with {pixels / 1e6:.0f} million pixels: its decoder would need "
+            f"more than a gigabyte. At most {_MAX_JPEG_2000_SAMPLES / 3e6:.0f} million are read; "
+            "export the image in grey.",
         )
 
 
@@ -183,14 +186,15 @@ def _syntax_name(syntax: str) -> str:
 
 
 def _significant_bits(pixels: Pixels, layout: Layout) -> Pixels:
-    """Keep BitsStored bits below HighBit of grey values and restore the sign (PS3.5 8.1.1).
+    """The BitsStored bits up to HighBit of grey values, sign-extended (PS3.5 8.1.1).
 
-    What stands in the other bits is not image: old writers kept overlays there.
+    The other bits are not image: old writers kept overlays there.
     """
     if layout.photometric in COLOURS:
         return pixels
     width = pixels.dtype.itemsize * 8
-    stored, shift = min(layout.stored, width), max(layout.high_bit + 1 - layout.stored, 0)
+    stored = min(layout.bits_stored, width)
+    shift = max(layout.high_bit + 1 - layout.bits_stored, 0)
     unsigned = pixels.view(pixels.dtype.str.replace("i", "u"))
     if shift:
         unsigned = unsigned >> shift
@@ -205,24 +209,25 @@ def _significant_bits(pixels: Pixels, layout: Layout) -> Pixels:
     return signed
 
 
-def _doubt_bits_stored(pixels: Pixels, layout: Layout, warnings: list[str]) -> None:
-    """Say it where the bits above HighBit differ too much for an overlay."""
+def _warn_of_high_bits(pixels: Pixels, layout: Layout, warnings: list[str]) -> None:
+    """Warn if the bits above HighBit vary too much for an overlay."""
     width = pixels.dtype.itemsize * 8
     if layout.photometric in COLOURS or layout.signed or layout.high_bit >= width - 1 or width > 16:
         return
     unused = layout.high_bit + 1
     if not int(pixels.max()) >> unused:
         return
-    counts = Histogram.of((pixels >> unused).astype(np.uint16), slope=1.0, intercept=0.0).counts
-    if 1 - counts.max() / pixels.size > _MOST_OVERLAID:
+    high_bits = (pixels >> unused).astype(np.uint16)
+    counts = Histogram.from_codes(high_bits, slope=1.0, intercept=0.0).counts
+    if 1 - counts.max() / pixels.size > _MAX_OVERLAY_SHARE:
         warnings.append(
-            f"{tag('BitsStored')} = {layout.stored}, but the pixels have higher bits, too, which "
-            "are left out: where brightness jumps, the header is wrong"
+            f"{tag('BitsStored')} = {layout.bits_stored}, but the pixels have higher bits, too, "
+            "which are left out: where brightness jumps, the header is wrong"
         )
 
 
 def _luminance(pixels: Pixels, layout: Layout) -> Pixels:
-    """Grey of colour samples, in their own type."""
+    """Luminance of colour samples, in their data type."""
     if pixels.ndim == 2:
         return pixels
     if layout.photometric in ("YBR_FULL", "YBR_FULL_422"):

@@ -1,7 +1,7 @@
-"""A DICOM file to an image: parse, check, decode, grey scale, upright, and what the header says.
+"""Reads a DICOM file: parse, check the layout, decode, apply the grey scale, make upright.
 
-The steps are the other modules of this package. Also a first look at a large image before all of it
-is decoded.
+The steps are in the other modules of this package. Also previews a large image before all of it is
+decoded.
 """
 
 from collections.abc import Iterable
@@ -11,62 +11,64 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
-from encoders.dicom.codecs import Codec, decode, halved, inspect
-from encoders.dicom.geometry import aspect_of, is_square, spacing_of, turn_of, with_square_pixels
+from encoders.dicom.codecs import Codec, decode, halved_size, inspect
+from encoders.dicom.geometry import (
+    find_reorientation,
+    is_square,
+    pixel_aspect,
+    pixel_spacing,
+    resample_to_square_pixels,
+)
 from encoders.dicom.greyscale import grey_image
-from encoders.dicom.header import code, content, overlays, parse, word
-from encoders.dicom.info import view_of
+from encoders.dicom.header import code, has_overlays, parse, raw_bytes, text_value
+from encoders.dicom.info import read_view
 from encoders.dicom.layout import read_layout, tag
-from encoders.dicom.pixels import stored_values
+from encoders.dicom.pixels import read_stored_values
 from encoders.images.raw_image import ImageReadError, RawImage, ReadFailure
 
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
 
-_PREVIEWED = 3_000_000
-"""Least pixels of an image for which a preview is worth while."""
+_MIN_PREVIEWED_PIXELS = 3_000_000
+"""Smaller images are decoded quickly enough without a preview."""
 
-_QUICK = 500_000
-"""Pixels of a preview that one core decodes in a fifth of a second."""
+_FAST_PREVIEW_PIXELS = 500_000
+"""Pixels that one core decodes in a fifth of a second."""
 
 
 def read_dicom(data: bytes) -> RawImage:
     """Read the first frame of a DICOM file at its full depth.
 
     Raises:
-        ImageReadError: nothing to show; the message names the tag, its value and the cure.
+        ImageReadError: the message names the tag, its value and the cure.
     """
     dataset = parse(data)
     if "PixelData" not in dataset:
         raise _no_pixels(dataset, data)
     layout = read_layout(dataset)
     warnings = [*layout.warnings]
-    image = grey_image(dataset, stored_values(dataset, layout, warnings), layout)
-    return _described(image, dataset, warnings)
+    image = grey_image(dataset, read_stored_values(dataset, layout, warnings), layout)
+    return _finish(image, dataset, warnings)
 
 
-def _described(image: RawImage, dataset: Dataset, notes: Iterable[str]) -> RawImage:
-    """The image upright, with what the header says about it, and ``notes`` before its warnings."""
-    warnings = [*notes, *image.warnings]
-    if overlays(dataset):
+def _finish(image: RawImage, dataset: Dataset, layout_warnings: Iterable[str]) -> RawImage:
+    """The image upright, with square pixels, its view, spacing, modality and all warnings."""
+    warnings = [*layout_warnings, *image.warnings]
+    if has_overlays(dataset):
         warnings.append("an overlay (drawn annotation) in the file is not shown")
-    view = view_of(dataset)
-    image = replace(
-        image,
-        view=view,
-        spacing_mm=spacing_of(dataset),
-        modality=code(dataset, "Modality"),
-    )
-    aspect = aspect_of(dataset)
+    view = read_view(dataset)
+    modality = code(dataset, "Modality")
+    image = replace(image, view=view, spacing_mm=pixel_spacing(dataset), modality=modality)
+    aspect = pixel_aspect(dataset)
     if not is_square(aspect):
-        square = with_square_pixels(image, aspect)
+        square = resample_to_square_pixels(image, aspect)
         warnings.append(
             f"pixels are {aspect:.3g} times as high as wide: "
             + ("resampled to square ones" if square else "shapes are distorted")
         )
         image = square or image
-    turn, about = turn_of(dataset, view)
-    image = turn.apply(image) if turn else image
-    return replace(image, warnings=(*warnings, *about))
+    reorientation, orientation_warnings = find_reorientation(dataset, view)
+    image = reorientation.apply(image) if reorientation else image
+    return replace(image, warnings=(*warnings, *orientation_warnings))
 
 
 def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
@@ -75,7 +77,7 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
             ReadFailure.TRUNCATED,
             f"{tag('PixelData')} is cut short: the file ends inside it. Transfer the file again.",
         )
-    uid = word(dataset, "SOPClassUID", limit=64)
+    uid = text_value(dataset, "SOPClassUID", limit=64)
     name = UID(uid).name if uid else ""
     kind = f" (SOP class {name})" if name and name != uid else ""
     return ImageReadError(
@@ -86,44 +88,46 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
 
 
 def preview_dicom(data: bytes) -> tuple[RawImage, tuple[int, int]] | None:
-    """The image at an eighth of its sides, a quarter, or a half, where that is quick.
+    """The image at a half, quarter or eighth of its sides, and the rows and columns of the whole.
 
-    With the rows and columns of the whole.
-
-    JPEG 2000 holds every size that is a half of the next. The values are means, so nothing must be
-    measured or drafted from them. Everything else gives None or fails: the full reading says what
-    is wrong.
+    For JPEG 2000, whose resolution levels halve each other; otherwise None. The values are means:
+    do not measure in them or draft from them. Errors are left to `read_dicom`.
     """
     dataset = parse(data)
     layout = read_layout(dataset)
     rows, columns = layout.rows, layout.columns
-    grey = layout.photometric in ("MONOCHROME1", "MONOCHROME2") and not layout.signed
-    as_stored = is_square(aspect_of(dataset)) and not turn_of(dataset, view_of(dataset))[0]
-    # a shutter is given in pixels of the whole image
-    if not grey or not as_stored or "ShutterShape" in dataset or rows * columns < _PREVIEWED:
+    is_suitable = (
+        layout.photometric in ("MONOCHROME1", "MONOCHROME2")
+        and not layout.signed
+        and rows * columns >= _MIN_PREVIEWED_PIXELS
+        and "ShutterShape" not in dataset  # a shutter is given in pixels of the whole image
+        and is_square(pixel_aspect(dataset))
+        and not find_reorientation(dataset, read_view(dataset))[0]
+    )
+    if not is_suitable:
         return None
-    frame = bytes(get_frame(content(dataset, "PixelData"), 0, number_of_frames=layout.frames))
+    frame = bytes(get_frame(raw_bytes(dataset, "PixelData"), 0, number_of_frames=layout.frames))
     stream = inspect(frame)
-    fits = (stream.rows, stream.columns, stream.samples) == (rows, columns, 1)
-    if stream.codec is not Codec.JPEG_2000 or not fits or layout.high_bit != stream.bits - 1:
+    matches = (stream.rows, stream.columns, stream.samples) == (rows, columns, 1)
+    if stream.codec is not Codec.JPEG_2000 or not matches or layout.high_bit != stream.bits - 1:
         return None
     halvings = _halvings(rows, columns)
     pixels = decode(frame, stream, halvings=halvings)
-    small_rows, small_columns = halved(rows, columns, halvings)
+    small_rows, small_columns = halved_size(rows, columns, halvings)
     small = replace(layout, rows=small_rows, columns=small_columns)
-    image = _described(grey_image(dataset, pixels, small), dataset, layout.warnings)
+    image = _finish(grey_image(dataset, pixels, small), dataset, layout.warnings)
     return image, (rows, columns)
 
 
 def _halvings(rows: int, columns: int) -> int:
-    """How often to halve the sides: twice, and once more where that leaves more than is quick.
+    """How often to halve the sides: twice, or three times if that is still too large.
 
-    Pillow rounds where the standard rounds up. Sizes for which they differ, such as one pixel over
-    a multiple of four, are halved less often.
+    Less often for sizes where Pillow's rounding differs from the standard's rounding up, such as
+    one pixel over a multiple of four.
     """
-    wanted = 3 if rows * columns > 16 * _QUICK else 2
-    for times in range(wanted, 1, -1):
+    most = 3 if rows * columns > 16 * _FAST_PREVIEW_PIXELS else 2
+    for times in range(most, 1, -1):
         rounded = tuple((side + 2 ** (times - 1)) >> times for side in (rows, columns))
-        if rounded == halved(rows, columns, times):
+        if rounded == halved_size(rows, columns, times):
             return times
     return 1

@@ -1,12 +1,11 @@
 """The child process that decompresses one DICOM frame at a time.
 
-The decoders are native code that was written for friendly input: fuzzed, GDCM ends the whole
-process on a broken JPEG stream, CharLS runs for minutes on another. Here that costs one frame.
-Started by `encoders.dicom.codecs` as a script; imports nothing of the project, and each decoder
-only when a frame needs it.
+The decoders are native code that does not expect hostile input: on broken streams GDCM aborts the
+process and CharLS runs for minutes. Here that costs one frame. `encoders.dicom.codecs` starts it as
+a script; it imports nothing of the project, and each decoder only when a frame needs it.
 
-A request is JSON (see `encoders.dicom.codecs.decode`) and the frame. The answer is JSON, {"error"}
-or {"dtype", "shape"} and then the pixels, [rows, columns] or [rows, columns, samples].
+A request is JSON (see `encoders.dicom.codecs.decode`), then the frame. The answer is JSON,
+{"error"} or {"dtype", "shape"}, then the pixels, [rows, columns] or [rows, columns, samples].
 """
 
 import io
@@ -23,30 +22,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 MEMORY_LIMIT = 3 * 1024**3
-"""Bytes of address space of this process: four times what the largest allowed image takes."""
+"""Bytes of address space: four times what the largest allowed image needs."""
 
 Pixels = NDArray[Any]
 Request = dict[str, Any]
 
 
 def jpeg(frame: bytes, request: Request) -> Pixels:
-    """8-bit sequential or progressive DCT: libjpeg-turbo by way of Pillow."""
+    """8-bit sequential or progressive DCT: libjpeg-turbo through Pillow."""
     from PIL import Image  # noqa: PLC0415
 
     image = Image.open(io.BytesIO(frame), formats=("JPEG",))
     marked = {"adobe_transform", "jfif"} & image.info.keys()
     if image.mode == "RGB":
-        # libjpeg takes unmarked colour for YCbCr; the header knows better. Asking for YCbCr is
-        # asking for the components as they are, for L for the Y that is stored.
-        as_it_is = request["colour"] == "RGB" and not marked
-        image.draft("YCbCr" if as_it_is else "L", image.size)
+        # libjpeg takes unmarked colour for YCbCr, which the DICOM header may contradict. Drafting
+        # as YCbCr returns the components unconverted, as L the stored Y.
+        is_rgb = request["colour"] == "RGB" and not marked
+        image.draft("YCbCr" if is_rgb else "L", image.size)
     return np.asarray(image.convert("RGB").convert("L") if image.mode == "CMYK" else image)
 
 
 def gdcm_jpeg(frame: bytes, request: Request) -> Pixels:
-    """Lossless JPEG and 12-bit DCT, which Pillow does not know: GDCM.
+    """Lossless JPEG and 12-bit DCT, which Pillow does not support: GDCM.
 
-    Not by way of pydicom's decoder: importing it triples the time that a worker takes to start.
+    Not through pydicom's decoder, whose import triples a worker's start-up time.
     """
     import gdcm  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -67,7 +66,7 @@ def gdcm_jpeg(frame: bytes, request: Request) -> Pixels:
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
     if samples > 1:
         image.SetPlanarConfiguration(0)
-    # GDCM reads the process from the stream; this name only chooses its JPEG codec.
+    # GDCM reads the process from the stream; the syntax only selects its JPEG codec.
     syntax = gdcm.TransferSyntax.GetTSType("1.2.840.10008.1.2.4.70")
     image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
     allocated = 8 if bits <= 8 else 16
@@ -102,8 +101,8 @@ def jpeg_2000(frame: bytes, request: Request) -> Pixels:
     if image.mode not in ("L", "I;16"):
         raise ValueError(f"mode {image.mode}")
     pixels = np.asarray(image)
-    filled = 8 * pixels.dtype.itemsize - request["bits"]  # zeros that Pillow puts below each value
-    return np.asarray(pixels >> filled)
+    shift = 8 * pixels.dtype.itemsize - request["bits"]  # Pillow scales values to 8 or 16 bits
+    return np.asarray(pixels >> shift)
 
 
 def rle(frame: bytes, request: Request) -> Pixels:
@@ -115,8 +114,8 @@ def rle(frame: bytes, request: Request) -> Pixels:
         "rows": request["rows"],
         "columns": request["columns"],
         "samples_per_pixel": request["samples"],
-        "bits_allocated": request["allocated"],
-        "bits_stored": request["allocated"],
+        "bits_allocated": request["bits_allocated"],
+        "bits_stored": request["bits_allocated"],
         "pixel_representation": 0,
         "planar_configuration": 1,
         "number_of_frames": 1,
@@ -135,23 +134,23 @@ DECODERS: dict[str, Callable[[bytes, Request], Pixels]] = {
 }
 
 
-def answer(request: Request, frame: bytes, connection: Connection) -> None:
-    """Decode one frame and send what came of it."""
+def handle_request(request: Request, frame: bytes, connection: Connection) -> None:
+    """Decode one frame and send the answer."""
     try:
         pixels = np.ascontiguousarray(DECODERS[request["codec"]](frame, request))
         data = pixels.data.cast("B")
-        head: dict[str, Any] = {"dtype": pixels.dtype.str, "shape": pixels.shape}
+        answer: dict[str, Any] = {"dtype": pixels.dtype.str, "shape": pixels.shape}
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises is this frame's error
-        head = {"error": f"{type(error).__name__}: {error}"[:300]}
-    connection.send_bytes(json.dumps(head).encode())
-    if "error" not in head:
+        answer = {"error": f"{type(error).__name__}: {error}"[:300]}
+    connection.send_bytes(json.dumps(answer).encode())
+    if "error" not in answer:
         connection.send_bytes(data)
 
 
 def main() -> None:
-    """Serve frames until the connection ends, that is, until the parent is gone."""
+    """Serve requests until the parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    with suppress(ValueError, OSError):  # a lower limit holds already
+    with suppress(ValueError, OSError):  # a lower limit is already set
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(int(sys.argv[1]))
@@ -159,8 +158,8 @@ def main() -> None:
         while True:
             request: Request = json.loads(connection.recv_bytes())
             frame = connection.recv_bytes()
-            signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # ended by SIGPROF then
-            answer(request, frame, connection)
+            signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])  # SIGPROF kills it then
+            handle_request(request, frame, connection)
             signal.setitimer(signal.ITIMER_PROF, 0)
 
 

@@ -1,4 +1,4 @@
-"""From modality values to brightness: windows and VOI LUTs (PS3.3 C.11.2), and without any."""
+"""Windows and VOI LUTs (PS3.3 C.11.2), and a window for an image whose file has none that fits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,56 +10,55 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-CODES: Floats = np.arange(65536, dtype=np.float64)
-"""Every value that a stored uint16 can have: transformations are tables over it."""
+ALL_CODES: Floats = np.arange(65536, dtype=np.float64)
+"""Every value of a uint16: transformations are computed once per code and looked up."""
 
-PERCENTILES = (0.5, 99.5)
+DEFAULT_PERCENTILES = (0.5, 99.5)
 """Black and white of an image without a window. Not the extremes: one hot pixel or a lead
 letter would decide the exposure of the lungs."""
 
-MOST_CLIPPED = 0.97
+MAX_CLIPPED_SHARE = 0.97
 """A window that makes more than this share of an image black or white shows no anatomy."""
 
-LEAST_CONTRAST = 0.1
+MIN_CONTRAST = 0.1
 """A window that spreads the whole image over less than this share of the grey scale shows none."""
 
-_BINS = 64
-"""Of the coarse histogram in which a border is looked for."""
+_CLIP_TOLERANCE = 1 / 512
+"""Half a step of an 8-bit screen: a brightness this close to black or white counts as clipped."""
 
-_PEAK, _WIDE, _VALLEY = 8, 8, 0.15
-"""A border's peak ends before this bin; the valley behind it has at least so many bins, each with
+_BINS = 64
+"""Bins of the coarse histogram that is searched for a border."""
+
+_SMOOTHING_BINS = 7
+"""Width of a moving average over the bins: a blurred edge has few pixels on few values."""
+
+_MAX_PEAK_BINS, _MIN_VALLEY_BINS, _VALLEY_DENSITY = 8, 8, 0.15
+"""A border's peak ends before this bin; the valley behind it has at least this many bins, each with
 less than this share of what an even distribution would have."""
 
-_SMOOTHED = 7
-"""Bins that a blurred edge is averaged over: its few pixels crowd on few values."""
+_MIN_RANGE_SHARE = 0.6
+"""Border and markers are left out of the grey scale only if the rest has less than this share of
+it: other images keep the plain percentiles."""
 
-_SQUEEZED = 0.6
-"""Border and markers are left out of the grey scale where they take more than the rest of it: a
-chest that was shown well before is shown as before."""
+_MIN_FIELD_SHARE, _MIN_FIELD_VALUES = 0.02, 16
+"""Share of the pixels, and different values, that must remain of an image without its border."""
 
-_LEAST_FIELD, _LEAST_VALUES = 0.02, 16
-"""Share of the pixels, and different values, that must be left of an image without its border."""
-
-_BLOCK = 128
-"""Rows at a time: what fits a processor's cache."""
-
-_COUNTED = 1 << 16
-"""Pixels at a time, for the same reason."""
-
-_NEARLY = 1 / 512
-"""Half a step of an 8-bit screen: nearer than this to black or white is black or white."""
+_BLOCK_ROWS, _BLOCK_PIXELS = 128, 1 << 16
+"""Rows or pixels at a time: what fits a processor's cache."""
 
 
-def by_table(table: NDArray[Any], codes: NDArray[np.uint16]) -> NDArray[Any]:
-    """``table[codes]``, in blocks: numpy widens an index array to int64, eight bytes a pixel.
+def apply_table(table: NDArray[Any], codes: NDArray[np.uint16]) -> NDArray[Any]:
+    """``table[codes]``, block by block: numpy widens an index array to int64.
 
     Args:
         table: [65536] of any type.
         codes: uint16 [H, W].
     """
     out = np.empty(codes.shape, table.dtype)
-    for row in range(0, len(codes), _BLOCK):
-        np.take(table, codes[row : row + _BLOCK], out=out[row : row + _BLOCK], mode="clip")
+    for row in range(0, len(codes), _BLOCK_ROWS):
+        np.take(
+            table, codes[row : row + _BLOCK_ROWS], out=out[row : row + _BLOCK_ROWS], mode="clip"
+        )
     return out
 
 
@@ -124,10 +123,10 @@ Voi = Window | VoiLut
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """How often each modality value occurs among the pixels that are image.
+    """How often each modality value occurs among the pixels that are not masked.
 
     Attributes:
-        values: float64 [N], ascending, each at least once on the image.
+        values: float64 [N], ascending, each present in the image.
         counts: int64 [N].
     """
 
@@ -135,136 +134,135 @@ class Histogram:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, codes: NDArray[np.uint16], *, slope: float, intercept: float) -> "Histogram":
-        """Count codes of any shape, in memory that does not grow with the image."""
+    def from_codes(
+        cls, codes: NDArray[np.uint16], *, slope: float, intercept: float
+    ) -> "Histogram":
+        """The histogram of uint16 codes of any shape."""
         flat = codes.reshape(-1)
         counts = np.zeros(65536, dtype=np.int64)
-        for start in range(0, flat.size, _COUNTED):  # bincount widens its input to int64
-            found = np.bincount(flat[start : start + _COUNTED])
+        for start in range(0, flat.size, _BLOCK_PIXELS):  # bincount widens its input to int64
+            found = np.bincount(flat[start : start + _BLOCK_PIXELS])
             counts[: len(found)] += found
         present = np.flatnonzero(counts)
-        values = CODES[present] * slope + intercept
+        values = ALL_CODES[present] * slope + intercept
         order = np.argsort(values, kind="stable")
         return cls(values[order], counts[present][order])
 
     @property
-    def constant(self) -> bool:
-        """True where every pixel is the same: nothing to see."""
+    def is_constant(self) -> bool:
+        """True if every pixel has the same value."""
         return len(self.values) < 2
 
     def percentile(self, percent: float) -> float:
         """The smallest value with at least ``percent`` % of the pixels at or below it."""
         cumulative = np.cumsum(self.counts)
-        place = np.searchsorted(cumulative, cumulative[-1] * percent / 100.0)
-        return float(self.values[min(int(place), len(self.values) - 1)])
+        index = np.searchsorted(cumulative, cumulative[-1] * percent / 100.0)
+        return float(self.values[min(int(index), len(self.values) - 1)])
 
 
 def percentile_window(histogram: Histogram, *, invert: bool) -> Window:
-    """The window of an image that brings none (or none that fits).
+    """The window of an image whose file has none that fits.
 
-    A constant image becomes black, whatever its polarity: nothing must look like tissue.
+    A constant image becomes black, whatever its polarity, so as not to look like tissue.
     """
-    if histogram.constant:
+    if histogram.is_constant:
         value = float(histogram.values[0]) if len(histogram.values) else 0.0
         return Window(value - 1.0 if invert else value + 1.0, 1.0, WindowFunction.LINEAR_EXACT)
     low, high = _percentiles(histogram)
-    inner_low, inner_high = _percentiles(exposed_field(histogram))
-    if 0 < inner_high - inner_low < _SQUEEZED * (high - low):
-        low, high = inner_low, inner_high
-    if low == high:  # e.g. a few marks on an empty image: the extremes are all there is
+    field_low, field_high = _percentiles(exposed_field(histogram))
+    if 0 < field_high - field_low < _MIN_RANGE_SHARE * (high - low):
+        low, high = field_low, field_high
+    if low == high:  # e.g. a few marks on an empty image
         low, high = float(histogram.values[0]), float(histogram.values[-1])
     return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
 
 
 def _percentiles(histogram: Histogram) -> tuple[float, float]:
-    low, high = (histogram.percentile(percent) for percent in PERCENTILES)
+    low, high = (histogram.percentile(percent) for percent in DEFAULT_PERCENTILES)
     return low, high
 
 
 def exposed_field(histogram: Histogram) -> Histogram:
-    """The values of an image without its collimated border and its lead markers.
+    """The histogram without collimated border and lead markers.
 
     These are narrow peaks at an end of the histogram, with next to nothing between them and the
-    rest. Taking one away clips no anatomy: within it there was hardly any contrast.
+    rest. Removing one clips no anatomy: there was hardly any contrast within it.
     """
-    left = histogram
-    while (less := _without_peak(left)) is not None:
-        left = less
-    return left
+    field = histogram
+    while (without_peak := _remove_peak(field)) is not None:
+        field = without_peak
+    return field
 
 
-def _without_peak(histogram: Histogram) -> Histogram | None:
-    """Without the peak that stands apart at either end, the widest valley first; None if none."""
+def _remove_peak(histogram: Histogram) -> Histogram | None:
+    """Without the separate peak at either end, the one with the widest valley; None if none."""
     values, counts = histogram.values, histogram.counts
     span = float(values[-1] - values[0])
     if span <= 0:
         return None
     bins = np.minimum((values - values[0]) / span * _BINS, _BINS - 1).astype(np.intp)
     heights = np.bincount(bins, weights=counts, minlength=_BINS)
-    heights = np.convolve(heights, np.full(_SMOOTHED, 1 / _SMOOTHED), "same")
-    few = heights < _VALLEY * heights.sum() / _BINS
-    best: tuple[int, Histogram] | None = None
-    for at_end in (False, True):
-        valley = _valley_behind_peak(few[::-1] if at_end else few)
-        if valley is None:
-            continue
-        start, stop = valley
-        kept = bins < _BINS - stop if at_end else bins >= stop
+    heights = np.convolve(heights, np.full(_SMOOTHING_BINS, 1 / _SMOOTHING_BINS), "same")
+    sparse = heights < _VALLEY_DENSITY * heights.sum() / _BINS
+    widest, field = 0, None
+    for at_top in (False, True):
+        start, stop = _find_valley(sparse[::-1] if at_top else sparse)
+        kept = bins < _BINS - stop if at_top else bins >= stop
         rest = Histogram(values[kept], counts[kept])
-        enough = len(rest.values) >= _LEAST_VALUES
-        if enough and rest.counts.sum() >= _LEAST_FIELD * counts.sum():
-            best = max(best or (0, rest), (stop - start, rest), key=lambda one: one[0])
-    return best[1] if best else None
+        enough = len(rest.values) >= _MIN_FIELD_VALUES
+        enough = enough and rest.counts.sum() >= _MIN_FIELD_SHARE * counts.sum()
+        if enough and stop - start > widest:
+            widest, field = stop - start, rest
+    return field
 
 
-def _valley_behind_peak(few: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Bins of the widest valley that begins behind a narrow peak; None where there is none."""
-    full = np.flatnonzero(~few)
-    edges = [0, *(int(one) + 1 for one in full)]
+def _find_valley(sparse: NDArray[np.bool_]) -> tuple[int, int]:
+    """First bin and end of the widest valley behind a narrow peak; (0, 0) if there is none."""
+    full = np.flatnonzero(~sparse)
+    starts = [0, *(int(index) + 1 for index in full)]
     valleys = [
         (start, int(full[full >= start][0]))
-        for start in edges
-        if start <= _PEAK and (full >= start).any()
+        for start in starts
+        if start <= _MAX_PEAK_BINS and (full >= start).any()
     ]
-    start, stop = max(valleys, key=lambda one: one[1] - one[0], default=(0, 0))
-    return (start, stop) if stop - start >= _WIDE else None
+    start, stop = max(valleys, key=lambda valley: valley[1] - valley[0], default=(0, 0))
+    return (start, stop) if stop - start >= _MIN_VALLEY_BINS else (0, 0)
 
 
-def fits(voi: Voi, histogram: Histogram) -> bool:
-    """False where an image would be all black, all white, or all one grey under this window.
+def shows_image(voi: Voi, histogram: Histogram) -> bool:
+    """Whether an image has contrast under a window, and is not nearly all black or white.
 
-    The image's own extremes are not counted as clipped: a black collimated border is black under
-    every window and says nothing about it. A constant image fits every window: there the window's
-    formula is the defined result.
+    The image's lowest and highest value do not count as clipped: a collimated border is black under
+    every window. A constant image passes: the window's formula defines what it looks like.
     """
-    if histogram.constant:
+    if histogram.is_constant:
         return True
     brightness = voi.apply(histogram.values)
-    if brightness.max() - brightness.min() < LEAST_CONTRAST:
+    if brightness.max() - brightness.min() < MIN_CONTRAST:
         return False
     inner, weights = brightness[1:-1], histogram.counts[1:-1]
     if not len(inner):
         return True
-    clipped = (inner <= _NEARLY) | (inner >= 1.0 - _NEARLY)
-    return bool(weights[clipped].sum() <= MOST_CLIPPED * weights.sum())
+    clipped = (inner <= _CLIP_TOLERANCE) | (inner >= 1.0 - _CLIP_TOLERANCE)
+    return bool(weights[clipped].sum() <= MAX_CLIPPED_SHARE * weights.sum())
 
 
-def choose(
+def choose_voi(
     candidates: Sequence[Voi], histogram: Histogram, *, invert: bool, warnings: list[str]
 ) -> Voi:
-    """The first candidate that fits the image, or percentiles; a warning of each passed over."""
+    """The first candidate that shows the image, else percentiles; warns of each it rejects."""
     for voi in candidates:
-        if fits(voi, histogram):
+        if shows_image(voi, histogram):
             return voi
-        warnings.append(f"{_name(voi)} leaves this image nearly black, white or flat: not used")
+        warnings.append(f"{_describe(voi)} leaves this image nearly black, white or flat: not used")
     warnings.append(
-        f"no usable window in the file: shown from percentile {PERCENTILES[0]} to "
-        f"{PERCENTILES[1]} of its own values"
+        f"no usable window in the file: shown from percentile {DEFAULT_PERCENTILES[0]} to "
+        f"{DEFAULT_PERCENTILES[1]} of its own values"
     )
     return percentile_window(histogram, invert=invert)
 
 
-def _name(voi: Voi) -> str:
+def _describe(voi: Voi) -> str:
     if isinstance(voi, Window):
         return f"the file's window (centre {voi.centre:g}, width {voi.width:g})"
     return "the file's VOI LUT (0028,3010)"

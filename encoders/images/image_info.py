@@ -1,7 +1,7 @@
-"""What an image file says without its pixels: format, study, view, hints of who it is.
+"""What an image file says without its pixels: format, study, view, patient.
 
-Also the words for a projection, as headers and tables write them. Identifiers live in memory only:
-`ImageInfo.identifiers` is there to find them, and keep them out of whatever is written.
+Also parses the words for a projection that headers and tables use. Identifiers stay in memory:
+`ImageInfo.identifiers` serves to keep them out of whatever is written.
 """
 
 import re
@@ -11,10 +11,10 @@ from enum import StrEnum
 from encoders.base import View
 
 SIGNATURE_BYTES = 132
-"""Of a file, from which its format is known."""
+"""Bytes at the beginning of a file that tell its format."""
 
-_SHORTEST_NAME = 3
-"""Letters of a name or number from which finding it in a path is no accident."""
+_MIN_NAME_CHARS = 3
+"""A shorter name or number is found in paths by accident."""
 
 _START, _END = r"(?:(?<![a-z])|(?<=chest)|(?<=thorax))(?:", r")(?![a-z])"
 _PA = re.compile(
@@ -32,13 +32,13 @@ _LATERAL = re.compile(
 _FRONTAL = re.compile(
     rf"{_START}frontal|(?:de |di )?(?:face|frente|fronte){_END}|正面|正位", re.IGNORECASE
 )
-_OTHER = re.compile(rf"decub|obliq|schräg|{_START}[lr][ap]o|[lr]lo{_END}", re.IGNORECASE)
-_LYING = re.compile(rf"{_START}[lr]ld{_END}", re.IGNORECASE)
-"""A decubitus by its letters; "PA LLD" is a frontal projection all the same."""
+_OTHER_PROJECTION = re.compile(rf"decub|obliq|schräg|{_START}[lr][ap]o|[lr]lo{_END}", re.IGNORECASE)
+_DECUBITUS = re.compile(rf"{_START}[lr]ld{_END}", re.IGNORECASE)
+"""A decubitus by its letters alone; "PA LLD" is still a frontal projection."""
 
 
 class ImageFormat(StrEnum):
-    """What a file is, by its content."""
+    """Format of a file, by its content."""
 
     DICOM = "DICOM"
     RASTER = "PNG or JPEG"
@@ -47,10 +47,10 @@ class ImageFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeaderIdentity:
-    """Whose image it is: to keep the same study and patient out of retrieval. Never log it.
+    """Study and patient of an image, which are excluded from retrieval. Never log it.
 
     Attributes:
-        study_ids: StudyInstanceUID, AccessionNumber, StudyID; those that are there.
+        study_ids: StudyInstanceUID, AccessionNumber and StudyID, as far as present.
         patient_id: PatientID, empty if absent.
     """
 
@@ -108,26 +108,23 @@ class ImageInfo:
 
 
 def image_format(head: bytes) -> ImageFormat:
-    """What a file is, by its first `SIGNATURE_BYTES` bytes or more."""
+    """Format of a file, from at least its first `SIGNATURE_BYTES` bytes."""
     if head[128:SIGNATURE_BYTES] == b"DICM":  # first: the preamble may hold another format's header
         return ImageFormat.DICOM
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return ImageFormat.RASTER
-    # without its preamble: group 2, group 8 in either byte order, a command
+    # DICOM without preamble: group 2, group 8 in either byte order, a command
     if head.startswith((b"\x02\0", b"\x08\0", b"\0\x08", b"\0\0\0\0\x04\0\0\0")):
         return ImageFormat.DICOM
     return ImageFormat.OTHER
 
 
 def same_patient(one: ImageInfo, other: ImageInfo) -> bool | None:
-    """Whether two headers name one patient: by PatientID, or else by name and date of birth.
+    """Whether two headers name the same patient: by PatientID, or else by name and date of birth.
 
-    One PatientID with two dates of birth is two patients. What one of them lacks tells nothing.
-
-    Returns:
-        None where they do not tell.
+    The same PatientID with two dates of birth is two patients. None if the headers do not tell.
     """
-    (name, born), (other_name, other_born) = (_person(info) for info in (one, other))
+    (name, born), (other_name, other_born) = (_name_and_birth(info) for info in (one, other))
     if born and other_born and born != other_born:
         return False
     ids = [info.identity.patient_id.strip().lower() for info in (one, other)]
@@ -138,19 +135,19 @@ def same_patient(one: ImageInfo, other: ImageInfo) -> bool | None:
     return True if name and other_name and born and other_born else None
 
 
-def _person(info: ImageInfo) -> tuple[str, str]:
-    """Name and date of birth; carets and blanks at the end mean nothing (PS3.5 6.2.1)."""
+def _name_and_birth(info: ImageInfo) -> tuple[str, str]:
+    """PatientName without the trailing carets and blanks of PS3.5 6.2.1, and PatientBirthDate."""
     name, _, born = info.person.partition("|")
     return name.strip("^ "), born
 
 
 def parse_view(text: str) -> View:
-    """The projection that some words name; UNKNOWN where they name none, several or another.
+    """The projection that a text names; UNKNOWN if it names none, several or another.
 
-    "AP AXIAL", "XTABLE LATERAL", "W033 Thorax p.a.", "LL", "nan": known or not, never an error.
-    A decubitus or oblique image is neither a frontal nor a lateral one to report from first.
+    Examples: "AP AXIAL", "XTABLE LATERAL", "W033 Thorax p.a.", "LL". A decubitus or oblique image
+    counts as neither frontal nor lateral.
     """
-    if _OTHER.search(text):
+    if _OTHER_PROJECTION.search(text):
         return View.UNKNOWN
     text = text.replace("_", " ")
     views = ((View.PA, _PA), (View.AP, _AP), (View.LATERAL, _LATERAL))
@@ -161,24 +158,24 @@ def parse_view(text: str) -> View:
 
 
 def is_other_projection(text: str) -> bool:
-    """Whether some words name a decubitus or oblique projection."""
-    return bool(_OTHER.search(text) or _LYING.search(text))
+    """Whether a text names a decubitus or oblique projection."""
+    return bool(_OTHER_PROJECTION.search(text) or _DECUBITUS.search(text))
 
 
 def is_frontal(text: str) -> bool | None:
-    """Whether some words name a frontal projection; None where they do not say."""
+    """Whether a text names a frontal projection; None if it names no projection."""
     view = parse_view(text)
     if view is View.UNKNOWN:
-        named = _FRONTAL.search(text) and not _LATERAL.search(text) and not _OTHER.search(text)
-        return True if named else None
+        other = _LATERAL.search(text) or _OTHER_PROJECTION.search(text)
+        return True if _FRONTAL.search(text) and not other else None
     return view is not View.LATERAL
 
 
 def name_parts(*values: str) -> frozenset[str]:
-    """What of names and numbers could be found again in a text: lower case, not too short.
+    """Parts of names and numbers to search a text for: lower case, not too short.
 
-    Of scripts other than Latin, whose names are short, two letters are enough, and family and
-    given name are also looked for without a space between them.
+    In scripts other than Latin, whose names are short, two letters are enough, and family and given
+    name are also joined without a space.
     """
     parts = {value.strip().lower() for value in values}
     for value in values:
@@ -188,10 +185,10 @@ def name_parts(*values: str) -> frozenset[str]:
             if not is_latin(joined := "".join(words)):
                 parts.add(joined)
     return frozenset(
-        part for part in parts if len(part) >= (_SHORTEST_NAME if is_latin(part) else 2)
+        part for part in parts if len(part) >= (_MIN_NAME_CHARS if is_latin(part) else 2)
     )
 
 
 def is_latin(text: str) -> bool:
-    """Whether all letters are Latin: beyond, names of one and two letters are common."""
+    """Whether all letters are Latin: in other scripts, names of one or two letters are common."""
     return all(ord(letter) < 0x0250 for letter in text)

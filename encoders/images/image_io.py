@@ -1,7 +1,6 @@
 """Reads an image: DICOM, PNG or JPEG, from a file or from memory.
 
-Every failure is one `ImageReadError`, whatever the bytes are. What is on an image is not judged:
-that it is not a chest is for others to say.
+Every failure is an `ImageReadError`, whatever the bytes are. Does not judge what an image shows.
 """
 
 import hashlib
@@ -15,12 +14,12 @@ from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, ImageInfo, 
 from encoders.images.raw_image import MAX_BYTES, ImageReadError, RawImage, ReadFailure
 
 BLANK_WARNING = "every pixel has the same value: there is nothing to see"
-"""The warning of a constant image. It is read, not refused: its pixels are defined (its window's
-formula, black without one). Who drafts from an image must look for this warning and not draft."""
+"""Warning of a constant image. It is read: its pixels are defined (by its window, black without
+one). Whoever drafts from an image must look for this warning and not draft."""
 
 _log = logging.getLogger(__name__)
 
-_OTHERS = {
+_UNSUPPORTED = {
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a ZIP archive: unpack it first",
     b"\x1f\x8b": "a gzip archive: unpack it first",
@@ -37,18 +36,18 @@ _OTHERS = {
 
 
 def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
-    """Read an image as it is to be looked at.
+    """Read an image, rendered for viewing.
 
     Args:
         source: a file, or its bytes.
-        name: what messages call the image; the file's own name is left out of them, because it
-            may be a person's.
+        name: what messages call the image; the file's own name, which may be a person's, is left
+            out of them.
 
     Returns:
         Pixels float32 [H, W] in [0, 1], white is dense; the same bytes give the same bits.
 
     Raises:
-        ImageReadError: for any reason, whatever the bytes were.
+        ImageReadError: whatever the reason.
     """
     raw = read_raw(source, name=name)
     pixels = raw.render()
@@ -59,35 +58,32 @@ def read_image(source: Path | bytes, *, name: str = "") -> CxrImage:
 
 
 def read_raw(source: Path | bytes, *, name: str = "") -> RawImage:
-    """Read an image at its full depth, with its default window: for a viewer.
-
-    Args and errors as for `read_image`.
-    """
+    """Read an image at its full depth, with its default window, for a viewer; as `read_image`."""
     try:
-        data = _load(source)
-        if _format(data) is ImageFormat.DICOM:
+        data = _read_bytes(source)
+        if _check_format(data) is ImageFormat.DICOM:
             from encoders.dicom.reader import read_dicom as read  # noqa: PLC0415 - heavy
         else:
             from encoders.images.raster import read_raster as read  # noqa: PLC0415 - heavy
         return replace(read(data), source_sha256=hashlib.sha256(data).hexdigest())
-    except Exception as error:  # noqa: BLE001 - the promise: one exception, whatever the bytes
-        known = error if isinstance(error, ImageReadError) else _unexpected(error)
-        message = f"{name}: {known}" if name else str(known)
-        raise ImageReadError(known.reason, message) from None
+    except Exception as error:  # noqa: BLE001 - one exception, whatever the bytes
+        failure = error if isinstance(error, ImageReadError) else _unexpected(error)
+        message = f"{name}: {failure}" if name else str(failure)
+        raise ImageReadError(failure.reason, message) from None
 
 
 def read_preview(source: Path) -> tuple[RawImage, tuple[int, int]] | None:
-    """A large image in a fraction of its size, where that is much quicker than all of it.
+    """A large image at a fraction of its size, and the rows and columns of the whole.
 
-    For a first look only; with the rows and columns of the whole. None wherever it is not, also
-    where the image cannot be read: `read_raw` says why.
+    For a first look only. None if reading the whole is about as quick, and if the image cannot be
+    read: `read_raw` says why.
     """
     from encoders.dicom.reader import preview_dicom  # noqa: PLC0415 - heavy
 
     try:
-        data = _load(source)
-        found = preview_dicom(data) if _format(data) is ImageFormat.DICOM else None
-    except Exception as error:  # noqa: BLE001 - whatever the bytes: there is no preview of them
+        data = _read_bytes(source)
+        found = preview_dicom(data) if _check_format(data) is ImageFormat.DICOM else None
+    except Exception as error:  # noqa: BLE001 - whatever the bytes, a preview is optional
         _log.debug("no preview", exc_info=error)
         return None
     if found is None:
@@ -97,22 +93,22 @@ def read_preview(source: Path) -> tuple[RawImage, tuple[int, int]] | None:
 
 
 def read_image_info(source: Path | bytes) -> ImageInfo:
-    """Look at an image's header; of a file, no more is read than that.
+    """Read an image's header, and of a file no more than that.
 
     Raises:
         ImageReadError: the file cannot be opened, or its DICOM header cannot be parsed.
     """
     if isinstance(source, bytes):
-        return _info(io.BytesIO(source))
-    _size(source)
+        return _read_info(io.BytesIO(source))
+    _file_size(source)
     try:
         with source.open("rb") as file:
-            return _info(file)
+            return _read_info(file)
     except OSError as error:
         raise _cannot_open(error) from None
 
 
-def _info(file: io.BufferedIOBase) -> ImageInfo:
+def _read_info(file: io.BufferedIOBase) -> ImageInfo:
     found = image_format(file.read(SIGNATURE_BYTES))
     if found is not ImageFormat.DICOM:
         return ImageInfo(found)
@@ -122,9 +118,9 @@ def _info(file: io.BufferedIOBase) -> ImageInfo:
     return read_dicom_info(file)
 
 
-def _load(source: Path | bytes) -> bytes:
-    """The file's bytes, if they are not too many."""
-    size = len(source) if isinstance(source, bytes) else _size(source)
+def _read_bytes(source: Path | bytes) -> bytes:
+    """The file's bytes, up to `MAX_BYTES`."""
+    size = len(source) if isinstance(source, bytes) else _file_size(source)
     if size > MAX_BYTES:
         raise ImageReadError(
             ReadFailure.TOO_LARGE,
@@ -139,7 +135,7 @@ def _load(source: Path | bytes) -> bytes:
         raise _cannot_open(error) from None
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
@@ -152,28 +148,28 @@ def _size(path: Path) -> int:
 
 
 def _cannot_open(error: Exception) -> ImageReadError:
-    words = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    cause = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
     return ImageReadError(
-        ReadFailure.FILE, f"the file cannot be opened: {words}. Check its path and permissions."
+        ReadFailure.FILE, f"the file cannot be opened: {cause}. Check its path and permissions."
     )
 
 
-def _format(data: bytes) -> ImageFormat:
-    """DICOM or RASTER, by content alone; anything else is refused by name."""
+def _check_format(data: bytes) -> ImageFormat:
+    """DICOM or RASTER, by content alone; refuses anything else, named if it is known."""
     found = image_format(data)
     if found is not ImageFormat.OTHER:
         return found
     kind = "unknown file type, without the first bytes of DICOM, PNG or JPEG"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in data[:512]):
         kind = "a text file" if data else "an empty file"
-    kind = next((known for start, known in _OTHERS.items() if data.startswith(start)), kind)
+    kind = next((name for start, name in _UNSUPPORTED.items() if data.startswith(start)), kind)
     raise ImageReadError(
         ReadFailure.NOT_AN_IMAGE, f"not a supported image: {kind}. Choose a DICOM, PNG or JPEG."
     )
 
 
 def _unexpected(error: Exception) -> ImageReadError:
-    """What no reader foresaw. The cause may quote header values: it goes to DEBUG alone."""
+    """For an exception that no reader handles; it may quote headers, so only DEBUG shows it."""
     _log.debug("unexpected failure while reading an image", exc_info=error)
     if isinstance(error, MemoryError):
         return ImageReadError(

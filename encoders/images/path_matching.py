@@ -1,6 +1,6 @@
-"""Which of several files with one name a path means (CheXpert calls nearly all view1_frontal.jpg).
+"""Which of several files with the same name a path means (most of CheXpert is view1_frontal.jpg).
 
-Knows paths only, and opens no file.
+Compares paths only, and opens no file.
 """
 
 from collections.abc import Sequence
@@ -9,15 +9,12 @@ from pathlib import Path
 
 
 def best_path_matches(path: Path, files: Sequence[Path]) -> list[Path]:
-    """The files whose folders agree with the path's for longest, counted from the file upwards.
+    """The files that share the most parent folders with the path, counted from the file upwards.
 
-    Returns:
-        One if the folders tell the files apart, several if not, none of none.
-
-    >>> there = [Path("a/p1/x.png"), Path("a/p2/x.png")]
-    >>> best_path_matches(Path("elsewhere/p2/x.png"), there) == there[1:]
+    >>> files = [Path("a/p1/x.png"), Path("a/p2/x.png")]
+    >>> best_path_matches(Path("elsewhere/p2/x.png"), files) == files[1:]
     True
-    >>> best_path_matches(Path("x.png"), there) == there
+    >>> best_path_matches(Path("x.png"), files) == files
     True
     """
     shared = [_shared_folders(path, file) for file in files]

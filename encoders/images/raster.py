@@ -1,4 +1,4 @@
-"""PNG and JPEG files to images, taken to be rendered for looking at: white is dense."""
+"""Reads PNG and JPEG files, taken to be rendered for viewing: white is dense."""
 
 import io
 
@@ -19,20 +19,20 @@ from encoders.images.raw_image import (
 
 _OPENERS = {"PNG": PngImageFile, "JPEG": JpegImageFile}
 
-_MANY_COLOURS = 0.04
-"""Of `_colour_spread`. Grey and evenly tinted pictures have 0; photographs of things 0.05 and more
-(38 of 40 that packages carry)."""
+_MAX_COLOUR_SPREAD = 0.04
+"""Limit of `_colour_spread`. Grey and evenly tinted pictures have 0; photographs of things 0.05 and
+more (38 of the 40 in installed packages)."""
 
-_COLOURED = 8
-"""Of 255 between the channels of a pixel: compression alone shifts hues by a few steps."""
+_MIN_CHANNEL_RANGE = 8
+"""Mean range of the channels of a coloured image, of 255: compression alone causes a few steps."""
 
-_MOST_SCANS = 32
-"""Of a JPEG file. Progressive ones have about ten; each is a pass over all pixels, so that
+_MAX_SCANS = 32
+"""Scans of a JPEG file. Progressive ones have about ten; each is a pass over all pixels, so that
 thousands of empty ones, of a few bytes each, would take minutes."""
 
-_DARK = 0.5
-"""16-bit PNGs whose brightest pixel is below this share of white were not rendered: they carry a
-detector's 10 to 15 bits as they were (PadChest does), and would be nearly black."""
+_RENDERED_PEAK = 0.5
+"""A 16-bit PNG whose brightest pixel is below this share of white was not rendered: it holds a
+detector's 10 to 15 bits as they were (as in PadChest), and would be nearly black."""
 
 
 def read_raster(data: bytes) -> RawImage:
@@ -66,8 +66,8 @@ def read_raster(data: bytes) -> RawImage:
         ) from None
     window = Window(top / 2, top, WindowFunction.LINEAR_EXACT)
     if top > 255:
-        histogram = Histogram.of(codes, slope=1.0, intercept=0.0)
-        if histogram.values[-1] < _DARK * top and not histogram.constant:
+        histogram = Histogram.from_codes(codes, slope=1.0, intercept=0.0)
+        if histogram.values[-1] < _RENDERED_PEAK * top and not histogram.is_constant:
             window = percentile_window(histogram, invert=False)
             warnings.append(
                 f"the brightest value of this 16-bit {kind} is {histogram.values[-1]:.0f} of "
@@ -77,18 +77,18 @@ def read_raster(data: bytes) -> RawImage:
 
 
 def _refuse_many_scans(data: bytes) -> None:
-    """Before anything is decoded. Within a scan the marker cannot occur (ITU T.81 B.1.1.5)."""
+    """Counts the markers: none can occur within a scan (ITU T.81 B.1.1.5)."""
     scans = data.count(b"\xff\xda")
-    if scans > _MOST_SCANS:
+    if scans > _MAX_SCANS:
         raise ImageReadError(
             ReadFailure.UNDECODABLE,
-            f"the JPEG file has {scans} scans, more than {_MOST_SCANS}: no camera or viewer writes "
+            f"the JPEG file has {scans} scans, more than {_MAX_SCANS}: no camera or viewer writes "
             "such a file. Export it again.",
         )
 
 
 def _upright(image: Image.Image, warnings: list[str]) -> Image.Image:
-    """Turn a picture as its EXIF orientation says; malformed EXIF turns nothing."""
+    """Apply the EXIF orientation, if it is well-formed."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 - EXIF is parsed by hand; it fails in many ways
@@ -106,15 +106,15 @@ def _grey(image: Image.Image, warnings: list[str]) -> tuple[NDArray[np.uint16], 
         image = image.convert("RGB")
     if image.mode not in ("1", "L"):
         thumbnail = np.asarray(image.convert("RGB").resize((64, 64)))
-        if _colour_spread(thumbnail) > _MANY_COLOURS:
+        if _colour_spread(thumbnail) > _MAX_COLOUR_SPREAD:
             warnings.append(COLOUR_WARNING)
-        elif (thumbnail.max(axis=2) - thumbnail.min(axis=2)).mean() > _COLOURED:
+        elif (thumbnail.max(axis=2) - thumbnail.min(axis=2)).mean() > _MIN_CHANNEL_RANGE:
             warnings.append("a colour image: its luminance is used")
     return np.asarray(image.convert("L")).astype(np.uint16), 255
 
 
 def _on_black(image: Image.Image, warnings: list[str]) -> Image.Image:
-    """Transparent is not image: black, as outside a shutter."""
+    """The image with transparent pixels black, as outside a shutter."""
     width, height = image.size
     opaque, flat = True, Image.new("RGB", image.size)
     for top in range(0, height, 256):  # the largest image would take more than a gigabyte
@@ -129,12 +129,12 @@ def _on_black(image: Image.Image, warnings: list[str]) -> Image.Image:
 
 
 def _colour_spread(thumbnail: NDArray[np.uint8]) -> float:
-    """How far colours depart from one tint that follows the brightness; 0 for grey, below 1.5.
+    """How far colours depart from a single tint; 0 for grey, below 1.5.
 
-    An image photographed under a yellow lamp is all of one tint and stays near 0; a cat does not.
+    An X-ray photographed under a yellow lamp has one tint and stays near 0; a cat does not.
     """
     small = thumbnail.astype(np.float64).reshape(-1, 3) / 255
     basis = np.stack([np.ones(len(small)), small.mean(axis=1)], axis=1)
     chroma = small[:, [0, 2]] - small[:, [1]]
-    left = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]
-    return float(np.sqrt(np.square(left).sum(axis=1).mean()))
+    residual = chroma - basis @ np.linalg.lstsq(basis, chroma, rcond=None)[0]
+    return float(np.sqrt(np.square(residual).sum(axis=1).mean()))

@@ -15,7 +15,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM, validate_value
 
-from encoders.dicom.header import code, content, number, parse_header, text_values, word
+from encoders.dicom.header import code, number, parse_header, raw_bytes, text_value, text_values
 from encoders.dicom.layout import tag
 from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_format
 from encoders.images.raw_image import ImageReadError
@@ -43,7 +43,7 @@ def copy_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
     copy = Dataset()
     copy.SpecificCharacterSet = "ISO_IR 192"
     for keyword in REQUIRED:
-        uid = word(original, keyword, limit=128)
+        uid = text_value(original, keyword, limit=128)
         if not uid or not _is_allowed(keyword, uid):
             why = "is malformed" if uid else "is missing"
             raise StructuredReportError(
@@ -84,7 +84,7 @@ def _read(image: Path | bytes) -> Dataset:
 
 
 def _known_character_set(original: Dataset, notes: list[str]) -> bool:
-    declared = content(original, "SpecificCharacterSet").decode("ascii", "replace")
+    declared = raw_bytes(original, "SpecificCharacterSet").decode("ascii", "replace")
     names = declared.split("\\") if declared else text_values(original, "SpecificCharacterSet")
     if all(name.strip(" \0") in python_encoding for name in names):  # an empty one is in it
         return True
@@ -94,7 +94,7 @@ def _known_character_set(original: Dataset, notes: list[str]) -> bool:
 
 def _text(original: Dataset, keyword: str, *, decodable: bool) -> tuple[str, str]:
     """A value as text, and what is wrong with it."""
-    stored = content(original, keyword).strip(b" \0")
+    stored = raw_bytes(original, keyword).strip(b" \0")
     if not decodable and not stored.isascii():
         groups = stored.split(b"=") if dictionary_VR(keyword) == "PN" else []
         kept = [group.decode("ascii") for group in groups if group.isascii()]
