@@ -82,7 +82,7 @@ def test_an_absolute_path_is_what_it_says_and_otherwise_within_the_root(
         ("l.jsonl", b'{"study_id": ["S1"], "image": "a"}\n', "study_id is list, not text"),
         ("l.jsonl", b'{"study_id": "S1", "image": ["a"], "views": []}\n', ""),
         ("l.jsonl", b"not json\n", "not JSON"),
-        ("l.json", b"[1, 2]", "no JSON object of studies"),
+        ("l.json", b"[1, 2]", "not a JSON object of studies"),
         ("l.json", b'{"S1": {"image_path": []}}', "names no image"),
     ],
 )

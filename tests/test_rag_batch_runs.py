@@ -154,7 +154,7 @@ def test_a_busy_server_slows_the_batch_and_loses_nothing(
     llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
     before = drafts_counted()
     summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
-    assert summary.now.total() == COUNT
+    assert summary.this_run.total() == COUNT
     assert summary.statuses["ok"] >= COUNT - 2
     assert drafts_counted() - before == COUNT, "each once, however often it was tried"
 

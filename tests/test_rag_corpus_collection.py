@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from encoders.report_sections import parse_sections, report_parts
 from rag.corpus.records import Corpus, read_exclude_file, read_images_file
-from rag.corpus.user_collection import COLUMNS, LONGEST_SECTION, read_collection
+from rag.corpus.user_collection import COLUMNS, MAX_SECTION_CHARS, read_collection
 from rag.errors import CorpusError
 
 HEADER = "report_id,study_id,patient_id,findings,impression,labels,date\n"
@@ -73,7 +73,7 @@ def test_missing_ids_have_a_documented_stand_in_and_a_warning(tmp_path: Path) ->
         (b"r2,,,Clear,,,,,x\n", "line 3: has 9 fields where the header has 7"),
         (b",,,Clear,,,\n", "line 3: has no report_id"),
         (b"  ,,,Clear,,,\n", "line 3: has no report_id"),
-        (b"r1,,,Clear,,,\n", "line 3 (r1): stands at line 2 already"),
+        (b"r1,,,Clear,,,\n", "line 3 (r1): its report_id is used at line 2 already"),
         (b"r2,,,,,,\n", "line 3 (r2): has neither findings nor impression nor text"),
         (b"r2,,, ,\t,,\n", "line 3 (r2): has neither findings nor impression nor text"),
         (b"r2,,,Cl\xe9ar,,,\n", "line 3 (r2): findings is not valid UTF-8: save the file as"),
@@ -82,7 +82,7 @@ def test_missing_ids_have_a_documented_stand_in_and_a_warning(tmp_path: Path) ->
         (b'r2,,,"Cle"ar,,,\n', "line 3: not readable as CSV"),
         (b"r\x072,,,Clear,,,\n", "report_id is longer than 128 characters or holds control"),
         (b"r" * 129 + b",,,Clear,,,\n", "report_id is longer than 128 characters or holds control"),
-        (b"r2,,," + b"a" * (LONGEST_SECTION + 1) + b",,,\n", "findings has 50001 characters"),
+        (b"r2,,," + b"a" * (MAX_SECTION_CHARS + 1) + b",,,\n", "findings has 50001 characters"),
         (b"r2,,," + b"a" * 200_000 + b",,,\n", "line 3: not readable as CSV: field larger"),
         (b"r2,,," + b"a" * 3_000_000 + b",,,\n", "line 3: not readable as CSV: field larger"),
         (b"x" + b",x" * 2_000_000 + b"\n", "line 3: has 500001 fields where the header has 7"),
@@ -201,7 +201,7 @@ def test_a_folder_of_text_files(tmp_path: Path) -> None:
         ("s5", "p10000032"),
     ]
     assert reasons(corpus) == [
-        "r1.txt (r1): stands at p10/p10000032/r1.txt already",
+        "r1.txt (r1): its report_id is used at p10/p10000032/r1.txt already",
         "r2.txt (r2): not UTF-8 at byte 2: save it as UTF-8",
         "r3.txt (r3): has neither findings nor impression nor text",
         "r4.txt (r4): 1000001 bytes is not one report",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rag.corpus.records import Corpus, read_exclude_file, read_images_file
-from rag.corpus.user_collection import NOT_ENGLISH, not_english, read_collection
+from rag.corpus.user_collection import NOT_ENGLISH, is_not_english, read_collection
 from rag.errors import CorpusError
 from rag.report_nlp.labeller import label_text
 from rag.schema import ReportRecord
@@ -172,7 +172,7 @@ def test_signs_that_some_call_line_ends_stay_in_their_cell(tmp_path: Path) -> No
 def test_a_collection_that_is_not_english_is_warned_of(
     tmp_path: Path, reports: list[str], foreign: bool
 ) -> None:
-    assert not_english(reports) == foreign
+    assert is_not_english(reports) == foreign
     if reports:
         rows = "".join(f'r{at},"{text}"\n' for at, text in enumerate(reports))
         corpus = read(tmp_path, "report_id,findings\n" + rows)

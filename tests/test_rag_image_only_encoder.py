@@ -115,7 +115,7 @@ def test_each_encoder_has_an_index_of_its_own_side_by_side(
     assert cli("query", "enlarged heart", "-k", "1", *config) == 0, cli.err
     first = {"CXR_RAG_INDEX_DIR": str(at_site / "home" / "index")}
     assert cli("query", "enlarged heart", *config, env=first) == 3
-    assert "was made by dino@" in cli.err
+    assert "was built by dino@" in cli.err
 
 
 class ImagesOnly:

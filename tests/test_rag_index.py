@@ -204,7 +204,7 @@ def test_an_encoder_that_breaks_its_promise_is_named(
 ) -> None:
     encoder = FakeEncoder()
     encoder.embed_texts = lambda texts: rows(len(texts))  # type: ignore[method-assign]
-    with pytest.raises(StoreError, match="encoder fake@1 gave"):
+    with pytest.raises(StoreError, match="encoder fake@1 returned"):
         build_index(small_corpus(10), encoder, tmp_path)
 
 

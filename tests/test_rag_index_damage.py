@@ -21,7 +21,7 @@ from rag.index import (
     verify_index,
 )
 from rag.index.chroma import VectorCollection, open_collections
-from rag.index.client import close_idle, place_of
+from rag.index.client import chroma_location, close_idle_clients
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +38,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _as_another_process_would_see_it() -> Iterator[None]:
     """Nothing that this process has opened before hides what a test does to the files."""
-    close_idle()
+    close_idle_clients()
     yield
-    close_idle()
+    close_idle_clients()
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def directory(built: Path, tmp_path: Path) -> Path:
 
 
 def chroma_of(directory: Path) -> Path:
-    close_idle()
-    return place_of(directory, read_info(directory), "").folder
+    close_idle_clients()
+    return chroma_location(directory, read_info(directory), "").folder
 
 
 def change(directory: Path, how: Callable[[VectorCollection], None]) -> None:
-    with open_collections(place_of(directory, read_info(directory), "")) as (texts, _):
+    with open_collections(chroma_location(directory, read_info(directory), "")) as (texts, _):
         how(texts)
 
 

@@ -39,7 +39,7 @@ from pathlib import Path
 from support.fake_encoder import FakeEncoder
 from test_rag_index_kill import BATCH, CORPORA
 from rag.index import build_index, delete_from_index, embedding
-embedding._TEXTS = BATCH
+embedding._TEXT_BATCH_SIZE = BATCH
 kind, directory, kill_at = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 steps = 0
 def progress(stage, done, total):
@@ -111,10 +111,10 @@ def test_killed_at_any_step(
         assert len(ids) == len(set(ids))
     else:
         assert old is None
-    cache = EmbeddingCache(directory, FakeEncoder(), changes=False)
+    cache = EmbeddingCache(directory, FakeEncoder(), read_only=True)
 
     encoder = FakeEncoder()
-    monkeypatch.setattr(index_embedding, "_TEXTS", BATCH)
+    monkeypatch.setattr(index_embedding, "_TEXT_BATCH_SIZE", BATCH)
     report = build_index(CORPORA[kind], encoder, directory)  # and the same command finishes it
     assert not [text for text in encoder.embedded if text_hash(text) in cache]
     assert report.kept + report.added + report.changed == len(new)

@@ -18,11 +18,17 @@ from support.small_corpus import small_corpus
 
 from rag.errors import StoreError
 from rag.index import ReportIndex, build_index
-from rag.index.chroma import Neighbour, VectorCollection, batch_plan, batches_of, create_collections
-from rag.index.client import Place
-from rag.index.content import by_text, reports_of, to_metadata
-from rag.index.embedding import CACHE, EmbeddingCache
-from rag.index.verify import recall_of
+from rag.index.chroma import (
+    Neighbour,
+    VectorCollection,
+    create_collections,
+    plan_batches,
+    split_into_batches,
+)
+from rag.index.client import ChromaLocation
+from rag.index.content import group_by_text, reports_from_metadata, reports_to_metadata
+from rag.index.embedding import CACHE_FILE, EmbeddingCache
+from rag.index.verify import measure_recall
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -54,7 +60,7 @@ def test_recall_counts_what_is_missed() -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(300, 16)))
     for misses in (0, 1):
         texts = cast(VectorCollection, Forgetful(vectors, misses))
-        found = recall_of(texts, vectors[:32], k=10)
+        found = measure_recall(texts, vectors[:32], k=10)
         assert found == pytest.approx(1 - misses / 10)
 
 
@@ -63,21 +69,21 @@ def test_a_small_collection_is_searched_whole(tmp_path: Path) -> None:
     rows[:, 0] += np.where(np.arange(len(rows)) < 3_000, 24, -24)  # as images lie far from texts
     vectors, queries = np.split(unit(rows), [3_000])
     names = [str(number) for number in range(len(vectors))]
-    place = Place(tmp_path, "", "v1", "a test")
+    place = ChromaLocation(tmp_path, "", "v1", "a test")
     with create_collections(place, (len(names), 0)) as (texts, _):
-        for ids in batches_of(names):
+        for ids in split_into_batches(names):
             texts.add(ids, vectors[[int(name) for name in ids]], [{"n": name} for name in ids])
-        assert recall_of(texts, queries, k=300) == 1.0
+        assert measure_recall(texts, queries, k=300) == 1.0
 
 
 def test_reports_of_one_text_are_one_record_and_come_back_whole() -> None:
     corpus = small_corpus(60)
-    groups = by_text(corpus.records)
+    groups = group_by_text(corpus.records)
     assert len(groups) < 60
     for reports in groups.values():
-        metadata = to_metadata(reports)
-        assert list(reports_of(metadata)) == reports
-        assert next(reports_of({**metadata, "others": "unread"})) == reports[0]
+        metadata = reports_to_metadata(reports)
+        assert list(reports_from_metadata(metadata)) == reports
+        assert next(reports_from_metadata({**metadata, "others": "unread"})) == reports[0]
         assert metadata["copies"] == len(reports)
 
 
@@ -92,7 +98,7 @@ def cache(directory: Path, encoder: FakeEncoder | None = None) -> EmbeddingCache
 @pytest.mark.parametrize("cut", [0, 1, 50, 4096, 5000, 8192, 10_000])
 def test_a_damaged_cache_is_thrown_away_and_made_anew(tmp_path: Path, cut: int) -> None:
     cache(tmp_path).append(KEYS[:4], ROWS[:4])
-    path = tmp_path / CACHE
+    path = tmp_path / CACHE_FILE
     path.write_bytes(path.read_bytes()[:cut])
     found = cache(tmp_path)
     assert len(found) == 0
@@ -105,11 +111,11 @@ def test_a_damaged_cache_is_thrown_away_and_made_anew(tmp_path: Path, cut: int) 
 @pytest.mark.parametrize("table", [False, True])
 def test_a_cache_of_an_earlier_version_is_thrown_away(tmp_path: Path, *, table: bool) -> None:
     if table:
-        with closing(sqlite3.connect(tmp_path / CACHE)) as file, file:
+        with closing(sqlite3.connect(tmp_path / CACHE_FILE)) as file, file:
             file.execute("CREATE TABLE vectors (key TEXT, vector BLOB)")
     else:
-        (tmp_path / CACHE).write_bytes(b'["fake@1", "none", 4]\n' + ROWS.tobytes())
-    assert len(EmbeddingCache(tmp_path, FakeEncoder(dim=4), changes=False)) == 0
+        (tmp_path / CACHE_FILE).write_bytes(b'["fake@1", "none", 4]\n' + ROWS.tobytes())
+    assert len(EmbeddingCache(tmp_path, FakeEncoder(dim=4), read_only=True)) == 0
     found = cache(tmp_path)
     found.append(KEYS, ROWS)
     assert (cache(tmp_path).vectors(KEYS[::-1]) == ROWS[::-1]).all()
@@ -119,7 +125,7 @@ def test_a_cache_that_is_out_of_reach_is_not_thrown_away(tmp_path: Path) -> None
     disk, directory = tmp_path / "disk", tmp_path / "index"
     disk.mkdir()
     directory.mkdir()
-    (directory / CACHE).symlink_to(disk / CACHE)
+    (directory / CACHE_FILE).symlink_to(disk / CACHE_FILE)
     cache(directory).append(KEYS, ROWS)
     disk.rename(tmp_path / "unmounted")
     with pytest.raises(StoreError, match="unable to open database file"):
@@ -135,7 +141,7 @@ def test_what_is_not_kept_is_gone_from_the_file(tmp_path: Path) -> None:
     for found in (full, cache(tmp_path)):
         assert len(found) == 2
         assert (found.vectors([KEYS[1], KEYS[3]]) == ROWS[[1, 3]]).all()
-    assert ROWS[2].tobytes() not in (tmp_path / CACHE).read_bytes()
+    assert ROWS[2].tobytes() not in (tmp_path / CACHE_FILE).read_bytes()
 
 
 def test_each_encoder_has_its_own_vectors_until_one_is_kept(tmp_path: Path) -> None:
@@ -152,7 +158,7 @@ def test_each_encoder_has_its_own_vectors_until_one_is_kept(tmp_path: Path) -> N
 
 @given(st.integers(0, 5000))
 def test_batches_are_even_and_the_last_write_falls_on_the_last_record(total: int) -> None:
-    sizes, threshold = batch_plan(total)
+    sizes, threshold = plan_batches(total)
     assert sum(sizes) == total
     assert all(0 < size <= 400 for size in sizes)
     waiting = 0

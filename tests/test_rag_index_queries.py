@@ -18,7 +18,7 @@ from support.small_corpus import small_corpus
 
 from rag.errors import StoreMismatchError, StoreMissingError
 from rag.index import Exclusions, ReportIndex, build_index, delete_from_index
-from rag.index.client import close_idle
+from rag.index.client import close_idle_clients
 from rag.index.store import unit_vector
 from rag.schema import Hit
 
@@ -125,8 +125,8 @@ def test_everything_may_be_excluded(graph: ReportIndex) -> None:
     [
         (np.zeros(16, np.float32), "zero or not finite"),
         (np.full(16, np.nan, np.float32), "zero or not finite"),
-        (np.ones(15, np.float32), r"\(15,\), this index wants \(16,\)"),
-        (np.ones((1, 16), np.float32), r"\(1, 16\), this index wants"),
+        (np.ones(15, np.float32), r"\(15,\), this index needs \(16,\)"),
+        (np.ones((1, 16), np.float32), r"\(1, 16\), this index needs"),
     ],
 )
 def test_queries_that_make_no_sense(graph: ReportIndex, vector: np.ndarray, message: str) -> None:
@@ -214,7 +214,7 @@ def test_old_versions_are_closed_when_their_last_query_has_ended(tmp_path: Path)
         for each in asking:
             each.result()
         assert len(reader) == 13
-        close_idle()
+        close_idle_clients()
         assert opened_files(tmp_path)
         deadline = time.monotonic() + 20  # SQLite's threads close their files a little later
         while deleted := [file for file in opened_files(tmp_path) if file.endswith("(deleted)")]:

@@ -23,7 +23,7 @@ from rag.index import (
     rebuild_index,
     verify_index,
 )
-from rag.index.client import Place, connect
+from rag.index.client import ChromaLocation, connect
 
 pytestmark = pytest.mark.slow
 Server = tuple[str, "subprocess.Popen[bytes]"]
@@ -67,7 +67,7 @@ def test_what_needs_no_proxy_needs_none_later(
 ) -> None:
     monkeypatch.setenv("no_proxy", said)
     for _ in range(2):
-        with connect(Place(tmp_path, server[0], "v1", "a test")):
+        with connect(ChromaLocation(tmp_path, server[0], "v1", "a test")):
             assert os.environ["no_proxy"] == then
 
 

@@ -1,5 +1,5 @@
-"""Many studies -> predictions.jsonl, unattended: nothing is lost, nothing is guessed.
+"""Many studies -> predictions.jsonl, unattended and resumable.
 
-`inputs` and `manifests` say which images there are, `grouping` makes studies of them, `output` owns
-the folder that is written, `workers` (or `ray`) do the work, `runner` puts them together.
+`inputs` and `manifests` list the images, `grouping` makes studies of them, `workers` (or `ray`)
+draft, `output` owns the folder that is written, `runner` puts them together.
 """

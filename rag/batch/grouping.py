@@ -1,16 +1,16 @@
-"""Images -> studies: which belong together, which one is reported from, what the study is called.
+"""Groups images into studies, chooses the image each is reported from, and names the studies.
 
-Images of a list belong together by its ``study_id``; DICOM images by StudyInstanceUID, without one
-by AccessionNumber and patient; every other image is a study of its own (or every folder is one, if
-the user says so). Images of two patients are never one study. Of a study's images the frontal one
-is reported from: PA before AP before one without a view; of two takes of a view the later one.
-Images that a rejection note (Key Object Selection) names are never reported from, those marked for
-quality control only if there is nothing else. Laterals, and images whose view nothing tells, are
-further views; what is left over (takes, small copies) is named, not used.
+Images of a list are grouped by its ``study_id``; DICOM images by StudyInstanceUID, otherwise by
+AccessionNumber and patient; every other image is a study of its own (or every folder is, if the
+user says so). Images of two patients are never one study. A study is reported from its frontal
+image: PA before AP before unknown view; of two takes of a view the later one. Images named by a
+rejection note (Key Object Selection) are never used, quality control images only if there is
+nothing else. Laterals and images of unknown view are further views; the rest (takes, thumbnails) is
+recorded but not used.
 
-Names: no identifier of a header ever becomes one. A DICOM study is called after the SHA-256 of its
-StudyInstanceUID. Other studies bear the user's own path; where that holds an identifier of the
-header, the image is called after its study, or a study without StudyInstanceUID after its content.
+No identifier of a header ever becomes a name. A DICOM study is named by the SHA-256 of its
+StudyInstanceUID. Other studies are named by the user's own path; if that contains an identifier of
+the header, the image is named by its study, and a study without StudyInstanceUID by its content.
 """
 
 import hashlib
@@ -36,41 +36,41 @@ logger = logging.getLogger(__name__)
 ReadHeader = Callable[[Path], ImageInfo]
 """Raises `ImageReadError`."""
 
-_READERS = 4  # threads that wait for the disk
-_SMALL = 2
-"""An image with less than this part of the largest one's pixels is a copy in small, no take."""
+_READER_THREADS = 4
+_THUMBNAIL_FACTOR = 2
+"""An image with so many times fewer pixels than the largest is a thumbnail, not a take."""
 
-_RANK = {View.PA: 0, View.AP: 1, View.UNKNOWN: 2, View.LATERAL: 3}
+_VIEW_RANK = {View.PA: 0, View.AP: 1, View.UNKNOWN: 2, View.LATERAL: 3}
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """An image with what its header says, if that can be read."""
+class _InspectedImage:
+    """An image and its header, if that can be read."""
 
     image: ListedImage
     info: ImageInfo
     readable: bool = True
 
     @property
-    def lateral(self) -> bool:
+    def is_lateral(self) -> bool:
         if self.image.frontal is not None:
             return not self.image.frontal
         return self.info.view is View.LATERAL
 
     @property
-    def unknown(self) -> bool:
-        """Neither list nor header tells its view."""
+    def has_unknown_view(self) -> bool:
+        """Neither list nor header states its view."""
         return self.image.frontal is None and self.info.view is View.UNKNOWN
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """It can be read, and its header does not speak against a chest X-ray."""
         return self.readable and not screen_header(self.info).refusal
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
-    """What images of one study have in common: how it was found, the value, and the patient."""
+class _GroupKey:
+    """What the images of one study share: a kind of id, its value, and the patient."""
 
     kind: str
     value: str
@@ -83,113 +83,111 @@ def group_images(
     by_folder: bool = False,
     read: ReadHeader = read_image_info,
 ) -> tuple[list[BatchStudy], list[str]]:
-    """Make studies of images; every image is in at most one.
+    """Group images into studies; every image is in at most one.
 
     Args:
-        images: as `rag.batch.inputs.list_images` found them. Key Object Selections among them are
-            no images, and in no study.
+        images: of `rag.batch.inputs.list_images`. Key Object Selections among them are not images.
         by_folder: PNG and JPEG files of one folder are one study.
         read: the header of a file.
 
     Returns:
-        The studies, sorted by study id; and a sentence for every study that has only rejected
-        images and is left out, and for every StudyInstanceUID that two patients share.
+        The studies, sorted by study id; and problems: studies left out because all their images
+        were rejected, and StudyInstanceUIDs that several patients share.
     """
-    seen = _looked_at(images, read)
-    rejected = frozenset[str]().union(*(one.info.rejected_uids for one in seen)) - {""}
-    groups: dict[_Key, list[_Seen]] = {}
-    for one in seen:
+    inspected = _read_headers(images, read)
+    rejected = frozenset[str]().union(*(one.info.rejected_uids for one in inspected)) - {""}
+    groups: dict[_GroupKey, list[_InspectedImage]] = {}
+    for one in inspected:
         if not one.info.is_key_object_selection:
-            groups.setdefault(_key(one, by_folder=by_folder), []).append(one)
-    groups, problems = _one_patient_each(groups)
+            groups.setdefault(_group_key(one, by_folder=by_folder), []).append(one)
+    groups, problems = _split_by_patient(groups)
     studies = []
     for key, group in groups.items():
         accepted = [one for one in group if one.info.instance_uid not in rejected]
-        out = tuple(one.image.path for one in group if one.info.instance_uid in rejected)
+        rejects = tuple(one.image.path for one in group if one.info.instance_uid in rejected)
         if accepted:
-            studies.append(replace(_study(key, accepted), rejected=out))
+            studies.append(replace(_make_study(key, accepted), rejected=rejects))
         else:
-            name = _study(key, group).study_id
-            problems.append(f"every image of the study {name} was rejected: there is no draft")
-    infos = {one.image.path: one.info for one in seen if one.readable}
-    studies = list(_with_priors(list(_without_suffixes(studies)), infos))
+            study_id = _make_study(key, group).study_id
+            problems.append(f"every image of the study {study_id} was rejected: there is no draft")
+    infos = {one.image.path: one.info for one in inspected if one.readable}
+    studies = list(_with_priors(list(_with_unique_ids(studies)), infos))
     return sorted(studies, key=lambda study: study.study_id), problems
 
 
-def _looked_at(images: Sequence[ListedImage], read: ReadHeader) -> list[_Seen]:
-    def look(image: ListedImage) -> _Seen:
+def _read_headers(images: Sequence[ListedImage], read: ReadHeader) -> list[_InspectedImage]:
+    def inspect(image: ListedImage) -> _InspectedImage:
         try:
-            return _Seen(image, read(image.path))
+            return _InspectedImage(image, read(image.path))
         except ImageReadError as error:
             logger.debug("a header cannot be read: %s", error.reason)
-            # the study will fail, with the reason, when it is its turn
-            return _Seen(image, ImageInfo(), readable=False)
+            return _InspectedImage(image, ImageInfo(), readable=False)  # its study will say why
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(look, images))
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
+        return list(pool.map(inspect, images))
 
 
-def _key(seen: _Seen, *, by_folder: bool) -> _Key:
-    image, info = seen.image, seen.info
+def _group_key(inspected: _InspectedImage, *, by_folder: bool) -> _GroupKey:
+    image, info = inspected.image, inspected.info
     if image.study_id:
-        return _Key("list", image.study_id)
+        return _GroupKey("list", image.study_id)
     if info.format is ImageFormat.DICOM:
         patient = info.identity.patient_id
         if info.study_uid:
-            return _Key("uid", info.study_uid, patient)
+            return _GroupKey("uid", info.study_uid, patient)
         if info.accession:
-            return _Key("accession", info.accession, patient or info.person)
+            return _GroupKey("accession", info.accession, patient or info.person)
     folder = str(PurePosixPath(image.name).parent)
     if by_folder and folder != "." and info.format is not ImageFormat.DICOM:
-        return _Key("folder", folder)
-    return _Key("image", image.name)
+        return _GroupKey("folder", folder)
+    return _GroupKey("image", image.name)
 
 
-def _one_patient_each(
-    groups: Mapping[_Key, list[_Seen]],
-) -> tuple[dict[_Key, list[_Seen]], list[str]]:
-    """Groups of one patient each; a StudyInstanceUID is enough where nobody contradicts it.
+def _split_by_patient(
+    groups: Mapping[_GroupKey, list[_InspectedImage]],
+) -> tuple[dict[_GroupKey, list[_InspectedImage]], list[str]]:
+    """Groups of one patient each, and a problem for each StudyInstanceUID that several share.
 
-    And a sentence for each StudyInstanceUID that several patients share.
+    Images of a StudyInstanceUID without a patient id join those of its only patient.
     """
     patients: defaultdict[str, set[str]] = defaultdict(set)
     for key in groups:
         if key.kind == "uid":
             patients[key.value] |= {key.patient} - {""}
-    found: defaultdict[_Key, list[_Seen]] = defaultdict(list)
+    split: defaultdict[_GroupKey, list[_InspectedImage]] = defaultdict(list)
     for key, group in groups.items():
-        of_one = key.kind == "uid" and len(patients[key.value]) <= 1
-        found[replace(key, patient="") if of_one else key] += group
-    shared = [
-        f"images of {len(several)} patients bear the StudyInstanceUID of {pseudonym(uid)}: they "
+        uid_suffices = key.kind == "uid" and len(patients[key.value]) <= 1
+        split[replace(key, patient="") if uid_suffices else key] += group
+    problems = [
+        f"images of {len(sharing)} patients have the StudyInstanceUID of {pseudonym(uid)}: they "
         "are kept apart"
-        for uid, several in patients.items()
-        if len(several) > 1
+        for uid, sharing in patients.items()
+        if len(sharing) > 1
     ]
-    return found, shared
+    return split, problems
 
 
-def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
+def _make_study(key: _GroupKey, group: Sequence[_InspectedImage]) -> BatchStudy:
     kind, value = key.kind, key.value
     largest = max(one.info.pixels for one in group)
     chosen, *others = sorted(group, key=lambda one: _rank(one, largest))
     other_views, unused = list[Path](), list[Path]()
     for one in others:
-        (other_views if _adds_a_view(one, largest) else unused).append(one.image.path)
-    secrets = frozenset[str]().union(*(one.info.identifiers for one in group))
+        (other_views if _is_further_view(one, largest) else unused).append(one.image.path)
+    identifiers = frozenset[str]().union(*(one.info.identifiers for one in group))
     listed = [value] if kind == "list" else []
-    shown, study_id = chosen.image.name, value
+    name, study_id = chosen.image.name, value
     if kind == "uid":
         study_id = pseudonym(f"{value} {key.patient}" if key.patient else value)
-    if any(secret in shown.lower() for secret in secrets):
-        study_id = study_id if kind in ("uid", "list") else _by_content(chosen.image.path)
-        shown = f"{study_id}/1"
+    if any(identifier in name.lower() for identifier in identifiers):
+        study_id = study_id if kind in ("uid", "list") else _content_name(chosen.image.path)
+        name = f"{study_id}/1"
     elif kind in ("accession", "image"):
-        study_id = shown
+        study_id = name
     return BatchStudy(
         study_id=study_id,
         source=chosen.image.path,
-        name=shown,
+        name=name,
         other_views=tuple(other_views),
         unused=tuple(unused),
         indication=next((one.image.indication for one in group if one.image.indication), ""),
@@ -199,41 +197,45 @@ def _study(key: _Key, group: Sequence[_Seen]) -> BatchStudy:
     )
 
 
-def _adds_a_view(one: _Seen, largest: int) -> bool:
-    """Whether it is a lateral or may be one: no take, no copy, nothing to test the machine with."""
+def _is_further_view(one: _InspectedImage, largest: int) -> bool:
+    """Whether it is or may be a lateral: not a take, thumbnail, raw or quality control image."""
     info = one.info
-    own = info.pixels * _SMALL >= largest and not info.for_processing and not info.quality_control
-    return one.usable and (one.lateral or (one.unknown and own))
+    is_original = not (_is_thumbnail(info, largest) or info.for_processing or info.quality_control)
+    return one.is_usable and (one.is_lateral or (one.has_unknown_view and is_original))
 
 
-def _by_content(path: Path) -> str:
-    """A name for a study of which neither path nor header may be named."""
+def _is_thumbnail(info: ImageInfo, largest: int) -> bool:
+    return info.pixels * _THUMBNAIL_FACTOR < largest
+
+
+def _content_name(path: Path) -> str:
+    """A name for a study that neither its path nor its header may name."""
     with path.open("rb") as file:
         return f"image-{hashlib.file_digest(file, 'sha256').hexdigest()[:20]}"
 
 
-def _rank(one: _Seen, largest: int) -> tuple[object, ...]:
-    """Of the images of a study, the one with the smallest rank is reported from."""
+def _rank(one: _InspectedImage, largest: int) -> tuple[object, ...]:
+    """Sort key: the first image of a study is reported from."""
     info = one.info
-    stated = 0 if one.image.frontal else 1 if one.image.frontal is None else 2
+    listed_view = {True: 0, None: 1, False: 2}[one.image.frontal]
     return (
         not one.image.chosen,
-        one.lateral,
-        not one.usable,
+        one.is_lateral,
+        not one.is_usable,
         info.quality_control,
-        stated,
-        _RANK[info.view],
+        listed_view,
+        _VIEW_RANK[info.view],
         info.for_processing,
-        info.pixels * _SMALL < largest,
-        *_lateness(info),
+        _is_thumbnail(info, largest),
+        *_recency_rank(info),
         one.image.name,
     )
 
 
-def _lateness(info: ImageInfo) -> tuple[object, ...]:
-    """The later of two takes first; images of one exposure, and those without a view, in order.
+def _recency_rank(info: ImageInfo) -> tuple[object, ...]:
+    """The later take first; images of one exposure, and of unknown view, in their own order.
 
-    Without a view two images need not be takes of the same: often the lateral comes second.
+    Two images of unknown view need not be takes of the same: often the second is the lateral.
     """
     series, instance = info.order
     if info.view is View.UNKNOWN:
@@ -243,19 +245,19 @@ def _lateness(info: ImageInfo) -> tuple[object, ...]:
     return 0, 0, -series, -instance
 
 
-def _without_suffixes(studies: Sequence[BatchStudy]) -> Iterator[BatchStudy]:
-    """Studies called after an image lose its suffix where that leaves the name unique.
+def _with_unique_ids(studies: Sequence[BatchStudy]) -> Iterator[BatchStudy]:
+    """Drop the suffix of studies named by an image if the id stays unique; number equal ids.
 
-    Of two images without a name that are equal byte for byte, the second gets a number.
+    Only images without a name that are equal byte for byte have equal ids.
     """
     stems = Counter(_stem(study) for study in studies)
-    taken: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for study in studies:
         stem = _stem(study)
         study_id = stem if stems[stem] == 1 else study.study_id
-        taken[study_id] += 1
-        if taken[study_id] > 1:
-            study_id = f"{study_id}-{taken[study_id]}"
+        counts[study_id] += 1
+        if counts[study_id] > 1:
+            study_id = f"{study_id}-{counts[study_id]}"
         yield replace(study, study_id=study_id)
 
 
@@ -269,15 +271,14 @@ def _stem(study: BatchStudy) -> str:
 def _with_priors(
     studies: Sequence[BatchStudy], infos: Mapping[Path, ImageInfo]
 ) -> Iterator[BatchStudy]:
-    """Each study with the newest earlier one of its patient, where no list names another.
+    """Each study with its patient's newest earlier study, unless a list names another prior.
 
-    What comes of an earlier one is its image and its structured reports, whose headers are in
-    ``infos`` too.
+    The prior's files are its image and its structured reports, whose headers are in ``infos`` too.
     """
-    of_patient: defaultdict[str, list[BatchStudy]] = defaultdict(list)
+    by_patient: defaultdict[str, list[BatchStudy]] = defaultdict(list)
     for study in studies:
         if study.source in infos:
-            of_patient[infos[study.source].identity.patient_id].append(study)
+            by_patient[infos[study.source].identity.patient_id].append(study)
     reports: defaultdict[str, list[Path]] = defaultdict(list)
     for path, info in infos.items():
         if info.modality == "SR":
@@ -287,8 +288,8 @@ def _with_priors(
         if current is None or study.prior or not current.identity.patient_id:
             yield study
             continue
-        others = of_patient[current.identity.patient_id]
-        uid = newest_before(current, [infos[other.source] for other in others])
-        images = [other.source for other in others if uid and infos[other.source].study_uid == uid]
-        files = dict.fromkeys((*images, *(reports[uid] if uid else ())))
-        yield replace(study, prior=Prior(files=tuple(files)))
+        sources = [other.source for other in by_patient[current.identity.patient_id]]
+        uid = newest_before(current, [infos[source] for source in sources])
+        files = [source for source in sources if uid and infos[source].study_uid == uid]
+        files += reports[uid] if uid else []
+        yield replace(study, prior=Prior(files=tuple(dict.fromkeys(files))))

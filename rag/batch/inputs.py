@@ -1,7 +1,7 @@
-"""What the user points at -> the images in it: a folder tree, a DICOMDIR, one image, a list.
+"""Lists the images of a folder tree, a DICOMDIR, a list, or a single image.
 
-Owns which files count as images and what they are called in the output. Does not open an image
-beyond its first bytes; studies are made of them in `rag.batch.grouping`.
+Owns which files count as images and what the output calls them. Reads only their first bytes;
+`rag.batch.grouping` groups them into studies.
 """
 
 import os
@@ -16,24 +16,24 @@ from rag.priors import NO_PRIOR, Prior
 from rag.study import Study
 
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
-"""Files of these names are meant as images: if they are none, that is a failure to be told."""
+"""A file with one of these that is not an image fails, instead of being skipped."""
 
-LISTS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json"})
+_LIST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json"})
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image as the input names it.
+    """One image of an input. All but the path and name come from a list, if there is one.
 
     Attributes:
         path: the file.
-        name: what predictions call it: the path within the input, with slashes.
-        study_id: of the list it stands in; empty where the header decides.
-        frontal: as the list says it; None where it says nothing.
-        indication: why it was taken, as the list says it.
-        patient_id: never to be retrieved, as the list says it.
-        chosen: the list says that this is the image to report from.
-        prior: of the patient's earlier study, as the list says it: files, report text, date.
+        name: used in predictions: the path within the input, with slashes.
+        study_id: empty if the header decides.
+        frontal: None if not stated.
+        indication: why it was taken.
+        patient_id: this patient's reports are never retrieved.
+        chosen: this is the image to report from.
+        prior: the patient's earlier study: files, report text, date.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class BatchStudy(Study):
 
     Attributes:
         unused: images of the study that are neither reported from nor further views.
-        rejected: images that a rejection note takes out of use.
+        rejected: images that a rejection note names.
     """
 
     source: Path
@@ -63,12 +63,12 @@ class BatchStudy(Study):
 
 @dataclass(slots=True)
 class Listing:
-    """The images of an input, and what was passed over.
+    """The images of an input.
 
     Attributes:
         images: in a fixed order.
-        skipped: files that are no images, by kind ("no image", "hidden").
-        problems: what could not be looked at, one sentence each.
+        skipped: other files, counted by kind ("no image", "hidden").
+        problems: what could not be read, one sentence each.
     """
 
     images: list[ListedImage] = field(default_factory=list)
@@ -82,19 +82,19 @@ def list_images(
     """The images of a folder, a DICOMDIR, a list (CSV, JSONL, JSON) or a single image.
 
     Args:
-        source: what the user named.
+        source: one of these.
         root: folder that the paths of a list are relative to; by default the list's own.
         skip_folder: a folder within ``source`` to leave out (the output's).
 
     Raises:
-        UsageError: there is no such thing, or a list is wrong; every wrong line is named.
+        UsageError: ``source`` does not exist, or is a list with wrong lines; each is named.
     """
     if source.is_dir():
         return _tree(source, skip_folder)
     if not source.is_file():
         raise UsageError(f"there is no file or folder {source}")
-    if source.suffix.lower() in LISTS:
-        from rag.batch.manifests import read_list  # noqa: PLC0415 - it knows `Listing`
+    if source.suffix.lower() in _LIST_SUFFIXES:
+        from rag.batch.manifests import read_list  # noqa: PLC0415 - it imports `Listing`
 
         return read_list(source, root=root or source.parent)
     if source.name.upper().startswith("DICOMDIR"):
@@ -104,12 +104,12 @@ def list_images(
 
 def _tree(folder: Path, skip_folder: Path | None) -> Listing:
     listing = Listing()
-    avoided = skip_folder.resolve() if skip_folder else None
-    for path in _files(folder, listing, avoided):
+    skipped = skip_folder.resolve() if skip_folder else None
+    for path in _files(folder, listing, skipped):
         if path.name.startswith("."):
             listing.skipped["hidden"] += 1
         elif path.name.upper() == "DICOMDIR":
-            listing.skipped["DICOMDIR"] += 1  # the images it lists lie beside it
+            listing.skipped["DICOMDIR"] += 1  # its images are found beside it
         elif path.suffix.lower() in IMAGE_SUFFIXES or _looks_like_image(path, listing):
             listing.images.append(ListedImage(path, path.relative_to(folder).as_posix()))
         else:
@@ -117,26 +117,27 @@ def _tree(folder: Path, skip_folder: Path | None) -> Listing:
     return listing
 
 
-def _files(folder: Path, listing: Listing, avoided: Path | None) -> Iterator[Path]:
+def _files(folder: Path, listing: Listing, skip_folder: Path | None) -> Iterator[Path]:
     """Files of a tree by name; links to folders are not followed, so that no tree is endless."""
 
     def note_unreadable(error: OSError) -> None:
-        where = Path(str(error.filename)).name
-        listing.problems.append(f"the folder {where} cannot be read: {error.strerror}")
+        name = Path(str(error.filename)).name
+        listing.problems.append(f"the folder {name} cannot be read: {error.strerror}")
 
     for parent, folders, names in os.walk(folder, onerror=note_unreadable):
-        here = Path(parent)
         folders[:] = sorted(
-            name for name in folders if avoided is None or (here / name).resolve() != avoided
+            name
+            for name in folders
+            if skip_folder is None or Path(parent, name).resolve() != skip_folder
         )
         for name in sorted(names):
-            yield here / name
+            yield Path(parent, name)
 
 
 def _looks_like_image(path: Path, listing: Listing) -> bool:
     """By content; DICOM files often have no suffix."""
     try:
-        if not path.is_file():  # a pipe would be waited for without end
+        if not path.is_file():  # opening a pipe would block
             return False
         with path.open("rb") as file:
             return image_format(file.read(132)) is not ImageFormat.OTHER

@@ -1,14 +1,12 @@
-"""Lists of images, as people and benchmarks write them: CSV, JSONL, and ReXrank's JSON in and out.
+"""Reads lists of images (CSV, JSONL, ReXrank's JSON), and writes ReXrank's output.
 
-Strict: a list with a wrong line is refused as a whole, before any work, and every wrong line is
-named. Columns: ``study_id`` and ``image`` (a path; in JSON also a list of paths; ReXrank calls it
-``image_path``), and if wanted ``view``, ``indication`` (or ``context``), ``patient_id``, and of the
-patient's earlier study ``prior`` (paths), ``prior_report`` (text), ``prior_date``; others are let
-pass. A view that is not known is no wrong line: the image's own header decides, and a note says so.
+The columns are documented in docs/batch.md. A list with a wrong line is refused as a whole before
+any work, and every wrong line is named; unknown columns are ignored. An unknown view is not an
+error: the image's header decides, and a note says so.
 
 ReXrank's submission guide asks for ``--input_json_file --save_json_file --img_root_dir``: the
-input's entries come back as they were, with ``model_prediction``. A study without a draft has an
-empty one and the key ``status``, so that nobody takes it for a report.
+input's entries are returned unchanged, with ``model_prediction`` added. For a study without a draft
+it is empty and the key ``status`` is added, so that nobody takes it for a report.
 """
 
 import json
@@ -28,26 +26,23 @@ from rag.errors import UsageError
 from rag.priors import Prior
 from rag.schema import Section, Status
 
-_SHOWN = 20  # wrong lines that are named
-_LONGEST_ID = 200
-_LONGEST_TEXT = 10_000
-_IMAGES = ("image", "image_path")
-_VIEWS = ("view", "views", "frontal_lateral")
-
-Row = tuple[str, dict[str, Any]]
-"""Where it stands, and what it says."""
+_MAX_SHOWN = 20  # wrong lines that are named
+_MAX_ID_CHARS = 200
+_MAX_TEXT_CHARS = 10_000
+_IMAGE_COLUMNS = ("image", "image_path")
+_VIEW_COLUMNS = ("view", "views", "frontal_lateral")
 
 
 class _ListRowError(ValueError):
-    """What is wrong with one row."""
+    """A row cannot be used; the message says why."""
 
 
 def read_list(path: Path, *, root: Path) -> Listing:
-    """The images of a list.
+    """The images of a .csv, .jsonl or .json list.
 
     Args:
-        path: .csv, .jsonl or .json.
-        root: what relative paths in it are relative to, and absolute ones that lead nowhere.
+        path: the list.
+        root: of its relative paths, and of absolute ones that do not exist.
 
     Raises:
         UsageError: names what is wrong with each wrong line.
@@ -55,32 +50,38 @@ def read_list(path: Path, *, root: Path) -> Listing:
     images: list[ListedImage] = []
     problems: list[str] = []
     seen: set[tuple[str, str]] = set()
-    views: Counter[str] = Counter()
+    unknown_views: Counter[str] = Counter()
     for where, row in _rows(path, problems):
         try:
-            found = _images(row, root, views)
+            row_images = _images(row, root, unknown_views)
         except _ListRowError as error:
             problems.append(f"{where}: {error}")
             continue
-        for image in found:
+        for image in row_images:
             if (image.study_id, image.name) in seen:
                 problems.append(f"{where}: names the image {image.name!r} of this study again")
             seen.add((image.study_id, image.name))
-        images.extend(found)
+        images.extend(row_images)
     if problems:
-        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        lines = "\n".join(printable(problem) for problem in problems[:_SHOWN])
+        more = f"\n... and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
+        lines = "\n".join(printable(problem) for problem in problems[:_MAX_SHOWN])
         raise UsageError(f"{path} cannot be used:\n{lines}{more}")
     if not images:
         raise UsageError(f"{path} lists no image")
-    return Listing(images, problems=_about_unknown(views))
+    notes = []
+    if unknown_views:
+        shown = ", ".join(
+            f"{json.dumps(view[:40])} ({count})" for view, count in unknown_views.most_common(5)
+        )
+        notes.append(printable(f"unknown views, so that the headers decide: {shown}"))
+    return Listing(images, problems=notes)
 
 
 def read_studies_json(path: Path) -> dict[str, dict[str, Any]]:
     """ReXrank's file: an object of studies by their id, each with ``image_path``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the file is not one.
     """
     try:
         values = parse_strict(path.read_text(encoding="utf-8-sig"))
@@ -89,17 +90,18 @@ def read_studies_json(path: Path) -> dict[str, dict[str, Any]]:
     except ValueError as error:
         raise UsageError(f"{path} {error}") from error
     if not isinstance(values, dict) or not all(isinstance(row, dict) for row in values.values()):
-        raise UsageError(f"{path} is no JSON object of studies by their id, as ReXrank's are")
+        raise UsageError(f"{path} is not a JSON object of studies by their id, as ReXrank's are")
     return values
 
 
-def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
+def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and values of each row."""
     if not is_table(path):
         for study_id, row in read_studies_json(path).items():
             yield f"study {study_id}", {**row, "study_id": study_id}
         return
     try:
-        for line in read_table(path, required=("study_id", _IMAGES), strict=True):
+        for line in read_table(path, required=("study_id", _IMAGE_COLUMNS), strict=True):
             if line.problem:
                 problems.append(f"{line.where}: {line.problem}")
             else:
@@ -108,33 +110,26 @@ def _rows(path: Path, problems: list[str]) -> Iterator[Row]:
         raise UsageError("\n".join(map(printable, str(error).split("\n")))) from error
 
 
-def _about_unknown(views: Counter[str]) -> list[str]:
-    if not views:
-        return []
-    shown = ", ".join(f"{json.dumps(view[:40])} ({count})" for view, count in views.most_common(5))
-    return [printable(f"views that are not known, so that the headers decide: {shown}")]
-
-
 def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> list[ListedImage]:
     study_id = _identifier(row, "study_id")
     if not study_id:
         raise _ListRowError("has no study_id")
-    files = _strings(row, _IMAGES)
-    if not files:
+    names = _strings(row, _IMAGE_COLUMNS)
+    if not names:
         raise _ListRowError("names no image: its column is called image")
-    views = _views(row) or [""] * len(files)
-    if len(views) != len(files):
-        raise _ListRowError(f"has {len(files)} images and {len(views)} views")
+    views = _views(row) or [""] * len(names)
+    if len(views) != len(names):
+        raise _ListRowError(f"has {len(names)} images and {len(views)} views")
     indication = _string(row, "indication") or _string(row, "context")
     patient_id = _identifier(row, "patient_id")
-    key = _string(row, "key_image_path")
+    key_image = _string(row, "key_image_path")
     prior = Prior(
         report=_string(row, "prior_report"),
         date=_date(row),
         files=tuple(_file(name, root) for name in _strings(row, ("prior",))),
     )
-    named = (view.strip() for view in views if not is_missing(view) and view.upper() != "UNKNOWN")
-    unknown_views.update(view for view in named if is_frontal(view) is None)
+    stated = (view.strip() for view in views if not is_missing(view) and view.upper() != "UNKNOWN")
+    unknown_views.update(view for view in stated if is_frontal(view) is None)
     return [
         ListedImage(
             path=_file(name, root),
@@ -143,17 +138,17 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
             frontal=is_frontal(view),
             indication=indication,
             patient_id=patient_id,
-            chosen=name == key,
+            chosen=name == key_image,
             prior=prior,
         )
-        for name, view in zip(files, views, strict=True)
+        for name, view in zip(names, views, strict=True)
     ]
 
 
 def _file(name: str, root: Path) -> Path:
-    """The file that a list names. ReXrank's names begin with a slash and are meant within the root.
+    """The file that a list names. ReXrank's names start with a slash but are relative to the root.
 
-    `os.access` finds no file under a name that is too long; `Path.exists` raises.
+    `os.access` returns False for a name that is too long; `Path.exists` raises.
     """
     path = root / name
     return path if os.access(path, os.F_OK) else root / name.lstrip("/")
@@ -164,32 +159,32 @@ def _identifier(row: dict[str, Any], name: str) -> str:
         value = parse_id(row.get(name))
     except ValueError as error:
         raise _ListRowError(f"{name} {error}") from error
-    if len(value) > _LONGEST_ID or not value.isprintable():
+    if len(value) > _MAX_ID_CHARS or not value.isprintable():
         raise _ListRowError(
-            f"has a {name} that is longer than {_LONGEST_ID} letters or unprintable"
+            f"has a {name} that is longer than {_MAX_ID_CHARS} characters or unprintable"
         )
     return value
 
 
-def _strings(row: dict[str, Any], names: tuple[str, ...]) -> list[str]:
-    """One text or a list of texts, under the first of these names that is there."""
-    for name in names:
-        value = row.get(name)
+def _strings(row: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
+    """One text or a list of texts, from the first of these columns that is not empty."""
+    for column in columns:
+        value = row.get(column)
         if is_missing(value):
             continue
         values = value if isinstance(value, list) else [value]
-        texts = [one for one in values if isinstance(one, str) and one.strip() and "\0" not in one]
-        if len(texts) < len(values):
-            raise _ListRowError(f"{name} is neither a text nor a list of texts")
+        texts = [text for text in values if isinstance(text, str) and text.strip()]
+        if len(texts) < len(values) or any("\0" in text for text in texts):
+            raise _ListRowError(f"{column} is neither a text nor a list of texts")
         return texts
     return []
 
 
 def _views(row: dict[str, Any]) -> list[str]:
-    """Views under the first of their names that is there; what is no text is empty."""
-    value: Any = next((row[name] for name in _VIEWS if not is_missing(row.get(name))), [])
+    """Views from the first of their columns that is not empty; "" for what is not a text."""
+    value: Any = next((row[name] for name in _VIEW_COLUMNS if not is_missing(row.get(name))), [])
     values = value if isinstance(value, list) else [value]
-    return [one.replace("\0", " ") if isinstance(one, str) else "" for one in values]
+    return [view.replace("\0", " ") if isinstance(view, str) else "" for view in values]
 
 
 def _date(row: dict[str, Any]) -> str:
@@ -197,7 +192,9 @@ def _date(row: dict[str, Any]) -> str:
     try:
         return date.fromisoformat(value).isoformat() if value else ""
     except ValueError as error:
-        raise _ListRowError(f"prior_date is no date: write it as 2026-03-01 ({error})") from error
+        raise _ListRowError(
+            f"prior_date is not a date: write it as 2026-03-01 ({error})"
+        ) from error
 
 
 def _string(row: dict[str, Any], name: str) -> str:
@@ -207,26 +204,26 @@ def _string(row: dict[str, Any], name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _ListRowError(f"{name} is a {type(value).__name__}, not a text")
-    if len(value) > _LONGEST_TEXT:
-        raise _ListRowError(f"{name} has {len(value)} letters, more than {_LONGEST_TEXT}")
+        raise _ListRowError(f"{name} is a {type(value).__name__}, not text")
+    if len(value) > _MAX_TEXT_CHARS:
+        raise _ListRowError(f"{name} has {len(value)} characters, more than {_MAX_TEXT_CHARS}")
     return value.strip()
 
 
 def work_folder(save_json_file: Path) -> Path:
-    """Where the batch behind an output file works, and resumes."""
+    """The output folder of the batch behind ReXrank's output file, where it resumes."""
     return save_json_file.with_name(save_json_file.name + ".batch")
 
 
 def refuse_foreign_file(save_json_file: Path) -> None:
-    """An output file that no batch of ours has made is not overwritten.
+    """Never overwrite an output file that no batch of ours wrote.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is such a file.
     """
     if save_json_file.exists() and not work_folder(save_json_file).is_dir():
         raise UsageError(
-            f"{save_json_file} exists and was not made by a batch of ours: choose another "
+            f"{save_json_file} exists and was not written by a batch of ours: choose another "
             "--save_json_file"
         )
 
@@ -250,9 +247,9 @@ def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path
 
 
 def _prediction(draft: dict[str, Any]) -> dict[str, str]:
-    """As ReXrank's reference reports are written: "Findings: ... Impression: ..."."""
+    """In the form of ReXrank's reference reports: "Findings: ... Impression: ..."."""
     if draft["status"] != Status.OK:
         return {"model_prediction": "", "status": draft["status"]}
     texts = {s: " ".join(sentence["text"] for sentence in draft[s.value]) for s in Section}
-    written = (f"{s.value.capitalize()}: {text}" for s, text in texts.items() if text)
-    return {"model_prediction": " ".join(written)}
+    sections = (f"{s.value.capitalize()}: {text}" for s, text in texts.items() if text)
+    return {"model_prediction": " ".join(sections)}

@@ -1,11 +1,9 @@
-"""The folder a batch writes: its lock, what is done already, and the files beside the predictions.
+"""The folder a batch writes: predictions, what is done already, and the files beside them.
 
-    OUT/predictions.jsonl   one line a study, appended and flushed to the disk
-    OUT/studies.jsonl       which images each study is made of; private (0600), for the user alone
-    OUT/summary.json        counts, rate, stages, of the last run
-    OUT/.lock               held while a batch runs
-
-Does not know how predictions come about.
+OUT/predictions.jsonl   one line a study, appended and flushed to the disk
+OUT/studies.jsonl       the images of each study; private (0600), as paths may name people
+OUT/summary.json        counts, rate and stages of the last run
+OUT/.lock               held while a batch runs
 """
 
 import json
@@ -17,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.json_text import parse_strict
-from rag.atomic_io import (
-    exclusive_lock,
-    explain_disk_errors,
-    fsync_path,
-    write_text_atomic,
-)
+from rag.atomic_io import exclusive_lock, explain_disk_errors, fsync_path, write_text_atomic
 from rag.batch.inputs import BatchStudy
 from rag.errors import UsageError
 from rag.prediction import Prediction
@@ -30,17 +23,17 @@ from rag.schema import Status
 
 PREDICTIONS, STUDIES, SUMMARY = "predictions.jsonl", "studies.jsonl", "summary.json"
 _LOCK = ".lock"
-_MADE_WITH = ("encoder_id", "index_id", "llm", "prompt")
-"""What all predictions of one file must have in common."""
+_COMMON_KEYS = ("encoder_id", "index_id", "llm", "prompt")
+"""Equal in all predictions of one file."""
 
 
 class BatchOutput:
-    """What a folder holds, to go on with it; made by `open_output`.
+    """An output folder and the predictions already in it; see `open_output`.
 
     Attributes:
-        predictions: its file of predictions.
-        statuses: of each study that has a line there.
-        errors: how often each error class failed a study.
+        predictions: path of ``predictions.jsonl``.
+        statuses: by study id, of each line there.
+        errors: failed studies by error class.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,38 +47,40 @@ class BatchOutput:
                 self._read()
 
     def _read(self) -> None:
-        """Take every line into account. A torn last one is cut off: its study is done again."""
+        """Read every line. A torn last line is cut off: its study is done again."""
         with self.predictions.open("r+b") as file:
             end = 0
             for number, line in enumerate(file, 1):
-                whole = line.endswith(b"\n")
+                complete = line.endswith(b"\n")
                 try:
                     values = parse_strict(line.decode("utf-8"))
                 except ValueError as error:
-                    if whole:
-                        raise self._not_ours(number, str(error)) from error
+                    if complete:
+                        raise self._foreign_line(number, str(error)) from error
                     file.truncate(end)
                     return
-                self._take(number, values)
-                if not whole:
+                self._add(number, values)
+                if not complete:
                     file.seek(0, os.SEEK_END)
                     file.write(b"\n")
                 end += len(line)
 
-    def _take(self, number: int, values: Any) -> None:
+    def _add(self, number: int, values: Any) -> None:
         try:
-            study_id, made_with = values["study_id"], {name: values[name] for name in _MADE_WITH}
+            study_id, made_with = values["study_id"], {name: values[name] for name in _COMMON_KEYS}
             status, error = Status(values["status"]), values["error"]
         except (KeyError, ValueError, TypeError) as wrong:
-            raise self._not_ours(number, "it has other keys") from wrong
+            raise self._foreign_line(number, "it has other keys") from wrong
         if study_id in self.statuses:
-            raise self._not_ours(number, f"the study {study_id!r} has an earlier line")
+            raise self._foreign_line(number, f"the study {study_id!r} has an earlier line")
         if made_with != (self._made_with or made_with):
-            raise self._not_ours(number, "it was made with another encoder, index, model or prompt")
+            raise self._foreign_line(
+                number, "it was made with another encoder, index, model or prompt"
+            )
         self._made_with = made_with
         self._count(study_id, status, error)
 
-    def _not_ours(self, number: int, why: str) -> UsageError:
+    def _foreign_line(self, number: int, why: str) -> UsageError:
         return UsageError(
             f"{self.predictions} line {number} is not of this batch ({why}): choose another output"
         )
@@ -96,30 +91,30 @@ class BatchOutput:
             self.errors[error] += 1
 
     def refuse_mixture(self, made_with: Mapping[str, str]) -> None:
-        """Predictions of two encoders, indexes or models must not lie in one file.
+        """Refuse to mix predictions of two encoders, indexes, models or prompts in one file.
 
         Raises:
             UsageError: names what has changed.
         """
         changed = [
-            f"{name} was {before!r} and is {made_with[name]!r}"
-            for name, before in self._made_with.items()
-            if made_with[name] != before
+            f"{name} was {old!r} and is {made_with[name]!r}"
+            for name, old in self._made_with.items()
+            if made_with[name] != old
         ]
         if changed:
             raise UsageError(
-                f"{self.predictions} was made otherwise ({'; '.join(changed)}): choose another "
-                "output, or go back to what it was made with"
+                f"{self.predictions} was made with other settings ({'; '.join(changed)}): choose "
+                "another output, or go back to those settings"
             )
 
     def append(self, prediction: Prediction) -> None:
-        """Write one line and wait until it is on the disk; after a crash it is whole or absent.
+        """Write one line; returns when it is on disk. After a crash it is complete or absent.
 
         Raises:
-            OutputError: the file cannot be written; a disk that is full leaves no half line.
+            OutputError: the file cannot be written; a full disk leaves no partial line.
         """
         line = memoryview(prediction_line(prediction).encode("utf-8"))
-        # unbuffered: what a full disk did not take must not be tried again at the end
+        # unbuffered: closing must not retry what a full disk refused
         with (
             explain_disk_errors(self.predictions),
             self.predictions.open("ab", buffering=0) as file,
@@ -136,18 +131,18 @@ class BatchOutput:
                 fsync_path(self.folder)
         self._count(prediction.study_id, prediction.status, prediction.error)
 
-    def forget_failures(self) -> int:
-        """Take failed studies out of the file, in one step, so that they are done again."""
+    def drop_failures(self) -> int:
+        """Remove failed studies from the file, atomically, so that they are done again."""
         failed = {name for name, status in self.statuses.items() if status is Status.FAILED}
         if not failed:
             return 0
-        beside = self.predictions.with_name(f".{PREDICTIONS}.new")
+        new_file = self.predictions.with_name(f".{PREDICTIONS}.new")
         with explain_disk_errors(self.predictions):
-            with self.predictions.open("rb") as old, beside.open("wb") as new:
+            with self.predictions.open("rb") as old, new_file.open("wb") as new:
                 new.writelines(line for line in old if json.loads(line)["study_id"] not in failed)
                 new.flush()
                 os.fsync(new.fileno())
-            beside.replace(self.predictions)
+            new_file.replace(self.predictions)
             fsync_path(self.folder)
         for study_id in failed:
             del self.statuses[study_id]
@@ -155,13 +150,13 @@ class BatchOutput:
         return len(failed)
 
     def write_studies(self, studies: Iterable[BatchStudy]) -> None:
-        """Write down which images each study is made of. Paths may name people: 0600."""
+        """Record the images of each study. Paths may name people: 0600."""
         lines = (json.dumps(_study_json(study), ensure_ascii=False) + "\n" for study in studies)
         text = "".join(lines).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         self._write(STUDIES, text, mode=0o600)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write the summary of this run."""
+        """Write ``summary.json``."""
         self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
 
     def _write(self, name: str, text: str, *, mode: int = 0o644) -> None:
@@ -171,12 +166,11 @@ class BatchOutput:
 
 @contextmanager
 def open_output(folder: Path) -> Iterator[BatchOutput]:
-    """A folder to write, made if it is not there, and nobody else's while the block runs.
+    """Open an output folder, created if missing, and hold its lock.
 
     Raises:
         OutputError: it cannot be written.
-        UsageError: another batch is writing it, or its predictions are none of a batch, of two
-            encoders, indexes, models or prompts, or two of one study.
+        UsageError: another batch is writing it, or its predictions are not those of one batch.
     """
     with explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +179,7 @@ def open_output(folder: Path) -> Iterator[BatchOutput]:
 
 
 def prediction_line(prediction: Prediction) -> str:
-    """One line with its newline. NaN and infinities are a ValueError: no JSON holds them."""
+    """One line with its newline; a ValueError for NaN and infinities, which JSON lacks."""
     return json.dumps(prediction.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -1,9 +1,9 @@
-"""The other engine: Ray Data reads, encodes and matches, on as many machines as it has.
+"""The other engine: Ray Data reads images, encodes them and retrieves reports on many machines.
 
-Every worker is an actor with a pipeline of its own and does the first half of a study
-(`ReportPipeline.prepare`); asking, checking and writing stay where the batch was started. Ray
-restarts a worker that dies and repeats what it had in hand; each study comes out once. All nodes
-see images, settings and index under the same paths. Needs ``pip install "cxr-rag[ray]"``.
+Every worker is an actor with its own pipeline that does the first half of a study
+(`ReportPipeline.prepare`); drafting, checking and writing stay where the batch was started. Ray
+restarts a worker that dies and repeats its studies; each is returned once. All nodes need images,
+settings and index under the same paths. Needs ``pip install "cxr-rag[ray]"``.
 """
 
 import logging
@@ -25,17 +25,17 @@ from rag.study import Study
 logger = logging.getLogger(__name__)
 
 MakePipeline = Callable[[], AbstractContextManager[ReportPipeline]]
-"""How a worker gets its pipeline; sent to it, so it must be picklable."""
+"""Opens a worker's pipeline; sent to the worker, so it must be picklable."""
 
-_STUDIES_IN_BLOCK = 4  # what a worker takes at once, and what is done again when it dies
-_OBJECT_STORE = 256 << 20  # bytes; a prepared study has some ten thousand
+_STUDIES_PER_BLOCK = 4  # given to a worker at once, and repeated when it dies
+_OBJECT_STORE_BYTES = 256 << 20  # a prepared study has some ten thousand
 
 
 @contextmanager
 def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
-    """A Ray cluster, as the first half of a batch.
+    """The first half of a batch on a Ray cluster.
 
-    Every worker opens the index for itself: the folder, or the server of ``chroma_url``.
+    Every worker opens the index itself: the folder, or the server of ``chroma_url``.
 
     Args:
         settings: the same on all nodes.
@@ -48,12 +48,12 @@ def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
         yield prepare_on_ray(partial(_open, settings), workers=settings.batch.num_workers)
 
 
-def prepare_on_ray(make: MakePipeline, *, workers: int) -> Prepare:
-    """The first half on the cluster that this process is connected to.
+def prepare_on_ray(make_pipeline: MakePipeline, *, workers: int) -> Prepare:
+    """The first half of a batch on the connected cluster.
 
     Args:
-        make: called once in every worker.
-        workers: actors, with a processor each.
+        make_pipeline: called once in every worker.
+        workers: actors, with one processor each.
     """
 
     def prepare(studies: Iterable[Study]) -> Iterator[Prepared]:
@@ -63,26 +63,26 @@ def prepare_on_ray(make: MakePipeline, *, workers: int) -> Prepare:
         if not items:
             return
         ray.data.DataContext.get_current().enable_progress_bars = False
-        blocks = -(-len(items) // _STUDIES_IN_BLOCK)
+        blocks = -(-len(items) // _STUDIES_PER_BLOCK)
         rows = ray.data.from_items(items, override_num_blocks=blocks).map(
             _Worker,
-            fn_constructor_args=(make,),
+            fn_constructor_args=(make_pipeline,),
             compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
             num_cpus=1,
         )
         for row in rows.iter_rows():
-            # S301: what our own workers pickled, on a cluster that runs our code anyway
+            # S301: pickled by our own workers, on a cluster that runs our code anyway
             yield pickle.loads(row["prepared"])  # noqa: S301
 
     return prepare
 
 
 class _Worker:
-    """One actor."""
+    """An actor with a pipeline."""
 
-    def __init__(self, make: MakePipeline) -> None:
-        self._opened = make()  # kept: it closes the index when it is collected
-        self._pipeline = self._opened.__enter__()
+    def __init__(self, make_pipeline: MakePipeline) -> None:
+        self._context = make_pipeline()  # kept: closes the index when collected
+        self._pipeline = self._context.__enter__()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         study = pickle.loads(row["study"])  # noqa: S301 - as above
@@ -94,7 +94,7 @@ def _open(settings: Settings) -> AbstractContextManager[ReportPipeline]:
 
 
 def _cluster(address: str, *, workers: int) -> AbstractContextManager[Any]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         import ray  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
@@ -103,21 +103,21 @@ def _cluster(address: str, *, workers: int) -> AbstractContextManager[Any]:
         ) from error
     if ray.is_initialized():
         return nullcontext()
-    where: dict[str, Any] = {"address": address}
+    options: dict[str, Any] = {"address": address}
     if not address:
-        where = {
+        options = {
             "address": "local",
             "num_cpus": workers,
-            "object_store_memory": _OBJECT_STORE,
+            "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-    before = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
     finally:
-        signal.signal(signal.SIGTERM, before)  # ours finishes what is under way
+        signal.signal(signal.SIGTERM, handler)  # ours finishes drafts in progress
     logger.info("Ray nodes: %d", len(ray.nodes()))
     connected: AbstractContextManager[Any] = context
     return connected

@@ -1,7 +1,6 @@
-"""One run of a batch: what is left to do is done, and every study has one line in the end.
+"""One run of a batch: drafts the studies that have no line yet, and summarises the outcome.
 
-Owns the order of things: take the output, see what is there, do the rest, say how it went. Knows
-neither where images come from nor how predictions are made.
+Knows neither where images come from nor how predictions are made.
 """
 
 import logging
@@ -25,21 +24,21 @@ Progress = Callable[["Counts"], None]
 
 @dataclass(slots=True)
 class Counts:
-    """How far a run has come, or how it ended.
+    """Progress of a run, and its outcome.
 
     Attributes:
         total: studies of the input.
-        before: of them, done by earlier runs.
-        now: how often each status came out in this run.
+        done_before: of them, done by earlier runs.
+        this_run: studies done by this run, by status.
         errors: failures by class, of all runs.
-        seconds: since this run began its first study.
+        seconds: since this run started its first study.
         stages: seconds of this run by stage, summed over studies.
-        statuses: studies of the input by the status of their line, at the end.
+        statuses: studies of the input by status, at the end.
     """
 
     total: int = 0
-    before: int = 0
-    now: Counter[str] = field(default_factory=Counter)
+    done_before: int = 0
+    this_run: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     stages: Counter[str] = field(default_factory=Counter)
@@ -48,21 +47,21 @@ class Counts:
     @property
     def done(self) -> int:
         """Studies that have a line."""
-        return self.before + self.now.total()
+        return self.done_before + self.this_run.total()
 
     @property
     def rate(self) -> float:
-        """Studies a second of this run."""
-        return self.now.total() / self.seconds if self.seconds else 0.0
+        """Studies per second in this run."""
+        return self.this_run.total() / self.seconds if self.seconds else 0.0
 
     @property
     def complete(self) -> bool:
-        """Every study has a line, and none failed. Images that are refused are no failures."""
+        """Every study has a line, and none failed. Refused images are not failures."""
         return self.statuses.total() == self.total and not self.statuses[Status.FAILED]
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
-        count = max(self.now.total(), 1)
+        count = max(self.this_run.total(), 1)
         return {
             "notice": NOTICE,
             "studies": self.total,
@@ -70,7 +69,7 @@ class Counts:
             "statuses": dict(sorted(self.statuses.items())),
             "failures": dict(self.errors.most_common()),
             "this_run": {
-                "studies": self.now.total(),
+                "studies": self.this_run.total(),
                 "seconds": round(self.seconds, 3),
                 "studies_per_second": round(self.rate, 4),
                 "mean_seconds_by_stage": {
@@ -89,33 +88,33 @@ def run_batch(
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Counts:
-    """Do what is left of a batch.
+    """Draft the studies that have no line in the output yet.
 
     Args:
         studies: of the input, with distinct ids.
         engine: makes the predictions.
         output: of `open_output`.
-        retry_failed: studies that failed before are done again.
-        progress: told after every study.
+        retry_failed: draft again those that failed before.
+        progress: called after every study.
 
     Raises:
         UsageError: the output was made with another encoder, index, model or prompt.
         OutputError: the disk is full; what was written stays.
-        BatchError: the model's servers are gone.
+        BatchError: no model server answers.
     """
     if retry_failed:
-        logger.info("failed studies to be done again: %d", output.forget_failures())
+        logger.info("failed studies to retry: %d", output.drop_failures())
     output.refuse_mixture(engine.pipeline.provenance)
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in output.statuses]
-    counts = Counts(total=len(studies), before=len(studies) - len(left), errors=output.errors)
+    counts = Counts(total=len(studies), done_before=len(studies) - len(left), errors=output.errors)
     started = time.perf_counter()
     try:
-        # closed before the index is: no thread may search an index that is gone
-        with closing(engine.draft(left)) as run:
-            for prediction in run:
+        # closed before the index: no thread may search a closed one
+        with closing(engine.draft(left)) as predictions:
+            for prediction in predictions:
                 output.append(prediction)
-                counts.now[prediction.status] += 1
+                counts.this_run[prediction.status] += 1
                 counts.stages.update(prediction.seconds)
                 counts.seconds = time.perf_counter() - started
                 if progress:
@@ -124,6 +123,6 @@ def run_batch(
         engine.stop.set()
         ids = {study.study_id for study in studies} & output.statuses.keys()
         counts.statuses.update(str(output.statuses[name]) for name in ids)
-        with suppress(OutputError):  # the disk is full: that was said already
+        with suppress(OutputError):  # the disk is full, and that was raised already
             output.write_summary(counts.to_json())
     return counts

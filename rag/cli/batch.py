@@ -193,6 +193,5 @@ def _print_summary(counts: "Counts", folder: Path) -> None:
         typer.echo(f"  failed, {error}: {count}")
     if counts.errors:
         typer.echo("  `--retry-failed` retries them; the reasons are in predictions.jsonl")
-    typer.echo(
-        f"{counts.now.total()} in this run, {counts.rate:.2f} per second; {folder / 'summary.json'}"
-    )
+    done = f"{counts.this_run.total()} in this run, {counts.rate:.2f} per second"
+    typer.echo(f"{done}; {folder / 'summary.json'}")

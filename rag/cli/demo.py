@@ -95,7 +95,7 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
     from rag.corpus.openi import read_openi_reports
     from rag.factory import index_reports
     from rag.index import read_info
-    from rag.index.chroma import chroma_facts
+    from rag.index.chroma import chroma_configuration
 
     try:
         info = read_info(settings.index_dir)
@@ -104,7 +104,7 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
     else:
         ours = [collection.name for collection in info.collections] == [OPENI]
         same = info.encoder_id == encoder.encoder_id
-        if not ours or (same and info.chroma == chroma_facts()):
+        if not ours or (same and info.chroma == chroma_configuration()):
             return
         say(f"{'this program' if same else 'the encoder'} has changed since the index was built")
     corpus = read_openi_reports()

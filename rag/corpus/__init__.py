@@ -1,1 +1,1 @@
-"""Report collections: Open-I from its package (`openi`), or one's own (`user_collection`)."""
+"""Report collections: Open-I from its package (`openi`), or a user's own (`user_collection`)."""

@@ -1,4 +1,4 @@
-"""Report collections by a name or by their path."""
+"""Report collections by name or path."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,19 +9,15 @@ from rag.corpus.user_collection import read_collection
 from rag.errors import UsageError
 
 NAMED_COLLECTIONS: dict[str, Callable[[], Corpus]] = {openi.NAME: openi.read_openi_reports}
-"""Those that a package carries, with their readers."""
+"""Readers of the collections that packages carry."""
 
 
 def read_corpus(
     source: str, *, name: str = "", licence: str = "not stated", attribution: str = ""
 ) -> Corpus:
-    """A named collection, or a user's own with what the user says of it.
+    """Read one of `NAMED_COLLECTIONS`, or a user's own file or folder.
 
-    Args:
-        source: one of `NAMED_COLLECTIONS`, or a file or folder.
-        name: of a user's own; a named collection has its own.
-        licence: as `name`.
-        attribution: as `name`.
+    ``name``, ``licence`` and ``attribution`` describe a user's own; a named collection has its own.
 
     Raises:
         UsageError: there is no such collection, file or folder.

@@ -1,13 +1,11 @@
 """Reads the Open-I (Indiana University) chest X-ray reports from the package that carries them.
 
-The archive lies inside the installed ``torchxrayvision`` package and is found through the package's
-own file list; the package is never imported (it wants torchvision), and nothing is unpacked to
-disk. Knows the XML of Open-I and nothing else.
+The archive is inside the installed ``torchxrayvision`` package and is found through the package's
+file list; the package is never imported (it needs torchvision), and nothing is unpacked to disk.
 
-Each report is one study, and each study one patient: the collection's DICOM header table (7 469
-images, 3 851 studies) has exactly one Patient ID a study and one study a Patient ID, the number of
-the report. The publication date in the XML is the same for all reports and is no study date, so
-records carry none.
+Each report is one study, and each study one patient: in the collection's DICOM header table (7 469
+images, 3 851 studies) study and Patient ID correspond one to one, by the report's number. The
+publication date in the XML is the same for all reports, not a study date, so records have none.
 """
 
 import tarfile
@@ -30,14 +28,14 @@ ATTRIBUTION = (
     "no commercial use, no changed copies."
 )
 _PACKAGE, _ARCHIVE = "torchxrayvision", "NLMCXR_reports.tgz"
-_LARGEST_XML = 1_000_000  # bytes; the largest report has 12 kB, so more is not a report
+_MAX_XML_BYTES = 1_000_000  # the largest report has 12 kB
 
 
 def read_openi_reports(archive: Path | None = None) -> Corpus:
-    """All reports of the collection that say anything; sections verbatim, XXXX kept.
+    """All reports with findings or impression; sections verbatim, XXXX kept.
 
     Args:
-        archive: the .tgz of XML files, if it is not the installed package's own.
+        archive: the .tgz of XML files; by default the installed package's.
 
     Raises:
         CorpusError: the package is not installed, or its archive cannot be read.
@@ -52,14 +50,14 @@ def read_openi_reports(archive: Path | None = None) -> Corpus:
                     continue
                 name = Path(member.name).name
                 stream = members.extractfile(member)
-                if stream is None or member.size > _LARGEST_XML:
+                if stream is None or member.size > _MAX_XML_BYTES:
                     problems.append(Problem(name, f"{member.size} bytes is not one report"))
                     continue
-                found = read_openi_xml(stream.read(), name=name)
-                if isinstance(found, Problem):
-                    problems.append(found)
+                report = read_openi_xml(stream.read(), name=name)
+                if isinstance(report, Problem):
+                    problems.append(report)
                 else:
-                    records.append(found)
+                    records.append(report)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise CorpusError(f"{path} cannot be read ({error}): reinstall {_PACKAGE}") from error
     if not records:
@@ -72,8 +70,7 @@ def read_openi_reports(archive: Path | None = None) -> Corpus:
 def read_openi_xml(data: bytes, *, name: str) -> ReportRecord | Problem:
     """One Open-I XML file as a record, or what is wrong with it.
 
-    A document type is refused, and with it every entity that could grow or reach out: no report
-    of Open-I has one. That check is defusedxml's; the standard library has no switch for it.
+    A document type is refused, and with it entities that expand or fetch: no Open-I report has one.
     """
     try:
         root = fromstring(data, forbid_dtd=True)

@@ -1,8 +1,7 @@
 """Reads a user's own reports: a CSV or JSONL file, or a folder of .txt files.
 
 The columns are documented in docs/collections.md. A row that cannot be used becomes a `Problem`
-with its line and the reason, and the rest is read. Screening for names and dates happens later,
-at indexing (`rag.index`, ``screens``). Knows nothing of encoders and stores.
+with its line and the reason; the rest is read. Screening for names and dates happens at indexing.
 """
 
 import re
@@ -32,7 +31,7 @@ from rag.schema import ReportRecord
 _IDS = ("report_id", "study_id", "patient_id")
 _TEXTS = ("findings", "impression", "addendum", "text", "indication", "comparison")
 COLUMNS = (*_IDS, *_TEXTS, "labels", "date")
-_PUBLISHED = {
+_COLUMN_ALIASES = {
     "reportid": "report_id",
     "studyid": "study_id",
     "patientid": "patient_id",
@@ -40,29 +39,26 @@ _PUBLISHED = {
     "id": "report_id",
     "studyinstanceuid": "study_id",
 }
-"""Columns of PadChest's and ReXGradient's tables, and what we call them."""
-LONGEST_SECTION = 50_000
-"""Characters; the longest Open-I report has 1 054."""
+"""Columns of PadChest's and ReXGradient's tables -> ours."""
+MAX_SECTION_CHARS = 50_000
+"""The longest Open-I report has 1 054."""
 
-_LONGEST_ID = 128
-_NO_ID = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_WRITTEN_OUT = re.compile(r"\\r\\n|\\n|\\r")
-"""A line end that an export wrote as a backslash and a letter."""
-_OF_EXPORTS = re.compile(
+_MAX_ID_CHARS = 128
+_MAX_FILE_BYTES = 1_000_000
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPED_LINE_END = re.compile(r"\\r\\n|\\n|\\r")
+_EXPORT_MARKUP = re.compile(
     r"_x000D_|(?P<line><br ?/?>|</(?:p|div|li|h\d)>)|</?(?:p|div|ul|ol|li|span)(?: [^<>]*)?>",
     re.IGNORECASE,
 )
-"""What Excel and web forms write for a carriage return, a line end and a paragraph."""
-_ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{1,5}|#x[0-9a-f]{1,4});", re.IGNORECASE)
-
-
-_LONGEST_FILE = 1_000_000  # bytes
+"""What Excel and web forms write for carriage returns, line ends and paragraphs."""
+_HTML_ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{1,5}|#x[0-9a-f]{1,4});", re.IGNORECASE)
 _MIMIC_PATIENT = re.compile(r"p\d{8}")  # files/p10/p10000032/s50414267.txt
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class _RowError(Exception):
-    """Why a row cannot be used."""
+    """A row cannot be used; the message says why."""
 
 
 def read_collection(
@@ -72,9 +68,9 @@ def read_collection(
 
     Args:
         path: a .csv (comma, semicolon or tab), .jsonl or .ndjson file, or a folder of .txt.
-        name: what to call it in the store; by default the file's or folder's name.
+        name: of the collection in the index; by default the file's or folder's name.
         licence: shown wherever its reports are shown.
-        attribution: whom to thank, shown beside it.
+        attribution: shown beside the licence.
 
     Raises:
         CorpusError: nothing can be read: no such file, empty, another format, no report_id.
@@ -92,7 +88,7 @@ def read_collection(
         elif path.stat().st_size == 0:
             raise CorpusError(f"{path} is empty")
         else:
-            rows = map(_renamed, read_table(path, required=(("report_id", "reportid", "id"),)))
+            rows = map(_rename, read_table(path, required=(("report_id", "reportid", "id"),)))
         records, problems, warnings = _read_rows(rows)
     except TableError as error:
         raise CorpusError(str(error)) from error
@@ -110,11 +106,11 @@ def read_collection(
     )
 
 
-def _renamed(row: Row) -> Row:
+def _rename(row: Row) -> Row:
     values = dict(row.values)
-    for theirs, ours in _PUBLISHED.items():
-        if theirs in values and ours not in values:
-            values[ours] = values.pop(theirs)
+    for alias, column in _COLUMN_ALIASES.items():
+        if alias in values and column not in values:
+            values[column] = values.pop(alias)
     return replace(row, values=values)
 
 
@@ -126,7 +122,7 @@ def _text_rows(folder: Path) -> Iterator[Row]:
         values = {"report_id": path.stem, "study_id": path.stem}
         try:
             size = path.stat().st_size
-            if size > _LONGEST_FILE:
+            if size > _MAX_FILE_BYTES:
                 yield Row(where, values, f"{size} bytes is not one report")
                 continue
             data = path.read_bytes()
@@ -144,63 +140,56 @@ def _text_rows(folder: Path) -> Iterator[Row]:
 
 def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], list[str]]:
     records: list[ReportRecord] = []
-    seen_at: dict[str, str] = {}
+    where_seen: dict[str, str] = {}
     problems: list[Problem] = []
-    missing: Counter[str] = Counter()
-    floats: Counter[str] = Counter()
-    unknown: set[str] = set()
+    missing_ids: Counter[str] = Counter()
+    repaired_ids: Counter[str] = Counter()
+    unused_columns: set[str] = set()
     for row in rows:
-        named = str(row.values.get("report_id", "")).strip()[:_LONGEST_ID]
-        if "imageid" in row.values and named in seen_at:
-            continue  # PadChest has a line for each image of a report
+        report_id = str(row.values.get("report_id", "")).strip()[:_MAX_ID_CHARS]
+        if "imageid" in row.values and report_id in where_seen:
+            continue  # PadChest has one row per image of a report
         try:
-            record = _record(row, seen_at)
+            record = _record(row, where_seen)
         except _RowError as error:
-            problems.append(Problem(row.where, str(error), named))
+            problems.append(Problem(row.where, str(error), report_id))
             continue
-        seen_at[record.report_id] = row.where
+        where_seen[record.report_id] = row.where
         records.append(record)
-        missing.update(key for key in _IDS[1:] if is_missing(row.values.get(key)))
-        floats.update(key for key in _IDS if is_repaired_id(row.values.get(key)))
-        unknown.update(key for key in row.values if key not in COLUMNS)
-    warnings = _warnings(len(records), missing, floats, unknown)
-    if not_english(record.text for record in records):
+        missing_ids.update(key for key in _IDS[1:] if is_missing(row.values.get(key)))
+        repaired_ids.update(key for key in _IDS if is_repaired_id(row.values.get(key)))
+        unused_columns.update(key for key in row.values if key not in COLUMNS)
+    default_of = {"study_id": "report_id", "patient_id": "study_id"}
+    warnings = [
+        f"{count} of {len(records)} reports have no {key}; their {default_of[key]} is taken "
+        f"instead, so reports of the same {key.removesuffix('_id')} may be retrieved for each other"
+        for key, count in missing_ids.items()
+    ]
+    warnings += [
+        f"{count} values of {key} had become numbers with a point (77.0), a comma or a quotation "
+        "mark and are read without it"
+        for key, count in repaired_ids.items()
+    ]
+    if unused_columns:
+        warnings.append(f"columns that are not used: {', '.join(sorted(unused_columns))}"[:500])
+    if is_not_english(record.text for record in records):
         warnings.append(NOT_ENGLISH)
     return records, problems, warnings
 
 
-def _warnings(
-    count: int, missing: Counter[str], floats: Counter[str], unknown: set[str]
-) -> list[str]:
-    stand_in = {"study_id": "report_id", "patient_id": "study_id"}
-    warnings = [
-        f"{number} of {count} reports have no {key}; their {stand_in[key]} is taken instead, so "
-        f"reports of the same {key.removesuffix('_id')} may be retrieved for each other"
-        for key, number in missing.items()
-    ]
-    warnings += [
-        f"{number} values of {key} had become numbers with a point (77.0), a comma or a quotation "
-        "mark and are read without it"
-        for key, number in floats.items()
-    ]
-    if unknown:
-        warnings.append(f"columns that are not used: {', '.join(sorted(unknown))}"[:500])
-    return warnings
-
-
-def _record(row: Row, seen_at: Mapping[str, str]) -> ReportRecord:
+def _record(row: Row, where_seen: Mapping[str, str]) -> ReportRecord:
     if row.problem:
         raise _RowError(row.problem)
     values = row.values
     report_id = _identifier(values, "report_id", default="")
-    if report_id in seen_at:
-        raise _RowError(f"stands at {seen_at[report_id]} already")
+    if report_id in where_seen:
+        raise _RowError(f"its report_id is used at {where_seen[report_id]} already")
     study_id = _identifier(values, "study_id", default=report_id)
     texts = {key: _text(values.get(key), key) for key in _TEXTS}
     if not texts["findings"].strip() and not texts["impression"].strip():
         parsed = parse_sections(texts["text"])
         texts |= {key: value for key, value in asdict(parsed).items() if value}
-    if texts["addendum"].strip():  # corrects what stands before it, so it is read last
+    if texts["addendum"].strip():  # corrects the rest, so it is read last
         texts["impression"] = f"{texts['impression']}\n\n{texts['addendum']}".strip()
     if not texts["findings"].strip() and not texts["impression"].strip():
         raise _RowError("has neither findings nor impression nor text")
@@ -226,9 +215,9 @@ def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
         raise _RowError(f"{key} {error}") from error
     if not value:
         raise _RowError(f"has no {key}")
-    if len(value) > _LONGEST_ID or _NO_ID.search(value):
+    if len(value) > _MAX_ID_CHARS or _CONTROL_CHARACTER.search(value):
         raise _RowError(
-            f"{key} is longer than {_LONGEST_ID} characters or holds control characters"
+            f"{key} is longer than {_MAX_ID_CHARS} characters or holds control characters"
         )
     return value
 
@@ -242,11 +231,11 @@ def _text(value: Any, key: str) -> str:
         raise _RowError(f"{key} holds a NUL byte: the file is damaged or not text")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise _RowError(f"{key} is not valid UTF-8: save the file as UTF-8")
-    if len(value) > LONGEST_SECTION:
-        raise _RowError(f"{key} has {len(value)} characters, more than {LONGEST_SECTION}")
-    value = _OF_EXPORTS.sub(lambda found: "\n" if found["line"] else "", value)
-    value = _ENTITY.sub(lambda found: unescape(found.group()), value)
-    return _WRITTEN_OUT.sub("\n", value)
+    if len(value) > MAX_SECTION_CHARS:
+        raise _RowError(f"{key} has {len(value)} characters, more than {MAX_SECTION_CHARS}")
+    value = _EXPORT_MARKUP.sub(lambda found: "\n" if found["line"] else "", value)
+    value = _HTML_ENTITY.sub(lambda found: unescape(found.group()), value)
+    return _ESCAPED_LINE_END.sub("\n", value)
 
 
 def _labels(value: Any) -> tuple[str, ...]:
@@ -273,28 +262,28 @@ NOT_ENGLISH = (
     "most of these reports do not look English: labels, evidence sentences and the check of drafts "
     "read English only, and will be empty or wrong for them"
 )
-_ENGLISH = re.compile(
+_ENGLISH_WORD = re.compile(
     r"\b(?:the|is|are|no|not|of|and|with|without|or|has|have|there|clear|normal|seen|left|right"
     r"|small|lungs?|heart|chest|unchanged|effusion)\b",
     re.IGNORECASE,
 )
-_OTHER = re.compile(
+_FOREIGN_WORD = re.compile(
     r"\b(?:der|die|das|und|kein\w*|nicht|ist|im|mit|ohne|links|rechts|el|los|las|un|una|sin|del|con"
     r"|y|se|le|les|des|et|pas|sans|du|est|dans|il|nel|non|di|della|e|o|na|em|do|da|sem|de|het|een"
     r"|geen|van|ikke|og|och|inte|ve|yok)\b"
-    r"|[^\W\d_a-zA-Z]{2,}",  # any word that has letters of another script
+    r"|[^\W\d_a-zA-Z]{2,}",  # letters of another script
     re.IGNORECASE,
 )
 
 
-def not_english(texts: Iterable[str]) -> bool:
-    """Whether more than half of the reports have more small words of other languages than English.
+def is_not_english(texts: Iterable[str]) -> bool:
+    """Whether most reports have more common words of other languages than of English.
 
-    >>> not_english(["Kein Erguss, Herz nicht vergrößert."]), not_english(["Cardiomegaly."])
+    >>> is_not_english(["Kein Erguss, Herz nicht vergrößert."]), is_not_english(["Cardiomegaly."])
     (True, False)
     """
     foreign = count = 0
     for text in texts:
         count += 1
-        foreign += len(_OTHER.findall(text)) > len(_ENGLISH.findall(text))
+        foreign += len(_FOREIGN_WORD.findall(text)) > len(_ENGLISH_WORD.findall(text))
     return foreign * 2 > count

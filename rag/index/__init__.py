@@ -1,15 +1,15 @@
-"""The report index: Chroma holds it, everything else in the folder is small or can be made again.
+"""The report index, stored in Chroma.
 
     <index_dir>/
-      index.json             which version counts, and what it was made with; replaced in one step
-      version-<token>/       never changed once index.json names it
-        chroma/              Chroma's files (not there if a Chroma server holds the collections)
-        reports.sqlite       who is in it: report, study and patient ids
+      index.json             the current version and what it was built with; replaced atomically
+      version-<token>/       immutable once index.json names it
+        chroma/              Chroma's files (absent if a Chroma server holds the collections)
+        reports.sqlite       report, study and patient ids of the indexed reports
       embeddings.cache       vectors by content hash, so that nothing is embedded twice
       write.lock             held by the one process that writes
 
-`ReportIndex` answers queries, `build_index`, `delete_from_index` and `rebuild_index` write a new
-version beside the old one, `verify_index` checks what is there. Any number of processes may read.
+`ReportIndex` answers queries; `build_index`, `delete_from_index` and `rebuild_index` write a new
+version beside the old one; `verify_index` checks the current one. Any number of processes may read.
 """
 
 from rag.index.build import build_index, delete_from_index, rebuild_index

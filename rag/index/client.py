@@ -1,8 +1,8 @@
-"""Clients of Chroma, and what its errors mean. No other module imports chromadb, but for types.
+"""Chroma clients and their errors. No other module imports chromadb, except for types.
 
-Traps of Chroma 1.5 that are minded here: the HTTP client obeys proxy variables even for this
-machine, waits for ever and is never closed; a client that failed to start is remembered. Chroma's
-Python server has a remote code execution (CVE-2026-45829): use `chroma run`.
+Works around Chroma 1.5: its HTTP client uses proxy variables even for localhost, has no timeout
+and is never closed; it remembers a client that failed to start. Chroma's Python server has a remote
+code execution (CVE-2026-45829): use `chroma run`.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from rag.index.info import REBUILD_HINT, IndexInfo
 if TYPE_CHECKING:
     from chromadb.api.client import Client
 
-_TIMEOUT_SECONDS = 60.0
-_KEPT, _KEPT_SECONDS = 16, 60.0  # embedded clients stay open for a while
-_IDLE: "deque[tuple[float, Client]]" = deque()
-"""Since when, and which; the oldest first."""
+_HTTP_TIMEOUT_S = 60.0
+_MAX_IDLE_CLIENTS, _MAX_IDLE_S = 16, 60.0
+_idle_clients: "deque[tuple[float, Client]]" = deque()
+"""Embedded clients no longer in use, and since when (`time.monotonic`); oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChromaLocation:
     """Where the collections of one version are.
 
     Attributes:
-        folder: Chroma's own files; opened in this process where there is no URL.
+        folder: Chroma's own files, opened in this process unless there is a URL.
         url: of a Chroma server, e.g. "http://127.0.0.1:8000", or empty.
-        version: stands in the collections' names.
-        store_id: of the index; its collections on a server are marked with it.
+        version: part of the collections' names.
+        store_id: of the index; marks its collections on a server.
     """
 
     folder: Path
@@ -48,66 +48,67 @@ class Place:
         return self.url or str(self.folder)
 
 
-def place_of(directory: Path, info: IndexInfo, url: str) -> Place:
-    """Where the collections of a version are."""
-    return Place(directory / f"version-{info.version}" / "chroma", url, info.version, info.store_id)
+def chroma_location(directory: Path, info: IndexInfo, url: str) -> ChromaLocation:
+    """Where the collections of the version that ``info`` describes are."""
+    folder = directory / f"version-{info.version}" / "chroma"
+    return ChromaLocation(folder, url, info.version, info.store_id)
 
 
 @contextlib.contextmanager
-def chroma_errors(place: Place) -> Iterator[None]:
-    """What Chroma, SQLite or the HTTP client say, as one sentence with its hint."""
+def chroma_errors(location: ChromaLocation) -> Iterator[None]:
+    """Turn errors of Chroma, SQLite and the HTTP client into one sentence with its hint."""
     try:
         yield
     except (StoreError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # Rust's panics are no Exception
-        words = " ".join(str(error).split())[:200]
-        if "disk is full" in words or "No space left" in words:
+    except BaseException as error:  # a panic in Rust is not an Exception
+        message = " ".join(str(error).split())[:200]
+        if "disk is full" in message or "No space left" in message:
             hint = "the disk is full: free some space and run the same command again"
-        elif place.url and ("connect" in words.lower() or "http" in type(error).__module__):
+        elif location.url and ("connect" in message.lower() or "http" in type(error).__module__):
             hint = "start the Chroma server that `chroma_url` names"
         else:
             hint = REBUILD_HINT
         raise StoreError(
-            f"Chroma failed at {place} ({type(error).__name__}: {words}): {hint}"
+            f"Chroma failed at {location} ({type(error).__name__}: {message}): {hint}"
         ) from error
 
 
 @contextlib.contextmanager
-def connect(place: Place, *, writes: bool = False) -> Iterator["Client"]:
-    """A client, closed at the end of the block; one that only read a folder, some time later."""
-    with chroma_errors(place):
-        client = _http_client(place.url) if place.url else _embedded_client(place.folder)
+def connect(location: ChromaLocation, *, writes: bool = False) -> Iterator["Client"]:
+    """A client, closed after the block; an embedded one that only reads is closed later."""
+    with chroma_errors(location):
+        client = _http_client(location.url) if location.url else _embedded_client(location.folder)
     try:
         yield client
     finally:
-        if place.url or writes:
-            for session in _sessions_of(client) if place.url else ():
+        if location.url or writes:
+            for session in _http_sessions(client) if location.url else ():
                 session.close()
             client.close()
         else:
-            _IDLE.append((time.monotonic(), client))
-            close_idle(keep=_KEPT, for_seconds=_KEPT_SECONDS)
+            _idle_clients.append((time.monotonic(), client))
+            close_idle_clients(keep=_MAX_IDLE_CLIENTS, max_age_s=_MAX_IDLE_S)
 
 
-def close_idle(*, keep: int = 0, for_seconds: float = 0.0) -> None:
-    """Close the embedded clients that are no longer used, but for the last few of some seconds.
+def close_idle_clients(*, keep: int = 0, max_age_s: float = 0.0) -> None:
+    """Close unused embedded clients, except for the newest ``keep`` that are not too old.
 
-    Stopping one right after it was asked may never return: in Chroma 1.5.9 a thread of its spins
-    while we wait for it (once in some thousand times, on a busy machine). And another thread may
-    still be asking it, if a new version has just come to count. What is left at the end of the
-    process is not stopped at all.
+    Not right after their last query: closing then may never return, as a thread of Chroma 1.5.9
+    spins (about once in a thousand times, on a busy machine). And when the version has just
+    changed, another thread may still be querying the old one. Clients left when the process ends
+    are never closed.
     """
-    while _IDLE:
-        since, client = _IDLE.popleft()
-        if len(_IDLE) < keep and time.monotonic() < since + for_seconds:
-            _IDLE.appendleft((since, client))
+    while _idle_clients:
+        since, client = _idle_clients.popleft()
+        if len(_idle_clients) < keep and time.monotonic() < since + max_age_s:
+            _idle_clients.appendleft((since, client))
             return
         client.close()
 
 
 def _embedded_client(folder: Path) -> "Client":
-    """A client that opens Chroma's files in this process, and makes them if there are none."""
+    """A client that opens Chroma's files in this process, creating them if missing."""
     import chromadb  # noqa: PLC0415
     from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415
 
@@ -126,17 +127,17 @@ def _http_client(url: str) -> "Client":
     host, secure = str(parts.hostname), parts.scheme == "https"
     port = parts.port or (443 if secure else 8000)
     if host in ("localhost", "127.0.0.1", "::1") and not proxy_bypass(host):
-        # no proxy leads there; Chroma cannot be told so
+        # Chroma has no setting to bypass the proxy
         os.environ["no_proxy"] = ",".join(filter(None, [getproxies().get("no", ""), host]))
     client = cast("Client", chromadb.HttpClient(host, port, ssl=secure, settings=_settings()))
-    for session in _sessions_of(client):
-        session.timeout = _TIMEOUT_SECONDS
+    for session in _http_sessions(client):
+        session.timeout = _HTTP_TIMEOUT_S
     return client
 
 
-def _sessions_of(client: Any) -> list[Any]:
-    """Connection pools inside Chroma's HTTP client, which neither limits nor closes them."""
-    return [each._server._session for each in (client, client._admin_client)]
+def _http_sessions(client: Any) -> list[Any]:
+    """The HTTP sessions inside Chroma's client, which neither limits nor closes them."""
+    return [part._server._session for part in (client, client._admin_client)]
 
 
 def _settings() -> Any:

@@ -1,12 +1,11 @@
-"""What an index holds or shall hold, and how Chroma keeps it: one record a text, one an image.
+"""What an index contains, and how Chroma stores it: one record per text, one per image.
 
-Thousands of reports say the same to the letter. Their equal vectors would be each other's only
-neighbours in the graph, islands that a search does not leave or never reaches; so a distinct text
-is one record, under the text's hash. It holds the first report by id as JSON, and of the others
-what they have different from it.
+Thousands of reports have identical text. Their equal vectors would be each other's only neighbours
+in the graph: islands that a search does not leave or never reaches. So a distinct text is one
+record, under the text's hash: its first report by id as JSON, and what the others differ in.
 
-All of it is metadata and not Chroma's "document": the full-text index of documents would double
-the files and the time, and nothing here searches by words.
+All of it is metadata, not Chroma's "document": the full-text index of documents would double files
+and time, and nothing here searches by words.
 """
 
 import hashlib
@@ -31,22 +30,22 @@ from rag.index.info import FORMAT, REINDEX_HINT, CollectionInfo, Progress
 from rag.schema import ReportRecord
 
 Screen = Callable[[ReportRecord], tuple[ReportRecord | None, tuple[str, ...]]]
-"""Looks at a report before it is indexed: the record as it may be indexed (None: not at all), and
-what was found in it, without quoting it. A changed text needs new sentence spans."""
+"""Checks a report before it is indexed. Returns the record to index (None: leave it out) and what
+was found in it, without quoting it. A changed text needs new sentence spans."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexContent:
-    """What an index holds or shall hold.
+    """What an index contains, or will contain.
 
     Attributes:
-        records: its reports, by id.
-        collections: where the reports come from.
+        records: reports, by id.
+        collections: their collections.
         removed: hashes of studies and patients that stay out.
         store_id: of the folder.
-        encoder: what made the vectors.
-        images: key of an image -> ids of the reports it stands for.
-        index_id: of the index that holds exactly this; empty where none does, or a damaged one.
+        encoder: made the vectors.
+        images: image key -> ids of the reports of its study.
+        index_id: of the existing index with exactly this content; empty if none or damaged.
     """
 
     records: Sequence[ReportRecord]
@@ -57,13 +56,13 @@ class IndexContent:
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     index_id: str = ""
 
-    def of(self, records: Sequence[ReportRecord]) -> "IndexContent":
-        """With these reports, and what is left of the images."""
+    def with_records(self, records: Sequence[ReportRecord]) -> "IndexContent":
+        """This content with other records; images without a report are dropped."""
         kept = {record.report_id for record in records}
         images = {
             key: left
-            for key, reports in self.images.items()
-            if (left := [name for name in reports if name in kept])
+            for key, report_ids in self.images.items()
+            if (left := [report_id for report_id in report_ids if report_id in kept])
         }
         return replace(self, records=records, images=images, index_id="")
 
@@ -73,15 +72,15 @@ class IndexSummary:
     """What indexing did.
 
     Attributes:
-        added, changed, kept, removed: reports of this collection, against what was indexed before.
-        excluded: reports left out because the caller listed their study.
-        withheld: reports left out because their study or patient was removed on request.
-        embedded: texts the encoder was asked for.
-        images: images the encoder was asked for.
-        without_image: reports that no image leads to, where the index holds images.
-        unknown_ids: studies to leave out or to remove, or patients, that are not there.
-        problems: the collection's own, and what screening found.
-        index_id: of the index as it is now.
+        added, changed, kept, removed: reports of the collection, compared with the index before.
+        excluded: reports whose study the caller excluded.
+        withheld: reports whose study or patient was removed on request.
+        embedded: texts embedded.
+        images: images embedded.
+        without_image: reports without an image, if the index has images.
+        unknown_ids: ids to exclude or remove that do not exist.
+        problems: those of the collection, and what screening found.
+        index_id: of the resulting index.
     """
 
     added: int = 0
@@ -98,7 +97,7 @@ class IndexSummary:
     index_id: str = ""
 
 
-def with_collection(
+def merge_collection(
     base: IndexContent,
     corpus: Corpus,
     *,
@@ -106,18 +105,18 @@ def with_collection(
     screens: tuple[Screen, ...],
     progress: Progress,
 ) -> tuple[IndexContent, IndexSummary]:
-    """A content whose part of this collection is the collection, and what changes by that.
+    """Replace a collection's part of an index; returns the new content and what changes.
 
     Args:
-        base: everything in the index now.
+        base: the current content.
         corpus: the collection.
         exclude: studies to leave out.
-        screens: look at every report that is left.
-        progress: told ("read", done, total).
+        screens: applied to every other report.
+        progress: called as ("read", done, total).
     """
     others = {r.report_id: r for r in base.records if r.collection != corpus.name}
-    before = {r.report_id: record_hash(r) for r in base.records if r.collection == corpus.name}
-    problems, wanted = list(corpus.problems), list[ReportRecord]()
+    old_hashes = {r.report_id: record_hash(r) for r in base.records if r.collection == corpus.name}
+    problems, records = list(corpus.problems), list[ReportRecord]()
     excluded = withheld = 0
     for number, record in enumerate(corpus.records, start=1):
         progress("read", number, len(corpus.records))
@@ -128,63 +127,63 @@ def with_collection(
         elif other := others.get(record.report_id):
             reason = f"the collection {other.collection} has a report of this id already"
             problems.append(Problem(corpus.name, reason, record.report_id))
-        elif (screened := _screen(record, screens, problems)) is not None:
-            wanted.append(screened)
-    hashes = {record.report_id: record_hash(record) for record in wanted}
+        elif (screened := _apply_screens(record, screens, problems)) is not None:
+            records.append(screened)
+    hashes = {record.report_id: record_hash(record) for record in records}
     summary = IndexSummary(
-        added=len(hashes.keys() - before.keys()),
-        changed=sum(before.get(key, value) != value for key, value in hashes.items()),
-        kept=sum(before.get(key) == value for key, value in hashes.items()),
-        removed=len(before.keys() - hashes.keys()),
+        added=len(hashes.keys() - old_hashes.keys()),
+        changed=sum(old_hashes.get(key, value) != value for key, value in hashes.items()),
+        kept=sum(old_hashes.get(key) == value for key, value in hashes.items()),
+        removed=len(old_hashes.keys() - hashes.keys()),
         excluded=excluded,
         withheld=withheld,
         unknown_ids=tuple(sorted(exclude - {record.study_id for record in corpus.records})),
         problems=tuple(problems),
     )
-    records = tuple(sorted([*wanted, *others.values()], key=lambda r: r.report_id))
+    everything = tuple(sorted([*records, *others.values()], key=lambda r: r.report_id))
     info = CollectionInfo(corpus.name, corpus.licence, corpus.attribution, "", 0)
-    infos = collection_infos(records, [info, *base.collections])
-    return replace(base.of(records), collections=infos), summary
+    infos = collection_infos(everything, [info, *base.collections])
+    return replace(base.with_records(everything), collections=infos), summary
 
 
 def content_id(
     encoder: EncoderIdentity,
-    records: str,
+    records_fingerprint: str,
     images: Mapping[str, Sequence[str]],
     chroma: Mapping[str, Any],
 ) -> str:
-    """`IndexInfo.index_id`: of records by their fingerprint, and images, in a Chroma so set."""
-    held = _hash({key: list(reports) for key, reports in images.items()}) if images else ""
-    made_by = [FORMAT, encoder.encoder_id, encoder.preprocess_hash]
-    return _hash([*made_by, records, held, dict(chroma)])[:12]
+    """`IndexInfo.index_id` of an index with these records and images in a Chroma so configured."""
+    images_hash = _hash_json({key: list(ids) for key, ids in images.items()}) if images else ""
+    built_with = [FORMAT, encoder.encoder_id, encoder.preprocess_hash]
+    return _hash_json([*built_with, records_fingerprint, images_hash, dict(chroma)])[:12]
 
 
-def _hash(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _hash_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def hashes_of(
+def removal_hashes(
     store_id: str, *, studies: Iterable[str] = (), patients: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Studies and patients that were removed on request, so that no id of theirs is kept.
+    """Hashes that stand for studies and patients removed on request, so no id of theirs is kept.
 
-    The same id has another hash in another index.
+    Salted: the same id has another hash in another index.
     """
-    named = [f"study {study}" for study in studies]
-    named += [f"patient {patient}" for patient in patients]
-    digests = (hashlib.sha256(f"{store_id} {name}".encode()) for name in named)
+    names = [f"study {study}" for study in studies]
+    names += [f"patient {patient}" for patient in patients]
+    digests = (hashlib.sha256(f"{store_id} {name}".encode()) for name in names)
     return frozenset(digest.hexdigest()[:32] for digest in digests)
 
 
 def _was_removed(record: ReportRecord, base: IndexContent) -> bool:
-    own = hashes_of(base.store_id, studies=[record.study_id], patients=[record.patient_id])
-    return not own.isdisjoint(base.removed)
+    hashes = removal_hashes(base.store_id, studies=[record.study_id], patients=[record.patient_id])
+    return not hashes.isdisjoint(base.removed)
 
 
 def collection_infos(
     records: Iterable[ReportRecord], infos: Iterable[CollectionInfo]
 ) -> tuple[CollectionInfo, ...]:
-    """Licence and attribution from the first info of each name; count and fingerprint anew."""
+    """Infos of the records' collections, counted anew; the first info of each name is used."""
     groups: dict[str, list[ReportRecord]] = {}
     for record in records:
         groups.setdefault(record.collection, []).append(record)
@@ -197,19 +196,19 @@ def collection_infos(
     )
 
 
-def _screen(
+def _apply_screens(
     record: ReportRecord, screens: tuple[Screen, ...], problems: list[Problem]
 ) -> ReportRecord | None:
     for screen in screens:
-        screened, found = screen(record)
-        problems += [Problem(record.collection, reason, record.report_id) for reason in found]
+        screened, reasons = screen(record)
+        problems += [Problem(record.collection, reason, record.report_id) for reason in reasons]
         if screened is None:
             return None
         record = screened
     return record if record.text.strip() else None
 
 
-def by_text(records: Iterable[ReportRecord]) -> dict[str, list[ReportRecord]]:
+def group_by_text(records: Iterable[ReportRecord]) -> dict[str, list[ReportRecord]]:
     """Reports by the hash of their text, each list by report id, texts by their first report."""
     groups: dict[str, list[ReportRecord]] = {}
     for record in sorted(records, key=lambda record: record.report_id):
@@ -217,8 +216,8 @@ def by_text(records: Iterable[ReportRecord]) -> dict[str, list[ReportRecord]]:
     return groups
 
 
-def to_metadata(reports: Sequence[ReportRecord]) -> dict[str, str | int]:
-    """Reports of one text as Chroma keeps them."""
+def reports_to_metadata(reports: Sequence[ReportRecord]) -> dict[str, str | int]:
+    """Metadata of a text's record in Chroma."""
     first, *others = map(record_to_json, reports)
     differences = [
         {key: other.get(key) for key in first | other if other.get(key) != first.get(key)}
@@ -231,17 +230,17 @@ def to_metadata(reports: Sequence[ReportRecord]) -> dict[str, str | int]:
     }
 
 
-def reports_of(metadata: Metadata) -> Iterator[ReportRecord]:
-    """All reports of a text, by id. Those after the first, up to thousands, are read when asked.
+def reports_from_metadata(metadata: Metadata) -> Iterator[ReportRecord]:
+    """All reports of a text, by id. Those after the first, up to thousands, are parsed lazily.
 
     Raises:
-        StoreError: it is not what `to_metadata` wrote.
+        StoreError: `reports_to_metadata` did not write this.
     """
     try:
         first = json.loads(metadata["report"])
         yield record_from_json(first)
-        for different in json.loads(metadata["others"]):
-            values = first | different
+        for differences in json.loads(metadata["others"]):
+            values = first | differences
             yield record_from_json({k: value for k, value in values.items() if value is not None})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
@@ -249,12 +248,12 @@ def reports_of(metadata: Metadata) -> Iterator[ReportRecord]:
         ) from error
 
 
-def image_metadata(report_ids: Sequence[str]) -> dict[str, str]:
-    """The reports that an image stands for, as Chroma keeps them."""
+def report_ids_to_metadata(report_ids: Sequence[str]) -> dict[str, str]:
+    """Metadata of an image's record in Chroma: the reports of its study."""
     return {"reports": json.dumps(list(report_ids))}
 
 
-def reports_of_image(metadata: Metadata) -> list[str]:
-    """Ids of the reports that an image stands for."""
-    found: list[str] = json.loads(metadata["reports"])
-    return found
+def report_ids_from_metadata(metadata: Metadata) -> list[str]:
+    """Ids of the reports of an image's study."""
+    report_ids: list[str] = json.loads(metadata["reports"])
+    return report_ids

@@ -1,6 +1,6 @@
-"""``index.json``: which version of an index counts, and what it was made with. And who may write.
+"""``index.json``: the current version of an index and what it was built with; the write lock.
 
-Knows the folder; does not know Chroma or encoders.
+Knows the folder; knows neither Chroma nor encoders.
 """
 
 import json
@@ -21,16 +21,12 @@ REBUILD_HINT = "`cxr-rag index rebuild` writes it again without embedding"
 INDEX_FILE, LOCK_FILE = "index.json", "write.lock"
 
 Progress = Callable[[str, int, int], None]
-"""Told (stage, done, total) as work goes on."""
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
+"""Called as (stage, done, total)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """One collection of an index, as it is shown to users."""
+    """One collection of an index, as shown to users."""
 
     name: str
     licence: str
@@ -41,19 +37,20 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index is and was made with.
+    """What an index contains and was built with.
 
     Attributes:
-        index_id: short hash of everything that decides what a query brings; stands in predictions.
-        version: names the folder and Chroma's collections of this version.
-        store_id: random, given to the folder once; salts `removed`, marks collections on a server.
+        index_id: short hash of everything that affects query results; recorded in predictions.
+        version: names this version's folder and Chroma collections.
+        store_id: random, assigned to the folder once; salts `removed` and marks the index's
+            collections on a server.
         encoder_id, preprocess_hash, dim: of the encoder.
         fingerprint: SHA-256 over all records, by report id.
-        count, texts, images: reports, distinct texts among them, images.
-        collections: what was indexed.
+        count, texts, images: numbers of reports, of distinct texts among them, and of images.
+        collections: the indexed collections.
         removed: hashes of studies and patients that were removed on request and stay out.
-        chroma: Chroma's version and the settings of its graph.
-        created: when, ISO 8601 in UTC.
+        chroma: Chroma's version and graph settings.
+        created: ISO 8601 in UTC.
     """
 
     index_id: str
@@ -74,11 +71,11 @@ class IndexInfo:
 
 
 def read_info(directory: Path) -> IndexInfo:
-    """What is in an index; may be asked while another process writes it.
+    """Read ``index.json``; safe while another process writes.
 
     Raises:
-        StoreMissingError: nothing has been indexed here.
-        StoreMismatchError: an earlier or later version of the program wrote it.
+        StoreMissingError: the index does not exist.
+        StoreMismatchError: another version of the program wrote it.
         StoreError: ``index.json`` is damaged.
     """
     path = directory / INDEX_FILE
@@ -88,8 +85,9 @@ def read_info(directory: Path) -> IndexInfo:
             raise StoreMismatchError(
                 f"{path} has format {values['format']}, this program reads {FORMAT}: {REINDEX_HINT}"
             )
-        values["collections"] = tuple(CollectionInfo(**each) for each in values["collections"])
-        return IndexInfo(**{**values, "removed": tuple(values["removed"])})
+        collections = tuple(CollectionInfo(**fields) for fields in values["collections"])
+        removed = tuple(values["removed"])
+        return IndexInfo(**{**values, "collections": collections, "removed": removed})
     except FileNotFoundError as error:
         raise StoreMissingError(
             f"no index in {directory}: make one with `cxr-rag index`"
@@ -101,34 +99,34 @@ def read_info(directory: Path) -> IndexInfo:
 
 
 def publish_info(directory: Path, info: IndexInfo) -> None:
-    """Make this version the one that counts, in one step."""
+    """Make this version the current one, atomically."""
     write_text_atomic(
         directory / INDEX_FILE, json.dumps(asdict(info), indent=1, ensure_ascii=False)
     )
 
 
 def check_encoder(directory: Path, info: IndexInfo, encoder: EncoderIdentity) -> None:
-    """Refuse an encoder that did not make the index.
+    """Refuse an encoder other than the one that built the index.
 
     Raises:
         StoreMismatchError: names both and the command that embeds again.
     """
-    made_by, asking = (
-        f"{each.encoder_id} ({each.dim} dimensions, preprocessing {each.preprocess_hash})"
-        for each in (info, encoder)
+    built_by, given = (
+        f"{one.encoder_id} ({one.dim} dimensions, preprocessing {one.preprocess_hash})"
+        for one in (info, encoder)
     )
-    if made_by != asking:
+    if built_by != given:
         raise StoreMismatchError(
-            f"the index in {directory} was made by {made_by}, and {asking} is asking: use the "
-            "encoder it was made with, or embed its reports again with `cxr-rag index --replace`"
+            f"the index in {directory} was built by {built_by}, not by {given}: use the encoder "
+            "it was built with, or embed its reports again with `cxr-rag index --replace`"
         )
 
 
 def write_lock(directory: Path) -> AbstractContextManager[None]:
-    """Be the only writer of an index; readers need no lock, as what they read never changes.
+    """Hold the index's write lock. Readers need none: versions never change.
 
     Raises:
         StoreInUseError: another process is writing.
-        StoreError: the folder cannot be written, or its file system has no locks.
+        StoreError: the folder is not writable, or its file system has no locks.
     """
     return exclusive_lock(directory / LOCK_FILE, in_use=StoreInUseError, error_type=StoreError)

@@ -1,7 +1,8 @@
-"""The report index: answers queries with evidence. Knows neither images nor how an index is built.
+"""The report index as readers use it: vector in, hits out. Knows nothing of images or indexing.
 
-A report of an excluded study or patient never comes back. As many more neighbours are fetched as
-texts are excluded, because a filter inside Chroma takes a hundred times as long and loses recall.
+Reports of an excluded study or patient are never returned. To make up for them, as many more
+neighbours are fetched as texts are excluded: a filter inside Chroma takes a hundred times as long
+and loses recall.
 """
 
 import threading
@@ -17,33 +18,39 @@ from numpy.typing import NDArray
 from encoders.base import EncoderIdentity
 from rag.corpus.records import candidate_ids, ids_in_path
 from rag.errors import StoreError, StoreMismatchError
-from rag.index.chroma import Metadata, Neighbour, VectorCollection, chroma_facts, open_collections
-from rag.index.client import place_of
-from rag.index.content import reports_of, reports_of_image
+from rag.index.chroma import (
+    Metadata,
+    Neighbour,
+    VectorCollection,
+    chroma_configuration,
+    open_collections,
+)
+from rag.index.client import chroma_location
+from rag.index.content import report_ids_from_metadata, reports_from_metadata
 from rag.index.ids import NO_EXCLUSIONS, Exclusions, ReportIds
 from rag.index.info import INDEX_FILE, REBUILD_HINT, IndexInfo, check_encoder, read_info
 from rag.schema import Hit, ReportRecord
 
 T = TypeVar("T")
 
-_MORE = 4  # fetched beyond what is needed, for equal similarities at the end
-_DIGITS = 6  # of a similarity: what float32 can tell apart
+_EXTRA_NEIGHBOURS = 4  # fetched beyond k, for ties at the end
+_SIMILARITY_DIGITS = 6  # what float32 can distinguish
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Version:
-    """One version of an index, opened. It never changes; `ReportIndex` says what it answers."""
+    """One immutable version of an index, opened. `ReportIndex` documents the methods."""
 
-    mark: tuple[int, int]
+    stamp: tuple[int, int]
     info: IndexInfo
     texts: VectorCollection
     images: VectorCollection
     ids: ReportIds
 
     def get(self, report_id: str) -> ReportRecord | None:
-        for text_id in self.ids.texts_of([report_id]).values():
-            found = reports_of(self.texts.metadatas([text_id])[text_id])
-            return next(record for record in found if record.report_id == report_id)
+        for text_id in self.ids.text_ids([report_id]).values():
+            reports = reports_from_metadata(self.texts.metadatas([text_id])[text_id])
+            return next(record for record in reports if record.report_id == report_id)
         return None
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
@@ -56,10 +63,10 @@ class _Version:
         query = unit_vector(vector, self.info.dim)
         excluded = self.ids.excluded(exclude)
         hits: list[Hit] = []
-        n = k + len(set(excluded.values())) + _MORE
-        for found in _widening(self.texts, query, n, self.info.texts):
-            answers = (_hit(metadata, similarity, excluded) for _, similarity, metadata in found)
-            hits = [hit for hit in answers if hit]
+        n = k + len(set(excluded.values())) + _EXTRA_NEIGHBOURS
+        for neighbours in _widening_search(self.texts, query, n, self.info.texts):
+            found = (_hit(metadata, value, excluded) for _, value, metadata in neighbours)
+            hits = [hit for hit in found if hit]
             if len(hits) >= k:
                 break
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.record.report_id))[:k]
@@ -75,13 +82,14 @@ class _Version:
         query = unit_vector(vector, self.info.dim)
         if not self.info.images:
             raise StoreError(
-                "the index has no images, which this encoder or retrieval.by asks for: run "
+                "the index has no images, which this encoder or retrieval.by needs: run "
                 "`cxr-rag index` again with --images"
             )
         excluded = self.ids.excluded(exclude)
         texts: dict[str, float] = {}
-        for found in _widening(self.images, query, 2 * k + _MORE, self.info.images):
-            texts = self._texts_of_images(found, excluded)
+        n = 2 * k + _EXTRA_NEIGHBOURS
+        for neighbours in _widening_search(self.images, query, n, self.info.images):
+            texts = self._texts_of_images(neighbours, excluded)
             if len(texts) >= k:
                 break
         nearest = list(texts)[:k]
@@ -89,44 +97,44 @@ class _Version:
             values = self.texts.vectors(nearest) @ query
             texts = dict(zip(nearest, map(float, values), strict=True))
         metadatas = self.texts.metadatas(nearest)
-        hits = (_hit(metadatas[name], texts[name], excluded) for name in nearest)
+        hits = (_hit(metadatas[text_id], texts[text_id], excluded) for text_id in nearest)
         return [hit for hit in hits if hit]
 
     def _texts_of_images(
-        self, found: list[Neighbour], excluded: Container[str]
+        self, neighbours: list[Neighbour], excluded: Container[str]
     ) -> dict[str, float]:
-        """Texts that are not excluded, in the order of their nearest image, and its similarity."""
-        near: dict[str, float] = {}
-        for _, similarity, metadata in found:
-            for report_id in reports_of_image(metadata):
+        """Text id -> similarity of its nearest image, nearest first; excluded ones left out."""
+        reports: dict[str, float] = {}
+        for _, similarity, metadata in neighbours:
+            for report_id in report_ids_from_metadata(metadata):
                 if report_id not in excluded:
-                    near.setdefault(report_id, similarity)
-        text_of = self.ids.texts_of(near)
+                    reports.setdefault(report_id, similarity)
+        text_ids = self.ids.text_ids(reports)
         texts: dict[str, float] = {}
-        for report_id, similarity in near.items():
-            texts.setdefault(text_of[report_id], similarity)
+        for report_id, similarity in reports.items():
+            texts.setdefault(text_ids[report_id], similarity)
         return texts
 
 
 def unit_vector(vector: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """A query's vector, checked and scaled: float32 [dim], of norm 1.
+    """A query vector, checked and scaled to norm 1: float32 [dim].
 
     Raises:
         ValueError: another shape, a value that is not finite, or a zero vector.
     """
     array = np.asarray(vector, np.float32)
     if array.shape != (dim,):
-        raise ValueError(f"a query vector is {array.shape}, this index wants ({dim},)")
+        raise ValueError(f"a query vector is {array.shape}, this index needs ({dim},)")
     norm = np.linalg.norm(array.astype(np.float64))
     if not np.isfinite(norm) or not norm:
         raise ValueError("a query vector is zero or not finite")
     return np.asarray(array / norm, np.float32)
 
 
-def _widening(
+def _widening_search(
     collection: VectorCollection, query: NDArray[np.float32], n: int, total: int
 ) -> Iterator[list[Neighbour]]:
-    """The nearest of ``total`` records, in each turn four times as many, until it is all."""
+    """The ``n`` nearest, then four times as many each time, up to all ``total`` records."""
     while n < total:
         yield collection.nearest(query, n)
         n *= 4
@@ -134,27 +142,28 @@ def _widening(
 
 
 def _hit(metadata: Metadata, similarity: float, excluded: Container[str]) -> Hit | None:
-    """A text as a hit: its first report by id that is not excluded; None if all are."""
-    for record in reports_of(metadata):
+    """The hit for a text: its first report by id that is not excluded; None if all are."""
+    for record in reports_from_metadata(metadata):
         if record.report_id not in excluded:
-            return Hit(record, round(similarity, _DIGITS), copies=int(metadata["copies"]))
+            rounded = round(similarity, _SIMILARITY_DIGITS)
+            return Hit(record, rounded, copies=int(metadata["copies"]))
     return None
 
 
 class ReportIndex:
     """An index opened for reading; close it, or use it as a context manager.
 
-    Any number of processes may read, also while one writes, and queries may come from several
-    threads. A newer version is taken up as soon as it counts.
+    Thread-safe. Any number of processes may read, even while one writes; a new version is used as
+    soon as it is current.
 
     Args:
-        directory: where `rag.index.build_index` made it.
-        encoder: who will ask; an index made by another encoder is refused. None: do not check.
-        url: of the Chroma server that holds the collections, if they are not in the folder.
+        directory: where `rag.index.build_index` wrote it.
+        encoder: of the queries; an index built by another is refused. None: not checked.
+        url: of the Chroma server that holds the collections, if any.
 
     Raises:
-        StoreMissingError: nothing has been indexed here.
-        StoreMismatchError: made by another encoder, preprocessing, Chroma or version of ours.
+        StoreMissingError: the index does not exist.
+        StoreMismatchError: built by another encoder, preprocessing, Chroma or version of ours.
         StoreError: the files are damaged; the message says what to do.
     """
 
@@ -164,35 +173,35 @@ class ReportIndex:
         self.directory = directory
         self._encoder = encoder
         self._url = url
-        self._turn = threading.Lock()
-        self._opened = ExitStack()
+        self._lock = threading.Lock()
+        self._resources = ExitStack()
         self._open()
 
     @property
     def info(self) -> IndexInfo:
-        """What the index was made with; where that cannot be opened now, the last that could."""
+        """What the index contains; if it cannot be opened now, the last version that could."""
         with suppress(StoreError):
             return self._current().info
         return self._version.info
 
     @property
     def index_id(self) -> str:
-        """Short hash of the index; stands in every prediction."""
+        """Short hash of the index; recorded in every prediction."""
         return self.info.index_id
 
     @property
     def attribution(self) -> str:
-        """Where the reports come from, to be shown wherever they are."""
+        """Sources of the reports, to be shown wherever the reports are."""
         return " ".join(
-            each.attribution or f"{each.name} (licence: {each.licence})."
-            for each in self.info.collections
+            info.attribution or f"{info.name} (licence: {info.licence})."
+            for info in self.info.collections
         )
 
     def __len__(self) -> int:
         return self.info.count
 
     def get(self, report_id: str) -> ReportRecord | None:
-        """A report by its id; None if it is not here."""
+        """A report by its id, if it exists."""
         return self._ask(lambda version: version.get(report_id))
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
@@ -204,16 +213,11 @@ class ReportIndex:
     ) -> list[Hit]:
         """The ``k`` nearest texts to a vector, nearest first, ties by report id.
 
-        A text comes once, as its first report by id that is not left out; `Hit.copies` says how
-        many have it.
-
-        Args:
-            vector: float32 [dim]; scaled to norm 1 here.
-            k: how many; fewer come back only if fewer are there.
-            exclude: what must not come back.
+        A text is returned once, as its first report by id that is not excluded; `Hit.copies` counts
+        all its reports. Fewer than ``k`` are returned only if no more exist.
 
         Raises:
-            ValueError: the vector has another shape, or is not finite, or zero.
+            ValueError: the vector has another shape, is not finite, or is zero.
             StoreError: the index has become unusable, or its server has stopped.
         """
         return self._ask(lambda version: version.query(vector, k, exclude))
@@ -226,18 +230,18 @@ class ReportIndex:
         exclude: Exclusions = NO_EXCLUSIONS,
         similarity: Literal["image", "text"] = "image",
     ) -> list[Hit]:
-        """The ``k`` reports whose images are nearest to a vector, one a text, nearest first.
+        """The ``k`` texts whose images are nearest to a vector, nearest first.
 
-        A hit's similarity is that of its nearest image to the vector, or that of its text. What is
-        left out is as in `query`. A `StoreError` where the index has no images.
+        A hit's similarity is that of its nearest image, or that of its text. Otherwise as `query`;
+        also a `StoreError` if the index has no images.
         """
         return self._ask(
             lambda version: version.query_by_images(vector, k, exclude, similarity=similarity)
         )
 
     def close(self) -> None:
-        """Let go of the files. Safe to call twice."""
-        self._opened.close()
+        """Close the files; idempotent."""
+        self._resources.close()
 
     def __enter__(self) -> "ReportIndex":
         return self
@@ -246,7 +250,7 @@ class ReportIndex:
         self.close()
 
     def _ask(self, question: Callable[[_Version], T]) -> T:
-        """Ask the version that counts; once more if it was replaced under our hands."""
+        """Ask the current version; once more if it was replaced meanwhile."""
         version = self._current()
         try:
             return question(version)
@@ -257,39 +261,40 @@ class ReportIndex:
             return question(current)
 
     def _current(self) -> _Version:
-        if self._mark() != self._version.mark:
-            with self._turn:
-                if self._mark() != self._version.mark:
+        if self._stamp() != self._version.stamp:
+            with self._lock:
+                if self._stamp() != self._version.stamp:
                     self._open()
         return self._version
 
-    def _mark(self) -> tuple[int, int]:
-        """Changes whenever another version has come to count; costs one system call."""
+    def _stamp(self) -> tuple[int, int]:
+        """Changes whenever another version becomes current; costs one system call."""
         with suppress(OSError):
             status = (self.directory / INDEX_FILE).stat()
             return status.st_ino, status.st_mtime_ns
         return 0, 0
 
     def _open(self) -> None:
-        """Take up the version that counts, in place of the one before."""
-        mark, info = self._mark(), read_info(self.directory)
+        """Open the current version in place of the one before."""
+        stamp, info = self._stamp(), read_info(self.directory)
         if self._encoder is not None:
             check_encoder(self.directory, info, self._encoder)
-        here, made = (str(facts["version"]) for facts in (chroma_facts(), info.chroma))
-        if here.split(".")[:2] != made.split(".")[:2]:
+        installed, used = str(chroma_configuration()["version"]), str(info.chroma["version"])
+        if installed.split(".")[:2] != used.split(".")[:2]:
             raise StoreMismatchError(
-                f"the index in {self.directory} was written by Chroma {made}, this is {here}: "
+                f"the index in {self.directory} was written by Chroma {used}, this is {installed}: "
                 f"{REBUILD_HINT}"
             )
-        place = place_of(self.directory, info, self._url)
-        with ExitStack() as opened:
-            texts, images = opened.enter_context(open_collections(place))
+        location = chroma_location(self.directory, info, self._url)
+        with ExitStack() as resources:
+            texts, images = resources.enter_context(open_collections(location))
             if (count := texts.count()) != info.texts:
                 raise StoreError(
-                    f"Chroma in {place} holds {count} texts, {info.texts} expected: {REBUILD_HINT}"
+                    f"Chroma in {location} holds {count} texts, {info.texts} expected: "
+                    f"{REBUILD_HINT}"
                 )
-            ids = ReportIds(place.folder.parent)
-            opened.callback(ids.close)
+            ids = ReportIds(location.folder.parent)
+            resources.callback(ids.close)
             self.close()
-            self._version = _Version(mark, info, texts, images, ids)
-            self._opened = opened.pop_all()
+            self._version = _Version(stamp, info, texts, images, ids)
+            self._resources = resources.pop_all()

@@ -1,4 +1,4 @@
-"""Checks that an index is whole, or says what is wrong with it and what to do. Changes nothing."""
+"""Verifies an index: what is wrong with it, and what to do. Changes nothing."""
 
 import hashlib
 from contextlib import closing
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from rag.atomic_io import explain_disk_errors
 from rag.errors import StoreError
 from rag.index.chroma import VectorCollection, open_collections
-from rag.index.client import Place, place_of
-from rag.index.content import by_text
+from rag.index.client import ChromaLocation, chroma_location
+from rag.index.content import group_by_text
 from rag.index.embedding import EmbeddingCache
 from rag.index.ids import ReportIds, id_rows
 from rag.index.info import REBUILD_HINT, REINDEX_HINT, IndexInfo, read_info
 from rag.index.version import read_content
 
-_SAMPLE, _K = 64, 10
-_WANTED = 0.99
-_SAME = 1e-6
+_MAX_QUERIES, _K = 64, 10
+_MIN_RECALL = 0.99
+_SIMILARITY_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class IndexCheck:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     name: str
     passed: bool
@@ -34,89 +34,89 @@ class IndexCheck:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What `verify_index` found."""
+    """The outcome of `verify_index`."""
 
     checks: tuple[IndexCheck, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether the index is whole."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
 
 def verify_index(directory: Path, *, url: str = "") -> VerifyReport:
-    """Look at every record and every vector, and measure what the graph finds of them.
+    """Check every record and every vector, and measure the recall of searches.
 
     Raises:
-        StoreMissingError: nothing has been indexed here.
-        StoreError: ``index.json`` is damaged; the message says what helps.
+        StoreMissingError: the index does not exist.
+        StoreError: ``index.json`` is damaged; the message says what to do.
     """
     info = read_info(directory)
-    place = place_of(directory, info, url)
+    location = chroma_location(directory, info, url)
     checks = []
-    for name, look in _LOOKS.items():
+    for name, check in _CHECKS.items():
         try:
             with explain_disk_errors(directory, StoreError):
-                checks.append(IndexCheck(name, True, look(directory, info, place)))
+                checks.append(IndexCheck(name, True, check(directory, info, location)))
         except StoreError as error:
             checks.append(IndexCheck(name, False, str(error)))
     return VerifyReport(tuple(checks))
 
 
-def _records(directory: Path, info: IndexInfo, place: Place) -> str:
+def _check_records(directory: Path, info: IndexInfo, location: ChromaLocation) -> str:
     """Every report is there once, word for word as it was indexed, and in the list of ids."""
-    content = read_content(directory, info, place.url)
-    texts = by_text(content.records)
-    with closing(ReportIds(place.folder.parent)) as ids:
+    content = read_content(directory, info, location.url)
+    texts = group_by_text(content.records)
+    with closing(ReportIds(location.folder.parent)) as ids:
         if ids.rows() != sorted(id_rows(texts)):
             raise StoreError(f"the list of report ids is not that of the records: {REBUILD_HINT}")
     return f"{info.count} reports of {len(texts)} texts and {info.images} images, as indexed"
 
 
-def _vectors(directory: Path, info: IndexInfo, place: Place) -> str:
-    """Vectors are those that were embedded, as far as the cache still has them."""
+def _check_vectors(directory: Path, info: IndexInfo, location: ChromaLocation) -> str:
+    """Vectors have norm 1 and, where cached, are those that were embedded."""
     if not info.texts:
         return "nothing to compare"
-    with open_collections(place) as (texts, _):
+    with open_collections(location) as (texts, _):
         ids = texts.ids()
         vectors = texts.vectors(ids)
-    whole = vectors.shape == (info.texts, info.dim)
-    if not whole or not abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-3:
+    complete = vectors.shape == (info.texts, info.dim)
+    if not complete or not abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-3:
         raise StoreError(f"a vector is missing, not finite or not of norm 1: {REINDEX_HINT}")
-    cache = EmbeddingCache(directory, info, changes=False)
-    known = [row for row, name in enumerate(ids) if name in cache]
-    if known and abs(vectors[known] - cache.vectors([ids[row] for row in known])).max() > 1e-5:
+    cache = EmbeddingCache(directory, info, read_only=True)
+    cached = [row for row, name in enumerate(ids) if name in cache]
+    if cached and abs(vectors[cached] - cache.vectors([ids[row] for row in cached])).max() > 1e-5:
         raise StoreError(f"a vector is not the one that was embedded: {REBUILD_HINT}")
-    return f"{len(vectors)} vectors of norm 1, {len(known)} compared with what was embedded"
+    return f"{len(vectors)} vectors of norm 1, {len(cached)} compared with what was embedded"
 
 
-def _neighbours(_: Path, info: IndexInfo, place: Place) -> str:
-    """What the graph finds, asked with images of the index, or where it has none with its texts."""
+def _check_neighbours(_: Path, info: IndexInfo, location: ChromaLocation) -> str:
+    """Searches for indexed images, or for texts if there are none, have enough recall."""
     if not info.texts:
         return "nothing to find"
-    with open_collections(place) as (texts, images):
-        asked, what = (images, "images") if info.images else (texts, "texts")
-        names = sorted(asked.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
+    with open_collections(location) as (texts, images):
+        queried, kind = (images, "images") if info.images else (texts, "texts")
+        names = sorted(queried.ids(), key=lambda name: hashlib.sha256(name.encode()).digest())
         if not (names and texts.count()):
-            raise StoreError(f"Chroma lacks all {what}: {REINDEX_HINT}")
-        queries = asked.vectors(names[:_SAMPLE])
-        recall = recall_of(texts, queries, k=min(_K, info.texts))
-    if recall < _WANTED:
-        raise StoreError(f"recall@{_K} of {what} is {recall:.3f}: {REBUILD_HINT}")
-    return f"recall@{_K} {recall:.3f} against exact search, {len(queries)} {what}"
+            raise StoreError(f"Chroma lacks all {kind}: {REINDEX_HINT}")
+        queries = queried.vectors(names[:_MAX_QUERIES])
+        recall = measure_recall(texts, queries, k=min(_K, info.texts))
+    if recall < _MIN_RECALL:
+        raise StoreError(f"recall@{_K} of {kind} is {recall:.3f}: {REBUILD_HINT}")
+    return f"recall@{_K} {recall:.3f} against exact search, {len(queries)} {kind}"
 
 
-_LOOKS = {"records": _records, "vectors": _vectors, "neighbours": _neighbours}
+_CHECKS = {"records": _check_records, "vectors": _check_vectors, "neighbours": _check_neighbours}
 
 
-def recall_of(texts: VectorCollection, queries: NDArray[np.float32], *, k: int) -> float:
-    """Share of the true ``k`` nearest that a search finds, or others as near, in [0, 1]."""
+def measure_recall(texts: VectorCollection, queries: NDArray[np.float32], *, k: int) -> float:
+    """Share of the true ``k`` nearest (or equally near) that a search finds, in [0, 1]."""
     ids = texts.ids()
     similarities = queries @ texts.vectors(ids).T
-    floors = np.partition(similarities, -k, axis=1)[:, -k]
+    thresholds = np.partition(similarities, -k, axis=1)[:, -k] - _SIMILARITY_TOLERANCE
     row_of = {name: row for row, name in enumerate(ids)}
     hits = 0
-    for query, near, floor in zip(queries, similarities, floors, strict=True):
+    for query, row_similarities, threshold in zip(queries, similarities, thresholds, strict=True):
         found = [row_of[name] for name, _, _ in texts.nearest(query, k) if name in row_of]
-        hits += int((near[found] >= floor - _SAME).sum())
+        hits += int((row_similarities[found] >= threshold).sum())
     return hits / (k * len(queries))

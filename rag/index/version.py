@@ -1,7 +1,7 @@
-"""A version of an index in its folder: written beside the one that counts, put in its place, read.
+"""Writes and reads a version of an index; called with the write lock held.
 
-Whatever happens before the last step of writing, the old version counts; after it, the new one.
-Called with the lock held.
+A new version is written beside the current one. Replacing ``index.json`` is what makes it current;
+whatever happens before that, the old version stays.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from rag.atomic_io import fsync_path
 from rag.corpus.records import fingerprint, text_hash
 from rag.errors import StoreError, StoreMissingError
 from rag.index.chroma import (
-    batches_of,
-    chroma_facts,
+    chroma_configuration,
     create_collections,
     delete_old_collections,
     open_collections,
+    split_into_batches,
 )
-from rag.index.client import Place, place_of
+from rag.index.client import ChromaLocation, chroma_location
 from rag.index.content import (
     IndexContent,
-    by_text,
     content_id,
-    image_metadata,
-    reports_of,
-    reports_of_image,
-    to_metadata,
+    group_by_text,
+    report_ids_from_metadata,
+    report_ids_to_metadata,
+    reports_from_metadata,
+    reports_to_metadata,
 )
 from rag.index.embedding import EmbeddingCache
 from rag.index.ids import write_ids
@@ -45,26 +45,24 @@ from rag.schema import ReportRecord
 
 logger = logging.getLogger(__name__)
 
-_FULL = 4_000_000  # bytes; with less, SQLite fails in many ways
-_PROBES = 16
-_RECORDS = "chroma.sqlite3"
-_M_PERTURB = -6  # of glibc's malloc.h
-
-Texts = Mapping[str, Sequence[ReportRecord]]
+_MIN_FREE_BYTES = 4_000_000  # with less, SQLite fails in many ways
+_PROBE_COUNT = 16
+_DATABASE = "chroma.sqlite3"
+_M_PERTURB = -6  # from glibc's malloc.h
 
 
 def scrub_memory() -> None:
-    """From now on, overwrite memory whenever this process gets or gives back some.
+    """Make glibc overwrite memory whenever this process allocates or frees it.
 
-    Chroma's graph library writes memory to the disk that it has never set: bits of whatever the
-    process held before (seen: a deleted report's words inside data_level0.bin). To be called before
-    anything is read that must not be in an index. Pieces up to 1 kB escape it, as glibc keeps those
-    aside: `_blank_unused` is for them.
+    Chroma's graph library writes memory to disk that it never initialised: pieces of whatever the
+    process held before (seen: a deleted report's words inside data_level0.bin). Call this before
+    reading anything that must not be in an index. Allocations up to 1 kB escape it, as glibc caches
+    them: `_zero_unused_lengths` is for those.
     """
     try:
         ctypes.CDLL(None).mallopt(_M_PERTURB, 0xFF)
     except AttributeError:
-        logger.warning("not glibc: Chroma's files may hold traces of reports that were removed")
+        logger.warning("not glibc: Chroma's files may contain traces of removed reports")
 
 
 def write_version(
@@ -76,113 +74,124 @@ def write_version(
     url: str,
     progress: Progress,
 ) -> None:
-    """Write, check and publish a version; forget what the cache holds beyond it.
+    """Write, check and publish a version; drop all other vectors from the cache.
 
     Args:
         directory: of the index.
         info: of `new_index_info`.
-        content: what it shall hold.
+        content: of the version.
         cache: has a vector for every text and image.
         url: of a Chroma server, or empty.
-        progress: told ("index", records written, total), then ("publish", step, 3).
+        progress: called as ("index", records written, total), then ("publish", step, 3).
 
     Raises:
-        StoreError, OSError, sqlite3.Error: Chroma or the disk failed; the old version still counts.
+        StoreError, OSError, sqlite3.Error: Chroma or the disk failed; the old version stays.
     """
-    texts, place = by_text(content.records), place_of(directory, info, url)
-    folder = place.folder.parent
+    texts, location = group_by_text(content.records), chroma_location(directory, info, url)
+    folder = location.folder.parent
     _refuse_small_disk(directory, content)
     cache.keep([*texts, *content.images])
     try:
         folder.mkdir()
         write_ids(folder, texts)
-        _fill(place, content, texts, cache, progress=progress)
+        _fill(location, content, texts, cache, progress=progress)
         for path in (*folder.rglob("*"), folder):
             fsync_path(path)
         progress("publish", 1, 3)
         publish_info(directory, info)
     except BaseException as error:
-        full = shutil.disk_usage(directory).free < _FULL
+        full = shutil.disk_usage(directory).free < _MIN_FREE_BYTES
         with contextlib.suppress(OSError, StoreError):
-            sweep(directory)
-        if full and isinstance(error, StoreError):  # Chroma's own words do not say so
+            delete_stale_versions(directory)
+        if full and isinstance(error, StoreError):  # Chroma's message does not say so
             raise OSError(errno.ENOSPC, "") from error
         raise
     progress("publish", 2, 3)
-    sweep(directory)
+    delete_stale_versions(directory)
     if url:
-        delete_old_collections(place)
+        delete_old_collections(location)
     progress("publish", 3, 3)
 
 
 def read_content(directory: Path, info: IndexInfo, url: str) -> IndexContent:
-    """Read everything, and refuse what is not what was written, so that no damage is carried over.
+    """Read everything back, and refuse anything not as written, so that no damage is carried over.
 
     Raises:
-        StoreError: Chroma's files are damaged, or a record is missing, changed or doubled.
+        StoreError: Chroma's files are damaged, or a record is missing, changed or duplicated.
     """
-    place, index_id = place_of(directory, info, url), info.index_id
+    location, index_id = chroma_location(directory, info, url), info.index_id
     try:
         try:
-            records, images = _read(place, info)
+            records, images = _read(location, info)
         except StoreError:
-            if url or not (place.folder / _RECORDS).is_file():
+            if url or not (location.folder / _DATABASE).is_file():
                 raise
             index_id = ""
-            # a damaged graph keeps Chroma from giving back records, too; no graph at all does not
-            with TemporaryDirectory(dir=directory) as beside:
-                shutil.copy(place.folder / _RECORDS, beside)
-                records, images = _read(replace(place, folder=Path(beside)), info)
+            # with a damaged graph Chroma cannot return records either; without a graph it can
+            with TemporaryDirectory(dir=directory) as folder:
+                shutil.copy(location.folder / _DATABASE, folder)
+                records, images = _read(replace(location, folder=Path(folder)), info)
     except StoreError as error:
-        words = str(error).partition(": `cxr-rag")[0]
+        reason = str(error).partition(": `cxr-rag")[0]
         raise StoreError(
-            f"the index in {directory} cannot be read back ({words}): {REINDEX_HINT}"
+            f"the index in {directory} cannot be read back ({reason}): {REINDEX_HINT}"
         ) from error
     return IndexContent(
         records, info.collections, info.removed, info.store_id, info, images, index_id=index_id
     )
 
 
-def _read(place: Place, info: IndexInfo) -> tuple[list[ReportRecord], dict[str, list[str]]]:
-    with open_collections(place) as (texts, images):
-        found = texts.metadatas(texts.ids())
-        of_texts = {text_id: list(reports_of(metadata)) for text_id, metadata in found.items()}
-        records = sorted(chain(*of_texts.values()), key=lambda record: record.report_id)
-        found_images = images.metadatas(images.ids())
-        reports_by_image = {key: reports_of_image(each) for key, each in found_images.items()}
-    strays = any(text_hash(r.text) != text_id for text_id, rs in of_texts.items() for r in rs)
+def _read(
+    location: ChromaLocation, info: IndexInfo
+) -> tuple[list[ReportRecord], dict[str, list[str]]]:
+    with open_collections(location) as (texts, images):
+        reports_by_text = {
+            text_id: list(reports_from_metadata(metadata))
+            for text_id, metadata in texts.metadatas(texts.ids()).items()
+        }
+        reports_by_image = {
+            key: report_ids_from_metadata(metadata)
+            for key, metadata in images.metadatas(images.ids()).items()
+        }
+    records = sorted(chain(*reports_by_text.values()), key=lambda record: record.report_id)
+    misplaced = any(
+        text_hash(report.text) != text_id
+        for text_id, reports in reports_by_text.items()
+        for report in reports
+    )
     index_id = content_id(info, fingerprint(records), reports_by_image, info.chroma)
-    if strays or index_id != info.index_id:
+    if misplaced or index_id != info.index_id:
         raise StoreError("it does not hold what was written")
     return records, reports_by_image
 
 
-def sweep(directory: Path) -> None:
-    """Delete versions that do not count: what a killed writer left, and old ones.
+def delete_stale_versions(directory: Path) -> None:
+    """Delete all versions but the current one: old ones, and those of killed writers.
 
     Raises:
-        StoreError: ``index.json`` does not say which one counts; nothing is deleted.
+        StoreError: ``index.json`` is damaged; nothing is deleted.
     """
     try:
-        counts = read_info(directory).version
+        current = read_info(directory).version
     except StoreMissingError:
-        counts = ""
+        current = ""
     for path in directory.glob("version-*"):
-        if path.name != f"version-{counts}":
+        if path.name != f"version-{current}":
             shutil.rmtree(path)
 
 
 def new_index_info(content: IndexContent) -> IndexInfo:
-    """What a new version with this content is."""
-    encoder, chroma, records = content.encoder, chroma_facts(), fingerprint(content.records)
+    """The ``index.json`` of a new version with this content."""
+    encoder, chroma = content.encoder, chroma_configuration()
+    records_fingerprint = fingerprint(content.records)
     return IndexInfo(
-        index_id=content_id(encoder, records, content.images, chroma),
+        index_id=content_id(encoder, records_fingerprint, content.images, chroma),
         version=uuid.uuid4().hex[:12],
         store_id=content.store_id,
         encoder_id=encoder.encoder_id,
         preprocess_hash=encoder.preprocess_hash,
         dim=encoder.dim,
-        fingerprint=records,
+        fingerprint=records_fingerprint,
         count=len(content.records),
         texts=len({text_hash(record.text) for record in content.records}),
         images=len(content.images),
@@ -205,41 +214,52 @@ def _refuse_small_disk(directory: Path, content: IndexContent) -> None:
 
 
 def _fill(
-    place: Place, content: IndexContent, texts: Texts, cache: EmbeddingCache, *, progress: Progress
+    location: ChromaLocation,
+    content: IndexContent,
+    texts: Mapping[str, Sequence[ReportRecord]],
+    cache: EmbeddingCache,
+    *,
+    progress: Progress,
 ) -> None:
-    """Make the collections and fill them, and see whether Chroma finds what was written."""
+    """Create and fill the collections, then check that Chroma finds what was written."""
     sizes, done = (len(texts), len(content.images)), 0
-    with create_collections(place, sizes) as (reports, images):
-        for ids in batches_of(list(texts)):
-            reports.add(ids, cache.vectors(ids), [to_metadata(texts[key]) for key in ids])
+    with create_collections(location, sizes) as (text_collection, image_collection):
+        for ids in split_into_batches(list(texts)):
+            metadatas = [reports_to_metadata(texts[key]) for key in ids]
+            text_collection.add(ids, cache.vectors(ids), metadatas)
             done += len(ids)
             progress("index", done, sum(sizes))
-        for ids in batches_of(sorted(content.images)):
-            images.add(ids, cache.vectors(ids), [image_metadata(content.images[k]) for k in ids])
+        for ids in split_into_batches(sorted(content.images)):
+            image_metadatas = [report_ids_to_metadata(content.images[key]) for key in ids]
+            image_collection.add(ids, cache.vectors(ids), image_metadatas)
             done += len(ids)
             progress("index", done, sum(sizes))
-    if not place.url:
-        _blank_unused(place.folder)
-    with open_collections(place) as written:  # as a reader would
+    if not location.url:
+        _zero_unused_lengths(location.folder)
+    with open_collections(location) as written:  # as a reader would
         for size, keys, collection in zip(sizes, (texts, content.images), written, strict=True):
-            probes = cache.vectors(list(keys)[:: size // _PROBES + 1])
-            found = [near[1] > 1 - 1e-3 for each in probes for near in collection.nearest(each, 1)]
+            probes = cache.vectors(list(keys)[:: size // _PROBE_COUNT + 1])
+            found = sum(
+                similarity > 1 - 1e-3
+                for probe in probes
+                for _, similarity, _ in collection.nearest(probe, 1)
+            )
             # a graph may miss one; a wrong file misses nearly all
-            if collection.count() != size or sum(found) < 0.75 * len(probes):
+            if collection.count() != size or found < 0.75 * len(probes):
                 raise StoreError(
                     "Chroma does not find what was written: run the same command again"
                 )
 
 
-def _blank_unused(folder: Path) -> None:
-    """Zero what a graph of fewer than 100 records has room for and does not use.
+def _zero_unused_lengths(folder: Path) -> None:
+    """Zero the unused part of each graph's length file.
 
     Only the vectors' lengths (float32, room for 100 from the start) are small enough to lie in
     memory that `scrub_memory` does not reach.
     """
     for path in folder.glob("*/length.bin"):
         header = (path.parent / "header.bin").read_bytes()
-        _, _, _, records = struct.unpack_from("<iQQQ", header)  # version, offset, room, records
+        _, _, _, records = struct.unpack_from("<iQQQ", header)  # version, offset, capacity, records
         unused = path.stat().st_size - 4 * records
         with path.open("r+b") as file:
             file.seek(4 * records)
