@@ -41,9 +41,9 @@ from experiments.change_pairs import (
     pairs_of,
 )
 from rag.atomic_io import write_text_atomic
-from rag.change import CHANGE, FORMAT
+from rag.change import CHANGE_FILE, VERSION
 from rag.screening.calibration import read_calibration
-from rag.screening.finding_head import CALIBRATION, HEAD, read_finding_head
+from rag.screening.finding_head import CALIBRATION_FILE, HEAD_FILE, read_finding_head
 
 FOLDS, RESAMPLES = 10, 1000
 LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 25
@@ -180,7 +180,7 @@ def model_of(pairs: ImagePairs, encoder_id: str) -> dict[str, Any]:
         }
     limits = {name: limit_of(*each) for name, each in verdicts(pairs).items()}
     return {
-        "format": FORMAT,
+        "format": VERSION,
         "encoder_id": encoder_id,
         "patients": len(np.unique(pairs.patients)),
         "rows": len(pairs.now),
@@ -203,10 +203,10 @@ def main() -> None:
     folder = eclip_folder(chosen.encoder)
     if folder is None:
         parser.error(f"{chosen.encoder} has no folder of its own")
-    encoder, head = load_encoder(chosen.encoder), read_finding_head(folder / HEAD)
+    encoder, head = load_encoder(chosen.encoder), read_finding_head(folder / HEAD_FILE)
     sources = {"text-mined": mined_images(chosen.data), "experts": expert_images(chosen.data)}
     patients = [images for each in sources.values() for images in each]
-    measured = read_calibration(folder / CALIBRATION)
+    measured = read_calibration(folder / CALIBRATION_FILE)
     odds = log_odds(patients, encoder, head, measured)
     pairs = {
         name: pairs_of(each, odds, head.names, blind=measured.not_assessable)
@@ -219,7 +219,7 @@ def main() -> None:
         lines += [*areas(each), "", *how_often_right(often[name], model["limits"])]
         sys.stdout.write("\n".join(lines) + "\n")
     if chosen.write:
-        write_text_atomic(folder / CHANGE, json.dumps(model, indent=1) + "\n")
+        write_text_atomic(folder / CHANGE_FILE, json.dumps(model, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def log_odds(
     for image in chain.from_iterable(patients):
         if image.image_id not in found:
             vectors = encoder.embed_images([read_image(image.path)])
-            odds = head.odds(vectors)[0] * measured.slope + measured.shift
+            odds = head.log_odds(vectors)[0] * measured.slope + measured.shift
             found[image.image_id] = np.clip(odds, -limit, limit)
     return found
 

@@ -14,16 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rag.encoder_parts import RESTORE_HINT, read_json
-from rag.errors import refuse_other_weights
+from rag.encoder_parts import RESTORE_HINT, read_json, require_encoder
 from rag.report_nlp.labeller import NO_FINDING, blank_non_image_sections
 from rag.report_nlp.lexicon import findings
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.statements import statements_of
 from rag.schema import PredictedFindings
 
-CHANGE = "change.json"
-FORMAT = 1
+CHANGE_FILE = "change.json"
+VERSION = 1
 SUREST = 1e-3
 
 
@@ -214,9 +213,9 @@ def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
         CalibrationError: it is damaged, or of another version.
         EncoderUnavailableError: it was made for other weights.
     """
-    path = folder / CHANGE
+    path = folder / CHANGE_FILE
     if not path.is_file():
         return None
-    model = read_json(path, ChangeModel, form=FORMAT, cure=RESTORE_HINT)
-    refuse_other_weights(path, model.encoder_id, encoder_id, cure=RESTORE_HINT)
+    model = read_json(path, ChangeModel, version=VERSION, hint=RESTORE_HINT)
+    require_encoder(path, model.encoder_id, encoder_id, hint=RESTORE_HINT)
     return model

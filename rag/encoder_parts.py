@@ -1,6 +1,7 @@
-"""Parts that lie in the folder of the encoder whose vectors they were made of: files and back.
+"""Reads and writes what was fitted on an encoder's vectors: files in the encoder's folder.
 
-A part is a frozen dataclass: JSON, or a safetensors file with what is no array in its header.
+Each part is a frozen dataclass, stored as JSON, or as safetensors with its other fields in the
+header.
 """
 
 import json
@@ -17,53 +18,68 @@ from rag.errors import CalibrationError, EncoderUnavailableError
 Part = TypeVar("Part")
 
 RESTORE_HINT = "restore it, or remove it to do without"
+REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
 
 
-def read_json(path: Path, kind: type[Part], *, form: int | None = None, cure: str) -> Part:
-    """A part from a JSON file; ``cure`` is what to do where it cannot be used.
+def require_encoder(path: Path, fitted_for: str, encoder_id: str, *, hint: str) -> None:
+    """Refuse a part that was fitted for another encoder.
 
     Raises:
-        CalibrationError: it is missing or damaged, or has another format.
+        EncoderUnavailableError: the ids differ.
+    """
+    if fitted_for != encoder_id:
+        raise EncoderUnavailableError(
+            f"{path} was made for {fitted_for}, the encoder is {encoder_id}; {hint}"
+        )
+
+
+def read_json(path: Path, part_type: type[Part], *, version: int | None = None, hint: str) -> Part:
+    """Read a part from a JSON file; error messages end with ``hint``.
+
+    Raises:
+        CalibrationError: it is missing or damaged, or has another format version.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if form is not None and values.pop("format") != form:
-            raise CalibrationError(f"{path} has another format than this version reads; {cure}")
-        return TypeAdapter(kind).validate_python(values)
+        if version is not None and values.pop("format") != version:
+            raise CalibrationError(f"{path} has another format than this version reads; {hint}")
+        return TypeAdapter(part_type).validate_python(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = " ".join(repr(error).partition(" [type=")[0].split())
-        raise CalibrationError(f"{path} cannot be read ({why}): {cure}") from error
+        reason = " ".join(repr(error).partition(" [type=")[0].split())
+        raise CalibrationError(f"{path} cannot be read ({reason}): {hint}") from error
 
 
-def read_tensors(path: Path, kind: type[Part], *, key: str, form: str, cure: str) -> Part:
-    """A part from a safetensors file; what is no array is under ``key`` of its header.
+def read_tensors(
+    path: Path, part_type: type[Part], *, header: str, version: str, hint: str
+) -> Part:
+    """Read a part from a safetensors file with its other fields as JSON under the key ``header``.
 
     Raises:
-        EncoderUnavailableError: the file is missing or damaged, or has another format.
+        EncoderUnavailableError: it is missing or damaged, or has another format version.
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = json.loads((file.metadata() or {})[key])
+            values = json.loads((file.metadata() or {})[header])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if facts.pop("format", None) != form:
+        if values.pop("format", None) != version:
             raise EncoderUnavailableError(
-                f"{path} has another format than this version reads; {cure}"
+                f"{path} has another format than this version reads; {hint}"
             )
-        facts = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
-        return kind(**facts, **arrays)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return part_type(**values, **arrays)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise EncoderUnavailableError(f"{path} is damaged ({error!r}); restore it") from error
 
 
-def write_tensors(path: Path, part: Any, *, key: str, form: str) -> None:
-    """Write a part as `read_tensors` reads it, beside and renamed."""
+def write_tensors(path: Path, part: Any, *, header: str, version: str) -> None:
+    """Write a part for `read_tensors`, atomically."""
     from safetensors.numpy import save  # noqa: PLC0415
 
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {field.name: getattr(part, field.name) for field in fields(part)}
-    facts = {k: v for k, v in values.items() if not isinstance(v, np.ndarray)}
-    # safetensors writes the memory as it lies: rows and columns of another order would be mixed up
-    arrays = {k: np.ascontiguousarray(v) for k, v in values.items() if k not in facts}
-    write_bytes_atomic(path, save(arrays, metadata={key: json.dumps({"format": form, **facts})}))
+    # safetensors writes memory in its own order: a transposed array would be scrambled
+    arrays = {k: np.ascontiguousarray(v) for k, v in values.items() if isinstance(v, np.ndarray)}
+    others = {"format": version} | {k: v for k, v in values.items() if k not in arrays}
+    write_bytes_atomic(path, save(arrays, metadata={header: json.dumps(others)}))

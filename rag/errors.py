@@ -5,7 +5,6 @@ CxrRagError are where they are raised; `encoders` has its own: ImageReadError, E
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class CxrRagError(Exception):
@@ -22,22 +21,6 @@ class SettingsError(UsageError):
 
 class EncoderUnavailableError(CxrRagError):
     """An encoder's weights, or parts trained on its vectors, are missing, damaged or do not fit."""
-
-
-REFIT_HINT = "refit it with `cxr-rag fit-heads` (docs/encoders.md), or remove it"
-"""The cure where the part that an `EncoderUnavailableError` names can be made anew."""
-
-
-def refuse_other_weights(path: Path, made_for: str, encoder_id: str, *, cure: str) -> None:
-    """Refuse a part that was made for another encoder.
-
-    Raises:
-        EncoderUnavailableError: it was.
-    """
-    if made_for != encoder_id:
-        raise EncoderUnavailableError(
-            f"{path} was made for {made_for}, the encoder is {encoder_id}; {cure}"
-        )
 
 
 class CalibrationError(CxrRagError):

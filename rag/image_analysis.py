@@ -148,10 +148,10 @@ class ImageAnalyzer:
         seen = [encoder.outputs(view) for view in images.views]
         if detector is not None:
             features = np.concatenate([view.features for view in seen])
-            if refusal := detector.judge(features[0]).refusal:
+            if refusal := detector.screen(features[0]).refusal:
                 raise NotAChestXray(refusal, notes=notes)
             frontal = int(detector.lateral_probabilities(features).argmin())
-            notes = (*notes, *detector.judge(features[frontal]).notes)
+            notes = (*notes, *detector.screen(features[frontal]).notes)
         return ImageAnalysis(
             np.concatenate([view.vectors for view in seen]),
             notes=unique((*notes, *self.notes)),

@@ -101,7 +101,7 @@ def read_map_measures(folder: Path | None) -> MapMeasures:
     path = folder / POINTING if folder else None
     if path is None or not path.is_file():
         return {}
-    return read_json(path, dict[str, MapMeasure], cure=RESTORE_HINT)
+    return read_json(path, dict[str, MapMeasure], hint=RESTORE_HINT)
 
 
 @dataclass(frozen=True, slots=True)

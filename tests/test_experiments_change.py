@@ -10,7 +10,7 @@ from encoders.training.sources.settings import NIH_VAL_SHARE
 from eval.stats import weighted_auroc
 from experiments.change import how_often_right, limit_of, model_of
 from experiments.change_pairs import ImagePairs, expert_images, mined_images, pairs_of
-from rag.change import CHANGE, PriorState, read_change_model
+from rag.change import CHANGE_FILE, PriorState, read_change_model
 
 HELD = [f"{n:08d}" for n in range(400)]
 
@@ -55,7 +55,7 @@ def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_pat
 
 def test_the_fitted_file_is_read_and_tells_what_the_image_tells(tmp_path: Path) -> None:
     fitted = model_of(made_up_pairs(), "fake@1")
-    (tmp_path / CHANGE).write_text(json.dumps(fitted))
+    (tmp_path / CHANGE_FILE).write_text(json.dumps(fitted))
     model = read_change_model(tmp_path, "fake@1")
     assert model is not None
     assert set(model.limits) == {"new", "persists", "resolved"}

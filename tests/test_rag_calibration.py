@@ -8,11 +8,11 @@ import pytest
 from rag.errors import CalibrationError
 from rag.screening.calibration import (
     Calibration,
-    auc_of,
-    calibrate,
-    probabilities_of,
+    calibrated_probabilities,
+    false_positive_thresholds,
+    fit_calibration,
+    measure_auc,
     read_calibration,
-    stated_wrongly,
 )
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def made_up(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measured(seed: int = 0, count: int = 300) -> Calibration:
-    return calibrate("enc@1", NAMES, *made_up(count, seed=seed))
+    return fit_calibration("enc@1", NAMES, *made_up(count, seed=seed))
 
 
 def test_slope_and_shift_undo_what_was_too_sure() -> None:
@@ -43,8 +43,10 @@ def test_new_studies_stay_below_the_promised_rate_on_average(rate: float) -> Non
     shares = []
     for seed in range(20):
         found = measured(seed)
-        odds, present = made_up(500, seed=1000 + seed)
-        worst = stated_wrongly(NAMES, probabilities_of(odds, found.slope, found.shift), present)
+        log_odds, present = made_up(500, seed=1000 + seed)
+        worst = false_positive_thresholds(
+            NAMES, calibrated_probabilities(log_odds, found.slope, found.shift), present
+        )
         shares.append(np.mean(worst >= found.threshold(rate)))
     assert np.mean(shares) <= rate + 0.02
     assert np.mean(shares) >= rate - 0.03, "not more cautious than promised"
@@ -64,16 +66,18 @@ def test_where_nothing_can_be_promised_nothing_is_stated() -> None:
 
 
 def test_devices_below_one_half_are_not_counted_since_they_are_not_stated() -> None:
-    worst = stated_wrongly(NAMES, np.array([[0.9, 0.1, 0.1, 0.1, 0.4]]), np.zeros((1, 5), bool))
+    worst = false_positive_thresholds(
+        NAMES, np.array([[0.9, 0.1, 0.1, 0.1, 0.4]]), np.zeros((1, 5), bool)
+    )
     assert worst[0] == pytest.approx(0.1)
 
 
 def test_area_under_the_curve_and_what_is_too_rare_for_one() -> None:
     present = np.array([True] * 20 + [False] * 80)
-    assert auc_of(np.arange(100.0)[::-1], present).value == 1.0
-    assert auc_of(np.arange(100.0)[::-1], present).assessable
-    assert not auc_of(np.tile([0.0, 1.0], 50), present).assessable
-    rare = auc_of(np.arange(100.0), np.arange(100) < 2)
+    assert measure_auc(np.arange(100.0)[::-1], present).value == 1.0
+    assert measure_auc(np.arange(100.0)[::-1], present).assessable
+    assert not measure_auc(np.tile([0.0, 1.0], 50), present).assessable
+    rare = measure_auc(np.arange(100.0), np.arange(100) < 2)
     assert (rare.positives, rare.value, rare.assessable) == (2, None, False)
 
 

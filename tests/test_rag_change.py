@@ -8,7 +8,7 @@ import pytest
 
 from encoders.packaged_weights import SHIPPED_ENCODER
 from rag.change import (
-    CHANGE,
+    CHANGE_FILE,
     Change,
     ChangeModel,
     PriorEvidence,
@@ -20,7 +20,7 @@ from rag.change import (
 from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.schema import NO_PREDICTED_FINDINGS, PredictedFindings
 from rag.screening.calibration import read_calibration
-from rag.screening.finding_head import CALIBRATION
+from rag.screening.finding_head import CALIBRATION_FILE
 
 EFFUSION = "Pleural Effusion"
 LINES = {EFFUSION: [0, 2], "emphysema": [0, 2]}
@@ -119,7 +119,7 @@ def test_the_json_says_what_it_was_made_of() -> None:
 
 def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     assert read_change_model(tmp_path, "fake@1") is None
-    path = tmp_path / CHANGE
+    path = tmp_path / CHANGE_FILE
     model = {"format": 1, "encoder_id": "other@1", "present_now": {}, "limits": {}}
     path.write_text(json.dumps(model))
     with pytest.raises(EncoderUnavailableError, match=r"other@1.*fake@1.*remove it"):
@@ -135,7 +135,7 @@ def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) ->
 def test_the_shipped_model_is_of_the_shipped_encoder_and_never_says_what_was_not_right_enough() -> (
     None
 ):
-    encoder_id = read_calibration(SHIPPED_ENCODER / CALIBRATION).encoder_id
+    encoder_id = read_calibration(SHIPPED_ENCODER / CALIBRATION_FILE).encoder_id
     model = read_change_model(SHIPPED_ENCODER, encoder_id)
     assert model is not None
     assert set(model.limits) <= {"new", "persists", "resolved"}

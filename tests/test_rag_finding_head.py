@@ -9,10 +9,10 @@ import pytest
 
 from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.screening.calibration import Auc, Calibration, write_calibration
-from rag.screening.encoder_fit import fit_head, presence, presence_of, table
+from rag.screening.encoder_fit import auc_table, fit_head, learnable_findings, stated_findings
 from rag.screening.finding_head import (
-    CALIBRATION,
-    HEAD,
+    CALIBRATION_FILE,
+    HEAD_FILE,
     FindingHead,
     FindingPredictor,
     load_finding_predictor,
@@ -80,8 +80,8 @@ def test_what_must_not_be_missed_is_deniable_only_while_improbable() -> None:
 
 
 def written(folder: Path) -> Path:
-    write_finding_head(folder / HEAD, HEAD_OF_TWO)
-    write_calibration(folder / CALIBRATION, MEASURED)
+    write_finding_head(folder / HEAD_FILE, HEAD_OF_TWO)
+    write_calibration(folder / CALIBRATION_FILE, MEASURED)
     return folder
 
 
@@ -106,16 +106,16 @@ def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path:
     assert load_finding_predictor(tmp_path, "enc@1", DraftingSettings()) is None
     with pytest.raises(EncoderUnavailableError, match=r"enc@1.*enc@2"):
         load_finding_predictor(written(tmp_path), "enc@2", DraftingSettings())
-    write_calibration(tmp_path / CALIBRATION, replace(MEASURED, encoder_id="enc@0"))
+    write_calibration(tmp_path / CALIBRATION_FILE, replace(MEASURED, encoder_id="enc@0"))
     with pytest.raises(EncoderUnavailableError, match=r"enc@0.*enc@1.*calibrate"):
         load_finding_predictor(tmp_path, "enc@1", DraftingSettings())
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor file", b"\x08" + b"\0" * 7 + b'{"a": 1}'])
 def test_a_damaged_head_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / HEAD
+    path = tmp_path / HEAD_FILE
     path.write_bytes(content)
-    with pytest.raises(EncoderUnavailableError, match=HEAD):
+    with pytest.raises(EncoderUnavailableError, match=HEAD_FILE):
         read_finding_head(path)
 
 
@@ -124,35 +124,35 @@ def test_a_head_with_rows_for_other_names_is_refused(
 ) -> None:
     with monkeypatch.context() as unchecked:
         unchecked.setattr(FindingHead, "__post_init__", lambda _: None)
-        write_finding_head(tmp_path / HEAD, replace(HEAD_OF_TWO, names=("a", "b", "c")))
+        write_finding_head(tmp_path / HEAD_FILE, replace(HEAD_OF_TWO, names=("a", "b", "c")))
     with pytest.raises(EncoderUnavailableError, match="3 names for 6 rows"):
-        read_finding_head(tmp_path / HEAD)
+        read_finding_head(tmp_path / HEAD_FILE)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": 0}', json.dumps({"format": 1})])
 def test_a_damaged_calibration_is_named(tmp_path: Path, content: str) -> None:
-    (written(tmp_path) / CALIBRATION).write_text(content)
-    with pytest.raises(CalibrationError, match=CALIBRATION):
+    (written(tmp_path) / CALIBRATION_FILE).write_text(content)
+    with pytest.raises(CalibrationError, match=CALIBRATION_FILE):
         load_finding_predictor(tmp_path, "enc@1", DraftingSettings())
 
 
 def test_findings_of_enough_reports_are_learnt() -> None:
     texts = ["The heart is enlarged."] * 30 + ["The lungs are clear."] * 40 + ["Pneumothorax."] * 3
-    names, present = presence(texts)
+    names, present = learnable_findings(texts)
     assert set(names) == {"Cardiomegaly", "No Finding", "heart_size"}
     assert present[:, names.index("Cardiomegaly")].sum() == 30
     rng = np.random.default_rng(0)
     vectors = rng.normal(0, 0.1, (73, 4)).astype(np.float32)
     vectors[:30, 0] += 1
     head = fit_head(vectors, present, names=names, encoder_id="enc@1")
-    odds = head.odds(vectors)[:, names.index("Cardiomegaly")]
-    assert odds[:30].min() > odds[30:].max()
-    assert presence_of(["Cardiomegaly."], names)[0].tolist() == [
+    log_odds = head.log_odds(vectors)[:, names.index("Cardiomegaly")]
+    assert log_odds[:30].min() > log_odds[30:].max()
+    assert stated_findings(["Cardiomegaly."], names)[0].tolist() == [
         name in ("Cardiomegaly", "heart_size") for name in names
     ]
 
 
 def test_the_table_says_what_cannot_be_assessed() -> None:
-    text = table(replace(MEASURED, aucs={"Edema": Auc(2), "Fracture": GOOD}))
+    text = auc_table(replace(MEASURED, aucs={"Edema": Auc(2), "Fracture": GOOD}))
     assert "| Edema | 2 | - | not assessable |" in text
     assert "| Fracture | 50 | 0.900 [0.800, 0.950] |  |" in text

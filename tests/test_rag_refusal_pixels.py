@@ -14,9 +14,9 @@ from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.sources.load import read_openi
 from rag.errors import EncoderUnavailableError
 from rag.screening.header import ONLY_LATERAL
-from rag.screening.ood_training import fit, in_pose, threshold_of
+from rag.screening.ood_training import fit_ood_detector, fit_threshold, in_pose
 from rag.screening.out_of_distribution import (
-    OOD_DETECTOR,
+    OOD_DETECTOR_FILE,
     POSES,
     UPRIGHT,
     OodDetector,
@@ -36,10 +36,10 @@ def encoder() -> EclipEncoder:
 
 
 @pytest.fixture(scope="module")
-def judge(encoder: EclipEncoder) -> OodDetector:
-    judge = load_ood_detector(SHIPPED_ENCODER, encoder)
-    assert judge is not None
-    return judge
+def detector(encoder: EclipEncoder) -> OodDetector:
+    detector = load_ood_detector(SHIPPED_ENCODER, encoder)
+    assert detector is not None
+    return detector
 
 
 def image(pixels: np.ndarray) -> CxrImage:
@@ -67,29 +67,29 @@ def made_up_in(pose: str, count: int) -> np.ndarray:
 def fitted(encoder_id: str) -> OodDetector:
     kinds = {"frontal": made_up(200), "lateral": made_up(200, shift=0.5)}
     poses = {pose: made_up_in(pose, 60) for pose in POSES}
-    return fit(kinds, poses, encoder_id=encoder_id)
+    return fit_ood_detector(kinds, poses, encoder_id=encoder_id)
 
 
 def test_poses_are_told_and_said() -> None:
     frontal = np.array([*[0.0] * 100, -9.0])
-    judge = replace(fitted("fake@1"), threshold=2.0, lateral=frontal)
+    detector = replace(fitted("fake@1"), threshold=2.0, lateral=frontal)
     for pose in POSES[1:]:
         for row in made_up_in(pose, 40):
-            (note,) = judge.judge(row).notes
+            (note,) = detector.screen(row).notes
             assert f" {pose} (" in note
-    assert not judge.judge(made_up_in(UPRIGHT, 1)[0]).notes
+    assert not detector.screen(made_up_in(UPRIGHT, 1)[0]).notes
 
 
 def test_a_lateral_is_not_called_mirrored() -> None:
-    judge = replace(fitted("fake@1"), threshold=2.0, lateral=np.array([*[0.0] * 100, 9.0]))
-    assert judge.judge(made_up_in("mirrored", 1)[0]).notes == (ONLY_LATERAL,)
+    detector = replace(fitted("fake@1"), threshold=2.0, lateral=np.array([*[0.0] * 100, 9.0]))
+    assert detector.screen(made_up_in("mirrored", 1)[0]).notes == (ONLY_LATERAL,)
 
 
 def test_a_picture_is_put_into_its_poses() -> None:
     corner = np.zeros((4, 6), np.float32)
     corner[0, 0] = 1
     places = {
-        pose: np.argwhere(in_pose(image(corner), pose, number=1).pixels == 1)[0].tolist()
+        pose: np.argwhere(in_pose(image(corner), pose, index=1).pixels == 1)[0].tolist()
         for pose in POSES[:4]
     }
     assert places == {
@@ -102,26 +102,26 @@ def test_a_picture_is_put_into_its_poses() -> None:
 
 
 def test_what_leaves_the_subspace_is_stranger() -> None:
-    judge = fitted("fake@1")
-    assert judge.basis @ judge.basis.T == pytest.approx(np.eye(len(judge.basis)), abs=2e-3)
+    detector = fitted("fake@1")
+    assert detector.basis @ detector.basis.T == pytest.approx(np.eye(len(detector.basis)), abs=2e-3)
     strange = RNG.normal(size=(50, 100)).astype(np.float32) * 3
-    assert judge.scores(made_up(50)).max() < judge.scores(strange).min()
+    assert detector.scores(made_up(50)).max() < detector.scores(strange).min()
     known, new = made_up(300), made_up(300)
-    judge = replace(judge, threshold=threshold_of(judge, [known]))
-    assert (judge.scores(known) > judge.threshold).mean() <= 0.01
-    assert (judge.scores(new) > judge.threshold).mean() <= 0.05
+    detector = replace(detector, threshold=fit_threshold(detector, [known]))
+    assert (detector.scores(known) > detector.threshold).mean() <= 0.01
+    assert (detector.scores(new) > detector.threshold).mean() <= 0.05
 
 
 def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
     tmp_path: Path, encoder: EclipEncoder
 ) -> None:
-    judge = fitted("eclip-lite0@other")
-    path = tmp_path / OOD_DETECTOR
-    write_ood_detector(path, judge)
+    detector = fitted("eclip-lite0@other")
+    path = tmp_path / OOD_DETECTOR_FILE
+    write_ood_detector(path, detector)
     again = read_ood_detector(path)
-    assert again.encoder_id == judge.encoder_id
-    assert np.array_equal(again.basis, judge.basis)
-    assert np.array_equal(again.poses, judge.poses)
+    assert again.encoder_id == detector.encoder_id
+    assert np.array_equal(again.basis, detector.basis)
+    assert np.array_equal(again.poses, detector.poses)
     with pytest.raises(EncoderUnavailableError, match="was made for eclip-lite0@other"):
         load_ood_detector(tmp_path, encoder)
     path.write_bytes(path.read_bytes().replace(b'\\"format\\": \\"3\\"', b'\\"format\\": \\"2\\"'))
@@ -135,42 +135,42 @@ def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
 
 @pytest.mark.parametrize("finding", list(PhantomFinding))
 def test_the_phantom_passes(
-    encoder: EclipEncoder, judge: OodDetector, finding: PhantomFinding
+    encoder: EclipEncoder, detector: OodDetector, finding: PhantomFinding
 ) -> None:
     features = encoder.outputs(image(draw_phantom(finding=finding))).features[0]
-    assert judge.judge(features).refusal == ""
+    assert detector.screen(features).refusal == ""
 
 
 @pytest.mark.parametrize("pose", [UPRIGHT, "upside down", "turned"])
 def test_what_ships_tells_the_pose_of_a_phantom(
-    encoder: EclipEncoder, judge: OodDetector, pose: str
+    encoder: EclipEncoder, detector: OodDetector, pose: str
 ) -> None:
     # mirrored and inverted need real images (below): the phantom is drawn too simply for them
     shown = in_pose(image(draw_phantom()), pose)
-    (chances,) = judge.pose_probabilities(encoder.outputs(shown).features)
+    (chances,) = detector.pose_probabilities(encoder.outputs(shown).features)
     assert POSES[int(chances.argmax())] == pose
 
 
 def test_what_ships_tells_the_pose_of_real_images(
-    shared_data: Path, encoder: EclipEncoder, judge: OodDetector
+    shared_data: Path, encoder: EclipEncoder, detector: OodDetector
 ) -> None:
     studies = [study for study in read_openi(shared_data / "openi") if study.split == "val"]
     images = [read_image(study.frontals[0]) for study in studies if study.frontals][:40]
     noted = {
         pose: sum(
-            any(f" {pose} (" in note for note in judge.judge(row).notes)
+            any(f" {pose} (" in note for note in detector.screen(row).notes)
             for row in encoder_features(encoder, images, pose)
         )
         for pose in POSES[1:]
     }
     assert min(noted.values()) >= 28, noted
-    upright = [judge.judge(row) for row in encoder_features(encoder, images, UPRIGHT)]
+    upright = [detector.screen(row) for row in encoder_features(encoder, images, UPRIGHT)]
     assert sum(bool(result.notes) for result in upright) <= 3
 
 
 @pytest.mark.parametrize("kind", ["noise", "stripes", "text", "shuffled image"])
 def test_what_is_drawn_and_no_image_is_refused(
-    encoder: EclipEncoder, judge: OodDetector, kind: str
+    encoder: EclipEncoder, detector: OodDetector, kind: str
 ) -> None:
     pixels = {
         "noise": RNG.random((256, 256)),
@@ -178,11 +178,11 @@ def test_what_is_drawn_and_no_image_is_refused(
         "text": np.kron(RNG.random((32, 32)) > 0.8, np.ones((8, 8))),
         "shuffled image": RNG.permutation(draw_phantom(size=256).ravel()).reshape(256, 256),
     }[kind]
-    assert "does not look" in judge.judge(encoder.outputs(image(pixels)).features[0]).refusal
+    assert "does not look" in detector.screen(encoder.outputs(image(pixels)).features[0]).refusal
 
 
 def test_what_ships_is_small() -> None:
-    assert (SHIPPED_ENCODER / OOD_DETECTOR).stat().st_size <= 300_000
+    assert (SHIPPED_ENCODER / OOD_DETECTOR_FILE).stat().st_size <= 300_000
 
 
 REFUSED = ("other/CR_Mod", "edge/CR_hand", "edge/SMPTE")
@@ -190,25 +190,25 @@ REFUSED = ("other/CR_Mod", "edge/CR_hand", "edge/SMPTE")
 PASSED = ("other/DX_dog", "other/RG2", "other/RG3", "chest/", "derived/", "edge/NIH")
 
 
-def test_shared_images(shared_data: Path, encoder: EclipEncoder, judge: OodDetector) -> None:
+def test_shared_images(shared_data: Path, encoder: EclipEncoder, detector: OodDetector) -> None:
     folder = shared_data / "dicom"
     seen = 0
     for path in sorted(folder.rglob("*.dcm")):
         name = path.relative_to(folder).as_posix()
         if name.startswith((*REFUSED, *PASSED)):
-            verdict = judge.judge(encoder.outputs(read_image(path)).features[0])
+            verdict = detector.screen(encoder.outputs(read_image(path)).features[0])
             assert bool(verdict.refusal) == name.startswith(REFUSED), name
             seen += 1
     assert seen >= 20
 
 
 def test_laterals_are_said_and_not_refused(
-    shared_data: Path, encoder: EclipEncoder, judge: OodDetector
+    shared_data: Path, encoder: EclipEncoder, detector: OodDetector
 ) -> None:
     from encoders.training.sources.load import read_openi  # noqa: PLC0415
 
     studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
     images = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
-    verdicts = [judge.judge(encoder.outputs(image).features[0]) for image in images]
+    verdicts = [detector.screen(encoder.outputs(image).features[0]) for image in images]
     assert sum(bool(verdict.refusal) for verdict in verdicts) <= 2
     assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(images) - 4

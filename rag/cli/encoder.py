@@ -139,10 +139,9 @@ def calibrate(
     settings = read_settings(config)
     from rag.atomic_io import explain_disk_errors
     from rag.factory import encoder_folder, load_encoder
-    from rag.screening.calibration import calibrate as calibrate_on
-    from rag.screening.calibration import write_calibration
+    from rag.screening.calibration import fit_calibration, write_calibration
     from rag.screening.finding_head import load_finding_predictor
-    from rag.screening.recalibration import comparison, measure
+    from rag.screening.recalibration import calibration_data, compare_calibrations
     from rag.settings import DraftingSettings
 
     encoder = load_encoder(settings)
@@ -153,9 +152,9 @@ def calibrate(
     with explain_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     head = predictor.head
-    odds, present = measure(images, reports, encoder=encoder, head=head)
-    typer.echo(comparison(odds, present, head, predictor.calibration))
-    write_calibration(out, calibrate_on(encoder.encoder_id, head.names, odds, present))
+    log_odds, present = calibration_data(images, reports, encoder=encoder, head=head)
+    typer.echo(compare_calibrations(log_odds, present, head, predictor.calibration))
+    write_calibration(out, fit_calibration(encoder.encoder_id, head.names, log_odds, present))
     say(f"written to {out}; it is used where drafting.calibration names it")
 
 
@@ -166,11 +165,11 @@ def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> No
     """
     settings = read_settings(config)
     from rag.factory import fitted_folder, load_encoder
-    from rag.screening.encoder_fit import fit_parts, table, write_parts
+    from rag.screening.encoder_fit import auc_table, fit_parts, write_parts
 
     encoder = load_encoder(settings)
     fitted = fit_parts(images, reports, encoder=encoder)
-    typer.echo(table(fitted.calibration))
+    typer.echo(auc_table(fitted.calibration))
     folder = fitted_folder(settings, encoder)
     write_parts(folder, fitted)
     say(f"written to {folder}; drafts with {settings.encoder} use it from now on")

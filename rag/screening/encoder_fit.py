@@ -1,13 +1,13 @@
-"""Finding head, calibration and refusal statistics of any encoder: `cxr-rag fit-heads`.
+"""Fits finding head, calibration and out-of-distribution detector of an encoder.
 
-From one's own images and reports. Patients are held back for what must be measured on new studies:
-the calibration, and the refusal threshold. ``python -m rag.screening.encoder_fit`` makes the head
-of the encoder that ships, from Open-I's training split, and calibrates it on the validation split;
-the published test split is not touched.
+`cxr-rag fit-heads` fits them on your own images and reports, with patients held back for the
+calibration and the refusal threshold. ``python -m rag.screening.encoder_fit`` fits head and
+calibration of the shipped encoder on Open-I's training and validation splits; it does not touch the
+published test split.
 
-What a head predicts is what our parser reads in the reports: CheXpert-14 labels and every finding
-of the lexicon with enough studies; an uncertain finding counts as present. One L2-regularised
-logistic regression a finding, on the mean direction of a study's views.
+Targets are what our parser reads in the reports: CheXpert-14 labels and findings of the lexicon
+with enough studies, uncertain ones counted as present. Each finding is an L2-regularised logistic
+regression on the study's query vector.
 """
 
 import argparse
@@ -33,32 +33,35 @@ from rag.errors import CalibrationError
 from rag.image_analysis import ImageAnalysis
 from rag.report_nlp.labeller import LABELS
 from rag.report_reading import report_findings
-from rag.screening import ood_training
-from rag.screening.calibration import Calibration, calibrate, write_calibration
-from rag.screening.finding_head import CALIBRATION, HEAD, FindingHead, write_finding_head
+from rag.screening.calibration import Calibration, fit_calibration, write_calibration
+from rag.screening.finding_head import (
+    CALIBRATION_FILE,
+    HEAD_FILE,
+    FindingHead,
+    write_finding_head,
+)
+from rag.screening.ood_training import MAX_POSED, fit_ood_detector, fit_threshold, in_pose
 from rag.screening.out_of_distribution import (
-    OOD_DETECTOR,
+    OOD_DETECTOR_FILE,
     POSES,
     FeatureEncoder,
     OodDetector,
     write_ood_detector,
 )
-from rag.screening.recalibration import LEAST_STUDIES, studies_with_reports, too_few
+from rag.screening.recalibration import MIN_STUDIES, studies_with_reports, too_few_studies
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-HELD_SHARE = 1 / 3
+HELD_BACK_SHARE = 1 / 3
 """Of the patients."""
-LEAST_POSITIVES = 25
-"""Findings of fewer training studies are left out: a probability learnt from them means little."""
-_MOST = 0.95
-"""So are those of nearly all."""
+MIN_POSITIVES, MAX_POSITIVE_SHARE = 25, 0.95
+"""Findings of fewer or more training studies are left out: too little to learn from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedParts:
-    """What belongs to one encoder."""
+    """What was fitted for one encoder."""
 
     head: FindingHead
     calibration: Calibration
@@ -66,112 +69,113 @@ class FittedParts:
 
 
 @dataclass(slots=True, eq=False)
-class _Studies:
-    """Studies of some patients: vectors [D] and texts, features [F] of each kind of image."""
+class _EncodedStudies:
+    """Query vectors [D] and report texts of studies; features [F] of their images by view."""
 
     vectors: list[Floats] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    kinds: dict[str, list[Floats]] = field(default_factory=dict)
+    features: dict[str, list[Floats]] = field(default_factory=dict)
 
-    def add(self, encoder: FeatureEncoder, views: tuple[CxrImage, ...], text: str) -> None:
-        seen = [encoder.outputs(view) for view in views]
-        self.vectors.append(ImageAnalysis(np.concatenate([s.vectors for s in seen])).query_vector)
+    def add(self, encoder: FeatureEncoder, images: tuple[CxrImage, ...], text: str) -> None:
+        outputs = [encoder.outputs(image) for image in images]
+        vectors = np.concatenate([output.vectors for output in outputs])
+        self.vectors.append(ImageAnalysis(vectors).query_vector)
         self.texts.append(text)
-        for number, (view, each) in enumerate(zip(views, seen, strict=True)):
-            if view.view is View.UNKNOWN and number:
-                continue  # the study's first image is its frontal; another may be anything
-            kind = "lateral" if view.view is View.LATERAL else "frontal"
-            self.kinds.setdefault(kind, []).append(each.features[0])
+        for i, (image, output) in enumerate(zip(images, outputs, strict=True)):
+            if image.view is View.UNKNOWN and i:
+                continue  # only a study's first image is known to be frontal
+            view = "lateral" if image.view is View.LATERAL else "frontal"
+            self.features.setdefault(view, []).append(output.features[0])
 
 
 def fit_parts(images: Path, reports: Path, *, encoder: ImageEncoder) -> FittedParts:
-    """Train on two thirds of the patients, calibrate on the others.
+    """Train on two thirds of the patients and calibrate on the others.
 
     Args:
         images: a folder or list of the studies' images.
-        reports: their reports, a collection.
-        encoder: of the vectors.
+        reports: their reports, a dataset.
+        encoder: whose vectors and features the parts are fitted on.
 
     Raises:
         CalibrationError: too few studies, or no finding that enough of them have.
     """
-    seeing, left_out = cast(FeatureEncoder, encoder), Counter[str]()
-    train, held = _Studies(), _Studies()
+    feature_encoder, skipped = cast(FeatureEncoder, encoder), Counter[str]()
+    train, held_back = _EncodedStudies(), _EncodedStudies()
     poses: dict[str, list[Floats]] = {pose: [] for pose in POSES}
-    for study, record in studies_with_reports(images, reports, left_out=left_out):
-        if is_held_back(record.patient_id, share=HELD_SHARE):
-            held.add(seeing, study.views, record.text)
+    for study, record in studies_with_reports(images, reports, skipped=skipped):
+        if is_held_back(record.patient_id, share=HELD_BACK_SHARE):
+            held_back.add(feature_encoder, study.views, record.text)
             continue
-        if (number := len(train.texts)) < ood_training.POSED:
+        if (index := len(train.texts)) < MAX_POSED:
             for pose, rows in poses.items():
-                posed = ood_training.in_pose(study.views[0], pose, number=number)
-                rows.append(seeing.outputs(posed).features[0])
-        train.add(seeing, study.views, record.text)
-    if len(held.texts) < LEAST_STUDIES or len(train.texts) < LEAST_STUDIES:
-        count = len(held.texts) + len(train.texts)
-        raise CalibrationError(too_few(count, round(1.2 * LEAST_STUDIES / HELD_SHARE), left_out))
-    names, present = presence(train.texts)
+                posed = in_pose(study.views[0], pose, index=index)
+                rows.append(feature_encoder.outputs(posed).features[0])
+        train.add(feature_encoder, study.views, record.text)
+    if min(len(held_back.texts), len(train.texts)) < MIN_STUDIES:
+        found = len(held_back.texts) + len(train.texts)
+        raise too_few_studies(found, round(1.2 * MIN_STUDIES / HELD_BACK_SHARE), skipped)
+    names, present = learnable_findings(train.texts)
     if not names:
         raise CalibrationError(
-            f"no finding is stated in {LEAST_POSITIVES} of the "
+            f"no finding is stated in {MIN_POSITIVES} of the "
             f"{len(train.texts)} reports to train on: more studies are needed"
         )
     head = fit_head(np.stack(train.vectors), present, names=names, encoder_id=encoder.encoder_id)
-    odds = head.odds(np.stack(held.vectors))
-    there = presence_of(held.texts, names)
-    detector = ood_training.fit(
-        {kind: np.stack(rows) for kind, rows in train.kinds.items()},
+    detector = fit_ood_detector(
+        {view: np.stack(rows) for view, rows in train.features.items()},
         {pose: np.stack(rows) for pose, rows in poses.items()},
         encoder_id=encoder.encoder_id,
     )
-    new = [np.stack(rows) for rows in held.kinds.values()]
-    detector = replace(detector, threshold=ood_training.threshold_of(detector, new))
-    return FittedParts(head, calibrate(encoder.encoder_id, names, odds, there), detector)
+    new = [np.stack(rows) for rows in held_back.features.values()]
+    return FittedParts(
+        head,
+        _calibrate(head, np.stack(held_back.vectors), held_back.texts),
+        replace(detector, threshold=fit_threshold(detector, new)),
+    )
 
 
 def write_parts(folder: Path, parts: FittedParts) -> None:
     """Write them where `rag.factory.encoder_folder` looks for them."""
-    write_calibration(folder / CALIBRATION, parts.calibration)
-    write_ood_detector(folder / OOD_DETECTOR, parts.ood_detector)
-    write_finding_head(folder / HEAD, parts.head)
+    write_calibration(folder / CALIBRATION_FILE, parts.calibration)
+    write_ood_detector(folder / OOD_DETECTOR_FILE, parts.ood_detector)
+    write_finding_head(folder / HEAD_FILE, parts.head)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, calibrate, print what was measured, write."""
+    """Fit, calibrate, print the AUCs, write."""
     parser = argparse.ArgumentParser(description="Head and calibration from Open-I's splits.")
     data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
     parser.add_argument("--data", type=Path, default=data)
     parser.add_argument("--model", type=Path, default=SHIPPED_ENCODER, help="folder of the encoder")
-    chosen = parser.parse_args(arguments)
-    encoder = load_encoder(chosen.model)
-    dataset = build_dataset(read_openi(chosen.data))
+    options = parser.parse_args(arguments)
+    encoder = load_encoder(options.model)
+    dataset = build_dataset(read_openi(options.data))
     train = [study for study in dataset.train if study.frontals]
-    names, present = presence([study.text for study in train])
-    head = fit_head(
-        study_vectors(encoder, train), present, names=names, encoder_id=encoder.encoder_id
-    )
-    val = presence_of([study.text for study in dataset.val], head.names)
-    odds = head.odds(study_vectors(encoder, dataset.val))
-    calibration = calibrate(encoder.encoder_id, head.names, odds, val)
-    write_finding_head(chosen.model / HEAD, head)
-    write_calibration(chosen.model / CALIBRATION, calibration)
-    print(table(calibration))  # noqa: T201
+    names, present = learnable_findings([study.text for study in train])
+    vectors = query_vectors(encoder, train)
+    head = fit_head(vectors, present, names=names, encoder_id=encoder.encoder_id)
+    texts = [study.text for study in dataset.val]
+    calibration = _calibrate(head, query_vectors(encoder, dataset.val), texts)
+    write_finding_head(options.model / HEAD_FILE, head)
+    write_calibration(options.model / CALIBRATION_FILE, calibration)
+    print(auc_table(calibration))  # noqa: T201
 
 
-def presence(texts: Sequence[str]) -> tuple[tuple[str, ...], Flags]:
-    """Findings that can be learnt from these reports, and which report states which."""
+def _calibrate(head: FindingHead, vectors: Floats, texts: Sequence[str]) -> Calibration:
+    present = stated_findings(texts, head.names)
+    return fit_calibration(head.encoder_id, head.names, head.log_odds(vectors), present)
+
+
+def learnable_findings(texts: Sequence[str]) -> tuple[tuple[str, ...], Flags]:
+    """Findings that can be learnt from these reports, and bool [reports, findings]."""
     stated = [report_findings(text) for text in texts]
-    known = [*LABELS, *sorted(set().union(*stated) - set(LABELS))]
-    flags = np.array([[name in found for name in known] for found in stated], bool)
-    kept = [
-        at
-        for at in range(len(known))
-        if flags[:, at].sum() >= LEAST_POSITIVES and flags[:, at].mean() <= _MOST
-    ]
-    return tuple(known[at] for at in kept), flags[:, kept]
+    names = [*LABELS, *sorted(set().union(*stated) - set(LABELS))]
+    present = np.array([[name in findings for name in names] for findings in stated], bool)
+    learnable = (present.sum(0) >= MIN_POSITIVES) & (present.mean(0) <= MAX_POSITIVE_SHARE)
+    return tuple(np.array(names)[learnable].tolist()), present[:, learnable]
 
 
-def presence_of(texts: Sequence[str], names: Sequence[str]) -> Flags:
+def stated_findings(texts: Sequence[str], names: Sequence[str]) -> Flags:
     """Which report states which of these findings: bool [reports, findings]."""
     return np.array([[name in report_findings(text) for name in names] for text in texts], bool)
 
@@ -179,10 +183,8 @@ def presence_of(texts: Sequence[str], names: Sequence[str]) -> Flags:
 def fit_head(
     vectors: Floats, present: Flags, *, names: Sequence[str], encoder_id: str
 ) -> FindingHead:
-    """One logistic regression a finding."""
-    models = [
-        LogisticRegression(max_iter=1000).fit(vectors, present[:, at]) for at in range(len(names))
-    ]
+    """One logistic regression per finding."""
+    models = [LogisticRegression(max_iter=1000).fit(vectors, column) for column in present.T]
     return FindingHead(
         encoder_id=encoder_id,
         names=tuple(names),
@@ -191,14 +193,14 @@ def fit_head(
     )
 
 
-def study_vectors(encoder: ImageEncoder, studies: Sequence[TrainingStudy]) -> Floats:
-    """Mean direction of each study's views: float32 [studies, dim]."""
+def query_vectors(encoder: ImageEncoder, studies: Sequence[TrainingStudy]) -> Floats:
+    """Query vector of each study over all its views: float32 [studies, D]."""
     views = ([read_image(path) for path in (*s.frontals, *s.laterals)] for s in studies)
-    return np.stack([ImageAnalysis(encoder.embed_images(each)).query_vector for each in views])
+    return np.stack([ImageAnalysis(encoder.embed_images(images)).query_vector for images in views])
 
 
-def table(calibration: Calibration) -> str:
-    """How well each finding is seen, as Markdown."""
+def auc_table(calibration: Calibration) -> str:
+    """AUC of each finding, as Markdown."""
     lines = ["| finding | positives | AUC ↑ [95 %] | |", "|---|---:|---|---|"]
     for name, auc in calibration.aucs.items():
         value = "-" if auc.value is None else f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]"

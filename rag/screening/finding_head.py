@@ -1,8 +1,8 @@
-"""Predicts the findings of a study from its images' vectors: one logistic unit a finding.
+"""Predicts a study's findings from its image embedding: one logistic regression per finding.
 
-A head belongs to one encoder and lies in its folder, with its calibration; both are made by
-`rag.screening.encoder_fit`, the calibration also by `cxr-rag calibrate`. Without a head, drafts
-rest on the votes of the neighbours alone.
+Head and calibration are in the folder of the encoder they were fitted for (`cxr-rag fit-heads`; the
+calibration may also come from `cxr-rag calibrate`). Without a head, drafts follow the consensus of
+the retrieved reports alone.
 """
 
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.encoder_parts import read_tensors, write_tensors
-from rag.errors import REFIT_HINT, refuse_other_weights
+from rag.encoder_parts import REFIT_HINT, read_tensors, require_encoder, write_tensors
 from rag.report_nlp.labeller import NO_FINDING
 from rag.schema import PredictedFindings
 from rag.screening.calibration import (
     MUST_NOT_MISS,
     Calibration,
-    least_probability,
-    probabilities_of,
+    calibrated_probabilities,
+    min_probability,
     read_calibration,
 )
 from rag.settings import DraftingSettings
 
-HEAD, CALIBRATION = "finding_head.safetensors", "calibration.json"
-NORMAL_FROM = 0.35
-"""Probability of no finding from which normal reports are welcome: about their share in Open-I."""
-_FORMAT = "2"
-_CURE = f"{REFIT_HINT} to draft without"
+HEAD_FILE, CALIBRATION_FILE = "finding_head.safetensors", "calibration.json"
+NORMAL_THRESHOLD = 0.35
+"""Probability of "No Finding" from which normal reports are preferred: about its share in Open-I.
+"""
+_VERSION = "2"
+_HINT = f"{REFIT_HINT} to draft without"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class FindingHead:
     """A linear map to the log-odds of findings.
 
     Attributes:
-        names: CheXpert-14 names and ids of the lexicon, in the order of the rows.
+        names: CheXpert-14 labels and ids of the lexicon, in the order of the rows.
         weight: float32 [findings, D].
         bias: float32 [findings].
     """
@@ -50,42 +50,42 @@ class FindingHead:
         if not len(self.names) == len(self.weight) == len(self.bias):
             raise ValueError(f"{len(self.names)} names for {len(self.weight)} rows of weights")
 
-    def odds(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Vectors float32 [N, D] to log-odds [N, findings], before calibration."""
+    def log_odds(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Embeddings float32 [N, D] to log-odds [N, findings], before calibration."""
         return (np.asarray(vectors, np.float32) @ self.weight.T + self.bias).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FindingPredictor:
-    """A head with its calibration, at the risks that the settings accept."""
+    """A head with its calibration, at the error rates that the settings accept."""
 
     head: FindingHead
     calibration: Calibration
     settings: DraftingSettings = field(default_factory=DraftingSettings)
 
     def predict(self, vector: NDArray[np.float32]) -> PredictedFindings:
-        """What the study is expected to show whose views' mean direction is float32 [D]."""
-        measured = self.calibration
-        odds = self.head.odds(vector[np.newaxis])
-        (row,) = probabilities_of(odds, measured.slope, measured.shift)
+        """Findings of a study from its query vector, float32 [D]."""
+        calibration = self.calibration
+        log_odds = self.head.log_odds(vector[np.newaxis])
+        (row,) = calibrated_probabilities(log_odds, calibration.slope, calibration.shift)
         probabilities = {name: float(p) for name, p in zip(self.head.names, row, strict=True)}
-        threshold = measured.threshold(self.settings.false_finding_rate)
-        limit = measured.denial_limit(self.settings.false_denial_rate)
+        threshold = calibration.threshold(self.settings.false_finding_rate)
+        denial_limit = calibration.denial_limit(self.settings.false_denial_rate)
         return PredictedFindings(
             probabilities=probabilities,
             positive=tuple(
                 name
                 for name, p in sorted(probabilities.items(), key=lambda item: -item[1])
-                if name not in measured.not_assessable | {NO_FINDING}
-                and p >= max(threshold, least_probability(name))
+                if name not in calibration.not_assessable | {NO_FINDING}
+                and p >= max(threshold, min_probability(name))
             ),
             undeniable=frozenset(
                 name
-                for name in set(MUST_NOT_MISS) - measured.not_assessable
-                if probabilities.get(name, 0.0) >= limit
+                for name in set(MUST_NOT_MISS) - calibration.not_assessable
+                if probabilities.get(name, 0.0) >= denial_limit
             ),
-            not_assessable=measured.not_assessable,
-            normal=probabilities.get(NO_FINDING, 0.0) >= NORMAL_FROM,
+            not_assessable=calibration.not_assessable,
+            normal=probabilities.get(NO_FINDING, 0.0) >= NORMAL_THRESHOLD,
             threshold=threshold,
         )
 
@@ -93,31 +93,33 @@ class FindingPredictor:
 def load_finding_predictor(
     folder: Path, encoder_id: str, settings: DraftingSettings
 ) -> FindingPredictor | None:
-    """The head in an encoder's folder with its calibration; None if there is none.
+    """The head in an encoder's folder with its calibration; None if there is no head.
 
-    A calibration of one's own (``drafting.calibration``) is taken instead of the folder's.
+    The calibration named by ``drafting.calibration`` replaces the folder's.
 
     Raises:
-        EncoderUnavailableError, CalibrationError: damaged, or made for other weights.
+        EncoderUnavailableError, CalibrationError: damaged, or fitted for another encoder.
     """
-    path = folder / HEAD
+    path = folder / HEAD_FILE
     if not path.is_file():
         return None
     head = read_finding_head(path)
-    refuse_other_weights(path, head.encoder_id, encoder_id, cure=_CURE)
-    where = settings.calibration or folder / CALIBRATION
-    calibration = read_calibration(where)
-    refuse_other_weights(
-        where, calibration.encoder_id, encoder_id, cure="run `cxr-rag calibrate` again"
-    )
+    require_encoder(path, head.encoder_id, encoder_id, hint=_HINT)
+    path = settings.calibration or folder / CALIBRATION_FILE
+    calibration = read_calibration(path)
+    require_encoder(path, calibration.encoder_id, encoder_id, hint="run `cxr-rag calibrate` again")
     return FindingPredictor(head, calibration, settings)
 
 
 def read_finding_head(path: Path) -> FindingHead:
-    """Read a head from its file."""
-    return read_tensors(path, FindingHead, key="head", form=_FORMAT, cure=_CURE)
+    """Read a head from its file.
+
+    Raises:
+        EncoderUnavailableError: it is missing or damaged.
+    """
+    return read_tensors(path, FindingHead, header="head", version=_VERSION, hint=_HINT)
 
 
 def write_finding_head(path: Path, head: FindingHead) -> None:
-    """Write a head, beside and renamed."""
-    write_tensors(path, head, key="head", form=_FORMAT)
+    """Write a head to its file, atomically."""
+    write_tensors(path, head, header="head", version=_VERSION)

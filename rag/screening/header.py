@@ -1,7 +1,7 @@
-"""What is not an adult chest X-ray by the file's header gets no draft, and is told why.
+"""Refuses what is not an adult chest X-ray by its file's header.
 
-Header words are quoted only if they are terms of the standard: what else stands there could be a
-name. The pixels are judged by `rag.screening.out_of_distribution`.
+A header value is quoted only if it is a standard term: anything else could be a person's name.
+`rag.screening.out_of_distribution` screens the pixels.
 """
 
 import re
@@ -25,29 +25,28 @@ ONLY_LATERAL = (
 
 @dataclass(frozen=True, slots=True)
 class ScreeningResult:
-    """What is to be said of an image before it is drafted from.
+    """Whether an image may be drafted from.
 
     Attributes:
-        refusal: why there must be no draft, and what to do if that is wrong; empty where there may
-            be one.
-        notes: sentences the reader of the draft should see.
+        refusal: why not, and what to do if that is wrong; empty if it may.
+        notes: warnings for the reader of the draft.
     """
 
     refusal: str = ""
     notes: tuple[str, ...] = ()
 
 
-def screen_header(facts: ImageInfo) -> ScreeningResult:
-    """Refuse by header, or say what is unusual. An empty header is no reason to refuse."""
-    words = re.split(r"[\s_\-/.]+", facts.body_part.strip())
-    if refusal := _refusal(facts, words):
+def screen_header(info: ImageInfo) -> ScreeningResult:
+    """Refuse an image by its header, or note what is unusual; an empty header passes."""
+    body_part = re.split(r"[\s_\-/.]+", info.body_part.strip())
+    if refusal := _refusal(info, body_part):
         return ScreeningResult(refusal)
-    lateral = ONLY_LATERAL if facts.view is View.LATERAL else ""
-    return ScreeningResult(notes=tuple(filter(None, (_odd_body_part(words), lateral))))
+    lateral = ONLY_LATERAL if info.view is View.LATERAL else ""
+    return ScreeningResult(notes=tuple(filter(None, (_body_part_note(body_part), lateral))))
 
 
 def colour_refusal(warnings: Collection[str]) -> str:
-    """Why a picture is refused whose reader says that it has several colours; else empty."""
+    """Why an image with these reader's warnings is refused for its colours; empty if it is not."""
     if COLOUR_WARNING not in warnings:
         return ""
     return (
@@ -56,16 +55,16 @@ def colour_refusal(warnings: Collection[str]) -> str:
     )
 
 
-def _refusal(facts: ImageInfo, body_part: list[str]) -> str:
+def _refusal(info: ImageInfo, body_part: list[str]) -> str:
     terms = _terms()
-    if facts.is_animal:
+    if info.is_animal:
         return (
             "the header names an animal or a veterinary practice. Drafts are made from images of "
             "humans only."
         )
-    if facts.modality and facts.modality not in terms["images"]:
-        known = terms["modalities"].get(facts.modality)
-        found = f"is {facts.modality} ({known})" if known else "is not an X-ray modality"
+    if info.modality and info.modality not in terms["images"]:
+        known = terms["modalities"].get(info.modality)
+        found = f"is {info.modality} ({known})" if known else "is not an X-ray modality"
         return (
             f"Modality (0008,0060) {found}. Choose a radiograph (CR, DX); if it is one, correct "
             "the header or export it as PNG."
@@ -75,7 +74,7 @@ def _refusal(facts: ImageInfo, body_part: list[str]) -> str:
             f"BodyPartExamined (0018,0015) is {' '.join(others)}. Choose an image of the chest; if "
             "it is one, correct the header or export it as PNG."
         )
-    if facts.age_years is not None and facts.age_years < ADULT_YEARS:
+    if info.age_years is not None and info.age_years < ADULT_YEARS:
         return (
             f"PatientAge (0010,1010) is under {ADULT_YEARS} years: the reports and images behind "
             "this system are of adults."
@@ -83,7 +82,7 @@ def _refusal(facts: ImageInfo, body_part: list[str]) -> str:
     return ""
 
 
-def _odd_body_part(words: list[str]) -> str:
+def _body_part_note(words: list[str]) -> str:
     parts = _terms()["body_parts"]
     chest = tuple(parts["chest_beginnings"])
     if not any(words) or any(word.startswith(chest) or word in parts["chest"] for word in words):

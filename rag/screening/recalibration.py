@@ -1,8 +1,7 @@
-"""Calibration on one's own images and reports: `cxr-rag calibrate`.
+"""Calibration on your own images and reports: `cxr-rag calibrate`.
 
-Findings are as frequent in each place as they are there, and images look as its machines make them:
-what was measured elsewhere promises nothing here. Needs the encoder and its finding head; trains
-neither.
+Prevalence and image quality differ between sites, so a calibration from elsewhere promises nothing.
+Needs the encoder and its finding head; trains neither.
 """
 
 from collections import Counter
@@ -27,47 +26,47 @@ from rag.screening.calibration import (
     Calibration,
     Flags,
     Floats,
-    calibrate,
-    probabilities_of,
-    stated_wrongly,
+    assign_folds,
+    calibrated_probabilities,
+    false_positive_thresholds,
+    fit_calibration,
 )
 from rag.screening.finding_head import FindingHead
 from rag.study import StudyImages, load
 
-LEAST_STUDIES = 100
-"""Fewer say too little: with 100 a rate of .15 is known to within .07."""
+MIN_STUDIES = 100
+"""With fewer the estimate is too wide: with 100 a rate of .15 is known to within .07."""
 RATES = (0.05, 0.10, 0.15, 0.20, 0.25)
-_FOLDS = 10
 
 
-def measure(
+def calibration_data(
     images: Path, reports: Path, *, encoder: ImageEncoder, head: FindingHead
 ) -> tuple[Floats, Flags]:
-    """The head's log-odds of one's own studies, and what their reports state.
+    """The head's log-odds of your studies, and which findings their reports state.
 
     Returns:
-        float64 and bool [studies, findings]; what belongs together is as in `studies_with_reports`.
+        float64 and bool [studies, findings], for the studies of `studies_with_reports`.
 
     Raises:
-        CalibrationError: fewer than `LEAST_STUDIES` have both.
+        CalibrationError: there are fewer than `MIN_STUDIES`.
     """
-    odds, present, left_out = [], [], Counter[str]()
-    for views, record in studies_with_reports(images, reports, left_out=left_out):
-        vector = ImageAnalysis(encoder.embed_images(views.views)).query_vector
-        odds.append(head.odds(vector[np.newaxis])[0])
-        found = report_findings(record.text)
-        present.append([name in found for name in head.names])
-    if len(odds) < LEAST_STUDIES:
-        raise CalibrationError(too_few(len(odds), LEAST_STUDIES, left_out))
-    return np.array(odds), np.array(present, bool)
+    log_odds, present, skipped = [], [], Counter[str]()
+    for study, record in studies_with_reports(images, reports, skipped=skipped):
+        vector = ImageAnalysis(encoder.embed_images(study.views)).query_vector
+        log_odds.append(head.log_odds(vector[np.newaxis])[0])
+        stated = report_findings(record.text)
+        present.append([name in stated for name in head.names])
+    if len(log_odds) < MIN_STUDIES:
+        raise too_few_studies(len(log_odds), MIN_STUDIES, skipped)
+    return np.array(log_odds), np.array(present, bool)
 
 
 def studies_with_reports(
-    images: Path, reports: Path, *, left_out: Counter[str]
+    images: Path, reports: Path, *, skipped: Counter[str]
 ) -> Iterator[tuple[StudyImages, ReportRecord]]:
-    """Studies that have both, one after the other; counts those that do not.
+    """Studies that have both images and a report; ``skipped`` counts the others by reason.
 
-    A study is a list's or header's own, or the one whose id its path bears.
+    The study id comes from the list or header, else from the path.
     """
     records = {record.study_id: record for record in read_collection(reports).records}
     studies, _ = group_images(list_images(images).images)
@@ -76,58 +75,61 @@ def studies_with_reports(
             study_id_in_path(study.name, records) or ""
         )
         if record is None or not record.text:
-            left_out["no report"] += 1
+            skipped["no report"] += 1
             continue
         try:
-            views = load(study)
+            loaded = load(study)
         except (ImageReadError, NoDraft):
-            left_out["unreadable or no chest"] += 1
+            skipped["unreadable or no chest"] += 1
             continue
-        yield views, record
+        yield loaded, record
 
 
-def too_few(found: int, needed: int, left_out: Counter[str]) -> str:
-    """Why nothing can be measured, as a sentence."""
-    return (
+def too_few_studies(found: int, needed: int, skipped: Counter[str]) -> CalibrationError:
+    """The error that counts what `studies_with_reports` skipped."""
+    return CalibrationError(
         f"{found} studies have an image and a report, at least {needed} are needed: left out were "
-        f"{left_out['no report']} without a report and {left_out['unreadable or no chest']} that "
+        f"{skipped['no report']} without a report and {skipped['unreadable or no chest']} that "
         "cannot be read or are no chest X-ray"
     )
 
 
-def comparison(odds: Floats, present: Flags, head: FindingHead, old: Calibration) -> str:
-    """Both calibrations on these studies, the new one always on studies it was not made of.
+def compare_calibrations(
+    log_odds: Floats, present: Flags, head: FindingHead, old: Calibration
+) -> str:
+    """The existing calibration and a cross-fitted new one on these studies.
 
     Returns:
-        Markdown: the share of drafts that would state a false finding, with its 95 % interval, at
-        several promised rates.
+        Markdown: for several promised rates, the share of drafts that would state a false finding,
+        with its 95 % interval.
     """
-    folds = np.random.default_rng(0).permutation(len(odds)) % _FOLDS
-    before, after = np.zeros((2, len(odds), len(RATES)), bool)
-    for fold in range(_FOLDS):
-        own, other = folds == fold, folds != fold
-        new = calibrate(head.encoder_id, head.names, odds[other], present[other])
-        for each, wrong in ((old, before), (new, after)):
-            worst = stated_wrongly(
+    folds = assign_folds(len(log_odds))
+    before, after = np.zeros((2, len(log_odds), len(RATES)), bool)
+    for fold in np.unique(folds):
+        test, train = folds == fold, folds != fold
+        new = fit_calibration(head.encoder_id, head.names, log_odds[train], present[train])
+        for calibration, has_false_finding in ((old, before), (new, after)):
+            highest = false_positive_thresholds(
                 head.names,
-                probabilities_of(odds[own], each.slope, each.shift),
-                present[own],
-                not_assessable=each.not_assessable,
+                calibrated_probabilities(log_odds[test], calibration.slope, calibration.shift),
+                present[test],
+                not_assessable=calibration.not_assessable,
             )
-            wrong[own] = worst[:, None] >= [each.threshold(rate) for rate in RATES]
+            thresholds = [calibration.threshold(rate) for rate in RATES]
+            has_false_finding[test] = highest[:, np.newaxis] >= thresholds
     lines = [
-        f"{len(odds)} studies; share of drafts that would state what the report does not",
+        f"{len(log_odds)} studies; share of drafts that would state what the report does not",
         "",
         "| promised | before ↓ [95 %] | after ↓ [95 %] |",
         "|---:|---|---|",
         *(
-            f"| {rate:.2f} | {_share(before[:, at])} | {_share(after[:, at])} |"
-            for at, rate in enumerate(RATES)
+            f"| {rate:.2f} | {_share(before[:, i])} | {_share(after[:, i])} |"
+            for i, rate in enumerate(RATES)
         ),
     ]
     return "\n".join(lines)
 
 
-def _share(wrong: NDArray[np.bool_]) -> str:
-    interval = binomtest(int(wrong.sum()), len(wrong)).proportion_ci(method="wilson")
-    return f"{wrong.mean():.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def _share(flags: NDArray[np.bool_]) -> str:
+    interval = binomtest(int(flags.sum()), len(flags)).proportion_ci(method="wilson")
+    return f"{flags.mean():.3f} [{interval.low:.3f}, {interval.high:.3f}]"
